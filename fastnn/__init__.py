@@ -1,0 +1,57 @@
+"""fastnn: compiled tensor kernels for training neural networks, behind one API, with a Keras-shaped trainer.
+
+``fastnn.ops`` is the functional API, ``fastnn.models``, ``layers``, ``losses``, ``optimizers``, ``callbacks`` and
+``datasets`` are the trainer under Keras's names. Submodules load on first use; importing fastnn loads neither Numba nor
+CuPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_SUBMODULES = (
+    "backends",
+    "callbacks",
+    "datasets",
+    "errors",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "ops",
+    "optimizers",
+    "regularizers",
+    "utils",
+)
+
+# Names that live one level down and are used from the top: name -> submodule.
+_NAMES = {
+    "available_backends": "backends",
+    "set_backend": "backends",
+    "use_backend": "backends",
+    "get_num_threads": "backends",
+    "set_num_threads": "backends",
+    "Input": "layers",
+    "Sequential": "models",
+    "load_model": "models",
+}
+
+__all__ = ["__version__", *_SUBMODULES, *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fastnn.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"fastnn.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

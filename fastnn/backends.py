@@ -1,0 +1,145 @@
+"""The backends: which there are, which can serve and why not, and which one is meant.
+
+``naive`` is the loops of the textbooks in plain Python, ``cpu`` the Numba kernels, ``cuda`` the CUDA kernels through
+CuPy. NumPy arrays run on ``cpu`` unless ``set_backend`` or ``use_backend`` says ``naive``; CuPy arrays run on ``cuda``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fastnn import checks
+from fastnn.errors import BackendError
+
+
+@dataclass(frozen=True)
+class BackendState:
+    """Whether a backend can serve here, and the reason or what it runs on."""
+
+    name: str
+    available: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'available' if self.available else 'unavailable'} ({self.reason})"
+
+
+def _probe_naive() -> str:
+    return "plain Python loops"
+
+
+def _probe_cpu() -> str:
+    if importlib.util.find_spec("numba") is None:
+        raise BackendError("the package numba is not installed")
+    from fastnn.kernels.cpu import machine
+
+    return machine.describe()
+
+
+def _probe_cuda() -> str:
+    if importlib.util.find_spec("cupy") is None:
+        raise BackendError(
+            "CuPy is not installed: pip install 'fastnn[cuda13]' or 'fastnn[cuda12]' for your CUDA version"
+        )
+    from fastnn.kernels import cuda
+
+    return cuda.probe()
+
+
+# Fastest first: the order in which "auto" tries them for training.
+_PROBES: dict[str, Callable[[], str]] = {"cuda": _probe_cuda, "cpu": _probe_cpu, "naive": _probe_naive}
+NAMES = tuple(_PROBES)
+
+# One default for the process, and an override for the current context (thread or task).
+_default = "cpu"
+_override: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+
+
+@cache
+def state(name: str) -> BackendState:
+    """Probe one backend, once in a process."""
+    try:
+        return BackendState(name, True, _PROBES[name]())
+    except Exception as error:  # a driver, CuPy or NVRTC may fail in any way: each way is a reason, none an abort
+        return BackendState(name, False, str(error) or type(error).__name__)
+
+
+def available_backends() -> dict[str, BackendState]:
+    """Every backend by name, with its state and the reason for it."""
+    return {name: state(name) for name in NAMES}
+
+
+def require(name: str) -> str:
+    """``name`` if that backend can serve; else a BackendError that gives the reason and lists those that can."""
+    checks.one_of("backend", name, NAMES)
+    if not state(name).available:
+        others = ", ".join(repr(s.name) for s in available_backends().values() if s.available)
+        raise BackendError(f"backend {name!r} is unavailable: {state(name).reason}. Available: {others}")
+    return name
+
+
+def resolve(name: str = "auto") -> str:
+    """The backend that training uses: ``name`` if it can serve, or for "auto" the fastest that can.
+
+    Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there.
+    """
+    checks.one_of("backend", name, ("auto", *NAMES))
+    if name != "auto":
+        return require(name)
+    chosen = _override.get()
+    if chosen is not None or _default != "cpu":
+        return current()
+    return next(name for name in NAMES if state(name).available)
+
+
+def current() -> str:
+    """The backend that serves NumPy arrays now."""
+    return _override.get() or _default
+
+
+def set_backend(name: str) -> None:
+    """Choose the backend of this process: "naive" or "cpu" for NumPy arrays, "cuda" for CuPy arrays.
+
+    Raises BackendError where that backend is unavailable.
+    """
+    global _default  # noqa: PLW0603 - the process-wide default is what this function is for
+    _default = require(name)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Choose the backend inside a ``with`` block, in this thread or task only."""
+    token = _override.set(require(name))
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+@cache
+def implementation(backend: str, module: str, name: str) -> Callable[..., Any]:
+    """The function that implements an op: ``fastnn.kernels.<backend>.<module>.<name>``."""
+    require(backend)
+    function: Callable[..., Any] = getattr(importlib.import_module(f"fastnn.kernels.{backend}.{module}"), name)
+    return function
+
+
+def get_num_threads() -> int:
+    """The number of threads that CPU kernels use: FASTNN_NUM_THREADS, else what affinity and cgroup quota leave."""
+    from fastnn.kernels.cpu import threads
+
+    return threads.get_num_threads()
+
+
+def set_num_threads(threads: int) -> None:
+    """Choose the number of threads of the CPU kernels, for this process; results do not depend on it."""
+    from fastnn.kernels.cpu import threads as kernel_threads
+
+    kernel_threads.set_num_threads(checks.integer("threads", threads, 1))

@@ -1,0 +1,272 @@
+"""Argument checks: a message names the argument, what it got and what it wants; nothing is written before they pass."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastnn.kernels.table import DTYPES, Choice, Flag, Integer, Op, Option, Real, shape_of
+
+_FLOATS = tuple(np.dtype(name) for name in DTYPES)
+# Rows of probabilities may be off by rounding of float32 rows, not more.
+_SUM_TOLERANCE = 1e-3
+
+
+def describe(value: Any) -> str:
+    """What a value is, short enough for a message."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """``value`` if it is one of ``choices``; else a ValueError with the nearest match."""
+    options = list(choices)
+    if isinstance(value, str):
+        if value in options:
+            return value
+        near = difflib.get_close_matches(value.lower(), options, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{name}: got {value!r}, wants one of {', '.join(map(repr, options))}{hint}")
+    raise TypeError(f"{name}: got {describe(value)}, wants one of {', '.join(map(repr, options))}")
+
+
+def instance(name: str, value: Any, types: type | tuple[type, ...], wants: str) -> Any:
+    """``value`` if it is an instance of ``types``; else a TypeError that says what is wanted."""
+    if not isinstance(value, types):
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
+    return value
+
+
+def integer(name: str, value: Any, minimum: int | None = None) -> int:
+    """``value`` as an int of at least ``minimum``; floats, bools and strings are TypeErrors."""
+    wants = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}") from None
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name}: got {number}, wants {wants}")
+    return number
+
+
+def positive_int(name: str, value: Any, minimum: int = 1) -> int:
+    """``value`` as an int of at least ``minimum``."""
+    return integer(name, value, minimum)
+
+
+def real(
+    name: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """``value`` as a finite float within the bounds; bools, strings and complex numbers are TypeErrors."""
+    wants = _interval(minimum, maximum, open_low, open_high)
+    if isinstance(value, (bool, np.bool_, str, bytes, complex)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}") from None
+    low = number > minimum if open_low else number >= minimum
+    high = number < maximum if open_high else number <= maximum
+    if not (math.isfinite(number) and low and high):
+        raise ValueError(f"{name}: got {number}, wants {wants}")
+    return number
+
+
+def _interval(minimum: float, maximum: float, open_low: bool, open_high: bool) -> str:
+    bounds = []
+    if minimum > -math.inf:
+        bounds.append(f"{'above' if open_low else 'at least'} {minimum:g}")
+    if maximum < math.inf:
+        bounds.append(f"{'below' if open_high else 'at most'} {maximum:g}")
+    return " ".join(["a finite number", " and ".join(bounds)]).strip()
+
+
+def option(name: str, value: Any, spec: Option) -> Any:
+    """A scalar parameter of an op, checked against its row in the table."""
+    match spec:
+        case Choice(values):
+            return one_of(name, value, values)
+        case Real(low, high, open_low, open_high):
+            return real(name, value, low, high, open_low, open_high)
+        case Integer(low):
+            return integer(name, value, low)
+        case Flag():
+            return bool(instance(name, value, (bool, np.bool_), "True or False"))
+
+
+def class_indices(name: str, labels: Any, classes: int) -> None:
+    """Raise unless every integer of ``labels`` lies in [0, classes)."""
+    if labels.size == 0:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        worst = low if low < 0 else high
+        raise ValueError(f"{name}: got the label {worst}, wants class indices in [0, {classes})")
+
+
+def probability_rows(name: str, rows: Any) -> None:
+    """Raise unless every row of ``rows`` holds numbers in [0, 1] that sum to 1."""
+    if rows.size == 0:
+        return
+    if not (rows.min() >= 0):
+        raise ValueError(
+            f"{name}: got the entry {rows.min():g}, wants rows of probabilities (no negative number, no NaN)"
+        )
+    sums = rows.sum(axis=1)
+    off = abs(sums - 1)
+    worst = int(off.argmax())
+    if not off[worst] <= _SUM_TOLERANCE:
+        raise ValueError(f"{name}: row {worst} sums to {sums[worst]:g}, wants rows of probabilities that sum to 1")
+
+
+def within_unit(name: str, values: Any) -> None:
+    """Raise unless every number of ``values`` lies in [0, 1]."""
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"{name}: got numbers from {values.min():g} to {values.max():g}, wants numbers in [0, 1]")
+
+
+def floating(name: str, array: Any) -> None:
+    """Raise unless ``array`` is a float32 or float64 array."""
+    if array.dtype not in _FLOATS:
+        hint = f"; cast it first, {name}.astype('float32')" if array.dtype.kind in "iubf" else ""
+        raise TypeError(f"{name}: got {describe(array)}, wants dtype float32 or float64{hint}")
+
+
+# What the values of an operand must be, by the way its cases are drawn.
+_VALUES: dict[str, Callable[[str, Any], None]] = {"labels": probability_rows, "bits": within_unit}
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """An operand's row, taken apart once: leading dimensions, whether any may follow, how to check its values."""
+
+    name: str
+    dims: tuple[str, ...]
+    open_end: bool
+    optional: bool
+    inplace: bool
+    values: Callable[[str, Any], None] | None
+
+    @property
+    def rank(self) -> int:
+        return len(self.dims)
+
+
+@cache
+def _layout(op: Op) -> tuple[_Operand, ...]:
+    rows = []
+    for name, spec in op.operands.items():
+        dims = spec.split("|")[-1].split()
+        open_end = dims[-1] in ("...", "*")
+        values = _VALUES.get(op.draw.get(name, ""))
+        lead = tuple(dims[:-1] if open_end else dims)
+        rows.append(_Operand(name, lead, open_end, op.optional(name), name in op.inplace, values))
+    return tuple(rows)
+
+
+def operands(op: Op, given: Mapping[str, Any]) -> None:
+    """Check an op's arrays against its row: one dtype, equal sizes under equal names, values, writable targets."""
+    sizes: dict[str, Any] = {}
+    broadcasts = "*" in op.returns
+    dtype = None
+    for operand in _layout(op):
+        array = given[operand.name]
+        if array is None and operand.optional:
+            continue
+        if operand.name == "targets" and array.dtype.kind in "iu":
+            if array.shape != (sizes["n"],):
+                _mismatch(op, given, operand, ("n",))
+            if isinstance(array, np.ndarray):  # a device array's values cannot be read without waiting for the device
+                class_indices("targets", array, sizes["c"])
+            continue
+        if dtype is None:
+            dtype, first = array.dtype, operand.name
+            floating(operand.name, array)
+        elif array.dtype != dtype:
+            floating(operand.name, array)
+            raise TypeError(f"{operand.name}: got dtype {array.dtype}, wants {dtype}, the dtype of {first}")
+        if not broadcasts:
+            _bind(op, given, operand, array.shape, sizes)
+        if operand.values is not None and isinstance(array, np.ndarray):
+            operand.values(operand.name, array)
+        if operand.inplace:
+            writable(operand.name, array)
+    if broadcasts:
+        sizes["*"] = _broadcast_shape(op, given)
+    if given.get("out") is not None:
+        _destination(given["out"], shape_of(op.returns[0], sizes), dtype)
+
+
+def _destination(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise unless ``out`` can take a result of this shape and dtype."""
+    if out.shape != shape or out.dtype != dtype:
+        wrong = ValueError if out.dtype == dtype else TypeError
+        raise wrong(f"out: got {describe(out)}, wants an array of shape {shape} and dtype {dtype}")
+    writable("out", out)
+
+
+def _bind(op: Op, given: Mapping[str, Any], operand: _Operand, shape: tuple[int, ...], sizes: dict[str, Any]) -> None:
+    """Note the sizes that an operand's dimensions name; raise where they differ from those noted before."""
+    rank = operand.rank
+    if len(shape) != rank and not (operand.open_end and len(shape) > rank):
+        _mismatch(op, given, operand, operand.dims)
+    for dim, size in zip(operand.dims, shape, strict=False):
+        if sizes.setdefault(dim, size) != size:
+            _mismatch(op, given, operand, operand.dims)
+    if operand.open_end and sizes.setdefault("...", shape[rank:]) != shape[rank:]:
+        _mismatch(op, given, operand, operand.dims)
+
+
+def _mismatch(op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[str, ...]) -> NoReturn:
+    """Say which shape an operand wants, with the sizes that the operands before it have fixed."""
+    known: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for other in _layout(op):
+        if other is operand:
+            break
+        if given[other.name] is not None:
+            shape = given[other.name].shape
+            pairs = [*zip(other.dims, shape, strict=False), *([("...", shape[other.rank :])] if other.open_end else [])]
+            for dim, size in pairs:
+                if dim not in known:
+                    known[dim], origin[dim] = size, f"{other.name} of shape {shape}"
+    wanted = [str(known.get(dim, dim)) for dim in dims]
+    if operand.open_end and dims == operand.dims:
+        wanted += [str(size) for size in known.get("...", ("...",))]
+    sources = dict.fromkeys(origin[dim] for dim in (*dims, *(("...",) if operand.open_end else ())) if dim in origin)
+    match = f" to match {' and '.join(sources)}" if sources else ""
+    text = f"({', '.join(wanted)}{',' * (len(wanted) == 1)})"
+    raise ValueError(f"{operand.name}: got shape {tuple(given[operand.name].shape)}, wants shape {text}{match}")
+
+
+def _broadcast_shape(op: Op, given: Mapping[str, Any]) -> tuple[int, ...]:
+    arrays = {name: given[name] for name in op.operands}
+    try:
+        return tuple(np.broadcast_shapes(*(array.shape for array in arrays.values())))
+    except ValueError:
+        got = " and ".join(f"{name} of shape {tuple(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"{', '.join(arrays)}: got {got}, wants shapes that broadcast together") from None
+
+
+def writable(name: str, array: Any) -> None:
+    """Raise unless ``array`` may be written to and no two of its elements share memory."""
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        raise ValueError(f"{name}: got a read-only array, wants one that can be written to")
+    if array.size and any(step == 0 and n > 1 for step, n in zip(array.strides, array.shape, strict=True)):
+        raise ValueError(f"{name}: got a broadcast array whose elements share memory, wants one of its own")

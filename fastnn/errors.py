@@ -1,0 +1,19 @@
+"""The exceptions that are fastnn's own; everything else a caller gets wrong raises TypeError or ValueError."""
+
+from __future__ import annotations
+
+
+class BackendError(RuntimeError):
+    """A backend was asked for by name and cannot serve; the message says why and lists those that can."""
+
+
+class DivergenceError(ArithmeticError):
+    """Training produced a loss that is not finite; the message names the epoch, the batch and the learning rate."""
+
+
+class DataFileError(OSError):
+    """A data file is missing and could not be fetched; the message names it, the places tried and the ways out."""
+
+
+class ChecksumError(DataFileError):
+    """A data file's SHA-256 is not the published one: the file was refused before anything in it was parsed."""

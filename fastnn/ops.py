@@ -1,0 +1,83 @@
+"""The functional API: each op of the table, its arguments checked once, run where its arrays live.
+
+The functions of this module are made from ``fastnn.kernels.table``; ``ops.pyi`` beside it, made from the same table,
+tells editors and type checkers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends, checks
+from fastnn.kernels.table import TABLE, Op
+
+_REQUIRED = inspect.Parameter.empty
+
+
+def _publish(op: Op) -> Callable[..., Any]:
+    """The public function of one row: bind, check, dispatch."""
+    parameters = op.signature.parameters
+    names = tuple(parameters)
+    defaults = tuple(p.default for p in parameters.values())
+    positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    required = [p.name for p in parameters.values() if p.default is _REQUIRED]
+    arrays = (*op.operands, "out") if "out" in parameters else tuple(op.operands)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(names, defaults, strict=True))
+        given.update(zip(names, args, strict=False))
+        given.update(kwargs)
+        if len(args) > positional or len(given) > len(names) or any(given[name] is _REQUIRED for name in required):
+            op.signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would
+        backend = _home(op, arrays, given)
+        checks.operands(op, given)
+        for name, spec in op.options.items():
+            given[name] = checks.option(name, given[name], spec)
+        for rule in op.rules:
+            if not rule.holds(given):
+                got = checks.describe(given[rule.parameter])
+                raise ValueError(f"{rule.parameter}: got {got}, wants it {rule.wants}")
+        return backends.implementation(backend, op.module, op.name)(**given)
+
+    call.__name__ = call.__qualname__ = op.name
+    call.__doc__ = op.doc
+    call.__module__ = __name__
+    call.__signature__ = op.signature  # type: ignore[attr-defined]
+    return call
+
+
+def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
+    """The backend of the place where the arrays live; raises for what is no array and for arrays in two places."""
+    homes: dict[str, str] = {}
+    for name in arrays:
+        array = given[name]
+        if type(array) is np.ndarray:
+            homes["host"] = name
+        elif array is None and (name == "out" or op.optional(name)):
+            continue
+        elif hasattr(array, "__cuda_array_interface__"):
+            homes["device"] = name
+        elif isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
+            given[name] = array.view(np.ndarray)
+            homes["host"] = name
+        else:
+            raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy or CuPy array")
+    if len(homes) > 1:
+        raise TypeError(
+            f"{homes['device']}: got a CuPy array beside the NumPy array {homes['host']}, wants all arrays in one "
+            "place (cupy.asarray or cupy.asnumpy copies; fastnn never copies between host and device by itself)"
+        )
+    if "device" in homes:
+        return "cuda"
+    chosen = backends.current()
+    if chosen == "cuda":
+        raise TypeError(f"{homes['host']}: got a NumPy array, wants a CuPy array while the backend is 'cuda'")
+    return chosen
+
+
+__all__ = sorted(TABLE)
+globals().update({name: _publish(op) for name, op in TABLE.items()})

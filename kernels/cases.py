@@ -1,0 +1,88 @@
+"""Operands for an op's cases: what the tests compare on and the benchmarks time. Random, seeded, never zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, Op, Sizes, shape_of
+
+Rng = np.random.Generator
+
+# The activations as NumPy expressions, to make an op's `y` from its `x`.
+_FORWARD: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "softmax": lambda x: (
+        np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)
+    ),
+}
+
+
+def _probabilities(rng: Rng, shape: tuple[int, ...]) -> Any:
+    rows = rng.random(shape) + 0.01
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+# How an operand is drawn, by the name in the table's `draw`.
+_DRAWS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "positive": lambda rng, shape: rng.uniform(0.25, 2.0, shape),
+    "squares": lambda rng, shape: rng.uniform(0.1, 2.0, shape),
+    "small": lambda rng, shape: rng.uniform(-0.1, 0.1, shape),
+    "unit": lambda rng, shape: rng.uniform(0.01, 0.99, shape),
+    "bits": lambda rng, shape: rng.integers(0, 2, shape),
+    "logits": lambda rng, shape: 3.0 * rng.standard_normal(shape),
+    "probabilities": _probabilities,
+    "rows": _probabilities,
+}
+
+
+def variant_name(variant: Mapping[str, Any]) -> str:
+    """A variant as a test's or benchmark's name."""
+    return ",".join(f"{name}={value}" for name, value in variant.items()) or "default"
+
+
+def sizes_name(sizes: Sizes) -> str:
+    """Sizes as a test's or benchmark's name: 128x784x512."""
+    parts = []
+    for size in sizes.values():
+        parts.extend(size if isinstance(size, tuple) else (size,))
+    return "x".join(map(str, parts)) or "scalar"
+
+
+def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng) -> dict[str, Any]:
+    """Arguments of one call by name: operands of the case's sizes, options of the variant.
+
+    In a variant, an operand set to None is left out and one set to a string is drawn in that way.
+    """
+    given: dict[str, Any] = {}
+    for name, spec in op.operands.items():
+        how = variant[name] if name in variant else op.draw.get(name, "normal")
+        if how is None:
+            continue
+        shape = shape_of(spec, sizes)
+        if how == "labels":
+            given[name] = rng.integers(0, sizes["c"], shape)
+        elif how in ("forward", "activation"):
+            given[name] = _output(op, how, given, variant, rng, shape).astype(dtype)
+        else:
+            if how == "rows":
+                shape = (sizes["n"], sizes["c"])
+            given[name] = np.asarray(_DRAWS[how](rng, shape)).astype(dtype)
+    given.update({name: value for name, value in variant.items() if name not in op.operands})
+    return given
+
+
+def _output(op: Op, how: str, given: Mapping[str, Any], variant: Mapping[str, Any], rng: Rng, shape: Any) -> Any:
+    """A plausible `y`: f(x) of the op that this is the backward of, or an activation of random numbers."""
+    if how == "forward":
+        return np.asarray(_FORWARD[op.name.removesuffix("_backward")](given["x"].astype(np.float64)))
+    activation = variant.get("activation", "linear")
+    name = ELEMENTWISE_ACTIVATIONS.get(activation, activation)
+    z = rng.standard_normal(shape)
+    return np.asarray(_FORWARD[name](z)) if z.size else z

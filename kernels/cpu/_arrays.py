@@ -1,0 +1,71 @@
+"""What kernels ask of arrays: alignment, contiguity, destinations that do not overlap their sources, scratch memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+_LINE = 64  # bytes of a cache line, and of the widest vector
+_scratch = threading.local()
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Uninitialised array on a cache-line boundary: vector loads that straddle lines cost double."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    raw = np.empty(size + _LINE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % _LINE
+    return raw[start : start + size].view(kind).reshape(shape)
+
+
+def workspace(count: int, dtype: Any) -> Any:
+    """``count`` elements of scratch memory, this thread's own, valid until its next call."""
+    held: dict[str, Any] = _scratch.__dict__
+    if dtype.char not in held or held[dtype.char].size < count:
+        held[dtype.char] = aligned((count,), dtype)
+    return held[dtype.char]
+
+
+def readable(array: Any) -> Any:
+    """The array, or a copy where its elements do not lie on multiples of their size."""
+    steps = all(stride % array.itemsize == 0 for stride in array.strides)
+    return array if steps and array.flags.aligned else array.copy()
+
+
+def contiguous(array: Any) -> Any:
+    """The array's elements in one contiguous, one-dimensional run: a view where they lie so, else a copy."""
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, elementwise: bool = False) -> Any:
+    """Where a kernel may write: ``out`` itself, or fresh memory to be copied into it.
+
+    ``out`` serves if its rows are contiguous and it shares no memory with a source; an elementwise kernel may also
+    write to exactly one of its sources. ``finish`` copies where this gave fresh memory.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    rows = out.flags.c_contiguous if elementwise else out.ndim == 0 or out.strides[-1] == out.itemsize
+    usable = rows and out.flags.aligned and all(stride % out.itemsize == 0 for stride in out.strides)
+    for source in sources:
+        same = elementwise and _same(out, source)
+        usable = usable and (same or not np.may_share_memory(out, source))
+    return out if usable else np.empty(shape, dtype)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return (
+        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+        and a.strides == b.strides
+        and a.shape == b.shape
+    )
+
+
+def finish(result: Any, out: Any) -> Any:
+    """The array to return: ``out`` with the result in it, or the result where there is no ``out``."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out

@@ -1,0 +1,206 @@
+"""Matrix product and linear layer: a register-tiled product with a fused epilogue.
+
+C[n, m] = f(A[n, k] @ B[k, m] + bias). The loops, outermost first (the names are those of Goto and van de Geijn 2008):
+
+1. column blocks of NC columns of B, packed into panels [NC/NR, k, NR] where that pays, else read where they lie;
+2. row blocks of MC rows of A, which is read through its strides and never packed;
+3. tasks: contiguous ranges of the block's tiles, panel after panel, one range a thread;
+4. depth blocks of KC, so that a panel's part stays in L2; partial sums of C stay in C;
+5. tiles of at most MR x NR (``simd.gemm_tile``), heights balanced so that no sliver is left over.
+
+Each element of C is the sum over depth blocks of one chain of multiply-adds in the order of k, however the work is
+split over threads.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu import elementwise, softmax
+from fastnn.kernels.cpu._arrays import contiguous, destination, finish, readable, workspace
+from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
+from fastnn.kernels.cpu.machine import caches, tile
+from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+
+# What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.
+_FLOPS_PER_NS = 100.0
+
+# Rows of A from which copying B into panels costs less than it saves where B could also be read in place, as `fastnn
+# bench kernels` finds it; rows of B a multiple of 4096 bytes apart fight for the same cache sets, so it saves more
+# there.
+_PACK_FROM_ROWS = 256
+_PACK_FROM_ROWS_CONFLICT = 64
+
+# Depth of a block where A is walked down its columns (A = X.T): each step is on another page, and the TLB must hold
+# them.
+_KC_TRANSPOSED = 256
+
+
+def _gemm_signature(dtype: Any) -> Any:
+    size = types.int64
+    return types.void(
+        reads(dtype, 2), reads(dtype, 2), flat(dtype), writes(dtype, 2), flat(dtype), size, size, size, size, size, size
+    )
+
+
+@register_jitable
+def _pack_transposed(b: Any, rows: int, first: int, columns: int, width: int, panel: Any) -> None:
+    """panel[rows, width] = B[:, first : first + columns] for B with any strides, zeros in the columns beyond."""
+    for j in range(width):
+        if j < columns:
+            for i in range(rows):
+                panel[i * width + j] = b[i, first + j]
+        else:
+            for i in range(rows):
+                panel[i * width + j] = 0.0
+
+
+@kernel(_gemm_signature)
+def _gemm(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+    NR = NV * VL
+
+    def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):  # type: ignore[no-untyped-def]
+        _ = (SOURCE, parallel)
+        n, k = a.shape
+        m = b.shape[1]
+        item = a.itemsize
+        row_a, column_a = a.strides[0] // item, a.strides[1] // item
+        row_c = c.strides[0] // item
+        row_b, column_b = b.strides[0] // item, b.strides[1] // item
+        whole = 0 if packed else m // VL * VL // NR * NR  # columns before this one are read where they lie
+        for j0 in range(0, m, NC):
+            columns = min(NC, m - j0)
+            count = (columns + NR - 1) // NR
+            for p in prange(count if j0 + columns > whole else 0):
+                j = j0 + p * NR
+                if j >= whole:
+                    if column_b == 1:
+                        source, target = address(b, j), address(panels, p * k * NR)
+                        copy_rows(VL, k, min(NR, m - j), NR, source, row_b, target)
+                    else:
+                        _pack_transposed(b, k, j, min(NR, m - j), NR, panels[p * k * NR : (p + 1) * k * NR])
+            for i0 in range(0, n, MC):
+                rows = min(MC, n - i0)
+                tiles = (rows + MR - 1) // MR
+                for t in prange(tasks):
+                    begin, end = t * count * tiles // tasks, (t + 1) * count * tiles // tasks
+                    while begin < end:
+                        p = begin // tiles
+                        stop = min(end, (p + 1) * tiles)
+                        j = j0 + p * NR
+                        width = min(NR, m - j)
+                        for k0 in range(0, k, KC):
+                            depth = min(KC, k - k0)
+                            if j >= whole:
+                                panel, row_p = address(panels, (p * k + k0) * NR), NR
+                            else:
+                                panel, row_p = address(b, k0 * row_b + j), row_b
+                            for s in range(begin, stop):
+                                i = s - p * tiles
+                                low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+                                gemm_tile(
+                                    MR, NV, VL, high - low, width, depth,
+                                    address(a, low * row_a + k0 * column_a), row_a, column_a,
+                                    panel, row_p, address(c, low * row_c + j), row_c, k0,
+                                )  # fmt: skip
+                                if k0 + KC >= k and code >= 0:
+                                    for r in range(low, high):
+                                        z = address(c, r * row_c + j)
+                                        forward_bias_row(VL, code, width, z, address(bias, j), z)
+                        begin = stop
+
+    return gemm
+
+
+@cache
+def _blocks(k: int, itemsize: int, transposed: bool) -> tuple[int, int, int]:
+    """(MC, KC, NC): KC * NR numbers of a panel fill half of L2, MC * KC of A and NC * k of B a quarter of L3 each."""
+    memory, NR = caches(), tile(itemsize).NR
+    KC = _KC_TRANSPOSED if transposed else max(256, memory.l2 // 2 // (NR * itemsize))
+    MC = max(NR, memory.l3 // 4 // (min(k, KC) * itemsize))
+    NC = max(1, memory.l3 // 4 // (k * itemsize) // NR) * NR
+    return MC, KC, NC
+
+
+def _packs(b: Any, rows: int) -> bool:
+    """Whether B is copied into panels for a product with this many rows of A."""
+    if b.strides[1] != b.itemsize or b.strides[0] < 0:
+        return True
+    return rows >= (_PACK_FROM_ROWS if b.strides[0] % 4096 else _PACK_FROM_ROWS_CONFLICT)
+
+
+def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
+    """c = f(a @ b + bias), f by its code; a negative code is no epilogue and needs no bias."""
+    if c.size == 0:
+        return
+    if a.shape[1] == 0:  # an empty sum is 0: one product of zeros, since a tile's k starts at 1
+        a, b = np.zeros((a.shape[0], 1), c.dtype), np.zeros((1, b.shape[1]), c.dtype)
+    (n, k), m, dtype = a.shape, b.shape[1], c.dtype
+    MC, KC, NC = _blocks(k, a.itemsize, a.strides[1] != a.itemsize)
+    NR = tile(a.itemsize).NR
+    panels = workspace(-(-min(m, NC) // NR) * NR * k, dtype)
+    _gemm(dtype, 2.0 * n * k * m / _FLOPS_PER_NS, a, b, bias, c, panels, _packs(b, n), code, MC, KC, NC)
+
+
+def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
+    """C = A @ B without epilogue."""
+    a, b = readable(a), readable(b)
+    c = destination(out, (a.shape[0], b.shape[1]), a.dtype, a, b)
+    _product(a, b, _no_bias(a.dtype), -1, c)
+    return finish(c, out)
+
+
+def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
+    """Bias and elementwise activation run on each tile while it is in L1; softmax needs whole rows and follows."""
+    x, w = readable(x), readable(w)
+    y = destination(out, (x.shape[0], w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
+    plain = b is None and activation in ("linear", "softmax")
+    bias = np.zeros(w.shape[1], x.dtype) if b is None else contiguous(b)
+    elementwise_name = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
+    _product(x, w, bias, -1 if plain else CODES[elementwise_name], y)
+    if activation == "softmax":
+        softmax.softmax(y, out=y)
+    return finish(y, out)
+
+
+def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear") -> tuple[Any, Any, Any]:
+    """dz first, then two products that read x and w through transposed strides, and the column sums of dz."""
+    if activation == "linear":
+        dz = dy
+    elif activation == "softmax":
+        dz = softmax.softmax_backward(dy, y, y)
+    else:
+        dz = elementwise.backward(ELEMENTWISE_ACTIVATIONS[activation], dy, y)
+    return matmul(dz, w.T), matmul(x.T, dz), column_sums(dz)
+
+
+@kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
+def _column_sums(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+    def column_sums(z, total, tasks):  # type: ignore[no-untyped-def]
+        _ = (SOURCE, parallel, VL)
+        n, m = z.shape
+        for t in prange(tasks):
+            low, high = t * m // tasks, (t + 1) * m // tasks
+            total[low:high] = 0.0
+            for i in range(n):
+                for j in range(low, high):
+                    total[j] += z[i, j]
+
+    return column_sums
+
+
+def column_sums(z: Any) -> Any:
+    """Sum of the rows of z (n, m), in order: (m,)."""
+    total = np.empty(z.shape[1], z.dtype)
+    _column_sums(z.dtype, z.size / 4.0, readable(z), total)
+    return total
+
+
+def _no_bias(dtype: Any) -> Any:
+    return np.empty(0, dtype)

@@ -1,0 +1,109 @@
+"""How kernels are compiled: lazily, with explicit signatures, cached on disk, once serial and once parallel.
+
+A kernel is written as a factory that closes over plain constants (tile sizes, ``SOURCE``) and returns a function of
+arrays and numbers; the decorator ``kernel`` compiles it for a dtype on first use. Closed-over constants are part of the
+key of Numba's disk cache; called functions and options are not, so every kernel closes over ``SOURCE``, a hash of all
+kernel sources: an edit or an upgrade can never run a stale kernel. ``parallel`` is closed over too: the serial and the
+parallel twin of one body must not share a cache entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from fastnn.kernels.cpu import machine, threads
+
+
+@cache
+def source_hash() -> int:
+    """63 bits of the SHA-256 of every source file of the CPU kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest()[:8], "little") >> 1
+
+
+def reads(dtype: Any, ndim: int) -> Any:
+    """Signature of an array that a kernel reads, with any strides."""
+    return types.Array(dtype, ndim, "A", readonly=True)
+
+
+def writes(dtype: Any, ndim: int) -> Any:
+    """Signature of an array that a kernel writes, with any strides."""
+    return types.Array(dtype, ndim, "A")
+
+
+def flat(dtype: Any, readonly: bool = False) -> Any:
+    """Signature of a contiguous one-dimensional array."""
+    return types.Array(dtype, 1, "C", readonly=readonly)
+
+
+def matrix(dtype: Any, readonly: bool = False) -> Any:
+    """Signature of a contiguous two-dimensional array."""
+    return types.Array(dtype, 2, "C", readonly=readonly)
+
+
+_warned: set[str] = set()
+_compiling = threading.RLock()
+
+
+def _njit(signature: Any, function: Callable[..., Any], parallel: bool) -> Any:
+    options = {"nogil": True, "error_model": "numpy", "parallel": parallel}
+    try:
+        return numba.njit([signature], cache=True, **options)(function)
+    except (RuntimeError, OSError) as error:  # no place for the cache can be written to
+        if not _warned:
+            _warned.add("cache")
+            warnings.warn(
+                f"fastnn compiles its kernels anew in this process: Numba's cache cannot be written ({error}); "
+                "set NUMBA_CACHE_DIR to a folder that can",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return numba.njit([signature], **options)(function)
+
+
+class Kernel:
+    """A factory's compiled functions, by dtype, serial and parallel."""
+
+    def __init__(self, factory: Callable[..., Any], signature: Callable[[Any], Any]) -> None:
+        self.factory, self.signature = factory, signature
+        self._compiled: dict[tuple[str, bool], Any] = {}
+
+    def compiled(self, dtype: np.dtype[Any], parallel: bool) -> Any:
+        """The compiled function for a dtype: compiled, or loaded from the disk cache, on first use."""
+        key = (dtype.char, parallel)
+        if key not in self._compiled:
+            with _compiling:
+                if key not in self._compiled:
+                    self._compiled[key] = self._compile(dtype, parallel)
+        return self._compiled[key]
+
+    def _compile(self, dtype: np.dtype[Any], parallel: bool) -> Any:
+        tile = machine.tile(dtype.itemsize)
+        function = self.factory(tile.MR, tile.NV, tile.VL, parallel, source_hash())
+        return _njit(self.signature(numba.from_dtype(dtype)), function, parallel)
+
+    def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
+        """Run on ``arguments`` and the number of tasks, which is passed last; ``nanoseconds`` estimates the work."""
+        tasks = threads.count(nanoseconds)
+        arguments = (*arguments, tasks)
+        serial = self.compiled(dtype, False)
+        if tasks == 1:
+            return serial(*arguments)
+        return threads.run(self.compiled(dtype, True), serial, arguments, tasks)
+
+
+def kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:
+    """Make a ``Kernel`` of the factory below it; ``signature`` gives Numba's signature for a dtype."""
+    return lambda factory: Kernel(factory, signature)

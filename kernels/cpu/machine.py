@@ -1,0 +1,140 @@
+"""The CPU that Numba targets: instruction set, register tile, caches.
+
+Tiles follow from the target (``NUMBA_CPU_NAME``, ``NUMBA_CPU_FEATURES``), not from the host, so that one machine can
+run every path. Cache sizes are the host's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction-set level: what it needs, its vector registers, and whether multiply-add is one instruction.
+
+    ``cpus`` are LLVM's names of CPUs that imply the level when no feature list is given.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    vector_bytes: int
+    registers: int
+    fused: bool
+    cpus: tuple[str, ...] = ()
+
+
+# Best first. The last x86 level is the baseline of x86-64 and needs nothing.
+_X86 = (
+    Isa("avx512", ("avx512f",), 64, 32, True, ("x86-64-v4", "skylake-avx512", "icelake-server", "znver4", "znver5")),
+    Isa("avx2", ("avx2", "fma"), 32, 16, True, ("x86-64-v3", "haswell", "skylake", "znver1", "znver2", "znver3")),
+    Isa("sse2", (), 16, 16, False),
+)
+_ARM = (Isa("neon", (), 16, 32, True),)
+_OTHER = (Isa("generic", (), 16, 16, False),)
+
+# Ways of the L1 data caches of the CPUs that have registers for a taller tile (Intel since Ice Lake, AMD since Zen 5).
+_L1_WAYS = 12
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: MR rows of NV vectors of VL numbers; NR = NV * VL columns."""
+
+    MR: int
+    NV: int
+    VL: int
+
+    @property
+    def NR(self) -> int:  # noqa: D102 - the field's name for the tile's width
+        return self.NV * self.VL
+
+    def __str__(self) -> str:
+        return f"{self.MR}x{self.NR}"
+
+
+@dataclass(frozen=True)
+class Caches:
+    """Bytes of the data caches that one core sees; L3 is shared."""
+
+    l1: int
+    l2: int
+    l3: int
+
+
+def _target() -> tuple[str, str, str]:
+    """(architecture, CPU name, feature string) that Numba compiles for."""
+    from numba.core.registry import cpu_target
+
+    codegen = cpu_target.target_context.codegen()
+    architecture = codegen.target_data and codegen._llvm_module.triple.split("-")[0]
+    return str(architecture), codegen._get_host_cpu_name(), codegen._get_host_cpu_features()
+
+
+@cache
+def isa() -> Isa:
+    """The best level whose needs the targeted CPU meets."""
+    architecture, cpu, features = _target()
+    if architecture in ("x86_64", "i386", "i686", "amd64"):
+        enabled = set(re.findall(r"\+([\w.-]+)", features))
+        for level in _X86:
+            implied = not features and cpu in level.cpus
+            if implied or enabled.issuperset(level.needs):
+                return level
+    return (_ARM if architecture in ("aarch64", "arm64") else _OTHER)[0]
+
+
+@cache
+def tile(itemsize: int) -> Tile:
+    """The register tile for numbers of ``itemsize`` bytes.
+
+    MR * NV accumulators + NV vectors of B + 1 broadcast of A (+ 1 product where multiply-add is two instructions) must
+    not exceed the registers. NV = 2 needs the fewest loads for an MR that keeps both FMA pipes busy. MR stays within
+    the ways of L1, because rows of A a multiple of 4096 bytes apart all map to one set.
+    """
+    level = isa()
+    vectors = 2
+    spare = level.registers - vectors - 1 - (not level.fused)
+    return Tile(MR=min(spare // vectors, _L1_WAYS), NV=vectors, VL=level.vector_bytes // itemsize)
+
+
+@cache
+def caches() -> Caches:
+    """The host's data caches, from the operating system; typical sizes where it does not tell."""
+    return Caches(*(_cache_bytes(level) or typical for level, typical in ((1, 32 << 10), (2, 512 << 10), (3, 8 << 20))))
+
+
+def _cache_bytes(level: int) -> int:
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind = (index / "type").read_text().strip()
+            if int((index / "level").read_text()) == level and kind in ("Data", "Unified"):
+                size = (index / "size").read_text().strip()
+                return int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1], 0)
+        except (OSError, ValueError):
+            continue
+    return _sysctl_bytes({1: "hw.l1dcachesize", 2: "hw.l2cachesize", 3: "hw.l3cachesize"}[level])
+
+
+def _sysctl_bytes(name: str) -> int:
+    """A cache size by its sysctl name on macOS; 0 elsewhere."""
+    if platform.system() != "Darwin":
+        return 0
+    value, size = ctypes.c_uint64(0), ctypes.c_size_t(8)
+    failed = ctypes.CDLL(None).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+    return 0 if failed else value.value
+
+
+def cpu_name() -> str:
+    """The CPU that Numba compiles for, as LLVM names it."""
+    return _target()[1]
+
+
+def describe() -> str:
+    """One line: CPU, instruction set, tiles."""
+    return f"{cpu_name()}, {isa().name}, tiles {tile(4)} float32, {tile(8)} float64"

@@ -1,0 +1,973 @@
+"""SIMD primitives and micro-kernels: every line of LLVM IR that fastnn emits is emitted here.
+
+Numba's own vectoriser stops at 256 bits and cannot keep a tile of C in registers, so the inner loops are written as
+LLVM vectors. ``Vectors`` holds the primitives (load, store, splat, fma, min, max, select, exp, ...); the vector
+functions and the loops are built on them, once for float32 and float64 and for every vector length. The intrinsics at
+the end of each section are what the Numba kernels call: module globals, tile sizes as literal ints, so that compiled
+kernels stay cacheable on disk.
+
+Grammar of the intrinsics: ``<what>_<extent>(literal sizes, run-time sizes, sources, destinations)``; pointers are
+made by ``address`` and ``at``; sizes and strides count elements, not bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+_ZERO = _I64(0)
+
+# ---------------------------------------------------------------------------------------------------------- primitives
+
+
+class _Format:
+    """Constants of one IEEE format: LLVM type, integer of equal width, mantissa bits, exponent bias."""
+
+    def __init__(self, scalar: Any, bits: int, mantissa: int, bias: int) -> None:
+        self.scalar, self.bits, self.mantissa, self.bias = scalar, bits, mantissa, bias
+        self.integer = ir.IntType(bits)
+        self.bytes = bits // 8
+
+
+_FORMATS = {
+    types.float32: _Format(ir.FloatType(), 32, 23, 127),
+    types.float64: _Format(ir.DoubleType(), 64, 52, 1023),
+}
+
+
+class Vectors:
+    """Vectors of ``lanes`` numbers of one dtype: the primitives on which every kernel is built."""
+
+    def __init__(self, builder: Any, dtype: Any, lanes: int) -> None:
+        self.builder, self.dtype, self.lanes = builder, dtype, lanes
+        self.format = _FORMATS[dtype]
+        self.type = ir.VectorType(self.format.scalar, lanes)
+        self.itype = ir.VectorType(self.format.integer, lanes)
+        self.mtype = ir.VectorType(_I1, lanes)
+
+    def _intrinsic(self, name: str, result: Any, *arguments: Any) -> Any:
+        kind = ir.FunctionType(result, [a.type for a in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
+        return self.builder.call(function, arguments)
+
+    @cached_property
+    def _suffix(self) -> str:
+        return f"v{self.lanes}f{self.format.bits}"
+
+    def constant(self, value: float) -> Any:
+        """The same number in every lane."""
+        return ir.Constant(self.type, [value] * self.lanes)
+
+    def iconstant(self, value: int) -> Any:
+        """The same integer in every lane."""
+        return ir.Constant(self.itype, [value] * self.lanes)
+
+    def splat(self, scalar: Any) -> Any:
+        """A scalar in every lane."""
+        empty = ir.Constant(self.type, ir.Undefined)
+        first = self.builder.insert_element(empty, scalar, _I32(0))
+        zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, empty, zeros)
+
+    def _pointer(self, pointer: Any, offset: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(pointer, [offset]), self.type.as_pointer())
+
+    def load(self, pointer: Any, offset: Any = _ZERO) -> Any:
+        """Lanes at ``pointer + offset``, aligned as single numbers are."""
+        vector = self.builder.load(self._pointer(pointer, offset))
+        vector.align = self.format.bytes
+        return vector
+
+    def store(self, vector: Any, pointer: Any, offset: Any = _ZERO) -> None:
+        """Write the lanes to ``pointer + offset``."""
+        self.builder.store(vector, self._pointer(pointer, offset)).align = self.format.bytes
+
+    def mask(self, count: Any) -> Any:
+        """True in the first ``count`` lanes."""
+        index = ir.Constant(ir.VectorType(_I32, self.lanes), list(range(self.lanes)))
+        empty = ir.Constant(index.type, ir.Undefined)
+        first = self.builder.insert_element(empty, self.builder.trunc(count, _I32), _I32(0))
+        zeros = ir.Constant(index.type, [0] * self.lanes)
+        return self.builder.icmp_signed("<", index, self.builder.shuffle_vector(first, empty, zeros))
+
+    def load_masked(self, pointer: Any, offset: Any, mask: Any, fill: float = 0.0) -> Any:
+        """Lanes where the mask is true, ``fill`` elsewhere; memory behind the other lanes is not touched."""
+        where = self._pointer(pointer, offset)
+        align = ir.Constant(_I32, self.format.bytes)
+        return self._intrinsic(f"masked.load.{self._suffix}.p0", self.type, where, align, mask, self.constant(fill))
+
+    def store_masked(self, vector: Any, pointer: Any, offset: Any, mask: Any) -> None:
+        """Write the lanes where the mask is true."""
+        where = self._pointer(pointer, offset)
+        align = ir.Constant(_I32, self.format.bytes)
+        self._intrinsic(f"masked.store.{self._suffix}.p0", ir.VoidType(), vector, where, align, mask)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c, fused where the target fuses (fmuladd, not fma: a CPU without FMA is not sent to libm)."""
+        return self._intrinsic(f"fmuladd.{self._suffix}", self.type, a, b, c)
+
+    def sqrt(self, x: Any) -> Any:
+        """Square root, correctly rounded."""
+        return self._intrinsic(f"sqrt.{self._suffix}", self.type, x)
+
+    def abs(self, x: Any) -> Any:
+        """The number without its sign."""
+        return self._intrinsic(f"fabs.{self._suffix}", self.type, x)
+
+    def copysign(self, x: Any, sign: Any) -> Any:
+        """The magnitude of x with the sign of ``sign``."""
+        return self._intrinsic(f"copysign.{self._suffix}", self.type, x, sign)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b."""
+        return self.builder.fadd(a, b)
+
+    def sub(self, a: Any, b: Any) -> Any:
+        """a - b."""
+        return self.builder.fsub(a, b)
+
+    def mul(self, a: Any, b: Any) -> Any:
+        """a * b."""
+        return self.builder.fmul(a, b)
+
+    def div(self, a: Any, b: Any) -> Any:
+        """a / b."""
+        return self.builder.fdiv(a, b)
+
+    def where(self, op: str, a: Any, b: Any, yes: Any, no: Any) -> Any:
+        """``yes`` in lanes where a ``op`` b holds, ``no`` in the others and where a or b is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered(op, a, b), yes, no)
+
+    def max(self, a: Any, b: Any) -> Any:
+        """The larger; NaN in a stays."""
+        return self.where("<", a, b, b, a)
+
+    def min(self, a: Any, b: Any) -> Any:
+        """The smaller; NaN in a stays."""
+        return self.where(">", a, b, b, a)
+
+    def sign(self, x: Any) -> Any:
+        """1, -1, or x itself where x is 0 or NaN."""
+        zero = self.constant(0.0)
+        return self.where(">", x, zero, self.constant(1.0), self.where("<", x, zero, self.constant(-1.0), x))
+
+    def sum(self, x: Any) -> Any:
+        """Sum of the lanes, halving: lane i plus lane i + lanes / 2, and so on."""
+        return self._fold(x, self.builder.fadd)
+
+    def largest(self, x: Any) -> Any:
+        """The largest lane; NaN wherever it stands is the result."""
+
+        def larger(a: Any, b: Any) -> Any:
+            keep_a = self.builder.fcmp_unordered("uno", a, a)
+            keep_a = self.builder.or_(keep_a, self.builder.fcmp_ordered(">", a, b))
+            return self.builder.select(keep_a, a, b)
+
+        return self._fold(x, larger)
+
+    def _fold(self, x: Any, combine: Callable[[Any, Any], Any]) -> Any:
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            halves = [
+                self.builder.shuffle_vector(
+                    x, x, ir.Constant(ir.VectorType(_I32, width), list(range(start, start + width)))
+                )
+                for start in (0, width)
+            ]
+            x = combine(*halves)
+        return self.builder.extract_element(x, _I32(0))
+
+    def exp2_of_integer(self, n: Any) -> Any:
+        """2^n for integers within the exponent range, by writing the exponent's bits."""
+        bits = self.builder.shl(
+            self.builder.add(n, self.iconstant(self.format.bias)), self.iconstant(self.format.mantissa)
+        )
+        return self.builder.bitcast(bits, self.type)
+
+
+# ---------------------------------------------------------------------------------------------------- vector functions
+#
+# exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in [-ln2/2, ln2/2]; exp(r) = 1 + r + r^2 q(r).
+# ln 2 is split so that n * high is exact (high has as many trailing zero bits as n has bits). q interpolates
+# (exp(r) - 1 - r) / r^2 at Chebyshev nodes on that interval; tests/kernels/cpu/test_simd.py recomputes the
+# coefficients, highest degree first, and measures the errors. `span` is the range outside which exp is 0 or inf.
+
+_LOG2E = 1.4426950408889634
+_EXP: dict[Any, dict[str, Any]] = {
+    types.float32: {
+        "span": (-104.0, 89.0),
+        "ln2": (0.693359375, -2.1219444005469057e-4),
+        "q": (
+            0.00019890980869750327,
+            0.0013933641031986701,
+            0.008333310934448869,
+            0.04166646500604005,
+            0.16666666681614256,
+            0.5000000013457727,
+        ),
+    },
+    types.float64: {
+        "span": (-746.0, 710.0),
+        "ln2": (0.6931471803691238, 1.9082149292705877e-10),
+        "q": (
+            2.0914679376583935e-09,
+            2.510520637395701e-08,
+            2.7557273661348637e-07,
+            2.7557255425746435e-06,
+            2.4801587325533363e-05,
+            0.00019841269874800493,
+            0.0013888888888883752,
+            0.008333333333326141,
+            0.04166666666666667,
+            0.1666666666666667,
+            0.5,
+        ),
+    },
+}
+
+
+def _reduce(v: Vectors, x: Any) -> tuple[Any, Any, Any]:
+    """(n as integers, r, r^2 q(r)) of x = n ln 2 + r."""
+    constants = _EXP[v.dtype]
+    # Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the low bits: no conversion, and NaN stays harmless.
+    magic = v.constant(1.5 * 2.0**v.format.mantissa)
+    shifted = v.fma(x, v.constant(_LOG2E), magic)
+    n = v.builder.sub(v.builder.bitcast(shifted, v.itype), v.builder.bitcast(magic, v.itype))
+    whole = v.sub(shifted, magic)
+    high, low = constants["ln2"]
+    r = v.fma(whole, v.constant(-low), v.fma(whole, v.constant(-high), x))
+    first, *rest = constants["q"]
+    q = v.constant(first)
+    for coefficient in rest:
+        q = v.fma(q, r, v.constant(coefficient))
+    return n, r, v.mul(v.mul(r, r), q)
+
+
+def exp(v: Vectors, x: Any) -> Any:
+    """e^x; overflow gives inf, underflow a denormal or 0."""
+    low, high = _EXP[v.dtype]["span"]
+    n, r, tail = _reduce(v, v.min(v.max(x, v.constant(low)), v.constant(high)))
+    y = v.add(v.constant(1.0), v.add(r, tail))
+    # 2^n in two factors: n itself may lie outside the exponent range where the result is denormal or inf.
+    half = v.builder.ashr(n, v.iconstant(1))
+    return v.mul(v.mul(y, v.exp2_of_integer(half)), v.exp2_of_integer(v.builder.sub(n, half)))
+
+
+def sigmoid(v: Vectors, x: Any) -> Any:
+    """1 / (1 + e^-x) as e / (1 + e) for negative x: e = exp(-|x|) cannot overflow, and small results stay exact."""
+    one = v.constant(1.0)
+    e = exp(v, v.sub(v.constant(-0.0), v.abs(x)))
+    return v.div(v.where("<", x, v.constant(0.0), e, one), v.add(one, e))
+
+
+# Beyond these tanh rounds to 1.
+_TANH_ONE = {types.float32: 9.02, types.float64: 19.07}
+
+
+def tanh(v: Vectors, x: Any) -> Any:
+    """E / (E + 2) with E = e^2|x| - 1 = (2^n - 1) + 2^n (r + r^2 q): no cancellation near 0."""
+    size = v.min(v.abs(x), v.constant(_TANH_ONE[v.dtype]))
+    n, r, tail = _reduce(v, v.add(size, size))
+    power = v.exp2_of_integer(n)
+    e = v.add(v.sub(power, v.constant(1.0)), v.mul(power, v.add(r, tail)))
+    return v.copysign(v.div(e, v.add(e, v.constant(2.0))), x)
+
+
+def relu(v: Vectors, x: Any) -> Any:
+    """max(x, 0); NaN stays."""
+    return v.max(x, v.constant(0.0))
+
+
+# log(x) = k ln 2 + log(m), x = 2^k m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh(s), s = (m - 1) / (m + 1), by
+# the series 2 s (1 + z/3 + z^2/5 + ...), z = s^2 <= 0.0295: the terms left out are below 2^-29 and 2^-59 of the
+# result.
+_LOG_TERMS = {types.float32: 5, types.float64: 11}
+
+
+def log(v: Vectors, x: Any) -> Any:
+    """Natural logarithm of normal positive numbers."""
+    builder, form = v.builder, v.format
+    bits = builder.bitcast(x, v.itype)
+    half = builder.bitcast(v.constant(0.7071067811865476), v.itype)
+    k = builder.ashr(builder.sub(bits, half), v.iconstant(form.mantissa))
+    m = builder.bitcast(builder.sub(bits, builder.shl(k, v.iconstant(form.mantissa))), v.type)
+    s = v.div(v.sub(m, v.constant(1.0)), v.add(m, v.constant(1.0)))
+    z = v.mul(s, s)
+    terms = [1.0 / (2 * i + 1) for i in range(_LOG_TERMS[v.dtype], 0, -1)]
+    tail = v.constant(terms[0])
+    for term in terms[1:]:
+        tail = v.fma(tail, z, v.constant(term))
+    twice = v.add(s, s)
+    high, low = _EXP[v.dtype]["ln2"]
+    whole = builder.sitofp(k, v.type)
+    rest = v.fma(v.mul(twice, z), tail, v.mul(whole, v.constant(low)))
+    return v.fma(whole, v.constant(high), v.add(twice, rest))
+
+
+def log1p(v: Vectors, x: Any) -> Any:
+    """log(1 + x) for x >= 0: what 1 + x loses to rounding comes back as (x - (u - 1)) / u, u = 1 + x."""
+    one = v.constant(1.0)
+    u = v.add(one, x)
+    return v.add(log(v, u), v.div(v.sub(x, v.sub(u, one)), u))
+
+
+# The activations and their derivatives dx = f(dy, y), in the order of their run-time codes.
+FORWARD: dict[str, Callable[[Vectors, Any], Any]] = {
+    "identity": lambda v, x: x,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+}
+BACKWARD: dict[str, Callable[[Vectors, Any, Any], Any]] = {
+    "identity": lambda v, dy, y: dy,
+    "relu": lambda v, dy, y: v.where(">", y, v.constant(0.0), dy, v.constant(0.0)),
+    "sigmoid": lambda v, dy, y: v.mul(dy, v.mul(y, v.sub(v.constant(1.0), y))),
+    "tanh": lambda v, dy, y: v.mul(dy, v.mul(v.sub(v.constant(1.0), y), v.add(v.constant(1.0), y))),
+}
+CODES = {name: code for code, name in enumerate(FORWARD)}
+
+# Keras's fuzz factor: probabilities are kept this far from 0 and 1 before the logarithm.
+CLIP = 1e-7
+
+
+def _squared(v: Vectors, p: Any, t: Any) -> tuple[Any, Any]:
+    d = v.sub(p, t)
+    return v.mul(d, d), v.add(d, d)
+
+
+def _half_squared(v: Vectors, p: Any, t: Any) -> tuple[Any, Any]:
+    d = v.sub(p, t)
+    return v.mul(v.mul(d, d), v.constant(0.5)), d
+
+
+def _absolute(v: Vectors, p: Any, t: Any) -> tuple[Any, Any]:
+    d = v.sub(p, t)
+    return v.abs(d), v.sign(d)
+
+
+def _bernoulli(v: Vectors, p: Any, t: Any) -> tuple[Any, Any]:
+    one = v.constant(1.0)
+    q = v.min(v.max(p, v.constant(CLIP)), v.constant(1.0 - CLIP))
+    other = v.sub(one, q)
+    loss = v.fma(t, log(v, q), v.mul(v.sub(one, t), log(v, other)))
+    slope = v.div(v.sub(q, t), v.mul(q, other))
+    return v.sub(v.constant(0.0), loss), v.where("==", p, q, slope, v.constant(0.0))
+
+
+def _bernoulli_logit(v: Vectors, z: Any, t: Any) -> tuple[Any, Any]:
+    e = exp(v, v.sub(v.constant(-0.0), v.abs(z)))
+    loss = v.add(v.sub(v.max(z, v.constant(0.0)), v.mul(z, t)), log1p(v, e))
+    return loss, v.sub(sigmoid(v, z), t)
+
+
+# (loss, derivative) of one prediction and target, in the order of their run-time codes.
+LOSSES: dict[str, Callable[[Vectors, Any, Any], tuple[Any, Any]]] = {
+    "squared": _squared,
+    "half_squared": _half_squared,
+    "absolute": _absolute,
+    "bernoulli": _bernoulli,
+    "bernoulli_logit": _bernoulli_logit,
+}
+LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer's update of one weight: (w, *state) from (h, w, g, *state), h its hyper-parameters in order."""
+
+    states: tuple[str, ...]
+    hyper: tuple[str, ...]
+    update: Callable[..., Sequence[Any]]
+
+
+def _sgd(v: Vectors, h: Sequence[Any], w: Any, g: Any) -> Sequence[Any]:
+    (rate,) = h
+    return (v.sub(w, v.mul(rate, g)),)
+
+
+def _momentum(v: Vectors, h: Sequence[Any], w: Any, g: Any, velocity: Any) -> Sequence[Any]:
+    rate, momentum = h
+    velocity = v.sub(v.mul(momentum, velocity), v.mul(rate, g))
+    return v.add(w, velocity), velocity
+
+
+def _nesterov(v: Vectors, h: Sequence[Any], w: Any, g: Any, velocity: Any) -> Sequence[Any]:
+    rate, momentum = h
+    step = v.mul(rate, g)
+    velocity = v.sub(v.mul(momentum, velocity), step)
+    return v.add(w, v.sub(v.mul(momentum, velocity), step)), velocity
+
+
+def _decay(v: Vectors, old: Any, rho: Any, new: Any) -> Any:
+    """rho * old + (1 - rho) * new."""
+    return v.fma(v.sub(v.constant(1.0), rho), new, v.mul(rho, old))
+
+
+def _rmsprop(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any) -> Sequence[Any]:
+    rate, rho, epsilon = h
+    square = _decay(v, square, rho, v.mul(g, g))
+    return v.sub(w, v.div(v.mul(rate, g), v.sqrt(v.add(square, epsilon)))), square
+
+
+def _rmsprop_centered(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any, mean: Any) -> Sequence[Any]:
+    rate, rho, epsilon = h
+    square, mean = _decay(v, square, rho, v.mul(g, g)), _decay(v, mean, rho, g)
+    variance = v.sub(square, v.mul(mean, mean))
+    return v.sub(w, v.div(v.mul(rate, g), v.sqrt(v.add(variance, epsilon)))), square, mean
+
+
+def _with_velocity(plain: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+    """An update whose step goes through velocity = momentum * velocity + step; momentum is the last hyper-parameter."""
+
+    def update(v: Vectors, h: Sequence[Any], w: Any, g: Any, *state: Any) -> Sequence[Any]:
+        *state, velocity = state
+        zero = v.constant(0.0)
+        moved, *state = plain(v, h[:-1], zero, g, *state)
+        velocity = v.sub(v.mul(h[-1], velocity), moved)
+        return v.sub(w, velocity), *state, velocity
+
+    return update
+
+
+def _moments(v: Vectors, h: Sequence[Any], g: Any, m: Any, second: Any) -> tuple[Any, Any]:
+    """m and v drawn towards g and g^2 by (1 - beta)."""
+    gain_1, gain_2 = h
+    return v.fma(gain_1, v.sub(g, m), m), v.fma(gain_2, v.sub(v.mul(g, g), second), second)
+
+
+def _adam(v: Vectors, h: Sequence[Any], w: Any, g: Any, m: Any, second: Any) -> Sequence[Any]:
+    alpha, epsilon, *gains = h
+    m, second = _moments(v, gains, g, m, second)
+    return v.sub(w, v.div(v.mul(alpha, m), v.add(v.sqrt(second), epsilon))), m, second
+
+
+def _amsgrad(v: Vectors, h: Sequence[Any], w: Any, g: Any, m: Any, second: Any, top: Any) -> Sequence[Any]:
+    alpha, epsilon, *gains = h
+    m, second = _moments(v, gains, g, m, second)
+    top = v.max(top, second)
+    return v.sub(w, v.div(v.mul(alpha, m), v.add(v.sqrt(top), epsilon))), m, second, top
+
+
+# The optimizers' updates, in the order of their run-time codes.
+STEPS = {
+    "sgd": Step((), ("learning_rate",), _sgd),
+    "momentum": Step(("velocity",), ("learning_rate", "momentum"), _momentum),
+    "nesterov": Step(("velocity",), ("learning_rate", "momentum"), _nesterov),
+    "rmsprop": Step(("mean_square",), ("learning_rate", "rho", "epsilon"), _rmsprop),
+    "rmsprop_centered": Step(("mean_square", "mean"), ("learning_rate", "rho", "epsilon"), _rmsprop_centered),
+    "rmsprop_momentum": Step(
+        ("mean_square", "velocity"), ("learning_rate", "rho", "epsilon", "momentum"), _with_velocity(_rmsprop)
+    ),
+    "rmsprop_centered_momentum": Step(
+        ("mean_square", "mean", "velocity"),
+        ("learning_rate", "rho", "epsilon", "momentum"),
+        _with_velocity(_rmsprop_centered),
+    ),
+    "adam": Step(("m", "v"), ("alpha", "epsilon", "gain_1", "gain_2"), _adam),
+    "amsgrad": Step(("m", "v", "v_max"), ("alpha", "epsilon", "gain_1", "gain_2"), _amsgrad),
+}
+STEP_CODES = {name: code for code, name in enumerate(STEPS)}
+STEP_STATES = max(len(step.states) for step in STEPS.values())
+STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _pointers(dtype: Any, count: int) -> list[Any]:
+    return [types.CPointer(dtype)] * count
+
+
+@intrinsic
+def address(typingctx: Any, array: Any, offset: Any) -> Any:
+    """Pointer to the element ``offset`` places behind the first element of an array."""
+    signature = types.CPointer(array.dtype)(array, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.gep(data, [arguments[1]])
+
+    return signature, codegen
+
+
+@intrinsic
+def at(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """``pointer + offset``."""
+    signature = pointer(pointer, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return signature, codegen
+
+
+# ---------------------------------------------------------------------------------------------------------------- gemm
+
+
+def _opaque(builder: Any, value: Any) -> Any:
+    """The value, through an empty instruction that the optimiser cannot see through.
+
+    Left to itself LLVM rewrites the rows' addresses as one chain of additions, each waiting for the one before.
+    """
+    same = ir.InlineAsm(ir.FunctionType(value.type, [value.type]), "", "=r,0", side_effect=False)
+    return builder.call(same, [value])
+
+
+def _emit_tile(v: Vectors, rows: int, vectors: int, columns: Any, arguments: Sequence[Any]) -> None:
+    """One tile of ``rows`` rows of ``vectors`` vectors: its sums stay in registers from the first k to the last."""
+    kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate = arguments
+    builder, lanes = v.builder, v.lanes
+    entry, loop = builder.block, builder.append_basic_block("tile.k")
+    # One pointer for every four rows of A; rows 1 to 3 of a group are one addressing mode away.
+    offsets = [_opaque(builder, builder.mul(row_stride_a, _I64(i))) if i else _I64(0) for i in range(min(4, rows))]
+    groups = [builder.gep(a, [builder.mul(row_stride_a, _I64(i))]) for i in range(0, rows, 4)]
+    tile = [(i, j) for i in range(rows) for j in range(vectors)]
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k = builder.phi(_I64)
+    sums = {at: builder.phi(v.type) for at in tile}
+    starts = [builder.phi(a.type) for _ in groups]
+    b_k = builder.phi(b.type)
+    b_row = [v.load(b_k, _I64(j * lanes)) for j in range(vectors)]
+    grown = {}
+    for i in range(rows):
+        a_i = v.splat(builder.load(builder.gep(starts[i // 4], [offsets[i % 4]])))
+        for j in range(vectors):
+            grown[i, j] = v.fma(a_i, b_row[j], sums[i, j])
+    following = builder.add(k, _I64(1))
+    recurrences = [(k, _I64(0), following), (b_k, b, _opaque(builder, builder.gep(b_k, [row_stride_b])))]
+    recurrences += [(sums[at], v.constant(0.0), grown[at]) for at in tile]
+    recurrences += [
+        (pointer, first, _opaque(builder, builder.gep(pointer, [column_stride_a])))
+        for pointer, first in zip(starts, groups, strict=True)
+    ]
+    for phi, first, later in recurrences:
+        phi.add_incoming(first, entry)
+        phi.add_incoming(later, loop)
+    end = builder.append_basic_block("tile.end")
+    builder.cbranch(builder.icmp_signed("<", following, kc), loop, end)
+
+    builder.position_at_end(end)
+    left = builder.sub(columns, _I64((vectors - 1) * lanes))
+    mask = v.mask(left)
+    whole = builder.icmp_signed("==", left, _I64(lanes))
+    fresh = builder.icmp_signed("==", accumulate, _I64(0))
+
+    def write(add: bool, masked: bool) -> None:
+        for i, j in tile:
+            last = masked and j == vectors - 1
+            row, offset, value = builder.gep(c, [builder.mul(row_stride_c, _I64(i))]), _I64(j * lanes), grown[i, j]
+            if add:
+                value = v.add(value, v.load_masked(row, offset, mask) if last else v.load(row, offset))
+            if last:
+                v.store_masked(value, row, offset, mask)
+            else:
+                v.store(value, row, offset)
+
+    for add, condition in ((False, fresh), (True, builder.not_(fresh))):
+        with builder.if_then(condition), builder.if_else(whole) as (full, partial):
+            with full:
+                write(add, masked=False)
+            with partial:
+                write(add, masked=True)
+
+
+@intrinsic(prefer_literal=True)
+def gemm_tile(
+    typingctx: Any,
+    MR: Any,
+    NV: Any,
+    VL: Any,
+    rows: Any,
+    columns: Any,
+    kc: Any,
+    a: Any,
+    row_stride_a: Any,
+    column_stride_a: Any,
+    b: Any,
+    row_stride_b: Any,
+    c: Any,
+    row_stride_c: Any,
+    accumulate: Any,
+) -> Any:
+    """C[rows, columns] = A[rows, kc] @ B[kc, columns], added to C where ``accumulate`` is not 0.
+
+    1 <= rows <= MR, 1 <= columns <= NV * VL. A is read through its strides; B's rows are contiguous and readable up
+    to the next multiple of VL columns; C's rows are contiguous, and nothing beyond ``columns`` is touched. kc >= 1.
+    With ``accumulate`` = 0 C is written, never read. Each (rows, vectors) pair is its own code, so an edge costs what
+    it holds.
+    """
+    mr, nv, vl = MR.literal_value, NV.literal_value, VL.literal_value
+    size = types.int64
+    pointer = types.CPointer(a.dtype)
+    signature = types.void(MR, NV, VL, size, size, size, pointer, size, size, pointer, size, pointer, size, size)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, columns, *rest = arguments[3:]
+        v = Vectors(builder, a.dtype, vl)
+        vectors = builder.sdiv(builder.add(columns, _I64(vl - 1)), _I64(vl))
+        key = builder.add(builder.mul(rows, _I64(nv + 1)), vectors)
+        done = builder.append_basic_block("tile.done")
+        switch = builder.switch(key, done)
+        for i in range(1, mr + 1):
+            for j in range(1, nv + 1):
+                block = builder.append_basic_block(f"tile.{i}x{j}")
+                switch.add_case(_I64(i * (nv + 1) + j), block)
+                builder.position_at_end(block)
+                _emit_tile(v, i, j, columns, rest)
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+# --------------------------------------------------------------------------------------------------------- elementwise
+
+
+class _Span:
+    """One step of a loop over memory: loads and stores at the loop's offset, masked in the last, partial step."""
+
+    def __init__(self, v: Vectors, offset: Any, mask: Any = None) -> None:
+        self.v, self.offset, self.mask = v, offset, mask
+
+    def load(self, pointer: Any, fill: float = 0.0) -> Any:
+        """The step's lanes; ``fill`` in lanes beyond the end."""
+        if self.mask is None:
+            return self.v.load(pointer, self.offset)
+        return self.v.load_masked(pointer, self.offset, self.mask, fill)
+
+    def store(self, vector: Any, pointer: Any) -> None:
+        """Write the step's lanes."""
+        if self.mask is None:
+            self.v.store(vector, pointer, self.offset)
+        else:
+            self.v.store_masked(vector, pointer, self.offset, self.mask)
+
+    def keep(self, vector: Any, fill: Any) -> Any:
+        """``vector`` in the lanes that exist, ``fill`` beyond the end."""
+        return vector if self.mask is None else self.v.builder.select(self.mask, vector, fill)
+
+
+def _for_each(v: Vectors, count: Any, body: Callable[[_Span], None]) -> None:
+    """Run ``body`` over ``count`` elements: whole vectors, then one masked step for the rest."""
+    builder, lanes = v.builder, v.lanes
+    whole = builder.sdiv(count, _I64(lanes))
+    with cgutils.for_range(builder, whole, intp=_I64) as loop:
+        body(_Span(v, builder.mul(loop.index, _I64(lanes))))
+    start = builder.mul(whole, _I64(lanes))
+    rest = builder.sub(count, start)
+    with builder.if_then(builder.icmp_signed(">", rest, _I64(0)), likely=False):
+        body(_Span(v, start, v.mask(rest)))
+
+
+def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], None]]) -> None:
+    """Run the case of a run-time code: the choice is made once, outside the loops."""
+    done = builder.append_basic_block("code.done")
+    switch = builder.switch(code, done)
+    for number, case in enumerate(cases):
+        block = builder.append_basic_block(f"code.{number}")
+        switch.add_case(_I64(number), block)
+        builder.position_at_end(block)
+        case()
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+@intrinsic(prefer_literal=True)
+def forward_row(typingctx: Any, VL: Any, code: Any, count: Any, x: Any, y: Any) -> Any:
+    """y = f(x), f by its code in ``CODES``; y may be x."""
+    vl = VL.literal_value
+    signature = types.void(VL, types.int64, types.int64, *_pointers(x.dtype, 2))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, code, count, x_, y_ = arguments
+        v = Vectors(builder, x.dtype, vl)
+
+        def case(f: Callable[..., Any]) -> Callable[[], None]:
+            return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x_)), y_))
+
+        _switch(builder, code, [case(f) for f in FORWARD.values()])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def forward_bias_row(typingctx: Any, VL: Any, code: Any, count: Any, x: Any, bias: Any, y: Any) -> Any:
+    """y = f(x + bias), f by its code in ``CODES``; y may be x."""
+    vl = VL.literal_value
+    signature = types.void(VL, types.int64, types.int64, *_pointers(x.dtype, 3))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, code, count, x_, bias_, y_ = arguments
+        v = Vectors(builder, x.dtype, vl)
+
+        def case(f: Callable[..., Any]) -> Callable[[], None]:
+            return lambda: _for_each(v, count, lambda at: at.store(f(v, v.add(at.load(x_), at.load(bias_))), y_))
+
+        _switch(builder, code, [case(f) for f in FORWARD.values()])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def backward_row(typingctx: Any, VL: Any, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> Any:
+    """dx = dy * f'(x) in terms of y = f(x), f by its code in ``CODES``; dx may be dy or y."""
+    vl = VL.literal_value
+    signature = types.void(VL, types.int64, types.int64, *_pointers(dy.dtype, 3))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, code, count, dy_, y_, dx_ = arguments
+        v = Vectors(builder, dy.dtype, vl)
+
+        def case(f: Callable[..., Any]) -> Callable[[], None]:
+            return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy_), at.load(y_)), dx_))
+
+        _switch(builder, code, [case(f) for f in BACKWARD.values()])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_row(typingctx: Any, VL: Any, count: Any, a: Any, b: Any, y: Any) -> Any:
+    """y = a + b; y may be a or b."""
+    vl = VL.literal_value
+    signature = types.void(VL, types.int64, *_pointers(a.dtype, 3))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, count, a_, b_, y_ = arguments
+        v = Vectors(builder, a.dtype, vl)
+        _for_each(v, count, lambda at: at.store(v.add(at.load(a_), at.load(b_)), y_))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def copy_rows(typingctx: Any, VL: Any, rows: Any, columns: Any, width: Any, b: Any, row_stride: Any, panel: Any) -> Any:
+    """panel[rows, width] = B[rows, columns], zeros in the columns beyond; ``width`` is a multiple of VL."""
+    vl = VL.literal_value
+    size = types.int64
+    signature = types.void(VL, size, size, size, *_pointers(b.dtype, 1), size, *_pointers(b.dtype, 1))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, rows, columns, width, b_, row_stride, panel_ = arguments
+        v = Vectors(builder, b.dtype, vl)
+        with cgutils.for_range(builder, builder.sdiv(width, _I64(vl)), intp=_I64) as across:
+            j = builder.mul(across.index, _I64(vl))
+            left = builder.sub(columns, j)
+            mask = v.mask(left)
+            with builder.if_else(builder.icmp_signed(">=", left, _I64(vl))) as (then, otherwise):
+                for branch, lanes in ((then, None), (otherwise, mask)):
+                    with branch, cgutils.for_range(builder, rows, intp=_I64) as down:
+                        source = builder.add(builder.mul(down.index, row_stride), j)
+                        target = builder.add(builder.mul(down.index, width), j)
+                        row = v.load(b_, source) if lanes is None else v.load_masked(b_, source, lanes)
+                        v.store(row, panel_, target)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class _Total:
+    """A running sum of vectors across the steps of a loop; ``value`` adds up its lanes."""
+
+    def __init__(self, v: Vectors, start: Any = None) -> None:
+        self.v = v
+        self.slot = cgutils.alloca_once_value(v.builder, v.constant(0.0) if start is None else start)
+        v.builder.store(v.constant(0.0) if start is None else start, self.slot)
+
+    def add(self, at: _Span, vector: Any) -> None:
+        """Add the lanes that exist."""
+        kept = at.keep(vector, self.v.constant(0.0))
+        self.v.builder.store(self.v.add(self.v.builder.load(self.slot), kept), self.slot)
+
+    def raise_to(self, vector: Any) -> None:
+        """Keep the larger of each lane."""
+        self.v.builder.store(self.v.max(self.v.builder.load(self.slot), vector), self.slot)
+
+    def value(self) -> Any:
+        """The sum."""
+        return self.v.sum(self.v.builder.load(self.slot))
+
+    def top(self) -> Any:
+        """The largest lane."""
+        return self.v.largest(self.v.builder.load(self.slot))
+
+
+# ------------------------------------------------------------------------------------------------ losses and optimizers
+
+
+@intrinsic(prefer_literal=True)
+def loss_row(typingctx: Any, VL: Any, code: Any, count: Any, pred: Any, target: Any, scale: Any, dpred: Any) -> Any:
+    """Sum of the losses of ``count`` elements, by code in ``LOSS_CODES``; dpred = derivative * scale."""
+    vl, dtype = VL.literal_value, pred.dtype
+    signature = dtype(VL, types.int64, types.int64, *_pointers(dtype, 2), dtype, *_pointers(dtype, 1))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, code, count, pred_, target_, scale, dpred_ = arguments
+        v = Vectors(builder, dtype, vl)
+        total, factor = _Total(v), v.splat(scale)
+
+        def case(f: Callable[..., Any]) -> Callable[[], None]:
+            def body(at: _Span) -> None:
+                loss, slope = f(v, at.load(pred_), at.load(target_))
+                total.add(at, loss)
+                at.store(v.mul(slope, factor), dpred_)
+
+            return lambda: _for_each(v, count, body)
+
+        _switch(builder, code, [case(f) for f in LOSSES.values()])
+        return total.value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def penalty_row(typingctx: Any, VL: Any, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> Any:
+    """Sum of l1 |w| + l2 w^2; dw = l1 sign(w) + 2 l2 w."""
+    vl, dtype = VL.literal_value, w.dtype
+    signature = dtype(VL, types.int64, *_pointers(dtype, 1), dtype, dtype, *_pointers(dtype, 1))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, count, w_, l1, l2, dw_ = arguments
+        v = Vectors(builder, dtype, vl)
+        total, first, second = _Total(v), v.splat(l1), v.splat(l2)
+
+        def body(at: _Span) -> None:
+            x = at.load(w_)
+            total.add(at, v.fma(v.mul(second, x), x, v.mul(first, v.abs(x))))
+            at.store(v.fma(v.add(second, second), x, v.mul(first, v.sign(x))), dw_)
+
+        _for_each(v, count, body)
+        return total.value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def update_row(
+    typingctx: Any, VL: Any, code: Any, count: Any, w: Any, dw: Any, s0: Any, s1: Any, s2: Any, hyper: Any
+) -> Any:
+    """One optimizer step on ``count`` weights in place, by code in ``STEP_CODES``.
+
+    s0, s1, s2 are the states of ``STEPS`` in order (those that a step lacks are not touched), hyper its
+    hyper-parameters.
+    """
+    vl, dtype = VL.literal_value, w.dtype
+    signature = types.void(VL, types.int64, types.int64, *_pointers(dtype, 6))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, code, count, w_, dw_, *states, hyper_ = arguments
+        v = Vectors(builder, dtype, vl)
+
+        def case(step: Step) -> Callable[[], None]:
+            def body(at: _Span) -> None:
+                held = [w_, *states[: len(step.states)]]
+                w, *state = [at.load(pointer) for pointer in held]
+                for value, pointer in zip(step.update(v, h, w, at.load(dw_), *state), held, strict=True):
+                    at.store(value, pointer)
+
+            h: list[Any] = []
+
+            def run() -> None:
+                h.extend(v.splat(builder.load(builder.gep(hyper_, [_I64(i)]))) for i in range(len(step.hyper)))
+                _for_each(v, count, body)
+
+            return run
+
+        _switch(builder, code, [case(step) for step in STEPS.values()])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+# ------------------------------------------------------------------------------------------------------------- softmax
+
+
+@intrinsic(prefer_literal=True)
+def softmax_row(typingctx: Any, VL: Any, count: Any, x: Any, scale: Any, y: Any) -> Any:
+    """y = scale * softmax(x); returns (max of x, sum of exp(x - max)). y may be x."""
+    vl, dtype = VL.literal_value, x.dtype
+    pair = types.UniTuple(dtype, 2)
+    signature = pair(VL, types.int64, *_pointers(dtype, 1), dtype, *_pointers(dtype, 1))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, count, x_, scale, y_ = arguments
+        v = Vectors(builder, dtype, vl)
+        lowest = v.constant(float("-inf"))
+        top, total = _Total(v, lowest), _Total(v)
+        _for_each(v, count, lambda at: top.raise_to(at.load(x_, float("-inf"))))
+        largest = top.top()
+        shift = v.splat(largest)
+
+        def exponential(at: _Span) -> None:
+            e = exp(v, v.sub(at.load(x_), shift))
+            total.add(at, e)
+            at.store(e, y_)
+
+        _for_each(v, count, exponential)
+        mass = total.value()
+        factor = v.splat(builder.fdiv(scale, mass))
+        _for_each(v, count, lambda at: at.store(v.mul(at.load(y_), factor), y_))
+        return context.make_tuple(builder, pair, [largest, mass])
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def softmax_backward_row(typingctx: Any, VL: Any, count: Any, dy: Any, y: Any, dx: Any) -> Any:
+    """dx = y (dy - sum of dy y); dx may be dy or y."""
+    vl, dtype = VL.literal_value, y.dtype
+    signature = types.void(VL, types.int64, *_pointers(dtype, 3))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, count, dy_, y_, dx_ = arguments
+        v = Vectors(builder, dtype, vl)
+        total = _Total(v)
+        _for_each(v, count, lambda at: total.add(at, v.mul(at.load(dy_), at.load(y_))))
+        dot = v.splat(total.value())
+        _for_each(v, count, lambda at: at.store(v.mul(at.load(y_), v.sub(at.load(dy_), dot)), dx_))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def cross_entropy_row(typingctx: Any, VL: Any, count: Any, x: Any, log_sum: Any, t: Any, scale: Any, y: Any) -> Any:
+    """For y = scale * softmax(x): returns (sum t (log_sum - x), sum t) and leaves y = y * sum t - scale * t."""
+    vl, dtype = VL.literal_value, x.dtype
+    pair = types.UniTuple(dtype, 2)
+    signature = pair(VL, types.int64, *_pointers(dtype, 1), dtype, *_pointers(dtype, 1), dtype, *_pointers(dtype, 1))
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, count, x_, log_sum, t_, scale, y_ = arguments
+        v = Vectors(builder, dtype, vl)
+        loss, mass = _Total(v), _Total(v)
+        shift, factor = v.splat(log_sum), v.splat(scale)
+
+        def sums(at: _Span) -> None:
+            share = at.load(t_)
+            loss.add(at, v.mul(share, v.sub(shift, at.load(x_))))
+            mass.add(at, share)
+
+        _for_each(v, count, sums)
+        value = mass.value()
+        weight = v.splat(value)
+        _for_each(v, count, lambda at: at.store(v.sub(v.mul(at.load(y_), weight), v.mul(at.load(t_), factor)), y_))
+        return context.make_tuple(builder, pair, [loss.value(), value])
+
+    return signature, codegen

@@ -1,0 +1,109 @@
+"""Softmax and softmax with cross-entropy: a row is read once from memory and stays in L1 for its passes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+
+from fastnn.kernels.cpu._arrays import destination, finish
+from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.simd import address, cross_entropy_row, softmax_backward_row, softmax_row
+
+# Nanoseconds an element on one core, roughly.
+_NS_PER_ELEMENT = 0.4
+
+
+@kernel(lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype), types.int64))
+def _softmax(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+    def softmax(x, y, tasks):  # type: ignore[no-untyped-def]
+        _ = (SOURCE, parallel)
+        n, c = x.shape
+        for t in prange(tasks):
+            for i in range(t * n // tasks, (t + 1) * n // tasks):
+                softmax_row(VL, c, address(x, i * c), x.dtype.type(1), address(y, i * c))
+
+    return softmax
+
+
+@kernel(
+    lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype, readonly=True), matrix(dtype), types.int64)
+)
+def _softmax_backward(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+    def softmax_backward(dy, y, dx, tasks):  # type: ignore[no-untyped-def]
+        _ = (SOURCE, parallel)
+        n, c = y.shape
+        for t in prange(tasks):
+            for i in range(t * n // tasks, (t + 1) * n // tasks):
+                softmax_backward_row(VL, c, address(dy, i * c), address(y, i * c), address(dx, i * c))
+
+    return softmax_backward
+
+
+def _cross_entropy_signature(dtype: Any) -> Any:
+    rows = matrix(dtype, readonly=True)
+    return types.void(rows, flat(types.int64), rows, flat(dtype), matrix(dtype), flat(types.float64), types.int64)
+
+
+@kernel(_cross_entropy_signature)
+def _softmax_cross_entropy(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+    def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):  # type: ignore[no-untyped-def]
+        _ = (SOURCE, parallel)
+        n, c = x.shape
+        one = x.dtype.type(1)
+        for t in prange(tasks):
+            for i in range(t * n // tasks, (t + 1) * n // tasks):
+                weight = weights[i] if weights.size else one
+                scale = weight / x.dtype.type(n)
+                row, slope = address(x, i * c), address(dx, i * c)
+                top, mass = softmax_row(VL, c, row, scale, slope)
+                log_sum = top + x.dtype.type(math.log(mass))
+                if labels.size:
+                    dx[i, labels[i]] -= scale
+                    losses[i] = weight * (log_sum - x[i, labels[i]])
+                else:
+                    loss, _mass = cross_entropy_row(VL, c, row, log_sum, address(targets, i * c), scale, slope)
+                    losses[i] = weight * loss
+
+    return softmax_cross_entropy
+
+
+def softmax(x: Any, *, out: Any = None) -> Any:
+    """One row after the other."""
+    y = destination(out, x.shape, x.dtype, x, elementwise=True)
+    _softmax(x.dtype, x.size * _NS_PER_ELEMENT, np.ascontiguousarray(x), y)
+    return finish(y, out)
+
+
+def softmax_backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
+    """One row after the other."""
+    dx = destination(out, y.shape, y.dtype, dy, y, elementwise=True)
+    _softmax_backward(y.dtype, y.size * _NS_PER_ELEMENT, np.ascontiguousarray(dy), np.ascontiguousarray(y), dx)
+    return finish(dx, out)
+
+
+def targets_for_kernel(targets: Any, dtype: Any) -> tuple[Any, Any]:
+    """(class indices as int64, rows of probabilities): one of the two, the other empty."""
+    if targets.ndim == 1:
+        return np.ascontiguousarray(targets, np.int64), np.empty((0, 0), dtype)
+    return np.empty(0, np.int64), np.ascontiguousarray(targets)
+
+
+def weights_for_kernel(sample_weight: Any, dtype: Any) -> Any:
+    """Weights as a contiguous array, empty where there are none."""
+    return np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight)
+
+
+def softmax_cross_entropy(logits: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Softmax into dlogits, the loss from max and sum of the same pass, then minus the target."""
+    n = logits.shape[0]
+    dlogits = np.empty(logits.shape, logits.dtype)
+    losses = np.empty(n)
+    if logits.size:
+        labels, rows = targets_for_kernel(targets, logits.dtype)
+        weights = weights_for_kernel(sample_weight, logits.dtype)
+        work = logits.size * _NS_PER_ELEMENT + 10.0 * n
+        _softmax_cross_entropy(logits.dtype, work, np.ascontiguousarray(logits), labels, rows, weights, dlogits, losses)
+    return (float(losses.sum()) / n if n else 0.0), dlogits

@@ -1,0 +1,66 @@
+"""Matrix product and linear layer as triple loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.naive import elementwise, softmax
+from fastnn.kernels.naive._lists import deliver
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+
+Rows = list[list[float]]
+
+
+def _product(a: Rows, b: Rows, n: int, k: int, m: int) -> Rows:
+    y = [[0.0] * m for _ in range(n)]
+    for i in range(n):
+        for j in range(m):
+            total = 0.0
+            for l in range(k):  # noqa: E741 - the index of the textbooks
+                total += a[i][l] * b[l][j]
+            y[i][j] = total
+    return y
+
+
+def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
+    """Row times column for each element."""
+    n, k, m = *a.shape, b.shape[1]
+    return deliver(_product(a.tolist(), b.tolist(), n, k, m), (n, m), a.dtype, out)
+
+
+def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
+    """activation(x @ w + b)."""
+    n, k, m = *x.shape, w.shape[1]
+    z = _product(x.tolist(), w.tolist(), n, k, m)
+    if b is not None:
+        bias = b.tolist()
+        for i in range(n):
+            for j in range(m):
+                z[i][j] += bias[j]
+    if activation == "softmax":
+        y = [softmax.softmax_row(row) for row in z]
+    else:
+        function = elementwise.FORWARD[ELEMENTWISE_ACTIVATIONS[activation]]
+        y = [[function(value) for value in row] for row in z]
+    return deliver(y, (n, m), x.dtype, out)
+
+
+def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear") -> tuple[Any, Any, Any]:
+    """dz = dy * activation'(z); dx = dz w^T, dw = x^T dz, db = sum of the rows of dz."""
+    n, k, m = *x.shape, w.shape[1]
+    pairs = list(zip(dy.tolist(), y.tolist(), strict=True))
+    if activation == "softmax":
+        dz = [softmax.softmax_row_backward(dy_row, y_row) for dy_row, y_row in pairs]
+    else:
+        slope = elementwise.BACKWARD[ELEMENTWISE_ACTIVATIONS[activation]]
+        dz = [[slope(d, value) for d, value in zip(*pair, strict=True)] for pair in pairs]
+    dx = _product(dz, w.T.tolist(), n, m, k)
+    dw = _product(x.T.tolist(), dz, k, n, m)
+    db = [0.0] * m
+    for i in range(n):
+        for j in range(m):
+            db[j] += dz[i][j]
+    kind = np.dtype(x.dtype)
+    return deliver(dx, (n, k), kind), deliver(dw, (k, m), kind), deliver(db, (m,), kind)

@@ -1,0 +1,193 @@
+"""Every op as a NumPy expression in extended precision: more bits than any kernel's accumulator.
+
+``results(op, given)`` is what a call must return and leave in its in-place operands; ``scales`` the same with every
+number replaced by its magnitude where sums are formed, so that tolerances follow |a| |b|, not a result that cancelled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+WIDE = np.longdouble
+CLIP = WIDE("1e-7")
+
+
+def wide(array):
+    return np.asarray(array, WIDE)
+
+
+def sigmoid(x):
+    e = np.exp(-abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def softmax(x):
+    if x.size == 0:
+        return x
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(dy, x, y):
+    return y * (dy - (dy * y).sum(axis=1, keepdims=True))
+
+
+def tanh(x):
+    return np.tanh(x)
+
+
+FORWARD = {
+    "identity": lambda x: x,
+    "linear": lambda x: x,
+    "relu": lambda x: np.where((x > 0) | np.isnan(x), x, 0),
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "softmax": softmax,
+}
+BACKWARD = {
+    "identity": lambda dy, x, y: dy,
+    "linear": lambda dy, x, y: dy,
+    "relu": lambda dy, x, y: np.where(y > 0, dy, 0),
+    "sigmoid": lambda dy, x, y: dy * y * (1 - y),
+    "tanh": lambda dy, x, y: dy * (1 - y) * (1 + y),
+    "softmax": softmax_backward,
+}
+
+
+def add(a, b):
+    return a + b
+
+
+def matmul(a, b):
+    return np.einsum("nk,km->nm", a, b) if a.shape[1] else np.zeros((a.shape[0], b.shape[1]), WIDE)
+
+
+def linear(x, w, b=None, activation="linear"):
+    return FORWARD[activation](matmul(x, w) + (0 if b is None else b))
+
+
+def linear_backward(dy, x, w, y, activation="linear"):
+    dz = BACKWARD[activation](dy, None, y)
+    return matmul(dz, w.T), matmul(x.T, dz), dz.sum(axis=0)
+
+
+def _rows(targets, c):
+    targets = np.asarray(targets)
+    return np.eye(c, dtype=WIDE)[targets.astype(int)] if targets.ndim == 1 else targets
+
+
+def _weights(sample_weight, n):
+    return np.ones(n, WIDE) if sample_weight is None else sample_weight
+
+
+def softmax_cross_entropy(logits, targets, sample_weight=None):
+    n, c = logits.shape
+    if n == 0:
+        return WIDE(0), logits
+    t, weight = _rows(targets, c), _weights(sample_weight, n)[:, None]
+    top = logits.max(axis=1, keepdims=True)
+    log_p = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+    return -(weight * t * log_p).sum() / n, weight * (softmax(logits) * t.sum(axis=1, keepdims=True) - t) / n
+
+
+def cross_entropy(probs, targets, sample_weight=None):
+    n, c = probs.shape
+    if n == 0:
+        return WIDE(0), probs
+    t, weight = _rows(targets, c), _weights(sample_weight, n)[:, None]
+    total = probs.sum(axis=1, keepdims=True)
+    scaled = probs / total
+    q = np.clip(scaled, CLIP, 1 - CLIP)
+    slope = np.where(q == scaled, -weight * t / q, 0) / n
+    return -(weight * t * np.log(q)).sum() / n, (slope - (slope * scaled).sum(axis=1, keepdims=True)) / total
+
+
+def _spread(sample_weight, pred):
+    return _weights(sample_weight, pred.shape[0]).reshape((-1,) + (1,) * (pred.ndim - 1))
+
+
+def _reduced(values, slopes, pred, sample_weight, mean):
+    weight, scale = _spread(sample_weight, pred), WIDE(1) / max(1, pred.size) if mean else WIDE(1)
+    return (weight * values).sum() * scale, weight * slopes * scale
+
+
+def mse(pred, target, sample_weight=None):
+    return _reduced((pred - target) ** 2, 2 * (pred - target), pred, sample_weight, True)
+
+
+def mae(pred, target, sample_weight=None):
+    return _reduced(abs(pred - target), np.sign(pred - target), pred, sample_weight, True)
+
+
+def half_sse(pred, target, sample_weight=None):
+    return _reduced((pred - target) ** 2 / 2, pred - target, pred, sample_weight, False)
+
+
+def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):
+    if from_logits:
+        values = np.maximum(pred, 0) - pred * target + np.log1p(np.exp(-abs(pred)))
+        return _reduced(values, sigmoid(pred) - target, pred, sample_weight, True)
+    q = np.clip(pred, CLIP, 1 - CLIP)
+    values = -(target * np.log(q) + (1 - target) * np.log1p(-q))
+    return _reduced(values, np.where(q == pred, (q - target) / (q * (1 - q)), 0), pred, sample_weight, True)
+
+
+def l1_l2_penalty(w, l1=0.0, l2=0.0):
+    l1, l2 = WIDE(l1), WIDE(l2)
+    return (l1 * abs(w) + l2 * w**2).sum(), l1 * np.sign(w) + 2 * l2 * w
+
+
+def sgd_step(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
+    step = WIDE(learning_rate) * dw
+    if velocity is None:
+        return {"w": w - step}
+    velocity = WIDE(momentum) * velocity - step
+    return {"w": w + (WIDE(momentum) * velocity - step if nesterov else velocity), "velocity": velocity}
+
+
+def rmsprop_step(
+    w, dw, mean_square, velocity=None, mean=None, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7
+):
+    rho, state = WIDE(rho), {}
+    mean_square = state["mean_square"] = rho * mean_square + (1 - rho) * dw**2
+    variance = mean_square
+    if mean is not None:
+        mean = state["mean"] = rho * mean + (1 - rho) * dw
+        variance = mean_square - mean**2
+    step = WIDE(learning_rate) * dw / np.sqrt(variance + WIDE(epsilon))
+    if velocity is not None:
+        step = state["velocity"] = WIDE(momentum) * velocity + step
+    return {"w": w - step, **state}
+
+
+def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    beta_1, beta_2 = WIDE(beta_1), WIDE(beta_2)
+    m, v = m + (1 - beta_1) * (dw - m), v + (1 - beta_2) * (dw**2 - v)
+    state = {"m": m, "v": v}
+    largest = v
+    if v_max is not None:
+        largest = state["v_max"] = np.maximum(v_max, v)
+    alpha = WIDE(learning_rate) * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+    return {"w": w - alpha * m / (np.sqrt(largest) + WIDE(epsilon)), **state}
+
+
+ORACLES = {
+    name: function
+    for name, function in globals().items()
+    if callable(function) and name.islower() and not name.startswith("_") and name not in ("wide",)
+}
+for _name in ("identity", "relu", "sigmoid", "tanh", "softmax"):
+    ORACLES[_name] = FORWARD[_name]
+    ORACLES[f"{_name}_backward"] = BACKWARD[_name]
+
+
+def call(op, given):
+    """Results of an op as a dict: returned values under "0", "1", ..., updated operands under their names."""
+    arguments = {
+        name: wide(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+        for name, value in given.items()
+    }
+    result = ORACLES[op.name](**arguments)
+    if isinstance(result, dict):
+        return result
+    return dict(enumerate(result if isinstance(result, tuple) else (result,)))

@@ -1,0 +1,313 @@
+"""Every op of the table on every backend: against the oracle, exactly on integers, by differences, with odd arrays."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from functools import partial
+
+import numpy as np
+import oracle
+import pytest
+
+import fastnn
+from fastnn import backends, ops
+from fastnn.kernels.cases import draw, sizes_name, variant_name
+from fastnn.kernels.table import ACTIVATIONS, DTYPES, TABLE
+
+BACKENDS = ("naive", "cpu")
+# The plain loops take a second per hundred million multiplications; beyond this many elements they sit out.
+NAIVE_LIMIT = 40_000
+
+
+def calls():
+    for op in TABLE.values():
+        for variant in op.variants:
+            for sizes in op.cases:
+                for dtype in DTYPES:
+                    name = f"{op.name}-{variant_name(variant)}-{sizes_name(sizes)}-{dtype}"
+                    yield pytest.param(op, variant, sizes, dtype, id=name)
+
+
+def seeded(*parts):
+    return np.random.default_rng(zlib.crc32(repr(parts).encode()))
+
+
+def run(op, given, backend):
+    """Results of the public op in the shape of ``oracle.call``; in-place operands are copied first."""
+    given = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()}
+    with fastnn.use_backend(backend):
+        result = getattr(ops, op.name)(**given)
+    if op.inplace:
+        assert result is None
+        return {name: given[name] for name in op.inplace if given.get(name) is not None}
+    return dict(enumerate(result if isinstance(result, tuple) else (result,)))
+
+
+def reduction_length(op, sizes):
+    """How many terms the longest sum of an op has."""
+    if op.module == "gemm":
+        return 2 + sum(size for size in sizes.values())
+    if op.module in ("softmax", "losses"):
+        return 16 + int(np.prod([np.prod(size) for size in sizes.values()]))
+    return 16
+
+
+def tolerance(op, given, sizes, dtype):
+    """k * eps * magnitude: k the number of roundings on the way, magnitude that of the terms, not of their sum."""
+    magnitude = oracle.call(
+        op, {k: abs(v) if op.module == "gemm" and isinstance(v, np.ndarray) else v for k, v in given.items()}
+    )
+    eps = np.finfo(dtype).eps
+    terms = reduction_length(op, sizes)
+    return {
+        key: terms * eps * max(1.0, float(np.max(abs(np.asarray(value)), initial=0.0)))
+        for key, value in magnitude.items()
+    }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("op", "variant", "sizes", "dtype"), list(calls()))
+def test_matches_oracle(op, variant, sizes, dtype, backend):
+    given = draw(op, sizes, variant, dtype, seeded(op.name, variant, sizes))
+    work = sum(v.size for v in given.values() if isinstance(v, np.ndarray))
+    if backend == "naive" and work > NAIVE_LIMIT:
+        pytest.skip("too large for plain Python loops")
+    expected = oracle.call(op, given)
+    allowed = tolerance(op, given, sizes, dtype)
+    results = run(op, given, backend)
+    assert results.keys() == expected.keys()
+    for key, result in results.items():
+        if isinstance(result, float):
+            assert abs(result - expected[key]) <= allowed[key], key
+            continue
+        assert result.dtype == dtype, key
+        assert result.shape == expected[key].shape, key
+        np.testing.assert_allclose(oracle.wide(result), expected[key], rtol=0, atol=allowed[key], err_msg=str(key))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_signatures_are_the_tables(backend):
+    """Every backend has every op, with the table's parameters and defaults."""
+    for op in TABLE.values():
+        implementation = inspect.signature(backends.implementation(backend, op.module, op.name))
+        wanted = [(p.name, p.kind, p.default) for p in op.signature.parameters.values()]
+        assert [(p.name, p.kind, p.default) for p in implementation.parameters.values()] == wanted, op.name
+        assert inspect.signature(getattr(ops, op.name)) == op.signature
+        assert getattr(ops, op.name).__doc__ == op.doc
+
+
+def test_every_op_has_cases_and_an_oracle():
+    for op in TABLE.values():
+        assert op.cases, op.name
+        assert op.name in oracle.ORACLES, op.name
+        assert op.doc, op.name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", TABLE["matmul"].cases, ids=sizes_name)
+def test_matmul_of_integers_is_exact(sizes, dtype):
+    """Sums of small integers are exact in any order: one wrong index shows."""
+    rng = seeded("integers", sizes)
+    a, b = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((sizes["n"], sizes["k"]), (sizes["k"], sizes["m"])))
+    assert np.array_equal(ops.matmul(a, b), a.astype(np.int64) @ b.astype(np.int64))
+
+
+def strided(array, how):
+    """The same numbers behind other strides."""
+    if how == "fortran":
+        return np.asfortranarray(array)
+    if how == "step":
+        poison = np.nan if array.dtype.kind == "f" else -1
+        wide = np.full(tuple(2 * n for n in array.shape), poison, array.dtype)
+        view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    elif how == "reversed":
+        view = np.empty(array.shape, array.dtype)[tuple(slice(None, None, -1) for _ in array.shape)]
+    elif how == "offset":
+        raw = np.empty(array.nbytes + 1, np.uint8)[1:]
+        view = raw.view(array.dtype).reshape(array.shape)
+    else:
+        view = np.empty((*array.shape, 3), array.dtype)[..., 1]
+    view[...] = array
+    return view
+
+
+@pytest.mark.parametrize("how", ["fortran", "step", "reversed", "offset", "interleaved"])
+@pytest.mark.parametrize("op", list(TABLE.values()), ids=list(TABLE))
+def test_any_strides(op, how):
+    sizes = op.cases[-2]
+    variant = op.variants[0]
+    given = draw(op, sizes, variant, "float32", seeded("strides", op.name))
+    plain, allowed = run(op, given, "cpu"), tolerance(op, given, sizes, "float32")
+    odd = {k: strided(v, how) if isinstance(v, np.ndarray) and v.size else v for k, v in given.items()}
+    with fastnn.use_backend("cpu"):
+        result = getattr(ops, op.name)(**odd)
+    results = (
+        {name: odd[name] for name in op.inplace if odd.get(name) is not None}
+        if op.inplace
+        else dict(enumerate(result if isinstance(result, tuple) else (result,)))
+    )
+    for key, value in results.items():
+        np.testing.assert_allclose(value, plain[key], rtol=0, atol=2 * allowed[key], err_msg=str(key))
+
+
+WITH_OUT = [op for op in TABLE.values() if "out" in op.signature.parameters]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
+def test_out_is_filled_and_nothing_beside_it(op, backend):
+    """The result lands in ``out``; guard numbers around it stay, and poison inside it is gone."""
+    sizes, variant = op.cases[-2], op.variants[0]
+    given = draw(op, sizes, variant, "float32", seeded("out", op.name))
+    expected = run(op, given, backend)[0]
+    for order in ("C", "F"):
+        guarded = np.full((expected.size + 64,), 123.0, np.float32)
+        out = guarded[32 : 32 + expected.size].reshape(expected.shape, order=order)
+        out[...] = np.nan
+        with fastnn.use_backend(backend):
+            assert getattr(ops, op.name)(**given, out=out) is out
+        assert np.array_equal(out, expected)
+        assert (guarded[:32] == 123.0).all()
+        assert (guarded[32 + expected.size :] == 123.0).all()
+    strip = np.full((*expected.shape[:-1], expected.shape[-1] + 7), 123.0, np.float32)
+    out = strip[..., : expected.shape[-1]]
+    with fastnn.use_backend(backend):
+        getattr(ops, op.name)(**given, out=out)
+    assert np.array_equal(out, expected)
+    assert (strip[..., expected.shape[-1] :] == 123.0).all()
+
+
+@pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
+def test_out_may_alias_an_operand(op):
+    """Writing over an operand, or over part of one, gives what a fresh result would."""
+    sizes = {"n": 16, "k": 16, "m": 16, "in": 16, "out": 16, "c": 16, "...": (16, 16), "*": (16, 16)}
+    given = draw(op, sizes, op.variants[0], "float64", seeded("alias", op.name))
+    expected = run(op, given, "cpu")[0]
+    for name in op.operands:
+        if name not in given or given[name].shape != expected.shape:
+            continue
+        copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()}
+        ops_result = getattr(ops, op.name)(**copies, out=copies[name])
+        assert np.array_equal(ops_result, expected), name
+        memory = np.zeros(expected.size + 5)
+        shifted = memory[5:].reshape(expected.shape)
+        shifted[...] = given[name]
+        overlapping = memory[:-5].reshape(expected.shape)
+        getattr(ops, op.name)(**{**given, name: shifted}, out=overlapping)
+        assert np.array_equal(overlapping, expected), f"shifted {name}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["identity", "relu", "sigmoid", "tanh"])
+def test_special_values(name, dtype):
+    """Signed zeros, infinities, NaN, denormals and the ends of the range."""
+    info = np.finfo(dtype)
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, info.tiny, -info.tiny, info.max, info.min], dtype)
+    x = np.concatenate([x, np.array([info.smallest_subnormal, -info.smallest_subnormal, 88.8, -88.8, -103.9], dtype)])
+    y = getattr(ops, name)(np.tile(x, 5))[-x.size :]
+    with np.errstate(invalid="ignore"):
+        expected = oracle.FORWARD[name](oracle.wide(x)).astype(dtype)
+    assert np.array_equal(np.isnan(y), np.isnan(expected))
+    finite = ~np.isnan(expected)
+    np.testing.assert_array_max_ulp(y[finite & np.isfinite(expected)], expected[finite & np.isfinite(expected)], 4)
+    assert np.array_equal(
+        np.signbit(y[finite]), np.signbit(expected[finite]) if name != "relu" else np.signbit(y[finite])
+    )
+    assert np.array_equal(y[np.isinf(expected)], expected[np.isinf(expected)])
+
+
+def gradient_cases():
+    yield from (
+        pytest.param(name, id=name) for name in TABLE if name.endswith("_backward") and name != "linear_backward"
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", list(gradient_cases()))
+def test_activation_gradient_by_central_differences(name, backend):
+    rng = seeded("difference", name)
+    x, dy = rng.standard_normal((4, 5)), rng.standard_normal((4, 5))
+    x[abs(x) < 1e-3] = 0.5  # stay off relu's kink
+    with fastnn.use_backend(backend):
+        forward = getattr(ops, name.removesuffix("_backward"))
+        dx = getattr(ops, name)(dy, x, forward(x))
+        assert_is_gradient(lambda x: float((forward(x) * dy).sum()), x, dx)
+
+
+def assert_is_gradient(function, x, gradient, step=1e-5):
+    """(f(x + h) - f(x - h)) / 2h for each element, in float64."""
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += step
+        down[index] -= step
+        slope = (function(up) - function(down)) / (2 * step)
+        assert abs(slope - gradient[index]) <= 1e-7 * max(1.0, abs(slope)), (index, slope, gradient[index])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_linear_gradient_by_central_differences(activation, backend):
+    rng = seeded("linear", activation)
+    x, w, b, dy = (rng.standard_normal(shape) for shape in ((3, 4), (4, 5), (5,), (3, 5)))
+    with fastnn.use_backend(backend):
+
+        def loss(x, w, b):
+            return float((ops.linear(x, w, b, activation) * dy).sum())
+
+        dx, dw, db = ops.linear_backward(dy, x, w, ops.linear(x, w, b, activation), activation)
+        assert_is_gradient(lambda x: loss(x, w, b), x, dx)
+        assert_is_gradient(lambda w: loss(x, w, b), w, dw)
+        assert_is_gradient(lambda b: loss(x, w, b), b, db)
+
+
+LOSSES = ["softmax_cross_entropy", "cross_entropy", "binary_cross_entropy", "mse", "mae", "half_sse", "l1_l2_penalty"]
+
+
+def value_at(loss, given, name, x):
+    """The loss with one operand replaced."""
+    return loss(**{**given, name: x})[0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_gradient_by_central_differences(name, backend):
+    op = TABLE[name]
+    for variant in op.variants:
+        sizes = {"n": 4, "c": 3, "...": (3,)} if name != "l1_l2_penalty" else {"...": (4, 3)}
+        given = draw(op, sizes, variant, "float64", seeded("loss", name, variant))
+        first = next(iter(op.operands))
+        with fastnn.use_backend(backend):
+            _, gradient = getattr(ops, name)(**given)
+            value = partial(value_at, getattr(ops, name), given, first)
+            assert_is_gradient(value, given[first], gradient)
+
+
+def test_softmax_cross_entropy_is_stable():
+    """No finite logits overflow: the loss is the distance to the largest logit."""
+    for dtype, far in (("float32", 1e38), ("float64", 1e308)):
+        logits = np.array([[far, 0.0, -far], [0.0, 0.0, 0.0]], dtype)
+        loss, dlogits = ops.softmax_cross_entropy(logits, np.array([0, 1]))
+        assert np.isfinite(loss)
+        assert loss == pytest.approx(np.log(3) / 2, rel=1e-6)
+        assert np.isfinite(dlogits).all()
+
+
+def test_results_do_not_depend_on_threads():
+    rng = seeded("threads")
+    x, w = rng.standard_normal((257, 300)).astype("f"), rng.standard_normal((300, 130)).astype("f")
+    big = rng.standard_normal(300_001).astype("f")
+    labels = rng.integers(0, 130, 257)
+    results = []
+    before = fastnn.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 4):
+            fastnn.set_num_threads(threads)
+            y = ops.linear(x, w, w[0], "tanh")
+            loss, dlogits = ops.softmax_cross_entropy(y, labels)
+            results.append([y, dlogits, np.array(loss), ops.sigmoid(big), np.array(ops.mse(big, big[::-1].copy())[0])])
+    finally:
+        fastnn.set_num_threads(before)
+    for other in results[1:]:
+        for first, second in zip(results[0], other, strict=True):
+            assert np.array_equal(first, second)
