@@ -7,7 +7,8 @@ adds what a signature cannot say.
 How to read a row:
 
 - ``a="n k"`` gives an operand's dimensions; equal names are equal sizes. ``"..."`` is any shape, the same for every
-  operand that says so; ``"n ..."`` any shape with at least one dimension; ``"*"`` broadcasts as NumPy does.
+  operand that says so; ``"n ..."`` any shape with at least one dimension; ``"*"`` broadcasts as NumPy does. ``returns``
+  uses the same notation; ``""`` is a single number.
 - An operand whose default is None is optional. ``inplace`` lists the operands that are updated in place.
 - ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
 - ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the
@@ -366,7 +367,7 @@ def softmax_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
     logits="n c",
     targets="n | n c",
     sample_weight="n",
-    returns=("n c",),
+    returns=("", "n c"),
     cases=_ROWS,
     bench=_ROWS_BENCH,
     variants=({}, {"sample_weight": None}, {"targets": "rows"}, {"targets": "rows", "sample_weight": None}),
@@ -392,7 +393,7 @@ _WEIGHTED: tuple[Mapping[str, Any], ...] = ({}, {"sample_weight": None})
     probs="n c",
     targets="n | n c",
     sample_weight="n",
-    returns=("n c",),
+    returns=("", "n c"),
     cases=_ROWS,
     variants=({}, {"sample_weight": None}, {"targets": "rows"}, {"targets": "rows", "sample_weight": None}),
     draw={"probs": "probabilities", "targets": "labels", "sample_weight": "positive"},
@@ -411,7 +412,7 @@ def cross_entropy(probs, targets, sample_weight=None):  # type: ignore[no-untype
     pred="n ...",
     target="n ...",
     sample_weight="n",
-    returns=("n ...",),
+    returns=("", "n ..."),
     options={"from_logits": Flag()},
     cases=_BATCHES,
     bench=_BATCHES_BENCH,
@@ -431,7 +432,7 @@ def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):  
     pred="n ...",
     target="n ...",
     sample_weight="n",
-    returns=("n ...",),
+    returns=("", "n ..."),
     cases=_BATCHES,
     bench=_BATCHES_BENCH,
     variants=_WEIGHTED,
@@ -446,7 +447,7 @@ def mse(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
     pred="n ...",
     target="n ...",
     sample_weight="n",
-    returns=("n ...",),
+    returns=("", "n ..."),
     cases=_BATCHES,
     variants=_WEIGHTED,
     draw=_LOSS_DRAW,
@@ -460,7 +461,7 @@ def mae(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
     pred="n ...",
     target="n ...",
     sample_weight="n",
-    returns=("n ...",),
+    returns=("", "n ..."),
     cases=_BATCHES,
     variants=_WEIGHTED,
     draw=_LOSS_DRAW,
@@ -472,7 +473,7 @@ def half_sse(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
 @op(
     "losses",
     w="...",
-    returns=("...",),
+    returns=("", "..."),
     options={"l1": Real(low=0.0), "l2": Real(low=0.0)},
     cases=_ELEMENTWISE,
     variants=({"l1": 0.01, "l2": 0.1}, {"l2": 0.5}, {"l1": 0.5}, {}),

@@ -58,19 +58,24 @@ _compiling = threading.RLock()
 
 
 def _njit(signature: Any, function: Callable[..., Any], parallel: bool) -> Any:
+    """Compile, from and to the disk cache; where that cannot be used, without it and with one warning."""
     options = {"nogil": True, "error_model": "numpy", "parallel": parallel}
     try:
         return numba.njit([signature], cache=True, **options)(function)
-    except (RuntimeError, OSError) as error:  # no place for the cache can be written to
+    except (
+        Exception
+    ) as error:  # unwritable or full folder, truncated or foreign file: what a cache holds is replaceable
+        compiled = numba.njit([signature], **options)(function)
         if not _warned:
             _warned.add("cache")
             warnings.warn(
-                f"fastnn compiles its kernels anew in this process: Numba's cache cannot be written ({error}); "
-                "set NUMBA_CACHE_DIR to a folder that can",
+                "fastnn compiles its kernels anew in this process, because Numba's cache cannot be used "
+                f"({type(error).__name__}: {error}); set NUMBA_CACHE_DIR to a folder that can be written to, "
+                "or empty the one that is set",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
-        return numba.njit([signature], **options)(function)
+        return compiled
 
 
 class Kernel:

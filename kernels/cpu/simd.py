@@ -235,8 +235,14 @@ _EXP: dict[Any, dict[str, Any]] = {
 }
 
 
+def _sum_and_rest(v: Vectors, a: Any, b: Any) -> tuple[Any, Any]:
+    """(a + b rounded, what the rounding lost), for |a| >= |b| or a = 0 (Dekker 1971)."""
+    total = v.add(a, b)
+    return total, v.sub(b, v.sub(total, a))
+
+
 def _reduce(v: Vectors, x: Any) -> tuple[Any, Any, Any]:
-    """(n as integers, r, r^2 q(r)) of x = n ln 2 + r."""
+    """(n as integers, s, rest) with x = n ln 2 + r and s + rest = exp(r) - 1 = r + r^2 q(r)."""
     constants = _EXP[v.dtype]
     # Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the low bits: no conversion, and NaN stays harmless.
     magic = v.constant(1.5 * 2.0**v.format.mantissa)
@@ -245,28 +251,44 @@ def _reduce(v: Vectors, x: Any) -> tuple[Any, Any, Any]:
     whole = v.sub(shifted, magic)
     high, low = constants["ln2"]
     r = v.fma(whole, v.constant(-low), v.fma(whole, v.constant(-high), x))
-    first, *rest = constants["q"]
+    first, *others = constants["q"]
     q = v.constant(first)
-    for coefficient in rest:
+    for coefficient in others:
         q = v.fma(q, r, v.constant(coefficient))
-    return n, r, v.mul(v.mul(r, r), q)
+    s, rest = _sum_and_rest(v, r, v.mul(v.mul(r, r), q))
+    return n, s, rest
+
+
+def _exp_and_rest(v: Vectors, x: Any) -> tuple[Any, Any]:
+    """(e^x, what its rounding lost)."""
+    low, high = _EXP[v.dtype]["span"]
+    n, s, rest = _reduce(v, v.min(v.max(x, v.constant(low)), v.constant(high)))
+    y, lost = _sum_and_rest(v, v.constant(1.0), s)
+    # 2^n in two factors: n itself may lie outside the exponent range where the result is denormal or inf.
+    half = v.builder.ashr(n, v.iconstant(1))
+    factors = v.exp2_of_integer(half), v.exp2_of_integer(v.builder.sub(n, half))
+    scaled = (v.mul(v.mul(part, factors[0]), factors[1]) for part in (v.add(y, rest), v.add(lost, rest)))
+    return tuple(scaled)
 
 
 def exp(v: Vectors, x: Any) -> Any:
     """e^x; overflow gives inf, underflow a denormal or 0."""
-    low, high = _EXP[v.dtype]["span"]
-    n, r, tail = _reduce(v, v.min(v.max(x, v.constant(low)), v.constant(high)))
-    y = v.add(v.constant(1.0), v.add(r, tail))
-    # 2^n in two factors: n itself may lie outside the exponent range where the result is denormal or inf.
-    half = v.builder.ashr(n, v.iconstant(1))
-    return v.mul(v.mul(y, v.exp2_of_integer(half)), v.exp2_of_integer(v.builder.sub(n, half)))
+    return _exp_and_rest(v, x)[0]
 
 
 def sigmoid(v: Vectors, x: Any) -> Any:
-    """1 / (1 + e^-x) as e / (1 + e) for negative x: e = exp(-|x|) cannot overflow, and small results stay exact."""
+    """1 / (1 + e^-x) as e / (1 + e) for negative x, e = exp(-|x|): no overflow, and small results keep their digits.
+
+    y + (lost in e - y * lost in 1 + e) / (1 + e) makes good what was rounded before the division; 1 / (1 + e) is y or
+    1 - y.
+    """
     one = v.constant(1.0)
-    e = exp(v, v.sub(v.constant(-0.0), v.abs(x)))
-    return v.div(v.where("<", x, v.constant(0.0), e, one), v.add(one, e))
+    zero = v.constant(0.0)
+    e, lost = _exp_and_rest(v, v.sub(v.constant(-0.0), v.abs(x)))
+    denominator, rounded = _sum_and_rest(v, one, e)
+    y = v.div(v.where("<", x, zero, e, one), denominator)
+    missing = v.sub(v.where("<", x, zero, lost, zero), v.mul(y, v.add(rounded, lost)))
+    return v.fma(missing, v.where("<", x, zero, v.sub(one, y), y), y)
 
 
 # Beyond these tanh rounds to 1.
@@ -274,12 +296,21 @@ _TANH_ONE = {types.float32: 9.02, types.float64: 19.07}
 
 
 def tanh(v: Vectors, x: Any) -> Any:
-    """E / (E + 2) with E = e^2|x| - 1 = (2^n - 1) + 2^n (r + r^2 q): no cancellation near 0."""
+    """E / (E + 2) with E = e^2|x| - 1 = (2^n - 1) + 2^n (e^r - 1): no cancellation near 0.
+
+    What was rounded before the division is made good as in ``sigmoid``; 1 / (E + 2) is (1 - y) / 2.
+    """
     size = v.min(v.abs(x), v.constant(_TANH_ONE[v.dtype]))
-    n, r, tail = _reduce(v, v.add(size, size))
+    n, s, rest = _reduce(v, v.add(size, size))
     power = v.exp2_of_integer(n)
-    e = v.add(v.sub(power, v.constant(1.0)), v.mul(power, v.add(r, tail)))
-    return v.copysign(v.div(e, v.add(e, v.constant(2.0))), x)
+    e, rounded = _sum_and_rest(v, v.sub(power, v.constant(1.0)), v.mul(power, s))
+    lost = v.fma(power, rest, rounded)
+    two = v.constant(2.0)
+    denominator, rounded = _sum_and_rest(v, v.max(e, two), v.min(e, two))
+    lost_below = v.add(rounded, lost)
+    y = v.div(e, denominator)
+    inverse = v.mul(v.constant(0.5), v.sub(v.constant(1.0), y))
+    return v.copysign(v.fma(v.sub(lost, v.mul(y, lost_below)), inverse, y), x)
 
 
 def relu(v: Vectors, x: Any) -> Any:

@@ -1,0 +1,91 @@
+"""Write ``fastnn/ops.pyi``: the signatures of the table's ops for editors and type checkers.
+
+    python -m ci.stubs            print it
+    python -m ci.stubs --write    write it
+
+The functions of ``fastnn.ops`` are made from ``kernels/table.py`` when it is imported; a test compares the file with
+this module's output, so it cannot fall behind the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from pathlib import Path
+
+from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Op, Option, Real
+
+STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
+
+_HEADER = '''\
+"""The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table.py``, not by hand."""
+
+from typing import Any
+
+Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
+
+'''
+
+
+def _option_type(option: Option) -> str:
+    match option:
+        case Choice():
+            return "str"
+        case Real():
+            return "float"
+        case Integer():
+            return "int"
+        case Flag():
+            return "bool"
+
+
+def _parameter(op: Op, parameter: inspect.Parameter) -> str:
+    name = parameter.name
+    if name in op.options:
+        kind = _option_type(op.options[name])
+    else:
+        kind = "Array | None" if parameter.default is None else "Array"
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {_literal(parameter.default)}"
+    return f"{name}: {kind}{default}"
+
+
+def _literal(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _result(op: Op) -> str:
+    kinds = ["Array" if spec else "float" for spec in op.returns]
+    if not kinds:
+        return "None"
+    return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
+
+
+def _stub(op: Op) -> str:
+    parameters = []
+    for parameter in op.signature.parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            parameters.append("*")
+        parameters.append(_parameter(op, parameter))
+    lines = "".join(f"    {parameter},\n" for parameter in parameters)
+    doc = op.doc.replace("\n", "\n    ").replace("\n    \n", "\n\n")
+    closing = f'"""{doc}\n    """' if "\n" in doc else f'"""{doc}"""'
+    return f"def {op.name}(\n{lines}) -> {_result(op)}:\n    {closing}\n"
+
+
+def stubs() -> str:
+    """The text of ``fastnn/ops.pyi``."""
+    return _HEADER + "\n".join(_stub(op) for op in TABLE.values())
+
+
+def main() -> None:
+    """Print or write the stub file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--write", action="store_true", help=f"write {STUB.name} instead of printing it")
+    if parser.parse_args().write:
+        STUB.write_text(stubs(), encoding="utf-8")
+    else:
+        print(stubs(), end="")
+
+
+if __name__ == "__main__":
+    main()
