@@ -89,7 +89,7 @@ def test_environment_variable(fresh, monkeypatch):
 @pytest.mark.parametrize("value", ["0", "-1", "two", ""])
 def test_bad_environment_variable(fresh, monkeypatch, value):
     monkeypatch.setenv("FASTNN_NUM_THREADS", value)
-    with pytest.raises(ValueError, match="FASTNN_NUM_THREADS: got .*, wants an integer of at least 1"):
+    with pytest.raises(ValueError, match=r"FASTNN_NUM_THREADS: got .*, wants an integer of at least 1"):
         fastnn.get_num_threads()
 
 
@@ -105,7 +105,7 @@ def test_default_respects_affinity_and_quota(fresh, monkeypatch):
 
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-2, ValueError), (1.5, TypeError), ("2", TypeError)])
 def test_bad_number_of_threads(value, error):
-    with pytest.raises(error, match="threads: got .* wants an integer of at least 1"):
+    with pytest.raises(error, match=r"threads: got .* wants an integer of at least 1"):
         fastnn.set_num_threads(value)
 
 
