@@ -17,12 +17,12 @@ _NS_PER_ELEMENT = 0.25
 
 
 @kernel(lambda dtype: types.void(types.int64, flat(dtype, readonly=True), flat(dtype), types.int64))
-def _forward(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def forward(code, x, y, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * x.size // tasks, (t + 1) * x.size // tasks
-            forward_row(VL, code, high - low, address(x, low), address(y, low))
+            forward_row(code, high - low, address(x, low), address(y, low))
 
     return forward
 
@@ -32,23 +32,23 @@ def _forward(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
         types.int64, flat(dtype, readonly=True), flat(dtype, readonly=True), flat(dtype), types.int64
     )
 )
-def _backward(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def backward(code, dy, y, dx, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
-            backward_row(VL, code, high - low, address(dy, low), address(y, low), address(dx, low))
+            backward_row(code, high - low, address(dy, low), address(y, low), address(dx, low))
 
     return backward
 
 
 @kernel(lambda dtype: types.void(flat(dtype, readonly=True), flat(dtype, readonly=True), flat(dtype), types.int64))
-def _add(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _add(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def add(a, b, y, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
-            add_row(VL, high - low, address(a, low), address(b, low), address(y, low))
+            add_row(high - low, address(a, low), address(b, low), address(y, low))
 
     return add
 

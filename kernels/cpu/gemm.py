@@ -62,9 +62,7 @@ def _pack_transposed(b: Any, rows: int, first: int, columns: int, width: int, pa
 
 
 @kernel(_gemm_signature)
-def _gemm(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
-    NR = NV * VL
-
+def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         n, k = a.shape
@@ -73,7 +71,7 @@ def _gemm(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
         row_a, column_a = a.strides[0] // item, a.strides[1] // item
         row_c = c.strides[0] // item
         row_b, column_b = b.strides[0] // item, b.strides[1] // item
-        whole = 0 if packed else m // VL * VL // NR * NR  # columns before this one are read where they lie
+        whole = 0 if packed else m // NR * NR  # columns before this one are read where they lie
         for j0 in range(0, m, NC):
             columns = min(NC, m - j0)
             count = (columns + NR - 1) // NR
@@ -82,7 +80,7 @@ def _gemm(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
                 if j >= whole:
                     if column_b == 1:
                         source, target = address(b, j), address(panels, p * k * NR)
-                        copy_rows(VL, k, min(NR, m - j), NR, source, row_b, target)
+                        copy_rows(k, min(NR, m - j), NR, source, row_b, target)
                     else:
                         _pack_transposed(b, k, j, min(NR, m - j), NR, panels[p * k * NR : (p + 1) * k * NR])
             for i0 in range(0, n, MC):
@@ -105,14 +103,14 @@ def _gemm(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
                                 i = s - p * tiles
                                 low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
                                 gemm_tile(
-                                    MR, NV, VL, high - low, width, depth,
+                                    high - low, width, depth,
                                     address(a, low * row_a + k0 * column_a), row_a, column_a,
                                     panel, row_p, address(c, low * row_c + j), row_c, k0,
                                 )  # fmt: skip
                                 if k0 + KC >= k and code >= 0:
                                     for r in range(low, high):
                                         z = address(c, r * row_c + j)
-                                        forward_bias_row(VL, code, width, z, address(bias, j), z)
+                                        forward_bias_row(code, width, z, address(bias, j), z)
                         begin = stop
 
     return gemm
@@ -181,9 +179,9 @@ def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear")
 
 
 @kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
-def _column_sums(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _column_sums(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def column_sums(z, total, tasks):  # type: ignore[no-untyped-def]
-        _ = (SOURCE, parallel, VL)
+        _ = (SOURCE, parallel)
         n, m = z.shape
         for t in prange(tasks):
             low, high = t * m // tasks, (t + 1) * m // tasks

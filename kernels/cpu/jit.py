@@ -1,10 +1,10 @@
 """How kernels are compiled: lazily, with explicit signatures, cached on disk, once serial and once parallel.
 
-A kernel is written as a factory that closes over plain constants (tile sizes, ``SOURCE``) and returns a function of
-arrays and numbers; the decorator ``kernel`` compiles it for a dtype on first use. Closed-over constants are part of the
-key of Numba's disk cache; called functions and options are not, so every kernel closes over ``SOURCE``, a hash of all
-kernel sources: an edit or an upgrade can never run a stale kernel. ``parallel`` is closed over too: the serial and the
-parallel twin of one body must not share a cache entry.
+A kernel is written as a factory that closes over plain constants (the tile, ``SOURCE``) and returns a function of
+arrays and numbers; the decorator ``kernel`` compiles it for a dtype on first use. Closed-over constants are part of
+the key of Numba's disk cache; called functions and options are not, so every kernel closes over ``SOURCE``, a hash of
+all kernel sources: an edit or an upgrade can never run a stale kernel. ``parallel`` is closed over too: the serial
+and the parallel twin of one body must not share a cache entry.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Kernel:
 
     def _compile(self, dtype: np.dtype[Any], parallel: bool) -> Any:
         tile = machine.tile(dtype.itemsize)
-        function = self.factory(tile.MR, tile.NV, tile.VL, parallel, source_hash())
+        function = self.factory(tile.MR, tile.NR, parallel, source_hash())
         return _njit(self.signature(numba.from_dtype(dtype)), function, parallel)
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:

@@ -27,7 +27,7 @@ def _loss_signature(dtype: Any) -> Any:
 
 
 @kernel(_loss_signature)
-def _loss(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _loss(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def loss(code, unit, pred, target, weights, scale, dpred, sums, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         for t in prange(tasks):
@@ -36,7 +36,7 @@ def _loss(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
                 count = min(unit, pred.size - low)
                 weight = weights[u] if weights.size else pred.dtype.type(1)
                 p, g = address(pred, low), address(dpred, low)
-                sums[u] = weight * loss_row(VL, code, count, p, address(target, low), scale * weight, g)
+                sums[u] = weight * loss_row(code, count, p, address(target, low), scale * weight, g)
 
     return loss
 
@@ -46,7 +46,7 @@ def _penalty_signature(dtype: Any) -> Any:
 
 
 @kernel(_penalty_signature)
-def _penalty(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _penalty(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     unit = _UNIT
 
     def penalty(w, l1, l2, dw, sums, tasks):  # type: ignore[no-untyped-def]
@@ -54,7 +54,7 @@ def _penalty(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
-                sums[u] = penalty_row(VL, min(unit, w.size - low), address(w, low), l1, l2, address(dw, low))
+                sums[u] = penalty_row(min(unit, w.size - low), address(w, low), l1, l2, address(dw, low))
 
     return penalty
 
@@ -111,11 +111,11 @@ def _cross_entropy_signature(dtype: Any) -> Any:
 
 
 @kernel(_cross_entropy_signature)
-def _cross_entropy(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     low, high = CLIP, 1.0 - CLIP
 
     def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):  # type: ignore[no-untyped-def]
-        _ = (SOURCE, parallel, VL)
+        _ = (SOURCE, parallel)
         n, c = probs.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):

@@ -21,13 +21,13 @@ def _update_signature(dtype: Any) -> Any:
 
 
 @kernel(_update_signature)
-def _update(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _update(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def update(code, w, dw, s0, s1, s2, hyper, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * w.size // tasks, (t + 1) * w.size // tasks
             a, b, c = address(s0, low), address(s1, low), address(s2, low)
-            update_row(VL, code, high - low, address(w, low), address(dw, low), a, b, c, address(hyper, 0))
+            update_row(code, high - low, address(w, low), address(dw, low), a, b, c, address(hyper, 0))
 
     return update
 

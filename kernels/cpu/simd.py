@@ -3,15 +3,16 @@
 Numba's own vectoriser stops at 256 bits and cannot keep a tile of C in registers, so the inner loops are written as
 LLVM vectors. ``Vectors`` holds the primitives (load, store, splat, fma, min, max, select, exp, ...); the vector
 functions and the loops are built on them, once for float32 and float64 and for every vector length. The intrinsics at
-the end of each section are what the Numba kernels call: module globals, tile sizes as literal ints, so that compiled
-kernels stay cacheable on disk.
+the end of each section are what the Numba kernels call: module globals, so that compiled kernels stay cacheable on
+disk; dtype, vector length and tile follow from the pointers' type and the targeted CPU.
 
-Grammar of the intrinsics: ``<what>_<extent>(literal sizes, run-time sizes, sources, destinations)``; pointers are
-made by ``address`` and ``at``; sizes and strides count elements, not bytes.
+Grammar of the intrinsics: ``<what>_<extent>(codes, sizes, sources, destinations)``; pointers are made by ``address``;
+sizes and strides count elements, not bytes.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from fastnn.kernels.cpu.machine import tile
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _ZERO = _I64(0)
@@ -511,11 +514,46 @@ STEP_STATES = max(len(step.states) for step in STEPS.values())
 STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
 
 
-# ------------------------------------------------------------------------------------------------------------- helpers
+# ---------------------------------------------------------------------------------------------------------- intrinsics
+
+# Kinds of arguments and results: a size, stride or code; a number; a pointer to numbers; two numbers; nothing.
+_SIZE, _NUMBER, _POINTER, _PAIR, _NOTHING = "size", "number", "pointer", "pair", "nothing"
 
 
-def _pointers(dtype: Any, count: int) -> list[Any]:
-    return [types.CPointer(dtype)] * count
+def _intrinsic(result: str, *arguments: str) -> Callable[[Callable[..., Any]], Any]:
+    """Make of ``emit(v, *values)``, which emits IR for one dtype, an intrinsic that Numba functions call.
+
+    The dtype is that of the first pointer to floating-point numbers, the vector length that of the targeted CPU.
+    """
+
+    def make(emit: Callable[..., Any]) -> Any:
+        def typer(typingctx: Any, *given: Any) -> Any:
+            pointers = [a.dtype for a in given if isinstance(a, types.CPointer) and a.dtype in _FORMATS]
+            dtype = pointers[0]
+            kinds = {
+                _SIZE: types.int64,
+                _NUMBER: dtype,
+                _POINTER: types.CPointer(dtype),
+                _PAIR: types.UniTuple(dtype, 2),
+                _NOTHING: types.void,
+            }
+
+            def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                emitted = emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *values)
+                if result == _PAIR:
+                    return context.make_tuple(builder, signature.return_type, emitted)
+                return context.get_dummy_value() if emitted is None else emitted
+
+            return kinds[result](*(kinds[kind] for kind in arguments)), codegen
+
+        typer.__name__, typer.__doc__ = emit.__name__, emit.__doc__
+        names = ("typingctx", *(f"{kind}_{i}" for i, kind in enumerate(arguments)))
+        typer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+        )
+        return intrinsic(typer)
+
+    return make
 
 
 @intrinsic
@@ -526,17 +564,6 @@ def address(typingctx: Any, array: Any, offset: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.gep(data, [arguments[1]])
-
-    return signature, codegen
-
-
-@intrinsic
-def at(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """``pointer + offset``."""
-    signature = pointer(pointer, types.int64)
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.gep(arguments[0], [arguments[1]])
 
     return signature, codegen
 
@@ -613,54 +640,30 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, columns: Any, arguments: Seq
                 write(add, masked=True)
 
 
-@intrinsic(prefer_literal=True)
-def gemm_tile(
-    typingctx: Any,
-    MR: Any,
-    NV: Any,
-    VL: Any,
-    rows: Any,
-    columns: Any,
-    kc: Any,
-    a: Any,
-    row_stride_a: Any,
-    column_stride_a: Any,
-    b: Any,
-    row_stride_b: Any,
-    c: Any,
-    row_stride_c: Any,
-    accumulate: Any,
-) -> Any:
+@_intrinsic(
+    _NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE
+)  # fmt: skip
+def gemm_tile(v: Vectors, rows: Any, columns: Any, *operands: Any) -> None:
     """C[rows, columns] = A[rows, kc] @ B[kc, columns], added to C where ``accumulate`` is not 0.
 
-    1 <= rows <= MR, 1 <= columns <= NV * VL. A is read through its strides; B's rows are contiguous and readable up
-    to the next multiple of VL columns; C's rows are contiguous, and nothing beyond ``columns`` is touched. kc >= 1.
-    With ``accumulate`` = 0 C is written, never read. Each (rows, vectors) pair is its own code, so an edge costs what
-    it holds.
+    Called as (rows, columns, kc, A, row stride and column stride of A, B, row stride of B, C, row stride of C,
+    accumulate). 1 <= rows <= MR, 1 <= columns <= NR, kc >= 1. B's rows are contiguous and readable up to the next
+    multiple of VL columns; C's rows are contiguous, and nothing beyond ``columns`` is touched. Without ``accumulate`` C
+    is written, never read. Each (rows, vectors) pair is its own code, so an edge costs what it holds.
     """
-    mr, nv, vl = MR.literal_value, NV.literal_value, VL.literal_value
-    size = types.int64
-    pointer = types.CPointer(a.dtype)
-    signature = types.void(MR, NV, VL, size, size, size, pointer, size, size, pointer, size, pointer, size, size)
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows, columns, *rest = arguments[3:]
-        v = Vectors(builder, a.dtype, vl)
-        vectors = builder.sdiv(builder.add(columns, _I64(vl - 1)), _I64(vl))
-        key = builder.add(builder.mul(rows, _I64(nv + 1)), vectors)
-        done = builder.append_basic_block("tile.done")
-        switch = builder.switch(key, done)
-        for i in range(1, mr + 1):
-            for j in range(1, nv + 1):
-                block = builder.append_basic_block(f"tile.{i}x{j}")
-                switch.add_case(_I64(i * (nv + 1) + j), block)
-                builder.position_at_end(block)
-                _emit_tile(v, i, j, columns, rest)
-                builder.branch(done)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    builder, shape = v.builder, tile(v.format.bytes)
+    vectors = builder.sdiv(builder.add(columns, _I64(v.lanes - 1)), _I64(v.lanes))
+    key = builder.add(builder.mul(rows, _I64(shape.NV + 1)), vectors)
+    done = builder.append_basic_block("tile.done")
+    switch = builder.switch(key, done)
+    for i in range(1, shape.MR + 1):
+        for j in range(1, shape.NV + 1):
+            block = builder.append_basic_block(f"tile.{i}x{j}")
+            switch.add_case(_I64(i * (shape.NV + 1) + j), block)
+            builder.position_at_end(block)
+            _emit_tile(v, i, j, columns, operands)
+            builder.branch(done)
+    builder.position_at_end(done)
 
 
 # --------------------------------------------------------------------------------------------------------- elementwise
@@ -715,102 +718,57 @@ def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], None]]) -> Non
     builder.position_at_end(done)
 
 
-@intrinsic(prefer_literal=True)
-def forward_row(typingctx: Any, VL: Any, code: Any, count: Any, x: Any, y: Any) -> Any:
+@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
+def forward_row(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
     """y = f(x), f by its code in ``CODES``; y may be x."""
-    vl = VL.literal_value
-    signature = types.void(VL, types.int64, types.int64, *_pointers(x.dtype, 2))
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, code, count, x_, y_ = arguments
-        v = Vectors(builder, x.dtype, vl)
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y))
 
-        def case(f: Callable[..., Any]) -> Callable[[], None]:
-            return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x_)), y_))
-
-        _switch(builder, code, [case(f) for f in FORWARD.values()])
-        return context.get_dummy_value()
-
-    return signature, codegen
+    _switch(v.builder, code, [case(f) for f in FORWARD.values()])
 
 
-@intrinsic(prefer_literal=True)
-def forward_bias_row(typingctx: Any, VL: Any, code: Any, count: Any, x: Any, bias: Any, y: Any) -> Any:
+@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
+def forward_bias_row(v: Vectors, code: Any, count: Any, x: Any, bias: Any, y: Any) -> None:
     """y = f(x + bias), f by its code in ``CODES``; y may be x."""
-    vl = VL.literal_value
-    signature = types.void(VL, types.int64, types.int64, *_pointers(x.dtype, 3))
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, code, count, x_, bias_, y_ = arguments
-        v = Vectors(builder, x.dtype, vl)
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        return lambda: _for_each(v, count, lambda at: at.store(f(v, v.add(at.load(x), at.load(bias))), y))
 
-        def case(f: Callable[..., Any]) -> Callable[[], None]:
-            return lambda: _for_each(v, count, lambda at: at.store(f(v, v.add(at.load(x_), at.load(bias_))), y_))
-
-        _switch(builder, code, [case(f) for f in FORWARD.values()])
-        return context.get_dummy_value()
-
-    return signature, codegen
+    _switch(v.builder, code, [case(f) for f in FORWARD.values()])
 
 
-@intrinsic(prefer_literal=True)
-def backward_row(typingctx: Any, VL: Any, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> Any:
+@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
+def backward_row(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """dx = dy * f'(x) in terms of y = f(x), f by its code in ``CODES``; dx may be dy or y."""
-    vl = VL.literal_value
-    signature = types.void(VL, types.int64, types.int64, *_pointers(dy.dtype, 3))
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, code, count, dy_, y_, dx_ = arguments
-        v = Vectors(builder, dy.dtype, vl)
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy), at.load(y)), dx))
 
-        def case(f: Callable[..., Any]) -> Callable[[], None]:
-            return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy_), at.load(y_)), dx_))
-
-        _switch(builder, code, [case(f) for f in BACKWARD.values()])
-        return context.get_dummy_value()
-
-    return signature, codegen
+    _switch(v.builder, code, [case(f) for f in BACKWARD.values()])
 
 
-@intrinsic(prefer_literal=True)
-def add_row(typingctx: Any, VL: Any, count: Any, a: Any, b: Any, y: Any) -> Any:
+@_intrinsic(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+def add_row(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
     """y = a + b; y may be a or b."""
-    vl = VL.literal_value
-    signature = types.void(VL, types.int64, *_pointers(a.dtype, 3))
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, count, a_, b_, y_ = arguments
-        v = Vectors(builder, a.dtype, vl)
-        _for_each(v, count, lambda at: at.store(v.add(at.load(a_), at.load(b_)), y_))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    _for_each(v, count, lambda at: at.store(v.add(at.load(a), at.load(b)), y))
 
 
-@intrinsic(prefer_literal=True)
-def copy_rows(typingctx: Any, VL: Any, rows: Any, columns: Any, width: Any, b: Any, row_stride: Any, panel: Any) -> Any:
+@_intrinsic(_NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER)
+def copy_rows(v: Vectors, rows: Any, columns: Any, width: Any, b: Any, row_stride: Any, panel: Any) -> None:
     """panel[rows, width] = B[rows, columns], zeros in the columns beyond; ``width`` is a multiple of VL."""
-    vl = VL.literal_value
-    size = types.int64
-    signature = types.void(VL, size, size, size, *_pointers(b.dtype, 1), size, *_pointers(b.dtype, 1))
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, rows, columns, width, b_, row_stride, panel_ = arguments
-        v = Vectors(builder, b.dtype, vl)
-        with cgutils.for_range(builder, builder.sdiv(width, _I64(vl)), intp=_I64) as across:
-            j = builder.mul(across.index, _I64(vl))
-            left = builder.sub(columns, j)
-            mask = v.mask(left)
-            with builder.if_else(builder.icmp_signed(">=", left, _I64(vl))) as (then, otherwise):
-                for branch, lanes in ((then, None), (otherwise, mask)):
-                    with branch, cgutils.for_range(builder, rows, intp=_I64) as down:
-                        source = builder.add(builder.mul(down.index, row_stride), j)
-                        target = builder.add(builder.mul(down.index, width), j)
-                        row = v.load(b_, source) if lanes is None else v.load_masked(b_, source, lanes)
-                        v.store(row, panel_, target)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    builder = v.builder
+    with cgutils.for_range(builder, builder.sdiv(width, _I64(v.lanes)), intp=_I64) as across:
+        j = builder.mul(across.index, _I64(v.lanes))
+        left = builder.sub(columns, j)
+        mask = v.mask(left)
+        with builder.if_else(builder.icmp_signed(">=", left, _I64(v.lanes))) as (whole, partial):
+            for branch, lanes in ((whole, None), (partial, mask)):
+                with branch, cgutils.for_range(builder, rows, intp=_I64) as down:
+                    source = builder.add(builder.mul(down.index, row_stride), j)
+                    target = builder.add(builder.mul(down.index, width), j)
+                    row = v.load(b, source) if lanes is None else v.load_masked(b, source, lanes)
+                    v.store(row, panel, target)
 
 
 class _Total:
@@ -842,163 +800,110 @@ class _Total:
 # ------------------------------------------------------------------------------------------------ losses and optimizers
 
 
-@intrinsic(prefer_literal=True)
-def loss_row(typingctx: Any, VL: Any, code: Any, count: Any, pred: Any, target: Any, scale: Any, dpred: Any) -> Any:
+@_intrinsic(_NUMBER, _SIZE, _SIZE, _POINTER, _POINTER, _NUMBER, _POINTER)
+def loss_row(v: Vectors, code: Any, count: Any, pred: Any, target: Any, scale: Any, dpred: Any) -> Any:
     """Sum of the losses of ``count`` elements, by code in ``LOSS_CODES``; dpred = derivative * scale."""
-    vl, dtype = VL.literal_value, pred.dtype
-    signature = dtype(VL, types.int64, types.int64, *_pointers(dtype, 2), dtype, *_pointers(dtype, 1))
+    total, factor = _Total(v), v.splat(scale)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, code, count, pred_, target_, scale, dpred_ = arguments
-        v = Vectors(builder, dtype, vl)
-        total, factor = _Total(v), v.splat(scale)
-
-        def case(f: Callable[..., Any]) -> Callable[[], None]:
-            def body(at: _Span) -> None:
-                loss, slope = f(v, at.load(pred_), at.load(target_))
-                total.add(at, loss)
-                at.store(v.mul(slope, factor), dpred_)
-
-            return lambda: _for_each(v, count, body)
-
-        _switch(builder, code, [case(f) for f in LOSSES.values()])
-        return total.value()
-
-    return signature, codegen
-
-
-@intrinsic(prefer_literal=True)
-def penalty_row(typingctx: Any, VL: Any, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> Any:
-    """Sum of l1 |w| + l2 w^2; dw = l1 sign(w) + 2 l2 w."""
-    vl, dtype = VL.literal_value, w.dtype
-    signature = dtype(VL, types.int64, *_pointers(dtype, 1), dtype, dtype, *_pointers(dtype, 1))
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, count, w_, l1, l2, dw_ = arguments
-        v = Vectors(builder, dtype, vl)
-        total, first, second = _Total(v), v.splat(l1), v.splat(l2)
-
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
         def body(at: _Span) -> None:
-            x = at.load(w_)
-            total.add(at, v.fma(v.mul(second, x), x, v.mul(first, v.abs(x))))
-            at.store(v.fma(v.add(second, second), x, v.mul(first, v.sign(x))), dw_)
+            loss, slope = f(v, at.load(pred), at.load(target))
+            total.add(at, loss)
+            at.store(v.mul(slope, factor), dpred)
 
-        _for_each(v, count, body)
-        return total.value()
+        return lambda: _for_each(v, count, body)
 
-    return signature, codegen
+    _switch(v.builder, code, [case(f) for f in LOSSES.values()])
+    return total.value()
 
 
-@intrinsic(prefer_literal=True)
-def update_row(
-    typingctx: Any, VL: Any, code: Any, count: Any, w: Any, dw: Any, s0: Any, s1: Any, s2: Any, hyper: Any
-) -> Any:
+@_intrinsic(_NUMBER, _SIZE, _POINTER, _NUMBER, _NUMBER, _POINTER)
+def penalty_row(v: Vectors, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> Any:
+    """Sum of l1 |w| + l2 w^2; dw = l1 sign(w) + 2 l2 w."""
+    total, first, second = _Total(v), v.splat(l1), v.splat(l2)
+
+    def body(at: _Span) -> None:
+        x = at.load(w)
+        total.add(at, v.fma(v.mul(second, x), x, v.mul(first, v.abs(x))))
+        at.store(v.fma(v.add(second, second), x, v.mul(first, v.sign(x))), dw)
+
+    _for_each(v, count, body)
+    return total.value()
+
+
+@_intrinsic(_NOTHING, _SIZE, _SIZE, *[_POINTER] * (2 + STEP_STATES + 1))
+def update_row(v: Vectors, code: Any, count: Any, w: Any, dw: Any, *states_and_hyper: Any) -> None:
     """One optimizer step on ``count`` weights in place, by code in ``STEP_CODES``.
 
-    s0, s1, s2 are the states of ``STEPS`` in order (those that a step lacks are not touched), hyper its
+    Behind w and dw come the states of ``STEPS`` in order (those that a step lacks are not touched) and its
     hyper-parameters.
     """
-    vl, dtype = VL.literal_value, w.dtype
-    signature = types.void(VL, types.int64, types.int64, *_pointers(dtype, 6))
+    *states, hyper = states_and_hyper
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, code, count, w_, dw_, *states, hyper_ = arguments
-        v = Vectors(builder, dtype, vl)
+    def case(step: Step) -> Callable[[], None]:
+        def run() -> None:
+            pointers = [v.builder.gep(hyper, [_I64(i)]) for i in range(len(step.hyper))]
+            h = [v.splat(v.builder.load(pointer)) for pointer in pointers]
 
-        def case(step: Step) -> Callable[[], None]:
             def body(at: _Span) -> None:
-                held = [w_, *states[: len(step.states)]]
-                w, *state = [at.load(pointer) for pointer in held]
-                for value, pointer in zip(step.update(v, h, w, at.load(dw_), *state), held, strict=True):
+                held = [w, *states[: len(step.states)]]
+                weight, *state = [at.load(pointer) for pointer in held]
+                for value, pointer in zip(step.update(v, h, weight, at.load(dw), *state), held, strict=True):
                     at.store(value, pointer)
 
-            h: list[Any] = []
+            _for_each(v, count, body)
 
-            def run() -> None:
-                h.extend(v.splat(builder.load(builder.gep(hyper_, [_I64(i)]))) for i in range(len(step.hyper)))
-                _for_each(v, count, body)
+        return run
 
-            return run
-
-        _switch(builder, code, [case(step) for step in STEPS.values()])
-        return context.get_dummy_value()
-
-    return signature, codegen
+    _switch(v.builder, code, [case(step) for step in STEPS.values()])
 
 
 # ------------------------------------------------------------------------------------------------------------- softmax
 
 
-@intrinsic(prefer_literal=True)
-def softmax_row(typingctx: Any, VL: Any, count: Any, x: Any, scale: Any, y: Any) -> Any:
+@_intrinsic(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER)
+def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
     """y = scale * softmax(x); returns (max of x, sum of exp(x - max)). y may be x."""
-    vl, dtype = VL.literal_value, x.dtype
-    pair = types.UniTuple(dtype, 2)
-    signature = pair(VL, types.int64, *_pointers(dtype, 1), dtype, *_pointers(dtype, 1))
+    lowest = float("-inf")
+    top, total = _Total(v, v.constant(lowest)), _Total(v)
+    _for_each(v, count, lambda at: top.raise_to(at.load(x, lowest)))
+    largest = top.top()
+    shift = v.splat(largest)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, count, x_, scale, y_ = arguments
-        v = Vectors(builder, dtype, vl)
-        lowest = v.constant(float("-inf"))
-        top, total = _Total(v, lowest), _Total(v)
-        _for_each(v, count, lambda at: top.raise_to(at.load(x_, float("-inf"))))
-        largest = top.top()
-        shift = v.splat(largest)
+    def exponential(at: _Span) -> None:
+        e = exp(v, v.sub(at.load(x), shift))
+        total.add(at, e)
+        at.store(e, y)
 
-        def exponential(at: _Span) -> None:
-            e = exp(v, v.sub(at.load(x_), shift))
-            total.add(at, e)
-            at.store(e, y_)
-
-        _for_each(v, count, exponential)
-        mass = total.value()
-        factor = v.splat(builder.fdiv(scale, mass))
-        _for_each(v, count, lambda at: at.store(v.mul(at.load(y_), factor), y_))
-        return context.make_tuple(builder, pair, [largest, mass])
-
-    return signature, codegen
+    _for_each(v, count, exponential)
+    mass = total.value()
+    factor = v.splat(v.builder.fdiv(scale, mass))
+    _for_each(v, count, lambda at: at.store(v.mul(at.load(y), factor), y))
+    return largest, mass
 
 
-@intrinsic(prefer_literal=True)
-def softmax_backward_row(typingctx: Any, VL: Any, count: Any, dy: Any, y: Any, dx: Any) -> Any:
+@_intrinsic(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+def softmax_backward_row(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """dx = y (dy - sum of dy y); dx may be dy or y."""
-    vl, dtype = VL.literal_value, y.dtype
-    signature = types.void(VL, types.int64, *_pointers(dtype, 3))
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, count, dy_, y_, dx_ = arguments
-        v = Vectors(builder, dtype, vl)
-        total = _Total(v)
-        _for_each(v, count, lambda at: total.add(at, v.mul(at.load(dy_), at.load(y_))))
-        dot = v.splat(total.value())
-        _for_each(v, count, lambda at: at.store(v.mul(at.load(y_), v.sub(at.load(dy_), dot)), dx_))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    total = _Total(v)
+    _for_each(v, count, lambda at: total.add(at, v.mul(at.load(dy), at.load(y))))
+    dot = v.splat(total.value())
+    _for_each(v, count, lambda at: at.store(v.mul(at.load(y), v.sub(at.load(dy), dot)), dx))
 
 
-@intrinsic(prefer_literal=True)
-def cross_entropy_row(typingctx: Any, VL: Any, count: Any, x: Any, log_sum: Any, t: Any, scale: Any, y: Any) -> Any:
+@_intrinsic(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER)
+def cross_entropy_row(v: Vectors, count: Any, x: Any, log_sum: Any, t: Any, scale: Any, y: Any) -> Any:
     """For y = scale * softmax(x): returns (sum t (log_sum - x), sum t) and leaves y = y * sum t - scale * t."""
-    vl, dtype = VL.literal_value, x.dtype
-    pair = types.UniTuple(dtype, 2)
-    signature = pair(VL, types.int64, *_pointers(dtype, 1), dtype, *_pointers(dtype, 1), dtype, *_pointers(dtype, 1))
+    loss, mass = _Total(v), _Total(v)
+    shift, factor = v.splat(log_sum), v.splat(scale)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, count, x_, log_sum, t_, scale, y_ = arguments
-        v = Vectors(builder, dtype, vl)
-        loss, mass = _Total(v), _Total(v)
-        shift, factor = v.splat(log_sum), v.splat(scale)
+    def sums(at: _Span) -> None:
+        share = at.load(t)
+        loss.add(at, v.mul(share, v.sub(shift, at.load(x))))
+        mass.add(at, share)
 
-        def sums(at: _Span) -> None:
-            share = at.load(t_)
-            loss.add(at, v.mul(share, v.sub(shift, at.load(x_))))
-            mass.add(at, share)
-
-        _for_each(v, count, sums)
-        value = mass.value()
-        weight = v.splat(value)
-        _for_each(v, count, lambda at: at.store(v.sub(v.mul(at.load(y_), weight), v.mul(at.load(t_), factor)), y_))
-        return context.make_tuple(builder, pair, [loss.value(), value])
-
-    return signature, codegen
+    _for_each(v, count, sums)
+    total = mass.value()
+    weight = v.splat(total)
+    _for_each(v, count, lambda at: at.store(v.sub(v.mul(at.load(y), weight), v.mul(at.load(t), factor)), y))
+    return loss.value(), total

@@ -17,13 +17,13 @@ _NS_PER_ELEMENT = 0.4
 
 
 @kernel(lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype), types.int64))
-def _softmax(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _softmax(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def softmax(x, y, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
-                softmax_row(VL, c, address(x, i * c), x.dtype.type(1), address(y, i * c))
+                softmax_row(c, address(x, i * c), x.dtype.type(1), address(y, i * c))
 
     return softmax
 
@@ -31,13 +31,13 @@ def _softmax(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
 @kernel(
     lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype, readonly=True), matrix(dtype), types.int64)
 )
-def _softmax_backward(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _softmax_backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def softmax_backward(dy, y, dx, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         n, c = y.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
-                softmax_backward_row(VL, c, address(dy, i * c), address(y, i * c), address(dx, i * c))
+                softmax_backward_row(c, address(dy, i * c), address(y, i * c), address(dx, i * c))
 
     return softmax_backward
 
@@ -48,7 +48,7 @@ def _cross_entropy_signature(dtype: Any) -> Any:
 
 
 @kernel(_cross_entropy_signature)
-def _softmax_cross_entropy(MR: int, NV: int, VL: int, parallel: bool, SOURCE: int) -> Any:
+def _softmax_cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):  # type: ignore[no-untyped-def]
         _ = (SOURCE, parallel)
         n, c = x.shape
@@ -58,13 +58,13 @@ def _softmax_cross_entropy(MR: int, NV: int, VL: int, parallel: bool, SOURCE: in
                 weight = weights[i] if weights.size else one
                 scale = weight / x.dtype.type(n)
                 row, slope = address(x, i * c), address(dx, i * c)
-                top, mass = softmax_row(VL, c, row, scale, slope)
+                top, mass = softmax_row(c, row, scale, slope)
                 log_sum = top + x.dtype.type(math.log(mass))
                 if labels.size:
                     dx[i, labels[i]] -= scale
                     losses[i] = weight * (log_sum - x[i, labels[i]])
                 else:
-                    loss, _mass = cross_entropy_row(VL, c, row, log_sum, address(targets, i * c), scale, slope)
+                    loss, _mass = cross_entropy_row(c, row, log_sum, address(targets, i * c), scale, slope)
                     losses[i] = weight * loss
 
     return softmax_cross_entropy

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numba import njit, types
-from numba.extending import intrinsic
 
 from fastnn import ops
 from fastnn.kernels.cpu import simd
-from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd import address
 
 # The stated bounds of the activations; log1p serves losses only.
@@ -39,32 +37,17 @@ def vector_function(name):
     """``simd.<name>`` as a compiled function of arrays."""
     function = getattr(simd, name)
 
-    @intrinsic(prefer_literal=True)
-    def row(typingctx, VL, count, x, y):
-        vl, dtype = VL.literal_value, x.dtype
-        signature = types.void(VL, types.int64, x, y)
+    @simd._intrinsic(simd._NOTHING, simd._SIZE, simd._POINTER, simd._POINTER)
+    def row(v, count, x, y):
+        simd._for_each(v, count, lambda at: at.store(function(v, at.load(x)), y))
 
-        def codegen(context, builder, signature, arguments):
-            v = simd.Vectors(builder, dtype, vl)
-            simd._for_each(v, arguments[1], lambda at: at.store(function(v, at.load(arguments[2])), arguments[3]))
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    lanes = {size: tile(size).VL for size in (4, 8)}
-
-    def make(VL):
-        @njit
-        def apply(x, y):
-            row(VL, x.size, address(x, 0), address(y, 0))
-
-        return apply
-
-    compiled = {size: make(vl) for size, vl in lanes.items()}
+    @njit
+    def apply(x, y):
+        row(x.size, address(x, 0), address(y, 0))
 
     def call(x):
         y = np.empty_like(x)
-        compiled[x.itemsize](x, y)
+        apply(x, y)
         return y
 
     return call
