@@ -86,7 +86,7 @@ def cross_entropy(probs: Any, targets: Any, sample_weight: Any = None) -> tuple[
     loss, dprobs = 0.0, []
     rows = zip(probs.tolist(), target_rows(targets, c), row_weights(sample_weight, n), strict=True)
     for p, t, weight in rows:
-        total = sum(p)
+        total = sum(p) or math.nan  # a row of zeros has no probabilities to scale
         g = []
         for value, share in zip(p, t, strict=True):
             scaled = value / total
