@@ -1,0 +1,78 @@
+"""Objects that users name by a string, a class or a config, and that a model file holds as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar
+
+from fastnn import checks
+
+Made = TypeVar("Made", bound="Configurable")
+
+
+class Configurable:
+    """An object that can be made again from its config."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them."""
+        raise NotImplementedError(f"{type(self).__name__} has no get_config, so it cannot be written to a file")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The object whose ``get_config`` gave ``config``."""
+        return cls(**config)
+
+
+def aliases(classes: Iterable[type[Made]], **extra: type[Made]) -> dict[str, type[Made]]:
+    """Every string that names one of ``classes``: the class name, its snake form, and the ``extra`` ones."""
+    table = dict(extra)
+    for cls in classes:
+        table[cls.__name__] = cls
+        table[snake_case(cls.__name__)] = cls
+    return table
+
+
+def snake_case(name: str) -> str:
+    """``GlorotUniform`` as ``glorot_uniform``, ``TopKAccuracy`` as ``top_k_accuracy``, ``HalfSSE`` as ``half_sse``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def find(argument: str, identifier: Any, base: type[Made], names: Mapping[str, type[Made]]) -> Made:
+    """The object that ``identifier`` means: an instance, a class, a name out of ``names``, or a serialized config.
+
+    TypeError for anything else, ValueError with the nearest match for an unknown name.
+    """
+    if isinstance(identifier, base):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, base):
+        return identifier()
+    if isinstance(identifier, Mapping):
+        return deserialize(argument, identifier, names)
+    if isinstance(identifier, str):
+        return names[checks.one_of(argument, identifier, names)]()
+    raise TypeError(
+        f"{argument}: got {checks.describe(identifier)}, wants a name ({_examples(names)}) or a {base.__name__} object"
+    )
+
+
+def serialize(value: Configurable | None, names: Mapping[str, type[Any]]) -> dict[str, Any] | None:
+    """``value`` as JSON can hold it; ValueError for an object of a class that a file could not name."""
+    if value is None:
+        return None
+    kind = type(value).__name__
+    if names.get(kind) is not type(value):
+        raise ValueError(f"got an object of the class {kind}, wants one of fastnn's own ({_examples(names)})")
+    return {"class_name": kind, "config": value.get_config()}
+
+
+def deserialize(argument: str, document: Mapping[str, Any], names: Mapping[str, type[Made]]) -> Made:
+    """The object that ``serialize`` wrote as ``document``."""
+    if set(document) != {"class_name", "config"} or not isinstance(document["config"], Mapping):
+        raise ValueError(f"{argument}: got {checks.describe(document)}, wants a mapping with 'class_name' and 'config'")
+    return names[checks.one_of(argument, document["class_name"], names)].from_config(document["config"])
+
+
+def _examples(names: Mapping[str, type[Any]]) -> str:
+    kinds = sorted({cls.__name__ for cls in names.values()})
+    return ", ".join(kinds)

@@ -1,0 +1,242 @@
+"""Inputs and targets: checked once before training, converted to the model's dtype a batch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastnn import checks
+from fastnn.engine.protocols import Array, Shape
+
+# Elements that the finite check looks at in one go: small enough to stay in a core's L2 cache.
+_CHUNK = 1 << 16
+
+
+class Source(Protocol):
+    """A table of samples that hands out batches in the model's dtype."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The model's dtype."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        ...
+
+    @property
+    def sample_shape(self) -> Shape:
+        """Shape of one sample."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What the input is and what happens to it."""
+        ...
+
+    @property
+    def density(self) -> float | None:
+        """Share of stored numbers, where that is known for free."""
+        ...
+
+    def batch(self, rows: Array | slice) -> Array:
+        """The samples of ``rows`` as a dense array of the model's dtype."""
+        ...
+
+    def part(self, rows: slice) -> Source:
+        """A source of a range of the samples, without a copy where that is possible."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenseSource:
+    """An array of any numeric dtype, samples along the first axis."""
+
+    array: Array
+    dtype: np.dtype[Any]
+    density: None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return int(self.array.shape[0])
+
+    @property
+    def sample_shape(self) -> Shape:
+        """Shape of one sample."""
+        return tuple(self.array.shape[1:])
+
+    @property
+    def description(self) -> str:
+        """What the input is and what happens to it."""
+        kind = f"{self.array.dtype} array"
+        return kind if self.array.dtype == self.dtype else f"{kind}, converted to {self.dtype} a batch at a time"
+
+    def batch(self, rows: Array | slice) -> Array:
+        """The samples of ``rows`` as a dense array of the model's dtype."""
+        return np.ascontiguousarray(self.array[rows], dtype=self.dtype)
+
+    def part(self, rows: slice) -> DenseSource:
+        """A view of a range of the samples."""
+        return DenseSource(self.array[rows], self.dtype)
+
+
+@dataclass(frozen=True)
+class SparseSource:
+    """A scipy.sparse CSR matrix or array; each batch is made dense, the whole never is."""
+
+    matrix: Any
+    dtype: np.dtype[Any]
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def sample_shape(self) -> Shape:
+        """Shape of one sample."""
+        return (int(self.matrix.shape[1]),)
+
+    @property
+    def density(self) -> float:
+        """Stored numbers over all numbers."""
+        return float(self.matrix.nnz / max(math.prod(self.matrix.shape), 1))
+
+    @property
+    def description(self) -> str:
+        """What the input is and what happens to it."""
+        return f"CSR of {self.matrix.dtype}, made dense {self.dtype} a batch at a time"
+
+    def batch(self, rows: Array | slice) -> Array:
+        """The samples of ``rows`` as a dense array of the model's dtype."""
+        return np.ascontiguousarray(self.matrix[rows].toarray(), dtype=self.dtype)
+
+    def part(self, rows: slice) -> SparseSource:
+        """A source of a range of the samples (copied: CSR rows are stored end to end)."""
+        return SparseSource(self.matrix[rows], self.dtype)
+
+
+class Batch(NamedTuple):
+    """One batch; targets and weights are None where there are none."""
+
+    x: Array
+    y: Array | None
+    sample_weight: Array | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch."""
+
+    x: Source
+    y: Array | None = None
+    sample_weight: Array | None = None
+    y_dtype: Any = None
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return self.x.rows
+
+    def steps(self, batch_size: int) -> int:
+        """Number of batches, a short last one included."""
+        return -(-self.rows // batch_size)
+
+    def batches(self, batch_size: int, order: Array | None = None) -> Iterator[Batch]:
+        """All batches, in ``order`` if given, else as they come."""
+        for start in range(0, self.rows, batch_size):
+            span = slice(start, min(start + batch_size, self.rows))
+            yield self.batch(span if order is None else order[span], span.stop - span.start)
+
+    def batch(self, rows: Array | slice, count: int) -> Batch:
+        """The batch of ``count`` samples that ``rows`` selects."""
+        y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
+        weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
+        return Batch(self.x.batch(rows), y, weight, count)
+
+    def split(self, row: int) -> tuple[DataSet, DataSet]:
+        """The samples before ``row``, and those from it on."""
+        return self._part(slice(0, row)), self._part(slice(row, self.rows))
+
+    def _part(self, rows: slice) -> DataSet:
+        y = None if self.y is None else self.y[rows]
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return DataSet(self.x.part(rows), y, weight, self.y_dtype)
+
+
+def numeric_array(name: str, value: Any) -> Array:
+    """``value`` as an array of numbers; TypeError for anything that is none, ValueError for ragged lists."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: got a masked array, wants a plain array (masked.filled(...) makes one)")
+    if is_sparse(value):
+        raise TypeError(f"{name}: got a sparse {type(value).__name__}, wants a dense array")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name}: got rows of different lengths, wants a rectangular array of numbers") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: got {checks.describe(array)}, wants an array of numbers (float, int, uint or bool)")
+    if array.ndim == 0:
+        raise ValueError(f"{name}: got the single number {array}, wants an array with one row a sample")
+    return array
+
+
+def check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    """Raise unless every number of ``array`` is finite as ``dtype``; the message names the first row that is not."""
+    if array.dtype.kind != "f" or array.size == 0:
+        return
+    limit = np.finfo(dtype).max
+    step = max(1, _CHUNK // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        chunk = array[start : start + step]
+        # NaN makes both comparisons false; two reductions read the cache, an isfinite mask would write memory
+        if not (chunk.min(initial=0) >= -limit and chunk.max(initial=0) <= limit):
+            flat = chunk.reshape(len(chunk), -1)
+            good = (np.abs(flat) <= limit).all(axis=1)
+            row = int(np.argmin(good))
+            bad = flat[row][~(np.abs(flat[row]) <= limit)][0]
+            raise ValueError(
+                f"{name}: got {bad} in row {start + row}, wants finite numbers within the range of {dtype}"
+            )
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether ``value`` is a scipy.sparse matrix or array, found out without importing SciPy."""
+    return hasattr(value, "tocsr") and hasattr(value, "nnz")
+
+
+def input_source(name: str, value: Any, dtype: np.dtype[Any]) -> Source:
+    """The source for ``value``: a numeric array or nested list, or a scipy.sparse matrix; all numbers are checked."""
+    if is_sparse(value):
+        return _sparse_source(name, value, dtype)
+    if callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes, set)):
+        raise TypeError(f"{name}: got {checks.describe(value)}, wants an array of numbers or a scipy.sparse matrix")
+    array = numeric_array(name, value)
+    check_finite(name, array, dtype)
+    return DenseSource(array, dtype)
+
+
+def _sparse_source(name: str, value: Any, dtype: np.dtype[Any]) -> SparseSource:
+    matrix = value.tocsr()
+    if matrix.ndim != 2:
+        raise ValueError(f"{name}: got a sparse array of shape {matrix.shape}, wants two dimensions")
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: got {checks.describe(matrix)}, wants an array of numbers (float, int, uint or bool)")
+    try:
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: got a malformed CSR matrix ({error}), wants a valid one") from None
+    stored = matrix.data
+    limit = np.finfo(dtype).max
+    if stored.dtype.kind == "f" and stored.size and not (stored.min() >= -limit and stored.max() <= limit):
+        bad = int(np.argmin(np.abs(stored) <= limit))
+        row = int(np.searchsorted(matrix.indptr, bad, side="right")) - 1
+        raise ValueError(f"{name}: got {stored[bad]} in row {row}, wants finite numbers within the range of {dtype}")
+    return SparseSource(matrix, dtype)

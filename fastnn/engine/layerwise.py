@@ -1,0 +1,180 @@
+"""The layer-by-layer runner: any network on any backend through ``fastnn.ops``, the reference for the fused ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends, ops
+from fastnn.engine.activations import activate
+from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.protocols import Array, Layer, Logs, Metric, Network, StepHooks
+from fastnn.errors import DivergenceError
+
+
+class RunningFigures:
+    """Loss and metrics over the batches of one epoch: every batch counts by its number of samples."""
+
+    def __init__(self, network: Network, fused: bool) -> None:
+        self._activation = network.layers[-1].activation if fused and network.layers else "linear"
+        self._metrics = network.metrics
+        self._weighted_metrics = network.weighted_metrics
+        self._loss = 0.0
+        self._rows = 0
+        for metric in (*self._metrics, *self._weighted_metrics):
+            metric.reset_state()
+
+    def update(self, loss: float, batch: Batch, scores: Array) -> None:
+        """Count one batch; ``scores`` are logits where the loss is fused, else outputs."""
+        self._loss += loss * batch.rows
+        self._rows += batch.rows
+        self._update(self._metrics, batch.y, scores, None)
+        self._update(self._weighted_metrics, batch.y, scores, batch.sample_weight)
+
+    def _update(self, metrics: Sequence[Metric], y: Any, scores: Array, sample_weight: Array | None) -> None:
+        for metric in metrics:
+            # the largest logit is the largest probability, so such metrics do without the activation
+            as_is = self._activation == "linear" or metric.argmax_only(scores.shape[-1])
+            metric.update_state(y, scores if as_is else activate(self._activation, scores), sample_weight)
+
+    def logs(self) -> Logs:
+        """The figures so far, by name."""
+        figures = {"loss": self._loss / self._rows if self._rows else 0.0}
+        figures.update((metric.name, metric.result()) for metric in (*self._metrics, *self._weighted_metrics))
+        return figures
+
+
+class LayerwiseRunner:
+    """Runs a network one layer and one op at a time."""
+
+    def __init__(self, network: Network, backend: str) -> None:
+        self.network = network
+        self.backend = backend
+        self._fused = network.fused_loss
+        self._loss = self._fused or network.loss
+        trained = [any(parameter.trainable for parameter in layer.parameters) for layer in network.layers]
+        self._trained = [parameter for parameter in network.parameters if parameter.trainable]
+        # No gradient flows below the first layer that learns.
+        self._first = trained.index(True) if any(trained) else len(trained)
+
+    def train_epoch(
+        self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
+    ) -> Logs:
+        """Train on every batch once, in ``order``; the figures are those of the training passes.
+
+        Raises DivergenceError when a loss or gradient is not finite, before any weight is updated with it.
+        """
+        optimizer = self.network.optimizer
+        if optimizer is None:
+            raise RuntimeError("a network without an optimizer cannot be trained")
+        figures = RunningFigures(self.network, self._fused is not None)
+        with backends.use_backend(self.backend):
+            for step, batch in enumerate(data.batches(batch_size, order)):
+                if hooks is not None:
+                    hooks.begin(step)
+                loss, scores, gradients = self.gradients(batch)
+                self._stop_if_diverged(loss, gradients, epoch, step)
+                figures.update(loss, batch, scores)  # before the update: a metric that does not fit changes nothing
+                optimizer.apply(gradients, self._trained)
+                if hooks is not None and hooks.end(step, figures.logs):
+                    break
+        return figures.logs()
+
+    def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
+        """Loss and metrics over all batches, weights untouched."""
+        figures = RunningFigures(self.network, self._fused is not None)
+        with backends.use_backend(self.backend):
+            for step, batch in enumerate(data.batches(batch_size)):
+                if hooks is not None:
+                    hooks.begin(step)
+                scores, _, penalty, _ = self._forward(batch.x, training=False)
+                loss, _ = self._score(batch, scores)
+                figures.update(loss + penalty + self._weight_penalty(), batch, scores)
+                if hooks is not None and hooks.end(step, figures.logs):
+                    break
+        return figures.logs()
+
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+        """Outputs for all samples."""
+        parts: list[Array] = []
+        with backends.use_backend(self.backend):
+            for step, batch in enumerate(DataSet(x).batches(batch_size)):
+                if hooks is not None:
+                    hooks.begin(step)
+                outputs = batch.x
+                for layer in self.network.layers:
+                    outputs, _ = layer.forward(outputs)
+                parts.append(outputs)
+                if hooks is not None and hooks.end(step, dict):
+                    break
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def gradients(self, batch: Batch) -> tuple[float, Array, list[Array]]:
+        """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order."""
+        scores, kept, penalty, activity = self._forward(batch.x, training=True)
+        loss, dy = self._score(batch, scores)
+        gradients: list[Array] = []
+        layers: Iterable[tuple[int, Layer]] = reversed(list(enumerate(self.network.layers)))
+        for index, layer in layers:
+            if index < self._first:
+                break
+            if activity[index] is not None:
+                dy = ops.add(dy, activity[index])
+            dx, own = layer.backward(dy, kept[index], need_dx=index > self._first)
+            gradients[:0] = [g for g, p in zip(own, layer.parameters, strict=True) if p.trainable]
+            if dx is not None:
+                dy = dx
+        return loss + penalty + self._add_weight_penalties(gradients), scores, gradients
+
+    def _stop_if_diverged(self, loss: float, gradients: Sequence[Array], epoch: int, step: int) -> None:
+        names = (parameter.path for parameter in self._trained)
+        bad = next((name for name, g in zip(names, gradients, strict=True) if not np.isfinite(g).all()), None)
+        if math.isfinite(loss) and bad is None:
+            return
+        what = f"the gradient of {bad} is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        rate = self.network.optimizer.learning_rate if self.network.optimizer else math.nan
+        raise DivergenceError(
+            f"{what} at epoch {epoch + 1}, batch {step + 1}, with learning rate {rate:g}; the weights are those of the "
+            "batch before. A smaller learning rate or scaled inputs usually help"
+        )
+
+    def _forward(self, x: Array, training: bool) -> tuple[Array, list[Any], float, list[Array | None]]:
+        """Scores, what each layer keeps for its backward pass, the activity penalty and its gradient by layer."""
+        kept: list[Any] = []
+        gradients: list[Array | None] = []
+        penalty = 0.0
+        last = len(self.network.layers) - 1
+        for index, layer in enumerate(self.network.layers):
+            samples = max(len(x), 1)
+            x, memory = layer.forward(x, training, activate=not (self._fused is not None and index == last))
+            kept.append(memory)
+            gradient = None
+            if layer.activity_regularizer is not None:
+                value, gradient = layer.activity_regularizer.value_and_gradient(x)
+                penalty += value / samples
+                gradient = gradient / gradient.dtype.type(samples)
+            gradients.append(gradient)
+        return x, kept, penalty, gradients
+
+    def _score(self, batch: Batch, scores: Array) -> tuple[float, Array]:
+        if self._loss is None or batch.y is None:
+            raise RuntimeError("a network without a loss, or a batch without targets, cannot be scored")
+        return self._loss.value_and_gradient(batch.y, scores, batch.sample_weight)
+
+    def _weight_penalty(self) -> float:
+        """The sum of the trained parameters' penalties."""
+        penalties = ((p.regularizer, p.value) for p in self._trained)
+        return sum(penalty.value_and_gradient(value)[0] for penalty, value in penalties if penalty is not None)
+
+    def _add_weight_penalties(self, gradients: Sequence[Array]) -> float:
+        """Add each trained parameter's penalty to its gradient, in place; the sum of the penalties."""
+        total = 0.0
+        for gradient, parameter in zip(gradients, self._trained, strict=True):
+            if parameter.regularizer is not None:
+                value, derivative = parameter.regularizer.value_and_gradient(parameter.value)
+                ops.add(gradient, derivative, out=gradient)
+                total += value
+        return total

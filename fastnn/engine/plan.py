@@ -1,0 +1,107 @@
+"""The training plan: what will run, on what, and why; the trainer prints it and picks the runner by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from fastnn import backends
+from fastnn.engine.data import Source
+from fastnn.engine.protocols import Layer, Network
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit runs; ``rows``, ``steps_per_epoch``, ``input`` and ``density`` are None while no data are given."""
+
+    runner: str
+    backend: str
+    reason: str
+    dtype: str
+    parameters: int
+    trainable_parameters: int
+    flop_per_sample: int
+    batch_size: int
+    fused_loss: bool
+    input: str | None = None
+    density: float | None = None
+    rows: int | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Batches an epoch, a short last one included."""
+        return None if self.rows is None else -(-self.rows // self.batch_size)
+
+    @property
+    def flop_per_epoch(self) -> int | None:
+        """Floating-point operations of the matrix products of one training epoch."""
+        return None if self.rows is None else self.rows * self.flop_per_sample
+
+    def __str__(self) -> str:
+        lines = {
+            "runner": self.runner,
+            "backend": f"{self.backend} ({self.reason})",
+            "input": self.input or "not given",
+            "density": None if self.density is None else f"{self.density:.2%}",
+            "dtype": self.dtype,
+            "batch": f"{self.batch_size:,} samples"
+            + ("" if self.rows is None else f", {self.steps_per_epoch:,} an epoch"),
+            "parameters": f"{self.parameters:,}, {self.trainable_parameters:,} of them trained",
+            "arithmetic": _arithmetic(self),
+            "loss": "fused with the last activation, on its logits" if self.fused_loss else "on the outputs",
+            "notes": "; ".join(self.notes) or None,
+        }
+        return "\n".join(f"{name + ':':12}{text}" for name, text in lines.items() if text is not None)
+
+
+def _arithmetic(plan: Plan) -> str:
+    per_sample = f"{plan.flop_per_sample / 1e6:,.3g} MFLOP a sample"
+    return (
+        per_sample if plan.flop_per_epoch is None else f"{plan.flop_per_epoch / 1e9:,.3g} GFLOP an epoch, {per_sample}"
+    )
+
+
+def training_flops(layers: Sequence[Layer]) -> int:
+    """Floating-point operations of one sample's training pass, matrix products only.
+
+    A product of the forward pass costs as much again for the weights' gradient and for the input's; the first layer
+    with weights needs no gradient of its input.
+    """
+    costs = [layer.flops for layer in layers if layer.flops]
+    return 3 * sum(costs) - costs[0] if costs else 0
+
+
+def make_plan(network: Network, backend: str = "auto", source: Source | None = None, batch_size: int = 32) -> Plan:
+    """Decide what runs ``network``: the backend that ``backend`` resolves to, and the runner for it.
+
+    Raises BackendError where a backend named explicitly cannot serve.
+    """
+    chosen = backends.resolve(backend)
+    reason = "asked for" if backend != "auto" else "chosen by 'auto'"
+    parameters = network.parameters
+    return Plan(
+        runner="layerwise",
+        backend=chosen,
+        reason=reason,
+        dtype=str(network.dtype),
+        parameters=sum(parameter.value.size for parameter in parameters),
+        trainable_parameters=sum(parameter.value.size for parameter in parameters if parameter.trainable),
+        flop_per_sample=training_flops(network.layers),
+        batch_size=batch_size,
+        fused_loss=network.fused_loss is not None,
+        input=None if source is None else source.description,
+        density=None if source is None else source.density,
+        rows=None if source is None else source.rows,
+        notes=tuple(_notes(network, chosen)),
+    )
+
+
+def _notes(network: Network, backend: str) -> Iterator[str]:
+    """What somebody who wonders about speed or results should know."""
+    if backend == "naive":
+        yield "the naive backend is plain Python loops, thousands of times slower than cpu"
+    if network.loss is None:
+        yield "no loss is compiled: this model can predict, not train"
+    elif network.layers and network.fused_loss is None and network.loss.logits_form(network.layers[-1].activation):
+        yield "a penalty on the outputs keeps loss and last activation apart"

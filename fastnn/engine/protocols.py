@@ -1,0 +1,175 @@
+"""What the engine asks of layers, losses, metrics and optimizers, and what it offers to the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fastnn.engine.data import DataSet, Source
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shape = tuple[int, ...]
+Logs = dict[str, float]
+
+
+class Regularizer(Protocol):
+    """A penalty on an array: its value and its derivative."""
+
+    def value_and_gradient(self, x: Array, /) -> tuple[float, Array]:
+        """Penalty of ``x`` and its derivative, of the shape of ``x``."""
+        ...
+
+
+class Parameter(Protocol):
+    """A weight array that lives in a layer."""
+
+    path: str
+    value: Array
+    trainable: bool
+
+    @property
+    def regularizer(self) -> Regularizer | None:
+        """The penalty on this parameter, if any."""
+        ...
+
+
+class Layer(Protocol):
+    """One step of the network; it keeps its parameters and nothing of a batch."""
+
+    name: str
+    activation: str
+
+    @property
+    def activity_regularizer(self) -> Regularizer | None:
+        """The penalty on the layer's outputs, if any; divided by the batch size."""
+        ...
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """The layer's parameters, in the order of the gradients that ``backward`` returns."""
+        ...
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the products of one sample's forward pass."""
+        ...
+
+    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
+        ...
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
+        ...
+
+
+class Loss(Protocol):
+    """The function that training minimises."""
+
+    integer_targets: bool
+
+    def value_and_gradient(
+        self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """Loss of a batch and its derivative by ``y_pred``."""
+        ...
+
+    def logits_form(self, activation: str) -> Loss | None:
+        """The loss that on the activation's input equals this one on its output; None where there is none."""
+        ...
+
+
+class Metric(Protocol):
+    """A running figure over batches."""
+
+    name: str
+
+    def argmax_only(self, width: int) -> bool:
+        """Whether only the place of the largest of ``width`` outputs matters, so that logits do for probabilities."""
+        ...
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        ...
+
+    def update_state(self, y_true: Array, y_pred: Array, sample_weight: Array | None = None) -> None:
+        """Count one batch."""
+        ...
+
+    def result(self) -> float:
+        """The figure over all batches since the last reset."""
+        ...
+
+
+class Optimizer(Protocol):
+    """The rule that turns gradients into new weights."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size in use."""
+        ...
+
+    def apply(self, gradients: Sequence[Array], parameters: Sequence[Any]) -> None:
+        """One step: update every parameter in place."""
+        ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a runner runs: the layers in order, and for training the loss, metrics and optimizer."""
+
+    layers: Sequence[Layer]
+    dtype: np.dtype[Any]
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    metrics: Sequence[Metric] = ()
+    weighted_metrics: Sequence[Metric] = ()
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, layer by layer."""
+        return [parameter for layer in self.layers for parameter in layer.parameters]
+
+    @property
+    def fused_loss(self) -> Loss | None:
+        """The loss that takes the last layer's logits in place of its outputs; None where there is no such loss.
+
+        A penalty on the last layer's outputs needs the outputs, so nothing is fused then.
+        """
+        if self.loss is None or not self.layers or self.layers[-1].activity_regularizer is not None:
+            return None
+        return self.loss.logits_form(self.layers[-1].activation)
+
+
+class StepHooks(Protocol):
+    """What a runner calls around every batch, where someone listens."""
+
+    def begin(self, step: int) -> None:
+        """Before batch ``step``."""
+        ...
+
+    def end(self, step: int, logs: Callable[[], Logs]) -> bool:
+        """After batch ``step``; ``logs()`` gives the running figures. True stops the epoch."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs a network; parameters hold ordinary arrays of current values between its calls."""
+
+    def train_epoch(
+        self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
+    ) -> Logs:
+        """Train on every batch once, in ``order``; the figures are those of the training passes."""
+        ...
+
+    def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
+        """Loss and metrics over all batches, weights untouched."""
+        ...
+
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+        """Outputs for all samples."""
+        ...

@@ -1,0 +1,281 @@
+"""Initial weights, under Keras's names and with its formulas.
+
+An initializer is called with a shape and a dtype. Random ones keep a seed: the one they were given, or one drawn from
+the library's generator (``utils.set_random_seed``) when they were made; all calls of one object give the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks
+from fastnn.configurable import Configurable, aliases, find
+from fastnn.engine import seeds
+from fastnn.engine.protocols import Array, Shape
+
+# Standard deviation of a unit normal cut off at +-2, by which a truncated draw must be divided to have unit variance.
+_TRUNCATED_STDDEV = 0.8796256610342398
+
+
+class Initializer(Configurable):
+    """Base class: ``initializer(shape, dtype) -> array``."""
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new array of ``shape``."""
+        raise NotImplementedError
+
+
+class Zeros(Initializer):
+    """All zeros."""
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """No arguments."""
+        return {}
+
+
+class Ones(Zeros):
+    """All ones."""
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new array of ones."""
+        return np.ones(shape, dtype)
+
+
+class Constant(Initializer):
+    """All ``value``."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = checks.real("value", value)
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new array filled with the value."""
+        return np.full(shape, self.value, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"value": self.value}
+
+
+class Identity(Initializer):
+    """``gain`` times the identity matrix; two dimensions only."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = checks.real("gain", gain)
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new matrix."""
+        if len(shape) != 2:
+            raise ValueError(f"shape: got {tuple(shape)}, wants two dimensions for an identity matrix")
+        return np.asarray(self.gain * np.eye(*shape), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"gain": self.gain}
+
+
+class RandomInitializer(Initializer):
+    """Base class of the random ones: keeps the seed."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._given_seed = None if seed is None else checks.integer("seed", seed, 0)
+        self.seed = seeds.draw_seed() if self._given_seed is None else self._given_seed
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new array of random numbers, the same at every call with the same shape."""
+        return np.asarray(self._draw(np.random.default_rng(self.seed), tuple(shape)), dtype)
+
+    def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The seed, as it was given."""
+        return {"seed": self._given_seed}
+
+
+class RandomUniform(RandomInitializer):
+    """Uniform numbers in [minval, maxval)."""
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
+        self.minval = checks.real("minval", minval)
+        self.maxval = checks.real("maxval", maxval, minimum=self.minval)
+        super().__init__(seed)
+
+    def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        return generator.uniform(self.minval, self.maxval, shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"minval": self.minval, "maxval": self.maxval, **super().get_config()}
+
+
+class RandomNormal(RandomInitializer):
+    """Normal numbers."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        self.mean = checks.real("mean", mean)
+        self.stddev = checks.real("stddev", stddev, minimum=0)
+        super().__init__(seed)
+
+    def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        return generator.normal(self.mean, self.stddev, shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+
+
+class TruncatedNormal(RandomNormal):
+    """Normal numbers, drawn again where they lie more than two standard deviations from the mean."""
+
+    def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        return self.mean + self.stddev * _truncated_normal(generator, shape)
+
+
+class VarianceScaling(RandomInitializer):
+    """Numbers whose variance is ``scale`` over the fan: Glorot and Bengio 2010, He et al. 2015, LeCun et al. 1998.
+
+    ``mode`` is "fan_in", "fan_out" or "fan_avg"; ``distribution`` "truncated_normal", "untruncated_normal" or "uniform"
+    (on +-sqrt(3 * scale / fan)).
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+    ) -> None:
+        self.scale = checks.real("scale", scale, minimum=0, open_low=True)
+        self.mode = checks.one_of("mode", mode, ("fan_in", "fan_out", "fan_avg"))
+        self.distribution = checks.one_of("distribution", distribution, _DISTRIBUTIONS)
+        super().__init__(seed)
+
+    def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        fan_in, fan_out = _fans(shape)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        stddev = math.sqrt(self.scale / max(1.0, fan))
+        return stddev * _DISTRIBUTIONS[self.distribution](generator, shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        own = {"scale": self.scale, "mode": self.mode, "distribution": self.distribution}
+        return {**own, **super().get_config()}
+
+
+class _NamedScaling(VarianceScaling):
+    """A variance scaling with everything but the seed settled."""
+
+    _SCALE = 1.0
+    _MODE = "fan_avg"
+    _DISTRIBUTION = "uniform"
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(self._SCALE, self._MODE, self._DISTRIBUTION, seed)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"seed": self._given_seed}
+
+
+class GlorotUniform(_NamedScaling):
+    """Uniform on +-sqrt(6 / (fan_in + fan_out))."""
+
+
+class GlorotNormal(_NamedScaling):
+    """Truncated normal of standard deviation sqrt(2 / (fan_in + fan_out))."""
+
+    _DISTRIBUTION = "truncated_normal"
+
+
+class HeUniform(_NamedScaling):
+    """Uniform on +-sqrt(6 / fan_in)."""
+
+    _SCALE = 2.0
+    _MODE = "fan_in"
+
+
+class HeNormal(HeUniform):
+    """Truncated normal of standard deviation sqrt(2 / fan_in)."""
+
+    _DISTRIBUTION = "truncated_normal"
+
+
+class LecunUniform(_NamedScaling):
+    """Uniform on +-sqrt(3 / fan_in)."""
+
+    _MODE = "fan_in"
+
+
+class LecunNormal(LecunUniform):
+    """Truncated normal of standard deviation sqrt(1 / fan_in)."""
+
+    _DISTRIBUTION = "truncated_normal"
+
+
+class Orthogonal(RandomInitializer):
+    """``gain`` times a matrix with orthonormal rows or columns (Saxe et al. 2014); leading dimensions are the rows."""
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        self.gain = checks.real("gain", gain)
+        super().__init__(seed)
+
+    def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
+        if len(shape) < 2:
+            raise ValueError(f"shape: got {shape}, wants at least two dimensions for an orthogonal matrix")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
+        q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # makes the draw uniform over the orthogonal matrices
+        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"gain": self.gain, **super().get_config()}
+
+
+def _truncated_normal(generator: np.random.Generator, shape: Shape) -> Array:
+    draw = generator.standard_normal(shape)
+    while (outside := np.abs(draw) > 2).any():
+        draw[outside] = generator.standard_normal(int(outside.sum()))
+    return draw
+
+
+# Draws of unit variance, by name.
+_DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, Shape], Array]] = {
+    "truncated_normal": lambda generator, shape: _truncated_normal(generator, shape) / _TRUNCATED_STDDEV,
+    "untruncated_normal": lambda generator, shape: generator.standard_normal(shape),
+    "uniform": lambda generator, shape: generator.uniform(-math.sqrt(3), math.sqrt(3), shape),
+}
+
+
+def _fans(shape: Shape) -> tuple[float, float]:
+    """Numbers of inputs and outputs of a weight array: the last two dimensions, times a receptive field before them."""
+    if len(shape) < 2:
+        size = float(math.prod(shape))
+        return size, size
+    field = math.prod(shape[:-2])
+    return float(shape[-2] * field), float(shape[-1] * field)
+
+
+NAMES = aliases(
+    (
+        *(Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, VarianceScaling),
+        *(GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal),
+    ),
+    zero=Zeros,
+    one=Ones,
+    uniform=RandomUniform,
+    normal=RandomNormal,
+)
+
+
+def get(identifier: Any, argument: str = "initializer") -> Initializer:
+    """The initializer that ``identifier`` means: a name, a class, an object or a config."""
+    return find(argument, identifier, Initializer, NAMES)

@@ -1,0 +1,459 @@
+"""Layers, under Keras's names, arguments and defaults.
+
+A layer keeps its parameters and nothing of a batch: ``forward`` returns the outputs and what ``backward`` will need,
+``backward`` takes that back. All shapes of this module include the batch axis as None, as Keras's do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Container, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks, initializers, ops, regularizers
+from fastnn.configurable import Configurable, aliases, serialize, snake_case
+from fastnn.engine import activations
+from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.protocols import Array, Shape
+from fastnn.initializers import Initializer
+from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS
+from fastnn.regularizers import Regularizer
+
+BatchShape = tuple[int | None, ...]
+
+_used_names: Counter[str] = Counter()
+
+
+def unique_name(kind: str) -> str:
+    """``dense``, ``dense_1``, ``dense_2``, ...: a name that no other object of this process was given by default."""
+    number = _used_names[kind]
+    _used_names[kind] += 1
+    return kind if number == 0 else f"{kind}_{number}"
+
+
+class Parameter:
+    """A weight array of a layer: its name within the layer, its values and the penalty on them."""
+
+    def __init__(self, name: str, path: str, value: Array, regularizer: Regularizer | None = None) -> None:
+        self.name = name
+        self.path = path
+        self.value = value
+        self.regularizer = regularizer
+        self.trainable = True
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the array."""
+        return tuple(self.value.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the array."""
+        return self.value.dtype
+
+    def numpy(self) -> Array:
+        """A copy of the array."""
+        return self.value.copy()
+
+    def assign(self, value: Any) -> None:
+        """Take over the numbers of ``value``; ValueError unless of the same shape and finite."""
+        self.value[...] = self.checked(value)
+
+    def checked(self, value: Any) -> Array:
+        """``value`` as an array that fits this parameter."""
+        array = numeric_array(self.path, value) if np.ndim(value) else np.asarray(value)
+        if array.shape != self.value.shape:
+            raise ValueError(f"{self.path}: got an array of shape {array.shape}, wants {self.value.shape}")
+        check_finite(self.path, array, self.value.dtype)
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.value, dtype=dtype, copy=True if copy is None else copy)
+
+    def __repr__(self) -> str:
+        return f"<Parameter {self.path} of shape {self.shape} and dtype {self.dtype}>"
+
+
+class Layer(Configurable):
+    """Base class. ``input_shape`` (or ``input_dim``) is the shape of one sample, for a model's first layer.
+
+    Layers without weights follow the dtype of the model they are in unless ``dtype`` is given.
+    """
+
+    activation = "linear"
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        dtype: str | None = None,
+        trainable: bool = True,
+        activity_regularizer: Any = None,
+        input_shape: Sequence[int] | None = None,
+        input_dim: int | None = None,
+    ) -> None:
+        if name is not None:
+            checks.instance("name", name, str, "a string")
+            if not name or "/" in name:
+                raise ValueError(f"name: got {name!r}, wants a string without '/' that is not empty")
+        self.dtype = None if dtype is None else checks.one_of("dtype", _dtype_name(dtype), DTYPES)
+        self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
+        if input_shape is not None and input_dim is not None:
+            raise ValueError("input_shape, input_dim: got both, wants one of them")
+        self.sample_shape: Shape | None = None
+        if input_dim is not None:
+            self.sample_shape = (checks.positive_int("input_dim", input_dim),)
+        elif input_shape is not None:
+            self.sample_shape = sample_shape("input_shape", input_shape)
+        self.parameters: list[Parameter] = []
+        self.input_shape: BatchShape | None = None
+        self.built = False
+        self._trainable: bool = checks.instance("trainable", trainable, bool, "True or False")
+        self._kind = None if name else snake_case(type(self).__name__)
+        self.name = name or unique_name(snake_case(type(self).__name__))
+
+    def avoid_names(self, taken: Container[str]) -> None:
+        """Take another default name while ``taken`` holds this one; given names and built layers stay."""
+        while self.name in taken and self._kind is not None and not self.built:
+            self.name = unique_name(self._kind)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = checks.instance("trainable", value, bool, "True or False")
+        for parameter in self.parameters:
+            parameter.trainable = value
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters."""
+        return list(self.parameters)
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.parameters if parameter.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """The parameters that training leaves as they are."""
+        return [parameter for parameter in self.parameters if not parameter.trainable]
+
+    @property
+    def output_shape(self) -> BatchShape:
+        """Shape of the outputs; ValueError before the layer is built."""
+        if self.input_shape is None:
+            raise ValueError(f"{self.name}: the layer is not built, so its output shape is unknown")
+        return self.compute_output_shape(self.input_shape)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the products of one sample's forward pass."""
+        return 0
+
+    def build(self, input_shape: BatchShape) -> None:
+        """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit."""
+        shape = tuple(input_shape)
+        self.compute_output_shape(shape)
+        if self.built:
+            if not self._fits(shape):
+                raise ValueError(
+                    f"{self.name}: got input shape {shape}, wants {self.input_shape}, for which it is built"
+                )
+            return
+        self._make_parameters(shape)
+        for parameter in self.parameters:
+            parameter.trainable = self._trainable
+        self.input_shape = (None, *shape[1:])
+        self.built = True
+
+    def _make_parameters(self, input_shape: BatchShape) -> None:
+        """Append this layer's parameters, if it has any."""
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the parameters that were made serve ``input_shape`` too."""
+        return True
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """Shape of the outputs for inputs of ``input_shape``."""
+        return tuple(input_shape)
+
+    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
+        raise NotImplementedError
+
+    def __call__(self, x: Any, training: bool = False) -> Array:
+        """Outputs for the batch ``x``; builds the layer on first use."""
+        array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
+        self.build((None, *array.shape[1:]))
+        return self.forward(array, training)[0]
+
+    def count_params(self) -> int:
+        """Number of weights; ValueError before the layer is built."""
+        if not self.built:
+            raise ValueError(f"{self.name}: the layer is not built, so its weights cannot be counted")
+        return sum(parameter.value.size for parameter in self.parameters)
+
+    def get_weights(self) -> list[Array]:
+        """Copies of the weight arrays."""
+        return [parameter.numpy() for parameter in self.parameters]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take over ``weights``, arrays in the order of ``get_weights``; nothing is changed unless all of them fit."""
+        assign_all(self.parameters, weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "trainable": self.trainable,
+            "activity_regularizer": serialize(self.activity_regularizer, regularizers.NAMES),
+            "input_shape": None if self.sample_shape is None else list(self.sample_shape),
+        }
+
+
+def assign_all(parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
+    """Assign one array to each parameter; nothing is changed unless all of them fit."""
+    if isinstance(weights, (str, bytes, dict)) or not hasattr(weights, "__len__"):
+        raise TypeError(f"weights: got {checks.describe(weights)}, wants a list of arrays")
+    if len(weights) != len(parameters):
+        raise ValueError(f"weights: got {len(weights)} arrays, wants {len(parameters)}: {[p.path for p in parameters]}")
+    arrays = [parameter.checked(value) for parameter, value in zip(parameters, weights, strict=True)]
+    for parameter, array in zip(parameters, arrays, strict=True):
+        parameter.value[...] = array
+
+
+def sample_shape(name: str, shape: Any) -> Shape:
+    """``shape`` as a tuple of positive integers: the shape of one sample."""
+    if isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
+        raise TypeError(f"{name}: got {checks.describe(shape)}, wants a tuple of integers such as (784,)")
+    return tuple(checks.positive_int(f"{name}[{index}]", size) for index, size in enumerate(shape))
+
+
+def _dtype_name(dtype: Any) -> Any:
+    return dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", dtype))
+
+
+class InputLayer(Layer):
+    """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
+
+    def __init__(
+        self,
+        shape: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        dtype: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if shape is None:
+            raise ValueError("shape: got None, wants the shape of one sample, such as (784,)")
+        checked = sample_shape("shape", shape)
+        if batch_size is not None:
+            batch_size = checks.positive_int("batch_size", batch_size)
+        self.data_dtype = None if dtype is None else _numeric_dtype(dtype)
+        super().__init__(name=name, input_shape=checked)
+        self.batch_size = batch_size
+        self.build((None, *checked))
+
+    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+        """The inputs as they are."""
+        return x, None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient as it is."""
+        return dy, ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        shape = list(self.sample_shape or ())
+        return {"shape": shape, "batch_size": self.batch_size, "dtype": self.data_dtype, "name": self.name}
+
+
+def _numeric_dtype(dtype: Any) -> str:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype: got {checks.describe(dtype)}, wants the name of a numeric dtype") from None
+    if found.kind not in "fiub":
+        raise TypeError(f"dtype: got {found}, wants a numeric dtype (float, int, uint or bool)")
+    return str(found.name)
+
+
+def Input(  # noqa: N802 - Keras's name
+    shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    name: str | None = None,
+) -> InputLayer:
+    """The first entry of a Sequential: the shape of one sample (Keras returns a symbolic tensor, fastnn the layer)."""
+    return InputLayer(shape, batch_size, dtype, name)
+
+
+class Dense(Layer):
+    """y = activation(x @ kernel + bias) along the last axis; kernel (inputs, units), bias (units,)."""
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        **options: Any,
+    ) -> None:
+        self.units = checks.positive_int("units", units)
+        self.activation = activation_name(activation)
+        self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
+        self.kernel_initializer: Initializer = initializers.get(kernel_initializer, "kernel_initializer")
+        self.bias_initializer: Initializer = initializers.get(bias_initializer, "bias_initializer")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
+        self.bias_regularizer = regularizers.get(bias_regularizer, "bias_regularizer")
+        super().__init__(activity_regularizer=activity_regularizer, **options)
+        self.dtype: str = self.dtype or "float32"
+
+    @property
+    def kernel(self) -> Parameter:
+        """The weight matrix, (inputs, units)."""
+        return self._parameter(0)
+
+    @property
+    def bias(self) -> Parameter | None:
+        """The bias, (units,), or None without one."""
+        return self._parameter(1) if self.use_bias else None
+
+    def _parameter(self, index: int) -> Parameter:
+        if not self.built:
+            raise ValueError(f"{self.name}: the layer is not built, so it has no weights yet")
+        return self.parameters[index]
+
+    @property
+    def flops(self) -> int:
+        """Two operations a weight and position."""
+        if self.input_shape is None:
+            return 0
+        positions = math.prod(size or 1 for size in self.input_shape[1:])
+        return 2 * positions * self.units
+
+    def _make_parameters(self, input_shape: BatchShape) -> None:
+        shape = (input_shape[-1] or 0, self.units)
+        made = [("kernel", self._initial("kernel_initializer", shape), self.kernel_regularizer)]
+        if self.use_bias:
+            made.append(("bias", self._initial("bias_initializer", shape[1:]), self.bias_regularizer))
+        self.parameters = [Parameter(name, f"{self.name}/{name}", value, penalty) for name, value, penalty in made]
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the last axis is as long as the kernel."""
+        return input_shape[-1] == self.kernel.shape[0]
+
+    def _initial(self, argument: str, shape: Shape) -> Array:
+        value = np.ascontiguousarray(getattr(self, argument)(shape, self.dtype), dtype=self.dtype)
+        if value.shape != shape:
+            raise ValueError(f"{argument}: got an array of shape {value.shape} from it, wants {shape}")
+        return value
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The last axis becomes ``units``."""
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, ..., inputs)")
+        return (*input_shape[:-1], self.units)
+
+    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch (n, ..., inputs), and (x, y, activation) as matrices for ``backward``."""
+        rows = x.reshape(-1, x.shape[-1])
+        activation = self.activation if activate else "linear"
+        bias = self.parameters[1].value if self.use_bias else None
+        y: Array = ops.linear(rows, self.parameters[0].value, bias, activation)
+        return y.reshape(*x.shape[:-1], self.units), (rows, y, activation)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx in the shape of the inputs, and the gradients of kernel and bias."""
+        x, y, activation = kept
+        rows = dy.reshape(-1, self.units)
+        kernel = self.parameters[0].value
+        if need_dx:
+            dx, dw, db = ops.linear_backward(rows, x, kernel, y, activation)
+            return dx.reshape(*dy.shape[:-1], x.shape[-1]), (dw, db) if self.use_bias else (dw,)
+        # below the first layer that learns nobody asks for dx: a third of the arithmetic less. The derivatives of
+        # the activations are functions of y, so y may stand for the pre-activation that forward did not keep
+        dz = rows if activation == "linear" else activations.activate_backward(activation, rows, y, y)
+        dw = ops.matmul(x.T, dz)
+        return None, (dw, dz.sum(axis=0)) if self.use_bias else (dw,)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "units": self.units,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": serialize(self.kernel_initializer, initializers.NAMES),
+            "bias_initializer": serialize(self.bias_initializer, initializers.NAMES),
+            "kernel_regularizer": serialize(self.kernel_regularizer, regularizers.NAMES),
+            "bias_regularizer": serialize(self.bias_regularizer, regularizers.NAMES),
+            **super().get_config(),
+        }
+
+
+class Activation(Layer):
+    """An activation as a layer of its own; softmax works along the last axis."""
+
+    def __init__(self, activation: str, **options: Any) -> None:
+        self.activation = activation_name(activation)
+        super().__init__(**options)
+
+    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and (x, y) for ``backward``; the inputs themselves without ``activate``."""
+        if not activate:
+            return x, None
+        y = activations.activate(self.activation, x)
+        return y, (x, y)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx."""
+        return (dy if kept is None else activations.activate_backward(self.activation, dy, *kept)), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"activation": self.activation, **super().get_config()}
+
+
+class Flatten(Layer):
+    """Each sample as one row: (n, a, b, ...) becomes (n, a * b * ...)."""
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """One axis beside the batch axis."""
+        return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
+
+    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+        """The inputs as rows, and their shape."""
+        return x.reshape(len(x), math.prod(x.shape[1:])), x.shape
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient in the shape of the inputs."""
+        return dy.reshape(kept), ()
+
+
+def activation_name(activation: Any) -> str:
+    """The name of an activation: None is "linear", an activation function of ``fastnn.ops`` stands for itself."""
+    if activation is None:
+        return "linear"
+    for name in ACTIVATIONS:
+        if activation is getattr(ops, ELEMENTWISE_ACTIVATIONS.get(name, name)):
+            return str(name)
+    return checks.one_of("activation", activation, ACTIVATIONS)
+
+
+NAMES = aliases((InputLayer, Dense, Activation, Flatten))

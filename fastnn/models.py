@@ -1,0 +1,770 @@
+"""The model: a stack of layers that is compiled, fitted, evaluated, saved; Keras's names, arguments and defaults.
+
+Where Keras and fastnn differ: arrays come out as NumPy arrays (float32 unless layers say float64); data that cannot be
+trained on (NaN, labels out of range, rows of probabilities that do not sum to 1) are refused before training; training
+that diverges stops with a DivergenceError; the cross-entropy after a softmax or sigmoid is taken from the logits,
+exactly, without Keras's clipping.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends, checks, layers, losses, metrics, optimizers, saving
+from fastnn.callbacks import CallbackList, History
+from fastnn.callbacks import checked as checked_callbacks
+from fastnn.configurable import deserialize, serialize
+from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
+from fastnn.engine.data import DenseSource, Source, check_finite
+from fastnn.engine.protocols import Array, Logs, Shape
+from fastnn.errors import DivergenceError
+from fastnn.kernels.table import DTYPES
+from fastnn.layers import BatchShape, InputLayer, Layer, Parameter
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.optimizers import Optimizer
+from fastnn.progress import Progress, progress
+
+# Keras's batch size where none is given.
+_BATCH_SIZE = 32
+# Outputs do not depend on the batch, so where none is given predict takes one that fills the kernels' tiles.
+_PREDICTION_BATCH_SIZE = 1024
+
+
+class Sequential:
+    """A stack of layers, each fed by the one before.
+
+    Weights are made as soon as the input shape is known: from ``Input``, from the first layer's ``input_shape``, or
+    from the first data.
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
+        self.name = name if name is not None else _default_name()
+        checks.instance("name", self.name, str, "a string")
+        self._layers: list[Layer] = []
+        self._input: InputLayer | None = None
+        self.optimizer: Optimizer | None = None
+        self.loss: Loss | None = None
+        self._metrics: list[Metric] = []
+        self._weighted_metrics: list[Metric] = []
+        self._backend = "auto"
+        self.stop_training = False
+        self.history: History | None = None
+        if isinstance(layers, (str, bytes, Mapping)) or not (layers is None or isinstance(layers, Iterable)):
+            raise TypeError(f"layers: got {checks.describe(layers)}, wants a list of layers")
+        for layer in layers or ():
+            self.add(layer)
+
+    # ---------------------------------------------------------------------------------------------------- the stack
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer on top; ValueError where it does not fit the ones below, which then stay as they are."""
+        checks.instance("layer", layer, Layer, "a layer object such as layers.Dense(10)")
+        if isinstance(layer, InputLayer):
+            if self._layers or self._input is not None:
+                raise ValueError("layer: got an InputLayer on top of other layers, wants it first")
+            self._input = layer
+            return
+        names = {other.name for other in self._layers}
+        layer.avoid_names(names)
+        if layer.name in names:
+            raise ValueError(f"layer: got a second layer of the name {layer.name!r}, wants every name once")
+        known = {other.dtype for other in self._layers if other.dtype is not None}
+        if layer.dtype is not None and known - {layer.dtype}:
+            raise ValueError(
+                f"layer: got {layer.name!r} of dtype {layer.dtype}, wants {known.pop()} as the layers below"
+            )
+        below = self._top_shape()
+        if not self._layers and layer.sample_shape is not None:
+            if below is not None and below[1:] != layer.sample_shape:
+                raise ValueError(f"input_shape: got {layer.sample_shape}, wants {below[1:]}, the shape of the Input")
+            below = (None, *layer.sample_shape)
+        if below is not None:
+            layer.build(below)
+        self._layers.append(layer)
+
+    def pop(self) -> Layer:
+        """Take the top layer off and return it."""
+        if not self._layers:
+            raise IndexError("pop: got a model without layers, wants at least one")
+        return self._layers.pop()
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Make the weights for inputs of ``input_shape``, the batch axis (None) included."""
+        if input_shape is None:
+            input_shape = self._bottom_shape()
+        if input_shape is None:
+            raise ValueError("input_shape: got None, wants a shape such as (None, 784), or an Input as the first layer")
+        if isinstance(input_shape, (str, bytes)) or not isinstance(input_shape, Sequence) or len(input_shape) < 1:
+            raise TypeError(f"input_shape: got {checks.describe(input_shape)}, wants a tuple such as (None, 784)")
+        shape: BatchShape = (None, *layers.sample_shape("input_shape", input_shape[1:]))
+        bottom = self._bottom_shape()
+        if bottom is not None and bottom != shape:
+            raise ValueError(f"input_shape: got {shape}, wants {bottom}, for which the model is made")
+        self._output_shape(shape)
+        for layer in self._layers:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        if self._input is None and not self._layers:
+            raise ValueError("layers: got a model without layers, wants at least one")
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are made."""
+        return bool(self._layers) and all(layer.built for layer in self._layers)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, without an InputLayer."""
+        return list(self._layers)
+
+    @property
+    def compute_dtype(self) -> np.dtype[Any]:
+        """The dtype in which the model computes."""
+        return np.dtype(next((layer.dtype for layer in self._layers if layer.dtype is not None), DTYPES[0]))
+
+    @property
+    def input_shape(self) -> BatchShape:
+        """Shape of the inputs, the batch axis as None."""
+        shape = self._bottom_shape()
+        if shape is None:
+            raise ValueError(f"{self.name}: the model is not built, so its input shape is unknown")
+        return shape
+
+    @property
+    def output_shape(self) -> BatchShape:
+        """Shape of the outputs, the batch axis as None."""
+        return self._output_shape(self.input_shape)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name, or at that place."""
+        if (name is None) == (index is None):
+            raise ValueError(f"name, index: got {name!r} and {index!r}, wants one of them")
+        if index is not None:
+            place = checks.integer("index", index)
+            if not -len(self._layers) <= place < len(self._layers):
+                raise ValueError(f"index: got {place}, wants one of the {len(self._layers)} layers")
+            return self._layers[place]
+        names = {layer.name: layer for layer in self._layers}
+        return names[checks.one_of("name", name, names)]
+
+    def _bottom_shape(self) -> BatchShape | None:
+        if self._input is not None:
+            return self._input.output_shape
+        if not self._layers:
+            return None
+        first = self._layers[0]
+        if first.input_shape is not None:
+            return first.input_shape
+        return None if first.sample_shape is None else (None, *first.sample_shape)
+
+    def _top_shape(self) -> BatchShape | None:
+        bottom = self._bottom_shape()
+        return None if bottom is None else self._output_shape(bottom)
+
+    def _output_shape(self, shape: BatchShape) -> BatchShape:
+        for layer in self._layers:
+            shape = layer.compute_output_shape(shape)
+        return shape
+
+    # ---------------------------------------------------------------------------------------------------- the weights
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters, layer by layer."""
+        return [parameter for layer in self._layers for parameter in layer.parameters]
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.weights if parameter.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """The parameters that training leaves as they are."""
+        return [parameter for parameter in self.weights if not parameter.trainable]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer may learn; setting it sets every layer."""
+        return any(layer.trainable for layer in self._layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._layers:
+            layer.trainable = value
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weight arrays: kernel, bias, kernel, bias, ..."""
+        return [parameter.numpy() for parameter in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Take over ``weights``, in the order of ``get_weights``; nothing is changed unless all of them fit."""
+        self._require_built("set_weights")
+        layers.assign_all(self.weights, weights)
+
+    def count_params(self) -> int:
+        """Number of weights; ValueError before the model is built."""
+        self._require_built("count_params")
+        return sum(layer.count_params() for layer in self._layers)
+
+    def _require_built(self, what: str) -> None:
+        if not self.built:
+            raise ValueError(
+                f"{what}: the model is not built; give it an Input, call build((None, ...)) or fit it first"
+            )
+
+    # ---------------------------------------------------------------------------------------------------- compile
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        """Say how to train: optimizer, loss, metrics, and the backend ("auto", "cpu", "naive", "cuda").
+
+        ``metrics`` ignore sample weights, ``weighted_metrics`` count by them. Nothing is changed unless all is valid.
+        Raises BackendError where the backend named cannot serve.
+        """
+        found = optimizers.get(optimizer)
+        found_loss = None if loss is None else losses.get(loss)
+        plain = _metrics("metrics", metrics)
+        weighted = _metrics("weighted_metrics", weighted_metrics)
+        backends.resolve(backend)
+        _make_names_unique(plain, weighted)
+        self.optimizer, self.loss, self._backend = found, found_loss, backend
+        self._metrics, self._weighted_metrics = plain, weighted
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The compiled metrics, weighted ones last."""
+        return [*self._metrics, *self._weighted_metrics]
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of the figures that ``evaluate`` returns, in its order."""
+        return ["loss", *(metric.name for metric in self.metrics)]
+
+    def plan(self, x: Any = None, batch_size: int = _BATCH_SIZE) -> Plan:
+        """What a fit on ``x`` would run, and why; print it. Without ``x`` the model must be built."""
+        checks.positive_int("batch_size", batch_size)
+        source = None if x is None else self._source("x", x)
+        self._build_for(source)
+        return make_plan(self._network(), self._backend, source, batch_size)
+
+    def _network(self) -> Network:
+        return Network(
+            self._layers, self.compute_dtype, self.loss, self.optimizer, self._metrics, self._weighted_metrics
+        )
+
+    def _runner(self, source: Source, batch_size: int) -> Runner:
+        network = self._network()
+        return make_runner(network, make_plan(network, self._backend, source, batch_size))
+
+    # ---------------------------------------------------------------------------------------------------- train
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> History:
+        """Train on ``x`` and ``y`` for epochs ``initial_epoch`` to ``epochs``; the figures of every epoch.
+
+        ``x`` is an array (float, int, uint or bool; converted a batch at a time) or a scipy.sparse matrix. Loss and
+        metrics are those of the training passes themselves, the loss with all penalties. ``validation_split`` keeps the
+        last samples, before shuffling, for validation. Nothing is changed unless all arguments are valid.
+        """
+        self._require_compiled("fit")
+        size = _batch_size("batch_size", batch_size)
+        validation_size = _batch_size("validation_batch_size", validation_batch_size, size)
+        first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
+        every = checks.positive_int("validation_freq", validation_freq)
+        checks.instance("shuffle", shuffle, (bool, np.bool_), "True or False")
+        listeners = checked_callbacks(callbacks)
+        show = progress(verbose)
+        share = checks.real("validation_split", validation_split, minimum=0, maximum=1, open_high=True)
+        data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
+        data, validation = self._validation(data, share, validation_data)
+        self._build_for(data.x)
+
+        runner = self._runner(data.x, size)
+        self.history = History()
+        params = {"verbose": verbose, "epochs": last, "steps": data.steps(size)}
+        calls = CallbackList([*listeners, self.history], self, params)
+        self.stop_training = False
+        calls.call("on_train_begin", {})
+        logs: Logs = {}
+        try:
+            for epoch in range(first, last):
+                calls.call("on_epoch_begin", epoch, {})
+                show.open(f"Epoch {epoch + 1}/{last}", params["steps"])
+                order = seeds.generator().permutation(data.rows) if shuffle else None
+                logs = runner.train_epoch(data, size, order, epoch, calls.step_hooks("train", show.on_step))
+                if validation is not None and (epoch + 1) % every == 0:
+                    figures = self._evaluate(runner, validation, validation_size, calls, None)
+                    logs.update((f"val_{name}", value) for name, value in figures.items())
+                    self._stop_if_diverged(epoch, logs)
+                show.close(logs)
+                calls.call("on_epoch_end", epoch, logs)
+                if self.stop_training:
+                    break
+        finally:
+            show.abandon()
+        calls.call("on_train_end", logs)
+        return self.history
+
+    def _stop_if_diverged(self, epoch: int, logs: Logs) -> None:
+        if not math.isfinite(logs["val_loss"]):
+            rate = self.optimizer.learning_rate if self.optimizer else math.nan
+            raise DivergenceError(
+                f"the validation loss is {logs['val_loss']} at epoch {epoch + 1}, after the last batch, with learning "
+                f"rate {rate:g}. A smaller learning rate or scaled inputs usually help"
+            )
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One update on one batch; its loss (before the update) and metrics as ``evaluate`` returns them."""
+        self._require_compiled("train_on_batch")
+        data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
+        self._build_for(data.x)
+        return _figures(self._runner(data.x, data.rows).train_epoch(data, data.rows), return_dict)
+
+    # ---------------------------------------------------------------------------------------------------- use
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss (with all penalties) and metrics: a number without metrics, else a list, or with return_dict a dict."""
+        self._require_compiled("evaluate", training=False)
+        size = _batch_size("batch_size", batch_size)
+        listeners = checked_callbacks(callbacks)
+        show = progress(verbose)
+        data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, None)
+        self._build_for(data.x)
+        calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": data.steps(size)})
+        return _figures(self._evaluate(self._runner(data.x, size), data, size, calls, show), return_dict)
+
+    def _evaluate(
+        self, runner: Runner, data: DataSet, batch_size: int, calls: CallbackList, show: Progress | None
+    ) -> Logs:
+        calls.call("on_test_begin", {})
+        if show is not None:
+            show.open("Evaluate", data.steps(batch_size))
+        try:
+            logs = runner.evaluate(data, batch_size, calls.step_hooks("test", show.on_step if show else None))
+            if show is not None:
+                show.close(logs)
+        finally:
+            if show is not None:
+                show.abandon()
+        calls.call("on_test_end", logs)
+        return logs
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Loss and metrics of one batch, as ``evaluate`` returns them."""
+        self._require_compiled("test_on_batch", training=False)
+        data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, None)
+        self._build_for(data.x)
+        return _figures(self._runner(data.x, data.rows).evaluate(data, data.rows), return_dict)
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", callbacks: Any = None) -> Array:
+        """Outputs for all samples, in the model's dtype; a live line on a terminal, nothing elsewhere.
+
+        Where no ``batch_size`` is given it is 1024 (Keras: 32).
+        """
+        size = _batch_size("batch_size", batch_size, _PREDICTION_BATCH_SIZE)
+        listeners = checked_callbacks(callbacks)
+        show = progress(verbose)
+        source = self._source("x", x)
+        self._build_for(source)
+        if source.rows == 0:
+            return np.zeros((0, *self._sample_shape_out(source)), self.compute_dtype)
+        steps = -(-source.rows // size)
+        calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": steps})
+        calls.call("on_predict_begin", {})
+        if show.style == "bar":
+            show.open("Predict", steps)
+        try:
+            outputs = self._runner(source, size).predict(source, size, calls.step_hooks("predict", show.on_step))
+            if show.style == "bar":
+                show.close({})
+        finally:
+            show.abandon()
+        calls.call("on_predict_end", {})
+        return outputs
+
+    def predict_on_batch(self, x: Any) -> Array:
+        """Outputs for one batch."""
+        source = self._source("x", x)
+        self._build_for(source)
+        return self._runner(source, max(source.rows, 1)).predict(source, max(source.rows, 1))
+
+    def __call__(self, x: Any) -> Array:
+        """Outputs for one batch."""
+        return self.predict_on_batch(x)
+
+    # ---------------------------------------------------------------------------------------------------- data
+
+    def _require_compiled(self, what: str, training: bool = True) -> None:
+        if not self._layers:
+            raise ValueError(f"{what}: got a model without layers, wants at least one (model.add)")
+        if self.loss is None or self.optimizer is None:
+            missing = "an optimizer" if self.optimizer is None else "a loss"
+            purpose = "trained" if training else "evaluated"
+            raise ValueError(
+                f"{what}: the model has to be compiled with {missing} before it is {purpose} (model.compile)"
+            )
+
+    def _source(self, name: str, x: Any) -> Source:
+        """The checked input ``x``; ValueError where samples do not have the shape that the model is made for."""
+        if x is None:
+            raise ValueError(f"{name}: got None, wants an array of samples")
+        if not self._layers:
+            raise ValueError("layers: got a model without layers, wants at least one (model.add)")
+        source = input_source(name, x, self.compute_dtype)
+        if isinstance(source, DenseSource) and source.sample_shape == ():
+            source = DenseSource(source.array[:, np.newaxis], source.dtype)
+        bottom = self._bottom_shape()
+        if bottom is not None and source.sample_shape != bottom[1:]:
+            wanted = ", ".join(["n", *map(str, bottom[1:])])
+            raise ValueError(
+                f"{name}: got shape {(source.rows, *source.sample_shape)}, wants ({wanted}), the model's input"
+            )
+        return source
+
+    def _sample_shape_out(self, source: Source) -> Shape:
+        return tuple(size or 0 for size in self._output_shape((None, *source.sample_shape))[1:])
+
+    def _build_for(self, source: Source | None) -> None:
+        """Make the weights, if they are not made yet, for inputs such as ``source``."""
+        if not self.built:
+            self.build(None if source is None else (None, *source.sample_shape))
+
+    def _data_set(
+        self,
+        names: tuple[str, str, str],
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Mapping[int, float] | None,
+    ) -> DataSet:
+        """Samples, targets and weights, checked against the model and each other; nothing of the model is changed."""
+        x_name, y_name, weight_name = names
+        source = self._source(x_name, x)
+        if source.rows == 0:
+            raise ValueError(f"{x_name}: got no samples, wants at least one")
+        if y is None:
+            raise ValueError(f"{y_name}: got None, wants the targets of {x_name}")
+        targets = numeric_array(y_name, y)
+        if len(targets) != source.rows:
+            raise ValueError(f"{y_name}: got {len(targets)} rows, wants {source.rows}, as many as {x_name}")
+        if self.loss is None:
+            raise ValueError("loss: got None, wants a compiled loss")
+        targets = self.loss.check_targets(y_name, targets, self._sample_shape_out(source), self.compute_dtype)
+        if sample_weight is not None and class_weight is not None:
+            raise ValueError("class_weight, sample_weight: got both, wants one of them")
+        weight = None
+        if sample_weight is not None:
+            weight = _sample_weight(weight_name, sample_weight, source.rows, self.compute_dtype)
+        elif class_weight is not None:
+            weight = _class_weight(class_weight, targets, self._sample_shape_out(source)[-1])
+        if weight is not None and isinstance(self.loss, losses.FunctionLoss):
+            raise ValueError(
+                f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
+            )
+        return DataSet(source, targets, weight, np.int64 if self.loss.integer_targets else self.compute_dtype)
+
+    def _validation(self, data: DataSet, share: float, validation_data: Any) -> tuple[DataSet, DataSet | None]:
+        """The training and the validation set."""
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                got = checks.describe(validation_data)
+                raise TypeError(f"validation_data: got {got}, wants (x, y) or (x, y, sample_weight)")
+            x, y, weight = (*validation_data, None)[:3]
+            names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+            validation = self._data_set(names, x, y, weight, None)
+            shapes = validation.x.sample_shape, data.x.sample_shape
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"validation_data[0]: got samples of shape {shapes[0]}, wants {shapes[1]}, as those in x"
+                )
+            return data, validation
+        if share == 0:
+            return data, None
+        row = math.floor(data.rows * (1 - share))
+        if row in (0, data.rows):
+            raise ValueError(
+                f"validation_split: got {share}, which leaves {row} of {data.rows} samples to train on, wants a share "
+                "that leaves some for training and some for validation"
+            )
+        return data.split(row)
+
+    # ---------------------------------------------------------------------------------------------------- show, save
+
+    def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print a table of the layers, their output shapes and numbers of parameters."""
+        if line_length is not None:
+            checks.positive_int("line_length", line_length, minimum=40)
+        (print_fn or print)(_summary(self, line_length))
+
+    def get_config(self) -> dict[str, Any]:
+        """The architecture, as JSON can hold it."""
+        stack = [*([self._input] if self._input is not None else []), *self._layers]
+        bottom = self._bottom_shape()
+        return {
+            "name": self.name,
+            "layers": [serialize(layer, layers.NAMES) for layer in stack],
+            "input_shape": None if bottom is None else list(bottom[1:]),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Sequential:
+        """A new model of the architecture that ``get_config`` gave, with new weights."""
+        model = cls([deserialize("layers", entry, layers.NAMES) for entry in config["layers"]], config["name"])
+        if config["input_shape"] is not None and model._layers:
+            model.build((None, *config["input_shape"]))
+        return model
+
+    def save(self, filepath: Any, overwrite: bool = True) -> None:
+        """Write architecture, weights, compile arguments and optimizer state to one file; any file name will do.
+
+        The file is whole or not there at all; what was there before stays if writing fails. ValueError where loss or
+        metrics are functions of the user's, which a file cannot hold.
+        """
+        saving.checked_path(filepath)
+        self._require_built("save")
+        document: dict[str, Any] = {"class_name": "Sequential", "config": self.get_config(), "compile": None}
+        tensors = self._weight_tensors()
+        if self.optimizer is not None:
+            document["compile"] = self._compile_config()
+            for path, slots in self.optimizer.state.items():
+                tensors.update((f"optimizer/{path}/{slot}", array) for slot, array in slots.items())
+        saving.write(filepath, tensors, document, overwrite)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Write the weights alone to one file; any file name will do."""
+        saving.checked_path(filepath)
+        self._require_built("save_weights")
+        saving.write(filepath, self._weight_tensors(), {"class_name": "weights"}, overwrite)
+
+    def load_weights(self, filepath: Any) -> None:
+        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
+        self._require_built("load_weights")
+        tensors, _ = saving.read(filepath)
+        # the order of saving, which the name of each array begins with
+        arrays = [tensors[name] for name in sorted(tensors) if name.startswith("weights/")]
+        layers.assign_all(self.weights, arrays)
+
+    def _weight_tensors(self) -> dict[str, Array]:
+        return {
+            f"weights/{index:04d}/{parameter.path}": parameter.value for index, parameter in enumerate(self.weights)
+        }
+
+    def _compile_config(self) -> dict[str, Any]:
+        optimizer, loss = self.optimizer, self.loss
+        return {
+            "optimizer": serialize(optimizer, optimizers.NAMES),
+            "iterations": 0 if optimizer is None else optimizer.iterations,
+            "loss": None if loss is None else _serialized_loss(loss),
+            "metrics": [_serialized_metric(metric) for metric in self._metrics],
+            "weighted_metrics": [_serialized_metric(metric) for metric in self._weighted_metrics],
+            "backend": self._backend,
+        }
+
+
+def load_model(filepath: Any, compile: bool = True) -> Sequential:  # noqa: A002 - Keras's name
+    """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
+
+    Training goes on as if it had never stopped. FileNotFoundError for a missing file, ValueError for a damaged one or
+    one of another program.
+    """
+    checks.instance("compile", compile, bool, "True or False")
+    tensors, document = saving.read(filepath)
+    if document.get("class_name") != "Sequential":
+        raise ValueError(
+            f"filepath: got {str(filepath)!r}, which holds weights alone, wants a file that model.save wrote"
+        )
+    try:
+        with seeds.untouched():  # the initial weights are replaced at once: they must not shift what is drawn later
+            model = Sequential.from_config(document["config"])
+        arrays = [tensors[name] for name in model._weight_tensors()]
+        layers.assign_all(model.weights, arrays)
+        if compile and document["compile"] is not None:
+            _restore_compile(model, document["compile"], tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"filepath: got {str(filepath)!r}, whose description fits neither its arrays nor this version ({error})"
+        ) from error
+    return model
+
+
+def _restore_compile(model: Sequential, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+    loss = config["loss"]
+    model.compile(
+        deserialize("optimizer", config["optimizer"], optimizers.NAMES),
+        None if loss is None else deserialize("loss", loss, losses.NAMES),
+        [deserialize("metrics", entry, metrics.NAMES) for entry in config["metrics"]],
+        [deserialize("weighted_metrics", entry, metrics.NAMES) for entry in config["weighted_metrics"]],
+        backend="auto",
+    )
+    # a file may travel: a backend named where it was written need not serve here
+    model._backend = config["backend"]
+    optimizer = model.optimizer
+    if optimizer is None:
+        return
+    optimizer.iterations = checks.integer("iterations", config["iterations"], 0)
+    for parameter in model.weights:
+        slots = {slot: tensors.get(f"optimizer/{parameter.path}/{slot}") for slot in optimizer.slots}
+        held = {slot: np.array(array) for slot, array in slots.items() if array is not None}
+        if held:
+            optimizer.state[parameter.path] = held
+    optimizer.build([parameter for parameter in model.weights if parameter.path in optimizer.state])
+
+
+def _default_name() -> str:
+    return layers.unique_name("sequential")
+
+
+def _batch_size(name: str, value: int | None, default: int = _BATCH_SIZE) -> int:
+    return default if value is None else checks.positive_int(name, value)
+
+
+def _figures(logs: Logs, return_dict: bool) -> Any:
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values if len(values) > 1 else values[0]
+
+
+def _metrics(argument: str, identifiers: Any) -> list[Metric]:
+    if identifiers is None:
+        return []
+    if not isinstance(identifiers, (list, tuple)):
+        raise TypeError(f"{argument}: got {checks.describe(identifiers)}, wants a list such as ['accuracy']")
+    return [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
+
+
+def _make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> None:
+    """Number equal names; a weighted metric of the name of a plain one becomes ``weighted_...`` (as in Keras)."""
+    used = {"loss"}
+    for metric in (*plain, *weighted):
+        name = metric.name
+        if metric in weighted and name in used and name != "loss":
+            name = f"weighted_{name}"
+        number, base = 0, name
+        while name in used:
+            number += 1
+            name = f"{base}_{number}"
+        metric.name = name
+        used.add(name)
+
+
+def _sample_weight(name: str, value: Any, rows: int, dtype: np.dtype[Any]) -> Array:
+    weight = numeric_array(name, value)
+    if weight.ndim == 2 and weight.shape[1] == 1:
+        weight = weight[:, 0]
+    if weight.shape != (rows,):
+        raise ValueError(f"{name}: got shape {weight.shape}, wants ({rows},): one weight a sample")
+    check_finite(name, weight, dtype)
+    return weight
+
+
+def _class_weight(class_weight: Mapping[int, float], targets: Array, width: int) -> Array:
+    """One weight a sample, by its class; classes that are not named count 1."""
+    checks.instance(
+        "class_weight", class_weight, Mapping, "a mapping of class index to weight, such as {0: 1.0, 1: 5.0}"
+    )
+    rows = targets.reshape(len(targets), -1)
+    if rows.shape[1] != 1 and rows.shape != (len(targets), width):
+        raise ValueError(f"class_weight: got targets of shape {targets.shape}, wants one class a sample")
+    labels = np.rint(rows[:, 0]).astype(np.int64) if rows.shape[1] == 1 else rows.argmax(axis=1)
+    classes = max(width, 2)
+    weights = np.ones(max(classes, int(labels.max(initial=0)) + 1))
+    for label, weight in class_weight.items():
+        index = checks.integer("class_weight", label, 0)
+        if index >= classes:
+            raise ValueError(f"class_weight: got the class {index}, wants classes in [0, {classes})")
+        weights[index] = checks.real(f"class_weight[{index}]", weight, minimum=0)
+    return np.asarray(weights[labels])
+
+
+def _serialized_loss(loss: Loss) -> dict[str, Any] | None:
+    if isinstance(loss, losses.FunctionLoss):
+        return loss.get_config()
+    return serialize(loss, losses.NAMES)
+
+
+def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
+    if type(metric) is metrics.MeanMetricWrapper:
+        return metric.get_config()
+    return serialize(metric, metrics.NAMES)
+
+
+def _summary(model: Sequential, line_length: int | None) -> str:
+    rows = [("Layer (type)", "Output shape", "Parameters")]
+    rows += [(f"{layer.name} ({type(layer).__name__})", *_shape_and_count(layer)) for layer in model.layers]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    spare = 0 if line_length is None else line_length - sum(widths) - 4
+    if spare > 0:
+        widths[0] += spare
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+    rule = "-" * (sum(widths) + 4)
+    counted = {
+        "Total": model.weights,
+        "Trainable": model.trainable_weights,
+        "Non-trainable": model.non_trainable_weights,
+    }
+    totals = [f"{name} parameters: {_amount([p.value for p in parameters])}" for name, parameters in counted.items()]
+    if model.optimizer is not None and model.optimizer.state:
+        state = [array for slots in model.optimizer.state.values() for array in slots.values()]
+        totals.append(f"Optimizer state: {_amount(state)}")
+    return "\n".join([f"Model {model.name!r}", rule, lines[0], rule, *lines[1:], rule, *totals])
+
+
+def _shape_and_count(layer: Layer) -> tuple[str, str]:
+    if not layer.built:
+        return "not built", "not built"
+    return str(layer.output_shape), f"{layer.count_params():,}"
+
+
+def _amount(arrays: Sequence[Array]) -> str:
+    size = float(sum(array.nbytes for array in arrays))
+    unit = 0
+    while size >= 1024 and unit < 3:
+        size /= 1024
+        unit += 1
+    digits = 0 if unit == 0 else 2
+    return f"{sum(array.size for array in arrays):,} ({size:.{digits}f} {('B', 'KiB', 'MiB', 'GiB')[unit]})"

@@ -1,0 +1,120 @@
+"""The model file: one safetensors file with every array, and in its header a JSON document with everything else.
+
+Nothing in it is executed on reading. A file is written under a temporary name beside its place, flushed to the disk and
+renamed, so that a failure leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks
+from fastnn.engine.protocols import Array
+
+FORMAT_VERSION = 1
+_FORMAT = "fastnn-model"
+# What people mistake for a model file, by its first bytes.
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive (perhaps Keras's .keras format)",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file (perhaps Keras's .h5 format)",
+    b"\x80\x04": "a pickle, which fastnn never loads",
+}
+
+
+def checked_path(filepath: Any) -> Path:
+    """``filepath`` as a path; TypeError unless a string or path object."""
+    if not isinstance(filepath, (str, os.PathLike)) or isinstance(os.fspath(filepath), bytes):
+        raise TypeError(f"filepath: got {checks.describe(filepath)}, wants a string or a path")
+    if not os.fspath(filepath):
+        raise ValueError("filepath: got '', wants the name of a file")
+    return Path(filepath)
+
+
+def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, Any], overwrite: bool = True) -> None:
+    """Write arrays and document to ``filepath``, whole or not at all; OSError names the file that cannot be written."""
+    import safetensors.numpy
+
+    path = checked_path(filepath)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "filepath: got a folder, wants the name of a file", str(path))
+    if not overwrite and path.exists():
+        raise FileExistsError(errno.EEXIST, "filepath: the file exists and overwrite is False", str(path))
+    text = json.dumps(document, allow_nan=False)
+    metadata = {
+        "format": _FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "checksum": _checksum(tensors, text),
+        "document": text,
+    }
+    data = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+    # a link keeps pointing at its file: the file is what is replaced
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".fastnn-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        message = (
+            f"filepath: cannot write the model file ({error.strerror or error}), wants a folder that can be written to"
+        )
+        raise type(error)(error.errno or errno.EIO, message, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):  # after the rename there is nothing to remove
+            temporary.unlink()
+
+
+def read(filepath: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and document of a model file; ValueError for a file that is none, is damaged, or is of a newer format."""
+    from safetensors import SafetensorError, safe_open
+
+    path = checked_path(filepath)
+    with open(path, "rb") as file:
+        start = file.read(8)
+    for magic, kind in _FOREIGN.items():
+        if start.startswith(magic):
+            raise ValueError(f"filepath: got {str(path)!r}, {kind}; wants a file that fastnn's model.save wrote")
+    try:
+        with safe_open(path, framework="np") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"filepath: got {str(path)!r}, which is truncated, damaged or no model file ({error}); wants a file that "
+            "fastnn's model.save wrote"
+        ) from error
+    return tensors, _document(path, tensors, metadata)
+
+
+def _document(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> dict[str, Any]:
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"filepath: got {str(path)!r}, a safetensors file of another program, wants a model file")
+    version = metadata.get("format_version", "")
+    if version != str(FORMAT_VERSION):
+        raise ValueError(f"filepath: got {str(path)!r} of format version {version!r}, wants version {FORMAT_VERSION}")
+    text = metadata.get("document", "")
+    if metadata.get("checksum") != _checksum(tensors, text):
+        raise ValueError(f"filepath: got {str(path)!r}, whose contents fail their checksum, wants an undamaged file")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def _checksum(tensors: Mapping[str, Array], document: str) -> str:
+    """CRC-32 of the document and all arrays in the order of their names: safetensors would not notice a flipped bit."""
+    code = zlib.crc32(document.encode())
+    for name in sorted(tensors):
+        numbers = np.ascontiguousarray(tensors[name]).reshape(-1)
+        code = zlib.crc32(numbers.view(np.uint8).data, zlib.crc32(name.encode(), code))
+    return f"{code:08x}"

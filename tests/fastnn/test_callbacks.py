@@ -1,0 +1,290 @@
+"""Callbacks: order of calls, and the rules of stopping, saving and scheduling."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import pytest
+
+from fastnn import callbacks, layers, models, optimizers
+
+X = np.linspace(-1, 1, 12).reshape(6, 2)
+Y = X[:, :1] * 2
+
+
+def model(**options):
+    made = models.Sequential([layers.Dense(1, input_shape=(2,))])
+    made.compile(optimizers.SGD(0.1), "mse", **options)
+    return made
+
+
+class Recorder(callbacks.Callback):
+    """Notes every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+
+for _name in [name for name in dir(callbacks.Callback) if name.startswith("on_") and not name.startswith("on_batch")]:
+
+    def _hook(self, *args, _name=_name, **kwargs):
+        self.calls.append((_name.removeprefix("on_"), *(a for a in args if isinstance(a, int))))
+
+    setattr(Recorder, _name, _hook)
+
+
+def test_order_of_calls_in_fit():
+    recorder = Recorder()
+    model().fit(X, Y, batch_size=3, epochs=2, validation_data=(X[:2], Y[:2]), callbacks=[recorder], verbose=0)
+    epoch = lambda number: [  # noqa: E731
+        ("epoch_begin", number),
+        *[("train_batch_begin", 0), ("train_batch_end", 0), ("train_batch_begin", 1), ("train_batch_end", 1)],
+        *[("test_begin",), ("test_batch_begin", 0), ("test_batch_end", 0), ("test_end",)],
+        ("epoch_end", number),
+    ]
+    assert recorder.calls == [("train_begin",), *epoch(0), *epoch(1), ("train_end",)]
+    assert recorder.params == {"verbose": 0, "epochs": 2, "steps": 2}
+
+
+def test_order_of_calls_in_evaluate_and_predict():
+    recorder, made = Recorder(), model()
+    made.evaluate(X, Y, batch_size=4, callbacks=[recorder], verbose=0)
+    made.predict(X, batch_size=6, callbacks=recorder, verbose=0)
+    assert [name for name, *_ in recorder.calls] == [
+        *["test_begin", "test_batch_begin", "test_batch_end", "test_batch_begin", "test_batch_end", "test_end"],
+        *["predict_begin", "predict_batch_begin", "predict_batch_end", "predict_end"],
+    ]
+
+
+def test_batch_hooks_see_running_figures():
+    seen = []
+
+    class Batches(callbacks.Callback):
+        def on_batch_end(self, batch, logs=None):
+            seen.append((batch, dict(logs)))
+
+    made = model(metrics=["mae"])
+    made.optimizer.learning_rate = 0
+    made.fit(X, Y, batch_size=3, shuffle=False, callbacks=[Batches()], verbose=0)
+    first = made.evaluate(X[:3], Y[:3], verbose=0, return_dict=True)
+    both = made.evaluate(X, Y, batch_size=3, verbose=0, return_dict=True)
+    assert [batch for batch, _ in seen] == [0, 1]
+    assert seen[0][1] == pytest.approx(first)
+    assert seen[1][1] == pytest.approx(both)
+
+
+def test_a_batch_hook_can_stop_training():
+    class Stop(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 1
+
+    made = model()
+    history = made.fit(X, Y, batch_size=1, epochs=5, callbacks=[Stop()], verbose=0)
+    assert history.epoch == [0]
+    assert made.optimizer.iterations == 2
+
+
+def test_only_overridden_batch_hooks_are_called():
+    assert not callbacks.Callback().listens_to_batches("train")
+    assert not callbacks.History().listens_to_batches("train")
+    assert not callbacks.ModelCheckpoint("m").listens_to_batches("train")
+    assert callbacks.ModelCheckpoint("m", save_freq=2).listens_to_batches("train")
+    assert callbacks.LambdaCallback(on_train_batch_end=print).listens_to_batches("train")
+    assert not callbacks.LambdaCallback(on_epoch_end=print).listens_to_batches("train")
+
+
+def test_history():
+    made = model(metrics=["mae"])
+    history = made.fit(X, Y, epochs=5, initial_epoch=2, validation_split=0.5, verbose=0)
+    assert history is made.history
+    assert history.epoch == [2, 3, 4]
+    assert set(history.history) == {"loss", "mae", "val_loss", "val_mae"}
+    assert all(len(values) == 3 for values in history.history.values())
+    assert history.model is made
+
+
+class Fake:
+    """Stands for a model whose only weight is the number of the epoch."""
+
+    def __init__(self, metrics=()):
+        self.stop_training = False
+        self.metrics = metrics
+        self.weight = -1.0
+
+    def get_weights(self):
+        return [np.array(self.weight)]
+
+    def set_weights(self, weights):
+        self.weight = float(weights[0])
+
+
+def stopped(values, monitor="val_loss", **options):
+    """Last epoch that ran, and the weights after training (the number of their epoch)."""
+    stopper, fake = callbacks.EarlyStopping(monitor=monitor, **options), Fake()
+    stopper.set_model(fake)
+    stopper.on_train_begin()
+    for epoch, value in enumerate(values):
+        fake.weight = float(epoch)
+        stopper.on_epoch_end(epoch, {monitor: value})
+        if fake.stop_training:
+            break
+    stopper.on_train_end()
+    return epoch, fake.weight
+
+
+# Every row was compared with Keras 3.15.
+@pytest.mark.parametrize(
+    ("values", "options", "wanted"),
+    [
+        ([1, 2, 3, 4], {}, (1, 1)),
+        ([3, 2, 1, 2, 3], {}, (3, 3)),
+        ([3, 2, 1, 2, 3, 0.5, 9, 9, 9], {"patience": 2}, (4, 4)),
+        ([3, 2.95, 2.9, 2.85], {"min_delta": 0.2}, (1, 1)),
+        ([3, 2.95, 2.9, 2.85], {"min_delta": -0.2}, (1, 1)),
+        ([5, 4, 3], {"baseline": 2, "patience": 1}, (2, 2)),
+        ([5, 4, 1, 1, 1, 1], {"baseline": 2, "patience": 3}, (5, 5)),
+        ([5, 4, 4.5, 4.6, 4.7], {"baseline": 2, "patience": 3}, (2, 2)),
+        ([1, 2, 3, 4, 5], {"start_from_epoch": 2, "restore_best_weights": True}, (3, 2)),
+        ([3, 1, 2, 3], {"restore_best_weights": True}, (2, 1)),
+        ([3, 1, 2, 3], {"restore_best_weights": True, "patience": 9}, (3, 1)),
+        ([1, 2, 3], {"mode": "max"}, (2, 2)),
+        ([math.nan, math.nan, 1, 2], {"patience": 1}, (1, 1)),
+        ([1, 1, 1, 1], {}, (1, 1)),
+    ],
+)
+def test_early_stopping_rules(values, options, wanted):
+    assert stopped(values, **options) == wanted
+
+
+def test_early_stopping_knows_which_way_is_better():
+    assert stopped([0.5, 0.6, 0.5, 0.4], "val_accuracy") == (2, 2)
+    assert stopped([0.5, 0.6, 0.5, 0.4], "loss")[0] == 1
+    with pytest.raises(ValueError, match="mode: got 'auto', which cannot tell"):
+        stopped([1, 2], "val_something")
+
+
+def test_early_stopping_warns_of_a_missing_figure():
+    with pytest.warns(UserWarning, match="EarlyStopping: 'val_loss' is not among the figures of the epoch"):
+        model().fit(X, Y, callbacks=[callbacks.EarlyStopping()], verbose=0)
+
+
+def test_early_stopping_in_a_fit_restores_the_best_weights(capsys):
+    made = model()
+    seen = []
+    stopper = callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True, verbose=1)
+    rates = iter([0.1, 0.1, 2.0, 2.0, 2.0, 2.0])
+    history = made.fit(
+        X,
+        Y,
+        epochs=6,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            callbacks.LearningRateScheduler(lambda epoch: next(rates)),
+            stopper,
+            callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(made.get_weights())),
+        ],
+    )
+    best = int(np.argmin(history.history["loss"]))
+    assert len(history.epoch) == stopper.stopped_epoch + 1 < 6
+    assert (made.get_weights()[0] == seen[best][0]).all()
+    assert f"Restoring the weights of the best epoch, {best + 1}" in capsys.readouterr().out
+
+
+def test_early_stopping_serves_several_fits():
+    stopper, made = callbacks.EarlyStopping("loss"), model()
+    for size in (1, 100):  # the second fit starts from a larger loss than the first ended with
+        history = made.fit(X, size * Y, epochs=3, shuffle=False, callbacks=[stopper], verbose=0)
+        assert len(history.epoch) == 3
+
+
+# ------------------------------------------------------------------------------------------------------ checkpoints
+
+
+def test_checkpoint_every_epoch(tmp_path):
+    path = tmp_path / "m-{epoch:02d}-{loss:.3f}.keras"
+    history = model().fit(X, Y, epochs=3, callbacks=[callbacks.ModelCheckpoint(path)], verbose=0)
+    wanted = [f"m-{epoch:02d}-{loss:.3f}.keras" for epoch, loss in enumerate(history.history["loss"], start=1)]
+    assert sorted(os.listdir(tmp_path)) == wanted
+
+
+def checkpointed(values, tmp_path, **options):
+    """Epochs (from 1) that were saved."""
+    saver, fake = callbacks.ModelCheckpoint(tmp_path / "{epoch}", **options), Fake()
+    saved = []
+    fake.save = fake.save_weights = lambda path: saved.append(int(os.path.basename(path)))
+    saver.set_model(fake)
+    for epoch, value in enumerate(values):
+        saver.on_epoch_begin(epoch)
+        saver.on_epoch_end(epoch, {"val_loss": value, "val_acc": value})
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"save_best_only": True}, [1, 3]),
+        ({"save_best_only": True, "mode": "max"}, [1, 2, 4]),
+        ({"save_best_only": True, "monitor": "val_acc"}, [1, 2, 4]),
+        ({"save_best_only": True, "initial_value_threshold": 1.5}, [3]),
+    ],
+)
+def test_checkpoint_rules(tmp_path, options, wanted):
+    assert checkpointed([2, 3, 1, 4], tmp_path, **options) == wanted
+
+
+def test_checkpoint_of_weights_only(tmp_path):
+    made = model()
+    made.fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "w", save_weights_only=True)], verbose=0)
+    wanted = made.get_weights()
+    made.set_weights([w * 0 for w in wanted])
+    made.load_weights(tmp_path / "w")
+    assert (made.get_weights()[0] == wanted[0]).all()
+    with pytest.raises(ValueError, match="holds weights alone"):
+        models.load_model(tmp_path / "w")
+
+
+def test_checkpoint_every_few_batches(tmp_path):
+    saver = callbacks.ModelCheckpoint(tmp_path / "{epoch}-{batch}", save_freq=4)
+    model().fit(X, Y, batch_size=1, epochs=2, callbacks=[saver], verbose=0)
+    assert sorted(os.listdir(tmp_path)) == ["1-4", "2-2", "2-6"]
+
+
+def test_checkpoint_with_an_unknown_figure(tmp_path):
+    with pytest.raises(KeyError, match="wants names out of 'loss', 'epoch'"):
+        model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "{val_loss}")], verbose=0)
+    with pytest.warns(UserWarning, match="ModelCheckpoint: 'val_loss' is not among"):
+        model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "m", save_best_only=True)], verbose=0)
+    assert os.listdir(tmp_path) == []
+
+
+# ------------------------------------------------------------------------------------------------------ schedules
+
+
+@pytest.mark.parametrize(
+    "schedule", [lambda epoch: 0.1 / (epoch + 1), lambda epoch, rate: 0.1 if epoch == 0 else rate * epoch / (epoch + 1)]
+)
+def test_learning_rate_schedule(schedule):
+    history = model().fit(X, Y, epochs=3, callbacks=[callbacks.LearningRateScheduler(schedule)], verbose=0)
+    np.testing.assert_allclose(history.history["learning_rate"], [0.1, 0.05, 0.1 / 3])
+
+
+def test_schedule_must_give_a_rate():
+    with pytest.raises(TypeError, match="schedule's learning rate: got NoneType None"):
+        model().fit(X, Y, callbacks=[callbacks.LearningRateScheduler(lambda epoch: None)], verbose=0)
+
+
+def test_lambda_callback():
+    lines = []
+    spy = callbacks.LambdaCallback(
+        on_train_begin=lambda logs: lines.append("begin"),
+        on_epoch_end=lambda epoch, logs: lines.append((epoch, sorted(logs))),
+        on_test_end=lambda logs: lines.append("test"),
+        on_train_end=lambda logs: lines.append("end"),
+    )
+    model().fit(X, Y, validation_split=0.5, callbacks=[spy], verbose=0)
+    assert lines == ["begin", "test", (0, ["loss", "val_loss"]), "end"]

@@ -1,0 +1,221 @@
+"""Layers: outputs and gradients against NumPy, shapes, names, configs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import initializers, layers, models, ops, regularizers
+from fastnn.kernels.table import ACTIVATIONS
+
+GENERATOR = np.random.default_rng(0)
+
+NUMPY = {
+    "linear": lambda z: z,
+    "relu": lambda z: np.maximum(z, 0),
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "tanh": np.tanh,
+    "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
+}
+
+
+def dense(units=4, inputs=3, **options):
+    layer = layers.Dense(units, bias_initializer="random_normal", dtype="float64", **options)
+    layer.build((None, inputs))
+    return layer
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (1, 3), (2, 4, 3), (2, 3, 2, 3), (0, 3)])
+@pytest.mark.parametrize("activation", sorted(NUMPY))
+def test_dense_outputs(activation, shape):
+    layer = dense(activation=activation)
+    x = GENERATOR.normal(size=shape)
+    wanted = NUMPY[activation](x @ layer.kernel.value + layer.bias.value)
+    got = layer(x)
+    assert got.shape == (*shape[:-1], 4)
+    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-15)
+
+
+def test_every_activation_of_the_library_is_tested():
+    assert set(NUMPY) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 2, 3)])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("activation", sorted(NUMPY))
+def test_dense_gradients_by_central_differences(activation, use_bias, shape):
+    layer = dense(activation=activation, use_bias=use_bias)
+    x = GENERATOR.normal(size=shape)
+    dy = GENERATOR.normal(size=(*shape[:-1], 4))
+    _, kept = layer.forward(x, training=True)
+    dx, gradients = layer.backward(dy, kept)
+    nothing, same = layer.backward(dy, kept, need_dx=False)
+    assert nothing is None
+    for a, b in zip(gradients, same, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    for array, gradient in zip([x, *(p.value for p in layer.parameters)], [dx, *gradients], strict=True):
+        np.testing.assert_allclose(gradient, differences(layer, x, dy, array), atol=1e-8)
+
+
+def differences(layer, x, dy, array, step=1e-6):
+    """Central differences of sum(dy * layer(x)) by every entry of ``array``, which is changed in place."""
+    result = np.zeros_like(array)
+    for index in np.ndindex(array.shape):
+        kept = array[index]
+        array[index] = kept + step
+        up = (layer.forward(x)[0] * dy).sum()
+        array[index] = kept - step
+        result[index] = (up - (layer.forward(x)[0] * dy).sum()) / (2 * step)
+        array[index] = kept
+    return result
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 2, 4)])
+@pytest.mark.parametrize("activation", sorted(NUMPY))
+def test_activation_layer(activation, shape):
+    layer = layers.Activation(activation, dtype="float64")
+    x = GENERATOR.normal(size=shape)
+    y, kept = layer.forward(x)
+    np.testing.assert_allclose(y, NUMPY[activation](x), rtol=1e-12)
+    dy = GENERATOR.normal(size=shape)
+    dx, gradients = layer.backward(dy, kept)
+    assert len(gradients) == 0
+    np.testing.assert_allclose(dx, differences(layer, x, dy, x), atol=1e-8)
+    raw, kept = layer.forward(x, activate=False)
+    assert raw is x
+    assert layer.backward(dy, kept)[0] is dy
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"), [((5, 2, 3), (5, 6)), ((5, 4), (5, 4)), ((5,), (5, 1)), ((0, 2, 2), (0, 4))]
+)
+def test_flatten(shape, wanted):
+    layer = layers.Flatten()
+    x = GENERATOR.normal(size=shape).astype("float32")
+    y, kept = layer.forward(x)
+    assert y.shape == wanted
+    assert layer.compute_output_shape((None, *shape[1:])) == (None, *wanted[1:])
+    back, _ = layer.backward(y, kept)
+    assert (back == x).all()
+    assert back.shape == shape
+
+
+def test_defaults_are_keras_defaults():
+    layer = layers.Dense(50, input_shape=(100,))
+    layer.build((None, 100))
+    limit = np.sqrt(6 / 150)
+    assert layer.kernel.shape == (100, 50)
+    assert 0.99 * limit < np.abs(layer.kernel.value).max() <= limit
+    assert (layer.bias.value == 0).all()
+    assert layer.kernel.dtype == np.float32
+    assert layer.activation == "linear"
+
+
+def test_names_count_up():
+    first, second = layers.Dense(1), layers.Dense(1)
+    number = int(first.name.removeprefix("dense").removeprefix("_") or 0)
+    assert second.name == f"dense_{number + 1}"
+    assert layers.Dense(1, name="mine").name == "mine"
+    with pytest.raises(ValueError, match="name: got 'a/b'"):
+        layers.Dense(1, name="a/b")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Dense(3, "relu", name="d"),
+        layers.Dense(
+            2,
+            use_bias=False,
+            kernel_initializer=initializers.RandomNormal(stddev=0.3, seed=4),
+            kernel_regularizer=regularizers.L1L2(0.1, 0.2),
+            activity_regularizer="l2",
+            input_shape=(7,),
+            trainable=False,
+            dtype="float64",
+        ),
+        layers.Activation("tanh"),
+        layers.Flatten(input_shape=(2, 3)),
+        layers.Input((4, 2), dtype="uint8", name="in"),
+    ],
+)
+def test_config_round_trip(layer):
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+def test_frozen_layer():
+    layer = dense()
+    assert len(layer.trainable_weights) == 2
+    layer.trainable = False
+    assert layer.trainable_weights == []
+    assert len(layer.non_trainable_weights) == 2
+    late = layers.Dense(2, trainable=False)
+    late.build((None, 3))
+    assert late.trainable_weights == []
+
+
+def test_weights_in_and_out():
+    layer = dense()
+    weights = layer.get_weights()
+    weights[0][:] = 9
+    assert not (layer.kernel.value == 9).any()  # copies
+    layer.set_weights(weights)
+    assert (layer.kernel.value == 9).all()
+    assert layer.count_params() == 16
+    assert (np.asarray(layer.kernel) == 9).all()
+    layer.bias.assign([1, 2, 3, 4])
+    assert (layer.bias.numpy() == [1, 2, 3, 4]).all()
+    assert "dense" in repr(layer.kernel)
+
+
+def test_unbuilt_layer_says_so():
+    layer = layers.Dense(3)
+    for ask in (lambda: layer.kernel, lambda: layer.output_shape, layer.count_params):
+        with pytest.raises(ValueError, match="the layer is not built"):
+            ask()
+
+
+def test_layer_built_for_one_width_refuses_another():
+    with pytest.raises(ValueError, match=r"got input shape \(None, 5\), wants \(None, 3\)"):
+        dense().build((None, 5))
+
+
+def test_initializer_of_the_wrong_shape():
+    class Wrong(initializers.Initializer):
+        def __call__(self, shape, dtype="float32"):
+            return np.zeros(3)
+
+    with pytest.raises(ValueError, match=r"kernel_initializer: got an array of shape \(3,\) from it, wants \(5, 2\)"):
+        layers.Dense(2, kernel_initializer=Wrong()).build((None, 5))
+
+
+def test_activation_may_be_an_op():
+    assert layers.Dense(2, activation=ops.relu).activation == "relu"
+    assert layers.Activation(ops.identity).activation == "linear"
+    with pytest.raises(TypeError, match="activation: got"):
+        layers.Dense(2, activation=np.tanh)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [({"input_shape": (3, 2)}, (None, 3, 2)), ({"input_dim": 5}, (None, 5)), ({"input_shape": [4]}, (None, 4))],
+)
+def test_input_shape_of_the_first_layer(options, wanted):
+    assert models.Sequential([layers.Dense(2, **options)]).input_shape == wanted
+
+
+def test_input_shape_and_input_dim_together():
+    with pytest.raises(ValueError, match="input_shape, input_dim: got both"):
+        layers.Dense(2, input_shape=(3,), input_dim=3)
+
+
+def test_input_layer():
+    layer = layers.Input(shape=(28, 28), batch_size=10, dtype="uint8")
+    assert layer.output_shape == (None, 28, 28)
+    x = np.ones((2, 28, 28), "float32")
+    assert layer.forward(x)[0] is x
+    with pytest.raises(ValueError, match="shape: got None"):
+        layers.Input()
+    with pytest.raises(TypeError, match="dtype: got"):
+        layers.Input((3,), dtype="object")

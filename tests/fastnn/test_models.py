@@ -1,0 +1,437 @@
+"""Sequential: building, training, evaluating, predicting, showing."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import backends, layers, models, optimizers, utils
+
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.normal(size=(40, 3))
+LABELS = (X.sum(axis=1) > 0).astype(int) + (X[:, 0] > 1)
+BACKENDS = [name for name, state in backends.available_backends().items() if state.available and name != "cuda"]
+
+
+def small(metrics=("accuracy",), optimizer="adam", **options):
+    utils.set_random_seed(1)
+    model = models.Sequential([layers.Dense(8, "relu", input_shape=(3,)), layers.Dense(3, "softmax")])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=list(metrics), **options)
+    return model
+
+
+# ------------------------------------------------------------------------------------------------------ building
+
+
+def test_three_ways_to_give_the_input_shape():
+    for stack in (
+        [layers.Dense(4, input_shape=(3,)), layers.Dense(2)],
+        [layers.Input((3,)), layers.Dense(4), layers.Dense(2)],
+        [layers.InputLayer(shape=(3,)), layers.Dense(4), layers.Dense(2)],
+    ):
+        model = models.Sequential(stack)
+        assert model.built
+        assert (model.input_shape, model.output_shape) == ((None, 3), (None, 2))
+        assert model.count_params() == 26
+        assert len(model.layers) == 2
+
+
+def test_weights_wait_for_the_data():
+    model = models.Sequential([layers.Dense(4), layers.Dense(2)])
+    assert not model.built
+    assert model.predict(X).shape == (40, 2)
+    assert model.input_shape == (None, 3)
+    again = models.Sequential([layers.Dense(4), layers.Dense(2)])
+    again.build((None, 7))
+    assert again.count_params() == 42
+
+
+def test_add_and_pop():
+    model = models.Sequential(name="mine")
+    model.add(fastnn.Input((3,)))
+    model.add(layers.Dense(4))
+    model.add(layers.Dense(2))
+    assert model.output_shape == (None, 2)
+    assert model.pop().units == 2
+    assert model.output_shape == (None, 4)
+    assert model.name == "mine"
+    with pytest.raises(IndexError, match="pop: got a model without layers"):
+        models.Sequential().pop()
+
+
+def test_default_names_keep_clear_of_given_ones():
+    """As after loading a model in a new process, where default names count from the start."""
+    probe = layers.Dense(1)
+    number = int(probe.name.removeprefix("dense").removeprefix("_") or 0)
+    model = models.Sequential([layers.Dense(2, name=f"dense_{number + 1}", input_shape=(3,))])
+    model.add(layers.Dense(2))
+    assert [layer.name for layer in model.layers] == [f"dense_{number + 1}", f"dense_{number + 2}"]
+
+
+def test_get_layer():
+    model = models.Sequential([layers.Dense(4, name="a"), layers.Dense(2, name="b")])
+    assert model.get_layer("b") is model.get_layer(index=-1) is model.layers[1]
+    with pytest.raises(ValueError, match="name: got 'c', wants one of 'a', 'b'"):
+        model.get_layer("c")
+    with pytest.raises(ValueError, match="index: got 2, wants one of the 2 layers"):
+        model.get_layer(index=2)
+
+
+def test_top_level_names():
+    assert fastnn.Sequential is models.Sequential
+    assert fastnn.load_model is models.load_model
+    assert fastnn.Input is layers.Input
+
+
+def test_set_weights_changes_outputs():
+    model = small()
+    weights = model.get_weights()
+    model.set_weights([w * 0 for w in weights])
+    np.testing.assert_allclose(model.predict(X), 1 / 3, rtol=1e-6)
+    assert [w.shape for w in weights] == [(3, 8), (8,), (8, 3), (3,)]
+
+
+def test_float64_model():
+    model = models.Sequential([layers.Dense(4, "tanh", dtype="float64", input_shape=(3,)), layers.Activation("relu")])
+    assert model.predict(X).dtype == np.float64
+    want = np.maximum(np.tanh(X @ model.get_weights()[0]), 0)
+    np.testing.assert_allclose(model.predict(X), want, rtol=1e-13)
+    assert small().predict(X).dtype == np.float32
+
+
+# ------------------------------------------------------------------------------------------------------ training
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_learns(backend):
+    model = small(optimizer=optimizers.Adam(0.03), backend=backend)
+    history = model.fit(X, LABELS, epochs=60, batch_size=8, verbose=0).history
+    assert history["accuracy"][-1] > 0.9
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert model.evaluate(X, LABELS, verbose=0)[1] > 0.9
+
+
+def test_backends_agree():
+    curves = [
+        small(backend=name).fit(X, LABELS, epochs=3, verbose=0, shuffle=False).history["loss"] for name in BACKENDS
+    ]
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve, curves[0], rtol=1e-5)
+
+
+def test_loss_of_fit_is_the_mean_over_samples_of_the_training_passes():
+    """With a learning rate of 0 training changes nothing, so fit and evaluate must agree, short last batch included."""
+    model = small(optimizer=optimizers.SGD(0.0))
+    history = model.fit(X, LABELS, batch_size=16, verbose=0).history
+    loss, accuracy = model.evaluate(X, LABELS, batch_size=7, verbose=0)
+    assert history["loss"] == [pytest.approx(loss, rel=1e-6)]
+    assert history["accuracy"] == [pytest.approx(accuracy)]
+    p = model.predict(X)
+    assert loss == pytest.approx(-np.log(p[np.arange(40), LABELS]).mean(), rel=1e-5)
+
+
+def test_short_last_batch_is_trained():
+    model = small()
+    model.fit(X, LABELS, batch_size=16, epochs=2, verbose=0)
+    assert model.optimizer.iterations == 6
+
+
+def test_every_sample_once_an_epoch_in_a_new_order():
+    """The targets number the samples, and the loss notes which ones it sees."""
+    seen = []
+
+    def spy(y_true, y_pred):
+        seen.append(y_true[:, 0].astype(int).tolist())
+        return 0.0, np.zeros_like(y_pred)
+
+    model = models.Sequential([layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", spy)
+    utils.set_random_seed(3)
+    model.fit(X, np.arange(40), batch_size=16, epochs=2, verbose=0)
+    first, second = sum(seen[:3], []), sum(seen[3:], [])  # noqa: RUF017
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
+    assert first != list(range(40))
+    assert [len(batch) for batch in seen[:3]] == [16, 16, 8]
+    seen.clear()
+    model.fit(X, np.arange(40), batch_size=16, shuffle=False, verbose=0)
+    assert sum(seen, []) == list(range(40))  # noqa: RUF017
+
+
+def test_validation_split_takes_the_last_samples_before_shuffling():
+    model = small(optimizer=optimizers.SGD(0.0))
+    history = model.fit(X, LABELS, validation_split=0.25, verbose=0).history
+    assert history["val_loss"] == [pytest.approx(model.evaluate(X[30:], LABELS[30:], verbose=0)[0], rel=1e-6)]
+    assert history["loss"] == [pytest.approx(model.evaluate(X[:30], LABELS[:30], verbose=0)[0], rel=1e-6)]
+
+
+def test_validation_frequency():
+    history = small().fit(X, LABELS, epochs=5, validation_split=0.2, validation_freq=2, verbose=0).history
+    assert len(history["loss"]) == 5
+    assert len(history["val_loss"]) == 2
+
+
+def test_sample_weights_scale_losses():
+    model = small(optimizer=optimizers.SGD(0.0))
+    weight = GENERATOR.uniform(0, 2, 40)
+    p = model.predict(X)
+    wanted = (-np.log(p[np.arange(40), LABELS]) * weight).mean()
+    assert model.evaluate(X, LABELS, sample_weight=weight, verbose=0)[0] == pytest.approx(wanted, rel=1e-5)
+    assert model.fit(X, LABELS, sample_weight=weight, verbose=0).history["loss"] == [pytest.approx(wanted, rel=1e-5)]
+
+
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
+def test_class_weights_are_sample_weights(loss):
+    y = LABELS if loss.startswith("sparse") else utils.to_categorical(LABELS, 3)
+    weights = {0: 0.5, 2: 3.0}
+    by_sample = np.array([weights.get(label, 1.0) for label in LABELS])
+    results = []
+    for options in ({"class_weight": weights}, {"sample_weight": by_sample}):
+        model = small()
+        model.compile("adam", loss)
+        results.append(model.fit(X, y, epochs=2, verbose=0, shuffle=False, **options).history["loss"])
+    assert results[0] == results[1]
+
+
+def test_train_on_batch_is_one_step_and_reports_this_batch():
+    model = small()
+    before = model.evaluate(X, LABELS, verbose=0, batch_size=40)
+    assert model.train_on_batch(X, LABELS) == pytest.approx(before)
+    assert model.optimizer.iterations == 1
+    after = model.test_on_batch(X, LABELS, return_dict=True)
+    assert after["loss"] < before[0]
+    assert model.train_on_batch(X, LABELS, return_dict=True) == pytest.approx(after)
+
+
+def test_evaluate_without_metrics_is_a_number():
+    model = small(metrics=())
+    assert isinstance(model.evaluate(X, LABELS, verbose=0), float)
+    assert isinstance(model.train_on_batch(X, LABELS), float)
+    assert set(model.evaluate(X, LABELS, verbose=0, return_dict=True)) == {"loss"}
+
+
+def test_frozen_layers_stay():
+    model = small(optimizer="sgd")
+    first, second = model.layers
+    first.trainable = False
+    before = model.get_weights()
+    model.fit(X, LABELS, verbose=0)
+    after = model.get_weights()
+    assert (before[0] == after[0]).all()
+    assert (before[2] != after[2]).any()
+    first.trainable, second.trainable = True, False
+    model.fit(X, LABELS, verbose=0)
+    assert (model.get_weights()[0] != after[0]).any()
+    assert (model.get_weights()[2] == after[2]).all()
+    model.trainable = False
+    frozen = model.get_weights()
+    model.fit(X, LABELS, verbose=0)
+    assert all((a == b).all() for a, b in zip(frozen, model.get_weights(), strict=True))
+
+
+def test_softmax_as_a_layer_of_its_own_trains_the_same():
+    results = []
+    for apart in (False, True):
+        utils.set_random_seed(5)
+        last = [layers.Dense(3), layers.Activation("softmax")] if apart else [layers.Dense(3, "softmax")]
+        model = models.Sequential([layers.Dense(4, "tanh", input_shape=(3,)), *last])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        assert model.plan().fused_loss
+        results.append(model.fit(X, LABELS, epochs=3, verbose=0).history["loss"])
+    assert results[0] == results[1]
+
+
+def test_unfused_loss_trains_the_same():
+    """A penalty of 0 on the outputs forbids the fusion: the same curve through probabilities."""
+    curves = []
+    for penalty in (None, fastnn.regularizers.L2(0.0)):
+        utils.set_random_seed(5)
+        last = layers.Dense(3, "softmax", activity_regularizer=penalty, dtype="float64")
+        model = models.Sequential([layers.Dense(4, "tanh", input_shape=(3,), dtype="float64"), last])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        assert model.plan().fused_loss == (penalty is None)
+        curves.append(model.fit(X, LABELS, epochs=3, verbose=0).history["loss"])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-10)
+
+
+def test_loss_stays_finite_where_probabilities_round_to_0():
+    model = models.Sequential([layers.Dense(2, "softmax", input_shape=(1,), kernel_initializer="zeros")])
+    model.set_weights([[[200.0, -200.0]], [0.0, 0.0]])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert model.evaluate([[1.0]], [1], verbose=0) == pytest.approx(400)
+
+
+# ------------------------------------------------------------------------------------------------------ inputs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8", "int8", "int64", "bool"])
+def test_input_dtypes(dtype):
+    x = GENERATOR.integers(0, 2, (20, 3)).astype(dtype)
+    got, wanted = small(), small()
+    curve = got.fit(x, LABELS[:20], epochs=2, verbose=0, shuffle=False).history["loss"]
+    assert curve == wanted.fit(x.astype("float32"), LABELS[:20], epochs=2, verbose=0, shuffle=False).history["loss"]
+    assert (got.predict(x) == wanted.predict(x.astype("float32"))).all()
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array", "csc_matrix", "coo_array"])
+def test_sparse_input_is_the_dense_one(kind):
+    sparse = pytest.importorskip("scipy.sparse")
+    x = GENERATOR.normal(size=(40, 3)) * (GENERATOR.random((40, 3)) < 0.3)
+    results = []
+    for data in (x, getattr(sparse, kind)(x)):
+        model = small()
+        history = model.fit(data, LABELS, epochs=2, batch_size=16, validation_split=0.2, verbose=0).history
+        results.append((history, model.predict(data).tolist(), model.evaluate(data, LABELS, verbose=0)))
+    assert results[0] == results[1]
+
+
+def test_lists_views_and_subclasses():
+    model = small()
+    wanted = model.predict(X)
+    strided = np.zeros((40, 6))[:, ::2]
+    strided[:] = X
+    for data in (X.tolist(), np.asfortranarray(X), strided, X[::-1][::-1]):
+        assert (model.predict(data) == wanted).all()
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    model.fit(read_only, LABELS.tolist(), verbose=0)
+
+
+def test_one_feature_may_come_as_a_vector():
+    model = models.Sequential([layers.Dense(1, input_shape=(1,))])
+    model.compile("sgd", "mse")
+    model.fit(np.arange(5.0) / 5, np.arange(5.0), verbose=0)
+    assert model.predict([1.0, 2.0]).shape == (2, 1)
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 1)])
+def test_binary_and_sparse_targets_of_either_shape(shape):
+    y = LABELS.reshape(shape)
+    assert small().fit(X, y, verbose=0).history["accuracy"][0] <= 1
+    model = models.Sequential([layers.Dense(1, "sigmoid", input_shape=(3,))])
+    model.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
+    model.fit(X, y > 0, verbose=0)
+
+
+def test_images_through_flatten():
+    model = models.Sequential([layers.Flatten(input_shape=(4, 5)), layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    images = GENERATOR.integers(0, 256, (12, 4, 5)).astype("uint8")
+    model.fit(images, np.arange(12) % 2, verbose=0)
+    assert model.predict(images).shape == (12, 2)
+    assert model.output_shape == (None, 2)
+
+
+def test_sequences_of_vectors():
+    """Dense works along the last axis, and so do softmax and its loss."""
+    x = GENERATOR.normal(size=(10, 4, 3))
+    model = models.Sequential([layers.Dense(6, "tanh", input_shape=(4, 3)), layers.Dense(2, "softmax")])
+    model.compile(optimizers.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    y = (x[..., 0] > 0).astype(int)
+    history = model.fit(x, y, epochs=40, verbose=0).history
+    assert model.predict(x).shape == (10, 4, 2)
+    assert history["accuracy"][-1] > 0.9
+
+
+# ------------------------------------------------------------------------------------------------------ predicting
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 1000, None])
+def test_predict_in_batches(batch_size):
+    model = small()
+    np.testing.assert_allclose(model.predict(X, batch_size=batch_size), model(X), rtol=1e-6)
+
+
+def test_predict_of_nothing_is_empty():
+    assert small().predict(X[:0]).shape == (0, 3)
+
+
+def test_ten_thousand_predictions_leak_nothing():
+    model = small()
+    x = X[:1].astype("float32")
+    for _ in range(200):
+        model.predict(x)
+    tracemalloc.start()
+    before = tracemalloc.take_snapshot()
+    for _ in range(10_000):
+        model.predict(x)
+    growth = sum(row.size_diff for row in tracemalloc.take_snapshot().compare_to(before, "filename"))
+    tracemalloc.stop()
+    assert growth < 50_000
+
+
+# ------------------------------------------------------------------------------------------------------ showing
+
+
+def test_summary():
+    lines = []
+    model = small()
+    model.summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    first, second = model.layers
+    assert f"{first.name} (Dense)" in text
+    assert "(None, 8)" in text
+    assert "Total parameters: 59 (236 B)" in text
+    assert "Non-trainable parameters: 0" in text
+    model.fit(X, LABELS, verbose=0)
+    second.trainable = False
+    lines.clear()
+    model.summary(line_length=100, print_fn=lines.append)
+    assert "Non-trainable parameters: 27" in lines[0]
+    assert "Optimizer state: 118" in lines[0]
+    assert max(map(len, lines[0].splitlines())) == 100
+
+
+def test_summary_of_an_unbuilt_model(capsys):
+    models.Sequential([layers.Dense(4)]).summary()
+    assert "not built" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------ plan
+
+
+def test_plan():
+    model = small()
+    plan = model.plan(X.astype("uint8"), batch_size=16)
+    assert (plan.runner, plan.dtype, plan.batch_size, plan.rows, plan.steps_per_epoch) == (
+        "layerwise",
+        "float32",
+        16,
+        40,
+        3,
+    )
+    assert plan.parameters == plan.trainable_parameters == 59
+    # forward 2 * (3 * 8 + 8 * 3); weights' gradients as much; inputs' gradient of the second layer alone
+    assert plan.flop_per_sample == 2 * (24 + 24) * 2 + 2 * 24
+    assert plan.flop_per_epoch == 40 * plan.flop_per_sample
+    text = str(plan)
+    for part in ("layerwise", "uint8 array, converted to float32 a batch at a time", "3 an epoch", "59", "logits"):
+        assert part in text
+
+
+def test_plan_without_data_and_for_sparse_data():
+    sparse = pytest.importorskip("scipy.sparse")
+    model = small(backend="naive")
+    assert model.plan().rows is None
+    assert "asked for" in str(model.plan())
+    plan = model.plan(sparse.csr_array(np.eye(40, 3)))
+    assert plan.density == pytest.approx(3 / 120)
+    assert "2.50%" in str(plan)
+    assert "CSR" in plan.input
+
+
+def test_auto_follows_use_backend():
+    model = small()
+    with backends.use_backend("naive"):
+        assert model.plan().backend == "naive"
+
+
+def test_config_round_trip():
+    model = small()
+    again = models.Sequential.from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+    again.set_weights(model.get_weights())
+    assert (again.predict(X) == model.predict(X)).all()

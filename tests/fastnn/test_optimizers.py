@@ -1,0 +1,167 @@
+"""Optimizers: three steps of each against the formulas, clipping, decay, state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import layers, optimizers
+from fastnn.layers import Parameter
+
+W = np.array([[1.0, -2.0, 0.5], [0.1, 3.0, -0.7]])
+GRADIENTS = [np.array([[0.3, -0.1, 0.0], [2.0, -4.0, 0.01]]) * k for k in (1.0, -0.5, 2.0)]
+
+
+def sgd(w, g, s, t, rate=0.1):
+    return w - rate * g
+
+
+def momentum(w, g, s, t, rate=0.1):
+    s["v"] = 0.9 * s.get("v", 0) - rate * g
+    return w + s["v"]
+
+
+def nesterov(w, g, s, t, rate=0.1):
+    s["v"] = 0.9 * s.get("v", 0) - rate * g
+    return w + 0.9 * s["v"] - rate * g
+
+
+def rmsprop(w, g, s, t, rate=0.1):
+    s["s"] = 0.8 * s.get("s", 0) + 0.2 * g**2
+    return w - rate * g / np.sqrt(s["s"] + 1e-3)
+
+
+def rmsprop_all(w, g, s, t, rate=0.1):
+    s["s"] = 0.8 * s.get("s", 0) + 0.2 * g**2
+    s["a"] = 0.8 * s.get("a", 0) + 0.2 * g
+    s["v"] = 0.5 * s.get("v", 0) + rate * g / np.sqrt(s["s"] - s["a"] ** 2 + 1e-3)
+    return w - s["v"]
+
+
+def adam(w, g, s, t, rate=0.1, amsgrad=False):
+    s["m"] = 0.7 * s.get("m", 0) + 0.3 * g
+    s["v"] = 0.95 * s.get("v", 0) + 0.05 * g**2
+    s["x"] = np.maximum(s.get("x", 0), s["v"])
+    v = s["x"] if amsgrad else s["v"]
+    return w - rate * np.sqrt(1 - 0.95**t) / (1 - 0.7**t) * s["m"] / (np.sqrt(v) + 1e-3)
+
+
+def amsgrad(w, g, s, t, rate=0.1):
+    return adam(w, g, s, t, rate, amsgrad=True)
+
+
+RULES = {
+    "sgd": (lambda **k: optimizers.SGD(0.1, **k), sgd),
+    "momentum": (lambda **k: optimizers.SGD(0.1, momentum=0.9, **k), momentum),
+    "nesterov": (lambda **k: optimizers.SGD(0.1, momentum=0.9, nesterov=True, **k), nesterov),
+    "rmsprop": (lambda **k: optimizers.RMSprop(0.1, rho=0.8, epsilon=1e-3, **k), rmsprop),
+    "rmsprop, all": (
+        lambda **k: optimizers.RMSprop(0.1, rho=0.8, momentum=0.5, epsilon=1e-3, centered=True, **k),
+        rmsprop_all,
+    ),
+    "adam": (lambda **k: optimizers.Adam(0.1, beta_1=0.7, beta_2=0.95, epsilon=1e-3, **k), adam),
+    "amsgrad": (lambda **k: optimizers.Adam(0.1, beta_1=0.7, beta_2=0.95, epsilon=1e-3, amsgrad=True, **k), amsgrad),
+}
+
+
+def parameter(values=W, path="a/kernel", dtype="float64"):
+    return Parameter("kernel", path, np.array(values, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES)
+def test_steps(rule, dtype):
+    make, formula = RULES[rule]
+    optimizer, weight = make(), parameter(dtype=dtype)
+    wanted, state = W.copy(), {}
+    for t, gradient in enumerate(GRADIENTS, start=1):
+        optimizer.apply([gradient.astype(dtype)], [weight])
+        wanted = formula(wanted, gradient, state, t)
+        # a weight may nearly cancel: measure against the largest
+        np.testing.assert_allclose(weight.value, wanted, rtol=0, atol=3e-6 if dtype == "float32" else 1e-14)
+    assert optimizer.iterations == 3
+    assert weight.dtype == dtype
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_weight_decay_comes_before_the_step(rule):
+    make, formula = RULES[rule]
+    optimizer, weight = make(weight_decay=0.2), parameter()
+    optimizer.apply([GRADIENTS[0]], [weight])
+    np.testing.assert_allclose(weight.value, formula(W * (1 - 0.2 * 0.1), GRADIENTS[0], {}, 1), rtol=1e-13)
+
+
+def test_clipping():
+    a, b = np.array([[3.0, 4.0]]), np.array([12.0])
+    for options, wanted in [
+        ({"clipvalue": 3.5}, ([3.0, 3.5], [3.5])),
+        ({"clipnorm": 6.0}, ([3.0, 4.0], [6.0])),
+        ({"global_clipnorm": 6.5}, ([1.5, 2.0], [6.0])),
+        ({"global_clipnorm": 13.5}, ([3.0, 4.0], [12.0])),
+    ]:
+        weights = parameter([[0.0, 0.0]]), parameter([0.0], "a/bias")
+        optimizers.SGD(1.0, **options).apply([a, b], weights)
+        np.testing.assert_allclose(weights[0].value, [[-w for w in wanted[0]]])
+        np.testing.assert_allclose(weights[1].value, [-w for w in wanted[1]])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slots"),
+    [
+        (optimizers.SGD(), ()),
+        (optimizers.SGD(momentum=0.5), ("velocity",)),
+        (optimizers.RMSprop(), ("mean_square",)),
+        (optimizers.RMSprop(momentum=0.1, centered=True), ("mean_square", "velocity", "mean")),
+        (optimizers.Adam(), ("m", "v")),
+        (optimizers.Adam(amsgrad=True), ("m", "v", "v_max")),
+    ],
+)
+def test_state_by_parameter(optimizer, slots):
+    weight = parameter(dtype="float32")
+    optimizer.apply([np.ones_like(weight.value)], [weight])
+    assert set(optimizer.state) == {"a/kernel"}
+    assert tuple(optimizer.state["a/kernel"]) == slots
+    assert all(a.shape == weight.shape and a.dtype == weight.dtype for a in optimizer.state["a/kernel"].values())
+
+
+def test_defaults_are_keras_defaults():
+    assert optimizers.SGD().get_config()["learning_rate"] == 0.01
+    rmsprop_config = optimizers.RMSprop().get_config()
+    assert {k: rmsprop_config[k] for k in ("learning_rate", "rho", "momentum", "epsilon", "centered")} == {
+        "learning_rate": 0.001,
+        "rho": 0.9,
+        "momentum": 0.0,
+        "epsilon": 1e-7,
+        "centered": False,
+    }
+    adam_config = optimizers.Adam().get_config()
+    assert {k: adam_config[k] for k in ("learning_rate", "beta_1", "beta_2", "epsilon", "amsgrad")} == {
+        "learning_rate": 0.001,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-7,
+        "amsgrad": False,
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "SGD", "rmsprop", "RMSprop", "adam", "Adam", "RMSPROP"])
+def test_names_and_configs(name):
+    made = optimizers.get(name)
+    again = optimizers.get({"class_name": type(made).__name__, "config": made.get_config()})
+    assert again.get_config() == made.get_config()
+    assert optimizers.get(made) is made
+
+
+def test_learning_rate_can_be_set_while_training():
+    optimizer, weight = optimizers.SGD(0.1), parameter()
+    optimizer.learning_rate = 0.5
+    optimizer.apply([GRADIENTS[0]], [weight])
+    np.testing.assert_allclose(weight.value, W - 0.5 * GRADIENTS[0])
+
+
+def test_layers_give_parameters_that_optimizers_take():
+    layer = layers.Dense(2, kernel_initializer="ones", name="d")
+    layer.build((None, 3))
+    optimizers.SGD(1.0).apply([np.ones((3, 2), "float32"), np.ones(2, "float32")], layer.parameters)
+    assert (layer.kernel.numpy() == 0).all()
+    assert (layer.bias.numpy() == -1).all()

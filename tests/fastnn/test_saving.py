@@ -1,0 +1,181 @@
+"""Model files: what comes back is what went in, and training goes on bit for bit."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import layers, losses, metrics, models, optimizers, regularizers, utils
+
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.normal(size=(30, 4)).astype("float32")
+Y = utils.to_categorical(GENERATOR.integers(0, 3, 30), 3)
+
+
+def network(dtype="float32"):
+    utils.set_random_seed(2)
+    return models.Sequential(
+        [
+            layers.Input((4,), name="in"),
+            layers.Dense(6, "relu", kernel_regularizer=regularizers.L2(1e-3), dtype=dtype),
+            layers.Activation("tanh"),
+            layers.Flatten(),
+            layers.Dense(3, "softmax", use_bias=False, kernel_initializer="he_normal", dtype=dtype),
+        ]
+    )
+
+
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.1),
+    "nesterov": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True, clipnorm=1.0),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "adam": lambda: optimizers.Adam(0.01, weight_decay=0.01),
+    "amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_goes_on_bit_for_bit(tmp_path, optimizer, dtype):
+    path = tmp_path / "model.keras"
+    model = network(dtype)
+    model.compile(OPTIMIZERS[optimizer](), "categorical_crossentropy", metrics=["accuracy"])
+    model.fit(X, Y, epochs=3, batch_size=8, verbose=0)
+    model.save(path)
+    loaded = fastnn.load_model(path)
+    assert loaded.optimizer.iterations == model.optimizer.iterations == 12
+    assert loaded.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
+    curves = [m.fit(X, Y, epochs=3, batch_size=8, shuffle=False, verbose=0).history for m in (model, loaded)]
+    assert curves[0] == curves[1]
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        assert (a == b).all()
+        assert a.dtype == b.dtype == dtype
+
+
+def test_shuffled_training_goes_on_bit_for_bit(tmp_path):
+    """Saving and loading between two epochs changes nothing, not even what the generator draws next."""
+    curves = []
+    for interrupted in (False, True):
+        model = network()
+        model.compile("adam", "categorical_crossentropy")
+        curve = model.fit(X, Y, epochs=2, batch_size=8, verbose=0).history["loss"]
+        if interrupted:
+            model.save(tmp_path / "m")
+            model = models.load_model(tmp_path / "m")
+        curves.append(curve + model.fit(X, Y, epochs=4, initial_epoch=2, batch_size=8, verbose=0).history["loss"])
+    assert len(curves[0]) == 4
+    assert curves[0] == curves[1]
+
+
+def test_everything_comes_back(tmp_path):
+    path = tmp_path / "m"
+    model = network()
+    model.compile(
+        optimizers.RMSprop(0.02, rho=0.7),
+        losses.CategoricalCrossentropy(label_smoothing=0.1),
+        metrics=["acc", metrics.TopKCategoricalAccuracy(k=2), "mse"],
+        weighted_metrics=["acc"],
+    )
+    model.layers[0].trainable = False
+    model.save(path)
+    loaded = models.load_model(path)
+    assert loaded.get_config() == model.get_config()
+    assert loaded.name == model.name
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert loaded.metrics_names == model.metrics_names
+    assert not loaded.layers[0].trainable
+    assert loaded.evaluate(X, Y, verbose=0) == model.evaluate(X, Y, verbose=0)
+
+
+def test_without_compiling(tmp_path):
+    path = tmp_path / "m"
+    network().save(path)
+    loaded = models.load_model(path)
+    assert loaded.optimizer is None
+    model = network()
+    model.compile("adam", "mse")
+    model.save(path)
+    loaded = models.load_model(path, compile=False)
+    assert loaded.optimizer is None
+    assert (loaded.predict(X) == model.predict(X)).all()
+
+
+def test_loaded_weights_are_independent_of_the_file(tmp_path):
+    path = tmp_path / "m"
+    model = network()
+    model.compile("sgd", "categorical_crossentropy")
+    model.save(path)
+    loaded = models.load_model(path)
+    path.unlink()
+    loaded.fit(X, Y, verbose=0)
+    assert not (loaded.get_weights()[0] == model.get_weights()[0]).all()
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m", "m.safetensors", "mit Umlaut ä.bin"])
+def test_any_file_name_will_do(tmp_path, name):
+    path = tmp_path / name
+    model = network()
+    for given in (path, str(path)):
+        model.save(given)
+        assert (models.load_model(given).predict(X) == model.predict(X)).all()
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_relative_path_and_mode(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = os.umask(0o027)
+    try:
+        network().save("m")
+    finally:
+        os.umask(kept)
+    assert stat.S_IMODE(os.stat("m").st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    network().save(real)
+    link.symlink_to(real)
+    model = network()
+    model.set_weights([w * 0 for w in model.get_weights()])
+    model.save(link)
+    assert link.is_symlink()
+    assert (models.load_model(real).get_weights()[0] == 0).all()
+
+
+def test_weights_alone(tmp_path):
+    path = tmp_path / "w.weights.h5"
+    model, other = network(), network()
+    other.set_weights([w * 0 for w in other.get_weights()])
+    model.save_weights(path)
+    other.load_weights(path)
+    assert (other.predict(X) == model.predict(X)).all()
+    model.save(path)
+    other.set_weights([w * 0 for w in other.get_weights()])
+    other.load_weights(path)  # a whole model will do as well
+    assert (other.predict(X) == model.predict(X)).all()
+
+
+def test_the_file_is_plain_safetensors(tmp_path):
+    import safetensors.numpy
+
+    path = tmp_path / "m"
+    model = network()
+    model.compile("adam", "categorical_crossentropy")
+    model.fit(X, Y, verbose=0)
+    model.save(path)
+    arrays = safetensors.numpy.load_file(path)
+    kernel = model.layers[0].kernel
+    assert (arrays[f"weights/0000/{kernel.path}"] == kernel.value).all()
+    assert f"optimizer/{kernel.path}/m" in arrays
+    assert b"pickle" not in path.read_bytes()
+
+
+def test_an_unbuilt_model_has_nothing_to_save(tmp_path):
+    with pytest.raises(ValueError, match="save: the model is not built"):
+        models.Sequential([layers.Dense(2)]).save(tmp_path / "m")
+    assert os.listdir(tmp_path) == []
