@@ -1,0 +1,99 @@
+"""What fastnn runs on, for ``fastnn info``: versions, CPU, threads, caches, backends."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+import fastnn
+from fastnn import backends
+from fastnn.kernels.table import DTYPES
+
+_REQUIRED = ("numpy", "numba", "llvmlite")
+_OPTIONAL = ("scipy", "matplotlib", "cupy")
+_PARALLEL_SIZE = 1 << 20  # numbers: enough work for the kernels to start their threads
+
+
+def rows() -> list[tuple[str, str]]:
+    """Return the lines of ``fastnn info``: what, and what it is here."""
+    return [
+        ("fastnn", f"{fastnn.__version__} in {Path(fastnn.__file__).parent}"),
+        ("python", f"{platform.python_version()} ({platform.python_implementation()}), {platform.platform()}"),
+        *((name, _version(name) or "missing") for name in _REQUIRED),
+        *((name, version) for name in _OPTIONAL if (version := _version(name))),
+        *_cpu(),
+        *((f"backend {state.name}", _state(state)) for state in backends.available_backends().values()),
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _state(state: backends.BackendState) -> str:
+    return f"{'available' if state.available else 'unavailable'}: {state.reason}"
+
+
+def _cpu() -> list[tuple[str, str]]:
+    if not backends.available_backends()["cpu"].available:
+        return [("CPU", _model_name())]
+    from fastnn.kernels.cpu import machine
+
+    isa, caches = machine.isa(), machine.caches()
+    tiles = ", ".join(f"{machine.tile(np.dtype(dtype).itemsize)} in {dtype}" for dtype in DTYPES)
+    return [
+        ("CPU", f"{_model_name()}, {os.cpu_count()} logical CPUs"),
+        ("compiled for", f"{machine.cpu_name()}: {isa.name}, {isa.registers} registers of {8 * isa.vector_bytes} bits"),
+        ("register tile", tiles),
+        ("caches", f"L1 {_bytes(caches.l1)}, L2 {_bytes(caches.l2)}, L3 {_bytes(caches.l3)}"),
+        ("threads", _threads()),
+        ("kernel cache", _kernel_cache()),
+    ]
+
+
+def _model_name() -> str:
+    """Return the CPU's name as its maker writes it, where the operating system tells."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match.group(1) if match else platform.processor() or platform.machine()
+
+
+def _threads() -> str:
+    """Return the number of threads and the layer that runs them, which Numba chooses when they start: so start them."""
+    from fastnn import ops
+    from fastnn.kernels.cpu import threads
+
+    ops.relu(np.zeros(_PARALLEL_SIZE, np.float32))
+    return f"{fastnn.get_num_threads()}, threading layer {threads.layer()}"
+
+
+def _kernel_cache() -> str:
+    """Return the folder of compiled kernels and its size."""
+    from numba.core.caching import CompileResultCacheImpl
+
+    from fastnn.kernels.cpu import machine
+
+    try:  # Numba decides by the source file: NUMBA_CACHE_DIR, beside it, or the user's cache
+        folder = Path(CompileResultCacheImpl(machine.describe).locator.get_cache_path())  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return f"none, kernels compile in every process ({error})"
+    sizes = [path.stat().st_size for pattern in ("*.nbi", "*.nbc") for path in folder.glob(pattern)]
+    return f"{folder}, {len(sizes)} files, {_bytes(sum(sizes))}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"

@@ -1,0 +1,415 @@
+"""The command line: ``fastnn train``, ``fastnn info``, ``fastnn bench``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NoReturn
+
+import fastnn
+from fastnn import backends, checks, layers, optimizers, plotting, regularizers, utils
+from fastnn.callbacks import Callback
+from fastnn.errors import BackendError, DivergenceError
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+from fastnn.models import Sequential
+from fastnn.recipes import RECIPES, Data, Recipe
+
+_OPTIMIZERS = ("adam", "rmsprop", "sgd")
+_HELD_OUT = 0.1  # of the training rows, for the validation curves of a plot
+_EVALUATION_BATCH = 1024
+_FAILED, _INTERRUPTED = 2, 130
+
+_TRAIN_EXAMPLES = """\
+examples:
+  fastnn train                              digits: no files, no network, seconds
+  fastnn train --plot digits.png            the same, and its learning curves
+  fastnn train mnist --save mnist.fastnn    the course's network; the model is kept
+  fastnn train mnist --hidden 128,64 --optimizer adam --learning-rate 0.002 --l2 1e-5
+  FASTNN_DATA=~/data fastnn train reuters   data files from a folder of your own
+
+A data set marked * needs files: they are looked for in the data folder (--data-dir, else the environment variable
+FASTNN_DATA), then in your cache, then downloaded. Every file is checked against its published checksum.
+
+The last line's GFLOP/s counts the matrix products of the training passes, from their sizes: 6 * rows * sum(in * out)
+over the layers, less 2 * rows * in * out of the first one, whose inputs need no gradient; the clock is the median
+epoch's, without validation.
+"""
+
+
+class _UsageError(Exception):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports an error in one line, and lets `main` choose how."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
+    try:
+        arguments, rest = _parser().parse_known_args(argv)
+        if rest and arguments.run is not _bench:
+            raise _UsageError(f"unrecognized arguments: {' '.join(rest)} (see fastnn {arguments.command} --help)")
+        arguments.rest = rest
+        status: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("\nfastnn: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except (_UsageError, BackendError, DivergenceError, ImportError, MemoryError, OSError) as error:
+        print(f"fastnn: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return _FAILED
+    return status
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fastnn",
+        description="Compiled tensor kernels for training neural networks: train one, time them, see what they run on.",
+        epilog="fastnn COMMAND --help explains a command. With no idea where to start: fastnn train",
+    )
+    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_train(commands)
+    commands.add_parser(
+        "info",
+        help="versions, CPU, instruction set and tiles in use, threads, caches, GPU",
+        description="Print what fastnn runs on: what to put into a bug report or beside a measurement.",
+    ).set_defaults(run=_info)
+    commands.add_parser(
+        "bench",
+        help="run the benchmark suite and print one table with ratios (in a checkout of the repository)",
+        description="Run the benchmark suite of the repository that this command is run in.",
+        add_help=False,
+    ).set_defaults(run=_bench)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network on a data set and print how good it is and how fast that was",
+        description="Train a dense network on a data set, test it on rows it has not seen, and print a table of both.",
+        epilog=f"{_defaults_table()}\n\n{_TRAIN_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.set_defaults(run=_train)
+    train.add_argument(
+        "dataset",
+        nargs="?",
+        default="digits",
+        metavar="DATASET",
+        type=_checked(lambda text: checks.one_of("DATASET", text, RECIPES)),
+        help=f"{', '.join(RECIPES)} (default: digits)",
+    )
+
+    network = train.add_argument_group("the network and its training (defaults: the data set's, below)")
+    network.add_argument(
+        "--hidden",
+        metavar="N[,N...]",
+        type=_checked(_widths),
+        help="units of each hidden layer, as in 64,64; 0 for no hidden layer",
+    )
+    network.add_argument(
+        "--activation",
+        metavar="NAME",
+        type=_checked(lambda text: checks.one_of("--activation", text, ELEMENTWISE_ACTIVATIONS)),
+        help=f"of the hidden layers: {', '.join(ELEMENTWISE_ACTIVATIONS)}",
+    )
+    network.add_argument(
+        "--optimizer",
+        metavar="NAME",
+        type=_checked(lambda text: checks.one_of("--optimizer", text, _OPTIMIZERS)),
+        help=", ".join(_OPTIMIZERS),
+    )
+    network.add_argument(
+        "--learning-rate",
+        metavar="X",
+        type=_checked(lambda text: checks.real("--learning-rate", _number(float, text), minimum=0, open_low=True)),
+        help="default: the optimizer's own, 0.001 for adam and rmsprop, 0.01 for sgd",
+    )
+    network.add_argument("--epochs", metavar="N", type=_whole("--epochs", 1), help="passes over the training rows")
+    network.add_argument("--batch-size", metavar="N", type=_whole("--batch-size", 1), help="rows in one update")
+    network.add_argument(
+        "--l2",
+        metavar="X",
+        default=0.0,
+        type=_checked(lambda text: checks.real("--l2", _number(float, text), minimum=0)),
+        help="adds X * (sum of squared weights) to the loss (default: 0)",
+    )
+    network.add_argument(
+        "--seed",
+        metavar="N",
+        default=0,
+        type=_whole("--seed", 0, 2**32 - 1),
+        help="of initial weights and row order; the same seed gives the same network (default: 0)",
+    )
+
+    machine = train.add_argument_group("the machine")
+    machine.add_argument(
+        "--backend",
+        metavar="NAME",
+        default="auto",
+        type=_checked(lambda text: checks.one_of("--backend", text, ("auto", *backends.NAMES))),
+        help=f"auto, {', '.join(backends.NAMES)} (default: auto, the fastest that is available)",
+    )
+    machine.add_argument(
+        "--threads",
+        metavar="N",
+        type=_whole("--threads", 1),
+        help="CPU threads (default: all; results do not depend on it)",
+    )
+
+    files = train.add_argument_group("files")
+    files.add_argument("--data-dir", metavar="DIR", type=Path, help="folder of data files (default: FASTNN_DATA)")
+    files.add_argument("--save", metavar="FILE", type=Path, help="keep the trained model; fastnn.load_model reads it")
+    files.add_argument(
+        "--plot",
+        metavar="FILE.png",
+        type=Path,
+        help=f"draw loss and metric, training and validation ({', '.join(plotting.FORMATS)}); "
+        f"{_HELD_OUT:.0%}% of the training rows are then held out for validation",
+    )
+    train.add_argument("--quiet", action="store_true", help="print the final table only")
+
+
+def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return `convert` with its TypeError or ValueError as argparse wants it, which names the argument itself."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
+
+    return converted
+
+
+def _number(kind: Callable[[str], Any], text: str) -> Any:
+    """Return the number that `text` spells, or `text` itself, for the check that follows to refuse."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def _whole(flag: str, minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        value = checks.integer(flag, _number(int, text), minimum)
+        if maximum is not None and value > maximum:
+            raise ValueError(f"{flag}: got {value}, wants at most {maximum}")
+        return value
+
+    return _checked(convert)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if text.strip() == "0":
+        return ()
+    return tuple(checks.positive_int("--hidden", _number(int, part)) for part in text.split(","))
+
+
+def _defaults_table() -> str:
+    """Return the recipes as the help's table."""
+    lines = ["data sets and their defaults:"]
+    for name, recipe in RECIPES.items():
+        lines.append(f"  {name + ' *' * recipe.from_files:18}{recipe.what}")
+        lines.append(f"  {'':18}{recipe.architecture} {_settings(recipe)}, {recipe.epochs} epochs, loss {recipe.loss}")
+    return "\n".join(lines)
+
+
+def _settings(recipe: Recipe) -> str:
+    return f"{recipe.activation}, {recipe.optimizer}, batch {recipe.batch_size}"
+
+
+# --- train ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What the table at the end says: scores by part of the data, the clock, the arithmetic."""
+
+    scores: Mapping[str, Mapping[str, float]]
+    epoch_seconds: Sequence[float]
+    rows: int
+    flop_per_sample: int
+
+    @property
+    def median_seconds(self) -> float:
+        return statistics.median(self.epoch_seconds)
+
+    def __str__(self) -> str:
+        quantities = next(iter(self.scores.values()))
+        width = max(map(len, quantities)) + 2
+        lines = [" " * width + "".join(f"{part:>12}" for part in self.scores)]
+        lines += [
+            f"{name:{width}}" + "".join(f"{score[name]:12.4f}" for score in self.scores.values()) for name in quantities
+        ]
+        speed = self.rows * self.flop_per_sample / self.median_seconds / 1e9
+        clock = f"{self.median_seconds:.3g} s an epoch (median of {len(self.epoch_seconds)})"
+        return "\n".join([*lines, f"{clock}, {self.rows:,} rows, {speed:,.3g} GFLOP/s"])
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    backend = backends.resolve(arguments.backend)
+    _check_paths(arguments)
+    if arguments.threads is not None:
+        fastnn.set_num_threads(arguments.threads)
+    recipe = _chosen_recipe(arguments)
+    data = recipe.data(arguments.data_dir)
+    if arguments.plot is not None:
+        data = data.hold_out(_HELD_OUT)
+
+    utils.set_random_seed(arguments.seed)
+    model = _build(recipe, l2=arguments.l2, learning_rate=arguments.learning_rate, backend=backend)
+    if not arguments.quiet:
+        print(f"{arguments.dataset} {recipe.architecture}: {_settings(recipe)}, seed {arguments.seed}, on {backend}")
+    watch = _Stopwatch()
+    history = model.fit(
+        *data.train,
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        validation_data=data.validation,
+        callbacks=[watch],
+        verbose=0 if arguments.quiet else "auto",
+    )
+    result = _Result(_scores(model, data), watch.seconds, len(data.train[0]), model.plan().flop_per_sample)
+    print(result)
+    if arguments.save is not None:
+        model.save(arguments.save)
+        print(f"model kept in {arguments.save}")
+    if arguments.plot is not None:
+        score = f"test {plotting.spelled(recipe.metric)} {result.scores['test'][recipe.metric]:.4f}"
+        figure = plotting.history_figure(
+            history.history,
+            title=f"{arguments.dataset} {recipe.architecture}: {score}",
+            subtitle=f"{_settings(recipe)}, seed {arguments.seed}; {_rows(data)}",
+        )
+        plotting.save(figure, arguments.plot)
+        print(f"curves drawn in {arguments.plot}")
+    return 0
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    """Raise before anything is trained if what is to be kept could not be written at the end."""
+    if arguments.data_dir is not None and not arguments.data_dir.is_dir():
+        raise _UsageError(f"argument --data-dir: {arguments.data_dir} is not a folder")
+    for flag in ("save", "plot"):
+        path = getattr(arguments, flag)
+        if path is not None:
+            _check_writable(f"--{flag}", path)
+    if arguments.plot is not None:
+        if arguments.plot == arguments.save:
+            raise _UsageError(f"argument --plot: {arguments.plot} is also where --save keeps the model")
+        if arguments.plot.suffix.lower() not in plotting.FORMATS:
+            raise _UsageError(f"argument --plot: {arguments.plot} ends in none of {', '.join(plotting.FORMATS)}")
+        plotting.require()
+
+
+def _check_writable(flag: str, path: Path) -> None:
+    """Raise unless a file could be made at `path`: by making one beside it, which permissions alone do not tell."""
+    if path.is_dir():
+        raise _UsageError(f"argument {flag}: {path} is a folder, wants a file")
+    if not path.parent.is_dir():
+        raise _UsageError(f"argument {flag}: there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            os.close(os.open(path, os.O_WRONLY))
+    except OSError as error:
+        raise _UsageError(f"argument {flag}: {path} cannot be written: {error.strerror or error}") from error
+
+
+def _chosen_recipe(arguments: argparse.Namespace) -> Recipe:
+    """Return the data set's recipe with what the flags say in place of its defaults."""
+    flags = {field.name: getattr(arguments, field.name, None) for field in fields(Recipe)}
+    return replace(RECIPES[arguments.dataset], **{name: value for name, value in flags.items() if value is not None})
+
+
+def _build(recipe: Recipe, *, l2: float, learning_rate: float | None, backend: str) -> Sequential:
+    """Return the compiled network."""
+    widths = [(units, recipe.activation) for units in recipe.hidden] + [(recipe.outputs, recipe.output_activation)]
+    model = Sequential([layers.Input(shape=(recipe.inputs,))])
+    for units, activation in widths:
+        penalty = regularizers.L2(l2) if l2 else None
+        model.add(layers.Dense(units, activation=activation, kernel_regularizer=penalty))
+    optimizer = optimizers.get(recipe.optimizer)
+    if learning_rate is not None:
+        optimizer.learning_rate = learning_rate
+    model.compile(optimizer=optimizer, loss=recipe.loss, metrics=[recipe.metric], backend=backend)
+    return model
+
+
+class _Stopwatch(Callback):
+    """Lists in `seconds` how long the training part of each epoch took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self.started: float | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = perf_counter()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._stop()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.started is not None:
+            self.seconds.append(perf_counter() - self.started)
+            self.started = None
+
+
+def _scores(model: Sequential, data: Data) -> dict[str, dict[str, float]]:
+    """Return loss and metric of the trained network on each part of the data; the test rows are seen only here."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        name: model.evaluate(*part, batch_size=_EVALUATION_BATCH, verbose=0, return_dict=True)
+        for name, part in parts.items()
+        if part is not None
+    }
+
+
+def _rows(data: Data) -> str:
+    return f"{len(data.train[0]):,} training and {len(data.validation[0]) if data.validation else 0:,} validation rows"
+
+
+# --- info and bench -------------------------------------------------------------------------------------------------
+
+
+def _info(_: argparse.Namespace) -> int:
+    from fastnn import _environment
+
+    rows = _environment.rows()
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        print(f"{name:{width}}{value}")
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    """Hand over to ``bench/`` of the checkout that fastnn, or the working folder, belongs to; it is not installed."""
+    for root in (Path(fastnn.__file__).parents[1], Path.cwd()):
+        if (root / "bench" / "report.py").is_file() and (root / "kernels" / "table.py").is_file():
+            sys.path.insert(0, str(root))
+            return importlib.import_module("bench.report").main(arguments.rest) or 0
+    raise _UsageError(
+        "the benchmarks are not installed: clone fastnn's repository and run fastnn bench inside the clone"
+    )

@@ -1,0 +1,163 @@
+"""Learning curves as a picture. Needs matplotlib (``pip install 'fastnn[plot]'``), imported when something is drawn."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg", ".pdf")
+
+# Okabe and Ito's palette: told apart with every kind of colour vision, and in print.
+_COLOURS = {"training": "#0072B2", "validation": "#D55E00"}
+_GREY = "#5A5A5A"
+_HIGHER_IS_BETTER = ("acc", "accuracy", "precision", "recall", "auc")
+_LOG_FROM = 20.0  # times its smallest value: from here on an error is drawn on a logarithmic scale
+_LABEL_DISTANCE = 0.07  # of the axis, between the names at the ends of two curves
+
+
+def require() -> None:
+    """Raise ImportError, with the command that helps, unless matplotlib is installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("a plot needs matplotlib, which is not installed: pip install 'fastnn[plot]'")
+
+
+def history_figure(history: Mapping[str, Sequence[float]], *, title: str = "", subtitle: str = "") -> Figure:
+    """Return one panel a quantity of a fit's ``History.history``: training and validation against the epoch.
+
+    The best epoch of each panel is marked: by the validation curve, or where there is none by the training curve.
+    Raises ValueError if `history` is empty.
+    """
+    require()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    quantities = [name for name in history if not name.startswith("val_") and len(history[name])]
+    if not quantities:
+        raise ValueError("history: got no curves, wants the History.history of a fit of at least one epoch")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.06)
+    figure = Figure(figsize=(0.6 + 4.9 * len(quantities), 4.4), dpi=150, layout=layout)
+    FigureCanvasAgg(figure)
+    heading = figure.suptitle(title, x=0.015, ha="left", fontsize=13, fontweight="bold")
+    if subtitle:
+        heading.set_text(f"{title}\n")
+        figure.text(0.015, 0.915, subtitle, ha="left", va="top", fontsize=10, color=_GREY)
+    for axes, name in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+        curves = {"training": history[name], "validation": history.get(f"val_{name}", ())}
+        _draw(axes, name, {label: curve for label, curve in curves.items() if len(curve)})
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write `figure` to `path` in the format of its suffix: to a temporary file beside it, then renamed."""
+    target = Path(path)
+    handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}-", dir=target.parent)
+    os.close(handle)
+    try:
+        figure.savefig(name)
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp's files are private; this one is to be shown
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _draw(axes: Axes, name: str, curves: Mapping[str, Sequence[float]]) -> None:
+    """Draw one panel: the curves, their names at their ends, a mark at the best epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = range(1, 1 + max(map(len, curves.values())))
+    for label, curve in curves.items():
+        marker = "o" if len(curve) == 1 else ""
+        axes.plot(epochs[: len(curve)], curve, color=_COLOURS[label], linewidth=2, marker=marker, markersize=5)
+    axes.set_xlabel("epoch")
+    title = spelled(name)
+    if _spans_decades(name, curves):
+        axes.set_yscale("log")
+        title += " (logarithmic scale)"
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(1 - (edge := 0.03 * max(len(epochs), 2)), len(epochs) + edge)
+    axes.margins(y=0.12)
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_GREY, labelcolor="black", length=3)
+    _name_ends(axes, curves)
+    _mark_best(axes, name, *list(curves.items())[-1])
+
+
+def _name_ends(axes: Axes, curves: Mapping[str, Sequence[float]]) -> None:
+    """Write each curve's name to the right of its last point, moved apart where the ends are close."""
+    places = sorted((_height(axes, curve[-1]), label) for label, curve in curves.items())
+    heights = [place for place, _ in places]
+    if len(heights) == 2 and (overlap := _LABEL_DISTANCE - (heights[1] - heights[0])) > 0:
+        heights = [heights[0] - overlap / 2, heights[1] + overlap / 2]
+    for height, (_, label) in zip(heights, places, strict=True):
+        axes.annotate(
+            label,
+            (1.0, height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=_COLOURS[label],
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def _mark_best(axes: Axes, name: str, label: str, curve: Sequence[float]) -> None:
+    """Ring the best point of `curve` and write its value and epoch into the corner that learning curves leave free."""
+    best, corner = (max, 0.2) if _higher_is_better(name) else (min, 0.85)
+    epoch = best(range(len(curve)), key=lambda index: curve[index])
+    place = (epoch + 1, curve[epoch])
+    axes.plot(*place, "o", markersize=9, markerfacecolor="none", markeredgewidth=1.8, color=_COLOURS[label])
+    axes.annotate(
+        f"best {label}: {curve[epoch]:.4g}\nepoch {epoch + 1}",
+        place,
+        xytext=(0.62, corner),
+        textcoords="axes fraction",
+        ha="center",
+        va="center",
+        fontsize=9.5,
+        color=_GREY,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
+        arrowprops={"arrowstyle": "-", "color": "#A0A0A0", "linewidth": 0.8, "shrinkB": 6},
+    )
+
+
+def _height(axes: Axes, value: float) -> float:
+    """Return where `value` lies on the vertical axis, as a fraction of the panel's height."""
+    axes.autoscale_view()  # else the limits are those of an empty panel until it is drawn
+    pixels = axes.transData.transform((1.0, float(value)))
+    return float(axes.transAxes.inverted().transform(pixels)[1])
+
+
+def _higher_is_better(name: str) -> bool:
+    return name.rsplit("_", 1)[-1] in _HIGHER_IS_BETTER
+
+
+def _spans_decades(name: str, curves: Mapping[str, Sequence[float]]) -> bool:
+    """Return True for an error that falls so far that a linear scale would show its first epochs only."""
+    values = [value for curve in curves.values() for value in curve]
+    return not _higher_is_better(name) and max(values) > _LOG_FROM * min(values) > 0
+
+
+def spelled(name: str) -> str:
+    """Return the name of a loss or metric in words."""
+    return {"mse": "mean squared error", "mae": "mean absolute error"}.get(name, name.replace("_", " "))
