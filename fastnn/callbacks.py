@@ -157,6 +157,7 @@ class _Steps:
         self._model = model
         self._progress = progress
         self._training = kind == "train"
+        self.every_batch = bool(listeners)
 
     def begin(self, step: int) -> None:
         """Before batch ``step``."""

@@ -84,6 +84,8 @@ class Layer(Configurable):
     """
 
     activation = "linear"
+    # What the fused runner makes of the layer: "dense", "activation", "reshape"; None where it cannot run it.
+    fused_form: str | None = None
 
     def __init__(
         self,
@@ -326,6 +328,11 @@ class Dense(Layer):
         self.dtype: str = self.dtype or "float32"
 
     @property
+    def fused_form(self) -> str | None:  # type: ignore[override]
+        """Dense along the only axis of a sample."""
+        return "dense" if self.input_shape is not None and len(self.input_shape) == 2 else None
+
+    @property
     def kernel(self) -> Parameter:
         """The weight matrix, (inputs, units)."""
         return self._parameter(0)
@@ -410,6 +417,8 @@ class Dense(Layer):
 class Activation(Layer):
     """An activation as a layer of its own; softmax works along the last axis."""
 
+    fused_form = "activation"
+
     def __init__(self, activation: str, **options: Any) -> None:
         self.activation = activation_name(activation)
         super().__init__(**options)
@@ -432,6 +441,8 @@ class Activation(Layer):
 
 class Flatten(Layer):
     """Each sample as one row: (n, a, b, ...) becomes (n, a * b * ...)."""
+
+    fused_form = "reshape"
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """One axis beside the batch axis."""

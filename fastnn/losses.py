@@ -175,6 +175,14 @@ class Loss(Configurable):
         """The loss that on the activation's input equals this one on its output; None where there is none."""
         return None
 
+    @property
+    def fused_form(self) -> str | None:
+        """The kernels' name for the loss of a row, whose mean over rows this is; None where it is none of theirs."""
+        return self._fused_form() if self.reduction in ("sum_over_batch_size", "mean") else None
+
+    def _fused_form(self) -> str | None:
+        return None
+
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """The loss of ``y_pred``; arrays or nested lists, the first axis is the samples."""
         pred = numeric_array("y_pred", y_pred)
@@ -201,6 +209,9 @@ class MeanSquaredError(Loss):
     def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_squared_error") -> None:
         super().__init__(reduction, name)
 
+    def _fused_form(self) -> str | None:
+        return "squared"
+
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         result: tuple[float, Array] = ops.mse(y_pred, y_true, sample_weight)
         return result
@@ -212,6 +223,9 @@ class MeanAbsoluteError(Loss):
     def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_absolute_error") -> None:
         super().__init__(reduction, name)
 
+    def _fused_form(self) -> str | None:
+        return "absolute"
+
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         result: tuple[float, Array] = ops.mae(y_pred, y_true, sample_weight)
         return result
@@ -222,6 +236,9 @@ class HalfSSE(Loss):
 
     def __init__(self, name: str = "half_sse") -> None:
         super().__init__(name=name)
+
+    def _fused_form(self) -> str | None:
+        return "half_squared"
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         result: tuple[float, Array] = ops.half_sse(y_pred, y_true, sample_weight)
@@ -248,6 +265,9 @@ class _Crossentropy(Loss):
             return None
         return type(self).from_config({**self.get_config(), "from_logits": True})
 
+    def _fused_form(self) -> str | None:
+        return "softmax_cross_entropy" if self.from_logits and not self.label_smoothing else None
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         own = {"from_logits": self.from_logits, "label_smoothing": self.label_smoothing}
@@ -273,6 +293,11 @@ class BinaryCrossentropy(_Crossentropy):
         y = super().check_targets(argument, y, output_shape, dtype)
         checks.within_unit(argument, y)
         return y
+
+    def _fused_form(self) -> str | None:
+        if self.label_smoothing:
+            return None
+        return "bernoulli_logit" if self.from_logits else "bernoulli"
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         if self.label_smoothing:

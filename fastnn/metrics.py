@@ -88,6 +88,10 @@ class Metric(Configurable):
         """Whether only the place of the largest of ``width`` outputs matters, so that logits do for probabilities."""
         return False
 
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
+        return None
+
     def reset_state(self) -> None:
         """Forget all batches."""
         raise NotImplementedError
@@ -153,6 +157,11 @@ class _NamedMean(MeanMetricWrapper):
 
     _FUNCTION: SampleFunction
     _NAME: str
+    _FUSED_FORM: str | None = None
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
+        return self._FUSED_FORM
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(type(self)._FUNCTION, name or self._NAME, **kwargs)
@@ -171,12 +180,17 @@ class BinaryAccuracy(_NamedMean):
     def __init__(self, name: str | None = None, threshold: float = 0.5) -> None:
         super().__init__(name, threshold=checks.real("threshold", threshold, minimum=0, maximum=1))
 
+    def fused_form(self, width: int) -> str | None:
+        """The kernels know a threshold of one half."""
+        return "binary_accuracy" if self._kwargs["threshold"] == 0.5 else None
+
 
 class CategoricalAccuracy(_NamedMean):
     """Share of samples whose largest output is that of the target row's largest entry."""
 
     _FUNCTION = staticmethod(categorical_accuracy)
     _NAME = "categorical_accuracy"
+    _FUSED_FORM = "accuracy"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -191,6 +205,7 @@ class SparseCategoricalAccuracy(_NamedMean):
 
     _FUNCTION = staticmethod(sparse_categorical_accuracy)
     _NAME = "sparse_categorical_accuracy"
+    _FUSED_FORM = "accuracy"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -225,6 +240,7 @@ class MeanSquaredError(_NamedMean):
 
     _FUNCTION = staticmethod(mean_squared_error)
     _NAME = "mean_squared_error"
+    _FUSED_FORM: str | None = "squared"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -234,6 +250,7 @@ class RootMeanSquaredError(MeanSquaredError):
     """Root of the mean of (y_pred - y_true)^2 over all samples."""
 
     _NAME = "root_mean_squared_error"
+    _FUSED_FORM: str | None = None
 
     def result(self) -> float:
         """The figure since the last reset."""
@@ -245,6 +262,7 @@ class MeanAbsoluteError(_NamedMean):
 
     _FUNCTION = staticmethod(mean_absolute_error)
     _NAME = "mean_absolute_error"
+    _FUSED_FORM = "absolute"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -317,6 +335,10 @@ class ShapedAccuracy(MeanMetricWrapper):
     def argmax_only(self, width: int) -> bool:
         """Unless it is the binary one."""
         return width > 1
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs."""
+        return "accuracy" if width > 1 else "binary_accuracy"
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -6,7 +6,7 @@ An optimizer keeps its state by parameter path ("dense/kernel"), made of zeros a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,11 +77,19 @@ class Optimizer(Configurable):
         """One step: update every parameter in place by its gradient."""
         self.build(parameters)
         self.iterations += 1
+        name, options = self.rule
+        step = getattr(ops, name)
         clipped = self._clip(gradients)
         for gradient, parameter in zip(clipped, parameters, strict=True):
             if self.weight_decay:
                 parameter.value *= parameter.value.dtype.type(1 - self.weight_decay * self.learning_rate)
-            self._step(parameter.value, gradient, self.state[parameter.path])
+            step(parameter.value, gradient, **options, **self.state[parameter.path])
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step is the op alone: neither clipping nor weight decay."""
+        clips = (self.clipnorm, self.clipvalue, self.global_clipnorm)
+        return not self.weight_decay and all(clip is None for clip in clips)
 
     def _clip(self, gradients: Sequence[Array]) -> Sequence[Array]:
         if self.clipvalue is not None:
@@ -93,7 +101,9 @@ class Optimizer(Configurable):
             return [_shrink(g, norm, self.global_clipnorm) for g in gradients]
         return gradients
 
-    def _step(self, w: Array, dw: Array, state: Mapping[str, Array]) -> None:
+    @property
+    def rule(self) -> tuple[str, dict[str, Any]]:
+        """The op that makes a step, and its options; a step that depends on its number counts from 1 in ``step``."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -131,8 +141,11 @@ class SGD(Optimizer):
         """The velocity, where there is momentum."""
         return ("velocity",) if self.momentum else ()
 
-    def _step(self, w: Array, dw: Array, state: Mapping[str, Array]) -> None:
-        ops.sgd_step(w, dw, learning_rate=self.learning_rate, momentum=self.momentum, nesterov=self.nesterov, **state)
+    @property
+    def rule(self) -> tuple[str, dict[str, Any]]:
+        """The op that makes a step, and its options."""
+        options = {"learning_rate": self.learning_rate, "momentum": self.momentum, "nesterov": self.nesterov}
+        return "sgd_step", options
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the learning rate as it is now."""
@@ -162,16 +175,11 @@ class RMSprop(Optimizer):
         """The mean square, the velocity where there is momentum, the mean where centred."""
         return ("mean_square", *(["velocity"] if self.momentum else []), *(["mean"] if self.centered else []))
 
-    def _step(self, w: Array, dw: Array, state: Mapping[str, Array]) -> None:
-        ops.rmsprop_step(
-            w,
-            dw,
-            learning_rate=self.learning_rate,
-            rho=self.rho,
-            momentum=self.momentum,
-            epsilon=self.epsilon,
-            **state,
-        )
+    @property
+    def rule(self) -> tuple[str, dict[str, Any]]:
+        """The op that makes a step, and its options."""
+        numbers = {"learning_rate": self.learning_rate, "rho": self.rho, "momentum": self.momentum}
+        return "rmsprop_step", {**numbers, "epsilon": self.epsilon}
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the learning rate as it is now."""
@@ -202,17 +210,11 @@ class Adam(Optimizer):
         """The running means of gradient and square, and the largest of the latter for AMSGrad."""
         return ("m", "v", *(["v_max"] if self.amsgrad else []))
 
-    def _step(self, w: Array, dw: Array, state: Mapping[str, Array]) -> None:
-        ops.adam_step(
-            w,
-            dw,
-            step=self.iterations,
-            learning_rate=self.learning_rate,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            **state,
-        )
+    @property
+    def rule(self) -> tuple[str, dict[str, Any]]:
+        """The op that makes a step, and its options."""
+        numbers = {"learning_rate": self.learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2}
+        return "adam_step", {**numbers, "epsilon": self.epsilon, "step": self.iterations}
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the learning rate as it is now."""

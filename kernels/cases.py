@@ -49,7 +49,7 @@ def variant_name(variant: Mapping[str, Any]) -> str:
 
 def sizes_name(sizes: Sizes) -> str:
     """Sizes as a test's or benchmark's name: 128x784x512."""
-    parts = []
+    parts: list[int] = []
     for size in sizes.values():
         parts.extend(size if isinstance(size, tuple) else (size,))
     return "x".join(map(str, parts)) or "scalar"

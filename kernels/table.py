@@ -228,7 +228,7 @@ _LINEAR = tuple(sizes for sizes in _GEMM if sizes["n"] < 64)
     cases=_GEMM,
     bench=_GEMM_BENCH,
 )
-def matmul(a, b, *, out=None):  # type: ignore[no-untyped-def]
+def matmul(a, b, *, out=None):
     """Matrix product y = a @ b.
 
     a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros.
@@ -247,7 +247,7 @@ def matmul(a, b, *, out=None):  # type: ignore[no-untyped-def]
     bench=({"n": 128, "in": 784, "out": 512},),
     variants=({}, *product(activation=ACTIVATIONS, b=(None,)), *product(activation=ACTIVATIONS)),
 )
-def linear(x, w, b=None, activation="linear", *, out=None):  # type: ignore[no-untyped-def]
+def linear(x, w, b=None, activation="linear", *, out=None):
     """Linear layer with its bias and activation fused: y = activation(x @ w + b).
 
     x is (n, in), w is (in, out), b is (out,) or None, y is (n, out).
@@ -268,7 +268,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):  # type: ignore[no-u
     variants=product(activation=ACTIVATIONS),
     draw={"y": "activation"},
 )
-def linear_backward(dy, x, w, y, activation="linear"):  # type: ignore[no-untyped-def]
+def linear_backward(dy, x, w, y, activation="linear"):
     """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
 
     dz = dy * activation'(z), written in terms of y; dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the
@@ -287,32 +287,32 @@ def linear_backward(dy, x, w, y, activation="linear"):  # type: ignore[no-untype
     cases=({"*": ()}, {"*": (0,)}, {"*": (17,)}, {"*": (3, 5)}, {"*": (2, 3, 7)}, {"*": (1021,)}),
     bench=({"*": (10_000_000,)},),
 )
-def add(a, b, *, out=None):  # type: ignore[no-untyped-def]
+def add(a, b, *, out=None):
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
 
 
 @op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE)
-def identity(x, *, out=None):  # type: ignore[no-untyped-def]
+def identity(x, *, out=None):
     """Linear activation y = x (a copy)."""
 
 
 @op("elementwise", dy="...", x="...", y="...", returns=("...",), cases=_ELEMENTWISE, draw={"y": "forward"})
-def identity_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
+def identity_backward(dy, x, y, *, out=None):
     """Derivative of the linear activation: dx = dy."""
 
 
 @op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE, bench=_ELEMENTWISE_BENCH)
-def relu(x, *, out=None):  # type: ignore[no-untyped-def]
+def relu(x, *, out=None):
     """Rectified linear unit y = max(x, 0); NaN stays NaN."""
 
 
 @op("elementwise", dy="...", x="...", y="...", returns=("...",), cases=_ELEMENTWISE, draw={"y": "forward"})
-def relu_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
+def relu_backward(dy, x, y, *, out=None):
     """Derivative of relu: dx = dy where y > 0, else 0 (at x = 0 the derivative is 0)."""
 
 
 @op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE, bench=_ELEMENTWISE_BENCH)
-def sigmoid(x, *, out=None):  # type: ignore[no-untyped-def]
+def sigmoid(x, *, out=None):
     """Logistic function y = 1 / (1 + exp(-x)), without overflow for any x."""
 
 
@@ -326,12 +326,12 @@ def sigmoid(x, *, out=None):  # type: ignore[no-untyped-def]
     bench=_ELEMENTWISE_BENCH,
     draw={"y": "forward"},
 )
-def sigmoid_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
+def sigmoid_backward(dy, x, y, *, out=None):
     """Derivative of sigmoid: dx = dy * y * (1 - y)."""
 
 
 @op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE, bench=_ELEMENTWISE_BENCH)
-def tanh(x, *, out=None):  # type: ignore[no-untyped-def]
+def tanh(x, *, out=None):
     """Hyperbolic tangent y = tanh(x)."""
 
 
@@ -345,7 +345,7 @@ def tanh(x, *, out=None):  # type: ignore[no-untyped-def]
     bench=_ELEMENTWISE_BENCH,
     draw={"y": "forward"},
 )
-def tanh_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
+def tanh_backward(dy, x, y, *, out=None):
     """Derivative of tanh: dx = dy * (1 - y) * (1 + y)."""
 
 
@@ -353,12 +353,12 @@ def tanh_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
 
 
 @op("softmax", x="n c", returns=("n c",), cases=_ROWS, bench=_ROWS_BENCH)
-def softmax(x, *, out=None):  # type: ignore[no-untyped-def]
+def softmax(x, *, out=None):
     """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
 
 
 @op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=_ROWS, draw={"y": "forward"})
-def softmax_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
+def softmax_backward(dy, x, y, *, out=None):
     """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
 
 
@@ -373,7 +373,7 @@ def softmax_backward(dy, x, y, *, out=None):  # type: ignore[no-untyped-def]
     variants=({}, {"sample_weight": None}, {"targets": "rows"}, {"targets": "rows", "sample_weight": None}),
     draw={"targets": "labels", "sample_weight": "positive"},
 )
-def softmax_cross_entropy(logits, targets, sample_weight=None):  # type: ignore[no-untyped-def]
+def softmax_cross_entropy(logits, targets, sample_weight=None):
     """Softmax and cross-entropy in one: (loss, dlogits).
 
     targets are class indices (n,) or rows of probabilities (n, c). With p = softmax(logits) and t the target as a row,
@@ -398,7 +398,7 @@ _WEIGHTED: tuple[Mapping[str, Any], ...] = ({}, {"sample_weight": None})
     variants=({}, {"sample_weight": None}, {"targets": "rows"}, {"targets": "rows", "sample_weight": None}),
     draw={"probs": "probabilities", "targets": "labels", "sample_weight": "positive"},
 )
-def cross_entropy(probs, targets, sample_weight=None):  # type: ignore[no-untyped-def]
+def cross_entropy(probs, targets, sample_weight=None):
     """Categorical cross-entropy of probabilities: (loss, dprobs).
 
     With s = sum over j of probs[i, j], q = clip(probs / s, 1e-7, 1 - 1e-7) and t the target as a row, loss = 1/n * sum
@@ -419,7 +419,7 @@ def cross_entropy(probs, targets, sample_weight=None):  # type: ignore[no-untype
     variants=({}, {"sample_weight": None}, {"from_logits": True, "pred": "logits"}),
     draw={"pred": "unit", "target": "bits", "sample_weight": "positive"},
 )
-def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):  # type: ignore[no-untyped-def]
+def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):
     """Binary cross-entropy: (loss, dpred), the mean over all elements, each row scaled by its weight.
 
     On probabilities p = clip(pred, 1e-7, 1 - 1e-7): -(t log p + (1 - t) log(1 - p)), derivative 0 where the clip acts.
@@ -438,7 +438,7 @@ def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):  
     variants=_WEIGHTED,
     draw=_LOSS_DRAW,
 )
-def mse(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
+def mse(pred, target, sample_weight=None):
     """Mean squared error: (value, dpred); value = mean of weight[i] * (pred - target)^2 over all elements."""
 
 
@@ -452,7 +452,7 @@ def mse(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
     variants=_WEIGHTED,
     draw=_LOSS_DRAW,
 )
-def mae(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
+def mae(pred, target, sample_weight=None):
     """Mean absolute error: (value, dpred); value = mean of weight[i] * |pred - target|, slope 0 at 0."""
 
 
@@ -466,7 +466,7 @@ def mae(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
     variants=_WEIGHTED,
     draw=_LOSS_DRAW,
 )
-def half_sse(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
+def half_sse(pred, target, sample_weight=None):
     """Half the sum of squared errors: (value, dpred); value = 1/2 * sum of weight[i] * (pred - target)^2."""
 
 
@@ -478,7 +478,7 @@ def half_sse(pred, target, sample_weight=None):  # type: ignore[no-untyped-def]
     cases=_ELEMENTWISE,
     variants=({"l1": 0.01, "l2": 0.1}, {"l2": 0.5}, {"l1": 0.5}, {}),
 )
-def l1_l2_penalty(w, l1=0.0, l2=0.0):  # type: ignore[no-untyped-def]
+def l1_l2_penalty(w, l1=0.0, l2=0.0):
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
 
 
@@ -507,7 +507,7 @@ _VELOCITY = Rule(
     bench=shapes((1_000_000,)),
     variants=({"velocity": None}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}),
 )
-def sgd_step(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):  # type: ignore[no-untyped-def]
+def sgd_step(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):
     """One step of stochastic gradient descent, in place (Keras's form; Sutskever et al. 2013).
 
     Without momentum w -= lr * dw. With it v = momentum * v - lr * dw, then w += v, or with nesterov
@@ -536,7 +536,7 @@ def sgd_step(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=Fa
     ),
     draw={"mean_square": "squares", "mean": "small"},
 )
-def rmsprop_step(  # type: ignore[no-untyped-def]
+def rmsprop_step(
     w, dw, mean_square, velocity=None, mean=None, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7
 ):
     """One RMSprop step, in place (Hinton, Coursera lecture 6e; centred: Graves 2013), epsilon inside the root.
@@ -568,9 +568,7 @@ def rmsprop_step(  # type: ignore[no-untyped-def]
     variants=({"v_max": None, "step": 1}, {"v_max": None, "step": 1000}, {"step": 7}),
     draw={"v": "squares", "v_max": "squares"},
 )
-def adam_step(  # type: ignore[no-untyped-def]
-    w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7
-):
+def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
     """One Adam step, in place (Kingma and Ba 2015, the form of their section 2's end; AMSGrad: Reddi et al. 2018).
 
     step counts from 1. m += (1 - beta_1) * (dw - m), v += (1 - beta_2) * (dw^2 - v), and with ``v_max`` (AMSGrad)

@@ -1,18 +1,20 @@
 """The engine: turns (layers, loss, optimizer, data) into a plan, and runs it.
 
-It works on the objects it is given, through the protocols of ``engine.protocols``; it knows no layer, loss or optimizer
-by name. ``plan`` decides what will run, ``layerwise`` runs any network on any backend through ``fastnn.ops``.
+It works on the objects it is given, through the protocols of ``engine.protocols``; it knows no layer, loss or
+optimizer by name. ``plan`` decides what will run: ``cpu`` trains whole epochs in one compiled call, ``layerwise``
+runs any network on any backend through ``fastnn.ops``.
 """
 
 from __future__ import annotations
 
+from fastnn.engine.cpu import FusedRunner
 from fastnn.engine.data import Batch, DataSet, input_source, numeric_array
 from fastnn.engine.layerwise import LayerwiseRunner
 from fastnn.engine.plan import Plan, make_plan
 from fastnn.engine.protocols import Network, Runner, StepHooks
 
 # The runners by the name that a plan gives; each takes (network, backend).
-RUNNERS: dict[str, type[LayerwiseRunner]] = {"layerwise": LayerwiseRunner}
+RUNNERS: dict[str, type[LayerwiseRunner]] = {"fused": FusedRunner, "layerwise": LayerwiseRunner}
 
 
 def make_runner(network: Network, plan: Plan) -> Runner:
@@ -24,6 +26,7 @@ __all__ = [
     "RUNNERS",
     "Batch",
     "DataSet",
+    "FusedRunner",
     "LayerwiseRunner",
     "Network",
     "Plan",

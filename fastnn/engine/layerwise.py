@@ -47,6 +47,15 @@ class RunningFigures:
         return figures
 
 
+def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
+    """The error of a batch that must not be trained on; ``epoch`` and ``step`` count from 0."""
+    rate = network.optimizer.learning_rate if network.optimizer else math.nan
+    return DivergenceError(
+        f"{what} at epoch {epoch + 1}, batch {step + 1}, with learning rate {rate:g}; the weights are those of the "
+        "batch before. A smaller learning rate or scaled inputs usually help"
+    )
+
+
 class LayerwiseRunner:
     """Runs a network one layer and one op at a time."""
 
@@ -135,11 +144,7 @@ class LayerwiseRunner:
         if math.isfinite(loss) and bad is None:
             return
         what = f"the gradient of {bad} is not finite" if math.isfinite(loss) else f"the loss is {loss}"
-        rate = self.network.optimizer.learning_rate if self.network.optimizer else math.nan
-        raise DivergenceError(
-            f"{what} at epoch {epoch + 1}, batch {step + 1}, with learning rate {rate:g}; the weights are those of the "
-            "batch before. A smaller learning rate or scaled inputs usually help"
-        )
+        raise divergence(what, self.network, epoch, step)
 
     def _forward(self, x: Array, training: bool) -> tuple[Array, list[Any], float, list[Array | None]]:
         """Scores, what each layer keeps for its backward pass, the activity penalty and its gradient by layer."""

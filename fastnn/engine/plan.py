@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastnn import backends
+from fastnn.engine import cpu
 from fastnn.engine.data import Source
 from fastnn.engine.protocols import Layer, Network
 
@@ -26,6 +27,7 @@ class Plan:
     input: str | None = None
     density: float | None = None
     rows: int | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -50,9 +52,10 @@ class Plan:
             "parameters": f"{self.parameters:,}, {self.trainable_parameters:,} of them trained",
             "arithmetic": _arithmetic(self),
             "loss": "fused with the last activation, on its logits" if self.fused_loss else "on the outputs",
+            **self.facts,
             "notes": "; ".join(self.notes) or None,
         }
-        return "\n".join(f"{name + ':':12}{text}" for name, text in lines.items() if text is not None)
+        return "\n".join(f"{name + ':':13}{text}" for name, text in lines.items() if text is not None)
 
 
 def _arithmetic(plan: Plan) -> str:
@@ -80,8 +83,10 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
     chosen = backends.resolve(backend)
     reason = "asked for" if backend != "auto" else "chosen by 'auto'"
     parameters = network.parameters
+    obstacle = cpu.obstacle(network) if chosen == "cpu" else None
+    fused = chosen == "cpu" and obstacle is None
     return Plan(
-        runner="layerwise",
+        runner="fused" if fused else "layerwise",
         backend=chosen,
         reason=reason,
         dtype=str(network.dtype),
@@ -93,14 +98,17 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        notes=tuple(_notes(network, chosen)),
+        facts=cpu.facts(source, network.dtype) if fused else {},
+        notes=tuple(_notes(network, chosen, obstacle)),
     )
 
 
-def _notes(network: Network, backend: str) -> Iterator[str]:
+def _notes(network: Network, backend: str, obstacle: str | None) -> Iterator[str]:
     """What somebody who wonders about speed or results should know."""
     if backend == "naive":
         yield "the naive backend is plain Python loops, thousands of times slower than cpu"
+    if network.loss is not None and network.optimizer is not None and obstacle is not None:
+        yield f"layer by layer, because {obstacle}"
     if network.loss is None:
         yield "no loss is compiled: this model can predict, not train"
     elif network.layers and network.fused_loss is None and network.loss.logits_form(network.layers[-1].activation):

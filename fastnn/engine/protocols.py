@@ -44,6 +44,11 @@ class Layer(Protocol):
     activation: str
 
     @property
+    def fused_form(self) -> str | None:
+        """What the fused runner makes of it: "dense", "activation", "reshape"; None where it cannot run it."""
+        ...
+
+    @property
     def activity_regularizer(self) -> Regularizer | None:
         """The penalty on the layer's outputs, if any; divided by the batch size."""
         ...
@@ -72,6 +77,11 @@ class Loss(Protocol):
 
     integer_targets: bool
 
+    @property
+    def fused_form(self) -> str | None:
+        """The kernels' name for the loss of a row, whose mean over rows this is; None where it is none of theirs."""
+        ...
+
     def value_and_gradient(
         self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
     ) -> tuple[float, Array]:
@@ -87,6 +97,10 @@ class Metric(Protocol):
     """A running figure over batches."""
 
     name: str
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
+        ...
 
     def argmax_only(self, width: int) -> bool:
         """Whether only the place of the largest of ``width`` outputs matters, so that logits do for probabilities."""
@@ -108,9 +122,26 @@ class Metric(Protocol):
 class Optimizer(Protocol):
     """The rule that turns gradients into new weights."""
 
+    iterations: int
+    state: dict[str, dict[str, Array]]
+
     @property
     def learning_rate(self) -> float:
         """The step size in use."""
+        ...
+
+    @property
+    def rule(self) -> tuple[str, dict[str, Any]]:
+        """The op that makes a step, and its options."""
+        ...
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step is the op alone: neither clipping nor weight decay."""
+        ...
+
+    def build(self, parameters: Sequence[Any]) -> None:
+        """Make the state of parameters that have none."""
         ...
 
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Any]) -> None:
@@ -146,7 +177,13 @@ class Network:
 
 
 class StepHooks(Protocol):
-    """What a runner calls around every batch, where someone listens."""
+    """What a runner calls around every batch, where someone listens.
+
+    Without ``every_batch`` only the progress line listens: a runner may then call ``end`` for some batches only, and
+    need not have the weights at hand.
+    """
+
+    every_batch: bool
 
     def begin(self, step: int) -> None:
         """Before batch ``step``."""

@@ -56,11 +56,8 @@ def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ele
 
 
 def _same(a: Any, b: Any) -> bool:
-    return (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-        and a.strides == b.strides
-        and a.shape == b.shape
-    )
+    start, other = a.__array_interface__["data"][0], b.__array_interface__["data"][0]
+    return bool(start == other and a.strides == b.strides and a.shape == b.shape)
 
 
 def finish(result: Any, out: Any) -> Any:

@@ -18,7 +18,7 @@ _NS_PER_ELEMENT = 0.25
 
 @kernel(lambda dtype: types.void(types.int64, flat(dtype, readonly=True), flat(dtype), types.int64))
 def _forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def forward(code, x, y, tasks):  # type: ignore[no-untyped-def]
+    def forward(code, x, y, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * x.size // tasks, (t + 1) * x.size // tasks
@@ -33,7 +33,7 @@ def _forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     )
 )
 def _backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def backward(code, dy, y, dx, tasks):  # type: ignore[no-untyped-def]
+    def backward(code, dy, y, dx, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
@@ -44,7 +44,7 @@ def _backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
 
 @kernel(lambda dtype: types.void(flat(dtype, readonly=True), flat(dtype, readonly=True), flat(dtype), types.int64))
 def _add(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def add(a, b, y, tasks):  # type: ignore[no-untyped-def]
+    def add(a, b, y, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks

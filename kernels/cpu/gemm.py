@@ -63,7 +63,7 @@ def _pack_transposed(b: Any, rows: int, first: int, columns: int, width: int, pa
 
 @kernel(_gemm_signature)
 def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):  # type: ignore[no-untyped-def]
+    def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):
         _ = (SOURCE, parallel)
         n, k = a.shape
         m = b.shape[1]
@@ -180,7 +180,7 @@ def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear")
 
 @kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
 def _column_sums(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def column_sums(z, total, tasks):  # type: ignore[no-untyped-def]
+    def column_sums(z, total, tasks):
         _ = (SOURCE, parallel)
         n, m = z.shape
         for t in prange(tasks):

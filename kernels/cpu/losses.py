@@ -28,7 +28,7 @@ def _loss_signature(dtype: Any) -> Any:
 
 @kernel(_loss_signature)
 def _loss(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def loss(code, unit, pred, target, weights, scale, dpred, sums, tasks):  # type: ignore[no-untyped-def]
+    def loss(code, unit, pred, target, weights, scale, dpred, sums, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
@@ -49,7 +49,7 @@ def _penalty_signature(dtype: Any) -> Any:
 def _penalty(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     unit = _UNIT
 
-    def penalty(w, l1, l2, dw, sums, tasks):  # type: ignore[no-untyped-def]
+    def penalty(w, l1, l2, dw, sums, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
@@ -114,7 +114,7 @@ def _cross_entropy_signature(dtype: Any) -> Any:
 def _cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     low, high = CLIP, 1.0 - CLIP
 
-    def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):  # type: ignore[no-untyped-def]
+    def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):
         _ = (SOURCE, parallel)
         n, c = probs.shape
         for t in prange(tasks):

@@ -38,6 +38,9 @@ _X86 = (
 _ARM = (Isa("neon", (), 16, 32, True),)
 _OTHER = (Isa("generic", (), 16, 16, False),)
 
+# Vectors in a row of the tile: two need the fewest loads for a height that keeps both multiply-add pipes busy.
+NV = 2
+
 # Ways of the L1 data caches of the CPUs that have registers for a taller tile (Intel since Ice Lake, AMD since Zen 5).
 _L1_WAYS = 12
 
@@ -94,13 +97,12 @@ def tile(itemsize: int) -> Tile:
     """The register tile for numbers of ``itemsize`` bytes.
 
     MR * NV accumulators + NV vectors of B + 1 broadcast of A (+ 1 product where multiply-add is two instructions) must
-    not exceed the registers. NV = 2 needs the fewest loads for an MR that keeps both FMA pipes busy. MR stays within
-    the ways of L1, because rows of A a multiple of 4096 bytes apart all map to one set.
+    not exceed the registers. MR stays within the ways of L1, because rows of A a multiple of 4096 bytes apart all map
+    to one set.
     """
     level = isa()
-    vectors = 2
-    spare = level.registers - vectors - 1 - (not level.fused)
-    return Tile(MR=min(spare // vectors, _L1_WAYS), NV=vectors, VL=level.vector_bytes // itemsize)
+    spare = level.registers - NV - 1 - (not level.fused)
+    return Tile(MR=min(spare // NV, _L1_WAYS), NV=NV, VL=level.vector_bytes // itemsize)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def _update_signature(dtype: Any) -> Any:
 
 @kernel(_update_signature)
 def _update(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def update(code, w, dw, s0, s1, s2, hyper, tasks):  # type: ignore[no-untyped-def]
+    def update(code, w, dw, s0, s1, s2, hyper, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * w.size // tasks, (t + 1) * w.size // tasks
@@ -32,18 +33,33 @@ def _update(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     return update
 
 
-def _step(name: str, w: Any, dw: Any, states: dict[str, Any], hyper: dict[str, float]) -> None:
-    """Run one of ``simd.STEPS``; arrays that are not contiguous are updated in a copy and written back."""
+def _step(op: str, w: Any, dw: Any, states: dict[str, Any], **options: Any) -> None:
+    """One step of an op; arrays that are not contiguous are updated in a copy and written back."""
+    name, hyper = rule(op, [slot for slot, array in states.items() if array is not None], options)
     step = STEPS[name]
     held = [w, *(states[state] for state in step.states)]
     runs = [contiguous(array) for array in held]
-    numbers = np.zeros(STEP_HYPER, w.dtype)
-    numbers[: len(step.hyper)] = [hyper[parameter] for parameter in step.hyper]
+    numbers = np.array(hyper + [0.0] * (STEP_HYPER - len(hyper)), w.dtype)
     spare = [runs[0]] * (STEP_STATES - len(step.states))
     _update(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name], runs[0], contiguous(dw), *runs[1:], *spare, numbers)
     for array, run in zip(held, runs, strict=True):
         if not np.may_share_memory(array, run):
             array[...] = run.reshape(array.shape)
+
+
+def rule(op: str, slots: Collection[str], options: Mapping[str, Any]) -> tuple[str, list[float]]:
+    """The name in ``simd.STEPS`` of an op with this state and these options, and its hyper-parameters in order."""
+    numbers = dict(options)
+    if op == "sgd_step":
+        name = "sgd" if "velocity" not in slots else "nesterov" if options["nesterov"] else "momentum"
+    elif op == "rmsprop_step":
+        name = "rmsprop" + "_centered" * ("mean" in slots) + "_momentum" * ("velocity" in slots)
+    else:
+        name = "amsgrad" if "v_max" in slots else "adam"
+        rate, beta_1, beta_2, step = (options[key] for key in ("learning_rate", "beta_1", "beta_2", "step"))
+        alpha = rate * math.sqrt(1.0 - beta_2**step) / (1.0 - beta_1**step)
+        numbers |= {"alpha": alpha, "gain_1": 1.0 - beta_1, "gain_2": 1.0 - beta_2}
+    return name, [float(numbers[parameter]) for parameter in STEPS[name].hyper]
 
 
 def sgd_step(
@@ -55,8 +71,8 @@ def sgd_step(
     nesterov: bool = False,
 ) -> None:
     """Plain, with momentum, or with Nesterov's."""
-    name = "sgd" if velocity is None else "nesterov" if nesterov else "momentum"
-    _step(name, w, dw, {"velocity": velocity}, {"learning_rate": learning_rate, "momentum": momentum})
+    states = {"velocity": velocity}
+    _step("sgd_step", w, dw, states, learning_rate=learning_rate, momentum=momentum, nesterov=nesterov)
 
 
 def rmsprop_step(
@@ -71,10 +87,9 @@ def rmsprop_step(
     epsilon: float = 1e-7,
 ) -> None:
     """Plain or centred, without or with momentum."""
-    name = "rmsprop" + "_centered" * (mean is not None) + "_momentum" * (velocity is not None)
     states = {"mean_square": mean_square, "mean": mean, "velocity": velocity}
-    hyper = {"learning_rate": learning_rate, "rho": rho, "epsilon": epsilon, "momentum": momentum}
-    _step(name, w, dw, states, hyper)
+    numbers = {"learning_rate": learning_rate, "rho": rho, "momentum": momentum, "epsilon": epsilon}
+    _step("rmsprop_step", w, dw, states, **numbers)
 
 
 def adam_step(
@@ -90,6 +105,5 @@ def adam_step(
     epsilon: float = 1e-7,
 ) -> None:
     """Adam or AMSGrad; the bias corrections go into one factor, computed once."""
-    alpha = learning_rate * math.sqrt(1.0 - beta_2**step) / (1.0 - beta_1**step)
-    hyper = {"alpha": alpha, "epsilon": epsilon, "gain_1": 1.0 - beta_1, "gain_2": 1.0 - beta_2}
-    _step("adam" if v_max is None else "amsgrad", w, dw, {"m": m, "v": v, "v_max": v_max}, hyper)
+    numbers = {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
+    _step("adam_step", w, dw, {"m": m, "v": v, "v_max": v_max}, step=step, **numbers)

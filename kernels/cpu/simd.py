@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -120,6 +120,15 @@ class Vectors:
     def sqrt(self, x: Any) -> Any:
         """Square root, correctly rounded."""
         return self._intrinsic(f"sqrt.{self._suffix}", self.type, x)
+
+    def rsqrt(self, x: Any) -> Any:
+        """1 / sqrt(x) of positive normal numbers: an estimate and a Newton step where the CPU has one to 14 bits."""
+        if self.format.bits == 32 and self.lanes == 16:
+            every = ir.Constant(ir.IntType(16), -1)
+            y = self._intrinsic("x86.avx512.rsqrt14.ps.512", self.type, x, self.constant(0.0), every)
+            half = self.mul(self.mul(self.constant(0.5), x), y)  # y (3/2 - x y^2 / 2)
+            return self.mul(y, self.sub(self.constant(1.5), self.mul(half, y)))
+        return self.div(self.constant(1.0), self.sqrt(x))
 
     def abs(self, x: Any) -> Any:
         """The number without its sign."""
@@ -449,7 +458,7 @@ def _decay(v: Vectors, old: Any, rho: Any, new: Any) -> Any:
 def _rmsprop(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any) -> Sequence[Any]:
     rate, rho, epsilon = h
     square = _decay(v, square, rho, v.mul(g, g))
-    return v.sub(w, v.div(v.mul(rate, g), v.sqrt(v.add(square, epsilon)))), square
+    return v.sub(w, v.mul(v.mul(rate, g), v.rsqrt(v.add(square, epsilon)))), square
 
 
 def _rmsprop_centered(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any, mean: Any) -> Sequence[Any]:
@@ -462,12 +471,11 @@ def _rmsprop_centered(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any,
 def _with_velocity(plain: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
     """An update whose step goes through velocity = momentum * velocity + step; momentum is the last hyper-parameter."""
 
-    def update(v: Vectors, h: Sequence[Any], w: Any, g: Any, *state: Any) -> Sequence[Any]:
-        *state, velocity = state
-        zero = v.constant(0.0)
-        moved, *state = plain(v, h[:-1], zero, g, *state)
+    def update(v: Vectors, h: Sequence[Any], w: Any, g: Any, *states: Any) -> Sequence[Any]:
+        *held, velocity = states
+        moved, *held = plain(v, h[:-1], v.constant(0.0), g, *held)
         velocity = v.sub(v.mul(h[-1], velocity), moved)
-        return v.sub(w, velocity), *state, velocity
+        return v.sub(w, velocity), *held, velocity
 
     return update
 
@@ -516,8 +524,10 @@ STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
 
 # ---------------------------------------------------------------------------------------------------------- intrinsics
 
-# Kinds of arguments and results: a size, stride or code; a number; a pointer to numbers; two numbers; nothing.
+# Kinds of arguments and results: a size, stride or code; a number; a pointer to numbers; two numbers; nothing; a
+# pointer to int32 indices; a pointer to bytes.
 _SIZE, _NUMBER, _POINTER, _PAIR, _NOTHING = "size", "number", "pointer", "pair", "nothing"
+_INDICES, _BYTES = "indices", "bytes"
 
 
 def _intrinsic(result: str, *arguments: str) -> Callable[[Callable[..., Any]], Any]:
@@ -536,13 +546,14 @@ def _intrinsic(result: str, *arguments: str) -> Callable[[Callable[..., Any]], A
                 _POINTER: types.CPointer(dtype),
                 _PAIR: types.UniTuple(dtype, 2),
                 _NOTHING: types.void,
+                _INDICES: types.CPointer(types.int32),
+                _BYTES: types.CPointer(types.uint8),
             }
 
             def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                emitted = emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *values)
-                if result == _PAIR:
-                    return context.make_tuple(builder, signature.return_type, emitted)
-                return context.get_dummy_value() if emitted is None else emitted
+                function = _outlined(emit, builder.module, context.get_value_type(signature.return_type), dtype, values)
+                returned = builder.call(function, values)
+                return context.get_dummy_value() if result == _NOTHING else returned
 
             return kinds[result](*(kinds[kind] for kind in arguments)), codegen
 
@@ -556,8 +567,32 @@ def _intrinsic(result: str, *arguments: str) -> Callable[[Callable[..., Any]], A
     return make
 
 
-@intrinsic
-def address(typingctx: Any, array: Any, offset: Any) -> Any:
+def _outlined(emit: Callable[..., Any], module: Any, result: Any, dtype: Any, values: Sequence[Any]) -> Any:
+    """The function that ``emit`` fills, once a module: inlined everywhere its variants would only cost compile time."""
+    name = f"fastnn.{emit.__name__}.{dtype}"
+    if name in module.globals:
+        return module.globals[name]
+    nothing = not isinstance(result, (ir.FloatType, ir.DoubleType, ir.LiteralStructType, ir.ArrayType))
+    kind = ir.FunctionType(ir.VoidType() if nothing else result, [value.type for value in values])
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    emitted = emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *function.args)
+    if nothing:
+        builder.ret_void()
+    elif isinstance(emitted, tuple):
+        pair = ir.Constant(result, ir.Undefined)
+        for i, number in enumerate(emitted):
+            pair = builder.insert_value(pair, number, i)
+        builder.ret(pair)
+    else:
+        builder.ret(emitted)
+    return function
+
+
+def _address(typingctx: Any, array: Any, offset: Any) -> Any:
     """Pointer to the element ``offset`` places behind the first element of an array."""
     signature = types.CPointer(array.dtype)(array, types.int64)
 
@@ -566,6 +601,10 @@ def address(typingctx: Any, array: Any, offset: Any) -> Any:
         return builder.gep(data, [arguments[1]])
 
     return signature, codegen
+
+
+# Called in the kernels as address(array, offset); Numba supplies the typing context.
+address: Any = intrinsic(_address)
 
 
 # ---------------------------------------------------------------------------------------------------------------- gemm
@@ -776,13 +815,17 @@ class _Total:
 
     def __init__(self, v: Vectors, start: Any = None) -> None:
         self.v = v
-        self.slot = cgutils.alloca_once_value(v.builder, v.constant(0.0) if start is None else start)
+        self.slot = cgutils.alloca_once(v.builder, v.type)
         v.builder.store(v.constant(0.0) if start is None else start, self.slot)
 
     def add(self, at: _Span, vector: Any) -> None:
         """Add the lanes that exist."""
         kept = at.keep(vector, self.v.constant(0.0))
         self.v.builder.store(self.v.add(self.v.builder.load(self.slot), kept), self.slot)
+
+    def fma(self, a: Any, b: Any) -> None:
+        """Add a * b."""
+        self.v.builder.store(self.v.fma(a, b, self.v.builder.load(self.slot)), self.slot)
 
     def raise_to(self, vector: Any) -> None:
         """Keep the larger of each lane."""
@@ -907,3 +950,81 @@ def cross_entropy_row(v: Vectors, count: Any, x: Any, log_sum: Any, t: Any, scal
     weight = v.splat(total)
     _for_each(v, count, lambda at: at.store(v.sub(v.mul(at.load(y), weight), v.mul(at.load(t), factor)), y))
     return loss.value(), total
+
+
+# --------------------------------------------------------------------------------------------------------------- epoch
+
+# Sums kept apart in a loop over non-zeros: _UNROLL * NV chains of multiply-adds hide the latency of one.
+_UNROLL = 4
+
+
+@_intrinsic(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
+def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any, y: Any) -> None:
+    """y[NR] = sum over j < count of values[j] * table[indices[j] * row_stride : + NR]."""
+    builder, vectors = v.builder, tile(v.format.bytes).NV
+    sums = [[_Total(v) for _ in range(vectors)] for _ in range(_UNROLL)]
+
+    def step(j: Any, totals: Sequence[_Total]) -> None:
+        index = builder.zext(builder.load(builder.gep(indices, [j])), _I64)
+        row = builder.gep(table, [builder.mul(index, row_stride)])
+        x = v.splat(builder.load(builder.gep(values, [j])))
+        for i, total in enumerate(totals):
+            total.fma(x, v.load(row, _I64(i * v.lanes)))
+
+    whole = builder.sdiv(count, _I64(_UNROLL))
+    with cgutils.for_range(builder, whole, intp=_I64) as loop:
+        first = builder.mul(loop.index, _I64(_UNROLL))
+        for u in range(_UNROLL):
+            step(builder.add(first, _I64(u)), sums[u])
+    with cgutils.for_range_slice(builder, builder.mul(whole, _I64(_UNROLL)), count, _I64(1), intp=_I64) as (j, _):
+        step(j, sums[0])
+    for i in range(vectors):
+        a, b, c, d = (builder.load(totals[i].slot) for totals in sums)
+        v.store(v.add(v.add(a, b), v.add(c, d)), y, _I64(i * v.lanes))
+
+
+@_intrinsic(_NOTHING, _SIZE, _POINTER, _NUMBER)
+def scale_row(v: Vectors, count: Any, x: Any, factor: Any) -> None:
+    """x *= factor."""
+    by = v.splat(factor)
+    _for_each(v, count, lambda at: at.store(v.mul(at.load(x), by), x))
+
+
+@_intrinsic(_NOTHING, _SIZE, _BYTES, _NUMBER, _POINTER)
+def widen_row(v: Vectors, count: Any, x: Any, factor: Any, y: Any) -> None:
+    """y = factor * x for bytes x."""
+    builder, by = v.builder, v.splat(factor)
+    whole = builder.sdiv(count, _I64(v.lanes))
+    with cgutils.for_range(builder, whole, intp=_I64) as loop:
+        j = builder.mul(loop.index, _I64(v.lanes))
+        kind = ir.VectorType(ir.IntType(8), v.lanes)
+        raw = builder.load(builder.bitcast(builder.gep(x, [j]), kind.as_pointer()))
+        raw.align = 1
+        v.store(v.mul(builder.uitofp(raw, v.type), by), y, j)
+    with cgutils.for_range_slice(builder, builder.mul(whole, _I64(v.lanes)), count, _I64(1), intp=_I64) as (j, _):
+        number = builder.uitofp(builder.load(builder.gep(x, [j])), v.format.scalar)
+        builder.store(builder.fmul(number, factor), builder.gep(y, [j]))
+
+
+@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)
+def transpose_block(v: Vectors, rows: Any, columns: Any, x: Any, stride_x: Any, y: Any, stride_y: Any) -> None:
+    """y[j, i] = x[i, j] for i < rows, j < columns, both at most VL; x readable and y writable in whole vectors."""
+    builder, n = v.builder, v.lanes
+    last = builder.sub(rows, _I64(1))
+
+    def source(i: int) -> Any:  # rows beyond the last are read from the last: what they give lands beyond y's rows
+        return builder.mul(builder.select(builder.icmp_signed("<", _I64(i), rows), _I64(i), last), stride_x)
+
+    block = [v.load(x, source(i)) for i in range(n)]
+    span = 1
+    while span < n:  # exchange the off-diagonal squares of span x span, of twice that size next time
+        low = [j if j & span == 0 else n + j - span for j in range(n)]
+        high = [j + span if j & span == 0 else n + j for j in range(n)]
+        masks = [ir.Constant(ir.VectorType(_I32, n), mask) for mask in (low, high)]
+        for i in (i for i in range(n) if i & span == 0):
+            pair = block[i], block[i + span]
+            block[i], block[i + span] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        span *= 2
+    for j in range(n):
+        with builder.if_then(builder.icmp_signed("<", _I64(j), columns)):
+            v.store(block[j], y, builder.mul(_I64(j), stride_y))

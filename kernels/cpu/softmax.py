@@ -18,7 +18,7 @@ _NS_PER_ELEMENT = 0.4
 
 @kernel(lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype), types.int64))
 def _softmax(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def softmax(x, y, tasks):  # type: ignore[no-untyped-def]
+    def softmax(x, y, tasks):
         _ = (SOURCE, parallel)
         n, c = x.shape
         for t in prange(tasks):
@@ -32,7 +32,7 @@ def _softmax(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype, readonly=True), matrix(dtype), types.int64)
 )
 def _softmax_backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def softmax_backward(dy, y, dx, tasks):  # type: ignore[no-untyped-def]
+    def softmax_backward(dy, y, dx, tasks):
         _ = (SOURCE, parallel)
         n, c = y.shape
         for t in prange(tasks):
@@ -49,7 +49,7 @@ def _cross_entropy_signature(dtype: Any) -> Any:
 
 @kernel(_cross_entropy_signature)
 def _softmax_cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):  # type: ignore[no-untyped-def]
+    def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):
         _ = (SOURCE, parallel)
         n, c = x.shape
         one = x.dtype.type(1)

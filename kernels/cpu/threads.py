@@ -67,7 +67,7 @@ def layer() -> str:
     import numba
 
     try:
-        return str(numba.threading_layer())
+        return str(numba.threading_layer())  # type: ignore[attr-defined]
     except ValueError:
         return "not started"
 
@@ -94,11 +94,10 @@ def run(parallel: Callable[..., Any], serial: Callable[..., Any], arguments: tup
 
 def _start() -> None:
     """Before the first parallel region: choose Numba's threading layer, and prepare for forks."""
-    import numba
     from numba.np.ufunc import parallel
 
     parallel._launch_threads()
-    _state["single"] = numba.threading_layer() == "workqueue"
+    _state["single"] = layer() == "workqueue"
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_after_fork)
     _state["started"] = True

@@ -26,13 +26,13 @@ def _product(a: Rows, b: Rows, n: int, k: int, m: int) -> Rows:
 
 def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
     """Row times column for each element."""
-    n, k, m = *a.shape, b.shape[1]
+    (n, k), m = a.shape, b.shape[1]
     return deliver(_product(a.tolist(), b.tolist(), n, k, m), (n, m), a.dtype, out)
 
 
 def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
     """activation(x @ w + b)."""
-    n, k, m = *x.shape, w.shape[1]
+    (n, k), m = x.shape, w.shape[1]
     z = _product(x.tolist(), w.tolist(), n, k, m)
     if b is not None:
         bias = b.tolist()
@@ -49,7 +49,7 @@ def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: An
 
 def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear") -> tuple[Any, Any, Any]:
     """dz = dy * activation'(z); dx = dz w^T, dw = x^T dz, db = sum of the rows of dz."""
-    n, k, m = *x.shape, w.shape[1]
+    (n, k), m = x.shape, w.shape[1]
     pairs = list(zip(dy.tolist(), y.tolist(), strict=True))
     if activation == "softmax":
         dz = [softmax.softmax_row_backward(dy_row, y_row) for dy_row, y_row in pairs]

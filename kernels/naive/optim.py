@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastnn.kernels.naive._lists import deliver
@@ -15,7 +15,7 @@ def _numbers(w: Any, *arrays: Any) -> Iterator[tuple[float, ...]]:
     return zip(*columns, strict=True)
 
 
-def _write(columns: list[tuple[float, ...]], *arrays: Any) -> None:
+def _write(columns: Sequence[tuple[float, ...]], *arrays: Any) -> None:
     """Column i into array i."""
     for i, array in enumerate(arrays):
         if array is not None:

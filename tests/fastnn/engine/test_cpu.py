@@ -1,0 +1,277 @@
+"""The fused runner against the layer-by-layer one: same weights, same order, same loss curve."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import callbacks, engine, layers, losses, models, optimizers, regularizers, utils
+from fastnn.engine import cpu
+from fastnn.errors import DivergenceError
+
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.05),
+    "momentum": lambda: optimizers.SGD(0.002, momentum=0.9),
+    "nesterov": lambda: optimizers.SGD(0.002, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: optimizers.RMSprop(0.001),
+    "rmsprop-momentum": lambda: optimizers.RMSprop(0.001, momentum=0.5),
+    "rmsprop-centered": lambda: optimizers.RMSprop(0.001, centered=True),
+    "adam": lambda: optimizers.Adam(0.001),
+    "amsgrad": lambda: optimizers.Adam(0.001, amsgrad=True),
+}
+# loss: (last units, last activation, metrics)
+HEADS = {
+    "sparse_categorical_crossentropy": (10, "softmax", ["accuracy"]),
+    "categorical_crossentropy": (5, "softmax", ["accuracy"]),
+    "binary_crossentropy": (1, "sigmoid", ["accuracy"]),
+    "mse": (3, "linear", ["mae", "mse"]),
+    "mae": (1, "tanh", ["mae"]),
+    "half_sse": (2, "sigmoid", ["mse"]),
+}
+HIDDEN = {"none": (), "1": (1,), "10": (10,), "33-1": (33, 1), "512": (512,), "10-33-10": (10, 33, 10)}
+INPUTS = ("dense", "sparse", "csr", "bytes", "float64", "images")
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "linear")
+PENALTIES = {"no": None, "l2": regularizers.L2(0.01), "l1l2": regularizers.L1L2(0.001, 0.01)}
+
+
+def inputs(kind, rows, width, rng):
+    x = rng.standard_normal((rows, width)).astype("float32")
+    if kind in ("sparse", "csr"):
+        x = np.where(rng.random(x.shape) < 0.2, x, 0).astype("float32")
+    if kind == "csr":
+        return pytest.importorskip("scipy.sparse").csr_matrix(x)
+    if kind == "bytes":
+        return rng.integers(1, 4, x.shape).astype("uint8")
+    if kind == "float64":
+        return x.astype("float64")
+    return x.reshape(rows, 2, -1) if kind == "images" else x
+
+
+def targets(loss, rows, rng):
+    units = HEADS[loss][0]
+    if loss == "sparse_categorical_crossentropy":
+        return rng.integers(0, units, rows)
+    if loss == "categorical_crossentropy":
+        return utils.to_categorical(rng.integers(0, units, rows), units)
+    if loss == "binary_crossentropy":
+        return rng.integers(0, 2, (rows, units))
+    return rng.random((rows, units)).astype("float32")
+
+
+def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3):
+    utils.set_random_seed(seed)
+    units, last, metrics = HEADS[loss]
+    stack = [layers.Input(x.shape[1:])]
+    if len(x.shape) > 2:
+        stack.append(layers.Flatten())
+    stack += [
+        layers.Dense(n, activation, kernel_regularizer=penalty, bias_regularizer=penalty, dtype=dtype) for n in hidden
+    ]
+    stack += [layers.Dense(units, dtype=dtype, use_bias=len(hidden) != 1), layers.Activation(last)]
+    built = models.Sequential(stack)
+    built.compile(OPTIMIZERS[optimizer](), loss, metrics)
+    return built
+
+
+def fit(monkeypatch, runner, built, x, y, **options):
+    """History of a fit by the runner of that name."""
+    with monkeypatch.context() as patch:
+        if runner == "layerwise":
+            patch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+        assert built.plan(x).runner == "fused", built.plan(x)
+        utils.set_random_seed(5)
+        return built.fit(x, y, verbose=0, **options).history
+
+
+def combinations():
+    """Every value of every axis many times, in pairs that change: the axes' lengths share no factor with the stride."""
+    axes = [list(HIDDEN), list(ACTIVATIONS), list(HEADS), list(OPTIMIZERS), list(PENALTIES), INPUTS, (1, 7, 128)]
+    rng = np.random.default_rng(7)
+    columns = [[axis[i % len(axis)] for i in rng.permutation(72)] for axis in axes]
+    return [(*row, "float64" if i % 4 == 0 else "float32") for i, row in enumerate(zip(*columns, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "activation", "loss", "optimizer", "penalty", "kind", "batch", "dtype"), combinations()
+)
+def test_loss_curve_is_that_of_the_layerwise_runner(
+    monkeypatch, hidden, activation, loss, optimizer, penalty, kind, batch, dtype
+):
+    rng = np.random.default_rng(11)
+    rows = {1: 20, 7: 65, 128: 300}[batch]
+    epochs = -(-200 // -(-rows // batch))
+    x, y = inputs(kind, rows, 34, rng), targets(loss, rows, rng)
+    weight = rng.uniform(0.5, 2.0, rows) if batch == 7 else None
+    results = []
+    for runner in ("fused", "layerwise"):
+        built = model(x, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype)
+        history = fit(monkeypatch, runner, built, x, y, batch_size=batch, epochs=epochs, sample_weight=weight)
+        results.append((history, built))
+    (fused, one), (layerwise, other) = results
+    assert fused.keys() == layerwise.keys()
+    np.testing.assert_allclose(fused["loss"], layerwise["loss"], rtol=1e-4)
+    for name in fused:
+        np.testing.assert_allclose(fused[name], layerwise[name], rtol=1e-4, atol=2.0 / rows, err_msg=name)
+    for mine, its in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, its, rtol=0, atol=2e-3 * max(1.0, abs(its).max()))
+    assert one.optimizer.iterations == other.optimizer.iterations
+
+
+def small(kind="dense", optimizer="rmsprop", rows=300):
+    rng = np.random.default_rng(0)
+    x, y = inputs(kind, rows, 34, rng), targets("sparse_categorical_crossentropy", rows, rng)
+    return model(x, (33,), "relu", "sparse_categorical_crossentropy", optimizer, None, "float32"), x, y
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_results_do_not_depend_on_threads(kind, monkeypatch):
+    from fastnn.kernels.cpu import threads
+
+    monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
+    before = fastnn.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 4):
+            fastnn.set_num_threads(count)
+            built, x, y = small(kind)
+            history = built.fit(x, y, batch_size=50, epochs=3, verbose=0).history
+            results.append((history, built.get_weights()))
+    finally:
+        fastnn.set_num_threads(before)
+    for history, weights in results[1:]:
+        assert history == results[0][0]
+        assert all(np.array_equal(a, b) for a, b in zip(weights, results[0][1], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_callbacks_see_and_change_ordinary_arrays(monkeypatch, kind):
+    """Weights read after every batch, and replaced between epochs, are those that training uses."""
+    seen = {}
+
+    class Meddler(callbacks.Callback):
+        def __init__(self, runner):
+            super().__init__()
+            self.log = seen.setdefault(runner, [])
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.log.append((logs["loss"], self.model.get_weights()[0].sum(dtype=float)))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.set_weights([w * 0.5 for w in self.model.get_weights()])
+            self.model.optimizer.learning_rate *= 0.5
+
+    for runner in ("fused", "layerwise"):
+        built, x, y = small(kind)
+        fit(monkeypatch, runner, built, x, y, batch_size=64, epochs=3, callbacks=[Meddler(runner)])
+    np.testing.assert_allclose(seen["fused"], seen["layerwise"], rtol=1e-4, atol=1e-4)
+    assert len(seen["fused"]) == 15
+
+
+def test_a_second_architecture_compiles_nothing():
+    from fastnn.kernels.cpu import epoch
+
+    built, x, y = small()
+    built.fit(x, y, epochs=1, verbose=0)
+    before = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
+    for hidden, activation, loss, optimizer in [((7, 5), "tanh", "mse", "adam"), ((), "relu", "mae", "nesterov")]:
+        y = targets(loss, 300, np.random.default_rng(0))
+        model(x, hidden, activation, loss, optimizer, None, "float32").fit(x, y, epochs=1, verbose=0)
+    after = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
+    assert before.keys() == after.keys()
+    assert [s.cache_misses for s in before.values()] == [s.cache_misses for s in after.values()]
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_divergence_names_epoch_batch_and_rate(kind):
+    built, x, y = small(kind, "sgd")
+    built.compile(optimizers.SGD(1e30), "sparse_categorical_crossentropy")
+    assert built.plan(x).runner == "fused"
+    with pytest.raises(DivergenceError, match=r"at epoch 1, batch \d+, with learning rate 1e\+30"):
+        built.fit(x, y, batch_size=32, epochs=2, verbose=0, shuffle=False)
+
+
+def test_stopping_inside_an_epoch():
+    class Stop(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 1
+
+    built, x, y = small()
+    built.fit(x, y, batch_size=50, epochs=3, verbose=0, callbacks=[Stop()])
+    assert built.optimizer.iterations == 2
+
+
+OBSTACLES = {
+    "there is no dense layer": [layers.Flatten()],
+    "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
+    "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
+    "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
+    "is not followed by its own loss": [layers.Dense(3, "softmax"), layers.Dense(3)],
+    "is not trained": [layers.Dense(4, trainable=False), layers.Dense(3)],
+}
+
+
+@pytest.mark.parametrize("reason", OBSTACLES)
+def test_what_it_cannot_run_goes_layer_by_layer(reason):
+    x = np.random.default_rng(0).standard_normal((20, 3)).astype("float32")
+    built = models.Sequential([layers.Input((3,)), *OBSTACLES[reason]])
+    built.compile("sgd", "mse")
+    plan = built.plan(x)
+    assert plan.runner == "layerwise"
+    assert reason in str(plan)
+    if reason != "there is no dense layer":
+        built.fit(x, np.zeros((20, built.output_shape[-1])), epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients"),
+        ({"optimizer": optimizers.Adam(weight_decay=0.1)}, "decays weights"),
+        ({"loss": losses.MeanSquaredError(reduction="sum")}, "the loss is none of the kernels'"),
+        ({"metrics": ["root_mean_squared_error"]}, "the metric 'root_mean_squared_error'"),
+        ({"weighted_metrics": ["mae"]}, "weighted metrics"),
+    ],
+)
+def test_compile_arguments_it_cannot_run(arguments, reason):
+    x = np.ones((4, 3), "float32")
+    built = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+    built.compile(**{"optimizer": "sgd", "loss": "mse", **arguments})
+    plan = built.plan(x)
+    assert plan.runner == "layerwise"
+    assert reason in str(plan)
+
+
+def test_density_decides_between_dense_and_sparse():
+    from fastnn.kernels.cpu import epoch
+
+    rng = np.random.default_rng(0)
+    for density, kind in ((0.05, epoch.SPARSE), (0.95, epoch.DENSE)):
+        x = np.where(rng.random((500, 40)) < density, 1.0, 0.0).astype("float32")
+        source = engine.input_source("x", x, np.dtype("float32"))
+        assert cpu._inputs(source, np.dtype("float32")).kind == kind
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (64, 129), (3, 0)])
+def test_conversion_to_csr(shape):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    from fastnn.kernels.cpu import epoch
+
+    rng = np.random.default_rng(1)
+    x = np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), 0).astype("float32")
+    x[-1:] = 0
+    indptr, indices, values = epoch.to_csr(x)
+    assert np.array_equal(scipy_sparse.csr_matrix((values, indices, indptr), shape=shape).toarray(), x)
+
+
+def test_every_axis_is_covered():
+    """The grid that this file compares on has every value of every axis."""
+    rows = combinations()
+    assert len(set(rows)) >= 60
+    for column, axis in zip(
+        zip(*rows, strict=True), [HIDDEN, ACTIVATIONS, HEADS, OPTIMIZERS, PENALTIES, INPUTS], strict=False
+    ):
+        assert set(column) == set(axis)
+    assert len(list(itertools.chain(rows))) == len(rows)
