@@ -268,5 +268,9 @@ def writable(name: str, array: Any) -> None:
     """Raise unless ``array`` may be written to and no two of its elements share memory."""
     if isinstance(array, np.ndarray) and not array.flags.writeable:
         raise ValueError(f"{name}: got a read-only array, wants one that can be written to")
-    if array.size and any(step == 0 and n > 1 for step, n in zip(array.strides, array.shape, strict=True)):
+    if (
+        0 in array.strides
+        and array.size
+        and any(step == 0 and n > 1 for step, n in zip(array.strides, array.shape, strict=True))
+    ):
         raise ValueError(f"{name}: got a broadcast array whose elements share memory, wants one of its own")

@@ -31,8 +31,8 @@ def _publish(op: Op) -> Callable[..., Any]:
         given = dict(zip(names, defaults, strict=True))
         given.update(zip(names, args, strict=False))
         given.update(kwargs)
-        if len(args) > positional or len(given) > len(names) or any(given[name] is _REQUIRED for name in required):
-            op.signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would
+        if not len(required) <= len(args) <= positional or len(given) > len(names):
+            op.signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would, if any
         backend = _home(op, arrays, given)
         checks.operands(op, given)
         for name, spec in op.options.items():

@@ -30,8 +30,13 @@ def workspace(count: int, dtype: Any) -> Any:
 
 def readable(array: Any) -> Any:
     """The array, or a copy where its elements do not lie on multiples of their size."""
-    steps = all(stride % array.itemsize == 0 for stride in array.strides)
-    return array if steps and array.flags.aligned else array.copy()
+    flags = array.flags
+    return array if flags.aligned and (flags.c_contiguous or _whole_steps(array)) else array.copy()
+
+
+def _whole_steps(array: Any) -> bool:
+    """Whether every stride is a multiple of the elements' size."""
+    return all(stride % array.itemsize == 0 for stride in array.strides)
 
 
 def contiguous(array: Any) -> Any:
@@ -48,10 +53,10 @@ def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ele
     if out is None:
         return np.empty(shape, dtype)
     rows = out.flags.c_contiguous if elementwise else out.ndim == 0 or out.strides[-1] == out.itemsize
-    usable = rows and out.flags.aligned and all(stride % out.itemsize == 0 for stride in out.strides)
+    usable = rows and out.flags.aligned and (out.flags.c_contiguous or _whole_steps(out))
     for source in sources:
-        same = elementwise and _same(out, source)
-        usable = usable and (same or not np.may_share_memory(out, source))
+        apart = not np.may_share_memory(out, source)
+        usable = usable and (apart or (elementwise and (out is source or _same(out, source))))
     return out if usable else np.empty(shape, dtype)
 
 

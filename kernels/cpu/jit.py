@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import machine, threads
+from fastnn.kernels.cpu import machine, micro, threads
 
 
 @cache
@@ -66,16 +66,20 @@ def _njit(signature: Any, function: Callable[..., Any], parallel: bool) -> Any:
         Exception
     ) as error:  # unwritable or full folder, truncated or foreign file: what a cache holds is replaceable
         compiled = numba.njit([signature], **options)(function)
-        if not _warned:
-            _warned.add("cache")
-            warnings.warn(
-                "fastnn compiles its kernels anew in this process, because Numba's cache cannot be used "
-                f"({type(error).__name__}: {error}); set NUMBA_CACHE_DIR to a folder that can be written to, "
-                "or empty the one that is set",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        _warn_of_cache(error)
         return compiled
+
+
+def _warn_of_cache(error: Exception) -> None:
+    if not _warned:
+        _warned.add("cache")
+        warnings.warn(
+            "fastnn compiles its kernels anew in this process, because Numba's cache cannot be used "
+            f"({type(error).__name__}: {error}); set NUMBA_CACHE_DIR to a folder that can be written to, "
+            "or empty the one that is set",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 class Kernel:
@@ -95,6 +99,7 @@ class Kernel:
         return self._compiled[key]
 
     def _compile(self, dtype: np.dtype[Any], parallel: bool) -> Any:
+        micro.load(numba.from_dtype(dtype), source_hash(), _warn_of_cache)
         tile = machine.tile(dtype.itemsize)
         function = self.factory(tile.MR, tile.NR, parallel, source_hash())
         return _njit(self.signature(numba.from_dtype(dtype)), function, parallel)
@@ -103,10 +108,11 @@ class Kernel:
         """Run on ``arguments`` and the number of tasks, which is passed last; ``nanoseconds`` estimates the work."""
         tasks = threads.count(nanoseconds)
         arguments = (*arguments, tasks)
-        serial = self.compiled(dtype, False)
-        if tasks == 1:
-            return serial(*arguments)
-        return threads.run(self.compiled(dtype, True), serial, arguments, tasks)
+        if tasks > 1:
+            with threads.region(tasks) as entered:
+                if entered:
+                    return self.compiled(dtype, True)(*arguments)
+        return self.compiled(dtype, False)(*arguments)
 
 
 def kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:

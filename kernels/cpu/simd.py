@@ -3,11 +3,12 @@
 Numba's own vectoriser stops at 256 bits and cannot keep a tile of C in registers, so the inner loops are written as
 LLVM vectors. ``Vectors`` holds the primitives (load, store, splat, fma, min, max, select, exp, ...); the vector
 functions and the loops are built on them, once for float32 and float64 and for every vector length. The intrinsics at
-the end of each section are what the Numba kernels call: module globals, so that compiled kernels stay cacheable on
-disk; dtype, vector length and tile follow from the pointers' type and the targeted CPU.
+the end of each section call micro-kernels, which ``micro`` compiles once for a dtype: a Numba kernel holds calls, not
+copies. They are module globals, so that compiled kernels stay cacheable on disk; dtype, vector length and tile follow
+from the pointers' type and the targeted CPU.
 
-Grammar of the intrinsics: ``<what>_<extent>(codes, sizes, sources, destinations)``; pointers are made by ``address``;
-sizes and strides count elements, not bytes.
+Grammar of the micro-kernels: ``<what>_<extent>(codes, sizes, sources, destinations)``; pointers are made by
+``address``; sizes and strides count elements, not bytes.
 """
 
 from __future__ import annotations
@@ -522,7 +523,7 @@ STEP_STATES = max(len(step.states) for step in STEPS.values())
 STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
 
 
-# ---------------------------------------------------------------------------------------------------------- intrinsics
+# -------------------------------------------------------------------------------------------------------- micro-kernels
 
 # Kinds of arguments and results: a size, stride or code; a number; a pointer to numbers; two numbers; nothing; a
 # pointer to int32 indices; a pointer to bytes.
@@ -530,66 +531,90 @@ _SIZE, _NUMBER, _POINTER, _PAIR, _NOTHING = "size", "number", "pointer", "pair",
 _INDICES, _BYTES = "indices", "bytes"
 
 
-def _intrinsic(result: str, *arguments: str) -> Callable[[Callable[..., Any]], Any]:
-    """Make of ``emit(v, *values)``, which emits IR for one dtype, an intrinsic that Numba functions call.
+@dataclass(frozen=True)
+class MicroKernel:
+    """A function that emits the IR of one micro-kernel, with the kinds of its result and arguments."""
 
-    The dtype is that of the first pointer to floating-point numbers, the vector length that of the targeted CPU.
-    """
+    emit: Callable[..., Any]
+    result: str
+    arguments: tuple[str, ...]
 
-    def make(emit: Callable[..., Any]) -> Any:
+    def symbol(self, dtype: Any) -> str:
+        """The name of its machine code for a dtype."""
+        return f"fastnn.{self.emit.__name__}.{dtype}"
+
+    def declare(self, module: Any, dtype: Any) -> Any:
+        """The function as LLVM knows it, without a body."""
+        number = _FORMATS[dtype].scalar
+        kinds = {
+            _SIZE: _I64,
+            _NUMBER: number,
+            _POINTER: number.as_pointer(),
+            _PAIR: ir.ArrayType(number, 2),
+            _INDICES: _I32.as_pointer(),
+            _BYTES: ir.IntType(8).as_pointer(),
+            _NOTHING: ir.VoidType(),
+        }
+        kind = ir.FunctionType(kinds[self.result], [kinds[argument] for argument in self.arguments])
+        return cgutils.get_or_insert_function(module, kind, self.symbol(dtype))
+
+    def define(self, module: Any, dtype: Any) -> Any:
+        """The function with its body."""
+        function = self.declare(module, dtype)
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        emitted = self.emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *function.args)
+        if self.result == _NOTHING:
+            builder.ret_void()
+        elif self.result == _PAIR:
+            pair = ir.Constant(function.function_type.return_type, ir.Undefined)
+            for i, number in enumerate(emitted):
+                pair = builder.insert_value(pair, number, i)
+            builder.ret(pair)
+        else:
+            builder.ret(emitted)
+        return function
+
+    def intrinsic(self) -> Any:
+        """What Numba functions call: a call of the machine code, for the dtype of the first pointer to numbers."""
+
         def typer(typingctx: Any, *given: Any) -> Any:
-            pointers = [a.dtype for a in given if isinstance(a, types.CPointer) and a.dtype in _FORMATS]
-            dtype = pointers[0]
+            dtype = next(a.dtype for a in given if isinstance(a, types.CPointer) and a.dtype in _FORMATS)
             kinds = {
                 _SIZE: types.int64,
                 _NUMBER: dtype,
                 _POINTER: types.CPointer(dtype),
                 _PAIR: types.UniTuple(dtype, 2),
-                _NOTHING: types.void,
                 _INDICES: types.CPointer(types.int32),
                 _BYTES: types.CPointer(types.uint8),
+                _NOTHING: types.void,
             }
 
             def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                function = _outlined(emit, builder.module, context.get_value_type(signature.return_type), dtype, values)
-                returned = builder.call(function, values)
-                return context.get_dummy_value() if result == _NOTHING else returned
+                returned = builder.call(self.declare(builder.module, dtype), values)
+                return context.get_dummy_value() if self.result == _NOTHING else returned
 
-            return kinds[result](*(kinds[kind] for kind in arguments)), codegen
+            return kinds[self.result](*(kinds[kind] for kind in self.arguments)), codegen
 
-        typer.__name__, typer.__doc__ = emit.__name__, emit.__doc__
-        names = ("typingctx", *(f"{kind}_{i}" for i, kind in enumerate(arguments)))
+        typer.__name__, typer.__doc__ = self.emit.__name__, self.emit.__doc__
+        names = ("typingctx", *(f"{kind}_{i}" for i, kind in enumerate(self.arguments)))
         typer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         )
         return intrinsic(typer)
 
-    return make
+
+# Every micro-kernel; ``micro.load`` turns them into machine code, once for a dtype.
+MICRO_KERNELS: list[MicroKernel] = []
 
 
-def _outlined(emit: Callable[..., Any], module: Any, result: Any, dtype: Any, values: Sequence[Any]) -> Any:
-    """The function that ``emit`` fills, once a module: inlined everywhere its variants would only cost compile time."""
-    name = f"fastnn.{emit.__name__}.{dtype}"
-    if name in module.globals:
-        return module.globals[name]
-    nothing = not isinstance(result, (ir.FloatType, ir.DoubleType, ir.LiteralStructType, ir.ArrayType))
-    kind = ir.FunctionType(ir.VoidType() if nothing else result, [value.type for value in values])
-    function = ir.Function(module, kind, name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    function.attributes.add("nounwind")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    emitted = emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *function.args)
-    if nothing:
-        builder.ret_void()
-    elif isinstance(emitted, tuple):
-        pair = ir.Constant(result, ir.Undefined)
-        for i, number in enumerate(emitted):
-            pair = builder.insert_value(pair, number, i)
-        builder.ret(pair)
-    else:
-        builder.ret(emitted)
-    return function
+def _micro_kernel(result: str, *arguments: str) -> Callable[[Callable[..., Any]], Any]:
+    """Enter ``emit(v, *values)`` as a micro-kernel and make of it the intrinsic that calls it."""
+
+    def enter(emit: Callable[..., Any]) -> Any:
+        MICRO_KERNELS.append(MicroKernel(emit, result, arguments))
+        return MICRO_KERNELS[-1].intrinsic()
+
+    return enter
 
 
 def _address(typingctx: Any, array: Any, offset: Any) -> Any:
@@ -679,7 +704,7 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, columns: Any, arguments: Seq
                 write(add, masked=True)
 
 
-@_intrinsic(
+@_micro_kernel(
     _NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE
 )  # fmt: skip
 def gemm_tile(v: Vectors, rows: Any, columns: Any, *operands: Any) -> None:
@@ -757,7 +782,7 @@ def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], None]]) -> Non
     builder.position_at_end(done)
 
 
-@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
 def forward_row(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
     """y = f(x), f by its code in ``CODES``; y may be x."""
 
@@ -767,7 +792,7 @@ def forward_row(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
     _switch(v.builder, code, [case(f) for f in FORWARD.values()])
 
 
-@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
 def forward_bias_row(v: Vectors, code: Any, count: Any, x: Any, bias: Any, y: Any) -> None:
     """y = f(x + bias), f by its code in ``CODES``; y may be x."""
 
@@ -777,7 +802,7 @@ def forward_bias_row(v: Vectors, code: Any, count: Any, x: Any, bias: Any, y: An
     _switch(v.builder, code, [case(f) for f in FORWARD.values()])
 
 
-@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
 def backward_row(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """dx = dy * f'(x) in terms of y = f(x), f by its code in ``CODES``; dx may be dy or y."""
 
@@ -787,13 +812,13 @@ def backward_row(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) ->
     _switch(v.builder, code, [case(f) for f in BACKWARD.values()])
 
 
-@_intrinsic(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
 def add_row(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
     """y = a + b; y may be a or b."""
     _for_each(v, count, lambda at: at.store(v.add(at.load(a), at.load(b)), y))
 
 
-@_intrinsic(_NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER)
 def copy_rows(v: Vectors, rows: Any, columns: Any, width: Any, b: Any, row_stride: Any, panel: Any) -> None:
     """panel[rows, width] = B[rows, columns], zeros in the columns beyond; ``width`` is a multiple of VL."""
     builder = v.builder
@@ -843,7 +868,7 @@ class _Total:
 # ------------------------------------------------------------------------------------------------ losses and optimizers
 
 
-@_intrinsic(_NUMBER, _SIZE, _SIZE, _POINTER, _POINTER, _NUMBER, _POINTER)
+@_micro_kernel(_NUMBER, _SIZE, _SIZE, _POINTER, _POINTER, _NUMBER, _POINTER)
 def loss_row(v: Vectors, code: Any, count: Any, pred: Any, target: Any, scale: Any, dpred: Any) -> Any:
     """Sum of the losses of ``count`` elements, by code in ``LOSS_CODES``; dpred = derivative * scale."""
     total, factor = _Total(v), v.splat(scale)
@@ -860,7 +885,7 @@ def loss_row(v: Vectors, code: Any, count: Any, pred: Any, target: Any, scale: A
     return total.value()
 
 
-@_intrinsic(_NUMBER, _SIZE, _POINTER, _NUMBER, _NUMBER, _POINTER)
+@_micro_kernel(_NUMBER, _SIZE, _POINTER, _NUMBER, _NUMBER, _POINTER)
 def penalty_row(v: Vectors, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> Any:
     """Sum of l1 |w| + l2 w^2; dw = l1 sign(w) + 2 l2 w."""
     total, first, second = _Total(v), v.splat(l1), v.splat(l2)
@@ -874,7 +899,7 @@ def penalty_row(v: Vectors, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> An
     return total.value()
 
 
-@_intrinsic(_NOTHING, _SIZE, _SIZE, *[_POINTER] * (2 + STEP_STATES + 1))
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, *[_POINTER] * (2 + STEP_STATES + 1))
 def update_row(v: Vectors, code: Any, count: Any, w: Any, dw: Any, *states_and_hyper: Any) -> None:
     """One optimizer step on ``count`` weights in place, by code in ``STEP_CODES``.
 
@@ -904,7 +929,7 @@ def update_row(v: Vectors, code: Any, count: Any, w: Any, dw: Any, *states_and_h
 # ------------------------------------------------------------------------------------------------------------- softmax
 
 
-@_intrinsic(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER)
+@_micro_kernel(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER)
 def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
     """y = scale * softmax(x); returns (max of x, sum of exp(x - max)). y may be x."""
     lowest = float("-inf")
@@ -925,7 +950,7 @@ def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
     return largest, mass
 
 
-@_intrinsic(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
 def softmax_backward_row(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """dx = y (dy - sum of dy y); dx may be dy or y."""
     total = _Total(v)
@@ -934,7 +959,7 @@ def softmax_backward_row(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> No
     _for_each(v, count, lambda at: at.store(v.mul(at.load(y), v.sub(at.load(dy), dot)), dx))
 
 
-@_intrinsic(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER)
+@_micro_kernel(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER)
 def cross_entropy_row(v: Vectors, count: Any, x: Any, log_sum: Any, t: Any, scale: Any, y: Any) -> Any:
     """For y = scale * softmax(x): returns (sum t (log_sum - x), sum t) and leaves y = y * sum t - scale * t."""
     loss, mass = _Total(v), _Total(v)
@@ -958,7 +983,7 @@ def cross_entropy_row(v: Vectors, count: Any, x: Any, log_sum: Any, t: Any, scal
 _UNROLL = 4
 
 
-@_intrinsic(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
 def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any, y: Any) -> None:
     """y[NR] = sum over j < count of values[j] * table[indices[j] * row_stride : + NR]."""
     builder, vectors = v.builder, tile(v.format.bytes).NV
@@ -983,14 +1008,14 @@ def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, ro
         v.store(v.add(v.add(a, b), v.add(c, d)), y, _I64(i * v.lanes))
 
 
-@_intrinsic(_NOTHING, _SIZE, _POINTER, _NUMBER)
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)
 def scale_row(v: Vectors, count: Any, x: Any, factor: Any) -> None:
     """x *= factor."""
     by = v.splat(factor)
     _for_each(v, count, lambda at: at.store(v.mul(at.load(x), by), x))
 
 
-@_intrinsic(_NOTHING, _SIZE, _BYTES, _NUMBER, _POINTER)
+@_micro_kernel(_NOTHING, _SIZE, _BYTES, _NUMBER, _POINTER)
 def widen_row(v: Vectors, count: Any, x: Any, factor: Any, y: Any) -> None:
     """y = factor * x for bytes x."""
     builder, by = v.builder, v.splat(factor)
@@ -1006,7 +1031,7 @@ def widen_row(v: Vectors, count: Any, x: Any, factor: Any, y: Any) -> None:
         builder.store(builder.fmul(number, factor), builder.gep(y, [j]))
 
 
-@_intrinsic(_NOTHING, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)
 def transpose_block(v: Vectors, rows: Any, columns: Any, x: Any, stride_x: Any, y: Any, stride_y: Any) -> None:
     """y[j, i] = x[i, j] for i < rows, j < columns, both at most VL; x readable and y writable in whole vectors."""
     builder, n = v.builder, v.lanes

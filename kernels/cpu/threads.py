@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 _ENVIRONMENT = "FASTNN_NUM_THREADS"
 
@@ -72,22 +70,32 @@ def layer() -> str:
         return "not started"
 
 
-def run(parallel: Callable[..., Any], serial: Callable[..., Any], arguments: tuple[Any, ...], tasks: int) -> Any:
-    """Call ``parallel`` on ``tasks`` threads, or ``serial`` where a parallel region must not be opened now."""
-    import numba
+class region:  # noqa: N801 - reads as what it is in a `with` statement
+    """``with region(tasks) as entered``: on ``tasks`` threads, unless a parallel region must not be opened now."""
 
-    if not _state["started"]:
-        _start()
-    if _state["single"] and not _single.acquire(blocking=False):
-        return serial(*arguments)
-    others = numba.get_num_threads()
-    try:
-        if tasks < others:
-            numba.set_num_threads(tasks)
-        return parallel(*arguments)
-    finally:
-        if tasks < others:
-            numba.set_num_threads(others)
+    __slots__ = ("entered", "others", "tasks")
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+
+    def __enter__(self) -> bool:
+        import numba
+
+        if not _state["started"]:
+            _start()
+        self.entered = not _state["single"] or _single.acquire(blocking=False)
+        self.others = numba.get_num_threads()
+        if self.entered and self.tasks < self.others:
+            numba.set_num_threads(self.tasks)
+        return self.entered
+
+    def __exit__(self, *_: object) -> None:
+        import numba
+
+        if not self.entered:
+            return
+        if self.tasks < self.others:
+            numba.set_num_threads(self.others)
         if _state["single"]:
             _single.release()
 

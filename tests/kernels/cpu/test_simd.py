@@ -7,7 +7,7 @@ import pytest
 from numba import njit, types
 
 from fastnn import ops
-from fastnn.kernels.cpu import simd
+from fastnn.kernels.cpu import micro, simd
 from fastnn.kernels.cpu.simd import address
 
 # The stated bounds of the activations; log1p serves losses only.
@@ -37,13 +37,18 @@ def vector_function(name):
     """``simd.<name>`` as a compiled function of arrays."""
     function = getattr(simd, name)
 
-    @simd._intrinsic(simd._NOTHING, simd._SIZE, simd._POINTER, simd._POINTER)
     def row(v, count, x, y):
         simd._for_each(v, count, lambda at: at.store(function(v, at.load(x)), y))
 
+    row.__name__ = name
+    kernel = simd.MicroKernel(row, simd._NOTHING, (simd._SIZE, simd._POINTER, simd._POINTER))
+    apply_row = kernel.intrinsic()
+    for dtype in (types.float32, types.float64):
+        micro.build([kernel], dtype)
+
     @njit
     def apply(x, y):
-        row(x.size, address(x, 0), address(y, 0))
+        apply_row(x.size, address(x, 0), address(y, 0))
 
     def call(x):
         y = np.empty_like(x)
