@@ -1,0 +1,126 @@
+"""The machine and the settings of a benchmark: what must be set before NumPy loads, and what a result must name.
+
+Imports nothing that loads a BLAS, so that it can run first.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Variables that tune OpenBLAS, down as well as up: with OPENBLAS_CORETYPE=Haswell an AVX-512 machine runs NumPy at half
+# its speed. A benchmark drops them, so that it meets NumPy at its best.
+_BLAS_PREFIX = "OPENBLAS_"
+
+# What a process can be measured as. "haswell" and "nehalem" set both sides back to AVX2 and to SSE: Numba by its
+# target, OpenBLAS by its kernels. (NumPy's own loops keep the host's vectors.)
+TARGETS: Mapping[str, Mapping[str, str]] = {
+    "host": {},
+    "haswell": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+lzcnt,+movbe,+popcnt,+sse3,+sse4.1,+sse4.2,+ssse3,"
+        "-avx512f",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+    "nehalem": {
+        "NUMBA_CPU_NAME": "nehalem",
+        "NUMBA_CPU_FEATURES": "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt",
+        "OPENBLAS_CORETYPE": "Nehalem",
+    },
+}
+
+_VERSIONS = ("fastnn", "numpy", "numba", "llvmlite", "torch", "pytest-benchmark")
+
+
+def prepared(target: str = "host", environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that a process measuring ``target`` needs: those given, without OpenBLAS's, with the target's."""
+    given = os.environ if environ is None else environ
+    kept = {name: value for name, value in given.items() if not name.startswith(_BLAS_PREFIX)}
+    return {**kept, **TARGETS[target]}
+
+
+def run_prepared(module: str, arguments: Sequence[str], target: str = "host", quiet: bool = False) -> int:
+    """Run ``python -m module`` in a process prepared for ``target``, ``quiet`` without its output; its exit status."""
+    environment = prepared(target)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    sys.stdout.flush()
+    output = subprocess.DEVNULL if quiet else None
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, env=environment, stdout=output, check=False).returncode
+
+
+def drop_blas_settings() -> None:
+    """Remove OpenBLAS's variables from this process; RuntimeError if NumPy has read them already."""
+    found = [name for name in os.environ if name.startswith(_BLAS_PREFIX)]
+    if found and "numpy" in sys.modules:
+        raise RuntimeError(f"{', '.join(found)}: set, and NumPy is loaded already; unset them and start again")
+    for name in found:
+        del os.environ[name]
+
+
+def facts() -> dict[str, str]:
+    """What a result must name: CPU, target, threads, the kernels that NumPy's BLAS chose, versions, commit."""
+    from fastnn import backends
+    from fastnn.kernels.cpu import machine
+
+    return {
+        "cpu": f"{cpu_model()}, {os.cpu_count()} logical CPUs",
+        "fastnn": f"{machine.describe()}; {backends.get_num_threads()} threads",
+        "blas": blas(),
+        "versions": ", ".join(f"{name} {version}" for name in _VERSIONS if (version := _version(name))),
+        "python": f"{platform.python_version()}, {platform.system()} {platform.release()}",
+        "commit": commit(),
+    }
+
+
+def blas() -> str:
+    """NumPy's BLAS, the kernels it chose for this CPU and its threads, as threadpoolctl tells."""
+    import numpy as np
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped, unused-ignore]
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return "; ".join(
+        f"{library['internal_api']} {library.get('version')}, {library.get('architecture')} kernels, "
+        f"{library['num_threads']} threads"
+        for library in libraries
+    )
+
+
+def cpu_model() -> str:
+    """The CPU as its maker names it, where the operating system tells."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1) if found else platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of this checkout, marked where files differ from it."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,16 @@
+"""Every op of the table at its ``bench`` sizes, each contender a benchmark of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench import kernels, pedantic
+from bench.suite import FASTNN, NAIVE, NUMPY, Case
+
+
+@pytest.mark.parametrize("contender", [NAIVE, NUMPY, FASTNN])
+@pytest.mark.parametrize("case", kernels.cases(), ids=lambda case: case.name)
+def test_kernel(case: Case, contender: str, benchmark: Any) -> None:
+    pedantic.run(case, contender, benchmark)

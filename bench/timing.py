@@ -1,0 +1,106 @@
+"""The stopwatch: contenders take turns, block by block, and medians are compared.
+
+Why blocks and pauses. After a product OpenBLAS's workers busy-wait for about 100 ms, OpenMP's (ours) for about 5: on
+a machine of few cores the next contender would share them with a spinning thread. So each block starts when this
+process has gone quiet (``settle``), then makes one untimed call, which wakes the contender's own workers and brings its
+operands back to the caches, and then the timed ones. Operands are as hot as they stay in the caches between two calls.
+
+Why turns. Other work on the machine, clock and temperature change over seconds; two blocks a fraction of a second apart
+see the same machine, so ratios are steadier than times.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+Run = Callable[[], object]
+
+_MOST_CALLS = 10_000
+_QUIET_SECONDS = 0.005
+_QUIET_SHARE = 0.1  # of one core
+_SETTLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds a call: the median of each block, in order."""
+
+    blocks: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Median of the blocks."""
+        return statistics.median(self.blocks)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast: ratio of the medians, with the quartiles of the ratios of neighbouring blocks."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{figure(self.median)} [{figure(self.low)}-{figure(self.high)}]"
+
+
+def figure(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def ratio(slow: Sample, fast: Sample) -> Ratio:
+    """How many times as fast ``fast`` is as ``slow``; both from one ``interleave``."""
+    pairs = [a / b for a, b in zip(slow.blocks, fast.blocks, strict=True)]
+    if len(pairs) < 2:
+        return Ratio(pairs[0], pairs[0], pairs[0])
+    low, _, high = statistics.quantiles(pairs, n=4, method="inclusive")
+    return Ratio(slow.seconds / fast.seconds, low, high)
+
+
+def settle() -> None:
+    """Wait until no thread of this process spins any more, at most half a second."""
+    deadline = time.perf_counter() + _SETTLE_SECONDS
+    while time.perf_counter() < deadline:
+        busy, start = time.process_time(), time.perf_counter()
+        time.sleep(_QUIET_SECONDS)
+        if time.process_time() - busy < _QUIET_SHARE * (time.perf_counter() - start):
+            return
+
+
+def interleave(runs: Mapping[str, Run], blocks: int, block_seconds: float) -> dict[str, Sample]:
+    """Time each contender in ``blocks`` blocks of about ``block_seconds``, by turns; the order reverses every round."""
+    counts = {name: calls(run, block_seconds) for name, run in runs.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(blocks):
+        for name in list(runs) if turn % 2 == 0 else reversed(list(runs)):
+            seconds[name].append(_block(runs[name], counts[name]))
+    return {name: Sample(tuple(times)) for name, times in seconds.items()}
+
+
+def alone(run: Run, blocks: int) -> Sample:
+    """Time calls of one contender that takes long enough to need no block."""
+    return Sample(tuple(_timed(run) for _ in range(blocks)))
+
+
+def calls(run: Run, block_seconds: float) -> int:
+    """Warm up (kernels compile on the first call), then count the calls that fill a block."""
+    run()
+    took = min(_timed(run) for _ in range(2))
+    return max(1, min(_MOST_CALLS, int(block_seconds / took)))
+
+
+def _block(run: Run, count: int) -> float:
+    settle()
+    run()
+    return statistics.median(_timed(run) for _ in range(count))
+
+
+def _timed(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

@@ -1,0 +1,37 @@
+"""Check what a wheel holds: one top-level package, ``fastnn``, with the kernels, types and data that it needs.
+
+python ci/wheel_contents.py FILE.whl
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+_NEEDED = ("fastnn/py.typed", "fastnn/ops.pyi", "fastnn/kernels/table.py", "fastnn/kernels/cpu/simd.py")
+
+
+def faults(names: Sequence[str]) -> list[str]:
+    """What is wrong with a wheel of these files; every source file of the checkout's packages must be there."""
+    root = Path(__file__).resolve().parents[1]
+    sources = {f"fastnn/{path.relative_to(root / 'fastnn')}" for path in (root / "fastnn").rglob("*.py")}
+    sources |= {f"fastnn/kernels/{path.relative_to(root / 'kernels')}" for path in (root / "kernels").rglob("*.py")}
+    found = [f"missing: {name}" for name in sorted({*_NEEDED, *sources} - set(names))]
+    tops = {name.partition("/")[0] for name in names}
+    found += [f"installed beside fastnn: {top}" for top in sorted(tops) if top != "fastnn" and "dist-info" not in top]
+    return found
+
+
+def main() -> int:
+    """Check the wheel that the argument names; 0 if nothing is wrong."""
+    with zipfile.ZipFile(sys.argv[1]) as wheel:
+        names = wheel.namelist()
+    found = faults(names)
+    print("\n".join(found) or f"{len(names)} files, all under fastnn")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The stopwatch on contenders whose cost is known."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from bench import load, timing
+from bench.timing import Sample
+
+
+def waits(milliseconds, calls):
+    def run():
+        calls.append(milliseconds)
+        time.sleep(milliseconds / 1000)
+
+    return run
+
+
+def test_interleave_takes_turns_and_measures_each_contender():
+    calls = []
+    samples = timing.interleave({"slow": waits(4, calls), "fast": waits(1, calls)}, blocks=4, block_seconds=0.004)
+    assert [len(sample.blocks) for sample in samples.values()] == [4, 4]
+    assert samples["slow"].seconds == pytest.approx(0.004, rel=0.5)
+    timed = calls[6:]  # three calls each to warm up and to count
+    turns = [timed[0], *(b for a, b in pairwise(timed) if a != b)]
+    assert turns == [4, 1, 4, 1, 4][: len(turns)]  # reversed every round: two blocks of the same contender meet
+    assert timing.ratio(samples["slow"], samples["fast"]).median == pytest.approx(4, rel=0.5)
+
+
+def test_ratio_of_medians_with_quartiles_of_neighbours():
+    slow = Sample((2.0, 4.0, 6.0, 8.0, 10.0))
+    fast = Sample((1.0, 1.0, 2.0, 2.0, 2.0))
+    assert timing.ratio(slow, fast) == timing.Ratio(median=3.0, low=3.0, high=4.0)
+
+
+def test_ratio_of_one_block():
+    assert timing.ratio(Sample((3.0,)), Sample((2.0,))) == timing.Ratio(1.5, 1.5, 1.5)
+
+
+def test_settle_waits_for_spinning_threads(monkeypatch):
+    seconds = iter([0.0, 0.005, 0.005, 0.010, 0.010, 0.010])  # of CPU: two busy periods, then a quiet one
+    slept = []
+    monkeypatch.setattr(timing.time, "process_time", lambda: next(seconds))
+    monkeypatch.setattr(timing.time, "sleep", slept.append)
+    clock = iter(x * 0.005 for x in range(100))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    timing.settle()
+    assert len(slept) == 3
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "expected"),
+    [(0.0, 2, False), (0.05, 2, False), (0.3, 2, True), (0.9, 1, False), (1.5, 1, True)],
+)
+def test_disturbed_where_others_take_a_core_that_threads_need(monkeypatch, others, threads, expected):
+    monkeypatch.setattr(load.os, "cpu_count", lambda: 2)
+    assert load.disturbed(others, threads) is expected
+
+
+def test_watch_counts_others_only():
+    watch = load.Watch()
+    end = time.perf_counter() + 0.1
+    while time.perf_counter() < end:
+        pass
+    assert 0 <= watch.others() < (load.os.cpu_count() or 1)
