@@ -8,9 +8,14 @@ CuPy.
 from __future__ import annotations
 
 import importlib
+import os.path
 from typing import Any
 
 __version__ = "0.1.0"
+
+# In a checkout kernels/ lies beside this folder, not inside it: Python started there finds it all the same.
+if not os.path.isdir(os.path.join(__path__[0], "kernels")):
+    __path__.append(os.path.dirname(__path__[0]))
 
 _SUBMODULES = (
     "backends",

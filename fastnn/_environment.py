@@ -77,18 +77,32 @@ def _threads() -> str:
     return f"{fastnn.get_num_threads()}, threading layer {threads.layer()}"
 
 
-def _kernel_cache() -> str:
-    """Return the folder of compiled kernels and its size."""
+def kernel_files() -> tuple[Path, list[Path]]:
+    """Return the folder of compiled kernels, and its files; RuntimeError where Numba finds none that can be written."""
     from numba.core.caching import CompileResultCacheImpl
 
     from fastnn.kernels.cpu import machine
 
-    try:  # Numba decides by the source file: NUMBA_CACHE_DIR, beside it, or the user's cache
-        folder = Path(CompileResultCacheImpl(machine.describe).locator.get_cache_path())  # type: ignore[no-untyped-call]
+    # Numba decides by the source file: NUMBA_CACHE_DIR, beside it, or the user's cache
+    folder = Path(CompileResultCacheImpl(machine.describe).locator.get_cache_path())  # type: ignore[no-untyped-call]
+    return folder, [path for pattern in ("*.nbi", "*.nbc") for path in folder.glob(pattern)]
+
+
+def has_kernels(module: str) -> bool:
+    """Return True if compiled kernels of a module of ``fastnn.kernels.cpu`` are on disk; they may still be outdated."""
+    try:
+        return any(path.name.startswith(f"{module}.") for path in kernel_files()[1])
+    except RuntimeError:
+        return False
+
+
+def _kernel_cache() -> str:
+    """Return the folder of compiled kernels and its size."""
+    try:
+        folder, files = kernel_files()
     except RuntimeError as error:
         return f"none, kernels compile in every process ({error})"
-    sizes = [path.stat().st_size for pattern in ("*.nbi", "*.nbc") for path in folder.glob(pattern)]
-    return f"{folder}, {len(sizes)} files, {_bytes(sum(sizes))}"
+    return f"{folder}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}"
 
 
 def _bytes(size: float) -> str:

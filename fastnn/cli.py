@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 import fastnn
-from fastnn import backends, checks, layers, optimizers, plotting, regularizers, utils
+from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, utils
 from fastnn.callbacks import Callback
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
@@ -277,6 +277,8 @@ def _train(arguments: argparse.Namespace) -> int:
     model = _build(recipe, l2=arguments.l2, learning_rate=arguments.learning_rate, backend=backend)
     if not arguments.quiet:
         print(f"{arguments.dataset} {recipe.architecture}: {_settings(recipe)}, seed {arguments.seed}, on {backend}")
+        if backend == "cpu" and not _environment.has_kernels("epoch"):
+            print("the first run compiles the kernels and keeps them: about ten seconds, once")
     watch = _Stopwatch()
     history = model.fit(
         *data.train,
@@ -395,8 +397,6 @@ def _rows(data: Data) -> str:
 
 
 def _info(_: argparse.Namespace) -> int:
-    from fastnn import _environment
-
     rows = _environment.rows()
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:

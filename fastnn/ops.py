@@ -31,7 +31,8 @@ def _publish(op: Op) -> Callable[..., Any]:
         given = dict(zip(names, defaults, strict=True))
         given.update(zip(names, args, strict=False))
         given.update(kwargs)
-        if not len(required) <= len(args) <= positional or len(given) > len(names):
+        fits = len(required) <= len(args) <= positional and len(given) == len(names)
+        if not fits or (kwargs and not kwargs.keys().isdisjoint(names[: len(args)])):
             op.signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would, if any
         backend = _home(op, arrays, given)
         checks.operands(op, given)

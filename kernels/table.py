@@ -291,60 +291,54 @@ def add(a, b, *, out=None):
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
 
 
-@op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE)
+# The rows of every activation, and of every derivative.
+_ACTIVATION: dict[str, Any] = {"x": "...", "returns": ("...",), "cases": _ELEMENTWISE}
+_DERIVATIVE: dict[str, Any] = {
+    "dy": "...",
+    "x": "...",
+    "y": "...",
+    "returns": ("...",),
+    "cases": _ELEMENTWISE,
+    "draw": {"y": "forward"},
+}
+
+
+@op("elementwise", **_ACTIVATION)
 def identity(x, *, out=None):
     """Linear activation y = x (a copy)."""
 
 
-@op("elementwise", dy="...", x="...", y="...", returns=("...",), cases=_ELEMENTWISE, draw={"y": "forward"})
+@op("elementwise", **_DERIVATIVE)
 def identity_backward(dy, x, y, *, out=None):
     """Derivative of the linear activation: dx = dy."""
 
 
-@op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE, bench=_ELEMENTWISE_BENCH)
+@op("elementwise", **_ACTIVATION, bench=_ELEMENTWISE_BENCH)
 def relu(x, *, out=None):
     """Rectified linear unit y = max(x, 0); NaN stays NaN."""
 
 
-@op("elementwise", dy="...", x="...", y="...", returns=("...",), cases=_ELEMENTWISE, draw={"y": "forward"})
+@op("elementwise", **_DERIVATIVE)
 def relu_backward(dy, x, y, *, out=None):
     """Derivative of relu: dx = dy where y > 0, else 0 (at x = 0 the derivative is 0)."""
 
 
-@op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE, bench=_ELEMENTWISE_BENCH)
+@op("elementwise", **_ACTIVATION, bench=_ELEMENTWISE_BENCH)
 def sigmoid(x, *, out=None):
     """Logistic function y = 1 / (1 + exp(-x)), without overflow for any x."""
 
 
-@op(
-    "elementwise",
-    dy="...",
-    x="...",
-    y="...",
-    returns=("...",),
-    cases=_ELEMENTWISE,
-    bench=_ELEMENTWISE_BENCH,
-    draw={"y": "forward"},
-)
+@op("elementwise", **_DERIVATIVE, bench=_ELEMENTWISE_BENCH)
 def sigmoid_backward(dy, x, y, *, out=None):
     """Derivative of sigmoid: dx = dy * y * (1 - y)."""
 
 
-@op("elementwise", x="...", returns=("...",), cases=_ELEMENTWISE, bench=_ELEMENTWISE_BENCH)
+@op("elementwise", **_ACTIVATION, bench=_ELEMENTWISE_BENCH)
 def tanh(x, *, out=None):
     """Hyperbolic tangent y = tanh(x)."""
 
 
-@op(
-    "elementwise",
-    dy="...",
-    x="...",
-    y="...",
-    returns=("...",),
-    cases=_ELEMENTWISE,
-    bench=_ELEMENTWISE_BENCH,
-    draw={"y": "forward"},
-)
+@op("elementwise", **_DERIVATIVE, bench=_ELEMENTWISE_BENCH)
 def tanh_backward(dy, x, y, *, out=None):
     """Derivative of tanh: dx = dy * (1 - y) * (1 + y)."""
 
@@ -384,8 +378,16 @@ def softmax_cross_entropy(logits, targets, sample_weight=None):
 
 # -------------------------------------------------------------------------------------------------------------- losses
 
-_LOSS_DRAW = {"sample_weight": "positive"}
-_WEIGHTED: tuple[Mapping[str, Any], ...] = ({}, {"sample_weight": None})
+# The rows of losses over all elements, a weight a row.
+_ELEMENTWISE_LOSS: dict[str, Any] = {
+    "pred": "n ...",
+    "target": "n ...",
+    "sample_weight": "n",
+    "returns": ("", "n ..."),
+    "cases": _BATCHES,
+    "variants": ({}, {"sample_weight": None}),
+    "draw": {"sample_weight": "positive"},
+}
 
 
 @op(
@@ -427,45 +429,17 @@ def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):
     """
 
 
-@op(
-    "losses",
-    pred="n ...",
-    target="n ...",
-    sample_weight="n",
-    returns=("", "n ..."),
-    cases=_BATCHES,
-    bench=_BATCHES_BENCH,
-    variants=_WEIGHTED,
-    draw=_LOSS_DRAW,
-)
+@op("losses", **_ELEMENTWISE_LOSS, bench=_BATCHES_BENCH)
 def mse(pred, target, sample_weight=None):
     """Mean squared error: (value, dpred); value = mean of weight[i] * (pred - target)^2 over all elements."""
 
 
-@op(
-    "losses",
-    pred="n ...",
-    target="n ...",
-    sample_weight="n",
-    returns=("", "n ..."),
-    cases=_BATCHES,
-    variants=_WEIGHTED,
-    draw=_LOSS_DRAW,
-)
+@op("losses", **_ELEMENTWISE_LOSS)
 def mae(pred, target, sample_weight=None):
     """Mean absolute error: (value, dpred); value = mean of weight[i] * |pred - target|, slope 0 at 0."""
 
 
-@op(
-    "losses",
-    pred="n ...",
-    target="n ...",
-    sample_weight="n",
-    returns=("", "n ..."),
-    cases=_BATCHES,
-    variants=_WEIGHTED,
-    draw=_LOSS_DRAW,
-)
+@op("losses", **_ELEMENTWISE_LOSS)
 def half_sse(pred, target, sample_weight=None):
     """Half the sum of squared errors: (value, dpred); value = 1/2 * sum of weight[i] * (pred - target)^2."""
 

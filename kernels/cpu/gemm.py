@@ -24,8 +24,8 @@ from numba.extending import register_jitable
 from fastnn.kernels.cpu import elementwise, softmax
 from fastnn.kernels.cpu._arrays import contiguous, destination, finish, readable, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
-from fastnn.kernels.cpu.machine import caches, tile
-from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile
+from fastnn.kernels.cpu.machine import NV, caches, tile
+from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile, transpose_block
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.
@@ -50,7 +50,7 @@ def _gemm_signature(dtype: Any) -> Any:
 
 
 @register_jitable
-def _pack_transposed(b: Any, rows: int, first: int, columns: int, width: int, panel: Any) -> None:
+def _pack_strided(b, rows, first, columns, width, panel):
     """panel[rows, width] = B[:, first : first + columns] for B with any strides, zeros in the columns beyond."""
     for j in range(width):
         if j < columns:
@@ -59,6 +59,23 @@ def _pack_transposed(b: Any, rows: int, first: int, columns: int, width: int, pa
         else:
             for i in range(rows):
                 panel[i * width + j] = 0.0
+
+
+@register_jitable
+def _pack_transposed(b, rows, first, columns, step, VL, width, panels, at):
+    """The same for B whose columns are contiguous (a transposed view), ``step`` apart: VL x VL numbers at a time.
+
+    Columns beyond are not zeros but copies, and beyond the next multiple of VL not written: no result depends on them.
+    """
+    whole = rows // VL * VL
+    for j in range(0, columns, VL):
+        count = min(VL, columns - j)
+        for i in range(0, whole, VL):
+            source = address(b, (first + j) * step + i)
+            transpose_block(count, VL, source, step, address(panels, at + i * width + j), width)
+        for i in range(whole, rows):
+            for c in range(j, j + count):
+                panels[at + i * width + c] = b[i, first + c]
 
 
 @kernel(_gemm_signature)
@@ -81,8 +98,10 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     if column_b == 1:
                         source, target = address(b, j), address(panels, p * k * NR)
                         copy_rows(k, min(NR, m - j), NR, source, row_b, target)
+                    elif row_b == 1 and column_b > 0:
+                        _pack_transposed(b, k, j, min(NR, m - j), column_b, NR // NV, NR, panels, p * k * NR)
                     else:
-                        _pack_transposed(b, k, j, min(NR, m - j), NR, panels[p * k * NR : (p + 1) * k * NR])
+                        _pack_strided(b, k, j, min(NR, m - j), NR, panels[p * k * NR : (p + 1) * k * NR])
             for i0 in range(0, n, MC):
                 rows = min(MC, n - i0)
                 tiles = (rows + MR - 1) // MR

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding as llvm  # type: ignore[import-untyped]
+import llvmlite.binding as llvm
 from numba.core.caching import make_library_cache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
@@ -22,7 +22,7 @@ _libraries: list[Any] = []
 _loaded: set[Any] = set()
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def load(dtype: Any, source: int, report: Callable[[Exception], None]) -> None:
     """Make the micro-kernels of a Numba dtype callable.
 
@@ -44,7 +44,7 @@ def load(dtype: Any, source: int, report: Callable[[Exception], None]) -> None:
     _loaded.add(dtype)
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def build(kernels: Sequence[MicroKernel], dtype: Any) -> None:
     """Compile further micro-kernels and make them callable."""
     _publish(kernels, dtype, _build(kernels, dtype))

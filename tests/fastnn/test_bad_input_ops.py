@@ -1,0 +1,170 @@
+"""What the functional API refuses: each with its exception, and a message that says what it got and what it wants.
+
+Nothing may be written before a call is refused.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import backends, ops
+from fastnn.errors import BackendError
+
+F = np.float32
+A, B = np.ones((2, 3), F), np.ones((3, 4), F)
+ROWS = np.full((2, 3), 1 / 3, F)
+LOCKED = np.ones((2, 3), F)
+LOCKED.flags.writeable = False
+
+CASES = {
+    "list": (lambda: ops.matmul([[1.0]], B), TypeError, r"a: got list .*, wants a NumPy or CuPy array"),
+    "string": (lambda: ops.relu("x"), TypeError, r"x: got str 'x', wants a NumPy or CuPy array"),
+    "none": (lambda: ops.matmul(None, B), TypeError, r"a: got NoneType None, wants a NumPy or CuPy array"),
+    "masked": (lambda: ops.relu(np.ma.ones(3)), TypeError, r"x: got MaskedArray"),
+    "integers": (lambda: ops.relu(np.ones(3, int)), TypeError, r"x: .*int64, wants dtype float32 or float64; cast"),
+    "complex": (lambda: ops.relu(np.ones(3, complex)), TypeError, r"x: .*complex128, wants dtype float32 or float64"),
+    "objects": (lambda: ops.relu(np.ones(3, object)), TypeError, r"x: .*object, wants dtype float32 or float64"),
+    "half": (lambda: ops.relu(np.ones(3, np.float16)), TypeError, r"x: .*float16, wants dtype float32 or float64"),
+    "strings": (lambda: ops.relu(np.array(["a"])), TypeError, r"x: .*wants dtype float32 or float64"),
+    "swapped": (lambda: ops.relu(np.ones(3, ">f4")), TypeError, r"x: .*>f4, wants dtype float32 or float64"),
+    "mixed dtypes": (lambda: ops.matmul(A, B.astype(float)), TypeError, r"b: got dtype float64, wants float32.* of a"),
+    "inner size": (lambda: ops.matmul(A, A), ValueError, r"b: got shape \(2, 3\), wants shape \(3, m\) to match a of"),
+    "dimensions": (lambda: ops.matmul(A, B[0]), ValueError, r"b: got shape \(4,\), wants shape \(3, m\)"),
+    "three dimensions": (lambda: ops.softmax(np.ones((1, 2, 3), F)), ValueError, r"x: got shape \(1, 2, 3\), wants"),
+    "bias size": (
+        lambda: ops.linear(A, B, np.ones(3, F)),
+        ValueError,
+        r"b: got shape \(3,\), wants shape \(4,\) to match",
+    ),
+    "broadcast": (lambda: ops.add(A, B), ValueError, r"a, b: got .*wants shapes that broadcast together"),
+    "backward shape": (lambda: ops.relu_backward(A, A, B), ValueError, r"y: got shape \(3, 4\), wants shape \(2, 3\)"),
+    "activation": (lambda: ops.linear(A, B, activation="rleu"), ValueError, r"activation: got 'rleu'.*mean 'relu'\?"),
+    "activation type": (lambda: ops.linear(A, B, activation=3), TypeError, r"activation: got int 3, wants one of"),
+    "missing": (lambda: ops.matmul(A), TypeError, r"missing a required argument: 'b'"),
+    "unknown": (lambda: ops.matmul(A, B, c=1), TypeError, r"unexpected keyword argument 'c'"),
+    "too many": (lambda: ops.matmul(A, B, A), TypeError, r"too many positional arguments"),
+    "twice": (lambda: ops.relu(A, x=A), TypeError, r"multiple values for argument 'x'"),
+    "out shape": (lambda: ops.relu(A, out=np.ones((3, 2), F)), ValueError, r"out: .*wants an array of shape \(2, 3\)"),
+    "out dtype": (lambda: ops.relu(A, out=np.ones((2, 3))), TypeError, r"out: .*wants .*dtype float32"),
+    "out locked": (lambda: ops.relu(A, out=LOCKED), ValueError, r"out: got a read-only array"),
+    "out broadcast": (
+        lambda: ops.relu(A, out=np.lib.stride_tricks.as_strided(np.ones(3, F), (2, 3), (0, 4))),
+        ValueError,
+        r"out: got a broadcast array whose elements share memory",
+    ),
+    "label high": (lambda: ops.softmax_cross_entropy(A, np.array([0, 3])), ValueError, r"the label 3, .*in \[0, 3\)"),
+    "label low": (lambda: ops.softmax_cross_entropy(A, np.array([-1, 0])), ValueError, r"the label -1, .*in \[0, 3\)"),
+    "label count": (
+        lambda: ops.softmax_cross_entropy(A, np.array([0])),
+        ValueError,
+        r"targets: got shape \(1,\), wants",
+    ),
+    "rows sum": (lambda: ops.softmax_cross_entropy(A, A), ValueError, r"targets: row 0 sums to 3, wants"),
+    "rows negative": (lambda: ops.softmax_cross_entropy(A, -ROWS), ValueError, r"targets: got the entry -0\.333"),
+    "rows nan": (lambda: ops.softmax_cross_entropy(A, ROWS * np.nan), ValueError, r"targets: .*no NaN"),
+    "weights": (
+        lambda: ops.mse(A, A, np.ones(3, F)),
+        ValueError,
+        r"sample_weight: got shape \(3,\), wants shape \(2,\)",
+    ),
+    "bits": (lambda: ops.binary_cross_entropy(ROWS, 2 * A), ValueError, r"target: got numbers from 2 to 2, .*\[0, 1\]"),
+    "flag": (
+        lambda: ops.binary_cross_entropy(ROWS, A, from_logits=1),
+        TypeError,
+        r"from_logits: got int 1, wants True or",
+    ),
+    "rate": (lambda: ops.sgd_step(A, A, learning_rate=-1), ValueError, r"learning_rate: got -1\.0, .*at least 0"),
+    "rate nan": (
+        lambda: ops.sgd_step(A, A, learning_rate=np.nan),
+        ValueError,
+        r"learning_rate: got nan, wants a finite",
+    ),
+    "rate text": (
+        lambda: ops.sgd_step(A, A, learning_rate="1"),
+        TypeError,
+        r"learning_rate: got str '1', wants a finite",
+    ),
+    "momentum": (lambda: ops.sgd_step(A, A, A, momentum=1.5), ValueError, r"momentum: got 1\.5, .*at most 1"),
+    "velocity": (lambda: ops.sgd_step(A, A, momentum=0.5), ValueError, r"velocity: got NoneType None, wants it given"),
+    "step": (lambda: ops.adam_step(A, A, A, A, 0), ValueError, r"step: got 0, wants an integer of at least 1"),
+    "step type": (lambda: ops.adam_step(A, A, A, A, 1.5), TypeError, r"step: got float 1\.5, wants an integer"),
+    "beta": (lambda: ops.adam_step(A, A, A, A, 1, beta_1=1.0), ValueError, r"beta_1: got 1\.0, .*below 1"),
+    "epsilon": (lambda: ops.rmsprop_step(A, A, A, epsilon=0), ValueError, r"epsilon: got 0\.0, .*above 0"),
+    "weights locked": (lambda: ops.sgd_step(LOCKED, A), ValueError, r"w: got a read-only array"),
+    "penalty": (lambda: ops.l1_l2_penalty(A, l2=-0.1), ValueError, r"l2: got -0\.1, .*at least 0"),
+    "backend": (lambda: fastnn.set_backend("gpu"), ValueError, r"backend: got 'gpu', wants one of"),
+    "backend case": (lambda: fastnn.set_backend("CPU"), ValueError, r"mean 'cpu'\?"),
+    "backend type": (lambda: fastnn.set_backend(None), TypeError, r"backend: got NoneType None, wants one of"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused_before_anything_is_written(case):
+    call, error, message = CASES[case]
+    with pytest.raises(error, match=message):
+        call()
+    for array in (A, B, LOCKED):
+        assert (array == 1).all()
+
+
+def test_an_unavailable_backend_says_why_and_what_there_is(monkeypatch):
+    gone = backends.BackendState("cuda", False, "no CUDA driver is installed")
+    monkeypatch.setattr(
+        backends, "state", lambda name: gone if name == "cuda" else backends.BackendState(name, True, "")
+    )
+    for choose in (fastnn.set_backend, backends.resolve, lambda name: fastnn.use_backend(name).__enter__()):
+        with pytest.raises(BackendError, match=r"'cuda' is unavailable: no CUDA driver.*Available: 'cpu', 'naive'"):
+            choose("cuda")
+    assert backends.current() == "cpu"
+    assert backends.resolve("auto") == "cpu"
+
+
+def test_every_backend_has_a_state_and_a_reason():
+    states = fastnn.available_backends()
+    assert set(states) == {"cuda", "cpu", "naive"}
+    assert states["cpu"].available
+    assert states["naive"].available
+    for state in states.values():
+        assert state.reason
+        assert state.name in str(state)
+
+
+def test_a_probe_that_fails_is_a_reason_not_an_abort(monkeypatch):
+    def broken():
+        raise RuntimeError("the driver is older than the runtime")
+
+    monkeypatch.setitem(backends._PROBES, "cuda", broken)
+    state = backends.state.__wrapped__("cuda")
+    assert (state.available, state.reason) == (False, "the driver is older than the runtime")
+
+
+class Device:
+    """Looks like a CuPy array."""
+
+    __cuda_array_interface__ = None
+    shape, dtype = (2, 3), np.dtype("float32")
+
+
+def test_arrays_in_two_places():
+    with pytest.raises(TypeError, match=r"b: got a CuPy array beside the NumPy array a, wants all arrays in one place"):
+        ops.matmul(A, Device())
+
+
+def test_backend_of_a_block_is_that_of_the_thread_and_ends_with_it():
+    import threading
+
+    seen = []
+    with fastnn.use_backend("naive"):
+        assert backends.current() == "naive"
+        thread = threading.Thread(target=lambda: seen.append(backends.current()))
+        thread.start()
+        thread.join()
+    assert seen == ["cpu"]
+    assert backends.current() == "cpu"
+    fastnn.set_backend("naive")
+    try:
+        assert backends.resolve("auto") == "naive"
+    finally:
+        fastnn.set_backend("cpu")
