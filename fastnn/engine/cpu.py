@@ -177,12 +177,13 @@ class _Session:
         self._dtype = dtype = network.dtype
         self._stages = [stage for stage in _stages(network) if isinstance(stage, _Stage)]
         sizes = (self._stages[0].kernel.value.shape[0], *(stage.kernel.value.shape[1] for stage in self._stages))
-        self._layout = layout = epoch.Layout(sizes, batch_size, dtype.itemsize)
+        self._inputs = _inputs(data.x, dtype)
+        sparse = self._inputs.kind == epoch.SPARSE
+        self._layout = layout = epoch.Layout(sizes, batch_size, dtype.itemsize, sparse)
         codes = [CODES[ELEMENTWISE_ACTIVATIONS[stage.activation]] for stage in self._stages]
         self._table, size, scratch = layout.stages(codes, [stage.bias is not None for stage in self._stages])
         self._tasks = threads.get_num_threads()
 
-        self._inputs = _inputs(data.x, dtype)
         self._targets = _targets(data, dtype)
         optimizer.build(network.parameters)
         self._slots = list(next(iter(optimizer.state[p.path] for p in network.parameters)))
@@ -220,13 +221,13 @@ class _Session:
         """Whether this was made for these data."""
         return data is self._data and batch_size == self._batch
 
-    def _places(self) -> Iterator[tuple[Parameter, int, int, bool]]:
-        """(parameter, its place and its size in the flat arrays, whether it is a kernel) of every parameter."""
+    def _places(self) -> Iterator[tuple[Parameter, slice, int]]:
+        """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
         kernel = self._kernel
         for stage, row in zip(self._stages, self._table, strict=True):
-            yield stage.kernel, int(row[kernel.W]), int(row[kernel.B] - row[kernel.W]), True
+            yield stage.kernel, slice(int(row[kernel.W]), int(row[kernel.B])), int(row[kernel.PANEL])
             if stage.bias is not None:
-                yield stage.bias, int(row[kernel.B]), stage.bias.value.size, False
+                yield stage.bias, slice(int(row[kernel.B]), int(row[kernel.B]) + stage.bias.value.size), 0
 
     def _flat_and_arrays(self, parameter: Parameter) -> Iterator[tuple[Array, Array]]:
         """(flat array, ordinary array) of a parameter and of each slot of its state."""
@@ -248,28 +249,27 @@ class _Session:
 
     def load(self) -> None:
         """Ordinary arrays into panels."""
-        NR = self._layout.NR
-        for parameter, at, size, is_kernel in self._places():
+        for parameter, place, panel in self._places():
             for flat, array in self._flat_and_arrays(parameter):
-                if is_kernel:
-                    self._kernel.pack(array, flat[at : at + size], NR)
+                if panel:
+                    self._kernel.pack(array, flat[place], panel)
                 else:
-                    flat[at : at + size] = array
+                    flat[place] = array
+        NR = self._layout.NR
         for stage, row in zip(self._stages[1:], self._table[1:], strict=True):
-            at = int(row[self._kernel.WT])
-            size = self._layout.padded(stage.kernel.value.shape[0]) * stage.kernel.value.shape[1]
-            self._kernel.pack(stage.kernel.value.T, self._memory.work[at : at + size], NR)
+            transposed, at = stage.kernel.value.T, int(row[self._kernel.WT])
+            size = transposed.shape[0] * self._layout.padded(transposed.shape[1], NR)
+            self._kernel.pack(transposed, self._memory.work[at : at + size], NR)
         self._memory.runs[2] = self._optimizer.iterations
 
     def store(self) -> None:
         """Panels into ordinary arrays."""
-        NR = self._layout.NR
-        for parameter, at, size, is_kernel in self._places():
+        for parameter, place, panel in self._places():
             for flat, array in self._flat_and_arrays(parameter):
-                if is_kernel:
-                    self._kernel.unpack(flat[at : at + size], array, NR)
+                if panel:
+                    self._kernel.unpack(flat[place], array, panel)
                 else:
-                    array[...] = flat[at : at + size]
+                    array[...] = flat[place]
 
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""

@@ -30,6 +30,7 @@ from numba.extending import register_jitable
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import NV, tile
 from fastnn.kernels.cpu.simd import (
+    SPARSE_TILES,
     add_row,
     address,
     backward_row,
@@ -53,7 +54,7 @@ UNIT_ROWS = 96
 _KC = 2048
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, HAS_BIAS, W, B, WT, Y, LD, DZ = range(10)
+INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, W, B, WT, Y, LD, DZ = range(11)
 
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
 DENSE, BYTES, SPARSE = range(3)
@@ -130,26 +131,33 @@ class Scratch(NamedTuple):
 class Layout:
     """Where a network's numbers lie in one array of parameters and one of scratch memory.
 
-    The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the bias,
-    padded likewise. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs, their
-    gradient, and but for the first stage the transposed weights as panels [K/NR, N, NR].
+    The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
+    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. Scratch memory holds
+    the gathered inputs of a batch, then for every stage its outputs, their gradient, and but for the first stage the
+    transposed weights as panels [K/NR, N, NR].
     """
 
     sizes: tuple[int, ...]
     batch: int
     itemsize: int
+    sparse: bool = False
 
     @property
     def NR(self) -> int:  # noqa: D102 - the field's name
         return tile(self.itemsize).NR
 
-    def padded(self, n: int) -> int:
+    def panel(self, stage: int) -> int:
+        """Columns of a stage's panels."""
+        return SPARSE_TILES * self.NR if stage == 0 and self.sparse else self.NR
+
+    @staticmethod
+    def padded(n: int, panel: int) -> int:
         """n rounded up to whole panels."""
-        return -(-n // self.NR) * self.NR
+        return -(-n // panel) * panel
 
     def leading(self, n: int) -> int:
         """Distance of the rows of a batch: whole panels, off the multiples of 1024 bytes that share cache sets."""
-        width = self.padded(n)
+        width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
     def stages(self, codes: Sequence[int], biases: Sequence[bool]) -> tuple[Any, int, int]:
@@ -158,22 +166,23 @@ class Layout:
         parameters, scratch = 0, self.batch * self.leading(self.sizes[0])
         for s, (row, code, bias) in enumerate(zip(table, codes, biases, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
-            row[[INPUTS, OUTPUTS, CODE, HAS_BIAS, LD]] = k, n, code, bias, self.leading(n)
-            row[W], row[B] = parameters, parameters + self.padded(n) * k
-            parameters = int(row[B]) + self.padded(n)
+            panel = self.panel(s)
+            row[[INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, LD]] = k, n, code, bias, panel, self.leading(n)
+            row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
+            parameters = int(row[B]) + self.padded(n, panel)
             row[Y], row[DZ] = scratch, scratch + self.batch * row[LD]
             row[WT] = row[DZ] + self.batch * row[LD]
-            scratch = int(row[WT]) + (self.padded(k) * n if s else 0)
+            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s else 0)
         return table, parameters, scratch
 
     def buffers(self, tasks: int) -> int:
-        """Size of the tasks' buffers, which end scratch memory: a tile, a row of it, and a number."""
+        """Size of the tasks' buffers, which end scratch memory: a tile, a row of the widest panel, and a number."""
         shape = tile(self.itemsize)
-        return tasks * (shape.MR * shape.NR + 2 * shape.NR)
+        return tasks * ((shape.MR + SPARSE_TILES + 1) * shape.NR)
 
     def units(self, table: Any) -> int:
         """Number of units of the update."""
-        return sum(-(-int(row[OUTPUTS]) // self.NR) * -(-int(row[INPUTS]) // UNIT_ROWS) for row in table)
+        return sum(-(-int(row[OUTPUTS]) // int(row[PANEL])) * -(-int(row[INPUTS]) // UNIT_ROWS) for row in table)
 
 
 def pack(w: Any, panels: Any, NR: int) -> None:
@@ -191,11 +200,6 @@ def unpack(panels: Any, w: Any, NR: int) -> None:
     """Panels [N/NR, K, NR] into weights (K, N)."""
     k, n = w.shape
     w[...] = panels.reshape(-1, k, NR).transpose(1, 0, 2).reshape(k, -1)[:, :n]
-
-
-def pack_transposed(w: Any, panels: Any, NR: int) -> None:
-    """Weights (K, N) into transposed panels [K/NR, N, NR]."""
-    pack(w.T, panels, NR)
 
 
 # The functions below are compiled into the kernel; offsets name places in `net.params` and `memory.work`.
@@ -231,16 +235,17 @@ def _gather(inputs, order, first, low, high, work, ld):
 
 
 @register_jitable
-def _sparse_forward(inputs, order, first, low, high, net, work, NR):
+def _sparse_forward(inputs, order, first, low, high, net, work):
     """First stage of rows ``low`` to ``high`` from their non-zeros, panel by panel, so that one panel stays in L1."""
     stage = net.stages[0]
     k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
-    for p in range((m + NR - 1) // NR):
-        panel = address(net.params, stage[W] + p * k * NR)
+    width = stage[PANEL]
+    for p in range((m + width - 1) // width):
+        panel = address(net.params, stage[W] + p * k * width)
         for r in range(low, high):
             begin, end = inputs.indptr[order[first + r]], inputs.indptr[order[first + r] + 1]
-            z = address(work, y + r * ld + p * NR)
-            sparse_row(end - begin, address(inputs.indices, begin), address(inputs.values, begin), panel, NR, z)
+            z = address(work, y + r * ld + p * width)
+            sparse_row(end - begin, address(inputs.indices, begin), address(inputs.values, begin), panel, width, z)
 
 
 @register_jitable
@@ -251,7 +256,7 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
         stage = net.stages[s]
         k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
         if s == 0 and inputs.kind == SPARSE:
-            _sparse_forward(inputs, order, first, low, high, net, work, NR)
+            _sparse_forward(inputs, order, first, low, high, net, work)
         else:
             x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
             _times_panels(
@@ -406,7 +411,7 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
     for f in range(low, high):
         begin, end = runs[0, f], runs[1, f]
         if begin < end or not rules.lazy:
-            w = panel + f * NR
+            w = panel + f * net.stages[0, PANEL]
             if rules.lazy and memory.decay[f] != 1.0:
                 scale_row(width, address(net.s0, w), memory.decay[f])
             g = address(work, buffer)
@@ -439,9 +444,11 @@ def _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, me
 def _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR):
     """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0; the penalty."""
     work = memory.work
-    one = buffer + MR * NR + NR
+    one = buffer + (MR + SPARSE_TILES) * NR
     work[one] = work.dtype.type(1)
-    gemm_tile(1, width, n, address(work, one), 0, 0, address(work, dz), ld, address(work, buffer), NR, 0)
+    for c in range(0, width, NR):
+        count = min(NR, width - c)
+        gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, address(work, buffer + c), NR, 0)
     w = net.stages[s, B] + j
     penalty = _penalize(net.penalties[s, 2], net.penalties[s, 3], net, work, w, buffer, buffer + MR * NR, width)
     _update(net, rules, work, w, buffer, width)
@@ -463,10 +470,10 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
     """One unit of the update, with its share of the bias and of the transposed weights; the penalty."""
     stage = net.stages[s]
     k, m, ld = stage[INPUTS], stage[OUTPUTS], stage[LD]
-    j = p * NR
-    width = min(NR, m - j)
+    j = p * stage[PANEL]
+    width = min(stage[PANEL], m - j)
     low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
-    dz, panel = stage[DZ] + j, stage[W] + p * k * NR
+    dz, panel = stage[DZ] + j, stage[W] + j * k
     if s == 0 and kind == SPARSE:
         penalty = _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
     else:
@@ -480,16 +487,17 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
 
 
 @register_jitable
-def _catch_up(step, net, rules, memory, NR):
+def _catch_up(step, net, rules, memory):
     """Let the state of every row decay to ``step``."""
     stage = net.stages[0]
     k, m = stage[INPUTS], stage[OUTPUTS]
+    width = stage[PANEL]
     for f in range(k):
         missed = step - memory.runs[2, f]
         memory.runs[2, f] = step
         if missed > 0:
-            for p in range((m + NR - 1) // NR):
-                scale_row(NR, address(net.s0, stage[W] + (p * k + f) * NR), rules.rho**missed)
+            for p in range((m + width - 1) // width):
+                scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), rules.rho**missed)
 
 
 def _signature(dtype: Any) -> Any:
@@ -524,7 +532,11 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         capacity = memory.rows.size // tasks
         units = 0
         for s in range(stages.shape[0]):
-            units += (stages[s, OUTPUTS] + NR - 1) // NR * ((stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS)
+            units += (
+                (stages[s, OUTPUTS] + stages[s, PANEL] - 1)
+                // stages[s, PANEL]
+                * ((stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS)
+            )
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
@@ -549,16 +561,16 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 corrections = 1.0 - rules.adam[1] ** step, 1.0 - rules.adam[2] ** step
                 rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
             for t in prange(tasks):
-                buffer = work.size - (t + 1) * (MR * NR + 2 * NR)
+                buffer = work.size - (t + 1) * (MR + SPARSE_TILES + 1) * NR
                 s, passed = 0, 0
                 for u in range(t * units // tasks, (t + 1) * units // tasks):
                     blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                    inside = (stages[s, OUTPUTS] + NR - 1) // NR * blocks
+                    inside = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
                     while u - passed >= inside:
                         passed += inside
                         s += 1
                         blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                        inside = (stages[s, OUTPUTS] + NR - 1) // NR * blocks
+                        inside = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
                     p, block = (u - passed) // blocks, (u - passed) % blocks
                     figures[penalties + u] = _update_unit(
                         s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, MR, NR, VL
@@ -570,7 +582,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 for r in range(n):
                     sums[2 + q] += figures[(q + 1) * batch + r]
         if inputs.kind == SPARSE and rules.lazy and settle:
-            _catch_up(step, net, rules, memory, NR)
+            _catch_up(step, net, rules, memory)
         return step
 
     return train

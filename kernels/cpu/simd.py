@@ -979,14 +979,18 @@ def cross_entropy_row(v: Vectors, count: Any, x: Any, log_sum: Any, t: Any, scal
 
 # --------------------------------------------------------------------------------------------------------------- epoch
 
-# Sums kept apart in a loop over non-zeros: _UNROLL * NV chains of multiply-adds hide the latency of one.
-_UNROLL = 4
+# Width of a row of non-zeros' products, in tiles: wider shares the index and the broadcast among more columns, but the
+# rows of dZ that an update reads over and over must stay in L1.
+SPARSE_TILES = 2
+
+# Sums kept apart in a loop over non-zeros: _UNROLL * SPARSE_TILES * NV chains of multiply-adds hide the latency of one.
+_UNROLL = 2
 
 
 @_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
 def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any, y: Any) -> None:
-    """y[NR] = sum over j < count of values[j] * table[indices[j] * row_stride : + NR]."""
-    builder, vectors = v.builder, tile(v.format.bytes).NV
+    """y = sum over j < count of values[j] * table[indices[j] * row_stride :], both SPARSE_TILES * NR numbers wide."""
+    builder, vectors = v.builder, SPARSE_TILES * tile(v.format.bytes).NV
     sums = [[_Total(v) for _ in range(vectors)] for _ in range(_UNROLL)]
 
     def step(j: Any, totals: Sequence[_Total]) -> None:
@@ -1004,8 +1008,8 @@ def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, ro
     with cgutils.for_range_slice(builder, builder.mul(whole, _I64(_UNROLL)), count, _I64(1), intp=_I64) as (j, _):
         step(j, sums[0])
     for i in range(vectors):
-        a, b, c, d = (builder.load(totals[i].slot) for totals in sums)
-        v.store(v.add(v.add(a, b), v.add(c, d)), y, _I64(i * v.lanes))
+        a, b = (builder.load(totals[i].slot) for totals in sums)
+        v.store(v.add(a, b), y, _I64(i * v.lanes))
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)

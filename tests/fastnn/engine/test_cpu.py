@@ -18,7 +18,7 @@ OPTIMIZERS = {
     "nesterov": lambda: optimizers.SGD(0.002, momentum=0.9, nesterov=True),
     "rmsprop": lambda: optimizers.RMSprop(0.001),
     "rmsprop-momentum": lambda: optimizers.RMSprop(0.001, momentum=0.5),
-    "rmsprop-centered": lambda: optimizers.RMSprop(0.001, centered=True),
+    "rmsprop-centered": lambda: optimizers.RMSprop(0.0003, centered=True),
     "adam": lambda: optimizers.Adam(0.001),
     "amsgrad": lambda: optimizers.Adam(0.001, amsgrad=True),
 }
