@@ -32,8 +32,8 @@ from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 _FLOPS_PER_NS = 100.0
 
 # Rows of A from which copying B into panels costs less than it saves where B could also be read in place, as `fastnn
-# bench kernels` finds it; rows of B a multiple of 4096 bytes apart fight for the same cache sets, so it saves more
-# there.
+# bench kernels` finds it: only for B beyond L2, unless its rows are a multiple of 4096 bytes apart and fight for the
+# same cache sets.
 _PACK_FROM_ROWS = 256
 _PACK_FROM_ROWS_CONFLICT = 64
 
@@ -78,6 +78,18 @@ def _pack_transposed(b, rows, first, columns, step, VL, width, panels, at):
                 panels[at + i * width + c] = b[i, first + c]
 
 
+@register_jitable
+def _pack(b, k, j, m, row_b, column_b, NR, panels, at):
+    """The panel of B's columns j to j + NR, or to the last one, to ``at``."""
+    columns = min(NR, m - j)
+    if column_b == 1:
+        copy_rows(k, columns, NR, address(b, j), row_b, address(panels, at))
+    elif row_b == 1 and column_b > 0:
+        _pack_transposed(b, k, j, columns, column_b, NR // NV, NR, panels, at)
+    else:
+        _pack_strided(b, k, j, columns, NR, panels[at : at + k * NR])
+
+
 @kernel(_gemm_signature)
 def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):
@@ -92,16 +104,11 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         for j0 in range(0, m, NC):
             columns = min(NC, m - j0)
             count = (columns + NR - 1) // NR
-            for p in prange(count if j0 + columns > whole else 0):
-                j = j0 + p * NR
-                if j >= whole:
-                    if column_b == 1:
-                        source, target = address(b, j), address(panels, p * k * NR)
-                        copy_rows(k, min(NR, m - j), NR, source, row_b, target)
-                    elif row_b == 1 and column_b > 0:
-                        _pack_transposed(b, k, j, min(NR, m - j), column_b, NR // NV, NR, panels, p * k * NR)
-                    else:
-                        _pack_strided(b, k, j, min(NR, m - j), NR, panels[p * k * NR : (p + 1) * k * NR])
+            if packed:
+                for p in prange(count):
+                    _pack(b, k, j0 + p * NR, m, row_b, column_b, NR, panels, p * k * NR)
+            elif j0 + columns > whole:
+                _pack(b, k, whole, m, row_b, column_b, NR, panels, (count - 1) * k * NR)
             for i0 in range(0, n, MC):
                 rows = min(MC, n - i0)
                 tiles = (rows + MR - 1) // MR
@@ -149,7 +156,9 @@ def _packs(b: Any, rows: int) -> bool:
     """Whether B is copied into panels for a product with this many rows of A."""
     if b.strides[1] != b.itemsize or b.strides[0] < 0:
         return True
-    return rows >= (_PACK_FROM_ROWS if b.strides[0] % 4096 else _PACK_FROM_ROWS_CONFLICT)
+    if b.strides[0] % 4096 == 0:
+        return rows >= _PACK_FROM_ROWS_CONFLICT
+    return rows >= _PACK_FROM_ROWS and b.size * b.itemsize > caches().l2
 
 
 def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
