@@ -172,18 +172,17 @@ class _Session:
         from fastnn.kernels.cpu._arrays import aligned
         from fastnn.kernels.cpu.simd import CODES, LOSS_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
 
-        self._network, self._optimizer, self._data, self._batch = network, optimizer, data, batch_size
+        self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
+        self._batch = min(batch_size, data.rows)
         self._kernel, self._rule, self._step_codes = epoch, optim.rule, STEP_CODES
         self._dtype = dtype = network.dtype
         self._stages = [stage for stage in _stages(network) if isinstance(stage, _Stage)]
         sizes = (self._stages[0].kernel.value.shape[0], *(stage.kernel.value.shape[1] for stage in self._stages))
         self._inputs = _inputs(data.x, dtype)
         sparse = self._inputs.kind == epoch.SPARSE
-        self._layout = layout = epoch.Layout(sizes, batch_size, dtype.itemsize, sparse)
+        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
         codes = [CODES[ELEMENTWISE_ACTIVATIONS[stage.activation]] for stage in self._stages]
-        self._table, size, scratch = layout.stages(codes, [stage.bias is not None for stage in self._stages])
-        self._tasks = threads.get_num_threads()
-
+        self._table, size, self._scratch = layout.stages(codes, [stage.bias is not None for stage in self._stages])
         self._targets = _targets(data, dtype)
         optimizer.build(network.parameters)
         self._slots = list(next(iter(optimizer.state[p.path] for p in network.parameters)))
@@ -204,22 +203,31 @@ class _Session:
         self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
-        entries = _entries(self._inputs, batch_size) * self._tasks
-        figures = (1 + len(self._metrics)) * batch_size + layout.units(self._table)
-        self._memory = epoch.Scratch(
-            _zeros(aligned, scratch + layout.buffers(self._tasks), dtype),
-            np.zeros(figures),
-            np.zeros((3, sizes[0]), np.int64),
-            np.ones(sizes[0], dtype),
-            np.zeros(entries, np.int32),
-            np.zeros(entries, dtype),
-        )
+        self._num_threads = threads.get_num_threads
+        self._memory = self._allocated(self._num_threads())
         self._sums = np.zeros(2 + len(self._metrics))
         self._rows = 0
 
     def serves(self, data: DataSet, batch_size: int) -> bool:
         """Whether this was made for these data."""
-        return data is self._data and batch_size == self._batch
+        return data is self._data and batch_size == self._batch_size
+
+    def _allocated(self, tasks: int) -> Any:
+        """Scratch memory for up to this many tasks."""
+        from fastnn.kernels.cpu._arrays import aligned
+
+        self._tasks = tasks
+        entries = _entries(self._inputs, self._batch) * tasks
+        figures = (1 + len(self._metrics)) * self._batch + self._layout.units(self._table)
+        features = self._layout.sizes[0]
+        return self._kernel.Scratch(
+            _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
+            np.zeros(figures),
+            np.zeros((3, features), np.int64),
+            np.ones(features, self._dtype),
+            np.zeros(entries, np.int32),
+            np.zeros(entries, self._dtype),
+        )
 
     def _places(self) -> Iterator[tuple[Parameter, slice, int]]:
         """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
@@ -273,6 +281,11 @@ class _Session:
 
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
+        if self._num_threads() > self._tasks:  # changed since the memory was made, which is for so many tasks
+            before = self._memory
+            self._memory = self._allocated(self._num_threads())
+            self._memory.work[: self._scratch] = before.work[: self._scratch]
+            self._memory.runs[...] = before.runs
         optimizer = self._optimizer
         name, hyper = self._step_name()
         self._hyper[: len(hyper)] = hyper
@@ -283,14 +296,14 @@ class _Session:
             self._loss, self._mean, self._metrics, self._dtype.type(self._threshold), self._step_codes[name],
             self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
-        before = optimizer.iterations
+        made = optimizer.iterations
         after = self._kernel.train(
             self._dtype, self._nanoseconds(), self._inputs, self._targets, self._net, rules, self._memory, order,
-            self._batch, before, int(settle), self._sums,
+            self._batch, made, int(settle), self._sums,
         )  # fmt: skip
         optimizer.iterations = int(after)
-        self._rows += min(order.size, (optimizer.iterations - before) * self._batch)
-        return optimizer.iterations - before
+        self._rows += min(order.size, (optimizer.iterations - made) * self._batch)
+        return optimizer.iterations - made
 
     def _nanoseconds(self) -> float:
         """Estimated work of one of a step's two regions, on one core."""

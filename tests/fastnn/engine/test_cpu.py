@@ -147,6 +147,36 @@ def test_results_do_not_depend_on_threads(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
+    """Scratch memory is made for a number of tasks: a callback that asks for more must not overrun it."""
+    from fastnn.kernels.cpu import threads
+
+    class MoreThreads(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            fastnn.set_num_threads(1 + batch % 4)
+
+    monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
+    before = fastnn.get_num_threads()
+    results = []
+    try:
+        for listeners in ([], [MoreThreads()]):
+            fastnn.set_num_threads(1)
+            built, x, y = small(kind)
+            built.fit(x, y, batch_size=30, epochs=2, verbose=0, callbacks=listeners)
+            results.append(built.get_weights())
+    finally:
+        fastnn.set_num_threads(before)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_batch_larger_than_the_data():
+    built, x, y = small(rows=20)
+    built.fit(x, y, batch_size=10**12, epochs=2, verbose=0)
+    assert built.optimizer.iterations == 2
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_callbacks_see_and_change_ordinary_arrays(monkeypatch, kind):
     """Weights read after every batch, and replaced between epochs, are those that training uses."""
     seen = {}
