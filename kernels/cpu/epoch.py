@@ -39,6 +39,7 @@ from fastnn.kernels.cpu.simd import (
     gemm_tile,
     loss_row,
     penalty_row,
+    prefetch_row,
     scale_row,
     softmax_row,
     sparse_row,
@@ -176,9 +177,9 @@ class Layout:
         return table, parameters, scratch
 
     def buffers(self, tasks: int) -> int:
-        """Size of the tasks' buffers, which end scratch memory: a tile, a row of the widest panel, and a number."""
+        """Size of the tasks' buffers, which end scratch memory: a tile, its penalty, and a number."""
         shape = tile(self.itemsize)
-        return tasks * ((shape.MR + SPARSE_TILES + 1) * shape.NR)
+        return tasks * (2 * shape.MR + 1) * shape.NR
 
     def units(self, table: Any) -> int:
         """Number of units of the update."""
@@ -355,35 +356,40 @@ def _first_from(indices, begin, end, feature):
 @register_jitable
 def _sort_by_feature(inputs, order, first, n, f0, f1, place, step, rules, memory):
     """The batch's non-zeros of the features [f0, f1), feature by feature, from ``place`` on: a counting sort."""
-    runs, rows, values = memory.runs, memory.rows, memory.values
+    begins, ends, touched = memory.runs[0], memory.runs[1], memory.runs[2]
     indptr, indices = inputs.indptr, inputs.indices
     for f in range(f0, f1):
-        runs[1, f] = 0
+        ends[f] = 0
     for r in range(n):
         row = order[first + r]
         begin = _first_from(indices, indptr[row], indptr[row + 1], f0)
-        for e in range(begin, indptr[row + 1]):
-            if indices[e] >= f1:
-                break
-            runs[1, indices[e]] += 1
+        for e in range(begin, _first_from(indices, begin, indptr[row + 1], f1)):
+            ends[np.uint64(indices[e])] += 1  # unsigned: no check for an index from the end
     for f in range(f0, f1):
-        found = runs[1, f]
-        runs[0, f] = runs[1, f] = place
+        found = ends[f]
+        begins[f] = ends[f] = place
         place += found
         if found > 0 and rules.lazy:
-            memory.decay[f] = rules.rho ** (step - 1 - runs[2, f])
-            runs[2, f] = step
+            memory.decay[f] = rules.rho ** (step - 1 - touched[f])
+            touched[f] = step
     for r in range(n):
         row = order[first + r]
         begin = _first_from(indices, indptr[row], indptr[row + 1], f0)
-        for e in range(begin, indptr[row + 1]):
-            f = indices[e]
-            if f >= f1:
-                break
-            at = runs[1, f]
-            runs[1, f] = at + 1
-            rows[at] = r
-            values[at] = inputs.values[e]
+        for e in range(begin, _first_from(indices, begin, indptr[row + 1], f1)):
+            f = np.uint64(indices[e])
+            at = np.uint64(ends[f])
+            ends[f] += 1
+            memory.rows[at] = r
+            memory.values[at] = inputs.values[np.uint64(e)]
+
+
+@register_jitable
+def _prefetch(inputs, order, low, high):
+    """Ask for the non-zeros of the samples order[low : high]: they lie anywhere in memory."""
+    for i in range(low, high):
+        begin = inputs.indptr[order[i]]
+        count = inputs.indptr[order[i] + 1] - begin
+        prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
 
 
 @register_jitable
@@ -425,18 +431,22 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
 
 @register_jitable
 def _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, memory, buffer, MR, NR):
-    """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update; the penalty."""
+    """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update; the penalty.
+
+    A tile's rows lie end to end in the panel and in the buffer, so one call updates them all, padding included: its
+    weights, gradients and states are 0 and stay so.
+    """
     work, penalty = memory.work, 0.0
-    l1, l2 = net.penalties[s, 0], net.penalties[s, 1]
+    if width < NR:
+        work[buffer : buffer + MR * NR] = 0
     tiles = (high - low + MR - 1) // MR
     for i in range(tiles):
         a, b = low + i * (high - low) // tiles, low + (i + 1) * (high - low) // tiles
         c = address(work, buffer)
         gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, dz), ld, c, NR, 0)
-        for r in range(a, b):
-            w, g = panel + r * NR, buffer + (r - a) * NR
-            penalty += _penalize(l1, l2, net, work, w, g, buffer + MR * NR, width)
-            _update(net, rules, work, w, g, width)
+        w, count = panel + a * NR, (b - a) * NR
+        penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, buffer + MR * NR, count)
+        _update(net, rules, work, w, buffer, count)
     return penalty
 
 
@@ -444,7 +454,7 @@ def _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, me
 def _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR):
     """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0; the penalty."""
     work = memory.work
-    one = buffer + (MR + SPARSE_TILES) * NR
+    one = buffer + 2 * MR * NR
     work[one] = work.dtype.type(1)
     for c in range(0, width, NR):
         count = min(NR, width - c)
@@ -561,7 +571,11 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 corrections = 1.0 - rules.adam[1] ** step, 1.0 - rules.adam[2] ** step
                 rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
             for t in prange(tasks):
-                buffer = work.size - (t + 1) * (MR + SPARSE_TILES + 1) * NR
+                buffer = work.size - (t + 1) * (2 * MR + 1) * NR
+                if inputs.kind == SPARSE:  # the next batch's, while this one's update computes
+                    start = first + batch
+                    left = max(0, min(batch, order.size - start))
+                    _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
                 s, passed = 0, 0
                 for u in range(t * units // tasks, (t + 1) * units // tasks):
                     blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS

@@ -1012,6 +1012,26 @@ def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, ro
         v.store(v.add(a, b), y, _I64(i * v.lanes))
 
 
+# Bytes that a prefetch fetches.
+_LINE = 64
+
+
+@_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER)
+def prefetch_row(v: Vectors, count: Any, indices: Any, values: Any) -> None:
+    """Ask for ``count`` indices and values ahead of their use."""
+    builder = v.builder
+    byte = ir.IntType(8).as_pointer()
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32]), "llvm.prefetch.p0"
+    )
+    for pointer, size in ((indices, 4), (values, v.format.bytes)):
+        step = _LINE // size
+        lines = builder.sdiv(builder.add(count, _I64(step - 1)), _I64(step))
+        with cgutils.for_range(builder, lines, intp=_I64) as loop:
+            where = builder.bitcast(builder.gep(pointer, [builder.mul(loop.index, _I64(step))]), byte)
+            builder.call(fetch, [where, _I32(0), _I32(2), _I32(1)])  # to read, into L2, data
+
+
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)
 def scale_row(v: Vectors, count: Any, x: Any, factor: Any) -> None:
     """x *= factor."""
