@@ -1,4 +1,4 @@
-"""Benchmarks: what each op and each training epoch costs on fastnn, on NumPy, on plain Python, on PyTorch.
+"""Benchmarks: what each op and each training epoch costs on fastnn, NumPy, plain Python, PyTorch and JAX.
 
 ``suite`` says what a line of the table is, ``kernels`` and ``training`` list the lines, ``peers`` holds the others'
 side of each. Two commands run them:

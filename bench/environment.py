@@ -37,7 +37,7 @@ TARGETS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_VERSIONS = ("fastnn", "numpy", "numba", "llvmlite", "torch", "pytest-benchmark")
+_VERSIONS = ("fastnn", "numpy", "numba", "llvmlite", "torch", "jax", "pytest-benchmark")
 
 
 def prepared(target: str = "host", environ: Mapping[str, str] | None = None) -> dict[str, str]:

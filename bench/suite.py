@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-NAIVE, NUMPY, PYTORCH, FASTNN = "naive", "NumPy", "PyTorch", "fastnn cpu"
+NAIVE, NUMPY, PYTORCH, JAX, FASTNN = "naive", "NumPy", "PyTorch", "JAX", "fastnn cpu"
 # The order of the table's columns.
-CONTENDERS = (NAIVE, NUMPY, PYTORCH, FASTNN)
+CONTENDERS = (NAIVE, NUMPY, PYTORCH, JAX, FASTNN)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.numpy_mlp import NumpyMLP
-from bench.suite import FASTNN, NAIVE, NUMPY, PYTORCH, Case, Contender, Workload
+from bench.suite import FASTNN, JAX, NAIVE, NUMPY, PYTORCH, Case, Contender, Workload
 from fastnn.recipes import RECIPES
 
 _SEED = 3
@@ -27,7 +27,7 @@ _NAIVE_ROWS = 4
 # The check trains this many batches in order; the losses of equal formulas agree to rounding. PyTorch's epsilon sits
 # elsewhere, so its curve is only close.
 _CHECKED_BATCHES = 4
-_TOLERANCES = {NUMPY: 1e-4, PYTORCH: 0.1}
+_TOLERANCES = {NUMPY: 1e-4, PYTORCH: 0.1, JAX: 1e-4}
 
 # Zipf's exponent at which 512 rows of 82 words touch about 6,000 of 10,000 words, as 512 newswires do.
 _ZIPF_EXPONENT = 1.17
@@ -111,6 +111,10 @@ def _workload(dataset: str, data: Callable[[int], Rows], rows: int) -> Workload:
         from bench.peers.pytorch_mlp import PyTorchMLP
 
         peers[PYTORCH] = PyTorchMLP
+    if importlib.util.find_spec("jax"):
+        from bench.peers.jax_mlp import JaxMLP
+
+        peers[JAX] = JaxMLP
 
     def check() -> None:
         few = min(rows, _CHECKED_BATCHES * batch)

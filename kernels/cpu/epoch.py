@@ -376,9 +376,9 @@ def _sort_by_feature(inputs, order, first, n, f0, f1, place, step, rules, memory
         row = order[first + r]
         begin = _first_from(indices, indptr[row], indptr[row + 1], f0)
         for e in range(begin, _first_from(indices, begin, indptr[row + 1], f1)):
-            f = np.uint64(indices[e])
-            at = np.uint64(ends[f])
-            ends[f] += 1
+            feature = np.uint64(indices[e])
+            at = np.uint64(ends[feature])
+            ends[feature] += 1
             memory.rows[at] = r
             memory.values[at] = inputs.values[np.uint64(e)]
 
