@@ -7,38 +7,10 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from fastnn import checks
 from fastnn.engine.protocols import Array, Logs, StepHooks
-
-
-class Trainer(Protocol):
-    """What callbacks use of a model."""
-
-    stop_training: bool
-    optimizer: Any
-
-    @property
-    def metrics(self) -> Sequence[Any]:
-        """The compiled metrics."""
-        ...
-
-    def get_weights(self) -> list[Array]:
-        """Copies of all weights."""
-        ...
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take over weights."""
-        ...
-
-    def save(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the model to a file."""
-        ...
-
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the weights to a file."""
-        ...
 
 
 class Callback:

@@ -31,9 +31,9 @@ from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.
 _FLOPS_PER_NS = 100.0
 
-# Rows of A from which copying B into panels costs less than it saves where B could also be read in place, as `fastnn
-# bench kernels` finds it: only for B beyond L2, unless its rows are a multiple of 4096 bytes apart and fight for the
-# same cache sets.
+# Rows of A from which copying B into panels costs less than it saves where B could also be read in place: only for B
+# beyond L2, unless its rows are a multiple of 4096 bytes apart and fight for the same cache sets. Chosen on the sizes
+# of the table's `bench`.
 _PACK_FROM_ROWS = 256
 _PACK_FROM_ROWS_CONFLICT = 64
 

@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 from fastnn.kernels.cpu.machine import tile
 
-_I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ZERO = _I64(0)
 
 # ---------------------------------------------------------------------------------------------------------- primitives
@@ -55,7 +55,6 @@ class Vectors:
         self.format = _FORMATS[dtype]
         self.type = ir.VectorType(self.format.scalar, lanes)
         self.itype = ir.VectorType(self.format.integer, lanes)
-        self.mtype = ir.VectorType(_I1, lanes)
 
     def _intrinsic(self, name: str, result: Any, *arguments: Any) -> Any:
         kind = ir.FunctionType(result, [a.type for a in arguments])
@@ -211,8 +210,8 @@ class Vectors:
 #
 # exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in [-ln2/2, ln2/2]; exp(r) = 1 + r + r^2 q(r).
 # ln 2 is split so that n * high is exact (high has as many trailing zero bits as n has bits). q interpolates
-# (exp(r) - 1 - r) / r^2 at Chebyshev nodes on that interval; tests/kernels/cpu/test_simd.py recomputes the
-# coefficients, highest degree first, and measures the errors. `span` is the range outside which exp is 0 or inf.
+# (exp(r) - 1 - r) / r^2 at Chebyshev nodes on that interval; tests/kernels/cpu/test_simd.py measures
+# the errors. Coefficients stand highest degree first. `span` is the range outside which exp is 0 or inf.
 
 _LOG2E = 1.4426950408889634
 _EXP: dict[Any, dict[str, Any]] = {
