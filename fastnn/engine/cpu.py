@@ -19,8 +19,8 @@ from fastnn.engine.protocols import Array, Layer, Logs, Loss, Network, Optimizer
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 # Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128, two threads
-# of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67 and 63 at 35%,
-# 80 and 65 at 40%. It lies above where the two meet so that data of a third of non-zeros, dense or CSR, run alike.
+# of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67 and 63 at
+# 35%, 80 and 65 at 40%. It lies above where the two meet so that data of a third of non-zeros, dense or CSR, run alike.
 SPARSE_BELOW = 0.4
 
 # Rows from which the density of a dense array is estimated before it is counted.
