@@ -225,6 +225,7 @@ class _Session:
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
             np.zeros(figures),
+            np.zeros((self._batch, 1 + self._layout.blocks(_mean_entries(self._inputs))), np.int64),
             np.zeros((3, features), np.int64),
             np.ones(features, self._dtype),
             np.zeros(entries, np.int32),
@@ -412,6 +413,11 @@ def _entries(inputs: Any, batch_size: int) -> int:
         return 0
     per_row = int(np.diff(inputs.indptr).max(initial=0))
     return min(batch_size * per_row, int(inputs.values.size))
+
+
+def _mean_entries(inputs: Any) -> float:
+    """Non-zeros of a sample, on average; 0 for dense inputs."""
+    return float(inputs.values.size) / max(1, inputs.indptr.size - 1)
 
 
 def _targets(data: DataSet, dtype: Any) -> Any:

@@ -525,9 +525,9 @@ STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
 # -------------------------------------------------------------------------------------------------------- micro-kernels
 
 # Kinds of arguments and results: a size, stride or code; a number; a pointer to numbers; two numbers; nothing; a
-# pointer to int32 indices; a pointer to bytes.
+# pointer to int32 indices; a pointer to sizes; a pointer to bytes.
 _SIZE, _NUMBER, _POINTER, _PAIR, _NOTHING = "size", "number", "pointer", "pair", "nothing"
-_INDICES, _BYTES = "indices", "bytes"
+_INDICES, _SIZES, _BYTES = "indices", "sizes", "bytes"
 
 
 @dataclass(frozen=True)
@@ -551,6 +551,7 @@ class MicroKernel:
             _POINTER: number.as_pointer(),
             _PAIR: ir.ArrayType(number, 2),
             _INDICES: _I32.as_pointer(),
+            _SIZES: _I64.as_pointer(),
             _BYTES: ir.IntType(8).as_pointer(),
             _NOTHING: ir.VoidType(),
         }
@@ -584,6 +585,7 @@ class MicroKernel:
                 _POINTER: types.CPointer(dtype),
                 _PAIR: types.UniTuple(dtype, 2),
                 _INDICES: types.CPointer(types.int32),
+                _SIZES: types.CPointer(types.int64),
                 _BYTES: types.CPointer(types.uint8),
                 _NOTHING: types.void,
             }
@@ -851,6 +853,14 @@ class _Total:
         """Add a * b."""
         self.v.builder.store(self.v.fma(a, b, self.v.builder.load(self.slot)), self.slot)
 
+    def join(self, other: _Total) -> None:
+        """Add another total's lanes."""
+        self.v.builder.store(self.v.add(self.vector(), other.vector()), self.slot)
+
+    def vector(self) -> Any:
+        """The sum of every lane."""
+        return self.v.builder.load(self.slot)
+
     def raise_to(self, vector: Any) -> None:
         """Keep the larger of each lane."""
         self.v.builder.store(self.v.max(self.v.builder.load(self.slot), vector), self.slot)
@@ -898,6 +908,11 @@ def penalty_row(v: Vectors, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> An
     return total.value()
 
 
+def _hyper(v: Vectors, step: Step, hyper: Any) -> Sequence[Any]:
+    """The hyper-parameters of a step, each in every lane."""
+    return [v.splat(v.builder.load(v.builder.gep(hyper, [_I64(i)]))) for i in range(len(step.hyper))]
+
+
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, *[_POINTER] * (2 + STEP_STATES + 1))
 def update_row(v: Vectors, code: Any, count: Any, w: Any, dw: Any, *states_and_hyper: Any) -> None:
     """One optimizer step on ``count`` weights in place, by code in ``STEP_CODES``.
@@ -909,8 +924,7 @@ def update_row(v: Vectors, code: Any, count: Any, w: Any, dw: Any, *states_and_h
 
     def case(step: Step) -> Callable[[], None]:
         def run() -> None:
-            pointers = [v.builder.gep(hyper, [_I64(i)]) for i in range(len(step.hyper))]
-            h = [v.splat(v.builder.load(pointer)) for pointer in pointers]
+            h = _hyper(v, step, hyper)
 
             def body(at: _Span) -> None:
                 held = [w, *states[: len(step.states)]]
@@ -986,9 +1000,8 @@ SPARSE_TILES = 2
 _UNROLL = 2
 
 
-@_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
-def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any, y: Any) -> None:
-    """y = sum over j < count of values[j] * table[indices[j] * row_stride :], both SPARSE_TILES * NR numbers wide."""
+def _sparse_sums(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any) -> Sequence[_Total]:
+    """Sums over j < count of values[j] * table[indices[j] * row_stride :], SPARSE_TILES * NR numbers as vectors."""
     builder, vectors = v.builder, SPARSE_TILES * tile(v.format.bytes).NV
     sums = [[_Total(v) for _ in range(vectors)] for _ in range(_UNROLL)]
 
@@ -1006,9 +1019,80 @@ def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, ro
             step(builder.add(first, _I64(u)), sums[u])
     with cgutils.for_range_slice(builder, builder.mul(whole, _I64(_UNROLL)), count, _I64(1), intp=_I64) as (j, _):
         step(j, sums[0])
-    for i in range(vectors):
-        a, b = (builder.load(totals[i].slot) for totals in sums)
-        v.store(v.add(a, b), y, _I64(i * v.lanes))
+    for total, other in zip(sums[0], sums[1], strict=True):
+        total.join(other)
+    return sums[0]
+
+
+@_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
+def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any, y: Any) -> None:
+    """y = sum over j < count of values[j] * table[indices[j] * row_stride :], both SPARSE_TILES * NR numbers wide."""
+    for i, total in enumerate(_sparse_sums(v, count, indices, values, table, row_stride)):
+        v.store(total.vector(), y, _I64(i * v.lanes))
+
+
+@_micro_kernel(_NOTHING, _SIZE, _SIZES, _SIZE, _INDICES, _POINTER, _POINTER, _POINTER, _SIZE, _SIZE)
+def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, values: Any, *rest: Any) -> None:
+    """``sparse_row`` of one panel for n rows: rest is (panel, y, row stride of y, accumulate).
+
+    The non-zeros of row r are those from bounds[r * stride] up to bounds[r * stride + 1]; the panel's rows are as long
+    as it is wide. Where ``accumulate`` is not 0 they are added to y.
+    """
+    panel, y, row_stride_y, accumulate = rest
+    builder = v.builder
+    width = _I64(SPARSE_TILES * tile(v.format.bytes).NR)
+    fresh = builder.icmp_signed("==", accumulate, _I64(0))
+    with cgutils.for_range(builder, n, intp=_I64) as loop:
+        at = builder.gep(bounds, [builder.mul(loop.index, stride)])
+        begin, end = builder.load(at), builder.load(builder.gep(at, [_I64(1)]))
+        found = (builder.gep(pointer, [begin]) for pointer in (indices, values))
+        sums = _sparse_sums(v, builder.sub(end, begin), *found, panel, width)
+        row = builder.gep(y, [builder.mul(loop.index, row_stride_y)])
+        for i, total in enumerate(sums):
+            offset = _I64(i * v.lanes)
+            held = builder.select(fresh, v.constant(0.0), v.load(row, offset))
+            v.store(v.add(held, total.vector()), row, offset)
+
+
+@_micro_kernel(
+    _NOTHING, _SIZE, _SIZE, _SIZE, _SIZE, _SIZES, _SIZES, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER,
+    *[_POINTER] * (1 + STEP_STATES + 1),
+)  # fmt: skip
+def sparse_update(v: Vectors, code: Any, low: Any, high: Any, all_rows: Any, *operands: Any) -> None:
+    """The optimizer's step, by code, on rows ``low`` to ``high`` of a panel, their gradient never leaving registers.
+
+    Called as (code, low, high, all_rows, begins, ends, samples, values, dZ, row stride of dZ, decay, W, states, hyper).
+    The gradient of row f is the sum of values[j] * dZ[samples[j]] for j from begins[f] up to ends[f]; the step's first
+    state is multiplied by decay[f] beforehand. Rows without entries are left alone unless ``all_rows`` is not 0.
+    """
+    begins, ends, samples, values, dz, row_stride_dz, decay, w, *states, hyper = operands
+    builder = v.builder
+    width = _I64(SPARSE_TILES * tile(v.format.bytes).NR)
+    every = builder.icmp_signed("!=", all_rows, _I64(0))
+    with cgutils.for_range_slice(builder, low, high, _I64(1), intp=_I64) as (f, _):
+        begin, end = (builder.load(builder.gep(pointer, [f])) for pointer in (begins, ends))
+        with builder.if_then(builder.or_(every, builder.icmp_signed("<", begin, end))):
+            found = (builder.gep(pointer, [begin]) for pointer in (samples, values))
+            sums = _sparse_sums(v, builder.sub(end, begin), *found, dz, row_stride_dz)
+            row = builder.mul(f, width)
+            factor = v.splat(builder.load(builder.gep(decay, [f])))
+
+            def case(step: Step, sums: Any = sums, row: Any = row, factor: Any = factor) -> Callable[[], None]:
+                held = [w, *states[: len(step.states)]]
+
+                def run() -> None:
+                    h = _hyper(v, step, hyper)
+                    for i, total in enumerate(sums):
+                        offset = builder.add(row, _I64(i * v.lanes))
+                        weight, *state = [v.load(pointer, offset) for pointer in held]
+                        state[:1] = [v.mul(first, factor) for first in state[:1]]
+                        after = step.update(v, h, weight, total.vector(), *state)
+                        for value, pointer in zip(after, held, strict=True):
+                            v.store(value, pointer, offset)
+
+                return run
+
+            _switch(builder, code, [case(step) for step in STEPS.values()])
 
 
 # Bytes that a prefetch fetches.
