@@ -456,7 +456,7 @@ class Sequential:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
         source = input_source(name, x, self.compute_dtype)
         if isinstance(source, DenseSource) and source.sample_shape == ():
-            source = DenseSource(source.array[:, np.newaxis], source.dtype)
+            source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
         bottom = self._bottom_shape()
         if bottom is not None and source.sample_shape != bottom[1:]:
             wanted = ", ".join(["n", *map(str, bottom[1:])])

@@ -391,10 +391,10 @@ def _inputs(source: Source, dtype: Any) -> Any:
 
 def _csr(source: Source, dtype: Any) -> tuple[Array, Array, Array]:
     """(indptr, indices, values), indices rising in every row."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import sparse
 
     if not isinstance(source, SparseSource):
-        indptr, indices, values = epoch.to_csr(np.ascontiguousarray(_dense(source), dtype))
+        indptr, indices, values = sparse.to_csr(np.ascontiguousarray(_dense(source), dtype), source.counts)
         return indptr, indices, values
     matrix = source.matrix.sorted_indices()  # a copy: the user's matrix stays as it is
     matrix.sum_duplicates()

@@ -15,6 +15,9 @@ from fastnn.engine.protocols import Array, Shape
 # Elements that the finite check looks at in one go: small enough to stay in a core's L2 cache.
 _CHUNK = 1 << 16
 
+# Bytes from which the compiled scan is worth loading the kernels.
+_SCAN_FROM = 1 << 22
+
 
 class Source(Protocol):
     """A table of samples that hands out batches in the model's dtype."""
@@ -55,11 +58,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DenseSource:
-    """An array of any numeric dtype, samples along the first axis."""
+    """An array of any numeric dtype, samples along the first axis; ``counts`` are its rows' non-zeros, if known."""
 
     array: Array
     dtype: np.dtype[Any]
-    density: None = None
+    counts: Array | None = None
+
+    @property
+    def density(self) -> float | None:
+        """Share of non-zeros, where they were counted."""
+        return None if self.counts is None else float(self.counts.sum() / max(1, self.array.size))
 
     @property
     def rows(self) -> int:
@@ -83,7 +91,7 @@ class DenseSource:
 
     def part(self, rows: slice) -> DenseSource:
         """A view of a range of the samples."""
-        return DenseSource(self.array[rows], self.dtype)
+        return DenseSource(self.array[rows], self.dtype, None if self.counts is None else self.counts[rows])
 
 
 @dataclass(frozen=True)
@@ -219,8 +227,20 @@ def input_source(name: str, value: Any, dtype: np.dtype[Any]) -> Source:
     if callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes, set)):
         raise TypeError(f"{name}: got {checks.describe(value)}, wants an array of numbers or a scipy.sparse matrix")
     array = numeric_array(name, value)
-    check_finite(name, array, dtype)
-    return DenseSource(array, dtype)
+    counts = _counts(array, dtype)
+    if counts is None or (counts < 0).any():
+        check_finite(name, array, dtype)
+    return DenseSource(array, dtype, counts)
+
+
+def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:
+    """The non-zeros of every row of a large array in the model's dtype, -1 in rows that are not finite; else None."""
+    if array.dtype != dtype or array.nbytes < _SCAN_FROM or not (array.flags.c_contiguous and array.flags.aligned):
+        return None
+    from fastnn.kernels.cpu import sparse
+
+    counts: Array = sparse.scan(array.reshape(len(array), -1), float(np.finfo(dtype).max))
+    return counts
 
 
 def _sparse_source(name: str, value: Any, dtype: np.dtype[Any]) -> SparseSource:

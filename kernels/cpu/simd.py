@@ -113,6 +113,34 @@ class Vectors:
         align = ir.Constant(_I32, self.format.bytes)
         self._intrinsic(f"masked.store.{self._suffix}.p0", ir.VoidType(), vector, where, align, mask)
 
+    @property
+    def compresses(self) -> bool:
+        """Whether the CPU packs the chosen lanes of a vector together."""
+        return self.lanes * self.format.bytes == 64
+
+    def compress(self, x: Any, mask: Any) -> Any:
+        """The lanes where the mask is true, moved to the front; zeros behind them."""
+        kind = f"v{self.lanes}{'i' if x.type == self.itype else 'f'}{self.format.bits}"
+        zeros = ir.Constant(x.type, None)
+        return self._intrinsic(f"x86.avx512.mask.compress.{kind}", x.type, x, zeros, mask)
+
+    def compressed_places(self, offset: Any, mask: Any) -> Any:
+        """offset + lane as int32 for the lanes where the mask is true, moved to the front."""
+        builder = self.builder
+        lanes = self.compress(ir.Constant(self.itype, list(range(self.lanes))), mask)
+        start = builder.insert_element(ir.Constant(self.itype, ir.Undefined), self._sized(offset), _I32(0))
+        zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
+        places = builder.add(lanes, builder.shuffle_vector(start, start, zeros))
+        return places if self.format.bits == 32 else builder.trunc(places, ir.VectorType(_I32, self.lanes))
+
+    def _sized(self, offset: Any) -> Any:
+        return offset if self.format.bits == 64 else self.builder.trunc(offset, _I32)
+
+    def store_indices(self, places: Any, pointer: Any, offset: Any, mask: Any) -> None:
+        """Write int32 lanes where the mask is true."""
+        where = self.builder.bitcast(self.builder.gep(pointer, [offset]), places.type.as_pointer())
+        self._intrinsic(f"masked.store.v{self.lanes}i32.p0", ir.VoidType(), places, where, _I32(4), mask)
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, fused where the target fuses (fmuladd, not fma: a CPU without FMA is not sent to libm)."""
         return self._intrinsic(f"fmuladd.{self._suffix}", self.type, a, b, c)
@@ -1093,6 +1121,64 @@ def sparse_update(v: Vectors, code: Any, low: Any, high: Any, all_rows: Any, *op
                 return run
 
             _switch(builder, code, [case(step) for step in STEPS.values()])
+
+
+def _bits_of_mask(v: Vectors, mask: Any) -> Any:
+    """A mask as the bits of a 64-bit integer."""
+    return v.builder.zext(v.builder.bitcast(mask, ir.IntType(v.lanes)), _I64)
+
+
+def _ones(v: Vectors, bits: Any) -> Any:
+    """Number of ones among the bits of a 64-bit integer."""
+    count = cgutils.get_or_insert_function(v.builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
+    return v.builder.call(count, [bits])
+
+
+@_micro_kernel(_SIZE, _SIZE, _POINTER, _NUMBER)
+def scan_row(v: Vectors, count: Any, x: Any, limit: Any) -> Any:
+    """Number of non-zeros of x; -1 if one of its numbers is NaN or its magnitude exceeds ``limit``."""
+    builder = v.builder
+    found, beyond = (cgutils.alloca_once_value(builder, _ZERO) for _ in range(2))
+    highest = v.splat(limit)
+
+    def body(at: _Span) -> None:
+        number = at.load(x)
+        filled = _bits_of_mask(v, builder.fcmp_unordered("!=", number, v.constant(0.0)))
+        builder.store(builder.add(builder.load(found), _ones(v, filled)), found)
+        outside = _bits_of_mask(v, builder.fcmp_unordered(">", v.abs(number), highest))
+        builder.store(builder.or_(builder.load(beyond), outside), beyond)
+
+    _for_each(v, count, body)
+    return builder.select(builder.icmp_signed("==", builder.load(beyond), _ZERO), builder.load(found), _I64(-1))
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _INDICES, _POINTER)
+def compress_row(v: Vectors, count: Any, x: Any, indices: Any, values: Any) -> None:
+    """The places and values of the non-zeros of x, in order; nothing is written behind the last of them."""
+    builder = v.builder
+    place = cgutils.alloca_once_value(builder, _ZERO)
+
+    def body(at: _Span) -> None:
+        number = at.load(x)
+        mask = builder.fcmp_unordered("!=", number, v.constant(0.0))
+        bits = _bits_of_mask(v, mask)
+        with builder.if_then(builder.icmp_signed("!=", bits, _ZERO)):
+            to = builder.load(place)
+            if v.compresses:
+                kept = _ones(v, bits)
+                v.store_masked(v.compress(number, mask), values, to, v.mask(kept))
+                v.store_indices(v.compressed_places(at.offset, mask), indices, to, v.mask(kept))
+                builder.store(builder.add(to, kept), place)
+            else:
+                for lane in range(v.lanes):
+                    with builder.if_then(builder.extract_element(mask, _I32(lane))):
+                        to = builder.load(place)
+                        builder.store(builder.extract_element(number, _I32(lane)), builder.gep(values, [to]))
+                        index = builder.trunc(builder.add(at.offset, _I64(lane)), _I32)
+                        builder.store(index, builder.gep(indices, [to]))
+                        builder.store(builder.add(to, _I64(1)), place)
+
+    _for_each(v, count, body)
 
 
 # Bytes that a prefetch fetches.

@@ -284,18 +284,6 @@ def test_density_decides_between_dense_and_sparse():
         assert cpu._inputs(source, np.dtype("float32")).kind == kind
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (64, 129), (3, 0)])
-def test_conversion_to_csr(shape):
-    scipy_sparse = pytest.importorskip("scipy.sparse")
-    from fastnn.kernels.cpu import epoch
-
-    rng = np.random.default_rng(1)
-    x = np.where(rng.random(shape) < 0.3, rng.standard_normal(shape), 0).astype("float32")
-    x[-1:] = 0
-    indptr, indices, values = epoch.to_csr(x)
-    assert np.array_equal(scipy_sparse.csr_matrix((values, indices, indptr), shape=shape).toarray(), x)
-
-
 def test_every_axis_is_covered():
     """The grid that this file compares on has every value of every axis."""
     rows = combinations()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn.engine.data import _CHUNK, DataSet, check_finite, input_source, numeric_array
+from fastnn.engine.data import _CHUNK, _SCAN_FROM, DataSet, check_finite, input_source, numeric_array
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 
@@ -58,6 +58,18 @@ def test_finite_check_finds_every_position(bad, width):
             x[row, column] = bad
             with pytest.raises(ValueError, match=f"in row {row}, wants finite"):
                 check_finite("x", x, F32)
+
+
+def test_large_arrays_are_counted_while_they_are_checked():
+    rng = np.random.default_rng(0)
+    x = (rng.random((_SCAN_FROM // 4000 + 1, 1000)) < 0.2).astype("float32")
+    source = input_source("x", x, F32)
+    assert source.density == np.count_nonzero(x) / x.size
+    assert (source.part(slice(3, 9)).counts == np.count_nonzero(x[3:9], axis=1)).all()
+    assert input_source("x", x[:9], F32).density is None
+    x[-1, 999] = np.nan
+    with pytest.raises(ValueError, match=f"x: got nan in row {len(x) - 1}, wants finite"):
+        input_source("x", x, F32)
 
 
 def test_finite_check_names_the_first_bad_row():

@@ -26,12 +26,12 @@ def test_ops_on_lower_levels(level, tmp_path):
         pytest.skip("targets x86 levels")
     name, features = LEVELS[level]
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    tests = Path(__file__).parents[1] / "test_ops.py"
+    tests = [str(Path(__file__).parents[1] / "test_ops.py"), str(Path(__file__).with_name("test_sparse.py"))]
     program = f"""
 import sys, pytest
 from fastnn.kernels.cpu import machine
 assert machine.isa().name == {level!r}, machine.describe()
-sys.exit(pytest.main([{str(tests)!r}, "-q", "-x", "-p", "no:cacheprovider", "-k", "not naive"]))
+sys.exit(pytest.main([*{tests!r}, "-q", "-x", "-p", "no:cacheprovider", "-k", "not naive"]))
 """
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,0 +1,137 @@
+"""Sparse rows: scanning, compression and products with a table, against NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+
+from fastnn.kernels.cpu import machine, micro, simd, sparse
+from fastnn.kernels.cpu.jit import source_hash
+from fastnn.kernels.cpu.simd import address
+
+DTYPES = ["float32", "float64"]
+SHAPES = [(1, 1), (5, 3), (64, 129), (3, 0), (0, 4), (17, 16), (300, 1000)]
+
+
+def made(shape, dtype, density=0.3):
+    rng = np.random.default_rng(sum(shape))
+    return np.where(rng.random(shape) < density, rng.standard_normal(shape), 0).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conversion_to_csr(shape, dtype):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    x = made(shape, dtype)
+    x[-1:] = 0
+    x[:1] = 1
+    expected = scipy_sparse.csr_array(x)
+    for counts in (None, np.count_nonzero(x, axis=1)):
+        indptr, indices, values = sparse.to_csr(x, counts)
+        assert (indptr == expected.indptr).all()
+        assert (indices == expected.indices).all()
+        assert (values == expected.data).all()
+        assert (indices.dtype, values.dtype) == (np.int32, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_scan_counts_and_finds_what_is_not_finite(dtype, bad):
+    x = made((40, 37), dtype)
+    limit = 1e38
+    for row, column in ((0, 0), (7, 15), (20, 16), (39, 36)):
+        spoilt = x.copy()
+        spoilt[row, column] = bad
+        counts = sparse.scan(spoilt, limit)
+        assert counts[row] == -1
+        assert (np.delete(counts, row) == np.delete(np.count_nonzero(x, axis=1), row)).all()
+    negative_zero = np.where(x == 0, -0.0, x).astype(dtype)
+    assert (sparse.scan(negative_zero, limit) == np.count_nonzero(x, axis=1)).all()
+
+
+def loaded(dtype):
+    numba_dtype = {"float32": simd.types.float32, "float64": simd.types.float64}[dtype]
+    micro.load(numba_dtype, source_hash(), lambda error: None)
+    return simd.SPARSE_TILES * machine.tile(np.dtype(dtype).itemsize).NR
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_sparse_rows_against_dense(dtype, blocks):
+    width = loaded(dtype)
+    n, k = 23, 61
+    x, panel = made((n, k), dtype), made((k, width), dtype, 1.0)
+    indptr, indices, values = sparse.to_csr(x)
+    cuts = np.array([q * k // blocks for q in range(blocks + 1)])
+    bounds = np.array(
+        [[indptr[r] + np.searchsorted(indices[indptr[r] : indptr[r + 1]], cut) for cut in cuts] for r in range(n)]
+    )
+    guard = np.dtype(dtype).type(7)
+    y = np.full((n, width + 1), guard)
+
+    @njit
+    def run(bounds, indices, values, panel, y):
+        for q in range(blocks):
+            simd.sparse_rows(
+                n, address(bounds, q), blocks + 1, address(indices, 0), address(values, 0), address(panel, 0),
+                address(y, 0), y.shape[1], q,
+            )  # fmt: skip
+
+    run(bounds, indices, values, panel, y)
+    exact = x.astype(np.float64) @ panel.astype(np.float64)
+    bound = 4 * np.finfo(dtype).eps * (abs(x).astype(np.float64) @ abs(panel).astype(np.float64))
+    assert (abs(y[:, :width] - exact) <= bound).all()
+    assert (y[:, width] == guard).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("every_row", [0, 1])
+@pytest.mark.parametrize("name", list(simd.STEPS))
+def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, name):
+    width = loaded(dtype)
+    samples, k, step = 19, 31, simd.STEPS[name]
+    x, dz = made((samples, k), dtype, 0.1), made((samples, width), dtype, 1.0)
+    x[:, 4] = 0
+    by_feature = sparse.to_csr(np.ascontiguousarray(x.T))
+    begins, ends = by_feature[0][:-1].copy(), by_feature[0][1:].copy()
+    rng = np.random.default_rng(3)
+    held = [rng.random((k, width)).astype(dtype) for _ in range(1 + simd.STEP_STATES)]
+    held[1] += 10  # a mean square stays above the squared mean
+    after = [array.copy() for array in held]
+    decay = (0.5 + rng.random(k) / 2).astype(dtype)
+    hyper = np.array([0.01, 0.9, 1e-4, 0.5][: simd.STEP_HYPER], dtype)
+    low, high = 1, k - 2
+    code = simd.STEP_CODES[name]
+
+    @njit
+    def run(begins, ends, samples, values, dz, decay, w, s0, s1, s2, hyper):
+        simd.sparse_update(
+            code, low, high, every_row, address(begins, 0), address(ends, 0), address(samples, 0),
+            address(values, 0), address(dz, 0), dz.shape[1], address(decay, 0), address(w, 0), address(s0, 0),
+            address(s1, 0), address(s2, 0), address(hyper, 0),
+        )  # fmt: skip
+
+    run(begins, ends, *by_feature[1:], dz, decay, *after, hyper)
+
+    @njit
+    def update(w, g, s0, s1, s2, hyper):
+        simd.update_row(
+            code, w.size, address(w, 0), address(g, 0), address(s0, 0), address(s1, 0), address(s2, 0),
+            address(hyper, 0),
+        )  # fmt: skip
+
+    gradient = (x.T.astype(np.float64) @ dz.astype(np.float64)).astype(dtype)
+    expected = [array.copy() for array in held]
+    touched = np.zeros(k, bool)
+    touched[low:high] = True
+    if not every_row:
+        touched &= ends > begins
+    if step.states:
+        expected[1][touched] *= decay[touched, None]
+    for f in np.flatnonzero(touched):
+        rows = [array[f] for array in expected]
+        update(rows[0], gradient[f], *rows[1:], hyper)
+    for got, wanted, before in zip(after, expected, held, strict=True):
+        assert np.allclose(got, wanted, rtol=0, atol=200 * np.finfo(dtype).eps)
+        assert (got[~touched] == before[~touched]).all()
