@@ -33,10 +33,12 @@ from fastnn.kernels.cpu.simd import (
     SPARSE_TILES,
     add_row,
     address,
+    argmax_row,
     backward_row,
     cross_entropy_row,
     forward_bias_row,
     gemm_tile,
+    label_row,
     loss_row,
     penalty_row,
     prefetch_row,
@@ -311,13 +313,10 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
 @register_jitable
 def _hit(work, out, classes, targets, source):
     """Whether the largest output is that of the class index, or of the target row's largest number."""
-    best, wanted = 0, 0
-    for j in range(1, classes):
-        if work[out + j] > work[out + best]:
-            best = j
-        if targets.rows.size > 0 and targets.rows[source, j] > targets.rows[source, wanted]:
-            wanted = j
-    return best == (targets.labels[source] if targets.labels.size > 0 else wanted)
+    wanted = targets.labels[source] if targets.labels.size > 0 else 0
+    if targets.rows.size > 0:
+        wanted = argmax_row(classes, address(targets.rows, source * classes))
+    return wanted == argmax_row(classes, address(work, out))
 
 
 @register_jitable
@@ -350,13 +349,11 @@ def _score(n, r, source, net, rules, targets, memory, batch):
     y, dz = address(work, out), address(work, slope)
     if rules.loss == SOFTMAX_CROSS_ENTROPY:
         share = weight / number(n)
-        top, mass = softmax_row(classes, y, share, dz)
-        log_sum = top + number(np.log(mass))
         if targets.labels.size > 0:
-            label = targets.labels[source]
-            work[slope + label] -= share
-            figures[r] = weight * (log_sum - work[out + label])
+            figures[r] = weight * label_row(classes, y, targets.labels[source], share, dz)
         else:
+            top, mass = softmax_row(classes, y, share, dz)
+            log_sum = top + number(np.log(mass))
             loss, _ = cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dz)
             figures[r] = weight * loss
     else:

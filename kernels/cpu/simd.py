@@ -73,6 +73,17 @@ class Vectors:
         """The same integer in every lane."""
         return ir.Constant(self.itype, [value] * self.lanes)
 
+    @cached_property
+    def lane_numbers(self) -> Any:
+        """0, 1, 2, ... as integers of the lanes' width."""
+        return ir.Constant(self.itype, list(range(self.lanes)))
+
+    def isplat(self, size: Any) -> Any:
+        """A size in every lane, as an integer of the lanes' width."""
+        scalar = size if self.format.bits == 64 else self.builder.trunc(size, self.format.integer)
+        first = self.builder.insert_element(ir.Constant(self.itype, ir.Undefined), scalar, _I32(0))
+        return self.builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes))
+
     def splat(self, scalar: Any) -> Any:
         """A scalar in every lane."""
         empty = ir.Constant(self.type, ir.Undefined)
@@ -101,6 +112,18 @@ class Vectors:
         zeros = ir.Constant(index.type, [0] * self.lanes)
         return self.builder.icmp_signed("<", index, self.builder.shuffle_vector(first, empty, zeros))
 
+    def bits(self, mask: Any) -> Any:
+        """The mask as the bits of a 64-bit integer, lane 0 the lowest."""
+        return self.builder.zext(self.builder.bitcast(mask, ir.IntType(self.lanes)), _I64)
+
+    def ones(self, bits: Any) -> Any:
+        """Number of ones among the bits of a 64-bit integer."""
+        return self._intrinsic("ctpop.i64", _I64, bits)
+
+    def first_one(self, bits: Any) -> Any:
+        """Place of the lowest one among the bits of a 64-bit integer; 64 without one."""
+        return self._intrinsic("cttz.i64", _I64, bits, ir.IntType(1)(0))
+
     def load_masked(self, pointer: Any, offset: Any, mask: Any, fill: float = 0.0) -> Any:
         """Lanes where the mask is true, ``fill`` elsewhere; memory behind the other lanes is not touched."""
         where = self._pointer(pointer, offset)
@@ -126,15 +149,8 @@ class Vectors:
 
     def compressed_places(self, offset: Any, mask: Any) -> Any:
         """offset + lane as int32 for the lanes where the mask is true, moved to the front."""
-        builder = self.builder
-        lanes = self.compress(ir.Constant(self.itype, list(range(self.lanes))), mask)
-        start = builder.insert_element(ir.Constant(self.itype, ir.Undefined), self._sized(offset), _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
-        places = builder.add(lanes, builder.shuffle_vector(start, start, zeros))
-        return places if self.format.bits == 32 else builder.trunc(places, ir.VectorType(_I32, self.lanes))
-
-    def _sized(self, offset: Any) -> Any:
-        return offset if self.format.bits == 64 else self.builder.trunc(offset, _I32)
+        places = self.builder.add(self.compress(self.lane_numbers, mask), self.isplat(offset))
+        return places if self.format.bits == 32 else self.builder.trunc(places, ir.VectorType(_I32, self.lanes))
 
     def store_indices(self, places: Any, pointer: Any, offset: Any, mask: Any) -> None:
         """Write int32 lanes where the mask is true."""
@@ -970,13 +986,40 @@ def update_row(v: Vectors, code: Any, count: Any, w: Any, dw: Any, *states_and_h
 # ------------------------------------------------------------------------------------------------------------- softmax
 
 
-@_micro_kernel(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER)
-def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
-    """y = scale * softmax(x); returns (max of x, sum of exp(x - max)). y may be x."""
-    lowest = float("-inf")
-    top, total = _Total(v, v.constant(lowest)), _Total(v)
-    _for_each(v, count, lambda at: top.raise_to(at.load(x, lowest)))
-    largest = top.top()
+_LOWEST = float("-inf")
+
+
+def _largest(v: Vectors, count: Any, x: Any) -> Any:
+    """The largest of ``count`` numbers; NaN wherever it stands is the result."""
+    top = _Total(v, v.constant(_LOWEST))
+    _for_each(v, count, lambda at: top.raise_to(at.load(x, _LOWEST)))
+    return top.top()
+
+
+@_micro_kernel(_SIZE, _SIZE, _POINTER)
+def argmax_row(v: Vectors, count: Any, x: Any) -> Any:
+    """Place of the first of the largest numbers; 0 where one is NaN."""
+    builder = v.builder
+    top = v.splat(_largest(v, count, x))
+    place = cgutils.alloca_once_value(builder, _I64(-1))
+
+    def body(at: _Span) -> None:
+        equal = v.bits(builder.fcmp_ordered("==", at.load(x, _LOWEST), top))
+        here = builder.add(at.offset, v.first_one(equal))
+        first = builder.and_(
+            builder.icmp_signed("<", builder.load(place), _ZERO), builder.icmp_signed("!=", equal, _ZERO)
+        )
+        builder.store(builder.select(first, here, builder.load(place)), place)
+
+    _for_each(v, count, body)
+    found = builder.load(place)
+    return builder.select(builder.icmp_signed("<", found, _ZERO), _ZERO, found)
+
+
+def _softmax(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> tuple[Any, Any]:
+    """y = scale * softmax(x), in three passes; (max of x, sum of exp(x - max))."""
+    total = _Total(v)
+    largest = _largest(v, count, x)
     shift = v.splat(largest)
 
     def exponential(at: _Span) -> None:
@@ -989,6 +1032,44 @@ def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
     factor = v.splat(v.builder.fdiv(scale, mass))
     _for_each(v, count, lambda at: at.store(v.mul(at.load(y), factor), y))
     return largest, mass
+
+
+@_micro_kernel(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER)
+def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
+    """y = scale * softmax(x); returns (max of x, sum of exp(x - max)). y may be x."""
+    return _softmax(v, count, x, scale, y)
+
+
+@_micro_kernel(_NUMBER, _SIZE, _POINTER, _SIZE, _NUMBER, _POINTER)
+def label_row(v: Vectors, count: Any, x: Any, label: Any, scale: Any, dx: Any) -> Any:
+    """Cross-entropy of softmax(x) with class ``label``: log(sum of exp(x)) - x[label]; dx = scale * its derivative.
+
+    A row of at most VL classes stays in registers from its logits to their derivative.
+    """
+    builder = v.builder
+    chosen = builder.load(builder.gep(x, [label]))
+    result = cgutils.alloca_once(builder, v.format.scalar)
+
+    def finish(top: Any, mass: Any) -> None:
+        log_mass = builder.extract_element(log(v, v.splat(mass)), _I32(0))
+        builder.store(builder.fadd(builder.fsub(top, chosen), log_mass), result)
+
+    with builder.if_else(builder.icmp_signed("<=", count, _I64(v.lanes))) as (short, long):
+        with short:
+            at = _Span(v, _ZERO, v.mask(count))
+            logits = at.load(x, _LOWEST)
+            top = v.largest(logits)
+            e = exp(v, v.sub(logits, v.splat(top)))
+            mass = v.sum(at.keep(e, v.constant(0.0)))
+            wanted = builder.icmp_signed("==", v.lane_numbers, v.isplat(label))
+            there = builder.select(wanted, v.splat(scale), v.constant(0.0))
+            at.store(v.sub(v.mul(e, v.splat(builder.fdiv(scale, mass))), there), dx)
+            finish(top, mass)
+        with long:
+            finish(*_softmax(v, count, x, scale, dx))
+            slope = builder.gep(dx, [label])
+            builder.store(builder.fsub(builder.load(slope), scale), slope)
+    return builder.load(result)
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
@@ -1123,17 +1204,6 @@ def sparse_update(v: Vectors, code: Any, low: Any, high: Any, all_rows: Any, *op
             _switch(builder, code, [case(step) for step in STEPS.values()])
 
 
-def _bits_of_mask(v: Vectors, mask: Any) -> Any:
-    """A mask as the bits of a 64-bit integer."""
-    return v.builder.zext(v.builder.bitcast(mask, ir.IntType(v.lanes)), _I64)
-
-
-def _ones(v: Vectors, bits: Any) -> Any:
-    """Number of ones among the bits of a 64-bit integer."""
-    count = cgutils.get_or_insert_function(v.builder.module, ir.FunctionType(_I64, [_I64]), "llvm.ctpop.i64")
-    return v.builder.call(count, [bits])
-
-
 @_micro_kernel(_SIZE, _SIZE, _POINTER, _NUMBER)
 def scan_row(v: Vectors, count: Any, x: Any, limit: Any) -> Any:
     """Number of non-zeros of x; -1 if one of its numbers is NaN or its magnitude exceeds ``limit``."""
@@ -1143,9 +1213,9 @@ def scan_row(v: Vectors, count: Any, x: Any, limit: Any) -> Any:
 
     def body(at: _Span) -> None:
         number = at.load(x)
-        filled = _bits_of_mask(v, builder.fcmp_unordered("!=", number, v.constant(0.0)))
-        builder.store(builder.add(builder.load(found), _ones(v, filled)), found)
-        outside = _bits_of_mask(v, builder.fcmp_unordered(">", v.abs(number), highest))
+        filled = v.bits(builder.fcmp_unordered("!=", number, v.constant(0.0)))
+        builder.store(builder.add(builder.load(found), v.ones(filled)), found)
+        outside = v.bits(builder.fcmp_unordered(">", v.abs(number), highest))
         builder.store(builder.or_(builder.load(beyond), outside), beyond)
 
     _for_each(v, count, body)
@@ -1161,11 +1231,11 @@ def compress_row(v: Vectors, count: Any, x: Any, indices: Any, values: Any) -> N
     def body(at: _Span) -> None:
         number = at.load(x)
         mask = builder.fcmp_unordered("!=", number, v.constant(0.0))
-        bits = _bits_of_mask(v, mask)
+        bits = v.bits(mask)
         with builder.if_then(builder.icmp_signed("!=", bits, _ZERO)):
             to = builder.load(place)
             if v.compresses:
-                kept = _ones(v, bits)
+                kept = v.ones(bits)
                 v.store_masked(v.compress(number, mask), values, to, v.mask(kept))
                 v.store_indices(v.compressed_places(at.offset, mask), indices, to, v.mask(kept))
                 builder.store(builder.add(to, kept), place)

@@ -8,6 +8,7 @@ from numba import njit, types
 
 from fastnn import ops
 from fastnn.kernels.cpu import micro, simd
+from fastnn.kernels.cpu.jit import source_hash
 from fastnn.kernels.cpu.simd import address
 
 # The stated bounds of the activations; log1p serves losses only.
@@ -102,3 +103,42 @@ def test_ln2_is_split_exactly(dtype, bits):
     assert used <= bits - (11 if bits == 53 else 8)
     ln2 = np.log(np.longdouble(2))
     assert abs(np.longdouble(high) + np.longdouble(low) - ln2) < np.longdouble(2.0) ** (-1.3 * bits)
+
+
+@njit
+def _argmax(x):
+    return simd.argmax_row(x.size, address(x, 0))
+
+
+@njit
+def _label(x, label, scale, dx):
+    return simd.label_row(x.size, address(x, 0), label, scale, address(dx, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 16, 17, 33, 100])
+def test_argmax_is_the_first_of_the_largest(dtype, count):
+    micro.load({"float32": types.float32, "float64": types.float64}[dtype], source_hash(), lambda error: None)
+    rng = np.random.default_rng(count)
+    for _ in range(20):
+        x = rng.integers(-3, 3, count).astype(dtype)
+        assert _argmax(x) == np.argmax(x)
+    assert _argmax(np.full(count, -np.inf, dtype)) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 10, 16, 17, 33, 100])
+def test_cross_entropy_of_a_label(dtype, count):
+    micro.load({"float32": types.float32, "float64": types.float64}[dtype], source_hash(), lambda error: None)
+    rng = np.random.default_rng(count)
+    for size in (0.0, 1.0, 50.0):
+        x, label = (size * rng.standard_normal(count)).astype(dtype), int(rng.integers(count))
+        dx = np.full(count, np.nan, dtype)
+        loss = _label(x, label, np.dtype(dtype).type(0.25), dx)
+        wide = x.astype(np.longdouble)
+        wide -= wide.max()
+        p = np.exp(wide) / np.exp(wide).sum()
+        eps = np.finfo(dtype).eps
+        assert abs(loss - (np.log(np.exp(wide).sum()) - wide[label])) <= 4 * eps * max(1, abs(x).max())
+        p[label] -= 1
+        assert (abs(dx - 0.25 * p) <= 8 * eps).all()
