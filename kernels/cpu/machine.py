@@ -92,6 +92,18 @@ def isa() -> Isa:
     return (_ARM if architecture in ("aarch64", "arm64") else _OTHER)[0]
 
 
+# LLVM's names of CPUs that multiply pairs of bfloat16 numbers, for when no feature list is given.
+_BFLOAT16_CPUS = ("cooperlake", "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5")
+
+
+@cache
+def bfloat16_pairs() -> bool:
+    """Whether the targeted CPU has AVX512-BF16: products of pairs of bfloat16 numbers with float32 sums."""
+    _, cpu, features = _target()
+    named = not features and cpu in _BFLOAT16_CPUS
+    return isa().name == "avx512" and (named or "+avx512bf16" in features.split(","))
+
+
 @cache
 def tile(itemsize: int) -> Tile:
     """The register tile for numbers of ``itemsize`` bytes.

@@ -67,6 +67,7 @@ def _keyed(SOURCE: int) -> Callable[[], int]:
 
 
 def _build(kernels: Sequence[MicroKernel], dtype: Any) -> Any:
+    llvm.initialize_native_asmparser()  # for instructions that simd.py writes by name
     name = f"fastnn.{dtype}.{len(_libraries)}"
     library = cpu_target.target_context.codegen().create_library(name)
     library.enable_object_caching()

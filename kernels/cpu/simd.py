@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.machine import bfloat16_pairs, tile
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ZERO = _I64(0)
@@ -160,6 +160,31 @@ class Vectors:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, fused where the target fuses (fmuladd, not fma: a CPU without FMA is not sent to libm)."""
         return self._intrinsic(f"fmuladd.{self._suffix}", self.type, a, b, c)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether the CPU multiplies pairs of bfloat16 numbers, and these are vectors for it."""
+        return self.dtype == types.float32 and bfloat16_pairs()
+
+    def dot_pairs(self, a: Any, b: Any, c: Any) -> Any:
+        """a[0] * b[0] + a[1] * b[1] + c: each lane of a and b holds two bfloat16 numbers (not a float32).
+
+        Written as an instruction, since LLVM's intrinsic for it has changed its types between versions.
+        """
+        kind = ir.FunctionType(self.type, [self.type] * 3)
+        return self.builder.call(ir.InlineAsm(kind, "vdpbf16ps $2, $3, $0", "=v,0,v,v", False), [c, a, b])
+
+    def narrow(self, low: Any, high: Any) -> Any:
+        """Two vectors rounded to bfloat16, as one vector of 16-bit integers, ``low`` in its first half."""
+        halves = ir.VectorType(ir.IntType(16), 2 * self.lanes)
+        kind = ir.FunctionType(halves, [self.type] * 2)
+        return self.builder.call(ir.InlineAsm(kind, "vcvtne2ps2bf16 $1, $2, $0", "=v,v,v", False), [low, high])
+
+    def interleave(self, halves: Any) -> Any:
+        """Element i of the first half beside element i of the second, for 16-bit integers, as pairs."""
+        order = [i // 2 + (i % 2) * self.lanes for i in range(2 * self.lanes)]
+        mask = ir.Constant(ir.VectorType(_I32, 2 * self.lanes), order)
+        return self.builder.shuffle_vector(halves, halves, mask)
 
     def sqrt(self, x: Any) -> Any:
         """Square root, correctly rounded."""
@@ -689,7 +714,9 @@ def _opaque(builder: Any, value: Any) -> Any:
     return builder.call(same, [value])
 
 
-def _emit_tile(v: Vectors, rows: int, vectors: int, columns: Any, arguments: Sequence[Any]) -> None:
+def _emit_tile(
+    v: Vectors, rows: int, vectors: int, columns: Any, arguments: Sequence[Any], multiply_add: Callable[..., Any]
+) -> None:
     """One tile of ``rows`` rows of ``vectors`` vectors: its sums stay in registers from the first k to the last."""
     kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate = arguments
     builder, lanes = v.builder, v.lanes
@@ -710,7 +737,7 @@ def _emit_tile(v: Vectors, rows: int, vectors: int, columns: Any, arguments: Seq
     for i in range(rows):
         a_i = v.splat(builder.load(builder.gep(starts[i // 4], [offsets[i % 4]])))
         for j in range(vectors):
-            grown[i, j] = v.fma(a_i, b_row[j], sums[i, j])
+            grown[i, j] = multiply_add(a_i, b_row[j], sums[i, j])
     following = builder.add(k, _I64(1))
     recurrences = [(k, _I64(0), following), (b_k, b, _opaque(builder, builder.gep(b_k, [row_stride_b])))]
     recurrences += [(sums[at], v.constant(0.0), grown[at]) for at in tile]
@@ -760,6 +787,22 @@ def gemm_tile(v: Vectors, rows: Any, columns: Any, *operands: Any) -> None:
     multiple of VL columns; C's rows are contiguous, and nothing beyond ``columns`` is touched. Without ``accumulate`` C
     is written, never read. Each (rows, vectors) pair is its own code, so an edge costs what it holds.
     """
+    _emit_tiles(v, rows, columns, operands, v.fma)
+
+
+@_micro_kernel(
+    _NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE
+)  # fmt: skip
+def gemm_tile_pairs(v: Vectors, rows: Any, columns: Any, *operands: Any) -> None:
+    """``gemm_tile`` of bfloat16 numbers, sums in float32: each number of A and B is a pair of neighbours in depth.
+
+    Depth and strides count pairs. Only for a CPU with such products (``machine.bfloat16_pairs``).
+    """
+    if v.has_pairs:
+        _emit_tiles(v, rows, columns, operands, v.dot_pairs)
+
+
+def _emit_tiles(v: Vectors, rows: Any, columns: Any, operands: Sequence[Any], multiply_add: Callable[..., Any]) -> None:
     builder, shape = v.builder, tile(v.format.bytes)
     vectors = builder.sdiv(builder.add(columns, _I64(v.lanes - 1)), _I64(v.lanes))
     key = builder.add(builder.mul(rows, _I64(shape.NV + 1)), vectors)
@@ -770,7 +813,7 @@ def gemm_tile(v: Vectors, rows: Any, columns: Any, *operands: Any) -> None:
             block = builder.append_basic_block(f"tile.{i}x{j}")
             switch.add_case(_I64(i * (shape.NV + 1) + j), block)
             builder.position_at_end(block)
-            _emit_tile(v, i, j, columns, operands)
+            _emit_tile(v, i, j, columns, operands, multiply_add)
             builder.branch(done)
     builder.position_at_end(done)
 
@@ -1292,6 +1335,45 @@ def widen_row(v: Vectors, count: Any, x: Any, factor: Any, y: Any) -> None:
     with cgutils.for_range_slice(builder, builder.mul(whole, _I64(v.lanes)), count, _I64(1), intp=_I64) as (j, _):
         number = builder.uitofp(builder.load(builder.gep(x, [j])), v.format.scalar)
         builder.store(builder.fmul(number, factor), builder.gep(y, [j]))
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER)
+def pair_columns(v: Vectors, count: Any, x: Any, y: Any) -> None:
+    """y[j] = (x[2 j], x[2 j + 1]) as a pair of bfloat16 numbers, for ``count`` numbers of x; 0 beside an odd last one.
+
+    Pairs are the form of ``gemm_tile_pairs``: of a row here, and of two rows in ``pair_rows``.
+    """
+    if not v.has_pairs:
+        return
+    builder, step = v.builder, _I64(2 * v.lanes)
+    whole = builder.sdiv(count, step)
+
+    def convert(at: Any, low: Any, high: Any, mask: Any = None) -> None:
+        pairs = builder.bitcast(v.narrow(low, high), v.type)
+        offset = builder.sdiv(at, _I64(2))
+        v.store(pairs, y, offset) if mask is None else v.store_masked(pairs, y, offset, mask)
+
+    with cgutils.for_range(builder, whole, intp=_I64) as loop:
+        at = builder.mul(loop.index, step)
+        convert(at, v.load(x, at), v.load(x, builder.add(at, _I64(v.lanes))))
+    at = builder.mul(whole, step)
+    rest = builder.sub(count, at)
+    with builder.if_then(builder.icmp_signed(">", rest, _I64(0)), likely=False):
+        second = builder.add(at, _I64(v.lanes))
+        low = v.load_masked(x, at, v.mask(rest))
+        high = v.load_masked(x, second, v.mask(builder.sub(rest, _I64(v.lanes))))
+        convert(at, low, high, v.mask(builder.sdiv(builder.add(rest, _I64(1)), _I64(2))))
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+def pair_rows(v: Vectors, count: Any, x0: Any, x1: Any, y: Any) -> None:
+    """y[j] = (x0[j], x1[j]) as a pair of bfloat16 numbers."""
+    if v.has_pairs:
+        _for_each(
+            v,
+            count,
+            lambda at: at.store(v.builder.bitcast(v.interleave(v.narrow(at.load(x0), at.load(x1))), v.type), y),
+        )
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)
