@@ -180,6 +180,12 @@ def _layout(op: Op) -> tuple[_Operand, ...]:
     return tuple(rows)
 
 
+def depends_on_shapes_only(op: Op) -> bool:
+    """Whether an op's checks look at dtypes, shapes and names alone, not at numbers."""
+    values = any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
+    return not values and not op.rules and all(isinstance(spec, Choice | Flag) for spec in op.options.values())
+
+
 def operands(op: Op, given: Mapping[str, Any]) -> None:
     """Check an op's arrays against its row: one dtype, equal sizes under equal names, values, writable targets."""
     sizes: dict[str, Any] = {}

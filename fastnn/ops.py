@@ -17,6 +17,9 @@ from fastnn.kernels.table import TABLE, Op
 
 _REQUIRED = inspect.Parameter.empty
 
+# Calls remembered for an op, by the dtypes and shapes of its arrays: a training loop makes the same few over and over.
+_REMEMBERED = 256
+
 
 def _publish(op: Op) -> Callable[..., Any]:
     """The public function of one row: bind, check, dispatch."""
@@ -26,8 +29,20 @@ def _publish(op: Op) -> Callable[..., Any]:
     positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     required = [p.name for p in parameters.values() if p.default is _REQUIRED]
     arrays = (*op.operands, "out") if "out" in parameters else tuple(op.operands)
+    remembered: set[Any] | None = set() if checks.depends_on_shapes_only(op) else None
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        known = None if remembered is None else _shape_of_call(args, kwargs)
+        if known is not None and known in remembered:
+            return backends.implementation(backends.current(), op.module, op.name)(*args, **kwargs)
+        result = checked(args, kwargs)
+        if known is not None and backends.current() != "cuda":
+            if len(remembered) >= _REMEMBERED:
+                remembered.clear()
+            remembered.add(known)
+        return result
+
+    def checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = dict(zip(names, defaults, strict=True))
         given.update(zip(names, args, strict=False))
         given.update(kwargs)
@@ -49,6 +64,22 @@ def _publish(op: Op) -> Callable[..., Any]:
     call.__module__ = __name__
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
+
+
+def _shape_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """All that the checks look at in a call on NumPy arrays, as a key; None for a call that holds anything else."""
+    if backends.current() == "cuda":
+        return None
+    key: list[Any] = list(kwargs)
+    for value in (*args, *kwargs.values()):
+        kind = type(value)
+        if kind is np.ndarray:
+            key += (value.dtype, value.shape, value.strides, value.flags.writeable)
+        elif kind is str or kind is bool or value is None:
+            key.append(value)
+        else:
+            return None
+    return (len(args), *key)
 
 
 def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:

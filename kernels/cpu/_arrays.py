@@ -55,9 +55,14 @@ def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ele
     rows = out.flags.c_contiguous if elementwise else out.ndim == 0 or out.strides[-1] == out.itemsize
     usable = rows and out.flags.aligned and (out.flags.c_contiguous or _whole_steps(out))
     for source in sources:
-        apart = not np.may_share_memory(out, source)
+        apart = _own_memory(out, source) or not np.may_share_memory(out, source)
         usable = usable and (apart or (elementwise and (out is source or _same(out, source))))
     return out if usable else np.empty(shape, dtype)
+
+
+def _own_memory(a: Any, b: Any) -> bool:
+    """Whether these are two arrays that own their memory: told in a fraction of the time that bounds take."""
+    return bool(a is not b and a.flags.owndata and b.flags.owndata)
 
 
 def _same(a: Any, b: Any) -> bool:

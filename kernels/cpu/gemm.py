@@ -14,7 +14,7 @@ split over threads.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ _FLOPS_PER_NS = 100.0
 # of the table's `bench`.
 _PACK_FROM_ROWS = 256
 _PACK_FROM_ROWS_CONFLICT = 64
+
+# Products whose plan is remembered.
+_PLANS = 1024
 
 # Depth of a block where A is walked down its columns (A = X.T): each step is on another page, and the TLB must hold
 # them.
@@ -152,13 +155,22 @@ def _blocks(k: int, itemsize: int, transposed: bool) -> tuple[int, int, int]:
     return MC, KC, NC
 
 
-def _packs(b: Any, rows: int) -> bool:
-    """Whether B is copied into panels for a product with this many rows of A."""
-    if b.strides[1] != b.itemsize or b.strides[0] < 0:
+def _packs(rows: int, k: int, m: int, strides: tuple[int, int], itemsize: int) -> bool:
+    """Whether B (k, m) is copied into panels for a product with this many rows of A."""
+    if strides[1] != itemsize or strides[0] < 0:
         return True
-    if b.strides[0] % 4096 == 0:
+    if strides[0] % 4096 == 0:
         return rows >= _PACK_FROM_ROWS_CONFLICT
-    return rows >= _PACK_FROM_ROWS and b.size * b.itemsize > caches().l2
+    return rows >= _PACK_FROM_ROWS and k * m * itemsize > caches().l2
+
+
+@lru_cache(_PLANS)
+def _plan(n: int, k: int, m: int, itemsize: int, transposed: bool, strides: tuple[int, int]) -> tuple[Any, ...]:
+    """(nanoseconds, size of the panels, whether B is packed, MC, KC, NC) of a product; ``strides`` are those of B."""
+    blocks = _blocks(k, itemsize, transposed)
+    NR = tile(itemsize).NR
+    panels = -(-min(m, blocks[2]) // NR) * NR * k
+    return 2.0 * n * k * m / _FLOPS_PER_NS, panels, _packs(n, k, m, strides, itemsize), *blocks
 
 
 def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
@@ -167,11 +179,9 @@ def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
         return
     if a.shape[1] == 0:  # an empty sum is 0: one product of zeros, since a tile's k starts at 1
         a, b = np.zeros((a.shape[0], 1), c.dtype), np.zeros((1, b.shape[1]), c.dtype)
-    (n, k), m, dtype = a.shape, b.shape[1], c.dtype
-    MC, KC, NC = _blocks(k, a.itemsize, a.strides[1] != a.itemsize)
-    NR = tile(a.itemsize).NR
-    panels = workspace(-(-min(m, NC) // NR) * NR * k, dtype)
-    _gemm(dtype, 2.0 * n * k * m / _FLOPS_PER_NS, a, b, bias, c, panels, _packs(b, n), code, MC, KC, NC)
+    (n, k), dtype, itemsize = a.shape, c.dtype, c.itemsize
+    nanoseconds, size, packed, *blocks = _plan(n, k, b.shape[1], itemsize, a.strides[1] != itemsize, b.strides)
+    _gemm(dtype, nanoseconds, a, b, bias, c, workspace(size, dtype), packed, code, *blocks)
 
 
 def matmul(a: Any, b: Any, *, out: Any = None) -> Any:

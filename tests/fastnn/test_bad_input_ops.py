@@ -168,3 +168,45 @@ def test_backend_of_a_block_is_that_of_the_thread_and_ends_with_it():
         assert backends.resolve("auto") == "naive"
     finally:
         fastnn.set_backend("cpu")
+
+
+def test_a_call_is_checked_after_calls_like_it():
+    """Calls are remembered by dtypes and shapes; what differs from them is refused as at first."""
+    a, b, out = np.ones((3, 4), "float32"), np.ones((4, 5), "float32"), np.empty((3, 5), "float32")
+    for _ in range(3):
+        assert ops.matmul(a, b, out=out) is out
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    shared = np.lib.stride_tricks.as_strided(np.zeros(5, "float32"), (3, 5), (0, 4))
+    for wrong, error in (
+        ((a.astype("float64"), b, out), TypeError),
+        ((a, b[:3], out), ValueError),
+        ((a, b, out[:2]), ValueError),
+        ((a, b, frozen), ValueError),
+        ((a, b, shared), ValueError),
+        ((a.astype(object), b, out), TypeError),
+        ((a, "b", out), TypeError),
+        ((a, None, out), TypeError),
+    ):
+        for _ in range(2):
+            with pytest.raises(error):
+                ops.matmul(*wrong[:2], out=wrong[2])
+    for wrong in ({"activation": "rel"}, {"activation": True}, {"activation": None}):
+        ops.linear(a, b, activation="relu")
+        with pytest.raises((TypeError, ValueError), match="activation"):
+            ops.linear(a, b, **wrong)
+    with pytest.raises(TypeError):
+        ops.matmul(a, b, out)
+    assert (ops.matmul(a, b) == 4).all()
+    with fastnn.use_backend("naive"):
+        assert isinstance(ops.matmul(a, b, out=out), np.ndarray)
+        with pytest.raises(ValueError, match="out"):
+            ops.matmul(a, b, out=frozen)
+
+
+def test_calls_whose_numbers_matter_are_checked_every_time():
+    logits, targets = np.zeros((2, 3), "float32"), np.array([0, 2])
+    ops.softmax_cross_entropy(logits, targets)
+    targets[1] = 3
+    with pytest.raises(ValueError, match="label 3"):
+        ops.softmax_cross_entropy(logits, targets)
