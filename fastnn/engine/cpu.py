@@ -26,6 +26,10 @@ SPARSE_BELOW = 0.4
 # Rows from which the density of a dense array is estimated before it is counted.
 _SAMPLE = 256
 
+# The metrics that logits serve as well as outputs, by the activation between them: the largest logit is the largest
+# output, and a sigmoid above one half is a logit above 0.
+_ON_LOGITS = {"softmax": ("accuracy",), "sigmoid": ("accuracy", "binary_accuracy")}
+
 # Calls of the progress line an epoch.
 _PROGRESS_CALLS = 25
 
@@ -114,7 +118,7 @@ def _obstacles(network: Network) -> Iterator[str]:
     width = network.parameters[-1].value.shape[-1]
     for metric in network.metrics:
         form = metric.fused_form(width)
-        if form is None or (network.fused_loss is not None and form not in ("accuracy", "binary_accuracy")):
+        if form is None or (network.fused_loss is not None and form not in _ON_LOGITS[network.layers[-1].activation]):
             yield f"the metric {metric.name!r} is none of the kernels'"
         elif form != "accuracy" and loss.integer_targets:
             yield f"the metric {metric.name!r} does not fit class indices"

@@ -30,6 +30,7 @@ from numba.extending import register_jitable
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import NV, tile
 from fastnn.kernels.cpu.simd import (
+    CODES,
     SPARSE_TILES,
     add_row,
     address,
@@ -56,6 +57,9 @@ _KC = 2048
 
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, W, B, WT, Y, LD, DZ = range(11)
+
+# The code of an activation that leaves numbers as they are.
+IDENTITY = CODES["identity"]
 
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
 DENSE, BYTES, SPARSE = range(3)
@@ -298,7 +302,7 @@ def _metric(code, threshold, work, out, spare, classes, targets, source):
 
 @register_jitable
 def _score(n, r, source, net, rules, targets, memory, batch):
-    """Metrics, loss and the gradient by the last stage's logits (softmax) or its pre-activation, for one row of n."""
+    """Metrics, loss and the gradient by the last stage's outputs, for one row of n."""
     work, figures = memory.work, memory.figures
     last = net.stages[net.stages.shape[0] - 1]
     classes, out, slope = last[OUTPUTS], last[Y] + r * last[LD], last[DZ] + r * last[LD]
@@ -323,22 +327,27 @@ def _score(n, r, source, net, rules, targets, memory, batch):
         share = weight / number(n * classes) if rules.mean else weight
         loss = loss_row(rules.loss, classes, y, address(targets.rows, source * classes), share, dz)
         figures[r] = weight * loss / number(classes) if rules.mean else weight * loss * number(n)
-        backward_row(last[CODE], classes, dz, y, dz)
 
 
 @register_jitable
 def _backward(low, high, net, memory, MR, NR):
-    """dZ of every stage but the last, for rows ``low`` to ``high`` of the batch."""
+    """dZ of every stage, for rows ``low`` to ``high`` of the batch; the last holds the gradient by its outputs."""
     work = memory.work
-    for back in range(net.stages.shape[0] - 1):
-        s = net.stages.shape[0] - 1 - back
-        stage, before = net.stages[s], net.stages[s - 1]
-        k, m, ld, ld_before = stage[INPUTS], stage[OUTPUTS], stage[LD], before[LD]
-        dz, dx = stage[DZ] + low * ld, before[DZ] + low * ld_before
-        _times_panels(high - low, m, k, work, dz, ld, work, stage[WT], dx, ld_before, MR, NR)
-        for r in range(low, high):
-            at = address(work, before[DZ] + r * ld_before)
-            backward_row(before[CODE], k, at, address(work, before[Y] + r * ld_before), at)
+    last = net.stages.shape[0] - 1
+    for back in range(last + 1):
+        s = last - back
+        stage = net.stages[s]
+        m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
+        if s < last:
+            after = net.stages[s + 1]
+            source = after[DZ] + low * after[LD]
+            _times_panels(
+                high - low, after[OUTPUTS], m, work, source, after[LD], work, after[WT], dz + low * ld, ld, MR, NR
+            )
+        if stage[CODE] != IDENTITY:
+            for r in range(low, high):
+                at = address(work, dz + r * ld)
+                backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
 
 
 @register_jitable

@@ -105,19 +105,60 @@ def test_loss_curve_is_that_of_the_layerwise_runner(
     epochs = -(-200 // -(-rows // batch))
     x, y = inputs(kind, rows, 34, rng), targets(loss, rows, rng)
     weight = rng.uniform(0.5, 2.0, rows) if batch == 7 else None
+    assert_agree(
+        monkeypatch,
+        lambda: model(x, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype),
+        x,
+        y,
+        batch_size=batch,
+        epochs=epochs,
+        sample_weight=weight,
+    )
+
+
+def assert_agree(monkeypatch, build, x, y, **options):
+    """The model that ``build`` makes trains by both runners to the same figures and weights."""
     results = []
     for runner in ("fused", "layerwise"):
-        built = model(x, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype)
-        history = fit(monkeypatch, runner, built, x, y, batch_size=batch, epochs=epochs, sample_weight=weight)
-        results.append((history, built))
+        built = build()
+        results.append((fit(monkeypatch, runner, built, x, y, **options), built))
     (fused, one), (layerwise, other) = results
     assert fused.keys() == layerwise.keys()
     np.testing.assert_allclose(fused["loss"], layerwise["loss"], rtol=1e-4)
     for name in fused:
-        np.testing.assert_allclose(fused[name], layerwise[name], rtol=1e-4, atol=2.0 / rows, err_msg=name)
+        np.testing.assert_allclose(fused[name], layerwise[name], rtol=1e-4, atol=2.0 / len(y), err_msg=name)
     for mine, its in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(mine, its, rtol=0, atol=2e-3 * max(1.0, abs(its).max()))
     assert one.optimizer.iterations == other.optimizer.iterations
+
+
+def stacked(stack, optimizer="adam", loss="mse", metrics=None, **options):
+    """A function that makes a compiled model of (10,) inputs from a function that makes its layers."""
+
+    def build():
+        utils.set_random_seed(3)
+        built = models.Sequential([layers.Input((10,)), *stack()])
+        built.compile(OPTIMIZERS[optimizer](), loss, metrics, **options)
+        return built
+
+    return build
+
+
+def labelled(rows=65, classes=4):
+    """Samples of (10,) and labels."""
+    rng = np.random.default_rng(2)
+    return rng.standard_normal((rows, 10)).astype("float32"), rng.integers(0, classes, rows)
+
+
+def test_an_activation_under_the_logits_of_the_loss(monkeypatch):
+    """relu, then softmax as a layer of its own: the loss takes the relu's outputs for logits, and is fed through it."""
+    x, y = labelled()
+    build = stacked(
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    assert_agree(monkeypatch, build, x, y, batch_size=7, epochs=20)
 
 
 def small(kind="dense", optimizer="rmsprop", rows=300):
@@ -263,11 +304,13 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
         ({"loss": losses.MeanSquaredError(reduction="sum")}, "the loss is none of the kernels'"),
         ({"metrics": ["root_mean_squared_error"]}, "the metric 'root_mean_squared_error'"),
         ({"weighted_metrics": ["mae"]}, "weighted metrics"),
+        ({"loss": "categorical_crossentropy", "metrics": ["binary_accuracy"]}, "the metric 'binary_accuracy'"),
     ],
 )
 def test_compile_arguments_it_cannot_run(arguments, reason):
     x = np.ones((4, 3), "float32")
-    built = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+    last = "softmax" if "categorical" in str(arguments.get("loss")) else "linear"
+    built = models.Sequential([layers.Input((3,)), layers.Dense(2, last)])
     built.compile(**{"optimizer": "sgd", "loss": "mse", **arguments})
     plan = built.plan(x)
     assert plan.runner == "layerwise"
