@@ -106,11 +106,7 @@ def _obstacles(network: Network) -> Iterator[str]:
     if loss is None or optimizer is None:
         yield "it is not compiled for training"
         return
-    stages = list(_stages(network))
-    yield from (stage for stage in stages if isinstance(stage, str))
-    for stage in stages:
-        if isinstance(stage, _Stage) and stage.activation not in ELEMENTWISE_ACTIVATIONS:
-            yield f"the activation {stage.activation!r} is not followed by its own loss"
+    yield from (stage for stage in _stages(network) if isinstance(stage, str))
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
@@ -176,7 +172,7 @@ class _Session:
     def __init__(self, network: Network, loss: Loss, optimizer: Optimizer, data: DataSet, batch_size: int) -> None:
         from fastnn.kernels.cpu import epoch, optim, threads
         from fastnn.kernels.cpu._arrays import aligned
-        from fastnn.kernels.cpu.simd import CODES, LOSS_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
+        from fastnn.kernels.cpu.simd import LOSS_CODES, ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -187,7 +183,8 @@ class _Session:
         self._inputs = _inputs(data.x, dtype)
         sparse = self._inputs.kind == epoch.SPARSE
         self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
-        codes = [CODES[ELEMENTWISE_ACTIVATIONS[stage.activation]] for stage in self._stages]
+        activations = [stage.activation for stage in self._stages]
+        codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
         self._table, size, self._scratch = layout.stages(codes, [stage.bias is not None for stage in self._stages])
         self._targets = _targets(data, dtype)
         optimizer.build(network.parameters)
@@ -201,11 +198,13 @@ class _Session:
             "accuracy": epoch.ACCURACY,
             "binary_accuracy": epoch.BINARY_ACCURACY,
             "softmax_cross_entropy": epoch.SOFTMAX_CROSS_ENTROPY,
+            "cross_entropy": epoch.CROSS_ENTROPY,
         }
         forms.update(LOSS_CODES)
         self._metrics = np.array([forms[metric.fused_form(sizes[-1])] for metric in network.metrics], np.int64)
         self._loss = forms[loss.fused_form]
-        self._mean = int(loss.fused_form != "half_squared")
+        self._total = int(loss.fused_form == "half_squared")
+        self._outputs = sizes[-1] if self._loss >= 0 and not self._total else 1
         self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
@@ -299,8 +298,8 @@ class _Session:
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
-            self._loss, self._mean, self._metrics, self._dtype.type(self._threshold), self._step_codes[name],
-            self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
+            self._loss, self._outputs, self._total, self._metrics, self._dtype.type(self._threshold),
+            self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
         after = self._kernel.train(

@@ -41,6 +41,7 @@ from fastnn.kernels.cpu.simd import (
     loss_row,
     penalty_row,
     prefetch_row,
+    probability_loss_row,
     scale_row,
     softmax_row,
     sparse_row,
@@ -63,7 +64,7 @@ IDENTITY = CODES["identity"]
 
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
 DENSE, BYTES, SPARSE = range(3)
-SOFTMAX_CROSS_ENTROPY = -1
+SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
 ACCURACY, BINARY_ACCURACY = -1, -2
 
 
@@ -101,13 +102,15 @@ class Network(NamedTuple):
 class Rules(NamedTuple):
     """How to train: codes of loss, metrics and optimizer with its hyper-parameters.
 
-    ``mean`` divides an elementwise loss by its number of elements. ``threshold`` tells 0 from 1 in the outputs.
+    ``outputs`` divides the sum of the losses of a row's outputs; the loss of a batch is the mean over rows, or with
+    ``total`` their sum. ``threshold`` tells 0 from 1 in the outputs.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
 
     loss: Any
-    mean: Any
+    outputs: Any
+    total: Any
     metrics: Any
     threshold: Any
     step: Any
@@ -273,6 +276,27 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
 
 
 @register_jitable
+def _row_loss(code, classes, work, out, slope, targets, source, share):
+    """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
+    y, dy = address(work, out), address(work, slope)
+    if code >= 0:
+        return loss_row(code, classes, y, address(targets.rows, source * classes), share, dy)
+    if code == CROSS_ENTROPY:
+        if targets.labels.size == 0:
+            return probability_loss_row(classes, y, address(targets.rows, source * classes), share, dy)
+        work[slope : slope + classes] = 0
+        work[slope + targets.labels[source]] = 1
+        return probability_loss_row(classes, y, dy, share, dy)
+    top, mass = softmax_row(classes, y, share, dy)
+    log_sum = top + work.dtype.type(np.log(mass))
+    if targets.labels.size == 0:
+        return cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dy)[0]
+    label = targets.labels[source]
+    work[slope + label] -= share
+    return log_sum - work[out + label]
+
+
+@register_jitable
 def _hit(work, out, classes, targets, source):
     """Whether the largest output is that of the class index, or of the target row's largest number."""
     best, wanted = 0, 0
@@ -301,7 +325,7 @@ def _metric(code, threshold, work, out, spare, classes, targets, source):
 
 
 @register_jitable
-def _score(n, r, source, net, rules, targets, memory, batch):
+def _score(n, scale, r, source, net, rules, targets, memory, batch):
     """Metrics, loss and the gradient by the last stage's outputs, for one row of n."""
     work, figures = memory.work, memory.figures
     last = net.stages[net.stages.shape[0] - 1]
@@ -311,22 +335,8 @@ def _score(n, r, source, net, rules, targets, memory, batch):
         figures[(q + 1) * batch + r] = _metric(code, rules.threshold, work, out, slope, classes, targets, source)
     number = work.dtype.type
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
-    y, dz = address(work, out), address(work, slope)
-    if rules.loss == SOFTMAX_CROSS_ENTROPY:
-        share = weight / number(n)
-        top, mass = softmax_row(classes, y, share, dz)
-        log_sum = top + number(np.log(mass))
-        if targets.labels.size > 0:
-            label = targets.labels[source]
-            work[slope + label] -= share
-            figures[r] = weight * (log_sum - work[out + label])
-        else:
-            loss, _ = cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dz)
-            figures[r] = weight * loss
-    else:
-        share = weight / number(n * classes) if rules.mean else weight
-        loss = loss_row(rules.loss, classes, y, address(targets.rows, source * classes), share, dz)
-        figures[r] = weight * loss / number(classes) if rules.mean else weight * loss * number(n)
+    loss = _row_loss(rules.loss, classes, work, out, slope, targets, source, weight * number(scale))
+    figures[r] = np.float64(weight * loss) * scale * n
 
 
 @register_jitable
@@ -526,7 +536,7 @@ def _signature(dtype: Any) -> Any:
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), reals),
         Network: (matrix(types.int64), matrix(dtype), reals, reals, reals, reals),
-        Rules: (size, size, sizes, dtype, size, reals, wide, size, dtype),
+        Rules: (size, size, size, sizes, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), reals, indices, reals),
     }
     tuples = [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
@@ -559,6 +569,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
+            scale = 1.0 / (rules.outputs if rules.total else rules.outputs * n)
             for t in prange(tasks):
                 low, high = t * n // tasks, (t + 1) * n // tasks
                 if inputs.kind == SPARSE:
@@ -568,7 +579,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     _gather(inputs, order, first, low, high, work, ld_x)
                 _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
-                    _score(n, r, order[first + r], net, rules, targets, memory, batch)
+                    _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
                 _backward(low, high, net, memory, MR, NR)
             loss = 0.0
             for r in range(n):

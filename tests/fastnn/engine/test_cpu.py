@@ -132,33 +132,61 @@ def assert_agree(monkeypatch, build, x, y, **options):
     assert one.optimizer.iterations == other.optimizer.iterations
 
 
-def stacked(stack, optimizer="adam", loss="mse", metrics=None, **options):
-    """A function that makes a compiled model of (10,) inputs from a function that makes its layers."""
-
-    def build():
-        utils.set_random_seed(3)
-        built = models.Sequential([layers.Input((10,)), *stack()])
-        built.compile(OPTIMIZERS[optimizer](), loss, metrics, **options)
-        return built
-
-    return build
-
-
-def labelled(rows=65, classes=4):
-    """Samples of (10,) and labels."""
-    rng = np.random.default_rng(2)
-    return rng.standard_normal((rows, 10)).astype("float32"), rng.integers(0, classes, rows)
-
-
-def test_an_activation_under_the_logits_of_the_loss(monkeypatch):
-    """relu, then softmax as a layer of its own: the loss takes the relu's outputs for logits, and is fed through it."""
-    x, y = labelled()
-    build = stacked(
+# What the grid above does not have: layers, loss, metrics. Samples are (10,), targets 4 wide or classes.
+STACKS = {
+    "softmax between layers": (
+        lambda: [layers.Dense(7, "softmax"), layers.Dense(4, "softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "softmax first, wide": (lambda: [layers.Dense(65, "softmax"), layers.Dense(4)], "mse", ["mae"]),
+    "softmax and mse": (lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax")], "mse", ["accuracy"]),
+    "a layer above softmax": (
+        lambda: [layers.Dense(7, "relu"), layers.Dense(4, "softmax"), layers.Flatten()],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "probabilities that do not sum to 1": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "sigmoid")],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "labels and sigmoids": (lambda: [layers.Dense(4, "sigmoid")], "sparse_categorical_crossentropy", []),
+    "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    assert_agree(monkeypatch, build, x, y, batch_size=7, epochs=20)
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+}
+
+
+def stack_targets(loss, rows, rng):
+    """Targets 4 wide, or classes of 4."""
+    if "sparse" in str(loss):
+        return rng.integers(0, 4, rows)
+    return utils.to_categorical(rng.integers(0, 4, rows), 4) if "categorical" in str(loss) else rng.random((rows, 4))
+
+
+def stack_model(stack, dtype, optimizer="adam"):
+    """A compiled model of one of ``STACKS``."""
+    made, loss, metrics = STACKS[stack]
+    utils.set_random_seed(3)
+    own = made()
+    for layer in own:
+        layer.dtype = dtype
+    built = models.Sequential([layers.Input((10,)), *own])
+    built.compile(OPTIMIZERS[optimizer](), loss, metrics)
+    return built
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype):
+    rng = np.random.default_rng(2)
+    x, y = inputs("sparse" if dtype == "float64" else "dense", 65, 10, rng), stack_targets(STACKS[stack][1], 65, rng)
+    weight = rng.uniform(0, 2, 65)
+    weight[::9] = 0
+    assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=7, epochs=20, sample_weight=weight)
 
 
 def small(kind="dense", optimizer="rmsprop", rows=300):
@@ -247,9 +275,13 @@ def test_a_second_architecture_compiles_nothing():
     built, x, y = small()
     built.fit(x, y, epochs=1, verbose=0)
     before = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
+    rng = np.random.default_rng(0)
     for hidden, activation, loss, optimizer in [((7, 5), "tanh", "mse", "adam"), ((), "relu", "mae", "nesterov")]:
-        y = targets(loss, 300, np.random.default_rng(0))
+        y = targets(loss, 300, rng)
         model(x, hidden, activation, loss, optimizer, None, "float32").fit(x, y, epochs=1, verbose=0)
+    for stack in STACKS:
+        y = stack_targets(STACKS[stack][1], 300, rng)
+        stack_model(stack, "float32").fit(x[:, :10], y, epochs=1, verbose=0)
     after = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
     assert before.keys() == after.keys()
     assert [s.cache_misses for s in before.values()] == [s.cache_misses for s in after.values()]
@@ -279,7 +311,6 @@ OBSTACLES = {
     "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
     "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
-    "is not followed by its own loss": [layers.Dense(3, "softmax"), layers.Dense(3)],
     "is not trained": [layers.Dense(4, trainable=False), layers.Dense(3)],
 }
 
