@@ -42,6 +42,10 @@ class _Stage:
     bias: Parameter | None
     activation: str
 
+    def learns(self, kernel: int, bias: int) -> int:
+        """The sum of the bits of what is trained."""
+        return kernel * self.kernel.trainable + bias * (self.bias is not None and self.bias.trainable)
+
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
         """(l1, l2) on a parameter, zeros without one."""
@@ -83,8 +87,6 @@ def _layer_obstacle(layer: Layer) -> str | None:
         return f"{layer.name} is not a dense layer on flat samples"
     if layer.activity_regularizer is not None:
         return f"{layer.name} has a penalty on its outputs"
-    if not all(parameter.trainable for parameter in layer.parameters):
-        return f"{layer.name} is not trained"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
     return None
@@ -185,14 +187,19 @@ class _Session:
         self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
         activations = [stage.activation for stage in self._stages]
         codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
-        self._table, size, self._scratch = layout.stages(codes, [stage.bias is not None for stage in self._stages])
+        learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
+        self._table, size, self._scratch = layout.stages(codes, learns)
         self._targets = _targets(data, dtype)
-        optimizer.build(network.parameters)
-        self._slots = list(next(iter(optimizer.state[p.path] for p in network.parameters)))
+        trained = [parameter for parameter in network.parameters if parameter.trainable]
+        optimizer.build(trained)
+        self._trained = {parameter.path for parameter in trained}
+        self._slots = list(optimizer.state[trained[0].path]) if trained else []
         arrays = [_zeros(aligned, size, dtype) for _ in range(1 + len(self._slots))]
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
         penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
-        self._net = epoch.Network(self._table, np.array(penalties, dtype), arrays[0], *states)
+        self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
+        numbers = np.array(penalties, dtype)
+        self._net = epoch.Network(self._table, self._units, self._first, numbers, arrays[0], *states)
 
         forms: dict[str | None, int] = {
             "accuracy": epoch.ACCURACY,
@@ -223,7 +230,7 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks
-        figures = (1 + len(self._metrics)) * self._batch + self._layout.units(self._table)
+        figures = (1 + len(self._metrics)) * self._batch + self._units
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
@@ -243,10 +250,12 @@ class _Session:
                 yield stage.bias, slice(int(row[kernel.B]), int(row[kernel.B]) + stage.bias.value.size), 0
 
     def _flat_and_arrays(self, parameter: Parameter) -> Iterator[tuple[Array, Array]]:
-        """(flat array, ordinary array) of a parameter and of each slot of its state."""
-        state = self._optimizer.state[parameter.path]
-        flats = (self._net.params, *(self._net[3 + i] for i in range(len(self._slots))))
-        yield from zip(flats, (parameter.value, *(state[slot] for slot in self._order())), strict=True)
+        """(flat array, ordinary array) of a parameter and of each slot of its state, if it is trained."""
+        yield self._net.params, parameter.value
+        if parameter.path in self._trained:
+            state = self._optimizer.state[parameter.path]
+            flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
+            yield from zip(flats, (state[slot] for slot in self._order()), strict=True)
 
     def _order(self) -> list[str]:
         """The slots in the order of the step's states."""
@@ -269,7 +278,8 @@ class _Session:
                 else:
                     flat[place] = array
         NR = self._layout.NR
-        for stage, row in zip(self._stages[1:], self._table[1:], strict=True):
+        above = slice(self._first + 1, None)
+        for stage, row in zip(self._stages[above], self._table[above], strict=True):
             transposed, at = stage.kernel.value.T, int(row[self._kernel.WT])
             size = transposed.shape[0] * self._layout.padded(transposed.shape[1], NR)
             self._kernel.pack(transposed, self._memory.work[at : at + size], NR)

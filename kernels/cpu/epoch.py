@@ -57,7 +57,10 @@ UNIT_ROWS = 96
 _KC = 2048
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, W, B, WT, Y, LD, DZ = range(11)
+INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ = range(12)
+
+# What learns in a stage: bits of LEARNS.
+KERNEL, BIAS = 1, 2
 
 # The code of an activation that leaves numbers as they are.
 IDENTITY = CODES["identity"]
@@ -89,9 +92,14 @@ class Targets(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state."""
+    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
+
+    ``units`` is the number of units of the update. No gradient is needed below stage ``first``, the first that learns.
+    """
 
     stages: Any
+    units: Any
+    first: Any
     penalties: Any
     params: Any
     s0: Any
@@ -141,8 +149,8 @@ class Layout:
 
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. Scratch memory holds
-    the gathered inputs of a batch, then for every stage its outputs, their gradient, and but for the first stage the
-    transposed weights as panels [K/NR, N, NR].
+    the gathered inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that
+    learns the transposed weights as panels [K/NR, N, NR].
     """
 
     sizes: tuple[int, ...]
@@ -168,29 +176,32 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], biases: Sequence[bool]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], learns: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), DZ + 1), np.int64)
+        table[:, LEARNS] = learns
         parameters, scratch = 0, self.batch * self.leading(self.sizes[0])
-        for s, (row, code, bias) in enumerate(zip(table, codes, biases, strict=True)):
+        for s, (row, code) in enumerate(zip(table, codes, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
             panel = self.panel(s)
-            row[[INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, LD]] = k, n, code, bias, panel, self.leading(n)
+            row[[INPUTS, OUTPUTS, CODE, PANEL, LD]] = k, n, code, panel, self.leading(n)
+            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
             row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
             parameters = int(row[B]) + self.padded(n, panel)
             row[Y], row[DZ] = scratch, scratch + self.batch * row[LD]
             row[WT] = row[DZ] + self.batch * row[LD]
-            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s else 0)
+            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s > self.first(table) else 0)
         return table, parameters, scratch
+
+    @staticmethod
+    def first(table: Any) -> int:
+        """The first stage that learns; the number of stages where none does."""
+        return int(np.flatnonzero([*table[:, LEARNS], KERNEL])[0])
 
     def buffers(self, tasks: int) -> int:
         """Size of the tasks' buffers, which end scratch memory: a tile, its penalty, and a number."""
         shape = tile(self.itemsize)
         return tasks * (2 * shape.MR + 1) * shape.NR
-
-    def units(self, table: Any) -> int:
-        """Number of units of the update."""
-        return sum(-(-int(row[OUTPUTS]) // int(row[PANEL])) * -(-int(row[INPUTS]) // UNIT_ROWS) for row in table)
 
 
 def pack(w: Any, panels: Any, NR: int) -> None:
@@ -341,10 +352,10 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
 
 @register_jitable
 def _backward(low, high, net, memory, MR, NR):
-    """dZ of every stage, for rows ``low`` to ``high`` of the batch; the last holds the gradient by its outputs."""
+    """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
     work = memory.work
     last = net.stages.shape[0] - 1
-    for back in range(last + 1):
+    for back in range(last + 1 - net.first):
         s = last - back
         stage = net.stages[s]
         m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
@@ -503,15 +514,17 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
     width = min(stage[PANEL], m - j)
     low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
     dz, panel = stage[DZ] + j, stage[W] + j * k
-    if s == 0 and kind == SPARSE:
-        penalty = _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
-    else:
-        x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-        penalty = _update_dense(s, n, low, high, width, panel, x, ld_before, dz, ld, net, rules, memory, buffer, MR, NR)
-    if block == 0 and stage[HAS_BIAS]:
+    penalty = 0.0
+    if stage[LEARNS] & KERNEL:
+        if s == 0 and kind == SPARSE:
+            penalty += _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
+        else:
+            x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
+            penalty += _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, memory, buffer, MR, NR)
+        if s > net.first:
+            _transpose(net, panel, low, high, j, width, memory.work, stage[WT], m, NR, VL)
+    if block == 0 and stage[LEARNS] & BIAS:
         penalty += _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR)
-    if s > 0:
-        _transpose(net, panel, low, high, j, width, memory.work, stage[WT], m, NR, VL)
     return penalty
 
 
@@ -535,7 +548,7 @@ def _signature(dtype: Any) -> Any:
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), reals),
-        Network: (matrix(types.int64), matrix(dtype), reals, reals, reals, reals),
+        Network: (matrix(types.int64), size, size, matrix(dtype), reals, reals, reals, reals),
         Rules: (size, size, size, sizes, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), reals, indices, reals),
     }
@@ -559,23 +572,18 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         features = stages[0, INPUTS]
         ld_x = stages[0, Y] // batch
         capacity = memory.rows.size // tasks
-        units = 0
-        for s in range(stages.shape[0]):
-            units += (
-                (stages[s, OUTPUTS] + stages[s, PANEL] - 1)
-                // stages[s, PANEL]
-                * ((stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS)
-            )
+        units = net.units
+        sorts = inputs.kind == SPARSE and stages[0, LEARNS] & KERNEL != 0
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
             scale = 1.0 / (rules.outputs if rules.total else rules.outputs * n)
             for t in prange(tasks):
                 low, high = t * n // tasks, (t + 1) * n // tasks
-                if inputs.kind == SPARSE:
+                if sorts:
                     f0, f1 = t * features // tasks, (t + 1) * features // tasks
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
-                else:
+                if inputs.kind != SPARSE:
                     _gather(inputs, order, first, low, high, work, ld_x)
                 _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
@@ -598,13 +606,10 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
                 s, passed = 0, 0
                 for u in range(t * units // tasks, (t + 1) * units // tasks):
-                    blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                    inside = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
-                    while u - passed >= inside:
-                        passed += inside
+                    while u - passed >= stages[s, UNITS]:
+                        passed += stages[s, UNITS]
                         s += 1
-                        blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                        inside = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
+                    blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
                     p, block = (u - passed) // blocks, (u - passed) % blocks
                     figures[penalties + u] = _update_unit(
                         s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, MR, NR, VL
@@ -615,7 +620,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
             for q in range(rules.metrics.size):
                 for r in range(n):
                     sums[2 + q] += figures[(q + 1) * batch + r]
-        if inputs.kind == SPARSE and rules.lazy and settle:
+        if sorts and rules.lazy and settle:
             _catch_up(step, net, rules, memory)
         return step
 

@@ -167,6 +167,25 @@ def stack_targets(loss, rows, rng):
     return utils.to_categorical(rng.integers(0, 4, rows), 4) if "categorical" in str(loss) else rng.random((rows, 4))
 
 
+# Of a stack, by layer: the parameters that training leaves as they are.
+FROZEN = {
+    "frozen first": {0: ("kernel", "bias")},
+    "frozen between": {1: ("kernel", "bias")},
+    "frozen last": {2: ("kernel", "bias")},
+    "frozen biases": {0: ("bias",), 2: ("bias",)},
+    "frozen kernels": {0: ("kernel",), 1: ("kernel",)},
+    "all frozen": dict.fromkeys(range(3), ("kernel", "bias")),
+}
+STACKS |= dict.fromkeys(
+    FROZEN,
+    (
+        lambda: [layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1") for n in (40, 7, 4)],
+        "mse",
+        ["mae"],
+    ),
+)
+
+
 def stack_model(stack, dtype, optimizer="adam"):
     """A compiled model of one of ``STACKS``."""
     made, loss, metrics = STACKS[stack]
@@ -175,8 +194,23 @@ def stack_model(stack, dtype, optimizer="adam"):
     for layer in own:
         layer.dtype = dtype
     built = models.Sequential([layers.Input((10,)), *own])
+    for index, names in FROZEN.get(stack, {}).items():
+        for name in names:
+            getattr(own[index], name).trainable = False
     built.compile(OPTIMIZERS[optimizer](), loss, metrics)
     return built
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("stack", FROZEN)
+def test_frozen_parameters_stay_as_they_are(stack, kind):
+    rng = np.random.default_rng(2)
+    built = stack_model(stack, "float32", "rmsprop")
+    before = built.get_weights()
+    built.fit(inputs(kind, 65, 10, rng), rng.random((65, 4)), epochs=2, verbose=0)
+    for parameter, old in zip(built.weights, before, strict=True):
+        assert np.array_equal(parameter.value, old) != parameter.trainable, parameter
+        assert (parameter.path in built.optimizer.state) == parameter.trainable
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -311,7 +345,6 @@ OBSTACLES = {
     "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
     "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
-    "is not trained": [layers.Dense(4, trainable=False), layers.Dense(3)],
 }
 
 
