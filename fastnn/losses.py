@@ -266,7 +266,9 @@ class _Crossentropy(Loss):
         return type(self).from_config({**self.get_config(), "from_logits": True})
 
     def _fused_form(self) -> str | None:
-        return "softmax_cross_entropy" if self.from_logits and not self.label_smoothing else None
+        if self.label_smoothing:
+            return None
+        return "softmax_cross_entropy" if self.from_logits else "cross_entropy"
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

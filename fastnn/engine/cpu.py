@@ -26,6 +26,10 @@ SPARSE_BELOW = 0.4
 # Rows from which the density of a dense array is estimated before it is counted.
 _SAMPLE = 256
 
+# The metrics that logits serve as well as outputs, by the activation between them: the largest logit is the largest
+# output, and a sigmoid above one half is a logit above 0.
+_ON_LOGITS = {"softmax": ("accuracy",), "sigmoid": ("accuracy", "binary_accuracy")}
+
 # Calls of the progress line an epoch.
 _PROGRESS_CALLS = 25
 
@@ -37,6 +41,10 @@ class _Stage:
     kernel: Parameter
     bias: Parameter | None
     activation: str
+
+    def learns(self, kernel: int, bias: int) -> int:
+        """The sum of the bits of what is trained."""
+        return kernel * self.kernel.trainable + bias * (self.bias is not None and self.bias.trainable)
 
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
@@ -79,8 +87,6 @@ def _layer_obstacle(layer: Layer) -> str | None:
         return f"{layer.name} is not a dense layer on flat samples"
     if layer.activity_regularizer is not None:
         return f"{layer.name} has a penalty on its outputs"
-    if not all(parameter.trainable for parameter in layer.parameters):
-        return f"{layer.name} is not trained"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
     return None
@@ -102,11 +108,7 @@ def _obstacles(network: Network) -> Iterator[str]:
     if loss is None or optimizer is None:
         yield "it is not compiled for training"
         return
-    stages = list(_stages(network))
-    yield from (stage for stage in stages if isinstance(stage, str))
-    for stage in stages:
-        if isinstance(stage, _Stage) and stage.activation not in ELEMENTWISE_ACTIVATIONS:
-            yield f"the activation {stage.activation!r} is not followed by its own loss"
+    yield from (stage for stage in _stages(network) if isinstance(stage, str))
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
@@ -114,7 +116,7 @@ def _obstacles(network: Network) -> Iterator[str]:
     width = network.parameters[-1].value.shape[-1]
     for metric in network.metrics:
         form = metric.fused_form(width)
-        if form is None or (network.fused_loss is not None and form not in ("accuracy", "binary_accuracy")):
+        if form is None or (network.fused_loss is not None and form not in _ON_LOGITS[network.layers[-1].activation]):
             yield f"the metric {metric.name!r} is none of the kernels'"
         elif form != "accuracy" and loss.integer_targets:
             yield f"the metric {metric.name!r} does not fit class indices"
@@ -172,7 +174,7 @@ class _Session:
     def __init__(self, network: Network, loss: Loss, optimizer: Optimizer, data: DataSet, batch_size: int) -> None:
         from fastnn.kernels.cpu import epoch, optim, threads
         from fastnn.kernels.cpu._arrays import aligned
-        from fastnn.kernels.cpu.simd import CODES, LOSS_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
+        from fastnn.kernels.cpu.simd import LOSS_CODES, ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -183,25 +185,33 @@ class _Session:
         self._inputs = _inputs(data.x, dtype)
         sparse = self._inputs.kind == epoch.SPARSE
         self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
-        codes = [CODES[ELEMENTWISE_ACTIVATIONS[stage.activation]] for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes, [stage.bias is not None for stage in self._stages])
+        activations = [stage.activation for stage in self._stages]
+        codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
+        learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
+        self._table, size, self._scratch = layout.stages(codes, learns)
         self._targets = _targets(data, dtype)
-        optimizer.build(network.parameters)
-        self._slots = list(next(iter(optimizer.state[p.path] for p in network.parameters)))
+        trained = [parameter for parameter in network.parameters if parameter.trainable]
+        optimizer.build(trained)
+        self._trained = {parameter.path for parameter in trained}
+        self._slots = list(optimizer.state[trained[0].path]) if trained else []
         arrays = [_zeros(aligned, size, dtype) for _ in range(1 + len(self._slots))]
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
         penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
-        self._net = epoch.Network(self._table, np.array(penalties, dtype), arrays[0], *states)
+        self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
+        numbers = np.array(penalties, dtype)
+        self._net = epoch.Network(self._table, self._units, self._first, numbers, arrays[0], *states)
 
         forms: dict[str | None, int] = {
             "accuracy": epoch.ACCURACY,
             "binary_accuracy": epoch.BINARY_ACCURACY,
             "softmax_cross_entropy": epoch.SOFTMAX_CROSS_ENTROPY,
+            "cross_entropy": epoch.CROSS_ENTROPY,
         }
         forms.update(LOSS_CODES)
         self._metrics = np.array([forms[metric.fused_form(sizes[-1])] for metric in network.metrics], np.int64)
         self._loss = forms[loss.fused_form]
-        self._mean = int(loss.fused_form != "half_squared")
+        self._total = int(loss.fused_form == "half_squared")
+        self._outputs = sizes[-1] if self._loss >= 0 and not self._total else 1
         self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
@@ -220,7 +230,7 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks
-        figures = (1 + len(self._metrics)) * self._batch + self._layout.units(self._table)
+        figures = (1 + len(self._metrics)) * self._batch + self._units
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
@@ -241,10 +251,12 @@ class _Session:
                 yield stage.bias, slice(int(row[kernel.B]), int(row[kernel.B]) + stage.bias.value.size), 0
 
     def _flat_and_arrays(self, parameter: Parameter) -> Iterator[tuple[Array, Array]]:
-        """(flat array, ordinary array) of a parameter and of each slot of its state."""
-        state = self._optimizer.state[parameter.path]
-        flats = (self._net.params, *(self._net[3 + i] for i in range(len(self._slots))))
-        yield from zip(flats, (parameter.value, *(state[slot] for slot in self._order())), strict=True)
+        """(flat array, ordinary array) of a parameter and of each slot of its state, if it is trained."""
+        yield self._net.params, parameter.value
+        if parameter.path in self._trained:
+            state = self._optimizer.state[parameter.path]
+            flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
+            yield from zip(flats, (state[slot] for slot in self._order()), strict=True)
 
     def _order(self) -> list[str]:
         """The slots in the order of the step's states."""
@@ -267,7 +279,8 @@ class _Session:
                 else:
                     flat[place] = array
         NR = self._layout.NR
-        for stage, row in zip(self._stages[1:], self._table[1:], strict=True):
+        above = slice(self._first + 1, None)
+        for stage, row in zip(self._stages[above], self._table[above], strict=True):
             transposed, at = stage.kernel.value.T, int(row[self._kernel.WT])
             size = transposed.shape[0] * self._layout.padded(transposed.shape[1], NR)
             self._kernel.pack(transposed, self._memory.work[at : at + size], NR)
@@ -296,8 +309,8 @@ class _Session:
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
-            self._loss, self._mean, self._metrics, self._dtype.type(self._threshold), self._step_codes[name],
-            self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
+            self._loss, self._outputs, self._total, self._metrics, self._dtype.type(self._threshold),
+            self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
         after = self._kernel.train(

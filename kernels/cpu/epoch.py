@@ -30,6 +30,7 @@ from numba.extending import register_jitable
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import (
+    CODES,
     SPARSE_TILES,
     add_row,
     address,
@@ -42,6 +43,7 @@ from fastnn.kernels.cpu.simd import (
     loss_row,
     penalty_row,
     prefetch_row,
+    probability_loss_row,
     scale_row,
     softmax_row,
     sparse_row,
@@ -65,11 +67,17 @@ _BLOCK_OF_L1 = 2
 _SEGMENT = 48
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, W, B, WT, Y, LD, DZ = range(11)
+INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ = range(12)
+
+# What learns in a stage: bits of LEARNS.
+KERNEL, BIAS = 1, 2
+
+# The code of an activation that leaves numbers as they are.
+IDENTITY = CODES["identity"]
 
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
 DENSE, BYTES, SPARSE = range(3)
-SOFTMAX_CROSS_ENTROPY = -1
+SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
 ACCURACY, BINARY_ACCURACY = -1, -2
 
 
@@ -94,9 +102,14 @@ class Targets(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state."""
+    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
+
+    ``units`` is the number of units of the update. No gradient is needed below stage ``first``, the first that learns.
+    """
 
     stages: Any
+    units: Any
+    first: Any
     penalties: Any
     params: Any
     s0: Any
@@ -107,13 +120,15 @@ class Network(NamedTuple):
 class Rules(NamedTuple):
     """How to train: codes of loss, metrics and optimizer with its hyper-parameters.
 
-    ``mean`` divides an elementwise loss by its number of elements. ``threshold`` tells 0 from 1 in the outputs.
+    ``outputs`` divides the sum of the losses of a row's outputs; the loss of a batch is the mean over rows, or with
+    ``total`` their sum. ``threshold`` tells 0 from 1 in the outputs.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
 
     loss: Any
-    mean: Any
+    outputs: Any
+    total: Any
     metrics: Any
     threshold: Any
     step: Any
@@ -146,8 +161,8 @@ class Layout:
 
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. Scratch memory holds
-    the gathered inputs of a batch, then for every stage its outputs, their gradient, and but for the first stage the
-    transposed weights as panels [K/NR, N, NR].
+    the gathered inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that
+    learns the transposed weights as panels [K/NR, N, NR].
     """
 
     sizes: tuple[int, ...]
@@ -173,19 +188,21 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], biases: Sequence[bool]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], learns: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), DZ + 1), np.int64)
+        table[:, LEARNS] = learns
         parameters, scratch = 0, self.batch * self.leading(self.sizes[0])
-        for s, (row, code, bias) in enumerate(zip(table, codes, biases, strict=True)):
+        for s, (row, code) in enumerate(zip(table, codes, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
             panel = self.panel(s)
-            row[[INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, LD]] = k, n, code, bias, panel, self.leading(n)
+            row[[INPUTS, OUTPUTS, CODE, PANEL, LD]] = k, n, code, panel, self.leading(n)
+            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
             row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
             parameters = int(row[B]) + self.padded(n, panel)
             row[Y], row[DZ] = scratch, scratch + self.batch * row[LD]
             row[WT] = row[DZ] + self.batch * row[LD]
-            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s else 0)
+            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s > self.first(table) else 0)
         return table, parameters, scratch
 
     def blocks(self, non_zeros: float) -> int:
@@ -193,14 +210,15 @@ class Layout:
         rows = self.sizes[0] * self.panel(0) * self.itemsize
         return max(1, min(-(-rows // (_BLOCK_OF_L1 * caches().l1)), int(non_zeros // _SEGMENT)))
 
+    @staticmethod
+    def first(table: Any) -> int:
+        """The first stage that learns; the number of stages where none does."""
+        return int(np.flatnonzero([*table[:, LEARNS], KERNEL])[0])
+
     def buffers(self, tasks: int) -> int:
         """Size of the tasks' buffers, which end scratch memory: a tile, its penalty, and a number."""
         shape = tile(self.itemsize)
         return tasks * (2 * shape.MR + 1) * shape.NR
-
-    def units(self, table: Any) -> int:
-        """Number of units of the update."""
-        return sum(-(-int(row[OUTPUTS]) // int(row[PANEL])) * -(-int(row[INPUTS]) // UNIT_ROWS) for row in table)
 
 
 def pack(w: Any, panels: Any, NR: int) -> None:
@@ -311,6 +329,25 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
 
 
 @register_jitable
+def _row_loss(code, classes, work, out, slope, targets, source, share):
+    """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
+    y, dy = address(work, out), address(work, slope)
+    if code >= 0:
+        return loss_row(code, classes, y, address(targets.rows, source * classes), share, dy)
+    if code == CROSS_ENTROPY:
+        if targets.labels.size == 0:
+            return probability_loss_row(classes, y, address(targets.rows, source * classes), share, dy)
+        work[slope : slope + classes] = 0
+        work[slope + targets.labels[source]] = 1
+        return probability_loss_row(classes, y, dy, share, dy)
+    if targets.labels.size > 0:
+        return label_row(classes, y, targets.labels[source], share, dy)
+    top, mass = softmax_row(classes, y, share, dy)
+    log_sum = top + work.dtype.type(np.log(mass))
+    return cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dy)[0]
+
+
+@register_jitable
 def _hit(work, out, classes, targets, source):
     """Whether the largest output is that of the class index, or of the target row's largest number."""
     wanted = targets.labels[source] if targets.labels.size > 0 else 0
@@ -336,8 +373,8 @@ def _metric(code, threshold, work, out, spare, classes, targets, source):
 
 
 @register_jitable
-def _score(n, r, source, net, rules, targets, memory, batch):
-    """Metrics, loss and the gradient by the last stage's logits (softmax) or its pre-activation, for one row of n."""
+def _score(n, scale, r, source, net, rules, targets, memory, batch):
+    """Metrics, loss and the gradient by the last stage's outputs, for one row of n."""
     work, figures = memory.work, memory.figures
     last = net.stages[net.stages.shape[0] - 1]
     classes, out, slope = last[OUTPUTS], last[Y] + r * last[LD], last[DZ] + r * last[LD]
@@ -346,36 +383,29 @@ def _score(n, r, source, net, rules, targets, memory, batch):
         figures[(q + 1) * batch + r] = _metric(code, rules.threshold, work, out, slope, classes, targets, source)
     number = work.dtype.type
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
-    y, dz = address(work, out), address(work, slope)
-    if rules.loss == SOFTMAX_CROSS_ENTROPY:
-        share = weight / number(n)
-        if targets.labels.size > 0:
-            figures[r] = weight * label_row(classes, y, targets.labels[source], share, dz)
-        else:
-            top, mass = softmax_row(classes, y, share, dz)
-            log_sum = top + number(np.log(mass))
-            loss, _ = cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dz)
-            figures[r] = weight * loss
-    else:
-        share = weight / number(n * classes) if rules.mean else weight
-        loss = loss_row(rules.loss, classes, y, address(targets.rows, source * classes), share, dz)
-        figures[r] = weight * loss / number(classes) if rules.mean else weight * loss * number(n)
-        backward_row(last[CODE], classes, dz, y, dz)
+    loss = _row_loss(rules.loss, classes, work, out, slope, targets, source, weight * number(scale))
+    figures[r] = np.float64(weight * loss) * scale * n
 
 
 @register_jitable
 def _backward(low, high, net, memory, MR, NR):
-    """dZ of every stage but the last, for rows ``low`` to ``high`` of the batch."""
+    """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
     work = memory.work
-    for back in range(net.stages.shape[0] - 1):
-        s = net.stages.shape[0] - 1 - back
-        stage, before = net.stages[s], net.stages[s - 1]
-        k, m, ld, ld_before = stage[INPUTS], stage[OUTPUTS], stage[LD], before[LD]
-        dz, dx = stage[DZ] + low * ld, before[DZ] + low * ld_before
-        _times_panels(high - low, m, k, work, dz, ld, work, stage[WT], dx, ld_before, MR, NR)
-        for r in range(low, high):
-            at = address(work, before[DZ] + r * ld_before)
-            backward_row(before[CODE], k, at, address(work, before[Y] + r * ld_before), at)
+    last = net.stages.shape[0] - 1
+    for back in range(last + 1 - net.first):
+        s = last - back
+        stage = net.stages[s]
+        m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
+        if s < last:
+            after = net.stages[s + 1]
+            source = after[DZ] + low * after[LD]
+            _times_panels(
+                high - low, after[OUTPUTS], m, work, source, after[LD], work, after[WT], dz + low * ld, ld, MR, NR
+            )
+        if stage[CODE] != IDENTITY:
+            for r in range(low, high):
+                at = address(work, dz + r * ld)
+                backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
 
 
 @register_jitable
@@ -518,15 +548,17 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
     width = min(stage[PANEL], m - j)
     low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
     dz, panel = stage[DZ] + j, stage[W] + j * k
-    if s == 0 and kind == SPARSE:
-        penalty = _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
-    else:
-        x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-        penalty = _update_dense(s, n, low, high, width, panel, x, ld_before, dz, ld, net, rules, memory, buffer, MR, NR)
-    if block == 0 and stage[HAS_BIAS]:
+    penalty = 0.0
+    if stage[LEARNS] & KERNEL:
+        if s == 0 and kind == SPARSE:
+            penalty += _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
+        else:
+            x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
+            penalty += _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, memory, buffer, MR, NR)
+        if s > net.first:
+            _transpose(net, panel, low, high, j, width, memory.work, stage[WT], m, NR, VL)
+    if block == 0 and stage[LEARNS] & BIAS:
         penalty += _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR)
-    if s > 0:
-        _transpose(net, panel, low, high, j, width, memory.work, stage[WT], m, NR, VL)
     return penalty
 
 
@@ -550,8 +582,8 @@ def _signature(dtype: Any) -> Any:
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), reals),
-        Network: (matrix(types.int64), matrix(dtype), reals, reals, reals, reals),
-        Rules: (size, size, sizes, dtype, size, reals, wide, size, dtype),
+        Network: (matrix(types.int64), size, size, matrix(dtype), reals, reals, reals, reals),
+        Rules: (size, size, size, sizes, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
     }
     tuples = [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
@@ -574,26 +606,22 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         features = stages[0, INPUTS]
         ld_x = stages[0, Y] // batch
         capacity = memory.rows.size // tasks
-        units = 0
-        for s in range(stages.shape[0]):
-            units += (
-                (stages[s, OUTPUTS] + stages[s, PANEL] - 1)
-                // stages[s, PANEL]
-                * ((stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS)
-            )
+        units = net.units
+        sorts = inputs.kind == SPARSE and stages[0, LEARNS] & KERNEL != 0
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
+            scale = 1.0 / (rules.outputs if rules.total else rules.outputs * n)
             for t in prange(tasks):
                 low, high = t * n // tasks, (t + 1) * n // tasks
-                if inputs.kind == SPARSE:
+                if sorts:
                     f0, f1 = t * features // tasks, (t + 1) * features // tasks
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
-                else:
+                if inputs.kind != SPARSE:
                     _gather(inputs, order, first, low, high, work, ld_x)
                 _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
-                    _score(n, r, order[first + r], net, rules, targets, memory, batch)
+                    _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
                 _backward(low, high, net, memory, MR, NR)
             loss = 0.0
             for r in range(n):
@@ -612,13 +640,10 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
                 s, passed = 0, 0
                 for u in range(t * units // tasks, (t + 1) * units // tasks):
-                    blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                    inside = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
-                    while u - passed >= inside:
-                        passed += inside
+                    while u - passed >= stages[s, UNITS]:
+                        passed += stages[s, UNITS]
                         s += 1
-                        blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                        inside = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
+                    blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
                     p, block = (u - passed) // blocks, (u - passed) % blocks
                     figures[penalties + u] = _update_unit(
                         s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, MR, NR, VL
@@ -629,7 +654,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
             for q in range(rules.metrics.size):
                 for r in range(n):
                     sums[2 + q] += figures[(q + 1) * batch + r]
-        if inputs.kind == SPARSE and rules.lazy and settle:
+        if sorts and rules.lazy and settle:
             _catch_up(step, net, rules, memory)
         return step
 

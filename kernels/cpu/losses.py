@@ -6,7 +6,6 @@ dtype, the sum of units in float64 and in order: the result does not depend on t
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.simd import CLIP, LOSS_CODES, address, loss_row, penalty_row
+from fastnn.kernels.cpu.simd import LOSS_CODES, address, loss_row, penalty_row, probability_loss_row
 from fastnn.kernels.cpu.softmax import targets_for_kernel, weights_for_kernel
 
 _UNIT = 1024
@@ -112,38 +111,26 @@ def _cross_entropy_signature(dtype: Any) -> Any:
 
 @kernel(_cross_entropy_signature)
 def _cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    low, high = CLIP, 1.0 - CLIP
-
     def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):
         _ = (SOURCE, parallel)
         n, c = probs.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
-                weight = np.float64(weights[i]) if weights.size else 1.0
-                total = 0.0
-                for j in range(c):
-                    total += probs[i, j]
-                loss = dot = 0.0
-                for j in range(c):
-                    share = np.float64(targets[i, j]) if targets.size else np.float64(labels[i] == j)
-                    slope = 0.0
-                    if share != 0.0:
-                        scaled = probs[i, j] / total
-                        q = min(max(scaled, low), high)
-                        loss -= share * math.log(q)
-                        if q == scaled:
-                            slope = -share * weight / (n * q)
-                    dprobs[i, j] = slope
-                    dot += slope * probs[i, j]
-                for j in range(c):
-                    dprobs[i, j] = (dprobs[i, j] - dot / total) / total
-                losses[i] = weight * loss
+                weight = weights[i] if weights.size else probs.dtype.type(1)
+                target = slope = address(dprobs, i * c)
+                if labels.size:
+                    dprobs[i] = 0
+                    dprobs[i, labels[i]] = 1
+                else:
+                    target = address(targets, i * c)
+                scale = weight / probs.dtype.type(n)
+                losses[i] = weight * probability_loss_row(c, address(probs, i * c), target, scale, slope)
 
     return cross_entropy
 
 
 def cross_entropy(probs: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Of probabilities: only the classes with a share in the target need a logarithm."""
+    """Of probabilities, one row after the other."""
     n = probs.shape[0]
     dprobs = np.empty(probs.shape, probs.dtype)
     losses = np.empty(n)

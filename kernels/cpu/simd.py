@@ -446,6 +446,8 @@ BACKWARD: dict[str, Callable[[Vectors, Any, Any], Any]] = {
     "tanh": lambda v, dy, y: v.mul(dy, v.mul(v.sub(v.constant(1.0), y), v.add(v.constant(1.0), y))),
 }
 CODES = {name: code for code, name in enumerate(FORWARD)}
+# What the micro-kernels of rows know beside these: softmax takes a row as a whole.
+ROW_CODES = {**CODES, "softmax": len(CODES)}
 
 # Keras's fuzz factor: probabilities are kept this far from 0 and 1 before the logarithm.
 CLIP = 1e-7
@@ -857,7 +859,7 @@ def _for_each(v: Vectors, count: Any, body: Callable[[_Span], None]) -> None:
         body(_Span(v, start, v.mask(rest)))
 
 
-def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], None]]) -> None:
+def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], Any]]) -> None:
     """Run the case of a run-time code: the choice is made once, outside the loops."""
     done = builder.append_basic_block("code.done")
     switch = builder.switch(code, done)
@@ -872,32 +874,36 @@ def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], None]]) -> Non
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
 def forward_row(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
-    """y = f(x), f by its code in ``CODES``; y may be x."""
+    """y = f(x), f by its code in ``ROW_CODES``; y may be x."""
 
     def case(f: Callable[..., Any]) -> Callable[[], None]:
         return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y))
 
-    _switch(v.builder, code, [case(f) for f in FORWARD.values()])
+    _switch(v.builder, code, [*(case(f) for f in FORWARD.values()), lambda: _softmax(v, count, x, y)])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
 def forward_bias_row(v: Vectors, code: Any, count: Any, x: Any, bias: Any, y: Any) -> None:
-    """y = f(x + bias), f by its code in ``CODES``; y may be x."""
+    """y = f(x + bias), f by its code in ``ROW_CODES``; y may be x."""
 
     def case(f: Callable[..., Any]) -> Callable[[], None]:
         return lambda: _for_each(v, count, lambda at: at.store(f(v, v.add(at.load(x), at.load(bias))), y))
 
-    _switch(v.builder, code, [case(f) for f in FORWARD.values()])
+    def softmax() -> None:
+        case(FORWARD["identity"])()
+        _softmax(v, count, y, y)
+
+    _switch(v.builder, code, [*(case(f) for f in FORWARD.values()), softmax])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
 def backward_row(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> None:
-    """dx = dy * f'(x) in terms of y = f(x), f by its code in ``CODES``; dx may be dy or y."""
+    """From dL/dy and y = f(x) to dx = dL/dx, f by its code in ``ROW_CODES``; dx may be dy or y."""
 
     def case(f: Callable[..., Any]) -> Callable[[], None]:
         return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy), at.load(y)), dx))
 
-    _switch(v.builder, code, [case(f) for f in BACKWARD.values()])
+    _switch(v.builder, code, [*(case(f) for f in BACKWARD.values()), lambda: _softmax_backward(v, count, dy, y, dx)])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
@@ -1059,8 +1065,8 @@ def argmax_row(v: Vectors, count: Any, x: Any) -> Any:
     return builder.select(builder.icmp_signed("<", found, _ZERO), _ZERO, found)
 
 
-def _softmax(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> tuple[Any, Any]:
-    """y = scale * softmax(x), in three passes; (max of x, sum of exp(x - max))."""
+def _softmax(v: Vectors, count: Any, x: Any, y: Any, scale: Any = None) -> tuple[Any, Any]:
+    """y = softmax(x), times ``scale`` where one is given; (max of x, sum of exp(x - max)). y may be x."""
     total = _Total(v)
     largest = _largest(v, count, x)
     shift = v.splat(largest)
@@ -1072,7 +1078,7 @@ def _softmax(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> tuple[Any, A
 
     _for_each(v, count, exponential)
     mass = total.value()
-    factor = v.splat(v.builder.fdiv(scale, mass))
+    factor = v.splat(v.builder.fdiv(v.format.scalar(1.0) if scale is None else scale, mass))
     _for_each(v, count, lambda at: at.store(v.mul(at.load(y), factor), y))
     return largest, mass
 
@@ -1080,7 +1086,7 @@ def _softmax(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> tuple[Any, A
 @_micro_kernel(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER)
 def softmax_row(v: Vectors, count: Any, x: Any, scale: Any, y: Any) -> Any:
     """y = scale * softmax(x); returns (max of x, sum of exp(x - max)). y may be x."""
-    return _softmax(v, count, x, scale, y)
+    return _softmax(v, count, x, y, scale)
 
 
 @_micro_kernel(_NUMBER, _SIZE, _POINTER, _SIZE, _NUMBER, _POINTER)
@@ -1109,19 +1115,24 @@ def label_row(v: Vectors, count: Any, x: Any, label: Any, scale: Any, dx: Any) -
             at.store(v.sub(v.mul(e, v.splat(builder.fdiv(scale, mass))), there), dx)
             finish(top, mass)
         with long:
-            finish(*_softmax(v, count, x, scale, dx))
+            finish(*_softmax(v, count, x, dx, scale))
             slope = builder.gep(dx, [label])
             builder.store(builder.fsub(builder.load(slope), scale), slope)
     return builder.load(result)
 
 
-@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
-def softmax_backward_row(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
+def _softmax_backward(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """dx = y (dy - sum of dy y); dx may be dy or y."""
     total = _Total(v)
     _for_each(v, count, lambda at: total.add(at, v.mul(at.load(dy), at.load(y))))
     dot = v.splat(total.value())
     _for_each(v, count, lambda at: at.store(v.mul(at.load(y), v.sub(at.load(dy), dot)), dx))
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+def softmax_backward_row(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
+    """dx = y (dy - sum of dy y); dx may be dy or y."""
+    _softmax_backward(v, count, dy, y, dx)
 
 
 @_micro_kernel(_PAIR, _SIZE, _POINTER, _NUMBER, _POINTER, _NUMBER, _POINTER)
@@ -1140,6 +1151,33 @@ def cross_entropy_row(v: Vectors, count: Any, x: Any, log_sum: Any, t: Any, scal
     weight = v.splat(total)
     _for_each(v, count, lambda at: at.store(v.sub(v.mul(at.load(y), weight), v.mul(at.load(t), factor)), y))
     return loss.value(), total
+
+
+@_micro_kernel(_NUMBER, _SIZE, _POINTER, _POINTER, _NUMBER, _POINTER)
+def probability_loss_row(v: Vectors, count: Any, p: Any, t: Any, scale: Any, dp: Any) -> Any:
+    """Sum of -t log q, q = p / sum of p kept ``CLIP`` from 0 and 1; dp = derivative * scale. dp may be t.
+
+    With s = dL/dq where q was not clipped: dp = (s - sum of s q) / sum of p. Classes without a share cost nothing,
+    whatever their p.
+    """
+    mass, loss, dot = _Total(v), _Total(v), _Total(v)
+    zero, factor = v.constant(0.0), v.splat(scale)
+    _for_each(v, count, lambda at: mass.add(at, at.load(p)))
+    total = v.splat(mass.value())
+
+    def slopes(at: _Span) -> None:
+        scaled, share = v.div(at.load(p), total), at.load(t)
+        q = v.min(v.max(scaled, v.constant(CLIP)), v.constant(1.0 - CLIP))
+        logarithm = v.where("==", q, q, log(v, q), q)  # NaN stays
+        loss.add(at, v.where("!=", share, zero, v.mul(share, logarithm), zero))
+        slope = v.where("==", q, scaled, v.div(v.mul(share, factor), q), zero)
+        dot.add(at, v.mul(slope, scaled))
+        at.store(slope, dp)
+
+    _for_each(v, count, slopes)
+    mean = v.splat(dot.value())
+    _for_each(v, count, lambda at: at.store(v.div(v.sub(mean, at.load(dp)), total), dp))
+    return v.builder.fneg(loss.value())
 
 
 # --------------------------------------------------------------------------------------------------------------- epoch

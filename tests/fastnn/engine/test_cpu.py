@@ -105,19 +105,122 @@ def test_loss_curve_is_that_of_the_layerwise_runner(
     epochs = -(-200 // -(-rows // batch))
     x, y = inputs(kind, rows, 34, rng), targets(loss, rows, rng)
     weight = rng.uniform(0.5, 2.0, rows) if batch == 7 else None
+    assert_agree(
+        monkeypatch,
+        lambda: model(x, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype),
+        x,
+        y,
+        batch_size=batch,
+        epochs=epochs,
+        sample_weight=weight,
+    )
+
+
+def assert_agree(monkeypatch, build, x, y, **options):
+    """The model that ``build`` makes trains by both runners to the same figures and weights."""
     results = []
     for runner in ("fused", "layerwise"):
-        built = model(x, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype)
-        history = fit(monkeypatch, runner, built, x, y, batch_size=batch, epochs=epochs, sample_weight=weight)
-        results.append((history, built))
+        built = build()
+        results.append((fit(monkeypatch, runner, built, x, y, **options), built))
     (fused, one), (layerwise, other) = results
     assert fused.keys() == layerwise.keys()
     np.testing.assert_allclose(fused["loss"], layerwise["loss"], rtol=1e-4)
     for name in fused:
-        np.testing.assert_allclose(fused[name], layerwise[name], rtol=1e-4, atol=2.0 / rows, err_msg=name)
+        np.testing.assert_allclose(fused[name], layerwise[name], rtol=1e-4, atol=2.0 / len(y), err_msg=name)
     for mine, its in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(mine, its, rtol=0, atol=2e-3 * max(1.0, abs(its).max()))
     assert one.optimizer.iterations == other.optimizer.iterations
+
+
+# What the grid above does not have: layers, loss, metrics. Samples are (10,), targets 4 wide or classes.
+STACKS = {
+    "softmax between layers": (
+        lambda: [layers.Dense(7, "softmax"), layers.Dense(4, "softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "softmax first, wide": (lambda: [layers.Dense(65, "softmax"), layers.Dense(4)], "mse", ["mae"]),
+    "softmax and mse": (lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax")], "mse", ["accuracy"]),
+    "a layer above softmax": (
+        lambda: [layers.Dense(7, "relu"), layers.Dense(4, "softmax"), layers.Flatten()],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "probabilities that do not sum to 1": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "sigmoid")],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "labels and sigmoids": (lambda: [layers.Dense(4, "sigmoid")], "sparse_categorical_crossentropy", []),
+    "an activation under the logits": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+}
+
+
+def stack_targets(loss, rows, rng):
+    """Targets 4 wide, or classes of 4."""
+    if "sparse" in str(loss):
+        return rng.integers(0, 4, rows)
+    return utils.to_categorical(rng.integers(0, 4, rows), 4) if "categorical" in str(loss) else rng.random((rows, 4))
+
+
+# Of a stack, by layer: the parameters that training leaves as they are.
+FROZEN = {
+    "frozen first": {0: ("kernel", "bias")},
+    "frozen between": {1: ("kernel", "bias")},
+    "frozen last": {2: ("kernel", "bias")},
+    "frozen biases": {0: ("bias",), 2: ("bias",)},
+    "frozen kernels": {0: ("kernel",), 1: ("kernel",)},
+    "all frozen": dict.fromkeys(range(3), ("kernel", "bias")),
+}
+STACKS |= dict.fromkeys(
+    FROZEN,
+    (
+        lambda: [layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1") for n in (40, 7, 4)],
+        "mse",
+        ["mae"],
+    ),
+)
+
+
+def stack_model(stack, dtype, optimizer="adam"):
+    """A compiled model of one of ``STACKS``."""
+    made, loss, metrics = STACKS[stack]
+    utils.set_random_seed(3)
+    own = made()
+    for layer in own:
+        layer.dtype = dtype
+    built = models.Sequential([layers.Input((10,)), *own])
+    for index, names in FROZEN.get(stack, {}).items():
+        for name in names:
+            getattr(own[index], name).trainable = False
+    built.compile(OPTIMIZERS[optimizer](), loss, metrics)
+    return built
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("stack", FROZEN)
+def test_frozen_parameters_stay_as_they_are(stack, kind):
+    rng = np.random.default_rng(2)
+    built = stack_model(stack, "float32", "rmsprop")
+    before = built.get_weights()
+    built.fit(inputs(kind, 65, 10, rng), rng.random((65, 4)), epochs=2, verbose=0)
+    for parameter, old in zip(built.weights, before, strict=True):
+        assert np.array_equal(parameter.value, old) != parameter.trainable, parameter
+        assert (parameter.path in built.optimizer.state) == parameter.trainable
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype):
+    rng = np.random.default_rng(2)
+    x, y = inputs("sparse" if dtype == "float64" else "dense", 65, 10, rng), stack_targets(STACKS[stack][1], 65, rng)
+    weight = rng.uniform(0, 2, 65)
+    weight[::9] = 0
+    assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=7, epochs=20, sample_weight=weight)
 
 
 def small(kind="dense", optimizer="rmsprop", rows=300):
@@ -206,9 +309,13 @@ def test_a_second_architecture_compiles_nothing():
     built, x, y = small()
     built.fit(x, y, epochs=1, verbose=0)
     before = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
+    rng = np.random.default_rng(0)
     for hidden, activation, loss, optimizer in [((7, 5), "tanh", "mse", "adam"), ((), "relu", "mae", "nesterov")]:
-        y = targets(loss, 300, np.random.default_rng(0))
+        y = targets(loss, 300, rng)
         model(x, hidden, activation, loss, optimizer, None, "float32").fit(x, y, epochs=1, verbose=0)
+    for stack in STACKS:
+        y = stack_targets(STACKS[stack][1], 300, rng)
+        stack_model(stack, "float32").fit(x[:, :10], y, epochs=1, verbose=0)
     after = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
     assert before.keys() == after.keys()
     assert [s.cache_misses for s in before.values()] == [s.cache_misses for s in after.values()]
@@ -238,8 +345,6 @@ OBSTACLES = {
     "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
     "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
-    "is not followed by its own loss": [layers.Dense(3, "softmax"), layers.Dense(3)],
-    "is not trained": [layers.Dense(4, trainable=False), layers.Dense(3)],
 }
 
 
@@ -263,11 +368,13 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
         ({"loss": losses.MeanSquaredError(reduction="sum")}, "the loss is none of the kernels'"),
         ({"metrics": ["root_mean_squared_error"]}, "the metric 'root_mean_squared_error'"),
         ({"weighted_metrics": ["mae"]}, "weighted metrics"),
+        ({"loss": "categorical_crossentropy", "metrics": ["binary_accuracy"]}, "the metric 'binary_accuracy'"),
     ],
 )
 def test_compile_arguments_it_cannot_run(arguments, reason):
     x = np.ones((4, 3), "float32")
-    built = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+    last = "softmax" if "categorical" in str(arguments.get("loss")) else "linear"
+    built = models.Sequential([layers.Input((3,)), layers.Dense(2, last)])
     built.compile(**{"optimizer": "sgd", "loss": "mse", **arguments})
     plan = built.plan(x)
     assert plan.runner == "layerwise"
