@@ -87,7 +87,7 @@ class Layer(Configurable):
     # Share of the inputs that training drops, and the seed of the masks if the layer has one.
     rate = 0.0
     seed: int | None = None
-    # What the fused runner makes of the layer: "dense", "activation", "reshape"; None where it cannot run it.
+    # What the fused runner makes of the layer: "dense", "activation", "dropout", "reshape"; None: nothing.
     fused_form: str | None = None
 
     def __init__(
@@ -468,6 +468,8 @@ class Dropout(Layer):
     the library's generator (``utils.set_random_seed``). Called by itself with ``training=True`` the layer drops too,
     other inputs in every call. Keras's ``noise_shape`` is not supported.
     """
+
+    fused_form = "dropout"
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         limits = TABLE["dropout"].options

@@ -67,7 +67,7 @@ class Layer(Protocol):
 
     @property
     def fused_form(self) -> str | None:
-        """What the fused runner makes of it: "dense", "activation", "reshape"; None where it cannot run it."""
+        """What the fused runner makes of it: "dense", "activation", "dropout", "reshape"; None: nothing."""
         ...
 
     @property

@@ -21,6 +21,11 @@ def threshold(rate: float) -> int:
     return math.ceil(rate * 2.0**32)
 
 
+def scale(rate: float) -> float:
+    """What kept elements are multiplied with."""
+    return 1.0 / (1.0 - rate)
+
+
 def _signature(dtype: Any) -> Any:
     return types.void(*[types.int64] * 4, matrix(dtype, readonly=True), dtype, matrix(dtype), types.int64)
 
@@ -40,10 +45,8 @@ def _dropout(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
 def dropout(x: Any, rate: Any, seed: Any, step: Any = 0, stream: Any = 0, *, out: Any = None) -> Any:
     """One row after the other."""
     y = destination(out, x.shape, x.dtype, x, elementwise=True)
-    scale = x.dtype.type(1.0 / (1.0 - rate))
-    _dropout(
-        x.dtype, x.size * _NS_PER_ELEMENT, threshold(rate), seed, stream, step, np.ascontiguousarray(x), scale, y
-    )  # fmt: skip
+    factor, work = x.dtype.type(scale(rate)), x.size * _NS_PER_ELEMENT
+    _dropout(x.dtype, work, threshold(rate), seed, stream, step, np.ascontiguousarray(x), factor, y)
     return finish(y, out)
 
 

@@ -9,8 +9,8 @@ not
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
    in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole.
 
-A stage is a dense layer; its sizes, activation, loss and optimizer are numbers read at run time, so that one compiled
-function serves every network. Weights live in panels (``Layout``), so that both regions walk them in order.
+A stage is a dense layer; its sizes, activation, dropout, loss and optimizer are numbers read at run time, so that one
+compiled function serves every network. Weights live in panels (``Layout``), so that both regions walk them in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
@@ -35,6 +35,8 @@ from fastnn.kernels.cpu.simd import (
     address,
     backward_row,
     cross_entropy_row,
+    dropout_backward_row,
+    dropout_row,
     forward_bias_row,
     gemm_tile,
     loss_row,
@@ -57,14 +59,21 @@ _KC = 2048
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, HAS_BIAS, PANEL, W, B, WT, Y, LD, DZ = range(11)
 
+# Columns of the network's masks and of their scales.
+THRESHOLD, SEED, STREAM = range(3)
+SCALE, KEPT = range(2)
+
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
-DENSE, BYTES, SPARSE = range(3)
+DENSE, BYTES, SPARSE, EXPANDED = range(4)
 SOFTMAX_CROSS_ENTROPY = -1
 ACCURACY, BINARY_ACCURACY = -1, -2
 
 
 class Inputs(NamedTuple):
-    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes."""
+    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
+
+    ``EXPANDED`` samples are stored as ``SPARSE`` ones are, and made dense as they are gathered.
+    """
 
     kind: Any
     dense: Any
@@ -84,10 +93,16 @@ class Targets(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state."""
+    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
+
+    ``masks`` holds what dropout on the inputs (row 0) and on the outputs of each stage draws from, see ``dropout_row``,
+    a threshold of 0 where there is none; ``scales`` how much it scales what it keeps, and the inverse of that.
+    """
 
     stages: Any
     penalties: Any
+    masks: Any
+    scales: Any
     params: Any
     s0: Any
     s1: Any
@@ -222,17 +237,30 @@ def _times_panels(n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
 
 
 @register_jitable
-def _gather(inputs, order, first, low, high, work, ld):
+def _drop(place, step, row, count, net, x):
+    """Dropout of ``count`` numbers at x, in place, if there is any at this place of ``Network.masks``."""
+    threshold, seed, stream = net.masks[place, THRESHOLD], net.masks[place, SEED], net.masks[place, STREAM]
+    if threshold > 0:
+        dropout_row(threshold, seed, stream, step, row, count, x, net.scales[place, SCALE], x)
+
+
+@register_jitable
+def _gather(inputs, order, first, low, high, step, net, work, ld):
     """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype."""
+    width = net.stages[0, INPUTS]
     for r in range(low, high):
         source = order[first + r]
         if inputs.kind == DENSE:
-            width = inputs.dense.shape[1]
             for j in range(width):
                 work[r * ld + j] = inputs.dense[source, j]
-        else:
-            width = inputs.bytes.shape[1]
+        elif inputs.kind == BYTES:
             widen_row(width, address(inputs.bytes, source * width), inputs.scale, address(work, r * ld))
+        else:
+            for j in range(width):
+                work[r * ld + j] = 0
+            for e in range(inputs.indptr[source], inputs.indptr[source + 1]):
+                work[r * ld + inputs.indices[e]] = inputs.values[e]
+        _drop(0, step, r, width, net, address(work, r * ld))
 
 
 @register_jitable
@@ -250,7 +278,7 @@ def _sparse_forward(inputs, order, first, low, high, net, work):
 
 
 @register_jitable
-def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
+def _forward(inputs, order, first, low, high, step, net, memory, ld_x, MR, NR):
     """All stages for rows ``low`` to ``high`` of the batch."""
     work = memory.work
     for s in range(net.stages.shape[0]):
@@ -266,6 +294,7 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
         for r in range(low, high):
             z = address(work, y + r * ld)
             forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), z)
+            _drop(s + 1, step, r, m, net, z)
 
 
 @register_jitable
@@ -327,7 +356,7 @@ def _score(n, r, source, net, rules, targets, memory, batch):
 
 
 @register_jitable
-def _backward(low, high, net, memory, MR, NR):
+def _backward(low, high, step, net, memory, MR, NR):
     """dZ of every stage but the last, for rows ``low`` to ``high`` of the batch."""
     work = memory.work
     for back in range(net.stages.shape[0] - 1):
@@ -336,9 +365,14 @@ def _backward(low, high, net, memory, MR, NR):
         k, m, ld, ld_before = stage[INPUTS], stage[OUTPUTS], stage[LD], before[LD]
         dz, dx = stage[DZ] + low * ld, before[DZ] + low * ld_before
         _times_panels(high - low, m, k, work, dz, ld, work, stage[WT], dx, ld_before, MR, NR)
+        threshold, seed, stream = net.masks[s, THRESHOLD], net.masks[s, SEED], net.masks[s, STREAM]
+        scale, kept = net.scales[s, SCALE], net.scales[s, KEPT]
         for r in range(low, high):
-            at = address(work, before[DZ] + r * ld_before)
-            backward_row(before[CODE], k, at, address(work, before[Y] + r * ld_before), at)
+            at, y = address(work, before[DZ] + r * ld_before), address(work, before[Y] + r * ld_before)
+            if threshold > 0:
+                dropout_backward_row(before[CODE], threshold, seed, stream, step, r, k, at, y, scale, kept, at)
+            else:
+                backward_row(before[CODE], k, at, y, at)
 
 
 @register_jitable
@@ -516,7 +550,7 @@ def _signature(dtype: Any) -> Any:
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), reals),
-        Network: (matrix(types.int64), matrix(dtype), reals, reals, reals, reals),
+        Network: (matrix(types.int64), matrix(dtype), matrix(types.int64), matrix(dtype), reals, reals, reals, reals),
         Rules: (size, size, sizes, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), reals, indices, reals),
     }
@@ -556,11 +590,11 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     f0, f1 = t * features // tasks, (t + 1) * features // tasks
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
                 else:
-                    _gather(inputs, order, first, low, high, work, ld_x)
-                _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
+                    _gather(inputs, order, first, low, high, step, net, work, ld_x)
+                _forward(inputs, order, first, low, high, step, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
                     _score(n, r, order[first + r], net, rules, targets, memory, batch)
-                _backward(low, high, net, memory, MR, NR)
+                _backward(low, high, step, net, memory, MR, NR)
             loss = 0.0
             for r in range(n):
                 loss += figures[r]

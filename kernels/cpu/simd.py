@@ -1070,6 +1070,35 @@ def dropout_row(v: Vectors, *arguments: Any) -> None:
     mask.for_each(count, body)
 
 
+# Activations whose derivative is 0 where their output is 0, as it is wherever dropout dropped: no mask is needed there.
+_FLAT_AT_ZERO = ("relu", "sigmoid")
+
+
+@_micro_kernel(_NOTHING, *[_SIZE] * 7, _POINTER, _POINTER, _NUMBER, _NUMBER, _POINTER)
+def dropout_backward_row(v: Vectors, code: Any, *arguments: Any) -> None:
+    """dx = f'(x) * scale * dy where the row's mask keeps, 0 where it drops, from y = dropout(f(x)); dx may be dy.
+
+    Called as (code, threshold, seed, stream, step, row, count, dy, y, scale, kept, dx), f by its code in ``CODES``;
+    ``kept`` = 1 / scale makes f(x) of y.
+    """
+    *names, count, dy, y, scale, kept, dx = arguments
+    mask = _Mask(v, names)
+
+    def case(name: str) -> Callable[[], None]:
+        def slope(at: _Span) -> Any:
+            grown, whole = at.v.mul(at.load(dy), at.v.splat(scale)), at.v.mul(at.load(y), at.v.splat(kept))
+            return BACKWARD[name](at.v, grown, whole)
+
+        def masked(at: _Span, keep: Any) -> None:
+            at.store(v.builder.select(keep, slope(at), at.v.constant(0.0)), dx)
+
+        if name in _FLAT_AT_ZERO:
+            return lambda: _for_each(v, count, lambda at: at.store(slope(at), dx))
+        return lambda: mask.for_each(count, masked)
+
+    _switch(v.builder, code, [case(name) for name in BACKWARD])
+
+
 # --------------------------------------------------------------------------------------------------------------- epoch
 
 # Width of a row of non-zeros' products, in tiles: wider shares the index and the broadcast among more columns, but the
