@@ -26,6 +26,7 @@ _CHOICES: Mapping[str, Mapping[str, Any]] = {
     "linear": {"activation": "relu"},
     "linear_backward": {"activation": "relu"},
     "adam_step": {"step": 1},
+    "dropout": {"rate": 0.5, "seed": 1},
 }
 
 # The ratio to np.matmul that the project promises, host and all: see `report` for the same on an AVX2 target.

@@ -46,16 +46,18 @@ def instance(name: str, value: Any, types: type | tuple[type, ...], wants: str) 
     return value
 
 
-def integer(name: str, value: Any, minimum: int | None = None) -> int:
-    """``value`` as an int of at least ``minimum``; floats, bools and strings are TypeErrors."""
+def integer(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
+    """``value`` as an int within the bounds; floats, bools and strings are TypeErrors."""
     wants = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    if maximum is not None:
+        wants += f" and at most {maximum}"
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: got {describe(value)}, wants {wants}") from None
-    if minimum is not None and number < minimum:
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
         raise ValueError(f"{name}: got {number}, wants {wants}")
     return number
 
@@ -104,8 +106,8 @@ def option(name: str, value: Any, spec: Option) -> Any:
             return one_of(name, value, values)
         case Real(low, high, open_low, open_high):
             return real(name, value, low, high, open_low, open_high)
-        case Integer(low):
-            return integer(name, value, low)
+        case Integer(low, high):
+            return integer(name, value, low, high)
         case Flag():
             return bool(instance(name, value, (bool, np.bool_), "True or False"))
 

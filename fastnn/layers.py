@@ -15,11 +15,11 @@ import numpy as np
 
 from fastnn import checks, initializers, ops, regularizers
 from fastnn.configurable import Configurable, aliases, serialize, snake_case
-from fastnn.engine import activations
+from fastnn.engine import activations, seeds
 from fastnn.engine.data import check_finite, numeric_array
-from fastnn.engine.protocols import Array, Shape
+from fastnn.engine.protocols import Array, Draw, Shape, Training
 from fastnn.initializers import Initializer
-from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, TABLE
 from fastnn.regularizers import Regularizer
 
 BatchShape = tuple[int | None, ...]
@@ -84,7 +84,10 @@ class Layer(Configurable):
     """
 
     activation = "linear"
-    # What the fused runner makes of the layer: "dense", "activation", "reshape"; None where it cannot run it.
+    # Share of the inputs that training drops, and the seed of the masks if the layer has one.
+    rate = 0.0
+    seed: int | None = None
+    # What the fused runner makes of the layer: "dense", "activation", "dropout", "reshape"; None: nothing.
     fused_form: str | None = None
 
     def __init__(
@@ -187,7 +190,7 @@ class Layer(Configurable):
         """Shape of the outputs for inputs of ``input_shape``."""
         return tuple(input_shape)
 
-    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         raise NotImplementedError
 
@@ -268,7 +271,7 @@ class InputLayer(Layer):
         self.batch_size = batch_size
         self.build((None, *checked))
 
-    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """The inputs as they are."""
         return x, None
 
@@ -378,7 +381,7 @@ class Dense(Layer):
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, ..., inputs)")
         return (*input_shape[:-1], self.units)
 
-    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch (n, ..., inputs), and (x, y, activation) as matrices for ``backward``."""
         rows = x.reshape(-1, x.shape[-1])
         activation = self.activation if activate else "linear"
@@ -423,7 +426,7 @@ class Activation(Layer):
         self.activation = activation_name(activation)
         super().__init__(**options)
 
-    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and (x, y) for ``backward``; the inputs themselves without ``activate``."""
         if not activate:
             return x, None
@@ -448,13 +451,58 @@ class Flatten(Layer):
         """One axis beside the batch axis."""
         return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
 
-    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """The inputs as rows, and their shape."""
         return x.reshape(len(x), math.prod(x.shape[1:])), x.shape
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """The gradient in the shape of the inputs."""
         return dy.reshape(kept), ()
+
+
+class Dropout(Layer):
+    """Inverted dropout: training sets a share ``rate`` of the inputs to 0 and divides the others by 1 - ``rate``.
+
+    Evaluation and prediction leave the inputs as they are. Every step has a mask of its own, which follows from the
+    seed, the optimizer's count of steps and the layer's place in the model. Without ``seed`` each fit draws one from
+    the library's generator (``utils.set_random_seed``). Called by itself with ``training=True`` the layer drops too,
+    other inputs in every call. Keras's ``noise_shape`` is not supported.
+    """
+
+    fused_form = "dropout"
+
+    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
+        limits = TABLE["dropout"].options
+        self.rate = checks.option("rate", rate, limits["rate"])
+        self.seed = None if seed is None else checks.option("seed", seed, limits["seed"])
+        self._calls = 0
+        super().__init__(**options)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what its mask was drawn from, None where nothing was dropped."""
+        if not training or self.rate == 0:
+            return x, None
+        draw = training if isinstance(training, Draw) else self._draw()
+        return self._masked(ops.dropout, x, draw), draw
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient behind the same mask."""
+        return (dy if kept is None else self._masked(ops.dropout_backward, dy, kept)), ()
+
+    def _masked(self, op: Any, x: Array, draw: Draw) -> Array:
+        rows: Array = op(x.reshape(len(x), math.prod(x.shape[1:])), self.rate, *draw)
+        return rows.reshape(x.shape)
+
+    def _draw(self) -> Draw:
+        """What a call outside any fit draws from."""
+        if self.seed is None:
+            return Draw(seeds.draw_seed(), 0, 0)
+        self._calls += 1
+        return Draw(self.seed, self._calls - 1, 0)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"rate": self.rate, "seed": self.seed, **super().get_config()}
 
 
 def activation_name(activation: Any) -> str:
@@ -467,4 +515,4 @@ def activation_name(activation: Any) -> str:
     return checks.one_of("activation", activation, ACTIVATIONS)
 
 
-NAMES = aliases((InputLayer, Dense, Activation, Flatten))
+NAMES = aliases((InputLayer, Dense, Activation, Flatten, Dropout))

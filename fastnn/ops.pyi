@@ -141,6 +141,34 @@ def softmax_cross_entropy(
     Natural logarithm; stable for any finite logits. No rows give a loss of 0.
     """
 
+def dropout(
+    x: Array,
+    rate: float,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Inverted dropout (Srivastava et al. 2014): y = x / (1 - rate) where the mask keeps x, 0 where it drops it.
+
+    The mask follows from seed, step and stream alone: x[i, j] is dropped where its word of Philox4x32-10 (Salmon et al.
+    2011) is below rate * 2^32. The key is seed (low word, high word), the counter
+    (j % 16 + 16 * (j // 64), i, step, stream), and j takes word j // 16 % 4 of the four that come out. step and stream
+    are below 2^32, seed below 2^63.
+    """
+
+def dropout_backward(
+    dy: Array,
+    rate: float,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of dropout: dx = dy / (1 - rate) where the same mask keeps, 0 where it drops."""
+
 def cross_entropy(
     probs: Array,
     targets: Array,

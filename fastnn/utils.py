@@ -14,7 +14,7 @@ from fastnn.engine.protocols import Array
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed the library's generator (initial weights, shuffling), and as Keras does Python's and NumPy's global ones."""
+    """Seed the library's generator (initial weights, shuffling, dropout), and as Keras does Python's and NumPy's."""
     number = checks.integer("seed", seed, 0)
     if number >= 2**32:
         raise ValueError(f"seed: got {number}, wants an integer below 2^32")

@@ -7,8 +7,8 @@ are ordinary arrays, so callbacks may read and change them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,28 @@ _PROGRESS_CALLS = 25
 
 
 @dataclass(frozen=True)
+class _Drop:
+    """Dropout at some place of the network, and the number of its layer; none at a rate of 0."""
+
+    rate: float = 0.0
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """What is done to the inputs before the first product."""
+
+    drop: _Drop = _Drop()
+
+
+@dataclass(frozen=True)
 class _Stage:
-    """A dense layer and the activation on it."""
+    """A dense layer, the activation on it, and the dropout behind that."""
 
     kernel: Parameter
     bias: Parameter | None
     activation: str
+    drop: _Drop = _Drop()
 
     def learns(self, kernel: int, bias: int) -> int:
         """The sum of the bits of what is trained."""
@@ -52,34 +68,58 @@ class _Stage:
         return (parameter and parameter.regularizer and _weights(parameter.regularizer)) or (0.0, 0.0)
 
 
-def _stages(network: Network) -> Iterator[_Stage | str]:
-    """The network as dense stages; a string says why it is none."""
-    held: _Stage | None = None
+def _parts(network: Network) -> Iterator[_Preparation | _Stage | str]:
+    """The network as what is done to its inputs and dense stages; a string says why it is none."""
+    held: _Preparation | _Stage = _Preparation()
     last = len(network.layers) - 1
     for index, layer in enumerate(network.layers):
-        reason = _layer_obstacle(layer)
+        activation = "linear" if index == last and network.fused_loss is not None else layer.activation
+        reason = _layer_obstacle(layer) or _clash(held, layer, activation)
         if reason is not None:
             yield reason
             return
-        activation = "linear" if index == last and network.fused_loss is not None else layer.activation
         if layer.fused_form == "dense":
-            if held is not None:
-                yield held
+            yield held
             kernel, *bias = layer.parameters
             held = _Stage(kernel, bias[0] if bias else None, activation)
-        elif layer.fused_form == "activation":
-            if held is None:
-                yield f"{layer.name} stands before the first dense layer"
-                return
-            if activation != "linear":
-                if held.activation != "linear":
-                    yield f"{layer.name} is an activation on an activation"
-                    return
-                held = _Stage(held.kernel, held.bias, activation)
-    if held is None:
+        else:
+            held = _merged(held, layer, index, activation)
+    if isinstance(held, _Preparation):
         yield "there is no dense layer"
         return
+    if held.drop.rate > 0:
+        yield f"{network.layers[held.drop.layer].name} drops from the outputs"
     yield held
+
+
+def _clash(held: _Preparation | _Stage, layer: Layer, activation: str) -> str | None:
+    """Why a layer without weights cannot become part of what is held; None where it can."""
+    activates = layer.fused_form == "activation" and activation != "linear"
+    if activates and isinstance(held, _Preparation):
+        return f"{layer.name} stands before the first dense layer"
+    if activates and held.drop.rate > 0:
+        return f"{layer.name} is an activation on a dropout"
+    if activates and isinstance(held, _Stage) and held.activation != "linear":
+        return f"{layer.name} is an activation on an activation"
+    if layer.rate > 0 and held.drop.rate > 0:
+        return f"{layer.name} is a dropout on a dropout"
+    if layer.rate > 0 and isinstance(held, _Stage) and held.activation not in ELEMENTWISE_ACTIVATIONS:
+        return f"{layer.name} is a dropout on a {held.activation}"
+    return None
+
+
+def _merged(held: _Preparation | _Stage, layer: Layer, index: int, activation: str) -> _Preparation | _Stage:
+    """What is held with a layer without weights on top."""
+    if layer.rate > 0:
+        return replace(held, drop=_Drop(layer.rate, index))
+    if layer.fused_form == "activation" and isinstance(held, _Stage) and activation != "linear":
+        return replace(held, activation=activation)
+    return held
+
+
+def _prepared(network: Network) -> _Preparation:
+    """What is done to the inputs of a network without obstacles."""
+    return next(part for part in _parts(network) if isinstance(part, _Preparation))
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
@@ -108,7 +148,7 @@ def _obstacles(network: Network) -> Iterator[str]:
     if loss is None or optimizer is None:
         yield "it is not compiled for training"
         return
-    yield from (stage for stage in _stages(network) if isinstance(stage, str))
+    yield from (part for part in _parts(network) if isinstance(part, str))
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
@@ -142,7 +182,7 @@ class FusedRunner(LayerwiseRunner):
             loss, optimizer = self.network.fused_loss or self.network.loss, self.network.optimizer
             if loss is None or optimizer is None:
                 raise RuntimeError("a network without a loss and an optimizer cannot be trained")
-            self._session = _Session(self.network, loss, optimizer, data, batch_size)
+            self._session = _Session(self.network, loss, optimizer, data, batch_size, self.mask_seeds)
         session = self._session
         session.load()
         order = np.arange(data.rows) if order is None else np.ascontiguousarray(order, np.int64)
@@ -171,7 +211,15 @@ class FusedRunner(LayerwiseRunner):
 class _Session:
     """What one fit keeps between epochs: inputs and targets as the kernel wants them, panels, scratch memory."""
 
-    def __init__(self, network: Network, loss: Loss, optimizer: Optimizer, data: DataSet, batch_size: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        data: DataSet,
+        batch_size: int,
+        mask_seeds: Sequence[int],
+    ) -> None:
         from fastnn.kernels.cpu import epoch, optim, threads
         from fastnn.kernels.cpu._arrays import aligned
         from fastnn.kernels.cpu.simd import LOSS_CODES, ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
@@ -180,9 +228,10 @@ class _Session:
         self._batch = min(batch_size, data.rows)
         self._kernel, self._rule, self._step_codes = epoch, optim.rule, STEP_CODES
         self._dtype = dtype = network.dtype
-        self._stages = [stage for stage in _stages(network) if isinstance(stage, _Stage)]
+        preparation = _prepared(network)
+        self._stages = [part for part in _parts(network) if isinstance(part, _Stage)]
         sizes = (self._stages[0].kernel.value.shape[0], *(stage.kernel.value.shape[1] for stage in self._stages))
-        self._inputs = _inputs(data.x, dtype)
+        self._inputs = _inputs(data.x, dtype, preparation)
         sparse = self._inputs.kind == epoch.SPARSE
         self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
         activations = [stage.activation for stage in self._stages]
@@ -198,8 +247,9 @@ class _Session:
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
         penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
         self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
+        masks, scales = _masks([preparation, *self._stages], mask_seeds, dtype)
         numbers = np.array(penalties, dtype)
-        self._net = epoch.Network(self._table, self._units, self._first, numbers, arrays[0], *states)
+        self._net = epoch.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
 
         forms: dict[str | None, int] = {
             "accuracy": epoch.ACCURACY,
@@ -229,7 +279,7 @@ class _Session:
         from fastnn.kernels.cpu._arrays import aligned
 
         self._tasks = tasks
-        entries = _entries(self._inputs, self._batch) * tasks
+        entries = _entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
         figures = (1 + len(self._metrics)) * self._batch + self._units
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
@@ -338,6 +388,15 @@ class _Session:
         return figures
 
 
+def _masks(parts: Sequence[_Preparation | _Stage], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The kernel's masks and scales; ``seeds`` are those of the layers."""
+    from fastnn.kernels.cpu import dropout
+
+    drops = [part.drop for part in parts]
+    masks = [(dropout.threshold(drop.rate), seeds[drop.layer], drop.layer) for drop in drops]
+    return np.array(masks, np.int64), np.array([(dropout.scale(d.rate), 1.0 - d.rate) for d in drops], dtype)
+
+
 def _zeros(aligned: Any, size: int, dtype: Any) -> Array:
     array: Array = aligned((size,), dtype)
     array[...] = 0
@@ -361,26 +420,27 @@ def density(source: Source) -> float:
     return float(np.count_nonzero(sample) / max(1, sample.size))
 
 
-def is_sparse(source: Source) -> bool:
-    """Whether the first layer skips the zeros of this input."""
-    return isinstance(source, SparseSource) or density(source) < SPARSE_BELOW
+def is_sparse(source: Source, preparation: _Preparation) -> bool:
+    """Whether the first layer skips the zeros of this input; it does not where some of the inputs are dropped."""
+    return preparation.drop.rate == 0 and (isinstance(source, SparseSource) or density(source) < SPARSE_BELOW)
 
 
-def facts(source: Source | None, dtype: np.dtype[Any]) -> dict[str, str]:
+def facts(network: Network, source: Source | None) -> dict[str, str]:
     """What the fused runner does on this machine with this input, by name, for people to read."""
     from fastnn.kernels.cpu import machine, threads
 
     lines = {
-        "kernels": f"{machine.isa().name}, tile {machine.tile(dtype.itemsize)}",
+        "kernels": f"{machine.isa().name}, tile {machine.tile(network.dtype.itemsize)}",
         "threads": str(threads.get_num_threads()),
     }
     if source is not None:
-        kind = "sparse, zeros are skipped" if is_sparse(source) else "dense"
+        kind = "sparse, zeros are skipped" if is_sparse(source, _prepared(network)) else "dense"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
-    return lines
+    drops = ", ".join(f"{layer.name} {layer.rate:g}" for layer in network.layers if layer.rate > 0)
+    return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines
 
 
-def _inputs(source: Source, dtype: Any) -> Any:
+def _inputs(source: Source, dtype: Any, preparation: _Preparation = _Preparation()) -> Any:
     """The samples as the kernel's ``Inputs``."""
     from fastnn.kernels.cpu import epoch
 
@@ -393,9 +453,11 @@ def _inputs(source: Source, dtype: Any) -> Any:
         indices=np.empty(0, np.int32),
         values=np.empty(0, dtype),
     )
-    if is_sparse(source):
+    sparse = is_sparse(source, preparation)
+    if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype)
-        return empty._replace(kind=epoch.SPARSE, indptr=indptr, indices=indices, values=values)
+        kind = epoch.SPARSE if sparse else epoch.EXPANDED
+        return empty._replace(kind=kind, indptr=indptr, indices=indices, values=values)
     array = _dense(source)
     if array.dtype == np.uint8:
         return empty._replace(kind=epoch.BYTES, bytes=_own(array))

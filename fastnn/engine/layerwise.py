@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastnn import backends, ops
+from fastnn.engine import seeds
 from fastnn.engine.activations import activate
 from fastnn.engine.data import Batch, DataSet, Source
-from fastnn.engine.protocols import Array, Layer, Logs, Metric, Network, StepHooks
+from fastnn.engine.protocols import Array, Draw, Layer, Logs, Metric, Network, StepHooks
 from fastnn.errors import DivergenceError
 
 
@@ -68,6 +70,14 @@ class LayerwiseRunner:
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
         # No gradient flows below the first layer that learns.
         self._first = trained.index(True) if any(trained) else len(trained)
+
+    @cached_property
+    def mask_seeds(self) -> list[int]:
+        """By layer, the seed of its masks: its own, or one for this fit, which is drawn only if a layer needs it."""
+        own = [layer.seed for layer in self.network.layers]
+        asked = any(layer.rate > 0 and layer.seed is None for layer in self.network.layers)
+        fit = seeds.draw_seed() if asked else 0
+        return [fit if seed is None else seed for seed in own]
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -138,6 +148,11 @@ class LayerwiseRunner:
                 dy = dx
         return loss + penalty + self._add_weight_penalties(gradients), scores, gradients
 
+    def _draw(self, index: int) -> Draw:
+        """What the layer's masks are drawn from in the step to come; the op has 32 bits for the step."""
+        made = self.network.optimizer.iterations if self.network.optimizer else 0
+        return Draw(self.mask_seeds[index], made % 2**32, index)
+
     def _stop_if_diverged(self, loss: float, gradients: Sequence[Array], epoch: int, step: int) -> None:
         names = (parameter.path for parameter in self._trained)
         bad = next((name for name, g in zip(names, gradients, strict=True) if not np.isfinite(g).all()), None)
@@ -154,7 +169,8 @@ class LayerwiseRunner:
         last = len(self.network.layers) - 1
         for index, layer in enumerate(self.network.layers):
             samples = max(len(x), 1)
-            x, memory = layer.forward(x, training, activate=not (self._fused is not None and index == last))
+            activated = not (self._fused is not None and index == last)
+            x, memory = layer.forward(x, training and self._draw(index), activate=activated)
             kept.append(memory)
             gradient = None
             if layer.activity_regularizer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 Logs = dict[str, float]
+
+
+class Draw(NamedTuple):
+    """What names the masks of one layer in one training step: the op ``dropout`` takes it behind the rate."""
+
+    seed: int
+    step: int
+    stream: int
+
+
+# Whether a forward pass belongs to training; where it does, a runner says what to draw masks from.
+Training = bool | Draw
 
 
 class Regularizer(Protocol):
@@ -44,8 +56,18 @@ class Layer(Protocol):
     activation: str
 
     @property
+    def rate(self) -> float:
+        """Share of the inputs that training drops; 0 for layers that drop none."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the masks of what is dropped; None for the fit's."""
+        ...
+
+    @property
     def fused_form(self) -> str | None:
-        """What the fused runner makes of it: "dense", "activation", "reshape"; None where it cannot run it."""
+        """What the fused runner makes of it: "dense", "activation", "dropout", "reshape"; None: nothing."""
         ...
 
     @property
@@ -63,7 +85,7 @@ class Layer(Protocol):
         """Floating-point operations of the products of one sample's forward pass."""
         ...
 
-    def forward(self, x: Array, training: bool = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         ...
 

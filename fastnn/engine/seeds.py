@@ -1,4 +1,4 @@
-"""The library's one source of randomness: initial weights and the order of training samples are drawn from it."""
+"""The library's one source of randomness: initial weights, the order of samples and masks are drawn from it."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ not
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
    in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole.
 
-A stage is a dense layer; its sizes, activation, loss and optimizer are numbers read at run time, so that one compiled
-function serves every network. Weights live in panels (``Layout``), so that both regions walk them in order.
+A stage is a dense layer; its sizes, activation, dropout, loss and optimizer are numbers read at run time, so that one
+compiled function serves every network. Weights live in panels (``Layout``), so that both regions walk them in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
@@ -37,6 +37,8 @@ from fastnn.kernels.cpu.simd import (
     argmax_row,
     backward_row,
     cross_entropy_row,
+    dropout_backward_row,
+    dropout_row,
     forward_bias_row,
     gemm_tile,
     label_row,
@@ -75,14 +77,21 @@ KERNEL, BIAS = 1, 2
 # The code of an activation that leaves numbers as they are.
 IDENTITY = CODES["identity"]
 
+# Columns of the network's masks and of their scales.
+THRESHOLD, SEED, STREAM = range(3)
+SCALE, KEPT = range(2)
+
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
-DENSE, BYTES, SPARSE = range(3)
+DENSE, BYTES, SPARSE, EXPANDED = range(4)
 SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
 ACCURACY, BINARY_ACCURACY = -1, -2
 
 
 class Inputs(NamedTuple):
-    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes."""
+    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
+
+    ``EXPANDED`` samples are stored as ``SPARSE`` ones are, and made dense as they are gathered.
+    """
 
     kind: Any
     dense: Any
@@ -105,12 +114,16 @@ class Network(NamedTuple):
     """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
 
     ``units`` is the number of units of the update. No gradient is needed below stage ``first``, the first that learns.
+    ``masks`` holds what dropout on the inputs (row 0) and on the outputs of each stage draws from, see ``dropout_row``,
+    a threshold of 0 where there is none; ``scales`` how much it scales what it keeps, and the inverse of that.
     """
 
     stages: Any
     units: Any
     first: Any
     penalties: Any
+    masks: Any
+    scales: Any
     params: Any
     s0: Any
     s1: Any
@@ -257,17 +270,30 @@ def _times_panels(n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
 
 
 @register_jitable
-def _gather(inputs, order, first, low, high, work, ld):
+def _drop(place, step, row, count, net, x):
+    """Dropout of ``count`` numbers at x, in place, if there is any at this place of ``Network.masks``."""
+    threshold, seed, stream = net.masks[place, THRESHOLD], net.masks[place, SEED], net.masks[place, STREAM]
+    if threshold > 0:
+        dropout_row(threshold, seed, stream, step, row, count, x, net.scales[place, SCALE], x)
+
+
+@register_jitable
+def _gather(inputs, order, first, low, high, step, net, work, ld):
     """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype."""
+    width = net.stages[0, INPUTS]
     for r in range(low, high):
         source = order[first + r]
         if inputs.kind == DENSE:
-            width = inputs.dense.shape[1]
             for j in range(width):
                 work[r * ld + j] = inputs.dense[source, j]
-        else:
-            width = inputs.bytes.shape[1]
+        elif inputs.kind == BYTES:
             widen_row(width, address(inputs.bytes, source * width), inputs.scale, address(work, r * ld))
+        else:
+            for j in range(width):
+                work[r * ld + j] = 0
+            for e in range(inputs.indptr[source], inputs.indptr[source + 1]):
+                work[r * ld + inputs.indices[e]] = inputs.values[e]
+        _drop(0, step, r, width, net, address(work, r * ld))
 
 
 @register_jitable
@@ -310,7 +336,7 @@ def _sparse_forward(inputs, order, first, low, high, net, memory):
 
 
 @register_jitable
-def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
+def _forward(inputs, order, first, low, high, step, net, memory, ld_x, MR, NR):
     """All stages for rows ``low`` to ``high`` of the batch."""
     work = memory.work
     for s in range(net.stages.shape[0]):
@@ -326,6 +352,7 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
         for r in range(low, high):
             z = address(work, y + r * ld)
             forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), z)
+            _drop(s + 1, step, r, m, net, z)
 
 
 @register_jitable
@@ -388,7 +415,7 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
 
 
 @register_jitable
-def _backward(low, high, net, memory, MR, NR):
+def _backward(low, high, step, net, memory, MR, NR):
     """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
     work = memory.work
     last = net.stages.shape[0] - 1
@@ -402,7 +429,13 @@ def _backward(low, high, net, memory, MR, NR):
             _times_panels(
                 high - low, after[OUTPUTS], m, work, source, after[LD], work, after[WT], dz + low * ld, ld, MR, NR
             )
-        if stage[CODE] != IDENTITY:
+        threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
+        scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
+        if threshold > 0:
+            for r in range(low, high):
+                at, out = address(work, dz + r * ld), address(work, y + r * ld)
+                dropout_backward_row(stage[CODE], threshold, seed, stream, step, r, m, at, out, scale, kept, at)
+        elif stage[CODE] != IDENTITY:
             for r in range(low, high):
                 at = address(work, dz + r * ld)
                 backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
@@ -582,7 +615,18 @@ def _signature(dtype: Any) -> Any:
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), reals),
-        Network: (matrix(types.int64), size, size, matrix(dtype), reals, reals, reals, reals),
+        Network: (
+            matrix(types.int64),
+            size,
+            size,
+            matrix(dtype),
+            matrix(types.int64),
+            matrix(dtype),
+            reals,
+            reals,
+            reals,
+            reals,
+        ),
         Rules: (size, size, size, sizes, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
     }
@@ -618,11 +662,11 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     f0, f1 = t * features // tasks, (t + 1) * features // tasks
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
                 if inputs.kind != SPARSE:
-                    _gather(inputs, order, first, low, high, work, ld_x)
-                _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
+                    _gather(inputs, order, first, low, high, step, net, work, ld_x)
+                _forward(inputs, order, first, low, high, step, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
                     _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
-                _backward(low, high, net, memory, MR, NR)
+                _backward(low, high, step, net, memory, MR, NR)
             loss = 0.0
             for r in range(n):
                 loss += figures[r]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import initializers, layers, models, ops, regularizers
+from fastnn import initializers, layers, models, ops, regularizers, utils
+from fastnn.engine.protocols import Draw
 from fastnn.kernels.table import ACTIVATIONS
 
 GENERATOR = np.random.default_rng(0)
@@ -100,6 +101,46 @@ def test_flatten(shape, wanted):
     assert back.shape == shape
 
 
+@pytest.mark.parametrize("shape", [(50, 40), (6, 5, 70), (0, 3), (7,)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dropout(shape, dtype):
+    layer = layers.Dropout(0.4)
+    x = GENERATOR.uniform(1, 2, size=shape).astype(dtype)
+    y, kept = layer.forward(x, training=Draw(7, 3, 2))
+    rows = ops.dropout(x.reshape(len(x), int(np.prod(shape[1:]))), 0.4, 7, step=3, stream=2)
+    assert np.array_equal(y, rows.reshape(shape))
+    dy = GENERATOR.uniform(1, 2, size=shape).astype(dtype)
+    dx, gradients = layer.backward(dy, kept)
+    assert len(gradients) == 0
+    np.testing.assert_allclose(dx, np.where(y != 0, dy / 0.6, 0), rtol=1e-6)  # d(sum dy * y) / dx
+    assert y.dtype == dx.dtype == dtype
+    assert layer.compute_output_shape((None, *shape[1:])) == (None, *shape[1:])
+
+
+@pytest.mark.parametrize(("rate", "training"), [(0.4, False), (0.0, True), (0, Draw(1, 2, 3))])
+def test_dropout_that_does_nothing(rate, training):
+    layer = layers.Dropout(rate)
+    x = GENERATOR.normal(size=(3, 4))
+    y, kept = layer.forward(x, training)
+    assert y is x
+    assert layer.backward(x, kept)[0] is x
+
+
+def test_dropout_called_by_itself():
+    """As Keras's: nothing without ``training``, other masks in every call, the same series for the same seed."""
+    x = np.ones((20, 30), "float32")
+    first, second, other = layers.Dropout(0.5, seed=3), layers.Dropout(0.5, seed=3), layers.Dropout(0.5)
+    assert np.array_equal(first(x), x)
+    series = [[layer(x, training=True) for _ in range(3)] for layer in (first, second, other)]
+    assert np.array_equal(series[0], series[1])
+    masks = {y.tobytes() for row in series for y in row}
+    assert len(masks) == 6
+    utils.set_random_seed(8)
+    again = layers.Dropout(0.5)(x, training=True)
+    utils.set_random_seed(8)
+    assert np.array_equal(layers.Dropout(0.5)(x, training=True), again)
+
+
 def test_defaults_are_keras_defaults():
     layer = layers.Dense(50, input_shape=(100,))
     layer.build((None, 100))
@@ -136,6 +177,8 @@ def test_names_count_up():
         ),
         layers.Activation("tanh"),
         layers.Flatten(input_shape=(2, 3)),
+        layers.Dropout(0.25),
+        layers.Dropout(0.5, seed=12, name="drop", input_shape=(3,)),
         layers.Input((4, 2), dtype="uint8", name="in"),
     ],
 )

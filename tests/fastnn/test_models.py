@@ -325,6 +325,55 @@ def test_images_through_flatten():
     assert model.output_shape == (None, 2)
 
 
+def dropping(rate=0.5, **options):
+    utils.set_random_seed(6)
+    model = models.Sequential(
+        [layers.Input((4,)), layers.Dense(64, "relu"), layers.Dropout(rate, **options), layers.Dense(2)]
+    )
+    model.compile(optimizers.SGD(0.01), "mse")
+    return model
+
+
+def test_dropout_in_training_only():
+    """With a rate of 0 or without training the layer is not there; with a rate and training it is."""
+    x, y = GENERATOR.normal(size=(40, 4)), GENERATOR.normal(size=(40, 2))
+    plain, with_dropout = dropping(0.0), dropping()
+    assert np.array_equal(plain.predict(x, verbose=0), with_dropout.predict(x, verbose=0))
+    assert plain.evaluate(x, y, verbose=0) == with_dropout.evaluate(x, y, verbose=0)
+    losses_ = [m.fit(x, y, shuffle=False, verbose=0).history["loss"] for m in (plain, with_dropout)]
+    assert losses_[0] != losses_[1]
+
+
+def test_dropout_follows_the_seed():
+    x, y = GENERATOR.normal(size=(40, 4)), GENERATOR.normal(size=(40, 2))
+    curves = []
+    for seed, own in ((1, None), (1, None), (2, None), (1, 5), (2, 5)):
+        model = dropping(seed=own)
+        utils.set_random_seed(seed)
+        curves.append(model.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"])
+    assert curves[0] == curves[1]
+    assert curves[0] != curves[2]
+    assert curves[3] == curves[4]
+    assert curves[3] != curves[0]
+
+
+def test_dropout_differs_from_epoch_to_epoch_and_fit_to_fit():
+    """With a learning rate of 0 only the masks can change the loss."""
+    model = dropping()
+    model.optimizer.learning_rate = 0.0
+    x, y = GENERATOR.normal(size=(40, 4)), GENERATOR.normal(size=(40, 2))
+    curve = [loss for _ in range(2) for loss in model.fit(x, y, epochs=3, shuffle=False, verbose=0).history["loss"]]
+    curve += [model.train_on_batch(x, y) for _ in range(3)]
+    assert len(set(curve)) == 9
+
+
+def test_summary_of_dropout(capsys):
+    model = dropping(name="drop")
+    model.summary()
+    assert "drop (Dropout)" in capsys.readouterr().out
+    assert model.count_params() == dropping(0.0).count_params()
+
+
 def test_sequences_of_vectors():
     """Dense works along the last axis, and so do softmax and its loss."""
     x = GENERATOR.normal(size=(10, 4, 3))

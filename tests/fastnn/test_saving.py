@@ -71,6 +71,21 @@ def test_shuffled_training_goes_on_bit_for_bit(tmp_path):
     assert curves[0] == curves[1]
 
 
+def test_dropout_goes_on_bit_for_bit(tmp_path):
+    """A layer's own seed draws masks by the optimizer's step, which a file keeps."""
+    utils.set_random_seed(2)
+    model = models.Sequential(
+        [layers.Dropout(0.2, seed=1), layers.Dense(5, "relu"), layers.Dropout(0.4, 9), layers.Dense(3)]
+    )
+    model.compile("adam", "mse")
+    model.fit(X, Y, epochs=2, batch_size=8, verbose=0)
+    model.save(tmp_path / "m")
+    loaded = models.load_model(tmp_path / "m")
+    assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
+    curves = [m.fit(X, Y, epochs=3, batch_size=8, shuffle=False, verbose=0).history for m in (model, loaded)]
+    assert curves[0] == curves[1]
+
+
 def test_everything_comes_back(tmp_path):
     path = tmp_path / "m"
     model = network()

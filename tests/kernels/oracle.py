@@ -114,6 +114,33 @@ def _reduced(values, slopes, pred, sample_weight, mean):
     return (weight * values).sum() * scale, weight * slopes * scale
 
 
+def philox(counter, key):
+    """Philox4x32-10 of arrays of words: four counters that broadcast, and two words of a key."""
+    c0, c1, c2, c3 = np.broadcast_arrays(*(np.asarray(word, np.uint64) for word in counter))
+    k0, k1 = (np.uint64(word) for word in key)
+    word = np.uint64(2**32 - 1)
+    for _ in range(10):
+        p, q = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (q >> np.uint64(32)) ^ c1 ^ k0, q & word, (p >> np.uint64(32)) ^ c3 ^ k1, p & word
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & word, (k1 + np.uint64(0xBB67AE85)) & word
+    return np.stack([c0, c1, c2, c3])
+
+
+def dropout_kept(shape, rate, seed, step=0, stream=0):
+    """Where dropout keeps."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    words = philox((columns % 16 + columns // 64 * 16, rows, step, stream), (seed % 2**32, seed >> 32))
+    return np.choose(columns // 16 % 4, words) >= WIDE(rate) * 2**32
+
+
+def dropout(x, rate, seed, step=0, stream=0):
+    return np.where(dropout_kept(x.shape, rate, seed, step, stream), x / (1 - WIDE(rate)), 0)
+
+
+def dropout_backward(dy, rate, seed, step=0, stream=0):
+    return dropout(dy, rate, seed, step, stream)
+
+
 def mse(pred, target, sample_weight=None):
     return _reduced((pred - target) ** 2, 2 * (pred - target), pred, sample_weight, True)
 

@@ -34,6 +34,8 @@ HEADS = {
 HIDDEN = {"none": (), "1": (1,), "10": (10,), "33-1": (33, 1), "512": (512,), "10-33-10": (10, 33, 10)}
 INPUTS = ("dense", "sparse", "csr", "bytes", "float64", "images")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "linear")
+# Rates of dropout on the inputs, and behind the hidden layers in turn.
+DROPOUTS = {"inputs": (0.2, (0.0,)), "hidden": (0.0, (0.5,)), "some": (0.0, (0.0, 0.3)), "all": (0.1, (0.5, 0.2))}
 PENALTIES = {"no": None, "l2": regularizers.L2(0.01), "l1l2": regularizers.L1L2(0.001, 0.01)}
 
 
@@ -61,15 +63,18 @@ def targets(loss, rows, rng):
     return rng.random((rows, units)).astype("float32")
 
 
-def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3):
+def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3, dropout=(0.0, (0.0,))):
     utils.set_random_seed(seed)
     units, last, metrics = HEADS[loss]
     stack = [layers.Input(x.shape[1:])]
     if len(x.shape) > 2:
         stack.append(layers.Flatten())
-    stack += [
-        layers.Dense(n, activation, kernel_regularizer=penalty, bias_regularizer=penalty, dtype=dtype) for n in hidden
-    ]
+    stack.append(layers.Dropout(dropout[0]))
+    for n, rate in zip(hidden, itertools.cycle(dropout[1]), strict=False):
+        stack += [
+            layers.Dense(n, activation, kernel_regularizer=penalty, bias_regularizer=penalty, dtype=dtype),
+            layers.Dropout(rate),
+        ]
     stack += [layers.Dense(units, dtype=dtype, use_bias=len(hidden) != 1), layers.Activation(last)]
     built = models.Sequential(stack)
     built.compile(OPTIMIZERS[optimizer](), loss, metrics)
@@ -100,14 +105,19 @@ def combinations():
 def test_loss_curve_is_that_of_the_layerwise_runner(
     monkeypatch, hidden, activation, loss, optimizer, penalty, kind, batch, dtype
 ):
+    compare(monkeypatch, kind, batch, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype)
+
+
+def compare(monkeypatch, kind, batch, *arguments, **options):
+    """Train the model of these arguments by both runners, 200 steps or more."""
     rng = np.random.default_rng(11)
     rows = {1: 20, 7: 65, 128: 300}[batch]
     epochs = -(-200 // -(-rows // batch))
-    x, y = inputs(kind, rows, 34, rng), targets(loss, rows, rng)
+    x, y = inputs(kind, rows, 34, rng), targets(arguments[2], rows, rng)
     weight = rng.uniform(0.5, 2.0, rows) if batch == 7 else None
     assert_agree(
         monkeypatch,
-        lambda: model(x, HIDDEN[hidden], activation, loss, optimizer, PENALTIES[penalty], dtype),
+        lambda: model(x, *arguments, **options),
         x,
         y,
         batch_size=batch,
@@ -223,14 +233,34 @@ def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype):
     assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=7, epochs=20, sample_weight=weight)
 
 
-def small(kind="dense", optimizer="rmsprop", rows=300):
+def dropout_combinations():
+    """Every value of every axis, and every place of dropout with every activation and kind of input."""
+    pairs = itertools.product(DROPOUTS, ACTIVATIONS, INPUTS)
+    axes = [
+        itertools.cycle(axis) for axis in (["10", "33-1", "512", "10-33-10", "512"], HEADS, OPTIMIZERS, (7, 128, 1))
+    ]
+    return [(*pair, *map(next, axes), "float64" if i % 5 == 0 else "float32") for i, pair in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(
+    ("dropout", "activation", "kind", "hidden", "loss", "optimizer", "batch", "dtype"), dropout_combinations()
+)
+def test_masks_are_those_of_the_layerwise_runner(
+    monkeypatch, dropout, activation, kind, hidden, loss, optimizer, batch, dtype
+):
+    arguments = HIDDEN[hidden], activation, loss, optimizer, None, dtype
+    compare(monkeypatch, kind, batch, *arguments, dropout=DROPOUTS[dropout])
+
+
+def small(kind="dense", optimizer="rmsprop", rows=300, **options):
     rng = np.random.default_rng(0)
     x, y = inputs(kind, rows, 34, rng), targets("sparse_categorical_crossentropy", rows, rng)
-    return model(x, (33,), "relu", "sparse_categorical_crossentropy", optimizer, None, "float32"), x, y
+    return model(x, (33,), "relu", "sparse_categorical_crossentropy", optimizer, None, "float32", **options), x, y
 
 
+@pytest.mark.parametrize("dropout", [(0.0, (0.0,)), (0.0, (0.5,)), (0.2, (0.5,))])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_results_do_not_depend_on_threads(kind, monkeypatch):
+def test_results_do_not_depend_on_threads(kind, dropout, monkeypatch):
     from fastnn.kernels.cpu import threads
 
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
@@ -239,7 +269,7 @@ def test_results_do_not_depend_on_threads(kind, monkeypatch):
     try:
         for count in (1, 2, 3, 4):
             fastnn.set_num_threads(count)
-            built, x, y = small(kind)
+            built, x, y = small(kind, dropout=dropout)
             history = built.fit(x, y, batch_size=50, epochs=3, verbose=0).history
             results.append((history, built.get_weights()))
     finally:
@@ -340,10 +370,27 @@ def test_stopping_inside_an_epoch():
     assert built.optimizer.iterations == 2
 
 
+@pytest.mark.parametrize("kind", ["sparse", "csr"])
+def test_plan_of_dropout(kind):
+    """Where some of the inputs are dropped the first layer takes every number, zeros too."""
+    for rate, first_layer in ((0.0, "sparse, zeros are skipped"), (0.25, "dense")):
+        built, x, _ = small(kind, dropout=(rate, (0.5,)))
+        plan = built.plan(x)
+        assert plan.runner == "fused"
+        assert plan.facts["first layer"].startswith(first_layer)
+        names = [f"{layer.name} {layer.rate}" for layer in built.layers if layer.rate]
+        assert plan.facts["dropout"] == f"{', '.join(names)}, masks drawn in the kernel"
+    assert "dropout" not in small()[0].plan().facts
+
+
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
     "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
     "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
+    "an activation on a dropout": [layers.Dense(3), layers.Dropout(0.5), layers.Activation("relu"), layers.Dense(2)],
+    "a dropout on a softmax": [layers.Dense(3, "softmax"), layers.Dropout(0.5), layers.Dense(2)],
+    "a dropout on a dropout": [layers.Dropout(0.1), layers.Dropout(0.5), layers.Dense(2)],
+    "drops from the outputs": [layers.Dense(3), layers.Dropout(0.5)],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
 }
 

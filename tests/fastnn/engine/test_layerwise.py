@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import backends, layers, losses, regularizers, utils
-from fastnn.engine import DataSet, LayerwiseRunner, Network, input_source
+from fastnn import backends, layers, losses, optimizers, regularizers, utils
+from fastnn.engine import DataSet, LayerwiseRunner, Network, input_source, seeds
 from fastnn.engine.data import Batch
 
 BACKENDS = [name for name, state in backends.available_backends().items() if state.available and name != "cuda"]
@@ -77,6 +77,80 @@ def test_gradients_of_the_whole_loss(stack, loss, backend):
                 assert gradient[index] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-5, abs=1e-8)
     data = DataSet(input_source("x", batch.x, net.dtype), batch.y, batch.sample_weight, batch.y.dtype)
     assert runner.evaluate(data, N)["loss"] == pytest.approx(value, rel=1e-13)
+
+
+def dropping(rate=0.5, seeds=(None, 3)):
+    """A dropout on the inputs and one behind the first layer."""
+    utils.set_random_seed(4)
+    made = [
+        layers.Dropout(rate, seeds[0]),
+        layers.Dense(4, "tanh", dtype="float64"),
+        layers.Dropout(rate, seeds[1]),
+        layers.Dense(OUT, dtype="float64"),
+    ]
+    shape = (None, IN)
+    for layer in made:
+        layer.build(shape)
+        shape = layer.compute_output_shape(shape)
+    return Network(made, np.dtype("float64"), losses.MeanSquaredError(), optimizers.SGD(0.1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_behind_dropout(backend):
+    """The masks of a step stay the same until its update is made, so the loss can be differentiated."""
+    net = dropping()
+    batch = Batch(GENERATOR.normal(size=(N, IN)), GENERATOR.normal(size=(N, OUT)), None, N)
+    runner = LayerwiseRunner(net, backend)
+    with backends.use_backend(backend):
+        _, _, gradients = runner.gradients(batch)
+        for parameter, gradient in zip(net.parameters, gradients, strict=True):
+            for index in np.ndindex(parameter.shape):
+                kept = parameter.value[index]
+                sides = []
+                for step in (1e-6, -1e-6):
+                    parameter.value[index] = kept + step
+                    sides.append(runner.gradients(batch)[0])
+                parameter.value[index] = kept
+                assert gradient[index] == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def drawn(monkeypatch, runner, rows=10, epochs=2):
+    """What the layers of a training run draw their masks from, call by call."""
+    draws = []
+
+    def spy(x, rate, seed, step, stream):
+        draws.append((seed, step, stream))
+        return x
+
+    monkeypatch.setattr(layers.ops, "dropout", spy)
+    data = DataSet(input_source("x", np.ones((rows, IN)), runner.network.dtype), np.ones((rows, OUT)), None, "f8")
+    for epoch in range(epochs):
+        runner.train_epoch(data, 4, None, epoch)
+    runner.evaluate(data, 4)
+    runner.predict(data.x, 4)
+    return draws
+
+
+def test_masks_of_steps_epochs_layers_and_fits(monkeypatch):
+    """Each has its own; evaluation and prediction have none."""
+    first, second = (LayerwiseRunner(dropping(), "cpu") for _ in range(2))
+    draws = drawn(monkeypatch, first)
+    assert [step for _, step, _ in draws] == [step for step in range(6) for _ in range(2)]
+    assert len(set(draws)) == 12
+    assert {(seed, stream) for seed, _, stream in draws} == {(first.mask_seeds[0], 0), (3, 2)}
+    utils.set_random_seed(1)
+    assert drawn(monkeypatch, second)[0][0] != first.mask_seeds[0]
+    third = LayerwiseRunner(dropping(), "cpu")
+    utils.set_random_seed(1)
+    drawn(monkeypatch, third)
+    assert third.mask_seeds == second.mask_seeds
+
+
+def test_no_seed_is_drawn_where_none_is_needed(monkeypatch):
+    for net in (dropping(seeds=(1, 2)), dropping(rate=0.0)):
+        before = seeds.generator().bit_generator.state
+        drawn(monkeypatch, LayerwiseRunner(net, "cpu"))
+        assert seeds.generator().bit_generator.state == before
 
 
 def test_fusion():
