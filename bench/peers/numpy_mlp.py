@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bench.peers.network import Network
+
 
 class NumpyMLP:
-    """Layers of (kernel, bias), trained an epoch at a time on rows x (n, in) and labels (n,)."""
+    """Layers of (kernel, bias) on rows x (n, in) and labels (n,)."""
 
-    def __init__(
-        self, weights: Sequence[Any], learning_rate: float = 0.001, rho: float = 0.9, epsilon: float = 1e-7
-    ) -> None:
-        self.weights = [w.copy() for w in weights]
-        self.mean_squares = [np.zeros_like(w) for w in weights]
-        self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
+    def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
+        self.weights = [w.copy() for w in network.weights]
+        self.mean_squares = [np.zeros_like(w) for w in self.weights]
+        self.learning_rate, self.rho, self.epsilon = network.learning_rate, network.rho, network.epsilon
+        self._x, self._labels, self._batch_size = x, y, batch_size
+        self._rng = np.random.default_rng()
 
-    def epoch(self, x: Any, labels: Any, batch_size: int, order: Any) -> tuple[float, float]:
-        """Train on the rows in ``order``; mean loss and accuracy of the training passes."""
+    def epoch(self, shuffle: bool = True) -> float:
+        """Train on all rows once, counting right answers as well; mean loss."""
+        order = self._rng.permutation(len(self._x)) if shuffle else np.arange(len(self._x))
         loss, right = 0.0, 0
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch_loss, batch_right = self._step(x[rows], labels[rows])
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            batch_loss, batch_right = self._step(self._x[rows], self._labels[rows])
             loss += batch_loss
             right += batch_right
-        return loss / len(order), right / len(order)
+        return loss / len(order)
 
     def _step(self, x: Any, labels: Any) -> tuple[float, int]:
         """One batch; the sum of its losses and the number of right answers."""
