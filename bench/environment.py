@@ -74,12 +74,32 @@ def run_prepared(
     module: str, arguments: Sequence[str], target: str = "host", *, threads: int | None = None, quiet: bool = False
 ) -> int:
     """Run ``python -m module`` in a process prepared for ``target``, ``quiet`` without its output; its exit status."""
-    environment = prepared(target, threads=threads)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    environment = _finding_bench(prepared(target, threads=threads))
     sys.stdout.flush()
     output = subprocess.DEVNULL if quiet else None
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, env=environment, stdout=output, check=False).returncode
+
+
+def output_of(
+    module: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None, given: str = ""
+) -> str:
+    """What ``python -m module`` prints in this process's environment and ``variables``, ``given`` its standard input.
+
+    RuntimeError, with what it wrote to standard error, where it fails.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    environment = _finding_bench({**os.environ, **(variables or {})})
+    done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(['python -m', module, *arguments])} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def _finding_bench(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Python finds this checkout's ``bench``."""
+    path = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    return {**environment, "PYTHONPATH": path}
 
 
 def drop_blas_settings() -> None:

@@ -124,6 +124,18 @@ def _training(options: argparse.Namespace) -> list[Case | Gauge]:
     return [*training.cases(options.quick)]
 
 
+def _prediction(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import prediction
+
+    return [*prediction.cases()]
+
+
+def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import startup
+
+    return [*startup.gauges()]
+
+
 @dataclass(frozen=True)
 class _Group:
     """Lines that belong together: what they show, and how to list them."""
@@ -138,6 +150,8 @@ _GROUPS: dict[str, _Group] = {
     "training": _Group(
         "an epoch of the documents' networks against NumPy, PyTorch, JAX, Keras, scikit-learn", _training
     ),
+    "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
+    "startup": _Group("what a fit does before its first batch, the first batch of a process, memory", _startup),
 }
 
 

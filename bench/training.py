@@ -7,7 +7,6 @@ curves agree comes first. A line's work is that of its matrix products, counted 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers import DENSE, SPARSE, load
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import CROSS_ENTROPY, SQUARED_ERROR, Network
 from bench.suite import (
@@ -51,16 +51,6 @@ _ZIPF_EXPONENT = 1.17
 
 Rows = tuple[Any, Any]
 
-# The other side of an epoch, by its module and class in bench.peers.
-_DENSE = {
-    NUMPY: "numpy_mlp.NumpyMLP",
-    PYTORCH: "pytorch_mlp.PyTorchMLP",
-    JAX: "jax_mlp.JaxMLP",
-    KERAS: "keras_mlp.KerasMLP",
-    KERAS_XLA: "keras_mlp.KerasXlaMLP",
-    SKLEARN: "sklearn_mlp.SklearnMLP",
-}
-_SPARSE = {**_DENSE, PYTORCH: "pytorch_bag_mlp.PyTorchBagMLP", SKLEARN: "sklearn_mlp.SklearnCsrMLP"}
 # The others take long: they run on real data only.
 _ON_MADE_ROWS = (NUMPY, PYTORCH, JAX)
 
@@ -99,7 +89,7 @@ class _Job:
         return f"compile takes no {', '.join(sorted(missing))}" if missing else ""
 
 
-def _made_mnist(rows: int) -> Rows:
+def made_mnist(rows: int) -> Rows:
     """Images of which 19.1% of the pixels are not zero, and labels."""
     rng = np.random.default_rng(_SEED)
     x = rng.random((rows, 784), np.float32)
@@ -127,13 +117,13 @@ def _of(peers: Mapping[str, str], *names: str) -> dict[str, str]:
 _JOBS = (
     _Job(
         "mnist",
-        _DENSE,
+        DENSE,
         rows=60_000,
         quick_rows=6_400,
         at_least={JAX: 3.0, PYTORCH: 6.0, KERAS: 8.0, KERAS_XLA: 8.0, SKLEARN: 10.0},
-        made=_made_mnist,
+        made=made_mnist,
     ),
-    _Job("fashion_mnist", _of(_DENSE, JAX), rows=60_000, quick_rows=6_400, at_least={JAX: 1.5}),
+    _Job("fashion_mnist", _of(DENSE, JAX), rows=60_000, quick_rows=6_400, at_least={JAX: 1.5}),
     _Job(
         "fashion_mnist",
         {FLOAT32: "fastnn_mlp.FastnnMLP"},
@@ -144,7 +134,7 @@ _JOBS = (
     ),
     _Job(
         "reuters",
-        _of(_SPARSE, NUMPY, PYTORCH, JAX, SKLEARN),
+        _of(SPARSE, NUMPY, PYTORCH, JAX, SKLEARN),
         rows=8_982,
         quick_rows=2_048,
         at_least={JAX: 15.0, PYTORCH: 10.0, SKLEARN: 8.0},
@@ -152,7 +142,7 @@ _JOBS = (
     ),
     _Job(
         "boston_housing",
-        _of(_DENSE, PYTORCH, SKLEARN),
+        _of(DENSE, PYTORCH, SKLEARN),
         rows=404,
         quick_rows=404,
         at_least={PYTORCH: 50.0, SKLEARN: 30.0},
@@ -200,7 +190,7 @@ def _workload(job: _Job, peers: Mapping[str, str], data: Callable[[], Rows]) -> 
     recipe = RECIPES[job.dataset]
     x, targets = data()
     network = Network(initial_weights((recipe.inputs, *recipe.hidden, recipe.outputs)), _loss(job.dataset))
-    sides: dict[str, Callable[..., Any]] = {name: _peer(path) for name, path in peers.items() if installed(name)}
+    sides: dict[str, Callable[..., Any]] = {name: load(path) for name, path in peers.items() if installed(name)}
     sides[FASTNN] = partial(FastnnMLP, **job.compiling)
 
     def check() -> None:
@@ -223,13 +213,6 @@ def _workload(job: _Job, peers: Mapping[str, str], data: Callable[[], Rows]) -> 
     }
     contenders[NAIVE] = contender(naive, _NAIVE_ROWS, f"{_NAIVE_ROWS} rows")
     return Workload(contenders, check)
-
-
-def _peer(path: str) -> Callable[..., Any]:
-    """The class of a path such as numpy_mlp.NumpyMLP in bench.peers."""
-    module, _, name = path.partition(".")
-    found: Callable[..., Any] = getattr(importlib.import_module(f"bench.peers.{module}"), name)
-    return found
 
 
 def initial_weights(widths: tuple[int, ...]) -> list[Any]:

@@ -38,3 +38,7 @@ class FastnnMLP:
                 *self._data, batch_size=self._batch_size, epochs=2, shuffle=shuffle, verbose=0, callbacks=[_Clock()]
             )
         return float(history.history["loss"][0])
+
+    def predict(self) -> Any:
+        """Outputs for all rows."""
+        return self.model.predict(self._data[0], verbose=0)

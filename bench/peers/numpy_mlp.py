@@ -30,12 +30,26 @@ class NumpyMLP:
             right += batch_right
         return loss / len(order)
 
-    def _step(self, x: Any, labels: Any) -> tuple[float, int]:
-        """One batch; the sum of its losses and the number of right answers."""
+    def predict(self) -> Any:
+        """Probabilities for all rows."""
+        logits = self._outputs(self._x)[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+    def _outputs(self, x: Any) -> list[Any]:
+        """The rows, and what every layer makes of them."""
         outputs = [x]
         for layer in range(0, len(self.weights), 2):
-            z = outputs[-1] @ self.weights[layer] + self.weights[layer + 1]
-            outputs.append(np.maximum(z, 0) if layer + 2 < len(self.weights) else z)
+            z = outputs[-1] @ self.weights[layer]
+            z += self.weights[layer + 1]
+            outputs.append(np.maximum(z, 0, out=z) if layer + 2 < len(self.weights) else z)
+        return outputs
+
+    def _step(self, x: Any, labels: Any) -> tuple[float, int]:
+        """One batch; the sum of its losses and the number of right answers."""
+        outputs = self._outputs(x)
         rows = np.arange(len(x))
         shifted = outputs[-1] - outputs[-1].max(axis=1, keepdims=True)
         right = int(np.sum(shifted.argmax(axis=1) == labels))

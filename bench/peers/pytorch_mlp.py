@@ -73,3 +73,8 @@ class PyTorchMLP:
             if self._classifies:
                 right += (outputs.argmax(dim=1) == targets).sum()
         return float(loss) / count
+
+    def predict(self) -> Any:
+        """Probabilities for all rows, without autograd."""
+        with torch.no_grad():
+            return self._model(self._inputs).softmax(dim=1).numpy()

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from bench import environment, kernels, report, suite, timing, training
+from bench import environment, kernels, pedantic, peers, prediction, report, suite, timing, training
 from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import Network
 from bench.peers.numpy_mlp import NumpyMLP
 from bench.peers.numpy_ops import NUMPY
-from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, Case, Gauge, assert_agree
+from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, PYTORCH, Case, Gauge, assert_agree
 from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Ratio
 from fastnn.engine.cpu import FusedRunner
@@ -84,7 +84,7 @@ def test_a_case_measured():
 
 
 def test_made_data_has_the_shape_and_density_of_the_real():
-    x, labels = training._made_mnist(512)
+    x, labels = training.made_mnist(512)
     assert x.shape == (512, 784)
     assert x.dtype == np.float32
     assert np.count_nonzero(x) / x.size == pytest.approx(0.191, abs=0.005)
@@ -162,7 +162,7 @@ def test_an_epoch_of_a_fit_leaves_out_what_the_fit_prepares(monkeypatch):
 def test_peers_of_every_job_are_there_and_bars_are_theirs():
     for job in training._JOBS:
         assert set(job.at_least) <= set(job.peers)
-        for path in job.peers.values():
+        for path in [*job.peers.values(), *peers.DENSE.values(), *peers.SPARSE.values()]:
             module, _, name = path.partition(".")
             assert f"class {name}" in (environment.ROOT / "bench" / "peers" / f"{module}.py").read_text()
 
@@ -183,6 +183,30 @@ def test_a_job_whose_option_compile_does_not_take_is_skipped(monkeypatch):
     assert job.skip == "compile takes no precision"
     monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend, precision: None)
     assert job.skip == ""
+
+
+def test_a_workload_is_kept_by_its_case():
+    """``pytest bench`` makes a workload once for all of its contenders."""
+    calls = []
+    workload = suite.Workload({}, lambda: calls.append("checked"))
+    case = Case("a", lambda: calls.append("made") or workload, {NUMPY_COLUMN: 1.0})
+    assert pedantic._checked(case) is pedantic._checked(case) is workload
+    assert calls == ["made", "checked"]
+
+
+def test_prediction_contenders_agree():
+    (made,) = [case for case in prediction.cases() if "made" in case.name]
+    workload = made.make()
+    workload.check()
+    assert set(workload.contenders) == {FASTNN, NUMPY_COLUMN} | ({PYTORCH} if suite.installed(PYTORCH) else set())
+
+
+def test_prediction_check_sees_other_probabilities(monkeypatch):
+    (made,) = [case for case in prediction.cases() if "made" in case.name]
+    predict = NumpyMLP.predict
+    monkeypatch.setattr(NumpyMLP, "predict", lambda self: predict(self) + 1e-4)
+    with pytest.raises(AssertionError, match="probabilities, fastnn cpu against NumPy"):
+        made.make().check()
 
 
 def line(name, **fields):
@@ -287,7 +311,7 @@ def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernel"], "GROUP: got kernel, wants kernels or training"),
+        (["kernel"], "GROUP: got kernel, wants kernels or training or prediction or startup"),
         (["--threads", "0"], "--threads: got '0', wants 1 to"),
         (["--only", "("], "--only: got '(', wants a regular expression"),
         (["--json", "nowhere/results.json"], "--json: there is no folder"),
