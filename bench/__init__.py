@@ -1,9 +1,11 @@
-"""Benchmarks: what each op and each training epoch costs on fastnn, NumPy, plain Python, PyTorch and JAX.
+"""Benchmarks: what each op and each training epoch costs on fastnn, and on NumPy, plain Python and other libraries.
 
-``suite`` says what a line of the table is, ``kernels`` and ``training`` list the lines, ``peers`` holds the others'
-side of each. Two commands run them:
+``suite`` says what a line of the tables is; ``kernels``, ``training``, ``prediction`` and ``startup`` list the lines;
+``peers`` holds the others' side of each; ``child`` is what must be measured in a process of its own. Two commands run
+them (start-up lines: the first one only):
 
-- ``fastnn bench`` (``report``): contenders interleaved, one table with ratios, ``--json`` for machines;
+- ``fastnn bench`` (``report``): contenders interleaved, tables with ratios, and what the project promises beside what
+  was found, ``--json`` for machines;
 - ``pytest bench``: pytest-benchmark, for its statistics, ``--benchmark-autosave`` and ``--benchmark-compare``.
 
 ``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` whether the machine was quiet;

@@ -37,24 +37,69 @@ TARGETS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_VERSIONS = ("fastnn", "numpy", "numba", "llvmlite", "torch", "jax", "pytest-benchmark")
+# Threads of every contender; the project's promises hold for two.
+THREADS = min(2, os.cpu_count() or 1)
+# Where they are read: fastnn; OpenBLAS, PyTorch and other users of OpenMP; JAX. TensorFlow's are set in its peer.
+_THREAD_VARIABLES = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
+
+_VERSIONS = (
+    "fastnn",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "torch",
+    "jax",
+    "keras",
+    "tensorflow",
+    "scikit-learn",
+    "scipy",
+    "pytest-benchmark",
+)
 
 
-def prepared(target: str = "host", environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that a process measuring ``target`` needs: those given, without OpenBLAS's, with the target's."""
+def prepared(
+    target: str = "host", environ: Mapping[str, str] | None = None, threads: int | None = None
+) -> dict[str, str]:
+    """The variables that a process measuring ``target`` needs: those given, without OpenBLAS's, with the target's.
+
+    ``threads`` is the number of threads of every contender; None leaves it to each.
+    """
     given = os.environ if environ is None else environ
     kept = {name: value for name, value in given.items() if not name.startswith(_BLAS_PREFIX)}
-    return {**kept, **TARGETS[target]}
+    limits = {} if threads is None else dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return {**kept, **limits, **TARGETS[target]}
 
 
-def run_prepared(module: str, arguments: Sequence[str], target: str = "host", quiet: bool = False) -> int:
+def run_prepared(
+    module: str, arguments: Sequence[str], target: str = "host", *, threads: int | None = None, quiet: bool = False
+) -> int:
     """Run ``python -m module`` in a process prepared for ``target``, ``quiet`` without its output; its exit status."""
-    environment = prepared(target)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    environment = _finding_bench(prepared(target, threads=threads))
     sys.stdout.flush()
     output = subprocess.DEVNULL if quiet else None
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.run(command, env=environment, stdout=output, check=False).returncode
+
+
+def output_of(
+    module: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None, given: str = ""
+) -> str:
+    """What ``python -m module`` prints in this process's environment and ``variables``, ``given`` its standard input.
+
+    RuntimeError, with what it wrote to standard error, where it fails.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    environment = _finding_bench({**os.environ, **(variables or {})})
+    done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(['python -m', module, *arguments])} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def _finding_bench(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Python finds this checkout's ``bench``."""
+    path = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    return {**environment, "PYTHONPATH": path}
 
 
 def drop_blas_settings() -> None:

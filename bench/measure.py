@@ -1,14 +1,15 @@
-"""A case measured: its contenders checked, timed by turns and compared."""
+"""A case measured: its contenders checked, timed by turns and compared; a gauge read; what was promised of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench import timing
 from bench.load import Watch, disturbed
-from bench.suite import FASTNN, NAIVE, NUMPY, Case, Workload
+from bench.suite import FASTNN, NAIVE, NOT_INSTALLED, Case, Gauge, Workload
 from fastnn import get_num_threads
 
 # A line during which others took cores that it needed is measured once more, and marked if that did not help.
@@ -17,16 +18,28 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: blocks of a kernel's line, of an epoch's line, and of plain Python."""
+    """How long to measure: blocks of a kernel's line, of an epoch's line, of plain Python; readings of a gauge."""
 
     blocks: int
     slow_blocks: int
     naive_blocks: int
     block_seconds: float
+    readings: int = 1
 
 
-FULL = Effort(blocks=9, slow_blocks=5, naive_blocks=3, block_seconds=0.04)
-QUICK = Effort(blocks=3, slow_blocks=3, naive_blocks=1, block_seconds=0.02)
+FULL = Effort(blocks=9, slow_blocks=5, naive_blocks=3, block_seconds=0.04, readings=5)
+QUICK = Effort(blocks=3, slow_blocks=3, naive_blocks=1, block_seconds=0.02, readings=1)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One promise: of which line, against whom, what was found, what was asked; ``met`` is None without a figure."""
+
+    job: str
+    against: str
+    found: str
+    asked: str
+    met: bool | None
 
 
 @dataclass(frozen=True)
@@ -39,25 +52,80 @@ class Line:
     rates: Mapping[str, float]
     ratios: Mapping[str, timing.Ratio]
     notes: Mapping[str, str]
-    at_least: float | None
+    at_least: Mapping[str, float] = field(default_factory=dict)
     others: float = 0.0  # cores that other processes used meanwhile
     disturbed: bool = False
 
-    @property
-    def bar_met(self) -> bool | None:
-        """Whether the promised ratio to NumPy was reached; None without a promise."""
-        return None if self.at_least is None else self.ratios[NUMPY].median >= self.at_least
+    def bars(self) -> Iterator[Bar]:
+        """What was promised, by contender."""
+        for name, bar in self.at_least.items():
+            asked = f"at least {bar:g}x"
+            if name in self.ratios:
+                ratio = self.ratios[name]
+                yield Bar(self.name, name, f"{timing.figure(ratio.median)}x", asked, ratio.median >= bar)
+            else:
+                yield Bar(self.name, name, NOT_INSTALLED, asked, None)
 
     def as_json(self) -> dict[str, Any]:
         """The line as plain dictionaries, for ``--json``."""
-        return {**asdict(self), "bar_met": self.bar_met}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Line:
         """The line that ``as_json`` wrote."""
-        given = {name: value for name, value in fields.items() if name != "bar_met"}
-        given["ratios"] = {name: timing.Ratio(**ratio) for name, ratio in fields["ratios"].items()}
-        return cls(**given)
+        ratios = {name: timing.Ratio(**ratio) for name, ratio in fields["ratios"].items()}
+        return cls(**{**fields, "ratios": ratios})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One quantity of ours: median, smallest and largest reading, and the bounds promised."""
+
+    name: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    at_most: float | None
+    at_least: float | None
+
+    def __str__(self) -> str:
+        figures = [timing.figure(value) for value in (self.median, self.low, self.high)]
+        return "{} [{}-{}]".format(*figures) if self.low < self.high else figures[0]
+
+    def bars(self) -> Iterator[Bar]:
+        """What was promised."""
+        found = f"{timing.figure(self.median)} {self.unit}"
+        if self.at_most is not None:
+            yield Bar(self.name, "", found, f"at most {self.at_most:g} {self.unit}", self.median <= self.at_most)
+        if self.at_least is not None:
+            yield Bar(self.name, "", found, f"at least {self.at_least:g} {self.unit}", self.median >= self.at_least)
+
+
+def skipped(item: Case | Gauge, reason: str) -> list[Bar]:
+    """What was promised of something that cannot be measured here."""
+    if isinstance(item, Case):
+        return [Bar(item.name, name, reason, f"at least {bar:g}x", None) for name, bar in item.at_least.items()]
+    bounds = {"at most": item.at_most, "at least": item.at_least}
+    return [
+        Bar(item.name, "", reason, f"{side} {bound:g} {item.unit}", None)
+        for side, bound in bounds.items()
+        if bound is not None
+    ]
+
+
+def read(gauge: Gauge, effort: Effort) -> Reading:
+    """Read a gauge as often as the effort allows."""
+    values = gauge.read(effort.readings)
+    return Reading(
+        name=gauge.name,
+        unit=gauge.unit,
+        median=statistics.median(values),
+        low=min(values),
+        high=max(values),
+        at_most=gauge.at_most,
+        at_least=gauge.at_least,
+    )
 
 
 def measure(case: Case, effort: Effort) -> Line:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import timing
-from bench.suite import NAIVE, Case, Workload
+from bench.suite import NAIVE, NOT_INSTALLED, Case, Workload, installed
 
 _ROUNDS, _SLOW_ROUNDS = 20, 3
 _ROUND_SECONDS = 0.02
@@ -23,10 +23,12 @@ def _checked(case: Case) -> Workload:
 
 
 def run(case: Case, contender: str, benchmark: Any) -> None:
-    """Benchmark a contender; skipped where the case lacks it because its package is not installed."""
+    """Benchmark a contender; skipped where the case lacks it."""
+    if case.skip:
+        pytest.skip(case.skip)
     workload = _checked(case)
     if contender not in workload.contenders:
-        pytest.skip(f"{contender} is not installed")
+        pytest.skip(f"{contender} {'has no part in this line' if installed(contender) else NOT_INSTALLED}")
     chosen = workload.contenders[contender]
     slow = case.slow or contender == NAIVE
     iterations = 1 if slow else timing.calls(chosen.run, _ROUND_SECONDS)

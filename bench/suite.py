@@ -1,16 +1,34 @@
-"""What a line of the table is: a case that makes a workload, on which contenders do the same work."""
+"""What a line of the tables is: a case, on whose workload contenders do the same work, or a gauge of ours alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-NAIVE, NUMPY, PYTORCH, JAX, FASTNN = "naive", "NumPy", "PyTorch", "JAX", "fastnn cpu"
-# The order of the table's columns.
-CONTENDERS = (NAIVE, NUMPY, PYTORCH, JAX, FASTNN)
+NAIVE, NUMPY, MATMUL, FLOAT32 = "naive", "NumPy", "np.matmul", "float32"
+PYTORCH, JAX, KERAS, KERAS_XLA, SKLEARN = "PyTorch", "JAX", "Keras", "Keras XLA", "scikit-learn"
+FASTNN = "fastnn cpu"
+# The order of the tables' columns.
+CONTENDERS = (NAIVE, NUMPY, MATMUL, SKLEARN, KERAS, KERAS_XLA, PYTORCH, JAX, FLOAT32, FASTNN)
+
+# What a contender imports, where that is not required; the extra `peers` installs all of it.
+_PACKAGES: Mapping[str, Sequence[str]] = {
+    PYTORCH: ("torch",),
+    JAX: ("jax",),
+    KERAS: ("keras", "tensorflow"),
+    KERAS_XLA: ("keras", "tensorflow"),
+    SKLEARN: ("sklearn",),
+}
+NOT_INSTALLED = "not installed: pip install -e '.[peers]'"
+
+
+def installed(contender: str) -> bool:
+    """Whether the packages that a contender needs are there."""
+    return all(importlib.util.find_spec(package) is not None for package in _PACKAGES.get(contender, ()))
 
 
 @dataclass(frozen=True)
@@ -42,15 +60,32 @@ class Workload:
 
 @dataclass(frozen=True)
 class Case:
-    """One line: its name, how to make its workload (operands take memory, so on demand), and its bar if it has one.
+    """One line: its name, how to make its workload (operands take memory, so on demand), and its bars if it has any.
 
-    ``at_least`` is the ratio to NumPy that the project promises. A ``slow`` case gets fewer blocks.
+    ``at_least`` is, by contender, how many times as fast as it the project promises to be. A ``slow`` case gets fewer
+    blocks. ``skip`` says why the line cannot be measured here.
     """
 
     name: str
     make: Callable[[], Workload]
-    at_least: float | None = None
+    at_least: Mapping[str, float] = field(default_factory=dict, hash=False)
     slow: bool = False
+    skip: str = ""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One line without contenders: a quantity of ours, and the bound that the project promises.
+
+    ``read`` takes the number of readings wanted and returns at least one.
+    """
+
+    name: str
+    unit: str
+    read: Callable[[int], Sequence[float]]
+    at_most: float | None = None
+    at_least: float | None = None
+    skip: str = ""
 
 
 def assert_agree(what: str, result: Any, expected: Any, tolerance: float) -> None:

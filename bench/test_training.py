@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench import pedantic, training
+from bench import pedantic, timing, training
 from bench.suite import CONTENDERS, Case
 
 
+@pytest.mark.benchmark(timer=timing.clock)
 @pytest.mark.parametrize("contender", CONTENDERS)
 @pytest.mark.parametrize("case", training.cases(quick=True), ids=lambda case: case.name)
 def test_epoch(case: Case, contender: str, benchmark: Any) -> None:

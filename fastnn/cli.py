@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     ).set_defaults(run=_info)
     commands.add_parser(
         "bench",
-        help="run the benchmark suite and print one table with ratios (in a checkout of the repository)",
+        help="measure fastnn beside NumPy and other libraries (in a checkout of the repository)",
         description="Run the benchmark suite of the repository that this command is run in.",
         add_help=False,
     ).set_defaults(run=_bench)

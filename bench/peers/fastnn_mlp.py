@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from fastnn import layers, models, optimizers
+from bench.peers.network import Network
+from bench.timing import LaterEpochs, uncounted
+from fastnn import callbacks, layers, models, optimizers
+
+
+class _Clock(LaterEpochs, callbacks.Callback):
+    """The clock of the benchmarks as a callback."""
 
 
 class FastnnMLP:
-    """A Sequential from (kernel, bias) arrays, trained an epoch at a time on one backend."""
+    """A Sequential on rows x (n, in) and targets y (n,); ``compiling`` goes to ``compile``, as in backend="naive"."""
 
-    def __init__(
-        self,
-        weights: Sequence[Any],
-        learning_rate: float = 0.001,
-        rho: float = 0.9,
-        epsilon: float = 1e-7,
-        backend: str = "cpu",
-    ) -> None:
-        stack: list[Any] = [layers.Input(shape=(len(weights[0]),))]
-        stack += [layers.Dense(len(bias), activation="relu") for bias in weights[1:-1:2]]
-        stack.append(layers.Dense(len(weights[-1]), activation="softmax"))
+    def __init__(self, network: Network, x: Any, y: Any, batch_size: int, **compiling: Any) -> None:
+        *hidden, last = network.layers
+        stack: list[Any] = [layers.Input(shape=(len(network.weights[0]),))]
+        stack += [layers.Dense(len(bias), activation="relu") for _, bias in hidden]
+        stack.append(layers.Dense(len(last[1]), activation="softmax" if network.classifies else "linear"))
         self.model = models.Sequential(stack)
-        self.model.set_weights(weights)
+        self.model.set_weights(network.weights)
         self.model.compile(
-            optimizer=optimizers.RMSprop(learning_rate, rho=rho, epsilon=epsilon),
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            backend=backend,
+            optimizer=optimizers.RMSprop(network.learning_rate, rho=network.rho, epsilon=network.epsilon),
+            loss="sparse_categorical_crossentropy" if network.classifies else "mse",
+            metrics=["accuracy"] if network.classifies else None,
+            **{"backend": "cpu", **compiling},
         )
+        self._data, self._batch_size = (x, y), batch_size
 
-    def epoch(self, x: Any, labels: Any, batch_size: int, shuffle: bool = True) -> tuple[float, float]:
-        """One call of ``fit``, its checks of the data included; mean loss and accuracy of the training passes."""
-        history = self.model.fit(x, labels, batch_size=batch_size, epochs=1, shuffle=shuffle, verbose=0).history
-        return history["loss"][0], history["accuracy"][0]
+    def epoch(self, shuffle: bool = True) -> float:
+        """A fit of two epochs, of which the second one counts; the mean loss of the first."""
+        with uncounted():
+            history = self.model.fit(
+                *self._data, batch_size=self._batch_size, epochs=2, shuffle=shuffle, verbose=0, callbacks=[_Clock()]
+            )
+        return float(history.history["loss"][0])
+
+    def predict(self) -> Any:
+        """Outputs for all rows."""
+        return self.model.predict(self._data[0], verbose=0)

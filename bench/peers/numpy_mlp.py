@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bench.peers.network import Network
+
 
 class NumpyMLP:
-    """Layers of (kernel, bias), trained an epoch at a time on rows x (n, in) and labels (n,)."""
+    """Layers of (kernel, bias) on rows x (n, in) and labels (n,)."""
 
-    def __init__(
-        self, weights: Sequence[Any], learning_rate: float = 0.001, rho: float = 0.9, epsilon: float = 1e-7
-    ) -> None:
-        self.weights = [w.copy() for w in weights]
-        self.mean_squares = [np.zeros_like(w) for w in weights]
-        self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
+    def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
+        self.weights = [w.copy() for w in network.weights]
+        self.mean_squares = [np.zeros_like(w) for w in self.weights]
+        self.learning_rate, self.rho, self.epsilon = network.learning_rate, network.rho, network.epsilon
+        self._x, self._labels, self._batch_size = x, y, batch_size
+        self._rng = np.random.default_rng()
 
-    def epoch(self, x: Any, labels: Any, batch_size: int, order: Any) -> tuple[float, float]:
-        """Train on the rows in ``order``; mean loss and accuracy of the training passes."""
+    def epoch(self, shuffle: bool = True) -> float:
+        """Train on all rows once, counting right answers as well; mean loss."""
+        order = self._rng.permutation(len(self._x)) if shuffle else np.arange(len(self._x))
         loss, right = 0.0, 0
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch_loss, batch_right = self._step(x[rows], labels[rows])
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            batch_loss, batch_right = self._step(self._x[rows], self._labels[rows])
             loss += batch_loss
             right += batch_right
-        return loss / len(order), right / len(order)
+        return loss / len(order)
+
+    def predict(self) -> Any:
+        """Probabilities for all rows."""
+        logits = self._outputs(self._x)[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+    def _outputs(self, x: Any) -> list[Any]:
+        """The rows, and what every layer makes of them."""
+        outputs = [x]
+        for layer in range(0, len(self.weights), 2):
+            z = outputs[-1] @ self.weights[layer]
+            z += self.weights[layer + 1]
+            outputs.append(np.maximum(z, 0, out=z) if layer + 2 < len(self.weights) else z)
+        return outputs
 
     def _step(self, x: Any, labels: Any) -> tuple[float, int]:
         """One batch; the sum of its losses and the number of right answers."""
-        outputs = [x]
-        for layer in range(0, len(self.weights), 2):
-            z = outputs[-1] @ self.weights[layer] + self.weights[layer + 1]
-            outputs.append(np.maximum(z, 0) if layer + 2 < len(self.weights) else z)
+        outputs = self._outputs(x)
         rows = np.arange(len(x))
         shifted = outputs[-1] - outputs[-1].max(axis=1, keepdims=True)
         right = int(np.sum(shifted.argmax(axis=1) == labels))

@@ -1,45 +1,80 @@
-"""The same network in PyTorch, eager: modules, autograd, ``torch.optim``.
+"""The same network in PyTorch, eager: modules, autograd, ``torch.optim``, batches by ``index_select``.
 
 ``torch.optim.RMSprop`` adds epsilon outside the root, Keras inside: the updates differ slightly, their cost does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch  # type: ignore[import-not-found, unused-ignore]
 from torch import nn  # type: ignore[import-not-found, unused-ignore]
 
+from bench.peers.network import Network
+from fastnn import get_num_threads
+
+
+def linear(kernel: Any, bias: Any) -> Any:
+    """A Linear of kernel (in, out) and bias (out,)."""
+    layer = nn.Linear(*kernel.shape)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(kernel.T))
+        layer.bias.copy_(torch.from_numpy(bias))
+    return layer
+
+
+def stack(network: Network, first: Any) -> Any:
+    """The network on top of its first layer."""
+    layers = [first]
+    for kernel, bias in network.layers[1:]:
+        layers += [nn.ReLU(), linear(kernel, bias)]
+    return nn.Sequential(*layers)
+
 
 class PyTorchMLP:
-    """Linear and ReLU layers from (kernel, bias) arrays, trained an epoch at a time."""
+    """Linear and ReLU layers on rows x (n, in) and targets y (n,)."""
 
-    def __init__(
-        self, weights: Sequence[Any], learning_rate: float = 0.001, rho: float = 0.9, epsilon: float = 1e-7
-    ) -> None:
-        layers: list[Any] = []
-        for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
-            linear = nn.Linear(*kernel.shape)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(kernel.T))
-                linear.bias.copy_(torch.from_numpy(bias))
-            layers += [linear, nn.ReLU()]
-        self.model = nn.Sequential(*layers[:-1])
-        self.loss = nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.RMSprop(self.model.parameters(), lr=learning_rate, alpha=rho, eps=epsilon)
+    def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
+        torch.set_num_threads(get_num_threads())
+        self._model = self.build(network)
+        self._loss = nn.CrossEntropyLoss() if network.classifies else nn.MSELoss()
+        self._optimizer = torch.optim.RMSprop(
+            self._model.parameters(), lr=network.learning_rate, alpha=network.rho, eps=network.epsilon
+        )
+        self._classifies, self._batch_size = network.classifies, batch_size
+        targets = torch.from_numpy(y)
+        self._targets = targets if network.classifies else targets[:, None]
+        self.hold(x)
 
-    def epoch(self, x: Any, labels: Any, batch_size: int, order: Any) -> tuple[float, float]:
-        """Train on the rows in ``order``; mean loss and accuracy of the training passes."""
-        inputs, targets = torch.from_numpy(x), torch.from_numpy(labels)
-        loss, right = 0.0, 0
-        for rows in torch.from_numpy(order).split(batch_size):
-            batch_targets = targets[rows]
-            logits = self.model(inputs[rows])
-            batch_loss = self.loss(logits, batch_targets)
-            self.optimizer.zero_grad()
+    def build(self, network: Network) -> Any:
+        """The module."""
+        return stack(network, linear(*network.layers[0]))
+
+    def hold(self, x: Any) -> None:
+        """Keep the inputs as ``batch`` wants them."""
+        self._inputs = torch.from_numpy(x)
+
+    def batch(self, rows: Any) -> tuple[Any, ...]:
+        """What the module takes for some rows."""
+        return (self._inputs.index_select(0, rows),)
+
+    def epoch(self, shuffle: bool = True) -> float:
+        """Train on all rows once, counting right answers as well; mean loss."""
+        count = len(self._targets)
+        loss, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        for rows in (torch.randperm(count) if shuffle else torch.arange(count)).split(self._batch_size):
+            targets = self._targets.index_select(0, rows)
+            outputs = self._model(*self.batch(rows))
+            batch_loss = self._loss(outputs, targets)
+            self._optimizer.zero_grad()
             batch_loss.backward()
-            self.optimizer.step()
-            loss += batch_loss.item() * len(rows)
-            right += int((logits.argmax(dim=1) == batch_targets).sum())
-        return loss / len(order), right / len(order)
+            self._optimizer.step()
+            loss += batch_loss.detach() * len(rows)
+            if self._classifies:
+                right += (outputs.argmax(dim=1) == targets).sum()
+        return float(loss) / count
+
+    def predict(self) -> Any:
+        """Probabilities for all rows, without autograd."""
+        with torch.no_grad():
+            return self._model(self._inputs).softmax(dim=1).numpy()

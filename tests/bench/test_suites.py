@@ -10,13 +10,19 @@ import sys
 import numpy as np
 import pytest
 
-from bench import environment, kernels, report, timing, training
-from bench.measure import Effort, Line, measure
+from bench import environment, kernels, pedantic, peers, prediction, report, suite, timing, training
+from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
+from bench.peers.fastnn_mlp import FastnnMLP
+from bench.peers.network import Network
+from bench.peers.numpy_mlp import NumpyMLP
 from bench.peers.numpy_ops import NUMPY
-from bench.suite import FASTNN, NAIVE, assert_agree
+from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, PYTORCH, Case, Gauge, assert_agree
 from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Ratio
+from fastnn.engine.cpu import FusedRunner
 from fastnn.kernels.table import TABLE
+from fastnn.models import Sequential
+from fastnn.recipes import RECIPES
 
 SMALL = Effort(blocks=1, slow_blocks=1, naive_blocks=1, block_seconds=0.0)
 
@@ -78,7 +84,7 @@ def test_a_case_measured():
 
 
 def test_made_data_has_the_shape_and_density_of_the_real():
-    x, labels = training._made_mnist(512)
+    x, labels = training.made_mnist(512)
     assert x.shape == (512, 784)
     assert x.dtype == np.float32
     assert np.count_nonzero(x) / x.size == pytest.approx(0.191, abs=0.005)
@@ -89,20 +95,118 @@ def test_made_data_has_the_shape_and_density_of_the_real():
     assert labels.max() < 46
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "reuters"])
-def test_training_contenders_have_equal_loss_curves(dataset):
-    made = {"mnist": training._made_mnist, "reuters": training._made_reuters}[dataset]
-    workload = training._workload(dataset, made, 300)
+def made_rows(job, rows):
+    if job.made is not None:
+        return job.made(rows)
+    recipe, rng = RECIPES[job.dataset], np.random.default_rng(1)
+    x = rng.normal(size=(rows, recipe.inputs)).astype(np.float32)
+    if recipe.loss == "mse":
+        return x, rng.normal(20, 5, rows).astype(np.float32)
+    return x, rng.integers(0, recipe.outputs, rows)
+
+
+RUNNABLE = [job for job in training._JOBS if not job.skip]
+
+
+@pytest.mark.parametrize("job", RUNNABLE, ids=lambda job: job.name(300, "made"))
+def test_training_contenders_have_equal_loss_curves(job):
+    peers = {name: path for name, path in job.peers.items() if name in training._ON_MADE_ROWS}
+    workload = training._workload(job, peers, lambda: made_rows(job, 300))
     workload.check()
-    assert {FASTNN, NUMPY_COLUMN, NAIVE} <= set(workload.contenders)
+    assert set(workload.contenders) == {FASTNN, NAIVE} | {name for name in peers if suite.installed(name)}
     assert workload.contenders[NAIVE].flops == pytest.approx(workload.contenders[FASTNN].flops / 75)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # TensorFlow's own, when it is imported
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [(job, name) for job in RUNNABLE for name in job.peers if name not in training._ON_MADE_ROWS],
+    ids=lambda value: value if isinstance(value, str) else value.dataset,
+)
+def test_the_slow_peers_have_equal_loss_curves_too(job, name):
+    if not suite.installed(name):
+        pytest.skip(NOT_INSTALLED)
+    workload = training._workload(job, {name: job.peers[name]}, lambda: made_rows(job, 4 * job.batch))
+    workload.check()
+    assert name in workload.contenders
+
+
+def test_the_check_sees_a_peer_that_trains_otherwise(monkeypatch):
+    job = next(job for job in training._JOBS if job.dataset == "mnist")
+    workload = training._workload(job, {NUMPY_COLUMN: job.peers[NUMPY_COLUMN]}, lambda: made_rows(job, 300))
+    epoch = NumpyMLP.epoch
+    monkeypatch.setattr(NumpyMLP, "epoch", lambda self, shuffle=True: epoch(self, shuffle) * 1.01)
+    with pytest.raises(AssertionError, match="loss, fastnn against NumPy"):
+        workload.check()
+
+
+def test_an_epoch_of_a_fit_leaves_out_what_the_fit_prepares(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def slower(method, seconds):
+        def slow(*args, **kwargs):
+            now[0] += seconds
+            return method(*args, **kwargs)
+
+        return slow
+
+    monkeypatch.setattr(Sequential, "fit", slower(Sequential.fit, 100))
+    monkeypatch.setattr(FusedRunner, "train_epoch", slower(FusedRunner.train_epoch, 1))
+    job = next(job for job in training._JOBS if job.dataset == "mnist")
+    network = Network(training.initial_weights((784, 512, 10)))
+    side = FastnnMLP(network, *made_rows(job, 300), job.batch)
+    assert timing._timed(side.epoch) == 1
+
+
+def test_peers_of_every_job_are_there_and_bars_are_theirs():
+    for job in training._JOBS:
+        assert set(job.at_least) <= set(job.peers)
+        for path in [*job.peers.values(), *peers.DENSE.values(), *peers.SPARSE.values()]:
+            module, _, name = path.partition(".")
+            assert f"class {name}" in (environment.ROOT / "bench" / "peers" / f"{module}.py").read_text()
 
 
 def test_real_data_only_where_a_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.delenv("FASTNN_DATA", raising=False)
     assert not [case for case in training.cases() if "real" in case.name]
     monkeypatch.setenv("FASTNN_DATA", str(tmp_path))
-    assert len([case for case in training.cases() if "real" in case.name]) == 2
+    real = [case for case in training.cases() if "real" in case.name]
+    assert len(real) == len(training._JOBS)
+    assert all(case.at_least for case in real)
+    assert not any(case.at_least for case in training.cases() if "made" in case.name)
+
+
+def test_a_job_whose_option_compile_does_not_take_is_skipped(monkeypatch):
+    job = next(job for job in training._JOBS if job.compiling)
+    monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend: None)
+    assert job.skip == "compile takes no precision"
+    monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend, precision: None)
+    assert job.skip == ""
+
+
+def test_a_workload_is_kept_by_its_case():
+    """``pytest bench`` makes a workload once for all of its contenders."""
+    calls = []
+    workload = suite.Workload({}, lambda: calls.append("checked"))
+    case = Case("a", lambda: calls.append("made") or workload, {NUMPY_COLUMN: 1.0})
+    assert pedantic._checked(case) is pedantic._checked(case) is workload
+    assert calls == ["made", "checked"]
+
+
+def test_prediction_contenders_agree():
+    (made,) = [case for case in prediction.cases() if "made" in case.name]
+    workload = made.make()
+    workload.check()
+    assert set(workload.contenders) == {FASTNN, NUMPY_COLUMN} | ({PYTORCH} if suite.installed(PYTORCH) else set())
+
+
+def test_prediction_check_sees_other_probabilities(monkeypatch):
+    (made,) = [case for case in prediction.cases() if "made" in case.name]
+    predict = NumpyMLP.predict
+    monkeypatch.setattr(NumpyMLP, "predict", lambda self: predict(self) + 1e-4)
+    with pytest.raises(AssertionError, match="probabilities, fastnn cpu against NumPy"):
+        made.make().check()
 
 
 def line(name, **fields):
@@ -112,7 +216,6 @@ def line(name, **fields):
         "rates": {FASTNN: 20.0, NUMPY_COLUMN: 10.0},
         "ratios": {NUMPY_COLUMN: Ratio(2.0, 1.9, 2.1)},
         "notes": {},
-        "at_least": None,
     }
     return Line(name=name, **{**given, **fields})
 
@@ -133,21 +236,83 @@ def test_a_disturbed_line_is_measured_again_and_marked(monkeypatch, others, atte
     assert ("softmax 128x10 *" in report.table([found])) is marked
 
 
-def test_table_shows_rates_ratios_and_bars():
-    missed = line("b", at_least=2.5)
-    text = report.table([line("a", at_least=1.5), missed])
-    header, first, second = text.splitlines()
-    assert header.split() == ["NumPy", "fastnn", "cpu", "a", "call", "x", "NumPy", "bar"]
-    assert first.split() == ["a", "GB/s", "10", "20", "20", "us", "2", "[1.9-2.1]", "met:", "1.5"]
-    assert second.endswith("MISSED: 2.5")
-    assert report.bars([missed, line("c")]) == "0 of 1 bars met. "
-    assert report.bars([line("c")]) == ""
+def test_table_shows_rates_and_ratios():
+    header, first = report.table([line("a")]).splitlines()
+    assert header.split() == ["NumPy", "fastnn", "cpu", "a", "call", "x", "NumPy"]
+    assert first.split() == ["a", "GB/s", "10", "20", "20", "us", "2", "[1.9-2.1]"]
+
+
+def test_bars_of_lines_met_missed_and_without_their_contender():
+    bars = [*line("a", at_least={NUMPY_COLUMN: 2.0}).bars(), *line("b", at_least={NUMPY_COLUMN: 2.5, JAX: 1.0}).bars()]
+    assert bars == [
+        Bar("a", NUMPY_COLUMN, "2x", "at least 2x", True),
+        Bar("b", NUMPY_COLUMN, "2x", "at least 2.5x", False),
+        Bar("b", JAX, NOT_INSTALLED, "at least 1x", None),
+    ]
+    header, *rows = report.bars_table(bars).splitlines()
+    assert header.split() == ["against", "found", "asked"]
+    assert [row.split()[0] for row in rows] == ["a", "b", "b"]
+    assert rows[0].endswith("at least 2x    met")
+    assert rows[1].endswith("at least 2.5x  NOT MET")
+    assert rows[2].endswith("at least 1x    not measured")
+    assert report.bars_met(bars) == "1 of 2 bars met. "
+    assert report.bars_met([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"at_most": 2.5}, [Bar("a", "", "2 ms", "at most 2.5 ms", True)]),
+        ({"at_most": 1.5}, [Bar("a", "", "2 ms", "at most 1.5 ms", False)]),
+        ({"at_least": 2.5}, [Bar("a", "", "2 ms", "at least 2.5 ms", False)]),
+        ({}, []),
+    ],
+)
+def test_a_gauge_is_read_as_often_as_asked_and_its_median_judged(bounds, expected):
+    asked = []
+    gauge = Gauge("a", "ms", lambda count: asked.append(count) or [5.0, 1.0, 2.0], **bounds)
+    reading = read(gauge, Effort(1, 1, 1, 0.0, readings=3))
+    assert asked == [3]
+    assert str(reading) == "2 [1-5]"
+    assert list(reading.bars()) == expected
+    assert report.readings_table([reading]) == "a  2 [1-5]  ms"
+
+
+def test_what_cannot_be_measured_still_names_what_was_asked():
+    case = Case("a", pytest.fail, {NUMPY_COLUMN: 2.0}, skip="no such op")
+    gauge = Gauge("b", "s", pytest.fail, at_most=1.0, skip="no files")
+    assert skipped(case, case.skip) == [Bar("a", NUMPY_COLUMN, "no such op", "at least 2x", None)]
+    assert skipped(gauge, gauge.skip) == [Bar("b", "", "no files", "at most 1 s", None)]
+
+
+def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, capsys):
+    softmax = next(case for case in kernels.cases() if case.name == "softmax 128x10")
+
+    def wrong():
+        raise AssertionError("1 is not 2")
+
+    broken = Case("broken", wrong, {NUMPY_COLUMN: 1.0})
+    items = [
+        softmax,
+        broken,
+        Case("later", pytest.fail, {NUMPY_COLUMN: 1.0}, skip="not yet"),
+        Gauge("wait", "ms", lambda count: [3.0], at_most=4.0),
+    ]
+    monkeypatch.setattr("bench.measure.QUICK", SMALL)
+    results = report._measured(items, report._parser().parse_args(["--quick"]))
+    assert [line.name for line in results.lines] == ["softmax 128x10"]
+    assert results.readings == [Reading("wait", "ms", 3.0, 3.0, 3.0, 4.0, None)]
+    assert [(bar.job, bar.met) for bar in results.bars] == [("later", None), ("wait", True)]
+    assert results.wrong == 1
+    assert "broken: results disagree, not timed: 1 is not 2" in capsys.readouterr().err
+    assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernel"], "SUITE: got kernel, wants kernels or training"),
+        (["kernel"], "GROUP: got kernel, wants kernels or training or prediction or startup"),
+        (["--threads", "0"], "--threads: got '0', wants 1 to"),
         (["--only", "("], "--only: got '(', wants a regular expression"),
         (["--json", "nowhere/results.json"], "--json: there is no folder"),
         (["--target", "pentium"], "--target: invalid choice: 'pentium'"),
@@ -163,6 +328,8 @@ def test_bad_arguments_are_named_before_anything_is_measured(arguments, message,
 def test_prepared_environment_drops_blas_settings():
     given = {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_L2_SIZE": "512", "HOME": "here"}
     assert environment.prepared("host", given) == {"HOME": "here"}
+    limits = {"FASTNN_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "NPROC": "2"}
+    assert environment.prepared("host", {**given, "NPROC": "8"}, threads=2) == {"HOME": "here", **limits}
     haswell = environment.prepared("haswell", given)
     assert haswell["OPENBLAS_CORETYPE"] == "Haswell"
     assert haswell["NUMBA_CPU_NAME"] == "haswell"
@@ -192,3 +359,11 @@ def test_bench_as_a_command(tmp_path):
     kept = json.loads(results.read_text())
     assert "Nehalem" not in kept["environment"]["blas"]
     assert [one["name"] for one in kept["lines"]] == ["mse 1024x1024"]
+
+
+def test_help_lists_every_group(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        report.main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in report._GROUPS)

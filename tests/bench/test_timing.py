@@ -30,6 +30,37 @@ def test_interleave_takes_turns_and_measures_each_contender():
     assert timing.ratio(samples["slow"], samples["fast"]).median == pytest.approx(4, rel=0.5)
 
 
+def test_the_clock_stands_still_where_time_does_not_count(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def wait(seconds):
+        now[0] += seconds
+
+    def fit():
+        epochs = timing.LaterEpochs()
+        with timing.uncounted():
+            wait(100)
+            for epoch, seconds in enumerate((10, 1, 2)):
+                epochs.on_epoch_begin(epoch)
+                wait(seconds)
+                epochs.on_epoch_end(epoch, {})
+                wait(20)
+        wait(0.5)
+
+    assert timing._timed(fit) == 3.5
+    assert timing._timed(fit) == 3.5
+    assert timing._timed(lambda: wait(4)) == 4
+
+
+def test_the_clock_runs_on_after_a_contender_failed():
+    with pytest.raises(ValueError, match="no data"), timing.uncounted():
+        raise ValueError("no data")
+    start = timing.clock()
+    time.sleep(0.001)
+    assert timing.clock() > start
+
+
 def test_ratio_of_medians_with_quartiles_of_neighbours():
     slow = Sample((2.0, 4.0, 6.0, 8.0, 10.0))
     fast = Sample((1.0, 1.0, 2.0, 2.0, 2.0))
