@@ -167,6 +167,13 @@ def _add_train(commands: Any) -> None:
         help=f"auto, {', '.join(backends.NAMES)} (default: auto, the fastest that is available)",
     )
     machine.add_argument(
+        "--precision",
+        metavar="NAME",
+        type=_checked(lambda text: checks.one_of("--precision", text, ("float32", "bfloat16", "auto"))),
+        help="of the products in training: float32, bfloat16 (up to twice as fast where the CPU has AVX512-BF16), or "
+        "auto, the faster that is available (default: float32)",
+    )
+    machine.add_argument(
         "--threads",
         metavar="N",
         type=_whole("--threads", 1),
@@ -274,7 +281,9 @@ def _train(arguments: argparse.Namespace) -> int:
         data = data.hold_out(_HELD_OUT)
 
     utils.set_random_seed(arguments.seed)
-    model = _build(recipe, l2=arguments.l2, learning_rate=arguments.learning_rate, backend=backend)
+    model = _build(
+        recipe, l2=arguments.l2, learning_rate=arguments.learning_rate, backend=backend, precision=arguments.precision
+    )
     if not arguments.quiet:
         print(f"{arguments.dataset} {recipe.architecture}: {_settings(recipe)}, seed {arguments.seed}, on {backend}")
         if backend == "cpu" and not _environment.has_kernels("epoch"):
@@ -342,7 +351,9 @@ def _chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     return replace(RECIPES[arguments.dataset], **{name: value for name, value in flags.items() if value is not None})
 
 
-def _build(recipe: Recipe, *, l2: float, learning_rate: float | None, backend: str) -> Sequential:
+def _build(
+    recipe: Recipe, *, l2: float, learning_rate: float | None, backend: str, precision: str | None
+) -> Sequential:
     """Return the compiled network."""
     widths = [(units, recipe.activation) for units in recipe.hidden] + [(recipe.outputs, recipe.output_activation)]
     model = Sequential([layers.Input(shape=(recipe.inputs,))])
@@ -352,7 +363,7 @@ def _build(recipe: Recipe, *, l2: float, learning_rate: float | None, backend: s
     optimizer = optimizers.get(recipe.optimizer)
     if learning_rate is not None:
         optimizer.learning_rate = learning_rate
-    model.compile(optimizer=optimizer, loss=recipe.loss, metrics=[recipe.metric], backend=backend)
+    model.compile(optimizer=optimizer, loss=recipe.loss, metrics=[recipe.metric], backend=backend, precision=precision)
     return model
 
 

@@ -7,6 +7,8 @@ runs any network on any backend through ``fastnn.ops``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastnn.engine.cpu import FusedRunner
 from fastnn.engine.data import Batch, DataSet, input_source, numeric_array
 from fastnn.engine.layerwise import LayerwiseRunner
@@ -19,7 +21,7 @@ RUNNERS: dict[str, type[LayerwiseRunner]] = {"fused": FusedRunner, "layerwise": 
 
 def make_runner(network: Network, plan: Plan) -> Runner:
     """The runner that ``plan`` names, ready to run ``network``."""
-    return RUNNERS[plan.runner](network, plan.backend)
+    return RUNNERS[plan.runner](replace(network, precision=plan.precision), plan.backend)
 
 
 __all__ = [

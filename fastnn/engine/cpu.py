@@ -18,10 +18,10 @@ from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Layer, Logs, Loss, Network, Optimizer, Parameter, StepHooks
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
-# Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128, two threads
-# of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67 and 63 at
-# 35%, 80 and 65 at 40%. It lies above where the two meet so that data of a third of non-zeros, dense or CSR, run alike.
-SPARSE_BELOW = 0.4
+# Share of non-zero inputs below which the sparse first layer is used, by precision. For 784-512-10, RMSprop, batch 128,
+# two threads of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67
+# and 63 at 35%, 80 and 65 at 40%. bfloat16 halves the dense side alone.
+SPARSE_BELOW = {"float32": 0.33, "float64": 0.33, "bfloat16": 0.16}
 
 # Rows from which the density of a dense array is estimated before it is counted.
 _SAMPLE = 256
@@ -29,6 +29,9 @@ _SAMPLE = 256
 # The metrics that logits serve as well as outputs, by the activation between them: the largest logit is the largest
 # output, and a sigmoid above one half is a logit above 0.
 _ON_LOGITS = {"softmax": ("accuracy",), "sigmoid": ("accuracy", "binary_accuracy")}
+
+# What copying one byte of weights costs on one core, roughly.
+_NS_PER_BYTE = 0.2
 
 # Calls of the progress line an epoch.
 _PROGRESS_CALLS = 25
@@ -231,9 +234,10 @@ class _Session:
         preparation = _prepared(network)
         self._stages = [part for part in _parts(network) if isinstance(part, _Stage)]
         sizes = (self._stages[0].kernel.value.shape[0], *(stage.kernel.value.shape[1] for stage in self._stages))
-        self._inputs = _inputs(data.x, dtype, preparation)
+        self._inputs = _inputs(data.x, dtype, preparation, network.products)
         sparse = self._inputs.kind == epoch.SPARSE
-        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
+        pairs = network.products == "bfloat16"
+        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
         activations = [stage.activation for stage in self._stages]
         codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
         learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
@@ -325,25 +329,31 @@ class _Session:
         for parameter, place, panel in self._places():
             for flat, array in self._flat_and_arrays(parameter):
                 if panel:
-                    self._kernel.pack(array, flat[place], panel)
+                    self._kernel.pack(self._dtype, _NS_PER_BYTE * array.nbytes, _own(array), flat[place], panel)
                 else:
                     flat[place] = array
-        NR = self._layout.NR
-        above = slice(self._first + 1, None)
-        for stage, row in zip(self._stages[above], self._table[above], strict=True):
-            transposed, at = stage.kernel.value.T, int(row[self._kernel.WT])
-            size = transposed.shape[0] * self._layout.padded(transposed.shape[1], NR)
-            self._kernel.pack(transposed, self._memory.work[at : at + size], NR)
+        self._kernel.copies(
+            self._dtype,
+            _NS_PER_BYTE * self._net.params.nbytes,
+            self._table,
+            self._first,
+            self._net.params,
+            self._memory.work,
+        )
         self._memory.runs[2] = self._optimizer.iterations
 
     def store(self) -> None:
         """Panels into ordinary arrays."""
         for parameter, place, panel in self._places():
             for flat, array in self._flat_and_arrays(parameter):
-                if panel:
-                    self._kernel.unpack(flat[place], array, panel)
-                else:
+                if not panel:
                     array[...] = flat[place]
+                elif array.flags.c_contiguous:
+                    self._kernel.unpack(self._dtype, _NS_PER_BYTE * array.nbytes, array, flat[place], panel)
+                else:
+                    ordinary = np.empty(array.shape, array.dtype)
+                    self._kernel.unpack(self._dtype, _NS_PER_BYTE * array.nbytes, ordinary, flat[place], panel)
+                    array[...] = ordinary
 
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
@@ -420,9 +430,18 @@ def density(source: Source) -> float:
     return float(np.count_nonzero(sample) / max(1, sample.size))
 
 
-def is_sparse(source: Source, preparation: _Preparation) -> bool:
+def is_sparse(source: Source, preparation: _Preparation, products: str) -> bool:
     """Whether the first layer skips the zeros of this input; it does not where some of the inputs are dropped."""
-    return preparation.drop.rate == 0 and (isinstance(source, SparseSource) or density(source) < SPARSE_BELOW)
+    return preparation.drop.rate == 0 and density(source) < SPARSE_BELOW[products]
+
+
+def bfloat16_obstacle(dtype: np.dtype[Any]) -> str | None:
+    """Why training cannot multiply bfloat16 numbers here; None where it can."""
+    from fastnn.kernels.cpu import machine
+
+    if dtype != np.float32:
+        return f"it keeps weights in float32, and these are {dtype}"
+    return None if machine.bfloat16_pairs() else "this CPU has no AVX512-BF16"
 
 
 def facts(network: Network, source: Source | None) -> dict[str, str]:
@@ -434,13 +453,13 @@ def facts(network: Network, source: Source | None) -> dict[str, str]:
         "threads": str(threads.get_num_threads()),
     }
     if source is not None:
-        kind = "sparse, zeros are skipped" if is_sparse(source, _prepared(network)) else "dense"
+        kind = "sparse, zeros are skipped" if is_sparse(source, _prepared(network), network.products) else "dense"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
     drops = ", ".join(f"{layer.name} {layer.rate:g}" for layer in network.layers if layer.rate > 0)
     return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines
 
 
-def _inputs(source: Source, dtype: Any, preparation: _Preparation = _Preparation()) -> Any:
+def _inputs(source: Source, dtype: Any, preparation: _Preparation, products: str) -> Any:
     """The samples as the kernel's ``Inputs``."""
     from fastnn.kernels.cpu import epoch
 
@@ -453,7 +472,7 @@ def _inputs(source: Source, dtype: Any, preparation: _Preparation = _Preparation
         indices=np.empty(0, np.int32),
         values=np.empty(0, dtype),
     )
-    sparse = is_sparse(source, preparation)
+    sparse = is_sparse(source, preparation, products)
     if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype)
         kind = epoch.SPARSE if sparse else epoch.EXPANDED

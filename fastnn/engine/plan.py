@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastnn import backends
 from fastnn.engine import cpu
 from fastnn.engine.data import Source
 from fastnn.engine.protocols import Layer, Network
+from fastnn.errors import BackendError
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Plan:
     backend: str
     reason: str
     dtype: str
+    precision: str
     parameters: int
     trainable_parameters: int
     flop_per_sample: int
@@ -47,6 +49,7 @@ class Plan:
             "input": self.input or "not given",
             "density": None if self.density is None else f"{self.density:.2%}",
             "dtype": self.dtype,
+            "precision": f"products of {self.precision}, sums and weights of {self.dtype}",
             "batch": f"{self.batch_size:,} samples"
             + ("" if self.rows is None else f", {self.steps_per_epoch:,} an epoch"),
             "parameters": f"{self.parameters:,}, {self.trainable_parameters:,} of them trained",
@@ -78,18 +81,20 @@ def training_flops(layers: Sequence[Layer]) -> int:
 def make_plan(network: Network, backend: str = "auto", source: Source | None = None, batch_size: int = 32) -> Plan:
     """Decide what runs ``network``: the backend that ``backend`` resolves to, and the runner for it.
 
-    Raises BackendError where a backend named explicitly cannot serve.
+    Raises BackendError where a backend or a precision named explicitly cannot serve.
     """
     chosen = backends.resolve(backend)
     reason = "asked for" if backend != "auto" else "chosen by 'auto'"
     parameters = network.parameters
     obstacle = cpu.obstacle(network) if chosen == "cpu" else None
     fused = chosen == "cpu" and obstacle is None
+    precision, fallback = _precision(network, chosen, obstacle)
     return Plan(
         runner="fused" if fused else "layerwise",
         backend=chosen,
         reason=reason,
         dtype=str(network.dtype),
+        precision=precision,
         parameters=sum(parameter.value.size for parameter in parameters),
         trainable_parameters=sum(parameter.value.size for parameter in parameters if parameter.trainable),
         flop_per_sample=training_flops(network.layers),
@@ -98,8 +103,24 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts=cpu.facts(network, source) if fused else {},
-        notes=tuple(_notes(network, chosen, obstacle)),
+        facts=cpu.facts(replace(network, precision=precision), source) if fused else {},
+        notes=(*_notes(network, chosen, obstacle), *fallback),
+    )
+
+
+def _precision(network: Network, backend: str, obstacle: str | None) -> tuple[str, tuple[str, ...]]:
+    """The format of the numbers that training multiplies, and a note where "auto" fell back."""
+    if network.precision in (None, str(network.dtype)) or network.loss is None:
+        return str(network.dtype), ()
+    reason = cpu.bfloat16_obstacle(network.dtype) if backend == "cpu" else f"the backend is {backend!r}"
+    reason = reason or (obstacle and f"training goes layer by layer: {obstacle}")
+    if reason is None:
+        return "bfloat16", ()
+    if network.precision == "auto":
+        return str(network.dtype), (f"products of {network.dtype} in place of bfloat16, because {reason}",)
+    raise BackendError(
+        f"precision: got {network.precision!r}, which cannot serve because {reason}; precision='auto' falls back to "
+        f"{network.dtype}"
     )
 
 

@@ -173,7 +173,10 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """What a runner runs: the layers in order, and for training the loss, metrics and optimizer."""
+    """What a runner runs: the layers in order, and for training the loss, metrics and optimizer.
+
+    ``precision`` is that of the products in training: "bfloat16", or None for the dtype; "auto" leaves it to the plan.
+    """
 
     layers: Sequence[Layer]
     dtype: np.dtype[Any]
@@ -181,6 +184,12 @@ class Network:
     optimizer: Optimizer | None = None
     metrics: Sequence[Metric] = ()
     weighted_metrics: Sequence[Metric] = ()
+    precision: str | None = None
+
+    @property
+    def products(self) -> str:
+        """The format of the numbers that training multiplies; sums and weights are of the dtype."""
+        return "bfloat16" if self.precision == "bfloat16" else str(self.dtype)
 
     @property
     def parameters(self) -> list[Parameter]:

@@ -36,13 +36,18 @@ from fastnn.kernels.cpu.simd import (
     address,
     argmax_row,
     backward_row,
+    copy_rows,
     cross_entropy_row,
     dropout_backward_row,
     dropout_row,
     forward_bias_row,
+    forward_row,
     gemm_tile,
+    gemm_tile_pairs,
     label_row,
     loss_row,
+    pair_columns,
+    pair_rows,
     penalty_row,
     prefetch_row,
     probability_loss_row,
@@ -69,7 +74,7 @@ _BLOCK_OF_L1 = 2
 _SEGMENT = 48
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ = range(12)
+INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
 
 # What learns in a stage: bits of LEARNS.
 KERNEL, BIAS = 1, 2
@@ -176,12 +181,23 @@ class Layout:
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. Scratch memory holds
     the gathered inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that
     learns the transposed weights as panels [K/NR, N, NR].
+
+    With ``pairs`` the products are those of bfloat16 numbers (``simd.gemm_tile_pairs``), but for a sparse first stage:
+    the transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
+    [N/NR, K/2, NR] of pairs (WP), and a stage's inputs (XR, XC) and its gradient (GR, GC) as pairs of neighbours in a
+    row, for products that sum over columns, and of neighbours in a column, for those that sum over the batch.
     """
 
     sizes: tuple[int, ...]
     batch: int
     itemsize: int
     sparse: bool = False
+    pairs: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch in scratch memory: even, so that each row has a neighbour."""
+        return self.batch + self.batch % 2
 
     @property
     def NR(self) -> int:  # noqa: D102 - the field's name
@@ -203,20 +219,29 @@ class Layout:
 
     def stages(self, codes: Sequence[int], learns: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
-        table = np.zeros((len(codes), DZ + 1), np.int64)
+        table = np.zeros((len(codes), GC + 1), np.int64)
         table[:, LEARNS] = learns
-        parameters, scratch = 0, self.batch * self.leading(self.sizes[0])
+        taken = {"parameters": 0, "scratch": self.rows * self.leading(self.sizes[0])}
+
+        def place(kind: str, size: int) -> int:
+            taken[kind] += size
+            return taken[kind] - size
+
         for s, (row, code) in enumerate(zip(table, codes, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
-            panel = self.panel(s)
-            row[[INPUTS, OUTPUTS, CODE, PANEL, LD]] = k, n, code, panel, self.leading(n)
+            panel, pairs = self.panel(s), self.pairs and not (s == 0 and self.sparse)
+            row[[INPUTS, OUTPUTS, CODE, PANEL, LD, PAIRS]] = k, n, code, panel, self.leading(n), pairs
             row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
-            row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
-            parameters = int(row[B]) + self.padded(n, panel)
-            row[Y], row[DZ] = scratch, scratch + self.batch * row[LD]
-            row[WT] = row[DZ] + self.batch * row[LD]
-            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s > self.first(table) else 0)
-        return table, parameters, scratch
+            row[W] = place("parameters", self.padded(n, panel) * k)
+            row[B] = place("parameters", self.padded(n, panel))
+            row[Y], row[DZ] = (place("scratch", self.rows * int(row[LD])) for _ in range(2))
+            if s > self.first(table):
+                row[WT] = place("scratch", self.padded(k, self.NR) * (-(-n // 2) if pairs else n))
+            if pairs:
+                row[WP] = place("scratch", self.padded(n, panel) * -(-k // 2))
+                row[XR], row[XC] = (place("scratch", self.rows * self.leading(k) // 2) for _ in range(2))
+                row[GR], row[GC] = (place("scratch", self.rows * int(row[LD]) // 2) for _ in range(2))
+        return table, taken["parameters"], taken["scratch"]
 
     def blocks(self, non_zeros: float) -> int:
         """Blocks of features of a sparse first stage, for samples with so many non-zeros."""
@@ -234,29 +259,12 @@ class Layout:
         return tasks * (2 * shape.MR + 1) * shape.NR
 
 
-def pack(w: Any, panels: Any, NR: int) -> None:
-    """Weights (K, N) into panels [N/NR, K, NR]."""
-    k, n = w.shape
-    whole = n // NR
-    view = panels.reshape(-1, k, NR)
-    view[:whole] = w[:, : whole * NR].reshape(k, whole, NR).transpose(1, 0, 2)
-    if whole < len(view):
-        view[whole] = 0
-        view[whole, :, : n - whole * NR] = w[:, whole * NR :]
-
-
-def unpack(panels: Any, w: Any, NR: int) -> None:
-    """Panels [N/NR, K, NR] into weights (K, N)."""
-    k, n = w.shape
-    w[...] = panels.reshape(-1, k, NR).transpose(1, 0, 2).reshape(k, -1)[:, :n]
-
-
 # The functions below are compiled into the kernel; offsets name places in `net.params` and `memory.work`.
 
 
 @register_jitable
-def _times_panels(n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
-    """work[y: n x m] = work[x: n x k] @ panels[at: k x m]."""
+def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
+    """work[y: n x m] = work[x: n x k] @ panels[at: k x m]; k counts pairs where the numbers are ``pairs``."""
     tiles = (n + MR - 1) // MR
     for p in range((m + NR - 1) // NR):
         j = p * NR
@@ -266,7 +274,23 @@ def _times_panels(n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
                 a = address(work, x + low * ld_x + k0)
                 b = address(panels, at + (p * k + k0) * NR)
                 c = address(work, y + low * ld_y + j)
-                gemm_tile(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+                if pairs:
+                    gemm_tile_pairs(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+                else:
+                    gemm_tile(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+
+
+@register_jitable
+def _pair(n, low, high, count, x, ld, by_row, by_column, work):
+    """Rows ``low`` (even) to ``high`` of a batch of n as pairs of bfloat16 numbers, along rows and along columns."""
+    if high == n and n % 2 == 1:
+        for j in range(count):
+            work[x + n * ld + j] = 0  # the last row's neighbour
+    for r in range(low, high):
+        pair_columns(count, address(work, x + r * ld), address(work, by_row + r * (ld // 2)))
+    if low < high:
+        source, target = address(work, x + low * ld), address(work, by_column + low // 2 * ld)
+        pair_rows((high - low + 1) // 2, count, source, ld, target, ld)
 
 
 @register_jitable
@@ -336,19 +360,24 @@ def _sparse_forward(inputs, order, first, low, high, net, memory):
 
 
 @register_jitable
-def _forward(inputs, order, first, low, high, step, net, memory, ld_x, MR, NR):
-    """All stages for rows ``low`` to ``high`` of the batch."""
-    work = memory.work
+def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR):
+    """All stages for rows ``low`` to ``high`` of the batch of n."""
+    work, rows = memory.work, high - low
     for s in range(net.stages.shape[0]):
         stage = net.stages[s]
         k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
+        x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
+        z = y + low * ld
         if s == 0 and inputs.kind == SPARSE:
             _sparse_forward(inputs, order, first, low, high, net, memory)
-        else:
-            x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
+        elif stage[PAIRS]:
+            _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
+            half = ld_before // 2
             _times_panels(
-                high - low, k, m, work, x + low * ld_before, ld_before, net.params, stage[W], y + low * ld, ld, MR, NR
+                True, rows, (k + 1) // 2, m, work, stage[XR] + low * half, half, work, stage[WP], z, ld, MR, NR
             )
+        else:
+            _times_panels(False, rows, k, m, work, x + low * ld_before, ld_before, net.params, stage[W], z, ld, MR, NR)
         for r in range(low, high):
             z = address(work, y + r * ld)
             forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), z)
@@ -415,7 +444,7 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
 
 
 @register_jitable
-def _backward(low, high, step, net, memory, MR, NR):
+def _backward(n, low, high, step, net, memory, MR, NR):
     """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
     work = memory.work
     last = net.stages.shape[0] - 1
@@ -425,10 +454,13 @@ def _backward(low, high, step, net, memory, MR, NR):
         m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
         if s < last:
             after = net.stages[s + 1]
-            source = after[DZ] + low * after[LD]
-            _times_panels(
-                high - low, after[OUTPUTS], m, work, source, after[LD], work, after[WT], dz + low * ld, ld, MR, NR
-            )
+            pairs = after[PAIRS] != 0
+            depth, ld_after = after[OUTPUTS], after[LD]
+            source = after[DZ]
+            if pairs:
+                depth, ld_after, source = (depth + 1) // 2, ld_after // 2, after[GR]
+            x, dx = source + low * ld_after, dz + low * ld
+            _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
         threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
         scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
         if threshold > 0:
@@ -439,6 +471,8 @@ def _backward(low, high, step, net, memory, MR, NR):
             for r in range(low, high):
                 at = address(work, dz + r * ld)
                 backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
+        if stage[PAIRS]:
+            _pair(n, low, high, m, dz, ld, stage[GR], stage[GC], work)
 
 
 @register_jitable
@@ -527,20 +561,25 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
 
 
 @register_jitable
-def _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, memory, buffer, MR, NR):
+def _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, MR, NR):
     """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update; the penalty.
 
     A tile's rows lie end to end in the panel and in the buffer, so one call updates them all, padding included: its
     weights, gradients and states are 0 and stay so.
     """
-    work, penalty = memory.work, 0.0
+    work, penalty, stage = memory.work, 0.0, net.stages[s]
+    ld = stage[LD]
     if width < NR:
         work[buffer : buffer + MR * NR] = 0
     tiles = (high - low + MR - 1) // MR
     for i in range(tiles):
         a, b = low + i * (high - low) // tiles, low + (i + 1) * (high - low) // tiles
         c = address(work, buffer)
-        gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, dz), ld, c, NR, 0)
+        if stage[PAIRS]:
+            x_pairs, dz_pairs = address(work, stage[XC] + a), address(work, stage[GC] + j)
+            gemm_tile_pairs(b - a, width, (n + 1) // 2, x_pairs, 1, ld_x, dz_pairs, ld, c, NR, 0)
+        else:
+            gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, stage[DZ] + j), ld, c, NR, 0)
         w, count = panel + a * NR, (b - a) * NR
         penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, buffer + MR * NR, count)
         _update(net, rules, work, w, buffer, count)
@@ -563,13 +602,39 @@ def _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR):
 
 
 @register_jitable
-def _transpose(net, panel, low, high, j, width, work, at, m, NR, VL):
-    """Rows ``low`` to ``high`` of a panel, columns j on, into the transposed panels [K/NR, m, NR]."""
+def _transpose(stage, panel, low, high, j, width, params, work, buffer, NR, VL):
+    """Rows ``low`` to ``high`` of a panel, columns j on, into the transposed panels, of numbers or of pairs."""
+    at, m = stage[WT], stage[OUTPUTS]
     for k in range(low, high, VL):
-        target = at + (k // NR * m + j) * NR + k % NR
         for c in range(0, width, VL):
-            source = address(net.params, panel + k * NR + c)
-            transpose_block(min(VL, high - k), min(VL, width - c), source, NR, address(work, target + c * NR), NR)
+            source, rows, columns = address(params, panel + k * NR + c), min(VL, high - k), min(VL, width - c)
+            if stage[PAIRS]:
+                count = (columns + 1) // 2
+                target = at + (k // NR * ((m + 1) // 2) + (j + c) // 2) * NR + k % NR
+                transpose_block(rows, 2 * count, source, NR, address(work, buffer), VL)
+                pair_rows(count, rows, address(work, buffer), VL, address(work, target), NR)
+            else:
+                target = at + (k // NR * m + j + c) * NR + k % NR
+                transpose_block(rows, columns, source, NR, address(work, target), NR)
+
+
+@register_jitable
+def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
+    """The copies of one unit's weights that scratch memory holds: transposed, as pairs."""
+    stage = stages[s]
+    k, m = stage[INPUTS], stage[OUTPUTS]
+    j = p * stage[PANEL]
+    low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
+    panel = stage[W] + j * k
+    if s > first:
+        _transpose(stage, panel, low, high, j, min(stage[PANEL], m - j), params, work, buffer, NR, VL)
+    if stage[PAIRS]:
+        target, whole = stage[WP] + (p * ((k + 1) // 2) + low // 2) * NR, (high - low) // 2
+        pair_rows(whole, NR, address(params, panel + low * NR), NR, address(work, target), NR)
+        if (high - low) % 2 == 1:  # the last row has no neighbour
+            work[buffer : buffer + NR] = params[panel + (high - 1) * NR : panel + high * NR]
+            work[buffer + NR : buffer + 2 * NR] = 0
+            pair_rows(1, NR, address(work, buffer), NR, address(work, target + whole * NR), NR)
 
 
 @register_jitable
@@ -587,9 +652,8 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
             penalty += _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
         else:
             x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-            penalty += _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, memory, buffer, MR, NR)
-        if s > net.first:
-            _transpose(net, panel, low, high, j, width, memory.work, stage[WT], m, NR, VL)
+            penalty += _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, MR, NR)
+        _copy_unit(s, p, block, net.first, net.stages, net.params, memory.work, buffer, NR, VL)
     if block == 0 and stage[LEARNS] & BIAS:
         penalty += _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR)
     return penalty
@@ -648,7 +712,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         stages, figures, work = net.stages, memory.figures, memory.work
         VL = NR // NV
         features = stages[0, INPUTS]
-        ld_x = stages[0, Y] // batch
+        ld_x = stages[0, Y] // (batch + batch % 2)
         capacity = memory.rows.size // tasks
         units = net.units
         sorts = inputs.kind == SPARSE and stages[0, LEARNS] & KERNEL != 0
@@ -657,16 +721,16 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
             n = min(batch, order.size - first)
             scale = 1.0 / (rules.outputs if rules.total else rules.outputs * n)
             for t in prange(tasks):
-                low, high = t * n // tasks, (t + 1) * n // tasks
+                low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
                 if sorts:
                     f0, f1 = t * features // tasks, (t + 1) * features // tasks
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
                 if inputs.kind != SPARSE:
                     _gather(inputs, order, first, low, high, step, net, work, ld_x)
-                _forward(inputs, order, first, low, high, step, net, memory, ld_x, MR, NR)
+                _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
                     _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
-                _backward(low, high, step, net, memory, MR, NR)
+                _backward(n, low, high, step, net, memory, MR, NR)
             loss = 0.0
             for r in range(n):
                 loss += figures[r]
@@ -703,3 +767,60 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         return step
 
     return train
+
+
+def _copies_signature(dtype: Any) -> Any:
+    return types.void(matrix(types.int64), types.int64, flat(dtype), flat(dtype), types.int64)
+
+
+@kernel(_copies_signature)
+def copies(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+    """copies(stages, first, params, work, tasks): make the copies of all weights that scratch memory holds."""
+
+    def copies(stages, first, params, work, tasks):
+        _ = (SOURCE, parallel)
+        for t in prange(tasks):
+            buffer = work.size - (t + 1) * (2 * MR + 1) * NR
+            for s in range(stages.shape[0]):
+                blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
+                units = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
+                for u in range(t * units // tasks, (t + 1) * units // tasks):
+                    _copy_unit(s, u // blocks, u % blocks, first, stages, params, work, buffer, NR, NR // NV)
+
+    return copies
+
+
+def _panels_signature(dtype: Any) -> Any:
+    return types.void(matrix(dtype), flat(dtype), types.int64, types.int64)
+
+
+@kernel(_panels_signature)
+def pack(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+    """pack(w, panels, width, tasks): weights (K, N) into panels [N/width, K, width]."""
+
+    def pack(w, panels, width, tasks):
+        _ = (SOURCE, parallel)
+        k, n = w.shape
+        for t in prange(tasks):
+            low, high = t * k // tasks, (t + 1) * k // tasks
+            for j in range(0, n, width):
+                target = address(panels, j * k + low * width)
+                copy_rows(high - low, min(width, n - j), width, address(w, low * n + j), n, target)
+
+    return pack
+
+
+@kernel(_panels_signature)
+def unpack(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+    """unpack(w, panels, width, tasks): panels [N/width, K, width] into weights (K, N)."""
+
+    def unpack(w, panels, width, tasks):
+        _ = (SOURCE, parallel)
+        k, n = w.shape
+        for t in prange(tasks):
+            for i in range(t * k // tasks, (t + 1) * k // tasks):
+                for j in range(0, n, width):
+                    source = address(panels, j * k + i * width)
+                    forward_row(IDENTITY, min(width, n - j), source, address(w, i * n + j))
+
+    return unpack

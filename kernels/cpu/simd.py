@@ -1526,15 +1526,21 @@ def pair_columns(v: Vectors, count: Any, x: Any, y: Any) -> None:
         convert(at, low, high, v.mask(builder.sdiv(builder.add(rest, _I64(1)), _I64(2))))
 
 
-@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
-def pair_rows(v: Vectors, count: Any, x0: Any, x1: Any, y: Any) -> None:
-    """y[j] = (x0[j], x1[j]) as a pair of bfloat16 numbers."""
-    if v.has_pairs:
-        _for_each(
-            v,
-            count,
-            lambda at: at.store(v.builder.bitcast(v.interleave(v.narrow(at.load(x0), at.load(x1))), v.type), y),
-        )
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)
+def pair_rows(v: Vectors, pairs: Any, count: Any, x: Any, stride_x: Any, y: Any, stride_y: Any) -> None:
+    """y[i, j] = (x[2 i, j], x[2 i + 1, j]) as pairs of bfloat16 numbers, ``count`` in a row."""
+    if not v.has_pairs:
+        return
+    builder = v.builder
+    with cgutils.for_range(builder, pairs, intp=_I64) as loop:
+        even = builder.gep(x, [builder.mul(builder.mul(loop.index, _I64(2)), stride_x)])
+        odd, target = builder.gep(even, [stride_x]), builder.gep(y, [builder.mul(loop.index, stride_y)])
+
+        def body(at: _Span, even: Any = even, odd: Any = odd, target: Any = target) -> None:
+            halves = v.narrow(at.load(even), at.load(odd))
+            at.store(builder.bitcast(v.interleave(halves), v.type), target)
+
+        _for_each(v, count, body)
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)

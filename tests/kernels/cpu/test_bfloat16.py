@@ -36,7 +36,8 @@ def _columns(x, y):
 
 @njit
 def _rows(x0, x1, y):
-    simd.pair_rows(x0.size, address(x0, 0), address(x1, 0), address(y, 0))
+    both = np.stack((x0, x1))
+    simd.pair_rows(1, x0.size, address(both, 0), x0.size, address(y, 0), x0.size)
 
 
 @njit
