@@ -8,7 +8,7 @@ are ordinary arrays, so callbacks may read and change them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,15 +36,16 @@ _PROGRESS_CALLS = 25
 
 @dataclass(frozen=True)
 class _Stage:
-    """A dense layer and the activation on it."""
+    """A dense layer and the activation on it, or an activation alone."""
 
-    kernel: Parameter
-    bias: Parameter | None
     activation: str
+    kernel: Parameter | None = None
+    bias: Parameter | None = None
 
     def learns(self, kernel: int, bias: int) -> int:
         """The sum of the bits of what is trained."""
-        return kernel * self.kernel.trainable + bias * (self.bias is not None and self.bias.trainable)
+        trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
+        return kernel * trained[0] + bias * trained[1]
 
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
@@ -52,39 +53,24 @@ class _Stage:
         return (parameter and parameter.regularizer and _weights(parameter.regularizer)) or (0.0, 0.0)
 
 
-def _stages(network: Network) -> Iterator[_Stage | str]:
-    """The network as dense stages; a string says why it is none."""
-    held: _Stage | None = None
+def _stages(network: Network) -> list[_Stage]:
+    """The network as stages: a layer whose outputs nothing has activated yet takes the activation that follows."""
+    stages: list[_Stage] = []
     last = len(network.layers) - 1
     for index, layer in enumerate(network.layers):
-        reason = _layer_obstacle(layer)
-        if reason is not None:
-            yield reason
-            return
         activation = "linear" if index == last and network.fused_loss is not None else layer.activation
         if layer.fused_form == "dense":
-            if held is not None:
-                yield held
             kernel, *bias = layer.parameters
-            held = _Stage(kernel, bias[0] if bias else None, activation)
-        elif layer.fused_form == "activation":
-            if held is None:
-                yield f"{layer.name} stands before the first dense layer"
-                return
-            if activation != "linear":
-                if held.activation != "linear":
-                    yield f"{layer.name} is an activation on an activation"
-                    return
-                held = _Stage(held.kernel, held.bias, activation)
-    if held is None:
-        yield "there is no dense layer"
-        return
-    yield held
+            stages.append(_Stage(activation, kernel, bias[0] if bias else None))
+        elif activation != "linear":
+            held = stages.pop() if stages and stages[-1].activation == "linear" else _Stage("linear")
+            stages.append(replace(held, activation=activation))
+    return stages
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
     if layer.fused_form is None:
-        return f"{layer.name} is not a dense layer on flat samples"
+        return f"{layer.name} takes samples of several axes"
     if layer.activity_regularizer is not None:
         return f"{layer.name} has a penalty on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
@@ -108,7 +94,10 @@ def _obstacles(network: Network) -> Iterator[str]:
     if loss is None or optimizer is None:
         yield "it is not compiled for training"
         return
-    yield from (stage for stage in _stages(network) if isinstance(stage, str))
+    yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
+    if not any(layer.fused_form == "dense" for layer in network.layers):
+        yield "there is no dense layer"
+        return
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
@@ -180,15 +169,18 @@ class _Session:
         self._batch = min(batch_size, data.rows)
         self._kernel, self._rule, self._step_codes = epoch, optim.rule, STEP_CODES
         self._dtype = dtype = network.dtype
-        self._stages = [stage for stage in _stages(network) if isinstance(stage, _Stage)]
-        sizes = (self._stages[0].kernel.value.shape[0], *(stage.kernel.value.shape[1] for stage in self._stages))
-        self._inputs = _inputs(data.x, dtype)
+        self._stages = _stages(network)
+        sizes = [next(stage.kernel.value.shape[0] for stage in self._stages if stage.kernel is not None)]
+        for stage in self._stages:
+            sizes.append(sizes[-1] if stage.kernel is None else stage.kernel.value.shape[1])
+        self._inputs = _inputs(data.x, dtype, skip_zeros=self._stages[0].kernel is not None)
         sparse = self._inputs.kind == epoch.SPARSE
-        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse)
+        self._layout = layout = epoch.Layout(tuple(sizes), self._batch, dtype.itemsize, sparse)
         activations = [stage.activation for stage in self._stages]
         codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
         learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes, learns)
+        weights = [stage.kernel is not None for stage in self._stages]
+        self._table, size, self._scratch = layout.stages(codes, weights, learns)
         self._targets = _targets(data, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
@@ -245,7 +237,8 @@ class _Session:
         """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
         kernel = self._kernel
         for stage, row in zip(self._stages, self._table, strict=True):
-            yield stage.kernel, slice(int(row[kernel.W]), int(row[kernel.B])), int(row[kernel.PANEL])
+            if stage.kernel is not None:
+                yield stage.kernel, slice(int(row[kernel.W]), int(row[kernel.B])), int(row[kernel.PANEL])
             if stage.bias is not None:
                 yield stage.bias, slice(int(row[kernel.B]), int(row[kernel.B]) + stage.bias.value.size), 0
 
@@ -280,6 +273,8 @@ class _Session:
         NR = self._layout.NR
         above = slice(self._first + 1, None)
         for stage, row in zip(self._stages[above], self._table[above], strict=True):
+            if stage.kernel is None:
+                continue
             transposed, at = stage.kernel.value.T, int(row[self._kernel.WT])
             size = transposed.shape[0] * self._layout.padded(transposed.shape[1], NR)
             self._kernel.pack(transposed, self._memory.work[at : at + size], NR)
@@ -365,21 +360,23 @@ def is_sparse(source: Source) -> bool:
     return isinstance(source, SparseSource) or density(source) < SPARSE_BELOW
 
 
-def facts(source: Source | None, dtype: np.dtype[Any]) -> dict[str, str]:
-    """What the fused runner does on this machine with this input, by name, for people to read."""
+def facts(network: Network, source: Source | None) -> dict[str, str]:
+    """What the fused runner does on this machine with this network and input, by name, for people to read."""
     from fastnn.kernels.cpu import machine, threads
 
     lines = {
-        "kernels": f"{machine.isa().name}, tile {machine.tile(dtype.itemsize)}",
+        "kernels": f"{machine.isa().name}, tile {machine.tile(network.dtype.itemsize)}",
         "threads": str(threads.get_num_threads()),
     }
     if source is not None:
         kind = "sparse, zeros are skipped" if is_sparse(source) else "dense"
+        if _stages(network)[0].kernel is None:
+            kind = "an activation, which takes no notice of zeros"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
     return lines
 
 
-def _inputs(source: Source, dtype: Any) -> Any:
+def _inputs(source: Source, dtype: Any, skip_zeros: bool = True) -> Any:
     """The samples as the kernel's ``Inputs``."""
     from fastnn.kernels.cpu import epoch
 
@@ -392,9 +389,10 @@ def _inputs(source: Source, dtype: Any) -> Any:
         indices=np.empty(0, np.int32),
         values=np.empty(0, dtype),
     )
-    if is_sparse(source):
+    if is_sparse(source) if skip_zeros else isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype)
-        return empty._replace(kind=epoch.SPARSE, indptr=indptr, indices=indices, values=values)
+        kind = epoch.SPARSE if skip_zeros else epoch.SCATTERED
+        return empty._replace(kind=kind, indptr=indptr, indices=indices, values=values)
     array = _dense(source)
     if array.dtype == np.uint8:
         return empty._replace(kind=epoch.BYTES, bytes=_own(array))

@@ -9,8 +9,9 @@ not
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
    in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole.
 
-A stage is a dense layer; its sizes, activation, loss and optimizer are numbers read at run time, so that one compiled
-function serves every network. Weights live in panels (``Layout``), so that both regions walk them in order.
+A stage is a dense layer or an activation alone; its sizes, activation, loss and optimizer are numbers read at run time,
+so that one compiled function serves every network. Weights live in panels (``Layout``), so that both regions walk them
+in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
@@ -37,6 +38,7 @@ from fastnn.kernels.cpu.simd import (
     backward_row,
     cross_entropy_row,
     forward_bias_row,
+    forward_row,
     gemm_tile,
     loss_row,
     penalty_row,
@@ -66,13 +68,17 @@ KERNEL, BIAS = 1, 2
 IDENTITY = CODES["identity"]
 
 # Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
-DENSE, BYTES, SPARSE = range(3)
+DENSE, BYTES, SPARSE, SCATTERED = range(4)
 SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
 ACCURACY, BINARY_ACCURACY = -1, -2
 
 
 class Inputs(NamedTuple):
-    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes."""
+    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
+
+    CSR rows are ``SPARSE`` where the first stage skips zeros, ``SCATTERED`` where it is an activation, which wants
+    them dense.
+    """
 
     kind: Any
     dense: Any
@@ -148,7 +154,8 @@ class Layout:
     """Where a network's numbers lie in one array of parameters and one of scratch memory.
 
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
-    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. Scratch memory holds
+    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
+    has panels of no columns. Scratch memory holds
     the gathered inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that
     learns the transposed weights as panels [K/NR, N, NR].
     """
@@ -176,21 +183,23 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], learns: Sequence[int]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], weights: Sequence[bool], learns: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), DZ + 1), np.int64)
         table[:, LEARNS] = learns
         parameters, scratch = 0, self.batch * self.leading(self.sizes[0])
-        for s, (row, code) in enumerate(zip(table, codes, strict=True)):
+        for s, (row, code, dense) in enumerate(zip(table, codes, weights, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
-            panel = self.panel(s)
-            row[[INPUTS, OUTPUTS, CODE, PANEL, LD]] = k, n, code, panel, self.leading(n)
-            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
-            row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
-            parameters = int(row[B]) + self.padded(n, panel)
+            row[[INPUTS, OUTPUTS, CODE, LD]] = k, n, code, self.leading(n)
             row[Y], row[DZ] = scratch, scratch + self.batch * row[LD]
-            row[WT] = row[DZ] + self.batch * row[LD]
-            scratch = int(row[WT]) + (self.padded(k, self.NR) * n if s > self.first(table) else 0)
+            scratch += 2 * self.batch * int(row[LD])
+            if dense:
+                row[PANEL] = panel = self.panel(s)
+                row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
+                row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
+                parameters = int(row[B]) + self.padded(n, panel)
+                row[WT] = scratch
+                scratch += self.padded(k, self.NR) * n if s > self.first(table) else 0
         return table, parameters, scratch
 
     @staticmethod
@@ -240,17 +249,20 @@ def _times_panels(n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
 
 
 @register_jitable
-def _gather(inputs, order, first, low, high, work, ld):
+def _gather(inputs, order, first, low, high, width, work, ld):
     """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype."""
     for r in range(low, high):
-        source = order[first + r]
+        source, at = order[first + r], r * ld
         if inputs.kind == DENSE:
-            width = inputs.dense.shape[1]
             for j in range(width):
-                work[r * ld + j] = inputs.dense[source, j]
+                work[at + j] = inputs.dense[source, j]
+        elif inputs.kind == BYTES:
+            widen_row(width, address(inputs.bytes, source * width), inputs.scale, address(work, at))
         else:
-            width = inputs.bytes.shape[1]
-            widen_row(width, address(inputs.bytes, source * width), inputs.scale, address(work, r * ld))
+            for j in range(width):
+                work[at + j] = 0
+            for e in range(inputs.indptr[source], inputs.indptr[source + 1]):
+                work[at + inputs.indices[e]] = inputs.values[e]
 
 
 @register_jitable
@@ -274,10 +286,14 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
     for s in range(net.stages.shape[0]):
         stage = net.stages[s]
         k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
+        x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
+        if stage[PANEL] == 0:
+            for r in range(low, high):
+                forward_row(stage[CODE], m, address(work, x + r * ld_before), address(work, y + r * ld))
+            continue
         if s == 0 and inputs.kind == SPARSE:
             _sparse_forward(inputs, order, first, low, high, net, work)
         else:
-            x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
             _times_panels(
                 high - low, k, m, work, x + low * ld_before, ld_before, net.params, stage[W], y + low * ld, ld, MR, NR
             )
@@ -361,10 +377,14 @@ def _backward(low, high, net, memory, MR, NR):
         m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
         if s < last:
             after = net.stages[s + 1]
-            source = after[DZ] + low * after[LD]
-            _times_panels(
-                high - low, after[OUTPUTS], m, work, source, after[LD], work, after[WT], dz + low * ld, ld, MR, NR
-            )
+            source, ld_after = after[DZ] + low * after[LD], after[LD]
+            if after[PANEL] == 0:
+                for r in range(high - low):
+                    from_row, to_row = address(work, source + r * ld_after), address(work, dz + (low + r) * ld)
+                    forward_row(IDENTITY, m, from_row, to_row)
+            else:
+                k, wt = after[OUTPUTS], after[WT]
+                _times_panels(high - low, k, m, work, source, ld_after, work, wt, dz + low * ld, ld, MR, NR)
         if stage[CODE] != IDENTITY:
             for r in range(low, high):
                 at = address(work, dz + r * ld)
@@ -584,7 +604,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                     f0, f1 = t * features // tasks, (t + 1) * features // tasks
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
                 if inputs.kind != SPARSE:
-                    _gather(inputs, order, first, low, high, work, ld_x)
+                    _gather(inputs, order, first, low, high, features, work, ld_x)
                 _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
                     _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)

@@ -152,6 +152,26 @@ STACKS = {
         ["accuracy"],
     ),
     "labels and sigmoids": (lambda: [layers.Dense(4, "sigmoid")], "sparse_categorical_crossentropy", []),
+    "activations on activations": (
+        lambda: [layers.Dense(7, "relu"), *map(layers.Activation, ("tanh", "softmax")), layers.Dense(4, "sigmoid")],
+        "mse",
+        ["mae"],
+    ),
+    "activations on the last activation": (
+        lambda: [layers.Dense(65, "tanh"), layers.Dense(4, "tanh"), *map(layers.Activation, ("sigmoid", "softmax"))],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "an activation before the first layer": (
+        lambda: [layers.Activation("sigmoid"), layers.Dense(7, "tanh"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "activations before the first layer": (
+        lambda: [layers.Activation("softmax"), layers.Activation("tanh"), layers.Dense(4)],
+        "mae",
+        [],
+    ),
     "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
         "sparse_categorical_crossentropy",
@@ -217,7 +237,7 @@ def test_frozen_parameters_stay_as_they_are(stack, kind):
 @pytest.mark.parametrize("stack", STACKS)
 def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype):
     rng = np.random.default_rng(2)
-    x, y = inputs("sparse" if dtype == "float64" else "dense", 65, 10, rng), stack_targets(STACKS[stack][1], 65, rng)
+    x, y = inputs("csr" if dtype == "float64" else "dense", 65, 10, rng), stack_targets(STACKS[stack][1], 65, rng)
     weight = rng.uniform(0, 2, 65)
     weight[::9] = 0
     assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=7, epochs=20, sample_weight=weight)
@@ -342,8 +362,6 @@ def test_stopping_inside_an_epoch():
 
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
-    "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
-    "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
 }
 
@@ -379,6 +397,24 @@ def test_compile_arguments_it_cannot_run(arguments, reason):
     plan = built.plan(x)
     assert plan.runner == "layerwise"
     assert reason in str(plan)
+
+
+def test_softmax_along_one_of_several_axes_goes_layer_by_layer():
+    x = np.ones((4, 3, 2), "float32")
+    for activation, runner in (("softmax", "layerwise"), ("relu", "fused")):
+        stack = [layers.Activation(activation), layers.Flatten(), layers.Dense(2)]
+        built = models.Sequential([layers.Input((3, 2)), *stack])
+        built.compile("sgd", "mse")
+        assert built.plan(x).runner == runner
+        built.fit(x, np.zeros((4, 2)), verbose=0)
+
+
+def test_the_plan_says_what_becomes_of_zeros():
+    x = np.eye(12, dtype="float32")
+    for stack, said in (([], "zeros are skipped"), ([layers.Activation("tanh")], "takes no notice of zeros")):
+        built = models.Sequential([layers.Input((12,)), *stack, layers.Dense(2)])
+        built.compile("sgd", "mse")
+        assert said in str(built.plan(x))
 
 
 def test_density_decides_between_dense_and_sparse():
