@@ -181,7 +181,7 @@ class _Session:
         learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
         self._table, size, self._scratch = layout.stages(codes, weights, learns)
-        self._targets = _targets(data, dtype)
+        self._targets = _targets(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
@@ -202,8 +202,11 @@ class _Session:
         forms.update(LOSS_CODES)
         self._metrics = np.array([forms[metric.fused_form(sizes[-1])] for metric in network.metrics], np.int64)
         self._loss = forms[loss.fused_form]
-        self._total = int(loss.fused_form == "half_squared")
-        self._outputs = sizes[-1] if self._loss >= 0 and not self._total else 1
+        summed = loss.fused_form == "half_squared"  # over all outputs and samples
+        self._outputs = sizes[-1] if self._loss >= 0 and not summed else 1
+        self._reduction = epoch.SUM if summed or loss.reduction == "sum" else epoch.MEAN
+        if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
+            self._reduction = epoch.WEIGHTED_MEAN
         self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
@@ -303,7 +306,7 @@ class _Session:
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
-            self._loss, self._outputs, self._total, self._metrics, self._dtype.type(self._threshold),
+            self._loss, self._outputs, self._reduction, self._metrics, self._dtype.type(self._threshold),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
@@ -425,14 +428,16 @@ def _entries(inputs: Any, batch_size: int) -> int:
     return min(batch_size * per_row, int(inputs.values.size))
 
 
-def _targets(data: DataSet, dtype: Any) -> Any:
+def _targets(data: DataSet, loss: Loss, dtype: Any) -> Any:
     """Targets and weights as the kernel's ``Targets``."""
     from fastnn.kernels.cpu import epoch
 
-    labels, rows = np.empty(0, np.int64), np.empty((0, 0), dtype)
+    labels, goals = np.empty(0, np.int64), np.empty((0, 0), dtype)
+    rows = goals
     if data.y_dtype == np.int64:
         labels = _own(np.asarray(data.y, np.int64).reshape(-1))
     else:
         rows = _own(np.asarray(data.y, dtype).reshape(data.rows, -1))
+        goals = loss.smoothed(rows)
     weights = np.empty(0, dtype) if data.sample_weight is None else _own(np.asarray(data.sample_weight, dtype))
-    return epoch.Targets(labels, rows, weights)
+    return epoch.Targets(labels, rows, goals, weights)

@@ -72,6 +72,10 @@ DENSE, BYTES, SPARSE, SCATTERED = range(4)
 SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
 ACCURACY, BINARY_ACCURACY = -1, -2
 
+# The loss of a batch from those of its rows, each times its weight: divided by their number, by nothing, by the sum of
+# their weights.
+MEAN, SUM, WEIGHTED_MEAN = range(3)
+
 
 class Inputs(NamedTuple):
     """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
@@ -90,10 +94,14 @@ class Inputs(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Class indices or rows of numbers, one of them empty, and the samples' weights or an empty array."""
+    """Class indices or rows of numbers, one of them empty, and the samples' weights or an empty array.
+
+    The loss compares outputs with ``goals``: the rows, or what became of them (label smoothing).
+    """
 
     labels: Any
     rows: Any
+    goals: Any
     weights: Any
 
 
@@ -116,15 +124,15 @@ class Network(NamedTuple):
 class Rules(NamedTuple):
     """How to train: codes of loss, metrics and optimizer with its hyper-parameters.
 
-    ``outputs`` divides the sum of the losses of a row's outputs; the loss of a batch is the mean over rows, or with
-    ``total`` their sum. ``threshold`` tells 0 from 1 in the outputs.
+    ``outputs`` divides the sum of the losses of a row's outputs; ``reduction`` says how the loss of a batch is made of
+    its rows'. ``threshold`` tells 0 from 1 in the outputs.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
 
     loss: Any
     outputs: Any
-    total: Any
+    reduction: Any
     metrics: Any
     threshold: Any
     step: Any
@@ -303,22 +311,22 @@ def _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR):
 
 
 @register_jitable
-def _row_loss(code, classes, work, out, slope, targets, source, share):
+def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
     """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
     y, dy = address(work, out), address(work, slope)
     if code >= 0:
-        return loss_row(code, classes, y, address(targets.rows, source * classes), share, dy)
+        return loss_row(code, classes, y, address(rows, source * classes), share, dy)
     if code == CROSS_ENTROPY:
-        if targets.labels.size == 0:
-            return probability_loss_row(classes, y, address(targets.rows, source * classes), share, dy)
+        if labels.size == 0:
+            return probability_loss_row(classes, y, address(rows, source * classes), share, dy)
         work[slope : slope + classes] = 0
-        work[slope + targets.labels[source]] = 1
+        work[slope + labels[source]] = 1
         return probability_loss_row(classes, y, dy, share, dy)
     top, mass = softmax_row(classes, y, share, dy)
     log_sum = top + work.dtype.type(np.log(mass))
-    if targets.labels.size == 0:
-        return cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dy)[0]
-    label = targets.labels[source]
+    if labels.size == 0:
+        return cross_entropy_row(classes, y, log_sum, address(rows, source * classes), share, dy)[0]
+    label = labels[source]
     work[slope + label] -= share
     return log_sum - work[out + label]
 
@@ -362,7 +370,8 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
         figures[(q + 1) * batch + r] = _metric(code, rules.threshold, work, out, slope, classes, targets, source)
     number = work.dtype.type
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
-    loss = _row_loss(rules.loss, classes, work, out, slope, targets, source, weight * number(scale))
+    share = weight * number(scale)
+    loss = _row_loss(rules.loss, classes, work, out, slope, targets.labels, targets.goals, source, share)
     figures[r] = np.float64(weight * loss) * scale * n
 
 
@@ -567,7 +576,7 @@ def _signature(dtype: Any) -> Any:
     indices = flat(types.int32)
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
-        Targets: (sizes, matrix(dtype), reals),
+        Targets: (sizes, matrix(dtype), matrix(dtype), reals),
         Network: (matrix(types.int64), size, size, matrix(dtype), reals, reals, reals, reals),
         Rules: (size, size, size, sizes, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), reals, indices, reals),
@@ -597,7 +606,12 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
-            scale = 1.0 / (rules.outputs if rules.total else rules.outputs * n)
+            divisor = 1.0 if rules.reduction == SUM else float(n)
+            if rules.reduction == WEIGHTED_MEAN:
+                divisor = 0.0
+                for r in range(n):
+                    divisor += targets.weights[order[first + r]]
+            scale = 1.0 / (divisor * rules.outputs) if divisor != 0.0 else 0.0
             for t in prange(tasks):
                 low, high = t * n // tasks, (t + 1) * n // tasks
                 if sorts:
