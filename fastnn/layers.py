@@ -420,11 +420,15 @@ class Dense(Layer):
 class Activation(Layer):
     """An activation as a layer of its own; softmax works along the last axis."""
 
-    fused_form = "activation"
-
     def __init__(self, activation: str, **options: Any) -> None:
         self.activation = activation_name(activation)
         super().__init__(**options)
+
+    @property
+    def fused_form(self) -> str | None:  # type: ignore[override]
+        """Of a sample's numbers one by one, or softmax along its only axis."""
+        flat = self.input_shape is not None and len(self.input_shape) == 2
+        return "activation" if flat or self.activation in ELEMENTWISE_ACTIVATIONS else None
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and (x, y) for ``backward``; the inputs themselves without ``activate``."""

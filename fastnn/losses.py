@@ -177,11 +177,12 @@ class Loss(Configurable):
 
     @property
     def fused_form(self) -> str | None:
-        """The kernels' name for the loss of a row, whose mean over rows this is; None where it is none of theirs."""
-        return self._fused_form() if self.reduction in ("sum_over_batch_size", "mean") else None
-
-    def _fused_form(self) -> str | None:
+        """The kernels' name for the loss of a row of smoothed targets; None where it is none of theirs."""
         return None
+
+    def smoothed(self, y_true: Array) -> Array:
+        """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
+        return y_true
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """The loss of ``y_pred``; arrays or nested lists, the first axis is the samples."""
@@ -209,7 +210,9 @@ class MeanSquaredError(Loss):
     def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_squared_error") -> None:
         super().__init__(reduction, name)
 
-    def _fused_form(self) -> str | None:
+    @property
+    def fused_form(self) -> str | None:
+        """Its name in the kernels."""
         return "squared"
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
@@ -223,7 +226,9 @@ class MeanAbsoluteError(Loss):
     def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_absolute_error") -> None:
         super().__init__(reduction, name)
 
-    def _fused_form(self) -> str | None:
+    @property
+    def fused_form(self) -> str | None:
+        """Its name in the kernels."""
         return "absolute"
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
@@ -237,7 +242,9 @@ class HalfSSE(Loss):
     def __init__(self, name: str = "half_sse") -> None:
         super().__init__(name=name)
 
-    def _fused_form(self) -> str | None:
+    @property
+    def fused_form(self) -> str | None:
+        """Its name in the kernels."""
         return "half_squared"
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
@@ -265,10 +272,20 @@ class _Crossentropy(Loss):
             return None
         return type(self).from_config({**self.get_config(), "from_logits": True})
 
-    def _fused_form(self) -> str | None:
-        if self.label_smoothing:
-            return None
+    @property
+    def fused_form(self) -> str | None:
+        """Its name in the kernels."""
         return "softmax_cross_entropy" if self.from_logits else "cross_entropy"
+
+    def smoothed(self, y_true: Array) -> Array:
+        """The rows that outputs are compared with: a share of ``label_smoothing`` of each is spread evenly."""
+        if not self.label_smoothing:
+            return y_true
+        return y_true * (1 - self.label_smoothing) + self.label_smoothing * self._even(y_true.shape[-1])
+
+    def _even(self, width: int) -> float:
+        """The probability that an outcome has if all are alike."""
+        return 1 / width
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -296,15 +313,17 @@ class BinaryCrossentropy(_Crossentropy):
         checks.within_unit(argument, y)
         return y
 
-    def _fused_form(self) -> str | None:
-        if self.label_smoothing:
-            return None
+    @property
+    def fused_form(self) -> str | None:
+        """Its name in the kernels."""
         return "bernoulli_logit" if self.from_logits else "bernoulli"
 
+    def _even(self, width: int) -> float:
+        return 0.5
+
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
-        if self.label_smoothing:
-            y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        result: tuple[float, Array] = ops.binary_cross_entropy(y_pred, y_true, sample_weight, self.from_logits)
+        target = self.smoothed(y_true)
+        result: tuple[float, Array] = ops.binary_cross_entropy(y_pred, target, sample_weight, self.from_logits)
         return result
 
 
@@ -330,9 +349,9 @@ class CategoricalCrossentropy(_Crossentropy):
         return "; for class indices use the loss 'sparse_categorical_crossentropy', or utils.to_categorical"
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
-        if self.label_smoothing:
-            y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / y_true.shape[-1]
-        return _cross_entropy(y_true.reshape(-1, y_true.shape[-1]), y_pred, sample_weight, self.from_logits)
+        return _cross_entropy(
+            self.smoothed(y_true).reshape(-1, y_true.shape[-1]), y_pred, sample_weight, self.from_logits
+        )
 
 
 class SparseCategoricalCrossentropy(_Crossentropy):

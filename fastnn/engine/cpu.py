@@ -46,24 +46,18 @@ class _Drop:
 
 
 @dataclass(frozen=True)
-class _Preparation:
-    """What is done to the inputs before the first product."""
-
-    drop: _Drop = _Drop()
-
-
-@dataclass(frozen=True)
 class _Stage:
-    """A dense layer, the activation on it, and the dropout behind that."""
+    """A dense layer, or none, the activation on it, and the dropout behind that."""
 
-    kernel: Parameter
-    bias: Parameter | None
     activation: str
+    kernel: Parameter | None = None
+    bias: Parameter | None = None
     drop: _Drop = _Drop()
 
     def learns(self, kernel: int, bias: int) -> int:
         """The sum of the bits of what is trained."""
-        return kernel * self.kernel.trainable + bias * (self.bias is not None and self.bias.trainable)
+        trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
+        return kernel * trained[0] + bias * trained[1]
 
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
@@ -71,63 +65,47 @@ class _Stage:
         return (parameter and parameter.regularizer and _weights(parameter.regularizer)) or (0.0, 0.0)
 
 
-def _parts(network: Network) -> Iterator[_Preparation | _Stage | str]:
-    """The network as what is done to its inputs and dense stages; a string says why it is none."""
-    held: _Preparation | _Stage = _Preparation()
+@dataclass(frozen=True)
+class _Form:
+    """The network as the kernel runs it: dropout on the inputs, then stages."""
+
+    drop: _Drop
+    stages: Sequence[_Stage]
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether the first thing done to the inputs is a product."""
+        return self.drop.rate == 0 and self.stages[0].kernel is not None
+
+
+def _form(network: Network) -> _Form:
+    """A stage takes the activation that follows it, then the dropout; what comes twice is a stage without weights."""
+    drop, stages = _Drop(), list[_Stage]()
     last = len(network.layers) - 1
+
+    def held(bare: bool) -> _Stage:
+        """The stage on top, if nothing is dropped from it and, where ``bare``, nothing activates it; else a new one."""
+        free = bool(stages) and stages[-1].drop.rate == 0
+        activations = ("linear",) if bare else tuple(ELEMENTWISE_ACTIVATIONS)
+        return stages.pop() if free and stages[-1].activation in activations else _Stage("linear")
+
     for index, layer in enumerate(network.layers):
         activation = "linear" if index == last and network.fused_loss is not None else layer.activation
-        reason = _layer_obstacle(layer) or _clash(held, layer, activation)
-        if reason is not None:
-            yield reason
-            return
         if layer.fused_form == "dense":
-            yield held
             kernel, *bias = layer.parameters
-            held = _Stage(kernel, bias[0] if bias else None, activation)
-        else:
-            held = _merged(held, layer, index, activation)
-    if isinstance(held, _Preparation):
-        yield "there is no dense layer"
-        return
-    if held.drop.rate > 0:
-        yield f"{network.layers[held.drop.layer].name} drops from the outputs"
-    yield held
-
-
-def _clash(held: _Preparation | _Stage, layer: Layer, activation: str) -> str | None:
-    """Why a layer without weights cannot become part of what is held; None where it can."""
-    activates = layer.fused_form == "activation" and activation != "linear"
-    if activates and isinstance(held, _Preparation):
-        return f"{layer.name} stands before the first dense layer"
-    if activates and held.drop.rate > 0:
-        return f"{layer.name} is an activation on a dropout"
-    if activates and isinstance(held, _Stage) and held.activation != "linear":
-        return f"{layer.name} is an activation on an activation"
-    if layer.rate > 0 and held.drop.rate > 0:
-        return f"{layer.name} is a dropout on a dropout"
-    if layer.rate > 0 and isinstance(held, _Stage) and held.activation not in ELEMENTWISE_ACTIVATIONS:
-        return f"{layer.name} is a dropout on a {held.activation}"
-    return None
-
-
-def _merged(held: _Preparation | _Stage, layer: Layer, index: int, activation: str) -> _Preparation | _Stage:
-    """What is held with a layer without weights on top."""
-    if layer.rate > 0:
-        return replace(held, drop=_Drop(layer.rate, index))
-    if layer.fused_form == "activation" and isinstance(held, _Stage) and activation != "linear":
-        return replace(held, activation=activation)
-    return held
-
-
-def _prepared(network: Network) -> _Preparation:
-    """What is done to the inputs of a network without obstacles."""
-    return next(part for part in _parts(network) if isinstance(part, _Preparation))
+            stages.append(_Stage(activation, kernel, bias[0] if bias else None))
+        elif activation != "linear":
+            stages.append(replace(held(bare=True), activation=activation))
+        if layer.rate > 0 and not stages and drop.rate == 0:
+            drop = _Drop(layer.rate, index)
+        elif layer.rate > 0:
+            stages.append(replace(held(bare=False), drop=_Drop(layer.rate, index)))
+    return _Form(drop, stages)
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
     if layer.fused_form is None:
-        return f"{layer.name} is not a dense layer on flat samples"
+        return f"{layer.name} takes samples of several axes"
     if layer.activity_regularizer is not None:
         return f"{layer.name} has a penalty on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
@@ -151,7 +129,10 @@ def _obstacles(network: Network) -> Iterator[str]:
     if loss is None or optimizer is None:
         yield "it is not compiled for training"
         return
-    yield from (part for part in _parts(network) if isinstance(part, str))
+    yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
+    if not any(layer.fused_form == "dense" for layer in network.layers):
+        yield "there is no dense layer"
+        return
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
@@ -231,18 +212,21 @@ class _Session:
         self._batch = min(batch_size, data.rows)
         self._kernel, self._rule, self._step_codes = epoch, optim.rule, STEP_CODES
         self._dtype = dtype = network.dtype
-        preparation = _prepared(network)
-        self._stages = [part for part in _parts(network) if isinstance(part, _Stage)]
-        sizes = (self._stages[0].kernel.value.shape[0], *(stage.kernel.value.shape[1] for stage in self._stages))
-        self._inputs = _inputs(data.x, dtype, preparation, network.products)
+        form = _form(network)
+        self._stages = form.stages
+        sizes = [next(stage.kernel.value.shape[0] for stage in self._stages if stage.kernel is not None)]
+        for stage in self._stages:
+            sizes.append(sizes[-1] if stage.kernel is None else stage.kernel.value.shape[1])
+        self._inputs = _inputs(data.x, dtype, is_sparse(data.x, network))
         sparse = self._inputs.kind == epoch.SPARSE
         pairs = network.products == "bfloat16"
-        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
+        self._layout = layout = epoch.Layout(tuple(sizes), self._batch, dtype.itemsize, sparse, pairs)
         activations = [stage.activation for stage in self._stages]
         codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
         learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes, learns)
-        self._targets = _targets(data, dtype)
+        weights = [stage.kernel is not None for stage in self._stages]
+        self._table, size, self._scratch = layout.stages(codes, weights, learns)
+        self._targets = _targets(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
@@ -251,7 +235,7 @@ class _Session:
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
         penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
         self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
-        masks, scales = _masks([preparation, *self._stages], mask_seeds, dtype)
+        masks, scales = _masks([form.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = np.array(penalties, dtype)
         self._net = epoch.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
 
@@ -264,8 +248,11 @@ class _Session:
         forms.update(LOSS_CODES)
         self._metrics = np.array([forms[metric.fused_form(sizes[-1])] for metric in network.metrics], np.int64)
         self._loss = forms[loss.fused_form]
-        self._total = int(loss.fused_form == "half_squared")
-        self._outputs = sizes[-1] if self._loss >= 0 and not self._total else 1
+        summed = loss.fused_form == "half_squared"  # over all outputs and samples
+        self._outputs = sizes[-1] if self._loss >= 0 and not summed else 1
+        self._reduction = epoch.SUM if summed or loss.reduction == "sum" else epoch.MEAN
+        if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
+            self._reduction = epoch.WEIGHTED_MEAN
         self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
@@ -300,7 +287,8 @@ class _Session:
         """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
         kernel = self._kernel
         for stage, row in zip(self._stages, self._table, strict=True):
-            yield stage.kernel, slice(int(row[kernel.W]), int(row[kernel.B])), int(row[kernel.PANEL])
+            if stage.kernel is not None:
+                yield stage.kernel, slice(int(row[kernel.W]), int(row[kernel.B])), int(row[kernel.PANEL])
             if stage.bias is not None:
                 yield stage.bias, slice(int(row[kernel.B]), int(row[kernel.B]) + stage.bias.value.size), 0
 
@@ -369,7 +357,7 @@ class _Session:
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
-            self._loss, self._outputs, self._total, self._metrics, self._dtype.type(self._threshold),
+            self._loss, self._outputs, self._reduction, self._metrics, self._dtype.type(self._threshold),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
@@ -398,11 +386,10 @@ class _Session:
         return figures
 
 
-def _masks(parts: Sequence[_Preparation | _Stage], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+def _masks(drops: Sequence[_Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """The kernel's masks and scales; ``seeds`` are those of the layers."""
     from fastnn.kernels.cpu import dropout
 
-    drops = [part.drop for part in parts]
     masks = [(dropout.threshold(drop.rate), seeds[drop.layer], drop.layer) for drop in drops]
     return np.array(masks, np.int64), np.array([(dropout.scale(d.rate), 1.0 - d.rate) for d in drops], dtype)
 
@@ -430,9 +417,9 @@ def density(source: Source) -> float:
     return float(np.count_nonzero(sample) / max(1, sample.size))
 
 
-def is_sparse(source: Source, preparation: _Preparation, products: str) -> bool:
+def is_sparse(source: Source, network: Network) -> bool:
     """Whether the first layer skips the zeros of this input; it does not where some of the inputs are dropped."""
-    return preparation.drop.rate == 0 and density(source) < SPARSE_BELOW[products]
+    return _form(network).skips_zeros and density(source) < SPARSE_BELOW[network.products]
 
 
 def bfloat16_obstacle(dtype: np.dtype[Any]) -> str | None:
@@ -453,14 +440,16 @@ def facts(network: Network, source: Source | None) -> dict[str, str]:
         "threads": str(threads.get_num_threads()),
     }
     if source is not None:
-        kind = "sparse, zeros are skipped" if is_sparse(source, _prepared(network), network.products) else "dense"
+        kind = "sparse, zeros are skipped" if is_sparse(source, network) else "dense"
+        if _form(network).stages[0].kernel is None:
+            kind = "an activation, which takes no notice of zeros"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
     drops = ", ".join(f"{layer.name} {layer.rate:g}" for layer in network.layers if layer.rate > 0)
     return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines
 
 
-def _inputs(source: Source, dtype: Any, preparation: _Preparation, products: str) -> Any:
-    """The samples as the kernel's ``Inputs``."""
+def _inputs(source: Source, dtype: Any, sparse: bool) -> Any:
+    """The samples as the kernel's ``Inputs``, of the kind whose zeros are skipped if ``sparse``."""
     from fastnn.kernels.cpu import epoch
 
     empty = epoch.Inputs(
@@ -472,7 +461,6 @@ def _inputs(source: Source, dtype: Any, preparation: _Preparation, products: str
         indices=np.empty(0, np.int32),
         values=np.empty(0, dtype),
     )
-    sparse = is_sparse(source, preparation, products)
     if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype)
         kind = epoch.SPARSE if sparse else epoch.EXPANDED
@@ -514,14 +502,16 @@ def _mean_entries(inputs: Any) -> float:
     return float(inputs.values.size) / max(1, inputs.indptr.size - 1)
 
 
-def _targets(data: DataSet, dtype: Any) -> Any:
+def _targets(data: DataSet, loss: Loss, dtype: Any) -> Any:
     """Targets and weights as the kernel's ``Targets``."""
     from fastnn.kernels.cpu import epoch
 
-    labels, rows = np.empty(0, np.int64), np.empty((0, 0), dtype)
+    labels, goals = np.empty(0, np.int64), np.empty((0, 0), dtype)
+    rows = goals
     if data.y_dtype == np.int64:
         labels = _own(np.asarray(data.y, np.int64).reshape(-1))
     else:
         rows = _own(np.asarray(data.y, dtype).reshape(data.rows, -1))
+        goals = loss.smoothed(rows)
     weights = np.empty(0, dtype) if data.sample_weight is None else _own(np.asarray(data.sample_weight, dtype))
-    return epoch.Targets(labels, rows, weights)
+    return epoch.Targets(labels, rows, goals, weights)

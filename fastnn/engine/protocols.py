@@ -98,10 +98,15 @@ class Loss(Protocol):
     """The function that training minimises."""
 
     integer_targets: bool
+    reduction: str
 
     @property
     def fused_form(self) -> str | None:
-        """The kernels' name for the loss of a row, whose mean over rows this is; None where it is none of theirs."""
+        """The kernels' name for the loss of a row of smoothed targets; None where it is none of theirs."""
+        ...
+
+    def smoothed(self, y_true: Array) -> Array:
+        """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
         ...
 
     def value_and_gradient(

@@ -3,14 +3,14 @@
 Two parallel regions a batch, and nothing but a check between them:
 
 1. each task takes a range of the batch's rows through gather, forward pass, loss, metrics and backward pass: rows do
-not
-   depend on one another, so nothing waits inside. Where the inputs are sparse it also sorts the batch's non-zeros of a
-   range of features by feature;
+   not depend on one another, so nothing waits inside. Where the inputs are sparse it also sorts the batch's non-zeros
+   of a range of features by feature;
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
    in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole.
 
-A stage is a dense layer; its sizes, activation, dropout, loss and optimizer are numbers read at run time, so that one
-compiled function serves every network. Weights live in panels (``Layout``), so that both regions walk them in order.
+A stage is a dense layer or an activation alone; its sizes, activation, dropout, loss and optimizer are numbers read at
+run time, so that one compiled function serves every network. Weights live in panels (``Layout``), so that both regions
+walk them in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
@@ -91,6 +91,10 @@ DENSE, BYTES, SPARSE, EXPANDED = range(4)
 SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
 ACCURACY, BINARY_ACCURACY = -1, -2
 
+# The loss of a batch from those of its rows, each times its weight: divided by their number, by nothing, by the sum of
+# their weights.
+MEAN, SUM, WEIGHTED_MEAN = range(3)
+
 
 class Inputs(NamedTuple):
     """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
@@ -108,10 +112,14 @@ class Inputs(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Class indices or rows of numbers, one of them empty, and the samples' weights or an empty array."""
+    """Class indices or rows of numbers, one of them empty, and the samples' weights or an empty array.
+
+    The loss compares outputs with ``goals``: the rows, or what became of them (label smoothing).
+    """
 
     labels: Any
     rows: Any
+    goals: Any
     weights: Any
 
 
@@ -138,15 +146,15 @@ class Network(NamedTuple):
 class Rules(NamedTuple):
     """How to train: codes of loss, metrics and optimizer with its hyper-parameters.
 
-    ``outputs`` divides the sum of the losses of a row's outputs; the loss of a batch is the mean over rows, or with
-    ``total`` their sum. ``threshold`` tells 0 from 1 in the outputs.
+    ``outputs`` divides the sum of the losses of a row's outputs; ``reduction`` says how the loss of a batch is made of
+    its rows'. ``threshold`` tells 0 from 1 in the outputs.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
 
     loss: Any
     outputs: Any
-    total: Any
+    reduction: Any
     metrics: Any
     threshold: Any
     step: Any
@@ -178,9 +186,9 @@ class Layout:
     """Where a network's numbers lie in one array of parameters and one of scratch memory.
 
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
-    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. Scratch memory holds
-    the gathered inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that
-    learns the transposed weights as panels [K/NR, N, NR].
+    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
+    has panels of no columns. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs,
+    their gradient, and above the first stage that learns the transposed weights as panels [K/NR, N, NR].
 
     With ``pairs`` the products are those of bfloat16 numbers (``simd.gemm_tile_pairs``), but for a sparse first stage:
     the transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
@@ -217,7 +225,7 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], learns: Sequence[int]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], weights: Sequence[bool], learns: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), GC + 1), np.int64)
         table[:, LEARNS] = learns
@@ -227,14 +235,17 @@ class Layout:
             taken[kind] += size
             return taken[kind] - size
 
-        for s, (row, code) in enumerate(zip(table, codes, strict=True)):
+        for s, (row, code, dense) in enumerate(zip(table, codes, weights, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
+            row[[INPUTS, OUTPUTS, CODE, LD]] = k, n, code, self.leading(n)
+            row[Y], row[DZ] = (place("scratch", self.rows * int(row[LD])) for _ in range(2))
+            if not dense:
+                continue
             panel, pairs = self.panel(s), self.pairs and not (s == 0 and self.sparse)
-            row[[INPUTS, OUTPUTS, CODE, PANEL, LD, PAIRS]] = k, n, code, panel, self.leading(n), pairs
+            row[PANEL], row[PAIRS] = panel, pairs
             row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
             row[W] = place("parameters", self.padded(n, panel) * k)
             row[B] = place("parameters", self.padded(n, panel))
-            row[Y], row[DZ] = (place("scratch", self.rows * int(row[LD])) for _ in range(2))
             if s > self.first(table):
                 row[WT] = place("scratch", self.padded(k, self.NR) * (-(-n // 2) if pairs else n))
             if pairs:
@@ -368,6 +379,11 @@ def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR
         k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
         x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
         z = y + low * ld
+        if stage[PANEL] == 0:
+            for r in range(low, high):
+                forward_row(stage[CODE], m, address(work, x + r * ld_before), address(work, y + r * ld))
+                _drop(s + 1, step, r, m, net, address(work, y + r * ld))
+            continue
         if s == 0 and inputs.kind == SPARSE:
             _sparse_forward(inputs, order, first, low, high, net, memory)
         elif stage[PAIRS]:
@@ -385,22 +401,22 @@ def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR
 
 
 @register_jitable
-def _row_loss(code, classes, work, out, slope, targets, source, share):
+def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
     """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
     y, dy = address(work, out), address(work, slope)
     if code >= 0:
-        return loss_row(code, classes, y, address(targets.rows, source * classes), share, dy)
+        return loss_row(code, classes, y, address(rows, source * classes), share, dy)
     if code == CROSS_ENTROPY:
-        if targets.labels.size == 0:
-            return probability_loss_row(classes, y, address(targets.rows, source * classes), share, dy)
+        if labels.size == 0:
+            return probability_loss_row(classes, y, address(rows, source * classes), share, dy)
         work[slope : slope + classes] = 0
-        work[slope + targets.labels[source]] = 1
+        work[slope + labels[source]] = 1
         return probability_loss_row(classes, y, dy, share, dy)
-    if targets.labels.size > 0:
-        return label_row(classes, y, targets.labels[source], share, dy)
+    if labels.size > 0:
+        return label_row(classes, y, labels[source], share, dy)
     top, mass = softmax_row(classes, y, share, dy)
     log_sum = top + work.dtype.type(np.log(mass))
-    return cross_entropy_row(classes, y, log_sum, address(targets.rows, source * classes), share, dy)[0]
+    return cross_entropy_row(classes, y, log_sum, address(rows, source * classes), share, dy)[0]
 
 
 @register_jitable
@@ -439,7 +455,8 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
         figures[(q + 1) * batch + r] = _metric(code, rules.threshold, work, out, slope, classes, targets, source)
     number = work.dtype.type
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
-    loss = _row_loss(rules.loss, classes, work, out, slope, targets, source, weight * number(scale))
+    share = weight * number(scale)
+    loss = _row_loss(rules.loss, classes, work, out, slope, targets.labels, targets.goals, source, share)
     figures[r] = np.float64(weight * loss) * scale * n
 
 
@@ -460,7 +477,11 @@ def _backward(n, low, high, step, net, memory, MR, NR):
             if pairs:
                 depth, ld_after, source = (depth + 1) // 2, ld_after // 2, after[GR]
             x, dx = source + low * ld_after, dz + low * ld
-            _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
+            if after[PANEL] == 0:
+                for r in range(high - low):
+                    forward_row(IDENTITY, m, address(work, x + r * ld_after), address(work, dx + r * ld))
+            else:
+                _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
         threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
         scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
         if threshold > 0:
@@ -632,7 +653,7 @@ def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
         target, whole = stage[WP] + (p * ((k + 1) // 2) + low // 2) * NR, (high - low) // 2
         pair_rows(whole, NR, address(params, panel + low * NR), NR, address(work, target), NR)
         if (high - low) % 2 == 1:  # the last row has no neighbour
-            work[buffer : buffer + NR] = params[panel + (high - 1) * NR : panel + high * NR]
+            forward_row(IDENTITY, NR, address(params, panel + (high - 1) * NR), address(work, buffer))
             work[buffer + NR : buffer + 2 * NR] = 0
             pair_rows(1, NR, address(work, buffer), NR, address(work, target + whole * NR), NR)
 
@@ -678,7 +699,7 @@ def _signature(dtype: Any) -> Any:
     indices = flat(types.int32)
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
-        Targets: (sizes, matrix(dtype), reals),
+        Targets: (sizes, matrix(dtype), matrix(dtype), reals),
         Network: (
             matrix(types.int64),
             size,
@@ -719,7 +740,12 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
-            scale = 1.0 / (rules.outputs if rules.total else rules.outputs * n)
+            divisor = 1.0 if rules.reduction == SUM else float(n)
+            if rules.reduction == WEIGHTED_MEAN:
+                divisor = 0.0
+                for r in range(n):
+                    divisor += targets.weights[order[first + r]]
+            scale = 1.0 / (divisor * rules.outputs) if divisor != 0.0 else 0.0
             for t in prange(tasks):
                 low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
                 if sorts:
@@ -782,8 +808,8 @@ def copies(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         for t in prange(tasks):
             buffer = work.size - (t + 1) * (2 * MR + 1) * NR
             for s in range(stages.shape[0]):
-                blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                units = (stages[s, OUTPUTS] + stages[s, PANEL] - 1) // stages[s, PANEL] * blocks
+                blocks, panel = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS, stages[s, PANEL]
+                units = (stages[s, OUTPUTS] + panel - 1) // panel * blocks if panel > 0 else 0
                 for u in range(t * units // tasks, (t + 1) * units // tasks):
                     _copy_unit(s, u // blocks, u % blocks, first, stages, params, work, buffer, NR, NR // NV)
 

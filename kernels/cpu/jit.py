@@ -59,7 +59,8 @@ _compiling = threading.RLock()
 
 def _njit(signature: Any, function: Callable[..., Any], parallel: bool) -> Any:
     """Compile, from and to the disk cache; where that cannot be used, without it and with one warning."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "parallel": parallel}
+    # _nrt: kernels make no arrays of their own, and a view that counts references costs atomic operations
+    options: dict[str, Any] = {"nogil": True, "_nrt": False, "error_model": "numpy", "parallel": parallel}
     try:
         return numba.njit([signature], cache=True, **options)(function)
     except (

@@ -162,6 +162,91 @@ STACKS = {
         ["accuracy"],
     ),
     "labels and sigmoids": (lambda: [layers.Dense(4, "sigmoid")], "sparse_categorical_crossentropy", []),
+    "activations on activations": (
+        lambda: [layers.Dense(7, "relu"), *map(layers.Activation, ("tanh", "softmax")), layers.Dense(4, "sigmoid")],
+        "mse",
+        ["mae"],
+    ),
+    "activations on the last activation": (
+        lambda: [layers.Dense(65, "tanh"), layers.Dense(4, "tanh"), *map(layers.Activation, ("sigmoid", "softmax"))],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "an activation before the first layer": (
+        lambda: [layers.Activation("sigmoid"), layers.Dense(7, "tanh"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "activations before the first layer": (
+        lambda: [layers.Activation("softmax"), layers.Activation("tanh"), layers.Dense(4)],
+        "mae",
+        [],
+    ),
+    "smoothed labels": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax")],
+        losses.CategoricalCrossentropy(label_smoothing=0.1),
+        ["accuracy"],
+    ),
+    "smoothed labels, probabilities": (
+        lambda: [layers.Dense(4, "sigmoid")],
+        losses.CategoricalCrossentropy(label_smoothing=0.3, reduction="sum"),
+        ["accuracy"],
+    ),
+    "smoothed labels, sigmoids": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "sigmoid")],
+        losses.BinaryCrossentropy(label_smoothing=0.2),
+        ["binary_accuracy"],
+    ),
+    "smoothed labels, logits": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4)],
+        losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.2, reduction="mean_with_sample_weight"),
+        ["mse"],
+    ),
+    "a sum": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4)],
+        losses.MeanSquaredError(reduction="sum"),
+        ["mae"],
+    ),
+    "a sum of cross-entropies": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax")],
+        losses.SparseCategoricalCrossentropy(reduction="sum"),
+        ["accuracy"],
+    ),
+    "a mean by weight": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4)],
+        losses.MeanAbsoluteError(reduction="mean_with_sample_weight"),
+        ["mse"],
+    ),
+    "a mean of cross-entropies by weight": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax")],
+        losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"),
+        ["accuracy"],
+    ),
+    "an activation on a dropout": (
+        lambda: [layers.Dense(9), layers.Dropout(0.3), layers.Activation("tanh"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "dropouts on the inputs": (
+        lambda: [layers.Dropout(0.2), layers.Dropout(0.3), layers.Dense(9, "tanh"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "dropouts on softmax": (
+        lambda: [layers.Dense(9, "softmax"), layers.Dropout(0.2), layers.Dropout(0.3), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "dropout of the outputs": (
+        lambda: [layers.Dense(9, "tanh"), layers.Dense(4, "sigmoid"), layers.Dropout(0.3)],
+        "mse",
+        ["mae"],
+    ),
+    "dropout of activated inputs": (
+        lambda: [layers.Activation("tanh"), layers.Dropout(0.3), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
     "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
         "sparse_categorical_crossentropy",
@@ -170,11 +255,14 @@ STACKS = {
 }
 
 
-def stack_targets(loss, rows, rng):
+def stack_targets(stack, rows, rng):
     """Targets 4 wide, or classes of 4."""
-    if "sparse" in str(loss):
+    loss = losses.get(STACKS[stack][1])
+    if loss.integer_targets:
         return rng.integers(0, 4, rows)
-    return utils.to_categorical(rng.integers(0, 4, rows), 4) if "categorical" in str(loss) else rng.random((rows, 4))
+    if isinstance(loss, losses.CategoricalCrossentropy):
+        return utils.to_categorical(rng.integers(0, 4, rows), 4)
+    return rng.integers(0, 2, (rows, 4)) if isinstance(loss, losses.BinaryCrossentropy) else rng.random((rows, 4))
 
 
 # Of a stack, by layer: the parameters that training leaves as they are.
@@ -223,14 +311,18 @@ def test_frozen_parameters_stay_as_they_are(stack, kind):
         assert (parameter.path in built.optimizer.state) == parameter.trainable
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+# Of the comparisons below: dtype, inputs, batch size, epochs, whether samples have weights.
+RUNS = [("float32", "dense", 7, 20, True), ("float64", "csr", 1, 4, True), ("float32", "sparse", 32, 70, False)]
+
+
+@pytest.mark.parametrize(("dtype", "kind", "batch", "epochs", "weighted"), RUNS)
 @pytest.mark.parametrize("stack", STACKS)
-def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype):
+def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, epochs, weighted):
     rng = np.random.default_rng(2)
-    x, y = inputs("sparse" if dtype == "float64" else "dense", 65, 10, rng), stack_targets(STACKS[stack][1], 65, rng)
-    weight = rng.uniform(0, 2, 65)
+    x, y, weight = inputs(kind, 65, 10, rng), stack_targets(stack, 65, rng), rng.uniform(0, 2, 65)
     weight[::9] = 0
-    assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=7, epochs=20, sample_weight=weight)
+    options = {"sample_weight": weight} if weighted else {}
+    assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=batch, epochs=epochs, **options)
 
 
 def dropout_combinations():
@@ -344,7 +436,7 @@ def test_a_second_architecture_compiles_nothing():
         y = targets(loss, 300, rng)
         model(x, hidden, activation, loss, optimizer, None, "float32").fit(x, y, epochs=1, verbose=0)
     for stack in STACKS:
-        y = stack_targets(STACKS[stack][1], 300, rng)
+        y = stack_targets(stack, 300, rng)
         stack_model(stack, "float32").fit(x[:, :10], y, epochs=1, verbose=0)
     after = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
     assert before.keys() == after.keys()
@@ -385,12 +477,6 @@ def test_plan_of_dropout(kind):
 
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
-    "stands before the first dense layer": [layers.Activation("relu"), layers.Dense(3)],
-    "an activation on an activation": [layers.Dense(3, "relu"), layers.Activation("tanh")],
-    "an activation on a dropout": [layers.Dense(3), layers.Dropout(0.5), layers.Activation("relu"), layers.Dense(2)],
-    "a dropout on a softmax": [layers.Dense(3, "softmax"), layers.Dropout(0.5), layers.Dense(2)],
-    "a dropout on a dropout": [layers.Dropout(0.1), layers.Dropout(0.5), layers.Dense(2)],
-    "drops from the outputs": [layers.Dense(3), layers.Dropout(0.5)],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
 }
 
@@ -412,7 +498,7 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
     [
         ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients"),
         ({"optimizer": optimizers.Adam(weight_decay=0.1)}, "decays weights"),
-        ({"loss": losses.MeanSquaredError(reduction="sum")}, "the loss is none of the kernels'"),
+        ({"loss": lambda y, p: (0.0, p - y)}, "the loss is none of the kernels'"),
         ({"metrics": ["root_mean_squared_error"]}, "the metric 'root_mean_squared_error'"),
         ({"weighted_metrics": ["mae"]}, "weighted metrics"),
         ({"loss": "categorical_crossentropy", "metrics": ["binary_accuracy"]}, "the metric 'binary_accuracy'"),
@@ -428,6 +514,24 @@ def test_compile_arguments_it_cannot_run(arguments, reason):
     assert reason in str(plan)
 
 
+def test_softmax_along_one_of_several_axes_goes_layer_by_layer():
+    x = np.ones((4, 3, 2), "float32")
+    for activation, runner in (("softmax", "layerwise"), ("relu", "fused")):
+        stack = [layers.Activation(activation), layers.Flatten(), layers.Dense(2)]
+        built = models.Sequential([layers.Input((3, 2)), *stack])
+        built.compile("sgd", "mse")
+        assert built.plan(x).runner == runner
+        built.fit(x, np.zeros((4, 2)), verbose=0)
+
+
+def test_the_plan_says_what_becomes_of_zeros():
+    x = np.eye(12, dtype="float32")
+    for stack, said in (([], "zeros are skipped"), ([layers.Activation("tanh")], "takes no notice of zeros")):
+        built = models.Sequential([layers.Input((12,)), *stack, layers.Dense(2)])
+        built.compile("sgd", "mse")
+        assert said in str(built.plan(x))
+
+
 def test_density_decides_between_dense_and_sparse():
     from fastnn.kernels.cpu import epoch
 
@@ -435,7 +539,10 @@ def test_density_decides_between_dense_and_sparse():
     for density, kind in ((0.05, epoch.SPARSE), (0.95, epoch.DENSE)):
         x = np.where(rng.random((500, 40)) < density, 1.0, 0.0).astype("float32")
         source = engine.input_source("x", x, np.dtype("float32"))
-        assert cpu._inputs(source, np.dtype("float32")).kind == kind
+        built = models.Sequential([layers.Input((40,)), layers.Dense(2)])
+        built.compile("sgd", "mse")
+        sparse = cpu.is_sparse(source, built._network())
+        assert cpu._inputs(source, np.dtype("float32"), sparse).kind == kind
 
 
 def test_every_axis_is_covered():
