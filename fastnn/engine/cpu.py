@@ -40,9 +40,16 @@ class _Drop:
 
 @dataclass(frozen=True)
 class _Preparation:
-    """What is done to the inputs before the first product."""
+    """What is done to the inputs before the first product: scale * x + offset, then dropout."""
 
+    scale: float = 1.0
+    offset: float = 0.0
     drop: _Drop = _Drop()
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether zeros stay zeros and other numbers are the same in every step, so that zeros may be skipped."""
+        return self.offset == 0 and self.drop.rate == 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,8 @@ def _clash(held: _Preparation | _Stage, layer: Layer, activation: str) -> str | 
         return f"{layer.name} is an activation on an activation"
     if layer.rate > 0 and held.drop.rate > 0:
         return f"{layer.name} is a dropout on a dropout"
+    if layer.fused_form == "rescaling" and (isinstance(held, _Stage) or held.drop.rate > 0):
+        return f"{layer.name} rescales what layers give, not the inputs"
     return None
 
 
@@ -102,9 +111,9 @@ def _merged(held: _Preparation | _Stage, layer: Layer, index: int, activation: s
     """What is held with a layer without weights on top."""
     if layer.rate > 0:
         return replace(held, drop=_Drop(layer.rate, index))
-    if layer.fused_form == "activation" and isinstance(held, _Stage) and activation != "linear":
-        return replace(held, activation=activation)
-    return held
+    if isinstance(held, _Preparation):
+        return replace(held, scale=layer.scale * held.scale, offset=layer.scale * held.offset + layer.offset)
+    return held if activation == "linear" else replace(held, activation=activation)
 
 
 def _prepared(network: Network) -> _Preparation:
@@ -406,8 +415,8 @@ def density(source: Source) -> float:
 
 
 def is_sparse(source: Source, preparation: _Preparation) -> bool:
-    """Whether the first layer skips the zeros of this input; it does not where some of the inputs are dropped."""
-    return preparation.drop.rate == 0 and (isinstance(source, SparseSource) or density(source) < SPARSE_BELOW)
+    """Whether the first layer skips the zeros of this input."""
+    return preparation.keeps_zeros and (isinstance(source, SparseSource) or density(source) < SPARSE_BELOW)
 
 
 def facts(network: Network, source: Source | None) -> dict[str, str]:
@@ -418,9 +427,12 @@ def facts(network: Network, source: Source | None) -> dict[str, str]:
         "kernels": f"{machine.isa().name}, tile {machine.tile(network.dtype.itemsize)}",
         "threads": str(threads.get_num_threads()),
     }
+    preparation = _prepared(network)
     if source is not None:
-        kind = "sparse, zeros are skipped" if is_sparse(source, _prepared(network)) else "dense"
+        kind = "sparse, zeros are skipped" if is_sparse(source, preparation) else "dense"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
+    if any(layer.fused_form == "rescaling" for layer in network.layers):
+        lines["rescaling"] = f"{preparation.scale:g} * x + {preparation.offset:g}, of the samples of a batch"
     drops = ", ".join(f"{layer.name} {layer.rate:g}" for layer in network.layers if layer.rate > 0)
     return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines
 
@@ -433,7 +445,8 @@ def _inputs(source: Source, dtype: Any, preparation: _Preparation = _Preparation
         kind=epoch.DENSE,
         dense=np.empty((0, 0), dtype),
         bytes=np.empty((0, 0), np.uint8),
-        scale=dtype.type(1),
+        scale=dtype.type(preparation.scale),
+        offset=dtype.type(preparation.offset),
         indptr=np.empty(0, np.int64),
         indices=np.empty(0, np.int32),
         values=np.empty(0, dtype),
@@ -441,6 +454,8 @@ def _inputs(source: Source, dtype: Any, preparation: _Preparation = _Preparation
     sparse = is_sparse(source, preparation)
     if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype)
+        if sparse and preparation.scale != 1:
+            values *= dtype.type(preparation.scale)
         kind = epoch.SPARSE if sparse else epoch.EXPANDED
         return empty._replace(kind=kind, indptr=indptr, indices=indices, values=values)
     array = _dense(source)
@@ -454,7 +469,7 @@ def _csr(source: Source, dtype: Any) -> tuple[Array, Array, Array]:
     from fastnn.kernels.cpu import epoch
 
     if not isinstance(source, SparseSource):
-        indptr, indices, values = epoch.to_csr(np.ascontiguousarray(_dense(source), dtype))
+        indptr, indices, values = epoch.to_csr(_dense(source), dtype)
         return indptr, indices, values
     matrix = source.matrix.sorted_indices()  # a copy: the user's matrix stays as it is
     matrix.sum_duplicates()

@@ -70,15 +70,17 @@ ACCURACY, BINARY_ACCURACY = -1, -2
 
 
 class Inputs(NamedTuple):
-    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
+    """The samples; the arrays of the kinds that are not meant are empty.
 
-    ``EXPANDED`` samples are stored as ``SPARSE`` ones are, and made dense as they are gathered.
+    What is gathered is scale * x + offset. ``SPARSE`` samples are not gathered, and scaled already; ``EXPANDED`` ones
+    are stored in the same arrays and made dense as they are gathered.
     """
 
     kind: Any
     dense: Any
     bytes: Any
     scale: Any
+    offset: Any
     indptr: Any
     indices: Any
     values: Any
@@ -246,20 +248,23 @@ def _drop(place, step, row, count, net, x):
 
 @register_jitable
 def _gather(inputs, order, first, low, high, step, net, work, ld):
-    """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype."""
-    width = net.stages[0, INPUTS]
+    """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype, rescaled and dropped from."""
+    width, scale, offset = net.stages[0, INPUTS], inputs.scale, inputs.offset
     for r in range(low, high):
         source = order[first + r]
-        if inputs.kind == DENSE:
+        if inputs.kind == BYTES:
+            widen_row(width, address(inputs.bytes, source * width), scale, offset, address(work, r * ld))
+        elif inputs.kind == DENSE:
             for j in range(width):
                 work[r * ld + j] = inputs.dense[source, j]
-        elif inputs.kind == BYTES:
-            widen_row(width, address(inputs.bytes, source * width), inputs.scale, address(work, r * ld))
         else:
             for j in range(width):
                 work[r * ld + j] = 0
             for e in range(inputs.indptr[source], inputs.indptr[source + 1]):
                 work[r * ld + inputs.indices[e]] = inputs.values[e]
+        if inputs.kind != BYTES and (scale != 1.0 or offset != 0.0):
+            for j in range(width):
+                work[r * ld + j] = work[r * ld + j] * scale + offset
         _drop(0, step, r, width, net, address(work, r * ld))
 
 
@@ -548,7 +553,7 @@ def _signature(dtype: Any) -> Any:
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
     indices = flat(types.int32)
     fields = {
-        Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
+        Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), reals),
         Network: (matrix(types.int64), matrix(dtype), matrix(types.int64), matrix(dtype), reals, reals, reals, reals),
         Rules: (size, size, sizes, dtype, size, reals, wide, size, dtype),
@@ -674,12 +679,26 @@ def _compress_rows(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     return compress_rows
 
 
-def to_csr(x: Any) -> tuple[Any, Any, Any]:
-    """(indptr, indices, values) of the non-zeros of a contiguous array (n, k) of float32 or float64."""
-    indptr = np.zeros(x.shape[0] + 1, np.int64)
-    nanoseconds = 0.3 * x.size
-    _count_rows(x.dtype, nanoseconds, x, indptr[1:])
+# Numbers that are converted at a time on the way to CSR: they stay in L2.
+_CHUNK = 1 << 17
+
+
+def to_csr(x: Any, dtype: Any = None) -> tuple[Any, Any, Any]:
+    """(indptr, indices, values) of the non-zeros of an array (n, k), values as ``dtype`` (float32 or float64).
+
+    Numbers of another dtype are converted a few rows at a time: the whole array is never held as ``dtype``.
+    """
+    kind = np.dtype(dtype or x.dtype)
+    as_is = x.dtype == kind and x.flags.c_contiguous
+    rows = max(1, len(x) if as_is else _CHUNK // max(1, x.shape[1]))
+    parts = [slice(i, min(i + rows, len(x))) for i in range(0, len(x), rows)]
+    indptr = np.zeros(len(x) + 1, np.int64)
+    for part in parts:
+        numbers = np.ascontiguousarray(x[part], kind)
+        _count_rows(kind, 0.3 * numbers.size, numbers, indptr[1:][part])
     np.cumsum(indptr, out=indptr)
-    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], x.dtype)
-    _compress_rows(x.dtype, nanoseconds, x, indptr, indices, values)
+    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], kind)
+    for part in parts:
+        numbers = np.ascontiguousarray(x[part], kind)
+        _compress_rows(kind, 0.3 * numbers.size, numbers, indptr[part.start : part.stop + 1], indices, values)
     return indptr, indices, values
