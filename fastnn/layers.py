@@ -87,7 +87,10 @@ class Layer(Configurable):
     # Share of the inputs that training drops, and the seed of the masks if the layer has one.
     rate = 0.0
     seed: int | None = None
-    # What the fused runner makes of the layer: "dense", "activation", "dropout", "reshape"; None: nothing.
+    # What a layer that rescales makes of x: scale * x + offset.
+    scale = 1.0
+    offset = 0.0
+    # What the fused runner makes of the layer: "dense", "activation", "dropout", "rescaling", "reshape"; else None.
     fused_form: str | None = None
 
     def __init__(
@@ -509,6 +512,32 @@ class Dropout(Layer):
         return {"rate": self.rate, "seed": self.seed, **super().get_config()}
 
 
+class Rescaling(Layer):
+    """y = scale * x + offset, such as Rescaling(1 / 255) on images of uint8; no weights.
+
+    As a model's first layer it is part of how training gathers samples: bytes stay bytes in memory.
+    """
+
+    fused_form = "rescaling"
+
+    def __init__(self, scale: float, offset: float = 0.0, **options: Any) -> None:
+        self.scale = checks.real("scale", scale)
+        self.offset = checks.real("offset", offset)
+        super().__init__(**options)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch of floating-point numbers; nothing is kept."""
+        return x * x.dtype.type(self.scale) + x.dtype.type(self.offset), None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx."""
+        return dy * dy.dtype.type(self.scale), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"scale": self.scale, "offset": self.offset, **super().get_config()}
+
+
 def activation_name(activation: Any) -> str:
     """The name of an activation: None is "linear", an activation function of ``fastnn.ops`` stands for itself."""
     if activation is None:
@@ -519,4 +548,4 @@ def activation_name(activation: Any) -> str:
     return checks.one_of("activation", activation, ACTIVATIONS)
 
 
-NAMES = aliases((InputLayer, Dense, Activation, Flatten, Dropout))
+NAMES = aliases((InputLayer, Dense, Activation, Flatten, Dropout, Rescaling))

@@ -66,21 +66,31 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class _Form:
-    """The network as the kernel runs it: dropout on the inputs, then stages."""
+class _Preparation:
+    """What is done to the inputs before the first stage: scale * x + offset, then dropout."""
 
-    drop: _Drop
+    scale: float = 1.0
+    offset: float = 0.0
+    drop: _Drop = _Drop()
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The network as the kernel runs it."""
+
+    preparation: _Preparation
     stages: Sequence[_Stage]
 
     @property
     def skips_zeros(self) -> bool:
-        """Whether the first thing done to the inputs is a product."""
-        return self.drop.rate == 0 and self.stages[0].kernel is not None
+        """Whether zeros stay zeros up to a product, and other numbers are the same in every step."""
+        before = self.preparation
+        return before.offset == 0 and before.drop.rate == 0 and self.stages[0].kernel is not None
 
 
 def _form(network: Network) -> _Form:
     """A stage takes the activation that follows it, then the dropout; what comes twice is a stage without weights."""
-    drop, stages = _Drop(), list[_Stage]()
+    before, stages = _Preparation(), list[_Stage]()
     last = len(network.layers) - 1
 
     def held(bare: bool) -> _Stage:
@@ -96,11 +106,25 @@ def _form(network: Network) -> _Form:
             stages.append(_Stage(activation, kernel, bias[0] if bias else None))
         elif activation != "linear":
             stages.append(replace(held(bare=True), activation=activation))
-        if layer.rate > 0 and not stages and drop.rate == 0:
-            drop = _Drop(layer.rate, index)
+        elif layer.fused_form == "rescaling":
+            before = replace(
+                before, scale=layer.scale * before.scale, offset=layer.scale * before.offset + layer.offset
+            )
+        if layer.rate > 0 and not stages and before.drop.rate == 0:
+            before = replace(before, drop=_Drop(layer.rate, index))
         elif layer.rate > 0:
             stages.append(replace(held(bare=False), drop=_Drop(layer.rate, index)))
-    return _Form(drop, stages)
+    return _Form(before, stages)
+
+
+def _late_rescaling(network: Network) -> str | None:
+    """The name of a layer that rescales something else than the inputs."""
+    inputs = True
+    for layer in network.layers:
+        if layer.fused_form == "rescaling" and not inputs:
+            return layer.name
+        inputs = inputs and layer.fused_form in ("rescaling", "reshape")
+    return None
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
@@ -130,6 +154,8 @@ def _obstacles(network: Network) -> Iterator[str]:
         yield "it is not compiled for training"
         return
     yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
+    if (late := _late_rescaling(network)) is not None:
+        yield f"{late} rescales what layers give, not the inputs"
     if not any(layer.fused_form == "dense" for layer in network.layers):
         yield "there is no dense layer"
         return
@@ -217,7 +243,7 @@ class _Session:
         sizes = [next(stage.kernel.value.shape[0] for stage in self._stages if stage.kernel is not None)]
         for stage in self._stages:
             sizes.append(sizes[-1] if stage.kernel is None else stage.kernel.value.shape[1])
-        self._inputs = _inputs(data.x, dtype, is_sparse(data.x, network))
+        self._inputs = _inputs(data.x, dtype, form.preparation, is_sparse(data.x, network))
         sparse = self._inputs.kind == epoch.SPARSE
         pairs = network.products == "bfloat16"
         self._layout = layout = epoch.Layout(tuple(sizes), self._batch, dtype.itemsize, sparse, pairs)
@@ -235,7 +261,7 @@ class _Session:
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
         penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
         self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
-        masks, scales = _masks([form.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
+        masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = np.array(penalties, dtype)
         self._net = epoch.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
 
@@ -444,11 +470,14 @@ def facts(network: Network, source: Source | None) -> dict[str, str]:
         if _form(network).stages[0].kernel is None:
             kind = "an activation, which takes no notice of zeros"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
+    if any(layer.fused_form == "rescaling" for layer in network.layers):
+        preparation = _form(network).preparation
+        lines["rescaling"] = f"{preparation.scale:g} * x + {preparation.offset:g}, of the samples of a batch"
     drops = ", ".join(f"{layer.name} {layer.rate:g}" for layer in network.layers if layer.rate > 0)
     return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines
 
 
-def _inputs(source: Source, dtype: Any, sparse: bool) -> Any:
+def _inputs(source: Source, dtype: Any, preparation: _Preparation, sparse: bool) -> Any:
     """The samples as the kernel's ``Inputs``, of the kind whose zeros are skipped if ``sparse``."""
     from fastnn.kernels.cpu import epoch
 
@@ -456,13 +485,16 @@ def _inputs(source: Source, dtype: Any, sparse: bool) -> Any:
         kind=epoch.DENSE,
         dense=np.empty((0, 0), dtype),
         bytes=np.empty((0, 0), np.uint8),
-        scale=dtype.type(1),
+        scale=dtype.type(preparation.scale),
+        offset=dtype.type(preparation.offset),
         indptr=np.empty(0, np.int64),
         indices=np.empty(0, np.int32),
         values=np.empty(0, dtype),
     )
     if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype)
+        if sparse and preparation.scale != 1:
+            values *= dtype.type(preparation.scale)
         kind = epoch.SPARSE if sparse else epoch.EXPANDED
         return empty._replace(kind=kind, indptr=indptr, indices=indices, values=values)
     array = _dense(source)
@@ -476,7 +508,7 @@ def _csr(source: Source, dtype: Any) -> tuple[Array, Array, Array]:
     from fastnn.kernels.cpu import sparse
 
     if not isinstance(source, SparseSource):
-        indptr, indices, values = sparse.to_csr(np.ascontiguousarray(_dense(source), dtype), source.counts)
+        indptr, indices, values = sparse.to_csr(_dense(source), dtype, source.counts)
         return indptr, indices, values
     matrix = source.matrix.sorted_indices()  # a copy: the user's matrix stays as it is
     matrix.sum_duplicates()

@@ -66,8 +66,18 @@ class Layer(Protocol):
         ...
 
     @property
+    def scale(self) -> float:
+        """What a layer that rescales multiplies with, before it adds ``offset``; 1 for others."""
+        ...
+
+    @property
+    def offset(self) -> float:
+        """What a layer that rescales adds; 0 for others."""
+        ...
+
+    @property
     def fused_form(self) -> str | None:
-        """What the fused runner makes of it: "dense", "activation", "dropout", "reshape"; None: nothing."""
+        """What the fused runner makes of it: "dense", "activation", "dropout", "rescaling", "reshape"; else None."""
         ...
 
     @property

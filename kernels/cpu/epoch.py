@@ -97,15 +97,17 @@ MEAN, SUM, WEIGHTED_MEAN = range(3)
 
 
 class Inputs(NamedTuple):
-    """The samples; the arrays of the kinds that are not meant are empty. ``scale`` multiplies bytes.
+    """The samples; the arrays of the kinds that are not meant are empty.
 
-    ``EXPANDED`` samples are stored as ``SPARSE`` ones are, and made dense as they are gathered.
+    What is gathered is scale * x + offset. ``SPARSE`` samples are not gathered, and scaled already; ``EXPANDED`` ones
+    are stored in the same arrays and made dense as they are gathered.
     """
 
     kind: Any
     dense: Any
     bytes: Any
     scale: Any
+    offset: Any
     indptr: Any
     indices: Any
     values: Any
@@ -314,20 +316,23 @@ def _drop(place, step, row, count, net, x):
 
 @register_jitable
 def _gather(inputs, order, first, low, high, step, net, work, ld):
-    """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype."""
-    width = net.stages[0, INPUTS]
+    """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype, rescaled and dropped from."""
+    width, scale, offset = net.stages[0, INPUTS], inputs.scale, inputs.offset
     for r in range(low, high):
         source = order[first + r]
-        if inputs.kind == DENSE:
+        if inputs.kind == BYTES:
+            widen_row(width, address(inputs.bytes, source * width), scale, offset, address(work, r * ld))
+        elif inputs.kind == DENSE:
             for j in range(width):
                 work[r * ld + j] = inputs.dense[source, j]
-        elif inputs.kind == BYTES:
-            widen_row(width, address(inputs.bytes, source * width), inputs.scale, address(work, r * ld))
         else:
             for j in range(width):
                 work[r * ld + j] = 0
             for e in range(inputs.indptr[source], inputs.indptr[source + 1]):
                 work[r * ld + inputs.indices[e]] = inputs.values[e]
+        if inputs.kind != BYTES and (scale != 1.0 or offset != 0.0):
+            for j in range(width):
+                work[r * ld + j] = work[r * ld + j] * scale + offset
         _drop(0, step, r, width, net, address(work, r * ld))
 
 
@@ -698,7 +703,7 @@ def _signature(dtype: Any) -> Any:
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
     indices = flat(types.int32)
     fields = {
-        Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
+        Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), matrix(dtype), reals),
         Network: (
             matrix(types.int64),

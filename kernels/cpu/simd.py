@@ -1482,20 +1482,20 @@ def scale_row(v: Vectors, count: Any, x: Any, factor: Any) -> None:
     _for_each(v, count, lambda at: at.store(v.mul(at.load(x), by), x))
 
 
-@_micro_kernel(_NOTHING, _SIZE, _BYTES, _NUMBER, _POINTER)
-def widen_row(v: Vectors, count: Any, x: Any, factor: Any, y: Any) -> None:
-    """y = factor * x for bytes x."""
-    builder, by = v.builder, v.splat(factor)
+@_micro_kernel(_NOTHING, _SIZE, _BYTES, _NUMBER, _NUMBER, _POINTER)
+def widen_row(v: Vectors, count: Any, x: Any, factor: Any, offset: Any, y: Any) -> None:
+    """y = factor * x + offset for bytes x."""
+    builder, by, shift = v.builder, v.splat(factor), v.splat(offset)
     whole = builder.sdiv(count, _I64(v.lanes))
     with cgutils.for_range(builder, whole, intp=_I64) as loop:
         j = builder.mul(loop.index, _I64(v.lanes))
         kind = ir.VectorType(ir.IntType(8), v.lanes)
         raw = builder.load(builder.bitcast(builder.gep(x, [j]), kind.as_pointer()))
         raw.align = 1
-        v.store(v.mul(builder.uitofp(raw, v.type), by), y, j)
+        v.store(v.add(v.mul(builder.uitofp(raw, v.type), by), shift), y, j)
     with cgutils.for_range_slice(builder, builder.mul(whole, _I64(v.lanes)), count, _I64(1), intp=_I64) as (j, _):
         number = builder.uitofp(builder.load(builder.gep(x, [j])), v.format.scalar)
-        builder.store(builder.fmul(number, factor), builder.gep(y, [j]))
+        builder.store(builder.fadd(builder.fmul(number, factor), offset), builder.gep(y, [j]))
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER)

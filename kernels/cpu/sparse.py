@@ -57,13 +57,28 @@ def _compress(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     return compress
 
 
-def to_csr(x: Any, counts: Any = None) -> tuple[Any, Any, Any]:
-    """(indptr, indices, values) of the non-zeros of a contiguous array (n, k) of float32 or float64.
+# Numbers that are converted at a time on the way to CSR: they stay in L2.
+_CHUNK = 1 << 17
 
-    ``counts`` are the rows' numbers of non-zeros, where they are known.
+
+def to_csr(x: Any, dtype: Any = None, counts: Any = None) -> tuple[Any, Any, Any]:
+    """(indptr, indices, values) of the non-zeros of an array (n, k) of finite numbers, values as ``dtype``.
+
+    ``dtype`` is float32 or float64. Numbers of another one are converted a few rows at a time: the whole array is never
+    held as ``dtype``. ``counts`` are the rows' numbers of non-zeros, where they are known.
     """
-    indptr = np.zeros(x.shape[0] + 1, np.int64)
-    np.cumsum(scan(x, np.inf) if counts is None else counts, out=indptr[1:])
-    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], x.dtype)
-    _compress(x.dtype, _NS_PER_BYTE * x.nbytes, x, indptr, indices, values)
+    kind = np.dtype(dtype or x.dtype)
+    as_is = x.dtype == kind and x.flags.c_contiguous and x.flags.aligned
+    step = max(1, len(x) if as_is else _CHUNK // max(1, x.shape[1]))
+    parts = [slice(i, min(i + step, len(x))) for i in range(0, len(x), step)]
+    indptr = np.zeros(len(x) + 1, np.int64)
+    for part in parts:
+        known = None if counts is None else counts[part]
+        indptr[1:][part] = scan(np.ascontiguousarray(x[part], kind), np.inf) if known is None else known
+    np.cumsum(indptr, out=indptr)
+    indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], kind)
+    for part in parts:
+        numbers = np.ascontiguousarray(x[part], kind)
+        nanoseconds = _NS_PER_BYTE * numbers.nbytes
+        _compress(kind, nanoseconds, numbers, indptr[part.start : part.stop + 1], indices, values)
     return indptr, indices, values

@@ -311,6 +311,18 @@ CASES = {
     "dropout seed negative": (lambda _: layers.Dropout(0.5, -1), ValueError, r"seed: got -1, wants an integer of"),
     "dropout seed a float": (lambda _: layers.Dropout(0.5, 0.5), TypeError, r"seed: got float 0.5, wants an integer"),
     "dropout seed too large": (lambda _: layers.Dropout(0.5, 2**63), ValueError, r"seed: got 9223372036854775808, w"),
+    "scale NaN": (lambda _: layers.Rescaling(np.nan), ValueError, r"scale: got nan, wants a finite number"),
+    "scale infinite": (lambda _: layers.Rescaling(np.inf), ValueError, r"scale: got inf, wants a finite number"),
+    "scale a string": (
+        lambda _: layers.Rescaling("1/255"),
+        TypeError,
+        r"scale: got str '1/255', wants a finite number",
+    ),
+    "scale True": (lambda _: layers.Rescaling(True), TypeError, r"scale: got bool True, wants a finite number"),
+    "scale a list": (lambda _: layers.Rescaling([1, 2]), TypeError, r"scale: got list \[1, 2\], wants a finite"),
+    "scale missing": (lambda _: layers.Rescaling(), TypeError, r"missing .*'scale'"),
+    "offset NaN": (lambda _: layers.Rescaling(1.0, np.nan), ValueError, r"offset: got nan, wants a finite number"),
+    "offset None": (lambda _: layers.Rescaling(1.0, None), TypeError, r"offset: got NoneType None, wants a finite"),
     "unknown dtype": (lambda _: layers.Dense(3, dtype="float16"), ValueError, r"dtype: got 'float16', wants one of"),
     "unknown keyword": (lambda _: layers.Dense(3, unit=3), TypeError, r"unexpected keyword argument 'unit'"),
     "input shape a number": (

@@ -141,6 +141,29 @@ def test_dropout_called_by_itself():
     assert np.array_equal(layers.Dropout(0.5)(x, training=True), again)
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (4, 2, 3), (0, 3)])
+@pytest.mark.parametrize(("scale", "offset"), [(1 / 255, 0.0), (-2, 1), (0, 0.5)])
+def test_rescaling(shape, scale, offset):
+    layer = layers.Rescaling(scale, offset)
+    x = GENERATOR.normal(size=shape)
+    y, kept = layer.forward(x)
+    np.testing.assert_allclose(y, scale * x + offset, rtol=1e-14)
+    dy = GENERATOR.normal(size=shape)
+    dx, gradients = layer.backward(dy, kept)
+    assert len(gradients) == 0
+    np.testing.assert_allclose(dx, differences(layer, x, dy, x), atol=1e-8)
+    assert layer.forward(x.astype("float32"))[0].dtype == np.float32
+    assert layer.compute_output_shape((None, *shape[1:])) == (None, *shape[1:])
+
+
+def test_rescaling_of_bytes():
+    """As Keras's: whatever the input's dtype, float32 comes out."""
+    images = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    y = layers.Rescaling(1 / 127.5, offset=-1)(images)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, images / 127.5 - 1, rtol=1e-6, atol=1e-7)
+
+
 def test_defaults_are_keras_defaults():
     layer = layers.Dense(50, input_shape=(100,))
     layer.build((None, 100))
@@ -179,6 +202,8 @@ def test_names_count_up():
         layers.Flatten(input_shape=(2, 3)),
         layers.Dropout(0.25),
         layers.Dropout(0.5, seed=12, name="drop", input_shape=(3,)),
+        layers.Rescaling(1 / 255),
+        layers.Rescaling(2, offset=-1.0, name="scale", input_shape=(3, 2)),
         layers.Input((4, 2), dtype="uint8", name="in"),
     ],
 )

@@ -374,6 +374,24 @@ def test_summary_of_dropout(capsys):
     assert model.count_params() == dropping(0.0).count_params()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "int32"])
+def test_rescaled_images_are_images_divided_beforehand(dtype):
+    """The same predictions, figures and training, from Rescaling(1 / 255) and from x / 255."""
+    images, labels = GENERATOR.integers(0, 256, (50, 4, 5)), GENERATOR.integers(0, 3, 50)
+    results = []
+    for rescaling, x in ([layers.Rescaling(1 / 255)], images.astype(dtype)), ([], (images / 255).astype("float32")):
+        utils.set_random_seed(1)
+        model = models.Sequential(
+            [layers.Input((4, 5)), *rescaling, layers.Flatten(), layers.Dense(8, "relu"), layers.Dense(3, "softmax")]
+        )
+        model.compile("rmsprop", "sparse_categorical_crossentropy", ["accuracy"])
+        assert model.plan(x).runner == "fused"
+        curve = model.fit(x, labels, epochs=3, batch_size=16, verbose=0).history["loss"]
+        results.append([curve, model.evaluate(x, labels, verbose=0), model.predict(x, verbose=0)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_sequences_of_vectors():
     """Dense works along the last axis, and so do softmax and its loss."""
     x = GENERATOR.normal(size=(10, 4, 3))

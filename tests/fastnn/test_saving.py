@@ -75,7 +75,13 @@ def test_dropout_goes_on_bit_for_bit(tmp_path):
     """A layer's own seed draws masks by the optimizer's step, which a file keeps."""
     utils.set_random_seed(2)
     model = models.Sequential(
-        [layers.Dropout(0.2, seed=1), layers.Dense(5, "relu"), layers.Dropout(0.4, 9), layers.Dense(3)]
+        [
+            layers.Rescaling(0.5, 1),
+            layers.Dropout(0.2, seed=1),
+            layers.Dense(5, "relu"),
+            layers.Dropout(0.4, 9),
+            layers.Dense(3),
+        ]
     )
     model.compile("adam", "mse")
     model.fit(X, Y, epochs=2, batch_size=8, verbose=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ INPUTS = ("dense", "sparse", "csr", "bytes", "float64", "images")
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "linear")
 # Rates of dropout on the inputs, and behind the hidden layers in turn.
 DROPOUTS = {"inputs": (0.2, (0.0,)), "hidden": (0.0, (0.5,)), "some": (0.0, (0.0, 0.3)), "all": (0.1, (0.5, 0.2))}
+# (scale, offset) of a rescaling of the inputs.
+RESCALINGS = {"scaled": (0.25, 0.0), "shifted": (-0.5, 0.75)}
 PENALTIES = {"no": None, "l2": regularizers.L2(0.01), "l1l2": regularizers.L1L2(0.001, 0.01)}
 
 
@@ -43,6 +46,8 @@ def inputs(kind, rows, width, rng):
     x = rng.standard_normal((rows, width)).astype("float32")
     if kind in ("sparse", "csr"):
         x = np.where(rng.random(x.shape) < 0.2, x, 0).astype("float32")
+    if kind == "sparse bytes":
+        return (rng.integers(1, 4, x.shape) * (rng.random(x.shape) < 0.2)).astype("uint8")
     if kind == "csr":
         return pytest.importorskip("scipy.sparse").csr_matrix(x)
     if kind == "bytes":
@@ -63,10 +68,10 @@ def targets(loss, rows, rng):
     return rng.random((rows, units)).astype("float32")
 
 
-def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3, dropout=(0.0, (0.0,))):
+def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3, dropout=(0.0, (0.0,)), rescaling=()):
     utils.set_random_seed(seed)
     units, last, metrics = HEADS[loss]
-    stack = [layers.Input(x.shape[1:])]
+    stack = [layers.Input(x.shape[1:]), *(layers.Rescaling(*each) for each in rescaling)]
     if len(x.shape) > 2:
         stack.append(layers.Flatten())
     stack.append(layers.Dropout(dropout[0]))
@@ -344,6 +349,74 @@ def test_masks_are_those_of_the_layerwise_runner(
     compare(monkeypatch, kind, batch, *arguments, dropout=DROPOUTS[dropout])
 
 
+@pytest.mark.parametrize("batch", [7, 128])
+@pytest.mark.parametrize("dropout", ["no", "inputs"])
+@pytest.mark.parametrize("kind", [*INPUTS, "sparse bytes"])
+@pytest.mark.parametrize("rescaling", RESCALINGS)
+def test_inputs_are_rescaled_as_the_layerwise_runner_does(monkeypatch, rescaling, kind, dropout, batch):
+    dtype = "float64" if (kind, dropout) == ("bytes", "no") else "float32"
+    arguments = (33,), "tanh", "mse", "sgd", None, dtype
+    drops = DROPOUTS.get(dropout, (0.0, (0.0,)))
+    compare(monkeypatch, kind, batch, *arguments, dropout=drops, rescaling=[RESCALINGS[rescaling]])
+
+
+def test_rescalings_in_a_row(monkeypatch):
+    arguments = (33,), "tanh", "mse", "sgd", None, "float32"
+    compare(monkeypatch, "bytes", 128, *arguments, rescaling=[(0.5, -1.0), (-2.0, 0.25)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "offset", "first_layer", "stored"),
+    [
+        ("dense", 0.5, 0.0, "dense", "DENSE"),
+        ("bytes", 0.5, 1.0, "dense", "BYTES"),
+        ("sparse bytes", 0.5, 0.0, "sparse, zeros are skipped", "SPARSE"),
+        ("sparse bytes", 0.5, 1.0, "dense", "BYTES"),
+        ("csr", 0.5, 0.0, "sparse, zeros are skipped", "SPARSE"),
+        ("csr", 0.5, 1.0, "dense", "EXPANDED"),
+    ],
+)
+def test_plan_of_rescaling(kind, scale, offset, first_layer, stored):
+    """Zeros are skipped only where they stay zeros."""
+    from fastnn.kernels.cpu import epoch
+
+    built, x, _ = small(kind, rescaling=[(scale, offset)])
+    plan = built.plan(x)
+    assert plan.runner == "fused"
+    assert plan.facts["first layer"].startswith(first_layer)
+    assert plan.facts["rescaling"] == f"{scale:g} * x + {offset:g}, of the samples of a batch"
+    source = engine.input_source("x", x, np.dtype("float32"))
+    network = built._network()
+    preparation, sparse = cpu._form(network).preparation, cpu.is_sparse(source, network)
+    assert (preparation.scale, preparation.offset) == (scale, offset)
+    assert cpu._inputs(source, source.dtype, preparation, sparse).kind == getattr(epoch, stored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset", "share"), [("bytes", 0.0, 0.1), ("sparse bytes", -0.5, 0.1), ("sparse bytes", 0.0, 0.6)]
+)
+def test_bytes_stay_bytes(kind, offset, share):
+    """The data are never held in floating point; where zeros are skipped, 8 bytes a number of the fifth that is not."""
+    rng = np.random.default_rng(0)
+    x, y = inputs(kind, 50_000, 100, rng), rng.integers(0, 10, 50_000).astype("uint8")
+    built = model(
+        x, (16,), "relu", "sparse_categorical_crossentropy", "rmsprop", None, "float32", rescaling=[(1 / 255, offset)]
+    )
+    assert built.plan(x).runner == "fused"
+    built.fit(x[:500], y[:500], verbose=0)
+    built.evaluate(x[:500], y[:500], verbose=0)
+    before = x.copy()
+    tracemalloc.start()
+    try:
+        built.fit(x, y, batch_size=128, verbose=0)
+        built.evaluate(x, y, verbose=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < share * x.size * 4
+    assert np.array_equal(x, before)
+
+
 def small(kind="dense", optimizer="rmsprop", rows=300, **options):
     rng = np.random.default_rng(0)
     x, y = inputs(kind, rows, 34, rng), targets("sparse_categorical_crossentropy", rows, rng)
@@ -477,6 +550,7 @@ def test_plan_of_dropout(kind):
 
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
+    "rescales what layers give, not the inputs": [layers.Dense(3), layers.Rescaling(2.0), layers.Dense(2)],
     "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
 }
 
@@ -542,7 +616,7 @@ def test_density_decides_between_dense_and_sparse():
         built = models.Sequential([layers.Input((40,)), layers.Dense(2)])
         built.compile("sgd", "mse")
         sparse = cpu.is_sparse(source, built._network())
-        assert cpu._inputs(source, np.dtype("float32"), sparse).kind == kind
+        assert cpu._inputs(source, np.dtype("float32"), cpu._Preparation(), sparse).kind == kind
 
 
 def test_every_axis_is_covered():

@@ -28,11 +28,25 @@ def test_conversion_to_csr(shape, dtype):
     x[:1] = 1
     expected = scipy_sparse.csr_array(x)
     for counts in (None, np.count_nonzero(x, axis=1)):
-        indptr, indices, values = sparse.to_csr(x, counts)
+        indptr, indices, values = sparse.to_csr(x, counts=counts)
         assert (indptr == expected.indptr).all()
         assert (indices == expected.indices).all()
         assert (values == expected.data).all()
         assert (indices.dtype, values.dtype) == (np.int32, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "bool"])
+@pytest.mark.parametrize("chunk", [1, 300, 1 << 20])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conversion_of_another_dtype_goes_piece_by_piece(monkeypatch, shape, chunk, dtype):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr(sparse, "_CHUNK", chunk)
+    rng = np.random.default_rng(1)
+    x = np.where(rng.random(shape) < 0.3, 10 + rng.standard_normal(shape), 0).astype(dtype)
+    for given in (x, x[::-1, ::-1]):
+        indptr, indices, values = sparse.to_csr(given, np.dtype("float64"))
+        assert values.dtype == "float64"
+        assert np.array_equal(scipy_sparse.csr_matrix((values, indices, indptr), shape=shape).toarray(), given)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
