@@ -115,13 +115,13 @@ def _threads(text: str) -> int:
 def _kernels(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import kernels
 
-    return [*kernels.cases()]
+    return [*kernels.cases(), *kernels.gauges()]
 
 
 def _training(options: argparse.Namespace) -> list[Case | Gauge]:
     from bench import training
 
-    return [*training.cases(options.quick)]
+    return [*training.cases(options.quick), *training.gauges()]
 
 
 def _prediction(_: argparse.Namespace) -> list[Case | Gauge]:
@@ -312,7 +312,7 @@ def _cells(line: Line, columns: Sequence[str], rivals: Sequence[str]) -> list[st
         return figure(line.ratios[name].median) if name == NAIVE else str(line.ratios[name])
 
     return [
-        f"{line.name}{' *' if line.disturbed else ''}",
+        line.label,
         line.unit,
         *map(rate, columns),
         _duration(line.seconds[FASTNN]),
