@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_threads,
         default=environment.THREADS,
-        help=f"threads of every contender (default: {environment.THREADS}, for which the promises hold)",
+        help=f"threads of every contender (default: {environment.THREADS}; the promises are for 2)",
     )
     parser.add_argument(
         "--target",
@@ -179,7 +179,7 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
 
 @dataclass
 class _Results:
-    """What was found: lines, readings, bars, and how many lines' results were wrong."""
+    """What was found: lines, readings, bars, and how many lines had wrong results or none."""
 
     lines: list[Line] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -231,8 +231,11 @@ def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Re
         except AssertionError as error:
             results.wrong += 1
             print(f"{item.name}: results disagree, not timed: {error}", file=sys.stderr)
-        except BackendError as error:
-            results.bars += skipped(item, str(error))
+        except (BackendError, OSError) as error:  # no such instruction, no such file
+            results.bars += skipped(item, str(error).partition("\n")[0])
+        except RuntimeError as error:
+            results.wrong += 1
+            print(f"{item.name}: not measured: {error}", file=sys.stderr)
     _progress("")
     return results
 

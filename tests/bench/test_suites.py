@@ -379,23 +379,34 @@ def test_what_cannot_be_measured_still_names_what_was_asked():
 def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, capsys):
     softmax = next(case for case in kernels.cases() if case.name == "softmax 128x10")
 
-    def wrong():
-        raise AssertionError("1 is not 2")
+    def failing(error):
+        def fail(*_):
+            raise error
 
-    broken = Case("broken", wrong, {NUMPY_COLUMN: 1.0})
+        return fail
+
+    broken = Case("broken", failing(AssertionError("1 is not 2")), {NUMPY_COLUMN: 1.0})
     items = [
         softmax,
         broken,
         Case("later", pytest.fail, {NUMPY_COLUMN: 1.0}, skip="not yet"),
         Gauge("wait", "ms", lambda count: [3.0], at_most=4.0),
+        Gauge("files", "ms", failing(FileNotFoundError("no train.gz\nat all")), at_most=4.0),
+        Gauge("child", "ms", failing(RuntimeError("python -m bench.child failed")), at_most=4.0),
     ]
     monkeypatch.setattr("bench.measure.QUICK", SMALL)
     results = report._measured(items, report._parser().parse_args(["--quick"]))
     assert [line.name for line in results.lines] == ["softmax 128x10"]
     assert results.readings == [Reading("wait", "ms", 3.0, 3.0, 3.0, 4.0, None)]
-    assert [(bar.job, bar.met) for bar in results.bars] == [("later", None), ("wait", True)]
-    assert results.wrong == 1
-    assert "broken: results disagree, not timed: 1 is not 2" in capsys.readouterr().err
+    assert [(bar.job, bar.found, bar.met) for bar in results.bars] == [
+        ("later", "not yet", None),
+        ("wait", "3 ms", True),
+        ("files", "no train.gz", None),
+    ]
+    assert results.wrong == 2
+    err = capsys.readouterr().err
+    assert "broken: results disagree, not timed: 1 is not 2" in err
+    assert "child: not measured: python -m bench.child failed" in err
     assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars"}
 
 
