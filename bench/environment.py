@@ -42,6 +42,9 @@ THREADS = min(2, os.cpu_count() or 1)
 # Where they are read: fastnn; OpenBLAS, PyTorch and other users of OpenMP; JAX. TensorFlow's are set in its peer.
 _THREAD_VARIABLES = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
 
+# OpenBLAS's kernels for CPUs with AVX-512.
+_AVX512_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
+
 _VERSIONS = (
     "fastnn",
     "numpy",
@@ -134,10 +137,15 @@ def blas() -> str:
     np.ones((2, 2)) @ np.ones((2, 2))
     libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
     return "; ".join(
-        f"{library['internal_api']} {library.get('version')}, {library.get('architecture')} kernels, "
+        f"{library['internal_api']} {library.get('version')}, {_kernels(library.get('architecture'))}, "
         f"{library['num_threads']} threads"
         for library in libraries
     )
+
+
+def _kernels(architecture: str | None) -> str:
+    """OpenBLAS's name for its kernels, and whether they are those of AVX-512."""
+    return f"{architecture} kernels{' (AVX-512)' * (architecture in _AVX512_KERNELS)}"
 
 
 def cpu_model() -> str:

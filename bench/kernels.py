@@ -1,20 +1,35 @@
-"""The table's ops at its ``bench`` sizes, float32: plain Python, NumPy and the CPU kernels on equal operands.
+"""The table's ops at its ``bench`` sizes, float32: plain Python, NumPy, PyTorch and the CPU kernels on equal operands.
 
-FLOPs and bytes are the table's own counts. Plain Python gets sizes that it can do in a fraction of a second; its line
-says which, and rates make it comparable.
+Every side writes into outputs that it keeps, where its function takes them. FLOPs and bytes are the table's own counts.
+Plain Python gets sizes that it can do in a fraction of a second; its line says which, and rates make it comparable.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from bench import peak, timing
 from bench.peers.numpy_ops import NUMPY as NUMPY_OPS
-from bench.suite import FASTNN, NAIVE, NUMPY, Case, Contender, Workload, assert_agree
-from fastnn import ops, use_backend
+from bench.peers.numpy_ops import linear as numpy_linear
+from bench.suite import (
+    FASTNN,
+    MATMUL,
+    NAIVE,
+    NUMPY,
+    PYTORCH,
+    Case,
+    Contender,
+    Gauge,
+    Workload,
+    assert_agree,
+    installed,
+)
+from fastnn import get_num_threads, ops, use_backend
 from fastnn.kernels.cases import draw, sizes_name
 from fastnn.kernels.table import TABLE, Op, Sizes, shape_of
 
@@ -32,6 +47,7 @@ _CHOICES: Mapping[str, Mapping[str, Any]] = {
 # The line that `report` measures once more on an AVX2 target.
 MATMUL_BAR = "matmul 1024x1024x1024"
 # By line, the ratios that the project promises.
+_ELEMENTWISE_BARS = {NUMPY: 5.0, PYTORCH: 1.0}
 _BARS: Mapping[str, Mapping[str, float]] = {
     "matmul 512x512x512": {NUMPY: 1.0},
     MATMUL_BAR: {NUMPY: 1.0},
@@ -41,13 +57,23 @@ _BARS: Mapping[str, Mapping[str, float]] = {
     "matmul 128x512x784": {NUMPY: 1.2},
     "matmul 32x1000x100": {NUMPY: 1.2},
     "matmul 512x64x64": {NUMPY: 1.0},
+    "sigmoid 10000000": _ELEMENTWISE_BARS,
+    "sigmoid_backward 10000000": _ELEMENTWISE_BARS,
+    "tanh 10000000": _ELEMENTWISE_BARS,
+    "tanh_backward 10000000": _ELEMENTWISE_BARS,
+    "softmax_cross_entropy 4096x1000": _ELEMENTWISE_BARS,
 }
+# Ops of which PyTorch has a line, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
+_WITH_PYTORCH = ("sigmoid", "sigmoid_backward", "tanh", "tanh_backward", "softmax_cross_entropy")
 
 # Multiplications, or numbers moved, that plain Python does in about 0.2 s.
 _NAIVE_WORK = 1_000_000
 
 # float32 sums of up to 2048 terms in another order, relative to the largest result.
 _TOLERANCE = 1e-4
+
+# How long the product is measured beside a measurement of the peak.
+_PEAK_SECONDS = 0.1
 
 # The two products of a backward pass, as they lie in memory: name, sizes, the operand that is a transposed view.
 _TRANSPOSED = (
@@ -56,14 +82,40 @@ _TRANSPOSED = (
 )
 
 
+# linear with its weights packed beforehand, as layers keep them: n, in, out; against NumPy's three calls, and one.
+_PACKED_SIZES = {"n": 128, "in": 784, "out": 512}
+_PACKED_BARS = {MATMUL: 1.35, NUMPY: 1.7}
+
+
 def cases() -> list[Case]:
-    """One case for each op and size, and the transposed products behind matmul's."""
+    """One case for each op and size; after matmul's the transposed products, after linear's the packed one."""
     listed = []
     for op in TABLE.values():
         listed += [_case(f"{op.name} {sizes_name(sizes)}", op, sizes) for sizes in op.bench]
         if op.name == "matmul":
             listed += [_case(f"{name} {sizes_name(s)}", op, s, transposed) for name, s, transposed in _TRANSPOSED]
+        if op.name == "linear":
+            listed.append(_packed_case(op))
     return listed
+
+
+def gauges() -> list[Gauge]:
+    """The large product as a share of what the machine's multiply-adds allow."""
+    return [Gauge(f"{MATMUL_BAR}, share of the FMA peak", "%", _share_of_peak, at_least=93.0, skip=peak.missing())]
+
+
+def _share_of_peak(count: int) -> list[float]:
+    """Percent, each from a measurement of the peak and one of the product right after it."""
+    sizes = {"n": 1024, "k": 1024, "m": 1024}
+    run = _run(TABLE["matmul"], sizes, ops.matmul)
+    calls = timing.calls(run, _PEAK_SECONDS)
+    flops = 2.0 * 1024**3
+    shares = []
+    for _ in range(count):
+        timing.settle()
+        limit = peak.measure(get_num_threads())
+        shares.append(100 * flops / timing.block(run, calls) / limit)
+    return shares
 
 
 def _case(name: str, op: Op, sizes: Sizes, transposed: str | None = None) -> Case:
@@ -75,6 +127,8 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
     full = {FASTNN: _run(op, sizes, public, transposed)}
     if op.name in NUMPY_OPS:
         full[NUMPY] = _run(op, sizes, NUMPY_OPS[op.name], transposed)
+    if op.name in _WITH_PYTORCH and installed(PYTORCH):
+        full[PYTORCH] = _on_tensors(op, sizes)
     small_sizes = naive_sizes(op, sizes)
     small = {name: _run(op, small_sizes, public, transposed) for name in (FASTNN, NAIVE)}
 
@@ -83,8 +137,9 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
             return small[NAIVE]()
 
     def check() -> None:
-        if NUMPY in full:
-            assert_agree(f"{op.name}, fastnn against NumPy", full[FASTNN](), full[NUMPY](), _TOLERANCE)
+        ours = full[FASTNN]()
+        for name in [name for name in full if name != FASTNN]:
+            assert_agree(f"{op.name}, fastnn against {name}", ours, full[name](), _TOLERANCE)
         assert_agree(f"{op.name}, fastnn against naive", small[FASTNN](), naive(), _TOLERANCE)
 
     note = "" if small_sizes == sizes else sizes_name(small_sizes)
@@ -98,8 +153,53 @@ def _contender(op: Op, sizes: Sizes, run: Callable[[], Any], note: str = "") -> 
     return Contender(run, flops, op.bytes(sizes, np.dtype(_DTYPE).itemsize), note)
 
 
-def _run(op: Op, sizes: Sizes, function: Callable[..., Any], transposed: str | None) -> Callable[[], Any]:
-    """A call of ``function`` on operands of its own, equal for every function; it returns what the op changes."""
+def _packed_case(op: Op) -> Case:
+    missing = "" if hasattr(ops, "pack") else "fastnn.ops has no pack"
+    make = partial(_packed_workload, op, _PACKED_SIZES)
+    return Case(f"linear, packed weights {sizes_name(_PACKED_SIZES)}", make, _PACKED_BARS, skip=missing)
+
+
+def _packed_workload(op: Op, sizes: Sizes) -> Workload:
+    """Linear, bias and relu on packed weights; NumPy's three calls; its product alone."""
+
+    def operands() -> dict[str, Any]:
+        given = draw(op, sizes, {"activation": "relu"}, _DTYPE, np.random.default_rng(_SEED))
+        return {**given, "out": np.zeros(shape_of(op.returns[0], sizes), _DTYPE)}
+
+    ours, theirs, product = operands(), operands(), operands()
+    ours["w"] = ops.pack(ours["w"])  # type: ignore[attr-defined, unused-ignore]
+    runs: dict[str, Callable[[], Any]] = {
+        FASTNN: partial(ops.linear, **ours),
+        NUMPY: partial(numpy_linear, **theirs),
+        MATMUL: partial(np.matmul, product["x"], product["w"], out=product["out"]),
+    }
+
+    def check() -> None:
+        assert_agree("linear, packed weights against NumPy", runs[FASTNN](), runs[NUMPY](), _TOLERANCE)
+
+    return Workload({name: _contender(op, sizes, run) for name, run in runs.items()}, check)
+
+
+def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:
+    """PyTorch's side."""
+    import torch  # type: ignore[import-not-found, unused-ignore]
+
+    from bench.peers import pytorch_ops
+
+    return _run(op, sizes, getattr(pytorch_ops, op.name), convert=torch.from_numpy)
+
+
+def _run(
+    op: Op,
+    sizes: Sizes,
+    function: Callable[..., Any],
+    transposed: str | None = None,
+    convert: Callable[[Any], Any] | None = None,
+) -> Callable[[], Any]:
+    """A call of ``function`` on operands of its own, equal for every function; it returns what the op changes.
+
+    ``convert`` makes the function's kind of array of NumPy's.
+    """
     variant = {**{name: None for name in op.operands if op.optional(name)}, **_CHOICES.get(op.name, {})}
     if op.name == "linear":
         del variant["b"]
@@ -107,8 +207,10 @@ def _run(op: Op, sizes: Sizes, function: Callable[..., Any], transposed: str | N
     given = {name: value for name, value in given.items() if value is not None}
     if transposed:
         given[transposed] = np.ascontiguousarray(given[transposed].T).T
-    if "out" in op.signature.parameters:
-        given["out"] = np.zeros(shape_of(op.returns[0], sizes), _DTYPE)
+    if "out" in inspect.signature(function).parameters:
+        given["out"] = np.zeros(shape_of(op.returns[-1], sizes), _DTYPE)
+    if convert is not None:
+        given = {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
     if not op.inplace:
         return partial(function, **given)
     updated = tuple(given[name] for name in op.inplace if name in given)

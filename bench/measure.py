@@ -56,15 +56,20 @@ class Line:
     others: float = 0.0  # cores that other processes used meanwhile
     disturbed: bool = False
 
+    @property
+    def label(self) -> str:
+        """The name, marked where others disturbed the line."""
+        return f"{self.name}{' *' if self.disturbed else ''}"
+
     def bars(self) -> Iterator[Bar]:
         """What was promised, by contender."""
         for name, bar in self.at_least.items():
             asked = f"at least {bar:g}x"
             if name in self.ratios:
                 ratio = self.ratios[name]
-                yield Bar(self.name, name, f"{timing.figure(ratio.median)}x", asked, ratio.median >= bar)
+                yield Bar(self.label, name, f"{timing.figure(ratio.median)}x", asked, ratio.median >= bar)
             else:
-                yield Bar(self.name, name, NOT_INSTALLED, asked, None)
+                yield Bar(self.label, name, NOT_INSTALLED, asked, None)
 
     def as_json(self) -> dict[str, Any]:
         """The line as plain dictionaries, for ``--json``."""

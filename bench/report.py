@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_threads,
         default=environment.THREADS,
-        help=f"threads of every contender (default: {environment.THREADS}, for which the promises hold)",
+        help=f"threads of every contender (default: {environment.THREADS}; the promises are for 2)",
     )
     parser.add_argument(
         "--target",
@@ -115,13 +115,13 @@ def _threads(text: str) -> int:
 def _kernels(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import kernels
 
-    return [*kernels.cases()]
+    return [*kernels.cases(), *kernels.gauges()]
 
 
 def _training(options: argparse.Namespace) -> list[Case | Gauge]:
     from bench import training
 
-    return [*training.cases(options.quick)]
+    return [*training.cases(options.quick), *training.gauges()]
 
 
 def _prediction(_: argparse.Namespace) -> list[Case | Gauge]:
@@ -179,7 +179,7 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
 
 @dataclass
 class _Results:
-    """What was found: lines, readings, bars, and how many lines' results were wrong."""
+    """What was found: lines, readings, bars, and how many lines had wrong results or none."""
 
     lines: list[Line] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -231,8 +231,11 @@ def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Re
         except AssertionError as error:
             results.wrong += 1
             print(f"{item.name}: results disagree, not timed: {error}", file=sys.stderr)
-        except BackendError as error:
-            results.bars += skipped(item, str(error))
+        except (BackendError, OSError) as error:  # no such instruction, no such file
+            results.bars += skipped(item, str(error).partition("\n")[0])
+        except RuntimeError as error:
+            results.wrong += 1
+            print(f"{item.name}: not measured: {error}", file=sys.stderr)
     _progress("")
     return results
 
@@ -312,7 +315,7 @@ def _cells(line: Line, columns: Sequence[str], rivals: Sequence[str]) -> list[st
         return figure(line.ratios[name].median) if name == NAIVE else str(line.ratios[name])
 
     return [
-        f"{line.name}{' *' if line.disturbed else ''}",
+        line.label,
         line.unit,
         *map(rate, columns),
         _duration(line.seconds[FASTNN]),

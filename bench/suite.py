@@ -94,5 +94,6 @@ def assert_agree(what: str, result: Any, expected: Any, tolerance: float) -> Non
         for part, expected_part in zip(result, expected, strict=True):
             assert_agree(what, part, expected_part, tolerance)
         return
+    expected = np.asarray(expected)
     largest = float(np.max(np.abs(expected), initial=0.0))
     np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance * largest, err_msg=what)

@@ -133,7 +133,7 @@ def interleave(runs: Mapping[str, Run], blocks: int, block_seconds: float) -> di
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(blocks):
         for name in list(runs) if turn % 2 == 0 else reversed(list(runs)):
-            seconds[name].append(_block(runs[name], counts[name]))
+            seconds[name].append(block(runs[name], counts[name]))
     return {name: Sample(tuple(times)) for name, times in seconds.items()}
 
 
@@ -149,7 +149,8 @@ def calls(run: Run, block_seconds: float) -> int:
     return max(1, min(_MOST_CALLS, int(block_seconds / took)))
 
 
-def _block(run: Run, count: int) -> float:
+def block(run: Run, count: int) -> float:
+    """Median seconds of ``count`` calls, once this process is quiet and after one call that does not count."""
     settle()
     run()
     return statistics.median(_timed(run) for _ in range(count))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -32,11 +33,13 @@ from bench.suite import (
     SKLEARN,
     Case,
     Contender,
+    Gauge,
     Workload,
     installed,
 )
 from fastnn.models import Sequential
-from fastnn.recipes import RECIPES
+from fastnn.recipes import RECIPES, Data
+from fastnn.utils import set_random_seed
 
 _SEED = 3
 # Rows that plain Python trains on.
@@ -150,8 +153,8 @@ _JOBS = (
     ),
 )
 
-# bfloat16 may cost this much of float32's test accuracy, in points, over this many seeds.
-_PRECISION_POINTS, _PRECISION_SEEDS, _PRECISION_EPOCHS = 0.5, 3, 5
+# bfloat16 may cost this much of float32's test accuracy, in points; the mean of this many seeds tells.
+_PRECISION_POINTS, _PRECISION_SEEDS = 0.5, 3
 
 
 def cases(quick: bool = False) -> list[Case]:
@@ -170,16 +173,55 @@ def cases(quick: bool = False) -> list[Case]:
     return listed
 
 
+def gauges() -> list[Gauge]:
+    """What bfloat16 costs of the test accuracy."""
+    if not os.environ.get("FASTNN_DATA"):
+        return []
+    return [
+        Gauge(
+            f"test accuracy of {job.dataset} that {option} loses",
+            "points",
+            partial(_accuracy_lost, job),
+            at_most=_PRECISION_POINTS,
+            skip=job.skip,
+        )
+        for job in _JOBS
+        for option in job.compiling.values()
+    ]
+
+
+def _accuracy_lost(job: _Job, count: int) -> list[float]:
+    """Percentage points by which a job's options lower the mean test accuracy of ``count`` seeds, of at most three."""
+    seeds = range(min(count, _PRECISION_SEEDS))
+    plain, optioned = (
+        statistics.fmean(_test_accuracy(job, seed, options) for seed in seeds) for options in ({}, job.compiling)
+    )
+    return [100 * (plain - optioned)]
+
+
+def _test_accuracy(job: _Job, seed: int, compiling: Mapping[str, Any]) -> float:
+    """Of the recipe's network after as many epochs as the recipe has."""
+    recipe = RECIPES[job.dataset]
+    data = _data(job.dataset)
+    set_random_seed(seed)
+    network = Network(initial_weights((recipe.inputs, *recipe.hidden, recipe.outputs), seed))
+    model = FastnnMLP(network, *data.train, job.batch, **compiling).model
+    model.fit(*data.train, batch_size=job.batch, epochs=recipe.epochs, verbose=0)
+    return float(model.evaluate(*data.test, verbose=0, return_dict=True)["accuracy"])
+
+
 def _real(dataset: str, rows: int) -> Rows:
-    x, targets = _training_rows(dataset)
+    x, targets = _data(dataset).train
     return x[:rows], targets[:rows]
 
 
 @cache
-def _training_rows(dataset: str) -> Rows:
-    recipe = RECIPES[dataset]
-    x, targets = recipe.data().train
-    return x.astype(np.float32), targets.astype(np.float32 if _loss(dataset) == SQUARED_ERROR else np.int64)
+def _data(dataset: str) -> Data:
+    """The data set, inputs as float32, targets as every contender takes them."""
+    data = RECIPES[dataset].data()
+    kind = np.float32 if _loss(dataset) == SQUARED_ERROR else np.int64
+    train, test = ((x.astype(np.float32, copy=False), y.astype(kind)) for x, y in (data.train, data.test))
+    return Data(train, test)
 
 
 def _loss(dataset: str) -> str:
@@ -215,9 +257,9 @@ def _workload(job: _Job, peers: Mapping[str, str], data: Callable[[], Rows]) -> 
     return Workload(contenders, check)
 
 
-def initial_weights(widths: tuple[int, ...]) -> list[Any]:
+def initial_weights(widths: tuple[int, ...], seed: int = _SEED) -> list[Any]:
     """Glorot-uniform kernels and zero biases, float32."""
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(seed)
     weights: list[Any] = []
     for inputs, outputs in pairwise(widths):
         limit = np.sqrt(6 / (inputs + outputs))

@@ -220,7 +220,7 @@ def lines() -> list[Line]:
     """What is gated: on one thread all but the largest, on two what shows that threads work."""
     from bench import kernels, training
 
-    gated = [case for case in kernels.cases() if not _NOT_GATED.search(case.name)]
+    gated = [case for case in kernels.cases() if not case.skip and not _NOT_GATED.search(case.name)]
     gated += [case for case in training.cases(quick=True) if case.name.endswith("made rows")]
     listed = [Line(case, 1) for case in gated if not case.slow]
     if (os.cpu_count() or 1) >= _THREADS:

@@ -7,13 +7,9 @@ two cores of a Zen 5 took 1.0 s with Keras's defaults, 0.7 s with XLA, 0.8 s wit
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-
-os.environ["KERAS_BACKEND"] = "tensorflow"  # read when Keras is imported
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
-import tensorflow as tf
 
 from bench.peers.network import Network
 from bench.timing import LaterEpochs, uncounted
@@ -22,9 +18,30 @@ from fastnn import get_num_threads
 _BATCHES_A_CALL = 128
 
 
-def _prepare(threads: int) -> None:
-    """CPU only, both pools of this size; RuntimeError where TensorFlow has started otherwise."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what native code writes to standard error: TensorFlow reports there before it knows its log level."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # read when Keras is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _quiet():
+    import keras
+    import tensorflow as tf
+
     tf.config.set_visible_devices([], "GPU")
+
+
+def _set_threads(threads: int) -> None:
+    """Both pools of this size; RuntimeError where TensorFlow has started with another."""
     config = tf.config.threading
     if (config.get_intra_op_parallelism_threads(), config.get_inter_op_parallelism_threads()) != (threads, threads):
         config.set_intra_op_parallelism_threads(threads)
@@ -39,7 +56,7 @@ class KerasMLP:
     """A Sequential on rows x (n, in) and targets y (n,); ``compiling`` goes to ``compile``."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int, **compiling: Any) -> None:
-        _prepare(get_num_threads())
+        _set_threads(get_num_threads())
         *hidden, last = network.layers
         stack = [keras.layers.Input(shape=(len(network.weights[0]),))]
         stack += [keras.layers.Dense(len(bias), activation="relu") for _, bias in hidden]

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from bench import environment, kernels, pedantic, peers, prediction, report, suite, timing, training
+from bench import environment, kernels, peak, pedantic, peers, prediction, report, suite, timing, training
 from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import Network
@@ -19,10 +21,11 @@ from bench.peers.numpy_ops import NUMPY
 from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, PYTORCH, Case, Gauge, assert_agree
 from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Ratio
+from fastnn import get_num_threads, ops
 from fastnn.engine.cpu import FusedRunner
 from fastnn.kernels.table import TABLE
 from fastnn.models import Sequential
-from fastnn.recipes import RECIPES
+from fastnn.recipes import RECIPES, Data
 
 SMALL = Effort(blocks=1, slow_blocks=1, naive_blocks=1, block_seconds=0.0)
 
@@ -30,8 +33,9 @@ SMALL = Effort(blocks=1, slow_blocks=1, naive_blocks=1, block_seconds=0.0)
 def test_every_bench_size_of_the_table_is_a_case():
     names = [case.name for case in kernels.cases()]
     assert len(names) == len(set(names))
-    assert len(names) == sum(len(op.bench) for op in TABLE.values()) + 2
-    assert {"matmul X.T @ dZ 784x128x512", "matmul dZ @ W.T 128x512x784", kernels.MATMUL_BAR} <= set(names)
+    more = {"matmul X.T @ dZ 784x128x512", "matmul dZ @ W.T 128x512x784", "linear, packed weights 128x784x512"}
+    assert len(names) == sum(len(op.bench) for op in TABLE.values()) + len(more)
+    assert more | set(kernels._BARS) <= set(names)
 
 
 def test_no_numpy_expression_is_left_over():
@@ -42,8 +46,69 @@ def test_no_numpy_expression_is_left_over():
 def test_contenders_agree_at_sizes_that_plain_python_can_do(op):
     sizes = kernels.naive_sizes(op, op.bench[0])
     workload = kernels._workload(op, sizes, None)
-    assert set(workload.contenders) == {FASTNN, NAIVE} | ({NUMPY_COLUMN} if op.name in NUMPY else set())
+    others = {NUMPY_COLUMN} if op.name in NUMPY else set()
+    if op.name in kernels._WITH_PYTORCH and suite.installed(PYTORCH):
+        others |= {PYTORCH}
+    assert set(workload.contenders) == {FASTNN, NAIVE} | others
     workload.check()
+
+
+@pytest.mark.parametrize("peer", [NUMPY_COLUMN, PYTORCH])
+def test_the_check_of_an_op_sees_every_contender(peer, monkeypatch):
+    if not suite.installed(peer):
+        pytest.skip(NOT_INSTALLED)
+    real = kernels._run
+
+    def wrong(op, sizes, function, *args, **kwargs):
+        run = real(op, sizes, function, *args, **kwargs)
+        theirs = function.__module__ == f"bench.peers.{peer.lower()}_ops"
+        return lambda: run() + 0.01 if theirs else run()
+
+    monkeypatch.setattr(kernels, "_run", wrong)
+    with pytest.raises(AssertionError, match=f"tanh, fastnn against {peer}"):
+        kernels._workload(TABLE["tanh"], {"...": (100,)}, None).check()
+
+
+def test_every_side_keeps_its_output():
+    sizes = {"n": 4, "c": 3}
+    for function in [NUMPY["softmax_cross_entropy"], NUMPY["softmax"]]:
+        run = kernels._run(TABLE[function.__name__], sizes, function)
+        first, second = run(), run()
+        assert (first[-1] if isinstance(first, tuple) else first) is (
+            second[-1] if isinstance(second, tuple) else second
+        )
+
+
+def test_packed_linear_waits_for_the_op(monkeypatch):
+    monkeypatch.delattr(ops, "pack", raising=False)
+    (case,) = [case for case in kernels.cases() if "packed" in case.name]
+    assert case.skip == "fastnn.ops has no pack"
+    monkeypatch.setattr(ops, "pack", lambda w: w, raising=False)
+    (case,) = [case for case in kernels.cases() if "packed" in case.name]
+    assert not case.skip
+    workload = case.make()
+    workload.check()
+    assert set(case.at_least) == set(workload.contenders) - {FASTNN}
+
+
+def test_share_of_the_peak(monkeypatch):
+    (gauge,) = kernels.gauges()
+    monkeypatch.setattr(peak, "_MODULE", "fastnn.kernels.cpu.no_such_module")
+    assert kernels.gauges()[0].skip == "there is no fastnn.kernels.cpu.no_such_module"
+    asked = []
+    monkeypatch.setattr(kernels.peak, "measure", lambda threads: asked.append(threads) or 4e12)
+    monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
+    monkeypatch.setattr(timing, "block", lambda run, count: 1e-3)
+    assert gauge.read(2) == pytest.approx([100 * 2 * 1024**3 / 1e-3 / 4e12] * 2)
+    assert asked == [get_num_threads()] * 2
+
+
+def test_the_peak_is_what_the_kernels_module_measures(monkeypatch):
+    module = ModuleType("measured")
+    module.measure = lambda threads: 10 * threads
+    monkeypatch.setitem(sys.modules, "measured", module)
+    monkeypatch.setattr(peak, "_MODULE", "measured")
+    assert peak.measure(2) == 20.0
 
 
 @pytest.mark.parametrize("op", [op for op in TABLE.values() if op.bench], ids=lambda op: op.name)
@@ -167,6 +232,30 @@ def test_peers_of_every_job_are_there_and_bars_are_theirs():
             assert f"class {name}" in (environment.ROOT / "bench" / "peers" / f"{module}.py").read_text()
 
 
+def test_accuracy_lost_to_an_option_is_in_points_and_a_mean_of_seeds(monkeypatch, tmp_path):
+    monkeypatch.delenv("FASTNN_DATA", raising=False)
+    assert training.gauges() == []
+    monkeypatch.setenv("FASTNN_DATA", str(tmp_path))
+    (gauge,) = training.gauges()
+    assert gauge.name == "test accuracy of fashion_mnist that bfloat16 loses"
+    accuracies = {False: [0.9, 0.92, 0.91], True: [0.89, 0.92, 0.90]}
+    monkeypatch.setattr(training, "_test_accuracy", lambda job, seed, compiling: accuracies[bool(compiling)][seed])
+    assert gauge.read(1) == pytest.approx([1.0])
+    assert gauge.read(5) == pytest.approx([100 * 2 / 300])
+
+
+def test_accuracy_is_that_of_the_test_rows(monkeypatch):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(300, 784)).astype(np.float32), rng.integers(0, 10, 300)
+    data = Data(train=(x[:250], y[:250]), test=(x[250:], y[250:]))
+    monkeypatch.setattr(training, "_data", lambda dataset: data)
+    job = next(job for job in training._JOBS if job.dataset == "mnist")
+    score = training._test_accuracy(job, 0, {"backend": "cpu"})
+    assert 0 <= score <= 1
+    assert score * 50 == pytest.approx(round(score * 50))
+    assert score == training._test_accuracy(job, 0, {})
+
+
 def test_real_data_only_where_a_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.delenv("FASTNN_DATA", raising=False)
     assert not [case for case in training.cases() if "real" in case.name]
@@ -234,6 +323,8 @@ def test_a_disturbed_line_is_measured_again_and_marked(monkeypatch, others, atte
     found = measure(next(case for case in kernels.cases() if case.name == "softmax 128x10"), SMALL)
     assert (len(rounds), found.disturbed) == (attempts, marked)
     assert ("softmax 128x10 *" in report.table([found])) is marked
+    (bar,) = replace(found, at_least={NUMPY_COLUMN: 1.0}).bars()
+    assert bar.job.endswith("*") is marked
 
 
 def test_table_shows_rates_and_ratios():
@@ -288,23 +379,34 @@ def test_what_cannot_be_measured_still_names_what_was_asked():
 def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, capsys):
     softmax = next(case for case in kernels.cases() if case.name == "softmax 128x10")
 
-    def wrong():
-        raise AssertionError("1 is not 2")
+    def failing(error):
+        def fail(*_):
+            raise error
 
-    broken = Case("broken", wrong, {NUMPY_COLUMN: 1.0})
+        return fail
+
+    broken = Case("broken", failing(AssertionError("1 is not 2")), {NUMPY_COLUMN: 1.0})
     items = [
         softmax,
         broken,
         Case("later", pytest.fail, {NUMPY_COLUMN: 1.0}, skip="not yet"),
         Gauge("wait", "ms", lambda count: [3.0], at_most=4.0),
+        Gauge("files", "ms", failing(FileNotFoundError("no train.gz\nat all")), at_most=4.0),
+        Gauge("child", "ms", failing(RuntimeError("python -m bench.child failed")), at_most=4.0),
     ]
     monkeypatch.setattr("bench.measure.QUICK", SMALL)
     results = report._measured(items, report._parser().parse_args(["--quick"]))
     assert [line.name for line in results.lines] == ["softmax 128x10"]
     assert results.readings == [Reading("wait", "ms", 3.0, 3.0, 3.0, 4.0, None)]
-    assert [(bar.job, bar.met) for bar in results.bars] == [("later", None), ("wait", True)]
-    assert results.wrong == 1
-    assert "broken: results disagree, not timed: 1 is not 2" in capsys.readouterr().err
+    assert [(bar.job, bar.found, bar.met) for bar in results.bars] == [
+        ("later", "not yet", None),
+        ("wait", "3 ms", True),
+        ("files", "no train.gz", None),
+    ]
+    assert results.wrong == 2
+    err = capsys.readouterr().err
+    assert "broken: results disagree, not timed: 1 is not 2" in err
+    assert "child: not measured: python -m bench.child failed" in err
     assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars"}
 
 
@@ -340,6 +442,12 @@ def test_blas_settings_cannot_be_dropped_once_numpy_has_read_them(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     with pytest.raises(RuntimeError, match="OPENBLAS_CORETYPE: set, and NumPy is loaded already"):
         environment.drop_blas_settings()
+
+
+def test_kernels_of_avx512_are_confirmed():
+    assert environment._kernels("SkylakeX") == "SkylakeX kernels (AVX-512)"
+    assert environment._kernels("Haswell") == "Haswell kernels"
+    assert environment._kernels(None) == "None kernels"
 
 
 def test_bench_as_a_command(tmp_path):
