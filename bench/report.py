@@ -28,6 +28,7 @@ _EPILOG = """\
 A rate is GFLOP/s where arithmetic is the limit and GB/s where memory is, from the op table's own counts; an epoch's is
 the GFLOP/s of its matrix products, counted dense. "x NumPy" is the ratio of the medians with the quartiles of
 neighbouring blocks, above 1 where fastnn is faster. "x naive" compares rates; plain Python gets the sizes in brackets.
+How the cost grows with width, batch, depth, density and threads: fastnn bench scaling --help
 """
 
 # The bar on the AVX2 target, and the ratio to np.matmul that the project promises there.
