@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = (BLUE, ORANGE)
+_LABEL_SHARE = 0.08  # of the axis, that a number below it takes
 _NEIGHBOURS = 1.12  # limits closer than this factor share a line
 
 
@@ -60,12 +61,15 @@ def _draw(axes: Axes, curve: Curve, heights: Sequence[float], colour: str, name:
 
 
 def _scale(axes: Axes, curve: Curve) -> None:
-    """A logarithmic axis of the sweep's values, of which those are written that have room."""
+    """A logarithmic axis of the sweep's values; those that there is room for are written below it."""
     sweep = curve.sweep
     axes.set_xscale("log")
     axes.minorticks_off()
-    step = -(-len(sweep.values) // 9)
-    shown = sweep.values[::step]
+    shown = list(sweep.values[:1])
+    room = (sweep.values[-1] / shown[0]) ** _LABEL_SHARE
+    for value in sweep.values:
+        if value >= room * shown[-1]:
+            shown.append(value)
     axes.set_xticks(shown, [sweep.text(value) for value in shown], fontsize=8.5)
     axes.set_xlabel(f"{sweep.parameter}; rings: knees")
 

@@ -153,10 +153,14 @@ def test_points_are_visited_in_rounds_of_shuffled_order():
             assert point.batches >= measure._LEAST_BATCHES
 
 
-def test_parts_are_measured():
-    setting = measure.peak(np.dtype(np.float32), 1)
-    assert 1e8 < setting < 1e13
-    assert all(1e-12 < seconds < 1e-6 for seconds in measure._update_seconds(1))
+def test_parts_are_measured_on_their_threads():
+    before = fastnn.get_num_threads()
+    with measure._threads(before + 1):
+        assert fastnn.get_num_threads() == before + 1
+        assert 1e8 < measure.peak(measure.DTYPE, 1) < 1e13
+        assert all(1e-12 < seconds < 1e-6 for seconds in measure._update_seconds(1))
+        assert fastnn.get_num_threads() == before + 1
+    assert fastnn.get_num_threads() == before
 
 
 # --- knees ------------------------------------------------------------------------------------------------------------
@@ -265,6 +269,8 @@ def test_bytes_cross_the_caches_where_they_are_calculated_to():
         assert found.limit.amount(before, PARTS) < bound
     # 785 * W weights, their state, W * W + 10 * W more, the latter transposed too: about a megabyte
     assert crossing("weights, L2", width).value == pytest.approx(125, abs=5)
+    # two cores: each reads all weights, and keeps half of the state
+    assert crossing("weights, L2", width, 2).value == pytest.approx(158, abs=5)
 
 
 @pytest.mark.usefixtures("skylake")
@@ -357,6 +363,12 @@ def test_kinds_of_limits_bend_the_cost_in_their_own_way(before, after, kinds):
     assert {kind for kind in Kind if kind.bends(before, after)} == kinds
 
 
+def test_a_cost_that_all_threads_share_alike_is_flat():
+    for name in ("threads", "batch"):
+        assert curve(name, lambda value: 1e-11, count=2).costs == pytest.approx([1e-11] * len(sweep_of(name).values))
+    assert curve("threads", lambda value: 1e-11, count=2).points[1].seconds == pytest.approx(8.15e-6, rel=0.01)
+
+
 def test_shares_of_the_peak():
     at = curve("density", lambda value: (3 - 2 * value) * 1e-11)
     first, last = at.points[0], at.points[-1]
@@ -411,6 +423,13 @@ def test_help_teaches_sweeps_and_files(capsys):
     for name in (*NAMES, "report.md", "scaling.json", "<sweep>.png", "--quick", "--output"):
         assert name in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_bench_hands_its_other_arguments_over(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "scaling", "with"])
+    assert "SWEEP: got with, wants" in capsys.readouterr().err
 
 
 def test_a_run_leaves_report_figures_and_plots(monkeypatch, capsys, tmp_path):
