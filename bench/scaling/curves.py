@@ -50,7 +50,7 @@ class Curve:
         low = min(values[knee.index - 1], at / _NEAR)
         high = max(values[knee.index + 1], at * _NEAR)
         inside = [crossing for crossing in self.crossings if low <= crossing.value <= high]
-        found = [crossing for crossing in inside if crossing.limit.kind.bends(knee.before, knee.after)]
+        found = [crossing for crossing in inside if crossing.kind.bends(knee.before, knee.after)]
         return sorted(found, key=lambda crossing: abs(math.log(crossing.value / at)))
 
     def passed(self, knee: Knee) -> list[Crossing]:
@@ -59,7 +59,7 @@ class Curve:
             return []
         before = [other.index for other in self.law.knees if other.index < knee.index]
         low, high = (self.points[index].value for index in (before[-1] if before else 0, knee.index))
-        between = [c for c in self.crossings if low / _NEAR <= c.value <= high and c.limit.kind is Kind.CAPACITY]
+        between = [c for c in self.crossings if low / _NEAR <= c.value <= high and c.kind is Kind.CAPACITY]
         return [crossing for crossing in between if self.effect(crossing) > 1 + knees.TOLERANCE]
 
     def effect(self, crossing: Crossing) -> float:

@@ -69,6 +69,22 @@ class Crossing:
     amount: float
     bound: float
 
+    @property
+    def why(self) -> str:
+        """What becomes different here."""
+        return self.limit.why if self._exceeds else f"it is no longer so that {self.limit.why}"
+
+    @property
+    def kind(self) -> Kind:
+        """What happens to the cost here: where the amount falls below the bound, the reverse."""
+        if self._exceeds:
+            return self.limit.kind
+        return Kind.RELIEF if self.limit.kind is Kind.CAPACITY else Kind.CAPACITY
+
+    @property
+    def _exceeds(self) -> bool:
+        return self.amount >= self.bound
+
 
 @dataclass(frozen=True)
 class Footprint:

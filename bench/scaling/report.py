@@ -140,8 +140,8 @@ def _knee(curve: Curve, knee: Knee) -> str:
 
 
 def _crossing(crossing: Crossing) -> str:
-    limit = crossing.limit
-    return f"{limit.why} ({_amount(limit.unit, crossing.amount)} against {_amount(limit.unit, crossing.bound)})"
+    amount, bound = (_amount(crossing.limit.unit, side) for side in (crossing.amount, crossing.bound))
+    return f"{crossing.why} ({amount} against {bound})"
 
 
 def _limits(curve: Curve) -> str:

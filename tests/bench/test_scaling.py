@@ -274,6 +274,18 @@ def test_bytes_cross_the_caches_where_they_are_calculated_to():
 
 
 @pytest.mark.usefixtures("skylake")
+def test_a_limit_crossed_downwards_does_the_reverse():
+    up = crossing("rows fill a tile", sweep_of("batch"))
+    assert up.kind is Kind.OVERHEAD
+    assert up.why.startswith("a task has the rows")
+    parts = {1 << i: PARTS for i in range(7)}
+    down = next(c for c in limits.crossings(sweep_of("threads", 64), 64, parts) if c.limit is up.limit)
+    assert (down.value, down.amount) == (11, 128 / 11)
+    assert down.kind is Kind.CAPACITY
+    assert down.why.startswith("it is no longer so that a task has the rows")
+
+
+@pytest.mark.usefixtures("skylake")
 def test_times_are_shared_by_the_batch():
     times = limits.times(Setting((512,), batch=10), PARTS)
     weights = 784 * 512 + 512 * 10
