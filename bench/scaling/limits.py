@@ -174,6 +174,12 @@ def _tile_columns(setting: Setting, _: object) -> float:
     return setting.batch * (tile.NR * DTYPE.itemsize + tile.MR * DTYPE.itemsize + _LINE)
 
 
+def _unit_columns(setting: Setting, _: object) -> float:
+    """What the tiles of a unit of the update read again and again: of every row NR columns of dZ, UNIT_ROWS of X."""
+    tile = machine.tile(DTYPE.itemsize)
+    return setting.batch * ((tile.NR + epoch.UNIT_ROWS) * DTYPE.itemsize + _LINE)
+
+
 def _panel(setting: Setting, _: object) -> float:
     """What a tile of X @ W reads in the layer after the first hidden one: MR rows of X and a panel of W."""
     tile = machine.tile(DTYPE.itemsize)
@@ -264,6 +270,14 @@ LIMITS = (
         Kind.CAPACITY,
         amount=_tile_columns,
         bound=lambda *_: machine.caches().l1,
+    ),
+    Limit(
+        "dW unit, L2",
+        "the columns of X and dZ that the tiles of a unit of dW share no longer stay in L2",
+        "B",
+        Kind.CAPACITY,
+        amount=_unit_columns,
+        bound=lambda *_: machine.caches().l2,
     ),
     Limit(
         "weights, L2",

@@ -257,6 +257,8 @@ def test_bytes_cross_the_caches_where_they_are_calculated_to():
     found = crossing("dW tile, L1", batch)
     assert found.value == math.ceil((32 << 10) / (32 * 4 + 12 * 4 + 64))
     assert found.amount >= found.bound == 32 << 10
+    # a unit of dW has 96 rows, which read as many columns of X
+    assert crossing("dW unit, L2", batch).value == math.ceil((1 << 20) / (32 * 4 + 96 * 4 + 64))
     # a panel of 32 columns and 12 rows of a layer that is as deep as the one before is wide
     assert crossing("W panel, L1", width).value == math.ceil((32 << 10) / (44 * 4))
     assert crossing("units fill a tile", width).value == 32
@@ -346,8 +348,9 @@ def test_a_knee_is_explained_by_the_limits_that_lie_there():
 
 @pytest.mark.usefixtures("skylake")
 def test_a_knee_without_a_limit_is_said_to_be_one():
-    at = curve("narrow", lambda value: 1e-11 * max(1.0, (value / 1024) ** 0.5))
+    at = curve("width", lambda value: 1e-11 * max(1.0, (value / 2048) ** 0.9))
     (knee,) = at.law.knees
+    assert at.points[knee.index].value == 2048
     assert (at.near(knee), at.passed(knee)) == ([], [])
     assert "No limit that this report computes lies here" in report._knee(at, knee)
 
