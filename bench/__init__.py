@@ -8,6 +8,8 @@ them (start-up lines: the first one only):
   was found, ``--json`` for machines;
 - ``pytest bench``: pytest-benchmark, for its statistics, ``--benchmark-autosave`` and ``--benchmark-compare``.
 
+A third measures fastnn alone: ``fastnn bench scaling`` (``scaling``), how the cost grows and why its growth changes.
+
 ``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` whether the machine was quiet;
 ``timing`` is the stopwatch. ``results`` keeps result files of ``fastnn bench --json``.
 """

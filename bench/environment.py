@@ -114,7 +114,7 @@ def drop_blas_settings() -> None:
         del os.environ[name]
 
 
-def facts() -> dict[str, str]:
+def facts(with_blas: bool = True) -> dict[str, str]:
     """What a result must name: CPU, target, threads, the kernels that NumPy's BLAS chose, versions, commit."""
     from fastnn import backends
     from fastnn.kernels.cpu import machine
@@ -122,7 +122,7 @@ def facts() -> dict[str, str]:
     return {
         "cpu": f"{cpu_model()}, {os.cpu_count()} logical CPUs",
         "fastnn": f"{machine.describe()}; {backends.get_num_threads()} threads",
-        "blas": blas(),
+        **({"blas": blas()} if with_blas else {}),
         "versions": ", ".join(f"{name} {version}" for name in _VERSIONS if (version := _version(name))),
         "python": f"{platform.python_version()}, {platform.system()} {platform.release()}",
         "commit": commit(),

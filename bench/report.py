@@ -38,6 +38,7 @@ neighbouring blocks, above 1 where fastnn is faster. "x naive" compares rates; p
 The last table holds what the project promises beside what was found: ratios of medians, or medians of our own figures.
 A contender that is not installed is named there (pip install -e '.[peers]' brings all). Lines on real data need the
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
+How the cost grows with width, batch, depth, density and threads: fastnn bench scaling --help
 """
 
 # The bar on the AVX2 target: the ratio to np.matmul that the project promises there.

@@ -27,6 +27,9 @@ _HELD_OUT = 0.1  # of the training rows, for the validation curves of a plot
 _EVALUATION_BATCH = 1024
 _FAILED, _INTERRUPTED = 2, 130
 
+# Benchmarks that are a command of their own, by name; bench.report serves the others.
+_BENCHES = {"scaling": "bench.scaling.command"}
+
 _TRAIN_EXAMPLES = """\
 examples:
   fastnn train                              digits: no files, no network, seconds
@@ -420,7 +423,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     for root in (Path(fastnn.__file__).parents[1], Path.cwd()):
         if (root / "bench" / "report.py").is_file() and (root / "kernels" / "table.py").is_file():
             sys.path.insert(0, str(root))
-            return importlib.import_module("bench.report").main(arguments.rest) or 0
+            own = [name for name in arguments.rest[:1] if name in _BENCHES]
+            module = _BENCHES[own[0]] if own else "bench.report"
+            return importlib.import_module(module).main(arguments.rest[len(own) :]) or 0
     raise _UsageError(
         "the benchmarks are not installed: clone fastnn's repository and run fastnn bench inside the clone"
     )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, and in print.
-_COLOURS = {"training": "#0072B2", "validation": "#D55E00"}
-_GREY = "#5A5A5A"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5A5A5A"
+_COLOURS = {"training": BLUE, "validation": ORANGE}
 _HIGHER_IS_BETTER = ("acc", "accuracy", "precision", "recall", "auc")
 _LOG_FROM = 20.0  # times its smallest value: from here on an error is drawn on a logarithmic scale
 _LABEL_DISTANCE = 0.07  # of the axis, between the names at the ends of two curves
@@ -36,24 +36,38 @@ def history_figure(history: Mapping[str, Sequence[float]], *, title: str = "", s
     Raises ValueError if `history` is empty.
     """
     require()
+    quantities = [name for name in history if not name.startswith("val_") and len(history[name])]
+    if not quantities:
+        raise ValueError("history: got no curves, wants the History.history of a fit of at least one epoch")
+    figure, panels = empty_figure(len(quantities), title, subtitle)
+    for axes, name in zip(panels, quantities, strict=True):
+        curves = {"training": history[name], "validation": history.get(f"val_{name}", ())}
+        _draw(axes, name, {label: curve for label, curve in curves.items() if len(curve)})
+    return figure
+
+
+def empty_figure(panels: int, title: str, subtitle: str = "") -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure under a heading, drawn without a display, and its panels side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    quantities = [name for name in history if not name.startswith("val_") and len(history[name])]
-    if not quantities:
-        raise ValueError("history: got no curves, wants the History.history of a fit of at least one epoch")
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.06)
-    figure = Figure(figsize=(0.6 + 4.9 * len(quantities), 4.4), dpi=150, layout=layout)
+    figure = Figure(figsize=(0.6 + 4.9 * panels, 4.4), dpi=150, layout=layout)
     FigureCanvasAgg(figure)
     heading = figure.suptitle(title, x=0.015, ha="left", fontsize=13, fontweight="bold")
     if subtitle:
         heading.set_text(f"{title}\n")
-        figure.text(0.015, 0.915, subtitle, ha="left", va="top", fontsize=10, color=_GREY)
-    for axes, name in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
-        curves = {"training": history[name], "validation": history.get(f"val_{name}", ())}
-        _draw(axes, name, {label: curve for label, curve in curves.items() if len(curve)})
-    return figure
+        figure.text(0.015, 0.915, subtitle, ha="left", va="top", fontsize=10, color=GREY)
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def tidy(axes: Axes) -> None:
+    """Leave of a panel's frame what is read: horizontal lines behind the curves, the left and the lower axis."""
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=GREY, labelcolor="black", length=3)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -93,10 +107,7 @@ def _draw(axes: Axes, name: str, curves: Mapping[str, Sequence[float]]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(1 - (edge := 0.03 * max(len(epochs), 2)), len(epochs) + edge)
     axes.margins(y=0.12)
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_GREY, labelcolor="black", length=3)
+    tidy(axes)
     _name_ends(axes, curves)
     _mark_best(axes, name, *list(curves.items())[-1])
 
@@ -135,7 +146,7 @@ def _mark_best(axes: Axes, name: str, label: str, curve: Sequence[float]) -> Non
         ha="center",
         va="center",
         fontsize=9.5,
-        color=_GREY,
+        color=GREY,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
         arrowprops={"arrowstyle": "-", "color": "#A0A0A0", "linewidth": 0.8, "shrinkB": 6},
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -387,18 +388,14 @@ class _Session:
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
+        nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
         after = self._kernel.train(
-            self._dtype, self._nanoseconds(), self._inputs, self._targets, self._net, rules, self._memory, order,
+            self._dtype, nanoseconds, self._inputs, self._targets, self._net, rules, self._memory, order,
             self._batch, made, int(settle), self._sums,
         )  # fmt: skip
         optimizer.iterations = int(after)
         self._rows += min(order.size, (optimizer.iterations - made) * self._batch)
         return optimizer.iterations - made
-
-    def _nanoseconds(self) -> float:
-        """Estimated work of one of a step's two regions, on one core."""
-        products = sum(k * n for k, n in zip(self._layout.sizes[:-1], self._layout.sizes[1:], strict=True))
-        return 3.0 * products * self._batch / 100.0
 
     def logs(self, reset: bool = False) -> Logs:
         """The figures since the last reset, by name."""
@@ -418,6 +415,12 @@ def _masks(drops: Sequence[_Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -
 
     masks = [(dropout.threshold(drop.rate), seeds[drop.layer], drop.layer) for drop in drops]
     return np.array(masks, np.int64), np.array([(dropout.scale(d.rate), 1.0 - d.rate) for d in drops], dtype)
+
+
+def region_nanoseconds(sizes: Sequence[int], batch: int) -> float:
+    """Estimated work of one of a step's two regions on one core; ``kernels.cpu.threads`` keeps little work serial."""
+    products = sum(k * n for k, n in pairwise(sizes))
+    return 3.0 * products * batch / 100.0
 
 
 def _zeros(aligned: Any, size: int, dtype: Any) -> Array:
