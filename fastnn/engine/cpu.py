@@ -19,10 +19,11 @@ from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Layer, Logs, Loss, Network, Optimizer, Parameter, StepHooks
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
-# Share of non-zero inputs below which the sparse first layer is used, by precision. For 784-512-10, RMSprop, batch 128,
+# Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128,
 # two threads of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67
 # and 63 at 35%, 80 and 65 at 40%. bfloat16 halves the dense side alone.
-SPARSE_BELOW = {"float32": 0.33, "float64": 0.33, "bfloat16": 0.16}
+SPARSE_BELOW = 0.33
+SPARSE_BELOW_BFLOAT16 = 0.16
 
 # Rows from which the density of a dense array is estimated before it is counted.
 _SAMPLE = 256
@@ -448,7 +449,8 @@ def density(source: Source) -> float:
 
 def is_sparse(source: Source, network: Network) -> bool:
     """Whether the first layer skips the zeros of this input; it does not where some of the inputs are dropped."""
-    return _form(network).skips_zeros and density(source) < SPARSE_BELOW[network.products]
+    below = SPARSE_BELOW_BFLOAT16 if network.products == "bfloat16" else SPARSE_BELOW
+    return _form(network).skips_zeros and density(source) < below
 
 
 def bfloat16_obstacle(dtype: np.dtype[Any]) -> str | None:
