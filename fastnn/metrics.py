@@ -77,9 +77,15 @@ def _same_shape(true: Array, pred: Array) -> tuple[Array, Array]:
 
 
 class Metric(Configurable):
-    """Base class: a running figure. ``direction`` is "up" where more is better, "down" where less is."""
+    """Base class: a running figure. ``direction`` is "up" where more is better, "down" where less is.
+
+    ``integer_targets`` says whether targets are class indices, or rows; None where both will do.
+    """
 
     direction: str | None = None
+    integer_targets: bool | None = None
+    # What the fused form wants to know: a threshold, a k.
+    fused_number = 0.0
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or type(self).__name__
@@ -91,6 +97,10 @@ class Metric(Configurable):
     def fused_form(self, width: int) -> str | None:
         """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
         return None
+
+    def take(self, total: float, count: float) -> None:
+        """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
+        raise NotImplementedError
 
     def reset_state(self) -> None:
         """Forget all batches."""
@@ -141,6 +151,10 @@ class MeanMetricWrapper(Metric):
         self._total += float((values * weight).sum())
         self._count += float(weight.sum())
 
+    def take(self, total: float, count: float) -> None:
+        """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
+        self._total, self._count = total, count
+
     def result(self) -> float:
         """The mean since the last reset; 0 before the first batch."""
         return self._total / self._count if self._count else 0.0
@@ -158,6 +172,7 @@ class _NamedMean(MeanMetricWrapper):
     _FUNCTION: SampleFunction
     _NAME: str
     _FUSED_FORM: str | None = None
+    integer_targets: bool | None = False
 
     def fused_form(self, width: int) -> str | None:
         """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
@@ -176,13 +191,11 @@ class BinaryAccuracy(_NamedMean):
 
     _FUNCTION = staticmethod(binary_accuracy)
     _NAME = "binary_accuracy"
+    _FUSED_FORM = "binary_accuracy"
 
     def __init__(self, name: str | None = None, threshold: float = 0.5) -> None:
         super().__init__(name, threshold=checks.real("threshold", threshold, minimum=0, maximum=1))
-
-    def fused_form(self, width: int) -> str | None:
-        """The kernels know a threshold of one half."""
-        return "binary_accuracy" if self._kwargs["threshold"] == 0.5 else None
+        self.fused_number = threshold
 
 
 class CategoricalAccuracy(_NamedMean):
@@ -205,6 +218,7 @@ class SparseCategoricalAccuracy(_NamedMean):
 
     _FUNCTION = staticmethod(sparse_categorical_accuracy)
     _NAME = "sparse_categorical_accuracy"
+    integer_targets = True
     _FUSED_FORM = "accuracy"
 
     def __init__(self, name: str | None = None) -> None:
@@ -220,9 +234,11 @@ class TopKCategoricalAccuracy(_NamedMean):
 
     _FUNCTION = staticmethod(top_k_categorical_accuracy)
     _NAME = "top_k_categorical_accuracy"
+    _FUSED_FORM = "top_k"
 
     def __init__(self, k: int = 5, name: str | None = None) -> None:
         super().__init__(name, k=checks.positive_int("k", k))
+        self.fused_number = k
 
 
 class SparseTopKCategoricalAccuracy(_NamedMean):
@@ -230,9 +246,12 @@ class SparseTopKCategoricalAccuracy(_NamedMean):
 
     _FUNCTION = staticmethod(sparse_top_k_categorical_accuracy)
     _NAME = "sparse_top_k_categorical_accuracy"
+    _FUSED_FORM = "top_k"
+    integer_targets = True
 
     def __init__(self, k: int = 5, name: str | None = None) -> None:
         super().__init__(name, k=checks.positive_int("k", k))
+        self.fused_number = k
 
 
 class MeanSquaredError(_NamedMean):
@@ -240,7 +259,7 @@ class MeanSquaredError(_NamedMean):
 
     _FUNCTION = staticmethod(mean_squared_error)
     _NAME = "mean_squared_error"
-    _FUSED_FORM: str | None = "squared"
+    _FUSED_FORM = "squared"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -250,7 +269,6 @@ class RootMeanSquaredError(MeanSquaredError):
     """Root of the mean of (y_pred - y_true)^2 over all samples."""
 
     _NAME = "root_mean_squared_error"
-    _FUSED_FORM: str | None = None
 
     def result(self) -> float:
         """The figure since the last reset."""
@@ -273,6 +291,7 @@ class HalfSSE(_NamedMean):
 
     _FUNCTION = staticmethod(half_sse)
     _NAME = "half_sse"
+    _FUSED_FORM = "half_squared"
 
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name)
@@ -283,9 +302,16 @@ class BinaryCrossentropy(_NamedMean):
 
     _FUNCTION = staticmethod(binary_crossentropy)
     _NAME = "binary_crossentropy"
+    _FUSED_FORM, _FUSED_FORM_OF_LOGITS = "bernoulli", "bernoulli_logit"
 
     def __init__(self, name: str | None = None, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
         super().__init__(name, from_logits=from_logits, label_smoothing=label_smoothing)
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; none of theirs with smoothed labels."""
+        if self._kwargs["label_smoothing"]:
+            return None
+        return self._FUSED_FORM_OF_LOGITS if self._kwargs["from_logits"] else self._FUSED_FORM
 
 
 class CategoricalCrossentropy(BinaryCrossentropy):
@@ -293,6 +319,7 @@ class CategoricalCrossentropy(BinaryCrossentropy):
 
     _FUNCTION = staticmethod(categorical_crossentropy)
     _NAME = "categorical_crossentropy"
+    _FUSED_FORM, _FUSED_FORM_OF_LOGITS = "cross_entropy", "softmax_cross_entropy"
 
 
 class SparseCategoricalCrossentropy(_NamedMean):
@@ -300,6 +327,11 @@ class SparseCategoricalCrossentropy(_NamedMean):
 
     _FUNCTION = staticmethod(sparse_categorical_crossentropy)
     _NAME = "sparse_categorical_crossentropy"
+    integer_targets = True
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs."""
+        return "softmax_cross_entropy" if self._kwargs["from_logits"] else "cross_entropy"
 
     def __init__(self, name: str | None = None, from_logits: bool = False) -> None:
         super().__init__(name, from_logits=from_logits)
@@ -331,6 +363,7 @@ class ShapedAccuracy(MeanMetricWrapper):
     def __init__(self, name: str | None = None) -> None:
         super().__init__(_accuracy, name or "accuracy")
         self.direction = "up"
+        self.fused_number = 0.5
 
     def argmax_only(self, width: int) -> bool:
         """Unless it is the binary one."""

@@ -28,10 +28,6 @@ SPARSE_BELOW_BFLOAT16 = 0.16
 # Rows from which the density of a dense array is estimated before it is counted.
 _SAMPLE = 256
 
-# The metrics that logits serve as well as outputs, by the activation between them: the largest logit is the largest
-# output, and a sigmoid above one half is a logit above 0.
-_ON_LOGITS = {"softmax": ("accuracy",), "sigmoid": ("accuracy", "binary_accuracy")}
-
 # What copying one byte of weights costs on one core, roughly.
 _NS_PER_BYTE = 0.2
 
@@ -165,15 +161,40 @@ def _obstacles(network: Network) -> Iterator[str]:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
         yield "the optimizer clips gradients or decays weights"
-    width = network.parameters[-1].value.shape[-1]
-    for metric in network.metrics:
+    width = _width(network)
+    for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
-        if form is None or (network.fused_loss is not None and form not in _ON_LOGITS[network.layers[-1].activation]):
+        if form is None:
             yield f"the metric {metric.name!r} is none of the kernels'"
-        elif form != "accuracy" and loss.integer_targets:
+        elif loss.integer_targets and (metric.integer_targets is False or form == "binary_accuracy"):
             yield f"the metric {metric.name!r} does not fit class indices"
-    if network.weighted_metrics:
-        yield "weighted metrics are wanted"
+        elif metric.integer_targets and not loss.integer_targets:
+            yield f"the metric {metric.name!r} fits class indices only"
+
+
+def _width(network: Network) -> int:
+    """The number of outputs."""
+    return int(network.parameters[-1].value.shape[-1])
+
+
+def _divisor(form: str, width: int) -> int:
+    """What divides the sum of a loss over ``width`` outputs: the elementwise losses are means, but for one."""
+    return 1 if form in ("half_squared", "softmax_cross_entropy", "cross_entropy") else width
+
+
+def _figures(network: Network) -> tuple[list[tuple[str, float]], bool]:
+    """Of every metric the kernels' name and the number that goes with it; whether logits do in place of outputs."""
+    width, figures = _width(network), []
+    for metric in (*network.metrics, *network.weighted_metrics):
+        form = str(metric.fused_form(width))
+        figures.append((form, metric.fused_number if form in ("binary_accuracy", "top_k") else _divisor(form, width)))
+    if network.fused_loss is None:
+        return figures, True
+    # the largest logit is the largest output, and a sigmoid above one half is a logit above 0
+    half = ("binary_accuracy", 0.5) if network.layers[-1].activation == "sigmoid" else None
+    if all(figure == half or figure[0] == "accuracy" for figure in figures):
+        return [(form, 0.0) for form, _ in figures], True
+    return figures, False
 
 
 class FusedRunner(LayerwiseRunner):
@@ -234,7 +255,7 @@ class _Session:
     ) -> None:
         from fastnn.kernels.cpu import epoch, optim, threads
         from fastnn.kernels.cpu._arrays import aligned
-        from fastnn.kernels.cpu.simd import LOSS_CODES, ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
+        from fastnn.kernels.cpu.simd import ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -267,27 +288,24 @@ class _Session:
         numbers = np.array(penalties, dtype)
         self._net = epoch.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
 
-        forms: dict[str | None, int] = {
-            "accuracy": epoch.ACCURACY,
-            "binary_accuracy": epoch.BINARY_ACCURACY,
-            "softmax_cross_entropy": epoch.SOFTMAX_CROSS_ENTROPY,
-            "cross_entropy": epoch.CROSS_ENTROPY,
-        }
-        forms.update(LOSS_CODES)
-        self._metrics = np.array([forms[metric.fused_form(sizes[-1])] for metric in network.metrics], np.int64)
-        self._loss = forms[loss.fused_form]
-        summed = loss.fused_form == "half_squared"  # over all outputs and samples
-        self._outputs = sizes[-1] if self._loss >= 0 and not summed else 1
-        self._reduction = epoch.SUM if summed or loss.reduction == "sum" else epoch.MEAN
+        figures, as_is = _figures(network)
+        self._metrics = np.array([epoch.FIGURES[form] for form, _ in figures], np.int64)
+        self._numbers = np.array([number for _, number in figures], np.float64)
+        self._seen, self._activation = int(self._table[-1, epoch.Y]), epoch.IDENTITY
+        if not as_is:  # the metrics' rows lie behind the stages'
+            self._seen, self._activation = self._scratch, ROW_CODES[network.layers[-1].activation]
+            self._scratch += self._batch * int(self._table[-1, epoch.LD])
+        form = str(loss.fused_form)
+        self._loss, self._outputs = epoch.FIGURES[form], _divisor(form, sizes[-1])
+        self._reduction = epoch.SUM if form == "half_squared" or loss.reduction == "sum" else epoch.MEAN
         if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
             self._reduction = epoch.WEIGHTED_MEAN
-        self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
         self._num_threads = threads.get_num_threads
         self._memory = self._allocated(self._num_threads())
         self._sums = np.zeros(2 + len(self._metrics))
-        self._rows = 0
+        self._rows, self._weight = 0, 0.0
 
     def serves(self, data: DataSet, batch_size: int) -> bool:
         """Whether this was made for these data."""
@@ -385,7 +403,8 @@ class _Session:
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
-            self._loss, self._outputs, self._reduction, self._metrics, self._dtype.type(self._threshold),
+            self._loss, self._outputs, self._reduction,
+            self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
@@ -395,18 +414,25 @@ class _Session:
             self._batch, made, int(settle), self._sums,
         )  # fmt: skip
         optimizer.iterations = int(after)
-        self._rows += min(order.size, (optimizer.iterations - made) * self._batch)
+        rows = min(order.size, (optimizer.iterations - made) * self._batch)
+        weights = self._targets.weights
+        self._rows += rows
+        if self._network.weighted_metrics:
+            self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
 
     def logs(self, reset: bool = False) -> Logs:
         """The figures since the last reset, by name."""
-        rows = max(self._rows, 1)
-        loss, penalty, *metrics = (float(total) / rows for total in self._sums)
-        figures = {"loss": loss + penalty}
-        figures.update((metric.name, value) for metric, value in zip(self._network.metrics, metrics, strict=True))
+        loss, penalty, *totals = map(float, self._sums)
+        figures = {"loss": (loss + penalty) / max(self._rows, 1)}
+        network = self._network
+        counts = [self._rows] * len(network.metrics) + [self._weight] * len(network.weighted_metrics)
+        for metric, total, count in zip((*network.metrics, *network.weighted_metrics), totals, counts, strict=True):
+            metric.take(total, count)
+            figures[metric.name] = metric.result()
         if reset:
             self._sums[:] = 0
-            self._rows = 0
+            self._rows, self._weight = 0, 0.0
         return figures
 
 

@@ -131,12 +131,22 @@ class Loss(Protocol):
 
 
 class Metric(Protocol):
-    """A running figure over batches."""
+    """A running figure over batches; class indices or rows as targets, None where both will do."""
 
     name: str
+    integer_targets: bool | None
+
+    @property
+    def fused_number(self) -> float:
+        """What the fused form wants to know: a threshold, a k; 0 where it wants nothing."""
+        ...
 
     def fused_form(self, width: int) -> str | None:
         """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
+        ...
+
+    def take(self, total: float, count: float) -> None:
+        """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
         ...
 
     def argmax_only(self, width: int) -> bool:

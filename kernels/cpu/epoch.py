@@ -31,6 +31,7 @@ from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import (
     CODES,
+    LOSS_CODES,
     SPARSE_TILES,
     add_row,
     address,
@@ -86,10 +87,19 @@ IDENTITY = CODES["identity"]
 THRESHOLD, SEED, STREAM = range(3)
 SCALE, KEPT = range(2)
 
-# Kinds of inputs, and loss and metric codes beyond those of ``simd.LOSS_CODES``.
+# Kinds of inputs.
 DENSE, BYTES, SPARSE, EXPANDED = range(4)
-SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = -1, -2
-ACCURACY, BINARY_ACCURACY = -1, -2
+
+# Codes of the losses and metrics of a row of outputs.
+SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY, ACCURACY, BINARY_ACCURACY, TOP_K = range(-5, 0)
+FIGURES = {
+    **LOSS_CODES,
+    "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
+    "cross_entropy": CROSS_ENTROPY,
+    "accuracy": ACCURACY,
+    "binary_accuracy": BINARY_ACCURACY,
+    "top_k": TOP_K,
+}
 
 # The loss of a batch from those of its rows, each times its weight: divided by their number, by nothing, by the sum of
 # their weights.
@@ -149,7 +159,9 @@ class Rules(NamedTuple):
     """How to train: codes of loss, metrics and optimizer with its hyper-parameters.
 
     ``outputs`` divides the sum of the losses of a row's outputs; ``reduction`` says how the loss of a batch is made of
-    its rows'. ``threshold`` tells 0 from 1 in the outputs.
+    its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what divides it. Metrics from ``plain``
+    on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
+    outputs, or these through the ``activation`` that the loss has taken into itself.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
@@ -158,7 +170,10 @@ class Rules(NamedTuple):
     outputs: Any
     reduction: Any
     metrics: Any
-    threshold: Any
+    numbers: Any
+    plain: Any
+    seen: Any
+    activation: Any
     step: Any
     hyper: Any
     adam: Any
@@ -425,28 +440,31 @@ def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
 
 
 @register_jitable
-def _hit(work, out, classes, targets, source):
-    """Whether the largest output is that of the class index, or of the target row's largest number."""
-    wanted = targets.labels[source] if targets.labels.size > 0 else 0
-    if targets.rows.size > 0:
-        wanted = argmax_row(classes, address(targets.rows, source * classes))
-    return wanted == argmax_row(classes, address(work, out))
+def _target(targets, source, classes):
+    """The class index, or the place of the target row's largest number."""
+    if targets.labels.size > 0:
+        return targets.labels[source]
+    return argmax_row(classes, address(targets.rows, source * classes))
 
 
 @register_jitable
-def _metric(code, threshold, work, out, spare, classes, targets, source):
-    """One metric of one row, the mean over its outputs; ``spare`` may be overwritten."""
+def _metric(code, number, work, out, spare, classes, targets, source):
+    """One metric of one row; ``spare`` may be overwritten."""
     if code == ACCURACY:
-        return 1.0 if _hit(work, out, classes, targets, source) else 0.0
+        return 1.0 if argmax_row(classes, address(work, out)) == _target(targets, source, classes) else 0.0
+    if code == TOP_K:
+        score, larger = work[out + _target(targets, source, classes)], 0
+        for j in range(classes):
+            larger += work[out + j] > score
+        return 1.0 if larger < number else 0.0
     if code == BINARY_ACCURACY:
-        hits = 0.0
+        hits, threshold = 0.0, work.dtype.type(number)
         for j in range(classes):
             side = 1.0 if work[out + j] > threshold else 0.0
             hits += 1.0 if targets.rows[source, j] == side else 0.0
         return hits / classes
-    t = address(targets.rows, source * classes)
     one = work.dtype.type(1)
-    return np.float64(loss_row(code, classes, address(work, out), t, one, address(work, spare))) / classes
+    return np.float64(_row_loss(code, classes, work, out, spare, targets.labels, targets.rows, source, one)) / number
 
 
 @register_jitable
@@ -455,11 +473,14 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
     work, figures = memory.work, memory.figures
     last = net.stages[net.stages.shape[0] - 1]
     classes, out, slope = last[OUTPUTS], last[Y] + r * last[LD], last[DZ] + r * last[LD]
-    for q in range(rules.metrics.size):
-        code = rules.metrics[q]
-        figures[(q + 1) * batch + r] = _metric(code, rules.threshold, work, out, slope, classes, targets, source)
     number = work.dtype.type
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
+    seen = rules.seen + r * last[LD]
+    if seen != out:
+        forward_row(rules.activation, classes, address(work, out), address(work, seen))
+    for q in range(rules.metrics.size):
+        value = _metric(rules.metrics[q], rules.numbers[q], work, seen, slope, classes, targets, source)
+        figures[(q + 1) * batch + r] = value if q < rules.plain else value * weight
     share = weight * number(scale)
     loss = _row_loss(rules.loss, classes, work, out, slope, targets.labels, targets.goals, source, share)
     figures[r] = np.float64(weight * loss) * scale * n
@@ -717,7 +738,7 @@ def _signature(dtype: Any) -> Any:
             reals,
             reals,
         ),
-        Rules: (size, size, size, sizes, dtype, size, reals, wide, size, dtype),
+        Rules: (size, size, size, sizes, wide, size, size, size, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
     }
     tuples = [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
