@@ -31,6 +31,12 @@ _SAMPLE = 256
 # What copying one byte of weights costs on one core, roughly.
 _NS_PER_BYTE = 0.2
 
+# Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
+# which that is worth packing the weights for; samples whose zeros are looked for at a time.
+_ROWS_A_TASK = 64
+_PREDICT_FROM = 256
+_PREDICT_AT_ONCE = 1 << 15
+
 # Calls of the progress line an epoch.
 _PROGRESS_CALLS = 25
 
@@ -126,8 +132,6 @@ def _late_rescaling(network: Network) -> str | None:
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
-    if layer.fused_form is None:
-        return f"{layer.name} takes samples of several axes"
     if layer.activity_regularizer is not None:
         return f"{layer.name} has a penalty on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
@@ -142,21 +146,27 @@ def _weights(regularizer: Any) -> tuple[float, float] | None:
 
 
 def obstacle(network: Network) -> str | None:
-    """Why the fused runner cannot train this network; None where it can."""
+    """Why the fused runner cannot train this network, or predict with one that has no loss; None where it can."""
     return next(_obstacles(network), None)
 
 
 def _obstacles(network: Network) -> Iterator[str]:
+    yield from _obstacles_to_prediction(network)
     loss, optimizer = network.fused_loss or network.loss, network.optimizer
-    if loss is None or optimizer is None:
-        yield "it is not compiled for training"
-        return
-    yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
+    if loss is not None and optimizer is not None:
+        yield from _obstacles_to_training(network, loss, optimizer)
+
+
+def _obstacles_to_prediction(network: Network) -> Iterator[str]:
+    yield from (f"{layer.name} takes samples of several axes" for layer in network.layers if layer.fused_form is None)
     if (late := _late_rescaling(network)) is not None:
         yield f"{late} rescales what layers give, not the inputs"
     if not any(layer.fused_form == "dense" for layer in network.layers):
         yield "there is no dense layer"
-        return
+
+
+def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -> Iterator[str]:
+    yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
     if not optimizer.plain:
@@ -198,7 +208,7 @@ def _figures(network: Network) -> tuple[list[tuple[str, float]], bool]:
 
 
 class FusedRunner(LayerwiseRunner):
-    """Trains a whole epoch in one compiled call."""
+    """Trains a whole epoch, and predicts, in one compiled call."""
 
     def __init__(self, network: Network, backend: str) -> None:
         super().__init__(network, backend)
@@ -241,6 +251,66 @@ class FusedRunner(LayerwiseRunner):
         return session.logs(reset=True)
 
 
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+        """Outputs for all samples."""
+        if x.rows < _PREDICT_FROM:
+            return super().predict(x, batch_size, hooks)
+        network = replace(self.network, loss=None, precision=None)  # the outputs themselves, in the dtype's products
+        prediction = _Prediction(network, is_sparse(x, network))
+        steps = -(-x.rows // batch_size)
+        listens = hooks is not None and hooks.every_batch
+        stride = 1 if listens else max(1, min(steps // _PROGRESS_CALLS + 1, _PREDICT_AT_ONCE // batch_size))
+        parts: list[Array] = []
+        for step in range(0, steps, stride):
+            if hooks is not None:
+                hooks.begin(step)
+            last = min(step + stride, steps)
+            parts.append(prediction.outputs(x.part(slice(step * batch_size, min(last * batch_size, x.rows)))))
+            if hooks is not None and hooks.end(last - 1, dict):
+                break
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _Prediction:
+    """The forward pass: weights in panels and scratch memory, for inputs whose zeros are skipped or not."""
+
+    def __init__(self, network: Network, sparse: bool) -> None:
+        from fastnn.kernels.cpu import epoch, threads
+        from fastnn.kernels.cpu._arrays import aligned
+
+        self._kernel, self._dtype, self._sparse = epoch, network.dtype, sparse
+        self._use_num_threads = threads.use_num_threads
+        self._form = form = _form(network)
+        sizes = _sizes(form.stages)
+        self._tasks = threads.get_num_threads()
+        self._layout = layout = epoch.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
+        shape = _codes(form.stages), [stage.kernel is not None for stage in form.stages], [0] * len(form.stages)
+        table, parameters, scratch = layout.stages(*shape)
+        self._work = _zeros(aligned, scratch, network.dtype)
+        numbers = np.zeros((len(table) + 1, 4), network.dtype)
+        params, none = _zeros(aligned, parameters, network.dtype), np.empty(0, network.dtype)
+        masks = np.zeros((len(table) + 1, 3), np.int64)
+        self._net = epoch.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
+        for parameter, place, panel in _places(form.stages, table):
+            _load(network.dtype, parameter.value, params[place], panel)
+
+    def outputs(self, source: Source) -> Array:
+        """Outputs for all samples of ``source``."""
+        inputs = _inputs(source, self._dtype, self._form.preparation, self._sparse)
+        bounds = np.zeros((self._layout.rows, 1 + self._layout.blocks(_mean_entries(inputs))), np.int64)
+        none = np.empty(0, self._dtype)
+        memory = self._kernel.Scratch(
+            self._work, np.empty(0), bounds, np.empty((3, 0), np.int64), none, np.empty(0, np.int32), none
+        )
+        outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
+        nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
+        with self._use_num_threads(self._tasks):  # scratch memory is for so many
+            self._kernel.forward(
+                self._dtype, nanoseconds, inputs, self._net, memory, np.arange(source.rows), _ROWS_A_TASK, outputs
+            )
+        return outputs
+
+
 class _Session:
     """What one fit keeps between epochs: inputs and targets as the kernel wants them, panels, scratch memory."""
 
@@ -263,18 +333,14 @@ class _Session:
         self._dtype = dtype = network.dtype
         form = _form(network)
         self._stages = form.stages
-        sizes = [next(stage.kernel.value.shape[0] for stage in self._stages if stage.kernel is not None)]
-        for stage in self._stages:
-            sizes.append(sizes[-1] if stage.kernel is None else stage.kernel.value.shape[1])
+        sizes = _sizes(self._stages)
         self._inputs = _inputs(data.x, dtype, form.preparation, is_sparse(data.x, network))
         sparse = self._inputs.kind == epoch.SPARSE
         pairs = network.products == "bfloat16"
-        self._layout = layout = epoch.Layout(tuple(sizes), self._batch, dtype.itemsize, sparse, pairs)
-        activations = [stage.activation for stage in self._stages]
-        codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
+        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
         learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes, weights, learns)
+        self._table, size, self._scratch = layout.stages(_codes(self._stages), weights, learns)
         self._targets = _targets(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
@@ -329,15 +395,6 @@ class _Session:
             np.zeros(entries, self._dtype),
         )
 
-    def _places(self) -> Iterator[tuple[Parameter, slice, int]]:
-        """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
-        kernel = self._kernel
-        for stage, row in zip(self._stages, self._table, strict=True):
-            if stage.kernel is not None:
-                yield stage.kernel, slice(int(row[kernel.W]), int(row[kernel.B])), int(row[kernel.PANEL])
-            if stage.bias is not None:
-                yield stage.bias, slice(int(row[kernel.B]), int(row[kernel.B]) + stage.bias.value.size), 0
-
     def _flat_and_arrays(self, parameter: Parameter) -> Iterator[tuple[Array, Array]]:
         """(flat array, ordinary array) of a parameter and of each slot of its state, if it is trained."""
         yield self._net.params, parameter.value
@@ -360,12 +417,9 @@ class _Session:
 
     def load(self) -> None:
         """Ordinary arrays into panels."""
-        for parameter, place, panel in self._places():
+        for parameter, place, panel in _places(self._stages, self._table):
             for flat, array in self._flat_and_arrays(parameter):
-                if panel:
-                    self._kernel.pack(self._dtype, _NS_PER_BYTE * array.nbytes, _own(array), flat[place], panel)
-                else:
-                    flat[place] = array
+                _load(self._dtype, array, flat[place], panel)
         self._kernel.copies(
             self._dtype,
             _NS_PER_BYTE * self._net.params.nbytes,
@@ -378,7 +432,7 @@ class _Session:
 
     def store(self) -> None:
         """Panels into ordinary arrays."""
-        for parameter, place, panel in self._places():
+        for parameter, place, panel in _places(self._stages, self._table):
             for flat, array in self._flat_and_arrays(parameter):
                 if not panel:
                     array[...] = flat[place]
@@ -434,6 +488,42 @@ class _Session:
             self._sums[:] = 0
             self._rows, self._weight = 0, 0.0
         return figures
+
+
+def _sizes(stages: Sequence[_Stage]) -> tuple[int, ...]:
+    """The width of the inputs, then of every stage's outputs."""
+    sizes = [next(stage.kernel.value.shape[0] for stage in stages if stage.kernel is not None)]
+    for stage in stages:
+        sizes.append(sizes[-1] if stage.kernel is None else stage.kernel.value.shape[1])
+    return tuple(sizes)
+
+
+def _codes(stages: Sequence[_Stage]) -> list[int]:
+    """The stages' activations as the kernels number them."""
+    from fastnn.kernels.cpu.simd import ROW_CODES
+
+    return [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(stage.activation, stage.activation)] for stage in stages]
+
+
+def _places(stages: Sequence[_Stage], table: Array) -> Iterator[tuple[Parameter, slice, int]]:
+    """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
+    from fastnn.kernels.cpu import epoch
+
+    for stage, row in zip(stages, table, strict=True):
+        if stage.kernel is not None:
+            yield stage.kernel, slice(int(row[epoch.W]), int(row[epoch.B])), int(row[epoch.PANEL])
+        if stage.bias is not None:
+            yield stage.bias, slice(int(row[epoch.B]), int(row[epoch.B]) + stage.bias.value.size), 0
+
+
+def _load(dtype: np.dtype[Any], array: Array, flat: Array, panel: int) -> None:
+    """An ordinary array into its place, as panels where they have a width."""
+    from fastnn.kernels.cpu import epoch
+
+    if panel:
+        epoch.pack(dtype, _NS_PER_BYTE * array.nbytes, _own(array), flat, panel)
+    else:
+        flat[...] = array
 
 
 def _masks(drops: Sequence[_Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:

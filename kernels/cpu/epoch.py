@@ -720,7 +720,8 @@ def _catch_up(step, net, rules, memory):
                 scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), rules.rho**missed)
 
 
-def _signature(dtype: Any) -> Any:
+def _tuples(dtype: Any) -> list[Any]:
+    """Numba's types of Inputs, Targets, Network, Rules and Scratch."""
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
     indices = flat(types.int32)
     fields = {
@@ -741,8 +742,12 @@ def _signature(dtype: Any) -> Any:
         Rules: (size, size, size, sizes, wide, size, size, size, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
     }
-    tuples = [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
-    return size(*tuples, sizes, size, size, size, wide, size)
+    return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
+
+
+def _signature(dtype: Any) -> Any:
+    size = types.int64
+    return size(*_tuples(dtype), flat(size), size, size, size, flat(types.float64), size)
 
 
 @kernel(_signature)
@@ -819,6 +824,38 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         return step
 
     return train
+
+
+def _forward_signature(dtype: Any) -> Any:
+    inputs, _, net, _, memory = _tuples(dtype)
+    size = types.int64
+    return types.void(inputs, net, memory, flat(size), size, matrix(dtype), size)
+
+
+@kernel(_forward_signature)
+def forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+    """forward(inputs, net, memory, order, rows, out, tasks): outputs of the samples ``order``, ``rows`` at a time a task.
+
+    Scratch memory is that of a batch of ``rows`` * tasks. Nothing is dropped where the network's thresholds are 0.
+    """
+
+    def forward(inputs, net, memory, order, rows, out, tasks):
+        _ = (SOURCE, parallel)
+        last = net.stages[net.stages.shape[0] - 1]
+        ld_x = net.stages[0, Y] // (memory.bounds.shape[0])
+        for t in prange(tasks):
+            end = (t + 1) * order.size // tasks
+            for start in range(t * order.size // tasks, end, rows):
+                low, high = t * rows, t * rows + min(rows, end - start)
+                first = start - low  # sample first + r is row r of scratch memory
+                if inputs.kind != SPARSE:
+                    _gather(inputs, order, first, low, high, 0, net, memory.work, ld_x)
+                _forward(inputs, order, first, high, low, high, 0, net, memory, ld_x, MR, NR)
+                for r in range(low, high):
+                    y = address(memory.work, last[Y] + r * last[LD])
+                    forward_row(IDENTITY, last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
+
+    return forward
 
 
 def _copies_signature(dtype: Any) -> Any:
