@@ -40,6 +40,7 @@ _NAMES = {
     "use_backend": "backends",
     "get_num_threads": "backends",
     "set_num_threads": "backends",
+    "warmup": "backends",
     "Input": "layers",
     "Sequential": "models",
     "load_model": "models",
