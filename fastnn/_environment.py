@@ -97,12 +97,18 @@ def has_kernels(module: str) -> bool:
 
 
 def _kernel_cache() -> str:
-    """Return the folder of compiled kernels and its size."""
+    """Return the folder of compiled kernels, its size, and that it can be written to, or else what follows from that.
+
+    Numba takes the first folder that can be written to; one that cannot is no cache, whatever it holds.
+    """
     try:
         folder, files = kernel_files()
-    except RuntimeError as error:
-        return f"none, kernels compile in every process ({error})"
-    return f"{folder}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}"
+    except RuntimeError:
+        return (
+            "none of its folders can be written to, so every process compiles its kernels anew: "
+            "set NUMBA_CACHE_DIR to one that can"
+        )
+    return f"{folder}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}, writable"
 
 
 def _bytes(size: float) -> str:

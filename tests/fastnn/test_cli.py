@@ -346,9 +346,23 @@ def test_info(run):
         assert rows[name]
     assert rows["fastnn"].startswith(fastnn.__version__)
     assert re.match(r"\d+, threading layer \w+", rows["threads"])
-    assert re.search(r"\d+ files, ", rows["kernel cache"])
+    folder, files, size, state = rows["kernel cache"].rsplit(", ", 3)
+    assert Path(folder).is_dir()
+    assert re.fullmatch(r"\d+ files", files)
+    assert re.fullmatch(r"[\d.]+ (bytes|KiB|MiB|GiB)", size)
+    assert state == "writable"
     for name, state in backends.available_backends().items():
         assert rows[f"backend {name}"].endswith(state.reason)
+
+
+def test_info_without_a_cache(run, monkeypatch):
+    def none(*_):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl.__init__", none)
+    result = run("info")
+    assert result.status == 0
+    assert re.search(r"^kernel cache +none of its folders can be written to.*NUMBA_CACHE_DIR", result.out, re.MULTILINE)
 
 
 def test_bench_hands_over_to_the_checkout(run, tmp_path, monkeypatch):
