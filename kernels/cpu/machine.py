@@ -38,6 +38,9 @@ _X86 = (
 _ARM = (Isa("neon", (), 16, 32, True),)
 _OTHER = (Isa("generic", (), 16, 16, False),)
 
+# LLVM's names of CPUs that imply AVX512-BF16 when no feature list is given.
+_BFLOAT16 = ("cooperlake", "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5")
+
 # Vectors in a row of the tile: two need the fewest loads for a height that keeps both multiply-add pipes busy.
 NV = 2
 
@@ -103,6 +106,13 @@ def tile(itemsize: int) -> Tile:
     level = isa()
     spare = level.registers - NV - 1 - (not level.fused)
     return Tile(MR=min(spare // NV, _L1_WAYS), NV=NV, VL=level.vector_bytes // itemsize)
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the targeted CPU has AVX512-BF16, dot products of pairs of bfloat16 in vectors of 512 bits."""
+    _, cpu, features = _target()
+    return isa().name == "avx512" and ("+avx512bf16" in features.split(",") if features else cpu in _BFLOAT16)
 
 
 @cache

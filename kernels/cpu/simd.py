@@ -13,6 +13,7 @@ Grammar of the micro-kernels: ``<what>_<extent>(codes, sizes, sources, destinati
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,10 @@ class Vectors:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, fused where the target fuses (fmuladd, not fma: a CPU without FMA is not sent to libm)."""
         return self._intrinsic(f"fmuladd.{self._suffix}", self.type, a, b, c)
+
+    def dot_bfloat16(self, a: Any, b: Any, c: Any) -> Any:
+        """a . b + c: each lane adds the products of its two bfloat16 of a and of b (AVX512-BF16, 16 lanes)."""
+        return self._intrinsic("x86.avx512bf16.dpbf16ps.512", self.type, c, a, b)
 
     def sqrt(self, x: Any) -> Any:
         """Square root, correctly rounded."""
@@ -572,6 +577,12 @@ class MicroKernel:
         else:
             builder.ret(emitted)
         return function
+
+    def prototype(self, dtype: Any) -> Any:
+        """The function as ctypes calls it; pointers are addresses. Not for a result of two numbers."""
+        number = ctypes.c_float if dtype.bitwidth == 32 else ctypes.c_double
+        kinds: dict[str, Any] = {_SIZE: ctypes.c_int64, _NUMBER: number, _NOTHING: None}
+        return ctypes.CFUNCTYPE(*(kinds.get(kind, ctypes.c_void_p) for kind in (self.result, *self.arguments)))
 
     def intrinsic(self) -> Any:
         """What Numba functions call: a call of the machine code, for the dtype of the first pointer to numbers."""
@@ -1076,3 +1087,41 @@ def transpose_block(v: Vectors, rows: Any, columns: Any, x: Any, stride_x: Any, 
     for j in range(n):
         with builder.if_then(builder.icmp_signed("<", _I64(j), columns)):
             v.store(block[j], y, builder.mul(_I64(j), stride_y))
+
+
+# ---------------------------------------------------------------------------------------------------------------- peak
+#
+# What ``peak`` measures with, not among MICRO_KERNELS: no other process compiles them.
+
+
+def chains(dtype: Any) -> int:
+    """Sums that a peak's loop keeps in registers, as many as a tile: enough to hide one multiply-add's latency."""
+    shape = tile(dtype.bitwidth // 8)
+    return shape.MR * shape.NV
+
+
+def _repeat(v: Vectors, count: Any, sums: Any, step: Callable[[Any], Any]) -> None:
+    """x = step(x), ``count`` times, for the ``chains`` vectors at ``sums``: read and written, so none is left out."""
+    held = [_Total(v, v.load(sums, _I64(i * v.lanes))) for i in range(chains(v.dtype))]
+    with cgutils.for_range(v.builder, count, intp=_I64):
+        for x in held:
+            v.builder.store(step(v.builder.load(x.slot)), x.slot)
+    for i, x in enumerate(held):
+        v.store(v.builder.load(x.slot), sums, _I64(i * v.lanes))
+
+
+def _multiply_add(v: Vectors, count: Any, a: Any, b: Any, sums: Any) -> None:
+    """x = a x + b in every chain: x is a factor, because a product without it could be taken out of the loop."""
+    left, right = v.load(a), v.load(b)
+    _repeat(v, count, sums, lambda x: v.fma(left, x, right))
+
+
+def _multiply_add_bfloat16(v: Vectors, count: Any, a: Any, b: Any, sums: Any) -> None:
+    """x = x + a . b in every chain, of pairs of bfloat16."""
+    kind = ir.VectorType(_I32, v.lanes).as_pointer()
+    left, right = (v.builder.load(v.builder.bitcast(pointer, kind), align=4) for pointer in (a, b))
+    _repeat(v, count, sums, lambda x: v.dot_bfloat16(left, right, x))
+
+
+PEAK = MicroKernel(_multiply_add, _NOTHING, (_SIZE, _POINTER, _POINTER, _POINTER))
+PEAK_BFLOAT16 = MicroKernel(_multiply_add_bfloat16, _NOTHING, (_SIZE, _BYTES, _BYTES, _POINTER))
