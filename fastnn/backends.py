@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -146,6 +146,16 @@ def set_num_threads(threads: int) -> None:
     from fastnn.kernels.cpu import threads as kernel_threads
 
     kernel_threads.set_num_threads(checks.integer("threads", threads, 1))
+
+
+def use_num_threads(threads: int | None) -> AbstractContextManager[None]:
+    """Choose the number of threads of the CPU kernels inside a ``with`` block, in this Python thread or task only.
+
+    None leaves the number as it is. Raises TypeError or ValueError at once, before the block is entered.
+    """
+    from fastnn.kernels.cpu import threads as kernel_threads
+
+    return kernel_threads.use_num_threads(None if threads is None else checks.integer("threads", threads, 1))
 
 
 def warmup(dtypes: Sequence[str] = DTYPES) -> None:

@@ -205,7 +205,7 @@ class _Session:
         self._threshold = 0.0 if network.fused_loss is not None else 0.5
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
-        self._num_threads = threads.get_num_threads
+        self._num_threads, self._use_num_threads = threads.get_num_threads, threads.use_num_threads
         self._memory = self._allocated(self._num_threads())
         self._sums = np.zeros(2 + len(self._metrics))
         self._rows = 0
@@ -283,9 +283,10 @@ class _Session:
 
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
-        if self._num_threads() > self._tasks:  # changed since the memory was made, which is for so many tasks
+        tasks = self._num_threads()
+        if tasks > self._tasks:  # changed since the memory was made, which is for so many tasks
             before = self._memory
-            self._memory = self._allocated(self._num_threads())
+            self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
             self._memory.runs[...] = before.runs
         optimizer = self._optimizer
@@ -299,10 +300,11 @@ class _Session:
             self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
-        after = self._kernel.train(
-            self._dtype, self._nanoseconds(), self._inputs, self._targets, self._net, rules, self._memory, order,
-            self._batch, made, int(settle), self._sums,
-        )  # fmt: skip
+        with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
+            after = self._kernel.train(
+                self._dtype, self._nanoseconds(), self._inputs, self._targets, self._net, rules, self._memory, order,
+                self._batch, made, int(settle), self._sums,
+            )  # fmt: skip
         optimizer.iterations = int(after)
         self._rows += min(order.size, (optimizer.iterations - made) * self._batch)
         return optimizer.iterations - made

@@ -98,7 +98,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts=cpu.facts(source, network.dtype) if fused else {},
+        facts=cpu.facts(source if fused else None, network.dtype) if chosen == "cpu" else {},
         notes=tuple(_notes(network, chosen, obstacle)),
     )
 
