@@ -215,8 +215,18 @@ class Vectors:
 #
 # exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in [-ln2/2, ln2/2]; exp(r) = 1 + r + r^2 q(r).
 # ln 2 is split so that n * high is exact (high has as many trailing zero bits as n has bits). q interpolates
-# (exp(r) - 1 - r) / r^2 at Chebyshev nodes on that interval; tests/kernels/cpu/test_simd.py measures
-# the errors. Coefficients stand highest degree first. `span` is the range outside which exp is 0 or inf.
+# (exp(r) - 1 - r) / r^2 at Chebyshev nodes on that interval. Coefficients stand highest degree first. `span` is the
+# range outside which exp is 0 or inf.
+#
+# Worst errors in ULP, as `python -m ci.ulp` found them: over all float32 numbers of the domain, with fused multiply-add
+# (AVX-512 and AVX2 alike) and without (SSE2), and over a stratified sample of float64. The bounds are what is promised.
+#
+#              float32   and where      SSE2      bound    float64   bound
+#   exp         0.953    -5.876877      0.957       2       0.885      4
+#   sigmoid     1.233    -16.23237      1.248       2       1.049      4
+#   tanh        1.263    0.1846793      1.263       2       1.224      4
+#   log         1.969    1.003862       1.969       2       1.000      4     (normal positive numbers)
+#   log1p       2.469    0.003861815    2.469       3       2.202      6     (positive numbers)
 
 _LOG2E = 1.4426950408889634
 _EXP: dict[Any, dict[str, Any]] = {
@@ -777,6 +787,16 @@ def _for_each(v: Vectors, count: Any, body: Callable[[_Span], None]) -> None:
     rest = builder.sub(count, start)
     with builder.if_then(builder.icmp_signed(">", rest, _I64(0)), likely=False):
         body(_Span(v, start, v.mask(rest)))
+
+
+def row_of(f: Callable[[Vectors, Any], Any]) -> MicroKernel:
+    """y = f(x) on ``count`` numbers for a vector function alone, outside the library: (count, x, y)."""
+
+    def row(v: Vectors, count: Any, x: Any, y: Any) -> None:
+        _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y))
+
+    row.__name__ = f"{f.__name__}_row"
+    return MicroKernel(row, _NOTHING, (_SIZE, _POINTER, _POINTER))
 
 
 def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], None]]) -> None:
