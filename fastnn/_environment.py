@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +30,25 @@ def rows() -> list[tuple[str, str]]:
         *((name, version) for name in _OPTIONAL if (version := _version(name))),
         *_cpu(),
         *((f"backend {state.name}", _state(state)) for state in backends.available_backends().values()),
+    ]
+
+
+def peak_rows() -> list[tuple[str, str]]:
+    """Return the lines of ``fastnn info --peak``: FLOP/s of each dtype and memory's bytes/s, on 1 and on all threads.
+
+    Raises BackendError where the CPU backend cannot serve.
+    """
+    backends.require("cpu")
+    from fastnn.kernels.cpu import peak
+
+    counts = sorted({1, fastnn.get_num_threads()})
+
+    def line(unit: str, measure: Callable[[int], float]) -> str:
+        return ", ".join(f"{measure(count) / 1e9:.4g} {unit} on {count} thread{'s' * (count > 1)}" for count in counts)
+
+    return [
+        *((f"peak {dtype}", line("GFLOP/s", partial(peak.measure, dtype))) for dtype in peak.dtypes()),
+        ("memory", f"{line('GB/s', peak.bandwidth)} (a + b, larger than the caches)"),
     ]
 
 
@@ -97,12 +118,18 @@ def has_kernels(module: str) -> bool:
 
 
 def _kernel_cache() -> str:
-    """Return the folder of compiled kernels and its size."""
+    """Return the folder of compiled kernels, its size, and that it can be written to, or else what follows from that.
+
+    Numba takes the first folder that can be written to; one that cannot is no cache, whatever it holds.
+    """
     try:
         folder, files = kernel_files()
-    except RuntimeError as error:
-        return f"none, kernels compile in every process ({error})"
-    return f"{folder}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}"
+    except RuntimeError:
+        return (
+            "none of its folders can be written to, so every process compiles its kernels anew: "
+            "set NUMBA_CACHE_DIR to one that can"
+        )
+    return f"{folder}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}, writable"
 
 
 def _bytes(size: float) -> str:

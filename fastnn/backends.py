@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks
 from fastnn.errors import BackendError
+from fastnn.kernels.table import DTYPES
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,30 @@ def set_num_threads(threads: int) -> None:
     from fastnn.kernels.cpu import threads as kernel_threads
 
     kernel_threads.set_num_threads(checks.integer("threads", threads, 1))
+
+
+def use_num_threads(threads: int | None) -> AbstractContextManager[None]:
+    """Choose the number of threads of the CPU kernels inside a ``with`` block, in this Python thread or task only.
+
+    None leaves the number as it is. Raises TypeError or ValueError at once, before the block is entered.
+    """
+    from fastnn.kernels.cpu import threads as kernel_threads
+
+    return kernel_threads.use_num_threads(None if threads is None else checks.integer("threads", threads, 1))
+
+
+def warmup(dtypes: Sequence[str] = DTYPES) -> None:
+    """Compile ahead what training and ops on the CPU would compile on first use, so that no later call waits for it.
+
+    After an installation or an upgrade this takes about half a minute of one core for each of ``dtypes`` ("float32",
+    "float64") and leaves 2 MB each in the compile cache, which ``fastnn info`` names; from then on it loads them in
+    about half a second. The kernels' threads are started too: a child forked later trains on one.
+    Raises BackendError where the CPU backend cannot serve.
+    """
+    if isinstance(dtypes, str) or not isinstance(dtypes, Sequence):
+        raise TypeError(f"dtypes: got {checks.describe(dtypes)}, wants a list such as ['float32']")
+    chosen = [checks.one_of(f"dtypes[{index}]", name, DTYPES) for index, name in enumerate(dtypes)]
+    require("cpu")
+    from fastnn.kernels.cpu import jit
+
+    jit.compile_all([np.dtype(name) for name in chosen])

@@ -87,11 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_train(commands)
-    commands.add_parser(
+    info = commands.add_parser(
         "info",
-        help="versions, CPU, instruction set and tiles in use, threads, caches, GPU",
+        help="versions, CPU, instruction set and tiles in use, threads, caches, GPU; with --peak the CPU's peak",
         description="Print what fastnn runs on: what to put into a bug report or beside a measurement.",
-    ).set_defaults(run=_info)
+    )
+    info.set_defaults(run=_info)
+    info.add_argument(
+        "--peak",
+        action="store_true",
+        help="also measure, for a second or two, the multiply-adds of the CPU and the bandwidth of its memory, "
+        "on one thread and on all",
+    )
     commands.add_parser(
         "bench",
         help="measure fastnn beside NumPy and other libraries (in a checkout of the repository)",
@@ -410,8 +417,8 @@ def _rows(data: Data) -> str:
 # --- info and bench -------------------------------------------------------------------------------------------------
 
 
-def _info(_: argparse.Namespace) -> int:
-    rows = _environment.rows()
+def _info(arguments: argparse.Namespace) -> int:
+    rows = _environment.rows() + (_environment.peak_rows() if arguments.peak else [])
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
         print(f"{name:{width}}{value}")

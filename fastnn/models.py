@@ -263,12 +263,14 @@ class Sequential:
         """Names of the figures that ``evaluate`` returns, in its order."""
         return ["loss", *(metric.name for metric in self.metrics)]
 
-    def plan(self, x: Any = None, batch_size: int = _BATCH_SIZE) -> Plan:
+    def plan(self, x: Any = None, batch_size: int = _BATCH_SIZE, *, threads: int | None = None) -> Plan:
         """What a fit on ``x`` would run, and why; print it. Without ``x`` the model must be built."""
         checks.positive_int("batch_size", batch_size)
+        on_threads = backends.use_num_threads(threads)
         source = None if x is None else self._source("x", x)
         self._build_for(source)
-        return make_plan(self._network(), self._backend, source, batch_size)
+        with on_threads:
+            return make_plan(self._network(), self._backend, source, batch_size)
 
     def _network(self) -> Network:
         return Network(
@@ -303,14 +305,20 @@ class Sequential:
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
+        *,
+        threads: int | None = None,
     ) -> History:
         """Train on ``x`` and ``y`` for epochs ``initial_epoch`` to ``epochs``; the figures of every epoch.
 
         ``x`` is an array (float, int, uint or bool; converted a batch at a time) or a scipy.sparse matrix. Loss and
         metrics are those of the training passes themselves, the loss with all penalties. ``validation_split`` keeps the
         last samples, before shuffling, for validation. Nothing is changed unless all arguments are valid.
+
+        ``threads`` is the number of CPU threads for this call alone: other calls, of other Python threads too, keep
+        that of ``get_num_threads``. Results do not depend on it.
         """
         self._require_compiled("fit")
+        on_threads = backends.use_num_threads(threads)
         size = _batch_size("batch_size", batch_size)
         validation_size = _batch_size("validation_batch_size", validation_batch_size, size)
         first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
@@ -323,31 +331,32 @@ class Sequential:
         data, validation = self._validation(data, share, validation_data)
         self._build_for(data.x)
 
-        runner = self._runner(data.x, size)
-        self.history = History()
-        params = {"verbose": verbose, "epochs": last, "steps": data.steps(size)}
-        calls = CallbackList([*listeners, self.history], self, params)
-        self.stop_training = False
-        calls.call("on_train_begin", {})
-        logs: Logs = {}
-        try:
-            for epoch in range(first, last):
-                calls.call("on_epoch_begin", epoch, {})
-                show.open(f"Epoch {epoch + 1}/{last}", params["steps"])
-                order = seeds.generator().permutation(data.rows) if shuffle else None
-                logs = runner.train_epoch(data, size, order, epoch, calls.step_hooks("train", show.on_step))
-                if validation is not None and (epoch + 1) % every == 0:
-                    figures = self._evaluate(runner, validation, validation_size, calls, None)
-                    logs.update((f"val_{name}", value) for name, value in figures.items())
-                    self._stop_if_diverged(epoch, logs)
-                show.close(logs)
-                calls.call("on_epoch_end", epoch, logs)
-                if self.stop_training:
-                    break
-        finally:
-            show.abandon()
-        calls.call("on_train_end", logs)
-        return self.history
+        with on_threads:
+            runner = self._runner(data.x, size)
+            self.history = History()
+            params = {"verbose": verbose, "epochs": last, "steps": data.steps(size)}
+            calls = CallbackList([*listeners, self.history], self, params)
+            self.stop_training = False
+            calls.call("on_train_begin", {})
+            logs: Logs = {}
+            try:
+                for epoch in range(first, last):
+                    calls.call("on_epoch_begin", epoch, {})
+                    show.open(f"Epoch {epoch + 1}/{last}", params["steps"])
+                    order = seeds.generator().permutation(data.rows) if shuffle else None
+                    logs = runner.train_epoch(data, size, order, epoch, calls.step_hooks("train", show.on_step))
+                    if validation is not None and (epoch + 1) % every == 0:
+                        figures = self._evaluate(runner, validation, validation_size, calls, None)
+                        logs.update((f"val_{name}", value) for name, value in figures.items())
+                        self._stop_if_diverged(epoch, logs)
+                    show.close(logs)
+                    calls.call("on_epoch_end", epoch, logs)
+                    if self.stop_training:
+                        break
+            finally:
+                show.abandon()
+            calls.call("on_train_end", logs)
+            return self.history
 
     def _stop_if_diverged(self, epoch: int, logs: Logs) -> None:
         if not math.isfinite(logs["val_loss"]):
@@ -382,16 +391,23 @@ class Sequential:
         sample_weight: Any = None,
         callbacks: Any = None,
         return_dict: bool = False,
+        *,
+        threads: int | None = None,
     ) -> Any:
-        """Loss (with all penalties) and metrics: a number without metrics, else a list, or with return_dict a dict."""
+        """Loss (with all penalties) and metrics: a number without metrics, else a list, or with return_dict a dict.
+
+        ``threads`` as in ``fit``.
+        """
         self._require_compiled("evaluate", training=False)
+        on_threads = backends.use_num_threads(threads)
         size = _batch_size("batch_size", batch_size)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, None)
         self._build_for(data.x)
         calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": data.steps(size)})
-        return _figures(self._evaluate(self._runner(data.x, size), data, size, calls, show), return_dict)
+        with on_threads:
+            return _figures(self._evaluate(self._runner(data.x, size), data, size, calls, show), return_dict)
 
     def _evaluate(
         self, runner: Runner, data: DataSet, batch_size: int, calls: CallbackList, show: Progress | None
@@ -416,11 +432,20 @@ class Sequential:
         self._build_for(data.x)
         return _figures(self._runner(data.x, data.rows).evaluate(data, data.rows), return_dict)
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", callbacks: Any = None) -> Array:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        *,
+        threads: int | None = None,
+    ) -> Array:
         """Outputs for all samples, in the model's dtype; a live line on a terminal, nothing elsewhere.
 
-        Where no ``batch_size`` is given it is 1024 (Keras: 32).
+        Where no ``batch_size`` is given it is 1024 (Keras: 32). ``threads`` as in ``fit``.
         """
+        on_threads = backends.use_num_threads(threads)
         size = _batch_size("batch_size", batch_size, _PREDICTION_BATCH_SIZE)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
@@ -430,17 +455,18 @@ class Sequential:
             return np.zeros((0, *self._sample_shape_out(source)), self.compute_dtype)
         steps = -(-source.rows // size)
         calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": steps})
-        calls.call("on_predict_begin", {})
-        if show.style == "bar":
-            show.open("Predict", steps)
-        try:
-            outputs = self._runner(source, size).predict(source, size, calls.step_hooks("predict", show.on_step))
+        with on_threads:
+            calls.call("on_predict_begin", {})
             if show.style == "bar":
-                show.close({})
-        finally:
-            show.abandon()
-        calls.call("on_predict_end", {})
-        return outputs
+                show.open("Predict", steps)
+            try:
+                outputs = self._runner(source, size).predict(source, size, calls.step_hooks("predict", show.on_step))
+                if show.style == "bar":
+                    show.close({})
+            finally:
+                show.abandon()
+            calls.call("on_predict_end", {})
+            return outputs
 
     def predict_on_batch(self, x: Any) -> Array:
         """Outputs for one batch."""

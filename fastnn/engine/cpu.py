@@ -250,7 +250,6 @@ class FusedRunner(LayerwiseRunner):
         session.store()
         return session.logs(reset=True)
 
-
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
         """Outputs for all samples."""
         if x.rows < _PREDICT_FROM:
@@ -368,7 +367,7 @@ class _Session:
             self._reduction = epoch.WEIGHTED_MEAN
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
-        self._num_threads = threads.get_num_threads
+        self._num_threads, self._use_num_threads = threads.get_num_threads, threads.use_num_threads
         self._memory = self._allocated(self._num_threads())
         self._sums = np.zeros(2 + len(self._metrics))
         self._rows, self._weight = 0, 0.0
@@ -445,9 +444,10 @@ class _Session:
 
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
-        if self._num_threads() > self._tasks:  # changed since the memory was made, which is for so many tasks
+        tasks = self._num_threads()
+        if tasks > self._tasks:  # changed since the memory was made, which is for so many tasks
             before = self._memory
-            self._memory = self._allocated(self._num_threads())
+            self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
             self._memory.runs[...] = before.runs
         optimizer = self._optimizer
@@ -463,10 +463,11 @@ class _Session:
         )  # fmt: skip
         made = optimizer.iterations
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
-        after = self._kernel.train(
-            self._dtype, nanoseconds, self._inputs, self._targets, self._net, rules, self._memory, order,
-            self._batch, made, int(settle), self._sums,
-        )  # fmt: skip
+        with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
+            after = self._kernel.train(
+                self._dtype, nanoseconds, self._inputs, self._targets, self._net, rules, self._memory, order,
+                self._batch, made, int(settle), self._sums,
+            )  # fmt: skip
         optimizer.iterations = int(after)
         rows = min(order.size, (optimizer.iterations - made) * self._batch)
         weights = self._targets.weights
@@ -578,14 +579,16 @@ def bfloat16_obstacle(dtype: np.dtype[Any]) -> str | None:
     return None if machine.bfloat16_pairs() else "this CPU has no AVX512-BF16"
 
 
-def facts(network: Network, source: Source | None) -> dict[str, str]:
-    """What the fused runner does on this machine with this input, by name, for people to read."""
+def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
+    """What runs on this machine, and what the fused runner does with this input, by name, for people to read."""
     from fastnn.kernels.cpu import machine, threads
 
     lines = {
         "kernels": f"{machine.isa().name}, tile {machine.tile(network.dtype.itemsize)}",
         "threads": str(threads.get_num_threads()),
     }
+    if not fused:
+        return lines
     if source is not None:
         kind = "sparse, zeros are skipped" if is_sparse(source, network) else "dense"
         if _form(network).stages[0].kernel is None:

@@ -103,7 +103,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts=cpu.facts(replace(network, precision=precision), source) if fused else {},
+        facts=cpu.facts(replace(network, precision=precision), source, fused) if chosen == "cpu" else {},
         notes=(*_notes(network, chosen, obstacle), *fallback),
     )
 

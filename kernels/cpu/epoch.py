@@ -834,7 +834,7 @@ def _forward_signature(dtype: Any) -> Any:
 
 @kernel(_forward_signature)
 def forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    """forward(inputs, net, memory, order, rows, out, tasks): outputs of the samples ``order``, ``rows`` at a time a task.
+    """forward(inputs, net, memory, order, rows, out, tasks): outputs of ``order``, ``rows`` samples at once.
 
     Scratch memory is that of a batch of ``rows`` * tasks. Nothing is dropped where the network's thresholds are 0.
     """

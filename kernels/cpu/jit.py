@@ -10,9 +10,11 @@ and the parallel twin of one body must not share a cache entry.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import pkgutil
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,26 @@ class Kernel:
         return self.compiled(dtype, False)(*arguments)
 
 
+# Every kernel of the modules that are imported, in their order.
+KERNELS: list[Kernel] = []
+
+
 def kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:
     """Make a ``Kernel`` of the factory below it; ``signature`` gives Numba's signature for a dtype."""
-    return lambda factory: Kernel(factory, signature)
+
+    def enter(factory: Callable[..., Any]) -> Kernel:
+        KERNELS.append(Kernel(factory, signature))
+        return KERNELS[-1]
+
+    return enter
+
+
+def compile_all(dtypes: Iterable[np.dtype[Any]]) -> None:
+    """Compile, or load from the disk cache, both twins of every kernel of this package, and the micro-kernels."""
+    folder = Path(__file__).parent
+    for module in pkgutil.iter_modules([str(folder)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+    for dtype in dtypes:
+        for entry in KERNELS:
+            for parallel in (False, True):
+                entry.compiled(dtype, parallel)

@@ -50,6 +50,13 @@ def build(kernels: Sequence[MicroKernel], dtype: Any) -> None:
     _publish(kernels, dtype, _build(kernels, dtype))
 
 
+def function(kernel: MicroKernel, dtype: Any) -> Callable[..., Any]:
+    """A micro-kernel, compiled now, for calls from Python: they take addresses for pointers and release the GIL."""
+    build([kernel], dtype)
+    call: Callable[..., Any] = kernel.prototype(dtype)(llvm.address_of_symbol(kernel.symbol(dtype)))
+    return call
+
+
 def _publish(kernels: Sequence[MicroKernel], dtype: Any, library: Any) -> None:
     _libraries.append(library)
     for kernel in kernels:

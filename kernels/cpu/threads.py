@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path, PurePosixPath
 
 _ENVIRONMENT = "FASTNN_NUM_THREADS"
 
@@ -16,6 +20,8 @@ _ENVIRONMENT = "FASTNN_NUM_THREADS"
 SERIAL_BELOW_NS = 10_000.0
 
 _state = {"threads": 0, "started": False, "single": False, "forked": False}
+# Overrides ``_state`` in the current context: a Python thread or task; 0 where nothing does.
+_override: ContextVar[int] = ContextVar("fastnn_threads", default=0)
 # Numba's workqueue layer aborts the process when two threads enter it at once: then only one may.
 _single = threading.Lock()
 
@@ -31,17 +37,44 @@ def default_threads() -> int:
     return max(1, min(affinity, _cgroup_cpus()))
 
 
-def _cgroup_cpus() -> int:
-    """CPUs of the control group's quota, rounded up; a large number without a quota."""
+def _cgroup_cpus(root: Path = Path("/")) -> int:
+    """CPUs that the quotas of this process's control groups leave it, rounded up; a large number without a quota.
+
+    A group's quota binds the groups inside it too, so all of them count, up to the root: a container's own quota often
+    stands there, because the path that it is told is the host's.
+    """
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return 1 << 16
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    quotas = [float(1 << 16)]
+    for line in (*lines, "0::/"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")  # version 2 has one hierarchy, without a name
+        group = PurePosixPath(path.lstrip("/"))
+        quotas += [_quota(mount / inside) for inside in (group, *group.parents)]
+    return math.ceil(min(quotas))
+
+
+def _quota(group: Path) -> float:
+    """CPUs that one control group may use, of version 2 or 1; infinity without a quota."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = map(int, " ".join((group / file).read_text() for file in files).split())
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        if min(quota, period) > 0:  # -1 is no quota
+            return quota / period
+    return math.inf
 
 
 def get_num_threads() -> int:
     """The number of threads that kernels use."""
+    override = _override.get()
+    if override:
+        return override
     if not _state["threads"]:
         _state["threads"] = default_threads()
     return _state["threads"]
@@ -50,6 +83,16 @@ def get_num_threads() -> int:
 def set_num_threads(threads: int) -> None:
     """Choose the number of threads; results do not depend on it."""
     _state["threads"] = threads
+
+
+@contextmanager
+def use_num_threads(threads: int | None) -> Iterator[None]:
+    """Choose the number inside a ``with`` block, in this Python thread or task only; None leaves it as it is."""
+    token = _override.set(threads or _override.get())
+    try:
+        yield
+    finally:
+        _override.reset(token)
 
 
 def count(nanoseconds: float) -> int:
@@ -101,18 +144,25 @@ class region:  # noqa: N801 - reads as what it is in a `with` statement
 
 
 def _start() -> None:
-    """Before the first parallel region: choose Numba's threading layer, and prepare for forks."""
+    """Before the first parallel region: let Numba choose its threading layer."""
     from numba.np.ufunc import parallel
 
     parallel._launch_threads()
     _state["single"] = layer() == "workqueue"
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
     _state["started"] = True
 
 
 def _after_fork() -> None:
-    """A child forked after a parallel region has no worker threads, and GNU OpenMP kills it at its next region."""
+    """A child forked after Numba's threads were started has none, and GNU OpenMP kills it at its next region.
+
+    They may have been started by a compilation, or by kernels of the user's own.
+    """
     global _single  # noqa: PLW0603 - the parent's lock may be held by a thread that the child does not have
-    _state["forked"] = True
     _single = threading.Lock()
+    numba_parallel = sys.modules.get("numba.np.ufunc.parallel")
+    if numba_parallel is not None and numba_parallel._is_initialized:
+        _state["forked"] = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -181,6 +181,10 @@ CASES = {
     # arguments of fit
     "batch size 0": (fit(batch_size=0), ValueError, r"batch_size: got 0, wants an integer of at least 1"),
     "batch size a float": (fit(batch_size=2.0), TypeError, r"batch_size: got float 2.0, wants an integer"),
+    "threads 0": (fit(threads=0), ValueError, r"threads: got 0, wants an integer of at least 1"),
+    "threads a float": (fit(threads=2.0), TypeError, r"threads: got float 2.0, wants an integer of at least 1"),
+    "predict threads": (lambda m: m.predict(X, threads=0), ValueError, r"threads: got 0, wants an integer"),
+    "plan threads": (lambda m: m.plan(X, threads="2"), TypeError, r"threads: got str '2', wants an integer"),
     "epochs negative": (fit(epochs=-1), ValueError, r"epochs: got -1, wants an integer of at least 0"),
     "epochs a bool": (fit(epochs=True), TypeError, r"epochs: got bool True, wants an integer"),
     "validation split 1": (fit(validation_split=1.0), ValueError, r"validation_split: got 1.0, wants .*below 1"),

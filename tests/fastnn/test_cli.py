@@ -346,9 +346,41 @@ def test_info(run):
         assert rows[name]
     assert rows["fastnn"].startswith(fastnn.__version__)
     assert re.match(r"\d+, threading layer \w+", rows["threads"])
-    assert re.search(r"\d+ files, ", rows["kernel cache"])
+    folder, files, size, state = rows["kernel cache"].rsplit(", ", 3)
+    assert Path(folder).is_dir()
+    assert re.fullmatch(r"\d+ files", files)
+    assert re.fullmatch(r"[\d.]+ (bytes|KiB|MiB|GiB)", size)
+    assert state == "writable"
+    assert not any(name.startswith("peak") for name in rows)
     for name, state in backends.available_backends().items():
         assert rows[f"backend {name}"].endswith(state.reason)
+
+
+def test_info_without_a_cache(run, monkeypatch):
+    def none(*_):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl.__init__", none)
+    result = run("info")
+    assert result.status == 0
+    assert re.search(r"^kernel cache +none of its folders can be written to.*NUMBA_CACHE_DIR", result.out, re.MULTILINE)
+
+
+def test_info_with_the_peak(run, monkeypatch):
+    from fastnn.kernels.cpu import peak
+
+    monkeypatch.setattr(peak, "dtypes", lambda: ("float32", "bfloat16"))
+    monkeypatch.setattr(peak, "measure", lambda dtype, threads: len(dtype) * threads * 1e10)
+    monkeypatch.setattr(peak, "bandwidth", lambda threads: 2.5e10)
+    monkeypatch.setattr(fastnn, "get_num_threads", lambda: 3)
+    lines = run("info", "--peak").out.splitlines()
+    assert [re.split(r"\s{2,}", line, maxsplit=1) for line in lines[-3:]] == [
+        ["peak float32", "70 GFLOP/s on 1 thread, 210 GFLOP/s on 3 threads"],
+        ["peak bfloat16", "80 GFLOP/s on 1 thread, 240 GFLOP/s on 3 threads"],
+        ["memory", "25 GB/s on 1 thread, 25 GB/s on 3 threads (a + b, larger than the caches)"],
+    ]
+    monkeypatch.setattr(fastnn, "get_num_threads", lambda: 1)
+    assert run("info", "--peak").out.splitlines()[-2].endswith("80 GFLOP/s on 1 thread")
 
 
 def test_bench_hands_over_to_the_checkout(run, tmp_path, monkeypatch):

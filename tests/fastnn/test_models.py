@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import backends, layers, models, optimizers, utils
+from fastnn import backends, callbacks, layers, models, optimizers, utils
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(40, 3))
@@ -428,6 +429,52 @@ def test_ten_thousand_predictions_leak_nothing():
     growth = sum(row.size_diff for row in tracemalloc.take_snapshot().compare_to(before, "filename"))
     tracemalloc.stop()
     assert growth < 50_000
+
+
+# ------------------------------------------------------------------------------------------------------ threads
+
+
+class Threads(callbacks.Callback):
+    """Notes the number of threads that is in use at every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def note(self, *_, **__):
+        self.seen.add(fastnn.get_num_threads())
+
+    on_train_begin = on_epoch_end = on_train_end = on_test_begin = on_test_end = on_predict_begin = note
+    on_predict_end = note
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
+def test_threads_of_one_call(call):
+    usual, notes, model = fastnn.get_num_threads(), Threads(), small()
+    targets = () if call == "predict" else (LABELS,)
+    getattr(model, call)(X, *targets, verbose=0, callbacks=[notes], threads=usual + 2)
+    assert notes.seen == {usual + 2}
+    assert fastnn.get_num_threads() == usual
+    getattr(model, call)(X, *targets, verbose=0, callbacks=[notes])
+    assert notes.seen == {usual, usual + 2}
+
+
+def test_threads_are_as_before_after_an_error():
+    class Fail(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyError
+
+    usual, model = fastnn.get_num_threads(), small()
+    with pytest.raises(KeyError):
+        model.fit(X, LABELS, verbose=0, callbacks=[Fail()], threads=usual + 1)
+    assert fastnn.get_num_threads() == usual
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", optimizers.SGD(clipnorm=1.0)], ids=["fused", "layerwise"])
+def test_plan_shows_threads(optimizer):
+    model = small(optimizer=optimizer)
+    assert re.search(r"^threads: +7$", str(model.plan(X, threads=7)), re.MULTILINE)
+    assert re.search(rf"^threads: +{fastnn.get_num_threads()}$", str(model.plan(X)), re.MULTILINE)
 
 
 # ------------------------------------------------------------------------------------------------------ showing

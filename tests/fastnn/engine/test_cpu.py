@@ -500,6 +500,30 @@ def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
+    """Another Python thread may ask for more threads between the check of scratch memory and the kernel's start."""
+    from fastnn.kernels.cpu import epoch, threads
+
+    train, tasks = epoch.train, []
+
+    def disturbed(dtype, nanoseconds, *arguments):
+        fastnn.set_num_threads(4)
+        tasks.append(threads.count(nanoseconds))
+        return train(dtype, nanoseconds, *arguments)
+
+    monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
+    monkeypatch.setattr(epoch, "train", disturbed)
+    before = fastnn.get_num_threads()
+    try:
+        fastnn.set_num_threads(1)
+        built, x, y = small(kind)
+        built.fit(x, y, batch_size=300, epochs=2, verbose=0)
+    finally:
+        fastnn.set_num_threads(before)
+    assert tasks == [1, 4]
+
+
 def test_a_batch_larger_than_the_data():
     built, x, y = small(rows=20)
     built.fit(x, y, batch_size=10**12, epochs=2, verbose=0)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numba
 import pytest
 from numba import types
 
+import fastnn
+import fastnn.kernels
 from fastnn.kernels.cpu import jit
 
 PROGRAM = """
@@ -88,3 +93,69 @@ def test_unwritable_cache_costs_one_warning(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert jit._njit(types.int64(types.int64), lambda x: x, False)(3) == 3
+
+
+READ_ONLY = """
+import os, sys
+import numpy as np
+import fastnn
+from fastnn import _environment, ops
+site, *folders = sys.argv[1:]
+assert fastnn.__file__.startswith(site), fastnn.__file__
+x = np.linspace(-1, 1, 100).astype("f")
+assert np.allclose(ops.tanh(x), np.tanh(x))
+assert np.allclose(ops.add(x, x), 2 * x)
+print(any(os.access(folder, os.W_OK) for folder in folders))
+print(_environment._kernel_cache())
+"""
+# prctl(2): no process started from here on overrides the permissions of files, not even root's.
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+
+
+def heed_permissions():
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """An installed fastnn, a home and a cache folder, none of which can be written to."""
+    site, home, cache = tmp_path / "site", tmp_path / "home", tmp_path / "cache"
+    no_caches = shutil.ignore_patterns("__pycache__", "kernels")
+    shutil.copytree(Path(fastnn.__file__).parent, site / "fastnn", ignore=no_caches)
+    shutil.copytree(Path(fastnn.kernels.__file__).parent, site / "fastnn" / "kernels", ignore=no_caches)
+    home.mkdir()
+    cache.mkdir()
+    folders = [path for path in (site, *site.rglob("*"), home, cache) if path.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    yield site, home, cache
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops root's right to write everywhere as Linux does")
+@pytest.mark.parametrize("configured", [False, True], ids=["home", "NUMBA_CACHE_DIR"])
+def test_read_only_folders_cost_one_warning(read_only, configured):
+    site, home, cache = read_only
+    unset = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment.update(HOME=str(home), PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1")
+    if configured:
+        environment["NUMBA_CACHE_DIR"] = str(cache)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY, str(site), str(site / "fastnn" / "kernels" / "cpu"), str(home), str(cache)],
+        env=environment,
+        cwd=home,
+        preexec_fn=heed_permissions,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    writable, info = done.stdout.splitlines()
+    if writable == "True":
+        pytest.skip("this user may write everywhere")
+    assert done.stderr.count("Warning") == 1, done.stderr
+    assert "compiles its kernels anew in this process" in done.stderr
+    assert "set NUMBA_CACHE_DIR to a folder that can be written to" in done.stderr
+    assert info.startswith("none of its folders can be written to")
+    assert not any(path.suffix in (".nbi", ".nbc") for path in site.parent.rglob("*"))

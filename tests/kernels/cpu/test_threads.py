@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from functools import cache
 
 import pytest
 
@@ -15,7 +17,8 @@ PREAMBLE = """
 import os, sys, threading
 import numpy as np
 import fastnn
-from fastnn import ops
+from fastnn import layers, models, ops, utils
+from fastnn.kernels.cpu import threads
 fastnn.set_num_threads(2)
 rng = np.random.default_rng(0)
 a, b = rng.standard_normal((256, 256)), rng.standard_normal((256, 256))
@@ -23,17 +26,88 @@ expected = a @ b
 def work():
     assert np.allclose(ops.matmul(a, b), expected)
     assert np.allclose(ops.tanh(a), np.tanh(a))
+x = rng.standard_normal((300, 40)).astype("f")
+sparse, labels = np.where(x > 1.5, x, 0), rng.integers(0, 10, 300)
+def model(seed=0):
+    utils.set_random_seed(seed)
+    built = models.Sequential([layers.Dense(64, "relu", input_shape=(40,)), layers.Dense(10, "softmax")])
+    built.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return built
+def trained(built, x=x, **options):
+    losses = built.fit(x, labels, batch_size=128, epochs=3, shuffle=False, verbose=0, **options).history["loss"]
+    return [np.array(losses), *built.get_weights(), built.predict(x)]
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
 """
 FORK = """
 work()
 for _ in range(3):
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status == 0, status
+    in_child(work)
 work()
+"""
+FORK_THEN_TRAIN = """
+def train():
+    assert same(trained(model()), expected)
+expected = trained(model(), threads=1)
+in_child(train)
+train()
+in_child(train)
+train()
+"""
+# A kernel of the user's own has started the threads, and nothing of fastnn but the package is imported.
+FORK_AFTER_ANOTHER_KERNEL = """
+import os
+import numba
+import numpy as np
+import fastnn
+@numba.njit(parallel=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i]
+    return s
+total(np.ones(1000))
+child = os.fork()
+if child == 0:
+    fastnn.set_num_threads(2)
+    fastnn.ops.tanh(np.ones(1 << 20, "f"))
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+from fastnn.kernels.cpu import threads
+fastnn.ops.tanh(np.ones(1 << 20, "f"))
+"""
+NUMBER_OF_THREADS = """
+threads.SERIAL_BELOW_NS = 0.0
+for inputs in (x, sparse):
+    one = trained(model(), inputs, threads=1)
+    for count in (2, 3, 4):
+        assert same(trained(model(), inputs, threads=count), one), count
+"""
+FITS = """
+threads.SERIAL_BELOW_NS = 0.0
+sys.setswitchinterval(1e-5)
+expected = [trained(model(seed), threads=1) for seed in range(4)]
+built = [model(seed) for seed in range(4)]
+got = [None] * 4
+def fit(i):
+    got[i] = trained(built[i], threads=None if i < 2 else i)
+callers = [threading.Thread(target=fit, args=(i,)) for i in range(4)]
+[c.start() for c in callers]
+while any(c.is_alive() for c in callers):  # the number changes all the time
+    for count in (1, 4, 2, 3):
+        fastnn.set_num_threads(count)
+assert all(same(a, b) for a, b in zip(got, expected))
 """
 CALLERS = """
 work()
@@ -50,29 +124,36 @@ callers = [threading.Thread(target=caller) for _ in range(4)]
 assert not failures, failures
 """
 LAYERS = ("omp", "workqueue", "tbb")
+PROGRAMS = {
+    "fork": PREAMBLE + FORK,
+    "fork then train": PREAMBLE + FORK_THEN_TRAIN,
+    "fork after another kernel": FORK_AFTER_ANOTHER_KERNEL,
+    "callers": PREAMBLE + CALLERS,
+    "fits": PREAMBLE + FITS,
+    "number of threads": PREAMBLE + NUMBER_OF_THREADS,
+}
 
 
 def run(program, layer):
     environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
-    return subprocess.run(
-        [sys.executable, "-c", PREAMBLE + program], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
 
 
+@cache
 def installed(layer):
     """Whether Numba has this threading layer here."""
-    done = run("work()", layer)
+    done = run(PREAMBLE + "work()", layer)
     return done.returncode == 0 or "threading layer" not in done.stderr.lower()
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("program", [FORK, CALLERS], ids=["fork", "callers"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_forked_and_concurrent_callers(program, layer):
-    if program == FORK and not hasattr(os, "fork"):
+    if program.startswith("fork") and not hasattr(os, "fork"):
         pytest.skip("this system does not fork")
     if not installed(layer):
         pytest.skip(f"Numba's threading layer {layer} is not installed")
-    done = run(program, layer)
+    done = run(PROGRAMS[program] + f"assert threads.layer() == {layer!r}, threads.layer()", layer)
     assert done.returncode == 0, done.stderr
 
 
@@ -101,6 +182,50 @@ def test_default_respects_affinity_and_quota(fresh, monkeypatch):
     monkeypatch.setattr(threads, "_cgroup_cpus", lambda: 64)
     if hasattr(os, "sched_getaffinity"):
         assert fastnn.get_num_threads() == len(os.sched_getaffinity(0))
+
+
+LINES = "12:cpuset:/\n4:cpu,cpuacct:{path}\n1:name=systemd:{path}\n0::{path}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "files", "cpus"),
+    [
+        ("/", {}, None),
+        ("/", {"cpu.max": "max 100000"}, None),
+        ("/", {"cpu.max": "300000 100000"}, 3),
+        ("/a/b", {"a/b/cpu.max": "150000 100000"}, 2),
+        ("/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 1),
+        ("/a", {"a/b/cpu.max": "100000 100000"}, None),
+        ("/a", {"a/cpu.max": "400000 100000", "cpu.max": "200000 100000"}, 2),
+        ("/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("/a", {"cpu/a/cpu.cfs_quota_us": "250000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 3),
+        ("/hidden", {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "50000"}, 2),
+        ("/", {"cpu.max": "nonsense"}, None),
+        ("/", {"cpu.max": "some 100000"}, None),
+    ],
+)
+def test_quotas_of_control_groups(path, files, cpus, tmp_path):
+    """Both versions: a group's own quota, that of a group around it, and a container's, whose path is not its own."""
+    for name, text in {"proc/self/cgroup": LINES.format(path=path), **files}.items():
+        file = tmp_path / (name if name.startswith("proc") else f"sys/fs/cgroup/{name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert threads._cgroup_cpus(tmp_path) == (cpus or 1 << 16)
+
+
+def test_no_control_groups(tmp_path):
+    assert threads._cgroup_cpus(tmp_path) == 1 << 16
+
+
+def test_override_ends_with_its_block_and_stays_in_its_thread():
+    usual, seen = fastnn.get_num_threads(), []
+    with threads.use_num_threads(usual + 1):
+        with threads.use_num_threads(None):
+            assert fastnn.get_num_threads() == usual + 1
+        other = threading.Thread(target=lambda: seen.append(fastnn.get_num_threads()))
+        other.start()
+        other.join()
+    assert [fastnn.get_num_threads(), *seen] == [usual, usual]
 
 
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-2, ValueError), (1.5, TypeError), ("2", TypeError)])
