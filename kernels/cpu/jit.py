@@ -102,6 +102,8 @@ class Kernel:
         return self._compiled[key]
 
     def _compile(self, dtype: np.dtype[Any], parallel: bool) -> Any:
+        if parallel:
+            threads.start()
         micro.load(numba.from_dtype(dtype), source_hash(), _warn_of_cache)
         tile = machine.tile(dtype.itemsize)
         function = self.factory(tile.MR, tile.NR, parallel, source_hash())

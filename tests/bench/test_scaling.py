@@ -73,7 +73,8 @@ def test_a_sweep_varies_its_parameter_alone():
 
 
 def test_density_has_points_on_both_sides_of_the_switch():
-    below, above = (max(v for v in sweep_of("density").values if v < cpu.SPARSE_BELOW), 0.41)
+    values = sweep_of("density").values
+    below, above = max(v for v in values if v < cpu.SPARSE_BELOW), min(v for v in values if v > cpu.SPARSE_BELOW)
     assert above in sweep_of("density").values
     assert sweep_of("density").at(below, 1).sparse
     assert not sweep_of("density").at(above, 1).sparse

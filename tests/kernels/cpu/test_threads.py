@@ -238,3 +238,20 @@ def test_small_work_stays_serial(monkeypatch):
     monkeypatch.setitem(threads._state, "threads", 4)
     assert threads.count(threads.SERIAL_BELOW_NS - 1) == 1
     assert threads.count(threads.SERIAL_BELOW_NS + 1) == 4
+
+
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, given):
+    from numba.np.ufunc import parallel
+
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+    monkeypatch.setitem(threads._state, "started", False)
+    monkeypatch.setattr(parallel, "_launch_threads", lambda: seen.append(os.environ.get("GOMP_SPINCOUNT")))
+    threads.start()
+    threads.start()
+    assert seen == [given.get("GOMP_SPINCOUNT", None if given else "1000")]
+    assert os.environ.get("GOMP_SPINCOUNT") == given.get("GOMP_SPINCOUNT")
