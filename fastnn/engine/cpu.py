@@ -360,9 +360,9 @@ class _Session:
         if not as_is:  # the metrics' rows lie behind the stages'
             self._seen, self._activation = self._scratch, ROW_CODES[network.layers[-1].activation]
             self._scratch += self._batch * int(self._table[-1, epoch.LD])
-        form = str(loss.fused_form)
-        self._loss, self._outputs = epoch.FIGURES[form], _divisor(form, sizes[-1])
-        self._reduction = epoch.SUM if form == "half_squared" or loss.reduction == "sum" else epoch.MEAN
+        name = str(loss.fused_form)
+        self._loss, self._outputs = epoch.FIGURES[name], _divisor(name, sizes[-1])
+        self._reduction = epoch.SUM if name == "half_squared" or loss.reduction == "sum" else epoch.MEAN
         if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
             self._reduction = epoch.WEIGHTED_MEAN
         self._hyper = np.zeros(STEP_HYPER, dtype)
@@ -632,7 +632,8 @@ def _csr(source: Source, dtype: Any) -> tuple[Array, Array, Array]:
     from fastnn.kernels.cpu import sparse
 
     if not isinstance(source, SparseSource):
-        indptr, indices, values = sparse.to_csr(_dense(source), dtype, source.counts)
+        counts = source.counts if isinstance(source, DenseSource) else None
+        indptr, indices, values = sparse.to_csr(_dense(source), dtype, counts)
         return indptr, indices, values
     matrix = source.matrix.sorted_indices()  # a copy: the user's matrix stays as it is
     matrix.sum_duplicates()
@@ -655,7 +656,8 @@ def _entries(inputs: Any, batch_size: int) -> int:
 
 def _mean_entries(inputs: Any) -> float:
     """Non-zeros of a sample, on average; 0 for dense inputs."""
-    return float(inputs.values.size) / max(1, inputs.indptr.size - 1)
+    mean: float = inputs.values.size / max(1, inputs.indptr.size - 1)
+    return mean
 
 
 def _targets(data: DataSet, loss: Loss, dtype: Any) -> Any:
