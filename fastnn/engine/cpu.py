@@ -32,16 +32,22 @@ _PROGRESS_CALLS = 25
 
 @dataclass(frozen=True)
 class _Stage:
-    """A dense layer and the activation on it, or an activation alone."""
+    """A dense layer and the activation on it, or an activation alone; (l1, l2) on its outputs."""
 
     activation: str
     kernel: Parameter | None = None
     bias: Parameter | None = None
+    output_penalty: tuple[float, float] = (0.0, 0.0)
 
-    def learns(self, kernel: int, bias: int) -> int:
-        """The sum of the bits of what is trained."""
+    def needs(self, kernel: int, bias: int, output_penalty: int) -> int:
+        """The sum of the bits of what needs the gradient."""
         trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
-        return kernel * trained[0] + bias * trained[1]
+        return kernel * trained[0] + bias * trained[1] + output_penalty * any(self.output_penalty)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the outputs are those of the products, and nothing is asked of them."""
+        return self.activation == "linear" and not any(self.output_penalty)
 
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
@@ -50,25 +56,31 @@ class _Stage:
 
 
 def _stages(network: Network) -> list[_Stage]:
-    """The network as stages: a layer whose outputs nothing has activated yet takes the activation that follows."""
+    """The network as stages: a plain one takes the activation that follows, any takes a penalty on the same numbers."""
     stages: list[_Stage] = []
     last = len(network.layers) - 1
     for index, layer in enumerate(network.layers):
         activation = "linear" if index == last and network.fused_loss is not None else layer.activation
+        regularizer = layer.activity_regularizer
+        penalty = (regularizer and _weights(regularizer)) or (0.0, 0.0)
         if layer.fused_form == "dense":
             kernel, *bias = layer.parameters
-            stages.append(_Stage(activation, kernel, bias[0] if bias else None))
+            stages.append(_Stage(activation, kernel, bias[0] if bias else None, penalty))
         elif activation != "linear":
-            held = stages.pop() if stages and stages[-1].activation == "linear" else _Stage("linear")
-            stages.append(replace(held, activation=activation))
+            held = stages.pop() if stages and stages[-1].plain else _Stage("linear")
+            stages.append(replace(held, activation=activation, output_penalty=penalty))
+        elif any(penalty):
+            held = stages.pop() if stages else _Stage("linear")
+            l1, l2 = held.output_penalty
+            stages.append(replace(held, output_penalty=(l1 + penalty[0], l2 + penalty[1])))
     return stages
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
     if layer.fused_form is None:
         return f"{layer.name} takes samples of several axes"
-    if layer.activity_regularizer is not None:
-        return f"{layer.name} has a penalty on its outputs"
+    if layer.activity_regularizer is not None and not _weights(layer.activity_regularizer):
+        return f"{layer.name} has a penalty of the user's own on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
     return None
@@ -199,9 +211,9 @@ class _Session:
         self._layout = layout = epoch.Layout(tuple(sizes), self._batch, dtype.itemsize, sparse)
         activations = [stage.activation for stage in self._stages]
         codes = [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(name, name)] for name in activations]
-        learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
+        needs = [stage.needs(epoch.KERNEL, epoch.BIAS, epoch.OUTPUT_PENALTY) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes, weights, learns)
+        self._table, size, self._scratch = layout.stages(codes, weights, needs)
         self._targets = _targets(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
@@ -209,7 +221,9 @@ class _Session:
         self._slots = list(optimizer.state[trained[0].path]) if trained else []
         arrays = [_zeros(aligned, size, dtype) for _ in range(1 + len(self._slots))]
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
-        penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
+        penalties = [
+            (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
+        ]
         self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
         numbers = np.array(penalties, dtype)
         self._net = epoch.Network(self._table, self._units, self._first, numbers, arrays[0], *states)

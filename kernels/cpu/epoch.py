@@ -34,7 +34,7 @@ from fastnn.kernels.cpu.simd import (
     CODES,
     LOSS_CODES,
     SPARSE_TILES,
-    add_row,
+    add_penalty_row,
     address,
     backward_row,
     cross_entropy_row,
@@ -42,7 +42,6 @@ from fastnn.kernels.cpu.simd import (
     forward_row,
     gemm_tile,
     loss_row,
-    penalty_row,
     prefetch_row,
     probability_loss_row,
     scale_row,
@@ -60,10 +59,10 @@ UNIT_ROWS = 96
 _KC = 2048
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ = range(12)
+INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ = range(12)
 
-# What learns in a stage: bits of LEARNS.
-KERNEL, BIAS = 1, 2
+# What in a stage needs its gradient: bits of NEEDS.
+KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
 
 # The code of an activation that leaves numbers as they are.
 IDENTITY = CODES["identity"]
@@ -116,9 +115,9 @@ class Targets(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
+    """Stages, and by stage the L1 and L2 penalties of kernel, bias and outputs; parameters and the optimizer's state.
 
-    ``units`` is the number of units of the update. No gradient is needed below stage ``first``, the first that learns.
+    ``units`` is the number of units of the update. No gradient is needed below stage ``first``.
     """
 
     stages: Any
@@ -180,7 +179,7 @@ class Layout:
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
     has panels of no columns. Scratch memory holds
     the gathered inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that
-    learns the transposed weights as panels [K/NR, N, NR].
+    needs a gradient the transposed weights as panels [K/NR, N, NR].
     """
 
     sizes: tuple[int, ...]
@@ -206,10 +205,10 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], weights: Sequence[bool], learns: Sequence[int]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], weights: Sequence[bool], needs: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), DZ + 1), np.int64)
-        table[:, LEARNS] = learns
+        table[:, NEEDS] = needs
         parameters, scratch = 0, self.batch * self.leading(self.sizes[0])
         for s, (row, code, dense) in enumerate(zip(table, codes, weights, strict=True)):
             k, n = self.sizes[s], self.sizes[s + 1]
@@ -218,7 +217,7 @@ class Layout:
             scratch += 2 * self.batch * int(row[LD])
             if dense:
                 row[PANEL] = panel = self.panel(s)
-                row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
+                row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[NEEDS] & (KERNEL | BIAS) else 0
                 row[W], row[B] = parameters, parameters + self.padded(n, panel) * k
                 parameters = int(row[B]) + self.padded(n, panel)
                 row[WT] = scratch
@@ -227,13 +226,13 @@ class Layout:
 
     @staticmethod
     def first(table: Any) -> int:
-        """The first stage that learns; the number of stages where none does."""
-        return int(np.flatnonzero([*table[:, LEARNS], KERNEL])[0])
+        """The first stage that needs its gradient; the number of stages where none does."""
+        return int(np.flatnonzero([*table[:, NEEDS], KERNEL])[0])
 
     def buffers(self, tasks: int) -> int:
-        """Size of the tasks' buffers, which end scratch memory: a tile, its penalty, and a number."""
+        """Size of the tasks' buffers, which end scratch memory: a tile and a number."""
         shape = tile(self.itemsize)
-        return tasks * (2 * shape.MR + 1) * shape.NR
+        return tasks * (shape.MR + 1) * shape.NR
 
 
 def pack(w: Any, panels: Any, NR: int) -> None:
@@ -402,8 +401,8 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
 
 
 @register_jitable
-def _backward(low, high, net, memory, MR, NR):
-    """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
+def _backward(n, low, high, net, memory, MR, NR):
+    """dZ of every stage that needs it, the last one's holding the gradient by its outputs; penalties on outputs."""
     work = memory.work
     last = net.stages.shape[0] - 1
     for back in range(last + 1 - net.first):
@@ -420,6 +419,12 @@ def _backward(low, high, net, memory, MR, NR):
             else:
                 k, wt = after[OUTPUTS], after[WT]
                 _times_panels(high - low, k, m, work, source, ld_after, work, wt, dz + low * ld, ld, MR, NR)
+        if stage[NEEDS] & OUTPUT_PENALTY:
+            number = work.dtype.type
+            l1, l2 = net.penalties[s, 4] / number(n), net.penalties[s, 5] / number(n)
+            for r in range(low, high):
+                penalty = add_penalty_row(m, address(work, y + r * ld), l1, l2, address(work, dz + r * ld))
+                memory.figures[r] += np.float64(penalty) * n
         if stage[CODE] != IDENTITY:
             for r in range(low, high):
                 at = address(work, dz + r * ld)
@@ -485,13 +490,11 @@ def _update(net, rules, work, w, g, count):
 
 
 @register_jitable
-def _penalize(l1, l2, net, work, w, g, spare, count):
+def _penalize(l1, l2, net, work, w, g, count):
     """Add the penalty's derivative to the gradient at ``g``; the penalty."""
     if l1 == 0.0 and l2 == 0.0:
         return 0.0
-    value = penalty_row(count, address(net.params, w), l1, l2, address(work, spare))
-    add_row(count, address(work, g), address(work, spare), address(work, g))
-    return np.float64(value)
+    return np.float64(add_penalty_row(count, address(net.params, w), l1, l2, address(work, g)))
 
 
 @register_jitable
@@ -509,7 +512,7 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
             sparse_row(
                 end - begin, address(memory.rows, begin), address(memory.values, begin), address(work, dz), ld, g
             )
-            penalty += _penalize(l1, l2, net, work, w, buffer, buffer + MR * NR, width)
+            penalty += _penalize(l1, l2, net, work, w, buffer, width)
             _update(net, rules, work, w, buffer, width)
     return penalty
 
@@ -530,7 +533,7 @@ def _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, me
         c = address(work, buffer)
         gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, dz), ld, c, NR, 0)
         w, count = panel + a * NR, (b - a) * NR
-        penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, buffer + MR * NR, count)
+        penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, count)
         _update(net, rules, work, w, buffer, count)
     return penalty
 
@@ -539,13 +542,13 @@ def _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, me
 def _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR):
     """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0; the penalty."""
     work = memory.work
-    one = buffer + 2 * MR * NR
+    one = buffer + MR * NR
     work[one] = work.dtype.type(1)
     for c in range(0, width, NR):
         count = min(NR, width - c)
         gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, address(work, buffer + c), NR, 0)
     w = net.stages[s, B] + j
-    penalty = _penalize(net.penalties[s, 2], net.penalties[s, 3], net, work, w, buffer, buffer + MR * NR, width)
+    penalty = _penalize(net.penalties[s, 2], net.penalties[s, 3], net, work, w, buffer, width)
     _update(net, rules, work, w, buffer, width)
     return penalty
 
@@ -570,7 +573,7 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
     low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
     dz, panel = stage[DZ] + j, stage[W] + j * k
     penalty = 0.0
-    if stage[LEARNS] & KERNEL:
+    if stage[NEEDS] & KERNEL:
         if s == 0 and kind == SPARSE:
             penalty += _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
         else:
@@ -578,7 +581,7 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
             penalty += _update_dense(s, n, low, high, width, panel, x, ld_x, dz, ld, net, rules, memory, buffer, MR, NR)
         if s > net.first:
             _transpose(net, panel, low, high, j, width, memory.work, stage[WT], m, NR, VL)
-    if block == 0 and stage[LEARNS] & BIAS:
+    if block == 0 and stage[NEEDS] & BIAS:
         penalty += _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR)
     return penalty
 
@@ -628,7 +631,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         ld_x = stages[0, Y] // batch
         capacity = memory.rows.size // tasks
         units = net.units
-        sorts = inputs.kind == SPARSE and stages[0, LEARNS] & KERNEL != 0
+        sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
@@ -648,7 +651,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 _forward(inputs, order, first, low, high, net, memory, ld_x, MR, NR)
                 for r in range(low, high):
                     _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
-                _backward(low, high, net, memory, MR, NR)
+                _backward(n, low, high, net, memory, MR, NR)
             loss = 0.0
             for r in range(n):
                 loss += figures[r]
@@ -659,7 +662,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 corrections = 1.0 - rules.adam[1] ** step, 1.0 - rules.adam[2] ** step
                 rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
             for t in prange(tasks):
-                buffer = work.size - (t + 1) * (2 * MR + 1) * NR
+                buffer = work.size - (t + 1) * (MR + 1) * NR
                 if inputs.kind == SPARSE:  # the next batch's, while this one's update computes
                     start = first + batch
                     left = max(0, min(batch, order.size - start))

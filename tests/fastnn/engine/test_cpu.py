@@ -244,6 +244,39 @@ STACKS = {
         "mae",
         ["root_mean_squared_error", "half_sse", metrics.BinaryCrossentropy(from_logits=True)],
     ),
+    "penalties on outputs": (
+        lambda: [layers.Dense(7, "tanh", activity_regularizer="l2"), layers.Dense(4, activity_regularizer="l1")],
+        "mse",
+        [],
+    ),
+    "a penalty on logits": (
+        lambda: [layers.Dense(4, activity_regularizer=regularizers.L1L2(0.01, 0.02)), layers.Activation("softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "a penalty on probabilities": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax", activity_regularizer=regularizers.L2(0.1))],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "a penalty before the activation": (
+        lambda: [layers.Dense(65, activity_regularizer="l2"), layers.Activation("sigmoid"), layers.Dense(4)],
+        losses.MeanSquaredError(reduction="sum"),
+        [],
+    ),
+    "penalties on the same numbers": (
+        lambda: [layers.Dense(4, "tanh", activity_regularizer="l2"), layers.Flatten(activity_regularizer="l1")],
+        "mae",
+        [],
+    ),
+    "penalties on inputs": (
+        lambda: [
+            *(layers.Flatten(activity_regularizer="l1"), layers.Activation("sigmoid", activity_regularizer="l2")),
+            *(layers.Dense(7, "tanh"), layers.Dense(4)),
+        ],
+        "mse",
+        [],
+    ),
     "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
         "sparse_categorical_crossentropy",
@@ -274,7 +307,10 @@ FROZEN = {
 STACKS |= dict.fromkeys(
     FROZEN,
     (
-        lambda: [layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1") for n in (40, 7, 4)],
+        lambda: [
+            layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer=penalty)
+            for n, penalty in ((40, "l2"), (7, None), (4, None))
+        ],
         "mse",
         ["mae"],
     ),
@@ -439,9 +475,17 @@ def test_stopping_inside_an_epoch():
     assert built.optimizer.iterations == 2
 
 
+class Absolute(regularizers.Regularizer):
+    """A penalty of the user's own."""
+
+    def value_and_gradient(self, x):
+        return float(abs(x).sum()), np.sign(x)
+
+
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
-    "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
+    "has a penalty of the user's own on its outputs": [layers.Dense(3, activity_regularizer=Absolute())],
+    "has a penalty of the user's own": [layers.Dense(3, kernel_regularizer=Absolute())],
 }
 
 
