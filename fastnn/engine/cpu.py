@@ -108,8 +108,8 @@ def _obstacles(network: Network) -> Iterator[str]:
         return
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
-    if not optimizer.plain:
-        yield "the optimizer clips gradients or decays weights"
+    if optimizer.clipping is not None and optimizer.clipping[0] != "clipvalue":
+        yield "the optimizer clips gradients by their norms"
     width = _width(network)
     for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
@@ -336,10 +336,14 @@ class _Session:
         self._hyper[: len(hyper)] = hyper
         op, options = optimizer.rule
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
-        lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
+        decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
+        kind, limit = optimizer.clipping or (None, 0.0)
+        clips = {None: self._kernel.NO_CLIP, "clipvalue": self._kernel.CLIP_VALUE}
+        lazy = name in ("sgd", "rmsprop") and not decay and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
+            self._dtype.type(1 - decay), clips[kind], self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations

@@ -15,7 +15,8 @@ in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
-touched, and at the end of the epoch: exact but for rounding. Any other optimizer, or a penalty, moves every row.
+touched, and at the end of the epoch: exact but for rounding. Any other optimizer, a penalty or weight decay moves
+every row.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from fastnn.kernels.cpu.simd import (
     add_penalty_row,
     address,
     backward_row,
+    clip_row,
     cross_entropy_row,
     forward_bias_row,
     forward_row,
@@ -84,6 +86,10 @@ FIGURES = {
 # The loss of a batch from those of its rows, each times its weight: divided by their number, by nothing, by the sum of
 # their weights.
 MEAN, SUM, WEIGHTED_MEAN = range(3)
+
+
+# Ways to clip gradients: not at all, number by number.
+NO_CLIP, CLIP_VALUE = range(2)
 
 
 class Inputs(NamedTuple):
@@ -137,6 +143,7 @@ class Rules(NamedTuple):
     its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what divides it. Metrics from ``plain``
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
+    Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
@@ -149,6 +156,9 @@ class Rules(NamedTuple):
     plain: Any
     seen: Any
     activation: Any
+    shrink: Any
+    clip: Any
+    limit: Any
     step: Any
     hyper: Any
     adam: Any
@@ -485,8 +495,13 @@ def _prefetch(inputs, order, low, high):
 @register_jitable
 def _update(net, rules, work, w, g, count):
     """The optimizer's step on ``count`` weights from ``w`` on, their gradient at ``g`` in scratch memory."""
+    weights, gradient = address(net.params, w), address(work, g)
+    if rules.shrink != 1.0:
+        scale_row(count, weights, rules.shrink)
+    if rules.clip == CLIP_VALUE:
+        clip_row(count, gradient, rules.limit)
     s0, s1, s2 = address(net.s0, w), address(net.s1, w), address(net.s2, w)
-    update_row(rules.step, count, address(net.params, w), address(work, g), s0, s1, s2, address(rules.hyper, 0))
+    update_row(rules.step, count, weights, gradient, s0, s1, s2, address(rules.hyper, 0))
 
 
 @register_jitable
@@ -607,7 +622,7 @@ def _signature(dtype: Any) -> Any:
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), matrix(dtype), reals),
         Network: (matrix(types.int64), size, size, matrix(dtype), reals, reals, reals, reals),
-        Rules: (size, size, size, sizes, wide, size, size, size, size, reals, wide, size, dtype),
+        Rules: (size, size, size, sizes, wide, size, size, size, dtype, size, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), reals, indices, reals),
     }
     tuples = [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]

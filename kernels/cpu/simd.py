@@ -1087,6 +1087,14 @@ def prefetch_row(v: Vectors, count: Any, indices: Any, values: Any) -> None:
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)
+def clip_row(v: Vectors, count: Any, x: Any, limit: Any) -> None:
+    """x = x kept in [-limit, limit]; NaN stays."""
+    high = v.splat(limit)
+    low = v.sub(v.constant(0.0), high)
+    _for_each(v, count, lambda at: at.store(v.min(v.max(at.load(x), low), high), x))
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)
 def scale_row(v: Vectors, count: Any, x: Any, factor: Any) -> None:
     """x *= factor."""
     by = v.splat(factor)

@@ -22,6 +22,10 @@ OPTIMIZERS = {
     "rmsprop-centered": lambda: optimizers.RMSprop(0.0003, centered=True),
     "adam": lambda: optimizers.Adam(0.001),
     "amsgrad": lambda: optimizers.Adam(0.001, amsgrad=True),
+    "sgd-clipvalue": lambda: optimizers.SGD(0.05, clipvalue=0.01),
+    "rmsprop-clipvalue": lambda: optimizers.RMSprop(0.001, clipvalue=0.01),
+    "sgd-decay": lambda: optimizers.SGD(0.05, weight_decay=0.1),
+    "adam-decay-clipvalue": lambda: optimizers.Adam(0.001, weight_decay=0.5, clipvalue=0.02),
 }
 # loss: (last units, last activation, metrics)
 HEADS = {
@@ -504,8 +508,7 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients"),
-        ({"optimizer": optimizers.Adam(weight_decay=0.1)}, "decays weights"),
+        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients by their norms"),
         ({"loss": lambda y, p: (0.0, p - y)}, "the loss is none of the kernels'"),
         ({"metrics": [lambda y, p: p.sum(axis=1)]}, "the metric '<lambda>' is none of the kernels'"),
         ({"weighted_metrics": [metrics.BinaryCrossentropy(label_smoothing=0.1)]}, "the metric 'binary_crossentropy'"),
