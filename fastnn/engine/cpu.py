@@ -7,7 +7,7 @@ are ordinary arrays, so callbacks may read and change them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from fastnn.engine.data import DataSet, DenseSource, Source, SparseSource
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Layer, Logs, Loss, Network, Optimizer, Parameter, StepHooks
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 
 # Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128,
 # two threads of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67
@@ -51,17 +51,18 @@ class _Drop:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A dense layer, or none, the activation on it, and the dropout behind that."""
+    """A dense layer, or none, the activation on it, and either (l1, l2) on its outputs or dropout behind that."""
 
     activation: str
     kernel: Parameter | None = None
     bias: Parameter | None = None
+    output_penalty: tuple[float, float] = (0.0, 0.0)
     drop: _Drop = _Drop()
 
-    def learns(self, kernel: int, bias: int) -> int:
-        """The sum of the bits of what is trained."""
+    def needs(self, kernel: int, bias: int, output_penalty: int) -> int:
+        """The sum of the bits of what needs the gradient."""
         trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
-        return kernel * trained[0] + bias * trained[1]
+        return kernel * trained[0] + bias * trained[1] + output_penalty * any(self.output_penalty)
 
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
@@ -93,23 +94,29 @@ class _Form:
 
 
 def _form(network: Network) -> _Form:
-    """A stage takes the activation that follows it, then the dropout; what comes twice is a stage without weights."""
+    """A stage takes the activation that follows it, then penalties on these outputs or the dropout.
+
+    What comes twice, or behind the dropout, is a stage without weights.
+    """
     before, stages = _Preparation(), list[_Stage]()
     last = len(network.layers) - 1
 
-    def held(bare: bool) -> _Stage:
-        """The stage on top, if nothing is dropped from it and, where ``bare``, nothing activates it; else a new one."""
-        free = bool(stages) and stages[-1].drop.rate == 0
-        activations = ("linear",) if bare else tuple(ELEMENTWISE_ACTIVATIONS)
+    def held(activations: Collection[str], penalized: bool = False) -> _Stage:
+        """The stage on top, if its activation is one of these and nothing is behind that; else a new one.
+
+        Where it may be ``penalized``, penalties on its outputs may be there.
+        """
+        free = bool(stages) and stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
         return stages.pop() if free and stages[-1].activation in activations else _Stage("linear")
 
     for index, layer in enumerate(network.layers):
         activation = "linear" if index == last and network.fused_loss is not None else layer.activation
+        penalty = (layer.activity_regularizer and _weights(layer.activity_regularizer)) or (0.0, 0.0)
         if layer.fused_form == "dense":
             kernel, *bias = layer.parameters
             stages.append(_Stage(activation, kernel, bias[0] if bias else None))
         elif activation != "linear":
-            stages.append(replace(held(bare=True), activation=activation))
+            stages.append(replace(held(("linear",)), activation=activation))
         elif layer.fused_form == "rescaling":
             before = replace(
                 before, scale=layer.scale * before.scale, offset=layer.scale * before.offset + layer.offset
@@ -117,7 +124,11 @@ def _form(network: Network) -> _Form:
         if layer.rate > 0 and not stages and before.drop.rate == 0:
             before = replace(before, drop=_Drop(layer.rate, index))
         elif layer.rate > 0:
-            stages.append(replace(held(bare=False), drop=_Drop(layer.rate, index)))
+            stages.append(replace(held(ELEMENTWISE_ACTIVATIONS), drop=_Drop(layer.rate, index)))
+        if any(penalty):
+            stage = held(ACTIVATIONS, penalized=True)
+            l1, l2 = (a + b for a, b in zip(stage.output_penalty, penalty, strict=True))
+            stages.append(replace(stage, output_penalty=(l1, l2)))
     return _Form(before, stages)
 
 
@@ -127,13 +138,13 @@ def _late_rescaling(network: Network) -> str | None:
     for layer in network.layers:
         if layer.fused_form == "rescaling" and not inputs:
             return layer.name
-        inputs = inputs and layer.fused_form in ("rescaling", "reshape")
+        inputs = inputs and layer.fused_form in ("rescaling", "reshape") and layer.activity_regularizer is None
     return None
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
-    if layer.activity_regularizer is not None:
-        return f"{layer.name} has a penalty on its outputs"
+    if layer.activity_regularizer is not None and not _weights(layer.activity_regularizer):
+        return f"{layer.name} has a penalty of the user's own on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
     return None
@@ -169,8 +180,8 @@ def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -
     yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
-    if not optimizer.plain:
-        yield "the optimizer clips gradients or decays weights"
+    if optimizer.clipping is not None and optimizer.clipping[0] != "clipvalue":
+        yield "the optimizer clips gradients by their norms"
     width = _width(network)
     for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
@@ -286,7 +297,7 @@ class _Prediction:
         shape = _codes(form.stages), [stage.kernel is not None for stage in form.stages], [0] * len(form.stages)
         table, parameters, scratch = layout.stages(*shape)
         self._work = _zeros(aligned, scratch, network.dtype)
-        numbers = np.zeros((len(table) + 1, 4), network.dtype)
+        numbers = np.zeros((len(table) + 1, 6), network.dtype)
         params, none = _zeros(aligned, parameters, network.dtype), np.empty(0, network.dtype)
         masks = np.zeros((len(table) + 1, 3), np.int64)
         self._net = epoch.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
@@ -337,9 +348,9 @@ class _Session:
         sparse = self._inputs.kind == epoch.SPARSE
         pairs = network.products == "bfloat16"
         self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
-        learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
+        needs = [stage.needs(epoch.KERNEL, epoch.BIAS, epoch.OUTPUT_PENALTY) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(_codes(self._stages), weights, learns)
+        self._table, size, self._scratch = layout.stages(_codes(self._stages), weights, needs)
         self._targets = _targets(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
@@ -347,7 +358,9 @@ class _Session:
         self._slots = list(optimizer.state[trained[0].path]) if trained else []
         arrays = [_zeros(aligned, size, dtype) for _ in range(1 + len(self._slots))]
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
-        penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
+        penalties = [
+            (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
+        ]
         self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
         masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = np.array(penalties, dtype)
@@ -455,10 +468,14 @@ class _Session:
         self._hyper[: len(hyper)] = hyper
         op, options = optimizer.rule
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
-        lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
+        decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
+        kind, limit = optimizer.clipping or (None, 0.0)
+        clips = {None: self._kernel.NO_CLIP, "clipvalue": self._kernel.CLIP_VALUE}
+        lazy = name in ("sgd", "rmsprop") and not decay and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
+            self._dtype.type(1 - decay), clips[kind], self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations

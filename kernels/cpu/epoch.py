@@ -14,7 +14,8 @@ walk them in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
-touched, and at the end of the epoch: exact but for rounding. Any other optimizer, or a penalty, moves every row.
+touched, and at the end of the epoch: exact but for rounding. Any other optimizer, a penalty or weight decay moves
+every row.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from fastnn.kernels.cpu.simd import (
     CODES,
     LOSS_CODES,
     SPARSE_TILES,
-    add_row,
+    add_penalty_row,
     address,
     argmax_row,
     backward_row,
+    clip_row,
     copy_rows,
     cross_entropy_row,
     dropout_backward_row,
@@ -49,7 +51,6 @@ from fastnn.kernels.cpu.simd import (
     loss_row,
     pair_columns,
     pair_rows,
-    penalty_row,
     prefetch_row,
     probability_loss_row,
     scale_row,
@@ -75,10 +76,10 @@ _BLOCK_OF_L1 = 2
 _SEGMENT = 48
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
+INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
 
-# What learns in a stage: bits of LEARNS.
-KERNEL, BIAS = 1, 2
+# What in a stage needs its gradient: bits of NEEDS.
+KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
 
 # The code of an activation that leaves numbers as they are.
 IDENTITY = CODES["identity"]
@@ -104,6 +105,10 @@ FIGURES = {
 # The loss of a batch from those of its rows, each times its weight: divided by their number, by nothing, by the sum of
 # their weights.
 MEAN, SUM, WEIGHTED_MEAN = range(3)
+
+
+# Ways to clip gradients: not at all, number by number.
+NO_CLIP, CLIP_VALUE = range(2)
 
 
 class Inputs(NamedTuple):
@@ -136,9 +141,9 @@ class Targets(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
+    """Stages, and by stage the L1 and L2 penalties of kernel, bias and outputs; parameters and the optimizer's state.
 
-    ``units`` is the number of units of the update. No gradient is needed below stage ``first``, the first that learns.
+    ``units`` is the number of units of the update. No gradient is needed below stage ``first``.
     ``masks`` holds what dropout on the inputs (row 0) and on the outputs of each stage draws from, see ``dropout_row``,
     a threshold of 0 where there is none; ``scales`` how much it scales what it keeps, and the inverse of that.
     """
@@ -162,6 +167,7 @@ class Rules(NamedTuple):
     its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what divides it. Metrics from ``plain``
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
+    Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
@@ -174,6 +180,9 @@ class Rules(NamedTuple):
     plain: Any
     seen: Any
     activation: Any
+    shrink: Any
+    clip: Any
+    limit: Any
     step: Any
     hyper: Any
     adam: Any
@@ -205,7 +214,7 @@ class Layout:
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
     has panels of no columns. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs,
-    their gradient, and above the first stage that learns the transposed weights as panels [K/NR, N, NR].
+    their gradient, and above the first stage that needs it the transposed weights as panels [K/NR, N, NR].
 
     With ``pairs`` the products are those of bfloat16 numbers (``simd.gemm_tile_pairs``), but for a sparse first stage:
     the transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
@@ -242,10 +251,10 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], weights: Sequence[bool], learns: Sequence[int]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], weights: Sequence[bool], needs: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), GC + 1), np.int64)
-        table[:, LEARNS] = learns
+        table[:, NEEDS] = needs
         taken = {"parameters": 0, "scratch": self.rows * self.leading(self.sizes[0])}
 
         def place(kind: str, size: int) -> int:
@@ -260,7 +269,7 @@ class Layout:
                 continue
             panel, pairs = self.panel(s), self.pairs and not (s == 0 and self.sparse)
             row[PANEL], row[PAIRS] = panel, pairs
-            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
+            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[NEEDS] & (KERNEL | BIAS) else 0
             row[W] = place("parameters", self.padded(n, panel) * k)
             row[B] = place("parameters", self.padded(n, panel))
             if s > self.first(table):
@@ -278,13 +287,16 @@ class Layout:
 
     @staticmethod
     def first(table: Any) -> int:
-        """The first stage that learns; the number of stages where none does."""
-        return int(np.flatnonzero([*table[:, LEARNS], KERNEL])[0])
+        """The first stage that needs its gradient; the number of stages where none does."""
+        return int(np.flatnonzero([*table[:, NEEDS], KERNEL])[0])
 
     def buffers(self, tasks: int) -> int:
-        """Size of the tasks' buffers, which end scratch memory: a tile, its penalty, and a number."""
+        """Size of the tasks' buffers, which end scratch memory: a tile and a number.
+
+        A row of a sparse panel (SPARSE_TILES <= MR) and a block to transpose (VL * VL <= MR * NR) fit in as well.
+        """
         shape = tile(self.itemsize)
-        return tasks * (2 * shape.MR + 1) * shape.NR
+        return tasks * (shape.MR + 1) * shape.NR
 
 
 # The functions below are compiled into the kernel; offsets name places in `net.params` and `memory.work`.
@@ -488,7 +500,7 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
 
 @register_jitable
 def _backward(n, low, high, step, net, memory, MR, NR):
-    """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
+    """dZ of every stage that needs it, the last one's holding the gradient by its outputs; penalties on outputs."""
     work = memory.work
     last = net.stages.shape[0] - 1
     for back in range(last + 1 - net.first):
@@ -508,6 +520,12 @@ def _backward(n, low, high, step, net, memory, MR, NR):
                     forward_row(IDENTITY, m, address(work, x + r * ld_after), address(work, dx + r * ld))
             else:
                 _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
+        if stage[NEEDS] & OUTPUT_PENALTY:  # such a stage drops nothing: y is what the penalty is on
+            number = work.dtype.type
+            l1, l2 = net.penalties[s, 4] / number(n), net.penalties[s, 5] / number(n)
+            for r in range(low, high):
+                penalty = add_penalty_row(m, address(work, y + r * ld), l1, l2, address(work, dz + r * ld))
+                memory.figures[r] += np.float64(penalty) * n
         threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
         scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
         if threshold > 0:
@@ -564,18 +582,21 @@ def _prefetch(inputs, order, low, high):
 @register_jitable
 def _update(net, rules, work, w, g, count):
     """The optimizer's step on ``count`` weights from ``w`` on, their gradient at ``g`` in scratch memory."""
+    weights, gradient = address(net.params, w), address(work, g)
+    if rules.shrink != 1.0:
+        scale_row(count, weights, rules.shrink)
+    if rules.clip == CLIP_VALUE:
+        clip_row(count, gradient, rules.limit)
     s0, s1, s2 = address(net.s0, w), address(net.s1, w), address(net.s2, w)
-    update_row(rules.step, count, address(net.params, w), address(work, g), s0, s1, s2, address(rules.hyper, 0))
+    update_row(rules.step, count, weights, gradient, s0, s1, s2, address(rules.hyper, 0))
 
 
 @register_jitable
-def _penalize(l1, l2, net, work, w, g, spare, count):
+def _penalize(l1, l2, net, work, w, g, count):
     """Add the penalty's derivative to the gradient at ``g``; the penalty."""
     if l1 == 0.0 and l2 == 0.0:
         return 0.0
-    value = penalty_row(count, address(net.params, w), l1, l2, address(work, spare))
-    add_row(count, address(work, g), address(work, spare), address(work, g))
-    return np.float64(value)
+    return np.float64(add_penalty_row(count, address(net.params, w), l1, l2, address(work, g)))
 
 
 @register_jitable
@@ -583,7 +604,7 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
     """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature; the penalty."""
     work, runs, penalty = memory.work, memory.runs, 0.0
     l1, l2 = net.penalties[0, 0], net.penalties[0, 1]
-    if l1 == 0.0 and l2 == 0.0:
+    if l1 == 0.0 and l2 == 0.0 and rules.clip == NO_CLIP and rules.shrink == 1.0:
         features = runs.shape[1]
         sparse_update(
             rules.step, low, high, 0 if rules.lazy else 1, address(runs, 0), address(runs, features),
@@ -602,7 +623,7 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
             sparse_row(
                 end - begin, address(memory.rows, begin), address(memory.values, begin), address(work, dz), ld, g
             )
-            penalty += _penalize(l1, l2, net, work, w, buffer, buffer + MR * NR, width)
+            penalty += _penalize(l1, l2, net, work, w, buffer, width)
             _update(net, rules, work, w, buffer, width)
     return penalty
 
@@ -628,7 +649,7 @@ def _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory,
         else:
             gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, stage[DZ] + j), ld, c, NR, 0)
         w, count = panel + a * NR, (b - a) * NR
-        penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, buffer + MR * NR, count)
+        penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, count)
         _update(net, rules, work, w, buffer, count)
     return penalty
 
@@ -637,13 +658,13 @@ def _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory,
 def _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR):
     """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0; the penalty."""
     work = memory.work
-    one = buffer + 2 * MR * NR
+    one = buffer + MR * NR
     work[one] = work.dtype.type(1)
     for c in range(0, width, NR):
         count = min(NR, width - c)
         gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, address(work, buffer + c), NR, 0)
     w = net.stages[s, B] + j
-    penalty = _penalize(net.penalties[s, 2], net.penalties[s, 3], net, work, w, buffer, buffer + MR * NR, width)
+    penalty = _penalize(net.penalties[s, 2], net.penalties[s, 3], net, work, w, buffer, width)
     _update(net, rules, work, w, buffer, width)
     return penalty
 
@@ -694,14 +715,14 @@ def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR,
     low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
     dz, panel = stage[DZ] + j, stage[W] + j * k
     penalty = 0.0
-    if stage[LEARNS] & KERNEL:
+    if stage[NEEDS] & KERNEL:
         if s == 0 and kind == SPARSE:
             penalty += _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
         else:
             x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
             penalty += _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, MR, NR)
         _copy_unit(s, p, block, net.first, net.stages, net.params, memory.work, buffer, NR, VL)
-    if block == 0 and stage[LEARNS] & BIAS:
+    if block == 0 and stage[NEEDS] & BIAS:
         penalty += _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR)
     return penalty
 
@@ -739,7 +760,7 @@ def _tuples(dtype: Any) -> list[Any]:
             reals,
             reals,
         ),
-        Rules: (size, size, size, sizes, wide, size, size, size, size, reals, wide, size, dtype),
+        Rules: (size, size, size, sizes, wide, size, size, size, dtype, size, dtype, size, reals, wide, size, dtype),
         Scratch: (reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
     }
     return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
@@ -767,7 +788,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         ld_x = stages[0, Y] // (batch + batch % 2)
         capacity = memory.rows.size // tasks
         units = net.units
-        sorts = inputs.kind == SPARSE and stages[0, LEARNS] & KERNEL != 0
+        sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
         penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
@@ -798,7 +819,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 corrections = 1.0 - rules.adam[1] ** step, 1.0 - rules.adam[2] ** step
                 rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
             for t in prange(tasks):
-                buffer = work.size - (t + 1) * (2 * MR + 1) * NR
+                buffer = work.size - (t + 1) * (MR + 1) * NR
                 if inputs.kind == SPARSE:  # the next batch's, while this one's update computes
                     start = first + batch
                     left = max(0, min(batch, order.size - start))
@@ -869,7 +890,7 @@ def copies(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def copies(stages, first, params, work, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
-            buffer = work.size - (t + 1) * (2 * MR + 1) * NR
+            buffer = work.size - (t + 1) * (MR + 1) * NR
             for s in range(stages.shape[0]):
                 blocks, panel = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS, stages[s, PANEL]
                 units = (stages[s, OUTPUTS] + panel - 1) // panel * blocks if panel > 0 else 0

@@ -23,6 +23,10 @@ OPTIMIZERS = {
     "rmsprop-centered": lambda: optimizers.RMSprop(0.0003, centered=True),
     "adam": lambda: optimizers.Adam(0.001),
     "amsgrad": lambda: optimizers.Adam(0.001, amsgrad=True),
+    "sgd-clipvalue": lambda: optimizers.SGD(0.05, clipvalue=0.01),
+    "rmsprop-clipvalue": lambda: optimizers.RMSprop(0.001, clipvalue=0.01),
+    "sgd-decay": lambda: optimizers.SGD(0.05, weight_decay=0.1),
+    "adam-decay-clipvalue": lambda: optimizers.Adam(0.001, weight_decay=0.5, clipvalue=0.02),
 }
 # loss: (last units, last activation, metrics)
 HEADS = {
@@ -284,6 +288,58 @@ STACKS = {
         "mae",
         ["root_mean_squared_error", "half_sse", metrics.BinaryCrossentropy(from_logits=True)],
     ),
+    "penalties on outputs": (
+        lambda: [layers.Dense(7, "tanh", activity_regularizer="l2"), layers.Dense(4, activity_regularizer="l1")],
+        "mse",
+        [],
+    ),
+    "a penalty on logits": (
+        lambda: [layers.Dense(4, activity_regularizer=regularizers.L1L2(0.01, 0.02)), layers.Activation("softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "a penalty on probabilities": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax", activity_regularizer=regularizers.L2(0.1))],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "a penalty before the activation": (
+        lambda: [layers.Dense(65, activity_regularizer="l2"), layers.Activation("sigmoid"), layers.Dense(4)],
+        losses.MeanSquaredError(reduction="sum"),
+        [],
+    ),
+    "penalties on the same numbers": (
+        lambda: [layers.Dense(4, "tanh", activity_regularizer="l2"), layers.Flatten(activity_regularizer="l1")],
+        "mae",
+        [],
+    ),
+    "penalties on inputs": (
+        lambda: [
+            *(layers.Flatten(activity_regularizer="l1"), layers.Activation("sigmoid", activity_regularizer="l2")),
+            *(layers.Dense(7, "tanh"), layers.Dense(4)),
+        ],
+        "mse",
+        [],
+    ),
+    "a penalty before the dropout": (
+        lambda: [layers.Dense(9, "tanh", activity_regularizer="l2"), layers.Dropout(0.3), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "a penalty behind the dropout": (
+        lambda: [layers.Dense(9, "relu"), layers.Dropout(0.3, activity_regularizer="l1"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "penalties and dropouts in turn": (
+        lambda: [
+            *(layers.Dropout(0.2, activity_regularizer="l2"), layers.Dense(7, activity_regularizer="l1")),
+            *(layers.Dropout(0.3, activity_regularizer="l2"), layers.Activation("tanh", activity_regularizer="l2")),
+            *(layers.Dropout(0.2), layers.Dense(4, "softmax", activity_regularizer="l2"), layers.Dropout(0.1)),
+        ],
+        "mse",
+        [],
+    ),
     "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
         "sparse_categorical_crossentropy",
@@ -314,7 +370,10 @@ FROZEN = {
 STACKS |= dict.fromkeys(
     FROZEN,
     (
-        lambda: [layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1") for n in (40, 7, 4)],
+        lambda: [
+            layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer=penalty)
+            for n, penalty in ((40, "l2"), (7, None), (4, None))
+        ],
         "mse",
         ["mae"],
     ),
@@ -604,10 +663,25 @@ def test_plan_of_dropout(kind):
     assert "dropout" not in small()[0].plan().facts
 
 
+class Absolute(regularizers.Regularizer):
+    """A penalty of the user's own."""
+
+    def value_and_gradient(self, x):
+        return float(abs(x).sum()), np.sign(x)
+
+
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
     "rescales what layers give, not the inputs": [layers.Dense(3), layers.Rescaling(2.0), layers.Dense(2)],
-    "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
+    "rescaling_1 rescales": [
+        *(
+            layers.Rescaling(0.5, activity_regularizer="l2", name="rescaling_0"),
+            layers.Rescaling(2.0, name="rescaling_1"),
+        ),
+        layers.Dense(2),
+    ],
+    "has a penalty of the user's own on its outputs": [layers.Dense(3, activity_regularizer=Absolute())],
+    "has a penalty of the user's own": [layers.Dense(3, kernel_regularizer=Absolute())],
 }
 
 
@@ -626,8 +700,7 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients"),
-        ({"optimizer": optimizers.Adam(weight_decay=0.1)}, "decays weights"),
+        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients by their norms"),
         ({"loss": lambda y, p: (0.0, p - y)}, "the loss is none of the kernels'"),
         ({"metrics": [lambda y, p: p.sum(axis=1)]}, "the metric '<lambda>' is none of the kernels'"),
         ({"weighted_metrics": [metrics.BinaryCrossentropy(label_smoothing=0.1)]}, "the metric 'binary_crossentropy'"),
