@@ -108,8 +108,6 @@ def _obstacles(network: Network) -> Iterator[str]:
         return
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
-    if optimizer.clipping is not None and optimizer.clipping[0] != "clipvalue":
-        yield "the optimizer clips gradients by their norms"
     width = _width(network)
     for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
@@ -257,11 +255,13 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks
-        figures = (1 + len(self._metrics)) * self._batch + self._units
+        figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
+        by_norm = self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
-            np.zeros(figures),
+            _zeros(aligned, self._net.params.size if by_norm else 0, self._dtype),
+            np.zeros(figures + 2 * len(self._stages)),
             np.zeros((3, features), np.int64),
             np.ones(features, self._dtype),
             np.zeros(entries, np.int32),
@@ -337,13 +337,12 @@ class _Session:
         op, options = optimizer.rule
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
-        kind, limit = optimizer.clipping or (None, 0.0)
-        clips = {None: self._kernel.NO_CLIP, "clipvalue": self._kernel.CLIP_VALUE}
+        clip, limit = self._clipping()
         lazy = name in ("sgd", "rmsprop") and not decay and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
-            self._dtype.type(1 - decay), clips[kind], self._dtype.type(limit),
+            self._dtype.type(1 - decay), clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
@@ -358,6 +357,18 @@ class _Session:
         if self._network.weighted_metrics:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
+
+    def _clipping(self) -> tuple[int, float]:
+        """The code of the optimizer's clipping, and its limit."""
+        kernel = self._kernel
+        kind, limit = self._optimizer.clipping or ("", 0.0)
+        codes = {
+            "": kernel.NO_CLIP,
+            "clipvalue": kernel.CLIP_VALUE,
+            "clipnorm": kernel.CLIP_NORM,
+            "global_clipnorm": kernel.CLIP_GLOBAL_NORM,
+        }
+        return codes[kind], limit
 
     def _nanoseconds(self) -> float:
         """Estimated work of one of a step's two regions, on one core."""
