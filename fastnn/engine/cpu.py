@@ -180,8 +180,6 @@ def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -
     yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
-    if optimizer.clipping is not None and optimizer.clipping[0] != "clipvalue":
-        yield "the optimizer clips gradients by their norms"
     width = _width(network)
     for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
@@ -310,7 +308,7 @@ class _Prediction:
         bounds = np.zeros((self._layout.rows, 1 + self._layout.blocks(_mean_entries(inputs))), np.int64)
         none = np.empty(0, self._dtype)
         memory = self._kernel.Scratch(
-            self._work, np.empty(0), bounds, np.empty((3, 0), np.int64), none, np.empty(0, np.int32), none
+            self._work, none, np.empty(0), bounds, np.empty((3, 0), np.int64), none, np.empty(0, np.int32), none
         )
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
@@ -395,11 +393,12 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
-        figures = (1 + len(self._metrics)) * self._batch + self._units
+        figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
-            np.zeros(figures),
+            _zeros(aligned, self._net.params.size if self._by_norm() else 0, self._dtype),
+            np.zeros(figures + 2 * len(self._stages)),
             np.zeros((self._batch, 1 + self._layout.blocks(_mean_entries(self._inputs))), np.int64),
             np.zeros((3, features), np.int64),
             np.ones(features, self._dtype),
@@ -458,7 +457,7 @@ class _Session:
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
         tasks = self._num_threads()
-        if tasks > self._tasks:  # changed since the memory was made, which is for so many tasks
+        if tasks > self._tasks or (self._by_norm() and not self._memory.gradients.size):  # changed since it was made
             before = self._memory
             self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
@@ -469,13 +468,12 @@ class _Session:
         op, options = optimizer.rule
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
-        kind, limit = optimizer.clipping or (None, 0.0)
-        clips = {None: self._kernel.NO_CLIP, "clipvalue": self._kernel.CLIP_VALUE}
+        clip, limit = self._clipping()
         lazy = name in ("sgd", "rmsprop") and not decay and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
-            self._dtype.type(1 - decay), clips[kind], self._dtype.type(limit),
+            self._dtype.type(1 - decay), clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
@@ -492,6 +490,22 @@ class _Session:
         if self._network.weighted_metrics:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
+
+    def _clipping(self) -> tuple[int, float]:
+        """The code of the optimizer's clipping, and its limit."""
+        kernel = self._kernel
+        kind, limit = self._optimizer.clipping or ("", 0.0)
+        codes = {
+            "": kernel.NO_CLIP,
+            "clipvalue": kernel.CLIP_VALUE,
+            "clipnorm": kernel.CLIP_NORM,
+            "global_clipnorm": kernel.CLIP_GLOBAL_NORM,
+        }
+        return codes[kind], limit
+
+    def _by_norm(self) -> bool:
+        """Whether a step needs the norms of gradients, and with them room for all gradients."""
+        return self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
 
     def logs(self, reset: bool = False) -> Logs:
         """The figures since the last reset, by name."""

@@ -1522,6 +1522,14 @@ def clip_row(v: Vectors, count: Any, x: Any, limit: Any) -> None:
     _for_each(v, count, lambda at: at.store(v.min(v.max(at.load(x), low), high), x))
 
 
+@_micro_kernel(_NUMBER, _SIZE, _POINTER)
+def squares_row(v: Vectors, count: Any, x: Any) -> Any:
+    """Sum of x^2."""
+    total = _Total(v)
+    _for_each(v, count, lambda at: total.add(at, v.mul(at.load(x), at.load(x))))
+    return total.value()
+
+
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)
 def scale_row(v: Vectors, count: Any, x: Any, factor: Any) -> None:
     """x *= factor."""

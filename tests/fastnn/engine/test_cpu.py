@@ -25,7 +25,11 @@ OPTIMIZERS = {
     "amsgrad": lambda: optimizers.Adam(0.001, amsgrad=True),
     "sgd-clipvalue": lambda: optimizers.SGD(0.05, clipvalue=0.01),
     "rmsprop-clipvalue": lambda: optimizers.RMSprop(0.001, clipvalue=0.01),
-    "sgd-decay": lambda: optimizers.SGD(0.05, weight_decay=0.1),
+    "sgd-clipnorm": lambda: optimizers.SGD(0.05, clipnorm=0.2),
+    "rmsprop-clipnorm": lambda: optimizers.RMSprop(0.0003, clipnorm=0.3),
+    "momentum-global": lambda: optimizers.SGD(0.01, momentum=0.9, global_clipnorm=0.3),
+    "sgd-global-decay": lambda: optimizers.SGD(0.05, global_clipnorm=0.3, weight_decay=0.1),
+    "sgd-decay": lambda: optimizers.SGD(0.005, weight_decay=1.0),
     "adam-decay-clipvalue": lambda: optimizers.Adam(0.001, weight_decay=0.5, clipvalue=0.02),
 }
 # loss: (last units, last activation, metrics)
@@ -407,18 +411,41 @@ def test_frozen_parameters_stay_as_they_are(stack, kind):
         assert (parameter.path in built.optimizer.state) == parameter.trainable
 
 
-# Of the comparisons below: dtype, inputs, batch size, epochs, whether samples have weights.
-RUNS = [("float32", "dense", 7, 20, True), ("float64", "csr", 1, 4, True), ("float32", "sparse", 32, 70, False)]
+# Of the comparisons below: dtype, inputs, batch size, epochs, whether samples have weights, optimizer.
+RUNS = [
+    ("float32", "dense", 7, 20, True, "adam"),
+    ("float64", "csr", 1, 4, True, "sgd-global-decay"),
+    ("float32", "sparse", 32, 70, False, "rmsprop-clipnorm"),
+]
 
 
-@pytest.mark.parametrize(("dtype", "kind", "batch", "epochs", "weighted"), RUNS)
+@pytest.mark.parametrize(("dtype", "kind", "batch", "epochs", "weighted", "optimizer"), RUNS)
 @pytest.mark.parametrize("stack", STACKS)
-def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, epochs, weighted):
+def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, epochs, weighted, optimizer):
     rng = np.random.default_rng(2)
     x, y, weight = inputs(kind, 65, 10, rng), stack_targets(stack, 65, rng), rng.uniform(0, 2, 65)
     weight[::9] = 0
     options = {"sample_weight": weight} if weighted else {}
-    assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=batch, epochs=epochs, **options)
+    assert_agree(
+        monkeypatch, lambda: stack_model(stack, dtype, optimizer), x, y, batch_size=batch, epochs=epochs, **options
+    )
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
+def test_one_step_of_a_clipped_gradient(kind, clip):
+    rng = np.random.default_rng(2)
+    built = models.Sequential([layers.Input((34,)), layers.Dense(33), layers.Dense(3)])
+    built.compile(optimizers.SGD(1.0, **{clip: 0.01}), "half_sse")
+    before, x = built.get_weights(), inputs(kind, 300, 34, rng)
+    assert built.plan(x).runner == "fused"
+    built.fit(x, rng.random((300, 3)), batch_size=300, verbose=0)
+    moved = [(new - old).astype("float64").ravel() for new, old in zip(built.get_weights(), before, strict=True)]
+    if clip == "clipvalue":
+        assert max(abs(m).max() for m in moved) == pytest.approx(0.01, rel=1e-5)
+    else:
+        norms = [np.linalg.norm(m) for m in (moved if clip == "clipnorm" else [np.concatenate(moved)])]
+        np.testing.assert_allclose(norms, 0.01, rtol=1e-4)
 
 
 def dropout_combinations():
@@ -516,7 +543,8 @@ def small(kind="dense", optimizer="rmsprop", rows=300, **options):
 
 @pytest.mark.parametrize("dropout", [(0.0, (0.0,)), (0.0, (0.5,)), (0.2, (0.5,))])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_results_do_not_depend_on_threads(kind, dropout, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop-clipnorm", "momentum-global"])
+def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch):
     from fastnn.kernels.cpu import threads
 
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
@@ -525,7 +553,7 @@ def test_results_do_not_depend_on_threads(kind, dropout, monkeypatch):
     try:
         for count in (1, 2, 3, 4):
             fastnn.set_num_threads(count)
-            built, x, y = small(kind, dropout=dropout)
+            built, x, y = small(kind, optimizer, dropout=dropout)
             history = built.fit(x, y, batch_size=50, epochs=3, verbose=0).history
             results.append((history, built.get_weights()))
     finally:
@@ -700,7 +728,6 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients by their norms"),
         ({"loss": lambda y, p: (0.0, p - y)}, "the loss is none of the kernels'"),
         ({"metrics": [lambda y, p: p.sum(axis=1)]}, "the metric '<lambda>' is none of the kernels'"),
         ({"weighted_metrics": [metrics.BinaryCrossentropy(label_smoothing=0.1)]}, "the metric 'binary_crossentropy'"),
