@@ -86,10 +86,10 @@ class Optimizer(Configurable):
             step(parameter.value, gradient, **options, **self.state[parameter.path])
 
     @property
-    def plain(self) -> bool:
-        """Whether a step is the op alone: neither clipping nor weight decay."""
-        clips = (self.clipnorm, self.clipvalue, self.global_clipnorm)
-        return not self.weight_decay and all(clip is None for clip in clips)
+    def clipping(self) -> tuple[str, float] | None:
+        """The kind of clipping and its limit; None where gradients stay as they are."""
+        clips = (("clipvalue", self.clipvalue), ("clipnorm", self.clipnorm), ("global_clipnorm", self.global_clipnorm))
+        return next(((kind, limit) for kind, limit in clips if limit is not None), None)
 
     def _clip(self, gradients: Sequence[Array]) -> Sequence[Array]:
         if self.clipvalue is not None:

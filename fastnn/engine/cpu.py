@@ -7,7 +7,7 @@ are ordinary arrays, so callbacks may read and change them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from fastnn.engine.data import DataSet, DenseSource, Source, SparseSource
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Layer, Logs, Loss, Network, Optimizer, Parameter, StepHooks
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 
 # Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128,
 # two threads of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67
@@ -51,17 +51,18 @@ class _Drop:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A dense layer, or none, the activation on it, and the dropout behind that."""
+    """A dense layer, or none, the activation on it, and either (l1, l2) on its outputs or dropout behind that."""
 
     activation: str
     kernel: Parameter | None = None
     bias: Parameter | None = None
+    output_penalty: tuple[float, float] = (0.0, 0.0)
     drop: _Drop = _Drop()
 
-    def learns(self, kernel: int, bias: int) -> int:
-        """The sum of the bits of what is trained."""
+    def needs(self, kernel: int, bias: int, output_penalty: int) -> int:
+        """The sum of the bits of what needs the gradient."""
         trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
-        return kernel * trained[0] + bias * trained[1]
+        return kernel * trained[0] + bias * trained[1] + output_penalty * any(self.output_penalty)
 
     @staticmethod
     def penalty(parameter: Parameter | None) -> tuple[float, float]:
@@ -93,23 +94,29 @@ class _Form:
 
 
 def _form(network: Network) -> _Form:
-    """A stage takes the activation that follows it, then the dropout; what comes twice is a stage without weights."""
+    """A stage takes the activation that follows it, then penalties on these outputs or the dropout.
+
+    What comes twice, or behind the dropout, is a stage without weights.
+    """
     before, stages = _Preparation(), list[_Stage]()
     last = len(network.layers) - 1
 
-    def held(bare: bool) -> _Stage:
-        """The stage on top, if nothing is dropped from it and, where ``bare``, nothing activates it; else a new one."""
-        free = bool(stages) and stages[-1].drop.rate == 0
-        activations = ("linear",) if bare else tuple(ELEMENTWISE_ACTIVATIONS)
+    def held(activations: Collection[str], penalized: bool = False) -> _Stage:
+        """The stage on top, if its activation is one of these and nothing is behind that; else a new one.
+
+        Where it may be ``penalized``, penalties on its outputs may be there.
+        """
+        free = bool(stages) and stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
         return stages.pop() if free and stages[-1].activation in activations else _Stage("linear")
 
     for index, layer in enumerate(network.layers):
         activation = "linear" if index == last and network.fused_loss is not None else layer.activation
+        penalty = (layer.activity_regularizer and _weights(layer.activity_regularizer)) or (0.0, 0.0)
         if layer.fused_form == "dense":
             kernel, *bias = layer.parameters
             stages.append(_Stage(activation, kernel, bias[0] if bias else None))
         elif activation != "linear":
-            stages.append(replace(held(bare=True), activation=activation))
+            stages.append(replace(held(("linear",)), activation=activation))
         elif layer.fused_form == "rescaling":
             before = replace(
                 before, scale=layer.scale * before.scale, offset=layer.scale * before.offset + layer.offset
@@ -117,7 +124,11 @@ def _form(network: Network) -> _Form:
         if layer.rate > 0 and not stages and before.drop.rate == 0:
             before = replace(before, drop=_Drop(layer.rate, index))
         elif layer.rate > 0:
-            stages.append(replace(held(bare=False), drop=_Drop(layer.rate, index)))
+            stages.append(replace(held(ELEMENTWISE_ACTIVATIONS), drop=_Drop(layer.rate, index)))
+        if any(penalty):
+            stage = held(ACTIVATIONS, penalized=True)
+            l1, l2 = (a + b for a, b in zip(stage.output_penalty, penalty, strict=True))
+            stages.append(replace(stage, output_penalty=(l1, l2)))
     return _Form(before, stages)
 
 
@@ -127,13 +138,13 @@ def _late_rescaling(network: Network) -> str | None:
     for layer in network.layers:
         if layer.fused_form == "rescaling" and not inputs:
             return layer.name
-        inputs = inputs and layer.fused_form in ("rescaling", "reshape")
+        inputs = inputs and layer.fused_form in ("rescaling", "reshape") and layer.activity_regularizer is None
     return None
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
-    if layer.activity_regularizer is not None:
-        return f"{layer.name} has a penalty on its outputs"
+    if layer.activity_regularizer is not None and not _weights(layer.activity_regularizer):
+        return f"{layer.name} has a penalty of the user's own on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
     return None
@@ -169,8 +180,6 @@ def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -
     yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
     if loss.fused_form is None:
         yield "the loss is none of the kernels'"
-    if not optimizer.plain:
-        yield "the optimizer clips gradients or decays weights"
     width = _width(network)
     for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
@@ -286,7 +295,7 @@ class _Prediction:
         shape = _codes(form.stages), [stage.kernel is not None for stage in form.stages], [0] * len(form.stages)
         table, parameters, scratch = layout.stages(*shape)
         self._work = _zeros(aligned, scratch, network.dtype)
-        numbers = np.zeros((len(table) + 1, 4), network.dtype)
+        numbers = np.zeros((len(table) + 1, 6), network.dtype)
         params, none = _zeros(aligned, parameters, network.dtype), np.empty(0, network.dtype)
         masks = np.zeros((len(table) + 1, 3), np.int64)
         self._net = epoch.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
@@ -299,7 +308,7 @@ class _Prediction:
         bounds = np.zeros((self._layout.rows, 1 + self._layout.blocks(_mean_entries(inputs))), np.int64)
         none = np.empty(0, self._dtype)
         memory = self._kernel.Scratch(
-            self._work, np.empty(0), bounds, np.empty((3, 0), np.int64), none, np.empty(0, np.int32), none
+            self._work, none, np.empty(0), bounds, np.empty((3, 0), np.int64), none, np.empty(0, np.int32), none
         )
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
@@ -337,9 +346,9 @@ class _Session:
         sparse = self._inputs.kind == epoch.SPARSE
         pairs = network.products == "bfloat16"
         self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
-        learns = [stage.learns(epoch.KERNEL, epoch.BIAS) for stage in self._stages]
+        needs = [stage.needs(epoch.KERNEL, epoch.BIAS, epoch.OUTPUT_PENALTY) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(_codes(self._stages), weights, learns)
+        self._table, size, self._scratch = layout.stages(_codes(self._stages), weights, needs)
         self._targets = _targets(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
@@ -347,7 +356,9 @@ class _Session:
         self._slots = list(optimizer.state[trained[0].path]) if trained else []
         arrays = [_zeros(aligned, size, dtype) for _ in range(1 + len(self._slots))]
         states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
-        penalties = [[*stage.penalty(stage.kernel), *stage.penalty(stage.bias)] for stage in self._stages]
+        penalties = [
+            (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
+        ]
         self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
         masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = np.array(penalties, dtype)
@@ -382,11 +393,12 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
-        figures = (1 + len(self._metrics)) * self._batch + self._units
+        figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
-            np.zeros(figures),
+            _zeros(aligned, self._net.params.size if self._by_norm() else 0, self._dtype),
+            np.zeros(figures + 2 * len(self._stages)),
             np.zeros((self._batch, 1 + self._layout.blocks(_mean_entries(self._inputs))), np.int64),
             np.zeros((3, features), np.int64),
             np.ones(features, self._dtype),
@@ -445,7 +457,7 @@ class _Session:
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
         tasks = self._num_threads()
-        if tasks > self._tasks:  # changed since the memory was made, which is for so many tasks
+        if tasks > self._tasks or (self._by_norm() and not self._memory.gradients.size):  # changed since it was made
             before = self._memory
             self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
@@ -455,10 +467,13 @@ class _Session:
         self._hyper[: len(hyper)] = hyper
         op, options = optimizer.rule
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
-        lazy = name in ("sgd", "rmsprop") and not self._net.penalties[0, :2].any()
+        decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
+        clip, limit = self._clipping()
+        lazy = name in ("sgd", "rmsprop") and not decay and not self._net.penalties[0, :2].any()
         rules = self._kernel.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
+            self._dtype.type(1 - decay), clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
@@ -475,6 +490,22 @@ class _Session:
         if self._network.weighted_metrics:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
+
+    def _clipping(self) -> tuple[int, float]:
+        """The code of the optimizer's clipping, and its limit."""
+        kernel = self._kernel
+        kind, limit = self._optimizer.clipping or ("", 0.0)
+        codes = {
+            "": kernel.NO_CLIP,
+            "clipvalue": kernel.CLIP_VALUE,
+            "clipnorm": kernel.CLIP_NORM,
+            "global_clipnorm": kernel.CLIP_GLOBAL_NORM,
+        }
+        return codes[kind], limit
+
+    def _by_norm(self) -> bool:
+        """Whether a step needs the norms of gradients, and with them room for all gradients."""
+        return self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
 
     def logs(self, reset: bool = False) -> Logs:
         """The figures since the last reset, by name."""

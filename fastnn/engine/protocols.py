@@ -170,6 +170,7 @@ class Optimizer(Protocol):
     """The rule that turns gradients into new weights."""
 
     iterations: int
+    weight_decay: float | None
     state: dict[str, dict[str, Array]]
 
     @property
@@ -183,8 +184,8 @@ class Optimizer(Protocol):
         ...
 
     @property
-    def plain(self) -> bool:
-        """Whether a step is the op alone: neither clipping nor weight decay."""
+    def clipping(self) -> tuple[str, float] | None:
+        """The kind of clipping and its limit; None where gradients stay as they are."""
         ...
 
     def build(self, parameters: Sequence[Any]) -> None:

@@ -6,7 +6,9 @@ Two parallel regions a batch, and nothing but a check between them:
    not depend on one another, so nothing waits inside. Where the inputs are sparse it also sorts the batch's non-zeros
    of a range of features by feature;
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
-   in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole.
+   in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole,
+   unless gradients are to be clipped by their norms: then this region runs twice, first for all gradients and the
+   squares of each unit's, then for the steps.
 
 A stage is a dense layer or an activation alone; its sizes, activation, dropout, loss and optimizer are numbers read at
 run time, so that one compiled function serves every network. Weights live in panels (``Layout``), so that both regions
@@ -14,7 +16,8 @@ walk them in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
 under RMSprop without momentum their mean square only decays, which a power of rho makes up for when the row is next
-touched, and at the end of the epoch: exact but for rounding. Any other optimizer, or a penalty, moves every row.
+touched, and at the end of the epoch: exact but for rounding. Any other optimizer, a penalty or weight decay moves
+every row.
 """
 
 from __future__ import annotations
@@ -33,10 +36,11 @@ from fastnn.kernels.cpu.simd import (
     CODES,
     LOSS_CODES,
     SPARSE_TILES,
-    add_row,
+    add_penalty_row,
     address,
     argmax_row,
     backward_row,
+    clip_row,
     copy_rows,
     cross_entropy_row,
     dropout_backward_row,
@@ -49,7 +53,6 @@ from fastnn.kernels.cpu.simd import (
     loss_row,
     pair_columns,
     pair_rows,
-    penalty_row,
     prefetch_row,
     probability_loss_row,
     scale_row,
@@ -57,6 +60,7 @@ from fastnn.kernels.cpu.simd import (
     sparse_row,
     sparse_rows,
     sparse_update,
+    squares_row,
     transpose_block,
     update_row,
     widen_row,
@@ -75,10 +79,10 @@ _BLOCK_OF_L1 = 2
 _SEGMENT = 48
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, LEARNS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
+INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
 
-# What learns in a stage: bits of LEARNS.
-KERNEL, BIAS = 1, 2
+# What in a stage needs its gradient: bits of NEEDS.
+KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
 
 # The code of an activation that leaves numbers as they are.
 IDENTITY = CODES["identity"]
@@ -104,6 +108,16 @@ FIGURES = {
 # The loss of a batch from those of its rows, each times its weight: divided by their number, by nothing, by the sum of
 # their weights.
 MEAN, SUM, WEIGHTED_MEAN = range(3)
+
+
+# Ways to clip gradients: not at all, number by number, by the norm of each parameter's, by that of all together.
+NO_CLIP, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL_NORM = range(4)
+
+# What the second region does: gradients, steps, or both tile by tile.
+GRADIENTS, STEPS, WHOLE = range(3)
+
+# Figures of a unit: its penalty, the sums of squares of the gradients of its weights and of its biases.
+UNIT_FIGURES = 3
 
 
 class Inputs(NamedTuple):
@@ -136,9 +150,9 @@ class Targets(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Stages, and by stage the L1 and L2 penalties of kernel and bias; parameters and the optimizer's state.
+    """Stages, and by stage the L1 and L2 penalties of kernel, bias and outputs; parameters and the optimizer's state.
 
-    ``units`` is the number of units of the update. No gradient is needed below stage ``first``, the first that learns.
+    ``units`` is the number of units of the update. No gradient is needed below stage ``first``.
     ``masks`` holds what dropout on the inputs (row 0) and on the outputs of each stage draws from, see ``dropout_row``,
     a threshold of 0 where there is none; ``scales`` how much it scales what it keeps, and the inverse of that.
     """
@@ -162,6 +176,7 @@ class Rules(NamedTuple):
     its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what divides it. Metrics from ``plain``
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
+    Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
     """
@@ -174,6 +189,9 @@ class Rules(NamedTuple):
     plain: Any
     seen: Any
     activation: Any
+    shrink: Any
+    clip: Any
+    limit: Any
     step: Any
     hyper: Any
     adam: Any
@@ -184,12 +202,15 @@ class Rules(NamedTuple):
 class Scratch(NamedTuple):
     """Memory of a fit: batches and buffers, figures by row, and the non-zeros of a batch by feature.
 
+    Behind the rows' figures lie those of the units, then by stage what the gradients of kernel and bias are multiplied
+    with. ``gradients`` has the layout of the parameters where gradients are clipped by their norms, else it is empty.
     ``bounds`` tells for each row of a batch where its non-zeros in each block of features begin, and where they end.
     ``runs`` holds for each feature where its entries begin and end, and the step that last touched it; ``decay`` what
     its state has to be multiplied with.
     """
 
     work: Any
+    gradients: Any
     figures: Any
     bounds: Any
     runs: Any
@@ -205,7 +226,7 @@ class Layout:
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
     has panels of no columns. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs,
-    their gradient, and above the first stage that learns the transposed weights as panels [K/NR, N, NR].
+    their gradient, and above the first stage that needs it the transposed weights as panels [K/NR, N, NR].
 
     With ``pairs`` the products are those of bfloat16 numbers (``simd.gemm_tile_pairs``), but for a sparse first stage:
     the transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
@@ -242,10 +263,10 @@ class Layout:
         width = self.padded(n, SPARSE_TILES * self.NR)
         return width + 64 // self.itemsize if width * self.itemsize % 1024 == 0 else width
 
-    def stages(self, codes: Sequence[int], weights: Sequence[bool], learns: Sequence[int]) -> tuple[Any, int, int]:
+    def stages(self, codes: Sequence[int], weights: Sequence[bool], needs: Sequence[int]) -> tuple[Any, int, int]:
         """(stage table, size of the parameters, size of scratch memory without the tasks' buffers)."""
         table = np.zeros((len(codes), GC + 1), np.int64)
-        table[:, LEARNS] = learns
+        table[:, NEEDS] = needs
         taken = {"parameters": 0, "scratch": self.rows * self.leading(self.sizes[0])}
 
         def place(kind: str, size: int) -> int:
@@ -260,7 +281,7 @@ class Layout:
                 continue
             panel, pairs = self.panel(s), self.pairs and not (s == 0 and self.sparse)
             row[PANEL], row[PAIRS] = panel, pairs
-            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[LEARNS] else 0
+            row[UNITS] = -(-n // panel) * -(-k // UNIT_ROWS) if row[NEEDS] & (KERNEL | BIAS) else 0
             row[W] = place("parameters", self.padded(n, panel) * k)
             row[B] = place("parameters", self.padded(n, panel))
             if s > self.first(table):
@@ -278,13 +299,16 @@ class Layout:
 
     @staticmethod
     def first(table: Any) -> int:
-        """The first stage that learns; the number of stages where none does."""
-        return int(np.flatnonzero([*table[:, LEARNS], KERNEL])[0])
+        """The first stage that needs its gradient; the number of stages where none does."""
+        return int(np.flatnonzero([*table[:, NEEDS], KERNEL])[0])
 
     def buffers(self, tasks: int) -> int:
-        """Size of the tasks' buffers, which end scratch memory: a tile, its penalty, and a number."""
+        """Size of the tasks' buffers, which end scratch memory: a tile and a number.
+
+        A row of a sparse panel (SPARSE_TILES <= MR) and a block to transpose (VL * VL <= MR * NR) fit in as well.
+        """
         shape = tile(self.itemsize)
-        return tasks * (2 * shape.MR + 1) * shape.NR
+        return tasks * (shape.MR + 1) * shape.NR
 
 
 # The functions below are compiled into the kernel; offsets name places in `net.params` and `memory.work`.
@@ -488,7 +512,7 @@ def _score(n, scale, r, source, net, rules, targets, memory, batch):
 
 @register_jitable
 def _backward(n, low, high, step, net, memory, MR, NR):
-    """dZ of every stage from the first that learns; the last one's holds the gradient by its outputs."""
+    """dZ of every stage that needs it, the last one's holding the gradient by its outputs; penalties on outputs."""
     work = memory.work
     last = net.stages.shape[0] - 1
     for back in range(last + 1 - net.first):
@@ -508,6 +532,12 @@ def _backward(n, low, high, step, net, memory, MR, NR):
                     forward_row(IDENTITY, m, address(work, x + r * ld_after), address(work, dx + r * ld))
             else:
                 _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
+        if stage[NEEDS] & OUTPUT_PENALTY:  # such a stage drops nothing: y is what the penalty is on
+            number = work.dtype.type
+            l1, l2 = net.penalties[s, 4] / number(n), net.penalties[s, 5] / number(n)
+            for r in range(low, high):
+                penalty = add_penalty_row(m, address(work, y + r * ld), l1, l2, address(work, dz + r * ld))
+                memory.figures[r] += np.float64(penalty) * n
         threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
         scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
         if threshold > 0:
@@ -562,28 +592,41 @@ def _prefetch(inputs, order, low, high):
 
 
 @register_jitable
-def _update(net, rules, work, w, g, count):
-    """The optimizer's step on ``count`` weights from ``w`` on, their gradient at ``g`` in scratch memory."""
+def _gradient(phase, memory, buffer, w):
+    """Where the gradient of the weights from ``w`` on belongs."""
+    return address(memory.work, buffer) if phase == WHOLE else address(memory.gradients, w)
+
+
+@register_jitable
+def _update(phase, s, q, net, rules, memory, w, g, count, at):
+    """What a phase does to ``count`` weights from ``w`` on, their gradient at ``g``: penalty, norm, step.
+
+    They are weights (q = 0) or biases (q = 1) of stage s; ``at`` is the place of the unit's figures.
+    """
+    weights, figures = address(net.params, w), memory.figures
+    if phase != STEPS:
+        l1, l2 = net.penalties[s, 2 * q], net.penalties[s, 2 * q + 1]
+        if l1 != 0.0 or l2 != 0.0:
+            figures[at] += add_penalty_row(count, weights, l1, l2, g)
+    if phase == GRADIENTS:
+        figures[at + 1 + q] += squares_row(count, g)
+        return
+    if phase == STEPS:
+        scale_row(count, g, memory.work.dtype.type(figures[figures.size - 2 * net.stages.shape[0] + 2 * s + q]))
+    if rules.shrink != 1.0:
+        scale_row(count, weights, rules.shrink)
+    if rules.clip == CLIP_VALUE:
+        clip_row(count, g, rules.limit)
     s0, s1, s2 = address(net.s0, w), address(net.s1, w), address(net.s2, w)
-    update_row(rules.step, count, address(net.params, w), address(work, g), s0, s1, s2, address(rules.hyper, 0))
+    update_row(rules.step, count, weights, g, s0, s1, s2, address(rules.hyper, 0))
 
 
 @register_jitable
-def _penalize(l1, l2, net, work, w, g, spare, count):
-    """Add the penalty's derivative to the gradient at ``g``; the penalty."""
-    if l1 == 0.0 and l2 == 0.0:
-        return 0.0
-    value = penalty_row(count, address(net.params, w), l1, l2, address(work, spare))
-    add_row(count, address(work, g), address(work, spare), address(work, g))
-    return np.float64(value)
-
-
-@register_jitable
-def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR):
-    """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature; the penalty."""
-    work, runs, penalty = memory.work, memory.runs, 0.0
-    l1, l2 = net.penalties[0, 0], net.penalties[0, 1]
-    if l1 == 0.0 and l2 == 0.0:
+def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, buffer, at):
+    """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature."""
+    work, runs = memory.work, memory.runs
+    penalized = net.penalties[0, 0] != 0.0 or net.penalties[0, 1] != 0.0
+    if not penalized and rules.clip == NO_CLIP and rules.shrink == 1.0:  # gradients go into the step as they are
         features = runs.shape[1]
         sparse_update(
             rules.step, low, high, 0 if rules.lazy else 1, address(runs, 0), address(runs, features),
@@ -591,61 +634,74 @@ def _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, 
             address(net.params, panel), address(net.s0, panel), address(net.s1, panel), address(net.s2, panel),
             address(rules.hyper, 0),
         )  # fmt: skip
-        return penalty
+        return
     for f in range(low, high):
         begin, end = runs[0, f], runs[1, f]
         if begin < end or not rules.lazy:
             w = panel + f * net.stages[0, PANEL]
-            if rules.lazy and memory.decay[f] != 1.0:
+            if phase != GRADIENTS and rules.lazy and memory.decay[f] != 1.0:
                 scale_row(width, address(net.s0, w), memory.decay[f])
-            g = address(work, buffer)
-            sparse_row(
-                end - begin, address(memory.rows, begin), address(memory.values, begin), address(work, dz), ld, g
-            )
-            penalty += _penalize(l1, l2, net, work, w, buffer, buffer + MR * NR, width)
-            _update(net, rules, work, w, buffer, width)
-    return penalty
+            g = _gradient(phase, memory, buffer, w)
+            if phase != STEPS:
+                indices, values = address(memory.rows, begin), address(memory.values, begin)
+                sparse_row(end - begin, indices, values, address(work, dz), ld, g)
+            _update(phase, 0, 0, net, rules, memory, w, g, width, at)
 
 
 @register_jitable
-def _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, MR, NR):
-    """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update; the penalty.
+def _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR):
+    """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update.
 
     A tile's rows lie end to end in the panel and in the buffer, so one call updates them all, padding included: its
     weights, gradients and states are 0 and stay so.
     """
-    work, penalty, stage = memory.work, 0.0, net.stages[s]
+    work, stage = memory.work, net.stages[s]
     ld = stage[LD]
     if width < NR:
         work[buffer : buffer + MR * NR] = 0
     tiles = (high - low + MR - 1) // MR
     for i in range(tiles):
         a, b = low + i * (high - low) // tiles, low + (i + 1) * (high - low) // tiles
-        c = address(work, buffer)
-        if stage[PAIRS]:
+        w = panel + a * NR
+        g = _gradient(phase, memory, buffer, w)
+        if phase != STEPS and stage[PAIRS]:
             x_pairs, dz_pairs = address(work, stage[XC] + a), address(work, stage[GC] + j)
-            gemm_tile_pairs(b - a, width, (n + 1) // 2, x_pairs, 1, ld_x, dz_pairs, ld, c, NR, 0)
-        else:
-            gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, stage[DZ] + j), ld, c, NR, 0)
-        w, count = panel + a * NR, (b - a) * NR
-        penalty += _penalize(net.penalties[s, 0], net.penalties[s, 1], net, work, w, buffer, buffer + MR * NR, count)
-        _update(net, rules, work, w, buffer, count)
-    return penalty
+            gemm_tile_pairs(b - a, width, (n + 1) // 2, x_pairs, 1, ld_x, dz_pairs, ld, g, NR, 0)
+        elif phase != STEPS:
+            gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, stage[DZ] + j), ld, g, NR, 0)
+        _update(phase, s, 0, net, rules, memory, w, g, (b - a) * NR, at)
 
 
 @register_jitable
-def _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR):
-    """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0; the penalty."""
+def _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR):
+    """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0."""
     work = memory.work
-    one = buffer + 2 * MR * NR
+    one = buffer + MR * NR
     work[one] = work.dtype.type(1)
+    w = net.stages[s, B] + j
     for c in range(0, width, NR):
         count = min(NR, width - c)
-        gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, address(work, buffer + c), NR, 0)
-    w = net.stages[s, B] + j
-    penalty = _penalize(net.penalties[s, 2], net.penalties[s, 3], net, work, w, buffer, buffer + MR * NR, width)
-    _update(net, rules, work, w, buffer, width)
-    return penalty
+        g = _gradient(phase, memory, buffer, w + c)
+        if phase != STEPS:
+            gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, g, NR, 0)
+        _update(phase, s, 1, net, rules, memory, w + c, g, count, at)
+
+
+@register_jitable
+def _clip_by_norm(net, rules, figures, at):
+    """From the units' squares, from ``at`` on, to what the gradients of each parameter are multiplied with."""
+    factors = figures.size - 2 * net.stages.shape[0]
+    figures[factors:] = 0
+    total = 0.0
+    for s in range(net.stages.shape[0]):
+        for _ in range(net.stages[s, UNITS]):
+            for q in range(2):
+                figures[factors + 2 * s + q] += figures[at + 1 + q]
+                total += figures[at + 1 + q]
+            at += UNIT_FIGURES
+    for i in range(factors, figures.size):
+        norm = np.sqrt(total if rules.clip == CLIP_GLOBAL_NORM else figures[i])
+        figures[i] = rules.limit / norm if norm > rules.limit else 1.0
 
 
 @register_jitable
@@ -685,25 +741,26 @@ def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
 
 
 @register_jitable
-def _update_unit(s, p, block, n, kind, net, rules, memory, ld_x, buffer, MR, NR, VL):
-    """One unit of the update, with its share of the bias and of the transposed weights; the penalty."""
+def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL):
+    """One unit of the update, with its share of the bias and of the transposed weights."""
     stage = net.stages[s]
     k, m, ld = stage[INPUTS], stage[OUTPUTS], stage[LD]
     j = p * stage[PANEL]
     width = min(stage[PANEL], m - j)
     low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
     dz, panel = stage[DZ] + j, stage[W] + j * k
-    penalty = 0.0
-    if stage[LEARNS] & KERNEL:
+    if phase != STEPS:
+        memory.figures[at : at + UNIT_FIGURES] = 0
+    if stage[NEEDS] & KERNEL:
         if s == 0 and kind == SPARSE:
-            penalty += _update_sparse(low, high, width, panel, dz, ld, net, rules, memory, buffer, MR, NR)
+            _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, buffer, at)
         else:
             x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-            penalty += _update_dense(s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, MR, NR)
-        _copy_unit(s, p, block, net.first, net.stages, net.params, memory.work, buffer, NR, VL)
-    if block == 0 and stage[LEARNS] & BIAS:
-        penalty += _update_bias(s, n, j, width, dz, ld, net, rules, memory, buffer, MR, NR)
-    return penalty
+            _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR)
+        if phase != GRADIENTS:
+            _copy_unit(s, p, block, net.first, net.stages, net.params, memory.work, buffer, NR, VL)
+    if block == 0 and stage[NEEDS] & BIAS:
+        _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR)
 
 
 @register_jitable
@@ -739,8 +796,8 @@ def _tuples(dtype: Any) -> list[Any]:
             reals,
             reals,
         ),
-        Rules: (size, size, size, sizes, wide, size, size, size, size, reals, wide, size, dtype),
-        Scratch: (reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
+        Rules: (size, size, size, sizes, wide, size, size, size, dtype, size, dtype, size, reals, wide, size, dtype),
+        Scratch: (reals, reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
     }
     return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
 
@@ -767,8 +824,8 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         ld_x = stages[0, Y] // (batch + batch % 2)
         capacity = memory.rows.size // tasks
         units = net.units
-        sorts = inputs.kind == SPARSE and stages[0, LEARNS] & KERNEL != 0
-        penalties = (1 + rules.metrics.size) * batch  # the units' penalties lie behind the rows' figures
+        sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
+        by_unit = (1 + rules.metrics.size) * batch
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
             divisor = 1.0 if rules.reduction == SUM else float(n)
@@ -797,25 +854,30 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
             if rules.adam[0] > 0.0:
                 corrections = 1.0 - rules.adam[1] ** step, 1.0 - rules.adam[2] ** step
                 rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
-            for t in prange(tasks):
-                buffer = work.size - (t + 1) * (2 * MR + 1) * NR
-                if inputs.kind == SPARSE:  # the next batch's, while this one's update computes
-                    start = first + batch
-                    left = max(0, min(batch, order.size - start))
-                    _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
-                s, passed = 0, 0
-                for u in range(t * units // tasks, (t + 1) * units // tasks):
-                    while u - passed >= stages[s, UNITS]:
-                        passed += stages[s, UNITS]
-                        s += 1
-                    blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                    p, block = (u - passed) // blocks, (u - passed) % blocks
-                    figures[penalties + u] = _update_unit(
-                        s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, MR, NR, VL
-                    )
+            begin, end = (GRADIENTS, WHOLE) if rules.clip >= CLIP_NORM else (WHOLE, WHOLE + 1)
+            for phase in range(begin, end):
+                for t in prange(tasks):
+                    buffer = work.size - (t + 1) * (MR + 1) * NR
+                    if inputs.kind == SPARSE and phase == begin:  # the next batch's, while this one's update computes
+                        start = first + batch
+                        left = max(0, min(batch, order.size - start))
+                        _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
+                    s, passed = 0, 0
+                    for u in range(t * units // tasks, (t + 1) * units // tasks):
+                        while u - passed >= stages[s, UNITS]:
+                            passed += stages[s, UNITS]
+                            s += 1
+                        blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
+                        p, block = (u - passed) // blocks, (u - passed) % blocks
+                        at = by_unit + UNIT_FIGURES * u
+                        _update_unit(
+                            phase, s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL
+                        )
+                if phase == GRADIENTS:
+                    _clip_by_norm(net, rules, figures, by_unit)
             sums[0] += loss
             for u in range(units):
-                sums[1] += figures[penalties + u] * n
+                sums[1] += figures[by_unit + UNIT_FIGURES * u] * n
             for q in range(rules.metrics.size):
                 for r in range(n):
                     sums[2 + q] += figures[(q + 1) * batch + r]
@@ -869,7 +931,7 @@ def copies(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def copies(stages, first, params, work, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
-            buffer = work.size - (t + 1) * (2 * MR + 1) * NR
+            buffer = work.size - (t + 1) * (MR + 1) * NR
             for s in range(stages.shape[0]):
                 blocks, panel = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS, stages[s, PANEL]
                 units = (stages[s, OUTPUTS] + panel - 1) // panel * blocks if panel > 0 else 0

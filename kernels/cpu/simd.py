@@ -1014,18 +1014,30 @@ def loss_row(v: Vectors, code: Any, count: Any, pred: Any, target: Any, scale: A
     return total.value()
 
 
-@_micro_kernel(_NUMBER, _SIZE, _POINTER, _NUMBER, _NUMBER, _POINTER)
-def penalty_row(v: Vectors, count: Any, w: Any, l1: Any, l2: Any, dw: Any) -> Any:
-    """Sum of l1 |w| + l2 w^2; dw = l1 sign(w) + 2 l2 w."""
+def _penalty(v: Vectors, count: Any, x: Any, l1: Any, l2: Any, dx: Any, add: bool) -> Any:
+    """Sum of l1 |x| + l2 x^2; l1 sign(x) + 2 l2 x is written to dx, or added to it."""
     total, first, second = _Total(v), v.splat(l1), v.splat(l2)
 
     def body(at: _Span) -> None:
-        x = at.load(w)
-        total.add(at, v.fma(v.mul(second, x), x, v.mul(first, v.abs(x))))
-        at.store(v.fma(v.add(second, second), x, v.mul(first, v.sign(x))), dw)
+        number = at.load(x)
+        total.add(at, v.fma(v.mul(second, number), number, v.mul(first, v.abs(number))))
+        slope = v.fma(v.add(second, second), number, v.mul(first, v.sign(number)))
+        at.store(v.add(at.load(dx), slope) if add else slope, dx)
 
     _for_each(v, count, body)
     return total.value()
+
+
+@_micro_kernel(_NUMBER, _SIZE, _POINTER, _NUMBER, _NUMBER, _POINTER)
+def penalty_row(v: Vectors, count: Any, x: Any, l1: Any, l2: Any, dx: Any) -> Any:
+    """Sum of l1 |x| + l2 x^2; dx = l1 sign(x) + 2 l2 x."""
+    return _penalty(v, count, x, l1, l2, dx, add=False)
+
+
+@_micro_kernel(_NUMBER, _SIZE, _POINTER, _NUMBER, _NUMBER, _POINTER)
+def add_penalty_row(v: Vectors, count: Any, x: Any, l1: Any, l2: Any, dx: Any) -> Any:
+    """Sum of l1 |x| + l2 x^2; dx += l1 sign(x) + 2 l2 x."""
+    return _penalty(v, count, x, l1, l2, dx, add=True)
 
 
 def _hyper(v: Vectors, step: Step, hyper: Any) -> Sequence[Any]:
@@ -1500,6 +1512,22 @@ def prefetch_row(v: Vectors, count: Any, indices: Any, values: Any) -> None:
         with cgutils.for_range(builder, lines, intp=_I64) as loop:
             where = builder.bitcast(builder.gep(pointer, [builder.mul(loop.index, _I64(step))]), byte)
             builder.call(fetch, [where, _I32(0), _I32(2), _I32(1)])  # to read, into L2, data
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)
+def clip_row(v: Vectors, count: Any, x: Any, limit: Any) -> None:
+    """x = x kept in [-limit, limit]; NaN stays."""
+    high = v.splat(limit)
+    low = v.sub(v.constant(0.0), high)
+    _for_each(v, count, lambda at: at.store(v.min(v.max(at.load(x), low), high), x))
+
+
+@_micro_kernel(_NUMBER, _SIZE, _POINTER)
+def squares_row(v: Vectors, count: Any, x: Any) -> Any:
+    """Sum of x^2."""
+    total = _Total(v)
+    _for_each(v, count, lambda at: total.add(at, v.mul(at.load(x), at.load(x))))
+    return total.value()
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)

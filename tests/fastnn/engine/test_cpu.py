@@ -23,6 +23,14 @@ OPTIMIZERS = {
     "rmsprop-centered": lambda: optimizers.RMSprop(0.0003, centered=True),
     "adam": lambda: optimizers.Adam(0.001),
     "amsgrad": lambda: optimizers.Adam(0.001, amsgrad=True),
+    "sgd-clipvalue": lambda: optimizers.SGD(0.05, clipvalue=0.01),
+    "rmsprop-clipvalue": lambda: optimizers.RMSprop(0.001, clipvalue=0.01),
+    "sgd-clipnorm": lambda: optimizers.SGD(0.05, clipnorm=0.2),
+    "rmsprop-clipnorm": lambda: optimizers.RMSprop(0.0003, clipnorm=0.3),
+    "momentum-global": lambda: optimizers.SGD(0.01, momentum=0.9, global_clipnorm=0.3),
+    "sgd-global-decay": lambda: optimizers.SGD(0.05, global_clipnorm=0.3, weight_decay=0.1),
+    "sgd-decay": lambda: optimizers.SGD(0.005, weight_decay=1.0),
+    "adam-decay-clipvalue": lambda: optimizers.Adam(0.001, weight_decay=0.5, clipvalue=0.02),
 }
 # loss: (last units, last activation, metrics)
 HEADS = {
@@ -284,6 +292,58 @@ STACKS = {
         "mae",
         ["root_mean_squared_error", "half_sse", metrics.BinaryCrossentropy(from_logits=True)],
     ),
+    "penalties on outputs": (
+        lambda: [layers.Dense(7, "tanh", activity_regularizer="l2"), layers.Dense(4, activity_regularizer="l1")],
+        "mse",
+        [],
+    ),
+    "a penalty on logits": (
+        lambda: [layers.Dense(4, activity_regularizer=regularizers.L1L2(0.01, 0.02)), layers.Activation("softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "a penalty on probabilities": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "softmax", activity_regularizer=regularizers.L2(0.1))],
+        "categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "a penalty before the activation": (
+        lambda: [layers.Dense(65, activity_regularizer="l2"), layers.Activation("sigmoid"), layers.Dense(4)],
+        losses.MeanSquaredError(reduction="sum"),
+        [],
+    ),
+    "penalties on the same numbers": (
+        lambda: [layers.Dense(4, "tanh", activity_regularizer="l2"), layers.Flatten(activity_regularizer="l1")],
+        "mae",
+        [],
+    ),
+    "penalties on inputs": (
+        lambda: [
+            *(layers.Flatten(activity_regularizer="l1"), layers.Activation("sigmoid", activity_regularizer="l2")),
+            *(layers.Dense(7, "tanh"), layers.Dense(4)),
+        ],
+        "mse",
+        [],
+    ),
+    "a penalty before the dropout": (
+        lambda: [layers.Dense(9, "tanh", activity_regularizer="l2"), layers.Dropout(0.3), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "a penalty behind the dropout": (
+        lambda: [layers.Dense(9, "relu"), layers.Dropout(0.3, activity_regularizer="l1"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "penalties and dropouts in turn": (
+        lambda: [
+            *(layers.Dropout(0.2, activity_regularizer="l2"), layers.Dense(7, activity_regularizer="l1")),
+            *(layers.Dropout(0.3, activity_regularizer="l2"), layers.Activation("tanh", activity_regularizer="l2")),
+            *(layers.Dropout(0.2), layers.Dense(4, "softmax", activity_regularizer="l2"), layers.Dropout(0.1)),
+        ],
+        "mse",
+        [],
+    ),
     "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
         "sparse_categorical_crossentropy",
@@ -314,7 +374,10 @@ FROZEN = {
 STACKS |= dict.fromkeys(
     FROZEN,
     (
-        lambda: [layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1") for n in (40, 7, 4)],
+        lambda: [
+            layers.Dense(n, "tanh", kernel_regularizer="l2", bias_regularizer="l1", activity_regularizer=penalty)
+            for n, penalty in ((40, "l2"), (7, None), (4, None))
+        ],
         "mse",
         ["mae"],
     ),
@@ -348,18 +411,41 @@ def test_frozen_parameters_stay_as_they_are(stack, kind):
         assert (parameter.path in built.optimizer.state) == parameter.trainable
 
 
-# Of the comparisons below: dtype, inputs, batch size, epochs, whether samples have weights.
-RUNS = [("float32", "dense", 7, 20, True), ("float64", "csr", 1, 4, True), ("float32", "sparse", 32, 70, False)]
+# Of the comparisons below: dtype, inputs, batch size, epochs, whether samples have weights, optimizer.
+RUNS = [
+    ("float32", "dense", 7, 20, True, "adam"),
+    ("float64", "csr", 1, 4, True, "sgd-global-decay"),
+    ("float32", "sparse", 32, 70, False, "rmsprop-clipnorm"),
+]
 
 
-@pytest.mark.parametrize(("dtype", "kind", "batch", "epochs", "weighted"), RUNS)
+@pytest.mark.parametrize(("dtype", "kind", "batch", "epochs", "weighted", "optimizer"), RUNS)
 @pytest.mark.parametrize("stack", STACKS)
-def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, epochs, weighted):
+def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, epochs, weighted, optimizer):
     rng = np.random.default_rng(2)
     x, y, weight = inputs(kind, 65, 10, rng), stack_targets(stack, 65, rng), rng.uniform(0, 2, 65)
     weight[::9] = 0
     options = {"sample_weight": weight} if weighted else {}
-    assert_agree(monkeypatch, lambda: stack_model(stack, dtype), x, y, batch_size=batch, epochs=epochs, **options)
+    assert_agree(
+        monkeypatch, lambda: stack_model(stack, dtype, optimizer), x, y, batch_size=batch, epochs=epochs, **options
+    )
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
+def test_one_step_of_a_clipped_gradient(kind, clip):
+    rng = np.random.default_rng(2)
+    built = models.Sequential([layers.Input((34,)), layers.Dense(33), layers.Dense(3)])
+    built.compile(optimizers.SGD(1.0, **{clip: 0.01}), "half_sse")
+    before, x = built.get_weights(), inputs(kind, 300, 34, rng)
+    assert built.plan(x).runner == "fused"
+    built.fit(x, rng.random((300, 3)), batch_size=300, verbose=0)
+    moved = [(new - old).astype("float64").ravel() for new, old in zip(built.get_weights(), before, strict=True)]
+    if clip == "clipvalue":
+        assert max(abs(m).max() for m in moved) == pytest.approx(0.01, rel=1e-5)
+    else:
+        norms = [np.linalg.norm(m) for m in (moved if clip == "clipnorm" else [np.concatenate(moved)])]
+        np.testing.assert_allclose(norms, 0.01, rtol=1e-4)
 
 
 def dropout_combinations():
@@ -457,7 +543,8 @@ def small(kind="dense", optimizer="rmsprop", rows=300, **options):
 
 @pytest.mark.parametrize("dropout", [(0.0, (0.0,)), (0.0, (0.5,)), (0.2, (0.5,))])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_results_do_not_depend_on_threads(kind, dropout, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop-clipnorm", "momentum-global"])
+def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch):
     from fastnn.kernels.cpu import threads
 
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
@@ -466,7 +553,7 @@ def test_results_do_not_depend_on_threads(kind, dropout, monkeypatch):
     try:
         for count in (1, 2, 3, 4):
             fastnn.set_num_threads(count)
-            built, x, y = small(kind, dropout=dropout)
+            built, x, y = small(kind, optimizer, dropout=dropout)
             history = built.fit(x, y, batch_size=50, epochs=3, verbose=0).history
             results.append((history, built.get_weights()))
     finally:
@@ -604,10 +691,25 @@ def test_plan_of_dropout(kind):
     assert "dropout" not in small()[0].plan().facts
 
 
+class Absolute(regularizers.Regularizer):
+    """A penalty of the user's own."""
+
+    def value_and_gradient(self, x):
+        return float(abs(x).sum()), np.sign(x)
+
+
 OBSTACLES = {
     "there is no dense layer": [layers.Flatten()],
     "rescales what layers give, not the inputs": [layers.Dense(3), layers.Rescaling(2.0), layers.Dense(2)],
-    "has a penalty on its outputs": [layers.Dense(3, activity_regularizer="l2")],
+    "rescaling_1 rescales": [
+        *(
+            layers.Rescaling(0.5, activity_regularizer="l2", name="rescaling_0"),
+            layers.Rescaling(2.0, name="rescaling_1"),
+        ),
+        layers.Dense(2),
+    ],
+    "has a penalty of the user's own on its outputs": [layers.Dense(3, activity_regularizer=Absolute())],
+    "has a penalty of the user's own": [layers.Dense(3, kernel_regularizer=Absolute())],
 }
 
 
@@ -626,8 +728,6 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"optimizer": optimizers.SGD(clipnorm=1.0)}, "clips gradients"),
-        ({"optimizer": optimizers.Adam(weight_decay=0.1)}, "decays weights"),
         ({"loss": lambda y, p: (0.0, p - y)}, "the loss is none of the kernels'"),
         ({"metrics": [lambda y, p: p.sum(axis=1)]}, "the metric '<lambda>' is none of the kernels'"),
         ({"weighted_metrics": [metrics.BinaryCrossentropy(label_smoothing=0.1)]}, "the metric 'binary_crossentropy'"),
