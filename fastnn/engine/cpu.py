@@ -459,7 +459,8 @@ class _Session:
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
         tasks = self._num_threads()
-        if tasks > self._tasks or (self._by_norm() and not self._memory.gradients.size):  # changed since it was made
+        # changed since the memory was made, which is for so many tasks and this kind of clipping
+        if tasks > self._tasks or (self._by_norm() and not self._memory.gradients.size):
             before = self._memory
             self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import layers, models, optimizers, utils
+from fastnn import layers, models, optimizers, regularizers, utils
 from fastnn.errors import BackendError
 from fastnn.kernels.cpu import machine, threads
 
@@ -22,45 +22,67 @@ def rounded(x):
     return nearest.view(np.float32).astype(np.float64)
 
 
-def model(sizes, precision, optimizer=None, dtype="float32"):
+# What happens beside a plain step: L2 penalties on kernels and outputs, the optimizer's arguments, and what these do to
+# a parameter and its gradient.
+PLAIN = (0.0, {}, lambda w, g: (w, g))
+OPTIONS = {
+    "penalties": (0.05, {}, lambda w, g: (w, g)),
+    "clipvalue": (0.01, {"clipvalue": 0.02}, lambda w, g: (w, np.clip(g, -0.02, 0.02))),
+    "clipnorm": (0.01, {"clipnorm": 0.02}, lambda w, g: (w, g * min(1, 0.02 / np.linalg.norm(g)))),
+    "decay": (0.01, {"weight_decay": 0.25}, lambda w, g: (0.75 * w, g)),
+}
+
+
+def model(sizes, precision, optimizer=None, dtype="float32", penalty=0.0):
     utils.set_random_seed(4)
-    stack = [layers.Dense(n, "tanh", dtype=dtype) for n in sizes[1:-1]] + [layers.Dense(sizes[-1], dtype=dtype)]
+    penalties = {"kernel_regularizer": regularizers.L2(penalty), "activity_regularizer": regularizers.L2(penalty)}
+    activations = ["tanh"] * (len(sizes) - 2) + ["linear"]
+    stack = [layers.Dense(*each, dtype=dtype, **penalties) for each in zip(sizes[1:], activations, strict=True)]
     built = models.Sequential([layers.Input(sizes[:1]), *stack])
     built.compile(optimizer or optimizers.SGD(1.0), "mse", precision=precision)
     return built
 
 
-def numpy_step(weights, x, y, round_off):
-    """Weights after a step of gradient descent with rate 1 on the mean squared error; products of rounded numbers."""
+def numpy_step(weights, x, y, round_off, penalty, before):
+    """Weights after a step of gradient descent with rate 1 on the mean squared error; products of rounded numbers.
+
+    ``penalty`` is L2's on kernels and outputs; a step is made on what ``before`` makes of a parameter and its gradient.
+    """
     kernels, biases = weights[::2], weights[1::2]
     inputs = [x]
     for kernel, bias in zip(kernels, biases, strict=True):
         z = round_off(inputs[-1]) @ round_off(kernel) + bias
         inputs.append(z if kernel is kernels[-1] else np.tanh(z))
-    dz = 2 * (inputs[-1] - y) / y.size
-    after = []
+    dz = 2 * (inputs[-1] - y) / y.size + 2 * penalty * inputs[-1] / len(x)
+    gradients = []
     for s in range(len(kernels))[::-1]:
-        dw, db = round_off(inputs[s]).T @ round_off(dz), dz.sum(axis=0)
-        after[:0] = [kernels[s] - dw, biases[s] - db]
+        dw = round_off(inputs[s]).T @ round_off(dz) + 2 * penalty * kernels[s]
+        gradients[:0] = [dw, dz.sum(axis=0)]
         if s > 0:
-            dz = round_off(dz) @ round_off(kernels[s]).T * (1 - inputs[s] ** 2)
-    return after
+            dy = round_off(dz) @ round_off(kernels[s]).T + 2 * penalty * inputs[s] / len(x)
+            dz = dy * (1 - inputs[s] ** 2)
+    return [np.subtract(*before(*each)) for each in zip(weights, gradients, strict=True)]
 
 
 @needs_pairs
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("sizes", SIZES)
-def test_a_step_is_that_of_rounded_numbers(sizes, batch):
+@pytest.mark.parametrize(
+    ("options", "sizes"), [("plain", sizes) for sizes in SIZES] + [(name, SIZES[0]) for name in OPTIONS]
+)
+def test_a_step_is_that_of_rounded_numbers(options, sizes, batch):
+    penalty, arguments, before = OPTIONS.get(options, PLAIN)
     rng = np.random.default_rng(batch)
     x, y = rng.standard_normal((batch, sizes[0])), rng.standard_normal((batch, sizes[-1]))
     x, y = x.astype("float32"), y.astype("float32")
-    built = model(sizes, "bfloat16")
+    built = model(sizes, "bfloat16", optimizers.SGD(1.0, **arguments), penalty=penalty)
     weights = [np.asarray(w, np.float64) for w in built.get_weights()]
     built.fit(x, y, batch_size=batch, epochs=1, shuffle=False, verbose=0)
     assert built.plan(x).precision == "bfloat16"
-    moved = [w - before for w, before in zip(built.get_weights(), weights, strict=True)]
-    expected = [w - before for w, before in zip(numpy_step(weights, x, y, rounded), weights, strict=True)]
-    exact = [w - before for w, before in zip(numpy_step(weights, x, y, np.asarray), weights, strict=True)]
+    moved = [w - old for w, old in zip(built.get_weights(), weights, strict=True)]
+    expected, exact = (
+        [w - old for w, old in zip(numpy_step(weights, x, y, round_off, penalty, before), weights, strict=True)]
+        for round_off in (rounded, np.asarray)
+    )
     for got, wanted in zip(moved, expected, strict=True):
         # an activation that float32 and float64 put on two sides of a rounding boundary moves by one part in 256
         assert abs(got - wanted).max() <= 2e-3 * abs(wanted).max() + 1e-6
@@ -69,8 +91,14 @@ def test_a_step_is_that_of_rounded_numbers(sizes, batch):
 
 
 @needs_pairs
+@pytest.mark.parametrize("options", ["plain", "decay", "clipnorm"])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "expanded"])
-def test_results_do_not_depend_on_threads(kind, monkeypatch):
+def test_results_do_not_depend_on_threads(kind, options, monkeypatch):
+    penalty, arguments, _ = OPTIONS.get(options, PLAIN)
+
+    def build():
+        return model((130, 100, 67, 4), "bfloat16", optimizers.RMSprop(**arguments), penalty=penalty)
+
     scipy_sparse = pytest.importorskip("scipy.sparse")
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
     rng = np.random.default_rng(0)
@@ -81,12 +109,12 @@ def test_results_do_not_depend_on_threads(kind, monkeypatch):
     found = []
     for count in (1, 2, 3, 4):
         monkeypatch.setitem(threads._state, "threads", count)
-        built = model((130, 100, 67, 4), "bfloat16", "rmsprop")
+        built = build()
         built.fit(given, y, batch_size=19, epochs=3, verbose=0)
         found.append(built.get_weights())
     for other in found[1:]:
         assert all((a == b).all() for a, b in zip(found[0], other, strict=True))
-    dense = model((130, 100, 67, 4), "bfloat16", "rmsprop")
+    dense = build()
     dense.fit(x, y, batch_size=19, epochs=3, verbose=0)
     assert all((a == b).all() for a, b in zip(found[0], dense.get_weights(), strict=True))
 

@@ -451,8 +451,9 @@ def test_one_step_of_a_clipped_gradient(kind, clip):
 def dropout_combinations():
     """Every value of every axis, and every place of dropout with every activation and kind of input."""
     pairs = itertools.product(DROPOUTS, ACTIVATIONS, INPUTS)
+    optimizers = [*OPTIMIZERS, "rmsprop-clipvalue"]  # their number shares no factor with that of the inputs
     axes = [
-        itertools.cycle(axis) for axis in (["10", "33-1", "512", "10-33-10", "512"], HEADS, OPTIMIZERS, (7, 128, 1))
+        itertools.cycle(axis) for axis in (["10", "33-1", "512", "10-33-10", "512"], HEADS, optimizers, (7, 128, 1))
     ]
     return [(*pair, *map(next, axes), "float64" if i % 5 == 0 else "float32") for i, pair in enumerate(pairs)]
 
@@ -609,6 +610,24 @@ def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
     finally:
         fastnn.set_num_threads(before)
     assert tasks == [1, 4]
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
+def test_clipping_that_begins_in_the_middle_of_a_fit(monkeypatch, clip, kind):
+    """Scratch memory holds all gradients only where their norms are asked for."""
+
+    class Clips(callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            setattr(self.model.optimizer, clip, 0.1 if epoch == 1 else None)
+
+    results = []
+    for runner in ("fused", "layerwise"):
+        built, x, y = small(kind)
+        fit(monkeypatch, runner, built, x, y, batch_size=64, epochs=3, callbacks=[Clips()])
+        results.append(built.get_weights())
+    for mine, its in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=0, atol=1e-4)
 
 
 def test_a_batch_larger_than_the_data():
