@@ -30,17 +30,17 @@ def _publish(op: Op) -> Callable[..., Any]:
     required = [p.name for p in parameters.values() if p.default is _REQUIRED]
     arrays = (*op.operands, "out") if "out" in parameters else tuple(op.operands)
     remembers = checks.depends_on_shapes_only(op)
-    remembered: dict[Any, Callable[..., Any]] = {}
+    remembered: set[Any] = set()
 
     def call(*args: Any, **kwargs: Any) -> Any:
         known = _shape_of_call(args, kwargs) if remembers else None
         if known in remembered:
-            return remembered[known](*args, **kwargs)
+            return backends.implementation(known[0], op.module, op.name)(*args, **kwargs)
         result = checked(args, kwargs)
         if known is not None:
             if len(remembered) >= _REMEMBERED:
                 remembered.clear()
-            remembered[known] = backends.implementation(known[0], op.module, op.name)
+            remembered.add(known)
         return result
 
     def checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
