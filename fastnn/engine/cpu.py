@@ -256,11 +256,10 @@ class _Session:
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks
         figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
-        by_norm = self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
-            _zeros(aligned, self._net.params.size if by_norm else 0, self._dtype),
+            _zeros(aligned, self._net.params.size if self._clips_by_norm() else 0, self._dtype),
             np.zeros(figures + 2 * len(self._stages)),
             np.zeros((3, features), np.int64),
             np.ones(features, self._dtype),
@@ -326,7 +325,8 @@ class _Session:
 
     def train(self, order: Array, settle: bool) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
-        if self._num_threads() > self._tasks:  # changed since the memory was made, which is for so many tasks
+        more = self._clips_by_norm() and not self._memory.gradients.size
+        if more or self._num_threads() > self._tasks:  # asked for since the memory was made, which is for so many tasks
             before = self._memory
             self._memory = self._allocated(self._num_threads())
             self._memory.work[: self._scratch] = before.work[: self._scratch]
@@ -357,6 +357,9 @@ class _Session:
         if self._network.weighted_metrics:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
+
+    def _clips_by_norm(self) -> bool:
+        return self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
 
     def _clipping(self) -> tuple[int, float]:
         """The code of the optimizer's clipping, and its limit."""
