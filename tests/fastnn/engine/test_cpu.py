@@ -446,7 +446,9 @@ def drawn_layer(rng, units=None):
     """A layer that the fused runner takes, of the activations, penalties and frozen parameters that there are."""
     activation = str(rng.choice(["relu", "tanh", "sigmoid", "linear", "softmax"]))
     kernel, bias, output = rng.choice([None, None, None, regularizers.L1L2(0.002, 0.01), regularizers.L2(0.01)], 3)
-    if units is None and rng.random() < 0.4:
+    if units is None and rng.random() < 0.5:
+        if rng.random() < 0.4:
+            return layers.Dropout(float(rng.choice([0.0, 0.2, 0.4])), activity_regularizer=output)
         if rng.random() < 0.3:
             return layers.Flatten(activity_regularizer=output)
         return layers.Activation(activation, activity_regularizer=output)
@@ -484,7 +486,9 @@ def drawn_model(seed):
     if kind in (losses.BinaryCrossentropy, losses.CategoricalCrossentropy) and rng.random() < 0.5:
         options["label_smoothing"] = 0.2
     last = "linear" if logits else str(rng.choice(lasts))
-    stack = [*(drawn_layer(rng) for _ in range(rng.integers(4))), drawn_layer(rng, 4), layers.Activation(last)]
+    stack = [*(drawn_layer(rng) for _ in range(rng.integers(6))), drawn_layer(rng, 4), layers.Activation(last)]
+    if rng.random() < 0.2:
+        stack.insert(0, layers.Rescaling(0.5, float(rng.choice([0.0, 0.25]))))
     if rng.random() < 0.2:
         stack.append(layers.Flatten(activity_regularizer="l2"))
     for layer in stack:
