@@ -27,6 +27,14 @@ Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 '''
 
 
+_PACK = '''\
+def pack(
+    w: Array,
+) -> Any:
+    """Weights laid out as the kernels read them fastest, to stand for ``w`` in ``linear`` and ``b`` in ``matmul``."""
+'''
+
+
 def _option_type(option: Option) -> str:
     match option:
         case Choice():
@@ -74,7 +82,7 @@ def _stub(op: Op) -> str:
 
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
-    return _HEADER + "\n".join(_stub(op) for op in TABLE.values())
+    return _HEADER + "\n".join([*(_stub(op) for op in TABLE.values()), _PACK])
 
 
 def main() -> None:

@@ -182,6 +182,15 @@ def _layout(op: Op) -> tuple[_Operand, ...]:
     return tuple(rows)
 
 
+def matrix(name: str, array: Any) -> None:
+    """Raise unless ``array`` is a NumPy array of float32 or float64 with two dimensions."""
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: got {describe(array)}, wants a NumPy array")
+    floating(name, array)
+    if array.ndim != 2:
+        raise ValueError(f"{name}: got shape {array.shape}, wants two dimensions")
+
+
 def depends_on_shapes_only(op: Op) -> bool:
     """Whether an op's checks look at dtypes, shapes and names alone, not at numbers."""
     values = any(operand.values is not None or operand.name == "targets" for operand in _layout(op))

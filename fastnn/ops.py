@@ -29,14 +29,15 @@ def _publish(op: Op) -> Callable[..., Any]:
     positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     required = [p.name for p in parameters.values() if p.default is _REQUIRED]
     arrays = (*op.operands, "out") if "out" in parameters else tuple(op.operands)
-    remembered: set[Any] | None = set() if checks.depends_on_shapes_only(op) else None
+    remembers = checks.depends_on_shapes_only(op)
+    remembered: set[Any] = set()
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        known = None if remembered is None else _shape_of_call(args, kwargs)
-        if known is not None and known in remembered:
-            return backends.implementation(backends.current(), op.module, op.name)(*args, **kwargs)
+        known = _shape_of_call(args, kwargs) if remembers else None
+        if known in remembered:
+            return backends.implementation(known[0], op.module, op.name)(*args, **kwargs)
         result = checked(args, kwargs)
-        if known is not None and backends.current() != "cuda":
+        if known is not None:
             if len(remembered) >= _REMEMBERED:
                 remembered.clear()
             remembered.add(known)
@@ -67,19 +68,22 @@ def _publish(op: Op) -> Callable[..., Any]:
 
 
 def _shape_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """All that the checks look at in a call on NumPy arrays, as a key; None for a call that holds anything else."""
-    if backends.current() == "cuda":
+    """The backend and all that the checks look at in a call on NumPy arrays; None if it holds anything else."""
+    backend = backends.current()
+    if backend == "cuda":
         return None
-    key: list[Any] = list(kwargs)
+    key: list[Any] = [backend, len(args), *kwargs]
     for value in (*args, *kwargs.values()):
         kind = type(value)
         if kind is np.ndarray:
             key += (value.dtype, value.shape, value.strides, value.flags.writeable)
         elif kind is str or kind is bool or value is None:
             key.append(value)
+        elif hasattr(kind, "packed_for"):
+            key += (kind, value.dtype, value.shape)
         else:
             return None
-    return (len(args), *key)
+    return tuple(key)
 
 
 def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
@@ -91,6 +95,10 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
             homes["host"] = name
         elif array is None and (name == "out" or op.optional(name)):
             continue
+        elif name in op.packed and hasattr(array, "packed_for"):
+            homes["host"] = name
+            if backends.current() != array.packed_for:
+                raise TypeError(f"{name}: got {array!r}, wants an array while the backend is {backends.current()!r}")
         elif hasattr(array, "__cuda_array_interface__"):
             homes["device"] = name
         elif isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
@@ -111,5 +119,19 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
     return chosen
 
 
-__all__ = sorted(TABLE)
+def pack(w: Any) -> Any:
+    """Weights (in, out) laid out as the kernels read them fastest, for ``linear`` (w) and ``matmul`` (b).
+
+    Pays where the same weights meet many batches. A copy: later changes of ``w`` do not reach it. float32 or float64,
+    any strides; on the "cpu" backend only. Raises TypeError and ValueError as the ops do.
+    """
+    backend = backends.current()
+    if backend != "cpu":
+        raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")
+    checks.matrix("w", w)
+    panels = backends.implementation("cpu", "gemm", "Panels")
+    return panels(w)
+
+
+__all__ = sorted([*TABLE, "pack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})

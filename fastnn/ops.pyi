@@ -271,3 +271,8 @@ def adam_step(
     v_max = max(v_max, v) takes v's place; w -= lr * sqrt(1 - beta_2^step) / (1 - beta_1^step) * m / (sqrt(v) +
     epsilon).
     """
+
+def pack(
+    w: Array,
+) -> Any:
+    """Weights laid out as the kernels read them fastest, to stand for ``w`` in ``linear`` and ``b`` in ``matmul``."""

@@ -9,7 +9,8 @@ How to read a row:
 - ``a="n k"`` gives an operand's dimensions; equal names are equal sizes. ``"..."`` is any shape, the same for every
   operand that says so; ``"n ..."`` any shape with at least one dimension; ``"*"`` broadcasts as NumPy does. ``returns``
   uses the same notation; ``""`` is a single number.
-- An operand whose default is None is optional. ``inplace`` lists the operands that are updated in place.
+- An operand whose default is None is optional. ``inplace`` lists the operands that are updated in place, ``packed``
+  those that may be packed weights (``fastnn.ops.pack``).
 - ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
 - ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the
   limit. Bytes follow from the shapes: each operand and result once, in-place operands twice.
@@ -90,6 +91,7 @@ class Op:
     operands: Mapping[str, str]
     returns: tuple[str, ...]
     inplace: tuple[str, ...]
+    packed: tuple[str, ...]
     options: Mapping[str, Option]
     rules: tuple[Rule, ...]
     flops: Callable[..., float] | None
@@ -136,6 +138,7 @@ def op(
     *,
     returns: Sequence[str],
     inplace: Sequence[str] = (),
+    packed: Sequence[str] = (),
     options: Mapping[str, Option] | None = None,
     rules: Sequence[Rule] = (),
     flops: Callable[..., float] | None = None,
@@ -156,6 +159,7 @@ def op(
             operands=operands,
             returns=tuple(returns),
             inplace=tuple(inplace),
+            packed=tuple(packed),
             options=options or {},
             rules=tuple(rules),
             flops=flops,
@@ -225,6 +229,7 @@ _LINEAR = tuple(sizes for sizes in _GEMM if sizes["n"] < 64)
     a="n k",
     b="k m",
     returns=("n m",),
+    packed=("b",),
     flops=lambda n, k, m: 2 * n * k * m,
     cases=_GEMM,
     bench=_GEMM_BENCH,
@@ -242,6 +247,7 @@ def matmul(a, b, *, out=None):
     w="in out",
     b="out",
     returns=("n out",),
+    packed=("w",),
     options={"activation": Choice(ACTIVATIONS)},
     flops=lambda n, out, **size: 2 * n * size["in"] * out,
     cases=tuple({"n": s["n"], "in": s["k"], "out": s["m"]} for s in _LINEAR),

@@ -28,9 +28,9 @@ _EPILOG = f"""\
 sweeps:
 {{sweeps}}
 
-Each sweep varies one thing and holds the others at 784-512-10, batch 128, all inputs non-zero, all threads (FASTNN_NUM_
-THREADS limits them), RMSprop; it draws a curve for all threads and one for a single thread. Every point is a training
-epoch inside fit, timed from its begin to its end: checks, conversion and compilation are not in it.
+Each sweep varies one thing and holds the others: 784-512-10 unless said otherwise, batch 128, no input zero, RMSprop.
+It draws a curve for all threads (the variable FASTNN_NUM_THREADS limits them) and one for a single thread. Every point
+is a training epoch inside fit, timed from its begin to its end: checks, conversion and compilation are not in it.
 
 The folder then holds
   {_REPORT}      each knee of each curve beside the limits computed for this machine: bytes against caches, times
@@ -124,8 +124,8 @@ def _run(chosen: Sequence[Sweep], effort: Effort, folder: Path) -> None:
     # whichever was the quieter moment shows what the machine can do
     alone.update({threads: replace(part, peak=max(part.peak, peak(DTYPE, threads))) for threads, part in alone.items()})
     print(f"\n{report.table(found)}\n")
-    if any(point.disturbed for curves in found for curve in curves for point in curve.points):
-        print("* other processes took a core that points of this curve needed")
+    if text := report.disturbed(found):
+        print(text)
     folder.mkdir(exist_ok=True)
     for curves in found:
         figure = plots.sweep_figure(curves, f"{facts['cpu']}; fastnn {facts['commit']}")

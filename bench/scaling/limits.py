@@ -112,7 +112,7 @@ def footprint(setting: Setting) -> Footprint:
     """The bytes of a step, from the layout that the engine itself uses, padding included."""
     stages = len(setting.sizes) - 1
     layout = epoch.Layout(setting.sizes, setting.batch, DTYPE.itemsize, setting.sparse)
-    _, parameters, scratch = layout.stages([0] * stages, [True] * stages)
+    _, parameters, scratch = layout.stages([0] * stages, [True] * stages, [epoch.KERNEL | epoch.BIAS] * stages)
     transposed = sum(layout.padded(k, layout.NR) * n for k, n in pairwise(setting.sizes[1:]))
     inputs = setting.batch * layout.leading(setting.inputs)
     entries = round(setting.batch * setting.inputs * setting.density) if setting.sparse else 0

@@ -25,12 +25,12 @@ from bench.scaling.sweeps import Setting, Sweep
 from fastnn import callbacks, layers, models, ops, optimizers
 from fastnn.engine.protocols import Array
 from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.peak import measure as measured_peak
 
 DTYPE = np.dtype(np.float32)
 
 # What `peak` measures, for people to read.
-PEAK = "the fastest of several 2048x2048x2048 products of fastnn.ops.matmul"
-_PEAK_SIZE, _PEAK_CALLS = 2048, 5
+PEAK = "multiply-adds on registers, as fastnn info --peak measures them"
 
 _SEED = 5
 _MOST_ROWS = 40_960  # 784 float32 a row: 128 MB, more than most caches hold
@@ -95,10 +95,7 @@ class Point:
 
 def peak(dtype: np.dtype[Any], threads: int) -> float:
     """FLOP/s that this machine can do on so many threads."""
-    a = np.random.default_rng(_SEED).standard_normal((_PEAK_SIZE, _PEAK_SIZE)).astype(dtype)
-    out = np.empty_like(a)
-    with _threads(threads):
-        return 2 * _PEAK_SIZE**3 / min(_timed(lambda: ops.matmul(a, a, out=out)) for _ in range(_PEAK_CALLS))
+    return measured_peak(str(dtype), threads)
 
 
 def parts(threads: int) -> Parts:

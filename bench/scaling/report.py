@@ -36,7 +36,7 @@ cost, knee or not."""
 
 def markdown(facts: Facts, parts: Mapping[int, Parts], sweeps: Sequence[Sequence[Curve]]) -> str:
     """The report; ``sweeps`` are the curves of each sweep, plotted in a file of its name."""
-    blocks = ["# How the cost of a training step grows", _INTRODUCTION, *_machine(facts, parts)]
+    blocks = ["# How the cost of a training step grows", _INTRODUCTION, *_warning(sweeps), *_machine(facts, parts)]
     for curves in sweeps:
         sweep = curves[0].sweep
         blocks += [f"## {sweep.name}: {sweep.what}", f"![{sweep.name}]({sweep.name}.png)"]
@@ -79,6 +79,18 @@ def _short(curve: Curve, knee: Knee) -> str:
 
 
 # --- the report's parts ---------------------------------------------------------------------------------------------
+
+
+def disturbed(sweeps: Sequence[Sequence[Curve]]) -> str:
+    """How many points other processes disturbed, as a sentence; nothing where there are none."""
+    points = [point for curves in sweeps for curve in curves for point in curve.points]
+    found = sum(point.disturbed for point in points)
+    return f"Other processes took a core that {found} of the {len(points)} points needed, marked *." if found else ""
+
+
+def _warning(sweeps: Sequence[Sequence[Curve]]) -> Iterator[str]:
+    if text := disturbed(sweeps):
+        yield f"**{text} Knees of such curves may be theirs: run it again on a quiet machine.**"
 
 
 def _machine(facts: Facts, parts: Mapping[int, Parts]) -> Iterator[str]:

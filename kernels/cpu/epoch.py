@@ -78,6 +78,11 @@ _KC = 2048
 _BLOCK_OF_L1 = 2
 _SEGMENT = 48
 
+# What a row of a panel costs: to update, in units of adding one sample's part to its gradient from non-zeros; and to
+# add one sample's part in a dense product, in the same units. Only to split the update evenly.
+_UPDATE_COST = 20.0
+_DENSE_COST = 0.28
+
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
 
@@ -206,13 +211,15 @@ class Scratch(NamedTuple):
     with. ``gradients`` has the layout of the parameters where gradients are clipped by their norms, else it is empty.
     ``bounds`` tells for each row of a batch where its non-zeros in each block of features begin, and where they end.
     ``runs`` holds for each feature where its entries begin and end, and the step that last touched it; ``decay`` what
-    its state has to be multiplied with.
+    its state has to be multiplied with. ``cuts`` tells where each task's share begins, of the features that are sorted
+    (row 0) and of the units (row 1).
     """
 
     work: Any
     gradients: Any
     figures: Any
     bounds: Any
+    cuts: Any
     runs: Any
     decay: Any
     rows: Any
@@ -297,6 +304,24 @@ class Layout:
         rows = self.sizes[0] * self.panel(0) * self.itemsize
         return max(1, min(-(-rows // (_BLOCK_OF_L1 * caches().l1)), int(non_zeros // _SEGMENT)))
 
+    def cuts(self, table: Any, tasks: int, frequencies: Any) -> Any:
+        """``Scratch.cuts`` for so many tasks; ``frequencies`` are the shares of samples in which features are not zero.
+
+        The frequent words of a text come first: halves of its features are a large and a small share of the work.
+        """
+        expected = self.batch * frequencies
+        units = []
+        for s, row in enumerate(table):
+            k, blocks = int(row[INPUTS]), -(-int(row[INPUTS]) // UNIT_ROWS)
+            if s == 0 and self.sparse:
+                touched = 1 - (1 - frequencies) ** self.batch
+                work = np.add.reduceat(expected + _UPDATE_COST * touched, np.arange(0, k, UNIT_ROWS))
+            else:
+                rows = np.minimum(UNIT_ROWS, k - UNIT_ROWS * np.arange(blocks))
+                work = rows * (_DENSE_COST * self.batch / (1 + row[PAIRS]) + _UPDATE_COST / SPARSE_TILES)
+            units.append(np.tile(work, int(row[UNITS]) // max(blocks, 1)))
+        return np.stack([_even(expected + 1, tasks), _even(np.concatenate(units), tasks)])
+
     @staticmethod
     def first(table: Any) -> int:
         """The first stage that needs its gradient; the number of stages where none does."""
@@ -309,6 +334,14 @@ class Layout:
         """
         shape = tile(self.itemsize)
         return tasks * (shape.MR + 1) * shape.NR
+
+
+def _even(work: Any, tasks: int) -> Any:
+    """Where to cut a list of pieces of work so that so many neighbouring shares are of equal work: (tasks + 1,)."""
+    done = np.concatenate(([0.0], np.cumsum(work)))
+    cuts = np.searchsorted(done, done[-1] * np.arange(tasks + 1) / tasks)
+    cuts[0], cuts[-1] = 0, len(work)
+    return cuts.astype(np.int64)
 
 
 # The functions below are compiled into the kernel; offsets name places in `net.params` and `memory.work`.
@@ -550,6 +583,14 @@ def _backward(n, low, high, step, net, memory, MR, NR):
                 backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
         if stage[PAIRS]:
             _pair(n, low, high, m, dz, ld, stage[GR], stage[GC], work)
+
+
+@register_jitable
+def _share(cuts, row, t, tasks, count):
+    """Task t has [first, last) of ``count``: equal work where the cuts are for so many tasks, else equal numbers."""
+    if cuts.shape[1] == tasks + 1:
+        return cuts[row, t], cuts[row, t + 1]
+    return t * count // tasks, (t + 1) * count // tasks
 
 
 @register_jitable
@@ -797,7 +838,7 @@ def _tuples(dtype: Any) -> list[Any]:
             reals,
         ),
         Rules: (size, size, size, sizes, wide, size, size, size, dtype, size, dtype, size, reals, wide, size, dtype),
-        Scratch: (reals, reals, wide, matrix(types.int64), matrix(types.int64), reals, indices, reals),
+        Scratch: (reals, reals, wide, *[matrix(types.int64)] * 3, reals, indices, reals),
     }
     return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
 
@@ -837,7 +878,7 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
             for t in prange(tasks):
                 low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
                 if sorts:
-                    f0, f1 = t * features // tasks, (t + 1) * features // tasks
+                    f0, f1 = _share(memory.cuts, 0, t, tasks, features)
                     _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
                 if inputs.kind != SPARSE:
                     _gather(inputs, order, first, low, high, step, net, work, ld_x)
@@ -863,7 +904,8 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                         left = max(0, min(batch, order.size - start))
                         _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
                     s, passed = 0, 0
-                    for u in range(t * units // tasks, (t + 1) * units // tasks):
+                    u0, u1 = _share(memory.cuts, 1, t, tasks, units)
+                    for u in range(u0, u1):
                         while u - passed >= stages[s, UNITS]:
                             passed += stages[s, UNITS]
                             s += 1

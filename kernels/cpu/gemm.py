@@ -2,7 +2,8 @@
 
 C[n, m] = f(A[n, k] @ B[k, m] + bias). The loops, outermost first (the names are those of Goto and van de Geijn 2008):
 
-1. column blocks of NC columns of B, packed into panels [NC/NR, k, NR] where that pays, else read where they lie;
+1. column blocks of NC columns of B, packed into panels [NC/NR, k, NR] where that pays or beforehand (``Panels``), else
+   read where they lie;
 2. row blocks of MC rows of A, which is read through its strides and never packed;
 3. tasks: contiguous ranges of the block's tiles, panel after panel, one range a thread;
 4. depth blocks of KC, so that a panel's part stays in L2; partial sums of C stay in C;
@@ -22,7 +23,7 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import elementwise, softmax
-from fastnn.kernels.cpu._arrays import contiguous, destination, finish, readable, workspace
+from fastnn.kernels.cpu._arrays import aligned, contiguous, destination, finish, readable, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile, transpose_block
@@ -36,6 +37,12 @@ _FLOPS_PER_NS = 100.0
 # of the table's `bench`.
 _PACK_FROM_ROWS = 256
 _PACK_FROM_ROWS_CONFLICT = 64
+
+# Where the panels of B come from.
+_IN_PLACE, _PACKED_HERE, _PACKED_BEFORE = range(3)
+
+# Strides of packed weights.
+_NO_STRIDES = (0, 0)
 
 # Products whose plan is remembered.
 _PLANS = 1024
@@ -103,14 +110,14 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         row_a, column_a = a.strides[0] // item, a.strides[1] // item
         row_c = c.strides[0] // item
         row_b, column_b = b.strides[0] // item, b.strides[1] // item
-        whole = 0 if packed else m // NR * NR  # columns before this one are read where they lie
+        whole = m // NR * NR if packed == _IN_PLACE else 0  # columns before this one are read where they lie
         for j0 in range(0, m, NC):
             columns = min(NC, m - j0)
             count = (columns + NR - 1) // NR
-            if packed:
+            if packed == _PACKED_HERE:
                 for p in prange(count):
                     _pack(b, k, j0 + p * NR, m, row_b, column_b, NR, panels, p * k * NR)
-            elif j0 + columns > whole:
+            elif packed == _IN_PLACE and j0 + columns > whole:
                 _pack(b, k, whole, m, row_b, column_b, NR, panels, (count - 1) * k * NR)
             for i0 in range(0, n, MC):
                 rows = min(MC, n - i0)
@@ -180,22 +187,67 @@ def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
     if a.shape[1] == 0:  # an empty sum is 0: one product of zeros, since a tile's k starts at 1
         a, b = np.zeros((a.shape[0], 1), c.dtype), np.zeros((1, b.shape[1]), c.dtype)
     (n, k), dtype, itemsize = a.shape, c.dtype, c.itemsize
-    nanoseconds, size, packed, *blocks = _plan(n, k, b.shape[1], itemsize, a.strides[1] != itemsize, b.strides)
-    _gemm(dtype, nanoseconds, a, b, bias, c, workspace(size, dtype), packed, code, *blocks)
+    before = isinstance(b, Panels)
+    strides = _NO_STRIDES if before else b.strides
+    nanoseconds, size, packed, MC, KC, NC = _plan(n, k, b.shape[1], itemsize, a.strides[1] != itemsize, strides)
+    if before:  # all panels are there: one block of columns
+        _gemm(dtype, nanoseconds, a, b.like, bias, c, b.panels, _PACKED_BEFORE, code, MC, KC, b.panels.size)
+    else:
+        _gemm(dtype, nanoseconds, a, b, bias, c, workspace(size, dtype), int(packed), code, MC, KC, NC)
+
+
+class Panels:
+    """A matrix (k, m) as panels [m/NR, k, NR] on cache lines, zeros in the columns beyond: what tiles walk in order.
+
+    ``like`` has its shape and stands in for it where a kernel wants an array.
+    """
+
+    packed_for = "cpu"
+    ndim = 2
+
+    def __init__(self, w: Any) -> None:
+        k, m = w.shape
+        NR = tile(w.itemsize).NR
+        self.shape, self.dtype = (k, m), w.dtype
+        self.panels = aligned((max(1, -(-m // NR) * k * NR),), w.dtype)
+        self.like = np.broadcast_to(self.panels[:1], (k, m))
+        _pack_panels(w.dtype, w.nbytes / 4, readable(w), self.panels)
+
+    def __repr__(self) -> str:
+        return f"<weights of shape {self.shape} and dtype {self.dtype}, packed for {self.packed_for!r}>"
+
+
+@kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
+def _pack_panels(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+    def pack_panels(w, panels, tasks):
+        _ = (SOURCE, parallel)
+        k, m = w.shape
+        row, column = w.strides[0] // w.itemsize, w.strides[1] // w.itemsize
+        count = (m + NR - 1) // NR
+        for t in prange(tasks):
+            for p in range(t * count // tasks, (t + 1) * count // tasks):
+                _pack(w, k, p * NR, m, row, column, NR, panels, p * k * NR)
+
+    return pack_panels
 
 
 def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
     """C = A @ B without epilogue."""
-    a, b = readable(a), readable(b)
-    c = destination(out, (a.shape[0], b.shape[1]), a.dtype, a, b)
+    a, b = readable(a), b if isinstance(b, Panels) else readable(b)
+    c = destination(out, (a.shape[0], b.shape[1]), a.dtype, *_arrays(a, b))
     _product(a, b, _no_bias(a.dtype), -1, c)
     return finish(c, out)
 
 
+def _arrays(*operands: Any) -> list[Any]:
+    """What an output must not overlap; panels are nobody's memory but their own."""
+    return [operand for operand in operands if isinstance(operand, np.ndarray)]
+
+
 def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
     """Bias and elementwise activation run on each tile while it is in L1; softmax needs whole rows and follows."""
-    x, w = readable(x), readable(w)
-    y = destination(out, (x.shape[0], w.shape[1]), x.dtype, x, w, *(() if b is None else (b,)))
+    x, w = readable(x), w if isinstance(w, Panels) else readable(w)
+    y = destination(out, (x.shape[0], w.shape[1]), x.dtype, *_arrays(x, w, b))
     plain = b is None and activation in ("linear", "softmax")
     bias = np.zeros(w.shape[1], x.dtype) if b is None else contiguous(b)
     elementwise_name = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")

@@ -1397,8 +1397,8 @@ def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, valu
     with cgutils.for_range(builder, n, intp=_I64) as loop:
         at = builder.gep(bounds, [builder.mul(loop.index, stride)])
         begin, end = builder.load(at), builder.load(builder.gep(at, [_I64(1)]))
-        found = (builder.gep(pointer, [begin]) for pointer in (indices, values))
-        sums = _sparse_sums(v, builder.sub(end, begin), *found, panel, width)
+        places, numbers = (builder.gep(pointer, [begin]) for pointer in (indices, values))
+        sums = _sparse_sums(v, builder.sub(end, begin), places, numbers, panel, width)
         row = builder.gep(y, [builder.mul(loop.index, row_stride_y)])
         for i, total in enumerate(sums):
             offset = _I64(i * v.lanes)
@@ -1424,8 +1424,8 @@ def sparse_update(v: Vectors, code: Any, low: Any, high: Any, all_rows: Any, *op
     with cgutils.for_range_slice(builder, low, high, _I64(1), intp=_I64) as (f, _):
         begin, end = (builder.load(builder.gep(pointer, [f])) for pointer in (begins, ends))
         with builder.if_then(builder.or_(every, builder.icmp_signed("<", begin, end))):
-            found = (builder.gep(pointer, [begin]) for pointer in (samples, values))
-            sums = _sparse_sums(v, builder.sub(end, begin), *found, dz, row_stride_dz)
+            places, numbers = (builder.gep(pointer, [begin]) for pointer in (samples, values))
+            sums = _sparse_sums(v, builder.sub(end, begin), places, numbers, dz, row_stride_dz)
             row = builder.mul(f, width)
             factor = v.splat(builder.load(builder.gep(decay, [f])))
 

@@ -19,7 +19,7 @@ _ENVIRONMENT = "FASTNN_NUM_THREADS"
 # A parallel region costs some microseconds to open; below this many nanoseconds of estimated work it does not pay.
 SERIAL_BELOW_NS = 10_000.0
 
-_state = {"threads": 0, "started": False, "single": False, "forked": False}
+_state = {"threads": 0, "started": False, "launched": 0, "single": False, "forked": False}
 # Overrides ``_state`` in the current context: a Python thread or task; 0 where nothing does.
 _override: ContextVar[int] = ContextVar("fastnn_threads", default=0)
 # Numba's workqueue layer aborts the process when two threads enter it at once: then only one may.
@@ -122,23 +122,22 @@ class region:  # noqa: N801 - reads as what it is in a `with` statement
         self.tasks = tasks
 
     def __enter__(self) -> bool:
-        import numba
-
         start()
         self.entered = not _state["single"] or _single.acquire(blocking=False)
-        self.others = numba.get_num_threads()
-        if self.entered and self.tasks < self.others:
-            numba.set_num_threads(self.tasks)
+        self.others = 0
+        if self.entered and self.tasks < _state["launched"]:
+            import numba
+
+            self.others = int(numba.get_num_threads())
+            numba.set_num_threads(min(self.tasks, self.others))
         return self.entered
 
     def __exit__(self, *_: object) -> None:
-        import numba
+        if self.others:
+            import numba
 
-        if not self.entered:
-            return
-        if self.tasks < self.others:
             numba.set_num_threads(self.others)
-        if _state["single"]:
+        if self.entered and _state["single"]:
             _single.release()
 
 
@@ -162,6 +161,7 @@ def start() -> None:
         for name in own:
             del os.environ[name]
     _state["single"] = layer() == "workqueue"
+    _state["launched"] = parallel.get_thread_count()
     _state["started"] = True
 
 

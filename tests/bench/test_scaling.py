@@ -394,6 +394,17 @@ def test_shares_of_the_peak():
     assert at.best is last
 
 
+def test_disturbed_points_are_counted_and_marked():
+    quiet, noisy = (curve("depth", lambda value: 1e-11, disturbed=noisy) for noisy in (False, True))
+    assert report.disturbed([[quiet]]) == ""
+    assert report.disturbed([[quiet], [noisy]]).startswith("Other processes took a core that 8 of the 16 points")
+    for name, at, marked in (("quiet", quiet, False), ("noisy", noisy, True)):
+        text = report.markdown({}, {1: PARTS}, [[at]])
+        assert ("run it again on a quiet machine" in text) is marked, name
+        assert ("\n| 8 * |" in text) is marked, name
+        assert ("depth *" in report.table([[at]])) is marked, name
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 

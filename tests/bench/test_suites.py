@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from bench import environment, kernels, peak, pedantic, peers, prediction, report, suite, timing, training
+from bench import environment, kernels, pedantic, peers, prediction, report, suite, timing, training
 from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import Network
@@ -21,7 +20,7 @@ from bench.peers.numpy_ops import NUMPY
 from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, PYTORCH, Case, Gauge, assert_agree
 from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Ratio
-from fastnn import get_num_threads, ops
+from fastnn import get_num_threads
 from fastnn.engine.cpu import FusedRunner
 from fastnn.kernels.table import TABLE
 from fastnn.models import Sequential
@@ -79,13 +78,8 @@ def test_every_side_keeps_its_output():
         )
 
 
-def test_packed_linear_waits_for_the_op(monkeypatch):
-    monkeypatch.delattr(ops, "pack", raising=False)
+def test_packed_linear():
     (case,) = [case for case in kernels.cases() if "packed" in case.name]
-    assert case.skip == "fastnn.ops has no pack"
-    monkeypatch.setattr(ops, "pack", lambda w: w, raising=False)
-    (case,) = [case for case in kernels.cases() if "packed" in case.name]
-    assert not case.skip
     workload = case.make()
     workload.check()
     assert set(case.at_least) == set(workload.contenders) - {FASTNN}
@@ -93,22 +87,12 @@ def test_packed_linear_waits_for_the_op(monkeypatch):
 
 def test_share_of_the_peak(monkeypatch):
     (gauge,) = kernels.gauges()
-    monkeypatch.setattr(peak, "_MODULE", "fastnn.kernels.cpu.no_such_module")
-    assert kernels.gauges()[0].skip == "there is no fastnn.kernels.cpu.no_such_module"
     asked = []
-    monkeypatch.setattr(kernels.peak, "measure", lambda threads: asked.append(threads) or 4e12)
+    monkeypatch.setattr(kernels.peak, "measure", lambda dtype, threads: asked.append((dtype, threads)) or 4e12)
     monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
     monkeypatch.setattr(timing, "block", lambda run, count: 1e-3)
     assert gauge.read(2) == pytest.approx([100 * 2 * 1024**3 / 1e-3 / 4e12] * 2)
-    assert asked == [get_num_threads()] * 2
-
-
-def test_the_peak_is_what_the_kernels_module_measures(monkeypatch):
-    module = ModuleType("measured")
-    module.measure = lambda threads: 10 * threads
-    monkeypatch.setitem(sys.modules, "measured", module)
-    monkeypatch.setattr(peak, "_MODULE", "measured")
-    assert peak.measure(2) == 20.0
+    assert asked == [("float32", get_num_threads())] * 2
 
 
 @pytest.mark.parametrize("op", [op for op in TABLE.values() if op.bench], ids=lambda op: op.name)

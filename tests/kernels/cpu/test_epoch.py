@@ -1,0 +1,35 @@
+"""How the work of an epoch is split: shares of equal work, every piece in one of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn.kernels.cpu import epoch
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_shares_are_of_equal_work(sparse, tasks):
+    sizes = (5000, 64, 46)
+    layout = epoch.Layout(sizes, 128, 4, sparse)
+    table, _, _ = layout.stages([0, 0], [True, True], [epoch.KERNEL | epoch.BIAS] * 2)
+    frequencies = 1 / (1 + np.arange(sizes[0]))  # words by rank
+    cuts = layout.cuts(table, tasks, frequencies)
+    assert cuts.shape == (2, tasks + 1)
+    assert (np.diff(cuts, axis=1) >= 0).all()
+    assert (cuts[:, 0] == 0).all()
+    assert cuts[:, -1].tolist() == [sizes[0], table[:, epoch.UNITS].sum()]
+    shares = np.diff(np.concatenate([[0], np.cumsum(128 * frequencies + 1)])[cuts[0]])
+    assert shares.max() <= shares.min() + 130  # no piece is larger than a feature that every sample has
+    units = np.diff(cuts[1])
+    if sparse and 1 < tasks < 7:
+        assert units[0] < units[1]  # the frequent words come first
+    elif not sparse:
+        assert units.max() - units.min() <= 4
+
+
+def test_a_share_of_nothing_is_empty():
+    layout = epoch.Layout((3, 2), 1, 4)
+    table, _, _ = layout.stages([0], [True], [0])
+    assert layout.cuts(table, 2, np.ones(3))[1].tolist() == [0, 0, 0]
