@@ -398,7 +398,7 @@ class _Session:
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
-            _zeros(aligned, self._net.params.size if self._by_norm() else 0, self._dtype),
+            _zeros(aligned, self._net.params.size if self._clips_by_norm() else 0, self._dtype),
             np.zeros(figures + 2 * len(self._stages)),
             np.zeros((self._batch, 1 + self._layout.blocks(_mean_entries(self._inputs))), np.int64),
             self._layout.cuts(self._table, tasks, _frequencies(self._inputs, features)),
@@ -460,7 +460,7 @@ class _Session:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
         tasks = self._num_threads()
         # changed since the memory was made, which is for so many tasks and this kind of clipping
-        if tasks > self._tasks or (self._by_norm() and not self._memory.gradients.size):
+        if tasks > self._tasks or (self._clips_by_norm() and not self._memory.gradients.size):
             before = self._memory
             self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
@@ -506,7 +506,7 @@ class _Session:
         }
         return codes[kind], limit
 
-    def _by_norm(self) -> bool:
+    def _clips_by_norm(self) -> bool:
         """Whether a step needs the norms of gradients, and with them room for all gradients."""
         return self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
 

@@ -114,7 +114,6 @@ FIGURES = {
 # their weights.
 MEAN, SUM, WEIGHTED_MEAN = range(3)
 
-
 # Ways to clip gradients: not at all, number by number, by the norm of each parameter's, by that of all together.
 NO_CLIP, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL_NORM = range(4)
 
@@ -181,6 +180,7 @@ class Rules(NamedTuple):
     its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what divides it. Metrics from ``plain``
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
+
     Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.

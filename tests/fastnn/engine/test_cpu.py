@@ -415,7 +415,7 @@ def test_frozen_parameters_stay_as_they_are(stack, kind):
 RUNS = [
     ("float32", "dense", 7, 20, True, "adam"),
     ("float64", "csr", 1, 4, True, "sgd-global-decay"),
-    ("float32", "sparse", 32, 70, False, "rmsprop-clipnorm"),
+    ("float32", "sparse", 5, 16, False, "rmsprop-clipnorm"),
 ]
 
 
@@ -429,6 +429,88 @@ def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, 
     assert_agree(
         monkeypatch, lambda: stack_model(stack, dtype, optimizer), x, y, batch_size=batch, epochs=epochs, **options
     )
+
+
+# By loss: last activations that suit it, and metrics for any of them.
+DRAWN = {
+    losses.MeanSquaredError: (("linear", "tanh", "softmax"), ("root_mean_squared_error", "half_sse", "mae")),
+    losses.MeanAbsoluteError: (("linear", "sigmoid", "softmax"), ("mse", "accuracy", "top_k_categorical_accuracy")),
+    losses.HalfSSE: (("linear", "tanh"), ("mse",)),
+    losses.BinaryCrossentropy: (("sigmoid",), ("bce", "binary_accuracy", "mse")),
+    losses.CategoricalCrossentropy: (("softmax", "sigmoid"), ("accuracy", "mae", "categorical_crossentropy")),
+    losses.SparseCategoricalCrossentropy: (("softmax", "sigmoid"), ("accuracy", "sparse_categorical_crossentropy")),
+}
+
+
+def drawn_layer(rng, units=None):
+    """A layer that the fused runner takes, of the activations, penalties and frozen parameters that there are."""
+    activation = str(rng.choice(["relu", "tanh", "sigmoid", "linear", "softmax"]))
+    kernel, bias, output = rng.choice([None, None, None, regularizers.L1L2(0.002, 0.01), regularizers.L2(0.01)], 3)
+    if units is None and rng.random() < 0.5:
+        if rng.random() < 0.4:
+            return layers.Dropout(float(rng.choice([0.0, 0.2, 0.4])), activity_regularizer=output)
+        if rng.random() < 0.3:
+            return layers.Flatten(activity_regularizer=output)
+        return layers.Activation(activation, activity_regularizer=output)
+    penalties = {"kernel_regularizer": kernel, "bias_regularizer": bias, "activity_regularizer": output}
+    size = units or int(rng.choice([1, 3, 16, 17, 40]))
+    return layers.Dense(size, activation, rng.random() < 0.8, trainable=rng.random() < 0.8, **penalties)
+
+
+def drawn_optimizer(rng):
+    """An optimizer that keeps small steps, with or without clipping and decay."""
+    clip = [{}, {"clipvalue": 0.05}, {"clipnorm": 0.3}, {"global_clipnorm": 0.5}][rng.integers(4)]
+    options = {**clip, "weight_decay": 0.2 if rng.random() < 0.3 else None}
+    return [
+        optimizers.SGD(0.003, **options),
+        optimizers.SGD(0.002, momentum=0.5, nesterov=True, **options),
+        optimizers.RMSprop(0.0003, **options),
+        optimizers.RMSprop(0.0003, momentum=0.3, centered=True, **options),
+        optimizers.Adam(0.001, **options),
+        optimizers.Adam(0.001, amsgrad=True, **options),
+    ][rng.integers(6)]
+
+
+def drawn_model(seed):
+    """A compiled model drawn from what the fused runner says it runs; the same one for the same seed."""
+    utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
+    kind = list(DRAWN)[rng.integers(len(DRAWN))]
+    lasts, figures = DRAWN[kind]
+    options = (
+        {} if kind is losses.HalfSSE else {"reduction": str(rng.choice(["mean", "sum", "mean_with_sample_weight"]))}
+    )
+    logits = "Cross" in kind.__name__ and rng.random() < 0.4
+    if logits:
+        options["from_logits"] = True
+    if kind in (losses.BinaryCrossentropy, losses.CategoricalCrossentropy) and rng.random() < 0.5:
+        options["label_smoothing"] = 0.2
+    last = "linear" if logits else str(rng.choice(lasts))
+    stack = [*(drawn_layer(rng) for _ in range(rng.integers(6))), drawn_layer(rng, 4), layers.Activation(last)]
+    if rng.random() < 0.2:
+        stack.insert(0, layers.Rescaling(0.5, float(rng.choice([0.0, 0.25]))))
+    if rng.random() < 0.2:
+        stack.append(layers.Flatten(activity_regularizer="l2"))
+    for layer in stack:
+        layer.dtype = "float64"
+    built = models.Sequential([layers.Input((10,)), *stack])
+    for parameter in built.weights:
+        parameter.trainable = parameter.trainable and rng.random() < 0.9
+    figures = () if logits else figures
+    built.compile(drawn_optimizer(rng), kind(**options), [*figures], [*figures])
+    return built
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_combination_trains_as_layer_by_layer(monkeypatch, seed):
+    loss, rng = drawn_model(seed).loss, np.random.default_rng(seed)
+    labels, kind, batch = rng.integers(0, 4, 65), INPUTS[seed % 4], (1, 7, 32)[seed % 3]
+    y = labels if loss.integer_targets else utils.to_categorical(labels, 4)
+    weight = np.where(rng.random(65) < 0.2, 0, rng.uniform(0.5, 2, 65))
+    weights = [{}, {"sample_weight": weight}, {"class_weight": {0: 0.5, 2: 3.0}}][seed % 5 % 3]
+    epochs = -(-200 // -(-65 // batch))
+    x = inputs(kind, 65, 10, rng)
+    assert_agree(monkeypatch, lambda: drawn_model(seed), x, y, batch_size=batch, epochs=epochs, **weights)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -670,9 +752,9 @@ def test_a_second_architecture_compiles_nothing():
     for hidden, activation, loss, optimizer in [((7, 5), "tanh", "mse", "adam"), ((), "relu", "mae", "nesterov")]:
         y = targets(loss, 300, rng)
         model(x, hidden, activation, loss, optimizer, None, "float32").fit(x, y, epochs=1, verbose=0)
-    for stack in STACKS:
+    for stack, optimizer in zip(STACKS, itertools.cycle(OPTIMIZERS)):
         y = stack_targets(stack, 300, rng)
-        stack_model(stack, "float32").fit(x[:, :10], y, epochs=1, verbose=0)
+        stack_model(stack, "float32", optimizer).fit(x[:, :10], y, epochs=1, verbose=0)
     after = {key: kernel.stats for key, kernel in epoch.train._compiled.items()}
     assert before.keys() == after.keys()
     assert [s.cache_misses for s in before.values()] == [s.cache_misses for s in after.values()]
