@@ -697,7 +697,8 @@ def _frequencies(inputs: Any, features: int) -> Array:
     spans = [(start, min(start + _SAMPLE, rows)) for start in starts]
     found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] for first, last in spans]
     counts = np.bincount(np.concatenate(found), minlength=features)
-    return counts / sum(last - first for first, last in spans)
+    shares: Array = counts / sum(last - first for first, last in spans)
+    return shares
 
 
 def _mean_entries(inputs: Any) -> float:
