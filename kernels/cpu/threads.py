@@ -141,10 +141,11 @@ class region:  # noqa: N801 - reads as what it is in a `with` statement
             _single.release()
 
 
-# Turns of GNU OpenMP's waiting loop before a thread that waits for another sleeps; its own 300,000 keep a core busy for
-# some 10 ms while the other thread waits for that core. With a core taken by other processes an MNIST epoch took 0.65 s
-# with this number and 2.8 s without; with free cores 0.13 s either way (0.17 s with 0).
-_SPIN = {"GOMP_SPINCOUNT": "1000"}
+# Turns of GNU OpenMP's waiting loop before a thread that waits for another sleeps. Its own 300,000 keep a core busy for
+# some 10 ms while the other thread waits for that core: beside other processes an MNIST epoch took 3 to 7 s with them,
+# 3.5 s with 30,000, 0.65 s with 1,000. But fewer let threads fall asleep between one call of an op and the next: with
+# 1,000 a product of 128x784x512 in a loop ran at half the speed that it has with 30,000 or more.
+_SPIN = {"GOMP_SPINCOUNT": "30000"}
 
 
 def start() -> None:

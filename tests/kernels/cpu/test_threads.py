@@ -253,5 +253,5 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, 
     monkeypatch.setattr(parallel, "_launch_threads", lambda: seen.append(os.environ.get("GOMP_SPINCOUNT")))
     threads.start()
     threads.start()
-    assert seen == [given.get("GOMP_SPINCOUNT", None if given else "1000")]
+    assert seen == [given.get("GOMP_SPINCOUNT", None if given else "30000")]
     assert os.environ.get("GOMP_SPINCOUNT") == given.get("GOMP_SPINCOUNT")
