@@ -340,9 +340,11 @@ def bars_met(bars: Sequence[Bar]) -> str:
 
 
 def _progress(text: str) -> None:
-    """What is being measured, on a terminal only, in place."""
+    """What is being measured: on a terminal in place, elsewhere a line each."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

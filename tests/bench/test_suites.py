@@ -391,6 +391,7 @@ def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, c
     err = capsys.readouterr().err
     assert "broken: results disagree, not timed: 1 is not 2" in err
     assert "child: not measured: python -m bench.child failed" in err
+    assert "1/6 softmax 128x10\n2/6 broken\n" in err
     assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars"}
 
 
