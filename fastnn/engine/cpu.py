@@ -7,9 +7,10 @@ are ordinary arrays, so callbacks may read and change them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -30,16 +31,14 @@ SPARSE_BELOW_BFLOAT16 = 0.25
 _SAMPLE = 256
 _PIECES = 16
 
-# What copying one byte of weights costs on one core, roughly.
-_NS_PER_BYTE = 0.2
-
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
 # which that is worth packing the weights for; samples whose zeros are looked for at a time.
 _ROWS_A_TASK = 64
 _PREDICT_FROM = 256
 _PREDICT_AT_ONCE = 1 << 15
 
-# Calls of the progress line an epoch.
+# The progress line is called about so often: seconds, and calls an epoch before the time of a step is known.
+_PROGRESS_SECONDS = 0.05
 _PROGRESS_CALLS = 25
 
 
@@ -224,6 +223,7 @@ class FusedRunner(LayerwiseRunner):
     def __init__(self, network: Network, backend: str) -> None:
         super().__init__(network, backend)
         self._session: _Session | None = None
+        self._seconds = 0.0  # of a step, when last measured
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -238,28 +238,33 @@ class FusedRunner(LayerwiseRunner):
                 raise RuntimeError("a network without a loss and an optimizer cannot be trained")
             self._session = _Session(self.network, loss, optimizer, data, batch_size, self.mask_seeds)
         session = self._session
-        session.load()
         order = np.arange(data.rows) if order is None else np.ascontiguousarray(order, np.int64)
-        steps = data.steps(batch_size)
-        stride = steps if hooks is None else 1 if hooks.every_batch else max(1, steps // _PROGRESS_CALLS)
-        for step in range(0, steps, stride):
+        steps, last = data.steps(batch_size), 0
+        every = hooks is not None and hooks.every_batch
+        while last < steps:
+            step = last
             if hooks is not None:
                 hooks.begin(step)
-                if hooks.every_batch:
-                    session.load()
-            last = min(step + stride, steps)
-            settle = last == steps or (hooks is not None and hooks.every_batch)
-            trained = session.train(order[step * batch_size : last * batch_size], settle)
+            last = min(step + self._stride(steps, hooks), steps)
+            started = perf_counter()
+            part = order[step * batch_size : last * batch_size]
+            trained = session.train(part, load=every or step == 0, store=every or last == steps)
+            self._seconds = (perf_counter() - started) / (last - step)
             if step + trained < last:
-                session.store()
                 raise divergence("the loss is not finite", self.network, epoch, step + trained)
-            if hooks is not None:
-                if hooks.every_batch:
-                    session.store()
-                if hooks.end(last - 1, session.logs):
-                    break
-        session.store()
+            if hooks is not None and hooks.end(last - 1, session.logs):
+                break
+        if last < steps and not every:
+            session.train(order[:0], load=False, store=True)
         return session.logs(reset=True)
+
+    def _stride(self, steps: int, hooks: StepHooks | None) -> int:
+        """How many of an epoch's steps to make before the hooks are called again."""
+        if hooks is None:
+            return steps
+        if hooks.every_batch:
+            return 1
+        return max(1, int(_PROGRESS_SECONDS / self._seconds if self._seconds else steps // _PROGRESS_CALLS))
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
         """Outputs for all samples."""
@@ -301,8 +306,7 @@ class _Prediction:
         params, none = _zeros(aligned, parameters, network.dtype), np.empty(0, network.dtype)
         masks = np.zeros((len(table) + 1, 3), np.int64)
         self._net = epoch.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
-        for parameter, place, panel in _places(form.stages, table):
-            _load(network.dtype, parameter.value, params[place], panel)
+        self._places = list(_places(form.stages, table, lambda parameter: [(parameter.value, params)]))
 
     def outputs(self, source: Source) -> Array:
         """Outputs for all samples of ``source``."""
@@ -313,10 +317,12 @@ class _Prediction:
         memory = self._kernel.Scratch(self._work, none, np.empty(0), bounds, sizes, sizes, none, indices, none)
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
+        places, self._places = self._places, []  # the first call packs the weights
         with self._use_num_threads(self._tasks):  # scratch memory is for so many
             self._kernel.forward(
-                self._dtype, nanoseconds, inputs, self._net, memory, np.arange(source.rows), _ROWS_A_TASK, outputs
-            )
+                self._dtype, nanoseconds, inputs, self._net, memory, np.arange(source.rows), _ROWS_A_TASK,
+                _addresses(places), outputs,
+            )  # fmt: skip
         return outputs
 
 
@@ -408,13 +414,14 @@ class _Session:
             np.zeros(entries, self._dtype),
         )
 
-    def _flat_and_arrays(self, parameter: Parameter) -> Iterator[tuple[Array, Array]]:
-        """(flat array, ordinary array) of a parameter and of each slot of its state, if it is trained."""
-        yield self._net.params, parameter.value
+    def _arrays(self, parameter: Parameter) -> list[tuple[Array, Array]]:
+        """(ordinary array, flat array) of a parameter and of each slot of its state, if it is trained."""
+        arrays = [(parameter.value, self._net.params)]
         if parameter.path in self._trained:
             state = self._optimizer.state[parameter.path]
             flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
-            yield from zip(flats, (state[slot] for slot in self._order()), strict=True)
+            arrays += zip((state[slot] for slot in self._order()), flats, strict=True)
+        return arrays
 
     def _order(self) -> list[str]:
         """The slots in the order of the step's states."""
@@ -428,36 +435,12 @@ class _Session:
             options = {**options, "step": self._optimizer.iterations + 1}
         return self._rule(op, self._slots, options)
 
-    def load(self) -> None:
-        """Ordinary arrays into panels."""
-        for parameter, place, panel in _places(self._stages, self._table):
-            for flat, array in self._flat_and_arrays(parameter):
-                _load(self._dtype, array, flat[place], panel)
-        self._kernel.copies(
-            self._dtype,
-            _NS_PER_BYTE * self._net.params.nbytes,
-            self._table,
-            self._first,
-            self._net.params,
-            self._memory.work,
-        )
-        self._memory.runs[2] = self._optimizer.iterations
+    def train(self, order: Array, load: bool, store: bool) -> int:
+        """Train on the samples of ``order``, batch by batch; the number of batches trained on.
 
-    def store(self) -> None:
-        """Panels into ordinary arrays."""
-        for parameter, place, panel in _places(self._stages, self._table):
-            for flat, array in self._flat_and_arrays(parameter):
-                if not panel:
-                    array[...] = flat[place]
-                elif array.flags.c_contiguous:
-                    self._kernel.unpack(self._dtype, _NS_PER_BYTE * array.nbytes, array, flat[place], panel)
-                else:
-                    ordinary = np.empty(array.shape, array.dtype)
-                    self._kernel.unpack(self._dtype, _NS_PER_BYTE * array.nbytes, ordinary, flat[place], panel)
-                    array[...] = ordinary
-
-    def train(self, order: Array, settle: bool) -> int:
-        """Train on the samples of ``order``, batch by batch; the number of batches trained on."""
+        ``load`` takes parameters and state from the ordinary arrays before, ``store`` brings them there afterwards;
+        the latter is done in any case where a loss is not finite.
+        """
         tasks = self._num_threads()
         # changed since the memory was made, which is for so many tasks and this kind of clipping
         if tasks > self._tasks or (self._clips_by_norm() and not self._memory.gradients.size):
@@ -480,12 +463,17 @@ class _Session:
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
         )  # fmt: skip
         made = optimizer.iterations
+        if load:
+            self._memory.runs[2] = made
+        places = list(_places(self._stages, self._table, self._arrays))
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
         with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
             after = self._kernel.train(
                 self._dtype, nanoseconds, self._inputs, self._targets, self._net, rules, self._memory, order,
-                self._batch, made, int(settle), self._sums,
+                self._batch, made, _addresses(places), int(load), int(store), self._sums,
             )  # fmt: skip
+        for place in places:
+            place.write_back()
         optimizer.iterations = int(after)
         rows = min(order.size, (optimizer.iterations - made) * self._batch)
         weights = self._targets.weights
@@ -540,25 +528,57 @@ def _codes(stages: Sequence[_Stage]) -> list[int]:
     return [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(stage.activation, stage.activation)] for stage in stages]
 
 
-def _places(stages: Sequence[_Stage], table: Array) -> Iterator[tuple[Parameter, slice, int]]:
-    """(parameter, its place in the flat arrays, the width of its panels or 0 for a bias) of every parameter."""
+@dataclass(frozen=True)
+class _Place:
+    """An array as others see it and the one that kernels read and write, as rows (K, N), and where its panels are.
+
+    The second array is a copy where the first one is not contiguous or not writable. ``flat`` holds the panels, each
+    ``width`` columns wide, from ``offset`` on.
+    """
+
+    array: Array
+    own: Array
+    flat: Array
+    offset: int
+    rows: int
+    columns: int
+    width: int
+
+    def write_back(self) -> None:
+        """Bring the copy's numbers, where there is one, into the array."""
+        if self.own is not self.array:
+            self.array[...] = self.own
+
+
+def _places(
+    stages: Sequence[_Stage], table: Array, arrays: Callable[[Parameter], Sequence[tuple[Array, Array]]]
+) -> Iterator[_Place]:
+    """The places of what ``arrays`` gives for each parameter: pairs of an array of its shape and a flat one."""
     from fastnn.kernels.cpu import epoch
 
     for stage, row in zip(stages, table, strict=True):
-        if stage.kernel is not None:
-            yield stage.kernel, slice(int(row[epoch.W]), int(row[epoch.B])), int(row[epoch.PANEL])
-        if stage.bias is not None:
-            yield stage.bias, slice(int(row[epoch.B]), int(row[epoch.B]) + stage.bias.value.size), 0
+        k, n, panel = int(row[epoch.INPUTS]), int(row[epoch.OUTPUTS]), int(row[epoch.PANEL])
+        bias = int(row[epoch.B]), 1, n, epoch.Layout.padded(n, panel) if panel else 0
+        for parameter, place in ((stage.kernel, (int(row[epoch.W]), k, n, panel)), (stage.bias, bias)):
+            if parameter is None:
+                continue
+            for array, flat in arrays(parameter):
+                if array.size != place[1] * place[2]:
+                    raise ValueError(f"{parameter.path}: got shape {array.shape}, wants {place[1]} x {place[2]}")
+                yield _Place(array, _own(array), flat, *place)
 
 
-def _load(dtype: np.dtype[Any], array: Array, flat: Array, panel: int) -> None:
-    """An ordinary array into its place, as panels where they have a width."""
-    from fastnn.kernels.cpu import epoch
+def _addresses(places: Sequence[_Place]) -> Array:
+    """The kernel's table of arrays, which it reads and writes by their addresses: keep them as long as it runs."""
+    rows = [
+        (_address(p.own), _address(p.flat) + p.offset * p.flat.itemsize, p.rows, p.columns, p.width) for p in places
+    ]
+    return np.array(rows, np.int64).reshape(-1, 5)
 
-    if panel:
-        epoch.pack(dtype, _NS_PER_BYTE * array.nbytes, _own(array), flat, panel)
-    else:
-        flat[...] = array
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _masks(drops: Sequence[_Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:

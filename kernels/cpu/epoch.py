@@ -1,17 +1,17 @@
 """A whole training epoch of a stack of dense layers in one compiled call.
 
-Two parallel regions a batch, and nothing but a check between them:
+A team runs it. A batch has two parts, behind each of which the tasks wait for one another:
 
 1. each task takes a range of the batch's rows through gather, forward pass, loss, metrics and backward pass: rows do
    not depend on one another, so nothing waits inside. Where the inputs are sparse it also sorts the batch's non-zeros
    of a range of features by feature;
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
    in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole,
-   unless gradients are to be clipped by their norms: then this region runs twice, first for all gradients and the
+   unless gradients are to be clipped by their norms: then this part runs twice, first for all gradients and the
    squares of each unit's, then for the steps.
 
 A stage is a dense layer or an activation alone; its sizes, activation, dropout, loss and optimizer are numbers read at
-run time, so that one compiled function serves every network. Weights live in panels (``Layout``), so that both regions
+run time, so that one compiled function serves every network. Weights live in panels (``Layout``), so that both parts
 walk them in order.
 
 Rows of W that belong to features which a batch does not have get no gradient. Under plain SGD nothing happens to them;
@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import (
     CODES,
@@ -53,6 +53,7 @@ from fastnn.kernels.cpu.simd import (
     loss_row,
     pair_columns,
     pair_rows,
+    pointer,
     prefetch_row,
     probability_loss_row,
     scale_row,
@@ -65,6 +66,7 @@ from fastnn.kernels.cpu.simd import (
     update_row,
     widen_row,
 )
+from fastnn.kernels.cpu.team import wait
 
 # Rows of W in a unit of the update: a multiple of every tile height and of every vector length.
 UNIT_ROWS = 96
@@ -85,6 +87,10 @@ _DENSE_COST = 0.28
 
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
+
+# Columns of the table of arrays, which are parameters or parts of the optimizer's state: the address of an array (K, N)
+# as others see it, that of its panels, K (1 for a bias), N and the width of the panels.
+ADDRESS, PANELS, ROWS, COLUMNS, WIDTH = range(5)
 
 # What in a stage needs its gradient: bits of NEEDS.
 KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
@@ -117,7 +123,7 @@ MEAN, SUM, WEIGHTED_MEAN = range(3)
 # Ways to clip gradients: not at all, number by number, by the norm of each parameter's, by that of all together.
 NO_CLIP, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL_NORM = range(4)
 
-# What the second region does: gradients, steps, or both tile by tile.
+# What the second part does: gradients, steps, or both tile by tile.
 GRADIENTS, STEPS, WHOLE = range(3)
 
 # Figures of a unit: its penalty, the sums of squares of the gradients of its weights and of its biases.
@@ -805,17 +811,84 @@ def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, 
 
 
 @register_jitable
-def _catch_up(step, net, rules, memory):
-    """Let the state of every row decay to ``step``."""
+def _catch_up(low, high, step, net, rules, memory):
+    """Let the state of the rows ``low`` to ``high`` decay to ``step``."""
     stage = net.stages[0]
     k, m = stage[INPUTS], stage[OUTPUTS]
     width = stage[PANEL]
-    for f in range(k):
+    for f in range(low, high):
         missed = step - memory.runs[2, f]
         memory.runs[2, f] = step
         if missed > 0:
+            factor = rules.rho**missed
             for p in range((m + width - 1) // width):
-                scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), rules.rho**missed)
+                scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), factor)
+
+
+@register_jitable
+def _load(arrays, net, t, tasks):
+    """Task t's share of the rows of all arrays [K, N] into panels [N/width, K, width]."""
+    like = net.params
+    for a in range(arrays.shape[0]):
+        array = arrays[a]
+        k, n, width = array[ROWS], array[COLUMNS], array[WIDTH]
+        low, high = t * k // tasks, (t + 1) * k // tasks
+        for j in range(0, n, width):
+            source = pointer(like, array[ADDRESS] + (low * n + j) * like.itemsize)
+            target = pointer(like, array[PANELS] + (j * k + low * width) * like.itemsize)
+            copy_rows(high - low, min(width, n - j), width, source, n, target)
+
+
+@register_jitable
+def _store(arrays, net, t, tasks):
+    """Task t's share of the rows of all panels into the arrays."""
+    like = net.params
+    for a in range(arrays.shape[0]):
+        array = arrays[a]
+        k, n, width = array[ROWS], array[COLUMNS], array[WIDTH]
+        for i in range(t * k // tasks, (t + 1) * k // tasks):
+            for j in range(0, n, width):
+                source = pointer(like, array[PANELS] + (j * k + i * width) * like.itemsize)
+                target = pointer(like, array[ADDRESS] + (i * n + j) * like.itemsize)
+                forward_row(IDENTITY, min(width, n - j), source, target)
+
+
+@register_jitable
+def _copy_units(net, work, t, tasks, MR, NR):
+    """Task t's share of the copies of all weights that scratch memory holds."""
+    stages, buffer = net.stages, work.size - (t + 1) * (MR + 1) * NR
+    for s in range(stages.shape[0]):
+        blocks, panel = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS, stages[s, PANEL]
+        units = (stages[s, OUTPUTS] + panel - 1) // panel * blocks if panel > 0 else 0
+        for u in range(t * units // tasks, (t + 1) * units // tasks):
+            _copy_unit(s, u // blocks, u % blocks, net.first, stages, net.params, work, buffer, NR, NR // NV)
+
+
+@register_jitable
+def _loss_scale(order, first, n, rules, targets):
+    """What the loss of a row is multiplied with, times its weight, to be its part of the batch's."""
+    divisor = 1.0 if rules.reduction == SUM else float(n)
+    if rules.reduction == WEIGHTED_MEAN:
+        divisor = 0.0
+        for r in range(n):
+            divisor += targets.weights[order[first + r]]
+    return 1.0 / (divisor * rules.outputs) if divisor != 0.0 else 0.0
+
+
+@register_jitable
+def _update_units(phase, n, kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
+    """Task t's share of the units."""
+    buffer = memory.work.size - (t + 1) * (MR + 1) * NR
+    s, passed = 0, 0
+    u0, u1 = _share(memory.cuts, 1, t, tasks, net.units)
+    for u in range(u0, u1):
+        while u - passed >= net.stages[s, UNITS]:
+            passed += net.stages[s, UNITS]
+            s += 1
+        blocks = (net.stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
+        p, block = (u - passed) // blocks, (u - passed) % blocks
+        at = by_unit + UNIT_FIGURES * u
+        _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, NR // NV)
 
 
 def _tuples(dtype: Any) -> list[Any]:
@@ -845,86 +918,91 @@ def _tuples(dtype: Any) -> list[Any]:
 
 def _signature(dtype: Any) -> Any:
     size = types.int64
-    return size(*_tuples(dtype), flat(size), size, size, size, flat(types.float64), size)
+    return size(*_tuples(dtype), flat(size), size, size, matrix(size), size, size, flat(types.float64))
 
 
-@kernel(_signature)
-def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    """train(inputs, targets, net, rules, memory, order, batch, step, settle, sums, tasks) -> steps made before and now.
+@team_kernel(_signature)
+def train(MR: int, NR: int, SOURCE: int) -> Any:
+    """train(inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums) -> steps made in all.
 
     ``step`` is the number of steps that the optimizer has made before; ``sums`` receives the sums over samples of
-    loss, penalty and metrics. A batch whose loss is not finite is not trained on and ends the epoch. With ``settle``
-    the state that ``Rules.lazy`` left behind is brought up to date before the return.
+    loss, penalty and metrics. A batch whose loss is not finite is not trained on and ends the epoch. With ``load`` the
+    ``arrays`` go into panels first; with ``store``, or where the epoch ends early, the state that ``Rules.lazy`` left
+    behind is brought up to date, and the panels go back into the arrays.
     """
 
-    def train(inputs, targets, net, rules, memory, order, batch, step, settle, sums, tasks):
-        _ = (SOURCE, parallel)
-        stages, figures, work = net.stages, memory.figures, memory.work
-        VL = NR // NV
+    def train(  # noqa: PLR0911 - a team that is told to stop leaves at any barrier
+        inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, words, t, tasks
+    ):
+        _ = SOURCE
+        stages, figures = net.stages, memory.figures
         features = stages[0, INPUTS]
         ld_x = stages[0, Y] // (batch + batch % 2)
-        capacity = memory.rows.size // tasks
-        units = net.units
         sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
+        f0, f1 = _share(memory.cuts, 0, t, tasks, features)
+        place = t * (memory.rows.size // tasks)
         by_unit = (1 + rules.metrics.size) * batch
+        if load:
+            _load(arrays, net, t, tasks)
+            if wait(tasks, words):
+                return step
+            _copy_units(net, memory.work, t, tasks, MR, NR)
+            if wait(tasks, words):
+                return step
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
-            divisor = 1.0 if rules.reduction == SUM else float(n)
-            if rules.reduction == WEIGHTED_MEAN:
-                divisor = 0.0
-                for r in range(n):
-                    divisor += targets.weights[order[first + r]]
-            scale = 1.0 / (divisor * rules.outputs) if divisor != 0.0 else 0.0
-            for t in prange(tasks):
-                low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
-                if sorts:
-                    f0, f1 = _share(memory.cuts, 0, t, tasks, features)
-                    _sort_by_feature(inputs, order, first, n, f0, f1, t * capacity, step + 1, rules, memory)
-                if inputs.kind != SPARSE:
-                    _gather(inputs, order, first, low, high, step, net, work, ld_x)
-                _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR)
-                for r in range(low, high):
-                    _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
-                _backward(n, low, high, step, net, memory, MR, NR)
+            low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
+            scale = _loss_scale(order, first, n, rules, targets)
+            if sorts:
+                _sort_by_feature(inputs, order, first, n, f0, f1, place, step + 1, rules, memory)
+            if inputs.kind != SPARSE:
+                _gather(inputs, order, first, low, high, step, net, memory.work, ld_x)
+            _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR)
+            for r in range(low, high):
+                _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
+            _backward(n, low, high, step, net, memory, MR, NR)
+            if t == 0 and rules.adam[0] > 0.0:
+                corrections = 1.0 - rules.adam[1] ** (step + 1), 1.0 - rules.adam[2] ** (step + 1)
+                rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
+            if wait(tasks, words):
+                return step
             loss = 0.0
             for r in range(n):
                 loss += figures[r]
             if not np.isfinite(loss):
+                store = 1
                 break
             step += 1
-            if rules.adam[0] > 0.0:
-                corrections = 1.0 - rules.adam[1] ** step, 1.0 - rules.adam[2] ** step
-                rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
-            begin, end = (GRADIENTS, WHOLE) if rules.clip >= CLIP_NORM else (WHOLE, WHOLE + 1)
-            for phase in range(begin, end):
-                for t in prange(tasks):
-                    buffer = work.size - (t + 1) * (MR + 1) * NR
-                    if inputs.kind == SPARSE and phase == begin:  # the next batch's, while this one's update computes
-                        start = first + batch
-                        left = max(0, min(batch, order.size - start))
-                        _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
-                    s, passed = 0, 0
-                    u0, u1 = _share(memory.cuts, 1, t, tasks, units)
-                    for u in range(u0, u1):
-                        while u - passed >= stages[s, UNITS]:
-                            passed += stages[s, UNITS]
-                            s += 1
-                        blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-                        p, block = (u - passed) // blocks, (u - passed) % blocks
-                        at = by_unit + UNIT_FIGURES * u
-                        _update_unit(
-                            phase, s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL
-                        )
-                if phase == GRADIENTS:
+            if t == 0:  # now: the others begin the next batch's figures before this task may
+                sums[0] += loss
+                for q in range(rules.metrics.size):
+                    for r in range(n):
+                        sums[2 + q] += figures[(q + 1) * batch + r]
+            if inputs.kind == SPARSE:  # the next batch's, while this one's update computes
+                start = first + batch
+                left = max(0, min(batch, order.size - start))
+                _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
+            if rules.clip >= CLIP_NORM:
+                _update_units(GRADIENTS, n, inputs.kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+                if wait(tasks, words):
+                    return step
+                if t == 0:
                     _clip_by_norm(net, rules, figures, by_unit)
-            sums[0] += loss
-            for u in range(units):
-                sums[1] += figures[by_unit + UNIT_FIGURES * u] * n
-            for q in range(rules.metrics.size):
-                for r in range(n):
-                    sums[2 + q] += figures[(q + 1) * batch + r]
-        if sorts and rules.lazy and settle:
-            _catch_up(step, net, rules, memory)
+                if wait(tasks, words):
+                    return step
+            phase = STEPS if rules.clip >= CLIP_NORM else WHOLE
+            _update_units(phase, n, inputs.kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+            if wait(tasks, words):
+                return step
+            if t == 0:
+                for u in range(net.units):
+                    sums[1] += figures[by_unit + UNIT_FIGURES * u] * n
+        if store:
+            if sorts and rules.lazy:
+                _catch_up(f0, f1, step, net, rules, memory)
+                if wait(tasks, words):
+                    return step
+            _store(arrays, net, t, tasks)
         return step
 
     return train
@@ -932,88 +1010,33 @@ def train(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
 
 def _forward_signature(dtype: Any) -> Any:
     inputs, _, net, _, memory = _tuples(dtype)
-    size = types.int64
-    return types.void(inputs, net, memory, flat(size), size, matrix(dtype), size)
+    return types.void(inputs, net, memory, flat(types.int64), types.int64, matrix(types.int64), matrix(dtype))
 
 
-@kernel(_forward_signature)
-def forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    """forward(inputs, net, memory, order, rows, out, tasks): outputs of ``order``, ``rows`` samples at once.
+@team_kernel(_forward_signature)
+def forward(MR: int, NR: int, SOURCE: int) -> Any:
+    """forward(inputs, net, memory, order, rows, arrays, out): outputs of ``order``, ``rows`` samples at once.
 
-    Scratch memory is that of a batch of ``rows`` * tasks. Nothing is dropped where the network's thresholds are 0.
+    ``arrays`` go into panels first. Scratch memory is that of a batch of ``rows`` for each task. Nothing is dropped
+    where the network's thresholds are 0.
     """
 
-    def forward(inputs, net, memory, order, rows, out, tasks):
-        _ = (SOURCE, parallel)
+    def forward(inputs, net, memory, order, rows, arrays, out, words, t, tasks):
+        _ = SOURCE
+        _load(arrays, net, t, tasks)
+        if wait(tasks, words):
+            return
         last = net.stages[net.stages.shape[0] - 1]
-        ld_x = net.stages[0, Y] // (memory.bounds.shape[0])
-        for t in prange(tasks):
-            end = (t + 1) * order.size // tasks
-            for start in range(t * order.size // tasks, end, rows):
-                low, high = t * rows, t * rows + min(rows, end - start)
-                first = start - low  # sample first + r is row r of scratch memory
-                if inputs.kind != SPARSE:
-                    _gather(inputs, order, first, low, high, 0, net, memory.work, ld_x)
-                _forward(inputs, order, first, high, low, high, 0, net, memory, ld_x, MR, NR)
-                for r in range(low, high):
-                    y = address(memory.work, last[Y] + r * last[LD])
-                    forward_row(IDENTITY, last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
+        ld_x = net.stages[0, Y] // memory.bounds.shape[0]
+        end = (t + 1) * order.size // tasks
+        for start in range(t * order.size // tasks, end, rows):
+            low, high = t * rows, t * rows + min(rows, end - start)
+            first = start - low  # sample first + r is row r of scratch memory
+            if inputs.kind != SPARSE:
+                _gather(inputs, order, first, low, high, 0, net, memory.work, ld_x)
+            _forward(inputs, order, first, high, low, high, 0, net, memory, ld_x, MR, NR)
+            for r in range(low, high):
+                y = address(memory.work, last[Y] + r * last[LD])
+                forward_row(IDENTITY, last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
 
     return forward
-
-
-def _copies_signature(dtype: Any) -> Any:
-    return types.void(matrix(types.int64), types.int64, flat(dtype), flat(dtype), types.int64)
-
-
-@kernel(_copies_signature)
-def copies(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    """copies(stages, first, params, work, tasks): make the copies of all weights that scratch memory holds."""
-
-    def copies(stages, first, params, work, tasks):
-        _ = (SOURCE, parallel)
-        for t in prange(tasks):
-            buffer = work.size - (t + 1) * (MR + 1) * NR
-            for s in range(stages.shape[0]):
-                blocks, panel = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS, stages[s, PANEL]
-                units = (stages[s, OUTPUTS] + panel - 1) // panel * blocks if panel > 0 else 0
-                for u in range(t * units // tasks, (t + 1) * units // tasks):
-                    _copy_unit(s, u // blocks, u % blocks, first, stages, params, work, buffer, NR, NR // NV)
-
-    return copies
-
-
-def _panels_signature(dtype: Any) -> Any:
-    return types.void(matrix(dtype), flat(dtype), types.int64, types.int64)
-
-
-@kernel(_panels_signature)
-def pack(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    """pack(w, panels, width, tasks): weights (K, N) into panels [N/width, K, width]."""
-
-    def pack(w, panels, width, tasks):
-        _ = (SOURCE, parallel)
-        k, n = w.shape
-        for t in prange(tasks):
-            low, high = t * k // tasks, (t + 1) * k // tasks
-            for j in range(0, n, width):
-                target = address(panels, j * k + low * width)
-                copy_rows(high - low, min(width, n - j), width, address(w, low * n + j), n, target)
-
-    return pack
-
-
-@kernel(_panels_signature)
-def unpack(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    """unpack(w, panels, width, tasks): panels [N/width, K, width] into weights (K, N)."""
-
-    def unpack(w, panels, width, tasks):
-        _ = (SOURCE, parallel)
-        k, n = w.shape
-        for t in prange(tasks):
-            for i in range(t * k // tasks, (t + 1) * k // tasks):
-                for j in range(0, n, width):
-                    source = address(panels, j * k + i * width)
-                    forward_row(IDENTITY, min(width, n - j), source, address(w, i * n + j))
-
-    return unpack

@@ -1,10 +1,13 @@
-"""How kernels are compiled: lazily, with explicit signatures, cached on disk, once serial and once parallel.
+"""How kernels are compiled: lazily, with explicit signatures, cached on disk, for one thread and for several.
 
 A kernel is written as a factory that closes over plain constants (the tile, ``SOURCE``) and returns a function of
 arrays and numbers; the decorator ``kernel`` compiles it for a dtype on first use. Closed-over constants are part of
 the key of Numba's disk cache; called functions and options are not, so every kernel closes over ``SOURCE``, a hash of
-all kernel sources: an edit or an upgrade can never run a stale kernel. ``parallel`` is closed over too: the serial
-and the parallel twin of one body must not share a cache entry.
+all kernel sources: an edit or an upgrade can never run a stale kernel.
+
+Two decorators tell how threads share the work. ``kernel`` is for one loop over tasks, compiled once serial and once as
+a parallel loop of Numba's, whose threads stay awake between the calls of ops; ``parallel`` is closed over too: these
+twins must not share a cache entry. ``team_kernel`` is for what a fit calls: compiled once, run by a ``team``.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import pkgutil
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import numba
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import machine, micro, threads
+from fastnn.kernels.cpu import machine, micro, team, threads
 
 
 @cache
@@ -88,11 +91,13 @@ def _warn_of_cache(error: Exception) -> None:
 class Kernel:
     """A factory's compiled functions, by dtype, serial and parallel."""
 
+    twins: tuple[bool, ...] = (False, True)
+
     def __init__(self, factory: Callable[..., Any], signature: Callable[[Any], Any]) -> None:
         self.factory, self.signature = factory, signature
         self._compiled: dict[tuple[str, bool], Any] = {}
 
-    def compiled(self, dtype: np.dtype[Any], parallel: bool) -> Any:
+    def compiled(self, dtype: np.dtype[Any], parallel: bool = False) -> Any:
         """The compiled function for a dtype: compiled, or loaded from the disk cache, on first use."""
         key = (dtype.char, parallel)
         if key not in self._compiled:
@@ -105,9 +110,12 @@ class Kernel:
         if parallel:
             threads.start()
         micro.load(numba.from_dtype(dtype), source_hash(), _warn_of_cache)
+        return _njit(self.signature(numba.from_dtype(dtype)), self._function(dtype, parallel), parallel)
+
+    def _function(self, dtype: np.dtype[Any], parallel: bool) -> Callable[..., Any]:
         tile = machine.tile(dtype.itemsize)
-        function = self.factory(tile.MR, tile.NR, parallel, source_hash())
-        return _njit(self.signature(numba.from_dtype(dtype)), function, parallel)
+        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, parallel, source_hash())
+        return function
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
         """Run on ``arguments`` and the number of tasks, which is passed last; ``nanoseconds`` estimates the work."""
@@ -120,26 +128,54 @@ class Kernel:
         return self.compiled(dtype, False)(*arguments)
 
 
+class TeamKernel(Kernel):
+    """The same, for a function of arguments, a team's words, a task and the number of tasks: it has no loop over these.
+
+    Such a function returns nothing, or the same for every task.
+    """
+
+    twins = (False,)
+
+    def _function(self, dtype: np.dtype[Any], parallel: bool) -> Callable[..., Any]:
+        tile = machine.tile(dtype.itemsize)
+        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, source_hash())
+        return function
+
+    def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
+        """Run on ``arguments`` by as many threads as ``nanoseconds`` of estimated work keep busy."""
+        return team.run(self.compiled(dtype), arguments, threads.count(nanoseconds))
+
+
 # Every kernel of the modules that are imported, in their order.
 KERNELS: list[Kernel] = []
 
 
 def kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:
     """Make a ``Kernel`` of the factory below it; ``signature`` gives Numba's signature for a dtype."""
+    return partial(_enter, Kernel, signature)
 
-    def enter(factory: Callable[..., Any]) -> Kernel:
-        KERNELS.append(Kernel(factory, signature))
-        return KERNELS[-1]
 
-    return enter
+def team_kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:
+    """Make a ``TeamKernel`` of the factory below it; ``signature`` is that of its own arguments and result."""
+    return partial(_enter, TeamKernel, lambda dtype: _with_team(signature(dtype)))
+
+
+def _enter(kind: type[Kernel], signature: Callable[[Any], Any], factory: Callable[..., Any]) -> Kernel:
+    KERNELS.append(kind(factory, signature))
+    return KERNELS[-1]
+
+
+def _with_team(signature: Any) -> Any:
+    """A signature with those of a team's words, a task and the number of tasks."""
+    return signature.return_type(*signature.args, flat(types.int32), types.int64, types.int64)
 
 
 def compile_all(dtypes: Iterable[np.dtype[Any]]) -> None:
-    """Compile, or load from the disk cache, both twins of every kernel of this package, and the micro-kernels."""
+    """Compile, or load from the disk cache, all twins of every kernel of this package, and the micro-kernels."""
     folder = Path(__file__).parent
     for module in pkgutil.iter_modules([str(folder)]):
         importlib.import_module(f"{__package__}.{module.name}")
     for dtype in dtypes:
         for entry in KERNELS:
-            for parallel in (False, True):
+            for parallel in entry.twins:
                 entry.compiled(dtype, parallel)

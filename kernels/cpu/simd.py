@@ -717,8 +717,19 @@ def _address(typingctx: Any, array: Any, offset: Any) -> Any:
     return signature, codegen
 
 
-# Called in the kernels as address(array, offset); Numba supplies the typing context.
+def _pointer(typingctx: Any, like: Any, address: Any) -> Any:
+    """Pointer to numbers of an array's dtype, from their address in memory."""
+    signature = types.CPointer(like.dtype)(like, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+# Called in the kernels as address(array, offset) and pointer(like, address); Numba supplies the typing context.
 address: Any = intrinsic(_address)
+pointer: Any = intrinsic(_pointer)
 
 
 # ---------------------------------------------------------------------------------------------------------------- gemm

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
-from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.simd import address, compress_row, scan_row
 
 # What reading one number costs on one core, roughly: memory bandwidth.
@@ -15,17 +15,16 @@ _NS_PER_BYTE = 0.05
 
 
 def _scan_signature(dtype: Any) -> Any:
-    return types.void(matrix(dtype, readonly=True), dtype, flat(types.int64), types.int64)
+    return types.void(matrix(dtype, readonly=True), dtype, flat(types.int64))
 
 
-@kernel(_scan_signature)
-def _scan(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def scan(x, limit, counts, tasks):
-        _ = (SOURCE, parallel)
+@team_kernel(_scan_signature)
+def _scan(MR: int, NR: int, SOURCE: int) -> Any:
+    def scan(x, limit, counts, words, t, tasks):
+        _ = SOURCE
         n, k = x.shape
-        for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                counts[i] = scan_row(k, address(x, i * k), limit)
+        for i in range(t * n // tasks, (t + 1) * n // tasks):
+            counts[i] = scan_row(k, address(x, i * k), limit)
 
     return scan
 
@@ -41,18 +40,17 @@ def scan(x: Any, limit: float) -> Any:
 
 
 def _compress_signature(dtype: Any) -> Any:
-    return types.void(matrix(dtype, readonly=True), flat(types.int64), flat(types.int32), flat(dtype), types.int64)
+    return types.void(matrix(dtype, readonly=True), flat(types.int64), flat(types.int32), flat(dtype))
 
 
-@kernel(_compress_signature)
-def _compress(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def compress(x, indptr, indices, values, tasks):
-        _ = (SOURCE, parallel)
+@team_kernel(_compress_signature)
+def _compress(MR: int, NR: int, SOURCE: int) -> Any:
+    def compress(x, indptr, indices, values, words, t, tasks):
+        _ = SOURCE
         n, k = x.shape
-        for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                at = indptr[i]
-                compress_row(k, address(x, i * k), address(indices, at), address(values, at))
+        for i in range(t * n // tasks, (t + 1) * n // tasks):
+            at = indptr[i]
+            compress_row(k, address(x, i * k), address(indices, at), address(values, at))
 
     return compress
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 _ENVIRONMENT = "FASTNN_NUM_THREADS"
@@ -33,8 +34,18 @@ def default_threads() -> int:
         if not wanted.strip().isdigit() or int(wanted) < 1:
             raise ValueError(f"{_ENVIRONMENT}: got {wanted!r}, wants an integer of at least 1")
         return int(wanted)
+    return _cpus()
+
+
+def _cpus() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _cgroup_cpus()))
+
+
+@cache
+def available() -> int:
+    """The CPUs that affinity and the cgroup quota leave to this process, as they were when first asked for."""
+    return _cpus()
 
 
 def _cgroup_cpus(root: Path = Path("/")) -> int:
@@ -96,11 +107,8 @@ def use_num_threads(threads: int | None) -> Iterator[None]:
 
 
 def count(nanoseconds: float) -> int:
-    """The number of tasks for this much work: 1 where threads do not pay or must not be started."""
-    threads = get_num_threads()
-    if threads == 1 or nanoseconds < SERIAL_BELOW_NS or _state["forked"]:
-        return 1
-    return threads
+    """The number of tasks for this much work: 1 where threads do not pay."""
+    return 1 if nanoseconds < SERIAL_BELOW_NS else get_num_threads()
 
 
 def layer() -> str:
@@ -122,9 +130,12 @@ class region:  # noqa: N801 - reads as what it is in a `with` statement
         self.tasks = tasks
 
     def __enter__(self) -> bool:
+        self.others = 0
+        self.entered = False
+        if _state["forked"]:
+            return False
         start()
         self.entered = not _state["single"] or _single.acquire(blocking=False)
-        self.others = 0
         if self.entered and self.tasks < _state["launched"]:
             import numba
 
@@ -142,9 +153,9 @@ class region:  # noqa: N801 - reads as what it is in a `with` statement
 
 
 # Turns of GNU OpenMP's waiting loop before a thread that waits for another sleeps. Its own 300,000 keep a core busy for
-# some 10 ms while the other thread waits for that core: beside other processes an MNIST epoch took 3 to 7 s with them,
-# 3.5 s with 30,000, 0.65 s with 1,000. But fewer let threads fall asleep between one call of an op and the next: with
-# 1,000 a product of 128x784x512 in a loop ran at half the speed that it has with 30,000 or more.
+# some 10 ms while the other thread waits for that core: beside a busy process these add up. But fewer let threads fall
+# asleep between one call of an op and the next: with 1,000 a product of 128x784x512 in a loop ran at half the speed that
+# it has with 30,000 or more. What a fit calls waits in its own way (``team``).
 _SPIN = {"GOMP_SPINCOUNT": "30000"}
 
 

@@ -56,6 +56,8 @@ for _ in range(3):
 work()
 """
 FORK_THEN_TRAIN = """
+work()  # Numba's threads run, too
+threads.SERIAL_BELOW_NS = 0.0
 def train():
     assert same(trained(model()), expected)
 expected = trained(model(), threads=1)
@@ -63,6 +65,7 @@ in_child(train)
 train()
 in_child(train)
 train()
+in_child(lambda: in_child(train))
 """
 # A kernel of the user's own has started the threads, and nothing of fastnn but the package is imported.
 FORK_AFTER_ANOTHER_KERNEL = """
@@ -88,6 +91,7 @@ from fastnn.kernels.cpu import threads
 fastnn.ops.tanh(np.ones(1 << 20, "f"))
 """
 NUMBER_OF_THREADS = """
+work()
 threads.SERIAL_BELOW_NS = 0.0
 for inputs in (x, sparse):
     one = trained(model(), inputs, threads=1)
@@ -95,6 +99,7 @@ for inputs in (x, sparse):
         assert same(trained(model(), inputs, threads=count), one), count
 """
 FITS = """
+work()
 threads.SERIAL_BELOW_NS = 0.0
 sys.setswitchinterval(1e-5)
 expected = [trained(model(seed), threads=1) for seed in range(4)]

@@ -1,0 +1,251 @@
+"""Teams: threads that run one compiled function together and wait for one another inside it.
+
+A parallel loop of Numba's starts and ends with the other threads' help; a function that has many of them is compiled
+twice over and cannot choose how its threads wait. A team's function is compiled once, as it would be for one thread: it
+is told which task of how many it is, takes its share of the work, and calls ``wait`` where it needs what the others
+have made. Threads belong to nobody between two runs, so that concurrent callers each have a team of their own, and a
+forked child makes itself new ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, register_jitable
+
+from fastnn.kernels.cpu import threads
+from fastnn.kernels.cpu._arrays import aligned
+
+# ------------------------------------------------------------------------------------------------------------- barrier
+
+# Words of a team's shared memory, each on a cache line of its own: tasks that have arrived at the barrier, how often
+# all have passed it, tasks that sleep there, whether to stop, and turns of the waiting loop before a task sleeps.
+ARRIVED, PASSED, SLEEPERS, STOPPED, TURNS = range(0, 80, 16)
+_WORDS = 80
+
+# Tasks of equal work arrive some microseconds apart, and waking a thread that sleeps takes tens: so many turns are some
+# 100 us on a Zen 5. A thread that waits longer lacks a core, which it gets sooner where the others sleep.
+_TURNS = 3_000
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_PAUSE = {"x86_64": "pause", "AMD64": "pause", "aarch64": "isb", "arm64": "isb"}
+# Linux's number of the system call futex, and its operations on memory of one process.
+_FUTEX = {"x86_64": 202, "aarch64": 98}
+_FUTEX_WAIT, _FUTEX_WAKE = 128, 129
+_SLEEP_NS = 50_000_000  # then a sleeper looks whether it is to stop
+_SYSCALL = "fastnn.syscall"
+
+
+def _atomic(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make of ``emit(builder, pointer, *values)`` a function of (array of int32, place, *values)."""
+
+    def enter(emit: Callable[..., Any]) -> Any:
+        def typer(typingctx: Any, words: Any, place: Any, *values: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+                data = context.make_array(signature.args[0])(context, builder, given[0]).data
+                returned = emit(builder, builder.gep(data, [given[1]]), *given[2:])
+                return context.get_dummy_value() if result is types.void else returned
+
+            return result(words, types.int64, *arguments), codegen
+
+        def one(typingctx, words, place, value):
+            return typer(typingctx, words, place, value)
+
+        def none(typingctx, words, place):
+            return typer(typingctx, words, place)
+
+        return intrinsic(one if arguments else none)
+
+    return enter
+
+
+@_atomic(types.int32, types.int32)
+def _add(builder: Any, word: Any, value: Any) -> Any:
+    """Add to a word; what it was."""
+    return builder.atomic_rmw("add", word, value, "seq_cst")
+
+
+@_atomic(types.int32)
+def _read(builder: Any, word: Any) -> Any:
+    return builder.load_atomic(word, "seq_cst", 4)
+
+
+@_atomic(types.void, types.int32)
+def _write(builder: Any, word: Any, value: Any) -> None:
+    builder.store_atomic(value, word, "seq_cst", 4)
+
+
+@_atomic(types.void)
+def _pause(builder: Any, word: Any) -> None:
+    """Tell the core that this is a waiting loop."""
+    instruction = _PAUSE.get(platform.machine(), "")
+    builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), instruction, "~{memory}", True), [])
+
+
+@_atomic(types.void, types.int32)
+def _sleep(builder: Any, word: Any, value: Any) -> None:
+    """Sleep while the word has this value, and no longer than ``_SLEEP_NS``."""
+    time = ir.Constant(ir.ArrayType(_I64, 2), [0, _SLEEP_NS])
+    where = builder.alloca(time.type)
+    builder.store(time, where)
+    _system(builder, word, _FUTEX_WAIT, value, where)
+
+
+@_atomic(types.void)
+def _wake(builder: Any, word: Any) -> None:
+    """Wake all that sleep at the word."""
+    _system(builder, word, _FUTEX_WAKE, _I32(2**31 - 1), ir.Constant(_I64.as_pointer(), None))
+
+
+def _system(builder: Any, word: Any, operation: int, value: Any, time: Any) -> None:
+    """Linux's futex; elsewhere waiting is giving the core away, and nobody has to be woken."""
+    number = _FUTEX.get(platform.machine()) if platform.system() == "Linux" else None
+    kind = ir.FunctionType(_I64, [_I64], var_arg=True)
+    function = builder.module.globals.get(_SYSCALL) or ir.Function(builder.module, kind, _SYSCALL)
+    if number is not None:
+        nothing = ir.Constant(_I64.as_pointer(), None)
+        builder.call(function, [_I64(number), word, _I32(operation), value, time, nothing, _I32(0)])
+    elif operation == _FUTEX_WAIT:
+        builder.call(function, [_I64(0)])
+
+
+def _prepare() -> None:
+    """Let compiled code find the C library's function for waiting, and LLVM read the instruction of ``_pause``."""
+    llvm.initialize_native_asmparser()
+    library = ctypes.CDLL(None)
+    function = library.syscall if platform.system() == "Linux" else library.sched_yield
+    llvm.add_symbol(_SYSCALL, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+_prepare()
+
+
+@register_jitable
+def wait(tasks, words):
+    """Wait for all tasks; True if the team was told to stop: its function must return then."""
+    if tasks > 1:
+        passed = _read(words, PASSED)
+        if _add(words, ARRIVED, 1) == tasks - 1:
+            _write(words, ARRIVED, 0)
+            _add(words, PASSED, 1)
+            if _read(words, SLEEPERS) > 0:
+                _wake(words, PASSED)
+        turns = words[TURNS]
+        while _read(words, PASSED) == passed and _read(words, STOPPED) == 0:
+            if turns > 0:
+                turns -= 1
+                _pause(words, PASSED)
+            else:
+                _add(words, SLEEPERS, 1)
+                _sleep(words, PASSED, passed)
+                _add(words, SLEEPERS, -1)
+    return _read(words, STOPPED) != 0
+
+
+# ------------------------------------------------------------------------------------------------------------- threads
+
+
+class _Worker:
+    """A thread that waits for jobs."""
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._work, name="fastnn", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self.jobs.get()()
+
+
+# Workers without a job.
+_idle: deque[_Worker] = deque()
+
+
+def _hire(wanted: int) -> list[_Worker]:
+    """So many workers, or fewer where the system lets no more threads start."""
+    workers: list[_Worker] = []
+    while len(workers) < wanted:
+        try:
+            workers.append(_idle.pop() if _idle else _Worker())
+        except IndexError:  # another caller was quicker
+            continue
+        except RuntimeError:
+            break
+    return workers
+
+
+def run(function: Callable[..., Any], arguments: Sequence[Any], tasks: int) -> Any:
+    """``function(*arguments, words, task, tasks)`` for every task at the same time; what task 0 returns.
+
+    ``words`` is the memory that ``wait`` needs. Where threads cannot be started, there are fewer tasks.
+    """
+    workers = _hire(tasks - 1)
+    tasks = 1 + len(workers)
+    words = aligned((_WORDS,), np.int32)
+    words[:] = 0
+    words[TURNS] = _TURNS if tasks <= threads.available() else 0
+    finished: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def task(number: int) -> Any:
+        try:
+            return function(*arguments, words, number, tasks)
+        except BaseException:
+            words[STOPPED] = 1
+            raise
+
+    def job(worker: _Worker, number: int) -> Callable[[], None]:
+        def work() -> None:
+            error = None
+            try:
+                task(number)
+            except BaseException as raised:  # handed to the caller
+                error = raised
+            _idle.append(worker)
+            finished.put(error)
+
+        return work
+
+    begun = 0
+    try:
+        for number, worker in enumerate(workers, 1):
+            worker.jobs.put(job(worker, number))
+            begun = number
+        result = task(0)
+    except BaseException:
+        words[STOPPED] = 1  # those that have begun must not wait for those that have not
+        _idle.extend(workers[begun:])
+        _collect(finished, begun, words)
+        raise
+    for error in _collect(finished, begun, words):
+        raise error
+    return result
+
+
+def _collect(finished: SimpleQueue[BaseException | None], begun: int, words: Any) -> list[BaseException]:
+    """Wait until the workers' jobs are done, whatever happens meanwhile: they use the caller's arrays."""
+    errors: list[BaseException] = []
+    while begun:
+        try:
+            error = finished.get()
+            begun -= 1
+        except KeyboardInterrupt as interrupt:
+            words[STOPPED] = 1
+            error = interrupt
+        if error is not None:
+            errors.append(error)
+    return errors
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
