@@ -154,8 +154,8 @@ class region:  # noqa: N801 - reads as what it is in a `with` statement
 
 # Turns of GNU OpenMP's waiting loop before a thread that waits for another sleeps. Its own 300,000 keep a core busy for
 # some 10 ms while the other thread waits for that core: beside a busy process these add up. But fewer let threads fall
-# asleep between one call of an op and the next: with 1,000 a product of 128x784x512 in a loop ran at half the speed that
-# it has with 30,000 or more. What a fit calls waits in its own way (``team``).
+# asleep between one call of an op and the next: with 1,000 a product of 128x784x512 in a loop ran at half the speed
+# that it has with 30,000 or more. What a fit calls waits in its own way (``team``).
 _SPIN = {"GOMP_SPINCOUNT": "30000"}
 
 
