@@ -10,54 +10,80 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import contiguous, destination, finish
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.simd import CODES, add_row, address, backward_row, forward_row
+from fastnn.kernels.cpu.machine import caches
+from fastnn.kernels.cpu.simd import (
+    CODES,
+    add_row,
+    add_stream,
+    address,
+    backward_row,
+    backward_stream,
+    forward_row,
+    forward_stream,
+)
 
 # Nanoseconds an element on one core, roughly: reading and writing memory, and an exp where there is one.
 _NS_PER_ELEMENT = 0.25
 
 
-@kernel(lambda dtype: types.void(types.int64, flat(dtype, readonly=True), flat(dtype), types.int64))
+@kernel(lambda dtype: types.void(types.int64, flat(dtype, readonly=True), types.int64, flat(dtype), types.int64))
 def _forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def forward(code, x, y, tasks):
+    def forward(code, x, stream, y, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * x.size // tasks, (t + 1) * x.size // tasks
-            forward_row(code, high - low, address(x, low), address(y, low))
+            if stream:
+                forward_stream(code, high - low, address(x, low), address(y, low))
+            else:
+                forward_row(code, high - low, address(x, low), address(y, low))
 
     return forward
 
 
-@kernel(
-    lambda dtype: types.void(
-        types.int64, flat(dtype, readonly=True), flat(dtype, readonly=True), flat(dtype), types.int64
-    )
-)
+def _two_sources(dtype: Any, *leading: Any) -> Any:
+    """Signature: ..., two arrays, whether to stream, the result, tasks."""
+    source = flat(dtype, readonly=True)
+    return types.void(*leading, source, source, types.int64, flat(dtype), types.int64)
+
+
+@kernel(lambda dtype: _two_sources(dtype, types.int64))
 def _backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def backward(code, dy, y, dx, tasks):
+    def backward(code, dy, y, stream, dx, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
-            backward_row(code, high - low, address(dy, low), address(y, low), address(dx, low))
+            if stream:
+                backward_stream(code, high - low, address(dy, low), address(y, low), address(dx, low))
+            else:
+                backward_row(code, high - low, address(dy, low), address(y, low), address(dx, low))
 
     return backward
 
 
-@kernel(lambda dtype: types.void(flat(dtype, readonly=True), flat(dtype, readonly=True), flat(dtype), types.int64))
+@kernel(_two_sources)
 def _add(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
-    def add(a, b, y, tasks):
+    def add(a, b, stream, y, tasks):
         _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
-            add_row(high - low, address(a, low), address(b, low), address(y, low))
+            if stream:
+                add_stream(high - low, address(a, low), address(b, low), address(y, low))
+            else:
+                add_row(high - low, address(a, low), address(b, low), address(y, low))
 
     return add
 
 
 def _run(kernel_: Any, leading: tuple[Any, ...], shape: tuple[int, ...], out: Any, *sources: Any) -> Any:
-    """Run a kernel over flattened operands of one shape into ``out`` or a new array."""
+    """Run a kernel over flattened operands of one shape into ``out`` or a new array.
+
+    What no cache holds until it is read again goes past the caches, unless it is written over a source, whose lines
+    are there already.
+    """
     y = destination(out, shape, sources[0].dtype, *sources, elementwise=True)
     runs = [contiguous(source) for source in sources]
-    kernel_(y.dtype, y.size * _NS_PER_ELEMENT, *leading, *runs, y.reshape(-1))
+    stream = y.nbytes > caches().l3 and not any(np.may_share_memory(y, run) for run in runs)
+    kernel_(y.dtype, y.size * _NS_PER_ELEMENT, *leading, *runs, int(stream), y.reshape(-1))
     return finish(y, out)
 
 

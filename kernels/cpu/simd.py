@@ -105,6 +105,12 @@ class Vectors:
         """Write the lanes to ``pointer + offset``."""
         self.builder.store(vector, self._pointer(pointer, offset)).align = self.format.bytes
 
+    def stream(self, vector: Any, pointer: Any, offset: Any) -> None:
+        """Write the lanes to memory past the caches, from a multiple of the vector's size on."""
+        written = self.builder.store(vector, self._pointer(pointer, offset))
+        written.align = self.lanes * self.format.bytes
+        written.set_metadata("nontemporal", self.builder.module.add_metadata([_I32(1)]))
+
     def mask(self, count: Any) -> Any:
         """True in the first ``count`` lanes."""
         index = ir.Constant(ir.VectorType(_I32, self.lanes), list(range(self.lanes)))
@@ -852,10 +858,13 @@ def _emit_tiles(v: Vectors, rows: Any, columns: Any, operands: Sequence[Any], mu
 
 
 class _Span:
-    """One step of a loop over memory: loads and stores at the loop's offset, masked in the last, partial step."""
+    """One step of a loop over memory: loads and stores at the loop's offset, masked in a partial step.
 
-    def __init__(self, v: Vectors, offset: Any, mask: Any = None) -> None:
-        self.v, self.offset, self.mask = v, offset, mask
+    ``past_caches`` says where stores of whole vectors go.
+    """
+
+    def __init__(self, v: Vectors, offset: Any, mask: Any = None, past_caches: bool = False) -> None:
+        self.v, self.offset, self.mask, self.past_caches = v, offset, mask, past_caches
 
     def load(self, pointer: Any, fill: float = 0.0) -> Any:
         """The step's lanes; ``fill`` in lanes beyond the end."""
@@ -865,26 +874,48 @@ class _Span:
 
     def store(self, vector: Any, pointer: Any) -> None:
         """Write the step's lanes."""
-        if self.mask is None:
-            self.v.store(vector, pointer, self.offset)
-        else:
+        if self.mask is not None:
             self.v.store_masked(vector, pointer, self.offset, self.mask)
+        elif self.past_caches:
+            self.v.stream(vector, pointer, self.offset)
+        else:
+            self.v.store(vector, pointer, self.offset)
 
     def keep(self, vector: Any, fill: Any) -> Any:
         """``vector`` in the lanes that exist, ``fill`` beyond the end."""
         return vector if self.mask is None else self.v.builder.select(self.mask, vector, fill)
 
 
-def _for_each(v: Vectors, count: Any, body: Callable[[_Span], None]) -> None:
-    """Run ``body`` over ``count`` elements: whole vectors, then one masked step for the rest."""
+def _for_each(v: Vectors, count: Any, body: Callable[[_Span], None], stream: Any = None) -> None:
+    """Run ``body`` over ``count`` elements: whole vectors, then one masked step for the rest.
+
+    With a pointer ``stream``, which ``body`` stores to, whole vectors are those that begin at a multiple of their size
+    there, and go past the caches; a masked step comes before them.
+    """
     builder, lanes = v.builder, v.lanes
-    whole = builder.sdiv(count, _I64(lanes))
+    begin: Any = _ZERO
+    if stream is not None:
+        begin = _until_aligned(v, count, stream)
+        body(_Span(v, _ZERO, v.mask(begin)))
+    whole = builder.sdiv(builder.sub(count, begin), _I64(lanes))
     with cgutils.for_range(builder, whole, intp=_I64) as loop:
-        body(_Span(v, builder.mul(loop.index, _I64(lanes))))
-    start = builder.mul(whole, _I64(lanes))
+        offset = builder.add(begin, builder.mul(loop.index, _I64(lanes)))
+        body(_Span(v, offset, past_caches=stream is not None))
+    if stream is not None:
+        builder.fence("seq_cst")  # what went past the caches is not in the order of other stores
+    start = builder.add(begin, builder.mul(whole, _I64(lanes)))
     rest = builder.sub(count, start)
     with builder.if_then(builder.icmp_signed(">", rest, _I64(0)), likely=False):
         body(_Span(v, start, v.mask(rest)))
+
+
+def _until_aligned(v: Vectors, count: Any, pointer: Any) -> Any:
+    """Numbers up to the first multiple of a vector's size in memory, ``count`` at most."""
+    builder = v.builder
+    size = v.lanes * v.format.bytes
+    missing = builder.and_(builder.neg(builder.ptrtoint(pointer, _I64)), _I64(size - 1))
+    numbers = builder.udiv(missing, _I64(v.format.bytes))
+    return builder.select(builder.icmp_signed("<", numbers, count), numbers, count)
 
 
 def row_of(f: Callable[[Vectors, Any], Any]) -> MicroKernel:
@@ -948,6 +979,35 @@ def backward_row(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) ->
 def add_row(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
     """y = a + b; y may be a or b."""
     _for_each(v, count, lambda at: at.store(v.add(at.load(a), at.load(b)), y))
+
+
+# The same past the caches, for results that are larger than these: they need not be read before they are written.
+
+
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
+def forward_stream(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
+    """y = f(x), f by its code in ``CODES``."""
+
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y), stream=y)
+
+    _switch(v.builder, code, [case(f) for f in FORWARD.values()])
+
+
+@_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
+def backward_stream(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> None:
+    """From dL/dy and y = f(x) to dx = dL/dx, f by its code in ``CODES``."""
+
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy), at.load(y)), dx), stream=dx)
+
+    _switch(v.builder, code, [case(f) for f in BACKWARD.values()])
+
+
+@_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
+def add_stream(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
+    """y = a + b."""
+    _for_each(v, count, lambda at: at.store(v.add(at.load(a), at.load(b)), y), stream=y)
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER)
