@@ -311,7 +311,7 @@ class _Prediction:
     def outputs(self, source: Source) -> Array:
         """Outputs for all samples of ``source``."""
         inputs = _inputs(source, self._dtype, self._form.preparation, self._sparse)
-        bounds = np.zeros((self._layout.rows, 1 + self._layout.blocks(_mean_entries(inputs))), np.int64)
+        bounds = self._layout.bounds(self._layout.rows, _mean_entries(inputs))
         none = np.empty(0, self._dtype)
         sizes, indices = np.empty((3, 0), np.int64), np.empty(0, np.int32)
         memory = self._kernel.Scratch(self._work, none, np.empty(0), bounds, sizes, sizes, none, indices, none)
@@ -406,7 +406,7 @@ class _Session:
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
             _zeros(aligned, self._net.params.size if self._clips_by_norm() else 0, self._dtype),
             np.zeros(figures + 2 * len(self._stages)),
-            np.zeros((self._batch, 1 + self._layout.blocks(_mean_entries(self._inputs))), np.int64),
+            self._layout.bounds(tasks * self._batch, _mean_entries(self._inputs)),
             self._layout.cuts(self._table, tasks, _frequencies(self._inputs, features)),
             np.zeros((3, features), np.int64),
             np.ones(features, self._dtype),

@@ -54,6 +54,7 @@ from fastnn.kernels.cpu.simd import (
     pair_columns,
     pair_rows,
     pointer,
+    prefetch,
     prefetch_row,
     probability_loss_row,
     scale_row,
@@ -75,15 +76,21 @@ UNIT_ROWS = 96
 _KC = 2048
 
 # A block of features of a sparse first stage: its rows of a panel fill L1 this many times over, since a batch uses but
-# some of them, and a sample has this many non-zeros in it at least. For MNIST's 784 features and 150 non-zeros, three
-# blocks took 0.7 of the time of one.
-_BLOCK_OF_L1 = 2
+# some of them, and a sample has this many non-zeros in it at least. For MNIST (784 features, 150 non-zeros) one block
+# took 1.3 times as long as two, five 1.2 times.
+_BLOCK_OF_L1 = 4
 _SEGMENT = 48
 
-# What a row of a panel costs: to update, in units of adding one sample's part to its gradient from non-zeros; and to
-# add one sample's part in a dense product, in the same units. Only to split the update evenly.
-_UPDATE_COST = 20.0
-_DENSE_COST = 0.28
+# Samples ahead of its use that a sample's non-zeros are asked for: from memory that no cache of this core holds, they
+# take as long to come as a few samples to sort.
+_AHEAD = 16
+
+# What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
+# row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product. Only to make
+# even shares: with these, tasks wait for one another 1 us a batch of MNIST's and 10 us one of Reuters'.
+_UPDATE_COST = 60.0
+_SORT_COST, _FEATURE_COST = 12.0, 0.3
+_DENSE_COST = 0.2
 
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
@@ -91,6 +98,9 @@ INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, 
 # Columns of the table of arrays, which are parameters or parts of the optimizer's state: the address of an array (K, N)
 # as others see it, that of its panels, K (1 for a bias), N and the width of the panels.
 ADDRESS, PANELS, ROWS, COLUMNS, WIDTH = range(5)
+
+# Columns of ``Scratch.bounds``.
+BEGIN, END, BLOCKS = range(3)
 
 # What in a stage needs its gradient: bits of NEEDS.
 KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
@@ -215,7 +225,8 @@ class Scratch(NamedTuple):
 
     Behind the rows' figures lie those of the units, then by stage what the gradients of kernel and bias are multiplied
     with. ``gradients`` has the layout of the parameters where gradients are clipped by their norms, else it is empty.
-    ``bounds`` tells for each row of a batch where its non-zeros in each block of features begin, and where they end.
+    ``bounds`` tells for each row of a batch where its non-zeros begin and end that a task sorts, then where those in
+    each block of features of the first stage begin, and where they end; there are as many rows for each task.
     ``runs`` holds for each feature where its entries begin and end, and the step that last touched it; ``decay`` what
     its state has to be multiplied with. ``cuts`` tells where each task's share begins, of the features that are sorted
     (row 0) and of the units (row 1).
@@ -305,10 +316,11 @@ class Layout:
                 row[GR], row[GC] = (place("scratch", self.rows * int(row[LD]) // 2) for _ in range(2))
         return table, taken["parameters"], taken["scratch"]
 
-    def blocks(self, non_zeros: float) -> int:
-        """Blocks of features of a sparse first stage, for samples with so many non-zeros."""
-        rows = self.sizes[0] * self.panel(0) * self.itemsize
-        return max(1, min(-(-rows // (_BLOCK_OF_L1 * caches().l1)), int(non_zeros // _SEGMENT)))
+    def bounds(self, rows: int, non_zeros: float) -> Any:
+        """``Scratch.bounds`` of so many rows, for samples with so many non-zeros."""
+        size = self.sizes[0] * self.panel(0) * self.itemsize
+        blocks = max(1, min(-(-size // (_BLOCK_OF_L1 * caches().l1)), int(non_zeros // _SEGMENT)))
+        return np.zeros((rows, BLOCKS + blocks + 1), np.int64)
 
     def cuts(self, table: Any, tasks: int, frequencies: Any) -> Any:
         """``Scratch.cuts`` for so many tasks; ``frequencies`` are the shares of samples in which features are not zero.
@@ -316,17 +328,18 @@ class Layout:
         The frequent words of a text come first: halves of its features are a large and a small share of the work.
         """
         expected = self.batch * frequencies
+        touched = 1 - (1 - frequencies) ** self.batch
+        sorting = expected + _SORT_COST * touched + _FEATURE_COST
         units = []
         for s, row in enumerate(table):
             k, blocks = int(row[INPUTS]), -(-int(row[INPUTS]) // UNIT_ROWS)
             if s == 0 and self.sparse:
-                touched = 1 - (1 - frequencies) ** self.batch
                 work = np.add.reduceat(expected + _UPDATE_COST * touched, np.arange(0, k, UNIT_ROWS))
             else:
                 rows = np.minimum(UNIT_ROWS, k - UNIT_ROWS * np.arange(blocks))
                 work = rows * (_DENSE_COST * self.batch / (1 + row[PAIRS]) + _UPDATE_COST / SPARSE_TILES)
             units.append(np.tile(work, int(row[UNITS]) // max(blocks, 1)))
-        return np.stack([_even(expected + 1, tasks), _even(np.concatenate(units), tasks)])
+        return np.stack([_even(sorting, tasks), _even(np.concatenate(units), tasks)])
 
     @staticmethod
     def first(table: Any) -> int:
@@ -416,46 +429,69 @@ def _gather(inputs, order, first, low, high, step, net, work, ld):
 
 @register_jitable
 def _first_from(indices, begin, end, feature):
-    """First place in [begin, end) whose index is not below ``feature``; the indices rise."""
-    while begin < end:
-        middle = (begin + end) // 2
-        if indices[middle] < feature:
-            begin = middle + 1
-        else:
-            end = middle
+    """First place in [begin, end) whose index is not below ``feature``; the indices rise.
+
+    Halves without branches, which would go either way half of the time.
+    """
+    left = end - begin
+    while left > 0:
+        half = (left + 1) // 2
+        begin += half if indices[np.uint64(begin + half - 1)] < feature else 0
+        left -= half
     return begin
 
 
 @register_jitable
-def _sparse_forward(inputs, order, first, low, high, net, memory):
-    """First stage of rows ``low`` to ``high`` from their non-zeros.
+def _splits_panels(net, tasks):
+    """Whether tasks share the first stage's panels, not its rows, where that makes even shares.
 
-    Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them.
+    Then W stays in the caches of the core that updates it, and a block of it serves all rows of the batch.
     """
-    stage = net.stages[0]
-    k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
-    width = stage[PANEL]
-    bounds = memory.bounds
-    blocks = bounds.shape[1] - 1
-    for r in range(low, high):
-        row = order[first + r]
-        end = inputs.indptr[row + 1]
-        bounds[r, 0], bounds[r, blocks] = inputs.indptr[row], end
-        for q in range(1, blocks):
-            bounds[r, q] = _first_from(inputs.indices, bounds[r, q - 1], end, q * k // blocks)
-    for p in range((m + width - 1) // width):
-        panel = address(net.params, stage[W] + p * k * width)
-        for q in range(blocks):
-            at = address(bounds, low * (blocks + 1) + q)
-            z = address(memory.work, y + low * ld + p * width)
-            sparse_rows(
-                high - low, at, blocks + 1, address(inputs.indices, 0), address(inputs.values, 0), panel, z, ld, q
-            )
+    width = net.stages[0, PANEL]
+    panels = (net.stages[0, OUTPUTS] + width - 1) // width
+    return tasks > 1 and panels % tasks == 0
 
 
 @register_jitable
-def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR):
-    """All stages for rows ``low`` to ``high`` of the batch of n."""
+def _sparse_forward(inputs, order, first, low, high, p0, p1, net, memory, at):
+    """First stage of rows ``low`` to ``high`` from their non-zeros, panels ``p0`` to ``p1``.
+
+    Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them.
+    ``Scratch.bounds`` of these rows are made in its rows from ``at`` on.
+    """
+    stage = net.stages[0]
+    k, y, ld, width = stage[INPUTS], stage[Y], stage[LD], stage[PANEL]
+    bounds = memory.bounds
+    blocks = bounds.shape[1] - BLOCKS - 1
+    for r in range(high - low):
+        row = order[first + low + r]
+        end = inputs.indptr[row + 1]
+        bounds[at + r, BLOCKS], bounds[at + r, BLOCKS + blocks] = inputs.indptr[row], end
+        for q in range(1, blocks):
+            begin = bounds[at + r, BLOCKS + q - 1]
+            bounds[at + r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
+    for p in range(p0, p1):
+        panel = address(net.params, stage[W] + p * k * width)
+        for q in range(blocks):
+            z = address(memory.work, y + low * ld + p * width)
+            sparse_rows(
+                high - low, address(bounds, at * bounds.shape[1] + BLOCKS + q), bounds.shape[1],
+                address(inputs.indices, 0), address(inputs.values, 0), panel, z, ld, q,
+            )  # fmt: skip
+
+
+@register_jitable
+def _sparse_first_stage(inputs, order, first, n, net, memory, at, words, t, tasks):
+    """Task t's panels of the first stage of the batch of n; True if the team is to stop."""
+    stage = net.stages[0]
+    panels = (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL]
+    _sparse_forward(inputs, order, first, 0, n, t * panels // tasks, (t + 1) * panels // tasks, net, memory, at)
+    return wait(tasks, words)
+
+
+@register_jitable
+def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, made, MR, NR):
+    """All stages for rows ``low`` to ``high`` of the batch of n; the first one's product may have been ``made``."""
     work, rows = memory.work, high - low
     for s in range(net.stages.shape[0]):
         stage = net.stages[s]
@@ -468,7 +504,9 @@ def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR
                 _drop(s + 1, step, r, m, net, address(work, y + r * ld))
             continue
         if s == 0 and inputs.kind == SPARSE:
-            _sparse_forward(inputs, order, first, low, high, net, memory)
+            if not made:
+                panels = (m + stage[PANEL] - 1) // stage[PANEL]
+                _sparse_forward(inputs, order, first, low, high, 0, panels, net, memory, low)
         elif stage[PAIRS]:
             _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
             half = ld_before // 2
@@ -600,33 +638,54 @@ def _share(cuts, row, t, tasks, count):
 
 
 @register_jitable
-def _sort_by_feature(inputs, order, first, n, f0, f1, place, step, rules, memory):
-    """The batch's non-zeros of the features [f0, f1), feature by feature, from ``place`` on: a counting sort."""
-    begins, ends, touched = memory.runs[0], memory.runs[1], memory.runs[2]
+def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, memory):
+    """The batch's non-zeros of the features [f0, f1), feature by feature, from ``place`` on: a counting sort.
+
+    Where these features begin and end in the samples is noted in the rows of ``Scratch.bounds`` from ``at`` on.
+    """
+    begins, ends, touched, spans = memory.runs[0], memory.runs[1], memory.runs[2], memory.bounds
     indptr, indices = inputs.indptr, inputs.indices
     for f in range(f0, f1):
         ends[f] = 0
+    _prefetch(inputs, order, first, first + min(_AHEAD, n))
     for r in range(n):
+        _prefetch(inputs, order, first + min(r + _AHEAD, n), first + min(r + _AHEAD + 1, n))
         row = order[first + r]
-        begin = _first_from(indices, indptr[row], indptr[row + 1], f0)
-        for e in range(begin, _first_from(indices, begin, indptr[row + 1], f1)):
-            ends[np.uint64(indices[e])] += 1  # unsigned: no check for an index from the end
+        begin, end = indptr[row], indptr[row + 1]
+        if f0 > 0:
+            begin = _first_from(indices, begin, end, f0)
+        if f1 < touched.size:
+            end = _first_from(indices, begin, end, f1)
+        spans[at + r, BEGIN], spans[at + r, END] = begin, end
+        for e in range(begin, end):
+            ends[np.uint64(indices[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
     for f in range(f0, f1):
         found = ends[f]
         begins[f] = ends[f] = place
         place += found
         if found > 0 and rules.lazy:
-            memory.decay[f] = rules.rho ** (step - 1 - touched[f])
+            missed = step - 1 - touched[f]
+            memory.decay[f] = rules.rho**missed if missed > 0 else memory.decay.dtype.type(1)
             touched[f] = step
     for r in range(n):
-        row = order[first + r]
-        begin = _first_from(indices, indptr[row], indptr[row + 1], f0)
-        for e in range(begin, _first_from(indices, begin, indptr[row + 1], f1)):
-            feature = np.uint64(indices[e])
-            at = np.uint64(ends[feature])
+        for e in range(spans[at + r, BEGIN], spans[at + r, END]):
+            feature = np.uint64(indices[np.uint64(e)])
+            to = np.uint64(ends[feature])
             ends[feature] += 1
-            memory.rows[at] = r
-            memory.values[at] = inputs.values[np.uint64(e)]
+            memory.rows[to] = r
+            memory.values[to] = inputs.values[np.uint64(e)]
+
+
+@register_jitable
+def _prefetch_targets(targets, order, low, high):
+    """The same for what the loss compares the samples' outputs with."""
+    for i in range(low, high):
+        if targets.labels.size > 0:
+            prefetch(targets.labels, order[i])
+        else:
+            prefetch(targets.rows, order[i] * targets.rows.shape[1])
+        if targets.weights.size > 0:
+            prefetch(targets.weights, order[i])
 
 
 @register_jitable
@@ -939,8 +998,9 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
         features = stages[0, INPUTS]
         ld_x = stages[0, Y] // (batch + batch % 2)
         sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
+        by_panels = inputs.kind == SPARSE and _splits_panels(net, tasks)
         f0, f1 = _share(memory.cuts, 0, t, tasks, features)
-        place = t * (memory.rows.size // tasks)
+        at, place = t * (memory.bounds.shape[0] // tasks), t * (memory.rows.size // tasks)
         by_unit = (1 + rules.metrics.size) * batch
         if load:
             _load(arrays, net, t, tasks)
@@ -953,11 +1013,14 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
             n = min(batch, order.size - first)
             low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
             scale = _loss_scale(order, first, n, rules, targets)
+            _prefetch_targets(targets, order, first + low, first + high)
             if sorts:
-                _sort_by_feature(inputs, order, first, n, f0, f1, place, step + 1, rules, memory)
+                _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step + 1, rules, memory)
             if inputs.kind != SPARSE:
                 _gather(inputs, order, first, low, high, step, net, memory.work, ld_x)
-            _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, MR, NR)
+            if by_panels and _sparse_first_stage(inputs, order, first, n, net, memory, at, words, t, tasks):
+                return step
+            _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, by_panels, MR, NR)
             for r in range(low, high):
                 _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
             _backward(n, low, high, step, net, memory, MR, NR)
@@ -978,10 +1041,6 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                 for q in range(rules.metrics.size):
                     for r in range(n):
                         sums[2 + q] += figures[(q + 1) * batch + r]
-            if inputs.kind == SPARSE:  # the next batch's, while this one's update computes
-                start = first + batch
-                left = max(0, min(batch, order.size - start))
-                _prefetch(inputs, order, start + t * left // tasks, start + (t + 1) * left // tasks)
             if rules.clip >= CLIP_NORM:
                 _update_units(GRADIENTS, n, inputs.kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
                 if wait(tasks, words):
@@ -1034,7 +1093,7 @@ def forward(MR: int, NR: int, SOURCE: int) -> Any:
             first = start - low  # sample first + r is row r of scratch memory
             if inputs.kind != SPARSE:
                 _gather(inputs, order, first, low, high, 0, net, memory.work, ld_x)
-            _forward(inputs, order, first, high, low, high, 0, net, memory, ld_x, MR, NR)
+            _forward(inputs, order, first, high, low, high, 0, net, memory, ld_x, False, MR, NR)
             for r in range(low, high):
                 y = address(memory.work, last[Y] + r * last[LD])
                 forward_row(IDENTITY, last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))

@@ -757,9 +757,34 @@ def _pointer(typingctx: Any, like: Any, address: Any) -> Any:
     return signature, codegen
 
 
-# Called in the kernels as address(array, offset) and pointer(like, address); Numba supplies the typing context.
+def _prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of the element ``offset`` places behind the first one, ahead of its use."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        _emit_prefetch(builder, builder.gep(data, [arguments[1]]), _INTO_L1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+# How near to the core a prefetch brings a line.
+_INTO_L1, _INTO_L2 = 3, 2
+
+
+def _emit_prefetch(builder: Any, pointer: Any, level: int) -> None:
+    """A prefetch, to read, of data."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(pointer, byte), _I32(0), _I32(level), _I32(1)])
+
+
+# Called in the kernels as address(array, offset), pointer(like, address) and prefetch(array, offset); Numba supplies
+# the typing context.
 address: Any = intrinsic(_address)
 pointer: Any = intrinsic(_pointer)
+prefetch: Any = intrinsic(_prefetch)
 
 
 # ---------------------------------------------------------------------------------------------------------------- gemm
@@ -1597,16 +1622,11 @@ _LINE = 64
 def prefetch_row(v: Vectors, count: Any, indices: Any, values: Any) -> None:
     """Ask for ``count`` indices and values ahead of their use."""
     builder = v.builder
-    byte = ir.IntType(8).as_pointer()
-    fetch = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32]), "llvm.prefetch.p0"
-    )
     for pointer, size in ((indices, 4), (values, v.format.bytes)):
         step = _LINE // size
         lines = builder.sdiv(builder.add(count, _I64(step - 1)), _I64(step))
         with cgutils.for_range(builder, lines, intp=_I64) as loop:
-            where = builder.bitcast(builder.gep(pointer, [builder.mul(loop.index, _I64(step))]), byte)
-            builder.call(fetch, [where, _I32(0), _I32(2), _I32(1)])  # to read, into L2, data
+            _emit_prefetch(builder, builder.gep(pointer, [builder.mul(loop.index, _I64(step))]), _INTO_L2)
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _NUMBER)

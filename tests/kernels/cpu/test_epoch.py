@@ -20,8 +20,9 @@ def test_shares_are_of_equal_work(sparse, tasks):
     assert (np.diff(cuts, axis=1) >= 0).all()
     assert (cuts[:, 0] == 0).all()
     assert cuts[:, -1].tolist() == [sizes[0], table[:, epoch.UNITS].sum()]
-    shares = np.diff(np.concatenate([[0], np.cumsum(128 * frequencies + 1)])[cuts[0]])
-    assert shares.max() <= shares.min() + 130  # no piece is larger than a feature that every sample has
+    work = 128 * frequencies + epoch._SORT_COST * (1 - (1 - frequencies) ** 128) + epoch._FEATURE_COST
+    shares = np.diff(np.concatenate([[0], np.cumsum(work)])[cuts[0]])
+    assert shares.max() <= shares.min() + work.max()
     units = np.diff(cuts[1])
     if sparse and 1 < tasks < 7:
         assert units[0] < units[1]  # the frequent words come first
