@@ -86,7 +86,7 @@ _SEGMENT = 48
 _AHEAD = 16
 
 # What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
-# row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product. Only to make
+# row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product. Only for
 # even shares: with these, tasks wait for one another 1 us a batch of MNIST's and 10 us one of Reuters'.
 _UPDATE_COST = 60.0
 _SORT_COST, _FEATURE_COST = 12.0, 0.3
