@@ -84,13 +84,15 @@ _SEGMENT = 48
 # Samples ahead of its use that a sample's non-zeros are asked for: from memory that no cache of this core holds, they
 # take as long to come as a few samples to sort.
 _AHEAD = 16
+_GATHER_AHEAD = 2
+_LINE = 64
 
 # What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
-# row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product. Only for
-# even shares: with these, tasks wait for one another 1 us a batch of MNIST's and 10 us one of Reuters'.
+# row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product; in units of
+# the last, to update a row there. Only for even shares: with these, tasks wait for one another 1 us a batch of MNIST's.
 _UPDATE_COST = 60.0
 _SORT_COST, _FEATURE_COST = 12.0, 0.3
-_DENSE_COST = 0.2
+_DENSE_COST, _DENSE_UPDATE_COST = 0.5, 30.0
 
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
@@ -337,7 +339,8 @@ class Layout:
                 work = np.add.reduceat(expected + _UPDATE_COST * touched, np.arange(0, k, UNIT_ROWS))
             else:
                 rows = np.minimum(UNIT_ROWS, k - UNIT_ROWS * np.arange(blocks))
-                work = rows * (_DENSE_COST * self.batch / (1 + row[PAIRS]) + _UPDATE_COST / SPARSE_TILES)
+                vectors = -(-min(int(row[OUTPUTS]), self.NR) * NV // self.NR) / NV  # of a tile's row, not masked out
+                work = _DENSE_COST * rows * (vectors * self.batch / (1 + row[PAIRS]) + _DENSE_UPDATE_COST)
             units.append(np.tile(work, int(row[UNITS]) // max(blocks, 1)))
         return np.stack([_even(sorting, tasks), _even(np.concatenate(units), tasks)])
 
@@ -358,7 +361,10 @@ class Layout:
 def _even(work: Any, tasks: int) -> Any:
     """Where to cut a list of pieces of work so that so many neighbouring shares are of equal work: (tasks + 1,)."""
     done = np.concatenate(([0.0], np.cumsum(work)))
-    cuts = np.searchsorted(done, done[-1] * np.arange(tasks + 1) / tasks)
+    wanted = done[-1] * np.arange(tasks + 1) / tasks
+    cuts = np.searchsorted(done, wanted)
+    before = np.maximum(cuts - 1, 0)
+    cuts = np.where(wanted - done[before] < done[np.minimum(cuts, len(work))] - wanted, before, cuts)
     cuts[0], cuts[-1] = 0, len(work)
     return cuts.astype(np.int64)
 
@@ -406,16 +412,30 @@ def _drop(place, step, row, count, net, x):
 
 
 @register_jitable
+def _ask_for(inputs, row, width):
+    """Prefetch a sample that will be gathered."""
+    if inputs.kind == BYTES:
+        for j in range(0, width, _LINE):
+            prefetch(inputs.bytes, row * width + j)
+    elif inputs.kind == DENSE:
+        for j in range(0, width, _LINE // inputs.dense.itemsize):
+            prefetch(inputs.dense, row * width + j)
+
+
+@register_jitable
 def _gather(inputs, order, first, low, high, step, net, work, ld):
     """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype, rescaled and dropped from."""
     width, scale, offset = net.stages[0, INPUTS], inputs.scale, inputs.offset
+    for r in range(low, min(low + _GATHER_AHEAD, high)):
+        _ask_for(inputs, order[first + r], width)
     for r in range(low, high):
+        if r + _GATHER_AHEAD < high:
+            _ask_for(inputs, order[first + r + _GATHER_AHEAD], width)
         source = order[first + r]
         if inputs.kind == BYTES:
             widen_row(width, address(inputs.bytes, source * width), scale, offset, address(work, r * ld))
         elif inputs.kind == DENSE:
-            for j in range(width):
-                work[r * ld + j] = inputs.dense[source, j]
+            forward_row(IDENTITY, width, address(inputs.dense, source * width), address(work, r * ld))
         else:
             for j in range(width):
                 work[r * ld + j] = 0
