@@ -10,7 +10,7 @@ from ci.perf_gate import MARGIN, MARGIN_WIDE, Floors, Result
 from fastnn import backends, ops
 
 STORED = {
-    "avx512": {"cpu": "this", "ratios": {"mse, 1 thread": 4.0, "add, 2 threads": 2.0}},
+    "avx512": {"cpu": "this", "ratios": {"mse, 1 thread": 4.0, "add, 2 threads": 2.0, "epoch x, 1 thread": 6.0}},
     "avx2": {"cpu": "other", "ratios": {"mse, 1 thread": 3.0}},
 }
 
@@ -42,6 +42,8 @@ FLOORS = perf_gate.floors_for(STORED, "avx512", "this")
         ("add, 2 threads", Result(2.0 * (1 - MARGIN_WIDE)), "ok"),
         ("add, 2 threads", Result(2.0 * (1 - MARGIN_WIDE) - 0.01), "SLOW"),
         ("add, 2 threads", Result(0.1, others=1.0), "not judged"),
+        ("epoch x, 1 thread", Result(6.0 * (1 - MARGIN_WIDE)), "ok"),
+        ("epoch x, 1 thread", Result(6.0 * (1 - MARGIN_WIDE) - 0.01), "SLOW"),
         ("new, 1 thread", Result(0.1), "no baseline"),
     ],
 )
