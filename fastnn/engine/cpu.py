@@ -409,7 +409,7 @@ class _Session:
             self._layout.bounds(tasks * self._batch, _mean_entries(self._inputs)),
             self._layout.cuts(self._table, tasks, _frequencies(self._inputs, features)),
             np.zeros((3, features), np.int64),
-            np.ones(features, self._dtype),
+            np.ones(features + self._kernel.POWERS, self._dtype),
             np.zeros(entries, np.int32),
             np.zeros(entries, self._dtype),
         )
@@ -465,6 +465,8 @@ class _Session:
         made = optimizer.iterations
         if load:
             self._memory.runs[2] = made
+        if self._layout.sparse:
+            self._memory.decay[-self._kernel.POWERS :] = rules.rho ** np.arange(self._kernel.POWERS, dtype=self._dtype)
         places = list(_places(self._stages, self._table, self._arrays))
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
         with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile

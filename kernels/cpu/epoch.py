@@ -138,6 +138,9 @@ NO_CLIP, CLIP_VALUE, CLIP_NORM, CLIP_GLOBAL_NORM = range(4)
 # What the second part does: gradients, steps, or both tile by tile.
 GRADIENTS, STEPS, WHOLE = range(3)
 
+# Powers of a decay that are kept: a feature seldom stays away for more batches.
+POWERS = 64
+
 # Figures of a unit: its penalty, the sums of squares of the gradients of its weights and of its biases.
 UNIT_FIGURES = 3
 
@@ -230,8 +233,8 @@ class Scratch(NamedTuple):
     ``bounds`` tells for each row of a batch where its non-zeros begin and end that a task sorts, then where those in
     each block of features of the first stage begin, and where they end; there are as many rows for each task.
     ``runs`` holds for each feature where its entries begin and end, and the step that last touched it; ``decay`` what
-    its state has to be multiplied with. ``cuts`` tells where each task's share begins, of the features that are sorted
-    (row 0) and of the units (row 1).
+    its state has to be multiplied with, and behind all features the first ``POWERS`` powers of ``Rules.rho``. ``cuts``
+    tells where each task's share begins, of the features that are sorted (row 0) and of the units (row 1).
     """
 
     work: Any
@@ -658,6 +661,13 @@ def _share(cuts, row, t, tasks, count):
 
 
 @register_jitable
+def _decayed(missed, rules, memory):
+    """What is left of a state after ``missed`` steps without a gradient."""
+    powers = memory.decay.size - POWERS
+    return memory.decay[powers + missed] if missed < POWERS else rules.rho**missed
+
+
+@register_jitable
 def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, memory):
     """The batch's non-zeros of the features [f0, f1), feature by feature, from ``place`` on: a counting sort.
 
@@ -683,10 +693,9 @@ def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, me
         found = ends[f]
         begins[f] = ends[f] = place
         place += found
-        if found > 0 and rules.lazy:
-            missed = step - 1 - touched[f]
-            memory.decay[f] = rules.rho**missed if missed > 0 else memory.decay.dtype.type(1)
-            touched[f] = step
+        if rules.lazy:  # without a branch for features that the batch does not have: every second one, at random
+            memory.decay[f] = _decayed(step - 1 - touched[f], rules, memory)
+            touched[f] = step if found > 0 else touched[f]
     for r in range(n):
         for e in range(spans[at + r, BEGIN], spans[at + r, END]):
             feature = np.uint64(indices[np.uint64(e)])
@@ -899,7 +908,7 @@ def _catch_up(low, high, step, net, rules, memory):
         missed = step - memory.runs[2, f]
         memory.runs[2, f] = step
         if missed > 0:
-            factor = rules.rho**missed
+            factor = _decayed(missed, rules, memory)
             for p in range((m + width - 1) // width):
                 scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), factor)
 
