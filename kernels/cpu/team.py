@@ -10,11 +10,13 @@ forked child makes itself new ones.
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import platform
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -195,56 +197,53 @@ def run(function: Callable[..., Any], arguments: Sequence[Any], tasks: int) -> A
     words = aligned((_WORDS,), np.int32)
     words[:] = 0
     words[TURNS] = _TURNS if tasks <= threads.available() else 0
-    finished: SimpleQueue[BaseException | None] = SimpleQueue()
+    ended: list[BaseException | None] = []
+    bell: SimpleQueue[None] = SimpleQueue()
 
-    def task(number: int) -> Any:
+    def job(worker: _Worker, task: int) -> None:
+        error = None
         try:
-            return function(*arguments, words, number, tasks)
-        except BaseException:
+            function(*arguments, words, task, tasks)
+        except BaseException as raised:  # handed to the caller
             words[STOPPED] = 1
-            raise
+            error = raised
+        _idle.append(worker)
+        ended.append(error)
+        bell.put(None)
 
-    def job(worker: _Worker, number: int) -> Callable[[], None]:
-        def work() -> None:
-            error = None
-            try:
-                task(number)
-            except BaseException as raised:  # handed to the caller
-                error = raised
-            _idle.append(worker)
-            finished.put(error)
-
-        return work
-
-    begun = 0
+    begun: list[bool] = []
+    orders = [partial(worker.jobs.put, partial(job, worker, task)) for task, worker in enumerate(workers, 1)]
     try:
-        for number, worker in enumerate(workers, 1):
-            worker.jobs.put(job(worker, number))
-            begun = number
-        result = task(0)
+        # one call that runs no Python: an interrupt comes before all jobs are handed out, or after
+        deque(map(operator.call, [*orders, partial(begun.append, True)]), maxlen=0)
+        result = function(*arguments, words, 0, tasks)
+        interrupt = _wait_for(len(workers), ended, bell, words)
     except BaseException:
-        words[STOPPED] = 1  # those that have begun must not wait for those that have not
-        _idle.extend(workers[begun:])
-        _collect(finished, begun, words)
+        words[STOPPED] = 1
+        if begun:
+            _wait_for(len(workers), ended, bell, words)
+        else:
+            _idle.extend(workers)
         raise
-    for error in _collect(finished, begun, words):
-        raise error
+    for error in (interrupt, *ended):
+        if error is not None:
+            raise error
     return result
 
 
-def _collect(finished: SimpleQueue[BaseException | None], begun: int, words: Any) -> list[BaseException]:
-    """Wait until the workers' jobs are done, whatever happens meanwhile: they use the caller's arrays."""
-    errors: list[BaseException] = []
-    while begun:
+def _wait_for(count: int, ended: Sequence[Any], bell: SimpleQueue[None], words: Any) -> KeyboardInterrupt | None:
+    """Wait until so many jobs have ended, whatever happens meanwhile, for they use the caller's arrays.
+
+    An interrupt may come with a ring of the bell in hand: what has ended is counted, not the rings.
+    """
+    interrupt = None
+    while len(ended) < count:
         try:
-            error = finished.get()
-            begun -= 1
-        except KeyboardInterrupt as interrupt:
+            bell.get()
+        except KeyboardInterrupt as raised:
             words[STOPPED] = 1
-            error = interrupt
-        if error is not None:
-            errors.append(error)
-    return errors
+            interrupt = raised
+    return interrupt
 
 
 if hasattr(os, "register_at_fork"):
