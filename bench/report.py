@@ -1,5 +1,8 @@
 """``fastnn bench``: run the groups of lines, contenders by turns; a table for each group, then one of the promises.
 
+Several groups run one after the other, each in a process of its own: the threads that one group's libraries start, and
+how these wait, must not slow what the next one measures (PyTorch's epochs took twice as long behind the kernels).
+
 The matrix product has a bar on an AVX2 target too: that line is measured in a process of its own, where Numba compiles
 for Haswell and OpenBLAS takes its Haswell kernels.
 """
@@ -43,6 +46,7 @@ How the cost grows with width, batch, depth, density and threads: fastnn bench s
 
 # The bar on the AVX2 target: the ratio to np.matmul that the project promises there.
 _HASWELL_BAR = 0.95
+_AVX2_LINE = "AVX2 line"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,8 +165,9 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
     print("\n".join(f"{name + ':':10}{fact}" for name, fact in facts.items()), flush=True)
     started = perf_counter()
     results = _Results()
-    for group, items in chosen.items():
-        found = _measured(items, options)
+    wanted = [group for group, items in chosen.items() if items]
+    for group in wanted:
+        found = _measured(chosen[group], options) if len(wanted) == 1 else _apart(group, options)
         if found.lines or found.readings:
             print(f"\n{group}\n{found}", flush=True)
         results += found
@@ -174,29 +179,32 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
         print("\nFASTNN_DATA names no folder: lines on real data are left out")
     print(f"\n{bars_met(results.bars)}{perf_counter() - started:.0f} s")
     if options.json is not None:
-        options.json.write_text(json.dumps({"environment": facts, **results.as_json()}, indent=1) + "\n")
+        written = {"environment": {**facts, **results.facts}, **results.as_json()}
+        options.json.write_text(json.dumps(written, indent=1) + "\n")
     return 1 if results.wrong else 0
 
 
 @dataclass
 class _Results:
-    """What was found: lines, readings, bars, and how many lines had wrong results or none."""
+    """What was found: lines, readings, bars, how many lines had wrong results or none; what else ran, and as what."""
 
     lines: list[Line] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     wrong: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
 
     def __iadd__(self, other: _Results) -> _Results:
         self.lines += other.lines
         self.readings += other.readings
         self.bars += other.bars
         self.wrong += other.wrong
+        self.facts |= other.facts
         return self
 
     def __str__(self) -> str:
         tables = [table(self.lines)] * bool(self.lines) + [readings_table(self.readings)] * bool(self.readings)
-        return "\n\n".join(tables)
+        return "\n\n".join([*tables, *(f"{name}: {fact}" for name, fact in self.facts.items())])
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries."""
@@ -205,6 +213,33 @@ class _Results:
             "readings": [asdict(reading) for reading in self.readings],
             "bars": [asdict(bar) for bar in self.bars],
         }
+
+
+def _apart(group: str, options: argparse.Namespace) -> _Results:
+    """Measure one group in a process of its own."""
+    from bench.measure import Bar, Line, Reading
+
+    more = [f"--threads={options.threads}", f"--target={options.target}", *["--quick"] * options.quick]
+    more += [f"--only={options.only.pattern}"] if options.only is not None else []
+    found, status = _report_of([group, *more], options.target, options.threads)
+    return _Results(
+        [Line.from_json(fields) for fields in found["lines"]],
+        [Reading(**fields) for fields in found["readings"]],
+        [Bar(**fields) for fields in found["bars"]],
+        status,
+        {name: fact for name, fact in found["environment"].items() if name == _AVX2_LINE},
+    )
+
+
+def _report_of(arguments: Sequence[str], target: str, threads: int) -> tuple[dict[str, Any], int]:
+    """What a report in another process writes as JSON, and its exit status; what it prints is dropped."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "report.json"
+        wanted = [*arguments, f"--json={written}"]
+        status = environment.run_prepared("bench.report", wanted, target, threads=threads, quiet=True)
+        if not written.exists():
+            raise RuntimeError(f"bench.report {' '.join(wanted)} ended with status {status} and without results")
+        return json.loads(written.read_text()), status
 
 
 def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Results:
@@ -221,10 +256,9 @@ def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Re
             if item.skip:
                 results.bars += skipped(item, item.skip)
             elif isinstance(item, Case):
-                lines = [measure(item, effort)]
-                lines += _on_haswell(item, options)
-                results.lines += lines
-                results.bars += [bar for line in lines for bar in line.bars()]
+                line = measure(item, effort)
+                results += _Results([line], bars=list(line.bars()))
+                results += _on_haswell(item, options)
             else:
                 reading = read(item, effort)
                 results.readings.append(reading)
@@ -241,7 +275,7 @@ def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Re
     return results
 
 
-def _on_haswell(case: Case, options: argparse.Namespace) -> list[Line]:
+def _on_haswell(case: Case, options: argparse.Namespace) -> _Results:
     """The matmul bar's line once more, both sides on AVX2, where this machine has more than that."""
     from dataclasses import replace
 
@@ -251,16 +285,13 @@ def _on_haswell(case: Case, options: argparse.Namespace) -> list[Line]:
     from fastnn.kernels.cpu import machine
 
     if options.target != "host" or case.name != MATMUL_BAR or machine.isa().name != "avx512":
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "haswell.json"
-        wanted = ["kernels", "--target=haswell", f"--threads={options.threads}", f"--json={results}"]
-        wanted += [f"--only=^{re.escape(case.name)}$", *["--quick"] * options.quick]
-        environment.run_prepared("bench.report", wanted, "haswell", threads=options.threads, quiet=True)
-        found = json.loads(results.read_text())
-    print(f"AVX2 line: {found['environment']['fastnn']}; {found['environment']['blas']}", flush=True)
+        return _Results()
+    wanted = ["kernels", "--target=haswell", f"--threads={options.threads}", f"--only=^{re.escape(case.name)}$"]
+    found, _ = _report_of([*wanted, *["--quick"] * options.quick], "haswell", options.threads)
     lines = [Line.from_json(fields) for fields in found["lines"]]
-    return [replace(line, name=f"{line.name}, AVX2", at_least={NUMPY: _HASWELL_BAR}) for line in lines]
+    lines = [replace(line, name=f"{line.name}, AVX2", at_least={NUMPY: _HASWELL_BAR}) for line in lines]
+    facts = {_AVX2_LINE: f"{found['environment']['fastnn']}; {found['environment']['blas']}"}
+    return _Results(lines, bars=[bar for line in lines for bar in line.bars()], facts=facts)
 
 
 def table(lines: Sequence[Line]) -> str:

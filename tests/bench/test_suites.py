@@ -395,6 +395,21 @@ def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, c
     assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars"}
 
 
+def test_a_group_measured_in_a_process_of_its_own():
+    options = report._parser().parse_args(["--quick", "--only", "^softmax 128x10$", "--threads", "1"])
+    found = report._apart("kernels", options)
+    assert [line.name for line in found.lines] == ["softmax 128x10"]
+    assert found.lines[0].seconds["fastnn cpu"] > 0
+    assert found.wrong == 0
+
+
+def test_a_group_whose_process_fails_is_told(monkeypatch):
+    options = report._parser().parse_args([])
+    monkeypatch.setattr(report.environment, "run_prepared", lambda *arguments, **options: 3)
+    with pytest.raises(RuntimeError, match="ended with status 3 and without results"):
+        report._apart("kernels", options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
