@@ -20,10 +20,10 @@ from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Layer, Logs, Loss, Network, Optimizer, Parameter, StepHooks
 from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 
-# Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128,
-# two threads of a Zen 5, made data, 100 batches took, sparse against dense: 52 and 66 ms at 25%, 54 and 70 at 30%, 67
-# and 63 at 35%, 80 and 65 at 40%. In bfloat16 an epoch of MNIST (19%) took 117 ms sparse and 169 dense.
-SPARSE_BELOW = 0.33
+# Share of non-zero inputs below which the sparse first layer is used. For 784-512-10, RMSprop, batch 128, two threads
+# of a Zen 5, made data, 100 batches took, sparse against dense: 41 and 48 ms at 36%, 45 and 47 at 40%, 49 and 47 at
+# 44%, 54 and 46 at 48%. In bfloat16 an epoch of MNIST (19%) took 117 ms sparse and 169 dense.
+SPARSE_BELOW = 0.4
 SPARSE_BELOW_BFLOAT16 = 0.25
 
 # Rows from which the density of a dense array is estimated before it is counted, and those of a piece of sparse data
