@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-_LINE = 64  # bytes of a cache line, and of the widest vector
+from fastnn.kernels.cpu.machine import LINE
+
 _scratch = threading.local()
 
 
@@ -15,8 +16,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
     """Uninitialised array on a cache-line boundary: vector loads that straddle lines cost double."""
     kind = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-    raw = np.empty(size + _LINE, np.uint8)
-    start = -raw.__array_interface__["data"][0] % _LINE
+    raw = np.empty(size + LINE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % LINE
     return raw[start : start + size].view(kind).reshape(shape)
 
 

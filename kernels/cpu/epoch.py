@@ -31,7 +31,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
-from fastnn.kernels.cpu.machine import NV, caches, tile
+from fastnn.kernels.cpu.machine import LINE, NV, caches, tile
 from fastnn.kernels.cpu.simd import (
     CODES,
     LOSS_CODES,
@@ -85,7 +85,6 @@ _SEGMENT = 48
 # take as long to come as a few samples to sort.
 _AHEAD = 16
 _GATHER_AHEAD = 2
-_LINE = 64
 
 # What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
 # row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product; in units of
@@ -416,13 +415,17 @@ def _drop(place, step, row, count, net, x):
 
 @register_jitable
 def _ask_for(inputs, row, width):
-    """Prefetch a sample that will be gathered."""
+    """Prefetch a sample, or its non-zeros: it lies anywhere in memory."""
     if inputs.kind == BYTES:
-        for j in range(0, width, _LINE):
+        for j in range(0, width, LINE):
             prefetch(inputs.bytes, row * width + j)
     elif inputs.kind == DENSE:
-        for j in range(0, width, _LINE // inputs.dense.itemsize):
+        for j in range(0, width, LINE // inputs.dense.itemsize):
             prefetch(inputs.dense, row * width + j)
+    else:
+        begin = inputs.indptr[row]
+        count = inputs.indptr[row + 1] - begin
+        prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
 
 
 @register_jitable
@@ -465,14 +468,18 @@ def _first_from(indices, begin, end, feature):
 
 
 @register_jitable
+def _panels(stage):
+    """The number of a stage's panels."""
+    return (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL] if stage[PANEL] > 0 else 0
+
+
+@register_jitable
 def _splits_panels(net, tasks):
     """Whether tasks share the first stage's panels, not its rows, where that makes even shares.
 
     Then W stays in the caches of the core that updates it, and a block of it serves all rows of the batch.
     """
-    width = net.stages[0, PANEL]
-    panels = (net.stages[0, OUTPUTS] + width - 1) // width
-    return tasks > 1 and panels % tasks == 0
+    return tasks > 1 and _panels(net.stages[0]) % tasks == 0
 
 
 @register_jitable
@@ -506,8 +513,7 @@ def _sparse_forward(inputs, order, first, low, high, p0, p1, net, memory, at):
 @register_jitable
 def _sparse_first_stage(inputs, order, first, n, net, memory, at, words, t, tasks):
     """Task t's panels of the first stage of the batch of n; True if the team is to stop."""
-    stage = net.stages[0]
-    panels = (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL]
+    panels = _panels(net.stages[0])
     _sparse_forward(inputs, order, first, 0, n, t * panels // tasks, (t + 1) * panels // tasks, net, memory, at)
     return wait(tasks, words)
 
@@ -528,8 +534,7 @@ def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, made, 
             continue
         if s == 0 and inputs.kind == SPARSE:
             if not made:
-                panels = (m + stage[PANEL] - 1) // stage[PANEL]
-                _sparse_forward(inputs, order, first, low, high, 0, panels, net, memory, low)
+                _sparse_forward(inputs, order, first, low, high, 0, _panels(stage), net, memory, low)
         elif stage[PAIRS]:
             _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
             half = ld_before // 2
@@ -677,9 +682,11 @@ def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, me
     indptr, indices = inputs.indptr, inputs.indices
     for f in range(f0, f1):
         ends[f] = 0
-    _prefetch(inputs, order, first, first + min(_AHEAD, n))
+    for r in range(min(_AHEAD, n)):
+        _ask_for(inputs, order[first + r], touched.size)
     for r in range(n):
-        _prefetch(inputs, order, first + min(r + _AHEAD, n), first + min(r + _AHEAD + 1, n))
+        if r + _AHEAD < n:
+            _ask_for(inputs, order[first + r + _AHEAD], touched.size)
         row = order[first + r]
         begin, end = indptr[row], indptr[row + 1]
         if f0 > 0:
@@ -707,7 +714,7 @@ def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, me
 
 @register_jitable
 def _prefetch_targets(targets, order, low, high):
-    """The same for what the loss compares the samples' outputs with."""
+    """Prefetch what the loss compares the outputs of the samples order[low : high] with."""
     for i in range(low, high):
         if targets.labels.size > 0:
             prefetch(targets.labels, order[i])
@@ -715,15 +722,6 @@ def _prefetch_targets(targets, order, low, high):
             prefetch(targets.rows, order[i] * targets.rows.shape[1])
         if targets.weights.size > 0:
             prefetch(targets.weights, order[i])
-
-
-@register_jitable
-def _prefetch(inputs, order, low, high):
-    """Ask for the non-zeros of the samples order[low : high]: they lie anywhere in memory."""
-    for i in range(low, high):
-        begin = inputs.indptr[order[i]]
-        count = inputs.indptr[order[i] + 1] - begin
-        prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
 
 
 @register_jitable
@@ -902,14 +900,13 @@ def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, 
 def _catch_up(low, high, step, net, rules, memory):
     """Let the state of the rows ``low`` to ``high`` decay to ``step``."""
     stage = net.stages[0]
-    k, m = stage[INPUTS], stage[OUTPUTS]
-    width = stage[PANEL]
+    k, width = stage[INPUTS], stage[PANEL]
     for f in range(low, high):
         missed = step - memory.runs[2, f]
         memory.runs[2, f] = step
         if missed > 0:
             factor = _decayed(missed, rules, memory)
-            for p in range((m + width - 1) // width):
+            for p in range(_panels(stage)):
                 scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), factor)
 
 
@@ -946,8 +943,8 @@ def _copy_units(net, work, t, tasks, MR, NR):
     """Task t's share of the copies of all weights that scratch memory holds."""
     stages, buffer = net.stages, work.size - (t + 1) * (MR + 1) * NR
     for s in range(stages.shape[0]):
-        blocks, panel = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS, stages[s, PANEL]
-        units = (stages[s, OUTPUTS] + panel - 1) // panel * blocks if panel > 0 else 0
+        blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
+        units = _panels(stages[s]) * blocks
         for u in range(t * units // tasks, (t + 1) * units // tasks):
             _copy_unit(s, u // blocks, u % blocks, net.first, stages, net.params, work, buffer, NR, NR // NV)
 

@@ -41,6 +41,9 @@ _OTHER = (Isa("generic", (), 16, 16, False),)
 # Vectors in a row of the tile: two need the fewest loads for a height that keeps both multiply-add pipes busy.
 NV = 2
 
+# Bytes of a cache line, and of the widest vector.
+LINE = 64
+
 # Ways of the L1 data caches of the CPUs that have registers for a taller tile (Intel since Ice Lake, AMD since Zen 5).
 _L1_WAYS = 12
 

@@ -25,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.machine import bfloat16_pairs, isa, tile
+from fastnn.kernels.cpu.machine import LINE, bfloat16_pairs, isa, tile
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ZERO = _I64(0)
@@ -144,8 +144,8 @@ class Vectors:
         self._intrinsic(f"masked.store.{self._suffix}.p0", ir.VoidType(), vector, where, align, mask)
 
     @property
-    def compresses(self) -> bool:
-        """Whether the CPU packs the chosen lanes of a vector together."""
+    def avx512(self) -> bool:
+        """Whether these fill AVX-512's registers: it packs chosen lanes together, scales by powers of 2, estimates."""
         return self.lanes * self.format.bytes == 64
 
     def compress(self, x: Any, mask: Any) -> Any:
@@ -197,27 +197,27 @@ class Vectors:
         """Square root, correctly rounded."""
         return self._intrinsic(f"sqrt.{self._suffix}", self.type, x)
 
+    def _estimate(self, name: str, x: Any) -> Any:
+        """AVX-512's estimate to 14 bits, for float32; None elsewhere."""
+        if not (self.avx512 and self.format.bits == 32):
+            return None
+        every = ir.Constant(ir.IntType(self.lanes), -1)
+        return self._intrinsic(f"x86.avx512.{name}14.ps.512", self.type, x, self.constant(0.0), every)
+
     def rsqrt(self, x: Any) -> Any:
         """1 / sqrt(x) of positive normal numbers: an estimate and a Newton step where the CPU has one to 14 bits."""
-        if self.format.bits == 32 and self.lanes == 16:
-            every = ir.Constant(ir.IntType(16), -1)
-            y = self._intrinsic("x86.avx512.rsqrt14.ps.512", self.type, x, self.constant(0.0), every)
-            half = self.mul(self.mul(self.constant(0.5), x), y)  # y (3/2 - x y^2 / 2)
-            return self.mul(y, self.sub(self.constant(1.5), self.mul(half, y)))
-        return self.div(self.constant(1.0), self.sqrt(x))
+        y = self._estimate("rsqrt", x)
+        if y is None:
+            return self.div(self.constant(1.0), self.sqrt(x))
+        half = self.mul(self.mul(self.constant(0.5), x), y)  # y (3/2 - x y^2 / 2)
+        return self.mul(y, self.sub(self.constant(1.5), self.mul(half, y)))
 
     def reciprocal(self, x: Any) -> Any:
         """1 / x of normal numbers, within an ULP: an estimate and a Newton step where the CPU has one to 14 bits."""
-        if self.format.bits == 32 and self.lanes == 16:
-            every = ir.Constant(ir.IntType(16), -1)
-            y = self._intrinsic("x86.avx512.rcp14.ps.512", self.type, x, self.constant(0.0), every)
-            return self.fma(y, self.fma(self.sub(self.constant(-0.0), x), y, self.constant(1.0)), y)
-        return self.div(self.constant(1.0), x)
-
-    @property
-    def scales(self) -> bool:
-        """Whether the CPU multiplies by powers of 2 in one instruction."""
-        return self.lanes * self.format.bytes == 64
+        y = self._estimate("rcp", x)
+        if y is None:
+            return self.div(self.constant(1.0), x)
+        return self.fma(y, self.fma(self.sub(self.constant(-0.0), x), y, self.constant(1.0)), y)
 
     def scale(self, x: Any, n: Any) -> Any:
         """X times 2^n for whole numbers n, rounded once."""
@@ -377,7 +377,7 @@ def _reduce(v: Vectors, x: Any) -> tuple[Any, Any, Any]:
 
 def _scaled(v: Vectors, y: Any, n: Any, integers: Any) -> Any:
     """Y times 2^n; n itself may lie outside the exponent range where the result is denormal or inf."""
-    if v.scales:
+    if v.avx512:
         return v.scale(y, n)
     half = v.builder.ashr(integers, v.iconstant(1))
     factors = v.exp2_of_integer(half), v.exp2_of_integer(v.builder.sub(integers, half))
@@ -958,6 +958,17 @@ def _for_each(v: Vectors, count: Any, body: Callable[[_Span], None], stream: Any
         body(_Span(v, start, v.mask(rest)))
 
 
+def _mapped(
+    v: Vectors, f: Callable[..., Any], count: Any, sources: Sequence[Any], y: Any, past_caches: bool = False
+) -> Callable[[], None]:
+    """What emits y = f(sources), number by number; y may be a source unless it goes past the caches."""
+
+    def body(at: _Span) -> None:
+        at.store(f(v, *(at.load(source) for source in sources)), y)
+
+    return lambda: _for_each(v, count, body, y if past_caches else None)
+
+
 def _until_aligned(v: Vectors, count: Any, pointer: Any) -> Any:
     """Numbers up to the first multiple of a vector's size in memory, ``count`` at most."""
     builder = v.builder
@@ -971,7 +982,7 @@ def row_of(f: Callable[[Vectors, Any], Any]) -> MicroKernel:
     """y = f(x) on ``count`` numbers for a vector function alone, outside the library: (count, x, y)."""
 
     def row(v: Vectors, count: Any, x: Any, y: Any) -> None:
-        _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y))
+        _mapped(v, f, count, [x], y)()
 
     row.__name__ = f"{f.__name__}_row"
     return MicroKernel(row, _NOTHING, (_SIZE, _POINTER, _POINTER))
@@ -993,11 +1004,8 @@ def _switch(builder: Any, code: Any, cases: Sequence[Callable[[], Any]]) -> None
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
 def forward_row(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
     """y = f(x), f by its code in ``ROW_CODES``; y may be x."""
-
-    def case(f: Callable[..., Any]) -> Callable[[], None]:
-        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y))
-
-    _switch(v.builder, code, [*(case(f) for f in FORWARD.values()), lambda: _softmax(v, count, x, y)])
+    cases = [_mapped(v, f, count, [x], y) for f in FORWARD.values()]
+    _switch(v.builder, code, [*cases, lambda: _softmax(v, count, x, y)])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
@@ -1017,17 +1025,14 @@ def forward_bias_row(v: Vectors, code: Any, count: Any, x: Any, bias: Any, y: An
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
 def backward_row(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """From dL/dy and y = f(x) to dx = dL/dx, f by its code in ``ROW_CODES``; dx may be dy or y."""
-
-    def case(f: Callable[..., Any]) -> Callable[[], None]:
-        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy), at.load(y)), dx))
-
-    _switch(v.builder, code, [*(case(f) for f in BACKWARD.values()), lambda: _softmax_backward(v, count, dy, y, dx)])
+    cases = [_mapped(v, f, count, [dy, y], dx) for f in BACKWARD.values()]
+    _switch(v.builder, code, [*cases, lambda: _softmax_backward(v, count, dy, y, dx)])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
 def add_row(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
     """y = a + b; y may be a or b."""
-    _for_each(v, count, lambda at: at.store(v.add(at.load(a), at.load(b)), y))
+    _mapped(v, Vectors.add, count, [a, b], y)()
 
 
 # The same past the caches, for results that are larger than these: they need not be read before they are written.
@@ -1036,27 +1041,19 @@ def add_row(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER)
 def forward_stream(v: Vectors, code: Any, count: Any, x: Any, y: Any) -> None:
     """y = f(x), f by its code in ``CODES``."""
-
-    def case(f: Callable[..., Any]) -> Callable[[], None]:
-        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(x)), y), stream=y)
-
-    _switch(v.builder, code, [case(f) for f in FORWARD.values()])
+    _switch(v.builder, code, [_mapped(v, f, count, [x], y, past_caches=True) for f in FORWARD.values()])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER)
 def backward_stream(v: Vectors, code: Any, count: Any, dy: Any, y: Any, dx: Any) -> None:
     """From dL/dy and y = f(x) to dx = dL/dx, f by its code in ``CODES``."""
-
-    def case(f: Callable[..., Any]) -> Callable[[], None]:
-        return lambda: _for_each(v, count, lambda at: at.store(f(v, at.load(dy), at.load(y)), dx), stream=dx)
-
-    _switch(v.builder, code, [case(f) for f in BACKWARD.values()])
+    _switch(v.builder, code, [_mapped(v, f, count, [dy, y], dx, past_caches=True) for f in BACKWARD.values()])
 
 
 @_micro_kernel(_NOTHING, _SIZE, _POINTER, _POINTER, _POINTER)
 def add_stream(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
     """y = a + b."""
-    _for_each(v, count, lambda at: at.store(v.add(at.load(a), at.load(b)), y), stream=y)
+    _mapped(v, Vectors.add, count, [a, b], y, past_caches=True)()
 
 
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER)
@@ -1597,7 +1594,7 @@ def compress_row(v: Vectors, count: Any, x: Any, indices: Any, values: Any) -> N
         bits = v.bits(mask)
         with builder.if_then(builder.icmp_signed("!=", bits, _ZERO)):
             to = builder.load(place)
-            if v.compresses:
+            if v.avx512:
                 kept = v.ones(bits)
                 v.store_masked(v.compress(number, mask), values, to, v.mask(kept))
                 v.store_indices(v.compressed_places(at.offset, mask), indices, to, v.mask(kept))
@@ -1615,15 +1612,12 @@ def compress_row(v: Vectors, count: Any, x: Any, indices: Any, values: Any) -> N
 
 
 # Bytes that a prefetch fetches.
-_LINE = 64
-
-
 @_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER)
 def prefetch_row(v: Vectors, count: Any, indices: Any, values: Any) -> None:
     """Ask for ``count`` indices and values ahead of their use."""
     builder = v.builder
     for pointer, size in ((indices, 4), (values, v.format.bytes)):
-        step = _LINE // size
+        step = LINE // size
         lines = builder.sdiv(builder.add(count, _I64(step - 1)), _I64(step))
         with cgutils.for_range(builder, lines, intp=_I64) as loop:
             _emit_prefetch(builder, builder.gep(pointer, [builder.mul(loop.index, _I64(step))]), _INTO_L2)
