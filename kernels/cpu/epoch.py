@@ -414,8 +414,16 @@ def _drop(place, step, row, count, net, x):
 
 
 @register_jitable
+def _ask_for_entries(inputs, row):
+    """Prefetch a sample's non-zeros: they lie anywhere in memory."""
+    begin = inputs.indptr[row]
+    count = inputs.indptr[row + 1] - begin
+    prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
+
+
+@register_jitable
 def _ask_for(inputs, row, width):
-    """Prefetch a sample, or its non-zeros: it lies anywhere in memory."""
+    """Prefetch a sample of any kind."""
     if inputs.kind == BYTES:
         for j in range(0, width, LINE):
             prefetch(inputs.bytes, row * width + j)
@@ -423,9 +431,7 @@ def _ask_for(inputs, row, width):
         for j in range(0, width, LINE // inputs.dense.itemsize):
             prefetch(inputs.dense, row * width + j)
     else:
-        begin = inputs.indptr[row]
-        count = inputs.indptr[row + 1] - begin
-        prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
+        _ask_for_entries(inputs, row)
 
 
 @register_jitable
@@ -683,10 +689,10 @@ def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, me
     for f in range(f0, f1):
         ends[f] = 0
     for r in range(min(_AHEAD, n)):
-        _ask_for(inputs, order[first + r], touched.size)
+        _ask_for_entries(inputs, order[first + r])
     for r in range(n):
         if r + _AHEAD < n:
-            _ask_for(inputs, order[first + r + _AHEAD], touched.size)
+            _ask_for_entries(inputs, order[first + r + _AHEAD])
         row = order[first + r]
         begin, end = indptr[row], indptr[row + 1]
         if f0 > 0:
