@@ -92,6 +92,12 @@ class Vectors:
         zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, empty, zeros)
 
+    def spread(self, vector: Any, lane: int) -> Any:
+        """One lane of another vector in every lane."""
+        return self.builder.shuffle_vector(
+            vector, vector, ir.Constant(ir.VectorType(_I32, self.lanes), [lane] * self.lanes)
+        )
+
     def _pointer(self, pointer: Any, offset: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(pointer, [offset]), self.type.as_pointer())
 
@@ -1465,32 +1471,37 @@ def dropout_backward_row(v: Vectors, code: Any, *arguments: Any) -> None:
 # rows of dZ that an update reads over and over must stay in L1.
 SPARSE_TILES = 2
 
-# Sums kept apart in a loop over non-zeros: _UNROLL * SPARSE_TILES * NV chains of multiply-adds hide the latency of one.
-_UNROLL = 2
-
 
 def _sparse_sums(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any) -> Sequence[_Total]:
-    """Sums over j < count of values[j] * table[indices[j] * row_stride :], SPARSE_TILES * NR numbers as vectors."""
-    builder, vectors = v.builder, SPARSE_TILES * tile(v.format.bytes).NV
-    sums = [[_Total(v) for _ in range(vectors)] for _ in range(_UNROLL)]
+    """Sums over j < count of values[j] * table[indices[j] * row_stride :], SPARSE_TILES * NR numbers as vectors.
 
-    def step(j: Any, totals: Sequence[_Total]) -> None:
-        index = builder.zext(builder.load(builder.gep(indices, [j])), _I64)
+    Two non-zeros at a time: 2 * SPARSE_TILES * NV chains of multiply-adds hide the latency of one. Loads are what the
+    loop is short of, so one brings two indices, and one two values, which are spread from their register.
+    """
+    builder, vectors = v.builder, SPARSE_TILES * tile(v.format.bytes).NV
+    couple = Vectors(builder, v.dtype, 2)
+    even, odd = ([_Total(v) for _ in range(vectors)] for _ in range(2))
+
+    def step(index: Any, x: Any, totals: Sequence[_Total]) -> None:
         row = builder.gep(table, [builder.mul(index, row_stride)])
-        x = v.splat(builder.load(builder.gep(values, [j])))
         for i, total in enumerate(totals):
             total.fma(x, v.load(row, _I64(i * v.lanes)))
 
-    whole = builder.sdiv(count, _I64(_UNROLL))
-    with cgutils.for_range(builder, whole, intp=_I64) as loop:
-        first = builder.mul(loop.index, _I64(_UNROLL))
-        for u in range(_UNROLL):
-            step(builder.add(first, _I64(u)), sums[u])
-    with cgutils.for_range_slice(builder, builder.mul(whole, _I64(_UNROLL)), count, _I64(1), intp=_I64) as (j, _):
-        step(j, sums[0])
-    for total, other in zip(sums[0], sums[1], strict=True):
+    with cgutils.for_range(builder, builder.sdiv(count, _I64(2)), intp=_I64) as loop:
+        j = builder.mul(loop.index, _I64(2))
+        x = couple.load(values, j)
+        both = builder.load(builder.bitcast(builder.gep(indices, [j]), _I64.as_pointer()))
+        both.align = _I32.width // 8
+        both = _opaque(builder, both)
+        step(builder.and_(both, _I64(0xFFFFFFFF)), v.spread(x, 0), even)
+        step(builder.lshr(both, _I64(32)), v.spread(x, 1), odd)
+    with builder.if_then(builder.trunc(count, ir.IntType(1))):
+        j = builder.sub(count, _I64(1))
+        index = builder.zext(builder.load(builder.gep(indices, [j])), _I64)
+        step(index, v.splat(builder.load(builder.gep(values, [j]))), even)
+    for total, other in zip(even, odd, strict=True):
         total.join(other)
-    return sums[0]
+    return even
 
 
 @_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
