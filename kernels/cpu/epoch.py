@@ -492,7 +492,8 @@ def _splits_panels(net, tasks):
 def _sparse_forward(inputs, order, first, low, high, p0, p1, net, memory, at):
     """First stage of rows ``low`` to ``high`` from their non-zeros, panels ``p0`` to ``p1``.
 
-    Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them.
+    Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them. The
+    last panel comes first: the update left it in L2, and finds there what is used last here.
     ``Scratch.bounds`` of these rows are made in its rows from ``at`` on.
     """
     stage = net.stages[0]
@@ -506,7 +507,7 @@ def _sparse_forward(inputs, order, first, low, high, p0, p1, net, memory, at):
         for q in range(1, blocks):
             begin = bounds[at + r, BLOCKS + q - 1]
             bounds[at + r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
-    for p in range(p0, p1):
+    for p in range(p1 - 1, p0 - 1, -1):
         panel = address(net.params, stage[W] + p * k * width)
         for q in range(blocks):
             z = address(memory.work, y + low * ld + p * width)
