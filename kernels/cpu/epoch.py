@@ -968,8 +968,13 @@ def _loss_scale(order, first, n, rules, targets):
 
 
 @register_jitable
-def _update_units(phase, n, kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
-    """Task t's share of the units."""
+def _update_units(phase, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
+    """Task t's share of the units; between them it prefetches its share of the samples order[following :] of a batch.
+
+    These come from main memory while caches and multiply-adds are what the update waits for.
+    """
+    left = max(0, min(order.size - following, n))
+    r, r1 = t * left // tasks, (t + 1) * left // tasks
     buffer = memory.work.size - (t + 1) * (MR + 1) * NR
     s, passed = 0, 0
     u0, u1 = _share(memory.cuts, 1, t, tasks, net.units)
@@ -980,7 +985,11 @@ def _update_units(phase, n, kind, net, rules, memory, ld_x, by_unit, t, tasks, M
         blocks = (net.stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
         p, block = (u - passed) // blocks, (u - passed) % blocks
         at = by_unit + UNIT_FIGURES * u
-        _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, NR // NV)
+        end = r1 - (r1 - r) * (u1 - u - 1) // (u1 - u)
+        for i in range(r, end):
+            _ask_for(inputs, order[following + i], net.stages[0, INPUTS])
+        r = end
+        _update_unit(phase, s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, at, MR, NR, NR // NV)
 
 
 def _tuples(dtype: Any) -> list[Any]:
@@ -1075,7 +1084,8 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                     for r in range(n):
                         sums[2 + q] += figures[(q + 1) * batch + r]
             if rules.clip >= CLIP_NORM:
-                _update_units(GRADIENTS, n, inputs.kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+                none = order.size
+                _update_units(GRADIENTS, n, inputs, order, none, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
                 if wait(tasks, words):
                     return step
                 if t == 0:
@@ -1083,7 +1093,7 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                 if wait(tasks, words):
                     return step
             phase = STEPS if rules.clip >= CLIP_NORM else WHOLE
-            _update_units(phase, n, inputs.kind, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+            _update_units(phase, n, inputs, order, first + batch, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
             if wait(tasks, words):
                 return step
             if t == 0:
