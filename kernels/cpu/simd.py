@@ -215,8 +215,8 @@ class Vectors:
         y = self._estimate("rsqrt", x)
         if y is None:
             return self.div(self.constant(1.0), self.sqrt(x))
-        half = self.mul(self.mul(self.constant(0.5), x), y)  # y (3/2 - x y^2 / 2)
-        return self.mul(y, self.sub(self.constant(1.5), self.mul(half, y)))
+        minus_half = self.mul(self.mul(self.constant(-0.5), x), y)  # y (3/2 - x y^2 / 2)
+        return self.mul(y, self.fma(minus_half, y, self.constant(1.5)))
 
     def reciprocal(self, x: Any) -> Any:
         """1 / x of normal numbers, within an ULP: an estimate and a Newton step where the CPU has one to 14 bits."""
@@ -576,7 +576,8 @@ def _decay(v: Vectors, old: Any, rho: Any, new: Any) -> Any:
 def _rmsprop(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any) -> Sequence[Any]:
     rate, rho, epsilon = h
     square = _decay(v, square, rho, v.mul(g, g))
-    return v.sub(w, v.mul(v.mul(rate, g), v.rsqrt(v.add(square, epsilon)))), square
+    minus_rate = v.sub(v.constant(-0.0), rate)
+    return v.fma(v.mul(minus_rate, g), v.rsqrt(v.add(square, epsilon)), w), square
 
 
 def _rmsprop_centered(v: Vectors, h: Sequence[Any], w: Any, g: Any, square: Any, mean: Any) -> Sequence[Any]:
