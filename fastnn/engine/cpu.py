@@ -26,6 +26,11 @@ from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 SPARSE_BELOW = 0.4
 SPARSE_BELOW_BFLOAT16 = 0.25
 
+# Non-zeros of a sample by pairs of neighbouring features that have any: from here on the two share their entries. For
+# 784-512-10, RMSprop, batch 128, two threads of a Zen 5, made data with 150 non-zeros a sample, an epoch took 0.94 of
+# the time of one without at 1.71, 0.97 at 1.6, 0.99 at 1.45, 1.02 at 1.3, 1.06 at 1.15. MNIST has 1.71.
+COUPLED_FROM = 1.5
+
 # Rows from which the density of a dense array is estimated before it is counted, and those of a piece of sparse data
 # whose features are counted; such pieces.
 _SAMPLE = 256
@@ -314,7 +319,9 @@ class _Prediction:
         bounds = self._layout.bounds(self._layout.rows, _mean_entries(inputs))
         none = np.empty(0, self._dtype)
         sizes, indices = np.empty((3, 0), np.int64), np.empty(0, np.int32)
-        memory = self._kernel.Scratch(self._work, none, np.empty(0), bounds, sizes, sizes, none, indices, none)
+        memory = self._kernel.Scratch(
+            self._work, none, np.empty(0), bounds, sizes, sizes, none, indices, none, indices, none
+        )
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
         places, self._places = self._places, []  # the first call packs the weights
@@ -385,6 +392,7 @@ class _Session:
             self._reduction = epoch.WEIGHTED_MEAN
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
+        self._coupled = sparse and sizes[0] % 2 == 0 and _by_pairs(self._inputs) >= COUPLED_FROM
         self._num_threads, self._use_num_threads = threads.get_num_threads, threads.use_num_threads
         self._memory = self._allocated(self._num_threads())
         self._sums = np.zeros(2 + len(self._metrics))
@@ -400,6 +408,7 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
+        coupled = 2 * entries if self._coupled else 0
         figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
         features = self._layout.sizes[0]
         return self._kernel.Scratch(
@@ -411,7 +420,9 @@ class _Session:
             np.zeros((3, features), np.int64),
             np.ones(features + self._kernel.POWERS, self._dtype),
             np.zeros(entries, np.int32),
-            np.zeros(entries, self._dtype),
+            np.zeros(max(entries, coupled), self._dtype),
+            np.zeros(coupled // 2, np.int32),
+            np.zeros(coupled, self._dtype),
         )
 
     def _arrays(self, parameter: Parameter) -> list[tuple[Array, Array]]:
@@ -455,12 +466,14 @@ class _Session:
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
         decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
         clip, limit = self._clipping()
-        lazy = name in ("sgd", "rmsprop") and not decay and not self._net.penalties[0, :2].any()
+        penalized = bool(self._net.penalties[0, :2].any())
+        lazy = name in ("sgd", "rmsprop") and not decay and not penalized
         rules = self._kernel.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
             self._dtype.type(1 - decay), clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
+            int(self._coupled and clip == self._kernel.NO_CLIP and not decay and not penalized),
         )  # fmt: skip
         made = optimizer.iterations
         if load:
@@ -710,17 +723,29 @@ def _entries(inputs: Any, batch_size: int) -> int:
     return min(batch_size * per_row, int(inputs.values.size))
 
 
+def _pieces(inputs: Any) -> list[tuple[int, int]]:
+    """(first, last) of evenly spaced pieces of the rows of sparse inputs."""
+    rows = inputs.indptr.size - 1
+    starts = np.linspace(0, max(0, rows - _SAMPLE), min(_PIECES, -(-rows // _SAMPLE))).astype(np.int64)
+    return [(start, min(start + _SAMPLE, rows)) for start in starts]
+
+
 def _frequencies(inputs: Any, features: int) -> Array:
     """Share of the samples in which each feature is not zero, from pieces of the data; ones for dense inputs."""
-    rows = inputs.indptr.size - 1
-    if rows < 1:
+    if inputs.indptr.size < 2:
         return np.ones(features)
-    starts = np.linspace(0, max(0, rows - _SAMPLE), min(_PIECES, -(-rows // _SAMPLE))).astype(np.int64)
-    spans = [(start, min(start + _SAMPLE, rows)) for start in starts]
-    found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] for first, last in spans]
+    pieces = _pieces(inputs)
+    found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] for first, last in pieces]
     counts = np.bincount(np.concatenate(found), minlength=features)
-    shares: Array = counts / sum(last - first for first, last in spans)
+    shares: Array = counts / sum(last - first for first, last in pieces)
     return shares
+
+
+def _by_pairs(inputs: Any) -> float:
+    """Non-zeros of a sample by pairs of neighbouring features, the first one even, that have any; from pieces."""
+    found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] >> 1 for first, last in _pieces(inputs)]
+    pairs = sum(int(np.count_nonzero(np.diff(places, prepend=-1))) for places in found)
+    return float(sum(places.size for places in found)) / max(1, pairs)
 
 
 def _mean_entries(inputs: Any) -> float:

@@ -42,6 +42,7 @@ from fastnn.kernels.cpu.simd import (
     backward_row,
     clip_row,
     copy_rows,
+    couple_row,
     cross_entropy_row,
     dropout_backward_row,
     dropout_row,
@@ -204,6 +205,8 @@ class Rules(NamedTuple):
     Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
+    ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone.
+    Only for an even number of features, whose gradients go into the step as they are.
     """
 
     loss: Any
@@ -222,6 +225,7 @@ class Rules(NamedTuple):
     adam: Any
     lazy: Any
     rho: Any
+    coupled: Any
 
 
 class Scratch(NamedTuple):
@@ -234,6 +238,7 @@ class Scratch(NamedTuple):
     ``runs`` holds for each feature where its entries begin and end, and the step that last touched it; ``decay`` what
     its state has to be multiplied with, and behind all features the first ``POWERS`` powers of ``Rules.rho``. ``cuts``
     tells where each task's share begins, of the features that are sorted (row 0) and of the units (row 1).
+    ``rows`` and ``values`` are the entries by feature, ``evens`` and ``couples`` those of ``Rules.coupled`` by sample.
     """
 
     work: Any
@@ -245,6 +250,8 @@ class Scratch(NamedTuple):
     decay: Any
     rows: Any
     values: Any
+    evens: Any
+    couples: Any
 
 
 @dataclass(frozen=True)
@@ -683,10 +690,13 @@ def _decayed(missed, rules, memory):
 def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, memory):
     """The batch's non-zeros of the features [f0, f1), feature by feature, from ``place`` on: a counting sort.
 
-    Where these features begin and end in the samples is noted in the rows of ``Scratch.bounds`` from ``at`` on.
+    Where these features' entries begin and end in the samples, or in the couples made of them, is noted in the rows of
+    ``Scratch.bounds`` from ``at`` on.
     """
     begins, ends, touched, spans = memory.runs[0], memory.runs[1], memory.runs[2], memory.bounds
     indptr, indices = inputs.indptr, inputs.indices
+    features = memory.evens if rules.coupled else indices  # of the entries between the spans
+    coupled = place
     for f in range(f0, f1):
         ends[f] = 0
     for r in range(min(_AHEAD, n)):
@@ -700,23 +710,33 @@ def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, me
             begin = _first_from(indices, begin, end, f0)
         if f1 < touched.size:
             end = _first_from(indices, begin, end, f1)
+        if rules.coupled:
+            entries, values = address(indices, begin), address(inputs.values, begin)
+            evens, couples = address(memory.evens, coupled), address(memory.couples, 2 * coupled)
+            begin, end = coupled, coupled + couple_row(end - begin, entries, values, evens, couples)
+            coupled = end
         spans[at + r, BEGIN], spans[at + r, END] = begin, end
         for e in range(begin, end):
-            ends[np.uint64(indices[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
-    for f in range(f0, f1):
+            ends[np.uint64(features[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
+    for f in range(f0, f1, 1 + rules.coupled):
         found = ends[f]
         begins[f] = ends[f] = place
         place += found
         if rules.lazy:  # without a branch for features that the batch does not have: every second one, at random
-            memory.decay[f] = _decayed(step - 1 - touched[f], rules, memory)
-            touched[f] = step if found > 0 else touched[f]
+            for i in range(f, f + 1 + rules.coupled):
+                memory.decay[i] = _decayed(step - 1 - touched[i], rules, memory)
+                touched[i] = step if found > 0 else touched[i]
     for r in range(n):
         for e in range(spans[at + r, BEGIN], spans[at + r, END]):
-            feature = np.uint64(indices[np.uint64(e)])
+            feature = np.uint64(features[np.uint64(e)])
             to = np.uint64(ends[feature])
             ends[feature] += 1
             memory.rows[to] = r
-            memory.values[to] = inputs.values[np.uint64(e)]
+            if rules.coupled:
+                memory.values[2 * to] = memory.couples[np.uint64(2 * e)]
+                memory.values[2 * to + 1] = memory.couples[np.uint64(2 * e + 1)]
+            else:
+                memory.values[to] = inputs.values[np.uint64(e)]
 
 
 @register_jitable
@@ -769,7 +789,7 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
     if not penalized and rules.clip == NO_CLIP and rules.shrink == 1.0:  # gradients go into the step as they are
         features = runs.shape[1]
         sparse_update(
-            rules.step, low, high, 0 if rules.lazy else 1, address(runs, 0), address(runs, features),
+            rules.step, rules.coupled, low, high, 0 if rules.lazy else 1, address(runs, 0), address(runs, features),
             address(memory.rows, 0), address(memory.values, 0), address(work, dz), ld, address(memory.decay, 0),
             address(net.params, panel), address(net.s0, panel), address(net.s1, panel), address(net.s2, panel),
             address(rules.hyper, 0),
@@ -1011,8 +1031,26 @@ def _tuples(dtype: Any) -> list[Any]:
             reals,
             reals,
         ),
-        Rules: (size, size, size, sizes, wide, size, size, size, dtype, size, dtype, size, reals, wide, size, dtype),
-        Scratch: (reals, reals, wide, *[matrix(types.int64)] * 3, reals, indices, reals),
+        Rules: (
+            size,
+            size,
+            size,
+            sizes,
+            wide,
+            size,
+            size,
+            size,
+            dtype,
+            size,
+            dtype,
+            size,
+            reals,
+            wide,
+            size,
+            dtype,
+            size,
+        ),
+        Scratch: (reals, reals, wide, *[matrix(types.int64)] * 3, reals, indices, reals, indices, reals),
     }
     return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
 
@@ -1042,6 +1080,8 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
         sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
         by_panels = inputs.kind == SPARSE and _splits_panels(net, tasks)
         f0, f1 = _share(memory.cuts, 0, t, tasks, features)
+        if rules.coupled:
+            f0, f1 = f0 // 2 * 2, f1 // 2 * 2
         at, place = t * (memory.bounds.shape[0] // tasks), t * (memory.rows.size // tasks)
         by_unit = (1 + rules.metrics.size) * batch
         if load:

@@ -162,8 +162,19 @@ class Vectors:
 
     def compressed_places(self, offset: Any, mask: Any) -> Any:
         """offset + lane as int32 for the lanes where the mask is true, moved to the front."""
-        places = self.builder.add(self.compress(self.lane_numbers, mask), self.isplat(offset))
-        return places if self.format.bits == 32 else self.builder.trunc(places, ir.VectorType(_I32, self.lanes))
+        return self.indices(self.builder.add(self.compress(self.lane_numbers, mask), self.isplat(offset)))
+
+    def indices(self, integers: Any) -> Any:
+        """Integers of the lanes' width as int32."""
+        return integers if self.format.bits == 32 else self.builder.trunc(integers, ir.VectorType(_I32, self.lanes))
+
+    def load_indices(self, pointer: Any, offset: Any, mask: Any) -> Any:
+        """int32 numbers, not negative, as integers of the lanes' width; 0 in lanes where the mask is false."""
+        kind = ir.VectorType(_I32, self.lanes)
+        where = self.builder.bitcast(self.builder.gep(pointer, [offset]), kind.as_pointer())
+        zeros = ir.Constant(kind, None)
+        loaded = self._intrinsic(f"masked.load.v{self.lanes}i32.p0", kind, where, _I32(4), mask, zeros)
+        return loaded if self.format.bits == 32 else self.builder.zext(loaded, self.itype)
 
     def store_indices(self, places: Any, pointer: Any, offset: Any, mask: Any) -> None:
         """Write int32 lanes where the mask is true."""
@@ -198,6 +209,18 @@ class Vectors:
         order = [i // 2 + (i % 2) * self.lanes for i in range(2 * self.lanes)]
         mask = ir.Constant(ir.VectorType(_I32, 2 * self.lanes), order)
         return self.builder.shuffle_vector(halves, halves, mask)
+
+    def zip(self, a: Any, b: Any) -> Sequence[Any]:
+        """a[0], b[0], a[1], b[1], ... as two vectors."""
+        order = [i // 2 + (i % 2) * self.lanes for i in range(2 * self.lanes)]
+        halves = order[: self.lanes], order[self.lanes :]
+        kind = ir.VectorType(_I32, self.lanes)
+        return [self.builder.shuffle_vector(a, b, ir.Constant(kind, half)) for half in halves]
+
+    def follow(self, before: Any, vector: Any) -> Any:
+        """Each lane's predecessor: the last lane of ``before``, then all lanes of the vector but its last."""
+        places = ir.Constant(ir.VectorType(_I32, self.lanes), list(range(self.lanes - 1, 2 * self.lanes - 1)))
+        return self.builder.shuffle_vector(before, vector, places)
 
     def sqrt(self, x: Any) -> Any:
         """Square root, correctly rounded."""
@@ -1473,42 +1496,52 @@ def dropout_backward_row(v: Vectors, code: Any, *arguments: Any) -> None:
 SPARSE_TILES = 2
 
 
-def _sparse_sums(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any) -> Sequence[_Total]:
-    """Sums over j < count of values[j] * table[indices[j] * row_stride :], SPARSE_TILES * NR numbers as vectors.
+def _sparse_sums(
+    v: Vectors, features: int, count: Any, indices: Any, values: Any, table: Any, row_stride: Any
+) -> Sequence[Sequence[_Total]]:
+    """Sums over j < count of values[j, i] * table[indices[j] * row_stride :], for each of i < ``features``.
 
-    Two non-zeros at a time: 2 * SPARSE_TILES * NV chains of multiply-adds hide the latency of one. Loads are what the
-    loop is short of, so one brings two indices, and one two values, which are spread from their register.
+    They are SPARSE_TILES * NR numbers wide, as vectors. Two entries at a time: 2 * SPARSE_TILES * NV chains of
+    multiply-adds hide the latency of one. Loads are what the loop is short of: one brings two indices, one all values,
+    which are spread from their register, and a row of the table serves all features.
     """
     builder, vectors = v.builder, SPARSE_TILES * tile(v.format.bytes).NV
-    couple = Vectors(builder, v.dtype, 2)
-    even, odd = ([_Total(v) for _ in range(vectors)] for _ in range(2))
+    even, odd = ([[_Total(v) for _ in range(vectors)] for _ in range(features)] for _ in range(2))
 
-    def step(index: Any, x: Any, totals: Sequence[_Total]) -> None:
+    def step(index: Any, factors: Sequence[Any], totals: Sequence[Sequence[_Total]]) -> None:
         row = builder.gep(table, [builder.mul(index, row_stride)])
-        for i, total in enumerate(totals):
-            total.fma(x, v.load(row, _I64(i * v.lanes)))
+        for i in range(vectors):
+            shared = v.load(row, _I64(i * v.lanes))
+            for factor, feature in zip(factors, totals, strict=True):
+                feature[i].fma(factor, shared)
+
+    def factors(j: Any, entries: int) -> list[Any]:
+        some = Vectors(builder, v.dtype, entries * features)
+        numbers = some.load(values, builder.mul(j, _I64(features)))
+        return [v.spread(numbers, i) for i in range(entries * features)]
 
     with cgutils.for_range(builder, builder.sdiv(count, _I64(2)), intp=_I64) as loop:
         j = builder.mul(loop.index, _I64(2))
-        x = couple.load(values, j)
+        x = factors(j, 2)
         both = builder.load(builder.bitcast(builder.gep(indices, [j]), _I64.as_pointer()))
         both.align = _I32.width // 8
         both = _opaque(builder, both)
-        step(builder.and_(both, _I64(0xFFFFFFFF)), v.spread(x, 0), even)
-        step(builder.lshr(both, _I64(32)), v.spread(x, 1), odd)
+        step(builder.and_(both, _I64(0xFFFFFFFF)), x[:features], even)
+        step(builder.lshr(both, _I64(32)), x[features:], odd)
     with builder.if_then(builder.trunc(count, ir.IntType(1))):
         j = builder.sub(count, _I64(1))
-        index = builder.zext(builder.load(builder.gep(indices, [j])), _I64)
-        step(index, v.splat(builder.load(builder.gep(values, [j]))), even)
-    for total, other in zip(even, odd, strict=True):
-        total.join(other)
+        step(builder.zext(builder.load(builder.gep(indices, [j])), _I64), factors(j, 1), even)
+    for feature, other in zip(even, odd, strict=True):
+        for total, more in zip(feature, other, strict=True):
+            total.join(more)
     return even
 
 
 @_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER)
 def sparse_row(v: Vectors, count: Any, indices: Any, values: Any, table: Any, row_stride: Any, y: Any) -> None:
     """y = sum over j < count of values[j] * table[indices[j] * row_stride :], both SPARSE_TILES * NR numbers wide."""
-    for i, total in enumerate(_sparse_sums(v, count, indices, values, table, row_stride)):
+    (sums,) = _sparse_sums(v, 1, count, indices, values, table, row_stride)
+    for i, total in enumerate(sums):
         v.store(total.vector(), y, _I64(i * v.lanes))
 
 
@@ -1527,7 +1560,7 @@ def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, valu
         at = builder.gep(bounds, [builder.mul(loop.index, stride)])
         begin, end = builder.load(at), builder.load(builder.gep(at, [_I64(1)]))
         places, numbers = (builder.gep(pointer, [begin]) for pointer in (indices, values))
-        sums = _sparse_sums(v, builder.sub(end, begin), places, numbers, panel, width)
+        (sums,) = _sparse_sums(v, 1, builder.sub(end, begin), places, numbers, panel, width)
         row = builder.gep(y, [builder.mul(loop.index, row_stride_y)])
         for i, total in enumerate(sums):
             offset = _I64(i * v.lanes)
@@ -1536,34 +1569,45 @@ def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, valu
 
 
 @_micro_kernel(
-    _NOTHING, _SIZE, _SIZE, _SIZE, _SIZE, _SIZES, _SIZES, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER,
+    _NOTHING, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZES, _SIZES, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER,
     *[_POINTER] * (1 + STEP_STATES + 1),
 )  # fmt: skip
-def sparse_update(v: Vectors, code: Any, low: Any, high: Any, all_rows: Any, *operands: Any) -> None:
+def sparse_update(v: Vectors, code: Any, coupled: Any, *operands: Any) -> None:
     """The optimizer's step, by code, on rows ``low`` to ``high`` of a panel, their gradient never leaving registers.
 
-    Called as (code, low, high, all_rows, begins, ends, samples, values, dZ, row stride of dZ, decay, W, states, hyper).
-    The gradient of row f is the sum of values[j] * dZ[samples[j]] for j from begins[f] up to ends[f]; the step's first
-    state is multiplied by decay[f] beforehand. Rows without entries are left alone unless ``all_rows`` is not 0.
+    Called as (code, coupled, low, high, all_rows, begins, ends, samples, values, dZ, row stride of dZ, decay, W,
+    states, hyper). The gradient of row f is the sum of values[j] * dZ[samples[j]] for j from begins[f] up to ends[f];
+    the step's first state is multiplied by decay[f] beforehand. Rows without entries are left alone unless ``all_rows``
+    is not 0. Where ``coupled`` is not 0, rows f and f + 1 share the entries of f, f even, each of which has two values.
     """
+    with v.builder.if_else(v.builder.icmp_signed("==", coupled, _ZERO)) as branches:
+        for features, branch in enumerate(branches, 1):
+            with branch:
+                _update_rows(v, features, code, *operands)
+
+
+def _update_rows(v: Vectors, features: int, code: Any, low: Any, high: Any, all_rows: Any, *operands: Any) -> None:
+    """``sparse_update`` for rows of which so many share their entries."""
     begins, ends, samples, values, dz, row_stride_dz, decay, w, *states, hyper = operands
     builder = v.builder
     width = _I64(SPARSE_TILES * tile(v.format.bytes).NR)
-    every = builder.icmp_signed("!=", all_rows, _I64(0))
-    with cgutils.for_range_slice(builder, low, high, _I64(1), intp=_I64) as (f, _):
+    every = builder.icmp_signed("!=", all_rows, _ZERO)
+    with cgutils.for_range_slice(builder, low, high, _I64(features), intp=_I64) as (f, _):
         begin, end = (builder.load(builder.gep(pointer, [f])) for pointer in (begins, ends))
         with builder.if_then(builder.or_(every, builder.icmp_signed("<", begin, end))):
-            places, numbers = (builder.gep(pointer, [begin]) for pointer in (samples, values))
-            sums = _sparse_sums(v, builder.sub(end, begin), places, numbers, dz, row_stride_dz)
+            places = builder.gep(samples, [begin])
+            numbers = builder.gep(values, [builder.mul(begin, _I64(features))])
+            sums = _sparse_sums(v, features, builder.sub(end, begin), places, numbers, dz, row_stride_dz)
             row = builder.mul(f, width)
-            factor = v.splat(builder.load(builder.gep(decay, [f])))
+            factors = [v.splat(builder.load(builder.gep(decay, [builder.add(f, _I64(i))]))) for i in range(features)]
+            gradient = [(total, factor) for totals, factor in zip(sums, factors, strict=True) for total in totals]
 
-            def case(step: Step, sums: Any = sums, row: Any = row, factor: Any = factor) -> Callable[[], None]:
+            def case(step: Step, row: Any = row, gradient: Any = gradient) -> Callable[[], None]:
                 held = [w, *states[: len(step.states)]]
 
                 def run() -> None:
                     h = _hyper(v, step, hyper)
-                    for i, total in enumerate(sums):
+                    for i, (total, factor) in enumerate(gradient):
                         offset = builder.add(row, _I64(i * v.lanes))
                         weight, *state = [v.load(pointer, offset) for pointer in held]
                         state[:1] = [v.mul(first, factor) for first in state[:1]]
@@ -1574,6 +1618,64 @@ def sparse_update(v: Vectors, code: Any, low: Any, high: Any, all_rows: Any, *op
                 return run
 
             _switch(builder, code, [case(step) for step in STEPS.values()])
+
+
+@_micro_kernel(_SIZE, _SIZE, _INDICES, _POINTER, _INDICES, _POINTER)
+def couple_row(v: Vectors, count: Any, indices: Any, values: Any, evens: Any, couples: Any) -> Any:
+    """Entries of two features, 2c and 2c + 1, from those of one, whose indices rise: how many.
+
+    The even index goes to ``evens``, the values of both, 0 where there was none, to ``couples``.
+    """
+    builder = v.builder
+    place = cgutils.alloca_once_value(builder, _ZERO)
+    if v.avx512:
+        _couple_lanes(v, count, indices, values, evens, couples, place)
+        return builder.load(place)
+    number = v.format.scalar
+    before = cgutils.alloca_once_value(builder, _I32(-1))  # the index before, and its value
+    held = cgutils.alloca_once_value(builder, number(0.0))
+    with cgutils.for_range(builder, count, intp=_I64) as loop:
+        index, x = (builder.load(builder.gep(pointer, [loop.index])) for pointer in (indices, values))
+        mine, odd = builder.and_(index, _I32(-2)), builder.zext(builder.and_(index, _I32(1)), _I64)
+        same = builder.icmp_signed("==", mine, builder.and_(builder.load(before), _I32(-2)))
+        to = builder.sub(builder.load(place), builder.zext(same, _I64))
+        first = builder.mul(to, _I64(2))
+        builder.store(mine, builder.gep(evens, [to]))
+        builder.store(x, builder.gep(couples, [builder.add(first, odd)]))
+        other = builder.select(same, builder.load(held), number(0.0))
+        builder.store(other, builder.gep(couples, [builder.add(first, builder.sub(_I64(1), odd))]))
+        for value, slot in ((builder.add(to, _I64(1)), place), (index, before), (x, held)):
+            builder.store(value, slot)
+    return builder.load(place)
+
+
+def _couple_lanes(v: Vectors, count: Any, indices: Any, values: Any, evens: Any, couples: Any, place: Any) -> None:
+    """``couple_row`` by lanes: the first of a couple looks at its neighbour, and the first ones are packed together."""
+    builder, lanes = v.builder, _I64(v.lanes)
+    before = cgutils.alloca_once_value(builder, v.iconstant(-1))
+    zero, even = v.constant(0.0), v.iconstant(-2)
+    steps = builder.sdiv(builder.add(count, _I64(v.lanes - 1)), lanes)
+    with cgutils.for_range(builder, steps, intp=_I64) as loop:
+        j = builder.mul(loop.index, lanes)
+        after = builder.add(j, _I64(1))
+        here, beyond = v.mask(builder.sub(count, j)), v.mask(builder.sub(count, after))
+        index, neighbour = v.load_indices(indices, j, here), v.load_indices(indices, after, beyond)
+        x, second = v.load_masked(values, j, here), v.load_masked(values, after, beyond)
+        mine = builder.and_(index, even)
+        last = builder.and_(v.follow(builder.load(before), index), even)
+        builder.store(index, before)
+        first = builder.and_(builder.icmp_unsigned("!=", mine, last), here)
+        joined = builder.and_(builder.icmp_unsigned("==", mine, builder.and_(neighbour, even)), beyond)
+        is_even = builder.icmp_unsigned("==", mine, index)
+        left = builder.select(is_even, x, zero)
+        right = builder.select(is_even, builder.select(joined, second, zero), x)
+        kept, to = v.ones(v.bits(first)), builder.load(place)
+        v.store_indices(v.indices(v.compress(mine, first)), evens, to, v.mask(kept))
+        twice, start = builder.mul(kept, _I64(2)), builder.mul(to, _I64(2))
+        low, high = v.zip(v.compress(left, first), v.compress(right, first))
+        v.store_masked(low, couples, start, v.mask(twice))
+        v.store_masked(high, couples, builder.add(start, lanes), v.mask(builder.sub(twice, lanes)))
+        builder.store(builder.add(to, kept), place)
 
 
 @_micro_kernel(_SIZE, _SIZE, _POINTER, _NUMBER)

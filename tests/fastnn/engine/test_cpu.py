@@ -55,6 +55,9 @@ def inputs(kind, rows, width, rng):
     x = rng.standard_normal((rows, width)).astype("float32")
     if kind in ("sparse", "csr"):
         x = np.where(rng.random(x.shape) < 0.2, x, 0).astype("float32")
+    if kind == "strokes":  # of neighbours, most are zero or not together
+        alone, together = rng.random(x.shape) < 0.03, rng.random((rows, width // 2)) < 0.2
+        x = np.where(alone | together.repeat(2, axis=1), x, 0).astype("float32")
     if kind == "sparse bytes":
         return (rng.integers(1, 4, x.shape) * (rng.random(x.shape) < 0.2)).astype("uint8")
     if kind == "csr":
@@ -399,7 +402,7 @@ def stack_model(stack, dtype, optimizer="adam"):
     return built
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 @pytest.mark.parametrize("stack", FROZEN)
 def test_frozen_parameters_stay_as_they_are(stack, kind):
     rng = np.random.default_rng(2)
@@ -625,7 +628,7 @@ def small(kind="dense", optimizer="rmsprop", rows=300, **options):
 
 
 @pytest.mark.parametrize("dropout", [(0.0, (0.0,)), (0.0, (0.5,)), (0.2, (0.5,))])
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 @pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop-clipnorm", "momentum-global"])
 def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch):
     from fastnn.kernels.cpu import threads
@@ -646,7 +649,38 @@ def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch)
         assert all(np.array_equal(a, b) for a, b in zip(weights, results[0][1], strict=True))
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize(
+    ("optimizer", "penalty", "dtype", "coupled"),
+    [
+        *(
+            (name, "no", "float32", not any(word in name for word in ("clip", "global", "decay")))
+            for name in OPTIMIZERS
+        ),
+        ("rmsprop", "no", "float64", True),
+        ("rmsprop", "l1l2", "float32", False),
+    ],
+)
+@pytest.mark.parametrize(("kind", "width"), [("strokes", 34), ("strokes", 33), ("sparse", 34)])
+def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, dtype, coupled):
+    """Where most of them are zero or not together, their number is even, and gradients go into the step as they are."""
+    from fastnn.kernels.cpu import epoch
+
+    rng = np.random.default_rng(2)
+    x = inputs(kind, 200, 34, rng).reshape(200, -1)[:, :width].copy()
+    y = targets("sparse_categorical_crossentropy", 200, rng)
+    train, seen = epoch.train, []
+
+    def watched(dtype, nanoseconds, samples, targets, net, rules, *arguments):
+        seen.append(bool(rules.coupled))
+        return train(dtype, nanoseconds, samples, targets, net, rules, *arguments)
+
+    monkeypatch.setattr(epoch, "train", watched)
+    arguments = (33,), "relu", "sparse_categorical_crossentropy", optimizer, PENALTIES[penalty], dtype
+    assert_agree(monkeypatch, lambda: model(x, *arguments), x, y, batch_size=33, epochs=6)
+    assert set(seen) == {coupled and kind == "strokes" and width % 2 == 0}
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
     """Scratch memory is made for a number of tasks: a callback that asks for more must not overrun it."""
     from fastnn.kernels.cpu import threads
@@ -670,7 +704,7 @@ def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
     """Another Python thread may ask for more threads between the check of scratch memory and the kernel's start."""
     from fastnn.kernels.cpu import epoch, threads
@@ -694,7 +728,7 @@ def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
     assert tasks == [1, 4]
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 @pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_clipping_that_begins_in_the_middle_of_a_fit(monkeypatch, clip, kind):
     """Scratch memory holds all gradients only where their norms are asked for."""
@@ -718,7 +752,7 @@ def test_a_batch_larger_than_the_data():
     assert built.optimizer.iterations == 2
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 def test_callbacks_see_and_change_ordinary_arrays(monkeypatch, kind):
     """Weights read after every batch, and replaced between epochs, are those that training uses."""
     seen = {}

@@ -99,29 +99,71 @@ def test_sparse_rows_against_dense(dtype, blocks):
     assert (y[:, width] == guard).all()
 
 
+def coupled_csr(x):
+    """What ``couple_row`` makes of the rows of x, by NumPy: (indptr, even indices, values of both)."""
+    pairs = x.reshape(len(x), -1, 2)
+    some = pairs.any(axis=2)
+    row, place = np.nonzero(some)
+    indptr = np.concatenate(([0], np.cumsum(some.sum(axis=1)))).astype(np.int64)
+    return indptr, (2 * place).astype(np.int32), pairs[row, place]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [2, 14, 16, 32, 34, 150])
+@pytest.mark.parametrize("density", [0.0, 0.3, 0.7, 1.0])
+def test_couples_of_a_row(dtype, k, density):
+    loaded(dtype)
+    x = made((1, k), dtype, density)
+    _, indices, values = sparse.to_csr(x)
+    _, wanted_evens, wanted_couples = coupled_csr(x)
+    guard = 7
+    evens, couples = np.full(k + 1, guard, np.int32), np.full((k + 1, 2), guard, dtype)
+
+    @njit
+    def run(indices, values, evens, couples):
+        count = indices.size
+        return simd.couple_row(
+            count, address(indices, 0), address(values, 0), address(evens, 0), address(couples, 0)
+        )  # fmt: skip
+
+    found = run(indices, values, evens, couples)
+    assert found == len(wanted_evens)
+    assert (evens[:found] == wanted_evens).all()
+    assert (couples[:found] == wanted_couples).all()
+    assert (evens[found:] == guard).all()
+    assert (couples[found:] == guard).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("every_row", [0, 1])
+@pytest.mark.parametrize("coupled", [0, 1])
 @pytest.mark.parametrize("name", list(simd.STEPS))
-def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, name):
+def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupled, name):
     width = loaded(dtype)
-    samples, k, step = 19, 31, simd.STEPS[name]
+    samples, k, step = 19, 32, simd.STEPS[name]
     x, dz = made((samples, k), dtype, 0.1), made((samples, width), dtype, 1.0)
-    x[:, 4] = 0
-    by_feature = sparse.to_csr(np.ascontiguousarray(x.T))
-    begins, ends = by_feature[0][:-1].copy(), by_feature[0][1:].copy()
+    x[:, 4:6] = 0
+    if coupled:
+        pairs = np.ascontiguousarray(x.reshape(samples, -1, 2).swapaxes(0, 1).reshape(k // 2, -1))
+        indptr, places, values = coupled_csr(pairs)
+        by_feature = indptr, places // 2, values
+        begins, ends = (np.repeat(bound, 2) for bound in (indptr[:-1], indptr[1:]))
+    else:
+        by_feature = sparse.to_csr(np.ascontiguousarray(x.T))
+        begins, ends = by_feature[0][:-1].copy(), by_feature[0][1:].copy()
     rng = np.random.default_rng(3)
     held = [rng.random((k, width)).astype(dtype) for _ in range(1 + simd.STEP_STATES)]
     held[1] += 10  # a mean square stays above the squared mean
     after = [array.copy() for array in held]
     decay = (0.5 + rng.random(k) / 2).astype(dtype)
     hyper = np.array([0.01, 0.9, 1e-4, 0.5][: simd.STEP_HYPER], dtype)
-    low, high = 1, k - 2
+    low, high = 2, k - 2
     code = simd.STEP_CODES[name]
 
     @njit
     def run(begins, ends, samples, values, dz, decay, w, s0, s1, s2, hyper):
         simd.sparse_update(
-            code, low, high, every_row, address(begins, 0), address(ends, 0), address(samples, 0),
+            code, coupled, low, high, every_row, address(begins, 0), address(ends, 0), address(samples, 0),
             address(values, 0), address(dz, 0), dz.shape[1], address(decay, 0), address(w, 0), address(s0, 0),
             address(s1, 0), address(s2, 0), address(hyper, 0),
         )  # fmt: skip
