@@ -1555,7 +1555,7 @@ def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, valu
     panel, y, row_stride_y, accumulate = rest
     builder = v.builder
     width = _I64(SPARSE_TILES * tile(v.format.bytes).NR)
-    fresh = builder.icmp_signed("==", accumulate, _I64(0))
+    held = v.mask(builder.select(builder.icmp_signed("==", accumulate, _ZERO), _ZERO, _I64(v.lanes)))
     with cgutils.for_range(builder, n, intp=_I64) as loop:
         at = builder.gep(bounds, [builder.mul(loop.index, stride)])
         begin, end = builder.load(at), builder.load(builder.gep(at, [_I64(1)]))
@@ -1564,8 +1564,7 @@ def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, valu
         row = builder.gep(y, [builder.mul(loop.index, row_stride_y)])
         for i, total in enumerate(sums):
             offset = _I64(i * v.lanes)
-            held = builder.select(fresh, v.constant(0.0), v.load(row, offset))
-            v.store(v.add(held, total.vector()), row, offset)
+            v.store(v.add(v.load_masked(row, offset, held), total.vector()), row, offset)
 
 
 @_micro_kernel(
