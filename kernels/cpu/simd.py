@@ -137,6 +137,10 @@ class Vectors:
         """Place of the lowest one among the bits of a 64-bit integer; 64 without one."""
         return self._intrinsic("cttz.i64", _I64, bits, ir.IntType(1)(0))
 
+    def but_first_one(self, bits: Any) -> Any:
+        """The bits without their lowest one."""
+        return self.builder.and_(bits, self.builder.sub(bits, _I64(1)))
+
     def load_masked(self, pointer: Any, offset: Any, mask: Any, fill: float = 0.0) -> Any:
         """Lanes where the mask is true, ``fill`` elsewhere; memory behind the other lanes is not touched."""
         where = self._pointer(pointer, offset)
@@ -175,6 +179,13 @@ class Vectors:
         zeros = ir.Constant(kind, None)
         loaded = self._intrinsic(f"masked.load.v{self.lanes}i32.p0", kind, where, _I32(4), mask, zeros)
         return loaded if self.format.bits == 32 else self.builder.zext(loaded, self.itype)
+
+    def load_sizes(self, pointer: Any, offset: Any, mask: Any) -> Any:
+        """Sizes in lanes where the mask is true, 0 elsewhere."""
+        kind = ir.VectorType(_I64, self.lanes)
+        where = self.builder.bitcast(self.builder.gep(pointer, [offset]), kind.as_pointer())
+        zeros = ir.Constant(kind, None)
+        return self._intrinsic(f"masked.load.v{self.lanes}i64.p0", kind, where, _I32(8), mask, zeros)
 
     def store_indices(self, places: Any, pointer: Any, offset: Any, mask: Any) -> None:
         """Write int32 lanes where the mask is true."""
@@ -1585,15 +1596,33 @@ def sparse_update(v: Vectors, code: Any, coupled: Any, *operands: Any) -> None:
                 _update_rows(v, features, code, *operands)
 
 
+# Rows of which an update looks for those with entries at a time: a branch for each would go either way at random.
+_LOOK = 32
+
+
+def _rows_to_update(v: Vectors, features: int, begins: Any, ends: Any, start: Any, high: Any, every: Any) -> Any:
+    """Which of the rows from ``start`` on, below ``high``, have entries, or ``every`` one: bits of a 64-bit integer."""
+    builder = v.builder
+    rows = Vectors(builder, types.float64, _LOOK)
+    within = rows.mask(builder.sub(high, start))
+    first, last = (rows.load_sizes(pointer, start, within) for pointer in (begins, ends))
+    some = builder.and_(rows.bits(within), builder.or_(rows.bits(builder.icmp_signed("<", first, last)), every))
+    return builder.and_(some, _I64(sum(1 << i for i in range(0, _LOOK, features))))
+
+
 def _update_rows(v: Vectors, features: int, code: Any, low: Any, high: Any, all_rows: Any, *operands: Any) -> None:
     """``sparse_update`` for rows of which so many share their entries."""
     begins, ends, samples, values, dz, row_stride_dz, decay, w, *states, hyper = operands
     builder = v.builder
     width = _I64(SPARSE_TILES * tile(v.format.bytes).NR)
-    every = builder.icmp_signed("!=", all_rows, _ZERO)
-    with cgutils.for_range_slice(builder, low, high, _I64(features), intp=_I64) as (f, _):
-        begin, end = (builder.load(builder.gep(pointer, [f])) for pointer in (begins, ends))
-        with builder.if_then(builder.or_(every, builder.icmp_signed("<", begin, end))):
+    every = builder.sext(builder.icmp_signed("!=", all_rows, _ZERO), _I64)
+    left = cgutils.alloca_once(builder, _I64)
+    with cgutils.for_range_slice(builder, low, high, _I64(_LOOK), intp=_I64) as (start, _):
+        builder.store(_rows_to_update(v, features, begins, ends, start, high, every), left)
+        with cgutils.for_range(builder, v.ones(builder.load(left)), intp=_I64):
+            f = builder.add(start, v.first_one(builder.load(left)))
+            builder.store(v.but_first_one(builder.load(left)), left)
+            begin, end = (builder.load(builder.gep(pointer, [f])) for pointer in (begins, ends))
             places = builder.gep(samples, [begin])
             numbers = builder.gep(values, [builder.mul(begin, _I64(features))])
             sums = _sparse_sums(v, features, builder.sub(end, begin), places, numbers, dz, row_stride_dz)
