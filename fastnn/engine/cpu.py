@@ -318,9 +318,9 @@ class _Prediction:
         inputs = _inputs(source, self._dtype, self._form.preparation, self._sparse)
         bounds = self._layout.bounds(self._layout.rows, _mean_entries(inputs))
         none = np.empty(0, self._dtype)
-        sizes, indices = np.empty((3, 0), np.int64), np.empty(0, np.int32)
+        sizes, runs, indices = np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty(0, np.int32)
         memory = self._kernel.Scratch(
-            self._work, none, np.empty(0), bounds, sizes, sizes, none, indices, none, indices, none
+            self._work, none, np.empty(0), bounds, sizes, runs, none, indices, none, indices, none
         )
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
@@ -415,9 +415,9 @@ class _Session:
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
             _zeros(aligned, self._net.params.size if self._clips_by_norm() else 0, self._dtype),
             np.zeros(figures + 2 * len(self._stages)),
-            self._layout.bounds(tasks * self._batch, _mean_entries(self._inputs)),
+            self._layout.bounds(self._batch, _mean_entries(self._inputs)),
             self._layout.cuts(self._table, tasks, _frequencies(self._inputs, features)),
-            np.zeros((3, features), np.int64),
+            np.zeros((self._kernel.PLACES + tasks, features), np.int64),
             np.ones(features + self._kernel.POWERS, self._dtype),
             np.zeros(entries, np.int32),
             np.zeros(max(entries, coupled), self._dtype),
@@ -458,7 +458,7 @@ class _Session:
             before = self._memory
             self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
-            self._memory.runs[...] = before.runs
+            self._memory.runs[self._kernel.TOUCHED] = before.runs[self._kernel.TOUCHED]
         optimizer = self._optimizer
         name, hyper = self._step_name()
         self._hyper[: len(hyper)] = hyper
@@ -477,7 +477,7 @@ class _Session:
         )  # fmt: skip
         made = optimizer.iterations
         if load:
-            self._memory.runs[2] = made
+            self._memory.runs[self._kernel.TOUCHED] = made
         if self._layout.sparse:
             self._memory.decay[-self._kernel.POWERS :] = rules.rho ** np.arange(self._kernel.POWERS, dtype=self._dtype)
         places = list(_places(self._stages, self._table, self._arrays))

@@ -3,8 +3,8 @@
 A team runs it. A batch has two parts, behind each of which the tasks wait for one another:
 
 1. each task takes a range of the batch's rows through gather, forward pass, loss, metrics and backward pass: rows do
-   not depend on one another, so nothing waits inside. Where the inputs are sparse it also sorts the batch's non-zeros
-   of a range of features by feature;
+   not depend on one another, so nothing waits inside. Where the inputs are sparse, the tasks sort the batch's non-zeros
+   by feature beforehand, and may share the first stage by panels;
 2. each task takes a range of units (stage, panel, block of ``UNIT_ROWS`` rows of W): a tile of dW = X.T @ dZ is formed
    in a buffer that stays in L1 and goes straight into the optimizer's update of the weights. dW is never written whole,
    unless gradients are to be clipped by their norms: then this part runs twice, first for all gradients and the
@@ -88,10 +88,9 @@ _AHEAD = 16
 _GATHER_AHEAD = 2
 
 # What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
-# row that a batch touches, to sort such a feature and any, and to add one sample's part in a dense product; in units of
-# the last, to update a row there. Only for even shares: with these, tasks wait for one another 1 us a batch of MNIST's.
+# row that a batch touches, and to add one sample's part in a dense product; in units of the last, to update a row
+# there. Only for even shares: with these, tasks wait for one another 1 us a batch of MNIST's.
 _UPDATE_COST = 60.0
-_SORT_COST, _FEATURE_COST = 12.0, 0.3
 _DENSE_COST, _DENSE_UPDATE_COST = 0.5, 30.0
 
 # Columns of the stage table; see ``Layout.stages``.
@@ -103,6 +102,9 @@ ADDRESS, PANELS, ROWS, COLUMNS, WIDTH = range(5)
 
 # Columns of ``Scratch.bounds``.
 BEGIN, END, BLOCKS = range(3)
+
+# Rows of ``Scratch.runs``.
+FIRST, LAST, TOUCHED, PLACES = range(4)
 
 # What in a stage needs its gradient: bits of NEEDS.
 KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
@@ -233,11 +235,11 @@ class Scratch(NamedTuple):
 
     Behind the rows' figures lie those of the units, then by stage what the gradients of kernel and bias are multiplied
     with. ``gradients`` has the layout of the parameters where gradients are clipped by their norms, else it is empty.
-    ``bounds`` tells for each row of a batch where its non-zeros begin and end that a task sorts, then where those in
-    each block of features of the first stage begin, and where they end; there are as many rows for each task.
-    ``runs`` holds for each feature where its entries begin and end, and the step that last touched it; ``decay`` what
-    its state has to be multiplied with, and behind all features the first ``POWERS`` powers of ``Rules.rho``. ``cuts``
-    tells where each task's share begins, of the features that are sorted (row 0) and of the units (row 1).
+    ``bounds`` tells for each row of a batch where the entries begin and end that are sorted, then where those in each
+    block of features of the first stage begin, and where they end. ``runs`` holds for each feature where its entries
+    begin and end when they are sorted, the step that last touched it, and for each task how many of its rows have it,
+    then where the next of them belongs; ``decay`` what the feature's state has to be multiplied with, and behind all
+    features the first ``POWERS`` powers of ``Rules.rho``. ``cuts`` tells where each task's share of the units begins.
     ``rows`` and ``values`` are the entries by feature, ``evens`` and ``couples`` those of ``Rules.coupled`` by sample.
     """
 
@@ -340,7 +342,6 @@ class Layout:
         """
         expected = self.batch * frequencies
         touched = 1 - (1 - frequencies) ** self.batch
-        sorting = expected + _SORT_COST * touched + _FEATURE_COST
         units = []
         for s, row in enumerate(table):
             k, blocks = int(row[INPUTS]), -(-int(row[INPUTS]) // UNIT_ROWS)
@@ -351,7 +352,7 @@ class Layout:
                 vectors = -(-min(int(row[OUTPUTS]), self.NR) * NV // self.NR) / NV  # of a tile's row, not masked out
                 work = _DENSE_COST * rows * (vectors * self.batch / (1 + row[PAIRS]) + _DENSE_UPDATE_COST)
             units.append(np.tile(work, int(row[UNITS]) // max(blocks, 1)))
-        return np.stack([_even(sorting, tasks), _even(np.concatenate(units), tasks)])
+        return _even(np.concatenate(units), tasks)
 
     @staticmethod
     def first(table: Any) -> int:
@@ -496,44 +497,41 @@ def _splits_panels(net, tasks):
 
 
 @register_jitable
-def _sparse_forward(inputs, order, first, low, high, p0, p1, net, memory, at):
+def _split_rows(inputs, order, first, low, high, net, memory):
+    """Where the non-zeros of rows ``low`` to ``high`` of the batch begin that belong to each block of features."""
+    k, bounds = net.stages[0, INPUTS], memory.bounds
+    blocks = bounds.shape[1] - BLOCKS - 1
+    for r in range(low, high):
+        row = order[first + r]
+        end = inputs.indptr[row + 1]
+        bounds[r, BLOCKS], bounds[r, BLOCKS + blocks] = inputs.indptr[row], end
+        for q in range(1, blocks):
+            begin = bounds[r, BLOCKS + q - 1]
+            bounds[r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
+
+
+@register_jitable
+def _sparse_forward(inputs, low, high, p0, p1, net, memory):
     """First stage of rows ``low`` to ``high`` from their non-zeros, panels ``p0`` to ``p1``.
 
     Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them. The
     last panel comes first: the update left it in L2, and finds there what is used last here.
-    ``Scratch.bounds`` of these rows are made in its rows from ``at`` on.
     """
-    stage = net.stages[0]
+    stage, bounds = net.stages[0], memory.bounds
     k, y, ld, width = stage[INPUTS], stage[Y], stage[LD], stage[PANEL]
-    bounds = memory.bounds
-    blocks = bounds.shape[1] - BLOCKS - 1
-    for r in range(high - low):
-        row = order[first + low + r]
-        end = inputs.indptr[row + 1]
-        bounds[at + r, BLOCKS], bounds[at + r, BLOCKS + blocks] = inputs.indptr[row], end
-        for q in range(1, blocks):
-            begin = bounds[at + r, BLOCKS + q - 1]
-            bounds[at + r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
+    columns = bounds.shape[1]
     for p in range(p1 - 1, p0 - 1, -1):
         panel = address(net.params, stage[W] + p * k * width)
-        for q in range(blocks):
+        for q in range(columns - BLOCKS - 1):
             z = address(memory.work, y + low * ld + p * width)
             sparse_rows(
-                high - low, address(bounds, at * bounds.shape[1] + BLOCKS + q), bounds.shape[1],
+                high - low, address(bounds, low * columns + BLOCKS + q), columns,
                 address(inputs.indices, 0), address(inputs.values, 0), panel, z, ld, q,
             )  # fmt: skip
 
 
 @register_jitable
-def _sparse_first_stage(inputs, order, first, n, net, memory, at, words, t, tasks):
-    """Task t's panels of the first stage of the batch of n; True if the team is to stop."""
-    panels = _panels(net.stages[0])
-    _sparse_forward(inputs, order, first, 0, n, t * panels // tasks, (t + 1) * panels // tasks, net, memory, at)
-    return wait(tasks, words)
-
-
-@register_jitable
-def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, made, MR, NR):
+def _forward(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
     """All stages for rows ``low`` to ``high`` of the batch of n; the first one's product may have been ``made``."""
     work, rows = memory.work, high - low
     for s in range(net.stages.shape[0]):
@@ -548,7 +546,7 @@ def _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, made, 
             continue
         if s == 0 and inputs.kind == SPARSE:
             if not made:
-                _sparse_forward(inputs, order, first, low, high, 0, _panels(stage), net, memory, low)
+                _sparse_forward(inputs, low, high, 0, _panels(stage), net, memory)
         elif stage[PAIRS]:
             _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
             half = ld_before // 2
@@ -672,14 +670,6 @@ def _backward(n, low, high, step, net, memory, MR, NR):
 
 
 @register_jitable
-def _share(cuts, row, t, tasks, count):
-    """Task t has [first, last) of ``count``: equal work where the cuts are for so many tasks, else equal numbers."""
-    if cuts.shape[1] == tasks + 1:
-        return cuts[row, t], cuts[row, t + 1]
-    return t * count // tasks, (t + 1) * count // tasks
-
-
-@register_jitable
 def _decayed(missed, rules, memory):
     """What is left of a state after ``missed`` steps without a gradient."""
     powers = memory.decay.size - POWERS
@@ -687,56 +677,82 @@ def _decayed(missed, rules, memory):
 
 
 @register_jitable
-def _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step, rules, memory):
-    """The batch's non-zeros of the features [f0, f1), feature by feature, from ``place`` on: a counting sort.
-
-    Where these features' entries begin and end in the samples, or in the couples made of them, is noted in the rows of
-    ``Scratch.bounds`` from ``at`` on.
-    """
-    begins, ends, touched, spans = memory.runs[0], memory.runs[1], memory.runs[2], memory.bounds
-    indptr, indices = inputs.indptr, inputs.indices
-    features = memory.evens if rules.coupled else indices  # of the entries between the spans
-    coupled = place
-    for f in range(f0, f1):
-        ends[f] = 0
-    for r in range(min(_AHEAD, n)):
+def _count(inputs, order, first, low, high, rules, memory, t, place):
+    """How many entries rows ``low`` to ``high`` of the batch have of each feature; couples lie from ``place`` on."""
+    counts, bounds, indptr = memory.runs[PLACES + t], memory.bounds, inputs.indptr
+    features = memory.evens if rules.coupled else inputs.indices
+    counts[:] = 0
+    for r in range(low, min(low + _AHEAD, high)):
         _ask_for_entries(inputs, order[first + r])
-    for r in range(n):
-        if r + _AHEAD < n:
+    for r in range(low, high):
+        if r + _AHEAD < high:
             _ask_for_entries(inputs, order[first + r + _AHEAD])
         row = order[first + r]
         begin, end = indptr[row], indptr[row + 1]
-        if f0 > 0:
-            begin = _first_from(indices, begin, end, f0)
-        if f1 < touched.size:
-            end = _first_from(indices, begin, end, f1)
         if rules.coupled:
-            entries, values = address(indices, begin), address(inputs.values, begin)
-            evens, couples = address(memory.evens, coupled), address(memory.couples, 2 * coupled)
-            begin, end = coupled, coupled + couple_row(end - begin, entries, values, evens, couples)
-            coupled = end
-        spans[at + r, BEGIN], spans[at + r, END] = begin, end
+            entries, values = address(inputs.indices, begin), address(inputs.values, begin)
+            evens, couples = address(memory.evens, place), address(memory.couples, 2 * place)
+            begin, end = place, place + couple_row(end - begin, entries, values, evens, couples)
+            place = end
+        bounds[r, BEGIN], bounds[r, END] = begin, end
         for e in range(begin, end):
-            ends[np.uint64(features[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
+            counts[np.uint64(features[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
+
+
+@register_jitable
+def _allot(f0, f1, place, step, rules, memory, tasks):
+    """Where the entries of the features [f0, f1) belong, from ``place`` on: a task's behind those of the tasks before.
+
+    Their state's decay until ``step`` is looked up.
+    """
+    runs = memory.runs
+    begins, ends, touched = runs[FIRST], runs[LAST], runs[TOUCHED]
     for f in range(f0, f1, 1 + rules.coupled):
-        found = ends[f]
-        begins[f] = ends[f] = place
-        place += found
+        begin = place
+        for q in range(tasks):
+            count = runs[PLACES + q, f]
+            runs[PLACES + q, f] = place
+            place += count
+        begins[f], ends[f] = begin, place
         if rules.lazy:  # without a branch for features that the batch does not have: every second one, at random
             for i in range(f, f + 1 + rules.coupled):
                 memory.decay[i] = _decayed(step - 1 - touched[i], rules, memory)
-                touched[i] = step if found > 0 else touched[i]
-    for r in range(n):
-        for e in range(spans[at + r, BEGIN], spans[at + r, END]):
+                touched[i] = step if begin < place else touched[i]
+
+
+@register_jitable
+def _scatter(inputs, low, high, rules, memory, t):
+    """The entries of rows ``low`` to ``high`` of the batch to where they belong."""
+    places, bounds = memory.runs[PLACES + t], memory.bounds
+    features = memory.evens if rules.coupled else inputs.indices
+    for r in range(low, high):
+        for e in range(bounds[r, BEGIN], bounds[r, END]):
             feature = np.uint64(features[np.uint64(e)])
-            to = np.uint64(ends[feature])
-            ends[feature] += 1
+            to = np.uint64(places[feature])
+            places[feature] += 1
             memory.rows[to] = r
             if rules.coupled:
                 memory.values[2 * to] = memory.couples[np.uint64(2 * e)]
                 memory.values[2 * to + 1] = memory.couples[np.uint64(2 * e + 1)]
             else:
                 memory.values[to] = inputs.values[np.uint64(e)]
+
+
+@register_jitable
+def _sort_by_feature(inputs, order, first, low, high, f0, f1, step, rules, memory, words, t, tasks):
+    """The batch's non-zeros feature by feature: a counting sort. True if the team is to stop.
+
+    Task t has rows ``low`` to ``high`` and features ``f0`` to ``f1``. Nothing waits at the end.
+    """
+    place = t * (memory.rows.size // tasks)
+    _count(inputs, order, first, low, high, rules, memory, t, place)
+    if wait(tasks, words):
+        return True
+    _allot(f0, f1, place, step, rules, memory, tasks)
+    if wait(tasks, words):
+        return True
+    _scatter(inputs, low, high, rules, memory, t)
+    return False
 
 
 @register_jitable
@@ -787,16 +803,16 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
     work, runs = memory.work, memory.runs
     penalized = net.penalties[0, 0] != 0.0 or net.penalties[0, 1] != 0.0
     if not penalized and rules.clip == NO_CLIP and rules.shrink == 1.0:  # gradients go into the step as they are
-        features = runs.shape[1]
         sparse_update(
-            rules.step, rules.coupled, low, high, 0 if rules.lazy else 1, address(runs, 0), address(runs, features),
-            address(memory.rows, 0), address(memory.values, 0), address(work, dz), ld, address(memory.decay, 0),
+            rules.step, rules.coupled, low, high, 0 if rules.lazy else 1,
+            address(runs[FIRST], 0), address(runs[LAST], 0), address(memory.rows, 0), address(memory.values, 0),
+            address(work, dz), ld, address(memory.decay, 0),
             address(net.params, panel), address(net.s0, panel), address(net.s1, panel), address(net.s2, panel),
             address(rules.hyper, 0),
         )  # fmt: skip
         return
     for f in range(low, high):
-        begin, end = runs[0, f], runs[1, f]
+        begin, end = runs[FIRST, f], runs[LAST, f]
         if begin < end or not rules.lazy:
             w = panel + f * net.stages[0, PANEL]
             if phase != GRADIENTS and rules.lazy and memory.decay[f] != 1.0:
@@ -929,8 +945,8 @@ def _catch_up(low, high, step, net, rules, memory):
     stage = net.stages[0]
     k, width = stage[INPUTS], stage[PANEL]
     for f in range(low, high):
-        missed = step - memory.runs[2, f]
-        memory.runs[2, f] = step
+        missed = step - memory.runs[TOUCHED, f]
+        memory.runs[TOUCHED, f] = step
         if missed > 0:
             factor = _decayed(missed, rules, memory)
             for p in range(_panels(stage)):
@@ -997,7 +1013,9 @@ def _update_units(phase, n, inputs, order, following, net, rules, memory, ld_x, 
     r, r1 = t * left // tasks, (t + 1) * left // tasks
     buffer = memory.work.size - (t + 1) * (MR + 1) * NR
     s, passed = 0, 0
-    u0, u1 = _share(memory.cuts, 1, t, tasks, net.units)
+    u0, u1 = t * net.units // tasks, (t + 1) * net.units // tasks
+    if memory.cuts.size == tasks + 1:  # of equal work, for so many tasks
+        u0, u1 = memory.cuts[t], memory.cuts[t + 1]
     for u in range(u0, u1):
         while u - passed >= net.stages[s, UNITS]:
             passed += net.stages[s, UNITS]
@@ -1015,7 +1033,7 @@ def _update_units(phase, n, inputs, order, following, net, rules, memory, ld_x, 
 def _tuples(dtype: Any) -> list[Any]:
     """Numba's types of Inputs, Targets, Network, Rules and Scratch."""
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
-    indices = flat(types.int32)
+    indices, whole = flat(types.int32), matrix(types.int64)
     fields = {
         Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, dtype, sizes, indices, reals),
         Targets: (sizes, matrix(dtype), matrix(dtype), reals),
@@ -1050,7 +1068,7 @@ def _tuples(dtype: Any) -> list[Any]:
             dtype,
             size,
         ),
-        Scratch: (reals, reals, wide, *[matrix(types.int64)] * 3, reals, indices, reals, indices, reals),
+        Scratch: (reals, reals, wide, whole, sizes, whole, reals, indices, reals, indices, reals),
     }
     return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
 
@@ -1079,10 +1097,7 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
         ld_x = stages[0, Y] // (batch + batch % 2)
         sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
         by_panels = inputs.kind == SPARSE and _splits_panels(net, tasks)
-        f0, f1 = _share(memory.cuts, 0, t, tasks, features)
-        if rules.coupled:
-            f0, f1 = f0 // 2 * 2, f1 // 2 * 2
-        at, place = t * (memory.bounds.shape[0] // tasks), t * (memory.rows.size // tasks)
+        f0, f1 = t * features // tasks // 2 * 2, features if t + 1 == tasks else (t + 1) * features // tasks // 2 * 2
         by_unit = (1 + rules.metrics.size) * batch
         if load:
             _load(arrays, net, t, tasks)
@@ -1096,13 +1111,22 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
             low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
             scale = _loss_scale(order, first, n, rules, targets)
             _prefetch_targets(targets, order, first + low, first + high)
-            if sorts:
-                _sort_by_feature(inputs, order, first, n, f0, f1, at, place, step + 1, rules, memory)
-            if inputs.kind != SPARSE:
+            if inputs.kind == SPARSE:
+                _split_rows(inputs, order, first, low, high, net, memory)
+            else:
                 _gather(inputs, order, first, low, high, step, net, memory.work, ld_x)
-            if by_panels and _sparse_first_stage(inputs, order, first, n, net, memory, at, words, t, tasks):
+            if sorts and _sort_by_feature(
+                inputs, order, first, low, high, f0, f1, step + 1, rules, memory, words, t, tasks
+            ):
                 return step
-            _forward(inputs, order, first, n, low, high, step, net, memory, ld_x, by_panels, MR, NR)
+            if by_panels:
+                if not sorts and wait(tasks, words):
+                    return step
+                panels = _panels(stages[0])
+                _sparse_forward(inputs, 0, n, t * panels // tasks, (t + 1) * panels // tasks, net, memory)
+                if wait(tasks, words):
+                    return step
+            _forward(inputs, n, low, high, step, net, memory, ld_x, by_panels, MR, NR)
             for r in range(low, high):
                 _score(n, scale, r, order[first + r], net, rules, targets, memory, batch)
             _backward(n, low, high, step, net, memory, MR, NR)
@@ -1174,9 +1198,11 @@ def forward(MR: int, NR: int, SOURCE: int) -> Any:
         for start in range(t * order.size // tasks, end, rows):
             low, high = t * rows, t * rows + min(rows, end - start)
             first = start - low  # sample first + r is row r of scratch memory
-            if inputs.kind != SPARSE:
+            if inputs.kind == SPARSE:
+                _split_rows(inputs, order, first, low, high, net, memory)
+            else:
                 _gather(inputs, order, first, low, high, 0, net, memory.work, ld_x)
-            _forward(inputs, order, first, high, low, high, 0, net, memory, ld_x, False, MR, NR)
+            _forward(inputs, high, low, high, 0, net, memory, ld_x, False, MR, NR)
             for r in range(low, high):
                 y = address(memory.work, last[Y] + r * last[LD])
                 forward_row(IDENTITY, last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
