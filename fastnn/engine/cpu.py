@@ -36,6 +36,9 @@ COUPLED_FROM = 1.5
 _SAMPLE = 256
 _PIECES = 16
 
+# Places of sorted non-zeros: the kernel numbers them by int32.
+_MOST_ENTRIES = 2**31 - 1
+
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
 # which that is worth packing the weights for; samples whose zeros are looked for at a time.
 _ROWS_A_TASK = 64
@@ -318,9 +321,9 @@ class _Prediction:
         inputs = _inputs(source, self._dtype, self._form.preparation, self._sparse)
         bounds = self._layout.bounds(self._layout.rows, _mean_entries(inputs))
         none = np.empty(0, self._dtype)
-        sizes, runs, indices = np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty(0, np.int32)
+        sizes, runs, indices = np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty(0, np.int32)
         memory = self._kernel.Scratch(
-            self._work, none, np.empty(0), bounds, sizes, runs, none, indices, none, indices, none
+            self._work, none, np.empty(0), bounds, sizes, runs, sizes, none, indices, none, indices, none
         )
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
@@ -408,6 +411,11 @@ class _Session:
 
         self._tasks = tasks
         entries = _entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
+        if entries > _MOST_ENTRIES:
+            raise ValueError(
+                f"batch_size: got {self._batch}, whose non-zeros for {tasks} threads take {entries:,} places, "
+                f"wants at most {_MOST_ENTRIES:,}: train on smaller batches"
+            )
         coupled = 2 * entries if self._coupled else 0
         figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
         features = self._layout.sizes[0]
@@ -417,7 +425,8 @@ class _Session:
             np.zeros(figures + 2 * len(self._stages)),
             self._layout.bounds(self._batch, _mean_entries(self._inputs)),
             self._layout.cuts(self._table, tasks, _frequencies(self._inputs, features)),
-            np.zeros((self._kernel.PLACES + tasks, features), np.int64),
+            np.zeros((self._kernel.PLACES + tasks, features), np.int32),
+            np.zeros(features, np.int64),
             np.ones(features + self._kernel.POWERS, self._dtype),
             np.zeros(entries, np.int32),
             np.zeros(max(entries, coupled), self._dtype),
@@ -458,7 +467,7 @@ class _Session:
             before = self._memory
             self._memory = self._allocated(tasks)
             self._memory.work[: self._scratch] = before.work[: self._scratch]
-            self._memory.runs[self._kernel.TOUCHED] = before.runs[self._kernel.TOUCHED]
+            self._memory.touched[...] = before.touched
         optimizer = self._optimizer
         name, hyper = self._step_name()
         self._hyper[: len(hyper)] = hyper
@@ -477,7 +486,7 @@ class _Session:
         )  # fmt: skip
         made = optimizer.iterations
         if load:
-            self._memory.runs[self._kernel.TOUCHED] = made
+            self._memory.touched[...] = made
         if self._layout.sparse:
             self._memory.decay[-self._kernel.POWERS :] = rules.rho ** np.arange(self._kernel.POWERS, dtype=self._dtype)
         places = list(_places(self._stages, self._table, self._arrays))

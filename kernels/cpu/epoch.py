@@ -91,7 +91,7 @@ _GATHER_AHEAD = 2
 # row that a batch touches, and to add one sample's part in a dense product; in units of the last, to update a row
 # there. Only for even shares: with these, tasks wait for one another 1 us a batch of MNIST's.
 _UPDATE_COST = 60.0
-_DENSE_COST, _DENSE_UPDATE_COST = 0.5, 30.0
+_DENSE_COST, _DENSE_UPDATE_COST = 0.3, 125.0
 
 # Columns of the stage table; see ``Layout.stages``.
 INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
@@ -104,7 +104,7 @@ ADDRESS, PANELS, ROWS, COLUMNS, WIDTH = range(5)
 BEGIN, END, BLOCKS = range(3)
 
 # Rows of ``Scratch.runs``.
-FIRST, LAST, TOUCHED, PLACES = range(4)
+FIRST, LAST, PLACES = range(3)
 
 # What in a stage needs its gradient: bits of NEEDS.
 KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
@@ -249,6 +249,7 @@ class Scratch(NamedTuple):
     bounds: Any
     cuts: Any
     runs: Any
+    touched: Any
     decay: Any
     rows: Any
     values: Any
@@ -699,25 +700,57 @@ def _count(inputs, order, first, low, high, rules, memory, t, place):
             counts[np.uint64(features[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
 
 
-@register_jitable
-def _allot(f0, f1, place, step, rules, memory, tasks):
-    """Where the entries of the features [f0, f1) belong, from ``place`` on: a task's behind those of the tasks before.
+# The loops over all features of a part are short and without branches, so that LLVM turns them into vectors, and go
+# over contiguous slices: indices from 0 on are known not to count from the end. One loop took four times as long.
 
-    Their state's decay until ``step`` is looked up.
+
+@register_jitable
+def _allot(f0, f1, place, memory, coupled, tasks):
+    """Where the entries of the features [f0, f1) belong, from ``place`` on.
+
+    A feature's entries of a task lie behind those of the tasks before. Those of an even feature are also the next one's
+    where they are ``coupled``.
     """
-    runs = memory.runs
-    begins, ends, touched = runs[FIRST], runs[LAST], runs[TOUCHED]
-    for f in range(f0, f1, 1 + rules.coupled):
-        begin = place
-        for q in range(tasks):
-            count = runs[PLACES + q, f]
-            runs[PLACES + q, f] = place
-            place += count
-        begins[f], ends[f] = begin, place
-        if rules.lazy:  # without a branch for features that the batch does not have: every second one, at random
-            for i in range(f, f + 1 + rules.coupled):
-                memory.decay[i] = _decayed(step - 1 - touched[i], rules, memory)
-                touched[i] = step if begin < place else touched[i]
+    begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
+    ends[:] = 0
+    for q in range(tasks):
+        counts = memory.runs[PLACES + q][f0:f1]
+        for f in range(ends.size):
+            ends[f] += counts[f]
+    for f in range(ends.size):
+        count = ends[f]
+        begins[f] = ends[f] = place
+        place += count
+    for q in range(tasks):
+        places = memory.runs[PLACES + q][f0:f1]
+        for f in range(ends.size):
+            count = places[f]
+            places[f] = ends[f]
+            ends[f] += count
+    if coupled:
+        for f in range(0, ends.size, 2):
+            begins[f + 1], ends[f + 1] = begins[f], ends[f]
+
+
+@register_jitable
+def _note_touched(f0, f1, step, rules, memory):
+    """What the state of the features [f0, f1) is to be multiplied with before ``step``, which touches some of them."""
+    begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
+    touched, decay = memory.touched[f0:f1], memory.decay[f0:f1]
+    powers = memory.decay[memory.decay.size - POWERS :]
+    longest = 0
+    for f in range(touched.size):
+        missed = step - 1 - touched[f]
+        decay[f] = powers[np.uint64(missed if missed < POWERS else POWERS - 1)]
+    for f in range(touched.size):
+        longest = max(longest, (step - 1 - touched[f]) * np.int64(begins[f] < ends[f]))
+    if longest >= POWERS:
+        for f in range(touched.size):
+            missed = step - 1 - touched[f]
+            if missed >= POWERS and begins[f] < ends[f]:
+                decay[f] = rules.rho**missed
+    for f in range(touched.size):
+        touched[f] += (step - touched[f]) * np.int64(begins[f] < ends[f])
 
 
 @register_jitable
@@ -748,7 +781,9 @@ def _sort_by_feature(inputs, order, first, low, high, f0, f1, step, rules, memor
     _count(inputs, order, first, low, high, rules, memory, t, place)
     if wait(tasks, words):
         return True
-    _allot(f0, f1, place, step, rules, memory, tasks)
+    _allot(f0, f1, place, memory, rules.coupled, tasks)
+    if rules.lazy:
+        _note_touched(f0, f1, step, rules, memory)
     if wait(tasks, words):
         return True
     _scatter(inputs, low, high, rules, memory, t)
@@ -945,8 +980,8 @@ def _catch_up(low, high, step, net, rules, memory):
     stage = net.stages[0]
     k, width = stage[INPUTS], stage[PANEL]
     for f in range(low, high):
-        missed = step - memory.runs[TOUCHED, f]
-        memory.runs[TOUCHED, f] = step
+        missed = step - memory.touched[f]
+        memory.touched[f] = step
         if missed > 0:
             factor = _decayed(missed, rules, memory)
             for p in range(_panels(stage)):
@@ -1068,7 +1103,7 @@ def _tuples(dtype: Any) -> list[Any]:
             dtype,
             size,
         ),
-        Scratch: (reals, reals, wide, whole, sizes, whole, reals, indices, reals, indices, reals),
+        Scratch: (reals, reals, wide, whole, sizes, matrix(types.int32), sizes, reals, indices, reals, indices, reals),
     }
     return [types.NamedTuple(kinds, cls) for cls, kinds in fields.items()]
 

@@ -180,13 +180,6 @@ class Vectors:
         loaded = self._intrinsic(f"masked.load.v{self.lanes}i32.p0", kind, where, _I32(4), mask, zeros)
         return loaded if self.format.bits == 32 else self.builder.zext(loaded, self.itype)
 
-    def load_sizes(self, pointer: Any, offset: Any, mask: Any) -> Any:
-        """Sizes in lanes where the mask is true, 0 elsewhere."""
-        kind = ir.VectorType(_I64, self.lanes)
-        where = self.builder.bitcast(self.builder.gep(pointer, [offset]), kind.as_pointer())
-        zeros = ir.Constant(kind, None)
-        return self._intrinsic(f"masked.load.v{self.lanes}i64.p0", kind, where, _I32(8), mask, zeros)
-
     def store_indices(self, places: Any, pointer: Any, offset: Any, mask: Any) -> None:
         """Write int32 lanes where the mask is true."""
         where = self.builder.bitcast(self.builder.gep(pointer, [offset]), places.type.as_pointer())
@@ -1579,7 +1572,7 @@ def sparse_rows(v: Vectors, n: Any, bounds: Any, stride: Any, indices: Any, valu
 
 
 @_micro_kernel(
-    _NOTHING, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _SIZES, _SIZES, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER,
+    _NOTHING, _SIZE, _SIZE, _SIZE, _SIZE, _SIZE, _INDICES, _INDICES, _INDICES, _POINTER, _POINTER, _SIZE, _POINTER,
     *[_POINTER] * (1 + STEP_STATES + 1),
 )  # fmt: skip
 def sparse_update(v: Vectors, code: Any, coupled: Any, *operands: Any) -> None:
@@ -1603,9 +1596,9 @@ _LOOK = 32
 def _rows_to_update(v: Vectors, features: int, begins: Any, ends: Any, start: Any, high: Any, every: Any) -> Any:
     """Which of the rows from ``start`` on, below ``high``, have entries, or ``every`` one: bits of a 64-bit integer."""
     builder = v.builder
-    rows = Vectors(builder, types.float64, _LOOK)
+    rows = Vectors(builder, types.float32, _LOOK)
     within = rows.mask(builder.sub(high, start))
-    first, last = (rows.load_sizes(pointer, start, within) for pointer in (begins, ends))
+    first, last = (rows.load_indices(pointer, start, within) for pointer in (begins, ends))
     some = builder.and_(rows.bits(within), builder.or_(rows.bits(builder.icmp_signed("<", first, last)), every))
     return builder.and_(some, _I64(sum(1 << i for i in range(0, _LOOK, features))))
 
@@ -1622,7 +1615,7 @@ def _update_rows(v: Vectors, features: int, code: Any, low: Any, high: Any, all_
         with cgutils.for_range(builder, v.ones(builder.load(left)), intp=_I64):
             f = builder.add(start, v.first_one(builder.load(left)))
             builder.store(v.but_first_one(builder.load(left)), left)
-            begin, end = (builder.load(builder.gep(pointer, [f])) for pointer in (begins, ends))
+            begin, end = (builder.zext(builder.load(builder.gep(pointer, [f])), _I64) for pointer in (begins, ends))
             places = builder.gep(samples, [begin])
             numbers = builder.gep(values, [builder.mul(begin, _I64(features))])
             sums = _sparse_sums(v, features, builder.sub(end, begin), places, numbers, dz, row_stride_dz)

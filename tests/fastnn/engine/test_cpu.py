@@ -746,6 +746,19 @@ def test_clipping_that_begins_in_the_middle_of_a_fit(monkeypatch, clip, kind):
         np.testing.assert_allclose(mine, its, rtol=0, atol=1e-4)
 
 
+def test_a_batch_of_too_many_non_zeros(monkeypatch):
+    monkeypatch.setattr(cpu, "_MOST_ENTRIES", 100)
+    built, x, y = small("sparse")
+    with pytest.raises(ValueError, match=r"batch_size: got 300, whose non-zeros .* smaller batches"):
+        built.fit(x, y, batch_size=300, verbose=0)
+    before = fastnn.get_num_threads()
+    try:
+        fastnn.set_num_threads(1)
+        built.fit(x, y, batch_size=5, verbose=0)
+    finally:
+        fastnn.set_num_threads(before)
+
+
 def test_a_batch_larger_than_the_data():
     built, x, y = small(rows=20)
     built.fit(x, y, batch_size=10**12, epochs=2, verbose=0)

@@ -147,10 +147,11 @@ def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupl
         pairs = np.ascontiguousarray(x.reshape(samples, -1, 2).swapaxes(0, 1).reshape(k // 2, -1))
         indptr, places, values = coupled_csr(pairs)
         by_feature = indptr, places // 2, values
-        begins, ends = (np.repeat(bound, 2) for bound in (indptr[:-1], indptr[1:]))
+        bounds = np.repeat(indptr[:-1], 2), np.repeat(indptr[1:], 2)
     else:
         by_feature = sparse.to_csr(np.ascontiguousarray(x.T))
-        begins, ends = by_feature[0][:-1].copy(), by_feature[0][1:].copy()
+        bounds = by_feature[0][:-1], by_feature[0][1:]
+    begins, ends = (bound.astype(np.int32) for bound in bounds)
     rng = np.random.default_rng(3)
     held = [rng.random((k, width)).astype(dtype) for _ in range(1 + simd.STEP_STATES)]
     held[1] += 10  # a mean square stays above the squared mean
