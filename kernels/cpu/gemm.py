@@ -2,11 +2,11 @@
 
 C[n, m] = f(A[n, k] @ B[k, m] + bias). The loops, outermost first (the names are those of Goto and van de Geijn 2008):
 
-1. column blocks of NC columns of B, packed into panels [NC/NR, k, NR] where that pays or beforehand (``Panels``), else
-   read where they lie;
+1. column blocks of NC columns of B;
 2. row blocks of MC rows of A, which is read through its strides and never packed;
-3. tasks: contiguous ranges of the block's tiles, panel after panel, one range a thread;
-4. depth blocks of KC, so that a panel's part stays in L2; partial sums of C stay in C;
+3. tasks: contiguous ranges of the block's tiles, panel after panel of NR columns of B, one range a thread;
+4. depth blocks of KC, so that a panel's part [KC, NR] stays in L2: packed by the task that is about to use it where
+   that pays, or beforehand (``Panels``), else read where it lies; partial sums of C stay in C;
 5. tiles of at most MR x NR (``simd.gemm_tile``), heights balanced so that no sliver is left over.
 
 Each element of C is the sum over depth blocks of one chain of multiply-adds in the order of k, however the work is
@@ -27,6 +27,7 @@ from fastnn.kernels.cpu._arrays import aligned, contiguous, destination, finish,
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile, transpose_block
+from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.
@@ -40,6 +41,10 @@ _PACK_FROM_ROWS_CONFLICT = 64
 
 # Where the panels of B come from.
 _IN_PLACE, _PACKED_HERE, _PACKED_BEFORE = range(3)
+
+# Panels of B that a task packs at a time, and rows of each in turn: a panel takes so little of a row of B that the next
+# takes its share while the row is at hand. For 1024 x 1024 float32, the product 3% faster than panel by panel.
+_TOGETHER, _PACK_ROWS = 2, 32
 
 # Strides of packed weights.
 _NO_STRIDES = (0, 0)
@@ -60,19 +65,19 @@ def _gemm_signature(dtype: Any) -> Any:
 
 
 @register_jitable
-def _pack_strided(b, rows, first, columns, width, panel):
-    """panel[rows, width] = B[:, first : first + columns] for B with any strides, zeros in the columns beyond."""
+def _pack_strided(b, k0, rows, first, columns, width, panels, at):
+    """The panel of B with any strides, zeros in the columns beyond."""
     for j in range(width):
         if j < columns:
             for i in range(rows):
-                panel[i * width + j] = b[i, first + j]
+                panels[at + i * width + j] = b[k0 + i, first + j]
         else:
             for i in range(rows):
-                panel[i * width + j] = 0.0
+                panels[at + i * width + j] = 0.0
 
 
 @register_jitable
-def _pack_transposed(b, rows, first, columns, step, VL, width, panels, at):
+def _pack_transposed(b, k0, rows, first, columns, step, VL, width, panels, at):
     """The same for B whose columns are contiguous (a transposed view), ``step`` apart: VL x VL numbers at a time.
 
     Columns beyond are not zeros but copies, and beyond the next multiple of VL not written: no result depends on them.
@@ -81,23 +86,33 @@ def _pack_transposed(b, rows, first, columns, step, VL, width, panels, at):
     for j in range(0, columns, VL):
         count = min(VL, columns - j)
         for i in range(0, whole, VL):
-            source = address(b, (first + j) * step + i)
+            source = address(b, (first + j) * step + k0 + i)
             transpose_block(count, VL, source, step, address(panels, at + i * width + j), width)
         for i in range(whole, rows):
             for c in range(j, j + count):
-                panels[at + i * width + c] = b[i, first + c]
+                panels[at + i * width + c] = b[k0 + i, first + c]
 
 
 @register_jitable
-def _pack(b, k, j, m, row_b, column_b, NR, panels, at):
-    """The panel of B's columns j to j + NR, or to the last one, to ``at``."""
+def _pack(b, k0, rows, j, m, row_b, column_b, NR, panels, at):
+    """panels[at : at + rows * NR] = B's rows from k0 on, columns j to j + NR or to the last one."""
     columns = min(NR, m - j)
     if column_b == 1:
-        copy_rows(k, columns, NR, address(b, j), row_b, address(panels, at))
+        copy_rows(rows, columns, NR, address(b, k0 * row_b + j), row_b, address(panels, at))
     elif row_b == 1 and column_b > 0:
-        _pack_transposed(b, k, j, columns, column_b, NR // NV, NR, panels, at)
+        _pack_transposed(b, k0, rows, j, columns, column_b, NR // NV, NR, panels, at)
     else:
-        _pack_strided(b, k, j, columns, NR, panels[at : at + k * NR])
+        _pack_strided(b, k0, rows, j, columns, NR, panels, at)
+
+
+@register_jitable
+def _pack_together(b, k0, depth, j, end, m, row_b, column_b, NR, panels, at):
+    """The panels [depth, NR] of B's rows from k0 on, columns j to ``end``, one behind the other from ``at`` on."""
+    for i in range(0, depth, _PACK_ROWS):
+        rows = min(_PACK_ROWS, depth - i)
+        for first in range(j, end, NR):
+            to = at + (first - j) * depth + i * NR
+            _pack(b, k0 + i, rows, first, m, row_b, column_b, NR, panels, to)
 
 
 @kernel(_gemm_signature)
@@ -110,44 +125,50 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         row_a, column_a = a.strides[0] // item, a.strides[1] // item
         row_c = c.strides[0] // item
         row_b, column_b = b.strides[0] // item, b.strides[1] // item
-        whole = m // NR * NR if packed == _IN_PLACE else 0  # columns before this one are read where they lie
+        together = _TOGETHER if packed == _PACKED_HERE else 1
+        part = together * min(k, KC) * NR  # of the panels: a task's own
+        packs_from = m  # columns from this one on are packed here
+        if packed != _PACKED_BEFORE:
+            packs_from = 0 if packed == _PACKED_HERE else m // NR * NR
+            tasks = min(tasks, panels.size // part)
         for j0 in range(0, m, NC):
-            columns = min(NC, m - j0)
-            count = (columns + NR - 1) // NR
-            if packed == _PACKED_HERE:
-                for p in prange(count):
-                    _pack(b, k, j0 + p * NR, m, row_b, column_b, NR, panels, p * k * NR)
-            elif packed == _IN_PLACE and j0 + columns > whole:
-                _pack(b, k, whole, m, row_b, column_b, NR, panels, (count - 1) * k * NR)
+            count = (min(NC, m - j0) + NR - 1) // NR
             for i0 in range(0, n, MC):
                 rows = min(MC, n - i0)
                 tiles = (rows + MR - 1) // MR
                 for t in prange(tasks):
                     begin, end = t * count * tiles // tasks, (t + 1) * count * tiles // tasks
                     while begin < end:
-                        p = begin // tiles
-                        stop = min(end, (p + 1) * tiles)
-                        j = j0 + p * NR
-                        width = min(NR, m - j)
+                        first = begin // tiles
+                        last = min(first + together, (end + tiles - 1) // tiles)
+                        packs = j0 + first * NR >= packs_from
                         for k0 in range(0, k, KC):
                             depth = min(KC, k - k0)
-                            if j >= whole:
-                                panel, row_p = address(panels, (p * k + k0) * NR), NR
-                            else:
-                                panel, row_p = address(b, k0 * row_b + j), row_b
-                            for s in range(begin, stop):
-                                i = s - p * tiles
-                                low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
-                                gemm_tile(
-                                    high - low, width, depth,
-                                    address(a, low * row_a + k0 * column_a), row_a, column_a,
-                                    panel, row_p, address(c, low * row_c + j), row_c, k0,
-                                )  # fmt: skip
-                                if k0 + KC >= k and code >= 0:
-                                    for r in range(low, high):
-                                        z = address(c, r * row_c + j)
-                                        forward_bias_row(code, width, z, address(bias, j), z)
-                        begin = stop
+                            if packs:
+                                j, stop = j0 + first * NR, min(j0 + last * NR, m)
+                                _pack_together(b, k0, depth, j, stop, m, row_b, column_b, NR, panels, t * part)
+                            for p in range(first, last):
+                                j = j0 + p * NR
+                                width = min(NR, m - j)
+                                if packed == _PACKED_BEFORE:
+                                    panel, row_p = address(panels, (p * k + k0) * NR), NR
+                                elif packs:
+                                    panel, row_p = address(panels, t * part + (p - first) * depth * NR), NR
+                                else:
+                                    panel, row_p = address(b, k0 * row_b + j), row_b
+                                for s in range(max(begin, p * tiles), min(end, (p + 1) * tiles)):
+                                    i = s - p * tiles
+                                    low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+                                    gemm_tile(
+                                        high - low, width, depth,
+                                        address(a, low * row_a + k0 * column_a), row_a, column_a,
+                                        panel, row_p, address(c, low * row_c + j), row_c, k0,
+                                    )  # fmt: skip
+                                    if k0 + KC >= k and code >= 0:
+                                        for r in range(low, high):
+                                            z = address(c, r * row_c + j)
+                                            forward_bias_row(code, width, z, address(bias, j), z)
+                        begin = min(end, last * tiles)
 
     return gemm
 
@@ -173,11 +194,13 @@ def _packs(rows: int, k: int, m: int, strides: tuple[int, int], itemsize: int) -
 
 @lru_cache(_PLANS)
 def _plan(n: int, k: int, m: int, itemsize: int, transposed: bool, strides: tuple[int, int]) -> tuple[Any, ...]:
-    """(nanoseconds, size of the panels, whether B is packed, MC, KC, NC) of a product; ``strides`` are those of B."""
-    blocks = _blocks(k, itemsize, transposed)
-    NR = tile(itemsize).NR
-    panels = -(-min(m, blocks[2]) // NR) * NR * k
-    return 2.0 * n * k * m / _FLOPS_PER_NS, panels, _packs(n, k, m, strides, itemsize), *blocks
+    """(nanoseconds, size of a task's part of a panel, whether B is packed, MC, KC, NC) of a product.
+
+    ``strides`` are those of B.
+    """
+    MC, KC, NC = _blocks(k, itemsize, transposed)
+    part = min(k, KC) * tile(itemsize).NR
+    return 2.0 * n * k * m / _FLOPS_PER_NS, part, _packs(n, k, m, strides, itemsize), MC, KC, NC
 
 
 def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
@@ -189,11 +212,12 @@ def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
     (n, k), dtype, itemsize = a.shape, c.dtype, c.itemsize
     before = isinstance(b, Panels)
     strides = _NO_STRIDES if before else b.strides
-    nanoseconds, size, packed, MC, KC, NC = _plan(n, k, b.shape[1], itemsize, a.strides[1] != itemsize, strides)
+    nanoseconds, part, packed, MC, KC, NC = _plan(n, k, b.shape[1], itemsize, a.strides[1] != itemsize, strides)
     if before:  # all panels are there: one block of columns
         _gemm(dtype, nanoseconds, a, b.like, bias, c, b.panels, _PACKED_BEFORE, code, MC, KC, b.panels.size)
     else:
-        _gemm(dtype, nanoseconds, a, b, bias, c, workspace(size, dtype), int(packed), code, MC, KC, NC)
+        parts = workspace(_TOGETHER * part * get_num_threads(), dtype)
+        _gemm(dtype, nanoseconds, a, b, bias, c, parts, int(packed), code, MC, KC, NC)
 
 
 class Panels:
@@ -226,7 +250,7 @@ def _pack_panels(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
         count = (m + NR - 1) // NR
         for t in prange(tasks):
             for p in range(t * count // tasks, (t + 1) * count // tasks):
-                _pack(w, k, p * NR, m, row, column, NR, panels, p * k * NR)
+                _pack(w, 0, k, p * NR, m, row, column, NR, panels, p * k * NR)
 
     return pack_panels
 
