@@ -18,7 +18,7 @@ from bench.scaling.knees import TOLERANCE
 from bench.scaling.measure import DTYPE, Parts
 from bench.scaling.sweeps import Setting, Sweep
 from fastnn.engine.cpu import SPARSE_BELOW, region_nanoseconds
-from fastnn.kernels.cpu import epoch, machine, threads
+from fastnn.kernels.cpu import machine, records, threads
 
 _LINE = 64  # bytes of a cache line
 _ENTRY = DTYPE.itemsize + 4  # a stored non-zero: its value and its int32 column
@@ -111,8 +111,8 @@ class Footprint:
 def footprint(setting: Setting) -> Footprint:
     """The bytes of a step, from the layout that the engine itself uses, padding included."""
     stages = len(setting.sizes) - 1
-    layout = epoch.Layout(setting.sizes, setting.batch, DTYPE.itemsize, setting.sparse)
-    _, parameters, scratch = layout.stages([0] * stages, [True] * stages, [epoch.KERNEL | epoch.BIAS] * stages)
+    layout = records.Layout(setting.sizes, setting.batch, DTYPE.itemsize, setting.sparse)
+    _, parameters, scratch = layout.stages([0] * stages, [True] * stages, [records.KERNEL | records.BIAS] * stages)
     transposed = sum(layout.padded(k, layout.NR) * n for k, n in pairwise(setting.sizes[1:]))
     inputs = setting.batch * layout.leading(setting.inputs)
     entries = round(setting.batch * setting.inputs * setting.density) if setting.sparse else 0
@@ -160,7 +160,7 @@ def _touched(setting: Setting, _: object) -> float:
 
 def _operands(setting: Setting, _: object) -> float:
     """Inputs and gradients of all rows that the update of the largest layer reads."""
-    layout = epoch.Layout(setting.sizes, setting.batch, DTYPE.itemsize, setting.sparse)
+    layout = records.Layout(setting.sizes, setting.batch, DTYPE.itemsize, setting.sparse)
     widths = list(pairwise(setting.sizes))
     k, n = max(widths, key=math.prod)
     if setting.sparse and (k, n) == widths[0]:
@@ -177,7 +177,7 @@ def _tile_columns(setting: Setting, _: object) -> float:
 def _unit_columns(setting: Setting, _: object) -> float:
     """What the tiles of a unit of the update read again and again: of every row NR columns of dZ, UNIT_ROWS of X."""
     tile = machine.tile(DTYPE.itemsize)
-    return setting.batch * ((tile.NR + epoch.UNIT_ROWS) * DTYPE.itemsize + _LINE)
+    return setting.batch * ((tile.NR + records.UNIT_ROWS) * DTYPE.itemsize + _LINE)
 
 
 def _panel(setting: Setting, _: object) -> float:

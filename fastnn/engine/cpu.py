@@ -298,22 +298,22 @@ class _Prediction:
     """The forward pass: weights in panels and scratch memory, for inputs whose zeros are skipped or not."""
 
     def __init__(self, network: Network, sparse: bool) -> None:
-        from fastnn.kernels.cpu import epoch, threads
+        from fastnn.kernels.cpu import epoch, records, threads
         from fastnn.kernels.cpu._arrays import aligned
 
-        self._kernel, self._dtype, self._sparse = epoch, network.dtype, sparse
+        self._kernel, self._records, self._dtype, self._sparse = epoch, records, network.dtype, sparse
         self._use_num_threads = threads.use_num_threads
         self._form = form = _form(network)
         sizes = _sizes(form.stages)
         self._tasks = threads.get_num_threads()
-        self._layout = layout = epoch.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
+        self._layout = layout = records.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
         shape = _codes(form.stages), [stage.kernel is not None for stage in form.stages], [0] * len(form.stages)
         table, parameters, scratch = layout.stages(*shape)
         self._work = _zeros(aligned, scratch, network.dtype)
         numbers = np.zeros((len(table) + 1, 6), network.dtype)
         params, none = _zeros(aligned, parameters, network.dtype), np.empty(0, network.dtype)
         masks = np.zeros((len(table) + 1, 3), np.int64)
-        self._net = epoch.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
+        self._net = records.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
         self._places = list(_places(form.stages, table, lambda parameter: [(parameter.value, params)]))
 
     def outputs(self, source: Source) -> Array:
@@ -322,7 +322,7 @@ class _Prediction:
         bounds = self._layout.bounds(self._layout.rows, _mean_entries(inputs))
         none = np.empty(0, self._dtype)
         sizes, runs, indices = np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty(0, np.int32)
-        memory = self._kernel.Scratch(
+        memory = self._records.Scratch(
             self._work, none, np.empty(0), bounds, sizes, runs, sizes, none, indices, none, indices, none
         )
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
@@ -348,22 +348,22 @@ class _Session:
         batch_size: int,
         mask_seeds: Sequence[int],
     ) -> None:
-        from fastnn.kernels.cpu import epoch, optim, threads
+        from fastnn.kernels.cpu import epoch, optim, records, threads
         from fastnn.kernels.cpu._arrays import aligned
         from fastnn.kernels.cpu.simd import ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
-        self._kernel, self._rule, self._step_codes = epoch, optim.rule, STEP_CODES
+        self._kernel, self._records, self._rule, self._step_codes = epoch, records, optim.rule, STEP_CODES
         self._dtype = dtype = network.dtype
         form = _form(network)
         self._stages = form.stages
         sizes = _sizes(self._stages)
         self._inputs = _inputs(data.x, dtype, form.preparation, is_sparse(data.x, network))
-        sparse = self._inputs.kind == epoch.SPARSE
+        sparse = self._inputs.kind == records.SPARSE
         pairs = network.products == "bfloat16"
-        self._layout = layout = epoch.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
-        needs = [stage.needs(epoch.KERNEL, epoch.BIAS, epoch.OUTPUT_PENALTY) for stage in self._stages]
+        self._layout = layout = records.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
+        needs = [stage.needs(records.KERNEL, records.BIAS, records.OUTPUT_PENALTY) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
         self._table, size, self._scratch = layout.stages(_codes(self._stages), weights, needs)
         self._targets = _targets(data, loss, dtype)
@@ -376,23 +376,23 @@ class _Session:
         penalties = [
             (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
         ]
-        self._units, self._first = int(self._table[:, epoch.UNITS].sum()), layout.first(self._table)
+        self._units, self._first = int(self._table[:, records.UNITS].sum()), layout.first(self._table)
         masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = np.array(penalties, dtype)
-        self._net = epoch.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
+        self._net = records.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
 
         figures, as_is = _figures(network)
-        self._metrics = np.array([epoch.FIGURES[form] for form, _ in figures], np.int64)
+        self._metrics = np.array([records.FIGURES[form] for form, _ in figures], np.int64)
         self._numbers = np.array([number for _, number in figures], np.float64)
-        self._seen, self._activation = int(self._table[-1, epoch.Y]), epoch.IDENTITY
+        self._seen, self._activation = int(self._table[-1, records.Y]), records.IDENTITY
         if not as_is:  # the metrics' rows lie behind the stages'
             self._seen, self._activation = self._scratch, ROW_CODES[network.layers[-1].activation]
-            self._scratch += self._batch * int(self._table[-1, epoch.LD])
+            self._scratch += self._batch * int(self._table[-1, records.LD])
         name = str(loss.fused_form)
-        self._loss, self._outputs = epoch.FIGURES[name], _divisor(name, sizes[-1])
-        self._reduction = epoch.SUM if name == "half_squared" or loss.reduction == "sum" else epoch.MEAN
+        self._loss, self._outputs = records.FIGURES[name], _divisor(name, sizes[-1])
+        self._reduction = records.SUM if name == "half_squared" or loss.reduction == "sum" else records.MEAN
         if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
-            self._reduction = epoch.WEIGHTED_MEAN
+            self._reduction = records.WEIGHTED_MEAN
         self._hyper = np.zeros(STEP_HYPER, dtype)
 
         self._coupled = sparse and sizes[0] % 2 == 0 and _by_pairs(self._inputs) >= COUPLED_FROM
@@ -417,17 +417,17 @@ class _Session:
                 f"wants at most {_MOST_ENTRIES:,}: train on smaller batches"
             )
         coupled = 2 * entries if self._coupled else 0
-        figures = (1 + len(self._metrics)) * self._batch + self._kernel.UNIT_FIGURES * self._units
+        figures = (1 + len(self._metrics)) * self._batch + self._records.UNIT_FIGURES * self._units
         features = self._layout.sizes[0]
-        return self._kernel.Scratch(
+        return self._records.Scratch(
             _zeros(aligned, self._scratch + self._layout.buffers(tasks), self._dtype),
             _zeros(aligned, self._net.params.size if self._clips_by_norm() else 0, self._dtype),
             np.zeros(figures + 2 * len(self._stages)),
             self._layout.bounds(self._batch, _mean_entries(self._inputs)),
             self._layout.cuts(self._table, tasks, _frequencies(self._inputs, features)),
-            np.zeros((self._kernel.PLACES + tasks, features), np.int32),
+            np.zeros((self._records.PLACES + tasks, features), np.int32),
             np.zeros(features, np.int64),
-            np.ones(features + self._kernel.POWERS, self._dtype),
+            np.ones(features + self._records.POWERS, self._dtype),
             np.zeros(entries, np.int32),
             np.zeros(max(entries, coupled), self._dtype),
             np.zeros(coupled // 2, np.int32),
@@ -477,18 +477,20 @@ class _Session:
         clip, limit = self._clipping()
         penalized = bool(self._net.penalties[0, :2].any())
         lazy = name in ("sgd", "rmsprop") and not decay and not penalized
-        rules = self._kernel.Rules(
+        rules = self._records.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
             self._dtype.type(1 - decay), clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
-            int(self._coupled and clip == self._kernel.NO_CLIP and not decay and not penalized),
+            int(self._coupled and clip == self._records.NO_CLIP and not decay and not penalized),
         )  # fmt: skip
         made = optimizer.iterations
         if load:
             self._memory.touched[...] = made
         if self._layout.sparse:
-            self._memory.decay[-self._kernel.POWERS :] = rules.rho ** np.arange(self._kernel.POWERS, dtype=self._dtype)
+            self._memory.decay[-self._records.POWERS :] = rules.rho ** np.arange(
+                self._records.POWERS, dtype=self._dtype
+            )
         places = list(_places(self._stages, self._table, self._arrays))
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
         with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
@@ -508,19 +510,19 @@ class _Session:
 
     def _clipping(self) -> tuple[int, float]:
         """The code of the optimizer's clipping, and its limit."""
-        kernel = self._kernel
+        records = self._records
         kind, limit = self._optimizer.clipping or ("", 0.0)
         codes = {
-            "": kernel.NO_CLIP,
-            "clipvalue": kernel.CLIP_VALUE,
-            "clipnorm": kernel.CLIP_NORM,
-            "global_clipnorm": kernel.CLIP_GLOBAL_NORM,
+            "": records.NO_CLIP,
+            "clipvalue": records.CLIP_VALUE,
+            "clipnorm": records.CLIP_NORM,
+            "global_clipnorm": records.CLIP_GLOBAL_NORM,
         }
         return codes[kind], limit
 
     def _clips_by_norm(self) -> bool:
         """Whether a step needs the norms of gradients, and with them room for all gradients."""
-        return self._clipping()[0] in (self._kernel.CLIP_NORM, self._kernel.CLIP_GLOBAL_NORM)
+        return self._clipping()[0] in (self._records.CLIP_NORM, self._records.CLIP_GLOBAL_NORM)
 
     def logs(self, reset: bool = False) -> Logs:
         """The figures since the last reset, by name."""
@@ -578,12 +580,12 @@ def _places(
     stages: Sequence[_Stage], table: Array, arrays: Callable[[Parameter], Sequence[tuple[Array, Array]]]
 ) -> Iterator[_Place]:
     """The places of what ``arrays`` gives for each parameter: pairs of an array of its shape and a flat one."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import records
 
     for stage, row in zip(stages, table, strict=True):
-        k, n, panel = int(row[epoch.INPUTS]), int(row[epoch.OUTPUTS]), int(row[epoch.PANEL])
-        bias = int(row[epoch.B]), 1, n, epoch.Layout.padded(n, panel) if panel else 0
-        for parameter, place in ((stage.kernel, (int(row[epoch.W]), k, n, panel)), (stage.bias, bias)):
+        k, n, panel = int(row[records.INPUTS]), int(row[records.OUTPUTS]), int(row[records.PANEL])
+        bias = int(row[records.B]), 1, n, records.Layout.padded(n, panel) if panel else 0
+        for parameter, place in ((stage.kernel, (int(row[records.W]), k, n, panel)), (stage.bias, bias)):
             if parameter is None:
                 continue
             for array, flat in arrays(parameter):
@@ -681,10 +683,10 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
 
 def _inputs(source: Source, dtype: Any, preparation: _Preparation, sparse: bool) -> Any:
     """The samples as the kernel's ``Inputs``, of the kind whose zeros are skipped if ``sparse``."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import records
 
-    empty = epoch.Inputs(
-        kind=epoch.DENSE,
+    empty = records.Inputs(
+        kind=records.DENSE,
         dense=np.empty((0, 0), dtype),
         bytes=np.empty((0, 0), np.uint8),
         scale=dtype.type(preparation.scale),
@@ -697,11 +699,11 @@ def _inputs(source: Source, dtype: Any, preparation: _Preparation, sparse: bool)
         indptr, indices, values = _csr(source, dtype)
         if sparse and preparation.scale != 1:
             values *= dtype.type(preparation.scale)
-        kind = epoch.SPARSE if sparse else epoch.EXPANDED
+        kind = records.SPARSE if sparse else records.EXPANDED
         return empty._replace(kind=kind, indptr=indptr, indices=indices, values=values)
     array = _dense(source)
     if array.dtype == np.uint8:
-        return empty._replace(kind=epoch.BYTES, bytes=_own(array))
+        return empty._replace(kind=records.BYTES, bytes=_own(array))
     return empty._replace(dense=_own(np.ascontiguousarray(array, dtype)))
 
 
@@ -765,7 +767,7 @@ def _mean_entries(inputs: Any) -> float:
 
 def _targets(data: DataSet, loss: Loss, dtype: Any) -> Any:
     """Targets and weights as the kernel's ``Targets``."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import records
 
     labels, goals = np.empty(0, np.int64), np.empty((0, 0), dtype)
     rows = goals
@@ -775,4 +777,4 @@ def _targets(data: DataSet, loss: Loss, dtype: Any) -> Any:
         rows = _own(np.asarray(data.y, dtype).reshape(data.rows, -1))
         goals = loss.smoothed(rows)
     weights = np.empty(0, dtype) if data.sample_weight is None else _own(np.asarray(data.sample_weight, dtype))
-    return epoch.Targets(labels, rows, goals, weights)
+    return records.Targets(labels, rows, goals, weights)

@@ -582,7 +582,7 @@ def test_rescalings_in_a_row(monkeypatch):
 )
 def test_plan_of_rescaling(kind, scale, offset, first_layer, stored):
     """Zeros are skipped only where they stay zeros."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import records
 
     built, x, _ = small(kind, rescaling=[(scale, offset)])
     plan = built.plan(x)
@@ -593,7 +593,7 @@ def test_plan_of_rescaling(kind, scale, offset, first_layer, stored):
     network = built._network()
     preparation, sparse = cpu._form(network).preparation, cpu.is_sparse(source, network)
     assert (preparation.scale, preparation.offset) == (scale, offset)
-    assert cpu._inputs(source, source.dtype, preparation, sparse).kind == getattr(epoch, stored)
+    assert cpu._inputs(source, source.dtype, preparation, sparse).kind == getattr(records, stored)
 
 
 @pytest.mark.parametrize(
@@ -911,10 +911,10 @@ def test_the_plan_says_what_becomes_of_zeros():
 
 
 def test_density_decides_between_dense_and_sparse():
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import records
 
     rng = np.random.default_rng(0)
-    for density, kind in ((0.05, epoch.SPARSE), (0.95, epoch.DENSE)):
+    for density, kind in ((0.05, records.SPARSE), (0.95, records.DENSE)):
         x = np.where(rng.random((500, 40)) < density, 1.0, 0.0).astype("float32")
         source = engine.input_source("x", x, np.dtype("float32"))
         built = models.Sequential([layers.Input((40,)), layers.Dense(2)])

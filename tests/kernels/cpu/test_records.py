@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import epoch
+from fastnn.kernels.cpu import records
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7])
 @pytest.mark.parametrize("sparse", [True, False])
 def test_shares_are_of_equal_work(sparse, tasks):
     sizes = (5000, 64, 46)
-    layout = epoch.Layout(sizes, 128, 4, sparse)
-    table, _, _ = layout.stages([0, 0], [True, True], [epoch.KERNEL | epoch.BIAS] * 2)
+    layout = records.Layout(sizes, 128, 4, sparse)
+    table, _, _ = layout.stages([0, 0], [True, True], [records.KERNEL | records.BIAS] * 2)
     frequencies = 1 / (1 + np.arange(sizes[0]))  # words by rank
     cuts = layout.cuts(table, tasks, frequencies)
     assert cuts.shape == (tasks + 1,)
     assert (np.diff(cuts) >= 0).all()
-    assert cuts[[0, -1]].tolist() == [0, table[:, epoch.UNITS].sum()]
+    assert cuts[[0, -1]].tolist() == [0, table[:, records.UNITS].sum()]
     units = np.diff(cuts)
     if sparse and 1 < tasks < 7:
         assert units[0] < units[1]  # the frequent words come first
@@ -27,7 +27,7 @@ def test_shares_are_of_equal_work(sparse, tasks):
 
 
 def test_a_share_of_nothing_is_empty():
-    layout = epoch.Layout((3, 2), 1, 4)
+    layout = records.Layout((3, 2), 1, 4)
     table, _, _ = layout.stages([0], [True], [0])
     assert layout.cuts(table, 2, np.ones(3)).tolist() == [0, 0, 0]
 
@@ -35,7 +35,7 @@ def test_a_share_of_nothing_is_empty():
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7, 40])
 def test_cuts_make_even_shares(tasks):
     work = np.random.default_rng(0).exponential(1.0, 200)
-    cuts = epoch._even(work, tasks)
+    cuts = records._even(work, tasks)
     shares = np.diff(np.concatenate([[0], np.cumsum(work)])[cuts])
     assert len(shares) == tasks
     assert shares.sum() == pytest.approx(work.sum())

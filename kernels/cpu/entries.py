@@ -1,0 +1,223 @@
+"""Sparse samples: the first stage from their non-zeros, and these feature by feature, as the update wants them.
+
+These functions are compiled into the epoch's kernels. An entry is a non-zero of a sample, or those of two neighbouring
+features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu.records import BEGIN, BLOCKS, END, FIRST, INPUTS, LAST, LD, OUTPUTS, PANEL, PLACES, POWERS, W, Y
+from fastnn.kernels.cpu.simd import address, couple_row, prefetch_row, scale_row, sparse_rows
+from fastnn.kernels.cpu.team import wait
+
+# Samples ahead of its use that a sample's non-zeros are asked for: from memory that no cache of this core holds, they
+# take as long to come as a few samples to sort.
+_AHEAD = 16
+
+
+@register_jitable
+def ask_for_entries(inputs, row):
+    """Prefetch a sample's non-zeros: they lie anywhere in memory."""
+    begin = inputs.indptr[row]
+    count = inputs.indptr[row + 1] - begin
+    prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
+
+
+@register_jitable
+def _first_from(indices, begin, end, feature):
+    """First place in [begin, end) whose index is not below ``feature``; the indices rise.
+
+    Halves without branches, which would go either way half of the time.
+    """
+    left = end - begin
+    while left > 0:
+        half = (left + 1) // 2
+        begin += half if indices[np.uint64(begin + half - 1)] < feature else 0
+        left -= half
+    return begin
+
+
+@register_jitable
+def panel_count(stage):
+    """The number of a stage's panels."""
+    return (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL] if stage[PANEL] > 0 else 0
+
+
+@register_jitable
+def splits_panels(net, tasks):
+    """Whether tasks share the first stage's panels, not its rows, where that makes even shares.
+
+    Then W stays in the caches of the core that updates it, and a block of it serves all rows of the batch.
+    """
+    return tasks > 1 and panel_count(net.stages[0]) % tasks == 0
+
+
+@register_jitable
+def split_rows(inputs, order, first, low, high, net, memory):
+    """Where the non-zeros of rows ``low`` to ``high`` of the batch begin that belong to each block of features."""
+    k, bounds = net.stages[0, INPUTS], memory.bounds
+    blocks = bounds.shape[1] - BLOCKS - 1
+    for r in range(low, high):
+        row = order[first + r]
+        end = inputs.indptr[row + 1]
+        bounds[r, BLOCKS], bounds[r, BLOCKS + blocks] = inputs.indptr[row], end
+        for q in range(1, blocks):
+            begin = bounds[r, BLOCKS + q - 1]
+            bounds[r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
+
+
+@register_jitable
+def sparse_forward(inputs, low, high, p0, p1, net, memory):
+    """First stage of rows ``low`` to ``high`` from their non-zeros, panels ``p0`` to ``p1``.
+
+    Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them. The
+    last panel comes first: the update left it in L2, and finds there what is used last here.
+    """
+    stage, bounds = net.stages[0], memory.bounds
+    k, y, ld, width = stage[INPUTS], stage[Y], stage[LD], stage[PANEL]
+    columns = bounds.shape[1]
+    for p in range(p1 - 1, p0 - 1, -1):
+        panel = address(net.params, stage[W] + p * k * width)
+        for q in range(columns - BLOCKS - 1):
+            z = address(memory.work, y + low * ld + p * width)
+            sparse_rows(
+                high - low, address(bounds, low * columns + BLOCKS + q), columns,
+                address(inputs.indices, 0), address(inputs.values, 0), panel, z, ld, q,
+            )  # fmt: skip
+
+
+@register_jitable
+def _decayed(missed, rules, memory):
+    """What is left of a state after ``missed`` steps without a gradient."""
+    powers = memory.decay.size - POWERS
+    return memory.decay[powers + missed] if missed < POWERS else rules.rho**missed
+
+
+@register_jitable
+def _count(inputs, order, first, low, high, rules, memory, t, place):
+    """How many entries rows ``low`` to ``high`` of the batch have of each feature; couples lie from ``place`` on."""
+    counts, bounds, indptr = memory.runs[PLACES + t], memory.bounds, inputs.indptr
+    features = memory.evens if rules.coupled else inputs.indices
+    counts[:] = 0
+    for r in range(low, min(low + _AHEAD, high)):
+        ask_for_entries(inputs, order[first + r])
+    for r in range(low, high):
+        if r + _AHEAD < high:
+            ask_for_entries(inputs, order[first + r + _AHEAD])
+        row = order[first + r]
+        begin, end = indptr[row], indptr[row + 1]
+        if rules.coupled:
+            entries, values = address(inputs.indices, begin), address(inputs.values, begin)
+            evens, couples = address(memory.evens, place), address(memory.couples, 2 * place)
+            begin, end = place, place + couple_row(end - begin, entries, values, evens, couples)
+            place = end
+        bounds[r, BEGIN], bounds[r, END] = begin, end
+        for e in range(begin, end):
+            counts[np.uint64(features[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
+
+
+# The loops over all features of a part are short and without branches, so that LLVM turns them into vectors, and go
+# over contiguous slices: indices from 0 on are known not to count from the end. One loop took four times as long.
+
+
+@register_jitable
+def _allot(f0, f1, place, memory, coupled, tasks):
+    """Where the entries of the features [f0, f1) belong, from ``place`` on.
+
+    A feature's entries of a task lie behind those of the tasks before. Those of an even feature are also the next one's
+    where they are ``coupled``.
+    """
+    begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
+    ends[:] = 0
+    for q in range(tasks):
+        counts = memory.runs[PLACES + q][f0:f1]
+        for f in range(ends.size):
+            ends[f] += counts[f]
+    for f in range(ends.size):
+        count = ends[f]
+        begins[f] = ends[f] = place
+        place += count
+    for q in range(tasks):
+        places = memory.runs[PLACES + q][f0:f1]
+        for f in range(ends.size):
+            count = places[f]
+            places[f] = ends[f]
+            ends[f] += count
+    if coupled:
+        for f in range(0, ends.size, 2):
+            begins[f + 1], ends[f + 1] = begins[f], ends[f]
+
+
+@register_jitable
+def _note_touched(f0, f1, step, rules, memory):
+    """What the state of the features [f0, f1) is to be multiplied with before ``step``, which touches some of them."""
+    begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
+    touched, decay = memory.touched[f0:f1], memory.decay[f0:f1]
+    powers = memory.decay[memory.decay.size - POWERS :]
+    longest = 0
+    for f in range(touched.size):
+        missed = step - 1 - touched[f]
+        decay[f] = powers[np.uint64(missed if missed < POWERS else POWERS - 1)]
+    for f in range(touched.size):
+        longest = max(longest, (step - 1 - touched[f]) * np.int64(begins[f] < ends[f]))
+    if longest >= POWERS:
+        for f in range(touched.size):
+            missed = step - 1 - touched[f]
+            if missed >= POWERS and begins[f] < ends[f]:
+                decay[f] = rules.rho**missed
+    for f in range(touched.size):
+        touched[f] += (step - touched[f]) * np.int64(begins[f] < ends[f])
+
+
+@register_jitable
+def _scatter(inputs, low, high, rules, memory, t):
+    """The entries of rows ``low`` to ``high`` of the batch to where they belong."""
+    places, bounds = memory.runs[PLACES + t], memory.bounds
+    features = memory.evens if rules.coupled else inputs.indices
+    for r in range(low, high):
+        for e in range(bounds[r, BEGIN], bounds[r, END]):
+            feature = np.uint64(features[np.uint64(e)])
+            to = np.uint64(places[feature])
+            places[feature] += 1
+            memory.rows[to] = r
+            if rules.coupled:
+                memory.values[2 * to] = memory.couples[np.uint64(2 * e)]
+                memory.values[2 * to + 1] = memory.couples[np.uint64(2 * e + 1)]
+            else:
+                memory.values[to] = inputs.values[np.uint64(e)]
+
+
+@register_jitable
+def sort_by_feature(inputs, order, first, low, high, f0, f1, step, rules, memory, words, t, tasks):
+    """The batch's non-zeros feature by feature: a counting sort. True if the team is to stop.
+
+    Task t has rows ``low`` to ``high`` and features ``f0`` to ``f1``. Nothing waits at the end.
+    """
+    place = t * (memory.rows.size // tasks)
+    _count(inputs, order, first, low, high, rules, memory, t, place)
+    if wait(tasks, words):
+        return True
+    _allot(f0, f1, place, memory, rules.coupled, tasks)
+    if rules.lazy:
+        _note_touched(f0, f1, step, rules, memory)
+    if wait(tasks, words):
+        return True
+    _scatter(inputs, low, high, rules, memory, t)
+    return False
+
+
+@register_jitable
+def catch_up(low, high, step, net, rules, memory):
+    """Let the state of the rows ``low`` to ``high`` decay to ``step``."""
+    stage = net.stages[0]
+    k, width = stage[INPUTS], stage[PANEL]
+    for f in range(low, high):
+        missed = step - memory.touched[f]
+        memory.touched[f] = step
+        if missed > 0:
+            factor = _decayed(missed, rules, memory)
+            for p in range(panel_count(stage)):
+                scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), factor)

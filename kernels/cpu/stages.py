@@ -1,0 +1,286 @@
+"""A batch through the stages of a network, rows by rows: gather, forward pass, loss and metrics, backward pass.
+
+These functions are compiled into the epoch's kernels; offsets name places in ``net.params`` and ``memory.work``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu.entries import ask_for_entries, panel_count, sparse_forward
+from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.records import (
+    ACCURACY,
+    BINARY_ACCURACY,
+    BYTES,
+    CODE,
+    CROSS_ENTROPY,
+    DENSE,
+    DZ,
+    GC,
+    GR,
+    IDENTITY,
+    INPUTS,
+    KEPT,
+    LD,
+    NEEDS,
+    OUTPUT_PENALTY,
+    OUTPUTS,
+    PAIRS,
+    PANEL,
+    SCALE,
+    SEED,
+    SPARSE,
+    STREAM,
+    THRESHOLD,
+    TOP_K,
+    WP,
+    WT,
+    XC,
+    XR,
+    B,
+    W,
+    Y,
+)
+from fastnn.kernels.cpu.simd import (
+    add_penalty_row,
+    address,
+    argmax_row,
+    backward_row,
+    cross_entropy_row,
+    dropout_backward_row,
+    dropout_row,
+    forward_bias_row,
+    forward_row,
+    gemm_tile,
+    gemm_tile_pairs,
+    label_row,
+    loss_row,
+    pair_columns,
+    pair_rows,
+    prefetch,
+    probability_loss_row,
+    softmax_row,
+    widen_row,
+)
+
+# Depth of a block of a product: KC * NR numbers of a panel stay in L2.
+_KC = 2048
+_GATHER_AHEAD = 2
+
+
+@register_jitable
+def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
+    """work[y: n x m] = work[x: n x k] @ panels[at: k x m]; k counts pairs where the numbers are ``pairs``."""
+    tiles = (n + MR - 1) // MR
+    for p in range((m + NR - 1) // NR):
+        j = p * NR
+        for k0 in range(0, k, _KC):
+            for i in range(tiles):
+                low, high = i * n // tiles, (i + 1) * n // tiles
+                a = address(work, x + low * ld_x + k0)
+                b = address(panels, at + (p * k + k0) * NR)
+                c = address(work, y + low * ld_y + j)
+                if pairs:
+                    gemm_tile_pairs(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+                else:
+                    gemm_tile(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+
+
+@register_jitable
+def _pair(n, low, high, count, x, ld, by_row, by_column, work):
+    """Rows ``low`` (even) to ``high`` of a batch of n as pairs of bfloat16 numbers, along rows and along columns."""
+    if high == n and n % 2 == 1:
+        for j in range(count):
+            work[x + n * ld + j] = 0  # the last row's neighbour
+    for r in range(low, high):
+        pair_columns(count, address(work, x + r * ld), address(work, by_row + r * (ld // 2)))
+    if low < high:
+        source, target = address(work, x + low * ld), address(work, by_column + low // 2 * ld)
+        pair_rows((high - low + 1) // 2, count, source, ld, target, ld)
+
+
+@register_jitable
+def _drop(place, step, row, count, net, x):
+    """Dropout of ``count`` numbers at x, in place, if there is any at this place of ``Network.masks``."""
+    threshold, seed, stream = net.masks[place, THRESHOLD], net.masks[place, SEED], net.masks[place, STREAM]
+    if threshold > 0:
+        dropout_row(threshold, seed, stream, step, row, count, x, net.scales[place, SCALE], x)
+
+
+@register_jitable
+def ask_for_sample(inputs, row, width):
+    """Prefetch a sample of any kind."""
+    if inputs.kind == BYTES:
+        for j in range(0, width, LINE):
+            prefetch(inputs.bytes, row * width + j)
+    elif inputs.kind == DENSE:
+        for j in range(0, width, LINE // inputs.dense.itemsize):
+            prefetch(inputs.dense, row * width + j)
+    else:
+        ask_for_entries(inputs, row)
+
+
+@register_jitable
+def gather_rows(inputs, order, first, low, high, step, net, work, ld):
+    """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype, rescaled and dropped from."""
+    width, scale, offset = net.stages[0, INPUTS], inputs.scale, inputs.offset
+    for r in range(low, min(low + _GATHER_AHEAD, high)):
+        ask_for_sample(inputs, order[first + r], width)
+    for r in range(low, high):
+        if r + _GATHER_AHEAD < high:
+            ask_for_sample(inputs, order[first + r + _GATHER_AHEAD], width)
+        source = order[first + r]
+        if inputs.kind == BYTES:
+            widen_row(width, address(inputs.bytes, source * width), scale, offset, address(work, r * ld))
+        elif inputs.kind == DENSE:
+            forward_row(IDENTITY, width, address(inputs.dense, source * width), address(work, r * ld))
+        else:
+            for j in range(width):
+                work[r * ld + j] = 0
+            for e in range(inputs.indptr[source], inputs.indptr[source + 1]):
+                work[r * ld + inputs.indices[e]] = inputs.values[e]
+        if inputs.kind != BYTES and (scale != 1.0 or offset != 0.0):
+            for j in range(width):
+                work[r * ld + j] = work[r * ld + j] * scale + offset
+        _drop(0, step, r, width, net, address(work, r * ld))
+
+
+@register_jitable
+def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
+    """All stages for rows ``low`` to ``high`` of the batch of n; the first one's product may have been ``made``."""
+    work, rows = memory.work, high - low
+    for s in range(net.stages.shape[0]):
+        stage = net.stages[s]
+        k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
+        x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
+        z = y + low * ld
+        if stage[PANEL] == 0:
+            for r in range(low, high):
+                forward_row(stage[CODE], m, address(work, x + r * ld_before), address(work, y + r * ld))
+                _drop(s + 1, step, r, m, net, address(work, y + r * ld))
+            continue
+        if s == 0 and inputs.kind == SPARSE:
+            if not made:
+                sparse_forward(inputs, low, high, 0, panel_count(stage), net, memory)
+        elif stage[PAIRS]:
+            _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
+            half = ld_before // 2
+            _times_panels(
+                True, rows, (k + 1) // 2, m, work, stage[XR] + low * half, half, work, stage[WP], z, ld, MR, NR
+            )
+        else:
+            _times_panels(False, rows, k, m, work, x + low * ld_before, ld_before, net.params, stage[W], z, ld, MR, NR)
+        for r in range(low, high):
+            z = address(work, y + r * ld)
+            forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), z)
+            _drop(s + 1, step, r, m, net, z)
+
+
+@register_jitable
+def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
+    """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
+    y, dy = address(work, out), address(work, slope)
+    if code >= 0:
+        return loss_row(code, classes, y, address(rows, source * classes), share, dy)
+    if code == CROSS_ENTROPY:
+        if labels.size == 0:
+            return probability_loss_row(classes, y, address(rows, source * classes), share, dy)
+        work[slope : slope + classes] = 0
+        work[slope + labels[source]] = 1
+        return probability_loss_row(classes, y, dy, share, dy)
+    if labels.size > 0:
+        return label_row(classes, y, labels[source], share, dy)
+    top, mass = softmax_row(classes, y, share, dy)
+    log_sum = top + work.dtype.type(np.log(mass))
+    return cross_entropy_row(classes, y, log_sum, address(rows, source * classes), share, dy)[0]
+
+
+@register_jitable
+def _target(targets, source, classes):
+    """The class index, or the place of the target row's largest number."""
+    if targets.labels.size > 0:
+        return targets.labels[source]
+    return argmax_row(classes, address(targets.rows, source * classes))
+
+
+@register_jitable
+def _metric(code, number, work, out, spare, classes, targets, source):
+    """One metric of one row; ``spare`` may be overwritten."""
+    if code == ACCURACY:
+        return 1.0 if argmax_row(classes, address(work, out)) == _target(targets, source, classes) else 0.0
+    if code == TOP_K:
+        score, larger = work[out + _target(targets, source, classes)], 0
+        for j in range(classes):
+            larger += work[out + j] > score
+        return 1.0 if larger < number else 0.0
+    if code == BINARY_ACCURACY:
+        hits, threshold = 0.0, work.dtype.type(number)
+        for j in range(classes):
+            side = 1.0 if work[out + j] > threshold else 0.0
+            hits += 1.0 if targets.rows[source, j] == side else 0.0
+        return hits / classes
+    one = work.dtype.type(1)
+    return np.float64(_row_loss(code, classes, work, out, spare, targets.labels, targets.rows, source, one)) / number
+
+
+@register_jitable
+def score_row(n, scale, r, source, net, rules, targets, memory, batch):
+    """Metrics, loss and the gradient by the last stage's outputs, for one row of n."""
+    work, figures = memory.work, memory.figures
+    last = net.stages[net.stages.shape[0] - 1]
+    classes, out, slope = last[OUTPUTS], last[Y] + r * last[LD], last[DZ] + r * last[LD]
+    number = work.dtype.type
+    weight = targets.weights[source] if targets.weights.size > 0 else number(1)
+    seen = rules.seen + r * last[LD]
+    if seen != out:
+        forward_row(rules.activation, classes, address(work, out), address(work, seen))
+    for q in range(rules.metrics.size):
+        value = _metric(rules.metrics[q], rules.numbers[q], work, seen, slope, classes, targets, source)
+        figures[(q + 1) * batch + r] = value if q < rules.plain else value * weight
+    share = weight * number(scale)
+    loss = _row_loss(rules.loss, classes, work, out, slope, targets.labels, targets.goals, source, share)
+    figures[r] = np.float64(weight * loss) * scale * n
+
+
+@register_jitable
+def backward_rows(n, low, high, step, net, memory, MR, NR):
+    """dZ of every stage that needs it, the last one's holding the gradient by its outputs; penalties on outputs."""
+    work = memory.work
+    last = net.stages.shape[0] - 1
+    for back in range(last + 1 - net.first):
+        s = last - back
+        stage = net.stages[s]
+        m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
+        if s < last:
+            after = net.stages[s + 1]
+            pairs = after[PAIRS] != 0
+            depth, ld_after = after[OUTPUTS], after[LD]
+            source = after[DZ]
+            if pairs:
+                depth, ld_after, source = (depth + 1) // 2, ld_after // 2, after[GR]
+            x, dx = source + low * ld_after, dz + low * ld
+            if after[PANEL] == 0:
+                for r in range(high - low):
+                    forward_row(IDENTITY, m, address(work, x + r * ld_after), address(work, dx + r * ld))
+            else:
+                _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
+        if stage[NEEDS] & OUTPUT_PENALTY:  # such a stage drops nothing: y is what the penalty is on
+            number = work.dtype.type
+            l1, l2 = net.penalties[s, 4] / number(n), net.penalties[s, 5] / number(n)
+            for r in range(low, high):
+                penalty = add_penalty_row(m, address(work, y + r * ld), l1, l2, address(work, dz + r * ld))
+                memory.figures[r] += np.float64(penalty) * n
+        threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
+        scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
+        if threshold > 0:
+            for r in range(low, high):
+                at, out = address(work, dz + r * ld), address(work, y + r * ld)
+                dropout_backward_row(stage[CODE], threshold, seed, stream, step, r, m, at, out, scale, kept, at)
+        elif stage[CODE] != IDENTITY:
+            for r in range(low, high):
+                at = address(work, dz + r * ld)
+                backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
+        if stage[PAIRS]:
+            _pair(n, low, high, m, dz, ld, stage[GR], stage[GC], work)
