@@ -137,6 +137,8 @@ def test_made_data_has_the_shape_and_density_of_the_real():
     assert x.shape == (512, 784)
     assert x.dtype == np.float32
     assert np.count_nonzero(x) / x.size == pytest.approx(0.191, abs=0.005)
+    pairs = x.reshape(512, -1, 2).any(axis=2)
+    assert np.count_nonzero(x) / np.count_nonzero(pairs) == pytest.approx(1.71, abs=0.05)  # MNIST's
     assert set(labels) == set(range(10))
     x, labels = training._made_reuters(512)
     assert np.all(x.sum(axis=1) == 82)
