@@ -93,7 +93,7 @@ class _Job:
 
 
 def made_mnist(rows: int) -> Rows:
-    """Images of which 19.1% of the pixels are not zero, in strokes six pixels wide as those of the real ones, and labels."""
+    """Images of which 19.1% of the pixels are not zero, in strokes six wide as those of real ones, and labels."""
     rng = np.random.default_rng(_SEED)
     density, width = 0.191, 6
     begins = rng.random((rows, 784), np.float32) < 1 - (1 - density) ** (1 / width)
