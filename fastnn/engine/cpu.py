@@ -27,8 +27,8 @@ SPARSE_BELOW = 0.4
 SPARSE_BELOW_BFLOAT16 = 0.25
 
 # Non-zeros of a sample by pairs of neighbouring features that have any: from here on the two share their entries. For
-# 784-512-10, RMSprop, batch 128, two threads of a Zen 5, made data with 150 non-zeros a sample, an epoch took 0.94 of
-# the time of one without at 1.71, 0.97 at 1.6, 0.99 at 1.45, 1.02 at 1.3, 1.06 at 1.15. MNIST has 1.71.
+# 784-512-10, RMSprop, batch 128, two threads of a Zen 5, made data with 150 non-zeros a sample, an epoch took 0.95 of
+# the time of one without at 1.71, 0.97 at 1.6, 0.99 at 1.45, 1.02 at 1.3, 1.07 at 1.15. MNIST has 1.71.
 COUPLED_FROM = 1.5
 
 # Rows from which the density of a dense array is estimated before it is counted, and those of a piece of sparse data
@@ -477,12 +477,14 @@ class _Session:
         clip, limit = self._clipping()
         penalized = bool(self._net.penalties[0, :2].any())
         lazy = name in ("sgd", "rmsprop") and not decay and not penalized
+        shrink = self._dtype.type(1 - decay)
+        direct = clip == self._records.NO_CLIP and shrink == 1 and not penalized
         rules = self._records.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
-            self._dtype.type(1 - decay), clip, self._dtype.type(limit),
+            shrink, clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
-            int(self._coupled and clip == self._records.NO_CLIP and not decay and not penalized),
+            int(direct), int(direct and self._coupled),
         )  # fmt: skip
         made = optimizer.iterations
         if load:
@@ -734,28 +736,28 @@ def _entries(inputs: Any, batch_size: int) -> int:
     return min(batch_size * per_row, int(inputs.values.size))
 
 
-def _pieces(inputs: Any) -> list[tuple[int, int]]:
-    """(first, last) of evenly spaced pieces of the rows of sparse inputs."""
+def _pieces(inputs: Any) -> tuple[list[Array], int]:
+    """The features of the non-zeros of evenly spaced pieces of sparse inputs, and the number of their rows."""
     rows = inputs.indptr.size - 1
     starts = np.linspace(0, max(0, rows - _SAMPLE), min(_PIECES, -(-rows // _SAMPLE))).astype(np.int64)
-    return [(start, min(start + _SAMPLE, rows)) for start in starts]
+    spans = [(start, min(start + _SAMPLE, rows)) for start in starts]
+    found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] for first, last in spans]
+    return found, sum(last - first for first, last in spans)
 
 
 def _frequencies(inputs: Any, features: int) -> Array:
     """Share of the samples in which each feature is not zero, from pieces of the data; ones for dense inputs."""
     if inputs.indptr.size < 2:
         return np.ones(features)
-    pieces = _pieces(inputs)
-    found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] for first, last in pieces]
-    counts = np.bincount(np.concatenate(found), minlength=features)
-    shares: Array = counts / sum(last - first for first, last in pieces)
+    found, rows = _pieces(inputs)
+    shares: Array = np.bincount(np.concatenate(found), minlength=features) / rows
     return shares
 
 
 def _by_pairs(inputs: Any) -> float:
     """Non-zeros of a sample by pairs of neighbouring features, the first one even, that have any; from pieces."""
-    found = [inputs.indices[inputs.indptr[first] : inputs.indptr[last]] >> 1 for first, last in _pieces(inputs)]
-    pairs = sum(int(np.count_nonzero(np.diff(places, prepend=-1))) for places in found)
+    found, _ = _pieces(inputs)
+    pairs = sum(int(np.count_nonzero(np.diff(places >> 1, prepend=-1))) for places in found)
     return float(sum(places.size for places in found)) / max(1, pairs)
 
 

@@ -9,7 +9,21 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.records import BEGIN, BLOCKS, END, FIRST, INPUTS, LAST, LD, OUTPUTS, PANEL, PLACES, POWERS, W, Y
+from fastnn.kernels.cpu.records import (
+    BEGIN,
+    BLOCKS,
+    END,
+    FIRST,
+    INPUTS,
+    LAST,
+    LD,
+    PANEL,
+    PLACES,
+    POWERS,
+    W,
+    Y,
+    panel_count,
+)
 from fastnn.kernels.cpu.simd import address, couple_row, prefetch_row, scale_row, sparse_rows
 from fastnn.kernels.cpu.team import wait
 
@@ -38,12 +52,6 @@ def _first_from(indices, begin, end, feature):
         begin += half if indices[np.uint64(begin + half - 1)] < feature else 0
         left -= half
     return begin
-
-
-@register_jitable
-def panel_count(stage):
-    """The number of a stage's panels."""
-    return (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL] if stage[PANEL] > 0 else 0
 
 
 @register_jitable
@@ -165,9 +173,8 @@ def _note_touched(f0, f1, step, rules, memory):
         longest = max(longest, (step - 1 - touched[f]) * np.int64(begins[f] < ends[f]))
     if longest >= POWERS:
         for f in range(touched.size):
-            missed = step - 1 - touched[f]
-            if missed >= POWERS and begins[f] < ends[f]:
-                decay[f] = rules.rho**missed
+            if begins[f] < ends[f]:
+                decay[f] = _decayed(step - 1 - touched[f], rules, memory)
     for f in range(touched.size):
         touched[f] += (step - touched[f]) * np.int64(begins[f] < ends[f])
 

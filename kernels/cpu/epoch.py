@@ -28,7 +28,7 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.entries import catch_up, panel_count, sort_by_feature, sparse_forward, split_rows, splits_panels
+from fastnn.kernels.cpu.entries import catch_up, sort_by_feature, sparse_forward, split_rows, splits_panels
 from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.records import (
     CLIP_NORM,
@@ -46,12 +46,13 @@ from fastnn.kernels.cpu.records import (
     WEIGHTED_MEAN,
     WHOLE,
     Y,
+    panel_count,
     signatures,
 )
 from fastnn.kernels.cpu.simd import address, forward_row, prefetch
 from fastnn.kernels.cpu.stages import backward_rows, forward_rows, gather_rows, score_row
 from fastnn.kernels.cpu.team import wait
-from fastnn.kernels.cpu.updates import clip_by_norm, copy_weights, load_panels, store_panels, update_units
+from fastnn.kernels.cpu.updates import clip_by_norm, copy_panels, copy_weights, update_units
 
 
 @register_jitable
@@ -64,6 +65,12 @@ def _prefetch_targets(targets, order, low, high):
             prefetch(targets.rows, order[i] * targets.rows.shape[1])
         if targets.weights.size > 0:
             prefetch(targets.weights, order[i])
+
+
+@register_jitable
+def _share(count, t, tasks):
+    """Task t has [first, last) of ``count``; shares begin at even numbers, so that none parts two neighbours."""
+    return t * count // tasks // 2 * 2, count if t + 1 == tasks else (t + 1) * count // tasks // 2 * 2
 
 
 @register_jitable
@@ -97,14 +104,13 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
     ):
         _ = SOURCE
         stages, figures = net.stages, memory.figures
-        features = stages[0, INPUTS]
         ld_x = stages[0, Y] // (batch + batch % 2)
         sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
         by_panels = inputs.kind == SPARSE and splits_panels(net, tasks)
-        f0, f1 = t * features // tasks // 2 * 2, features if t + 1 == tasks else (t + 1) * features // tasks // 2 * 2
+        f0, f1 = _share(stages[0, INPUTS], t, tasks)
         by_unit = (1 + rules.metrics.size) * batch
         if load:
-            load_panels(arrays, net, t, tasks)
+            copy_panels(arrays, net, True, t, tasks)
             if wait(tasks, words):
                 return step
             copy_weights(net, memory.work, t, tasks, MR, NR)
@@ -112,7 +118,7 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                 return step
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
-            low, high = t * n // tasks // 2 * 2, n if t + 1 == tasks else (t + 1) * n // tasks // 2 * 2
+            low, high = _share(n, t, tasks)
             scale = _loss_scale(order, first, n, rules, targets)
             _prefetch_targets(targets, order, first + low, first + high)
             if inputs.kind == SPARSE:
@@ -172,7 +178,7 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                 catch_up(f0, f1, step, net, rules, memory)
                 if wait(tasks, words):
                     return step
-            store_panels(arrays, net, t, tasks)
+            copy_panels(arrays, net, False, t, tasks)
         return step
 
     return train
@@ -193,7 +199,7 @@ def forward(MR: int, NR: int, SOURCE: int) -> Any:
 
     def forward(inputs, net, memory, order, rows, arrays, out, words, t, tasks):
         _ = SOURCE
-        load_panels(arrays, net, t, tasks)
+        copy_panels(arrays, net, True, t, tasks)
         if wait(tasks, words):
             return
         last = net.stages[net.stages.shape[0] - 1]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
+from numba.extending import register_jitable
 
 from fastnn.kernels.cpu.jit import flat, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
@@ -27,7 +28,7 @@ _SEGMENT = 48
 
 # What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
 # row that a batch touches, and to add one sample's part in a dense product; in units of the last, to update a row
-# there. Only for even shares: with these, tasks wait for one another 1 us a batch of MNIST's.
+# there. Only for even shares: with these, one task of two waits 3 us a batch of MNIST's, of Reuters' 2 to 6.
 _UPDATE_COST = 60.0
 _DENSE_COST, _DENSE_UPDATE_COST = 0.3, 125.0
 
@@ -144,9 +145,10 @@ class Rules(NamedTuple):
 
     Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
     ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
-    ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step.
-    ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone.
-    Only for an even number of features, whose gradients go into the step as they are.
+    ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
+    first stage's gradients go into the step as they are: without penalty, clipping or decay.
+    ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
+    an even number of features, and ``direct`` steps.
     """
 
     loss: Any
@@ -165,6 +167,7 @@ class Rules(NamedTuple):
     adam: Any
     lazy: Any
     rho: Any
+    direct: Any
     coupled: Any
 
 
@@ -175,9 +178,9 @@ class Scratch(NamedTuple):
     with. ``gradients`` has the layout of the parameters where gradients are clipped by their norms, else it is empty.
     ``bounds`` tells for each row of a batch where the entries begin and end that are sorted, then where those in each
     block of features of the first stage begin, and where they end. ``runs`` holds for each feature where its entries
-    begin and end when they are sorted, the step that last touched it, and for each task how many of its rows have it,
-    then where the next of them belongs; ``decay`` what the feature's state has to be multiplied with, and behind all
-    features the first ``POWERS`` powers of ``Rules.rho``. ``cuts`` tells where each task's share of the units begins.
+    begin and end when they are sorted, and for each task how many of its rows have it, then where the next of them
+    belongs; ``touched`` the step that last touched it; ``decay`` what its state has to be multiplied with, and behind
+    all features the first ``POWERS`` powers of ``Rules.rho``. ``cuts`` tells where each task's share of units begins.
     ``rows`` and ``values`` are the entries by feature, ``evens`` and ``couples`` those of ``Rules.coupled`` by sample.
     """
 
@@ -318,6 +321,12 @@ def _even(work: Any, tasks: int) -> Any:
     return cuts.astype(np.int64)
 
 
+@register_jitable
+def panel_count(stage):
+    """The number of a stage's panels."""
+    return (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL] if stage[PANEL] > 0 else 0
+
+
 def signatures(dtype: Any) -> list[Any]:
     """Numba's types of Inputs, Targets, Network, Rules and Scratch."""
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
@@ -354,6 +363,7 @@ def signatures(dtype: Any) -> list[Any]:
             wide,
             size,
             dtype,
+            size,
             size,
         ),
         Scratch: (reals, reals, wide, whole, sizes, matrix(types.int32), sizes, reals, indices, reals, indices, reals),

@@ -208,16 +208,19 @@ class Vectors:
         kind = ir.FunctionType(halves, [self.type] * 2)
         return self.builder.call(ir.InlineAsm(kind, "vcvtne2ps2bf16 $1, $2, $0", "=v,v,v", False), [low, high])
 
+    @property
+    def _alternating(self) -> list[int]:
+        """Elements of the first and of the second half of 2 * lanes by turns."""
+        return [i // 2 + (i % 2) * self.lanes for i in range(2 * self.lanes)]
+
     def interleave(self, halves: Any) -> Any:
         """Element i of the first half beside element i of the second, for 16-bit integers, as pairs."""
-        order = [i // 2 + (i % 2) * self.lanes for i in range(2 * self.lanes)]
-        mask = ir.Constant(ir.VectorType(_I32, 2 * self.lanes), order)
+        mask = ir.Constant(ir.VectorType(_I32, 2 * self.lanes), self._alternating)
         return self.builder.shuffle_vector(halves, halves, mask)
 
     def zip(self, a: Any, b: Any) -> Sequence[Any]:
         """a[0], b[0], a[1], b[1], ... as two vectors."""
-        order = [i // 2 + (i % 2) * self.lanes for i in range(2 * self.lanes)]
-        halves = order[: self.lanes], order[self.lanes :]
+        halves = self._alternating[: self.lanes], self._alternating[self.lanes :]
         kind = ir.VectorType(_I32, self.lanes)
         return [self.builder.shuffle_vector(a, b, ir.Constant(kind, half)) for half in halves]
 
@@ -1746,7 +1749,6 @@ def compress_row(v: Vectors, count: Any, x: Any, indices: Any, values: Any) -> N
     _for_each(v, count, body)
 
 
-# Bytes that a prefetch fetches.
 @_micro_kernel(_NOTHING, _SIZE, _INDICES, _POINTER)
 def prefetch_row(v: Vectors, count: Any, indices: Any, values: Any) -> None:
     """Ask for ``count`` indices and values ahead of their use."""

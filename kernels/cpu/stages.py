@@ -1,4 +1,4 @@
-"""A batch through the stages of a network, rows by rows: gather, forward pass, loss and metrics, backward pass.
+"""A range of a batch's rows through the stages of a network: gather, forward pass, loss and metrics, backward pass.
 
 These functions are compiled into the epoch's kernels; offsets name places in ``net.params`` and ``memory.work``.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.entries import ask_for_entries, panel_count, sparse_forward
+from fastnn.kernels.cpu.entries import ask_for_entries, sparse_forward
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.records import (
     ACCURACY,
@@ -42,6 +42,7 @@ from fastnn.kernels.cpu.records import (
     B,
     W,
     Y,
+    panel_count,
 )
 from fastnn.kernels.cpu.simd import (
     add_penalty_row,
@@ -67,6 +68,8 @@ from fastnn.kernels.cpu.simd import (
 
 # Depth of a block of a product: KC * NR numbers of a panel stay in L2.
 _KC = 2048
+
+# Samples ahead of its use that a sample to gather is asked for: a batch of Fashion-MNIST's took 50 us without, 13 with.
 _GATHER_AHEAD = 2
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.entries import panel_count
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.records import (
     ADDRESS,
@@ -26,7 +25,6 @@ from fastnn.kernels.cpu.records import (
     LAST,
     LD,
     NEEDS,
-    NO_CLIP,
     OUTPUTS,
     PAIRS,
     PANEL,
@@ -45,6 +43,7 @@ from fastnn.kernels.cpu.records import (
     B,
     W,
     Y,
+    panel_count,
 )
 from fastnn.kernels.cpu.simd import (
     add_penalty_row,
@@ -100,8 +99,7 @@ def _update(phase, s, q, net, rules, memory, w, g, count, at):
 def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, buffer, at):
     """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature."""
     work, runs = memory.work, memory.runs
-    penalized = net.penalties[0, 0] != 0.0 or net.penalties[0, 1] != 0.0
-    if not penalized and rules.clip == NO_CLIP and rules.shrink == 1.0:  # gradients go into the step as they are
+    if rules.direct:
         sparse_update(
             rules.step, rules.coupled, low, high, 0 if rules.lazy else 1,
             address(runs[FIRST], 0), address(runs[LAST], 0), address(memory.rows, 0), address(memory.values, 0),
@@ -239,31 +237,23 @@ def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, 
 
 
 @register_jitable
-def load_panels(arrays, net, t, tasks):
-    """Task t's share of the rows of all arrays [K, N] into panels [N/width, K, width]."""
+def copy_panels(arrays, net, into, t, tasks):
+    """Task t's share of the rows of all arrays [K, N] ``into`` panels [N/width, K, width], or back from them."""
     like = net.params
     for a in range(arrays.shape[0]):
         array = arrays[a]
         k, n, width = array[ROWS], array[COLUMNS], array[WIDTH]
         low, high = t * k // tasks, (t + 1) * k // tasks
         for j in range(0, n, width):
-            source = pointer(like, array[ADDRESS] + (low * n + j) * like.itemsize)
-            target = pointer(like, array[PANELS] + (j * k + low * width) * like.itemsize)
-            copy_rows(high - low, min(width, n - j), width, source, n, target)
-
-
-@register_jitable
-def store_panels(arrays, net, t, tasks):
-    """Task t's share of the rows of all panels into the arrays."""
-    like = net.params
-    for a in range(arrays.shape[0]):
-        array = arrays[a]
-        k, n, width = array[ROWS], array[COLUMNS], array[WIDTH]
-        for i in range(t * k // tasks, (t + 1) * k // tasks):
-            for j in range(0, n, width):
-                source = pointer(like, array[PANELS] + (j * k + i * width) * like.itemsize)
-                target = pointer(like, array[ADDRESS] + (i * n + j) * like.itemsize)
-                forward_row(IDENTITY, min(width, n - j), source, target)
+            columns = min(width, n - j)
+            outside = array[ADDRESS] + (low * n + j) * like.itemsize
+            panel = array[PANELS] + (j * k + low * width) * like.itemsize
+            if into:
+                copy_rows(high - low, columns, width, pointer(like, outside), n, pointer(like, panel))
+            else:
+                for i in range(high - low):
+                    source = pointer(like, panel + i * width * like.itemsize)
+                    forward_row(IDENTITY, columns, source, pointer(like, outside + i * n * like.itemsize))
 
 
 @register_jitable
