@@ -7,8 +7,8 @@ features.
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
 
+from fastnn.kernels.cpu.jit import inlined
 from fastnn.kernels.cpu.records import (
     BEGIN,
     BLOCKS,
@@ -32,7 +32,7 @@ from fastnn.kernels.cpu.team import wait
 _AHEAD = 16
 
 
-@register_jitable
+@inlined
 def ask_for_entries(inputs, row):
     """Prefetch a sample's non-zeros: they lie anywhere in memory."""
     begin = inputs.indptr[row]
@@ -40,7 +40,7 @@ def ask_for_entries(inputs, row):
     prefetch_row(count, address(inputs.indices, begin), address(inputs.values, begin))
 
 
-@register_jitable
+@inlined
 def _first_from(indices, begin, end, feature):
     """First place in [begin, end) whose index is not below ``feature``; the indices rise.
 
@@ -54,7 +54,7 @@ def _first_from(indices, begin, end, feature):
     return begin
 
 
-@register_jitable
+@inlined
 def splits_panels(net, tasks):
     """Whether tasks share the first stage's panels, not its rows, where that makes even shares.
 
@@ -63,7 +63,7 @@ def splits_panels(net, tasks):
     return tasks > 1 and panel_count(net.stages[0]) % tasks == 0
 
 
-@register_jitable
+@inlined
 def split_rows(inputs, order, first, low, high, net, memory):
     """Where the non-zeros of rows ``low`` to ``high`` of the batch begin that belong to each block of features."""
     k, bounds = net.stages[0, INPUTS], memory.bounds
@@ -77,7 +77,7 @@ def split_rows(inputs, order, first, low, high, net, memory):
             bounds[r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
 
 
-@register_jitable
+@inlined
 def sparse_forward(inputs, low, high, p0, p1, net, memory):
     """First stage of rows ``low`` to ``high`` from their non-zeros, panels ``p0`` to ``p1``.
 
@@ -97,14 +97,14 @@ def sparse_forward(inputs, low, high, p0, p1, net, memory):
             )  # fmt: skip
 
 
-@register_jitable
+@inlined
 def _decayed(missed, rules, memory):
     """What is left of a state after ``missed`` steps without a gradient."""
     powers = memory.decay.size - POWERS
     return memory.decay[powers + missed] if missed < POWERS else rules.rho**missed
 
 
-@register_jitable
+@inlined
 def _count(inputs, order, first, low, high, rules, memory, t, place):
     """How many entries rows ``low`` to ``high`` of the batch have of each feature; couples lie from ``place`` on."""
     counts, bounds, indptr = memory.runs[PLACES + t], memory.bounds, inputs.indptr
@@ -131,7 +131,7 @@ def _count(inputs, order, first, low, high, rules, memory, t, place):
 # over contiguous slices: indices from 0 on are known not to count from the end. One loop took four times as long.
 
 
-@register_jitable
+@inlined
 def _allot(f0, f1, place, memory, coupled, tasks):
     """Where the entries of the features [f0, f1) belong, from ``place`` on.
 
@@ -159,7 +159,7 @@ def _allot(f0, f1, place, memory, coupled, tasks):
             begins[f + 1], ends[f + 1] = begins[f], ends[f]
 
 
-@register_jitable
+@inlined
 def _note_touched(f0, f1, step, rules, memory):
     """What the state of the features [f0, f1) is to be multiplied with before ``step``, which touches some of them."""
     begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
@@ -179,7 +179,7 @@ def _note_touched(f0, f1, step, rules, memory):
         touched[f] += (step - touched[f]) * np.int64(begins[f] < ends[f])
 
 
-@register_jitable
+@inlined
 def _scatter(inputs, low, high, rules, memory, t):
     """The entries of rows ``low`` to ``high`` of the batch to where they belong."""
     places, bounds = memory.runs[PLACES + t], memory.bounds
@@ -197,7 +197,7 @@ def _scatter(inputs, low, high, rules, memory, t):
                 memory.values[to] = inputs.values[np.uint64(e)]
 
 
-@register_jitable
+@inlined
 def sort_by_feature(inputs, order, first, low, high, f0, f1, step, rules, memory, words, t, tasks):
     """The batch's non-zeros feature by feature: a counting sort. True if the team is to stop.
 
@@ -216,7 +216,7 @@ def sort_by_feature(inputs, order, first, low, high, f0, f1, step, rules, memory
     return False
 
 
-@register_jitable
+@inlined
 def catch_up(low, high, step, net, rules, memory):
     """Let the state of the rows ``low`` to ``high`` decay to ``step``."""
     stage = net.stages[0]

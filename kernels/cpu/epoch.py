@@ -26,10 +26,9 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu.entries import catch_up, sort_by_feature, sparse_forward, split_rows, splits_panels
-from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
+from fastnn.kernels.cpu.jit import flat, inlined, matrix, team_kernel
 from fastnn.kernels.cpu.records import (
     CLIP_NORM,
     GRADIENTS,
@@ -55,7 +54,7 @@ from fastnn.kernels.cpu.team import wait
 from fastnn.kernels.cpu.updates import clip_by_norm, copy_panels, copy_weights, update_units
 
 
-@register_jitable
+@inlined
 def _prefetch_targets(targets, order, low, high):
     """Prefetch what the loss compares the outputs of the samples order[low : high] with."""
     for i in range(low, high):
@@ -67,13 +66,13 @@ def _prefetch_targets(targets, order, low, high):
             prefetch(targets.weights, order[i])
 
 
-@register_jitable
+@inlined
 def _share(count, t, tasks):
     """Task t has [first, last) of ``count``; shares begin at even numbers, so that none parts two neighbours."""
     return t * count // tasks // 2 * 2, count if t + 1 == tasks else (t + 1) * count // tasks // 2 * 2
 
 
-@register_jitable
+@inlined
 def _loss_scale(order, first, n, rules, targets):
     """What the loss of a row is multiplied with, times its weight, to be its part of the batch's."""
     divisor = 1.0 if rules.reduction == SUM else float(n)

@@ -25,6 +25,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import machine, micro, team, threads
 
@@ -57,6 +58,10 @@ def matrix(dtype: Any, readonly: bool = False) -> Any:
     """Signature of a contiguous two-dimensional array."""
     return types.Array(dtype, 2, "C", readonly=readonly)
 
+
+# A part of a kernel, compiled into it. A call would pass the structures of ``records`` number by number, some 200 at a
+# time: without calls a step of 13-64-64-1 at batch 1 takes 2.1 us, with them 3.
+inlined: Any = register_jitable(forceinline=True)
 
 _warned: set[str] = set()
 _compiling = threading.RLock()

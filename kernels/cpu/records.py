@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.jit import flat, matrix
+from fastnn.kernels.cpu.jit import flat, inlined, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import CODES, LOSS_CODES, SPARSE_TILES
 
@@ -321,7 +320,7 @@ def _even(work: Any, tasks: int) -> Any:
     return cuts.astype(np.int64)
 
 
-@register_jitable
+@inlined
 def panel_count(stage):
     """The number of a stage's panels."""
     return (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL] if stage[PANEL] > 0 else 0

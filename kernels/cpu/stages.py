@@ -6,9 +6,9 @@ These functions are compiled into the epoch's kernels; offsets name places in ``
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu.entries import ask_for_entries, sparse_forward
+from fastnn.kernels.cpu.jit import inlined
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.records import (
     ACCURACY,
@@ -73,7 +73,7 @@ _KC = 2048
 _GATHER_AHEAD = 2
 
 
-@register_jitable
+@inlined
 def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
     """work[y: n x m] = work[x: n x k] @ panels[at: k x m]; k counts pairs where the numbers are ``pairs``."""
     tiles = (n + MR - 1) // MR
@@ -91,7 +91,7 @@ def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
                     gemm_tile(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
 
 
-@register_jitable
+@inlined
 def _pair(n, low, high, count, x, ld, by_row, by_column, work):
     """Rows ``low`` (even) to ``high`` of a batch of n as pairs of bfloat16 numbers, along rows and along columns."""
     if high == n and n % 2 == 1:
@@ -104,7 +104,7 @@ def _pair(n, low, high, count, x, ld, by_row, by_column, work):
         pair_rows((high - low + 1) // 2, count, source, ld, target, ld)
 
 
-@register_jitable
+@inlined
 def _drop(place, step, row, count, net, x):
     """Dropout of ``count`` numbers at x, in place, if there is any at this place of ``Network.masks``."""
     threshold, seed, stream = net.masks[place, THRESHOLD], net.masks[place, SEED], net.masks[place, STREAM]
@@ -112,7 +112,7 @@ def _drop(place, step, row, count, net, x):
         dropout_row(threshold, seed, stream, step, row, count, x, net.scales[place, SCALE], x)
 
 
-@register_jitable
+@inlined
 def ask_for_sample(inputs, row, width):
     """Prefetch a sample of any kind."""
     if inputs.kind == BYTES:
@@ -125,7 +125,7 @@ def ask_for_sample(inputs, row, width):
         ask_for_entries(inputs, row)
 
 
-@register_jitable
+@inlined
 def gather_rows(inputs, order, first, low, high, step, net, work, ld):
     """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype, rescaled and dropped from."""
     width, scale, offset = net.stages[0, INPUTS], inputs.scale, inputs.offset
@@ -150,7 +150,7 @@ def gather_rows(inputs, order, first, low, high, step, net, work, ld):
         _drop(0, step, r, width, net, address(work, r * ld))
 
 
-@register_jitable
+@inlined
 def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
     """All stages for rows ``low`` to ``high`` of the batch of n; the first one's product may have been ``made``."""
     work, rows = memory.work, high - low
@@ -181,7 +181,7 @@ def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
             _drop(s + 1, step, r, m, net, z)
 
 
-@register_jitable
+@inlined
 def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
     """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
     y, dy = address(work, out), address(work, slope)
@@ -200,7 +200,7 @@ def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
     return cross_entropy_row(classes, y, log_sum, address(rows, source * classes), share, dy)[0]
 
 
-@register_jitable
+@inlined
 def _target(targets, source, classes):
     """The class index, or the place of the target row's largest number."""
     if targets.labels.size > 0:
@@ -208,7 +208,7 @@ def _target(targets, source, classes):
     return argmax_row(classes, address(targets.rows, source * classes))
 
 
-@register_jitable
+@inlined
 def _metric(code, number, work, out, spare, classes, targets, source):
     """One metric of one row; ``spare`` may be overwritten."""
     if code == ACCURACY:
@@ -228,7 +228,7 @@ def _metric(code, number, work, out, spare, classes, targets, source):
     return np.float64(_row_loss(code, classes, work, out, spare, targets.labels, targets.rows, source, one)) / number
 
 
-@register_jitable
+@inlined
 def score_row(n, scale, r, source, net, rules, targets, memory, batch):
     """Metrics, loss and the gradient by the last stage's outputs, for one row of n."""
     work, figures = memory.work, memory.figures
@@ -247,7 +247,7 @@ def score_row(n, scale, r, source, net, rules, targets, memory, batch):
     figures[r] = np.float64(weight * loss) * scale * n
 
 
-@register_jitable
+@inlined
 def backward_rows(n, low, high, step, net, memory, MR, NR):
     """dZ of every stage that needs it, the last one's holding the gradient by its outputs; penalties on outputs."""
     work = memory.work

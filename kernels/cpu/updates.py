@@ -6,8 +6,8 @@ These functions are compiled into the epoch's kernels; offsets name places in ``
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
 
+from fastnn.kernels.cpu.jit import inlined
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.records import (
     ADDRESS,
@@ -65,13 +65,13 @@ from fastnn.kernels.cpu.simd import (
 from fastnn.kernels.cpu.stages import ask_for_sample
 
 
-@register_jitable
+@inlined
 def _gradient(phase, memory, buffer, w):
     """Where the gradient of the weights from ``w`` on belongs."""
     return address(memory.work, buffer) if phase == WHOLE else address(memory.gradients, w)
 
 
-@register_jitable
+@inlined
 def _update(phase, s, q, net, rules, memory, w, g, count, at):
     """What a phase does to ``count`` weights from ``w`` on, their gradient at ``g``: penalty, norm, step.
 
@@ -95,7 +95,7 @@ def _update(phase, s, q, net, rules, memory, w, g, count, at):
     update_row(rules.step, count, weights, g, s0, s1, s2, address(rules.hyper, 0))
 
 
-@register_jitable
+@inlined
 def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, buffer, at):
     """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature."""
     work, runs = memory.work, memory.runs
@@ -121,7 +121,7 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
             _update(phase, 0, 0, net, rules, memory, w, g, width, at)
 
 
-@register_jitable
+@inlined
 def _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR):
     """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update.
 
@@ -145,7 +145,7 @@ def _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, 
         _update(phase, s, 0, net, rules, memory, w, g, (b - a) * NR, at)
 
 
-@register_jitable
+@inlined
 def _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR):
     """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0."""
     work = memory.work
@@ -160,7 +160,7 @@ def _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, 
         _update(phase, s, 1, net, rules, memory, w + c, g, count, at)
 
 
-@register_jitable
+@inlined
 def clip_by_norm(net, rules, figures, at):
     """From the units' squares, from ``at`` on, to what the gradients of each parameter are multiplied with."""
     factors = figures.size - 2 * net.stages.shape[0]
@@ -177,7 +177,7 @@ def clip_by_norm(net, rules, figures, at):
         figures[i] = rules.limit / norm if norm > rules.limit else 1.0
 
 
-@register_jitable
+@inlined
 def _transpose(stage, panel, low, high, j, width, params, work, buffer, NR, VL):
     """Rows ``low`` to ``high`` of a panel, columns j on, into the transposed panels, of numbers or of pairs."""
     at, m = stage[WT], stage[OUTPUTS]
@@ -194,7 +194,7 @@ def _transpose(stage, panel, low, high, j, width, params, work, buffer, NR, VL):
                 transpose_block(rows, columns, source, NR, address(work, target), NR)
 
 
-@register_jitable
+@inlined
 def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
     """The copies of one unit's weights that scratch memory holds: transposed, as pairs."""
     stage = stages[s]
@@ -213,7 +213,7 @@ def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
             pair_rows(1, NR, address(work, buffer), NR, address(work, target + whole * NR), NR)
 
 
-@register_jitable
+@inlined
 def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL):
     """One unit of the update, with its share of the bias and of the transposed weights."""
     stage = net.stages[s]
@@ -236,7 +236,7 @@ def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, 
         _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR)
 
 
-@register_jitable
+@inlined
 def copy_panels(arrays, net, into, t, tasks):
     """Task t's share of the rows of all arrays [K, N] ``into`` panels [N/width, K, width], or back from them."""
     like = net.params
@@ -256,7 +256,7 @@ def copy_panels(arrays, net, into, t, tasks):
                     forward_row(IDENTITY, columns, source, pointer(like, outside + i * n * like.itemsize))
 
 
-@register_jitable
+@inlined
 def copy_weights(net, work, t, tasks, MR, NR):
     """Task t's share of the copies of all weights that scratch memory holds."""
     stages, buffer = net.stages, work.size - (t + 1) * (MR + 1) * NR
@@ -267,7 +267,7 @@ def copy_weights(net, work, t, tasks, MR, NR):
             _copy_unit(s, u // blocks, u % blocks, net.first, stages, net.params, work, buffer, NR, NR // NV)
 
 
-@register_jitable
+@inlined
 def update_units(phase, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
     """Task t's share of the units; between them it prefetches its share of the samples order[following :] of a batch.
 
