@@ -15,41 +15,37 @@ import numpy as np
 from fastnn import backends, checks
 from fastnn.kernels.table import TABLE, Op
 
-_REQUIRED = inspect.Parameter.empty
-
-# Calls remembered for an op, by the dtypes and shapes of its arrays: a training loop makes the same few over and over.
+# Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
 _REMEMBERED = 256
+
+# What of an array the checks look at and plans depend on.
+_LIKENESS = ("__class__", "dtype", "shape", "strides", "flags.num")
+
+# The public function of an op. What a call is like is compared with earlier ones by code written out for the op's own
+# parameters: a loop over them would take twice as long, and be a large part of a small call.
+_FUNCTION = """
+def {name}({parameters}):
+    try:
+        known = (backend(), {likeness})
+        run = remembered.get(known)
+    except (AttributeError, TypeError):  # a device array, or what is no array or no option at all
+        known = run = None
+    return checked(known, {given}) if run is None else run({call})
+"""
+_CHECKED_FUNCTION = """
+def {name}({parameters}):
+    return checked(None, {given})
+"""
 
 
 def _publish(op: Op) -> Callable[..., Any]:
-    """The public function of one row: bind, check, dispatch."""
-    parameters = op.signature.parameters
-    names = tuple(parameters)
-    defaults = tuple(p.default for p in parameters.values())
-    positional = sum(p.kind is not inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
-    required = [p.name for p in parameters.values() if p.default is _REQUIRED]
-    arrays = (*op.operands, "out") if "out" in parameters else tuple(op.operands)
-    remembers = checks.depends_on_shapes_only(op)
-    remembered: set[Any] = set()
+    """The public function of one row: check and plan, or run as a call like it was planned."""
+    arrays = _arrays(op)
+    remembered: dict[Any, Callable[..., Any]] = {}
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        known = _shape_of_call(args, kwargs) if remembers else None
-        if known in remembered:
-            return backends.implementation(known[0], op.module, op.name)(*args, **kwargs)
-        result = checked(args, kwargs)
-        if known is not None:
-            if len(remembered) >= _REMEMBERED:
-                remembered.clear()
-            remembered.add(known)
-        return result
-
-    def checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = dict(zip(names, defaults, strict=True))
-        given.update(zip(names, args, strict=False))
-        given.update(kwargs)
-        fits = len(required) <= len(args) <= positional and len(given) == len(names)
-        if not fits or (kwargs and not kwargs.keys().isdisjoint(names[: len(args)])):
-            op.signature.bind(*args, **kwargs)  # raises the TypeError that Python itself would, if any
+    def checked(known: Any, given: dict[str, Any]) -> Any:
+        if known is not None and not all(_is_plain(given[name]) for name in arrays):
+            known = None
         backend = _home(op, arrays, given)
         checks.operands(op, given)
         for name, spec in op.options.items():
@@ -58,32 +54,56 @@ def _publish(op: Op) -> Callable[..., Any]:
             if not rule.holds(given):
                 got = checks.describe(given[rule.parameter])
                 raise ValueError(f"{rule.parameter}: got {got}, wants it {rule.wants}")
-        return backends.implementation(backend, op.module, op.name)(**given)
+        run = backends.implementation(backend, op.module, op.name)
+        if known is not None:
+            if hasattr(run, "plan"):
+                run = run.plan(**given)
+            if len(remembered) >= _REMEMBERED:
+                remembered.clear()
+            remembered[known] = run
+        return run(**given)
 
-    call.__name__ = call.__qualname__ = op.name
+    source = _FUNCTION if checks.depends_on_shapes_only(op) else _CHECKED_FUNCTION
+    space = {"backend": backends.current, "remembered": remembered, "checked": checked, "__name__": __name__}
+    exec(compile(source.format(**_parts(op)), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
+    call: Callable[..., Any] = space[op.name]
     call.__doc__ = op.doc
-    call.__module__ = __name__
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
 
 
-def _shape_of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The backend and all that the checks look at in a call on NumPy arrays; None if it holds anything else."""
-    backend = backends.current()
-    if backend == "cuda":
-        return None
-    key: list[Any] = [backend, len(args), *kwargs]
-    for value in (*args, *kwargs.values()):
-        kind = type(value)
-        if kind is np.ndarray:
-            key += (value.dtype, value.shape, value.strides, value.flags.writeable)
-        elif kind is str or kind is bool or value is None:
-            key.append(value)
-        elif hasattr(kind, "packed_for"):
-            key += (kind, value.dtype, value.shape)
+def _arrays(op: Op) -> tuple[str, ...]:
+    """The parameters that are arrays."""
+    return (*op.operands, "out") if "out" in op.signature.parameters else tuple(op.operands)
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether what is known of a call tells all about this array."""
+    return array is None or type(array) is np.ndarray or hasattr(array, "packed_for")
+
+
+def _parts(op: Op) -> dict[str, str]:
+    """What the source of an op's function is made of."""
+    parameters, call, likeness, named = [], [], [], False
+    for name, parameter in op.signature.parameters.items():
+        required = parameter.default is inspect.Parameter.empty
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not named:
+            parameters.append("*")
+            named = True
+        parameters.append(name if required else f"{name}={parameter.default!r}")
+        call.append(f"{name}={name}" if named else name)
+        if name in _arrays(op):
+            like = "(" + ", ".join(f"{name}.{attribute}" for attribute in _LIKENESS) + ")"
+            likeness.append(like if required else f"None if {name} is None else {like}")
         else:
-            return None
-    return tuple(key)
+            likeness.append(f"{name}.__class__, {name}")
+    return {
+        "name": op.name,
+        "parameters": ", ".join(parameters),
+        "call": ", ".join(call),
+        "likeness": ", ".join(likeness),
+        "given": "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}",
+    }
 
 
 def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:

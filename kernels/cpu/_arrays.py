@@ -1,8 +1,14 @@
-"""What kernels ask of arrays: alignment, contiguity, destinations that do not overlap their sources, scratch memory."""
+"""What kernels ask of arrays: alignment, contiguity, destinations that do not overlap their sources, scratch memory.
+
+A training loop calls an op again and again on arrays that are alike, so most of it is told once for all of them
+(``Planned``).
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
@@ -40,35 +46,94 @@ def _whole_steps(array: Any) -> bool:
     return all(stride % array.itemsize == 0 for stride in array.strides)
 
 
+def reader(array: Any) -> Callable[[Any], Any]:
+    """``readable`` for arrays of these shapes, strides and flags; what is no array is left as it is."""
+    return np.copy if isinstance(array, np.ndarray) and readable(array) is not array else _itself
+
+
+def _itself(array: Any) -> Any:
+    return array
+
+
 def contiguous(array: Any) -> Any:
     """The array's elements in one contiguous, one-dimensional run: a view where they lie so, else a copy."""
     return np.ascontiguousarray(array).reshape(-1)
+
+
+def flattener(array: Any) -> Callable[[Any], Any]:
+    """``contiguous`` for arrays of these shapes, strides and flags."""
+    if not array.flags.c_contiguous:
+        return contiguous
+    return _itself if array.ndim == 1 else _flat
+
+
+def _flat(array: Any) -> Any:
+    return array.reshape(-1)
 
 
 def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, elementwise: bool = False) -> Any:
     """Where a kernel may write: ``out`` itself, or fresh memory to be copied into it.
 
     ``out`` serves if its rows are contiguous and it shares no memory with a source; an elementwise kernel may also
-    write to exactly one of its sources. ``finish`` copies where this gave fresh memory.
+    write to exactly one of its sources. Sources that are no arrays have memory of their own. ``finish`` copies where
+    this gave fresh memory.
     """
-    if out is None:
+    return placing(out, shape, dtype, *sources, elementwise=elementwise)(out, *sources)
+
+
+def placing(
+    out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, elementwise: bool = False
+) -> Callable[..., Any]:
+    """``destination``, of an ``out`` and sources of these shapes, strides and flags: a function of them."""
+
+    def fresh(*_: Any) -> Any:
         return np.empty(shape, dtype)
+
+    def unless_source(out: Any, *sources: Any) -> Any:
+        for source in sources:
+            if source is out:
+                return np.empty(shape, dtype)
+        return out
+
+    def unless_shared(out: Any, *sources: Any) -> Any:
+        for source in sources:
+            shared = isinstance(source, np.ndarray) and np.may_share_memory(out, source)
+            if shared and not (elementwise and (out is source or _same(out, source))):
+                return np.empty(shape, dtype)
+        return out
+
+    if out is None:
+        return fresh
     rows = out.flags.c_contiguous if elementwise else out.ndim == 0 or out.strides[-1] == out.itemsize
-    usable = rows and out.flags.aligned and (out.flags.c_contiguous or _whole_steps(out))
-    for source in sources:
-        apart = _own_memory(out, source) or not np.may_share_memory(out, source)
-        usable = usable and (apart or (elementwise and (out is source or _same(out, source))))
-    return out if usable else np.empty(shape, dtype)
+    if not (rows and out.flags.aligned and (out.flags.c_contiguous or _whole_steps(out))):
+        return fresh
+    # two arrays that own their memory share none: told in a fraction of the time that bounds take
+    if not all(array.flags.owndata for array in (out, *sources) if isinstance(array, np.ndarray)):
+        return unless_shared
+    return _first if elementwise else unless_source
 
 
-def _own_memory(a: Any, b: Any) -> bool:
-    """Whether these are two arrays that own their memory: told in a fraction of the time that bounds take."""
-    return bool(a is not b and a.flags.owndata and b.flags.owndata)
+def _first(out: Any, *_: Any) -> Any:
+    return out
 
 
 def _same(a: Any, b: Any) -> bool:
     start, other = a.__array_interface__["data"][0], b.__array_interface__["data"][0]
     return bool(start == other and a.strides == b.strides and a.shape == b.shape)
+
+
+class Planned:
+    """An op that looks first at what its arrays are like (dtypes, shapes, strides, flags), then at the arrays.
+
+    Made of the function that does the former: ``plan(*arguments)`` returns what runs calls with arguments like these.
+    """
+
+    def __init__(self, plan: Callable[..., Callable[..., Any]]) -> None:
+        self.plan = plan
+        update_wrapper(self, plan)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.plan(*args, **kwargs)(*args, **kwargs)
 
 
 def finish(result: Any, out: Any) -> Any:

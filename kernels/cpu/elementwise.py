@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import contiguous, destination, finish
+from fastnn.kernels.cpu._arrays import Planned, finish, flattener, placing
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.simd import (
@@ -74,49 +75,65 @@ def _add(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     return add
 
 
-def _run(kernel_: Any, leading: tuple[Any, ...], shape: tuple[int, ...], out: Any, *sources: Any) -> Any:
-    """Run a kernel over flattened operands of one shape into ``out`` or a new array.
+def _plan(
+    kernel_: Any, leading: tuple[Any, ...], shape: tuple[int, ...], out: Any, *sources: Any
+) -> Callable[..., Any]:
+    """What runs a kernel over flattened operands like these, of one shape, into ``out`` or a new array.
 
     What no cache holds until it is read again goes past the caches, unless it is written over a source, whose lines
     are there already.
     """
-    y = destination(out, shape, sources[0].dtype, *sources, elementwise=True)
-    runs = [contiguous(source) for source in sources]
-    stream = y.nbytes > caches().l3 and not any(np.may_share_memory(y, run) for run in runs)
-    kernel_(y.dtype, y.size * _NS_PER_ELEMENT, *leading, *runs, int(stream), y.reshape(-1))
-    return finish(y, out)
+    dtype, size = sources[0].dtype, math.prod(shape)
+    place = placing(out, shape, dtype, *sources, elementwise=True)
+    flat_sources = [flattener(source) for source in sources]
+    beyond_caches, nanoseconds = size * dtype.itemsize > caches().l3, size * _NS_PER_ELEMENT
+
+    def run(out: Any, *sources: Any) -> Any:
+        y = place(out, *sources)
+        runs = [flat_source(source) for flat_source, source in zip(flat_sources, sources, strict=True)]
+        stream = beyond_caches and not any(np.may_share_memory(y, run) for run in runs)
+        kernel_(dtype, nanoseconds, *leading, *runs, int(stream), y.reshape(-1))
+        return finish(y, out)
+
+    return run
 
 
-def add(a: Any, b: Any, *, out: Any = None) -> Any:
+@Planned
+def add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """Operands of another shape are broadcast first."""
     shape = np.broadcast_shapes(a.shape, b.shape)
-    return _run(_add, (), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
-
-
-def forward(name: str, x: Any, out: Any = None) -> Any:
-    """y = f(x) for the activation op ``name``."""
-    return _run(_forward, (CODES[name],), x.shape, out, x)
+    if a.shape == b.shape:
+        run = _plan(_add, (), shape, out, a, b)
+        return lambda a, b, *, out=None: run(out, a, b)
+    run = _plan(_add, (), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
+    return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
 
 
 def backward(name: str, dy: Any, y: Any, out: Any = None) -> Any:
     """dx = dy * f'(x) from y = f(x) for the activation op ``name``."""
-    return _run(_backward, (CODES[name],), y.shape, out, dy, y)
+    return _plan(_backward, (CODES[name],), y.shape, out, dy, y)(out, dy, y)
 
 
-def _forward_op(name: str) -> Callable[..., Any]:
-    def op(x: Any, *, out: Any = None) -> Any:
-        return forward(name, x, out)
+def _forward_op(name: str) -> Planned:
+    """y = f(x)."""
+
+    def op(x: Any, *, out: Any = None) -> Callable[..., Any]:
+        run = _plan(_forward, (CODES[name],), x.shape, out, x)
+        return lambda x, *, out=None: run(out, x)
 
     op.__name__ = op.__qualname__ = name
-    return op
+    return Planned(op)
 
 
-def _backward_op(name: str) -> Callable[..., Any]:
-    def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
-        return backward(name, dy, y, out)
+def _backward_op(name: str) -> Planned:
+    """dx = dy * f'(x) from y = f(x)."""
+
+    def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Callable[..., Any]:
+        run = _plan(_backward, (CODES[name],), y.shape, out, dy, y)
+        return lambda dy, x, y, *, out=None: run(out, dy, y)
 
     op.__name__ = op.__qualname__ = f"{name}_backward"
-    return op
+    return Planned(op)
 
 
 identity, identity_backward = _forward_op("identity"), _backward_op("identity")

@@ -15,6 +15,7 @@ split over threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import elementwise, softmax
-from fastnn.kernels.cpu._arrays import aligned, contiguous, destination, finish, readable, workspace
+from fastnn.kernels.cpu._arrays import Planned, aligned, finish, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile, transpose_block
@@ -194,36 +195,48 @@ def _packs(rows: int, k: int, m: int, strides: tuple[int, int], itemsize: int) -
 
 @lru_cache(_PLANS)
 def _plan(n: int, k: int, m: int, itemsize: int, transposed: bool, strides: tuple[int, int]) -> tuple[Any, ...]:
-    """(nanoseconds, most numbers that a task packs at a time, whether B is packed, MC, KC, NC) of a product.
+    """(nanoseconds, most numbers that a task packs at a time, where panels come from, MC, KC, NC) of a product.
 
     ``strides`` are those of B.
     """
     MC, KC, NC = _blocks(k, itemsize, transposed)
     part = _TOGETHER * min(k, KC) * tile(itemsize).NR
-    return 2.0 * n * k * m / _FLOPS_PER_NS, part, _packs(n, k, m, strides, itemsize), MC, KC, NC
+    source = _PACKED_HERE if _packs(n, k, m, strides, itemsize) else _IN_PLACE
+    return 2.0 * n * k * m / _FLOPS_PER_NS, part, source, MC, KC, NC
 
 
-def _product(a: Any, b: Any, bias: Any, code: int, c: Any) -> None:
-    """c = f(a @ b + bias), f by its code; a negative code is no epilogue and needs no bias."""
-    if c.size == 0:
-        return
-    if a.shape[1] == 0:  # an empty sum is 0: one product of zeros, since a tile's k starts at 1
-        a, b = np.zeros((a.shape[0], 1), c.dtype), np.zeros((1, b.shape[1]), c.dtype)
-    (n, k), dtype, itemsize = a.shape, c.dtype, c.itemsize
+def _planned_product(a: Any, b: Any, code: int, dtype: Any) -> Callable[..., None]:
+    """What computes c = f(a @ b + bias) for operands like these, f by its code, as a function of (a, b, bias, c).
+
+    A negative code is no epilogue and needs no bias.
+    """
+    (n, k), m = a.shape, b.shape[1]
+    if n == 0 or m == 0:
+        return _nothing
+    if k == 0:  # an empty sum is 0: one product of zeros, since a tile's k starts at 1
+        zeros = np.zeros((n, 1), dtype), np.zeros((1, m), dtype)
+        multiply = _planned_product(*zeros, code, dtype)
+        return lambda a, b, bias, c: multiply(*zeros, bias, c)
     before = isinstance(b, Panels)
     strides = _NO_STRIDES if before else b.strides
-    nanoseconds, part, packed, MC, KC, NC = _plan(n, k, b.shape[1], itemsize, a.strides[1] != itemsize, strides)
+    nanoseconds, part, packed, MC, KC, NC = _plan(n, k, m, dtype.itemsize, a.strides[1] != dtype.itemsize, strides)
     if before:  # all panels are there: one block of columns
-        _gemm(dtype, nanoseconds, a, b.like, bias, c, b.panels, _PACKED_BEFORE, code, MC, KC, b.panels.size)
-    else:
-        parts = workspace(part * get_num_threads(), dtype)
-        _gemm(dtype, nanoseconds, a, b, bias, c, parts, int(packed), code, MC, KC, NC)
+        return lambda a, b, bias, c: _gemm(
+            dtype, nanoseconds, a, b.like, bias, c, b.panels, _PACKED_BEFORE, code, MC, KC, b.panels.size
+        )
+    return lambda a, b, bias, c: _gemm(
+        dtype, nanoseconds, a, b, bias, c, workspace(part * get_num_threads(), dtype), packed, code, MC, KC, NC
+    )
+
+
+def _nothing(*_: Any) -> None:
+    """A product of no numbers."""
 
 
 class Panels:
     """A matrix (k, m) as panels [m/NR, k, NR] on cache lines, zeros in the columns beyond: what tiles walk in order.
 
-    ``like`` has its shape and stands in for it where a kernel wants an array.
+    ``like`` has its shape, strides and flags, and stands in for it where a kernel wants an array.
     """
 
     packed_for = "cpu"
@@ -235,6 +248,7 @@ class Panels:
         self.shape, self.dtype = (k, m), w.dtype
         self.panels = aligned((max(1, -(-m // NR) * k * NR),), w.dtype)
         self.like = np.broadcast_to(self.panels[:1], (k, m))
+        self.strides, self.flags = self.like.strides, self.like.flags
         _pack_panels(w.dtype, w.nbytes / 4, readable(w), self.panels)
 
     def __repr__(self) -> str:
@@ -255,30 +269,41 @@ def _pack_panels(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     return pack_panels
 
 
-def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
+@Planned
+def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """C = A @ B without epilogue."""
-    a, b = readable(a), b if isinstance(b, Panels) else readable(b)
-    c = destination(out, (a.shape[0], b.shape[1]), a.dtype, *_arrays(a, b))
-    _product(a, b, _no_bias(a.dtype), -1, c)
-    return finish(c, out)
+    dtype = a.dtype
+    read_a, read_b = reader(a), reader(b)
+    place = placing(out, (a.shape[0], b.shape[1]), dtype, a, b)
+    multiply, no_bias = _planned_product(a, b, -1, dtype), np.empty(0, dtype)
+
+    def run(a: Any, b: Any, *, out: Any = None) -> Any:
+        c = place(out, a, b)
+        multiply(read_a(a), read_b(b), no_bias, c)
+        return finish(c, out)
+
+    return run
 
 
-def _arrays(*operands: Any) -> list[Any]:
-    """What an output must not overlap; panels are nobody's memory but their own."""
-    return [operand for operand in operands if isinstance(operand, np.ndarray)]
-
-
-def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
+@Planned
+def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Callable[..., Any]:
     """Bias and elementwise activation run on each tile while it is in L1; softmax needs whole rows and follows."""
-    x, w = readable(x), w if isinstance(w, Panels) else readable(w)
-    y = destination(out, (x.shape[0], w.shape[1]), x.dtype, *_arrays(x, w, b))
+    dtype = x.dtype
+    read_x, read_w = reader(x), reader(w)
+    no_bias = np.zeros(w.shape[1], dtype) if b is None else None
+    place = placing(out, (x.shape[0], w.shape[1]), dtype, x, w, b)
     plain = b is None and activation in ("linear", "softmax")
-    bias = np.zeros(w.shape[1], x.dtype) if b is None else contiguous(b)
     elementwise_name = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
-    _product(x, w, bias, -1 if plain else CODES[elementwise_name], y)
-    if activation == "softmax":
-        softmax.softmax(y, out=y)
-    return finish(y, out)
+    multiply = _planned_product(x, w, -1 if plain else CODES[elementwise_name], dtype)
+
+    def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
+        y = place(out, x, w, b)
+        multiply(read_x(x), read_w(w), np.ascontiguousarray(b) if no_bias is None else no_bias, y)
+        if activation == "softmax":
+            softmax.softmax(y, out=y)
+        return finish(y, out)
+
+    return run
 
 
 def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear") -> tuple[Any, Any, Any]:
@@ -312,7 +337,3 @@ def column_sums(z: Any) -> Any:
     total = np.empty(z.shape[1], z.dtype)
     _column_sums(z.dtype, z.size / 4.0, readable(z), total)
     return total
-
-
-def _no_bias(dtype: Any) -> Any:
-    return np.empty(0, dtype)

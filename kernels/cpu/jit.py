@@ -105,11 +105,13 @@ class Kernel:
     def compiled(self, dtype: np.dtype[Any], parallel: bool = False) -> Any:
         """The compiled function for a dtype: compiled, or loaded from the disk cache, on first use."""
         key = (dtype.char, parallel)
-        if key not in self._compiled:
+        found = self._compiled.get(key)
+        if found is None:
             with _compiling:
                 if key not in self._compiled:
                     self._compiled[key] = self._compile(dtype, parallel)
-        return self._compiled[key]
+                found = self._compiled[key]
+        return found
 
     def _compile(self, dtype: np.dtype[Any], parallel: bool) -> Any:
         if parallel:
@@ -125,12 +127,13 @@ class Kernel:
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
         """Run on ``arguments`` and the number of tasks, which is passed last; ``nanoseconds`` estimates the work."""
         tasks = threads.count(nanoseconds)
-        arguments = (*arguments, tasks)
         if tasks > 1:
+            if threads.at_hand(tasks):
+                return self.compiled(dtype, True)(*arguments, tasks)
             with threads.region(tasks) as entered:
                 if entered:
-                    return self.compiled(dtype, True)(*arguments)
-        return self.compiled(dtype, False)(*arguments)
+                    return self.compiled(dtype, True)(*arguments, tasks)
+        return self.compiled(dtype, False)(*arguments, tasks)
 
 
 class TeamKernel(Kernel):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import destination, finish
+from fastnn.kernels.cpu._arrays import Planned, destination, finish, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd import address, cross_entropy_row, softmax_backward_row, softmax_row
 
@@ -70,11 +71,18 @@ def _softmax_cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any
     return softmax_cross_entropy
 
 
-def softmax(x: Any, *, out: Any = None) -> Any:
+@Planned
+def softmax(x: Any, *, out: Any = None) -> Callable[..., Any]:
     """One row after the other."""
-    y = destination(out, x.shape, x.dtype, x, elementwise=True)
-    _softmax(x.dtype, x.size * _NS_PER_ELEMENT, np.ascontiguousarray(x), y)
-    return finish(y, out)
+    dtype, nanoseconds = x.dtype, x.size * _NS_PER_ELEMENT
+    place = placing(out, x.shape, dtype, x, elementwise=True)
+
+    def run(x: Any, *, out: Any = None) -> Any:
+        y = place(out, x)
+        _softmax(dtype, nanoseconds, np.ascontiguousarray(x), y)
+        return finish(y, out)
+
+    return run
 
 
 def softmax_backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:

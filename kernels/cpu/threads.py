@@ -121,6 +121,12 @@ def layer() -> str:
         return "not started"
 
 
+def at_hand(tasks: int) -> bool:
+    """Whether a ``region`` of so many threads needs neither preparation nor care: the common case, told at once."""
+    state = _state
+    return bool(state["started"] and not state["single"] and not state["forked"] and tasks >= state["launched"])
+
+
 class region:  # noqa: N801 - reads as what it is in a `with` statement
     """``with region(tasks) as entered``: on ``tasks`` threads, unless a parallel region must not be opened now."""
 
