@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from bench import timing
 from bench.load import Watch, disturbed
-from bench.suite import FASTNN, NAIVE, NOT_INSTALLED, Case, Gauge, Workload
+from bench.suite import FASTNN, NAIVE, NOT_INSTALLED, Case, Gauge
 from fastnn import get_num_threads
 
 # A line during which others took cores that it needed is measured once more, and marked if that did not help.
@@ -18,17 +19,23 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: blocks of a kernel's line, of an epoch's line, of plain Python; readings of a gauge."""
+    """How long one process measures: blocks of a kernel's line, of an epoch's, of plain Python; readings of a gauge.
+
+    ``passes`` is how many processes do so, one after the other.
+    """
 
     blocks: int
     slow_blocks: int
     naive_blocks: int
     block_seconds: float
     readings: int = 1
+    passes: int = 1
 
 
-FULL = Effort(blocks=9, slow_blocks=5, naive_blocks=3, block_seconds=0.04, readings=5)
-QUICK = Effort(blocks=3, slow_blocks=3, naive_blocks=1, block_seconds=0.02, readings=1)
+# A process keeps the luck that it has with its memory and its neighbours: on a machine shared with others the same
+# epoch took 92 ms in one and 160 in the next, and each held for as long as it ran.
+FULL = Effort(blocks=4, slow_blocks=2, naive_blocks=1, block_seconds=0.04, readings=5, passes=3)
+QUICK = Effort(blocks=3, slow_blocks=3, naive_blocks=1, block_seconds=0.02)
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: seconds a call and rate of every contender, fastnn's ratio to the others."""
+    """One line of the table: seconds a call of every contender, block by block, and the work that a call does.
+
+    ``work`` is counted in units of 10^9; ``notes`` say whose is less than the line's.
+    """
 
     name: str
     unit: str
-    seconds: Mapping[str, float]
-    rates: Mapping[str, float]
-    ratios: Mapping[str, timing.Ratio]
+    samples: Mapping[str, timing.Sample]
+    work: Mapping[str, float]
     notes: Mapping[str, str]
     at_least: Mapping[str, float] = field(default_factory=dict)
     others: float = 0.0  # cores that other processes used meanwhile
@@ -61,42 +70,81 @@ class Line:
         """The name, marked where others disturbed the line."""
         return f"{self.name}{' *' if self.disturbed else ''}"
 
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds a call, by contender."""
+        return {name: sample.seconds for name, sample in self.samples.items()}
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Work a second, by contender."""
+        return {name: self.work[name] / seconds for name, seconds in self.seconds.items()}
+
+    @property
+    def ratios(self) -> Mapping[str, timing.Ratio]:
+        """How many times as fast fastnn is, by contender; plain Python is compared by rates, its sizes being others."""
+        ours = self.samples[FASTNN]
+        return {
+            name: self._by_rate(sample) if name == NAIVE else timing.ratio(sample, ours)
+            for name, sample in self.samples.items()
+            if name != FASTNN
+        }
+
+    def _by_rate(self, theirs: timing.Sample) -> timing.Ratio:
+        ours = self.rates[FASTNN] / self.work[NAIVE]
+        return timing.Ratio(*(ours * seconds for seconds in (theirs.seconds, min(theirs.blocks), max(theirs.blocks))))
+
     def bars(self) -> Iterator[Bar]:
         """What was promised, by contender."""
+        ratios = self.ratios
         for name, bar in self.at_least.items():
             asked = f"at least {bar:g}x"
-            if name in self.ratios:
-                ratio = self.ratios[name]
+            if name in ratios:
+                ratio = ratios[name]
                 yield Bar(self.label, name, f"{timing.figure(ratio.median)}x", asked, ratio.median >= bar)
             else:
                 yield Bar(self.label, name, NOT_INSTALLED, asked, None)
 
+    def and_also(self, other: Line) -> Line:
+        """The line with the blocks of another process as well."""
+        samples = {
+            name: timing.Sample(sample.blocks + other.samples[name].blocks) for name, sample in self.samples.items()
+        }
+        others, noisy = max(self.others, other.others), self.disturbed or other.disturbed
+        return replace(self, samples=samples, others=others, disturbed=noisy)
+
     def as_json(self) -> dict[str, Any]:
-        """The line as plain dictionaries, for ``--json``."""
-        return asdict(self)
+        """The line as plain dictionaries, for ``--json``; beside what it is made of, what follows from that."""
+        ratios = {name: asdict(ratio) for name, ratio in self.ratios.items()}
+        return {**asdict(self), "seconds": self.seconds, "rates": self.rates, "ratios": ratios}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Line:
         """The line that ``as_json`` wrote."""
-        ratios = {name: timing.Ratio(**ratio) for name, ratio in fields["ratios"].items()}
-        return cls(**{**fields, "ratios": ratios})
+        own = {f.name: fields[f.name] for f in dataclass_fields(cls)}
+        samples = {name: timing.Sample(tuple(sample["blocks"])) for name, sample in fields["samples"].items()}
+        return cls(**{**own, "samples": samples})
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One quantity of ours: median, smallest and largest reading, and the bounds promised."""
+    """One quantity of ours as often as it was read, and the bounds promised."""
 
     name: str
     unit: str
-    median: float
-    low: float
-    high: float
+    values: tuple[float, ...]
     at_most: float | None
     at_least: float | None
 
+    @property
+    def median(self) -> float:
+        """Median of the values."""
+        return statistics.median(self.values)
+
     def __str__(self) -> str:
-        figures = [timing.figure(value) for value in (self.median, self.low, self.high)]
-        return "{} [{}-{}]".format(*figures) if self.low < self.high else figures[0]
+        low, high = min(self.values), max(self.values)
+        figures = [timing.figure(value) for value in (self.median, low, high)]
+        return "{} [{}-{}]".format(*figures) if low < high else figures[0]
 
     def bars(self) -> Iterator[Bar]:
         """What was promised."""
@@ -105,6 +153,20 @@ class Reading:
             yield Bar(self.name, "", found, f"at most {self.at_most:g} {self.unit}", self.median <= self.at_most)
         if self.at_least is not None:
             yield Bar(self.name, "", found, f"at least {self.at_least:g} {self.unit}", self.median >= self.at_least)
+
+    def and_also(self, other: Reading) -> Reading:
+        """The reading with the values of another process as well."""
+        return replace(self, values=self.values + other.values)
+
+    def as_json(self) -> dict[str, Any]:
+        """The reading as a plain dictionary, for ``--json``."""
+        return {**asdict(self), "median": self.median}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Reading:
+        """The reading that ``as_json`` wrote."""
+        own = {f.name: fields[f.name] for f in dataclass_fields(cls)}
+        return cls(**{**own, "values": tuple(fields["values"])})
 
 
 def skipped(item: Case | Gauge, reason: str) -> list[Bar]:
@@ -121,23 +183,15 @@ def skipped(item: Case | Gauge, reason: str) -> list[Bar]:
 
 def read(gauge: Gauge, effort: Effort) -> Reading:
     """Read a gauge as often as the effort allows."""
-    values = gauge.read(effort.readings)
-    return Reading(
-        name=gauge.name,
-        unit=gauge.unit,
-        median=statistics.median(values),
-        low=min(values),
-        high=max(values),
-        at_most=gauge.at_most,
-        at_least=gauge.at_least,
-    )
+    return Reading(gauge.name, gauge.unit, tuple(gauge.read(effort.readings)), gauge.at_most, gauge.at_least)
 
 
 def measure(case: Case, effort: Effort) -> Line:
     """Check that the contenders agree, then time them; AssertionError where they do not."""
     workload = case.make()
     workload.check()
-    rivals = {name: contender.run for name, contender in workload.contenders.items() if name != NAIVE}
+    contenders = workload.contenders
+    rivals = {name: contender.run for name, contender in contenders.items() if name != NAIVE}
     blocks = effort.slow_blocks if case.slow else effort.blocks
     for _ in range(_ATTEMPTS):
         watch = Watch()
@@ -145,27 +199,15 @@ def measure(case: Case, effort: Effort) -> Line:
         others = watch.others()
         if not (noisy := disturbed(others, get_num_threads())):
             break
-    ratios = {name: timing.ratio(sample, samples[FASTNN]) for name, sample in samples.items() if name != FASTNN}
-    if NAIVE in workload.contenders:
-        samples[NAIVE] = timing.alone(workload.contenders[NAIVE].run, effort.naive_blocks)
-        ratios[NAIVE] = _by_rate(workload, samples)
-    seconds = {name: sample.seconds for name, sample in samples.items()}
+    if NAIVE in contenders:
+        samples[NAIVE] = timing.alone(contenders[NAIVE].run, effort.naive_blocks)
     return Line(
         name=case.name,
         unit=workload.unit,
-        seconds=seconds,
-        rates={name: workload.contenders[name].rate(time) for name, time in seconds.items()},
-        ratios=ratios,
-        notes={name: contender.note for name, contender in workload.contenders.items() if contender.note},
+        samples=samples,
+        work={name: contenders[name].rate(1.0) for name in samples},
+        notes={name: contender.note for name, contender in contenders.items() if contender.note},
         at_least=case.at_least,
         others=round(others, 2),
         disturbed=noisy,
     )
-
-
-def _by_rate(workload: Workload, samples: Mapping[str, timing.Sample]) -> timing.Ratio:
-    """How many times plain Python's rate: its sizes may be smaller."""
-    ours = workload.contenders[FASTNN].rate(samples[FASTNN].seconds)
-    theirs = [workload.contenders[NAIVE].rate(seconds) for seconds in samples[NAIVE].blocks]
-    middle = workload.contenders[NAIVE].rate(samples[NAIVE].seconds)
-    return timing.Ratio(ours / middle, ours / max(theirs), ours / min(theirs))

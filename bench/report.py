@@ -38,6 +38,7 @@ examples:
 A rate is GFLOP/s where arithmetic is the limit and GB/s where memory is, from the op table's own counts; an epoch's is
 the GFLOP/s of its matrix products, counted dense. "x NumPy" is the ratio of the medians with the quartiles of
 neighbouring blocks, above 1 where fastnn is faster. "x naive" compares rates; plain Python gets the sizes in brackets.
+A line is measured in three processes, and the blocks of all count: what a process keeps is its luck with memory.
 The last table holds what the project promises beside what was found: ratios of medians, or medians of our own figures.
 A contender that is not installed is named there (pip install -e '.[peers]' brings all). Lines on real data need the
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for group in options.groups or _GROUPS
     }
+    if options.passes is None:
+        options.passes = _passes_of(options.quick)
     if options.list:
         print("\n".join(item.name for items in chosen.values() for item in items))
         return 0
@@ -84,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{' or '.join(_GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer blocks and fewer rows: minutes, noisier figures")
+    parser.add_argument(
+        "--passes",
+        metavar="N",
+        type=_passes,
+        help="processes that measure each group, one after the other; the medians are of all (default: 3; --quick: 1)",
+    )
     parser.add_argument("--only", metavar="REGEX", type=_regex, help="only the lines whose name it finds")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results there too")
     parser.add_argument("--list", action="store_true", help="print the names of the lines and stop")
@@ -108,6 +117,18 @@ def _regex(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"got {text!r}, wants a regular expression ({error})") from error
+
+
+def _passes_of(quick: bool) -> int:
+    from bench.measure import FULL, QUICK
+
+    return (QUICK if quick else FULL).passes
+
+
+def _passes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a number of at least 1")
+    return int(text)
 
 
 def _threads(text: str) -> int:
@@ -143,10 +164,14 @@ def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Lines that belong together: what they show, and how to list them."""
+    """Lines that belong together: what they show, how to list them, and whether one process measures all of a line.
+
+    Then the line keeps that process's luck, and other processes measure it too.
+    """
 
     what: str
     items: Callable[[argparse.Namespace], list[Case | Gauge]]
+    keeps_luck: bool = True
 
 
 # A group by its name on the command line; a new group is a line here.
@@ -156,7 +181,9 @@ _GROUPS: dict[str, _Group] = {
         "an epoch of the documents' networks against NumPy, PyTorch, JAX, Keras, scikit-learn", _training
     ),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
-    "startup": _Group("what a fit does before its first batch, the first batch of a process, memory", _startup),
+    "startup": _Group(
+        "what a fit does before its first batch, the first batch of a process, memory", _startup, keeps_luck=False
+    ),
 }
 
 
@@ -167,7 +194,8 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
     results = _Results()
     wanted = [group for group, items in chosen.items() if items]
     for group in wanted:
-        found = _measured(chosen[group], options) if len(wanted) == 1 else _apart(group, options)
+        passes = options.passes if _GROUPS[group].keeps_luck else 1
+        found = _measured(chosen[group], options) if passes == 1 == len(wanted) else _apart(group, options, passes)
         if found.lines or found.readings:
             print(f"\n{group}\n{found}", flush=True)
         results += found
@@ -186,46 +214,76 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
 
 @dataclass
 class _Results:
-    """What was found: lines, readings, bars, how many lines had wrong results or none; what else ran, and as what."""
+    """What was found: lines, readings, what could not be judged, how many lines had wrong results or none.
+
+    ``facts`` says what else ran, and as what.
+    """
 
     lines: list[Line] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    unjudged: list[Bar] = field(default_factory=list)
     wrong: int = 0
     facts: dict[str, str] = field(default_factory=dict)
 
     def __iadd__(self, other: _Results) -> _Results:
         self.lines += other.lines
         self.readings += other.readings
-        self.bars += other.bars
+        self.unjudged += other.unjudged
         self.wrong += other.wrong
         self.facts |= other.facts
         return self
+
+    def pool(self, other: _Results) -> None:
+        """Add what another process found of the same lines and readings."""
+        self.lines = _pooled(self.lines, other.lines)
+        self.readings = _pooled(self.readings, other.readings)
+        self.wrong = max(self.wrong, other.wrong)
 
     def __str__(self) -> str:
         tables = [table(self.lines)] * bool(self.lines) + [readings_table(self.readings)] * bool(self.readings)
         return "\n\n".join([*tables, *(f"{name}: {fact}" for name, fact in self.facts.items())])
 
+    @property
+    def bars(self) -> list[Bar]:
+        """What was promised of all of it, and whether it is met."""
+        of_lines = [bar for line in self.lines for bar in line.bars()]
+        of_readings = [bar for reading in self.readings for bar in reading.bars()]
+        return of_lines + of_readings + self.unjudged
+
     def as_json(self) -> dict[str, Any]:
         """Everything as plain dictionaries."""
         return {
             "lines": [line.as_json() for line in self.lines],
-            "readings": [asdict(reading) for reading in self.readings],
+            "readings": [reading.as_json() for reading in self.readings],
             "bars": [asdict(bar) for bar in self.bars],
+            "unjudged": [asdict(bar) for bar in self.unjudged],
         }
 
 
-def _apart(group: str, options: argparse.Namespace) -> _Results:
-    """Measure one group in a process of its own."""
+def _pooled(items: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """Lines or readings with those of the same name among ``others``."""
+    found = {other.name: other for other in others}
+    return [item.and_also(found[item.name]) if item.name in found else item for item in items]
+
+
+def _apart(group: str, options: argparse.Namespace, passes: int) -> _Results:
+    """Measure one group in processes of its own, as many as there are passes, one after the other."""
+    more = [f"--threads={options.threads}", f"--target={options.target}", "--passes=1", *["--quick"] * options.quick]
+    more += [f"--only={options.only.pattern}"] if options.only is not None else []
+    results = _one_pass([group, *more], options)
+    for _ in range(passes - 1):
+        results.pool(_one_pass([group, *more], options))
+    return results
+
+
+def _one_pass(arguments: Sequence[str], options: argparse.Namespace) -> _Results:
     from bench.measure import Bar, Line, Reading
 
-    more = [f"--threads={options.threads}", f"--target={options.target}", *["--quick"] * options.quick]
-    more += [f"--only={options.only.pattern}"] if options.only is not None else []
-    found, status = _report_of([group, *more], options.target, options.threads)
+    found, status = _report_of(arguments, options.target, options.threads)
     return _Results(
         [Line.from_json(fields) for fields in found["lines"]],
-        [Reading(**fields) for fields in found["readings"]],
-        [Bar(**fields) for fields in found["bars"]],
+        [Reading.from_json(fields) for fields in found["readings"]],
+        [Bar(**fields) for fields in found["unjudged"]],
         status,
         {name: fact for name, fact in found["environment"].items() if name == _AVX2_LINE},
     )
@@ -254,20 +312,17 @@ def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Re
         _progress(f"{number}/{len(items)} {item.name}")
         try:
             if item.skip:
-                results.bars += skipped(item, item.skip)
+                results.unjudged += skipped(item, item.skip)
             elif isinstance(item, Case):
-                line = measure(item, effort)
-                results += _Results([line], bars=list(line.bars()))
+                results.lines.append(measure(item, effort))
                 results += _on_haswell(item, options)
             else:
-                reading = read(item, effort)
-                results.readings.append(reading)
-                results.bars += reading.bars()
+                results.readings.append(read(item, effort))
         except AssertionError as error:
             results.wrong += 1
             print(f"{item.name}: results disagree, not timed: {error}", file=sys.stderr)
         except (BackendError, OSError) as error:  # no such instruction, no such file
-            results.bars += skipped(item, str(error).partition("\n")[0])
+            results.unjudged += skipped(item, str(error).partition("\n")[0])
         except RuntimeError as error:
             results.wrong += 1
             print(f"{item.name}: not measured: {error}", file=sys.stderr)
@@ -287,11 +342,12 @@ def _on_haswell(case: Case, options: argparse.Namespace) -> _Results:
     if options.target != "host" or case.name != MATMUL_BAR or machine.isa().name != "avx512":
         return _Results()
     wanted = ["kernels", "--target=haswell", f"--threads={options.threads}", f"--only=^{re.escape(case.name)}$"]
+    wanted += ["--passes=1"]
     found, _ = _report_of([*wanted, *["--quick"] * options.quick], "haswell", options.threads)
     lines = [Line.from_json(fields) for fields in found["lines"]]
     lines = [replace(line, name=f"{line.name}, AVX2", at_least={NUMPY: _HASWELL_BAR}) for line in lines]
     facts = {_AVX2_LINE: f"{found['environment']['fastnn']}; {found['environment']['blas']}"}
-    return _Results(lines, bars=[bar for line in lines for bar in line.bars()], facts=facts)
+    return _Results(lines, facts=facts)
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -37,8 +37,7 @@ def gauges() -> list[Gauge]:
 
 
 def _prepare(dataset: str, count: int) -> list[float]:
-    found: list[float] = _child("prepare", dataset, str(count))
-    return found
+    return [_child("prepare", dataset) for _ in range(count)]
 
 
 def _first_batch(dataset: str, count: int) -> list[float]:

@@ -19,7 +19,7 @@ from bench.peers.numpy_mlp import NumpyMLP
 from bench.peers.numpy_ops import NUMPY
 from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, PYTORCH, Case, Gauge, assert_agree
 from bench.suite import NUMPY as NUMPY_COLUMN
-from bench.timing import Ratio
+from bench.timing import Sample
 from fastnn import get_num_threads
 from fastnn.engine.cpu import FusedRunner
 from fastnn.kernels.table import TABLE
@@ -287,9 +287,8 @@ def test_prediction_check_sees_other_probabilities(monkeypatch):
 def line(name, **fields):
     given = {
         "unit": "GB/s",
-        "seconds": {FASTNN: 2e-5, NUMPY_COLUMN: 4e-5},
-        "rates": {FASTNN: 20.0, NUMPY_COLUMN: 10.0},
-        "ratios": {NUMPY_COLUMN: Ratio(2.0, 1.9, 2.1)},
+        "samples": {FASTNN: Sample((2e-5, 2e-5)), NUMPY_COLUMN: Sample((4e-5, 4e-5))},
+        "work": {FASTNN: 4e-4, NUMPY_COLUMN: 4e-4},
         "notes": {},
     }
     return Line(name=name, **{**given, **fields})
@@ -316,7 +315,7 @@ def test_a_disturbed_line_is_measured_again_and_marked(monkeypatch, others, atte
 def test_table_shows_rates_and_ratios():
     header, first = report.table([line("a")]).splitlines()
     assert header.split() == ["NumPy", "fastnn", "cpu", "a", "call", "x", "NumPy"]
-    assert first.split() == ["a", "GB/s", "10", "20", "20", "us", "2", "[1.9-2.1]"]
+    assert first.split() == ["a", "GB/s", "10", "20", "20", "us", "2", "[2-2]"]
 
 
 def test_bars_of_lines_met_missed_and_without_their_contender():
@@ -383,10 +382,10 @@ def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, c
     monkeypatch.setattr("bench.measure.QUICK", SMALL)
     results = report._measured(items, report._parser().parse_args(["--quick"]))
     assert [line.name for line in results.lines] == ["softmax 128x10"]
-    assert results.readings == [Reading("wait", "ms", 3.0, 3.0, 3.0, 4.0, None)]
+    assert results.readings == [Reading("wait", "ms", (3.0,), 4.0, None)]
     assert [(bar.job, bar.found, bar.met) for bar in results.bars] == [
-        ("later", "not yet", None),
         ("wait", "3 ms", True),
+        ("later", "not yet", None),
         ("files", "no train.gz", None),
     ]
     assert results.wrong == 2
@@ -394,22 +393,36 @@ def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, c
     assert "broken: results disagree, not timed: 1 is not 2" in err
     assert "child: not measured: python -m bench.child failed" in err
     assert "1/6 softmax 128x10\n2/6 broken\n" in err
-    assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars"}
+    assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars", "unjudged"}
 
 
 def test_a_group_measured_in_a_process_of_its_own():
     options = report._parser().parse_args(["--quick", "--only", "^softmax 128x10$", "--threads", "1"])
-    found = report._apart("kernels", options)
+    found = report._apart("kernels", options, passes=2)
     assert [line.name for line in found.lines] == ["softmax 128x10"]
-    assert found.lines[0].seconds["fastnn cpu"] > 0
+    assert [len(sample.blocks) for sample in found.lines[0].samples.values()] == [6, 6, 2]
     assert found.wrong == 0
+
+
+def test_what_several_processes_find_is_one_line():
+    first, second = line("a"), line("a", samples={FASTNN: Sample((1e-5,)), NUMPY_COLUMN: Sample((4e-5,))})
+    results = report._Results([first, line("b")], [Reading("wait", "ms", (3.0,), 4.0, None)], wrong=1)
+    results.pool(report._Results([replace(second, disturbed=True)], [Reading("wait", "ms", (5.0, 7.0), 4.0, None)]))
+    pooled, alone = results.lines
+    assert pooled.samples[FASTNN].blocks == (2e-5, 2e-5, 1e-5)
+    assert pooled.ratios[NUMPY_COLUMN].median == pytest.approx(2.0)
+    assert pooled.disturbed
+    assert alone == line("b")
+    assert [bar.met for bar in results.bars] == [False]
+    assert results.readings[0].values == (3.0, 5.0, 7.0)
+    assert results.wrong == 1
 
 
 def test_a_group_whose_process_fails_is_told(monkeypatch):
     options = report._parser().parse_args([])
     monkeypatch.setattr(report.environment, "run_prepared", lambda *arguments, **options: 3)
     with pytest.raises(RuntimeError, match="ended with status 3 and without results"):
-        report._apart("kernels", options)
+        report._apart("kernels", options, passes=1)
 
 
 @pytest.mark.parametrize(
