@@ -38,20 +38,40 @@ class Curve:
         """The limits that are computed to lie within the sweep."""
         return limits.crossings(self.sweep, self.threads, self.parts)
 
+    @cached_property
+    def expected(self) -> Law:
+        """The power law of what the parts of a step cost together, each measured alone, with its knees."""
+        costs = [self._cost(point, sum(self.alone(point).values())) for point in self.points]
+        return knees.fit([point.value for point in self.points], costs, [0.0] * len(costs))
+
     @property
     def costs(self) -> list[float]:
         """Seconds on one core for each useful floating-point operation: flat where nothing changes."""
-        return [point.seconds * point.setting.threads / point.setting.useful_flops for point in self.points]
+        return [self._cost(point, point.seconds) for point in self.points]
 
-    def near(self, knee: Knee) -> list[Crossing]:
-        """Limits that explain a knee: not further off than a factor of two or the next point, and bending like it."""
+    @staticmethod
+    def _cost(point: Point, seconds: float) -> float:
+        return seconds * point.setting.threads / point.setting.useful_flops
+
+    def _around(self, knee: Knee) -> tuple[float, float]:
+        """What lies not further off a knee than a factor of two or the next point."""
         values = [point.value for point in self.points]
         at = values[knee.index]
-        low = min(values[knee.index - 1], at / _NEAR)
-        high = max(values[knee.index + 1], at * _NEAR)
+        return min(values[knee.index - 1], at / _NEAR), max(values[knee.index + 1], at * _NEAR)
+
+    def near(self, knee: Knee) -> list[Crossing]:
+        """Limits that explain a knee: around it, and bending like it."""
+        at = self.points[knee.index].value
+        low, high = self._around(knee)
         inside = [crossing for crossing in self.crossings if low <= crossing.value <= high]
         found = [crossing for crossing in inside if crossing.kind.bends(knee.before, knee.after)]
         return sorted(found, key=lambda crossing: abs(math.log(crossing.value / at)))
+
+    def foreseen(self, knee: Knee) -> list[Knee]:
+        """Knees of the expected law around a knee that bend like it."""
+        low, high = self._around(knee)
+        inside = [other for other in self.expected.knees if low <= self.points[other.index].value <= high]
+        return [other for other in inside if (other.after > other.before) == (knee.after > knee.before)]
 
     def passed(self, knee: Knee) -> list[Crossing]:
         """Limits that raised the cost since the knee before this one: where it falls, they are behind it."""

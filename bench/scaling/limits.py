@@ -138,10 +138,15 @@ def times(setting: Setting, parts: Parts) -> dict[str, float]:
     held = bytes_.weights + bytes_.state
     caches = machine.caches()
     level = 0 if held <= caches.l2 * setting.threads else 1 if held <= caches.l3 else 2
+    products, sample = setting.flops / parts.peak, parts.sample
+    if setting.sparse:
+        first = 4 * setting.sizes[0] * setting.sizes[1]
+        products = (setting.flops - first) / parts.peak + setting.density * first / parts.sparse_peak
+        sample = parts.sparse_sample + setting.density * setting.inputs * parts.entry
     return {
-        "products": setting.useful_flops / parts.peak,
+        "products": products,
         "update": _updated(setting) * parts.update[level] / setting.batch,
-        "sample": parts.sparse_sample if setting.sparse else parts.sample,
+        "sample": sample,
         "step": parts.step / setting.batch,
     }
 

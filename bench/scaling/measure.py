@@ -39,6 +39,9 @@ _PROBE_BATCHES = 5
 _WARM_EPOCHS, _TIMED_EPOCHS = 1, 3
 _RATE = 1e-4  # small: no point may diverge on labels that are noise
 
+# Where zeros are skipped: shares of non-zeros, and units of whole panels, an even number of them.
+_DENSITIES, _WIDTHS = (0.1, 0.3), (128, 256)
+
 _UPDATE_CALLS = 25
 _MOST_UPDATE_BYTES = 1 << 28
 
@@ -61,13 +64,16 @@ class Parts:
 
     ``peak`` in FLOP/s; ``update``: seconds a weight of RMSprop from L2, L3 and memory; ``sample``: seconds a sample of
     a network with one hidden unit, whose products are next to nothing, and ``sparse_sample`` the same where nearly all
-    inputs are zero; ``step``: seconds a step of the smallest network on one sample.
+    inputs are zero; ``entry``: seconds a non-zero more in a sample costs where zeros are skipped, whatever the units,
+    and ``sparse_peak`` the FLOP/s of its products; ``step``: seconds a step of the smallest network on one sample.
     """
 
     peak: float
     update: tuple[float, float, float]
     sample: float
     sparse_sample: float
+    entry: float
+    sparse_peak: float
     step: float
 
 
@@ -101,11 +107,14 @@ def peak(dtype: np.dtype[Any], threads: int) -> float:
 def parts(threads: int) -> Parts:
     """The parts of a step, measured alone."""
     lean = Setting((1,), threads=threads)
+    entry, sparse_peak = _entry(lean)
     return Parts(
         peak=peak(DTYPE, threads),
         update=_update_seconds(threads),
         sample=_alone(lean),
         sparse_sample=_alone(replace(lean, density=1 / lean.inputs)),
+        entry=entry,
+        sparse_peak=sparse_peak,
         step=_alone(replace(lean, batch=1, inputs=1)),
     )
 
@@ -236,6 +245,18 @@ def _rows(setting: Setting, rows: int) -> tuple[Array, Array]:
 def _alone(setting: Setting) -> float:
     """Seconds a sample of a setting that belongs to no sweep."""
     return _visit(setting, _batches(setting, FULL.seconds)).seconds
+
+
+def _entry(lean: Setting) -> tuple[float, float]:
+    """(Seconds a non-zero costs beside its products, FLOP/s of these), from two densities and two widths."""
+
+    def seconds(units: int) -> float:
+        few, many = (_alone(replace(lean, hidden=(units,), density=density)) for density in _DENSITIES)
+        return (many - few) / ((_DENSITIES[1] - _DENSITIES[0]) * lean.inputs)
+
+    narrow, wide = (seconds(units) for units in _WIDTHS)
+    a_unit = max(wide - narrow, wide / 10) / (_WIDTHS[1] - _WIDTHS[0])  # noise can make the difference too small
+    return max(0.0, narrow - _WIDTHS[0] * a_unit), 4 / a_unit
 
 
 def _update_seconds(threads: int) -> tuple[float, float, float]:

@@ -30,8 +30,10 @@ A **limit** is computed: from the bytes that the engine lays out, the caches tha
 register tile, the program's own thresholds, and the parts of a step that were measured alone. A knee is explained by \
 the limits within a factor of two, or within the next point, that bend the curve like it: an overhead that is outgrown \
 where the cost was falling, something that no longer fits where it then rises, work that is saved where it then rises \
-less. Where there is none, the report says so. The tables of limits also show what crossing each of them did to the \
-cost, knee or not."""
+less. Two costs of a step may also just add up, one falling with the batch and one not: their sum bends over a decade \
+and more, and where the sum of the parts that were measured alone has a knee like the one found, the report gives it. \
+Where there is neither, the report says so. The tables of limits also show what crossing each of them did to the cost, \
+knee or not."""
 
 
 def markdown(facts: Facts, parts: Mapping[int, Parts], sweeps: Sequence[Sequence[Curve]]) -> str:
@@ -74,7 +76,7 @@ def table(sweeps: Sequence[Sequence[Curve]]) -> str:
 
 def _short(curve: Curve, knee: Knee) -> str:
     limits = curve.near(knee) or curve.passed(knee)
-    why = f" ({limits[0].limit.name})" if limits else ""
+    why = f" ({limits[0].limit.name})" if limits else " (sum of the parts)" * bool(curve.foreseen(knee))
     return f"{curve.sweep.text(curve.points[knee.index].value)}{why}"
 
 
@@ -100,12 +102,15 @@ def _machine(facts: Facts, parts: Mapping[int, Parts]) -> Iterator[str]:
     sizes = ", ".join(f"{name.upper()} {size_text(size)}" for name, size in asdict(caches).items())
     yield f"Caches: {sizes} (L1 and L2 of a core, L3 of all). Measured alone:"
     header = "threads|peak, GFLOP/s|update of a weight from L2 / L3 / memory, ns|a sample besides its products, us|"
+    header += "a non-zero besides its products, ns|products of non-zeros, GFLOP/s|"
     rows = [
         [
             str(threads),
             figure(part.peak / 1e9),
             " / ".join(figure(1e9 * seconds) for seconds in part.update),
             f"{figure(1e6 * part.sample)}, mostly zeros {figure(1e6 * part.sparse_sample)}",
+            figure(1e9 * part.entry),
+            figure(part.sparse_peak / 1e9),
             figure(1e6 * part.step),
         ]
         for threads, part in parts.items()
@@ -135,20 +140,26 @@ def _knee(curve: Curve, knee: Knee) -> str:
         f"{100 * curve.useful_share(point):.0f}% of the peak. The cost of a useful FLOP goes as "
         f"{_power(curve, knee.before)} up to here, as {_power(curve, knee.after)} from here on."
     )
-    near, passed = curve.near(knee), curve.passed(knee)
-    if near:
-        why = " ".join(f"At {curve.sweep.text(crossing.value)} {_crossing(crossing)}." for crossing in near)
-    elif passed:
-        why = (
-            "What raised it is behind: "
-            + "; ".join(f"at {curve.sweep.text(c.value)} {_crossing(c)}" for c in passed)
-            + "."
-        )
-    else:
-        why = "No limit that this report computes lies here."
+    why = " ".join(_reasons(curve, knee)) or "No limit that this report computes lies here."
     alone = curve.alone(point)
     costs = ", ".join(f"{name} {figure(1e6 * seconds)}" for name, seconds in alone.items())
     return f"{head} {why} Measured alone, the parts of a sample are {costs}: {figure(1e6 * sum(alone.values()))} us."
+
+
+def _reasons(curve: Curve, knee: Knee) -> Iterator[str]:
+    """Sentences that explain a knee; none where nothing does."""
+    near = curve.near(knee)
+    for crossing in near:
+        yield f"At {curve.sweep.text(crossing.value)} {_crossing(crossing)}."
+    if passed := [] if near else curve.passed(knee):
+        behind = "; ".join(f"at {curve.sweep.text(crossing.value)} {_crossing(crossing)}" for crossing in passed)
+        yield f"What raised it is behind: {behind}."
+    for other in curve.foreseen(knee):
+        at = curve.sweep.text(curve.points[other.index].value)
+        yield (
+            f"The sum of the parts measured alone bends at {at}: as {_power(curve, other.before)} up to there, as "
+            f"{_power(curve, other.after)} from there on."
+        )
 
 
 def _crossing(crossing: Crossing) -> str:
@@ -225,6 +236,7 @@ def _curve_json(curve: Curve) -> dict[str, Any]:
                 "after": knee.after,
                 "near": [crossing.limit.name for crossing in curve.near(knee)],
                 "passed": [crossing.limit.name for crossing in curve.passed(knee)],
+                "foreseen": [curve.points[other.index].value for other in curve.foreseen(knee)],
             }
             for knee in curve.law.knees
         ],

@@ -21,7 +21,9 @@ from fastnn.kernels.cpu import machine, threads
 
 LEAST = Effort(rounds=2, seconds=0.0)
 # Figures of no machine, easy to calculate with: a sample of 1 us, a step of 5 us, 1 ns a weight.
-PARTS = Parts(peak=1e11, update=(1e-9, 2e-9, 3e-9), sample=1e-6, sparse_sample=5e-7, step=5e-6)
+PARTS = Parts(
+    peak=1e11, update=(1e-9, 2e-9, 3e-9), sample=1e-6, sparse_sample=5e-7, entry=1e-9, sparse_peak=5e10, step=5e-6
+)
 CACHES = machine.Caches(l1=32 << 10, l2=1 << 20, l3=16 << 20)
 TILE = machine.Tile(MR=12, NV=2, VL=16)
 
@@ -301,6 +303,14 @@ def test_times_are_shared_by_the_batch():
     assert dwarfed.value == pytest.approx(10 * found.value, rel=0.05)
 
 
+def test_zeros_are_skipped_or_multiplied():
+    dense, sparse = (limits.times(Setting((512,), density=density), PARTS) for density in (0.5, 0.1))
+    first = 4 * 784 * 512
+    assert dense["products"] == pytest.approx(Setting((512,)).flops / 1e11)
+    assert sparse["products"] == pytest.approx(6 * 512 * 10 / 1e11 + 0.1 * first / 5e10)
+    assert sparse["sample"] == pytest.approx(5e-7 + 78.4e-9)
+
+
 @pytest.mark.usefixtures("skylake")
 def test_update_comes_from_the_level_that_holds_it():
     small, large, huge = (limits.times(Setting((width,), batch=1), PARTS)["update"] for width in (64, 512, 4096))
@@ -345,6 +355,23 @@ def test_a_knee_is_explained_by_the_limits_that_lie_there():
     assert "batch^-0.00 up to here, as batch^0.50 from here on" in text
     assert "At 137 the columns of X and dZ" in text
     assert "32.1 KiB against 32 KiB" in text
+
+
+@pytest.mark.usefixtures("skylake")
+def test_a_knee_of_the_sum_of_the_parts_is_foreseen():
+    sweep = sweep_of("batch")
+
+    def expected(value):
+        setting = sweep.at(value, 1)
+        return sum(limits.times(setting, PARTS).values()) / setting.useful_flops
+
+    at = curve("batch", expected)
+    assert at.law.knees
+    for knee in at.law.knees:
+        assert [other.index for other in at.foreseen(knee)] == [knee.index]
+        assert f"The sum of the parts measured alone bends at {at.points[knee.index].value}:" in report._knee(at, knee)
+    other_way = curve("batch", lambda value: 1e-11 * min(1.0, (16 / value) ** 0.9))
+    assert [other_way.foreseen(knee) for knee in other_way.law.knees] == [[]]
 
 
 @pytest.mark.usefixtures("skylake")
