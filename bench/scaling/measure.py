@@ -39,8 +39,8 @@ _PROBE_BATCHES = 5
 _WARM_EPOCHS, _TIMED_EPOCHS = 1, 3
 _RATE = 1e-4  # small: no point may diverge on labels that are noise
 
-# Where zeros are skipped: shares of non-zeros, and units of whole panels, an even number of them.
-_DENSITIES, _WIDTHS = (0.1, 0.3), (128, 256)
+# Where zeros are skipped: shares of non-zeros, and units by thread: one and two panels, which stay in L2.
+_DENSITIES, _WIDTHS = (0.1, 0.3), (64, 128)
 
 _UPDATE_CALLS = 25
 _MOST_UPDATE_BYTES = 1 << 28
@@ -254,9 +254,10 @@ def _entry(lean: Setting) -> tuple[float, float]:
         few, many = (_alone(replace(lean, hidden=(units,), density=density)) for density in _DENSITIES)
         return (many - few) / ((_DENSITIES[1] - _DENSITIES[0]) * lean.inputs)
 
-    narrow, wide = (seconds(units) for units in _WIDTHS)
-    a_unit = max(wide - narrow, wide / 10) / (_WIDTHS[1] - _WIDTHS[0])  # noise can make the difference too small
-    return max(0.0, narrow - _WIDTHS[0] * a_unit), 4 / a_unit
+    low, high = (units * lean.threads for units in _WIDTHS)
+    narrow, wide = seconds(low), seconds(high)
+    a_unit = max(wide - narrow, wide / 10) / (high - low)  # noise can make the difference too small
+    return max(0.0, narrow - low * a_unit), 4 / a_unit
 
 
 def _update_seconds(threads: int) -> tuple[float, float, float]:
