@@ -55,15 +55,6 @@ def _first_from(indices, begin, end, feature):
 
 
 @inlined
-def splits_panels(net, tasks):
-    """Whether tasks share the first stage's panels, not its rows, where that makes even shares.
-
-    Then W stays in the caches of the core that updates it, and a block of it serves all rows of the batch.
-    """
-    return tasks > 1 and panel_count(net.stages[0]) % tasks == 0
-
-
-@inlined
 def split_rows(inputs, order, first, low, high, net, memory):
     """Where the non-zeros of rows ``low`` to ``high`` of the batch begin that belong to each block of features."""
     k, bounds = net.stages[0, INPUTS], memory.bounds

@@ -74,10 +74,13 @@ _GATHER_AHEAD = 2
 
 
 @inlined
-def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, y, ld_y, MR, NR):
-    """work[y: n x m] = work[x: n x k] @ panels[at: k x m]; k counts pairs where the numbers are ``pairs``."""
+def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, p0, p1, y, ld_y, MR, NR):
+    """work[y: n x m] = work[x: n x k] @ panels[at: k x m], panels ``p0`` to ``p1``, the last one first.
+
+    k counts pairs where the numbers are ``pairs``.
+    """
     tiles = (n + MR - 1) // MR
-    for p in range((m + NR - 1) // NR):
+    for p in range(p1 - 1, p0 - 1, -1):
         j = p * NR
         for k0 in range(0, k, _KC):
             for i in range(tiles):
@@ -126,9 +129,13 @@ def ask_for_sample(inputs, row, width):
 
 
 @inlined
-def gather_rows(inputs, order, first, low, high, step, net, work, ld):
-    """Rows ``low`` to ``high`` of the batch into scratch memory, in the kernel's dtype, rescaled and dropped from."""
-    width, scale, offset = net.stages[0, INPUTS], inputs.scale, inputs.offset
+def gather_rows(inputs, order, first, n, low, high, step, net, work, ld):
+    """Rows ``low`` to ``high`` of the batch of n into scratch memory, in the kernel's dtype, rescaled, dropped from.
+
+    Where the first stage multiplies pairs of bfloat16 numbers, as such, too.
+    """
+    stage = net.stages[0]
+    width, scale, offset = stage[INPUTS], inputs.scale, inputs.offset
     for r in range(low, min(low + _GATHER_AHEAD, high)):
         ask_for_sample(inputs, order[first + r], width)
     for r in range(low, high):
@@ -148,33 +155,51 @@ def gather_rows(inputs, order, first, low, high, step, net, work, ld):
             for j in range(width):
                 work[r * ld + j] = work[r * ld + j] * scale + offset
         _drop(0, step, r, width, net, address(work, r * ld))
+    if stage[PAIRS]:
+        _pair(n, low, high, width, 0, ld, stage[XR], stage[XC], work)
+
+
+@inlined
+def _product(stage, x, ld_x, low, high, p0, p1, net, work, MR, NR):
+    """Rows ``low`` to ``high`` of a dense stage's inputs, at x, times its panels ``p0`` to ``p1``."""
+    k, m, ld, rows = stage[INPUTS], stage[OUTPUTS], stage[LD], high - low
+    z = stage[Y] + low * ld
+    if stage[PAIRS]:
+        half = ld_x // 2
+        pairs = stage[XR] + low * half
+        _times_panels(True, rows, (k + 1) // 2, m, work, pairs, half, work, stage[WP], p0, p1, z, ld, MR, NR)
+    else:
+        _times_panels(False, rows, k, m, work, x + low * ld_x, ld_x, net.params, stage[W], p0, p1, z, ld, MR, NR)
+
+
+@inlined
+def first_product(inputs, low, high, p0, p1, net, memory, ld_x, MR, NR):
+    """Rows ``low`` to ``high`` of the inputs times panels ``p0`` to ``p1`` of the first stage."""
+    if inputs.kind == SPARSE:
+        sparse_forward(inputs, low, high, p0, p1, net, memory)
+    else:
+        _product(net.stages[0], 0, ld_x, low, high, p0, p1, net, memory.work, MR, NR)
 
 
 @inlined
 def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
     """All stages for rows ``low`` to ``high`` of the batch of n; the first one's product may have been ``made``."""
-    work, rows = memory.work, high - low
+    work = memory.work
     for s in range(net.stages.shape[0]):
         stage = net.stages[s]
         k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
         x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-        z = y + low * ld
         if stage[PANEL] == 0:
             for r in range(low, high):
                 forward_row(stage[CODE], m, address(work, x + r * ld_before), address(work, y + r * ld))
                 _drop(s + 1, step, r, m, net, address(work, y + r * ld))
             continue
-        if s == 0 and inputs.kind == SPARSE:
-            if not made:
-                sparse_forward(inputs, low, high, 0, panel_count(stage), net, memory)
-        elif stage[PAIRS]:
-            _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
-            half = ld_before // 2
-            _times_panels(
-                True, rows, (k + 1) // 2, m, work, stage[XR] + low * half, half, work, stage[WP], z, ld, MR, NR
-            )
-        else:
-            _times_panels(False, rows, k, m, work, x + low * ld_before, ld_before, net.params, stage[W], z, ld, MR, NR)
+        if s > 0:
+            if stage[PAIRS]:
+                _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
+            _product(stage, x, ld_before, low, high, 0, panel_count(stage), net, work, MR, NR)
+        elif not made:
+            first_product(inputs, low, high, 0, panel_count(stage), net, memory, ld_x, MR, NR)
         for r in range(low, high):
             z = address(work, y + r * ld)
             forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), z)
@@ -268,7 +293,10 @@ def backward_rows(n, low, high, step, net, memory, MR, NR):
                 for r in range(high - low):
                     forward_row(IDENTITY, m, address(work, x + r * ld_after), address(work, dx + r * ld))
             else:
-                _times_panels(pairs, high - low, depth, m, work, x, ld_after, work, after[WT], dx, ld, MR, NR)
+                panels = (m + NR - 1) // NR
+                _times_panels(
+                    pairs, high - low, depth, m, work, x, ld_after, work, after[WT], 0, panels, dx, ld, MR, NR
+                )
         if stage[NEEDS] & OUTPUT_PENALTY:  # such a stage drops nothing: y is what the penalty is on
             number = work.dtype.type
             l1, l2 = net.penalties[s, 4] / number(n), net.penalties[s, 5] / number(n)
