@@ -17,7 +17,8 @@ from itertools import pairwise
 from bench.scaling.knees import TOLERANCE
 from bench.scaling.measure import DTYPE, Parts
 from bench.scaling.sweeps import Setting, Sweep
-from fastnn.engine.cpu import SPARSE_BELOW, region_nanoseconds
+from fastnn.engine.inputs import SPARSE_BELOW
+from fastnn.engine.session import region_nanoseconds
 from fastnn.kernels.cpu import machine, records, threads
 
 _LINE = 64  # bytes of a cache line

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from fastnn.engine.cpu import SPARSE_BELOW
+from fastnn.engine.inputs import SPARSE_BELOW
 
 _QUICK_POINTS = 5
 

@@ -171,9 +171,10 @@ class DataSet:
 
     def split(self, row: int) -> tuple[DataSet, DataSet]:
         """The samples before ``row``, and those from it on."""
-        return self._part(slice(0, row)), self._part(slice(row, self.rows))
+        return self.part(slice(0, row)), self.part(slice(row, self.rows))
 
-    def _part(self, rows: slice) -> DataSet:
+    def part(self, rows: slice) -> DataSet:
+        """A range of the samples."""
         y = None if self.y is None else self.y[rows]
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return DataSet(self.x.part(rows), y, weight, self.y_dtype)

@@ -89,7 +89,7 @@ class LayerwiseRunner:
         optimizer = self.network.optimizer
         if optimizer is None:
             raise RuntimeError("a network without an optimizer cannot be trained")
-        figures = RunningFigures(self.network, self._fused is not None)
+        figures = self.figures()
         with backends.use_backend(self.backend):
             for step, batch in enumerate(data.batches(batch_size, order)):
                 if hooks is not None:
@@ -104,14 +104,13 @@ class LayerwiseRunner:
 
     def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
         """Loss and metrics over all batches, weights untouched."""
-        figures = RunningFigures(self.network, self._fused is not None)
+        figures = self.figures()
         with backends.use_backend(self.backend):
             for step, batch in enumerate(data.batches(batch_size)):
                 if hooks is not None:
                     hooks.begin(step)
                 scores, _, penalty, _ = self._forward(batch.x, training=False)
-                loss, _ = self._score(batch, scores)
-                figures.update(loss + penalty + self._weight_penalty(), batch, scores)
+                figures.update(self.loss(batch, scores) + penalty + self.weight_penalty(), batch, scores)
                 if hooks is not None and hooks.end(step, figures.logs):
                     break
         return figures.logs()
@@ -180,12 +179,20 @@ class LayerwiseRunner:
             gradients.append(gradient)
         return x, kept, penalty, gradients
 
+    def figures(self) -> RunningFigures:
+        """The figures of an epoch, of no batch yet."""
+        return RunningFigures(self.network, self._fused is not None)
+
+    def loss(self, batch: Batch, scores: Array) -> float:
+        """Loss of a batch without penalties; ``scores`` are logits where loss and last activation are fused."""
+        return self._score(batch, scores)[0]
+
     def _score(self, batch: Batch, scores: Array) -> tuple[float, Array]:
         if self._loss is None or batch.y is None:
             raise RuntimeError("a network without a loss, or a batch without targets, cannot be scored")
         return self._loss.value_and_gradient(batch.y, scores, batch.sample_weight)
 
-    def _weight_penalty(self) -> float:
+    def weight_penalty(self) -> float:
         """The sum of the trained parameters' penalties."""
         penalties = ((p.regularizer, p.value) for p in self._trained)
         return sum(penalty.value_and_gradient(value)[0] for penalty, value in penalties if penalty is not None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fastnn import backends
-from fastnn.engine import cpu
+from fastnn.engine import cpu, form
 from fastnn.engine.data import Source
 from fastnn.engine.protocols import Layer, Network
 from fastnn.errors import BackendError
@@ -86,7 +86,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
     chosen = backends.resolve(backend)
     reason = "asked for" if backend != "auto" else "chosen by 'auto'"
     parameters = network.parameters
-    obstacle = cpu.obstacle(network) if chosen == "cpu" else None
+    obstacle = form.obstacle(network) if chosen == "cpu" else None
     fused = chosen == "cpu" and obstacle is None
     precision, fallback = _precision(network, chosen, obstacle)
     return Plan(

@@ -16,7 +16,7 @@ from bench.scaling.limits import Kind
 from bench.scaling.measure import Effort, Parts, Point
 from bench.scaling.sweeps import NAMES, Setting, Sweep, sweeps
 from fastnn import cli
-from fastnn.engine import cpu
+from fastnn.engine import inputs, session
 from fastnn.kernels.cpu import machine, threads
 
 LEAST = Effort(rounds=2, seconds=0.0)
@@ -76,7 +76,7 @@ def test_a_sweep_varies_its_parameter_alone():
 
 def test_density_has_points_on_both_sides_of_the_switch():
     values = sweep_of("density").values
-    below, above = max(v for v in values if v < cpu.SPARSE_BELOW), min(v for v in values if v > cpu.SPARSE_BELOW)
+    below, above = max(v for v in values if v < inputs.SPARSE_BELOW), min(v for v in values if v > inputs.SPARSE_BELOW)
     assert above in sweep_of("density").values
     assert sweep_of("density").at(below, 1).sparse
     assert not sweep_of("density").at(above, 1).sparse
@@ -212,24 +212,24 @@ def crossing(name, sweep, count=1):
 @pytest.mark.parametrize("density", [1.0, 0.1])
 def test_footprint_is_what_the_engine_allocates(monkeypatch, hidden, density):
     sessions = []
-    real = cpu._Session.__init__
+    real = session.Session.__init__
 
     def kept(self, *args):
         sessions.append(self)
         real(self, *args)
 
-    monkeypatch.setattr(cpu._Session, "__init__", kept)
+    monkeypatch.setattr(session.Session, "__init__", kept)
     setting = Setting(hidden, batch=16, density=density)
     measure._epochs(measure._model(setting), setting, 2, timed=1)
-    (session,) = sessions
-    assert (session._inputs.indptr.size > 0) is (density < cpu.SPARSE_BELOW)
+    (made,) = sessions
+    assert (made._inputs.indptr.size > 0) is (density < inputs.SPARSE_BELOW)
     found = limits.footprint(setting)
-    assert found.weights == session._net.params.nbytes
-    assert found.state == session._net.s0.nbytes
+    assert found.weights == made._net.params.nbytes
+    assert found.state == made._net.s0.nbytes
     # the inputs' place stays there where they are sparse, but nothing is gathered into it
-    gathered = setting.batch * session._layout.leading(784) * 4
+    gathered = setting.batch * made._layout.leading(784) * 4
     assert found.inputs == (0 if density < 1 else gathered)
-    assert found.transposed + found.activations + gathered == session._scratch * 4
+    assert found.transposed + found.activations + gathered == made._scratch * 4
     assert found.entries == pytest.approx(0 if density == 1 else 2 * 16 * 78.4 * 8, rel=0.01)
 
 
@@ -239,7 +239,7 @@ def test_threads_start_where_the_engine_starts_them():
     just, before = (sweep.at(value, 2) for value in (found.value, found.value - 1))
     for setting, expected in ((just, 2), (before, 1)):
         assert limits.tasks(setting) == expected
-        assert (cpu.region_nanoseconds(setting.sizes, setting.batch) >= threads.SERIAL_BELOW_NS) is (expected == 2)
+        assert (session.region_nanoseconds(setting.sizes, setting.batch) >= threads.SERIAL_BELOW_NS) is (expected == 2)
     assert found.limit.kind is Kind.RELIEF
     assert crossing("threads start", sweep, 1) is None
 
@@ -250,7 +250,7 @@ def test_the_engine_goes_parallel_by_the_same_estimate(monkeypatch):
     monkeypatch.setattr(threads, "count", lambda nanoseconds: told.append(nanoseconds) or real(nanoseconds))
     setting = Setting((32,), batch=13)
     measure._epochs(measure._model(setting), setting, 2, timed=1)
-    assert cpu.region_nanoseconds(setting.sizes, 13) in told
+    assert session.region_nanoseconds(setting.sizes, 13) in told
 
 
 @pytest.mark.usefixtures("skylake")
@@ -321,7 +321,7 @@ def test_update_comes_from_the_level_that_holds_it():
 
 def test_limits_of_the_density():
     sweep = sweep_of("density")
-    assert crossing("dense first layer", sweep).value == pytest.approx(cpu.SPARSE_BELOW, rel=0.005)
+    assert crossing("dense first layer", sweep).value == pytest.approx(inputs.SPARSE_BELOW, rel=0.005)
     half = crossing("rows of W touched", sweep).value
     assert 1 - (1 - half) ** 128 == pytest.approx(0.5, abs=0.005)
     assert crossing("sparse products outweigh the rest", sweep).value == pytest.approx(6 * 10 / (4 * 784), rel=0.005)

@@ -11,7 +11,8 @@ import pytest
 
 import fastnn
 from fastnn import callbacks, engine, layers, losses, metrics, models, optimizers, regularizers, utils
-from fastnn.engine import cpu
+from fastnn.engine import form, session
+from fastnn.engine.inputs import inputs_of, is_sparse
 from fastnn.errors import DivergenceError
 
 OPTIMIZERS = {
@@ -591,9 +592,9 @@ def test_plan_of_rescaling(kind, scale, offset, first_layer, stored):
     assert plan.facts["rescaling"] == f"{scale:g} * x + {offset:g}, of the samples of a batch"
     source = engine.input_source("x", x, np.dtype("float32"))
     network = built._network()
-    preparation, sparse = cpu._form(network).preparation, cpu.is_sparse(source, network)
+    preparation, sparse = form.form_of(network).preparation, is_sparse(source, network)
     assert (preparation.scale, preparation.offset) == (scale, offset)
-    assert cpu._inputs(source, source.dtype, preparation, sparse).kind == getattr(records, stored)
+    assert inputs_of(source, source.dtype, preparation, sparse).kind == getattr(records, stored)
 
 
 @pytest.mark.parametrize(
@@ -747,7 +748,7 @@ def test_clipping_that_begins_in_the_middle_of_a_fit(monkeypatch, clip, kind):
 
 
 def test_a_batch_of_too_many_non_zeros(monkeypatch):
-    monkeypatch.setattr(cpu, "_MOST_ENTRIES", 100)
+    monkeypatch.setattr(session, "_MOST_ENTRIES", 100)
     built, x, y = small("sparse")
     with pytest.raises(ValueError, match=r"batch_size: got 300, whose non-zeros .* smaller batches"):
         built.fit(x, y, batch_size=300, verbose=0)
@@ -910,6 +911,63 @@ def test_the_plan_says_what_becomes_of_zeros():
         assert said in str(built.plan(x))
 
 
+def evaluated(monkeypatch, runner, built, x, y, **options):
+    """What the runner of that name evaluates."""
+    with monkeypatch.context() as patch:
+        if runner == "layerwise":
+            patch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+        return built.evaluate(x, y, verbose=0, return_dict=True, **options)
+
+
+@pytest.mark.parametrize("loss", HEADS)
+@pytest.mark.parametrize(("kind", "batch_size"), [*zip(INPUTS, itertools.cycle([7, 128, 1000]), strict=False)])
+def test_evaluation_is_that_of_the_layers(monkeypatch, kind, batch_size, loss):
+    rng = np.random.default_rng(1)
+    x, y = inputs(kind, 300, 12, rng), targets(loss, 300, rng)
+    built = model(x, (33, 10), "tanh", loss, "sgd", regularizers.L2(0.01), "float32")
+    for options in ({}, {"sample_weight": rng.random(300).astype("float32")}):
+        own, other = (
+            evaluated(monkeypatch, runner, built, x, y, batch_size=batch_size, **options)
+            for runner in ("fused", "layerwise")
+        )
+        assert own == pytest.approx(other, rel=2e-5)
+
+
+def test_evaluation_of_many_samples_runs_no_layer(monkeypatch):
+    rng = np.random.default_rng(1)
+    x, y = inputs("dense", 300, 12, rng), targets("mse", 300, rng)
+    built = model(x, (10,), "relu", "mse", "sgd", None, "float32")
+    monkeypatch.setattr(layers.Dense, "forward", pytest.fail)
+    built.evaluate(x, y, verbose=0)
+
+
+def test_evaluation_with_penalties_on_outputs_goes_layer_by_layer(monkeypatch):
+    rng = np.random.default_rng(1)
+    x, y = inputs("dense", 300, 12, rng), rng.random((300, 2)).astype("float32")
+    stack = [layers.Dense(5, activity_regularizer=regularizers.L2(0.5)), layers.Dense(2)]
+    built = models.Sequential([layers.Input((12,)), *stack])
+    built.compile("sgd", "mse")
+    own, other = (evaluated(monkeypatch, runner, built, x, y) for runner in ("fused", "layerwise"))
+    assert own == other
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_evaluation_calls_back_by_batches(every):
+    rng = np.random.default_rng(1)
+    x, y = inputs("dense", 300, 12, rng), targets("mse", 300, rng)
+    built = model(x, (10,), "relu", "mse", "sgd", None, "float32")
+    calls = []
+    methods = {
+        "on_test_batch_begin": lambda self, batch, logs=None: calls.append(batch),
+        "on_test_batch_end": lambda self, batch, logs=None: calls.append((batch, logs["loss"])),
+    }
+    listener = type("Listener", (callbacks.Callback,), methods if every else {})()
+    found = built.evaluate(x, y, batch_size=100, verbose=0, callbacks=[listener], return_dict=True)
+    assert [call for call in calls if isinstance(call, int)] == ([0, 1, 2] if every else [])
+    if every:
+        assert calls[-1] == (2, found["loss"])
+
+
 def test_density_decides_between_dense_and_sparse():
     from fastnn.kernels.cpu import records
 
@@ -919,8 +977,8 @@ def test_density_decides_between_dense_and_sparse():
         source = engine.input_source("x", x, np.dtype("float32"))
         built = models.Sequential([layers.Input((40,)), layers.Dense(2)])
         built.compile("sgd", "mse")
-        sparse = cpu.is_sparse(source, built._network())
-        assert cpu._inputs(source, np.dtype("float32"), cpu._Preparation(), sparse).kind == kind
+        sparse = is_sparse(source, built._network())
+        assert inputs_of(source, np.dtype("float32"), form.Preparation(), sparse).kind == kind
 
 
 def test_every_axis_is_covered():

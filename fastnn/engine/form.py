@@ -1,0 +1,200 @@
+"""A network as the CPU kernel of an epoch runs it: stages; and what keeps a network from being run like that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastnn.engine.protocols import Layer, Loss, Network, Optimizer, Parameter
+from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout at some place of the network, and the number of its layer; none at a rate of 0."""
+
+    rate: float = 0.0
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A dense layer, or none, the activation on it, and either (l1, l2) on its outputs or dropout behind that."""
+
+    activation: str
+    kernel: Parameter | None = None
+    bias: Parameter | None = None
+    output_penalty: tuple[float, float] = (0.0, 0.0)
+    drop: Drop = Drop()
+
+    def needs(self, kernel: int, bias: int, output_penalty: int) -> int:
+        """The sum of the bits of what needs the gradient."""
+        trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
+        return kernel * trained[0] + bias * trained[1] + output_penalty * any(self.output_penalty)
+
+    @staticmethod
+    def penalty(parameter: Parameter | None) -> tuple[float, float]:
+        """(l1, l2) on a parameter, zeros without one."""
+        return (parameter and parameter.regularizer and _weights(parameter.regularizer)) or (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to the inputs before the first stage: scale * x + offset, then dropout."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    drop: Drop = Drop()
+
+
+@dataclass(frozen=True)
+class Form:
+    """The network as the kernel runs it."""
+
+    preparation: Preparation
+    stages: Sequence[Stage]
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether zeros stay zeros up to a product, and other numbers are the same in every step."""
+        before = self.preparation
+        return before.offset == 0 and before.drop.rate == 0 and self.stages[0].kernel is not None
+
+
+def form_of(network: Network) -> Form:
+    """A stage takes the activation that follows it, then penalties on these outputs or the dropout.
+
+    What comes twice, or behind the dropout, is a stage without weights.
+    """
+    before, stages = Preparation(), list[Stage]()
+    last = len(network.layers) - 1
+
+    def held(activations: Collection[str], penalized: bool = False) -> Stage:
+        """The stage on top, if its activation is one of these and nothing is behind that; else a new one.
+
+        Where it may be ``penalized``, penalties on its outputs may be there.
+        """
+        free = bool(stages) and stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
+        return stages.pop() if free and stages[-1].activation in activations else Stage("linear")
+
+    for index, layer in enumerate(network.layers):
+        activation = "linear" if index == last and network.fused_loss is not None else layer.activation
+        penalty = (layer.activity_regularizer and _weights(layer.activity_regularizer)) or (0.0, 0.0)
+        if layer.fused_form == "dense":
+            kernel, *bias = layer.parameters
+            stages.append(Stage(activation, kernel, bias[0] if bias else None))
+        elif activation != "linear":
+            stages.append(replace(held(("linear",)), activation=activation))
+        elif layer.fused_form == "rescaling":
+            before = replace(
+                before, scale=layer.scale * before.scale, offset=layer.scale * before.offset + layer.offset
+            )
+        if layer.rate > 0 and not stages and before.drop.rate == 0:
+            before = replace(before, drop=Drop(layer.rate, index))
+        elif layer.rate > 0:
+            stages.append(replace(held(ELEMENTWISE_ACTIVATIONS), drop=Drop(layer.rate, index)))
+        if any(penalty):
+            stage = held(ACTIVATIONS, penalized=True)
+            l1, l2 = (a + b for a, b in zip(stage.output_penalty, penalty, strict=True))
+            stages.append(replace(stage, output_penalty=(l1, l2)))
+    return Form(before, stages)
+
+
+def _late_rescaling(network: Network) -> str | None:
+    """The name of a layer that rescales something else than the inputs."""
+    inputs = True
+    for layer in network.layers:
+        if layer.fused_form == "rescaling" and not inputs:
+            return layer.name
+        inputs = inputs and layer.fused_form in ("rescaling", "reshape") and layer.activity_regularizer is None
+    return None
+
+
+def _layer_obstacle(layer: Layer) -> str | None:
+    if layer.activity_regularizer is not None and not _weights(layer.activity_regularizer):
+        return f"{layer.name} has a penalty of the user's own on its outputs"
+    if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
+        return f"{layer.name} has a penalty of the user's own"
+    return None
+
+
+def _weights(regularizer: Any) -> tuple[float, float] | None:
+    """(l1, l2) of a regularizer; None for one that is something else."""
+    l1, l2 = getattr(regularizer, "l1", None), getattr(regularizer, "l2", None)
+    return None if l1 is None or l2 is None else (float(l1), float(l2))
+
+
+def obstacle(network: Network) -> str | None:
+    """Why the fused runner cannot train this network, or predict with one that has no loss; None where it can."""
+    return next(_obstacles(network), None)
+
+
+def _obstacles(network: Network) -> Iterator[str]:
+    yield from _obstacles_to_prediction(network)
+    loss, optimizer = network.fused_loss or network.loss, network.optimizer
+    if loss is not None and optimizer is not None:
+        yield from _obstacles_to_training(network, loss, optimizer)
+
+
+def _obstacles_to_prediction(network: Network) -> Iterator[str]:
+    yield from (f"{layer.name} takes samples of several axes" for layer in network.layers if layer.fused_form is None)
+    if (late := _late_rescaling(network)) is not None:
+        yield f"{late} rescales what layers give, not the inputs"
+    if not any(layer.fused_form == "dense" for layer in network.layers):
+        yield "there is no dense layer"
+
+
+def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -> Iterator[str]:
+    yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
+    if loss.fused_form is None:
+        yield "the loss is none of the kernels'"
+    width = _width(network)
+    for metric in (*network.metrics, *network.weighted_metrics):
+        form = metric.fused_form(width)
+        if form is None:
+            yield f"the metric {metric.name!r} is none of the kernels'"
+        elif loss.integer_targets and (metric.integer_targets is False or form == "binary_accuracy"):
+            yield f"the metric {metric.name!r} does not fit class indices"
+        elif metric.integer_targets and not loss.integer_targets:
+            yield f"the metric {metric.name!r} fits class indices only"
+
+
+def _width(network: Network) -> int:
+    """The number of outputs."""
+    return int(network.parameters[-1].value.shape[-1])
+
+
+def divisor(form: str, width: int) -> int:
+    """What divides the sum of a loss over ``width`` outputs: the elementwise losses are means, but for one."""
+    return 1 if form in ("half_squared", "softmax_cross_entropy", "cross_entropy") else width
+
+
+def figures_of(network: Network) -> tuple[list[tuple[str, float]], bool]:
+    """Of every metric the kernels' name and the number that goes with it; whether logits do in place of outputs."""
+    width, figures = _width(network), []
+    for metric in (*network.metrics, *network.weighted_metrics):
+        form = str(metric.fused_form(width))
+        figures.append((form, metric.fused_number if form in ("binary_accuracy", "top_k") else divisor(form, width)))
+    if network.fused_loss is None:
+        return figures, True
+    # the largest logit is the largest output, and a sigmoid above one half is a logit above 0
+    half = ("binary_accuracy", 0.5) if network.layers[-1].activation == "sigmoid" else None
+    if all(figure == half or figure[0] == "accuracy" for figure in figures):
+        return [(form, 0.0) for form, _ in figures], True
+    return figures, False
+
+
+def sizes_of(stages: Sequence[Stage]) -> tuple[int, ...]:
+    """The width of the inputs, then of every stage's outputs."""
+    sizes = [next(stage.kernel.value.shape[0] for stage in stages if stage.kernel is not None)]
+    for stage in stages:
+        sizes.append(sizes[-1] if stage.kernel is None else stage.kernel.value.shape[1])
+    return tuple(sizes)
+
+
+def codes_of(stages: Sequence[Stage]) -> list[int]:
+    """The stages' activations as the kernels number them."""
+    from fastnn.kernels.cpu.simd import ROW_CODES
+
+    return [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(stage.activation, stage.activation)] for stage in stages]

@@ -1,0 +1,306 @@
+"""What one fit keeps between the epochs of the fused runner: data, panels, scratch memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from fastnn.engine.data import DataSet
+from fastnn.engine.form import Drop, Stage, codes_of, divisor, figures_of, form_of, sizes_of
+from fastnn.engine.inputs import (
+    COUPLED_FROM,
+    by_pairs,
+    frequencies,
+    inputs_of,
+    is_sparse,
+    mean_entries,
+    most_entries,
+    own,
+    targets_of,
+)
+from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
+
+# Places of sorted non-zeros: the kernel numbers them by int32.
+_MOST_ENTRIES = 2**31 - 1
+
+
+class Session:
+    """What one fit keeps between epochs: inputs and targets as the kernel wants them, panels, scratch memory."""
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        data: DataSet,
+        batch_size: int,
+        mask_seeds: Sequence[int],
+    ) -> None:
+        from fastnn.kernels.cpu import epoch, optim, records, threads
+        from fastnn.kernels.cpu.simd import ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
+
+        self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
+        self._batch = min(batch_size, data.rows)
+        self._kernel, self._records, self._rule, self._step_codes = epoch, records, optim.rule, STEP_CODES
+        self._dtype = dtype = network.dtype
+        form = form_of(network)
+        self._stages = form.stages
+        sizes = sizes_of(self._stages)
+        self._inputs = inputs_of(data.x, dtype, form.preparation, is_sparse(data.x, network))
+        sparse = self._inputs.kind == records.SPARSE
+        pairs = network.products == "bfloat16"
+        self._layout = layout = records.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
+        needs = [stage.needs(records.KERNEL, records.BIAS, records.OUTPUT_PENALTY) for stage in self._stages]
+        weights = [stage.kernel is not None for stage in self._stages]
+        self._table, size, self._scratch = layout.stages(codes_of(self._stages), weights, needs)
+        self._targets = targets_of(data, loss, dtype)
+        trained = [parameter for parameter in network.parameters if parameter.trainable]
+        optimizer.build(trained)
+        self._trained = {parameter.path for parameter in trained}
+        self._slots = list(optimizer.state[trained[0].path]) if trained else []
+        arrays = [zeros(size, dtype) for _ in range(1 + len(self._slots))]
+        states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
+        penalties = [
+            (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
+        ]
+        self._units, self._first = int(self._table[:, records.UNITS].sum()), layout.first(self._table)
+        masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
+        numbers = np.array(penalties, dtype)
+        self._net = records.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
+
+        figures, as_is = figures_of(network)
+        self._metrics = np.array([records.FIGURES[form] for form, _ in figures], np.int64)
+        self._numbers = np.array([number for _, number in figures], np.float64)
+        self._seen, self._activation = int(self._table[-1, records.Y]), records.IDENTITY
+        if not as_is:  # the metrics' rows lie behind the stages'
+            self._seen, self._activation = self._scratch, ROW_CODES[network.layers[-1].activation]
+            self._scratch += self._batch * int(self._table[-1, records.LD])
+        name = str(loss.fused_form)
+        self._loss, self._outputs = records.FIGURES[name], divisor(name, sizes[-1])
+        self._reduction = records.SUM if name == "half_squared" or loss.reduction == "sum" else records.MEAN
+        if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
+            self._reduction = records.WEIGHTED_MEAN
+        self._hyper = np.zeros(STEP_HYPER, dtype)
+
+        self._coupled = sparse and sizes[0] % 2 == 0 and by_pairs(self._inputs) >= COUPLED_FROM
+        self._num_threads, self._use_num_threads = threads.get_num_threads, threads.use_num_threads
+        self._memory = self._allocated(self._num_threads())
+        self._sums = np.zeros(2 + len(self._metrics))
+        self._rows, self._weight = 0, 0.0
+
+    def serves(self, data: DataSet, batch_size: int) -> bool:
+        """Whether this was made for these data."""
+        return data is self._data and batch_size == self._batch_size
+
+    def _allocated(self, tasks: int) -> Any:
+        """Scratch memory for up to this many tasks."""
+        self._tasks = tasks
+        entries = most_entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
+        if entries > _MOST_ENTRIES:
+            raise ValueError(
+                f"batch_size: got {self._batch}, whose non-zeros for {tasks} threads take {entries:,} places, "
+                f"wants at most {_MOST_ENTRIES:,}: train on smaller batches"
+            )
+        coupled = 2 * entries if self._coupled else 0
+        figures = (1 + len(self._metrics)) * self._batch + self._records.UNIT_FIGURES * self._units
+        features = self._layout.sizes[0]
+        return self._records.Scratch(
+            zeros(self._scratch + self._layout.buffers(tasks), self._dtype),
+            zeros(self._net.params.size if self._clips_by_norm() else 0, self._dtype),
+            np.zeros(figures + 2 * len(self._stages)),
+            self._layout.bounds(self._batch, mean_entries(self._inputs)),
+            self._layout.cuts(self._table, tasks, frequencies(self._inputs, features)),
+            np.zeros((self._records.PLACES + tasks, features), np.int32),
+            np.zeros(features, np.int64),
+            np.ones(features + self._records.POWERS, self._dtype),
+            np.zeros(entries, np.int32),
+            np.zeros(max(entries, coupled), self._dtype),
+            np.zeros(coupled // 2, np.int32),
+            np.zeros(coupled, self._dtype),
+        )
+
+    def _arrays(self, parameter: Parameter) -> list[tuple[Array, Array]]:
+        """(ordinary array, flat array) of a parameter and of each slot of its state, if it is trained."""
+        arrays = [(parameter.value, self._net.params)]
+        if parameter.path in self._trained:
+            state = self._optimizer.state[parameter.path]
+            flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
+            arrays += zip((state[slot] for slot in self._order()), flats, strict=True)
+        return arrays
+
+    def _order(self) -> list[str]:
+        """The slots in the order of the step's states."""
+        from fastnn.kernels.cpu.simd import STEPS
+
+        return list(STEPS[self._step_name()[0]].states)
+
+    def _step_name(self) -> tuple[str, list[float]]:
+        op, options = self._optimizer.rule
+        if "step" in options:
+            options = {**options, "step": self._optimizer.iterations + 1}
+        return self._rule(op, self._slots, options)
+
+    def train(self, order: Array, load: bool, store: bool) -> int:
+        """Train on the samples of ``order``, batch by batch; the number of batches trained on.
+
+        ``load`` takes parameters and state from the ordinary arrays before, ``store`` brings them there afterwards;
+        the latter is done in any case where a loss is not finite.
+        """
+        tasks = self._num_threads()
+        # changed since the memory was made, which is for so many tasks and this kind of clipping
+        if tasks > self._tasks or (self._clips_by_norm() and not self._memory.gradients.size):
+            before = self._memory
+            self._memory = self._allocated(tasks)
+            self._memory.work[: self._scratch] = before.work[: self._scratch]
+            self._memory.touched[...] = before.touched
+        optimizer = self._optimizer
+        name, hyper = self._step_name()
+        self._hyper[: len(hyper)] = hyper
+        op, options = optimizer.rule
+        adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
+        decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
+        clip, limit = self._clipping()
+        penalized = bool(self._net.penalties[0, :2].any())
+        lazy = name in ("sgd", "rmsprop") and not decay and not penalized
+        shrink = self._dtype.type(1 - decay)
+        direct = clip == self._records.NO_CLIP and shrink == 1 and not penalized
+        rules = self._records.Rules(
+            self._loss, self._outputs, self._reduction,
+            self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
+            shrink, clip, self._dtype.type(limit),
+            self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
+            int(direct), int(direct and self._coupled),
+        )  # fmt: skip
+        made = optimizer.iterations
+        if load:
+            self._memory.touched[...] = made
+        if self._layout.sparse:
+            self._memory.decay[-self._records.POWERS :] = rules.rho ** np.arange(
+                self._records.POWERS, dtype=self._dtype
+            )
+        places = list(places_of(self._stages, self._table, self._arrays))
+        nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
+        with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
+            after = self._kernel.train(
+                self._dtype, nanoseconds, self._inputs, self._targets, self._net, rules, self._memory, order,
+                self._batch, made, addresses(places), int(load), int(store), self._sums,
+            )  # fmt: skip
+        for place in places:
+            place.write_back()
+        optimizer.iterations = int(after)
+        rows = min(order.size, (optimizer.iterations - made) * self._batch)
+        weights = self._targets.weights
+        self._rows += rows
+        if self._network.weighted_metrics:
+            self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
+        return optimizer.iterations - made
+
+    def _clipping(self) -> tuple[int, float]:
+        """The code of the optimizer's clipping, and its limit."""
+        records = self._records
+        kind, limit = self._optimizer.clipping or ("", 0.0)
+        codes = {
+            "": records.NO_CLIP,
+            "clipvalue": records.CLIP_VALUE,
+            "clipnorm": records.CLIP_NORM,
+            "global_clipnorm": records.CLIP_GLOBAL_NORM,
+        }
+        return codes[kind], limit
+
+    def _clips_by_norm(self) -> bool:
+        """Whether a step needs the norms of gradients, and with them room for all gradients."""
+        return self._clipping()[0] in (self._records.CLIP_NORM, self._records.CLIP_GLOBAL_NORM)
+
+    def logs(self, reset: bool = False) -> Logs:
+        """The figures since the last reset, by name."""
+        loss, penalty, *totals = map(float, self._sums)
+        figures = {"loss": (loss + penalty) / max(self._rows, 1)}
+        network = self._network
+        counts = [self._rows] * len(network.metrics) + [self._weight] * len(network.weighted_metrics)
+        for metric, total, count in zip((*network.metrics, *network.weighted_metrics), totals, counts, strict=True):
+            metric.take(total, count)
+            figures[metric.name] = metric.result()
+        if reset:
+            self._sums[:] = 0
+            self._rows, self._weight = 0, 0.0
+        return figures
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An array as others see it and the one that kernels read and write, as rows (K, N), and where its panels are.
+
+    The second array is a copy where the first one is not contiguous or not writable. ``flat`` holds the panels, each
+    ``width`` columns wide, from ``offset`` on.
+    """
+
+    array: Array
+    own: Array
+    flat: Array
+    offset: int
+    rows: int
+    columns: int
+    width: int
+
+    def write_back(self) -> None:
+        """Bring the copy's numbers, where there is one, into the array."""
+        if self.own is not self.array:
+            self.array[...] = self.own
+
+
+def places_of(
+    stages: Sequence[Stage], table: Array, arrays: Callable[[Parameter], Sequence[tuple[Array, Array]]]
+) -> Iterator[_Place]:
+    """The places of what ``arrays`` gives for each parameter: pairs of an array of its shape and a flat one."""
+    from fastnn.kernels.cpu import records
+
+    for stage, row in zip(stages, table, strict=True):
+        k, n, panel = int(row[records.INPUTS]), int(row[records.OUTPUTS]), int(row[records.PANEL])
+        bias = int(row[records.B]), 1, n, records.Layout.padded(n, panel) if panel else 0
+        for parameter, place in ((stage.kernel, (int(row[records.W]), k, n, panel)), (stage.bias, bias)):
+            if parameter is None:
+                continue
+            for array, flat in arrays(parameter):
+                if array.size != place[1] * place[2]:
+                    raise ValueError(f"{parameter.path}: got shape {array.shape}, wants {place[1]} x {place[2]}")
+                yield _Place(array, own(array), flat, *place)
+
+
+def addresses(places: Sequence[_Place]) -> Array:
+    """The kernel's table of arrays, which it reads and writes by their addresses: keep them as long as it runs."""
+    rows = [
+        (_address(p.own), _address(p.flat) + p.offset * p.flat.itemsize, p.rows, p.columns, p.width) for p in places
+    ]
+    return np.array(rows, np.int64).reshape(-1, 5)
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _masks(drops: Sequence[Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The kernel's masks and scales; ``seeds`` are those of the layers."""
+    from fastnn.kernels.cpu import dropout
+
+    masks = [(dropout.threshold(drop.rate), seeds[drop.layer], drop.layer) for drop in drops]
+    return np.array(masks, np.int64), np.array([(dropout.scale(d.rate), 1.0 - d.rate) for d in drops], dtype)
+
+
+def region_nanoseconds(sizes: Sequence[int], batch: int) -> float:
+    """Estimated work of one of a step's two regions on one core; ``kernels.cpu.threads`` keeps little work serial."""
+    products = sum(k * n for k, n in pairwise(sizes))
+    return 3.0 * products * batch / 100.0
+
+
+def zeros(size: int, dtype: Any) -> Array:
+    """An array of so many zeros on a cache-line boundary."""
+    from fastnn.kernels.cpu._arrays import aligned
+
+    array: Array = aligned((size,), dtype)
+    array[...] = 0
+    return array
