@@ -134,6 +134,23 @@ def implementation(backend: str, module: str, name: str) -> Callable[..., Any]:
     return function
 
 
+# What ops remember of earlier calls.
+_plans: list[dict[Any, Callable[..., Any]]] = []
+
+
+def new_plans() -> dict[Any, Callable[..., Any]]:
+    """Room for an op's plans, which ``forget`` empties."""
+    _plans.append({})
+    return _plans[-1]
+
+
+def forget() -> None:
+    """Look all implementations up again at their next call: one of them was replaced."""
+    implementation.cache_clear()
+    for plans in _plans:
+        plans.clear()
+
+
 def get_num_threads() -> int:
     """The number of threads that CPU kernels use: FASTNN_NUM_THREADS, else what affinity and cgroup quota leave."""
     from fastnn.kernels.cpu import threads

@@ -41,7 +41,7 @@ def {name}({parameters}):
 def _publish(op: Op) -> Callable[..., Any]:
     """The public function of one row: check and plan, or run as a call like it was planned."""
     arrays = _arrays(op)
-    remembered: dict[Any, Callable[..., Any]] = {}
+    remembered = backends.new_plans()
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         if known is not None and not all(_is_plain(given[name]) for name in arrays):

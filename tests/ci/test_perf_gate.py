@@ -86,7 +86,7 @@ def test_a_slowed_kernel_does_its_work_twice_and_is_put_back(monkeypatch):
     assert losses.mse is counted
     assert ops.mse(x, 2 * x)[0] == 1.0
     assert len(calls) == 3
-    backends.implementation.cache_clear()
+    backends.forget()
 
 
 def test_the_baseline_in_the_repository_is_usable():
