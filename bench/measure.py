@@ -32,8 +32,8 @@ class Effort:
     passes: int = 1
 
 
-# A process keeps the luck that it has with its memory and its neighbours: on a machine shared with others the same
-# epoch took 92 ms in one and 160 in the next, and each held for as long as it ran.
+# Passes, because a virtual machine's cores share a cache at one time and none at another, for seconds or minutes: the
+# same epoch on two threads took 92 ms, and 160 in the next process.
 FULL = Effort(blocks=4, slow_blocks=2, naive_blocks=1, block_seconds=0.04, readings=5, passes=3)
 QUICK = Effort(blocks=3, slow_blocks=3, naive_blocks=1, block_seconds=0.02)
 

@@ -38,7 +38,8 @@ examples:
 A rate is GFLOP/s where arithmetic is the limit and GB/s where memory is, from the op table's own counts; an epoch's is
 the GFLOP/s of its matrix products, counted dense. "x NumPy" is the ratio of the medians with the quartiles of
 neighbouring blocks, above 1 where fastnn is faster. "x naive" compares rates; plain Python gets the sizes in brackets.
-A line is measured in three processes, and the blocks of all count: what a process keeps is its luck with memory.
+A line is measured in three processes, one after the other, and the blocks of all count: on a shared machine one of them
+may run while its cores share no cache.
 The last table holds what the project promises beside what was found: ratios of medians, or medians of our own figures.
 A contender that is not installed is named there (pip install -e '.[peers]' brings all). Lines on real data need the
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
@@ -164,14 +165,14 @@ def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
 
 @dataclass(frozen=True)
 class _Group:
-    """Lines that belong together: what they show, how to list them, and whether one process measures all of a line.
+    """Lines that belong together: what they show, how to list them, and whether they are measured in several passes.
 
-    Then the line keeps that process's luck, and other processes measure it too.
+    Lines that start processes of their own for each reading are not.
     """
 
     what: str
     items: Callable[[argparse.Namespace], list[Case | Gauge]]
-    keeps_luck: bool = True
+    in_passes: bool = True
 
 
 # A group by its name on the command line; a new group is a line here.
@@ -182,7 +183,7 @@ _GROUPS: dict[str, _Group] = {
     ),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
     "startup": _Group(
-        "what a fit does before its first batch, the first batch of a process, memory", _startup, keeps_luck=False
+        "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),
 }
 
@@ -194,7 +195,7 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
     results = _Results()
     wanted = [group for group, items in chosen.items() if items]
     for group in wanted:
-        passes = options.passes if _GROUPS[group].keeps_luck else 1
+        passes = options.passes if _GROUPS[group].in_passes else 1
         found = _measured(chosen[group], options) if passes == 1 == len(wanted) else _apart(group, options, passes)
         if found.lines or found.readings:
             print(f"\n{group}\n{found}", flush=True)
