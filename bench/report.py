@@ -70,11 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for group in options.groups or _GROUPS
     }
-    if options.passes is None:
-        options.passes = _passes_of(options.quick)
     if options.list:
         print("\n".join(item.name for items in chosen.values() for item in items))
         return 0
+    options.passes = options.passes or _passes_of(options.quick)
     return _run(chosen, options)
 
 
