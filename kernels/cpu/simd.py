@@ -836,6 +836,19 @@ def _opaque(builder: Any, value: Any) -> Any:
     return builder.call(same, [value])
 
 
+# Rows ahead of its use that a tile asks for a row of B, and the distance in bytes of rows that fight for the same sets
+# of L1: these are not asked for, since they would drive out each other.
+_TILE_AHEAD, _ALIASED = 8, 4096
+
+
+def _ahead(v: Vectors, row_stride: Any) -> Any:
+    """How far behind a row of B the one lies that a tile asks for at the same time; 0 for none."""
+    builder = v.builder
+    low = builder.and_(row_stride, _I64(_ALIASED // v.format.bytes - 1))
+    aliased = builder.icmp_signed("==", low, _ZERO)
+    return builder.select(aliased, _ZERO, builder.mul(row_stride, _I64(_TILE_AHEAD)))
+
+
 def _emit_tile(
     v: Vectors, rows: int, vectors: int, columns: Any, arguments: Sequence[Any], multiply_add: Callable[..., Any]
 ) -> None:
@@ -847,6 +860,7 @@ def _emit_tile(
     offsets = [_opaque(builder, builder.mul(row_stride_a, _I64(i))) if i else _I64(0) for i in range(min(4, rows))]
     groups = [builder.gep(a, [builder.mul(row_stride_a, _I64(i))]) for i in range(0, rows, 4)]
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
+    ahead = _ahead(v, row_stride_b)
     builder.branch(loop)
 
     builder.position_at_end(loop)
@@ -855,6 +869,8 @@ def _emit_tile(
     starts = [builder.phi(a.type) for _ in groups]
     b_k = builder.phi(b.type)
     b_row = [v.load(b_k, _I64(j * lanes)) for j in range(vectors)]
+    for j in range(vectors):
+        _emit_prefetch(builder, builder.gep(b_k, [builder.add(ahead, _I64(j * lanes))]), _INTO_L1)
     grown = {}
     for i in range(rows):
         a_i = v.splat(builder.load(builder.gep(starts[i // 4], [offsets[i % 4]])))
@@ -1093,6 +1109,10 @@ def add_stream(v: Vectors, count: Any, a: Any, b: Any, y: Any) -> None:
     _mapped(v, Vectors.add, count, [a, b], y, past_caches=True)()
 
 
+# Rows ahead of its use that a row of B is asked for: rows lie so far apart that the CPU does not foresee the next one.
+_ROWS_AHEAD = 16
+
+
 @_micro_kernel(_NOTHING, _SIZE, _SIZE, _SIZE, _POINTER, _SIZE, _POINTER)
 def copy_rows(v: Vectors, rows: Any, columns: Any, width: Any, b: Any, row_stride: Any, panel: Any) -> None:
     """panel[rows, width] = B[rows, columns], zeros in the columns beyond; ``width`` is a multiple of VL."""
@@ -1106,6 +1126,8 @@ def copy_rows(v: Vectors, rows: Any, columns: Any, width: Any, b: Any, row_strid
                 with branch, cgutils.for_range(builder, rows, intp=_I64) as down:
                     source = builder.add(builder.mul(down.index, row_stride), j)
                     target = builder.add(builder.mul(down.index, width), j)
+                    later = builder.add(source, builder.mul(row_stride, _I64(_ROWS_AHEAD)))
+                    _emit_prefetch(builder, builder.gep(b, [later]), _INTO_L1)
                     row = v.load(b, source) if lanes is None else v.load_masked(b, source, lanes)
                     v.store(row, panel, target)
 

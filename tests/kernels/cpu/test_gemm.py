@@ -42,6 +42,41 @@ def test_packed_weights_give_the_same_bits(shape, dtype):
     assert ops.linear(x, ops.pack(w), out=out) is out
 
 
+# How a product is shared and where it reads B follow from its shape and strides: in place by panels and by rows, B's
+# last panel packed or not; panels packed here, alone and in pairs, a block of KC and more; rows of B 4096 and 8192
+# bytes apart.
+SHARED = [
+    (100, 200, 300),
+    (300, 200, 64),
+    (512, 64, 100),
+    (300, 600, 1000),
+    (97, 1024, 1024),
+    (13, 512, 1024),
+    (25, 2048, 2048),
+    (40, 5000, 50),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", SHARED)
+def test_products_however_shared_and_packed_are_those_of_higher_precision(shape, threads):
+    n, k, m = shape
+    a, b = made((n, k), "float32"), made((k, m), "float32", 1)
+    exact = a.astype("float64") @ b
+    # each product's rounding is small beside its terms' Euclidean norms; one term left out is not
+    bound = 8 * np.finfo("float32").eps * np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=0))
+    before = fastnn.get_num_threads()
+    try:
+        fastnn.set_num_threads(threads)
+        for weights in (b, np.asfortranarray(b), np.repeat(b, 2, axis=1)[:, ::2], ops.pack(b)):
+            out = np.full((n, m + 1), np.nan, "float32")
+            ops.matmul(a, weights, out=out[:, :m])
+            assert (abs(out[:, :m] - exact) <= bound).all()
+            assert np.isnan(out[:, m]).all()
+    finally:
+        fastnn.set_num_threads(before)
+
+
 def test_packed_weights_are_a_copy():
     x, w = made((3, 4), "float32"), made((4, 5), "float32", 1)
     panels, expected = ops.pack(w), ops.matmul(x, w)
