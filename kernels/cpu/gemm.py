@@ -4,7 +4,8 @@ C[n, m] = f(A[n, k] @ B[k, m] + bias). The loops, outermost first (the names are
 
 1. column blocks of NC columns of B;
 2. row blocks of MC rows of A, which is read through its strides and never packed;
-3. tasks: contiguous ranges of the block's tiles, panel after panel of NR columns of B, one range a thread;
+3. tasks, one a thread: contiguous ranges of the block's tiles, panel after panel of NR columns of B; or the same
+   number of rows and all panels, where that is fewer numbers to read: more rows of A than columns of B;
 4. depth blocks of KC, so that a panel's part [KC, NR] stays in L2: packed by the task that is about to use it where
    that pays, or beforehand (``Panels``), else read where it lies; partial sums of C stay in C;
 5. tiles of at most MR x NR (``simd.gemm_tile``), heights balanced so that no sliver is left over.
@@ -135,11 +136,17 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
             for i0 in range(0, n, MC):
                 rows = min(MC, n - i0)
                 tiles = (rows + MR - 1) // MR
+                by_rows = packed != _PACKED_HERE and rows > m and rows >= tasks * MR
+                if by_rows:  # the same number of tiles for every task
+                    tiles = (tiles + tasks - 1) // tasks * tasks
                 for t in prange(tasks):
-                    begin, end = t * count * tiles // tasks, (t + 1) * count * tiles // tasks
+                    height = tiles // tasks if by_rows else tiles  # of what the task has of a panel's tiles
+                    top = t * height if by_rows else 0
+                    begin = 0 if by_rows else t * count * tiles // tasks
+                    end = count * height if by_rows else (t + 1) * count * tiles // tasks
                     while begin < end:
-                        first = begin // tiles
-                        last = min(first + together, (end + tiles - 1) // tiles)
+                        first = begin // height
+                        last = min(first + together, (end + height - 1) // height)
                         packs = j0 + first * NR >= packs_from
                         for k0 in range(0, k, KC):
                             depth = min(KC, k - k0)
@@ -155,8 +162,8 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                                     panel, row_p = address(panels, t * part + (p - first) * depth * NR), NR
                                 else:
                                     panel, row_p = address(b, k0 * row_b + j), row_b
-                                for s in range(max(begin, p * tiles), min(end, (p + 1) * tiles)):
-                                    i = s - p * tiles
+                                for s in range(max(begin, p * height), min(end, (p + 1) * height)):
+                                    i = top + s - p * height
                                     low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
                                     gemm_tile(
                                         high - low, width, depth,
@@ -167,7 +174,7 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                                         for r in range(low, high):
                                             z = address(c, r * row_c + j)
                                             forward_bias_row(code, width, z, address(bias, j), z)
-                        begin = min(end, last * tiles)
+                        begin = min(end, last * height)
 
     return gemm
 

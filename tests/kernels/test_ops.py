@@ -303,6 +303,7 @@ def test_softmax_cross_entropy_is_stable():
 
 def test_results_do_not_depend_on_threads():
     rng = seeded("threads")
+    # more rows than columns and fewer: shared by rows and by panels
     x, w = rng.standard_normal((257, 300)).astype("f"), rng.standard_normal((300, 130)).astype("f")
     big = rng.standard_normal(300_001).astype("f")
     labels = rng.integers(0, 130, 257)
@@ -312,8 +313,12 @@ def test_results_do_not_depend_on_threads():
         for threads in (1, 2, 3, 4):
             fastnn.set_num_threads(threads)
             y = ops.linear(x, w, w[0], "tanh")
+            dw = ops.matmul(x[:100].T, y[:100])
+            wide = ops.matmul(w.T, x.T)
             loss, dlogits = ops.softmax_cross_entropy(y, labels)
-            results.append([y, dlogits, np.array(loss), ops.sigmoid(big), np.array(ops.mse(big, big[::-1].copy())[0])])
+            results.append(
+                [y, dw, wide, dlogits, np.array(loss), ops.sigmoid(big), np.array(ops.mse(big, big[::-1].copy())[0])]
+            )
     finally:
         fastnn.set_num_threads(before)
     for other in results[1:]:
