@@ -20,6 +20,7 @@ from bench.scaling.sweeps import Setting, Sweep
 from fastnn.engine.inputs import SPARSE_BELOW
 from fastnn.engine.session import region_nanoseconds
 from fastnn.kernels.cpu import machine, records, threads
+from fastnn.kernels.cpu.epoch import splits_panels
 
 _LINE = 64  # bytes of a cache line
 _ENTRY = DTYPE.itemsize + 4  # a stored non-zero: its value and its int32 column
@@ -89,9 +90,14 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a training step touches. ``entries`` are a sparse batch's, which then has no gathered inputs."""
+    """Bytes that a training step touches. ``entries`` are a sparse batch's, which then has no gathered inputs.
+
+    ``first`` are those of ``weights`` that belong to the first stage, in so many ``panels``.
+    """
 
     weights: int
+    first: int
+    panels: int
     transposed: int
     state: int
     inputs: int
@@ -104,8 +110,9 @@ class Footprint:
         return self.weights + self.transposed + self.state + self.inputs + self.activations + self.entries
 
     def of_a_core(self, tasks: int) -> float:
-        """Weights are read by every core, forward and transposed; their state is split."""
-        return self.weights + self.transposed + self.state / tasks
+        """Weights are read by every core, forward and transposed; the first stage's panels and the state are shared."""
+        first = self.first / tasks if splits_panels(self.panels, tasks) else self.first
+        return first + self.weights - self.first + self.transposed + self.state / tasks
 
 
 @cache
@@ -113,12 +120,14 @@ def footprint(setting: Setting) -> Footprint:
     """The bytes of a step, from the layout that the engine itself uses, padding included."""
     stages = len(setting.sizes) - 1
     layout = records.Layout(setting.sizes, setting.batch, DTYPE.itemsize, setting.sparse)
-    _, parameters, scratch = layout.stages([0] * stages, [True] * stages, [records.KERNEL | records.BIAS] * stages)
+    table, parameters, scratch = layout.stages([0] * stages, [True] * stages, [records.KERNEL | records.BIAS] * stages)
     transposed = sum(layout.padded(k, layout.NR) * n for k, n in pairwise(setting.sizes[1:]))
     inputs = setting.batch * layout.leading(setting.inputs)
     entries = round(setting.batch * setting.inputs * setting.density) if setting.sparse else 0
     return Footprint(
         weights=parameters * DTYPE.itemsize,
+        first=int(table[0, records.B]) * DTYPE.itemsize,
+        panels=int(records.panel_count(table[0])),
         transposed=transposed * DTYPE.itemsize,
         state=parameters * DTYPE.itemsize,
         inputs=0 if setting.sparse else inputs * DTYPE.itemsize,
@@ -287,7 +296,8 @@ LIMITS = (
     ),
     Limit(
         "weights, L2",
-        "the weights, their transposed copy and a core's share of RMSprop's state no longer stay in its L2",
+        "the weights, their transposed copy, and a core's shares of the first layer and RMSprop's state no longer stay "
+        "in its L2",
         "B",
         Kind.CAPACITY,
         amount=lambda setting, _: footprint(setting).of_a_core(tasks(setting)),

@@ -274,8 +274,11 @@ def test_bytes_cross_the_caches_where_they_are_calculated_to():
         assert found.limit.amount(before, PARTS) < bound
     # 785 * W weights, their state, W * W + 10 * W more, the latter transposed too: about a megabyte
     assert crossing("weights, L2", width).value == pytest.approx(125, abs=5)
-    # two cores: each reads all weights, and keeps half of the state
-    assert crossing("weights, L2", width, 2).value == pytest.approx(158, abs=5)
+    # two cores: each keeps half of the state, and of the first layer where its panels of 32 columns are even in number
+    sizes = 785 * 160 * 4, (160 * 160 + 160 * 10) * 4
+    assert limits.footprint(width.at(160, 2)).of_a_core(2) == pytest.approx(1.5 * sizes[0] + 2.5 * sizes[1], rel=0.05)
+    sizes = 785 * 192 * 4, (192 * 192 + 192 * 10) * 4
+    assert limits.footprint(width.at(192, 2)).of_a_core(2) == pytest.approx(sizes[0] + 2.5 * sizes[1], rel=0.05)
 
 
 @pytest.mark.usefixtures("skylake")
