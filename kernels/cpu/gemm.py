@@ -108,8 +108,9 @@ def _pack(b, k0, rows, j, m, row_b, column_b, NR, panels, at):
 @register_jitable
 def _pack_together(b, k0, depth, j, end, m, row_b, column_b, NR, panels, at):
     """The panels [depth, NR] of B's rows from k0 on, columns j to ``end``, one behind the other from ``at`` on."""
-    for i in range(0, depth, _PACK_ROWS):
-        rows = min(_PACK_ROWS, depth - i)
+    in_turn = depth if row_b == 1 else _PACK_ROWS  # a column that is contiguous is best read as a whole
+    for i in range(0, depth, in_turn):
+        rows = min(in_turn, depth - i)
         for first in range(j, end, NR):
             to = at + (first - j) * depth + i * NR
             _pack(b, k0 + i, rows, first, m, row_b, column_b, NR, panels, to)
