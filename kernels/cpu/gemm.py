@@ -116,6 +116,26 @@ def _pack_together(b, k0, depth, j, end, m, row_b, column_b, NR, panels, at):
             _pack(b, k0 + i, rows, first, m, row_b, column_b, NR, panels, to)
 
 
+@register_jitable
+def _share(t, tasks, count, tiles, by_rows):
+    """(tiles of a panel, the first of them, first and last tile of all) that task t has of ``count`` panels.
+
+    By rows it has the same tiles of every panel, else all of a panel's or, at the ends of its range, a part of them.
+    """
+    if by_rows:
+        height = tiles // tasks
+        return height, t * height, 0, count * height
+    return tiles, 0, t * count * tiles // tasks, (t + 1) * count * tiles // tasks
+
+
+@register_jitable
+def _bias_and_activate(code, low, high, width, c, row_c, j, bias):
+    """c = f(c + bias) in rows ``low`` to ``high`` of the columns from j on."""
+    for r in range(low, high):
+        z = address(c, r * row_c + j)
+        forward_bias_row(code, width, z, address(bias, j), z)
+
+
 @kernel(_gemm_signature)
 def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):
@@ -141,10 +161,7 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                 if by_rows:  # the same number of tiles for every task
                     tiles = (tiles + tasks - 1) // tasks * tasks
                 for t in prange(tasks):
-                    height = tiles // tasks if by_rows else tiles  # of what the task has of a panel's tiles
-                    top = t * height if by_rows else 0
-                    begin = 0 if by_rows else t * count * tiles // tasks
-                    end = count * height if by_rows else (t + 1) * count * tiles // tasks
+                    height, top, begin, end = _share(t, tasks, count, tiles, by_rows)
                     while begin < end:
                         first = begin // height
                         last = min(first + together, (end + height - 1) // height)
@@ -172,9 +189,7 @@ def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
                                         panel, row_p, address(c, low * row_c + j), row_c, k0,
                                     )  # fmt: skip
                                     if k0 + KC >= k and code >= 0:
-                                        for r in range(low, high):
-                                            z = address(c, r * row_c + j)
-                                            forward_bias_row(code, width, z, address(bias, j), z)
+                                        _bias_and_activate(code, low, high, width, c, row_c, j, bias)
                         begin = min(end, last * height)
 
     return gemm
