@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import subprocess
@@ -159,3 +160,16 @@ def test_read_only_folders_cost_one_warning(read_only, configured):
     assert "set NUMBA_CACHE_DIR to a folder that can be written to" in done.stderr
     assert info.startswith("none of its folders can be written to")
     assert not any(path.suffix in (".nbi", ".nbc") for path in site.parent.rglob("*"))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_compiling_leaves_the_collector_as_it_was(enabled):
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(ZeroDivisionError), jit._without_collection():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
