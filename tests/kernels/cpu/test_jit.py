@@ -167,9 +167,11 @@ def test_compiling_leaves_the_collector_as_it_was(enabled):
     before = gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        with pytest.raises(ZeroDivisionError), jit._without_collection():
+        with jit._without_collection():
             assert not gc.isenabled()
-            raise ZeroDivisionError
+        assert gc.isenabled() is enabled
+        with pytest.raises(ZeroDivisionError), jit._without_collection():
+            _ = 1 / 0
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if before else gc.disable)()
