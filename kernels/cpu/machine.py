@@ -44,6 +44,9 @@ NV = 2
 # Bytes of a cache line, and of the widest vector.
 LINE = 64
 
+# Bytes between addresses that all map to one set of L1.
+ALIASED = 4096
+
 # Ways of the L1 data caches of the CPUs that have registers for a taller tile (Intel since Ice Lake, AMD since Zen 5).
 _L1_WAYS = 12
 

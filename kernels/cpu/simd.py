@@ -27,7 +27,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.machine import LINE, bfloat16_pairs, isa, tile
+from fastnn.kernels.cpu.machine import ALIASED, LINE, bfloat16_pairs, isa, tile
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _ZERO = _I64(0)
@@ -485,8 +485,8 @@ def _tanh_by_exp(v: Vectors, size: Any) -> Any:
 
 
 # tanh in float32 by polynomials about the middle of 32 intervals: each power of two from 2^-4 on is four of them, told
-# by the exponent and the first two bits of the mantissa; the first one begins at 0, and its polynomial is odd. They
-# interpolate tanh at Chebyshev nodes.
+# by the exponent and the first two bits of the mantissa. They interpolate tanh at Chebyshev nodes; but the first
+# interval begins at 0, and has the series x - x^3/3 + 2 x^5/15, whose relative error stays small there.
 _TANH_FROM, _TANH_SHIFT, _TANH_DEGREE = 0x3D800000, 21, 6
 
 
@@ -504,6 +504,7 @@ def _tanh_table() -> Sequence[Sequence[float]]:
 
 
 def _tanh_by_table(v: Vectors, size: Any) -> Any:
+    """The polynomial of the interval that holds |x|."""
     builder = v.builder
     above = builder.sub(builder.bitcast(size, v.itype), v.iconstant(_TANH_FROM))
     interval = builder.ashr(above, v.iconstant(_TANH_SHIFT))
@@ -882,16 +883,16 @@ def _opaque(builder: Any, value: Any) -> Any:
     return builder.call(same, [value])
 
 
-# Rows ahead of its use that a tile asks for a row of B, and the distance in bytes of rows that fight for the same sets
-# of L1: these are not asked for, since they would drive out each other. Only with AVX-512: the smaller tiles of other
-# instruction sets have no room for it between their multiply-adds (AVX2: 5 to 10% slower with it).
-_TILE_AHEAD, _ALIASED = 8, 4096
+# Rows ahead of its use that a tile asks for a row of B. Rows that fight for one set of L1 are not asked for, since they
+# would drive out each other. Only with AVX-512: the smaller tiles of other instruction sets have no room for it between
+# their multiply-adds (AVX2: 5 to 10% slower with it).
+_TILE_AHEAD = 8
 
 
 def _ahead(v: Vectors, row_stride: Any) -> Any:
     """How far behind a row of B the one lies that a tile asks for at the same time; 0 for none."""
     builder = v.builder
-    low = builder.and_(row_stride, _I64(_ALIASED // v.format.bytes - 1))
+    low = builder.and_(row_stride, _I64(ALIASED // v.format.bytes - 1))
     aliased = builder.icmp_signed("==", low, _ZERO)
     return builder.select(aliased, _ZERO, builder.mul(row_stride, _I64(_TILE_AHEAD)))
 

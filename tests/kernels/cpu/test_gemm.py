@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import ops
+from fastnn import backends, ops
 from fastnn.kernels.table import ACTIVATIONS
 
 SHAPES = [
@@ -65,16 +65,12 @@ def test_products_however_shared_and_packed_are_those_of_higher_precision(shape,
     exact = a.astype("float64") @ b
     # each product's rounding is small beside its terms' Euclidean norms; one term left out is not
     bound = 8 * np.finfo("float32").eps * np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=0))
-    before = fastnn.get_num_threads()
-    try:
-        fastnn.set_num_threads(threads)
+    with backends.use_num_threads(threads):
         for weights in (b, np.asfortranarray(b), np.repeat(b, 2, axis=1)[:, ::2], ops.pack(b)):
             out = np.full((n, m + 1), np.nan, "float32")
             ops.matmul(a, weights, out=out[:, :m])
             assert (abs(out[:, :m] - exact) <= bound).all()
             assert np.isnan(out[:, m]).all()
-    finally:
-        fastnn.set_num_threads(before)
 
 
 def test_packed_weights_are_a_copy():
