@@ -6,14 +6,90 @@ An optimizer keeps its state by parameter path ("dense/kernel"), made of zeros a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 
 from fastnn import checks, ops
 from fastnn.configurable import Configurable, find
+from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
+
+
+class LearningRate(float):
+    """The step size as a number, which also does what Keras's variable does: ``assign``, ``value``, ``numpy``."""
+
+    def __new__(cls, optimizer: Optimizer, value: float) -> LearningRate:  # noqa: D102 - see the class
+        made = super().__new__(cls, value)
+        made._optimizer = optimizer
+        return made
+
+    _optimizer: Optimizer
+
+    def assign(self, value: float) -> None:
+        """Make ``value`` the optimizer's step size."""
+        self._optimizer.learning_rate = value
+
+    @property
+    def value(self) -> float:
+        """The optimizer's step size as it is now."""
+        return float(self._optimizer.learning_rate)
+
+    def numpy(self) -> Array:
+        """The optimizer's step size as it is now, as an array without axes."""
+        return np.array(self.value)
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)
+
+
+class Variable:
+    """A part of an optimizer's state under Keras's name: ``path``, ``shape``, ``value``, ``numpy``, ``assign``.
+
+    ``value`` of a slot is the array that steps write to.
+    """
+
+    def __init__(self, path: str, get: Callable[[], Any], set: Callable[[Any], None]) -> None:  # noqa: A002
+        self.path = path
+        self.name = path.rpartition("/")[2]
+        self._get, self._set = get, set
+
+    @property
+    def value(self) -> Any:
+        """The number or array as it is now."""
+        return self._get()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value."""
+        return np.shape(self.value)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the value."""
+        return np.asarray(self.value).dtype
+
+    def numpy(self) -> Array:
+        """A copy of the value, as an array."""
+        return np.array(self.value)
+
+    def assign(self, value: Any) -> None:
+        """Take over ``value``; ValueError unless of the same shape and finite."""
+        if np.shape(value) != self.shape:
+            raise ValueError(f"{self.path}: got shape {np.shape(value)}, wants {self.shape}")
+        if self.shape:
+            check_finite(self.path, numeric_array(self.path, value), self.dtype)
+        self._set(value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.value, dtype=dtype, copy=True if copy is None else copy)
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.path} of shape {self.shape} and dtype {self.dtype}>"
 
 
 class Optimizer(Configurable):
@@ -44,11 +120,12 @@ class Optimizer(Configurable):
         self.name = name or type(self).__name__.lower()
         self.iterations = 0
         self.state: dict[str, dict[str, Array]] = {}
+        self._without_decay: list[str] = []
 
     @property
-    def learning_rate(self) -> float:
-        """The step size; callbacks may set it while training runs."""
-        return self._learning_rate
+    def learning_rate(self) -> LearningRate:
+        """The step size, a float that can be ``assign``ed to; callbacks may set it while training runs."""
+        return LearningRate(self, self._learning_rate)
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
@@ -73,6 +150,72 @@ class Optimizer(Configurable):
                         f"{parameter.path}, wants a new optimizer for another model"
                     )
 
+    @property
+    def variables(self) -> list[Variable]:
+        """The count of steps, the step size, then the slots of every parameter that has been trained."""
+
+        def count(value: Any) -> None:
+            self.iterations = checks.integer("iteration", value, 0)
+
+        found = [
+            Variable(f"{self.name}/iteration", lambda: self.iterations, count),
+            Variable(f"{self.name}/learning_rate", lambda: self._learning_rate, self.learning_rate.assign),
+        ]
+        for path, slots in self.state.items():
+            for slot, array in slots.items():
+                name = f"{self.name}/{path.replace('/', '_')}_{slot}"
+                found.append(Variable(name, partial(slots.__getitem__, slot), partial(np.copyto, array)))
+        return found
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Parameter] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Spare parameters from weight decay: those of ``var_list``, and those in whose path a pattern is found.
+
+        ``var_names`` are regular expressions, such as ["bias"]. What was excluded before stays so.
+        """
+        patterns = [] if var_names is None else _patterns(var_names)
+        for index, parameter in enumerate(() if var_list is None else var_list):
+            _check_parameter(f"var_list[{index}]", parameter)
+            patterns.append(f"^{re.escape(parameter.path)}$")
+        self._without_decay += [pattern for pattern in patterns if pattern not in self._without_decay]
+
+    def decay_of(self, path: str) -> float:
+        """The share of a parameter's weights that goes before each step."""
+        if not self.weight_decay or any(re.search(pattern, path) for pattern in self._without_decay):
+            return 0.0
+        return self.weight_decay * self._learning_rate
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Parameter]]) -> int:
+        """One step from pairs of a gradient and its parameter; how many steps have been made.
+
+        A gradient has its parameter's shape. Parameters without one (None) stay as they are, with a warning;
+        ValueError where none has one. Nothing is changed unless all fit.
+        """
+        gradients, parameters, without = [], [], []
+        for index, pair in enumerate(grads_and_vars):
+            name = f"grads_and_vars[{index}]"
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise TypeError(f"{name}: got {checks.describe(pair)}, wants a pair (gradient, parameter)")
+            gradient, parameter = pair
+            _check_parameter(f"{name}[1]", parameter)
+            if gradient is None:
+                without.append(parameter.path)
+                continue
+            array = np.asarray(numeric_array(f"{name}[0]", gradient), parameter.value.dtype)
+            if array.shape != parameter.value.shape:
+                raise ValueError(
+                    f"{name}[0]: got shape {array.shape}, wants {parameter.value.shape}, that of {parameter.path}"
+                )
+            gradients.append(array)
+            parameters.append(parameter)
+        if not gradients:
+            raise ValueError("grads_and_vars: got no gradients, wants at least one")
+        if without:
+            warnings.warn(f"no gradients for {', '.join(without)}: they stay as they are", UserWarning, stacklevel=2)
+        self.apply(gradients, parameters)
+        return self.iterations
+
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
         """One step: update every parameter in place by its gradient."""
         self.build(parameters)
@@ -81,8 +224,8 @@ class Optimizer(Configurable):
         step = getattr(ops, name)
         clipped = self._clip(gradients)
         for gradient, parameter in zip(clipped, parameters, strict=True):
-            if self.weight_decay:
-                parameter.value *= parameter.value.dtype.type(1 - self.weight_decay * self.learning_rate)
+            if decay := self.decay_of(parameter.path):
+                parameter.value *= parameter.value.dtype.type(1 - decay)
             step(parameter.value, gradient, **options, **self.state[parameter.path])
 
     @property
@@ -107,15 +250,45 @@ class Optimizer(Configurable):
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        return {
-            "learning_rate": self.learning_rate,
+        """The constructor's arguments, the learning rate as it is now; what weight decay spares, if anything."""
+        config = {
+            "learning_rate": self._learning_rate,
             "weight_decay": self.weight_decay,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
             "name": self.name,
         }
+        return {**config, "without_decay": list(self._without_decay)} if self._without_decay else config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The optimizer whose ``get_config`` gave ``config``."""
+        arguments = dict(config)
+        spared = arguments.pop("without_decay", ())
+        made = super().from_config(arguments)
+        made.exclude_from_weight_decay(var_names=spared)
+        return made
+
+
+def _check_parameter(name: str, parameter: Any) -> None:
+    """TypeError unless it is a weight of a layer."""
+    if not hasattr(parameter, "path") or not isinstance(getattr(parameter, "value", None), np.ndarray):
+        raise TypeError(f"{name}: got {checks.describe(parameter)}, wants a parameter such as layer.kernel")
+
+
+def _patterns(names: Iterable[str]) -> list[str]:
+    """``names`` as regular expressions that compile."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise TypeError(f"var_names: got {checks.describe(names)}, wants a list such as ['bias']")
+    patterns = list(names)
+    for index, pattern in enumerate(patterns):
+        checks.instance(f"var_names[{index}]", pattern, str, "a string")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"var_names[{index}]: got {pattern!r}, wants a regular expression ({error})") from None
+    return patterns
 
 
 def _norm(gradients: Sequence[Array]) -> float:
@@ -144,7 +317,7 @@ class SGD(Optimizer):
     @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
-        options = {"learning_rate": self.learning_rate, "momentum": self.momentum, "nesterov": self.nesterov}
+        options = {"learning_rate": self._learning_rate, "momentum": self.momentum, "nesterov": self.nesterov}
         return "sgd_step", options
 
     def get_config(self) -> dict[str, Any]:
@@ -178,7 +351,7 @@ class RMSprop(Optimizer):
     @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
-        numbers = {"learning_rate": self.learning_rate, "rho": self.rho, "momentum": self.momentum}
+        numbers = {"learning_rate": self._learning_rate, "rho": self.rho, "momentum": self.momentum}
         return "rmsprop_step", {**numbers, "epsilon": self.epsilon}
 
     def get_config(self) -> dict[str, Any]:
@@ -213,7 +386,7 @@ class Adam(Optimizer):
     @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
-        numbers = {"learning_rate": self.learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2}
+        numbers = {"learning_rate": self._learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2}
         return "adam_step", {**numbers, "epsilon": self.epsilon, "step": self.iterations}
 
     def get_config(self) -> dict[str, Any]:

@@ -170,7 +170,6 @@ class Optimizer(Protocol):
     """The rule that turns gradients into new weights."""
 
     iterations: int
-    weight_decay: float | None
     state: dict[str, dict[str, Array]]
 
     @property
@@ -186,6 +185,10 @@ class Optimizer(Protocol):
     @property
     def clipping(self) -> tuple[str, float] | None:
         """The kind of clipping and its limit; None where gradients stay as they are."""
+        ...
+
+    def decay_of(self, path: str) -> float:
+        """The share of a parameter's weights that goes before each step."""
         ...
 
     def build(self, parameters: Sequence[Any]) -> None:

@@ -162,12 +162,12 @@ class Session:
         self._hyper[: len(hyper)] = hyper
         op, options = optimizer.rule
         adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
-        decay = (optimizer.weight_decay or 0.0) * optimizer.learning_rate
+        shrink = self._shrink()
         clip, limit = self._clipping()
         penalized = bool(self._net.penalties[0, :2].any())
-        lazy = name in ("sgd", "rmsprop") and not decay and not penalized
-        shrink = self._dtype.type(1 - decay)
-        direct = clip == self._records.NO_CLIP and shrink == 1 and not penalized
+        shrinks = bool(shrink[0, 0] != 1)
+        lazy = name in ("sgd", "rmsprop") and not shrinks and not penalized
+        direct = clip == self._records.NO_CLIP and not shrinks and not penalized
         rules = self._records.Rules(
             self._loss, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
@@ -198,6 +198,12 @@ class Session:
         if self._network.weighted_metrics:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
+
+    def _shrink(self) -> Array:
+        """By stage, what kernel and bias are multiplied with before a step."""
+        pairs = [(stage.kernel, stage.bias) for stage in self._stages]
+        decays = [[0.0 if p is None else self._optimizer.decay_of(p.path) for p in pair] for pair in pairs]
+        return (1 - np.array(decays)).astype(self._dtype)
 
     def _clipping(self) -> tuple[int, float]:
         """The code of the optimizer's clipping, and its limit."""

@@ -142,8 +142,9 @@ class Rules(NamedTuple):
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
 
-    Weights are multiplied by ``shrink`` before a step, gradients clipped to ``limit`` in the way of ``clip``.
-    ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on the step.
+    Kernel and bias of stage s are multiplied by ``shrink[s]`` before a step, gradients clipped to ``limit`` in the way
+    of ``clip``. ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on
+    the step.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
     first stage's gradients go into the step as they are: without penalty, clipping or decay.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
@@ -354,7 +355,7 @@ def signatures(dtype: Any) -> list[Any]:
             size,
             size,
             size,
-            dtype,
+            matrix(dtype),
             size,
             dtype,
             size,

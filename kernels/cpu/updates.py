@@ -87,8 +87,8 @@ def _update(phase, s, q, net, rules, memory, w, g, count, at):
         return
     if phase == STEPS:
         scale_row(count, g, memory.work.dtype.type(figures[figures.size - 2 * net.stages.shape[0] + 2 * s + q]))
-    if rules.shrink != 1.0:
-        scale_row(count, weights, rules.shrink)
+    if rules.shrink[s, q] != 1.0:
+        scale_row(count, weights, rules.shrink[s, q])
     if rules.clip == CLIP_VALUE:
         clip_row(count, g, rules.limit)
     s0, s1, s2 = address(net.s0, w), address(net.s1, w), address(net.s2, w)

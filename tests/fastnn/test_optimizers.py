@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -165,3 +168,117 @@ def test_layers_give_parameters_that_optimizers_take():
     optimizers.SGD(1.0).apply([np.ones((3, 2), "float32"), np.ones(2, "float32")], layer.parameters)
     assert (layer.kernel.numpy() == 0).all()
     assert (layer.bias.numpy() == -1).all()
+
+
+def test_learning_rate_is_a_number_that_can_be_assigned():
+    optimizer = optimizers.SGD(0.1)
+    rate = optimizer.learning_rate
+    assert rate == 0.1
+    assert rate * 2 == 0.2
+    rate.assign(0.3)
+    assert (optimizer.learning_rate, rate.value, rate.numpy()) == (0.3, 0.3, 0.3)
+    assert type(optimizer.get_config()["learning_rate"]) is float
+    assert pickle.loads(pickle.dumps(optimizer.learning_rate)) == copy.deepcopy(optimizer.learning_rate) == 0.3
+    with pytest.raises(ValueError, match="learning_rate: got -1"):
+        rate.assign(-1)
+    assert optimizer.learning_rate == 0.3
+
+
+def test_a_copied_optimizer_has_a_rate_of_its_own():
+    optimizer = optimizers.SGD(0.1)
+    copied = copy.deepcopy(optimizer)
+    copied.learning_rate.assign(0.5)
+    assert (optimizer.learning_rate, copied.learning_rate) == (0.1, 0.5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_apply_gradients_is_apply(rule):
+    make, _ = RULES[rule]
+    one, other = (make(), parameter()), (make(), parameter())
+    for number, gradient in enumerate(GRADIENTS, 1):
+        one[0].apply([gradient], [one[1]])
+        assert other[0].apply_gradients(zip([gradient.tolist()], [other[1]], strict=True)) == number
+    assert (one[1].value == other[1].value).all()
+
+
+def test_parameters_without_a_gradient_stay():
+    kernel, bias = parameter(), parameter([1.0], "a/bias")
+    with pytest.warns(UserWarning, match="no gradients for a/bias"):
+        optimizers.SGD(1.0).apply_gradients([(GRADIENTS[0], kernel), (None, bias)])
+    assert (kernel.value == W - GRADIENTS[0]).all()
+    assert bias.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pair", "error", "message"),
+    [
+        (W, TypeError, r"grads_and_vars\[1\]: got .*, wants a pair \(gradient, parameter\)"),
+        ((W, W), TypeError, r"grads_and_vars\[1\]\[1\]: got .*, wants a parameter such as layer.kernel"),
+        ((W[0], parameter()), ValueError, r"grads_and_vars\[1\]\[0\]: got shape \(3,\), wants \(2, 3\), that of a/k"),
+        (("x", parameter()), TypeError, r"grads_and_vars\[1\]\[0\]: got .*, wants an array of numbers"),
+    ],
+)
+def test_bad_pairs_change_nothing(pair, error, message):
+    optimizer, weight = optimizers.Adam(), parameter()
+    with pytest.raises(error, match=message):
+        optimizer.apply_gradients([(W, weight), pair])
+    assert (weight.value == W).all()
+    assert (optimizer.iterations, optimizer.state) == (0, {})
+
+
+@pytest.mark.parametrize("pairs", [[], [(None, parameter())]])
+def test_a_step_without_gradients(pairs):
+    with pytest.raises(ValueError, match="grads_and_vars: got no gradients, wants at least one"):
+        optimizers.Adam().apply_gradients(pairs)
+
+
+def test_variables_are_the_state_and_can_be_assigned():
+    optimizer, weight = optimizers.Adam(0.1), parameter()
+    assert [v.path for v in optimizer.variables] == ["adam/iteration", "adam/learning_rate"]
+    optimizer.apply([GRADIENTS[0]], [weight])
+    iteration, rate, m, v = optimizer.variables
+    assert (iteration.value, rate.value, m.path, v.name) == (1, 0.1, "adam/a_kernel_m", "a_kernel_v")
+    assert (m.shape, m.dtype) == (W.shape, W.dtype)
+    assert (m.numpy() == optimizer.state["a/kernel"]["m"]).all()
+    m.assign(np.full(W.shape, 2.0))
+    iteration.assign(7)
+    rate.assign(0.25)
+    assert (optimizer.state["a/kernel"]["m"] == 2).all()
+    assert (optimizer.iterations, optimizer.learning_rate) == (7, 0.25)
+    for variable, wrong, message in (
+        (m, np.zeros(3), r"adam/a_kernel_m: got shape \(3,\), wants \(2, 3\)"),
+        (m, np.full(W.shape, np.nan), "adam/a_kernel_m: got nan"),
+        (iteration, -1, "iteration: got -1"),
+        (rate, np.nan, "learning_rate: got nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            variable.assign(wrong)
+    assert (np.asarray(m) == 2).all()
+    assert repr(m) == "<Variable adam/a_kernel_m of shape (2, 3) and dtype float64>"
+
+
+def test_parameters_spared_by_weight_decay():
+    by_name, by_object = (optimizers.SGD(0.1, weight_decay=0.2) for _ in range(2))
+    by_name.exclude_from_weight_decay(var_names=["bias$"])
+    by_object.exclude_from_weight_decay([parameter([1.0], "a/bias")])
+    for optimizer in (by_name, by_object, optimizers.get({"class_name": "SGD", "config": by_name.get_config()})):
+        kernel, bias = parameter(), parameter([1.0], "a/bias")
+        optimizer.apply([0 * W, np.zeros(1)], [kernel, bias])
+        np.testing.assert_allclose(kernel.value, 0.98 * W, rtol=1e-15)
+        assert bias.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"var_names": "bias"}, TypeError, r"var_names: got .*, wants a list such as \['bias'\]"),
+        ({"var_names": [3]}, TypeError, r"var_names\[0\]: got int 3, wants a string"),
+        ({"var_names": ["("]}, ValueError, r"var_names\[0\]: got '\(', wants a regular expression"),
+        ({"var_list": [W]}, TypeError, r"var_list\[0\]: got .*, wants a parameter"),
+    ],
+)
+def test_bad_exclusions_change_nothing(arguments, error, message):
+    optimizer = optimizers.SGD(weight_decay=0.1)
+    with pytest.raises(error, match=message):
+        optimizer.exclude_from_weight_decay(**arguments)
+    assert optimizer.get_config() == optimizers.SGD(weight_decay=0.1).get_config()

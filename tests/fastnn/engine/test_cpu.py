@@ -554,6 +554,22 @@ def test_masks_are_those_of_the_layerwise_runner(
     compare(monkeypatch, kind, batch, *arguments, dropout=DROPOUTS[dropout])
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("spared", ["bias", "kernel"])
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_weight_decay_spares_what_is_excluded(monkeypatch, optimizer, spared, kind):
+    rng = np.random.default_rng(4)
+    x, y = inputs(kind, 200, 34, rng), targets("mse", 200, rng)
+
+    def sparing():
+        built = model(x, (33,), "tanh", "mse", optimizer, None, "float32")
+        built.optimizer.weight_decay = 5.0
+        built.optimizer.exclude_from_weight_decay(var_names=[spared])
+        return built
+
+    assert_agree(monkeypatch, sparing, x, y, batch_size=33, epochs=6)
+
+
 @pytest.mark.parametrize("batch", [7, 128])
 @pytest.mark.parametrize("dropout", ["no", "inputs"])
 @pytest.mark.parametrize("kind", [*INPUTS, "sparse bytes"])
