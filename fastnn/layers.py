@@ -83,7 +83,6 @@ class Layer(Configurable):
     Layers without weights follow the dtype of the model they are in unless ``dtype`` is given.
     """
 
-    activation = "linear"
     # Share of the inputs that training drops, and the seed of the masks if the layer has one.
     rate = 0.0
     seed: int | None = None
@@ -129,6 +128,11 @@ class Layer(Configurable):
             self.name = unique_name(self._kind)
 
     @property
+    def activation(self) -> str:
+        """The name of what the outputs go through at the end."""
+        return "linear"
+
+    @property
     def trainable(self) -> bool:
         """Whether training changes the weights."""
         return self._trainable
@@ -155,10 +159,25 @@ class Layer(Configurable):
         return [parameter for parameter in self.parameters if not parameter.trainable]
 
     @property
+    def variables(self) -> list[Parameter]:
+        """All parameters: Keras's other name for ``weights``."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Parameter]:
+        """Keras's other name for ``trainable_weights``."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Parameter]:
+        """Keras's other name for ``non_trainable_weights``."""
+        return self.non_trainable_weights
+
+    @property
     def output_shape(self) -> BatchShape:
-        """Shape of the outputs; ValueError before the layer is built."""
+        """Shape of the outputs; AttributeError before the layer is built, so that ``hasattr`` can ask."""
         if self.input_shape is None:
-            raise ValueError(f"{self.name}: the layer is not built, so its output shape is unknown")
+            raise AttributeError(f"{self.name}: the layer is not built, so its output shape is unknown")
         return self.compute_output_shape(self.input_shape)
 
     @property
@@ -308,7 +327,22 @@ def Input(  # noqa: N802 - Keras's name
     return InputLayer(shape, batch_size, dtype, name)
 
 
-class Dense(Layer):
+class _Activated(Layer):
+    """A layer whose activation can be chosen, also once it is built; a fit that runs keeps the one it began with."""
+
+    _activation = "linear"
+
+    @property
+    def activation(self) -> str:
+        """The name of what the outputs go through at the end; set it to a name, or to None for "linear"."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, value: Any) -> None:
+        self._activation = activation_name(value)
+
+
+class Dense(_Activated):
     """y = activation(x @ kernel + bias) along the last axis; kernel (inputs, units), bias (units,)."""
 
     def __init__(
@@ -324,7 +358,7 @@ class Dense(Layer):
         **options: Any,
     ) -> None:
         self.units = checks.positive_int("units", units)
-        self.activation = activation_name(activation)
+        self.activation = activation
         self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
         self.kernel_initializer: Initializer = initializers.get(kernel_initializer, "kernel_initializer")
         self.bias_initializer: Initializer = initializers.get(bias_initializer, "bias_initializer")
@@ -420,11 +454,11 @@ class Dense(Layer):
         }
 
 
-class Activation(Layer):
+class Activation(_Activated):
     """An activation as a layer of its own; softmax works along the last axis."""
 
     def __init__(self, activation: str, **options: Any) -> None:
-        self.activation = activation_name(activation)
+        self.activation = activation
         super().__init__(**options)
 
     @property

@@ -8,11 +8,12 @@ exactly, without Keras's clipping.
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,14 @@ from fastnn.progress import Progress, progress
 _BATCH_SIZE = 32
 # Outputs do not depend on the batch, so where none is given predict takes one that fills the kernels' tiles.
 _PREDICTION_BATCH_SIZE = 1024
+
+
+class TensorSpec(NamedTuple):
+    """What is known of inputs or outputs before there are any: shape (the batch axis as None), dtype, name."""
+
+    shape: BatchShape
+    dtype: str
+    name: str
 
 
 class Sequential:
@@ -103,12 +112,7 @@ class Sequential:
             input_shape = self._bottom_shape()
         if input_shape is None:
             raise ValueError("input_shape: got None, wants a shape such as (None, 784), or an Input as the first layer")
-        if isinstance(input_shape, (str, bytes)) or not isinstance(input_shape, Sequence) or len(input_shape) < 1:
-            raise TypeError(f"input_shape: got {checks.describe(input_shape)}, wants a tuple such as (None, 784)")
-        shape: BatchShape = (None, *layers.sample_shape("input_shape", input_shape[1:]))
-        bottom = self._bottom_shape()
-        if bottom is not None and bottom != shape:
-            raise ValueError(f"input_shape: got {shape}, wants {bottom}, for which the model is made")
+        shape: BatchShape = (None, *_batch_shape(input_shape, self._bottom_shape())[1:])
         self._output_shape(shape)
         for layer in self._layers:
             layer.build(shape)
@@ -133,16 +137,30 @@ class Sequential:
 
     @property
     def input_shape(self) -> BatchShape:
-        """Shape of the inputs, the batch axis as None."""
+        """Shape of the inputs, the batch axis as None; AttributeError while it is unknown, so ``hasattr`` can ask."""
         shape = self._bottom_shape()
         if shape is None:
-            raise ValueError(f"{self.name}: the model is not built, so its input shape is unknown")
+            raise AttributeError(f"{self.name}: the model is not built, so its input shape is unknown")
         return shape
 
     @property
     def output_shape(self) -> BatchShape:
-        """Shape of the outputs, the batch axis as None."""
+        """Shape of the outputs, the batch axis as None; AttributeError while it is unknown."""
         return self._output_shape(self.input_shape)
+
+    @property
+    def inputs(self) -> list[TensorSpec]:
+        """Shape, dtype and name of the inputs, in a list as Keras has it; AttributeError while they are unknown."""
+        return [TensorSpec(self.input_shape, str(self.compute_dtype), self._stack()[0].name)]
+
+    @property
+    def outputs(self) -> list[TensorSpec]:
+        """Shape, dtype and name of the outputs, likewise."""
+        return [TensorSpec(self.output_shape, str(self.compute_dtype), self._stack()[-1].name)]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> BatchShape:
+        """Shape of the outputs for inputs of ``input_shape``, both with the batch axis."""
+        return self._output_shape(_batch_shape(input_shape, self._bottom_shape()))
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that place."""
@@ -155,6 +173,10 @@ class Sequential:
             return self._layers[place]
         names = {layer.name: layer for layer in self._layers}
         return names[checks.one_of("name", name, names)]
+
+    def _stack(self) -> list[Layer]:
+        """The layers, below them the Input if there is one."""
+        return [*([] if self._input is None else [self._input]), *self._layers]
 
     def _bottom_shape(self) -> BatchShape | None:
         if self._input is not None:
@@ -191,6 +213,27 @@ class Sequential:
     def non_trainable_weights(self) -> list[Parameter]:
         """The parameters that training leaves as they are."""
         return [parameter for parameter in self.weights if not parameter.trainable]
+
+    @property
+    def variables(self) -> list[Parameter]:
+        """All parameters: Keras's other name for ``weights``."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Parameter]:
+        """Keras's other name for ``trainable_weights``."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Parameter]:
+        """Keras's other name for ``non_trainable_weights``."""
+        return self.non_trainable_weights
+
+    @property
+    def losses(self) -> list[float]:
+        """The penalties on the trained parameters that have one, in their order, for their present values."""
+        pairs = ((parameter.regularizer, parameter.value) for parameter in self.trainable_weights)
+        return [penalty.value_and_gradient(value)[0] for penalty, value in pairs if penalty is not None]
 
     @property
     def trainable(self) -> bool:
@@ -474,9 +517,14 @@ class Sequential:
         self._build_for(source)
         return self._runner(source, max(source.rows, 1)).predict(source, max(source.rows, 1))
 
-    def __call__(self, x: Any) -> Array:
-        """Outputs for one batch."""
-        return self.predict_on_batch(x)
+    def __call__(self, x: Any, training: bool | None = None) -> Array:
+        """Outputs for one batch; with ``training`` those of a training pass, where dropout drops."""
+        checks.instance("training", training, (bool, type(None)), "True, False or None")
+        if not training:
+            return self.predict_on_batch(x)
+        source = self._source("x", x)
+        self._build_for(source)
+        return self._runner(source, max(source.rows, 1)).outputs(source, training=True)
 
     # ---------------------------------------------------------------------------------------------------- data
 
@@ -582,13 +630,16 @@ class Sequential:
             checks.positive_int("line_length", line_length, minimum=40)
         (print_fn or print)(_summary(self, line_length))
 
+    def to_json(self, **options: Any) -> str:
+        """The architecture as JSON text, for ``model_from_json``; ``options`` are those of ``json.dumps``."""
+        return json.dumps({"class_name": "Sequential", "config": self.get_config()}, **options)
+
     def get_config(self) -> dict[str, Any]:
         """The architecture, as JSON can hold it."""
-        stack = [*([self._input] if self._input is not None else []), *self._layers]
         bottom = self._bottom_shape()
         return {
             "name": self.name,
-            "layers": [serialize(layer, layers.NAMES) for layer in stack],
+            "layers": [serialize(layer, layers.NAMES) for layer in self._stack()],
             "input_shape": None if bottom is None else list(bottom[1:]),
         }
 
@@ -674,6 +725,20 @@ def load_model(filepath: Any, compile: bool = True) -> Sequential:  # noqa: A002
     return model
 
 
+def model_from_json(json_string: str) -> Sequential:
+    """A new model of the architecture that ``to_json`` gave, with new weights; ValueError for any other text."""
+    checks.instance("json_string", json_string, str, "what model.to_json gave")
+    try:
+        document = json.loads(json_string)
+        if document["class_name"] != "Sequential":
+            raise ValueError(f"class_name {document['class_name']!r}")
+        return Sequential.from_config(document["config"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"json_string: got {checks.describe(json_string)}, wants what to_json gave ({error})"
+        ) from error
+
+
 def _restore_compile(model: Sequential, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
     loss = config["loss"]
     model.compile(
@@ -695,6 +760,17 @@ def _restore_compile(model: Sequential, config: Mapping[str, Any], tensors: Mapp
         if held:
             optimizer.state[parameter.path] = held
     optimizer.build([parameter for parameter in model.weights if parameter.path in optimizer.state])
+
+
+def _batch_shape(shape: Any, wanted: BatchShape | None) -> BatchShape:
+    """``shape`` of a batch, checked; ValueError unless its samples are those of ``wanted``, where that is known."""
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) < 1:
+        raise TypeError(f"input_shape: got {checks.describe(shape)}, wants a tuple such as (None, 784)")
+    rows = None if shape[0] is None else checks.integer("input_shape[0]", shape[0], 0)
+    found: BatchShape = (rows, *layers.sample_shape("input_shape", shape[1:]))
+    if wanted is not None and found[1:] != wanted[1:]:
+        raise ValueError(f"input_shape: got {found}, wants {wanted}, for which the model is made")
+    return found
 
 
 def _default_name() -> str:

@@ -122,13 +122,21 @@ class LayerwiseRunner:
             for step, batch in enumerate(DataSet(x).batches(batch_size)):
                 if hooks is not None:
                     hooks.begin(step)
-                outputs = batch.x
-                for layer in self.network.layers:
-                    outputs, _ = layer.forward(outputs)
-                parts.append(outputs)
+                parts.append(self._outputs(batch.x, training=False))
                 if hooks is not None and hooks.end(step, dict):
                     break
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def outputs(self, x: Source, training: bool) -> Array:
+        """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
+        with backends.use_backend(self.backend):
+            batch = next(DataSet(x).batches(x.rows))
+            return self._outputs(batch.x, training)
+
+    def _outputs(self, x: Array, training: bool) -> Array:
+        for layer in self.network.layers:
+            x, _ = layer.forward(x, training)
+        return x
 
     def gradients(self, batch: Batch) -> tuple[float, Array, list[Array]]:
         """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order."""

@@ -53,7 +53,11 @@ class Layer(Protocol):
     """One step of the network; it keeps its parameters and nothing of a batch."""
 
     name: str
-    activation: str
+
+    @property
+    def activation(self) -> str:
+        """The name of what the outputs go through at the end."""
+        ...
 
     @property
     def rate(self) -> float:
@@ -269,4 +273,8 @@ class Runner(Protocol):
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
         """Outputs for all samples."""
+        ...
+
+    def outputs(self, x: Source, training: bool) -> Array:
+        """Outputs for all samples as one batch, of a training pass if asked for."""
         ...

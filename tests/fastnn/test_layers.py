@@ -239,9 +239,14 @@ def test_weights_in_and_out():
 
 def test_unbuilt_layer_says_so():
     layer = layers.Dense(3)
-    for ask in (lambda: layer.kernel, lambda: layer.output_shape, layer.count_params):
-        with pytest.raises(ValueError, match="the layer is not built"):
+    for ask, error in (
+        (lambda: layer.kernel, ValueError),
+        (layer.count_params, ValueError),
+        (lambda: layer.output_shape, AttributeError),
+    ):
+        with pytest.raises(error, match="the layer is not built"):
             ask()
+    assert not hasattr(layer, "output_shape")
 
 
 def test_layer_built_for_one_width_refuses_another():
@@ -256,6 +261,21 @@ def test_initializer_of_the_wrong_shape():
 
     with pytest.raises(ValueError, match=r"kernel_initializer: got an array of shape \(3,\) from it, wants \(5, 2\)"):
         layers.Dense(2, kernel_initializer=Wrong()).build((None, 5))
+
+
+@pytest.mark.parametrize("make", [lambda: dense(activation="relu"), lambda: layers.Activation("relu")])
+def test_activation_can_be_changed_once_built(make):
+    x, layer = np.array([[-1.0, 2.0, -3.0]]), make()
+    plain = layer(x)
+    layer.activation = None
+    assert layer.activation == "linear"
+    assert (np.maximum(layer(x), 0) == plain).all()
+    assert (layer(x) < 0).any()
+    layer.activation = ops.tanh
+    assert layer.get_config()["activation"] == "tanh"
+    with pytest.raises(ValueError, match="activation: got 'rleu', wants"):
+        layer.activation = "rleu"
+    assert layer.activation == "tanh"
 
 
 def test_activation_may_be_an_op():

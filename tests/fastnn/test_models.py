@@ -50,6 +50,62 @@ def test_weights_wait_for_the_data():
     assert again.count_params() == 42
 
 
+@pytest.mark.parametrize("name", ["input_shape", "output_shape", "inputs", "outputs"])
+def test_what_is_unknown_before_the_model_is_built(name):
+    for model in (models.Sequential(), models.Sequential([layers.Dense(4)])):
+        assert not hasattr(model, name)
+        with pytest.raises(AttributeError, match="the model is not built, so its input shape is unknown"):
+            getattr(model, name)
+
+
+def test_inputs_and_outputs():
+    model = models.Sequential([layers.Input((3,), name="in"), layers.Dense(4, name="out", dtype="float64")])
+    assert model.inputs == [((None, 3), "float64", "in")]
+    assert model.outputs == [((None, 4), "float64", "out")]
+    assert models.Sequential([layers.Dense(4, name="d", input_shape=(2,))]).inputs == [((None, 2), "float32", "d")]
+    assert models.Sequential([layers.Input((3,), name="in")]).outputs == [((None, 3), "float32", "in")]
+
+
+def test_compute_output_shape():
+    model = models.Sequential([layers.Dense(4), layers.Dense(2)])
+    assert model.compute_output_shape((7, 3)) == (7, 2)
+    assert model.compute_output_shape((None, 5)) == (None, 2)
+    assert not model.built
+    model.build((None, 3))
+    with pytest.raises(ValueError, match=r"input_shape: got \(None, 5\), wants \(None, 3\)"):
+        model.compute_output_shape((None, 5))
+    with pytest.raises(TypeError, match="input_shape: got int 3, wants a tuple"):
+        model.compute_output_shape(3)
+
+
+def test_variables_are_weights_and_losses_penalties():
+    model = models.Sequential(
+        [
+            layers.Dense(4, kernel_regularizer=fastnn.regularizers.L2(0.5), input_shape=(3,)),
+            layers.Dense(2, kernel_regularizer="l2"),
+        ]
+    )
+    model.layers[1].trainable = False
+    assert model.variables == model.weights
+    assert model.trainable_variables == model.layers[0].trainable_variables == model.weights[:2]
+    assert model.non_trainable_variables == model.layers[1].variables == model.weights[2:]
+    assert model.layers[0].non_trainable_variables == []
+    kernel = model.get_weights()[0].astype("float64")
+    np.testing.assert_allclose(model.losses, [0.5 * (kernel**2).sum()], rtol=1e-6)
+
+
+def test_a_call_in_training_drops():
+    model = models.Sequential([layers.Dropout(0.5, seed=1, input_shape=(64,)), layers.Rescaling(2.0)])
+    x = np.ones((8, 64), "float32")
+    assert (model(x) == 2).all()
+    assert (model(x, training=False) == 2).all()
+    dropped = model(x, training=True)
+    assert set(np.unique(dropped)) == {0, 4}
+    assert (dropped != model(x, training=True)).any()  # other masks in every call
+    with pytest.raises(TypeError, match="training: got int 1, wants True, False or None"):
+        model(x, training=1)
+
+
 def test_add_and_pop():
     model = models.Sequential(name="mine")
     model.add(fastnn.Input((3,)))
@@ -541,6 +597,19 @@ def test_auto_follows_use_backend():
     model = small()
     with backends.use_backend("naive"):
         assert model.plan().backend == "naive"
+
+
+def test_json_round_trip():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(4, "relu"), layers.Dense(2)], name="mine")
+    again = models.model_from_json(model.to_json(indent=1))
+    assert again.get_config() == model.get_config()
+    assert (again.name, again.count_params()) == ("mine", 26)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"class_name": "Functional", "config": {}}', "[" * 99999])
+def test_json_of_something_else(text):
+    with pytest.raises(ValueError, match=r"json_string: got .*, wants what to_json gave"):
+        models.model_from_json(text)
 
 
 def test_config_round_trip():
