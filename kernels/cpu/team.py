@@ -31,22 +31,26 @@ from fastnn.kernels.cpu._arrays import aligned
 
 # ------------------------------------------------------------------------------------------------------------- barrier
 
-# Words of a team's shared memory, each on a cache line of its own: tasks that have arrived at the barrier, how often
-# all have passed it, tasks that sleep there, whether to stop, and turns of the waiting loop before a task sleeps.
-ARRIVED, PASSED, SLEEPERS, STOPPED, TURNS = range(0, 80, 16)
-_WORDS = 80
+# Words of a team's shared memory: tasks that have arrived at the barrier, how often all have passed it, tasks that
+# sleep there, whether to stop, and turns of the waiting loop before a task sleeps. Each is on a cache line of its own:
+# 128 bytes apart, for such are the lines of Apple's CPUs, and x86 fetches its lines of 64 bytes in pairs.
+ARRIVED, PASSED, SLEEPERS, STOPPED, TURNS = range(0, 160, 32)
+_WORDS = 160
 
 # Tasks of equal work arrive some microseconds apart, and waking a thread that sleeps takes tens: so many turns are some
 # 100 us on a Zen 5. A thread that waits longer lacks a core, which it gets sooner where the others sleep.
 _TURNS = 3_000
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_PAUSE = {"x86_64": "pause", "AMD64": "pause", "aarch64": "isb", "arm64": "isb"}
-# Linux's number of the system call futex, and its operations on memory of one process.
-_FUTEX = {"x86_64": 202, "aarch64": 98}
+# Architectures go by the names that Linux, macOS and Windows have for them.
+_PAUSE = {"x86_64": "pause", "AMD64": "pause", "aarch64": "isb", "arm64": "isb", "ARM64": "isb"}
+# The number of the system call futex where threads sleep by it, and its operations on memory of one process. Elsewhere
+# a thread that waits gives the core away again and again, and nobody has to be woken.
+_FUTEX = {("Linux", "x86_64"): 202, ("Linux", "aarch64"): 98}
 _FUTEX_WAIT, _FUTEX_WAKE = 128, 129
 _SLEEP_NS = 50_000_000  # then a sleeper looks whether it is to stop
-_SYSCALL = "fastnn.syscall"
+# What compiled code calls by name: the C library's ``syscall``, or the function that gives the core away.
+_SYSCALL, _YIELD = "fastnn.syscall", "fastnn.yield"
 
 
 def _atomic(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -111,23 +115,35 @@ def _wake(builder: Any, word: Any) -> None:
 
 
 def _system(builder: Any, word: Any, operation: int, value: Any, time: Any) -> None:
-    """Linux's futex; elsewhere waiting is giving the core away, and nobody has to be woken."""
-    number = _FUTEX.get(platform.machine()) if platform.system() == "Linux" else None
-    kind = ir.FunctionType(_I64, [_I64], var_arg=True)
-    function = builder.module.globals.get(_SYSCALL) or ir.Function(builder.module, kind, _SYSCALL)
+    """A futex's operation on a word; without futex, to wait is to give the core away."""
+    number = _futex()
     if number is not None:
         nothing = ir.Constant(_I64.as_pointer(), None)
-        builder.call(function, [_I64(number), word, _I32(operation), value, time, nothing, _I32(0)])
+        syscall = _external(builder, _SYSCALL, ir.FunctionType(_I64, [_I64], var_arg=True))
+        builder.call(syscall, [_I64(number), word, _I32(operation), value, time, nothing, _I32(0)])
     elif operation == _FUTEX_WAIT:
-        builder.call(function, [_I64(0)])
+        builder.call(_external(builder, _YIELD, ir.FunctionType(_I32, [])), [])
+
+
+def _external(builder: Any, name: str, kind: Any) -> Any:
+    """A function outside of what is compiled, by name."""
+    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+
+
+def _futex() -> int | None:
+    return _FUTEX.get((platform.system(), platform.machine()))
 
 
 def _prepare() -> None:
-    """Let compiled code find the C library's function for waiting, and LLVM read the instruction of ``_pause``."""
+    """Let compiled code find the system's function for waiting, and LLVM read the instruction of ``_pause``."""
     llvm.initialize_native_asmparser()
-    library = ctypes.CDLL(None)
-    function = library.syscall if platform.system() == "Linux" else library.sched_yield
-    llvm.add_symbol(_SYSCALL, ctypes.cast(function, ctypes.c_void_p).value)
+    if _futex() is not None:
+        name, function = _SYSCALL, ctypes.CDLL(None).syscall
+    elif platform.system() == "Windows":
+        name, function = _YIELD, ctypes.WinDLL("kernel32").SwitchToThread  # type: ignore[attr-defined]
+    else:
+        name, function = _YIELD, ctypes.CDLL(None).sched_yield
+    llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
 
 
 _prepare()

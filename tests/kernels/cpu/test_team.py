@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
@@ -50,6 +54,12 @@ def test_nobody_passes_the_barrier_alone(tasks, turns, monkeypatch):
 
     assert team.run(task, (np.zeros(tasks, np.int64), ROUNDS), tasks) == 0
     assert made == [ROUNDS] * tasks
+
+
+def test_words_share_no_cache_line():
+    words = sorted((team.ARRIVED, team.PASSED, team.SLEEPERS, team.STOPPED, team.TURNS))
+    lines = np.array([*words, team._WORDS]) * np.dtype(np.int32).itemsize
+    assert (np.diff(lines) >= 128).all()  # Apple's
 
 
 def test_workers_are_used_again():
@@ -148,3 +158,76 @@ def test_concurrent_callers_have_teams_of_their_own():
     for one in callers:
         one.join()
     assert results == [ROUNDS] * 20
+
+
+# A process that takes itself for one of another system: it has the functions of that system's library, and no others.
+FOREIGN = """
+import ctypes, os, platform, sys
+import numba, numpy as np
+from types import SimpleNamespace
+SYSTEM, MACHINE = sys.argv[1:]
+given_away = 0
+@ctypes.CFUNCTYPE(ctypes.c_int)
+def give_away():
+    global given_away
+    given_away += 1
+    return os.sched_yield() is None
+libraries = {
+    "Windows": lambda name: {"kernel32": SimpleNamespace(SwitchToThread=give_away)}[name],
+    "Darwin": lambda name: {None: SimpleNamespace(sched_yield=give_away)}[name],
+    "Linux": lambda name: {None: SimpleNamespace(sched_yield=give_away, syscall=None)}[name],
+}
+ctypes.CDLL = ctypes.WinDLL = libraries[SYSTEM]
+if SYSTEM == "Windows":
+    ctypes.CDLL = None
+platform.system, platform.machine = lambda: SYSTEM, lambda: MACHINE
+"""
+BARRIER = """
+import runpy
+from fastnn.kernels.cpu import team
+test = runpy.run_path(os.environ["TEST"])
+made = []
+def task(counts, words, t, tasks):
+    made.append(test["meet"](counts, 30, words, t, tasks))
+team._TURNS = 0  # who waits gives the core away at once
+team.run(task, (np.zeros(3, np.int64),), 3)
+assert made == [30] * 3, made
+assert given_away > 0
+"""
+TRAIN = """
+import fastnn
+from fastnn import layers, models, utils
+from fastnn.kernels.cpu import threads
+threads.SERIAL_BELOW_NS = 0.0
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((300, 40)).astype("f"), rng.integers(0, 10, 300)
+weights = []
+for count in (1, 3):
+    utils.set_random_seed(0)
+    model = models.Sequential([layers.Dense(64, "relu", input_shape=(40,)), layers.Dense(10, "softmax")])
+    model.compile("rmsprop", "sparse_categorical_crossentropy", backend="cpu")
+    model.fit(x, y, batch_size=50, epochs=3, verbose=0, threads=count)
+    weights.append(model.get_weights())
+assert all(map(np.array_equal, *weights))
+assert given_away > 0
+"""
+# This CPU as Windows and macOS call it, and one whose number of futex is not known.
+ARM = platform.machine() in ("aarch64", "arm64", "ARM64")
+SYSTEMS = [("Windows", "ARM64" if ARM else "AMD64"), ("Darwin", "arm64" if ARM else "x86_64"), ("Linux", "riscv64")]
+
+
+def foreign(program, system, machine, folder):
+    """Run a program as on another system; what it compiles is of no use elsewhere."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "TEST": __file__}
+    command = [sys.executable, "-c", FOREIGN + program, system, machine]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(("system", "machine"), SYSTEMS)
+def test_who_waits_gives_the_core_away_where_there_is_no_futex(system, machine, tmp_path):
+    foreign(BARRIER, system, machine, tmp_path)
+
+
+def test_training_without_futex_gives_the_same_bits(tmp_path):
+    foreign(TRAIN, *SYSTEMS[0], tmp_path)
