@@ -41,9 +41,9 @@ def _probe_naive() -> str:
 def _probe_cpu() -> str:
     if importlib.util.find_spec("numba") is None:
         raise BackendError("the package numba is not installed")
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels import cpu
 
-    return machine.describe()
+    return cpu.probe()
 
 
 def _probe_cuda() -> str:

@@ -1,1 +1,16 @@
 """CPU kernels: Numba functions around the LLVM vectors of ``simd``, one module for each module of the table."""
+
+from __future__ import annotations
+
+import importlib
+
+
+def probe() -> str:
+    """What kernels are compiled for, or a RuntimeError with the reason that none can be compiled and run here."""
+    try:
+        importlib.import_module("fastnn.kernels.cpu.jit")  # prepares LLVM, and what a team needs of the system
+    except Exception as error:
+        raise RuntimeError(f"what the kernels need cannot be had ({type(error).__name__}: {error})") from error
+    from fastnn.kernels.cpu import machine
+
+    return machine.describe()

@@ -5,6 +5,9 @@ Nothing may be written before a call is refused.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -147,6 +150,31 @@ def test_a_probe_that_fails_is_a_reason_not_an_abort(monkeypatch):
     monkeypatch.setitem(backends._PROBES, "cuda", broken)
     state = backends.state.__wrapped__("cuda")
     assert (state.available, state.reason) == (False, "the driver is older than the runtime")
+
+
+def test_a_system_without_what_kernels_need_has_no_cpu_backend():
+    """It says so when it is asked, and every op says so: no op fails at its import."""
+    program = """
+import ctypes, platform
+import numba, numpy as np
+def missing(name):
+    raise OSError(f"no library {name}")
+ctypes.WinDLL = missing
+platform.system = lambda: "Windows"
+import fastnn
+from fastnn.errors import BackendError
+state = fastnn.available_backends()["cpu"]
+assert not state.available, state
+assert state.reason == "what the kernels need cannot be had (OSError: no library kernel32)", state
+try:
+    fastnn.ops.relu(np.ones(3))
+except BackendError as error:
+    assert state.reason in str(error) and "'naive'" in str(error), error
+else:
+    raise AssertionError("an op ran")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 class Device:
