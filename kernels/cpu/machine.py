@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from struct import Struct
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ _OTHER = (Isa("generic", (), 16, 16, False),)
 # Vectors in a row of the tile: two need the fewest loads for a height that keeps both multiply-add pipes busy.
 NV = 2
 
-# Bytes of a cache line, and of the widest vector.
+# Bytes of the widest vector, and of a cache line; the lines of Apple's CPUs are two of these.
 LINE = 64
 
 # Bytes between addresses that all map to one set of L1.
@@ -138,16 +139,36 @@ def _cache_bytes(level: int) -> int:
                 return int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1], 0)
         except (OSError, ValueError):
             continue
-    return _sysctl_bytes({1: "hw.l1dcachesize", 2: "hw.l2cachesize", 3: "hw.l3cachesize"}[level])
+    elsewhere = {"Darwin": _macos_cache_bytes, "Windows": _windows_cache_bytes}.get(platform.system())
+    return elsewhere(level) if elsewhere else 0
 
 
-def _sysctl_bytes(name: str) -> int:
-    """A cache size by its sysctl name on macOS; 0 elsewhere."""
-    if platform.system() != "Darwin":
-        return 0
-    value, size = ctypes.c_uint64(0), ctypes.c_size_t(8)
-    failed = ctypes.CDLL(None).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
-    return 0 if failed else value.value
+def _macos_cache_bytes(level: int) -> int:
+    """Of the fast cores, where there are two kinds."""
+    name = {1: "l1dcachesize", 2: "l2cachesize", 3: "l3cachesize"}[level]
+    for of in ("hw.perflevel0", "hw"):
+        value, size = ctypes.c_uint64(0), ctypes.c_size_t(8)
+        place = ctypes.byref(value), ctypes.byref(size)
+        if not ctypes.CDLL(None).sysctlbyname(f"{of}.{name}".encode(), *place, None, 0) and value.value:
+            return value.value
+    return 0
+
+
+# SYSTEM_LOGICAL_PROCESSOR_INFORMATION: the relation (a cache, or else), and of a cache its level, size and kind.
+_WINDOWS_RECORD = Struct("=8xI4xB3xII4x")
+_WINDOWS_CACHE, _WINDOWS_DATA = 2, (0, 2)  # unified, data
+
+
+def _windows_cache_bytes(level: int) -> int:
+    tell = ctypes.WinDLL("kernel32").GetLogicalProcessorInformation  # type: ignore[attr-defined]
+    size = ctypes.c_uint32(0)
+    tell(None, ctypes.byref(size))  # fails, and says how much there is to tell
+    told = ctypes.create_string_buffer(size.value)
+    if tell(told, ctypes.byref(size)):
+        for relation, of, count, kind in _WINDOWS_RECORD.iter_unpack(told.raw):
+            if relation == _WINDOWS_CACHE and of == level and kind in _WINDOWS_DATA:
+                return int(count)
+    return 0
 
 
 def cpu_name() -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+from struct import pack
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,3 +73,67 @@ def test_caches_are_plausible():
     caches = machine.caches()
     assert 8 << 10 <= caches.l1 <= caches.l2 <= 1 << 30
     assert caches.l3 > 0
+
+
+def test_caches_as_windows_tells_them(monkeypatch):
+    """Records of a core, of two kinds of first-level cache, of the others, of another core's."""
+    core, cache_, numa = 0, 2, 1
+    unified, instruction, data = range(3)
+
+    def record(relation, level=0, size=0, kind=0):
+        return pack("<QIIBBHIII", 1, relation, 0, level, 8, 64, size, kind, 0)
+
+    told = b"".join(
+        (
+            record(core),
+            record(numa),
+            record(cache_, 1, 32 << 10, instruction),
+            record(cache_, 1, 48 << 10, data),
+            record(cache_, 2, 1 << 20, unified),
+            record(cache_, 1, 64 << 10, data),
+        )
+    )
+
+    def tell(buffer, size):
+        enough = size._obj.value >= len(told)
+        if enough:
+            ctypes.memmove(buffer, told, len(told))
+        size._obj.value = len(told)
+        return enough
+
+    libraries = {"kernel32": SimpleNamespace(GetLogicalProcessorInformation=tell)}
+    monkeypatch.setattr(machine.Path, "glob", lambda path, pattern: iter(()))
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    monkeypatch.setattr(ctypes, "WinDLL", libraries.__getitem__, raising=False)
+    assert machine.caches.__wrapped__() == machine.Caches(48 << 10, 1 << 20, 8 << 20)  # of the third it tells nothing
+
+
+@pytest.mark.parametrize(
+    ("told", "caches"),
+    [
+        (  # an Apple chip: fast and slow cores, no third level
+            {
+                b"hw.perflevel0.l1dcachesize": 128 << 10,
+                b"hw.perflevel0.l2cachesize": 12 << 20,
+                b"hw.l1dcachesize": 64 << 10,
+                b"hw.l2cachesize": 4 << 20,
+            },
+            (128 << 10, 12 << 20, 8 << 20),
+        ),
+        (
+            {b"hw.l1dcachesize": 32 << 10, b"hw.l2cachesize": 256 << 10, b"hw.l3cachesize": 12 << 20},
+            (32 << 10, 256 << 10, 12 << 20),
+        ),
+    ],
+)
+def test_caches_as_macos_tells_them(monkeypatch, told, caches):
+    def sysctlbyname(name, value, size, new, new_size):
+        if name not in told:
+            return -1
+        value._obj.value = told[name]
+        return 0
+
+    monkeypatch.setattr(machine.Path, "glob", lambda path, pattern: iter(()))
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(sysctlbyname=sysctlbyname))
+    assert machine.caches.__wrapped__() == machine.Caches(*caches)
