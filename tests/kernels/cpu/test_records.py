@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu import records
+from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.simd import SPARSE_TILES
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7])
 @pytest.mark.parametrize("sparse", [True, False])
 def test_shares_are_of_equal_work(sparse, tasks):
-    sizes = (5000, 64, 46)
+    one_panel = SPARSE_TILES * tile(4).NR  # of several, each has the frequent words
+    sizes = (5000, one_panel if sparse else 64, 46)
     layout = records.Layout(sizes, 128, 4, sparse)
     table, _, _ = layout.stages([0, 0], [True, True], [records.KERNEL | records.BIAS] * 2)
     frequencies = 1 / (1 + np.arange(sizes[0]))  # words by rank
