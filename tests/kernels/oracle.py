@@ -1,4 +1,7 @@
-"""Every op as a NumPy expression in extended precision: more bits than any kernel's accumulator.
+"""Every op as a NumPy expression in extended precision: more bits than any kernel's accumulator has.
+
+Where a long double is a double (Windows, macOS on ARM) that is so for float32 only; float64 results are compared with
+others of their own precision there, whose errors the tolerances leave room for, which a test shows.
 
 ``results(op, given)`` is what a call must return and leave in its in-place operands; ``scales`` the same with every
 number replaced by its magnitude where sums are formed, so that tolerances follow |a| |b|, not a result that cancelled.

@@ -86,6 +86,20 @@ def test_matches_oracle(op, variant, sizes, dtype, backend):
         np.testing.assert_allclose(oracle.wide(result), expected[key], rtol=0, atol=allowed[key], err_msg=str(key))
 
 
+@pytest.mark.parametrize("op", TABLE.values(), ids=lambda op: op.name)
+def test_tolerances_leave_room_for_an_oracle_in_doubles(op, monkeypatch):
+    """Half of each, for systems whose long double has no more bits."""
+    calls = [(variant, sizes) for variant in op.variants for sizes in op.cases]
+    drawn = [draw(op, sizes, variant, "float64", seeded(op.name, variant, sizes)) for variant, sizes in calls]
+    exact = [oracle.call(op, given) for given in drawn]
+    monkeypatch.setattr(oracle, "WIDE", np.float64)
+    monkeypatch.setattr(oracle, "CLIP", np.float64(oracle.CLIP))
+    for (_, sizes), given, expected in zip(calls, drawn, exact, strict=True):
+        allowed = tolerance(op, given, sizes, "float64")
+        for key, result in oracle.call(op, given).items():
+            assert np.all(abs(result - expected[key]) <= allowed[key] / 2), (sizes, key)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_signatures_are_the_tables(backend):
     """Every backend has every op, with the table's parameters and defaults."""

@@ -190,6 +190,18 @@ def test_default_respects_affinity_and_quota(fresh, monkeypatch):
         assert fastnn.get_num_threads() == len(os.sched_getaffinity(0))
 
 
+def test_a_system_without_affinity_counts_its_cpus(fresh, monkeypatch):
+    """As Windows and macOS are, which have no control groups either."""
+    monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(threads.Path, "read_text", lambda path: (_ for _ in ()).throw(FileNotFoundError(path)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert fastnn.get_num_threads() == 6
+    monkeypatch.setitem(threads._state, "threads", 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert fastnn.get_num_threads() == 1
+
+
 LINES = "12:cpuset:/\n4:cpu,cpuacct:{path}\n1:name=systemd:{path}\n0::{path}\n"
 
 
