@@ -5,8 +5,10 @@ Each job is a function that the process runs with the words that follow its name
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
+import platform
 import re
 import sys
 import time
@@ -55,11 +57,37 @@ def peak(dataset: str, fit: str) -> dict[str, Any]:
 
 
 def resident_peak() -> int:
-    """Bytes of this process that were resident at most (``getrusage`` would count those of its parent, too)."""
+    """Bytes of this process that were resident at most; OSError where the system does not tell."""
+    return {"Linux": _peak_on_linux, "Windows": _peak_on_windows}.get(platform.system(), _peak_elsewhere)()
+
+
+def _peak_on_linux() -> int:
+    """``getrusage`` would count the bytes of the process's parent, too."""
     found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     if found is None:
         raise OSError("/proc/self/status: got no VmHWM")
     return 1024 * int(found.group(1))
+
+
+def _peak_elsewhere() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else 1024 * peak
+
+
+def _peak_on_windows() -> int:
+    """PeakWorkingSetSize of PROCESS_MEMORY_COUNTERS: two DWORDs, of which the first is its size, and eight SIZE_Ts."""
+
+    class Counters(ctypes.Structure):
+        _fields_ = (("size", ctypes.c_uint32), ("faults", ctypes.c_uint32), ("peak", ctypes.c_size_t * 8))
+
+    counters = Counters(size=ctypes.sizeof(Counters))
+    library = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
+    this_process = ctypes.c_void_p(-1)
+    if not library.K32GetProcessMemoryInfo(this_process, ctypes.byref(counters), counters.size):
+        raise OSError("K32GetProcessMemoryInfo: failed")
+    return int(counters.peak[0])
 
 
 class _ReachedError(Exception):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +109,27 @@ def test_resident_peak_counts_what_was_touched_and_given_back():
         [sys.executable, "-c", program], cwd=environment.ROOT, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) == pytest.approx(80e6, rel=0.1)
+
+
+def test_resident_peak_as_other_systems_tell_it(monkeypatch):
+    """macOS in bytes, Windows in a structure, other Unix systems in kilobytes; what does not tell is an error."""
+
+    def tell(process, counters, size):
+        found = counters._obj
+        assert (process.value, size, found.size) == (2**64 - 1, 72, 72)
+        found.peak[0] = told
+        return told
+
+    resource = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_maxrss=5000))
+    libraries = {"kernel32": SimpleNamespace(K32GetProcessMemoryInfo=tell)}
+    monkeypatch.setitem(sys.modules, "resource", resource)
+    monkeypatch.setattr(ctypes, "WinDLL", libraries.__getitem__, raising=False)
+    for system, told in {"Darwin": 5000, "FreeBSD": 5000 * 1024, "Windows": 7000}.items():
+        monkeypatch.setattr(platform, "system", lambda: system)  # noqa: B023 - read before the next
+        assert child.resident_peak() == told, system
+    told = 0
+    with pytest.raises(OSError, match="K32GetProcessMemoryInfo"):
+        child.resident_peak()
 
 
 def test_rows_without_copies_are_the_images(monkeypatch):

@@ -150,12 +150,13 @@ def test_file_that_cannot_be_read(data_dir):
         _files.read(NAME, data_dir=data_dir)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
 @pytest.mark.usefixtures("pinned")
 def test_folder_that_cannot_be_searched(data_dir):
     place(data_dir, GOOD)
     data_dir.chmod(0)
     try:
+        if os.access(data_dir, os.X_OK):
+            pytest.skip("this user may search any folder")
         with pytest.raises(DataFileError, match="cannot be read: Permission denied"):
             _files.read(NAME, data_dir=data_dir)
     finally:
