@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import fastnn
 from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, utils
 from fastnn.callbacks import Callback
 from fastnn.errors import BackendError, DivergenceError
+from fastnn.files import check_writable
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data, Recipe
@@ -341,18 +340,13 @@ def _check_paths(arguments: argparse.Namespace) -> None:
 
 
 def _check_writable(flag: str, path: Path) -> None:
-    """Raise unless a file could be made at `path`: by making one beside it, which permissions alone do not tell."""
-    if path.is_dir():
-        raise _UsageError(f"argument {flag}: {path} is a folder, wants a file")
+    """Raise unless `path` could be written: by making a file beside it, which permissions alone do not tell."""
     if not path.parent.is_dir():
         raise _UsageError(f"argument {flag}: there is no folder {path.parent}")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-        if path.exists():
-            os.close(os.open(path, os.O_WRONLY))
+        check_writable(f"argument {flag}", path)
     except OSError as error:
-        raise _UsageError(f"argument {flag}: {path} cannot be written: {error.strerror or error}") from error
+        raise _UsageError(f"{error.strerror}: {path}") from error
 
 
 def _chosen_recipe(arguments: argparse.Namespace) -> Recipe:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fastnn import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,23 +71,9 @@ def tidy(axes: Axes) -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write `figure` to `path` in the format of its suffix: to a temporary file beside it, then renamed."""
-    target = Path(path)
-    handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}-", dir=target.parent)
-    os.close(handle)
-    try:
-        figure.savefig(name)
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp's files are private; this one is to be shown
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Write `figure` to `path` in the format of its suffix, whole or not at all."""
+    target = files.checked_path("path", path)
+    files.write("path", target, lambda file: figure.savefig(file, format=target.suffix[1:].lower() or None))
 
 
 def _draw(axes: Axes, name: str, curves: Mapping[str, Sequence[float]]) -> None:

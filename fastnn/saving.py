@@ -1,16 +1,12 @@
 """The model file: one safetensors file with every array, and in its header a JSON document with everything else.
 
-Nothing in it is executed on reading. A file is written under a temporary name beside its place, flushed to the disk and
-renamed, so that a failure leaves what was there before.
+Nothing in it is executed on reading. A file is written whole or not at all (``fastnn.files``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import files
 from fastnn.engine.protocols import Array
 
 FORMAT_VERSION = 1
@@ -33,11 +29,7 @@ _FOREIGN = {
 
 def checked_path(filepath: Any) -> Path:
     """``filepath`` as a path; TypeError unless a string or path object."""
-    if not isinstance(filepath, (str, os.PathLike)) or isinstance(os.fspath(filepath), bytes):
-        raise TypeError(f"filepath: got {checks.describe(filepath)}, wants a string or a path")
-    if not os.fspath(filepath):
-        raise ValueError("filepath: got '', wants the name of a file")
-    return Path(filepath)
+    return files.checked_path("filepath", filepath)
 
 
 def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, Any], overwrite: bool = True) -> None:
@@ -45,8 +37,6 @@ def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, An
     import safetensors.numpy
 
     path = checked_path(filepath)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "filepath: got a folder, wants the name of a file", str(path))
     if not overwrite and path.exists():
         raise FileExistsError(errno.EEXIST, "filepath: the file exists and overwrite is False", str(path))
     text = json.dumps(document, allow_nan=False)
@@ -57,23 +47,7 @@ def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, An
         "document": text,
     }
     data = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
-    # a link keeps pointing at its file: the file is what is replaced
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".fastnn-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        message = (
-            f"filepath: cannot write the model file ({error.strerror or error}), wants a folder that can be written to"
-        )
-        raise type(error)(error.errno or errno.EIO, message, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):  # after the rename there is nothing to remove
-            temporary.unlink()
+    files.write("filepath", path, lambda file: file.write(data))
 
 
 def read(filepath: Any) -> tuple[dict[str, Array], dict[str, Any]]:

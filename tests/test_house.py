@@ -19,9 +19,10 @@ HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn.plotting", "fastnn._environment"),
     ("fastnn.recipes",),
-    ("fastnn.models", "fastnn.saving", "fastnn.progress"),
+    ("fastnn.models", "fastnn.progress"),
     (
         "fastnn.callbacks",
+        "fastnn.saving",
         "fastnn.layers",
         "fastnn.losses",
         "fastnn.metrics",
@@ -35,6 +36,7 @@ HOUSE = (
     ("fastnn.ops",),
     ("fastnn.backends",),
     ("fastnn.datasets",),
+    ("fastnn.files",),
     ("fastnn.checks", "fastnn.errors"),
     ("fastnn.kernels",),
 )

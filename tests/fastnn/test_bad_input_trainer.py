@@ -544,9 +544,9 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        ("no/such/folder/m", FileNotFoundError, "filepath: cannot write the model file"),
+        ("no/such/folder/m", FileNotFoundError, "filepath: cannot write the file"),
         (".", IsADirectoryError, "filepath: got a folder"),
-        ("file/m", NotADirectoryError, "filepath: cannot write the model file"),
+        ("file/m", NotADirectoryError, "filepath: cannot write the file"),
         (3, TypeError, "filepath: got int 3, wants a string or a path"),
         ("", ValueError, "filepath: got ''"),
     ],
@@ -567,7 +567,7 @@ def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match=r"filepath: cannot write the model file \(No space left on device\)"):
+    with pytest.raises(OSError, match=r"filepath: cannot write the file \(No space left on device\)"):
         model.save(path)
     assert os.listdir(tmp_path) == ["m"]
     assert path.read_bytes() == before

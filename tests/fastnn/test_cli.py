@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import backends, cli, models
+from fastnn import backends, cli, files, models
 from fastnn.recipes import RECIPES, Recipe
 
 FAST = ["train", "iris", "--epochs", "2", "--quiet"]
@@ -214,7 +214,7 @@ def test_real_data(dataset, metric, passes, run):
         ("train --threads 0", "argument --threads: got 0, wants an integer of at least 1"),
         ("train --data-dir /no/such/folder", "argument --data-dir: /no/such/folder is not a folder"),
         ("train --save /no/such/folder/m", "argument --save: there is no folder /no/such/folder"),
-        ("train --save .", r"argument --save: \. is a folder, wants a file"),
+        ("train --save .", r"argument --save: got a folder, wants the name of a file: \."),
         ("train --plot /no/such/folder/p.png", "argument --plot: there is no folder"),
         ("train --plot curves.jpeg", r"argument --plot: curves\.jpeg ends in none of \.png"),
         ("train --plot a.png --save a.png", r"argument --plot: a\.png is also where --save keeps the model"),
@@ -234,16 +234,20 @@ def test_bad_arguments_are_one_line_and_status_2(argv, message, run):
 @pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("flag", ["--save", "--plot"])
 def test_a_file_that_cannot_be_written_is_found_before_training(flag, run, tmp_path, monkeypatch):
-    def full(**_):
+    def full(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    result = run("train", flag, tmp_path / "file.png")
+    monkeypatch.setattr(files, "_new_file", full)
+    path = tmp_path / "file.png"
+    result = run("train", flag, path)
     assert result.status == 2
-    assert (
-        result.err
-        == f"fastnn: error: argument {flag}: {tmp_path / 'file.png'} cannot be written: Read-only file system\n"
-    )
+    assert result.err.startswith(f"fastnn: error: argument {flag}: cannot write the file (Read-only file system)")
+    assert result.err.endswith(f": {path}\n")
+    path.write_text("protected")
+    path.chmod(0o444)
+    result = run("train", flag, path)
+    assert result.status == 2
+    assert result.err.startswith(f"fastnn: error: argument {flag}: got a read-only file (mode 444), wants")
 
 
 @pytest.mark.usefixtures("untrained")

@@ -109,15 +109,19 @@ def test_failure_leaves_the_old_file_and_no_other(tmp_path):
     path.write_text("the old one")
 
     class Full:
-        def savefig(self, name):
-            with open(name, "w", encoding="utf-8") as file:
-                file.write("half")
+        def savefig(self, file, format):  # noqa: A002 - matplotlib's name
+            file.write(b"half")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
         plotting.save(Full(), path)
     assert path.read_text() == "the old one"
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(IsADirectoryError, match="path: got a folder, wants the name of a file"):
+        plotting.save(plotting.history_figure(HISTORY), tmp_path)
 
 
 def test_without_matplotlib(monkeypatch):
