@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fastnn import checks
+from fastnn import checks, saving
 from fastnn.engine.protocols import Array, Logs, StepHooks
 
 
@@ -289,9 +288,9 @@ def _warn_missing(who: str, monitor: str, logs: Logs | None) -> None:
 class ModelCheckpoint(Callback):
     """Save the model, or its weights, every epoch or every ``save_freq`` batches.
 
-    ``filepath`` may hold ``{epoch}`` (from 1) and the figures of the epoch, as in "{epoch:02d}-{val_loss:.2f}.keras";
-    any suffix will do. ``save_best_only`` keeps only the best by ``monitor``; the first one must beat
-    ``initial_value_threshold``.
+    ``filepath`` may hold ``{epoch}`` (from 1) and the figures of the epoch, as in
+    "{epoch:02d}-{val_loss:.2f}.safetensors"; its suffix is as ``save`` wants it. ``save_best_only`` keeps only the
+    best by ``monitor``; the first one must beat ``initial_value_threshold``.
     """
 
     def __init__(
@@ -306,7 +305,7 @@ class ModelCheckpoint(Callback):
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__()
-        self.filepath = str(os.fspath(checks.instance("filepath", filepath, (str, os.PathLike), "a string or a path")))
+        self.filepath = str(saving.destination("filepath", filepath))
         self.monitor = checks.instance("monitor", monitor, str, "the name of a figure such as 'val_loss'")
         self.verbose = verbose
         self.save_best_only = save_best_only

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 import fastnn
-from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, utils
+from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, saving, utils
 from fastnn.callbacks import Callback
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.files import check_writable
@@ -191,7 +191,12 @@ def _add_train(commands: Any) -> None:
 
     files = train.add_argument_group("files")
     files.add_argument("--data-dir", metavar="DIR", type=Path, help="folder of data files (default: FASTNN_DATA)")
-    files.add_argument("--save", metavar="FILE", type=Path, help="keep the trained model; fastnn.load_model reads it")
+    files.add_argument(
+        "--save",
+        metavar="FILE.safetensors",
+        type=_checked(lambda text: saving.destination("--save", text)),
+        help="keep the trained model; fastnn.load_model reads it",
+    )
     files.add_argument(
         "--plot",
         metavar="FILE.png",

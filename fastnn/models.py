@@ -652,12 +652,14 @@ class Sequential:
         return model
 
     def save(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write architecture, weights, compile arguments and optimizer state to one file; any file name will do.
+        """Write architecture, weights, compile arguments and optimizer state to one file, ``name.safetensors``.
 
-        The file is whole or not there at all; what was there before stays if writing fails. ValueError where loss or
+        Any name will do that does not promise another format (".keras", ".h5", ".pt", ...: ValueError). The file is
+        whole or not there at all; what was there before stays if writing fails. It keeps owner and mode of the file
+        that it replaces; what is read-only or no regular file is not replaced (``OSError``). ValueError where loss or
         metrics are functions of the user's, which a file cannot hold.
         """
-        saving.checked_path(filepath)
+        saving.destination("filepath", filepath)
         self._require_built("save")
         document: dict[str, Any] = {"class_name": "Sequential", "config": self.get_config(), "compile": None}
         tensors = self._weight_tensors()
@@ -668,8 +670,8 @@ class Sequential:
         saving.write(filepath, tensors, document, overwrite)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the weights alone to one file; any file name will do."""
-        saving.checked_path(filepath)
+        """Write the weights alone to one file, under a name and in a place as ``save`` wants them."""
+        saving.destination("filepath", filepath)
         self._require_built("save_weights")
         saving.write(filepath, self._weight_tensors(), {"class_name": "weights"}, overwrite)
 

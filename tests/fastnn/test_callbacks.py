@@ -205,10 +205,16 @@ def test_early_stopping_serves_several_fits():
 
 
 def test_checkpoint_every_epoch(tmp_path):
-    path = tmp_path / "m-{epoch:02d}-{loss:.3f}.keras"
+    path = tmp_path / "m-{epoch:02d}-{loss:.3f}.safetensors"
     history = model().fit(X, Y, epochs=3, callbacks=[callbacks.ModelCheckpoint(path)], verbose=0)
-    wanted = [f"m-{epoch:02d}-{loss:.3f}.keras" for epoch, loss in enumerate(history.history["loss"], start=1)]
+    wanted = [f"m-{epoch:02d}-{loss:.3f}.safetensors" for epoch, loss in enumerate(history.history["loss"], start=1)]
     assert sorted(os.listdir(tmp_path)) == wanted
+
+
+@pytest.mark.parametrize("path", ["m.keras", "{epoch:02d}-{val_loss:.2f}.weights.h5"])
+def test_checkpoint_under_a_name_that_promises_another_format(path):
+    with pytest.raises(ValueError, match=r"filepath: got .*, whose suffix stands for Keras, wants '.*\.safetensors'"):
+        callbacks.ModelCheckpoint(path)
 
 
 def checkpointed(values, tmp_path, **options):

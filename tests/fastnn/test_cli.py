@@ -215,6 +215,7 @@ def test_real_data(dataset, metric, passes, run):
         ("train --data-dir /no/such/folder", "argument --data-dir: /no/such/folder is not a folder"),
         ("train --save /no/such/folder/m", "argument --save: there is no folder /no/such/folder"),
         ("train --save .", r"argument --save: got a folder, wants the name of a file: \."),
+        ("train --save m.keras", r"argument --save: got 'm\.keras', .*wants 'm\.safetensors'"),
         ("train --plot /no/such/folder/p.png", "argument --plot: there is no folder"),
         ("train --plot curves.jpeg", r"argument --plot: curves\.jpeg ends in none of \.png"),
         ("train --plot a.png --save a.png", r"argument --plot: a\.png is also where --save keeps the model"),

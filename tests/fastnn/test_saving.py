@@ -41,7 +41,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_goes_on_bit_for_bit(tmp_path, optimizer, dtype):
-    path = tmp_path / "model.keras"
+    path = tmp_path / "model.safetensors"
     model = network(dtype)
     model.compile(OPTIMIZERS[optimizer](), "categorical_crossentropy", metrics=["accuracy"])
     model.fit(X, Y, epochs=3, batch_size=8, verbose=0)
@@ -137,14 +137,47 @@ def test_loaded_weights_are_independent_of_the_file(tmp_path):
     assert not (loaded.get_weights()[0] == model.get_weights()[0]).all()
 
 
-@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m", "m.safetensors", "mit Umlaut ä.bin"])
-def test_any_file_name_will_do(tmp_path, name):
+@pytest.mark.parametrize("name", ["m.safetensors", "m", "m.fastnn", "m.v2", "mit Umlaut ä.bin", ".keras"])
+def test_a_name_that_promises_no_other_format_will_do(tmp_path, name):
     path = tmp_path / name
     model = network()
     for given in (path, str(path)):
         model.save(given)
         assert (models.load_model(given).predict(X) == model.predict(X)).all()
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("x.keras", r"filepath: got 'x.keras', whose suffix stands for Keras, wants 'x.safetensors' or another name"),
+        ("x.H5", r"got 'x.H5', whose suffix stands for Keras, wants 'x.safetensors'"),
+        ("x.weights.h5", r"wants 'x.weights.safetensors'"),
+        ("x.hdf5", "stands for Keras"),
+        ("x.pt", "stands for PyTorch"),
+        ("x.npz", "stands for NumPy"),
+        ("x.pkl", "stands for pickle"),
+        ("x.onnx", "stands for ONNX"),
+    ],
+)
+def test_a_name_that_promises_another_format_is_refused(tmp_path, save, name, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        getattr(network(), save)(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_begins_like_a_pickle(tmp_path):
+    """The first bytes are the length of the header, here 0x0480, which are those of a pickle too."""
+    path = tmp_path / "m"
+    for length in range(1, 1024):
+        model = models.Sequential([layers.Dense(1, input_shape=(2,), name="d" * length)])
+        model.save(path)
+        if path.read_bytes().startswith(b"\x80\x04"):
+            break
+    else:
+        pytest.fail("no name gave a header of that length")
+    assert models.load_model(path).layers[0].name == "d" * length
 
 
 def test_relative_path_and_mode(tmp_path, monkeypatch):
@@ -169,7 +202,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 def test_weights_alone(tmp_path):
-    path = tmp_path / "w.weights.h5"
+    path = tmp_path / "w.weights"
     model, other = network(), network()
     other.set_weights([w * 0 for w in other.get_weights()])
     model.save_weights(path)
