@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
 _generator = np.random.default_rng()
 
+# What draws in its place in the current context (thread or task).
+_aside: ContextVar[np.random.Generator | None] = ContextVar("fastnn_generator", default=None)
+
 
 def generator() -> np.random.Generator:
     """The generator that everything random draws from."""
-    return _generator
+    return _aside.get() or _generator
 
 
 def reset(seed: int) -> None:
@@ -23,14 +28,14 @@ def reset(seed: int) -> None:
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Leave the generator, at the end of a ``with`` block, in the state that it had at its start."""
-    kept = _generator.bit_generator.state
+    """Draw from a copy of the generator, in this thread and ``with`` block; other threads draw from it as ever."""
+    token = _aside.set(copy.deepcopy(generator()))
     try:
         yield
     finally:
-        _generator.bit_generator.state = kept
+        _aside.reset(token)
 
 
 def draw_seed() -> int:
     """A seed for an object that keeps a stream of its own."""
-    return int(_generator.integers(2**63))
+    return int(generator().integers(2**63))
