@@ -115,18 +115,24 @@ def drop_blas_settings() -> None:
 
 
 def facts(with_blas: bool = True) -> dict[str, str]:
-    """What a result must name: CPU, target, threads, the kernels that NumPy's BLAS chose, versions, commit."""
+    """What a result must name: CPU, caches, target, threads, the kernels of NumPy's BLAS, versions, commit."""
     from fastnn import backends
     from fastnn.kernels.cpu import machine
 
     return {
-        "cpu": f"{cpu_model()}, {os.cpu_count()} logical CPUs",
+        "cpu": cpu(),
+        "caches": caches(),
         "fastnn": f"{machine.describe()}; {backends.get_num_threads()} threads",
         **({"blas": blas()} if with_blas else {}),
         "versions": ", ".join(f"{name} {version}" for name in _VERSIONS if (version := _version(name))),
         "python": f"{platform.python_version()}, {platform.system()} {platform.release()}",
         "commit": commit(),
     }
+
+
+def heading(facts: Mapping[str, str]) -> str:
+    """Facts as the lines at the top of a result."""
+    return "\n".join(f"{name + ':':10}{fact}" for name, fact in facts.items())
 
 
 def blas() -> str:
@@ -146,6 +152,22 @@ def blas() -> str:
 def _kernels(architecture: str | None) -> str:
     """OpenBLAS's name for its kernels, and whether they are those of AVX-512."""
     return f"{architecture} kernels{' (AVX-512)' * (architecture in _AVX512_KERNELS)}"
+
+
+def cpu() -> str:
+    """The CPU of this machine: its own name, LLVM's, which tells the generation where the own name hides it, count."""
+    from llvmlite.binding import get_host_cpu_name  # type: ignore[import-untyped, unused-ignore]
+
+    return f"{cpu_model()} ({get_host_cpu_name()}), {os.cpu_count()} logical CPUs"
+
+
+def caches() -> str:
+    """Sizes of the data caches."""
+    from bench.timing import size_text
+    from fastnn.kernels.cpu import machine
+
+    found = machine.caches()
+    return f"L1 {size_text(found.l1)} and L2 {size_text(found.l2)} of a core, L3 {size_text(found.l3)} of all"
 
 
 def cpu_model() -> str:

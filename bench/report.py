@@ -189,7 +189,7 @@ _GROUPS: dict[str, _Group] = {
 
 def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> int:
     facts = environment.facts()
-    print("\n".join(f"{name + ':':10}{fact}" for name, fact in facts.items()), flush=True)
+    print(environment.heading(facts), flush=True)
     started = perf_counter()
     results = _Results()
     wanted = [group for group, items in chosen.items() if items]
@@ -197,10 +197,10 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
         passes = options.passes if _GROUPS[group].in_passes else 1
         found = _measured(chosen[group], options) if passes == 1 == len(wanted) else _apart(group, options, passes)
         if found.lines or found.readings:
-            print(f"\n{group}\n{found}", flush=True)
+            print(f"\n{group}, on {facts['cpu']}\n{found}", flush=True)
         results += found
     if results.bars:
-        print(f"\npromised\n{bars_table(results.bars)}")
+        print(f"\npromised, on {facts['cpu']}\n{bars_table(results.bars)}")
     if any(line.disturbed for line in results.lines):
         print("\n* other processes took a core that this line needed")
     if not os.environ.get("FASTNN_DATA"):
@@ -389,7 +389,7 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
 
 def _cells(line: Line, columns: Sequence[str], rivals: Sequence[str]) -> list[str]:
     from bench.suite import FASTNN, NAIVE
-    from bench.timing import figure
+    from bench.timing import duration, figure
 
     def rate(name: str) -> str:
         if name not in line.rates:
@@ -406,18 +406,9 @@ def _cells(line: Line, columns: Sequence[str], rivals: Sequence[str]) -> list[st
         line.label,
         line.unit,
         *map(rate, columns),
-        _duration(line.seconds[FASTNN]),
+        duration(line.seconds[FASTNN]),
         *map(times, rivals),
     ]
-
-
-def _duration(seconds: float) -> str:
-    from bench.timing import figure
-
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= scale:
-            return f"{figure(seconds / scale)} {unit}"
-    return f"{figure(seconds / 1e-6)} us"
 
 
 def bars_met(bars: Sequence[Bar]) -> str:

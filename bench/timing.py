@@ -108,6 +108,23 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def duration(seconds: float) -> str:
+    """Three significant digits in s, ms or us."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= scale:
+            return f"{figure(seconds / scale)} {unit}"
+    return f"{figure(seconds / 1e-6)} us"
+
+
+def size_text(size: float) -> str:
+    """Bytes in the largest unit that leaves a number above 1."""
+    for unit in ("B", "KiB"):
+        if size < 1024:
+            return f"{figure(size)} {unit}"
+        size /= 1024
+    return f"{figure(size)} MiB"
+
+
 def ratio(slow: Sample, fast: Sample) -> Ratio:
     """How many times as fast ``fast`` is as ``slow``; both from one ``interleave``."""
     pairs = [a / b for a, b in zip(slow.blocks, fast.blocks, strict=True)]

@@ -109,7 +109,7 @@ def _check_folder(folder: Path) -> None:
 
 def _run(chosen: Sequence[Sweep], effort: Effort, folder: Path) -> None:
     facts = environment.facts(with_blas=False)
-    print("\n".join(f"{name + ':':10}{fact}" for name, fact in facts.items()), flush=True)
+    print(environment.heading(facts), flush=True)
     started = perf_counter()
     counts = sorted({sweep.at(value, t).threads for sweep in chosen for t in sweep.threads for value in sweep.values})
     print("measuring the parts of a step alone", flush=True)

@@ -11,7 +11,7 @@ from bench.scaling.curves import Curve
 from bench.scaling.knees import Knee
 from bench.scaling.limits import Crossing, footprint, tasks
 from bench.scaling.measure import PEAK, Parts, Point
-from bench.timing import figure
+from bench.timing import figure, size_text
 from fastnn.kernels.cpu import machine
 
 Facts = Mapping[str, str]
@@ -96,11 +96,9 @@ def _warning(sweeps: Sequence[Sequence[Curve]]) -> Iterator[str]:
 
 
 def _machine(facts: Facts, parts: Mapping[int, Parts]) -> Iterator[str]:
-    caches = machine.caches()
     yield "## The machine"
     yield "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
-    sizes = ", ".join(f"{name.upper()} {size_text(size)}" for name, size in asdict(caches).items())
-    yield f"Caches: {sizes} (L1 and L2 of a core, L3 of all). Measured alone:"
+    yield "Measured alone:"
     header = "threads|peak, GFLOP/s|update of a weight from L2 / L3 / memory, ns|a sample besides its products, us|"
     header += "a non-zero besides its products, ns|products of non-zeros, GFLOP/s|"
     rows = [
@@ -282,12 +280,3 @@ def _level(size: float) -> str:
     """The smallest cache that holds so many bytes."""
     caches = asdict(machine.caches())
     return next((name.upper() for name, held in caches.items() if size <= held), "memory")
-
-
-def size_text(size: float) -> str:
-    """Bytes in the largest unit that leaves a number above 1."""
-    for unit in ("B", "KiB"):
-        if size < 1024:
-            return f"{figure(size)} {unit}"
-        size /= 1024
-    return f"{figure(size)} MiB"

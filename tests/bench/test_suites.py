@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Sample
 from fastnn import get_num_threads
 from fastnn.engine.cpu import FusedRunner
+from fastnn.kernels.cpu import machine
 from fastnn.kernels.table import TABLE
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data
@@ -440,6 +442,31 @@ def test_bad_arguments_are_named_before_anything_is_measured(arguments, message,
         report.main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_result_names_the_cpu_by_both_its_names_and_its_caches(monkeypatch):
+    monkeypatch.setattr(environment, "cpu_model", lambda: "AMD EPYC")
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "znver5")
+    monkeypatch.setattr(environment.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(machine, "caches", lambda: SimpleNamespace(l1=48 << 10, l2=1 << 20, l3=32 << 20))
+    facts = environment.facts(with_blas=False)
+    assert facts["cpu"] == "AMD EPYC (znver5), 2 logical CPUs"
+    assert facts["caches"] == "L1 48 KiB and L2 1 MiB of a core, L3 32 MiB of all"
+    top = environment.heading(facts).splitlines()
+    assert top[:2] == [f"cpu:      {facts['cpu']}", f"caches:   {facts['caches']}"]
+
+
+def test_every_table_and_the_file_name_the_cpu(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("bench.measure.QUICK", SMALL)
+    monkeypatch.setattr(environment, "cpu_model", lambda: "AMD EPYC")
+    written = tmp_path / "results.json"
+    options = report._parser().parse_args(["--quick", "--passes", "1", f"--json={written}"])
+    case = next(case for case in kernels.cases() if case.name == "matmul 32x1000x100")
+    assert report._run({"kernels": [case]}, options) == 0
+    out = capsys.readouterr().out
+    assert "\nkernels, on AMD EPYC (" in out
+    assert "\npromised, on AMD EPYC (" in out
+    assert json.loads(written.read_text())["environment"]["cpu"].startswith("AMD EPYC (")
 
 
 def test_prepared_environment_drops_blas_settings():

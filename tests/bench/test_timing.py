@@ -71,6 +71,20 @@ def test_ratio_of_one_block():
     assert timing.ratio(Sample((3.0,)), Sample((2.0,))) == timing.Ratio(1.5, 1.5, 1.5)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(12.34, "12.3 s"), (1.0, "1 s"), (0.5, "500 ms"), (1e-3, "1 ms"), (9.87e-7, "0.987 us")]
+)
+def test_durations_have_three_digits_and_their_unit(seconds, expected):
+    assert timing.duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(64, "64 B"), (48 << 10, "48 KiB"), (5 << 18, "1.25 MiB"), (2 << 30, "2,048 MiB")]
+)
+def test_sizes_have_three_digits_and_their_unit(size, expected):
+    assert timing.size_text(size) == expected
+
+
 def test_settle_waits_for_spinning_threads(monkeypatch):
     seconds = iter([0.0, 0.005, 0.005, 0.010, 0.010, 0.010])  # of CPU: two busy periods, then a quiet one
     slept = []
