@@ -11,5 +11,6 @@ them (start-up lines: the first one only):
 A third measures fastnn alone: ``fastnn bench scaling`` (``scaling``), how the cost grows and why its growth changes.
 
 ``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` whether the machine was quiet;
-``timing`` is the stopwatch. ``results`` keeps result files of ``fastnn bench --json``.
+``timing`` is the stopwatch, ``placing`` says where operands begin. ``results`` keeps result files of
+``fastnn bench --json``.
 """

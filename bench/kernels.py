@@ -16,6 +16,7 @@ import numpy as np
 from bench import timing
 from bench.peers.numpy_ops import NUMPY as NUMPY_OPS
 from bench.peers.numpy_ops import linear as numpy_linear
+from bench.placing import place
 from bench.suite import (
     FASTNN,
     MATMUL,
@@ -126,7 +127,7 @@ def _case(name: str, op: Op, sizes: Sizes, transposed: str | None = None) -> Cas
 def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
     public = getattr(ops, op.name)
     full = {FASTNN: _run(op, sizes, public, transposed)}
-    if op.name in NUMPY_OPS:
+    if op.name in NUMPY_OPS and installed(NUMPY):
         full[NUMPY] = _run(op, sizes, NUMPY_OPS[op.name], transposed)
     if op.name in _WITH_PYTORCH and installed(PYTORCH):
         full[PYTORCH] = _on_tensors(op, sizes)
@@ -164,7 +165,7 @@ def _packed_workload(op: Op, sizes: Sizes) -> Workload:
 
     def operands() -> dict[str, Any]:
         given = draw(op, sizes, {"activation": "relu"}, _DTYPE, np.random.default_rng(_SEED))
-        return {**given, "out": np.zeros(shape_of(op.returns[0], sizes), _DTYPE)}
+        return place({**given, "out": np.zeros(shape_of(op.returns[0], sizes), _DTYPE)})
 
     ours, theirs, product = operands(), operands(), operands()
     ours["w"] = ops.pack(ours["w"])
@@ -209,6 +210,7 @@ def _run(
         given[transposed] = np.ascontiguousarray(given[transposed].T).T
     if "out" in inspect.signature(function).parameters:
         given["out"] = np.zeros(shape_of(op.returns[-1], sizes), _DTYPE)
+    given = place(given)
     if convert is not None:
         given = {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
     if not op.inplace:

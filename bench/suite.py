@@ -25,10 +25,19 @@ _PACKAGES: Mapping[str, Sequence[str]] = {
 }
 NOT_INSTALLED = "not installed: pip install -e '.[peers]'"
 
+_left_out: set[str] = set()
+
+
+def leave_out(*contenders: str) -> None:
+    """Do without these contenders in this process, as if they were not installed."""
+    _left_out.update(contenders)
+
 
 def installed(contender: str) -> bool:
     """Whether the packages that a contender needs are there."""
-    return all(importlib.util.find_spec(package) is not None for package in _PACKAGES.get(contender, ()))
+    return contender not in _left_out and all(
+        importlib.util.find_spec(package) is not None for package in _PACKAGES.get(contender, ())
+    )
 
 
 @dataclass(frozen=True)

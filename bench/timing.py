@@ -29,26 +29,38 @@ _SETTLE_SECONDS = 0.5
 
 
 class _Stopwatch:
-    """Seconds since some start, without those for which it stood still."""
+    """Seconds since some start, without those for which it stood still.
+
+    Of the clock on the wall, or ``of_the_cpu`` of all threads of this process.
+    """
 
     def __init__(self) -> None:
+        self.of_the_cpu = False
         self._skipped = 0.0
         self._stopped: float | None = None
 
     def read(self) -> float:
-        return (time.perf_counter() if self._stopped is None else self._stopped) - self._skipped
+        return (self._now() if self._stopped is None else self._stopped) - self._skipped
 
     def stop(self) -> None:
         if self._stopped is None:
-            self._stopped = time.perf_counter()
+            self._stopped = self._now()
 
     def start(self) -> None:
         if self._stopped is not None:
-            self._skipped += time.perf_counter() - self._stopped
+            self._skipped += self._now() - self._stopped
             self._stopped = None
+
+    def _now(self) -> float:
+        return time.process_time() if self.of_the_cpu else time.perf_counter()
 
 
 _watch = _Stopwatch()
+
+
+def count_cpu_time(of_the_cpu: bool) -> None:
+    """Let the clock count this process's time on the CPU, which no other process makes longer, or again all time."""
+    _watch.of_the_cpu = of_the_cpu
 
 
 def clock() -> float:

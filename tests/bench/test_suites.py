@@ -444,6 +444,15 @@ def test_bad_arguments_are_named_before_anything_is_measured(arguments, message,
     assert message in capsys.readouterr().err
 
 
+def test_a_contender_left_out_is_not_installed(monkeypatch):
+    monkeypatch.setattr(suite, "_left_out", set())
+    assert suite.installed(NUMPY_COLUMN)
+    suite.leave_out(NUMPY_COLUMN)
+    assert not suite.installed(NUMPY_COLUMN)
+    case = next(case for case in kernels.cases() if case.name == "softmax 128x10")
+    assert set(case.make().contenders) == {FASTNN, NAIVE}
+
+
 def test_a_result_names_the_cpu_by_both_its_names_and_its_caches(monkeypatch):
     monkeypatch.setattr(environment, "cpu_model", lambda: "AMD EPYC")
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "znver5")

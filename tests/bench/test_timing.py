@@ -53,6 +53,26 @@ def test_the_clock_stands_still_where_time_does_not_count(monkeypatch):
     assert timing._timed(lambda: wait(4)) == 4
 
 
+def test_the_clock_counts_the_cpus_time_where_it_is_told_to(monkeypatch):
+    wall, cpu = [0.0], [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: wall[0])
+    monkeypatch.setattr(timing.time, "process_time", lambda: cpu[0])
+
+    def work():
+        wall[0] += 5
+        cpu[0] += 2
+        with timing.uncounted():
+            wall[0] += 50
+            cpu[0] += 20
+
+    try:
+        timing.count_cpu_time(True)
+        assert timing._timed(work) == 2
+    finally:
+        timing.count_cpu_time(False)
+    assert timing._timed(work) == 5
+
+
 def test_the_clock_runs_on_after_a_contender_failed():
     with pytest.raises(ValueError, match="no data"), timing.uncounted():
         raise ValueError("no data")
@@ -111,3 +131,14 @@ def test_watch_counts_others_only():
     while time.perf_counter() < end:
         pass
     assert 0 <= watch.others() < (load.os.cpu_count() or 1)
+
+
+def test_watch_takes_what_is_told_to_be_own_for_own(monkeypatch):
+    now = iter([(0.0, 0.0), (10.0, 15.0)])  # on the clock, of all cores' work
+    seconds = iter([1.0, 13.0])
+
+    def read(self):
+        return (*next(now), self._own())
+
+    monkeypatch.setattr(load.Watch, "_now", read)
+    assert load.Watch(lambda: next(seconds)).others() == pytest.approx((15 - 12) / 10)
