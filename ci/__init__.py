@@ -1,1 +1,1 @@
-"""What continuous integration runs: ``perf_gate`` and its baseline, and the steps behind ``.ci/run``."""
+"""What continuous integration runs: ``perf_gate`` and its two sides, and the steps behind ``.ci/run``."""

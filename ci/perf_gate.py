@@ -1,315 +1,297 @@
-"""The performance gate: no kernel may become slower, beside NumPy, than it was when the baseline was made.
+"""The performance gate: no kernel and no training epoch may become slower than at the baseline, which is a commit.
 
-``python -m ci.perf_gate`` times every line of the kernel suite and two training epochs against NumPy (plain Python
-where the suite has no NumPy expression) in one process, by turns (``bench.timing``), and fails past a margin.
-``--update`` writes the baseline anew, ``--self-test`` slows one kernel and succeeds if the gate catches it. A ratio to
-NumPy, not a time, is what another machine can be compared by; baselines are kept for each instruction-set level,
-because tiles and NumPy's own kernels differ between levels.
+``python -m ci.perf_gate`` checks that commit out beside the tree (``baseline``), and times the lines of the kernel
+suite and two training epochs of both, on this machine, by turns (``sides``, ``contender``): whatever the CPU is, a
+change is judged by what it changes. A line fails where it takes about 15% longer than at the baseline; one that takes a
+third longer always does.
 
-Everything runs on one thread on both sides, which a busy neighbour on another core disturbs little. What threads add
-is gated on a few lines only, with the wide margin: they are there to catch threads that stop sharing the work.
-Where others use the cores meanwhile, such a line is reported but not judged: on two cores, a region whose second thread
-has to wait for a time slice takes ten times as long.
+``--advance [COMMIT]`` moves the baseline forward. ``--unchanged`` compares the tree with itself and succeeds if no
+line is called slow; ``--self-test`` makes a product, a kernel of rows, an optimizer and an epoch of the tree's a third
+slower than they are, and succeeds if their lines are called slow, and no other line. What earlier commits reached
+beside other libraries, and on which CPU, is in ``bench/results``: history to look at, which nothing is judged by.
+
+Everything runs on one thread, which a busy neighbour on another core disturbs little. What threads add is gated on a
+few lines only. Where others use the cores meanwhile, such a line is reported but not judged: on two cores, a region
+whose second thread has to wait for a time slice takes ten times as long.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
 import os
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
 from bench import environment  # first, and alone: NumPy must not be loaded before the environment is right
+from bench.load import disturbed
+from bench.timing import duration
+from ci import baseline
+from ci.sides import Attempt, NoBaselineError, Pair, SideError, Tree
 
-if TYPE_CHECKING:
-    from bench.suite import Case
+# What must be caught: a line that takes this many times as long.
+SLOWER = 4 / 3
+# Ratios to the baseline, equally far apart in their logarithms: from CLEAR up a line is not slow, down to CERTAIN it
+# is, between them it depends on which side of FLOOR it lies, which is as far from 1 as from 1 / SLOWER.
+CLEAR, FLOOR, CERTAIN = SLOWER**-0.25, SLOWER**-0.5, SLOWER**-0.75
 
-BASELINE = Path(__file__).with_name("baseline.json")
+# A line is measured until the median of its ratios tells, each time in new processes, on operands at other places:
+# what disturbs a measurement comes and goes, and what lies where differs from one process to the next, but a slow
+# kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW.
+_ATTEMPTS = 7
+_FEWEST_SLOW = 3
+_MORE = 3  # times as many blocks in every attempt but the first
 
-# How far a ratio may fall below its baseline. Measured on the shared 2-core machine that made the baseline, in six
-# passes, most of them beside a process that kept a core busy: of 156 first attempts of one-thread lines one lay 37%
-# under its line's median, the others at most 14%. 25% is clear of that, the odd one is measured again, and a kernel
-# that takes a third longer fails.
-MARGIN = 0.25
-# Elsewhere the same kernels meet other caches, memory and NumPy kernels: AVX2 and AVX-512 ratios differ by up to 45% on
-# one machine. Two threads of one machine wait for each other longer or shorter from one hour to the next: ratios of
-# quiet passes differed by up to 68%. And an epoch of few rows lives on caches that others share, NumPy's on products:
-# on one thread its ratio lay between 11.9 and 16.3. Half the ratio still catches a lost vectorisation, a recompilation
-# on every call, and a second thread that makes the work longer instead of sharing it.
-MARGIN_WIDE = 0.5
-_WIDE = re.compile(r"^epoch |(?<!, 1) threads?$")
-
-# A line below its floor is measured again, with more blocks each time, and passes if one attempt reaches the floor:
-# what disturbs a measurement comes and goes, a slow kernel stays slow.
-_BLOCKS = (3, 7, 15)
-_BLOCK_SECONDS = 0.02
-_UPDATE_PASSES = 3
-
-# Lines that would take the gate seconds each and watch code that a smaller line watches too.
-_NOT_GATED = re.compile(r"2048x2048x2048|(?<!^add) 10000000$")
+# Lines beyond are left to smaller ones, which watch the same code: multiplications of a product, numbers of others.
+_MOST_PRODUCTS, _MOST_NUMBERS = 1.2e9, 5e6
 # Lines gated on two threads as well: the product, a memory-bound op.
 _THREADED = re.compile(r"^(matmul 1024x1024x1024|softmax_cross_entropy 4096x1000)$|^epoch ")
 _THREADS = 2
 
-# The self-test makes this line's kernel run twice, and wants this line, and not the control beside it, to fail.
-_SLOWED, _CONTROL = "softmax_cross_entropy 4096x1000", "mse 1024x1024"
+# What the self-test makes slow, the lines that must fail by it, and lines of the same kinds that must not.
+_SLOWED = ("matmul", "softmax_cross_entropy", "adam_step", "epoch")
+_CAUGHT = re.compile(r"^(matmul 128x784x512|matmul 512x512x512|softmax_cross_entropy 4096x1000|adam_step .*|epoch .*)$")
+_CONTROLS = re.compile(r"^(linear 128x784x512|softmax 4096x1000|sgd_step .*|mse .*|sigmoid 10000)$")
+
+# What an attempt is told by.
+_COLUMNS = ("base", "ours", "others")
+
+# Verdicts.
+OK, SLOW, FAILS, NO_BASELINE, NOT_JUDGED = "ok", "SLOW", "FAILS", "no baseline", "not judged"
+
+TREE = Tree("the tree", environment.ROOT)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A case on a number of threads."""
+    """A case of the benchmarks on a number of threads."""
 
-    case: Case
+    case: str
     threads: int
 
+    def __str__(self) -> str:
+        return f"{self.case}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+@dataclass
+class Outcome:
+    """What was found of a line: attempts at it, or why there can be none."""
+
+    line: Line
+    attempts: list[Attempt] = field(default_factory=list)
+    obstacle: str = ""  # FAILS or NO_BASELINE
+    reason: str = ""
+
     @property
-    def name(self) -> str:
-        """The baseline's key."""
-        return f"{self.case.name}, {self.threads} thread{'s' * (self.threads > 1)}"
+    def ratio(self) -> float:
+        """How many times as fast as the baseline: the median of the attempts."""
+        return statistics.median(attempt.ratio for attempt in self.attempts)
+
+    @property
+    def verdict(self) -> str | None:
+        """What is known; None while more attempts are needed."""
+        return self.obstacle or verdict(self.attempts, self.line.threads)
+
+    def told(self, width: int) -> str:
+        """The table's row: seconds a call at the baseline and now, ratio, verdict, and what it took to find it."""
+        if self.obstacle:
+            return f"{self.line!s:{width}}  {self.obstacle}: {self.reason}"
+        base, ours, others = (statistics.median(getattr(one, name) for one in self.attempts) for name in _COLUMNS)
+        told = f"{self.line!s:{width}}  {duration(base):>8}  {duration(ours):>8}  {self.ratio:5.2f}  {self.verdict}"
+        if len(ratios := [one.ratio for one in self.attempts]) == 1:
+            return told
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        return f"{told} after {len(ratios)} attempts of {spread}, others used {others:.1f} cores"
 
 
-@dataclass(frozen=True)
-class Result:
-    """How many times NumPy's rate fastnn reached, and the cores that others used meanwhile."""
-
-    ratio: float
-    others: float = 0.0
-    attempts: int = 1
-
-
-@dataclass(frozen=True)
-class Floors:
-    """What each line must reach here, and what the reader must know about it; ``margin`` is for ops on one thread."""
-
-    baseline: Mapping[str, float]
-    margin: float
-    note: str | None = None
-
-    def floor(self, name: str) -> float | None:
-        """The lowest ratio that passes; None for a line without a baseline."""
-        margin = MARGIN_WIDE if _WIDE.search(name) else self.margin
-        return self.baseline[name] * (1 - margin) if name in self.baseline else None
+def verdict(attempts: Sequence[Attempt], threads: int) -> str | None:
+    """What the attempts at a line on ``threads`` threads say; None while more of them are needed."""
+    over = len(attempts) >= _ATTEMPTS
+    if len(attempts) % 2 == 0 and not over:
+        return None
+    ratio = statistics.median(attempt.ratio for attempt in attempts)
+    if ratio >= (FLOOR if over else CLEAR):
+        return OK
+    if not over and (ratio > CERTAIN or len(attempts) < _FEWEST_SLOW):
+        return None
+    others = statistics.median(attempt.others for attempt in attempts)
+    return NOT_JUDGED if threads > 1 and disturbed(others, threads) else SLOW
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the gate; 0 if no line is slow."""
+    """Do what the arguments ask for; 0 if all is well, 1 if a line is slow, 2 if nothing can be compared."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
-    if environment.prepared(options.target) != dict(os.environ):
-        return environment.run_prepared("ci.perf_gate", arguments, options.target)
-    print("\n".join(f"{name + ':':10}{fact}" for name, fact in environment.facts().items()), flush=True)
-    if options.update:
-        return update()
-    return self_test() if options.self_test else gate()
+    try:
+        if options.advance is not None:
+            print(f"{baseline.advance(options.advance)}\nNow commit ci/{baseline.FILE.name}.")
+            return 0
+        if environment.prepared(options.target) != dict(os.environ):
+            return environment.run_prepared("ci.perf_gate", arguments, options.target)
+        print(environment.heading(environment.facts(with_blas=False)), flush=True)
+        run = self_test if options.self_test else unchanged if options.unchanged else gate
+        return max(run() for _ in range(options.repeat))
+    except (baseline.BaselineError, SideError) as error:
+        print(f"perf_gate: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ci.perf_gate", description=(__doc__ or "").partition("\n\n")[0])
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--update", action="store_true", help="measure, and write the baseline of this level anew")
-    mode.add_argument("--self-test", action="store_true", help="slow one kernel: succeed if the gate catches it")
+    mode.add_argument("--self-test", action="store_true", help="slow some kernels: succeed if just they are caught")
+    mode.add_argument("--unchanged", action="store_true", help="compare the tree with itself: succeed without an alarm")
+    mode.add_argument("--advance", metavar="COMMIT", nargs="?", const="HEAD", help="make COMMIT (HEAD) the baseline")
+    parser.add_argument("--repeat", metavar="N", type=_count, default=1, help="do it N times")
     parser.add_argument("--target", choices=environment.TARGETS, default="host", help="as in fastnn bench")
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, wants a number of at least 1")
+    return int(text)
+
+
 def gate() -> int:
-    """Measure all lines, print them, and say whether any is slow."""
+    """Compare the tree with the baseline; 1 if a line is slow or fails, or if none could be compared."""
     started = perf_counter()
-    floors = here()
-    if floors.note:
-        print(f"NOTE: {floors.note}")
-    results = measure_all(lines(), floors)
-    print(table(results, floors))
-    slow = [name for name, result in results.items() if verdict(name, result, floors) == "SLOW"]
-    print(f"{len(results) - len(slow)} of {len(results)} lines pass, {perf_counter() - started:.0f} s")
-    if slow:
-        print(f"SLOW: {'; '.join(slow)}. If that is meant to be, run python -m ci.perf_gate --update and commit it.")
-    return 1 if slow else 0
+    base = baseline.tree()
+    print(f"{'baseline:':10}{baseline.described()}", flush=True)
+    outcomes = compare(base)
+    print(table(outcomes))
+    bad = [outcome for outcome in outcomes if outcome.verdict in (SLOW, FAILS)]
+    without = sum(outcome.verdict == NO_BASELINE for outcome in outcomes)
+    print(f"{len(bad)} of {len(outcomes)} lines slow or failing, {without} without a baseline, {_since(started)}")
+    if bad:
+        print(f"{SLOW} or {FAILS}: {'; '.join(str(outcome.line) for outcome in bad)}")
+        print("If that is meant to be, commit it and move the baseline behind it: python -m ci.perf_gate --advance")
+    if without == len(outcomes):
+        print("Nothing could be compared. Move the baseline to a commit that can: python -m ci.perf_gate --advance")
+    return 1 if bad or without == len(outcomes) else 0
+
+
+def unchanged() -> int:
+    """Compare the tree with itself; 1 if any line is called slow."""
+    started = perf_counter()
+    outcomes = compare(TREE)
+    alarms = [outcome for outcome in outcomes if outcome.verdict in (SLOW, FAILS)]
+    again = [outcome for outcome in outcomes if len(outcome.attempts) > 1]
+    if again:
+        print(table(again))
+    print(f"unchanged: {len(alarms)} alarms, {len(again)} of {len(outcomes)} lines measured again, {_since(started)}")
+    return 1 if alarms else 0
 
 
 def self_test() -> int:
-    """Make one kernel run twice; 0 if the gate fails for that line and for no other."""
-    floors = here()
-    chosen = [line for line in lines() if line.case.name in (_SLOWED, _CONTROL) and line.threads == 1]
-    with slowed(_SLOWED.partition(" ")[0]):
-        results = measure_all(chosen, floors)
-    print(table(results, floors))
-    slow = [name for name, result in results.items() if verdict(name, result, floors) == "SLOW"]
-    caught = slow == [line.name for line in chosen if line.case.name == _SLOWED]
-    print(f"self-test: the kernel slowed on purpose was {'caught' if caught else 'NOT caught, or another line failed'}")
-    return 0 if caught else 1
+    """Compare the tree with itself, one of each kind slowed; 0 if the gate sees those, and nothing else."""
+    started = perf_counter()
+    outcomes = compare(TREE, lambda line: line.threads == 1 and (_caught(line) or _control(line)), _SLOWED)
+    print(table(outcomes))
+    wrong = [str(outcome.line) for outcome in outcomes if outcome.verdict != (SLOW if _caught(outcome.line) else OK)]
+    told = f"{'; '.join(wrong)}: wrong" if wrong else "the slowed lines, and no other, were caught"
+    print(f"self-test: {told}, {_since(started)}")
+    return 1 if wrong else 0
 
 
-def update() -> int:
-    """Write the medians of several passes as this level's baseline; 1, and nothing written, on a busy machine."""
-    from fastnn.kernels.cpu import machine
-
-    passes = [measure_all(lines(), Floors({}, MARGIN)) for _ in range(_UPDATE_PASSES)]
-    quiet = {name: [one[name].ratio for one in passes if not busy(name, one[name])] for name in passes[0]}
-    if not all(quiet.values()):
-        print(f"not written: others used the cores in every pass of {'; '.join(n for n in quiet if not quiet[n])}")
-        return 1
-    ratios = {name: round(statistics.median(figures), 3) for name, figures in quiet.items()}
-    stored = load()
-    stored[machine.isa().name] = {"cpu": _cpu(), "ratios": ratios}
-    BASELINE.write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n")
-    spread = max(max(figures) / min(figures) for figures in quiet.values())
-    print(f"{BASELINE.name}: {len(ratios)} lines; between passes a ratio changed by at most {spread - 1:.0%}")
-    return 0
+def _caught(line: Line) -> bool:
+    return _CAUGHT.search(line.case) is not None
 
 
-def load() -> dict[str, Any]:
-    """The baseline file: by level, the CPU it was made on and the ratio of each line."""
-    return json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+def _control(line: Line) -> bool:
+    return _CONTROLS.search(line.case) is not None
 
 
-def here() -> Floors:
-    """The floors for this machine."""
-    from fastnn.kernels.cpu import machine
-
-    return floors_for(load(), machine.isa().name, _cpu())
-
-
-def _cpu() -> str:
-    """The CPU's own name and the one it is compiled for: a virtual machine's own name may hide the generation."""
-    from fastnn.kernels.cpu import machine
-
-    return f"{environment.cpu_model()} ({machine.cpu_name()})"
-
-
-def floors_for(stored: Mapping[str, Any], level: str, cpu: str) -> Floors:
-    """A level's own baseline; on another CPU with the wide margin; for an unknown level the lowest of all levels'."""
-    if level in stored and stored[level]["cpu"] == cpu:
-        return Floors(stored[level]["ratios"], MARGIN)
-    if level in stored:
-        note = f"the {level} baseline was made on another CPU ({stored[level]['cpu']}): margin {MARGIN_WIDE:.0%}"
-        return Floors(stored[level]["ratios"], MARGIN_WIDE, note)
-    lowest: dict[str, float] = {}
-    for kept in stored.values():
-        for name, ratio in kept["ratios"].items():
-            lowest[name] = min(ratio, lowest.get(name, ratio))
-    note = f"no baseline for {level}: the lowest of {', '.join(stored) or 'none'}, margin {MARGIN_WIDE:.0%}"
-    return Floors(lowest, MARGIN_WIDE, note)
+def compare(base: Tree, wanted: Callable[[Line], bool] = lambda _: True, slowed: Sequence[str] = ()) -> list[Outcome]:
+    """Measure the lines of the tree that are ``wanted`` beside the base's, each as often as it takes to judge it."""
+    with Pair(TREE, base, slowed) as pair:
+        outcomes = [outcome for outcome in listed(pair) if wanted(outcome.line)]
+        _attempt(pair, outcomes, 0)
+    for number in range(1, _ATTEMPTS):
+        left = [outcome for outcome in outcomes if outcome.verdict is None]
+        if left:
+            with Pair(TREE, base, slowed) as pair:
+                _attempt(pair, left, number)
+    _progress("")
+    return outcomes
 
 
-def verdict(name: str, result: Result, floors: Floors) -> str:
-    """Return "ok", "SLOW", "not judged" (others took the cores of a threaded line) or "no baseline"."""
-    floor = floors.floor(name)
-    if floor is None:
-        return "no baseline"
-    if result.ratio >= floor:
-        return "ok"
-    return "not judged" if _threads(name) > 1 and busy(name, result) else "SLOW"
+def listed(pair: Pair) -> list[Outcome]:
+    """The gate's lines, those that the base does not have marked; SideError where the tree's cannot be listed."""
+    base = pair.base.tree.name
+    names, failed = pair.ours.lines()
+    for suite, reason in failed.items():
+        raise SideError(f"{pair.ours.tree.name} cannot run bench.{suite}: {reason}")
+    known, failed = pair.base.lines()
+    for suite, reason in failed.items():
+        print(f"NOTE: {base} cannot run bench.{suite}: {reason}")
+    if gone := [name for name in gated(known) if name not in names]:
+        print(f"NOTE: lines of {base} that the tree has no more: {'; '.join(gone)}")
+    missing = f"{base} has no such line"
+    return [Outcome(line) if line.case in known else Outcome(line, [], NO_BASELINE, missing) for line in lines(names)]
 
 
-def busy(name: str, result: Result) -> bool:
-    """Whether others used cores that a line's threads needed."""
-    from bench.load import disturbed
-
-    return disturbed(result.others, _threads(name))
-
-
-def _threads(name: str) -> int:
-    return int(name.rpartition(", ")[2].partition(" ")[0])
-
-
-def lines() -> list[Line]:
-    """What is gated: on one thread all but the largest, on two what shows that threads work."""
-    from bench import kernels, training
-
-    gated = [case for case in kernels.cases() if not case.skip and not _NOT_GATED.search(case.name)]
-    gated += [case for case in training.cases(quick=True) if case.name.endswith("made rows")]
-    listed = [Line(case, 1) for case in gated]
-    if (os.cpu_count() or 1) >= _THREADS:
-        listed += [Line(case, _THREADS) for case in gated if _THREADED.search(case.name)]
-    else:
+def lines(names: Sequence[str]) -> list[Line]:
+    """What is gated of the cases: on one thread all but the largest, on two what shows that threads work."""
+    chosen = gated(names)
+    listed = [Line(name, 1) for name in chosen]
+    if (os.cpu_count() or 1) < _THREADS:
         print(f"NOTE: one CPU: nothing is measured on {_THREADS} threads")
-    return listed
+        return listed
+    return listed + [Line(name, _THREADS) for name in chosen if _THREADED.search(name)]
 
 
-def measure_all(chosen: Sequence[Line], floors: Floors) -> dict[str, Result]:
-    """Every line's best attempt; more attempts only for a line that does not pass."""
-    return {line.name: measured(_attempts(line), line.name, floors) for line in chosen}
+def gated(names: Sequence[str]) -> list[str]:
+    """The epochs, of each op the cases that are small enough, or its smallest one."""
+    smallest: dict[str, str] = {}
+    for name in names:
+        op = name.partition(" ")[0]
+        if op not in smallest or _size(name) < _size(smallest[op]):
+            smallest[op] = name
+    return [name for name in names if _size(name) <= 1 or name in smallest.values()]
 
 
-def measured(attempts: Iterator[Result], name: str, floors: Floors) -> Result:
-    """The best of as many attempts as it takes to pass."""
-    best = next(attempts)
-    for number, result in enumerate(attempts, 2):
-        if verdict(name, best, floors) in ("ok", "no baseline"):
-            break
-        best = replace(max(best, result, key=lambda one: one.ratio), attempts=number)
-    return best
+def _size(name: str) -> float:
+    """Multiplications or numbers of a case, by the sizes in its name, as parts of what the gate measures at most."""
+    found = [[int(size) for size in sizes.split("x")] for sizes in re.findall(r"\b\d+(?:x\d+)*\b", name)]
+    if name.startswith("epoch ") or not found:
+        return 0.0
+    return max(prod(sizes) / (_MOST_PRODUCTS if len(sizes) > 2 else _MOST_NUMBERS) for sizes in found)
 
 
-def _attempts(line: Line) -> Iterator[Result]:
-    """One measurement after another, each with more blocks than the last."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
-
-    import fastnn
-    from bench import timing
-    from bench.load import Watch
-    from bench.suite import FASTNN, NAIVE, NUMPY
-
-    usual = fastnn.get_num_threads()
-    workload = line.case.make()
-    workload.check()
-    ours = workload.contenders[FASTNN]
-    reference = workload.contenders.get(NUMPY) or workload.contenders[NAIVE]
-    for blocks in _BLOCKS:
-        with threadpool_limits(line.threads):
-            fastnn.set_num_threads(line.threads)
-            try:
-                watch = Watch()
-                samples = timing.interleave({"ours": ours.run, "reference": reference.run}, blocks, _BLOCK_SECONDS)
-            finally:
-                fastnn.set_num_threads(usual)
-        ratio = ours.rate(samples["ours"].seconds) / reference.rate(samples["reference"].seconds)
-        yield Result(ratio, watch.others())
+def _attempt(pair: Pair, outcomes: Sequence[Outcome], number: int) -> None:
+    """Measure lines once, those that have no obstacle."""
+    for position, outcome in enumerate(outcomes, 1):
+        if outcome.obstacle:
+            continue
+        _progress(f"attempt {number + 1}, {position}/{len(outcomes)} {outcome.line}")
+        try:
+            effort = _MORE if number else 1
+            outcome.attempts.append(pair.measure(outcome.line.case, outcome.line.threads, number, effort))
+        except SideError as error:
+            outcome.obstacle, outcome.reason = FAILS, str(error)
+        except NoBaselineError as error:
+            outcome.obstacle, outcome.reason = NO_BASELINE, str(error)
 
 
-@contextmanager
-def slowed(name: str) -> Iterator[None]:
-    """Make an op's CPU kernel do its work twice inside the block."""
-    from fastnn import backends
-    from fastnn.kernels.table import TABLE
-
-    module = importlib.import_module(f"fastnn.kernels.cpu.{TABLE[name].module}")
-    kernel: Callable[..., Any] = getattr(module, name)
-
-    def twice(*args: Any, **kwargs: Any) -> Any:
-        kernel(*args, **kwargs)
-        return kernel(*args, **kwargs)
-
-    setattr(module, name, twice)
-    backends.forget()
-    try:
-        yield
-    finally:
-        setattr(module, name, kernel)
-        backends.forget()
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as text."""
+    width = max(len(str(outcome.line)) for outcome in outcomes)
+    return "\n".join([f"{'':{width}}  baseline       now  ratio", *(outcome.told(width) for outcome in outcomes)])
 
 
-def table(results: Mapping[str, Result], floors: Floors) -> str:
-    """The results as text, and the baseline's lines that were not measured."""
-    width = max(map(len, results))
-    rows = [f"{'':{width}}  x NumPy  baseline  floor  verdict"]
-    for name, result in results.items():
-        floor, base = floors.floor(name), floors.baseline.get(name)
-        limits = "       -      -" if floor is None or base is None else f"{base:8.3g}  {floor:5.3g}"
-        remark = f" after {result.attempts} attempts" if result.attempts > 1 else ""
-        remark += f", others used {result.others:.1f} cores" if result.attempts > 1 else ""
-        rows.append(f"{name:{width}}  {result.ratio:7.3g}  {limits}  {verdict(name, result, floors)}{remark}")
-    return "\n".join(rows)
+def _since(started: float) -> str:
+    return f"{perf_counter() - started:.0f} s"
+
+
+def _progress(text: str) -> None:
+    """What is being measured, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
