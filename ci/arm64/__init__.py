@@ -1,0 +1,1 @@
+"""The tests on ARM64 Linux, emulated."""
