@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -91,6 +92,7 @@ def require(name: str) -> str:
 def resolve(name: str = "auto") -> str:
     """The backend that training uses: ``name`` if it can serve, or for "auto" the fastest that can.
 
+    Where only the plain loops can, a RuntimeWarning says why, once in a process.
     Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there.
     """
     checks.one_of("backend", name, ("auto", *NAMES))
@@ -99,7 +101,16 @@ def resolve(name: str = "auto") -> str:
     chosen = _override.get()
     if chosen is not None or _default != "cpu":
         return current()
-    return next(name for name in NAMES if state(name).available)
+    fastest = next(name for name in NAMES if state(name).available)
+    if fastest == "naive":
+        _warn_of_loops(state("cpu").reason)
+    return fastest
+
+
+@cache
+def _warn_of_loops(reason: str) -> None:
+    text = f"fastnn trains by plain Python loops, which are slow: the CPU backend is unavailable ({reason})"
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def current() -> str:

@@ -133,6 +133,15 @@ def test_an_unavailable_backend_says_why_and_what_there_is(monkeypatch):
     assert backends.resolve("auto") == "cpu"
 
 
+def test_auto_says_once_that_only_loops_are_left(monkeypatch):
+    monkeypatch.setattr(backends, "state", lambda name: backends.BackendState(name, name == "naive", f"no {name}"))
+    backends._warn_of_loops.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"plain Python loops.*: the CPU backend is unavailable \(no cpu\)$"):
+        assert backends.resolve("auto") == "naive"
+    assert backends.resolve("auto") == "naive"
+    backends._warn_of_loops.cache_clear()
+
+
 def test_every_backend_has_a_state_and_a_reason():
     states = fastnn.available_backends()
     assert set(states) == {"cuda", "cpu", "naive"}
