@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -98,38 +99,33 @@ def _threads() -> str:
     return f"{fastnn.get_num_threads()}, threading layer {threads.layer()}"
 
 
-def kernel_files() -> tuple[Path, list[Path]]:
-    """Return the folder of compiled kernels, and its files; RuntimeError where Numba finds none that can be written."""
-    from numba.core.caching import CompileResultCacheImpl
-
-    from fastnn.kernels.cpu import machine
-
-    # Numba decides by the source file: NUMBA_CACHE_DIR, beside it, or the user's cache
-    folder = Path(CompileResultCacheImpl(machine.describe).locator.get_cache_path())  # type: ignore[no-untyped-call]
-    return folder, [path for pattern in ("*.nbi", "*.nbc") for path in folder.glob(pattern)]
-
-
 def has_kernels(module: str) -> bool:
-    """Return True if compiled kernels of a module of ``fastnn.kernels.cpu`` are on disk; they may still be outdated."""
-    try:
-        return any(path.name.startswith(f"{module}.") for path in kernel_files()[1])
-    except RuntimeError:
-        return False
+    """Return True if a compiled function of a module of ``fastnn.kernels.cpu`` is kept on disk."""
+    from fastnn.kernels.cpu import store
+
+    with suppress(OSError):  # there is no place for it
+        return any(path.name.startswith(f"{module}.") for path in store.entry().files())
+    return False
 
 
 def _kernel_cache() -> str:
-    """Return the folder of compiled kernels, its size, and that it can be written to, or else what follows from that.
+    """Return the folder of compiled kernels, its files and size, and whether it can be written to."""
+    from fastnn.kernels.cpu import store
 
-    Numba takes the first folder that can be written to; one that cannot is no cache, whatever it holds.
-    """
     try:
-        folder, files = kernel_files()
-    except RuntimeError:
-        return (
-            "none of its folders can be written to, so every process compiles its kernels anew: "
-            "set NUMBA_CACHE_DIR to one that can"
+        entry = store.entry()
+    except OSError as error:
+        return f"none ({error}), so every process compiles its kernels anew"
+    try:
+        entry.check()
+        state = "writable"
+    except OSError as error:
+        state = (
+            f"cannot be written to ({error.strerror or error}), so every process compiles anew what is missing: "
+            f"set {store.variable()} to a folder that can be"
         )
-    return f"{folder}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}, writable"
+    files = entry.files()
+    return f"{entry.path}, {len(files)} files, {_bytes(sum(path.stat().st_size for path in files))}, {state}"
 
 
 def _bytes(size: float) -> str:

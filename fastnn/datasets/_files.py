@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fastnn import checks
 from fastnn.errors import ChecksumError, DataFileError
+from fastnn.kernels import user_cache
 
 _ATTEMPTS_AFTER_THE_FIRST = 2  # per source
 _TIMEOUT = 30.0  # seconds without a byte before an attempt counts as failed
@@ -110,12 +111,8 @@ REGISTRY: dict[str, Source] = {
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: ``$FASTNN_CACHE/datasets``, else the platform's cache folder for fastnn."""
-    if chosen := os.environ.get("FASTNN_CACHE"):
-        return Path(chosen).expanduser() / "datasets"
-    import pooch  # type: ignore[import-untyped]
-
-    return Path(pooch.os_cache("fastnn")) / "datasets"
+    """Return where downloads are kept: ``datasets`` in the user's cache."""
+    return user_cache.folder("datasets")
 
 
 def read(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> bytes:
@@ -237,7 +234,7 @@ def _from_cache_or_download(name: str, path: Path, tried: list[str]) -> bytes:
 
 def _download(name: str, url: str, path: Path) -> None:
     """Download `url` to `path` through pooch: into a temporary file, checked against the pin, then renamed."""
-    import pooch
+    import pooch  # type: ignore[import-untyped]
 
     store = pooch.create(
         path=path.parent,

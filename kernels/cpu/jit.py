@@ -1,13 +1,13 @@
-"""How kernels are compiled: lazily, with explicit signatures, cached on disk, for one thread and for several.
+"""How kernels are compiled: lazily, with explicit signatures, kept on disk, for one thread and for several.
 
 A kernel is written as a factory that closes over plain constants (the tile, ``SOURCE``) and returns a function of
 arrays and numbers; the decorator ``kernel`` compiles it for a dtype on first use. Closed-over constants are part of
-the key of Numba's disk cache; called functions and options are not, so every kernel closes over ``SOURCE``, a hash of
-all kernel sources: an edit or an upgrade can never run a stale kernel.
+the key under which ``store`` keeps it; called functions and options are not, so entries of the store, and every kernel
+by closing over ``SOURCE``, are of one hash of all kernel sources: an edit or an upgrade can never run a stale kernel.
 
 Two decorators tell how threads share the work. ``kernel`` is for one loop over tasks, compiled once serial and once as
 a parallel loop of Numba's, whose threads stay awake between the calls of ops; ``parallel`` is closed over too: these
-twins must not share a cache entry. ``team_kernel`` is for what a fit calls: compiled once, run by a ``team``.
+twins must not share a file. ``team_kernel`` is for what a fit calls: compiled once, run by a ``team``.
 """
 
 from __future__ import annotations
@@ -17,28 +17,23 @@ import hashlib
 import importlib
 import pkgutil
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from numba import types
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu import machine, micro, team, threads
+from fastnn.kernels.cpu import machine, micro, store, team, threads
 
-
-@cache
-def source_hash() -> int:
-    """63 bits of the SHA-256 of every source file of the CPU kernels."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest()[:8], "little") >> 1
+# 63 bits of the hash of the sources.
+SOURCE = int(store.SOURCES[:16], 16) >> 1
 
 
 def reads(dtype: Any, ndim: int) -> Any:
@@ -65,7 +60,6 @@ def matrix(dtype: Any, readonly: bool = False) -> Any:
 # time: without calls a step of 13-64-64-1 at batch 1 takes 2.1 us, with them 3.
 inlined: Any = register_jitable(forceinline=True)
 
-_warned: set[str] = set()
 _compiling = threading.RLock()
 
 
@@ -86,29 +80,57 @@ def _without_collection() -> Iterator[None]:
 
 
 def _njit(signature: Any, function: Callable[..., Any], parallel: bool) -> Any:
-    """Compile, from and to the disk cache; where that cannot be used, without it and with one warning."""
+    """Compile a function for a signature, or take it from the store."""
     # _nrt: kernels make no arrays of their own, and a view that counts references costs atomic operations
     options: dict[str, Any] = {"nogil": True, "_nrt": False, "error_model": "numpy", "parallel": parallel}
-    try:
-        return numba.njit([signature], cache=True, **options)(function)
-    except (
-        Exception
-    ) as error:  # unwritable or full folder, truncated or foreign file: what a cache holds is replaceable
-        compiled = numba.njit([signature], **options)(function)
-        _warn_of_cache(error)
-        return compiled
+    compiled = numba.njit(**options)(function)
+    compiled._cache = _Overloads(function, repr(options))
+    compiled.compile(signature)
+    compiled.disable_compile()
+    return compiled
 
 
-def _warn_of_cache(error: Exception) -> None:
-    if not _warned:
-        _warned.add("cache")
-        warnings.warn(
-            "fastnn compiles its kernels anew in this process, because Numba's cache cannot be used "
-            f"({type(error).__name__}: {error}); set NUMBA_CACHE_DIR to a folder that can be written to, "
-            "or empty the one that is set",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+class _Overloads(_Cache):
+    """Where a dispatcher looks for compiled code and leaves it: the store, in place of Numba's own files."""
+
+    def __init__(self, function: Callable[..., Any], options: str) -> None:
+        code = function.__code__
+        self._name = f"{Path(code.co_filename).stem}.{function.__qualname__.replace('.<locals>', '')}"
+        constants = [cell.cell_contents for cell in function.__closure__ or ()]
+        bytecode = hashlib.sha256(code.co_code).hexdigest()
+        self._key = f"{code.co_filename}:{code.co_firstlineno} {bytecode} {constants} {options}"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code that was saved for a signature, None without any."""
+        target_context.refresh()
+        with store.reporting():
+            found = store.entry().load(self._name, self._keyed(sig, target_context))
+            return found and CompileResult._rebuild(target_context, *found)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code that was compiled for a signature."""
+        with store.reporting():
+            if data.library.has_dynamic_globals:
+                raise TypeError(f"{self._name} holds an address of this process")
+            store.entry().save(self._name, self._keyed(sig, data.target_context), data._reduce())
+
+    def _keyed(self, sig: Any, target_context: Any) -> str:
+        return f"{self._key} {sig} {target_context.codegen().magic_tuple()}"
+
+    @property
+    def cache_path(self) -> str:
+        """The folder."""
+        return str(store.entry().path)
+
+    def enable(self) -> None:
+        """Do nothing: it is."""
+
+    def disable(self) -> None:
+        """Do nothing: a kernel that must not be kept is none."""
+
+    def flush(self) -> None:
+        """Do nothing: what is outdated is never found."""
 
 
 class Kernel:
@@ -121,7 +143,7 @@ class Kernel:
         self._compiled: dict[tuple[str, bool], Any] = {}
 
     def compiled(self, dtype: np.dtype[Any], parallel: bool = False) -> Any:
-        """The compiled function for a dtype: compiled, or loaded from the disk cache, on first use."""
+        """The compiled function for a dtype: compiled, or loaded from the store, on first use."""
         key = (dtype.char, parallel)
         found = self._compiled.get(key)
         if found is None:
@@ -135,12 +157,12 @@ class Kernel:
         if parallel:
             threads.start()
         with _without_collection():
-            micro.load(numba.from_dtype(dtype), source_hash(), _warn_of_cache)
+            micro.load(numba.from_dtype(dtype))
             return _njit(self.signature(numba.from_dtype(dtype)), self._function(dtype, parallel), parallel)
 
     def _function(self, dtype: np.dtype[Any], parallel: bool) -> Callable[..., Any]:
         tile = machine.tile(dtype.itemsize)
-        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, parallel, source_hash())
+        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, parallel, SOURCE)
         return function
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
@@ -165,7 +187,7 @@ class TeamKernel(Kernel):
 
     def _function(self, dtype: np.dtype[Any], parallel: bool) -> Callable[..., Any]:
         tile = machine.tile(dtype.itemsize)
-        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, source_hash())
+        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, SOURCE)
         return function
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
@@ -198,7 +220,7 @@ def _with_team(signature: Any) -> Any:
 
 
 def compile_all(dtypes: Iterable[np.dtype[Any]]) -> None:
-    """Compile, or load from the disk cache, all twins of every kernel of this package, and the micro-kernels."""
+    """Compile, or load from the store, all twins of every kernel of this package, and the micro-kernels."""
     folder = Path(__file__).parent
     for module in pkgutil.iter_modules([str(folder)]):
         importlib.import_module(f"{__package__}.{module.name}")

@@ -1,4 +1,4 @@
-"""The micro-kernels as machine code: one library a dtype, compiled once, cached on disk beside Numba's own cache.
+"""The micro-kernels as machine code: one library a dtype, compiled once and kept in the store.
 
 Kernels call micro-kernels by symbol, so a library has to be loaded before a kernel that calls it is compiled or loaded.
 """
@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core.caching import make_library_cache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+from fastnn.kernels.cpu import store
 from fastnn.kernels.cpu.simd import MICRO_KERNELS, MicroKernel
-
-_Cache = make_library_cache("fastnn-")
 
 # Libraries stay referenced: their code is called through bare addresses.
 _libraries: list[Any] = []
@@ -23,24 +21,21 @@ _loaded: set[Any] = set()
 
 
 @global_compiler_lock
-def load(dtype: Any, source: int, report: Callable[[Exception], None]) -> None:
-    """Make the micro-kernels of a Numba dtype callable.
-
-    ``source`` is the hash of all kernel sources, part of the cache's key. What goes wrong with the cache is told to
-    ``report``, and costs a compilation.
-    """
+def load(dtype: Any) -> None:
+    """Make the micro-kernels of a Numba dtype callable: compiled, or loaded from the store."""
     if dtype in _loaded:
         return
+    codegen = cpu_target.target_context.codegen()
+    name, key = f"micro.{dtype}", repr(codegen.magic_tuple())
     library = None
-    try:
-        store = _Cache(_keyed(source))
-        library = store.load_overload(dtype, cpu_target.target_context)
-        if library is None:
-            library = _build(MICRO_KERNELS, dtype)
-            store.save_overload(dtype, library)
-    except Exception as error:  # unwritable or full folder, truncated or foreign file
-        report(error)
-    _publish(MICRO_KERNELS, dtype, library or _build(MICRO_KERNELS, dtype))
+    with store.reporting():
+        found = store.entry().load(name, key)
+        library = found and codegen.unserialize_library(found)
+    if library is None:
+        library = _build(MICRO_KERNELS, dtype)
+        with store.reporting():
+            store.entry().save(name, key, library.serialize_using_object_code())
+    _publish(MICRO_KERNELS, dtype, library)
     _loaded.add(dtype)
 
 
@@ -62,15 +57,6 @@ def _publish(kernels: Sequence[MicroKernel], dtype: Any, library: Any) -> None:
     for kernel in kernels:
         symbol = kernel.symbol(dtype)
         llvm.add_symbol(symbol, library.get_pointer_to_function(symbol))
-
-
-def _keyed(SOURCE: int) -> Callable[[], int]:
-    """A function whose closure makes the key of Numba's cache."""
-
-    def micro_kernels() -> int:
-        return SOURCE
-
-    return micro_kernels
 
 
 def _build(kernels: Sequence[MicroKernel], dtype: Any) -> Any:

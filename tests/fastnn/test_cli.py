@@ -362,13 +362,18 @@ def test_info(run):
 
 
 def test_info_without_a_cache(run, monkeypatch):
-    def none(*_):
-        raise RuntimeError("cannot cache function: no locator available")
+    from fastnn.kernels.cpu import store
 
-    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl.__init__", none)
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.Entry, "check", full)
     result = run("info")
     assert result.status == 0
-    assert re.search(r"^kernel cache +none of its folders can be written to.*NUMBA_CACHE_DIR", result.out, re.MULTILINE)
+    state = (
+        r"cannot be written to \(No space left on device\), so .*: set (FASTNN|NUMBA)_CACHE\w* to a folder that can be"
+    )
+    assert re.search(rf"^kernel cache .* files, [\d.]+ \w+, {state}$", result.out, re.MULTILINE)
 
 
 def test_info_with_the_peak(run, monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 from numba import njit, types
 
 from fastnn.kernels.cpu import machine, micro, simd
-from fastnn.kernels.cpu.jit import source_hash
 from fastnn.kernels.cpu.simd import address
 
 pytestmark = pytest.mark.skipif(not machine.bfloat16_pairs(), reason="the targeted CPU lacks AVX512-BF16")
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.skipif(not machine.bfloat16_pairs(), reason="the target
 
 @pytest.fixture(scope="module", autouse=True)
 def _loaded():
-    micro.load(types.float32, source_hash(), lambda error: None)
+    micro.load(types.float32)
 
 
 def rounded(x):

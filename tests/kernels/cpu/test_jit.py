@@ -1,165 +1,285 @@
-"""The disk cache: hit in the next process, never stale, and no more than a warning where it cannot be used."""
+"""Compiled kernels: loaded in the next process, never stale, never beside the sources, and one warning at most."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
-import numba
 import pytest
-from numba import types
 
 import fastnn
 import fastnn.kernels
-from fastnn.kernels.cpu import jit
+from bench import environment
+from fastnn.kernels.cpu import jit, machine
 
+# A kernel of its own, and one micro-kernel: compiled in a moment.
 PROGRAM = """
 import numpy as np
+from numba import types
+from fastnn.kernels.cpu import micro
+from fastnn.kernels.cpu.jit import flat, kernel
+micro.MICRO_KERNELS = micro.MICRO_KERNELS[:1]
+built = []
+micro._build = lambda *args, build=micro._build: built.append(1) or build(*args)
+
+@kernel(lambda dtype: types.void(flat(dtype), types.int64))
+def double(MR, NR, parallel, SOURCE):
+    def double(x, tasks):
+        _ = (SOURCE, parallel)
+        x[0] *= 2
+    return double
+
+x = np.full(1, 3.0)
+double(x.dtype, 0.0, x)
+assert x[0] == 6
+stats = double.compiled(x.dtype).stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(built))
+"""
+HIT, MISS = (1, 0), (0, 2)  # the kernel and the library of micro-kernels
+PLACES = ("NUMBA_CACHE_DIR", "FASTNN_CACHE", "XDG_CACHE_HOME")
+
+
+# A process that becomes what its arguments say. prctl(2): from there on nothing overrides the permissions of
+# files, not even root's right to (PR_CAPBSET_DROP, CAP_DAC_OVERRIDE).
+HEEDING = "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def start(variables, program=PROGRAM, heeding=False):
+    """A process with these variables and none other that says where compiled kernels are; it finds no checkout (-P).
+
+    With ``heeding`` it has no more rights to files than their permissions give.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in PLACES}
+    command = [sys.executable, "-P", "-c", program]
+    return subprocess.Popen(
+        [sys.executable, "-c", HEEDING, *command] if heeding else command,
+        env={**kept, **{name: str(value) for name, value in variables.items()}},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    """What a process printed, and wrote to standard error."""
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return out, errors
+
+
+def run(variables, **how):
+    """(hits, misses, what was written to standard error) of a process that uses one kernel."""
+    out, errors = finished(start(variables, **how))
+    return *map(int, out.split()), errors
+
+
+def entries(folder):
+    return sorted(path.parent for path in folder.rglob("entry.json"))
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Install a copy of fastnn into a new folder of the name given; the variables with which Python finds it."""
+    plain = shutil.ignore_patterns("__pycache__", "kernels")
+
+    def _installed(name):
+        site = tmp_path / name
+        shutil.copytree(Path(fastnn.__file__).parent, site / "fastnn", ignore=plain)
+        shutil.copytree(Path(fastnn.kernels.__file__).parent, site / "fastnn" / "kernels", ignore=plain)
+        return site, {"PYTHONPATH": site, "FASTNN_CACHE": tmp_path / "cache"}
+
+    return _installed
+
+
+def test_the_next_process_loads_what_two_compiled_at_the_same_time(tmp_path):
+    """Here with what an op runs."""
+    program = """
+import numpy as np
 from fastnn import ops
-from fastnn.kernels.cpu import elementwise, jit
-{before}
+from fastnn.kernels.cpu import elementwise, micro
 x = np.linspace(-1, 1, 100).astype("f")
+built = []
+micro._build = lambda *args, build=micro._build: built.append(1) or build(*args)
 assert np.allclose(ops.tanh(x), np.tanh(x))
 stats = elementwise._forward.compiled(x.dtype, False).stats
-print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(built))
 """
+    variables = {"FASTNN_CACHE": tmp_path}
+    both = [start(variables, program) for _ in range(2)]
+    assert all(errors == "" for _, errors in map(finished, both))
+    assert run(variables, program=program) == (*HIT, "")
+    (entry,) = entries(tmp_path / "kernels")
+    assert all(".part-" not in path.name for path in entry.iterdir())
 
 
-def run(cache, before=""):
-    """(hits, misses, what was written to stderr) of a process that uses one kernel."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(before=before)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    hits, misses = map(int, done.stdout.split())
-    return hits, misses, done.stderr
+def test_another_target_is_compiled_for_anew(tmp_path):
+    """CPU and features are part of the key of kernels and of micro-kernels: one entry serves unlike computers."""
+    if machine._target()[0] not in ("x86_64", "amd64"):
+        pytest.skip("targets x86 levels")
+    for target in ("nehalem", "haswell"):
+        variables = {"FASTNN_CACHE": tmp_path, **environment.TARGETS[target]}
+        assert run(variables) == (*MISS, "")
+        assert run(variables) == (*HIT, "")
+    assert len(entries(tmp_path)) == 1
 
 
-def test_second_process_loads_from_disk(tmp_path):
-    assert run(tmp_path)[:2] == (0, 1)
-    assert run(tmp_path)[:2] == (1, 0)
+def test_numbas_own_variable_wins(tmp_path):
+    variables = {"NUMBA_CACHE_DIR": tmp_path / "numba", "FASTNN_CACHE": tmp_path / "fastnn", "HOME": tmp_path / "home"}
+    assert run(variables) == (*MISS, "")
+    assert [path.parent for path in entries(tmp_path)] == [tmp_path / "numba" / "fastnn"]
+    assert run(variables) == (*HIT, "")
 
 
-def test_changed_sources_are_compiled_anew(tmp_path):
-    """The hash of all sources is part of the key, so an edited helper in another file cannot run stale."""
-    run(tmp_path)
-    assert run(tmp_path, "jit.source_hash = lambda: 12345")[:2] == (0, 1)
-    assert run(tmp_path)[:2] == (1, 0)
+# Counts with a helper that stands in another file, in a package inside the package of kernels.
+COUNTER = """
+from numba import types
+from fastnn.kernels.cpu.jit import flat, kernel
+from fastnn.kernels.cpu.deep.deeper.helper import step
 
-
-def test_hash_covers_every_source(monkeypatch, tmp_path):
-    before = jit.source_hash.__wrapped__()
-    assert before == jit.source_hash.__wrapped__()
-    for name in ("a.py", "b.py"):
-        (tmp_path / name).write_text("x = 1\n")
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "a.py"))
-    other = jit.source_hash.__wrapped__()
-    (tmp_path / "b.py").write_text("x = 2\n")
-    assert len({before, other, jit.source_hash.__wrapped__()}) == 3
-
-
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-def test_truncated_cache_file_costs_a_warning(tmp_path, suffix):
-    run(tmp_path)
-    for path in tmp_path.rglob(f"*{suffix}"):
-        path.write_bytes(path.read_bytes()[:40])
-    _, _, errors = run(tmp_path)
-    assert errors.count("compiles its kernels anew") == 1
-
-
-def test_unwritable_cache_costs_one_warning(monkeypatch):
-    """Numba raises where no folder of its search can be written to: kernels compile all the same."""
-    real = numba.njit
-
-    def njit(*args, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return real(*args, **options)
-
-    monkeypatch.setattr(numba, "njit", njit)
-    monkeypatch.setattr(jit, "_warned", set())
-    with pytest.warns(RuntimeWarning, match=r"no locator available.*set NUMBA_CACHE_DIR"):
-        compiled = jit._njit(types.int64(types.int64), lambda x: -x, False)
-    assert compiled(3) == -3
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert jit._njit(types.int64(types.int64), lambda x: x, False)(3) == 3
-
-
-READ_ONLY = """
-import os, sys
+@kernel(lambda dtype: types.void(flat(dtype), types.int64))
+def count(MR, NR, parallel, SOURCE):
+    def count(x, tasks):
+        _ = (SOURCE, parallel)
+        x[0] += step()
+    return count
+"""
+COUNT = """
 import numpy as np
-import fastnn
-from fastnn import _environment, ops
-site, *folders = sys.argv[1:]
-assert fastnn.__file__.startswith(site), fastnn.__file__
-x = np.linspace(-1, 1, 100).astype("f")
-assert np.allclose(ops.tanh(x), np.tanh(x))
-assert np.allclose(ops.add(x, x), 2 * x)
-print(any(os.access(folder, os.W_OK) for folder in folders))
-print(_environment._kernel_cache())
+from fastnn.kernels.cpu import counter, micro, store
+micro.MICRO_KERNELS = ()
+x = np.zeros(1)
+counter.count(x.dtype, 0.0, x)
+print(int(x[0]), sum(counter.count.compiled(x.dtype).stats.cache_hits.values()))
 """
-# prctl(2): no process started from here on overrides the permissions of files, not even root's.
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 
 
-def heed_permissions():
-    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+def test_an_edited_helper_is_never_stale(installed, tmp_path):
+    """Numba's own key names neither the functions that a kernel calls nor their files: the sources' hash covers all."""
+    site, variables = installed("site")
+    kernels = site / "fastnn" / "kernels" / "cpu"
+    (kernels / "counter.py").write_text(COUNTER)
+    helper = kernels / "deep" / "deeper" / "helper.py"
+    helper.parent.mkdir(parents=True)
+    text = "from fastnn.kernels.cpu.jit import inlined\n\n\n@inlined\ndef step():\n    return {}\n"
+
+    def counted(step):
+        helper.write_text(text.format(step))
+        return tuple(map(int, finished(start(variables, COUNT))[0].split()))
+
+    assert counted(1) == (1, 0)
+    assert counted(1) == (1, 1)
+    assert counted(2) == (2, 0)
+    assert counted(1) == (1, 1), "the entry of the sources before is kept"
+    assert len(entries(tmp_path)) == 2
+
+
+def test_two_installations_share_nothing_and_hold_nothing_but_sources(installed, tmp_path):
+    sites = [installed(name) for name in ("one", "two")]
+    for number, (_, variables) in enumerate(sites, 1):
+        assert run(variables) == (*MISS, "")
+        assert len(entries(tmp_path / "cache")) == number
+    for site, variables in sites:
+        assert run(variables) == (*HIT, "")
+        assert {path.suffix for path in (site / "fastnn" / "kernels").rglob("*") if path.is_file()} <= {".py", ".pyc"}
+
+
+def test_a_damaged_file_is_compiled_anew_and_replaced(tmp_path):
+    variables = {"FASTNN_CACHE": tmp_path}
+    run(variables)
+    (entry,) = entries(tmp_path)
+    for path in entry.iterdir():
+        if path.name != "entry.json":
+            path.write_bytes(path.read_bytes()[:100])
+    assert run(variables) == (*MISS, "")
+    assert run(variables) == (*HIT, "")
 
 
 @pytest.fixture
 def read_only(tmp_path):
-    """An installed fastnn, a home and a cache folder, none of which can be written to."""
-    site, home, cache = tmp_path / "site", tmp_path / "home", tmp_path / "cache"
-    no_caches = shutil.ignore_patterns("__pycache__", "kernels")
-    shutil.copytree(Path(fastnn.__file__).parent, site / "fastnn", ignore=no_caches)
-    shutil.copytree(Path(fastnn.kernels.__file__).parent, site / "fastnn" / "kernels", ignore=no_caches)
-    home.mkdir()
-    cache.mkdir()
-    folders = [path for path in (site, *site.rglob("*"), home, cache) if path.is_dir()]
-    for folder in folders:
-        folder.chmod(0o555)
-    yield site, home, cache
-    for folder in folders:
-        folder.chmod(0o755)
+    """Make folders, and files in them, that cannot be written to; skip the test where this user may all the same."""
+    if sys.platform != "linux":
+        pytest.skip("drops root's right to write everywhere as Linux does")
+    made = []
+
+    def _read_only(*folders):
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+            made.extend(path for path in (folder, *folder.rglob("*")) if path.is_dir())
+        for path in made:
+            path.chmod(0o555)
+        program = f"import os; print(any(os.access(path, os.W_OK) for path in {[*map(str, made)]}))"
+        if "True" in finished(start({}, program, heeding=True))[0]:
+            pytest.skip("this user may write everywhere")
+
+    yield _read_only
+    for path in made:
+        path.chmod(0o755)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="drops root's right to write everywhere as Linux does")
-@pytest.mark.parametrize("configured", [False, True], ids=["home", "NUMBA_CACHE_DIR"])
-def test_read_only_folders_cost_one_warning(read_only, configured):
-    site, home, cache = read_only
-    unset = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
-    environment = {name: value for name, value in os.environ.items() if name not in unset}
-    environment.update(HOME=str(home), PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1")
-    if configured:
-        environment["NUMBA_CACHE_DIR"] = str(cache)
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, str(site), str(site / "fastnn" / "kernels" / "cpu"), str(home), str(cache)],
-        env=environment,
-        cwd=home,
-        preexec_fn=heed_permissions,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    writable, info = done.stdout.splitlines()
-    if writable == "True":
-        pytest.skip("this user may write everywhere")
-    assert done.stderr.count("Warning") == 1, done.stderr
-    assert "compiles its kernels anew in this process" in done.stderr
-    assert "set NUMBA_CACHE_DIR to a folder that can be written to" in done.stderr
-    assert info.startswith("none of its folders can be written to")
-    assert not any(path.suffix in (".nbi", ".nbc") for path in site.parent.rglob("*"))
+@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "FASTNN_CACHE", "HOME"])
+def test_a_cache_that_cannot_be_written_to_costs_one_warning(read_only, tmp_path, variable):
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    read_only(home, cache)
+    variables = {"HOME": home, variable: cache}
+    program = f"{PROGRAM}double.compiled(np.dtype('f'))\n"
+    hits, misses, errors = run(variables, program=program, heeding=True)
+    assert (hits, misses) == MISS
+    assert errors.count("Warning") == 1, errors
+    assert "compiles its kernels anew in this process" in errors
+    named = "NUMBA_CACHE_DIR" if variable == "NUMBA_CACHE_DIR" else "FASTNN_CACHE"
+    assert f"set {named} to a folder that can be written to" in errors
+    info = "from fastnn import _environment; print(_environment._kernel_cache(), _environment.has_kernels('epoch'))"
+    printed, _ = finished(start(variables, info, heeding=True))
+    assert "0 files, 0 bytes, cannot be written to (Permission denied)" in printed
+    assert f"set {named} to a folder that can" in printed
+    assert printed.endswith(" False\n")
+    assert not any(path.is_file() for folder in (home, cache) for path in folder.rglob("*"))
+
+
+def test_a_cache_that_can_be_read_only_is_read(read_only, tmp_path):
+    """Such as one that was filled while a container's image was built."""
+    variables = {"FASTNN_CACHE": tmp_path / "cache"}
+    run(variables)
+    read_only(tmp_path / "cache")
+    assert run(variables, heeding=True) == (*HIT, "")
+
+
+def test_no_place_for_a_cache_costs_one_warning():
+    """A user without a home, as in some containers."""
+    program = """
+import os
+from pathlib import Path
+from fastnn import _environment
+from fastnn.kernels.cpu import micro
+def homeless(*_):
+    raise RuntimeError("Could not determine home directory.")
+Path.expanduser = homeless
+micro.MICRO_KERNELS = ()
+assert not _environment.has_kernels("epoch")
+print(_environment._kernel_cache())
+import numba
+micro.load(numba.float32)
+micro.load(numba.float64)
+"""
+    out, errors = finished(start({}, program))
+    assert out.startswith("none (this user has no home folder, and FASTNN_CACHE names no other place")
+    assert errors.count("Warning") == 1, errors
+
+
+def test_code_with_an_address_of_its_process_is_not_kept(monkeypatch):
+    from types import SimpleNamespace
+
+    from fastnn.kernels.cpu import store
+
+    monkeypatch.setattr(store, "_reported", False)
+    overloads = jit._Overloads(lambda x: x, "")
+    compiled = SimpleNamespace(library=SimpleNamespace(has_dynamic_globals=True))
+    with pytest.warns(RuntimeWarning, match=r"<lambda> holds an address of this process"):
+        overloads.save_overload("int64(int64)", compiled)
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -7,7 +7,6 @@ import pytest
 from numba import njit
 
 from fastnn.kernels.cpu import machine, micro, simd, sparse
-from fastnn.kernels.cpu.jit import source_hash
 from fastnn.kernels.cpu.simd import address
 
 DTYPES = ["float32", "float64"]
@@ -66,7 +65,7 @@ def test_scan_counts_and_finds_what_is_not_finite(dtype, bad):
 
 def loaded(dtype):
     numba_dtype = {"float32": simd.types.float32, "float64": simd.types.float64}[dtype]
-    micro.load(numba_dtype, source_hash(), lambda error: None)
+    micro.load(numba_dtype)
     return simd.SPARSE_TILES * machine.tile(np.dtype(dtype).itemsize).NR
 
 
