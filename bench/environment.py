@@ -46,7 +46,7 @@ _THREAD_VARIABLES = ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS", "NPROC")
 _AVX512_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 _VERSIONS = (
-    "fastnn",
+    "fastnn-kernels",
     "numpy",
     "numba",
     "llvmlite",

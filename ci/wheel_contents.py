@@ -1,15 +1,18 @@
-"""Check what a wheel holds: one top-level package, ``fastnn``, with the kernels, types and data that it needs.
+"""Check what the wheel of ``fastnn-kernels`` holds: one package, ``fastnn``, with the kernels, types and data it needs.
 
 python ci/wheel_contents.py FILE.whl
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+# The package, and what pip keeps of the distribution.
+_OWN = re.compile(r"fastnn|fastnn_kernels-[^/]+\.dist-info")
 _NEEDED = ("fastnn/py.typed", "fastnn/ops.pyi", "fastnn/kernels/table.py", "fastnn/kernels/cpu/simd.py")
 
 
@@ -20,8 +23,7 @@ def faults(names: Sequence[str]) -> list[str]:
     sources |= {f"fastnn/kernels/{path.relative_to(root / 'kernels')}" for path in (root / "kernels").rglob("*.py")}
     found = [f"missing: {name}" for name in sorted({*_NEEDED, *sources} - set(names))]
     tops = {name.partition("/")[0] for name in names}
-    found += [f"installed beside fastnn: {top}" for top in sorted(tops) if top != "fastnn" and "dist-info" not in top]
-    return found
+    return found + [f"installed beside fastnn: {top}" for top in sorted(tops) if not _OWN.fullmatch(top)]
 
 
 def main() -> int:

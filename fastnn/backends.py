@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks
-from fastnn.errors import BackendError
+from fastnn.errors import BackendError, installing
 from fastnn.kernels.table import DTYPES
 
 
@@ -49,9 +49,7 @@ def _probe_cpu() -> str:
 
 def _probe_cuda() -> str:
     if importlib.util.find_spec("cupy") is None:
-        raise BackendError(
-            "CuPy is not installed: pip install 'fastnn[cuda13]' or 'fastnn[cuda12]' for your CUDA version"
-        )
+        raise BackendError(f"CuPy is not installed: {installing('cuda13', 'cuda12')}, for your CUDA version")
     from fastnn.kernels import cuda
 
     return cuda.probe()
@@ -190,7 +188,7 @@ def warmup(dtypes: Sequence[str] = DTYPES) -> None:
     """Compile ahead what training and ops on the CPU would compile on first use, so that no later call waits for it.
 
     After an installation or an upgrade this takes about twenty seconds of one core for each of ``dtypes`` ("float32",
-    "float64") and leaves 2 MB each in the compile cache, which ``fastnn info`` names; from then on it loads them in
+    "float64") and leaves 2 MB each in the kernels' cache, which ``fastnn info`` names; from then on it loads them in
     about half a second. The ops' threads are started too: in a child that is forked later, ops run on one.
     Raises BackendError where the CPU backend cannot serve.
     """

@@ -1,6 +1,18 @@
-"""The exceptions that are fastnn's own; everything else a caller gets wrong raises TypeError or ValueError."""
+"""The exceptions that are fastnn's own; everything else a caller gets wrong raises TypeError or ValueError.
+
+And what the messages about a package that is missing say alike.
+"""
 
 from __future__ import annotations
+
+
+def installing(*extras: str) -> str:
+    """The commands that bring the packages of one of these extras.
+
+    They name the checkout: the ``fastnn`` of the public index is somebody else's, and ours is not on it.
+    """
+    commands = " or ".join(f'pip install ".[{extra}]"' for extra in extras)
+    return f"{commands} in fastnn's checkout"
 
 
 class BackendError(RuntimeError):

@@ -1,4 +1,4 @@
-"""Learning curves as a picture. Needs matplotlib (``pip install 'fastnn[plot]'``), imported when something is drawn."""
+"""Learning curves as a picture. Needs matplotlib (the extra ``plot``), imported when something is drawn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fastnn import files
+from fastnn.errors import installing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ _LABEL_DISTANCE = 0.07  # of the axis, between the names at the ends of two curv
 def require() -> None:
     """Raise ImportError, with the command that helps, unless matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("a plot needs matplotlib, which is not installed: pip install 'fastnn[plot]'")
+        raise ImportError(f"a plot needs matplotlib, which is not installed: {installing('plot')}")
 
 
 def history_figure(history: Mapping[str, Sequence[float]], *, title: str = "", subtitle: str = "") -> Figure:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import fastnn
 import fastnn.kernels
 
+ROOT = Path(__file__).parents[1]
 FASTNN, KERNELS = Path(fastnn.__file__).parent, Path(fastnn.kernels.__file__).parent
 
 # From the top down; a module may import what stands in a later row, or beside it in its own.
@@ -104,4 +107,51 @@ def test_every_public_name_resolves():
 def test_version_is_the_distributions():
     from importlib.metadata import version
 
-    assert version("fastnn") == fastnn.__version__
+    assert version("fastnn-kernels") == fastnn.__version__
+
+
+# Where people and their copied commands meet the index: the name ``fastnn`` is another project's there.
+WRONG_NAME = re.compile(r"(?<![\w.-])fastnn\[\w|\bpip3? install\b.*[\s'\"]fastnn(?![\w.-])")
+EXTRAS = re.compile(r"\bpip3? install\b[^\n]*\.\[([\w,]+)\]|\binstalling\(((?:[\"']\w+[\"'](?:, )?)+)\)")
+WRITTEN = [
+    ROOT / "README.md",
+    ROOT / "pyproject.toml",
+    ROOT / ".ci" / "run",
+    *(path for name in ("fastnn", "kernels", "bench", "ci", "tests") for path in (ROOT / name).rglob("*.py")),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("pip install 'fastnn[cuda13]'", True),
+        ('.venv/bin/pip install -U "fastnn[plot]"', True),
+        ("'fastnn[cuda13]' or 'fastnn[cuda12]'", True),
+        ("pip install fastnn", True),
+        ("pip install -q fastnn==0.1", True),
+        ('pip install ".[cuda13]"', False),
+        ("pip install 'fastnn-kernels[plot]'", False),
+        ('pip install "$scratch"/fastnn_kernels-*.whl', False),
+        ("pip install . && .venv/bin/fastnn train", False),
+    ],
+)
+def test_the_wrong_distribution_is_recognised(text, wrong):
+    assert bool(WRONG_NAME.search(text)) is wrong
+
+
+def test_no_text_names_the_wrong_distribution():
+    this = Path(__file__)
+    lines = ((path, line) for path in WRITTEN if path != this for line in path.read_text("utf-8").splitlines())
+    assert [f"{path}: {line}" for path, line in lines if WRONG_NAME.search(line)] == []
+
+
+def test_every_extra_that_a_text_names_is_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {
+        extra
+        for path in WRITTEN
+        for match in EXTRAS.finditer(path.read_text("utf-8"))
+        for extra in re.findall(r"\w+", match[1] or match[2])
+    }
+    assert {"cuda12", "cuda13", "plot", "peers", "test"} <= named
+    assert named <= project["optional-dependencies"].keys()

@@ -474,7 +474,7 @@ def test_a_missing_matplotlib_is_an_error_before_the_run(monkeypatch, capsys):
     monkeypatch.setattr("fastnn.plotting.importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit):
         command.main([])
-    assert "pip install 'fastnn[plot]'" in capsys.readouterr().err
+    assert 'pip install ".[plot]"' in capsys.readouterr().err
 
 
 def test_help_teaches_sweeps_and_files(capsys):

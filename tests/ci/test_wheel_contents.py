@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def complete():
-    files = ["fastnn/py.typed", "fastnn/ops.pyi", "fastnn-0.1.0.dist-info/METADATA"]
+    files = ["fastnn/py.typed", "fastnn/ops.pyi", "fastnn_kernels-0.1.0.dist-info/METADATA"]
     files += [f"fastnn/{path.relative_to(ROOT / 'fastnn')}" for path in (ROOT / "fastnn").rglob("*.py")]
     return files + [f"fastnn/kernels/{path.relative_to(ROOT / 'kernels')}" for path in (ROOT / "kernels").rglob("*.py")]
 
@@ -21,5 +21,6 @@ def test_a_complete_wheel():
 
 def test_a_missing_module_and_a_second_top_level_package():
     names = [name for name in complete() if name != "fastnn/kernels/cpu/gemm.py"]
-    faults = wheel_contents.faults([*names, "kernels/__init__.py"])
-    assert faults == ["missing: fastnn/kernels/cpu/gemm.py", "installed beside fastnn: kernels"]
+    faults = wheel_contents.faults([*names, "kernels/__init__.py", "fastnn-0.1.0.dist-info/METADATA"])
+    beside = ["installed beside fastnn: fastnn-0.1.0.dist-info", "installed beside fastnn: kernels"]
+    assert faults == ["missing: fastnn/kernels/cpu/gemm.py", *beside]

@@ -257,7 +257,7 @@ def test_missing_matplotlib_is_found_before_training(run, tmp_path, monkeypatch)
     monkeypatch.setattr(backends, "resolve", lambda name: "cpu")
     result = run("train", "--plot", tmp_path / "curves.png")
     assert (result.status, result.err.count("\n")) == (2, 1)
-    assert "pip install 'fastnn[plot]'" in result.err
+    assert 'pip install ".[plot]"' in result.err
 
 
 @pytest.mark.usefixtures("untrained", "offline")

@@ -126,7 +126,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install 'fastnn\[plot\]'"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[plot\]" in fastnn.s checkout'):
         plotting.history_figure(HISTORY)
 
 

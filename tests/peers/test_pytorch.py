@@ -11,7 +11,7 @@ import pytest
 
 from fastnn import layers, losses, models, optimizers, regularizers, utils
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fastnn[peers]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[peers]'")
 
 STEPS, BATCH = 20, 16
 
