@@ -37,5 +37,17 @@ def test_a_missing_command_is_named():
         readme.command(TEXT, "nothing")
 
 
-def test_the_readme_has_the_test_command():
-    assert "pytest" in readme.command(readme.README.read_text(encoding="utf-8"), "test-command")
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("run-command", ["pip install . && .venv/bin/fastnn train"]),
+        ("test-command", ["pytest"]),
+        ("next-commands", ["train mnist", "train reuters --plot curves.png", "train --help", "info", "info --peak"]),
+    ],
+)
+def test_the_readme_has_what_is_run(name, ends):
+    """A line without its comment is one command, and what it calls lies in the environment."""
+    lines = readme.command(readme.README.read_text(encoding="utf-8"), name).splitlines()
+    commands = [line.partition("  #")[0].rstrip() for line in lines]
+    assert all(command.endswith(end) for command, end in zip(commands, ends, strict=True))
+    assert all(".venv/bin/" in command for command in commands)
