@@ -59,9 +59,8 @@ _KC_TRANSPOSED = 256
 
 def _gemm_signature(dtype: Any) -> Any:
     size = types.int64
-    return types.void(
-        reads(dtype, 2), reads(dtype, 2), flat(dtype), writes(dtype, 2), flat(dtype), size, size, size, size, size, size
-    )
+    operand, bias = reads(dtype, 2), flat(dtype, readonly=True)
+    return types.void(operand, operand, bias, writes(dtype, 2), flat(dtype), *[size] * 6)
 
 
 @register_jitable

@@ -12,9 +12,9 @@ import numpy as np
 from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import contiguous
-from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.simd import LOSS_CODES, address, loss_row, penalty_row, probability_loss_row
-from fastnn.kernels.cpu.softmax import targets_for_kernel, weights_for_kernel
+from fastnn.kernels.cpu.softmax import targets_for_kernel, targets_signature, weights_for_kernel
 
 _UNIT = 1024
 _NS_PER_ELEMENT = 0.4
@@ -22,7 +22,7 @@ _NS_PER_ELEMENT = 0.4
 
 def _loss_signature(dtype: Any) -> Any:
     size, run = types.int64, flat(dtype, readonly=True)
-    return types.void(size, size, run, run, flat(dtype), dtype, flat(dtype), flat(types.float64), size)
+    return types.void(size, size, run, run, run, dtype, flat(dtype), flat(types.float64), size)
 
 
 @kernel(_loss_signature)
@@ -104,12 +104,7 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]
     return float(sums.sum()), dw
 
 
-def _cross_entropy_signature(dtype: Any) -> Any:
-    rows = matrix(dtype, readonly=True)
-    return types.void(rows, flat(types.int64), rows, flat(dtype), matrix(dtype), flat(types.float64), types.int64)
-
-
-@kernel(_cross_entropy_signature)
+@kernel(targets_signature)
 def _cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):
         _ = (SOURCE, parallel)

@@ -17,8 +17,8 @@ _NS_PER_ELEMENT = 0.5
 
 
 def _update_signature(dtype: Any) -> Any:
-    run = flat(dtype)
-    return types.void(types.int64, run, flat(dtype, readonly=True), *[run] * STEP_STATES, run, types.int64)
+    run, read = flat(dtype), flat(dtype, readonly=True)
+    return types.void(types.int64, run, read, *[run] * STEP_STATES, read, types.int64)
 
 
 @kernel(_update_signature)

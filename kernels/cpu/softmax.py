@@ -43,12 +43,13 @@ def _softmax_backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     return softmax_backward
 
 
-def _cross_entropy_signature(dtype: Any) -> Any:
-    rows = matrix(dtype, readonly=True)
-    return types.void(rows, flat(types.int64), rows, flat(dtype), matrix(dtype), flat(types.float64), types.int64)
+def targets_signature(dtype: Any) -> Any:
+    """Signature: outputs, labels, targets, weights, then the derivative and the rows' losses, tasks."""
+    rows, labels, weights = matrix(dtype, readonly=True), flat(types.int64, readonly=True), flat(dtype, readonly=True)
+    return types.void(rows, labels, rows, weights, matrix(dtype), flat(types.float64), types.int64)
 
 
-@kernel(_cross_entropy_signature)
+@kernel(targets_signature)
 def _softmax_cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
     def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):
         _ = (SOURCE, parallel)

@@ -12,6 +12,7 @@ import pytest
 
 import fastnn
 from fastnn import backends, ops
+from fastnn.backends import use_num_threads
 from fastnn.kernels.cases import draw, sizes_name, variant_name
 from fastnn.kernels.table import ACTIVATIONS, DTYPES, TABLE
 
@@ -175,7 +176,104 @@ def test_any_strides(op, how):
         np.testing.assert_allclose(value, plain[key], rtol=0, atol=2 * allowed[key], err_msg=str(key))
 
 
+def results_of(op, given, backend):
+    """Results of a call on these very arrays, in-place operands included."""
+    with fastnn.use_backend(backend):
+        result = getattr(ops, op.name)(**given)
+    updated = [given[name] for name in op.inplace if given.get(name) is not None]
+    return [*(result if isinstance(result, tuple) else (result,)), *updated]
+
+
+def locked(array):
+    """The same numbers where nobody may write."""
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def read_only_calls():
+    for op in TABLE.values():
+        read = [name for name in op.operands if name not in op.inplace]
+        yield from (pytest.param(op, {name}, id=f"{op.name}-{name}") for name in read)
+        yield pytest.param(op, set(read), id=f"{op.name}-all")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("op", "names"), list(read_only_calls()))
+def test_read_only_operands_are_read_like_any_others(op, names, backend):
+    for variant in op.variants:
+        for dtype in DTYPES:
+            given = draw(op, op.cases[-2], variant, dtype, seeded("locked", op.name, variant))
+            arrays = {k: v for k, v in given.items() if isinstance(v, np.ndarray)}
+            if names.isdisjoint(arrays):
+                continue
+            before = results_of(op, {**given, **{k: v.copy() for k, v in arrays.items()}}, backend)
+            held = {k: locked(v) if k in names else v.copy() for k, v in arrays.items()}
+            for one, other in zip(before, results_of(op, {**given, **held}, backend), strict=True):
+                assert np.array_equal(one, other), (variant, dtype)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_read_only_operands_of_several_threads(backend):
+    """The kernels' parallel twins, which are compiled apart, take them too."""
+    size = 300 if backend == "cpu" else 4
+    x = np.random.default_rng(0).standard_normal((size, size)).astype("float32")
+    labels, weights = np.arange(size), np.linspace(0, 1, size, dtype="float32")
+    for name, arrays in (
+        ("linear", (x, x, x[0])),
+        ("softmax_cross_entropy", (x, labels, weights)),
+        ("mse", (x, x.T.copy(), weights)),
+    ):
+        op, (one, other) = getattr(ops, name), (arrays, map(locked, arrays))
+        with fastnn.use_backend(backend), use_num_threads(2):
+            for first, second in zip(map(np.asarray, op(*one)), map(np.asarray, op(*other)), strict=True):
+                assert np.array_equal(first, second), name
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint64"])
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "cross_entropy"])
+def test_labels_of_any_integers_and_from_anywhere(name, dtype):
+    rows, labels = np.full((4, 3), 1 / 3, "float32"), np.array([2, 0, 1, 1], dtype)
+    loss, gradient = getattr(ops, name)(rows, labels.astype(np.int64))
+    for same in (labels, locked(labels), np.frombuffer(labels.tobytes(), dtype)):
+        other, slope = getattr(ops, name)(rows, same, np.broadcast_to(np.float32(1), 4))
+        assert other == loss
+        assert np.array_equal(slope, gradient)
+
+
+def in_place_operands():
+    for op in TABLE.values():
+        yield from (pytest.param(op, name, id=f"{op.name}-{name}") for name in op.inplace)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("op", "name"), list(in_place_operands()))
+def test_read_only_operands_are_not_updated(op, name, backend):
+    variant = next(variant for variant in op.variants if variant.get(name, ...) is not None)
+    given = draw(op, op.cases[-2], variant, "float32", seeded("refused", op.name))
+    held = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()}
+    held[name].flags.writeable = False
+    with pytest.raises(ValueError, match=f"^{name}: got a read-only array, wants one that can be written to"):
+        results_of(op, held, backend)
+    for key, value in given.items():
+        assert np.array_equal(held[key], value), key
+
+
 WITH_OUT = [op for op in TABLE.values() if "out" in op.signature.parameters]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
+def test_read_only_out_is_refused(op, backend):
+    given = draw(op, op.cases[-2], op.variants[0], "float32", seeded("out", op.name))
+    out = np.full_like(run(op, given, backend)[0], 7)
+    out.flags.writeable = False
+    with (
+        fastnn.use_backend(backend),
+        pytest.raises(ValueError, match=r"^out: got a read-only array, wants one that can be written to"),
+    ):
+        getattr(ops, op.name)(**given, out=out)
+    assert (out == 7).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
