@@ -353,9 +353,11 @@ class Sequential:
     ) -> History:
         """Train on ``x`` and ``y`` for epochs ``initial_epoch`` to ``epochs``; the figures of every epoch.
 
-        ``x`` is an array (float, int, uint or bool; converted a batch at a time) or a scipy.sparse matrix. Loss and
-        metrics are those of the training passes themselves, the loss with all penalties. ``validation_split`` keeps the
-        last samples, before shuffling, for validation. Nothing is changed unless all arguments are valid.
+        ``x`` is an array (float, int, uint or bool) or a scipy.sparse matrix. Arrays of the model's dtype and bytes are
+        read where they lie, read-only or mapped from a file too (``np.load(..., mmap_mode="r")``), others are
+        converted, mapped ones a few batches at a time: data may be larger than memory. Loss and metrics are those of
+        the training passes themselves, the loss with all penalties. ``validation_split`` keeps the last samples, before
+        shuffling, for validation. Nothing is changed unless all arguments are valid.
 
         ``threads`` is the number of CPU threads for this call alone: other calls, of other Python threads too, keep
         that of ``get_num_threads``. Results do not depend on it.

@@ -17,7 +17,7 @@ import numpy as np
 from fastnn import backends
 from fastnn.engine.data import DataSet, DenseSource, Source
 from fastnn.engine.form import codes_of, form_of, sizes_of
-from fastnn.engine.inputs import density, inputs_of, is_sparse, mean_entries
+from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Logs, Network, StepHooks
 from fastnn.engine.session import Session, addresses, places_of, region_nanoseconds, zeros
@@ -61,7 +61,7 @@ class FusedRunner(LayerwiseRunner):
             step = last
             if hooks is not None:
                 hooks.begin(step)
-            last = min(step + self._stride(steps, hooks), steps)
+            last = min(step + min(self._stride(steps, hooks), session.most_steps), steps)
             started = perf_counter()
             part = order[step * batch_size : last * batch_size]
             trained = session.train(part, load=every or step == 0, store=every or last == steps)
@@ -151,6 +151,13 @@ class _Prediction:
 
     def outputs(self, source: Source) -> Array:
         """Outputs for all samples of ``source``."""
+        outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
+        for rows in parts(source, self._dtype, self._sparse):
+            self._write(source.part(rows), outputs[rows])
+        return outputs
+
+    def _write(self, source: Source, outputs: Array) -> None:
+        """Write the outputs for all samples of ``source``."""
         inputs = inputs_of(source, self._dtype, self._form.preparation, self._sparse)
         bounds = self._layout.bounds(self._layout.rows, mean_entries(inputs))
         none = np.empty(0, self._dtype)
@@ -158,7 +165,6 @@ class _Prediction:
         memory = self._records.Scratch(
             self._work, none, np.empty(0), bounds, sizes, runs, sizes, none, indices, none, indices, none
         )
-        outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
         places, self._places = self._places, []  # the first call packs the weights
         with self._use_num_threads(self._tasks):  # scratch memory is for so many
@@ -166,7 +172,6 @@ class _Prediction:
                 self._dtype, nanoseconds, inputs, self._net, memory, np.arange(source.rows), _ROWS_A_TASK,
                 addresses(places), outputs,
             )  # fmt: skip
-        return outputs
 
 
 def bfloat16_obstacle(dtype: np.dtype[Any]) -> str | None:
@@ -190,6 +195,8 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
         return lines
     if source is not None:
         kind = "sparse, zeros are skipped" if is_sparse(source, network) else "dense"
+        if kind == "dense" and is_worth_skipping(source, network):
+            kind = "dense, since non-zeros of a mapped file take the memory that it spares"
         if form_of(network).stages[0].kernel is None:
             kind = "an activation, which takes no notice of zeros"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"

@@ -1,4 +1,4 @@
-"""Inputs and targets: checked once before training, converted to the model's dtype a batch at a time."""
+"""Inputs and targets: checked once before training, never written to, handed out in the model's dtype by batches."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class DenseSource:
     def description(self) -> str:
         """What the input is and what happens to it."""
         kind = f"{self.array.dtype} array"
-        return kind if self.array.dtype == self.dtype else f"{kind}, converted to {self.dtype} a batch at a time"
+        return kind if self.array.dtype == self.dtype else f"{kind}, converted to {self.dtype}"
 
     def batch(self, rows: Array | slice) -> Array:
         """The samples of ``rows`` as a dense array of the model's dtype."""
@@ -119,15 +119,19 @@ class SparseSource:
     @property
     def description(self) -> str:
         """What the input is and what happens to it."""
-        return f"CSR of {self.matrix.dtype}, made dense {self.dtype} a batch at a time"
+        return f"CSR of {self.matrix.dtype}, made dense {self.dtype} a batch at a time where it is not used as it is"
 
     def batch(self, rows: Array | slice) -> Array:
         """The samples of ``rows`` as a dense array of the model's dtype."""
         return np.ascontiguousarray(self.matrix[rows].toarray(), dtype=self.dtype)
 
     def part(self, rows: slice) -> SparseSource:
-        """A source of a range of the samples (copied: CSR rows are stored end to end)."""
-        return SparseSource(self.matrix[rows], self.dtype)
+        """A source of a range of the samples: views, since CSR rows are stored end to end, unless SciPy trims them."""
+        indptr = self.matrix.indptr[rows.start : rows.stop + 1]
+        stored = slice(indptr[0], indptr[-1])
+        parts = self.matrix.data[stored], self.matrix.indices[stored], indptr - indptr[0]
+        shape = indptr.size - 1, self.matrix.shape[1]
+        return SparseSource(type(self.matrix)(parts, shape=shape, copy=False), self.dtype)
 
 
 class Batch(NamedTuple):
@@ -245,7 +249,10 @@ def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:
 
 
 def _sparse_source(name: str, value: Any, dtype: np.dtype[Any]) -> SparseSource:
-    matrix = value.tocsr()
+    try:
+        matrix = _own_view(value.tocsr())
+    except ValueError as error:
+        raise ValueError(f"{name}: got a malformed CSR matrix ({error}), wants a valid one") from None
     if matrix.ndim != 2:
         raise ValueError(f"{name}: got a sparse array of shape {matrix.shape}, wants two dimensions")
     if matrix.dtype.kind not in "fiub":
@@ -261,3 +268,11 @@ def _sparse_source(name: str, value: Any, dtype: np.dtype[Any]) -> SparseSource:
         row = int(np.searchsorted(matrix.indptr, bad, side="right")) - 1
         raise ValueError(f"{name}: got {stored[bad]} in row {row}, wants finite numbers within the range of {dtype}")
     return SparseSource(matrix, dtype)
+
+
+def _own_view(matrix: Any) -> Any:
+    """A matrix of the same arrays: what SciPy notes of their order and trims of their ends stays off the user's."""
+    if matrix.ndim != 2:
+        return matrix
+    parts = (np.asarray(matrix.data), np.asarray(matrix.indices), np.asarray(matrix.indptr))
+    return type(matrix)(parts, shape=matrix.shape, copy=False)

@@ -1,7 +1,15 @@
-"""Data as the CPU kernel of an epoch takes them, and what their zeros make worth doing."""
+"""Data as the CPU kernel of an epoch takes them, and what their zeros make worth doing.
+
+The kernel reads arrays of the model's dtype and bytes where they lie, whoever may write to them. Others are converted
+at once; but what is mapped from a file may be larger than memory: that is converted for a few batches at a time.
+"""
 
 from __future__ import annotations
 
+import math
+import mmap
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,13 +34,18 @@ COUPLED_FROM = 1.5
 _SAMPLE = 256
 _PIECES = 16
 
+# Bytes up to which data that are mapped from a file are copied all the same, converted or as their non-zeros; and those
+# of the samples and targets that are converted at a time beyond that, in the model's dtype.
+COPIED_UP_TO = 1 << 28
+AT_A_TIME = 1 << 24
+
 
 def _dense(source: Source) -> Array:
-    """The samples of a dense source as rows."""
+    """The array of a dense source."""
     if not isinstance(source, DenseSource):
         raise TypeError(f"x: got {type(source).__name__}, wants a dense or CSR source")
-    rows: Array = source.array.reshape(source.rows, -1)
-    return rows
+    array = source.array
+    return array.view(np.uint8) if array.dtype == np.bool_ else array
 
 
 def density(source: Source) -> float:
@@ -44,10 +57,40 @@ def density(source: Source) -> float:
     return float(np.count_nonzero(sample) / max(1, sample.size))
 
 
-def is_sparse(source: Source, network: Network) -> bool:
-    """Whether the first layer skips the zeros of this input; it does not where some of the inputs are dropped."""
+def is_worth_skipping(source: Source, network: Network) -> bool:
+    """Whether skipping the zeros of this input saves time; it cannot be where some of the inputs are dropped."""
     below = SPARSE_BELOW_BFLOAT16 if network.products == "bfloat16" else SPARSE_BELOW
     return form_of(network).skips_zeros and density(source) < below
+
+
+def is_sparse(source: Source, network: Network) -> bool:
+    """Whether the first layer skips the zeros of this input: its non-zeros, with their indices, may take the memory."""
+    if isinstance(source, SparseSource) or not is_worth_skipping(source, network):
+        return is_worth_skipping(source, network)
+    array = _dense(source)
+    return not _too_large(array, density(source) * array.size * (source.dtype.itemsize + 4))
+
+
+def _too_large(array: Array, size: float) -> bool:
+    """Whether a copy of so many bytes would take the memory that a mapped file spares."""
+    return size > COPIED_UP_TO and _is_mapped(array)
+
+
+def _is_mapped(array: Any) -> bool:
+    """Whether an array's numbers lie in a file."""
+    while isinstance(array, (np.ndarray, memoryview)):
+        array = array.base if isinstance(array, np.ndarray) else array.obj
+    return isinstance(array, mmap.mmap)
+
+
+def _in_place(array: Array, *dtypes: Any) -> bool:
+    """Whether the kernel reads these rows where they lie."""
+    return array.dtype in dtypes and array.flags.c_contiguous and array.flags.aligned
+
+
+def _rows(array: Array, dtype: Any) -> Array:
+    """The array as contiguous rows of ``dtype``, itself where it is so."""
+    return np.require(array, dtype, ["C", "A"]).reshape(len(array), math.prod(array.shape[1:]))
 
 
 def inputs_of(source: Source, dtype: Any, preparation: Preparation, sparse: bool) -> Any:
@@ -65,34 +108,39 @@ def inputs_of(source: Source, dtype: Any, preparation: Preparation, sparse: bool
         values=np.empty(0, dtype),
     )
     if sparse or isinstance(source, SparseSource):
-        indptr, indices, values = _csr(source, dtype)
-        if sparse and preparation.scale != 1:
-            values *= dtype.type(preparation.scale)
+        indptr, indices, values = _csr(source, dtype, preparation.scale if sparse else 1.0)
         kind = records.SPARSE if sparse else records.EXPANDED
-        return empty._replace(kind=kind, indptr=indptr, indices=indices, values=values)
+        return records.frozen(empty._replace(kind=kind, indptr=indptr, indices=indices, values=values))
     array = _dense(source)
     if array.dtype == np.uint8:
-        return empty._replace(kind=records.BYTES, bytes=own(array))
-    return empty._replace(dense=own(np.ascontiguousarray(array, dtype)))
+        return records.frozen(empty._replace(kind=records.BYTES, bytes=_rows(array, np.uint8)))
+    return records.frozen(empty._replace(dense=_rows(array, dtype)))
 
 
-def _csr(source: Source, dtype: Any) -> tuple[Array, Array, Array]:
-    """(indptr, indices, values), indices rising in every row."""
+def parts(source: Source, dtype: Any, sparse: bool) -> Iterator[slice]:
+    """The samples that are converted at a time where outputs are asked for; all of them where none are."""
+    kept = isinstance(source, SparseSource) or (not sparse and _in_place(_dense(source), dtype, np.uint8))
+    rows = source.rows if kept else max(1, AT_A_TIME // max(1, math.prod(source.sample_shape) * dtype.itemsize))
+    for first in range(0, source.rows, rows):
+        yield slice(first, min(first + rows, source.rows))
+
+
+def _csr(source: Source, dtype: Any, scale: float) -> tuple[Array, Array, Array]:
+    """(indptr, indices, values times ``scale``), indices rising in every row."""
     from fastnn.kernels.cpu import sparse
 
+    factor = dtype.type(scale)
     if not isinstance(source, SparseSource):
         counts = source.counts if isinstance(source, DenseSource) else None
         indptr, indices, values = sparse.to_csr(_dense(source), dtype, counts)
-        return indptr, indices, values
-    matrix = source.matrix.sorted_indices()  # a copy: the user's matrix stays as it is
-    matrix.sum_duplicates()
-    return matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data.astype(dtype)
-
-
-def own(array: Array) -> Array:
-    """The array, contiguous and of a writable type, as the kernel's signature has it (nothing writes to it)."""
-    array = np.ascontiguousarray(array)
-    return array if array.flags.writeable else array.copy()
+        return indptr, indices, np.multiply(values, factor, out=values)
+    matrix = source.matrix
+    if not matrix.has_canonical_format:
+        matrix = matrix.sorted_indices()  # a copy: the user's matrix stays as it is
+        matrix.sum_duplicates()
+    wanted = (matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, dtype)
+    indptr, indices, values = (np.require(array, kind, ["C", "A"]) for array, kind in wanted)
+    return indptr, indices, values if scale == 1 else values * factor
 
 
 def targets_of(data: DataSet, loss: Loss, dtype: Any) -> Any:
@@ -100,14 +148,56 @@ def targets_of(data: DataSet, loss: Loss, dtype: Any) -> Any:
     from fastnn.kernels.cpu import records
 
     labels, goals = np.empty(0, np.int64), np.empty((0, 0), dtype)
-    rows = goals
+    rows, y = goals, np.asarray(data.y)
     if data.y_dtype == np.int64:
-        labels = own(np.asarray(data.y, np.int64).reshape(-1))
+        labels = _rows(y, np.int64).reshape(-1)
     else:
-        rows = own(np.asarray(data.y, dtype).reshape(data.rows, -1))
+        rows = _rows(y, dtype)
         goals = loss.smoothed(rows)
-    weights = np.empty(0, dtype) if data.sample_weight is None else own(np.asarray(data.sample_weight, dtype))
-    return records.Targets(labels, rows, goals, weights)
+    weights = np.empty(0, dtype) if data.sample_weight is None else np.require(data.sample_weight, dtype, ["C", "A"])
+    return records.frozen(records.Targets(labels, rows, goals, weights))
+
+
+class Feed:
+    """What the kernel reads of a fit's data: all of it at every call, or the samples of a few batches.
+
+    ``inputs`` and ``targets`` are those of the whole data, or of no sample where these are converted piece by piece.
+    """
+
+    def __init__(self, data: DataSet, loss: Loss, dtype: Any, preparation: Preparation, sparse: bool) -> None:
+        self._data, self._loss, self._dtype, self._preparation = data, loss, dtype, preparation
+        self._pieces = not sparse and _exceeds(data, loss, dtype)
+        held = data.part(slice(0, 0)) if self._pieces else data
+        self.inputs, self.targets = inputs_of(held.x, dtype, preparation, sparse), targets_of(held, loss, dtype)
+
+    def steps(self, batch_size: int) -> int:
+        """Batches that a call may have."""
+        if not self._pieces:
+            return self._data.steps(batch_size)
+        numbers = math.prod(self._data.x.sample_shape) + math.prod(np.asarray(self._data.y).shape[1:])
+        return max(1, AT_A_TIME // (numbers * self._dtype.itemsize * batch_size))
+
+    def take(self, order: Array) -> tuple[Any, Any, Array]:
+        """(inputs, targets, places of the samples ``order`` in them)."""
+        if not self._pieces:
+            return self.inputs, self.targets, order
+        batch = self._data.batch(order, order.size)
+        x = DenseSource(batch.x, self._dtype)
+        piece = replace(self._data, x=x, y=batch.y, sample_weight=batch.sample_weight)
+        inputs = inputs_of(x, self._dtype, self._preparation, sparse=False)
+        return inputs, targets_of(piece, self._loss, self._dtype), np.arange(order.size)
+
+
+def _exceeds(data: DataSet, loss: Loss, dtype: Any) -> bool:
+    """Whether samples or targets are mapped from a file, the kernel cannot read them there, and a copy is too large."""
+    copies = []
+    if isinstance(data.x, DenseSource) and not _in_place(_dense(data.x), dtype, np.uint8):
+        copies.append(data.x.array)
+    y = np.asarray(data.y)
+    first = y[:1]
+    if data.y_dtype != np.int64 and not (_in_place(y, dtype) and loss.smoothed(first) is first):
+        copies.append(y)
+    return any(_too_large(array, array.size * dtype.itemsize) for array in copies)
 
 
 def _pieces(inputs: Any) -> tuple[list[Array], int]:

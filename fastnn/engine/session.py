@@ -13,14 +13,12 @@ from fastnn.engine.data import DataSet
 from fastnn.engine.form import Drop, Stage, codes_of, divisor, figures_of, form_of, sizes_of
 from fastnn.engine.inputs import (
     COUPLED_FROM,
+    Feed,
     by_pairs,
     frequencies,
-    inputs_of,
     is_sparse,
     mean_entries,
     most_entries,
-    own,
-    targets_of,
 )
 from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
 
@@ -50,14 +48,14 @@ class Session:
         form = form_of(network)
         self._stages = form.stages
         sizes = sizes_of(self._stages)
-        self._inputs = inputs_of(data.x, dtype, form.preparation, is_sparse(data.x, network))
+        self._feed = Feed(data, loss, dtype, form.preparation, is_sparse(data.x, network))
+        self._inputs = self._feed.inputs
         sparse = self._inputs.kind == records.SPARSE
         pairs = network.products == "bfloat16"
         self._layout = layout = records.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
         needs = [stage.needs(records.KERNEL, records.BIAS, records.OUTPUT_PENALTY) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
         self._table, size, self._scratch = layout.stages(codes_of(self._stages), weights, needs)
-        self._targets = targets_of(data, loss, dtype)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
@@ -95,6 +93,11 @@ class Session:
     def serves(self, data: DataSet, batch_size: int) -> bool:
         """Whether this was made for these data."""
         return data is self._data and batch_size == self._batch_size
+
+    @property
+    def most_steps(self) -> int:
+        """Batches that a call of ``train`` may have."""
+        return self._feed.steps(self._batch)
 
     def _allocated(self, tasks: int) -> Any:
         """Scratch memory for up to this many tasks."""
@@ -175,6 +178,7 @@ class Session:
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
             int(direct), int(direct and self._coupled),
         )  # fmt: skip
+        inputs, targets, order = self._feed.take(order)
         made = optimizer.iterations
         if load:
             self._memory.touched[...] = made
@@ -186,14 +190,14 @@ class Session:
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
         with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
             after = self._kernel.train(
-                self._dtype, nanoseconds, self._inputs, self._targets, self._net, rules, self._memory, order,
+                self._dtype, nanoseconds, inputs, targets, self._net, rules, self._memory, order,
                 self._batch, made, addresses(places), int(load), int(store), self._sums,
             )  # fmt: skip
         for place in places:
             place.write_back()
         optimizer.iterations = int(after)
         rows = min(order.size, (optimizer.iterations - made) * self._batch)
-        weights = self._targets.weights
+        weights = targets.weights
         self._rows += rows
         if self._network.weighted_metrics:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
@@ -273,7 +277,13 @@ def places_of(
             for array, flat in arrays(parameter):
                 if array.size != place[1] * place[2]:
                     raise ValueError(f"{parameter.path}: got shape {array.shape}, wants {place[1]} x {place[2]}")
-                yield _Place(array, own(array), flat, *place)
+                yield _Place(array, _own(array), flat, *place)
+
+
+def _own(array: Array) -> Array:
+    """The array, or a copy that kernels may write to."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.writeable else array.copy()
 
 
 def addresses(places: Sequence[_Place]) -> Array:

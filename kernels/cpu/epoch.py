@@ -97,7 +97,8 @@ def _loss_scale(order, first, n, rules, targets):
 
 def _signature(dtype: Any) -> Any:
     size = types.int64
-    return size(*signatures(dtype), flat(size), size, size, matrix(size), size, size, flat(types.float64))
+    order, arrays = flat(size, readonly=True), matrix(size, readonly=True)
+    return size(*signatures(dtype), order, size, size, arrays, size, size, flat(types.float64))
 
 
 @team_kernel(_signature)
@@ -198,7 +199,8 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
 
 def _forward_signature(dtype: Any) -> Any:
     inputs, _, net, _, memory = signatures(dtype)
-    return types.void(inputs, net, memory, flat(types.int64), types.int64, matrix(types.int64), matrix(dtype))
+    order, arrays = flat(types.int64, readonly=True), matrix(types.int64, readonly=True)
+    return types.void(inputs, net, memory, order, types.int64, arrays, matrix(dtype))
 
 
 @team_kernel(_forward_signature)

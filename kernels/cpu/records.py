@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ UNIT_FIGURES = 3
 
 
 class Inputs(NamedTuple):
-    """The samples; the arrays of the kinds that are not meant are empty.
+    """The samples; the arrays of the kinds that are not meant are empty, and all are read-only (``frozen``).
 
     What is gathered is scale * x + offset. ``SPARSE`` samples are not gathered, and scaled already; ``EXPANDED`` ones
     are stored in the same arrays and made dense as they are gathered.
@@ -103,7 +104,7 @@ class Inputs(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Class indices or rows of numbers, one of them empty, and the samples' weights or an empty array.
+    """Class indices or rows of numbers, one of them empty, and the samples' weights or an empty array; ``frozen`` too.
 
     The loss compares outputs with ``goals``: the rows, or what became of them (label smoothing).
     """
@@ -196,6 +197,20 @@ class Scratch(NamedTuple):
     values: Any
     evens: Any
     couples: Any
+
+
+def frozen(record: Any) -> Any:
+    """``Inputs`` or ``Targets`` with read-only views in place of their arrays, which are contiguous.
+
+    Numba converts no field of a named tuple, so arrays that may be written to pass as such that may not.
+    """
+    return type(record)(*(_frozen(field) if isinstance(field, np.ndarray) else field for field in record))
+
+
+def _frozen(array: Any) -> Any:
+    view = array.view(np.ndarray)
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)
@@ -331,9 +346,11 @@ def signatures(dtype: Any) -> list[Any]:
     """Numba's types of Inputs, Targets, Network, Rules and Scratch."""
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
     indices, whole = flat(types.int32), matrix(types.int64)
+    read, rows = partial(flat, readonly=True), matrix(dtype, readonly=True)
+    indptr, bytes_ = read(types.int64), matrix(types.uint8, readonly=True)
     fields = {
-        Inputs: (size, matrix(dtype), matrix(types.uint8), dtype, dtype, sizes, indices, reals),
-        Targets: (sizes, matrix(dtype), matrix(dtype), reals),
+        Inputs: (size, rows, bytes_, dtype, dtype, indptr, read(types.int32), read(dtype)),
+        Targets: (read(types.int64), rows, rows, read(dtype)),
         Network: (
             matrix(types.int64),
             size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def scan(x: Any, limit: float) -> Any:
 
 
 def _compress_signature(dtype: Any) -> Any:
-    return types.void(matrix(dtype, readonly=True), flat(types.int64), flat(types.int32), flat(dtype))
+    return types.void(matrix(dtype, readonly=True), flat(types.int64, readonly=True), flat(types.int32), flat(dtype))
 
 
 @team_kernel(_compress_signature)
@@ -60,23 +61,27 @@ _CHUNK = 1 << 17
 
 
 def to_csr(x: Any, dtype: Any = None, counts: Any = None) -> tuple[Any, Any, Any]:
-    """(indptr, indices, values) of the non-zeros of an array (n, k) of finite numbers, values as ``dtype``.
+    """(indptr, indices, values) of the non-zeros of an array (n, ...) of finite numbers, values as ``dtype``.
 
-    ``dtype`` is float32 or float64. Numbers of another one are converted a few rows at a time: the whole array is never
-    held as ``dtype``. ``counts`` are the rows' numbers of non-zeros, where they are known.
+    ``dtype`` is float32 or float64. Numbers of another one, or behind other strides, are converted a few rows at a
+    time: the whole array is never held as ``dtype``. ``counts`` are the rows' numbers of non-zeros, where known.
     """
-    kind = np.dtype(dtype or x.dtype)
+    kind, k = np.dtype(dtype or x.dtype), math.prod(x.shape[1:])
     as_is = x.dtype == kind and x.flags.c_contiguous and x.flags.aligned
-    step = max(1, len(x) if as_is else _CHUNK // max(1, x.shape[1]))
+    step = max(1, len(x) if as_is else _CHUNK // max(1, k))
     parts = [slice(i, min(i + step, len(x))) for i in range(0, len(x), step)]
     indptr = np.zeros(len(x) + 1, np.int64)
     for part in parts:
         known = None if counts is None else counts[part]
-        indptr[1:][part] = scan(np.ascontiguousarray(x[part], kind), np.inf) if known is None else known
+        indptr[1:][part] = scan(_rows(x[part], kind, k), np.inf) if known is None else known
     np.cumsum(indptr, out=indptr)
     indices, values = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], kind)
     for part in parts:
-        numbers = np.ascontiguousarray(x[part], kind)
+        numbers = _rows(x[part], kind, k)
         nanoseconds = _NS_PER_BYTE * numbers.nbytes
         _compress(kind, nanoseconds, numbers, indptr[part.start : part.stop + 1], indices, values)
     return indptr, indices, values
+
+
+def _rows(x: Any, kind: Any, k: int) -> Any:
+    return np.require(x, kind, ["C", "A"]).reshape(len(x), k)
