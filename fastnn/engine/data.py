@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import backends, checks
 from fastnn.engine.protocols import Array, Shape
 
 # Elements that the finite check looks at in one go: small enough to stay in a core's L2 cache.
@@ -243,6 +243,8 @@ def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:
     if array.dtype != dtype or array.nbytes < _SCAN_FROM or not (array.flags.c_contiguous and array.flags.aligned):
         return None
     from fastnn.kernels.cpu import sparse
+    if not backends.state("cpu").available:
+        return None
 
     counts: Array = sparse.scan(array.reshape(len(array), -1), float(np.finfo(dtype).max))
     return counts

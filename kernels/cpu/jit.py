@@ -30,7 +30,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu import machine, micro, store, team, threads
+from fastnn.kernels.cpu import machine, micro, require_compiler, store, team, threads
 
 # 63 bits of the hash of the sources.
 SOURCE = int(store.SOURCES[:16], 16) >> 1
@@ -154,6 +154,7 @@ class Kernel:
         return found
 
     def _compile(self, dtype: np.dtype[Any], parallel: bool) -> Any:
+        require_compiler()
         if parallel:
             threads.start()
         with _without_collection():

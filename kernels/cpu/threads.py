@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def default_threads() -> int:
     """``FASTNN_NUM_THREADS``, else the CPUs that affinity and the cgroup quota leave to this process."""
     wanted = os.environ.get(_ENVIRONMENT)
     if wanted is not None:
-        if not wanted.strip().isdigit() or int(wanted) < 1:
+        if not re.fullmatch(r"\s*[0-9]{1,9}\s*", wanted) or int(wanted) < 1:
             raise ValueError(f"{_ENVIRONMENT}: got {wanted!r}, wants an integer of at least 1")
         return int(wanted)
     return _cpus()

@@ -5,6 +5,7 @@ Nothing may be written before a call is refused.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -184,6 +185,55 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+NO_COMPILER = """
+import warnings
+import numpy as np
+import fastnn
+{before}
+from fastnn import layers, models, ops
+from fastnn.errors import BackendError
+state = fastnn.available_backends()["cpu"]
+assert not state.available and "NUMBA_DISABLE_JIT" in state.reason, state
+for call in (lambda: ops.relu(np.ones(3)), fastnn.warmup, lambda: fastnn.set_backend("cpu")):
+    try:
+        call()
+    except BackendError as error:
+        assert state.reason in str(error) and "Available: 'naive'" in str(error), error
+    else:
+        raise AssertionError("it ran")
+with fastnn.use_backend("naive"):
+    assert (ops.relu(np.array([-1.0, 2.0])) == [0, 2]).all()
+model = models.Sequential([layers.Input((2,)), layers.Dense(1)])
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    model.compile("sgd", "mse")
+    model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
+assert ["by plain Python loops" in str(one.message) for one in caught] == [True], caught
+model.compile("sgd", "mse", backend="naive")
+large = np.ones((2, 1_000_000), "float32")
+assert fastnn.engine.data.input_source("x", large, large.dtype).rows == 2
+"""
+
+
+@pytest.mark.parametrize("by", ["environment", "config"])
+def test_without_numbas_compiler_there_is_no_cpu_backend(by):
+    before = "import numba; numba.config.DISABLE_JIT = True" if by == "config" else ""
+    variables = {**os.environ, **({"NUMBA_DISABLE_JIT": "1"} if by == "environment" else {})}
+    program = [sys.executable, "-c", NO_COMPILER.format(before=before)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, env=variables)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_kernel_is_not_run_uncompiled(monkeypatch):
+    """What is compiled already goes on to run when Numba's compiler is switched off later."""
+    from fastnn.kernels.cpu import jit
+
+    monkeypatch.setattr("numba.config.DISABLE_JIT", True)
+    fresh = jit.Kernel(jit.KERNELS[0].factory, jit.KERNELS[0].signature)
+    with pytest.raises(RuntimeError, match="Numba's compiler is switched off, by NUMBA_DISABLE_JIT"):
+        fresh.compiled(np.dtype("float32"))
 
 
 class Device:

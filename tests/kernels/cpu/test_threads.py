@@ -173,7 +173,7 @@ def test_environment_variable(fresh, monkeypatch):
     assert fastnn.get_num_threads() == 3
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", ""])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "", "²", "٣", "1.5", "9" * 5000])
 def test_bad_environment_variable(fresh, monkeypatch, value):
     monkeypatch.setenv("FASTNN_NUM_THREADS", value)
     with pytest.raises(ValueError, match=r"FASTNN_NUM_THREADS: got .*, wants an integer of at least 1"):
