@@ -117,6 +117,8 @@ class LayerwiseRunner:
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
         """Outputs for all samples."""
+        if x.rows == 0:
+            return self.outputs(x, training=False)
         parts: list[Array] = []
         with backends.use_backend(self.backend):
             for step, batch in enumerate(DataSet(x).batches(batch_size)):
@@ -130,8 +132,7 @@ class LayerwiseRunner:
     def outputs(self, x: Source, training: bool) -> Array:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
         with backends.use_backend(self.backend):
-            batch = next(DataSet(x).batches(x.rows))
-            return self._outputs(batch.x, training)
+            return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Array, training: bool) -> Array:
         for layer in self.network.layers:

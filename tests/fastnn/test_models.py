@@ -473,6 +473,21 @@ def test_predict_of_nothing_is_empty():
     assert small().predict(X[:0]).shape == (0, 3)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "naive"])
+def test_no_rows_give_no_outputs(backend):
+    """From the call, too, whatever the layers."""
+    stack = [layers.Flatten(), layers.Rescaling(0.5), layers.Dropout(0.5), layers.Dense(5, "relu")]
+    model = models.Sequential([layers.Input((2, 3)), *stack, layers.Dense(3), layers.Activation("softmax")])
+    model.compile("sgd", "mse", backend=backend)
+    for none in (np.zeros((0, 2, 3), "float32"), np.zeros((0, 2, 3), "uint8")):
+        for outputs in (model(none), model(none, training=True), model.predict_on_batch(none), model.predict(none)):
+            assert outputs.shape == (0, 3)
+            assert outputs.dtype == np.float32
+    unbuilt = models.Sequential([layers.Dense(4)])
+    assert unbuilt(np.zeros((0, 2))).shape == (0, 4)
+    assert unbuilt(np.ones((5, 2))).shape == (5, 4)
+
+
 def test_ten_thousand_predictions_leak_nothing():
     model = small()
     x = X[:1].astype("float32")
