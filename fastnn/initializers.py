@@ -26,7 +26,7 @@ class Initializer(Configurable):
 
     def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
         """A new array of ``shape``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: wants a method __call__(shape, dtype) -> array")
 
 
 class Zeros(Initializer):

@@ -81,6 +81,12 @@ class Layer(Configurable):
     """Base class. ``input_shape`` (or ``input_dim``) is the shape of one sample, for a model's first layer.
 
     Layers without weights follow the dtype of the model they are in unless ``dtype`` is given.
+
+    A layer of your own defines ``forward(x, training, activate) -> (y, kept)`` and, to be trained or to let gradients
+    through, ``backward(dy, kept, need_dx) -> (dx, gradients)``, one gradient a parameter: fastnn derives nothing from
+    Python code, so Keras's ``call`` does not do. Where shapes change it defines ``compute_output_shape(input_shape)``,
+    where it has weights ``make_parameters(input_shape)``, which puts ``Parameter`` objects into ``self.parameters``.
+    Models with such a layer run layer by layer.
     """
 
     # Share of the inputs that training drops, and the seed of the masks if the layer has one.
@@ -102,6 +108,9 @@ class Layer(Configurable):
         input_shape: Sequence[int] | None = None,
         input_dim: int | None = None,
     ) -> None:
+        kind = type(self)
+        if kind.forward is Layer.forward and hasattr(kind, "call"):
+            raise TypeError(f"{kind.__name__}: got a layer that defines call, wants {_OWN}")
         if name is not None:
             checks.instance("name", name, str, "a string")
             if not name or "/" in name:
@@ -121,6 +130,12 @@ class Layer(Configurable):
         self._trainable: bool = checks.instance("trainable", trainable, bool, "True or False")
         self._kind = None if name else snake_case(type(self).__name__)
         self.name = name or unique_name(snake_case(type(self).__name__))
+
+    def __init_subclass__(cls) -> None:
+        """What the kernels make of a layer is not what a subclass with a pass of its own does."""
+        super().__init_subclass__()
+        if {"forward", "backward"} & vars(cls).keys() and "fused_form" not in vars(cls):
+            cls.fused_form = None
 
     def avoid_names(self, taken: Container[str]) -> None:
         """Take another default name while ``taken`` holds this one; given names and built layers stay."""
@@ -195,14 +210,14 @@ class Layer(Configurable):
                     f"{self.name}: got input shape {shape}, wants {self.input_shape}, for which it is built"
                 )
             return
-        self._make_parameters(shape)
+        self.make_parameters(shape)
         for parameter in self.parameters:
             parameter.trainable = self._trainable
         self.input_shape = (None, *shape[1:])
         self.built = True
 
-    def _make_parameters(self, input_shape: BatchShape) -> None:
-        """Append this layer's parameters, if it has any."""
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """Put this layer's parameters into ``self.parameters``, if it has any: ``build`` asks for them once."""
 
     def _fits(self, input_shape: BatchShape) -> bool:
         """Whether the parameters that were made serve ``input_shape`` too."""
@@ -214,14 +229,15 @@ class Layer(Configurable):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: got a layer without forward, wants {_OWN}")
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: got a layer without backward to train with, wants {_OWN}")
 
     def __call__(self, x: Any, training: bool = False) -> Array:
         """Outputs for the batch ``x``; builds the layer on first use."""
+        refuse_symbols("x", x)
         array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
         self.build((None, *array.shape[1:]))
         return self.forward(array, training)[0]
@@ -249,6 +265,22 @@ class Layer(Configurable):
             "activity_regularizer": serialize(self.activity_regularizer, regularizers.NAMES),
             "input_shape": None if self.sample_shape is None else list(self.sample_shape),
         }
+
+
+# What a layer of the user's own defines.
+_OWN = (
+    "one that defines forward(x, training, activate) -> (y, kept) and backward(dy, kept, need_dx) -> (dx, gradients): "
+    "fastnn derives nothing from Python code (see help(fastnn.layers.Layer))"
+)
+
+
+def refuse_symbols(name: str, x: Any) -> None:
+    """TypeError where ``x`` is no data but a layer, which elsewhere stands for its outputs."""
+    if isinstance(x, Layer):
+        raise TypeError(
+            f"{name}: got the layer {x.name!r}, wants an array of samples: graphs of layers are not there yet, stacks "
+            "are, such as models.Sequential([layers.Input((4,)), layers.Dense(3)])"
+        )
 
 
 def assign_all(parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
@@ -323,7 +355,10 @@ def Input(  # noqa: N802 - Keras's name
     dtype: str | None = None,
     name: str | None = None,
 ) -> InputLayer:
-    """The first entry of a Sequential: the shape of one sample (Keras returns a symbolic tensor, fastnn the layer)."""
+    """The first entry of a Sequential: the shape of one sample.
+
+    Keras returns a symbolic tensor, to call layers on; fastnn returns the layer: graphs of layers are not there yet.
+    """
     return InputLayer(shape, batch_size, dtype, name)
 
 
@@ -395,7 +430,8 @@ class Dense(_Activated):
         positions = math.prod(size or 1 for size in self.input_shape[1:])
         return 2 * positions * self.units
 
-    def _make_parameters(self, input_shape: BatchShape) -> None:
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """The kernel, and the bias if there is one."""
         shape = (input_shape[-1] or 0, self.units)
         made = [("kernel", self._initial("kernel_initializer", shape), self.kernel_regularizer)]
         if self.use_bias:

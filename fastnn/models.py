@@ -544,6 +544,7 @@ class Sequential:
         """The checked input ``x``; ValueError where samples do not have the shape that the model is made for."""
         if x is None:
             raise ValueError(f"{name}: got None, wants an array of samples")
+        layers.refuse_symbols(name, x)
         if not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
         source = input_source(name, x, self.compute_dtype)

@@ -247,7 +247,7 @@ class Optimizer(Configurable):
     @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options; a step that depends on its number counts from 1 in ``step``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: wants a property rule -> (name of an op, its options)")
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the learning rate as it is now; what weight decay spares, if anything."""

@@ -11,11 +11,12 @@ from fastnn.engine.protocols import Array
 
 
 class Regularizer(Configurable):
-    """Base class: subclasses give the penalty and its derivative."""
+    """Base class: subclasses define ``value_and_gradient``; fastnn derives nothing from Python code."""
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]:
         """Penalty of ``x`` and its derivative, an array of the shape of ``x``."""
-        raise NotImplementedError
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind}: wants a method value_and_gradient(x) -> (penalty, derivative by x)")
 
     def __call__(self, x: Any) -> float:
         """The penalty of ``x``."""

@@ -195,7 +195,8 @@ def numeric_array(name: str, value: Any) -> Array:
     except ValueError:
         raise ValueError(f"{name}: got rows of different lengths, wants a rectangular array of numbers") from None
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: got {checks.describe(array)}, wants an array of numbers (float, int, uint or bool)")
+        got = checks.describe(array if array.ndim else value)
+        raise TypeError(f"{name}: got {got}, wants an array of numbers (float, int, uint or bool)")
     if array.ndim == 0:
         raise ValueError(f"{name}: got the single number {array}, wants an array with one row a sample")
     return array
@@ -242,9 +243,9 @@ def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:
     """The non-zeros of every row of a large array in the model's dtype, -1 in rows that are not finite; else None."""
     if array.dtype != dtype or array.nbytes < _SCAN_FROM or not (array.flags.c_contiguous and array.flags.aligned):
         return None
-    from fastnn.kernels.cpu import sparse
     if not backends.state("cpu").available:
         return None
+    from fastnn.kernels.cpu import sparse
 
     counts: Array = sparse.scan(array.reshape(len(array), -1), float(np.finfo(dtype).max))
     return counts

@@ -138,7 +138,9 @@ def _obstacles(network: Network) -> Iterator[str]:
 
 
 def _obstacles_to_prediction(network: Network) -> Iterator[str]:
-    yield from (f"{layer.name} takes samples of several axes" for layer in network.layers if layer.fused_form is None)
+    for layer in network.layers:
+        if layer.fused_form is None:
+            yield f"{layer.name} takes samples of several axes, or is a layer of the user's own"
     if (late := _late_rescaling(network)) is not None:
         yield f"{late} rescales what layers give, not the inputs"
     if not any(layer.fused_form == "dense" for layer in network.layers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import initializers, layers, models, ops, regularizers, utils
+from fastnn import initializers, layers, models, ops, optimizers, regularizers, utils
 from fastnn.engine.protocols import Draw
 from fastnn.kernels.table import ACTIVATIONS
 
@@ -307,3 +307,91 @@ def test_input_layer():
         layers.Input()
     with pytest.raises(TypeError, match="dtype: got"):
         layers.Input((3,), dtype="object")
+
+
+def test_a_layer_that_defines_call_is_told_what_layers_define():
+    class Doubled(layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    message = r"^Doubled: got a layer that defines call, wants one that defines forward\(x, training, activate\) -> "
+    with pytest.raises(TypeError, match=message):
+        Doubled()
+
+
+class Doubled(layers.Layer):
+    """A layer of the user's own, for predictions."""
+
+    def forward(self, x, training=False, activate=True):
+        return 2 * x, None
+
+    def call(self, inputs):
+        return self.forward(inputs)[0]
+
+
+class Scaled(layers.Layer):
+    """A layer of the user's own, with a weight a feature."""
+
+    def make_parameters(self, input_shape):
+        self.parameters = [layers.Parameter("scale", f"{self.name}/scale", np.ones(input_shape[-1], "float32"))]
+
+    def forward(self, x, training=False, activate=True):
+        return x * self.parameters[0].value, x
+
+    def backward(self, dy, kept, need_dx=True):
+        return (dy * self.parameters[0].value if need_dx else None), [(dy * kept).sum(axis=0)]
+
+
+def test_a_layer_of_the_users_own_predicts_and_trains_layer_by_layer():
+    x = np.random.default_rng(0).standard_normal((64, 3)).astype("float32")
+    assert (Doubled()(x) == 2 * x).all()
+    model = models.Sequential([layers.Input((3,)), Doubled(), Scaled(), layers.Dense(1)])
+    model.compile(optimizers.SGD(0.1), "mse")
+    assert "is a layer of the user's own" in str(model.plan())
+    before, y = model.get_weights(), x @ np.array([[1.0], [-2.0], [0.5]], "float32")
+    losses = model.fit(x, y, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.1 * losses[0]
+    assert not any(np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_layer_without_backward_says_so_when_a_gradient_is_to_flow_through_it():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2), Doubled()])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    with pytest.raises(NotImplementedError, match=r"^Doubled: got a layer without backward to train with, wants one"):
+        model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    assert all(np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True))
+    with pytest.raises(NotImplementedError, match=r"^Layer: got a layer without forward, wants one that defines"):
+        layers.Layer()(np.ones((2, 3)))
+
+
+def test_what_a_subclass_does_is_what_runs():
+    class Negated(layers.Dense):
+        def forward(self, x, training=False, activate=True):
+            y, kept = super().forward(x, training, activate)
+            return -y, kept
+
+        def backward(self, dy, kept, need_dx=True):
+            return super().backward(-dy, kept, need_dx)
+
+    class Named(layers.Dense):
+        """No other passes: the kernels' form will do."""
+
+    x = np.ones((300, 3), "float32")
+    model = models.Sequential([layers.Input((3,)), Negated(2, kernel_initializer="ones")])
+    assert (model.predict(x, verbose=0) == -3).all()
+    model.compile("sgd", "mse")
+    assert model.plan(x).runner == "layerwise"
+    other = models.Sequential([layers.Input((3,)), Named(2)])
+    other.compile("sgd", "mse")
+    assert other.plan(x).runner == "fused"
+
+
+@pytest.mark.parametrize("given", [layers.Input((4,)), layers.Dense(4)])
+def test_calling_on_a_layer_says_that_graphs_are_not_there_yet(given):
+    model = models.Sequential([layers.Dense(3)])
+    for call in (layers.Dense(3), layers.Flatten(), model, model.predict):
+        with pytest.raises(TypeError, match=r"^x: got the layer '.*', wants an array .*: graphs of layers are not"):
+            call(given)
+    with pytest.raises(TypeError, match=r"^x: got Sequential <.*>, wants an array of numbers"):
+        layers.Dense(3)(model)
