@@ -74,5 +74,5 @@ def deserialize(argument: str, document: Mapping[str, Any], names: Mapping[str, 
 
 
 def _examples(names: Mapping[str, type[Any]]) -> str:
-    kinds = sorted({cls.__name__ for cls in names.values()})
-    return ", ".join(kinds)
+    kinds = {cls.__name__ if cls.__name__ in names else name for name, cls in names.items()}
+    return ", ".join(sorted(kinds))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -387,7 +387,7 @@ def _accuracy(y_true: Any, y_pred: Any) -> Array:
 
 
 NAMES: dict[str, type[Metric]] = aliases(
-    (*_CLASSES, ShapedAccuracy),
+    _CLASSES,
     accuracy=ShapedAccuracy,
     acc=ShapedAccuracy,
     mse=MeanSquaredError,
@@ -397,6 +397,8 @@ NAMES: dict[str, type[Metric]] = aliases(
     bce=BinaryCrossentropy,
     BCE=BinaryCrossentropy,
 )
+# The names in configs: "accuracy" is written as the class that it makes.
+CONFIG_NAMES = {**NAMES, ShapedAccuracy.__name__: ShapedAccuracy}
 
 
 def get(identifier: Any, argument: str = "metrics") -> Metric:
@@ -404,7 +406,7 @@ def get(identifier: Any, argument: str = "metrics") -> Metric:
     if callable(identifier) and not isinstance(identifier, (type, Metric)):
         cls = _BY_FUNCTION.get(identifier)
         return MeanMetricWrapper(identifier) if cls is None else cls()
-    metric = find(argument, identifier, Metric, NAMES)
+    metric = find(argument, identifier, Metric, CONFIG_NAMES if isinstance(identifier, Mapping) else NAMES)
     if isinstance(identifier, str) and identifier != type(metric).__name__:
         metric.name = identifier
     return metric

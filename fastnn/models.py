@@ -749,8 +749,8 @@ def _restore_compile(model: Sequential, config: Mapping[str, Any], tensors: Mapp
     model.compile(
         deserialize("optimizer", config["optimizer"], optimizers.NAMES),
         None if loss is None else deserialize("loss", loss, losses.NAMES),
-        [deserialize("metrics", entry, metrics.NAMES) for entry in config["metrics"]],
-        [deserialize("weighted_metrics", entry, metrics.NAMES) for entry in config["weighted_metrics"]],
+        [deserialize("metrics", entry, metrics.CONFIG_NAMES) for entry in config["metrics"]],
+        [deserialize("weighted_metrics", entry, metrics.CONFIG_NAMES) for entry in config["weighted_metrics"]],
         backend="auto",
     )
     # a file may travel: a backend or precision named where it was written need not serve here
@@ -873,7 +873,7 @@ def _serialized_loss(loss: Loss) -> dict[str, Any] | None:
 def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
     if type(metric) is metrics.MeanMetricWrapper:
         return metric.get_config()
-    return serialize(metric, metrics.NAMES)
+    return serialize(metric, metrics.CONFIG_NAMES)
 
 
 def _summary(model: Sequential, line_length: int | None) -> str:

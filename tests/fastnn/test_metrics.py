@@ -115,3 +115,15 @@ def test_plain_metrics_ignore_sample_weights_and_weighted_ones_do_not():
     _, plain, weighted = model.evaluate(x, LABELS, sample_weight=weight, verbose=0)
     assert plain == right.mean()
     assert weighted == pytest.approx((right * weight).sum() / weight.sum())
+
+
+def test_internal_classes_are_not_offered():
+    for wrong, error in (("acuracy", ValueError), (3, TypeError)):
+        with pytest.raises(error) as raised:
+            metrics.get(wrong)
+        assert "Shaped" not in str(raised.value)
+        assert "shaped" not in str(raised.value)
+        assert "accuracy" in str(raised.value)
+    with pytest.raises(ValueError, match="wants one of"):
+        metrics.get("ShapedAccuracy")
+    assert type(metrics.get("accuracy")).__name__ in metrics.CONFIG_NAMES
