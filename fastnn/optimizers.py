@@ -5,6 +5,7 @@ An optimizer keeps its state by parameter path ("dense/kernel"), made of zeros a
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import warnings
@@ -23,7 +24,7 @@ from fastnn.engine.protocols import Array, Parameter
 class LearningRate(float):
     """The step size as a number, which also does what Keras's variable does: ``assign``, ``value``, ``numpy``."""
 
-    def __new__(cls, optimizer: Optimizer, value: float) -> LearningRate:  # noqa: D102 - see the class
+    def __new__(cls, optimizer: Optimizer, value: float) -> LearningRate:
         made = super().__new__(cls, value)
         made._optimizer = optimizer
         return made
@@ -92,6 +93,21 @@ class Variable:
         return f"<Variable {self.path} of shape {self.shape} and dtype {self.dtype}>"
 
 
+# Arguments of older Keras, and what there is instead.
+_OLDER = {
+    "lr": "learning_rate",
+    "decay": "a number as learning_rate, which callbacks.LearningRateScheduler(schedule) may change before every epoch",
+}
+
+
+def _unknown_argument(kind: type, argument: str) -> str:
+    """What to say where an optimizer is given an argument that it does not have."""
+    known = [*inspect.signature(kind).parameters, *inspect.signature(Optimizer).parameters]
+    names = [name for name in dict.fromkeys(known) if name not in ("options", "unknown")]
+    wanted = _OLDER.get(argument, f"one of {', '.join(names)}")
+    return f"{argument}: got an argument that {kind.__name__} does not have, wants {wanted}"
+
+
 class Optimizer(Configurable):
     """Base class: learning rate, clipping, decay and state; subclasses give the step.
 
@@ -107,7 +123,10 @@ class Optimizer(Configurable):
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
         name: str | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(_unknown_argument(type(self), next(iter(unknown))))
         self.learning_rate = learning_rate
         self.weight_decay = None if weight_decay is None else checks.real("weight_decay", weight_decay, minimum=0)
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
@@ -130,6 +149,15 @@ class Optimizer(Configurable):
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._learning_rate = checks.real("learning_rate", value, minimum=0)
+
+    @property
+    def lr(self) -> float:
+        """No name of the step size: setting it would do nothing."""
+        raise AttributeError(f"{type(self).__name__} has no lr; the step size is learning_rate")
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        raise AttributeError(f"{type(self).__name__} has no lr to set; the step size is learning_rate")
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -282,3 +282,19 @@ def test_bad_exclusions_change_nothing(arguments, error, message):
     with pytest.raises(error, match=message):
         optimizer.exclude_from_weight_decay(**arguments)
     assert optimizer.get_config() == optimizers.SGD(weight_decay=0.1).get_config()
+
+
+@pytest.mark.parametrize("kind", list(optimizers.NAMES.values()))
+def test_older_arguments_are_answered_with_what_there_is(kind):
+    name = kind.__name__
+    with pytest.raises(TypeError, match=f"^lr: got an argument that {name} does not have, wants learning_rate$"):
+        kind(lr=0.1)
+    with pytest.raises(TypeError, match=r"^decay: .*, wants a number as learning_rate, which callbacks.Learning"):
+        kind(0.1, decay=1e-6)
+    with pytest.raises(TypeError, match=r"^use_ema: .*, wants one of learning_rate, .*, weight_decay, .*, name$"):
+        kind(use_ema=True)
+    optimizer = kind(0.1)
+    assert not hasattr(optimizer, "lr")
+    with pytest.raises(AttributeError, match=f"^{name} has no lr to set; the step size is learning_rate"):
+        optimizer.lr = 0.5
+    assert optimizer.learning_rate == 0.1
