@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os.path
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -59,7 +60,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"fastnn.{_NAMES[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    raise importlib.import_module("fastnn.absent").error(__name__, name, sys._getframe(1))
 
 
 def __dir__() -> list[str]:

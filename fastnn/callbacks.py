@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fastnn import checks, saving
+from fastnn import absent, checks, saving
 from fastnn.engine.protocols import Array, Logs, StepHooks
 
 
@@ -438,3 +438,15 @@ class LambdaCallback(Callback):
                 if not callable(function):
                     raise TypeError(f"{name}: got {checks.describe(function)}, wants a function")
                 setattr(self, name, function)
+
+
+__all__ = [
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+]
+absent.explain(__name__)

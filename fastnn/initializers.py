@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import absent, checks
 from fastnn.configurable import Configurable, aliases, find
 from fastnn.engine import seeds
 from fastnn.engine.protocols import Array, Shape
@@ -279,3 +279,7 @@ NAMES = aliases(
 def get(identifier: Any, argument: str = "initializer") -> Initializer:
     """The initializer that ``identifier`` means: a name, a class, an object or a config."""
     return find(argument, identifier, Initializer, NAMES)
+
+
+__all__ = ["Initializer", "get", *sorted({cls.__name__ for cls in NAMES.values()})]
+absent.explain(__name__)

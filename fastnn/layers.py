@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks, initializers, ops, regularizers
+from fastnn import absent, checks, initializers, ops, regularizers
 from fastnn.configurable import Configurable, aliases, serialize, snake_case
 from fastnn.engine import activations, seeds
 from fastnn.engine.data import check_finite, numeric_array
@@ -619,3 +619,6 @@ def activation_name(activation: Any) -> str:
 
 
 NAMES = aliases((InputLayer, Dense, Activation, Flatten, Dropout, Rescaling))
+
+__all__ = ["Input", "Layer", "Parameter", *sorted({cls.__name__ for cls in NAMES.values()})]
+absent.explain(__name__)

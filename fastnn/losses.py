@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks, ops
+from fastnn import absent, checks, ops
 from fastnn.configurable import Configurable, aliases, find
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
@@ -444,3 +444,7 @@ def get(identifier: Any, argument: str = "loss") -> Loss:
         cls = _BY_FUNCTION.get(identifier)
         return FunctionLoss(identifier) if cls is None else cls()
     return find(argument, identifier, Loss, NAMES)
+
+
+__all__ = ["Loss", "get", *(cls.__name__ for cls in _BY_FUNCTION.values()), *(f.__name__ for f in _BY_FUNCTION)]
+absent.explain(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import absent, checks
 from fastnn.configurable import Configurable, aliases, find
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
@@ -410,3 +410,7 @@ def get(identifier: Any, argument: str = "metrics") -> Metric:
     if isinstance(identifier, str) and identifier != type(metric).__name__:
         metric.name = identifier
     return metric
+
+
+__all__ = ["MeanMetricWrapper", "Metric", "get", *(c.__name__ for c in _CLASSES), *(f.__name__ for f in _BY_FUNCTION)]
+absent.explain(__name__)

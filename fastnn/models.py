@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import backends, checks, layers, losses, metrics, optimizers, saving
+from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving
 from fastnn.callbacks import CallbackList, History
 from fastnn.callbacks import checked as checked_callbacks
 from fastnn.configurable import deserialize, serialize
@@ -911,3 +911,7 @@ def _amount(arrays: Sequence[Array]) -> str:
         unit += 1
     digits = 0 if unit == 0 else 2
     return f"{sum(array.size for array in arrays):,} ({size:.{digits}f} {('B', 'KiB', 'MiB', 'GiB')[unit]})"
+
+
+__all__ = ["Sequential", "load_model", "model_from_json"]
+absent.explain(__name__)

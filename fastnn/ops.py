@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import backends, checks
+from fastnn import absent, backends, checks
 from fastnn.kernels.table import TABLE, Op
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -155,3 +155,4 @@ def pack(w: Any) -> Any:
 
 __all__ = sorted([*TABLE, "pack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
+absent.explain(__name__)

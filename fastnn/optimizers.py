@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import checks, ops
+from fastnn import absent, checks, ops
 from fastnn.configurable import Configurable, find
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
@@ -432,3 +432,7 @@ def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
         names = {name.lower(): name for name in NAMES}
         identifier = names[checks.one_of(argument, identifier.lower(), names)]
     return find(argument, identifier, Optimizer, NAMES)
+
+
+__all__ = ["Optimizer", "get", *NAMES]
+absent.explain(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn import checks, ops
+from fastnn import absent, checks, ops
 from fastnn.configurable import Configurable, aliases, find
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
@@ -74,3 +74,7 @@ NAMES = aliases((L1, L2, L1L2), l1_l2=L1L2)
 def get(identifier: Any, argument: str = "regularizer") -> Regularizer | None:
     """The regularizer that ``identifier`` means: None, a name, a class, an object or a config."""
     return None if identifier is None else find(argument, identifier, Regularizer, NAMES)
+
+
+__all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
+absent.explain(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import absent, checks
 from fastnn.engine import seeds
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
@@ -44,3 +44,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
     rows = np.zeros((*labels.shape, classes))
     np.put_along_axis(rows, labels[..., np.newaxis], 1.0, axis=-1)
     return rows
+
+
+__all__ = ["set_random_seed", "to_categorical"]
+absent.explain(__name__)

@@ -40,7 +40,7 @@ HOUSE = (
     ("fastnn.backends",),
     ("fastnn.datasets",),
     ("fastnn.files",),
-    ("fastnn.checks", "fastnn.errors"),
+    ("fastnn.absent", "fastnn.checks", "fastnn.errors"),
     ("fastnn.kernels",),
 )
 

@@ -19,6 +19,9 @@ against its published SHA-256 before anything in it is read.
 
 from __future__ import annotations
 
+from fastnn import absent
 from fastnn.datasets import boston_housing, digits, fashion_mnist, iris, mnist, reuters, xor
 
 __all__ = ["boston_housing", "digits", "fashion_mnist", "iris", "mnist", "reuters", "xor"]
+
+absent.explain(__name__)

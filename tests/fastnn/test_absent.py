@@ -1,0 +1,89 @@
+"""Names that are missing: the message says what there is, and whoever only asks gets no."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+
+import pytest
+
+from fastnn import absent
+from fastnn.configurable import Configurable
+
+MODULES = [*absent._KERAS, "fastnn.ops"]
+
+
+def imported(module, name):
+    """What ``from module import name`` does."""
+    space = {}
+    exec(f"from {module} import {name}", space)
+    return space[name]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "says"),
+    [
+        ("fastnn.layers", "Conv2D", "which Keras has; it has Activation, Dense, Dropout, Flatten, Input,"),
+        ("fastnn.layers", "Softmax", r"which Keras has \(Activation\('softmax'\) is the same\); it has"),
+        ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); it has"),
+        ("fastnn.models", "Model", r"which Keras has \(graphs of layers are not there yet.*; it has load_model"),
+        ("fastnn.optimizers", "AdamW", r"which Keras has \(Adam takes weight_decay\); it has Adam,"),
+        ("fastnn.losses", "Huber", "which Keras has; it has binary_crossentropy,"),
+        ("fastnn.metrics", "AUC", "which Keras has; it has binary_accuracy,"),
+        ("fastnn.callbacks", "TensorBoard", "which Keras has; it has Callback,"),
+        ("fastnn.initializers", "he_normal", "which Keras has; it has Constant,"),
+        ("fastnn.regularizers", "OrthogonalRegularizer", "which Keras has; it has get, L1,"),
+        ("fastnn.utils", "pad_sequences", "which Keras has; it has set_random_seed, to_categorical$"),
+        ("fastnn.datasets", "imdb", "which Keras has; it has boston_housing,"),
+        ("fastnn", "applications", "which Keras has; it has available_backends, backends,"),
+        ("fastnn", "Modle", "; it has available_backends,"),
+        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has adam_step"),
+    ],
+)
+def test_a_missing_name_is_answered_with_what_there_is(module, name, says):
+    found = importlib.import_module(module)
+    message = f"^{module} has no attribute '{name}'(, | |){says}"
+    with pytest.raises(AttributeError, match=message):
+        getattr(found, name)
+    with pytest.raises(ImportError, match=message):
+        imported(module, name)
+    assert not hasattr(found, name)
+    assert getattr(found, name, 7) == 7
+
+
+def test_an_import_far_down_in_a_module_of_many_names_is_told_from_an_attribute():
+    """Where a name's number takes more than a byte, the instruction has a prefix."""
+    many = "\n".join(f"name_{index} = {index}" for index in range(400))
+    for line, error in (("from fastnn.layers import Conv2D", ImportError), ("layers.Conv2D", AttributeError)):
+        with pytest.raises(error, match="which Keras has"):
+            exec(f"from fastnn import layers\n{many}\n{line}", {})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_special_names_are_python_s_own_business(module):
+    found = importlib.import_module(module)
+    with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute '__wrapped__'$"):
+        _ = found.__wrapped__
+    assert pickle.loads(pickle.dumps(imported("fastnn.layers", "Dense"))) is imported("fastnn.layers", "Dense")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_there_and_every_name_of_keras_that_is_there_is_public(module):
+    found = importlib.import_module(module)
+    for name in found.__all__:
+        assert imported(module, name) is getattr(found, name)
+    made = {name for name, value in vars(found).items() if getattr(value, "__module__", None) == module}
+    assert made & set(absent._KERAS.get(module, "").split()) <= set(found.__all__)
+    for name in absent._INSTEAD:
+        assert any(name in names.split() for names in absent._KERAS.values()), name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_class_that_a_user_may_name_is_public(module):
+    found = importlib.import_module(module)
+    own = {name for name, value in vars(found).items() if inspect.isclass(value) and value.__module__ == module}
+    named = {name for name in own if issubclass(getattr(found, name), Configurable)}
+    hidden = {"FunctionLoss", "ShapedAccuracy", "RandomInitializer"}  # made by ``get``, or bases
+    assert {name for name in named if not name.startswith("_")} - hidden <= set(found.__all__)
+    assert not hidden & set(found.__all__)
