@@ -23,8 +23,12 @@ def describe(value: Any) -> str:
     """What a value is, short enough for a message."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    return f"{type(value).__name__} {_shortened(value)}"
+
+
+def _shortened(value: Any) -> str:
     text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
@@ -33,9 +37,9 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     if isinstance(value, str):
         if value in options:
             return value
-        near = difflib.get_close_matches(value.lower(), options, n=1)
+        near = difflib.get_close_matches(value[:100].lower(), options, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{name}: got {value!r}, wants one of {', '.join(map(repr, options))}{hint}")
+        raise ValueError(f"{name}: got {_shortened(value)}, wants one of {', '.join(map(repr, options))}{hint}")
     raise TypeError(f"{name}: got {describe(value)}, wants one of {', '.join(map(repr, options))}")
 
 

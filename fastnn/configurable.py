@@ -68,8 +68,12 @@ def serialize(value: Configurable | None, names: Mapping[str, type[Any]]) -> dic
 
 def deserialize(argument: str, document: Mapping[str, Any], names: Mapping[str, type[Made]]) -> Made:
     """The object that ``serialize`` wrote as ``document``."""
-    if set(document) != {"class_name", "config"} or not isinstance(document["config"], Mapping):
+    shaped = isinstance(document, Mapping) and set(document) == {"class_name", "config"}
+    if not shaped or not isinstance(document["config"], Mapping):
         raise ValueError(f"{argument}: got {checks.describe(document)}, wants a mapping with 'class_name' and 'config'")
+    name = document["config"].get("name")
+    if not isinstance(name, str | None):
+        raise TypeError(f"{argument}: got the name {checks.describe(name)}, wants a string")
     return names[checks.one_of(argument, document["class_name"], names)].from_config(document["config"])
 
 

@@ -7,8 +7,9 @@ A layer keeps its parameters and nothing of a batch: ``forward`` returns the out
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, T
 from fastnn.regularizers import Regularizer
 
 BatchShape = tuple[int | None, ...]
+# Of a sample: NumPy's arrays have up to 64, one of which is the batch's.
+_MOST_AXES = 63
 
 _used_names: Counter[str] = Counter()
 
@@ -200,8 +203,11 @@ class Layer(Configurable):
         """Floating-point operations of the products of one sample's forward pass."""
         return 0
 
-    def build(self, input_shape: BatchShape) -> None:
-        """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit."""
+    def build(self, input_shape: BatchShape, values: Sequence[Array] | None = None) -> None:
+        """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.
+
+        The weights are ``values`` themselves, arrays of ``parameter_shapes``, or where there are none initial ones.
+        """
         shape = tuple(input_shape)
         self.compute_output_shape(shape)
         if self.built:
@@ -210,7 +216,10 @@ class Layer(Configurable):
                     f"{self.name}: got input shape {shape}, wants {self.input_shape}, for which it is built"
                 )
             return
-        self.make_parameters(shape)
+        if values is None:
+            self.make_parameters(shape)
+        else:
+            self._take_parameters(shape, values)
         for parameter in self.parameters:
             parameter.trainable = self._trainable
         self.input_shape = (None, *shape[1:])
@@ -218,6 +227,16 @@ class Layer(Configurable):
 
     def make_parameters(self, input_shape: BatchShape) -> None:
         """Put this layer's parameters into ``self.parameters``, if it has any: ``build`` asks for them once."""
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """Shapes of the weight arrays for inputs of ``input_shape``, by name and in order; nothing is made."""
+        return {}
+
+    def _take_parameters(self, input_shape: BatchShape, values: Sequence[Array]) -> None:
+        """Make the parameters of ``parameter_shapes``, of these values."""
+        for name, value in zip(self.parameter_shapes(input_shape), values, strict=True):
+            penalty = getattr(self, f"{name}_regularizer")
+            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty))
 
     def _fits(self, input_shape: BatchShape) -> bool:
         """Whether the parameters that were made serve ``input_shape`` too."""
@@ -295,10 +314,13 @@ def assign_all(parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
 
 
 def sample_shape(name: str, shape: Any) -> Shape:
-    """``shape`` as a tuple of positive integers: the shape of one sample."""
-    if isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
+    """``shape`` as a tuple of positive integers: the shape of one sample, in a batch that NumPy could hold."""
+    if isinstance(shape, (str, bytes, Mapping)) or not hasattr(shape, "__iter__"):
         raise TypeError(f"{name}: got {checks.describe(shape)}, wants a tuple of integers such as (784,)")
-    return tuple(checks.positive_int(f"{name}[{index}]", size) for index, size in enumerate(shape))
+    sizes = tuple(shape)
+    if len(sizes) > _MOST_AXES:
+        raise ValueError(f"{name}: got {len(sizes)} axes, wants {_MOST_AXES} at most")
+    return tuple(checks.integer(f"{name}[{index}]", size, 1, sys.maxsize) for index, size in enumerate(sizes))
 
 
 def _dtype_name(dtype: Any) -> Any:
@@ -342,7 +364,7 @@ class InputLayer(Layer):
 def _numeric_dtype(dtype: Any) -> str:
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise TypeError(f"dtype: got {checks.describe(dtype)}, wants the name of a numeric dtype") from None
     if found.kind not in "fiub":
         raise TypeError(f"dtype: got {found}, wants a numeric dtype (float, int, uint or bool)")
@@ -431,12 +453,15 @@ class Dense(_Activated):
         return 2 * positions * self.units
 
     def make_parameters(self, input_shape: BatchShape) -> None:
-        """The kernel, and the bias if there is one."""
-        shape = (input_shape[-1] or 0, self.units)
-        made = [("kernel", self._initial("kernel_initializer", shape), self.kernel_regularizer)]
-        if self.use_bias:
-            made.append(("bias", self._initial("bias_initializer", shape[1:]), self.bias_regularizer))
-        self.parameters = [Parameter(name, f"{self.name}/{name}", value, penalty) for name, value, penalty in made]
+        """The kernel, and the bias if there is one, as their initializers draw them."""
+        shapes = self.parameter_shapes(input_shape)
+        values = [self._initial(f"{name}_initializer", shape) for name, shape in shapes.items()]
+        self._take_parameters(input_shape, values)
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """The kernel's, (inputs, units), and with a bias (units,)."""
+        shapes: dict[str, Shape] = {"kernel": (input_shape[-1] or 0, self.units), "bias": (self.units,)}
+        return shapes if self.use_bias else {"kernel": shapes["kernel"]}
 
     def _fits(self, input_shape: BatchShape) -> bool:
         """Whether the last axis is as long as the kernel."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving
+from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving, serialization
 from fastnn.callbacks import CallbackList, History
 from fastnn.callbacks import checked as checked_callbacks
 from fastnn.configurable import deserialize, serialize
@@ -37,6 +37,8 @@ from fastnn.progress import Progress, progress
 _BATCH_SIZE = 32
 # Outputs do not depend on the batch, so where none is given predict takes one that fills the kernels' tiles.
 _PREDICTION_BATCH_SIZE = 1024
+# Characters of what is wrong with a file.
+_LONGEST_REASON = 500
 
 
 class TensorSpec(NamedTuple):
@@ -663,69 +665,43 @@ class Sequential:
         metrics are functions of the user's, which a file cannot hold.
         """
         saving.destination("filepath", filepath)
-        self._require_built("save")
-        document: dict[str, Any] = {"class_name": "Sequential", "config": self.get_config(), "compile": None}
-        tensors = self._weight_tensors()
-        if self.optimizer is not None:
-            document["compile"] = self._compile_config()
-            for path, slots in self.optimizer.state.items():
-                tensors.update((f"optimizer/{path}/{slot}", array) for slot, array in slots.items())
-        saving.write(filepath, tensors, document, overwrite)
+        saving.write(filepath, *serialization.contents(self), overwrite)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights alone to one file, under a name and in a place as ``save`` wants them."""
         saving.destination("filepath", filepath)
-        self._require_built("save_weights")
-        saving.write(filepath, self._weight_tensors(), {"class_name": "weights"}, overwrite)
+        saving.write(filepath, *serialization.weights_contents(self), overwrite)
 
     def load_weights(self, filepath: Any) -> None:
         """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
         self._require_built("load_weights")
         tensors, _ = saving.read(filepath)
-        # the order of saving, which the name of each array begins with
-        arrays = [tensors[name] for name in sorted(tensors) if name.startswith("weights/")]
-        layers.assign_all(self.weights, arrays)
-
-    def _weight_tensors(self) -> dict[str, Array]:
-        return {
-            f"weights/{index:04d}/{parameter.path}": parameter.value for index, parameter in enumerate(self.weights)
-        }
-
-    def _compile_config(self) -> dict[str, Any]:
-        optimizer, loss = self.optimizer, self.loss
-        return {
-            "optimizer": serialize(optimizer, optimizers.NAMES),
-            "iterations": 0 if optimizer is None else optimizer.iterations,
-            "loss": None if loss is None else _serialized_loss(loss),
-            "metrics": [_serialized_metric(metric) for metric in self._metrics],
-            "weighted_metrics": [_serialized_metric(metric) for metric in self._weighted_metrics],
-            "backend": self._backend,
-            "precision": self._precision,
-        }
+        layers.assign_all(self.weights, serialization.weights(tensors))
 
 
 def load_model(filepath: Any, compile: bool = True) -> Sequential:  # noqa: A002 - Keras's name
     """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
 
-    Training goes on as if it had never stopped. FileNotFoundError for a missing file, ValueError for a damaged one or
-    one of another program.
+    Training goes on as if it had never stopped. FileNotFoundError for a missing file, ValueError for a damaged one, one
+    of another program, or one whose description and arrays do not fit each other, before memory is taken for what it
+    describes.
     """
     checks.instance("compile", compile, bool, "True or False")
     tensors, document = saving.read(filepath)
-    if document.get("class_name") != "Sequential":
+    if document.get("class_name") == "weights":
         raise ValueError(
             f"filepath: got {str(filepath)!r}, which holds weights alone, wants a file that model.save wrote"
         )
     try:
-        with seeds.untouched():  # the initial weights are replaced at once: they must not shift what is drawn later
-            model = Sequential.from_config(document["config"])
-        arrays = [tensors[name] for name in model._weight_tensors()]
-        layers.assign_all(model.weights, arrays)
-        if compile and document["compile"] is not None:
-            _restore_compile(model, document["compile"], tensors)
-    except (KeyError, TypeError, ValueError) as error:
+        model, compiled = serialization.restored(Sequential, document, tensors, compile)
+        if compiled is not None:
+            model.compile(*compiled.arguments, backend="auto")
+            # a file may travel: a backend or precision named where it was written need not serve here
+            model._backend, model._precision = compiled.backend, compiled.precision
+    except serialization.UNFIT as error:
+        reason = str(error)[:_LONGEST_REASON]  # it may quote the file, which may say anything
         raise ValueError(
-            f"filepath: got {str(filepath)!r}, whose description fits neither its arrays nor this version ({error})"
+            f"filepath: got {str(filepath)!r}, whose description fits neither its arrays nor this version ({reason})"
         ) from error
     return model
 
@@ -742,29 +718,6 @@ def model_from_json(json_string: str) -> Sequential:
         raise ValueError(
             f"json_string: got {checks.describe(json_string)}, wants what to_json gave ({error})"
         ) from error
-
-
-def _restore_compile(model: Sequential, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
-    loss = config["loss"]
-    model.compile(
-        deserialize("optimizer", config["optimizer"], optimizers.NAMES),
-        None if loss is None else deserialize("loss", loss, losses.NAMES),
-        [deserialize("metrics", entry, metrics.CONFIG_NAMES) for entry in config["metrics"]],
-        [deserialize("weighted_metrics", entry, metrics.CONFIG_NAMES) for entry in config["weighted_metrics"]],
-        backend="auto",
-    )
-    # a file may travel: a backend or precision named where it was written need not serve here
-    model._backend, model._precision = config["backend"], config.get("precision")
-    optimizer = model.optimizer
-    if optimizer is None:
-        return
-    optimizer.iterations = checks.integer("iterations", config["iterations"], 0)
-    for parameter in model.weights:
-        slots = {slot: tensors.get(f"optimizer/{parameter.path}/{slot}") for slot in optimizer.slots}
-        held = {slot: np.array(array) for slot, array in slots.items() if array is not None}
-        if held:
-            optimizer.state[parameter.path] = held
-    optimizer.build([parameter for parameter in model.weights if parameter.path in optimizer.state])
 
 
 def _batch_shape(shape: Any, wanted: BatchShape | None) -> BatchShape:
@@ -862,18 +815,6 @@ def _class_weight(class_weight: Mapping[int, float], targets: Array, width: int)
             raise ValueError(f"class_weight: got the class {index}, wants classes in [0, {classes})")
         weights[index] = checks.real(f"class_weight[{index}]", weight, minimum=0)
     return np.asarray(weights[labels])
-
-
-def _serialized_loss(loss: Loss) -> dict[str, Any] | None:
-    if isinstance(loss, losses.FunctionLoss):
-        return loss.get_config()
-    return serialize(loss, losses.NAMES)
-
-
-def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
-    if type(metric) is metrics.MeanMetricWrapper:
-        return metric.get_config()
-    return serialize(metric, metrics.CONFIG_NAMES)
 
 
 def _summary(model: Sequential, line_length: int | None) -> str:

@@ -5,20 +5,28 @@ Nothing in it is executed on reading. A file is written whole or not at all (``f
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import math
+import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastnn import files
+from fastnn import checks, files
 from fastnn.engine.protocols import Array
 
 FORMAT_VERSION = 1
 _FORMAT = "fastnn-model"
+# Parameters and the state of optimizers: safetensors' names of the types that models compute in.
+_DTYPES = ("F32", "F64")
+# A document goes eight levels deep, its shapes have few axes, and its longest integers are seeds of 128 bits. What goes
+# far beyond that was not written here, and would only be work for those who read it.
+_DEEPEST, _MOST_AXES, _MOST_DIGITS = 32, 32, 40
 # What people mistake for a model file, by its first bytes.
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive (perhaps Keras's .keras, PyTorch's .pt or NumPy's .npz)",
@@ -55,7 +63,7 @@ def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, An
     path = destination("filepath", filepath)
     if not overwrite and path.exists():
         raise FileExistsError(errno.EEXIST, "filepath: the file exists and overwrite is False", str(path))
-    text = json.dumps(document, allow_nan=False)
+    text = encode(document)
     metadata = {
         "format": _FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -67,41 +75,114 @@ def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, An
 
 
 def read(filepath: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and document of a model file; ValueError for a file that is none, is damaged, or is of a newer format."""
+    """Arrays (float32 or float64, finite or not) and document of a model file.
+
+    OSError where there is no file that can be read; ValueError for one that is damaged, of another program or of a
+    newer format. Of the document nothing is known yet but its form: JSON, no deeper than ``encode`` writes.
+    """
+    path = files.checked_path("filepath", filepath)
+    found = files.kind(os.stat(path).st_mode)
+    if found is not None and found != "a folder":  # a FIFO would wait for a writer; opening a folder says what it is
+        raise _refused(path, f"which is {found}")
+    with _opened(path) as opened:
+        metadata = opened.metadata() or {}
+        _check_format(path, metadata)
+        names = list(opened.keys())
+        for name in names:
+            _check_tensor(path, name, opened.get_slice(name))
+        tensors = {name: opened.get_tensor(name) for name in names}
+    text = metadata.get("document", "")
+    if metadata.get("checksum") != _checksum(tensors, text):
+        raise _refused(path, "whose contents fail their checksum", "an undamaged file")
+    try:
+        return tensors, decode(text)
+    except ValueError as error:
+        raise _refused(path, f"whose description cannot be read ({error})") from error
+
+
+def encode(document: Mapping[str, Any]) -> str:
+    """A document as text; ValueError for numbers that are not finite, TypeError for what JSON cannot hold."""
+    return json.dumps(document, allow_nan=False, default=_plain)
+
+
+def decode(text: str) -> dict[str, Any]:
+    """The document that ``encode`` wrote; ValueError for a text that it cannot have written."""
+    try:
+        document = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError(f"a JSON text of more than {_DEEPEST} levels") from None
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    depth, level = 0, [document]
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"a JSON text of more than {_DEEPEST} levels")
+        level = [child for value in level for child in _children(value)]
+    return document
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"got {checks.describe(value)}, wants what JSON can hold")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:_MOST_DIGITS]}")
+    return number
+
+
+def _children(value: Any) -> Iterable[Any]:
+    """What a JSON value holds."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _refused(path: Path, reason: str, wants: str = "a file that fastnn's model.save wrote") -> ValueError:
+    return ValueError(f"filepath: got {str(path)!r}, {reason}; wants {wants}")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The safetensors file at ``path``; ValueError for what is none."""
     from safetensors import SafetensorError, safe_open
 
-    path = files.checked_path("filepath", filepath)
     with open(path, "rb") as file:
         start = file.read(8)
     try:
         with safe_open(path, framework="np") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            yield opened
+    except SafetensorError as error:
         # only now: a model file begins with the length of its header, which may be anything
-        for magic, kind in _FOREIGN.items():
-            if start.startswith(magic):
-                raise ValueError(
-                    f"filepath: got {str(path)!r}, {kind}; wants a file that fastnn's model.save wrote"
-                ) from None
-        raise ValueError(
-            f"filepath: got {str(path)!r}, which is truncated, damaged or no model file ({error}); wants a file that "
-            "fastnn's model.save wrote"
-        ) from error
-    return tensors, _document(path, tensors, metadata)
+        foreign = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
+        reason = foreign or f"which is truncated, damaged or no model file ({error})"
+        raise _refused(path, reason) from error
 
 
-def _document(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> dict[str, Any]:
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"filepath: got {str(path)!r}, a safetensors file of another program, wants a model file")
+        raise _refused(path, "a safetensors file of another program")
     version = metadata.get("format_version", "")
     if version != str(FORMAT_VERSION):
-        raise ValueError(f"filepath: got {str(path)!r} of format version {version!r}, wants version {FORMAT_VERSION}")
-    text = metadata.get("document", "")
-    if metadata.get("checksum") != _checksum(tensors, text):
-        raise ValueError(f"filepath: got {str(path)!r}, whose contents fail their checksum, wants an undamaged file")
-    document: dict[str, Any] = json.loads(text)
-    return document
+        raise _refused(path, f"of format version {version[:_MOST_DIGITS]!r}", f"version {FORMAT_VERSION}")
+
+
+def _check_tensor(path: Path, name: str, tensor: Any) -> None:
+    """Raise unless NumPy can hold the tensor, and a model; safetensors knows types that NumPy does not."""
+    if tensor.get_dtype() not in _DTYPES or len(tensor.get_shape()) > _MOST_AXES:
+        shown = f"a tensor of type {tensor.get_dtype()} and {len(tensor.get_shape())} axes, {name[:_MOST_DIGITS]!r}"
+        raise _refused(path, f"which holds {shown}")
 
 
 def _checksum(tensors: Mapping[str, Array], document: str) -> str:

@@ -22,7 +22,7 @@ HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn.plotting", "fastnn._environment"),
     ("fastnn.recipes",),
-    ("fastnn.models", "fastnn.progress"),
+    ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
         "fastnn.saving",

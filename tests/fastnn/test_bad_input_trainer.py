@@ -503,7 +503,7 @@ DAMAGE = {
     "a pickle": (lambda _: pickle.dumps([1, 2, 3], protocol=4), r"a pickle, which fastnn never loads"),
     "an older pickle": (lambda _: pickle.dumps([1, 2, 3], protocol=2), r"a pickle, which fastnn never loads"),
     "another program's": (foreign, r"a safetensors file of another program"),
-    "a newer format": (lambda data: other_document(data, format_version="99"), r"format version '99', wants version 1"),
+    "a newer format": (lambda data: other_document(data, format_version="99"), r"format version '99'; wants version 1"),
     "no architecture": (lambda data: other_document(data, document='{"class_name": "Sequential"}'), r"fits neither"),
     "weights alone": (lambda data: other_document(data, document='{"class_name": "weights"}'), r"holds weights alone"),
 }

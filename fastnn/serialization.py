@@ -1,0 +1,223 @@
+"""A model as a file holds it, arrays by name and a document as JSON can hold it, and the model made of them again.
+
+What a file says is not to be trusted: its document may describe a model that its arrays are not those of, or none at
+all. Shapes are compared before anything of such a shape is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastnn import backends, checks, layers, losses, metrics, optimizers
+from fastnn.configurable import deserialize, serialize
+from fastnn.engine import seeds
+from fastnn.engine.data import check_finite
+from fastnn.engine.protocols import Array, Shape
+from fastnn.layers import BatchShape
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from fastnn.models import Sequential
+
+# What is raised where a document and its arrays do not make a model.
+UNFIT = (KeyError, TypeError, ValueError)
+# Steps that float64 counts exactly; an optimizer that had made more could not count on.
+_MOST_STEPS = 2**53
+_WEIGHTS, _STATE = "weights/", "optimizer/"
+_KINDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+
+
+# ---------------------------------------------------------------------------------------------------- to a file
+
+
+def contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the document of a whole model."""
+    model._require_built("save")
+    document = {"class_name": "Sequential", "config": model.get_config(), "compile": _compile_config(model)}
+    arrays = _weight_arrays(model)
+    if model.optimizer is not None:
+        for path in _paths_with_state(model, model.optimizer):
+            state = model.optimizer.state[path]
+            arrays.update((_slot_name(path, slot), state[slot]) for slot in model.optimizer.slots)
+    return arrays, document
+
+
+def weights_contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the document of the weights alone."""
+    model._require_built("save_weights")
+    return _weight_arrays(model), {"class_name": "weights"}
+
+
+def _weight_arrays(model: Sequential) -> dict[str, Array]:
+    return {_weight_name(number, parameter.path): parameter.value for number, parameter in enumerate(model.weights)}
+
+
+def _paths_with_state(model: Sequential, optimizer: Optimizer) -> list[str]:
+    """Paths of the parameters that the optimizer has every slot of."""
+    slots = set(optimizer.slots)
+    return [
+        parameter.path
+        for parameter in model.weights
+        if parameter.path in optimizer.state and slots <= optimizer.state[parameter.path].keys()
+    ]
+
+
+def _compile_config(model: Sequential) -> dict[str, Any] | None:
+    optimizer, loss = model.optimizer, model.loss
+    if optimizer is None:
+        return None
+    return {
+        "optimizer": serialize(optimizer, optimizers.NAMES),
+        "iterations": optimizer.iterations,
+        "state": _paths_with_state(model, optimizer),
+        "loss": None if loss is None else _serialized_loss(loss),
+        "metrics": [_serialized_metric(metric) for metric in model._metrics],
+        "weighted_metrics": [_serialized_metric(metric) for metric in model._weighted_metrics],
+        "backend": model._backend,
+        "precision": model._precision,
+    }
+
+
+def _serialized_loss(loss: Loss) -> dict[str, Any] | None:
+    if isinstance(loss, losses.FunctionLoss):
+        return loss.get_config()
+    return serialize(loss, losses.NAMES)
+
+
+def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
+    if type(metric) is metrics.MeanMetricWrapper:
+        return metric.get_config()
+    return serialize(metric, metrics.FILE_NAMES)
+
+
+# ---------------------------------------------------------------------------------------------------- from a file
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """How a file says that its model was compiled; the optimizer has its state."""
+
+    optimizer: Optimizer
+    loss: Loss | None
+    metrics: list[Metric]
+    weighted_metrics: list[Metric]
+    backend: str
+    precision: str | None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The first arguments of ``compile``."""
+        return self.optimizer, self.loss, self.metrics, self.weighted_metrics
+
+
+def restored(
+    make: type[Sequential], document: Mapping[str, Any], arrays: Mapping[str, Array], with_compile: bool = True
+) -> tuple[Sequential, Compiled | None]:
+    """The model that a document describes, not compiled yet, and how it was; its parameters are ``arrays`` themselves.
+
+    Raises one of ``UNFIT`` where the document describes no model, or not one of these arrays.
+    """
+    unused = dict(arrays)
+    checks.one_of("class_name", document.get("class_name"), ("Sequential",))
+    with seeds.untouched():  # making initializers draws seeds: that must not shift what is drawn later
+        model = _restored_stack(make, _entry(document, "config", dict), unused)
+    config = _entry(document, "compile", dict, type(None))
+    compiled = _restored_compile(model, config, unused) if with_compile and config is not None else None
+    # without ``with_compile`` nobody asks for the optimizer's state; fastnn 0.1 wrote that of other models too
+    ours = [_slot_name(parameter.path, "") for parameter in model.weights] if compiled is not None else []
+    for name in unused:
+        if not name.startswith(_STATE) or name.startswith(tuple(ours)):
+            raise ValueError(f"{name}: got an array of which the description says nothing")
+    return model, compiled
+
+
+def weights(arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays of the parameters, in the order in which they were saved."""
+    names = [name for name in arrays if name.startswith(_WEIGHTS)]
+    # the number in the name has four digits, or more: a longer one comes later
+    return [arrays[name] for name in sorted(names, key=lambda name: (name.find("/", len(_WEIGHTS)), name))]
+
+
+def _restored_stack(make: type[Sequential], config: Mapping[str, Any], unused: dict[str, Array]) -> Sequential:
+    """The built model, whose weights are taken out of ``unused``."""
+    stack = [deserialize("layers", entry, layers.NAMES) for entry in _entry(config, "layers", list)]
+    inputs: BatchShape = (None, *layers.sample_shape("input_shape", _entry(config, "input_shape", list)))
+    shape, number = inputs, 0
+    for layer in stack:
+        values = []
+        for name, wanted in layer.parameter_shapes(shape).items():
+            path = f"{layer.name}/{name}"
+            value = _taken(unused, _weight_name(number, path), wanted, layer.dtype)
+            check_finite(path, value, value.dtype)
+            values.append(value)
+            number += 1
+        layer.build(shape, values)
+        shape = layer.compute_output_shape(shape)
+    model = make(stack, _entry(config, "name", str))
+    model.build(inputs)
+    if not model.built:
+        raise ValueError("layers: got an InputLayer alone, wants layers on top of it")
+    return model
+
+
+def _restored_compile(model: Sequential, config: Mapping[str, Any], unused: dict[str, Array]) -> Compiled:
+    """How the model was compiled; the optimizer's state is taken out of ``unused``."""
+    optimizer = deserialize("optimizer", _entry(config, "optimizer", dict), optimizers.NAMES)
+    optimizer.iterations = checks.integer("iterations", config.get("iterations"), 0, _MOST_STEPS)
+    values = {parameter.path: parameter.value for parameter in model.weights}
+    for path in _named_with_state(config, optimizer.slots, values, unused):
+        shape, dtype = values[path].shape, values[path].dtype
+        optimizer.state[path] = {slot: _taken(unused, _slot_name(path, slot), shape, dtype) for slot in optimizer.slots}
+    loss = _entry(config, "loss", dict, type(None))
+    precision = config.get("precision")
+    if precision is not None:
+        checks.one_of("precision", precision, (str(model.compute_dtype), "bfloat16", "auto"))
+    return Compiled(
+        optimizer,
+        None if loss is None else deserialize("loss", loss, losses.NAMES),
+        [deserialize("metrics", entry, metrics.FILE_NAMES) for entry in _entry(config, "metrics", list)],
+        [deserialize("weighted_metrics", entry, metrics.FILE_NAMES) for entry in _entry(config, "weighted_metrics", list)],
+        checks.one_of("backend", config.get("backend"), ("auto", *backends.NAMES)),
+        precision,
+    )
+
+
+def _named_with_state(
+    config: Mapping[str, Any], slots: Iterable[str], paths: Iterable[str], unused: Container[str]
+) -> list[str]:
+    """Paths of the parameters that the file has the optimizer's state of."""
+    if "state" not in config:  # fastnn 0.1 did not name them
+        return [path for path in paths if any(_slot_name(path, slot) in unused for slot in slots)]
+    return [checks.one_of("state", path, paths) for path in _entry(config, "state", list)]
+
+
+def _entry(document: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """The entry ``name`` of a document; ValueError unless it is there and of one of ``kinds``."""
+    value = document.get(name, ...)
+    if not isinstance(value, kinds):
+        got = "nothing" if value is ... else checks.describe(value)
+        raise ValueError(f"{name}: got {got}, wants {' or '.join(_KINDS[kind] for kind in kinds)}")
+    return value
+
+
+def _taken(unused: dict[str, Array], name: str, shape: Shape, dtype: Any) -> Array:
+    """The array of that name, taken out of ``unused``; ValueError unless of this shape and dtype."""
+    array = unused.pop(name, None)
+    if array is None or array.shape != shape or array.dtype != dtype:
+        got = "no such array" if array is None else checks.describe(array)
+        raise ValueError(f"{name}: got {got}, wants an array of shape {shape} and dtype {dtype}")
+    return array
+
+
+def _weight_name(number: int, path: str) -> str:
+    """Name of a parameter's array in a file."""
+    return f"{_WEIGHTS}{number:04d}/{path}"
+
+
+def _slot_name(path: str, slot: str) -> str:
+    """Name in a file of an array of the optimizer's state."""
+    return f"{_STATE}{path}/{slot}"
