@@ -661,22 +661,29 @@ class Sequential:
 
         Any name will do that does not promise another format (".keras", ".h5", ".pt", ...: ValueError). The file is
         whole or not there at all; what was there before stays if writing fails. It keeps owner and mode of the file
-        that it replaces; what is read-only or no regular file is not replaced (``OSError``). ValueError where loss or
-        metrics are functions of the user's, which a file cannot hold.
+        that it replaces; what is read-only or no regular file is not replaced (``OSError``). What ``load_model`` would
+        refuse is not written (ValueError): weights that are not finite, loss or metrics that are functions of the
+        user's, which a file cannot hold.
         """
         saving.destination("filepath", filepath)
-        saving.write(filepath, *serialization.contents(self), overwrite)
+        saving.write(filepath, *self._contents(), overwrite)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the weights alone to one file, under a name and in a place as ``save`` wants them."""
+        """Write the weights alone, finite ones, to one file, under a name and in a place as ``save`` wants them."""
         saving.destination("filepath", filepath)
-        saving.write(filepath, *serialization.weights_contents(self), overwrite)
+        saving.write(filepath, *self._contents(weights_only=True), overwrite)
 
     def load_weights(self, filepath: Any) -> None:
         """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
         self._require_built("load_weights")
         tensors, _ = saving.read(filepath)
         layers.assign_all(self.weights, serialization.weights(tensors))
+
+    def _contents(self, weights_only: bool = False) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The arrays and the document that are saved; ValueError for what could not be loaded again."""
+        if weights_only:
+            return serialization.weights_contents(self)
+        return serialization.contents(Sequential, self)
 
 
 def load_model(filepath: Any, compile: bool = True) -> Sequential:  # noqa: A002 - Keras's name

@@ -1,7 +1,8 @@
 """A model as a file holds it, arrays by name and a document as JSON can hold it, and the model made of them again.
 
 What a file says is not to be trusted: its document may describe a model that its arrays are not those of, or none at
-all. Shapes are compared before anything of such a shape is made.
+all. Shapes are compared before anything of such a shape is made, and what ``save`` is about to write goes through the
+same checks, so that no file is written that cannot be read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastnn import backends, checks, layers, losses, metrics, optimizers
+from fastnn import backends, checks, layers, losses, metrics, optimizers, saving
 from fastnn.configurable import deserialize, serialize
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
@@ -34,8 +35,8 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"
 # ---------------------------------------------------------------------------------------------------- to a file
 
 
-def contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the document of a whole model."""
+def contents(make: type[Sequential], model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the document of a whole model; ValueError for what ``load_model`` would refuse."""
     model._require_built("save")
     document = {"class_name": "Sequential", "config": model.get_config(), "compile": _compile_config(model)}
     arrays = _weight_arrays(model)
@@ -43,12 +44,18 @@ def contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
         for path in _paths_with_state(model, model.optimizer):
             state = model.optimizer.state[path]
             arrays.update((_slot_name(path, slot), state[slot]) for slot in model.optimizer.slots)
+    try:
+        restored(make, saving.decode(saving.encode(document)), arrays)
+    except UNFIT as error:
+        raise ValueError(f"save: got a model that load_model would refuse ({error}), wants one it takes") from error
     return arrays, document
 
 
 def weights_contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the document of the weights alone."""
+    """The arrays and the document of the weights alone; ValueError where one is not finite."""
     model._require_built("save_weights")
+    for parameter in model.weights:
+        check_finite(parameter.path, parameter.value, parameter.dtype)
     return _weight_arrays(model), {"class_name": "weights"}
 
 
@@ -180,7 +187,10 @@ def _restored_compile(model: Sequential, config: Mapping[str, Any], unused: dict
         optimizer,
         None if loss is None else deserialize("loss", loss, losses.NAMES),
         [deserialize("metrics", entry, metrics.FILE_NAMES) for entry in _entry(config, "metrics", list)],
-        [deserialize("weighted_metrics", entry, metrics.FILE_NAMES) for entry in _entry(config, "weighted_metrics", list)],
+        [
+            deserialize("weighted_metrics", entry, metrics.FILE_NAMES)
+            for entry in _entry(config, "weighted_metrics", list)
+        ],
         checks.one_of("backend", config.get("backend"), ("auto", *backends.NAMES)),
         precision,
     )

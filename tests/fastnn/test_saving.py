@@ -10,6 +10,7 @@ import pytest
 
 import fastnn
 from fastnn import layers, losses, metrics, models, optimizers, regularizers, utils
+from fastnn.engine import seeds
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(30, 4)).astype("float32")
@@ -233,3 +234,78 @@ def test_an_unbuilt_model_has_nothing_to_save(tmp_path):
     with pytest.raises(ValueError, match="save: the model is not built"):
         models.Sequential([layers.Dense(2)]).save(tmp_path / "m")
     assert os.listdir(tmp_path) == []
+
+
+# ---------------------------------------------------------------------------------------- what could not be loaded
+
+
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_leave_the_good_file(tmp_path, save, value):
+    path = tmp_path / "m"
+    model = network()
+    getattr(model, save)(path)
+    before = path.read_bytes()
+    model.layers[0].bias.value[3] = value
+    with pytest.raises(ValueError, match=rf"{model.layers[0].name}/bias: got {value} in row 3, wants finite numbers"):
+        getattr(model, save)(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def changed_activation(model):
+    model.layers[0].activation = "nonsense"
+
+
+def state_of_another_model(model):
+    model.optimizer.state[model.weights[0].path] = {"m": np.zeros(3, "float32"), "v": np.zeros(3, "float32")}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda model: setattr(model.optimizer, "beta_1", 7.0), "beta_1: got 7.0, wants a finite number"),
+        (lambda model: setattr(model.optimizer, "iterations", 2**60), "iterations: got 1152921504606846976, wants"),
+        (changed_activation, "activation: got 'nonsense', wants one of"),
+        (state_of_another_model, r"kernel/m: got ndarray of shape \(3,\).* wants an array of shape \(4, 6\)"),
+    ],
+)
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path, spoil, message):
+    path = tmp_path / "m"
+    model = network()
+    model.compile("adam", "categorical_crossentropy")
+    model.save(path)
+    before = path.read_bytes()
+    spoil(model)
+    with pytest.raises(ValueError, match=f"save: got a model that load_model would refuse .*{message}"):
+        model.save(path)
+    assert path.read_bytes() == before
+    model.save_weights(path)  # they are as good as ever
+
+
+def test_saving_draws_nothing(tmp_path):
+    model = network()
+    wanted = [utils.set_random_seed(5), seeds.draw_seed()][1]
+    utils.set_random_seed(5)
+    model.save(tmp_path / "m")
+    assert seeds.draw_seed() == wanted
+
+
+def test_numbers_of_numpy_in_a_description(tmp_path):
+    model = network()
+    model.compile(optimizers.Adam(np.float32(0.25), clipnorm=np.float32(2)), "categorical_crossentropy")
+    model.save(tmp_path / "m")
+    loaded = models.load_model(tmp_path / "m").optimizer
+    assert (loaded.learning_rate, loaded.clipnorm) == (0.25, 2.0)
+
+
+def test_state_that_has_become_incomplete(tmp_path):
+    """Momentum that is switched on later starts from nothing, with or without a file in between."""
+    model = network()
+    model.compile(optimizers.SGD(0.1), "categorical_crossentropy")
+    model.fit(X, Y, verbose=0)
+    model.optimizer.momentum = 0.5
+    model.save(tmp_path / "m")
+    loaded = models.load_model(tmp_path / "m")
+    assert loaded.optimizer.momentum == 0.5
+    assert loaded.optimizer.state == {}
