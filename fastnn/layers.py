@@ -18,6 +18,7 @@ from fastnn import absent, checks, initializers, ops, regularizers
 from fastnn.configurable import Configurable, aliases, serialize, snake_case
 from fastnn.engine import activations, seeds
 from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Draw, Shape, Training
 from fastnn.initializers import Initializer
 from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, TABLE
@@ -303,14 +304,15 @@ def refuse_symbols(name: str, x: Any) -> None:
 
 
 def assign_all(parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
-    """Assign one array to each parameter; nothing is changed unless all of them fit."""
+    """Assign one array to each parameter; nothing is changed unless all of them fit, and no interrupt parts them."""
     if isinstance(weights, (str, bytes, dict)) or not hasattr(weights, "__len__"):
         raise TypeError(f"weights: got {checks.describe(weights)}, wants a list of arrays")
     if len(weights) != len(parameters):
         raise ValueError(f"weights: got {len(weights)} arrays, wants {len(parameters)}: {[p.path for p in parameters]}")
     arrays = [parameter.checked(value) for parameter, value in zip(parameters, weights, strict=True)]
-    for parameter, array in zip(parameters, arrays, strict=True):
-        parameter.value[...] = array
+    with held():
+        for parameter, array in zip(parameters, arrays, strict=True):
+            parameter.value[...] = array
 
 
 def sample_shape(name: str, shape: Any) -> Shape:

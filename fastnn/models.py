@@ -363,6 +363,10 @@ class Sequential:
 
         ``threads`` is the number of CPU threads for this call alone: other calls, of other Python threads too, keep
         that of ``get_num_threads``. Results do not depend on it.
+
+        What a signal's handler raises, KeyboardInterrupt for Ctrl-C, ends training after some 50 ms, or after the step
+        at hand where that takes longer: weights, optimizer state and ``optimizer.iterations`` are those of a whole
+        step, ``history`` of the epochs before, and another ``fit`` goes on from there.
         """
         self._require_compiled("fit")
         on_threads = backends.use_num_threads(threads)

@@ -18,6 +18,7 @@ import numpy as np
 from fastnn import absent, checks, ops
 from fastnn.configurable import Configurable, find
 from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Parameter
 
 
@@ -245,16 +246,17 @@ class Optimizer(Configurable):
         return self.iterations
 
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
-        """One step: update every parameter in place by its gradient."""
+        """One step: update every parameter in place by its gradient; an interrupt waits until all are updated."""
         self.build(parameters)
-        self.iterations += 1
-        name, options = self.rule
-        step = getattr(ops, name)
         clipped = self._clip(gradients)
-        for gradient, parameter in zip(clipped, parameters, strict=True):
-            if decay := self.decay_of(parameter.path):
-                parameter.value *= parameter.value.dtype.type(1 - decay)
-            step(parameter.value, gradient, **options, **self.state[parameter.path])
+        with held():
+            self.iterations += 1
+            name, options = self.rule
+            step = getattr(ops, name)
+            for gradient, parameter in zip(clipped, parameters, strict=True):
+                if decay := self.decay_of(parameter.path):
+                    parameter.value *= parameter.value.dtype.type(1 - decay)
+                step(parameter.value, gradient, **options, **self.state[parameter.path])
 
     @property
     def clipping(self) -> tuple[str, float] | None:

@@ -1,7 +1,7 @@
 """The engine: turns (layers, loss, optimizer, data) into a plan, and runs it.
 
 It works on the objects it is given, through the protocols of ``engine.protocols``; it knows no layer, loss or
-optimizer by name. ``plan`` decides what will run: ``cpu`` trains whole epochs in one compiled call, where ``form``,
+optimizer by name. ``plan`` decides what will run: ``cpu`` trains many steps in one compiled call, where ``form``,
 ``inputs`` and ``session`` are what it makes of a network, of data, of a fit; ``layerwise`` runs any network on any
 backend through ``fastnn.ops``.
 """

@@ -1,14 +1,18 @@
-"""The fused runner: a whole epoch in one compiled call, weights and optimizer state in panels while it lasts.
+"""The fused runner: many steps in one compiled call, weights and optimizer state in panels while an epoch lasts.
 
 It trains what ``form.obstacle`` finds nothing against; ``plan`` sends everything else to the layer-by-layer runner,
 which also evaluates and predicts few samples here. Between two calls of this runner the parameters and the
 optimizer's state are ordinary arrays, so callbacks may read and change them.
+
+Python handles no signal while a compiled call lasts. So these last some 50 ms, however long an epoch is (``_Pace``),
+and what comes meanwhile is put off until the arrays are those of the last whole step (``interrupts``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -18,28 +22,47 @@ from fastnn import backends
 from fastnn.engine.data import DataSet, DenseSource, Source
 from fastnn.engine.form import codes_of, form_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
+from fastnn.engine.interrupts import held
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Logs, Network, StepHooks
 from fastnn.engine.session import Session, addresses, places_of, region_nanoseconds, zeros
 
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
-# which that is worth packing the weights for; samples whose zeros are looked for at a time.
+# which that is worth packing the weights for; samples whose outputs are kept at a time; parts that the progress line
+# is shown.
 _ROWS_A_TASK = 64
 _PREDICT_FROM = 256
 _PREDICT_AT_ONCE = 1 << 15
-
-# The progress line is called about so often: seconds, and calls an epoch before the time of a step is known.
-_PROGRESS_SECONDS = 0.05
 _PROGRESS_CALLS = 25
+
+# A compiled call lasts about so long.
+_CALL_SECONDS = 0.05
+
+
+class _Pace:
+    """How much to ask of one compiled call, steps or samples: ``least`` until their time is known."""
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+        self._seconds = 0.0  # of one, when last measured
+
+    @property
+    def amount(self) -> int:
+        """What is done in ``_CALL_SECONDS``."""
+        return max(self._least, int(_CALL_SECONDS / self._seconds)) if self._seconds else self._least
+
+    def measured(self, amount: int, seconds: float) -> None:
+        """Take note of how long so much has taken."""
+        self._seconds = seconds / amount
 
 
 class FusedRunner(LayerwiseRunner):
-    """Trains a whole epoch, and predicts, in one compiled call."""
+    """Trains and predicts in few compiled calls."""
 
     def __init__(self, network: Network, backend: str) -> None:
         super().__init__(network, backend)
         self._session: Session | None = None
-        self._seconds = 0.0  # of a step, when last measured
+        self._pace = _Pace()
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -48,39 +71,47 @@ class FusedRunner(LayerwiseRunner):
 
         Raises DivergenceError when a batch's loss is not finite, before any weight is updated with it.
         """
+        session = self._session_for(data, batch_size)
+        order = np.arange(data.rows) if order is None else np.ascontiguousarray(order, np.int64)
+        train = partial(self._train, session, order, batch_size, epoch)
+        steps, last, stopped = data.steps(batch_size), 0, False
+        if hooks is not None and hooks.every_batch:
+            while last < steps and not stopped:
+                hooks.begin(last)
+                last = train(last, last + 1, store=True)
+                stopped = hooks.end(last - 1, session.logs)
+            return session.logs()
+        while last < steps and not stopped:
+            with held() as interrupts:  # the arrays stay behind while panels are trained
+                try:
+                    while last < steps and not stopped and not interrupts.pending:
+                        until = min(last + min(self._pace.amount, session.most_steps), steps)
+                        last = train(last, until, store=until == steps)
+                        stopped = hooks is not None and hooks.end(last - 1, session.logs)
+                finally:
+                    session.store()
+        return session.logs()
+
+    def _train(
+        self, session: Session, order: Array, batch_size: int, epoch: int, first: int, last: int, store: bool
+    ) -> int:
+        """Train on the batches from ``first`` to ``last``, which is returned."""
+        started = perf_counter()
+        made = session.train(order[first * batch_size : last * batch_size], store)
+        self._pace.measured(last - first, perf_counter() - started)
+        if first + made < last:
+            raise divergence("the loss is not finite", self.network, epoch, first + made)
+        return last
+
+    def _session_for(self, data: DataSet, batch_size: int) -> Session:
+        """The session of the epochs before, or a new one for these data."""
         if self._session is None or not self._session.serves(data, batch_size):
             loss, optimizer = self.network.fused_loss or self.network.loss, self.network.optimizer
             if loss is None or optimizer is None:
                 raise RuntimeError("a network without a loss and an optimizer cannot be trained")
             self._session = Session(self.network, loss, optimizer, data, batch_size, self.mask_seeds)
-        session = self._session
-        order = np.arange(data.rows) if order is None else np.ascontiguousarray(order, np.int64)
-        steps, last = data.steps(batch_size), 0
-        every = hooks is not None and hooks.every_batch
-        while last < steps:
-            step = last
-            if hooks is not None:
-                hooks.begin(step)
-            last = min(step + min(self._stride(steps, hooks), session.most_steps), steps)
-            started = perf_counter()
-            part = order[step * batch_size : last * batch_size]
-            trained = session.train(part, load=every or step == 0, store=every or last == steps)
-            self._seconds = (perf_counter() - started) / (last - step)
-            if step + trained < last:
-                raise divergence("the loss is not finite", self.network, epoch, step + trained)
-            if hooks is not None and hooks.end(last - 1, session.logs):
-                break
-        if last < steps and not every:
-            session.train(order[:0], load=False, store=True)
-        return session.logs(reset=True)
-
-    def _stride(self, steps: int, hooks: StepHooks | None) -> int:
-        """How many of an epoch's steps to make before the hooks are called again."""
-        if hooks is None:
-            return steps
-        if hooks.every_batch:
-            return 1
-        return max(1, int(_PROGRESS_SECONDS / self._seconds if self._seconds else steps // _PROGRESS_CALLS))
+        self._session.begin()
+        return self._session
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
         """Outputs for all samples."""
@@ -139,6 +170,7 @@ class _Prediction:
         self._form = form = form_of(network)
         sizes = sizes_of(form.stages)
         self._tasks = threads.get_num_threads()
+        self._pace = _Pace(_ROWS_A_TASK * self._tasks)
         self._layout = layout = records.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
         shape = codes_of(form.stages), [stage.kernel is not None for stage in form.stages], [0] * len(form.stages)
         table, parameters, scratch = layout.stages(*shape)
@@ -153,11 +185,17 @@ class _Prediction:
         """Outputs for all samples of ``source``."""
         outputs = np.empty((source.rows, self._layout.sizes[-1]), self._dtype)
         for rows in parts(source, self._dtype, self._sparse):
-            self._write(source.part(rows), outputs[rows])
+            first = rows.start
+            while first < rows.stop:
+                started = perf_counter()
+                some = slice(first, min(first + self._pace.amount, rows.stop))
+                self._forward(source.part(some), outputs[some])
+                self._pace.measured(some.stop - first, perf_counter() - started)
+                first = some.stop
         return outputs
 
-    def _write(self, source: Source, outputs: Array) -> None:
-        """Write the outputs for all samples of ``source``."""
+    def _forward(self, source: Source, outputs: Array) -> None:
+        """Write the outputs for all samples of ``source``, in one compiled call."""
         inputs = inputs_of(source, self._dtype, self._form.preparation, self._sparse)
         bounds = self._layout.bounds(self._layout.rows, mean_entries(inputs))
         none = np.empty(0, self._dtype)

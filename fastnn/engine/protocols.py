@@ -243,8 +243,8 @@ class Network:
 class StepHooks(Protocol):
     """What a runner calls around every batch, where someone listens.
 
-    Without ``every_batch`` only the progress line listens: a runner may then call ``end`` for some batches only, and
-    need not have the weights at hand.
+    Without ``every_batch`` only the progress line listens: a runner may then call ``end`` alone, for some batches only,
+    and need not have the weights at hand.
     """
 
     every_batch: bool

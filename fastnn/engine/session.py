@@ -20,6 +20,7 @@ from fastnn.engine.inputs import (
     mean_entries,
     most_entries,
 )
+from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
 
 # Places of sorted non-zeros: the kernel numbers them by int32.
@@ -39,7 +40,7 @@ class Session:
         mask_seeds: Sequence[int],
     ) -> None:
         from fastnn.kernels.cpu import epoch, optim, records, threads
-        from fastnn.kernels.cpu.simd import ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES
+        from fastnn.kernels.cpu.simd import ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -83,12 +84,16 @@ class Session:
         if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
             self._reduction = records.WEIGHTED_MEAN
         self._hyper = np.zeros(STEP_HYPER, dtype)
+        self._order = STEPS[self._step_name()[0]].states  # of the slots
+        self._places: list[_Place] = []
 
         self._coupled = sparse and sizes[0] % 2 == 0 and by_pairs(self._inputs) >= COUPLED_FROM
         self._num_threads, self._use_num_threads = threads.get_num_threads, threads.use_num_threads
-        self._memory = self._allocated(self._num_threads())
-        self._sums = np.zeros(2 + len(self._metrics))
-        self._rows, self._weight = 0, 0.0
+        self._tasks = self._num_threads()
+        self._memory = self._allocated(self._tasks)
+        self._notes = np.zeros(2, np.int64)
+        self.begin()
+        epoch.train.compiled(dtype)  # now, where an interrupt may come: that takes seconds the first time
 
     def serves(self, data: DataSet, batch_size: int) -> bool:
         """Whether this was made for these data."""
@@ -101,7 +106,6 @@ class Session:
 
     def _allocated(self, tasks: int) -> Any:
         """Scratch memory for up to this many tasks."""
-        self._tasks = tasks
         entries = most_entries(self._inputs, self._batch) * tasks if self._layout.sparse else 0
         if entries > _MOST_ENTRIES:
             raise ValueError(
@@ -132,14 +136,17 @@ class Session:
         if parameter.path in self._trained:
             state = self._optimizer.state[parameter.path]
             flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
-            arrays += zip((state[slot] for slot in self._order()), flats, strict=True)
+            arrays += zip((state[slot] for slot in self._order), flats, strict=True)
         return arrays
 
-    def _order(self) -> list[str]:
-        """The slots in the order of the step's states."""
-        from fastnn.kernels.cpu.simd import STEPS
-
-        return list(STEPS[self._step_name()[0]].states)
+    def _placed(self) -> tuple[list[_Place], Array]:
+        """Where parameters and state are, for the kernel; found anew where an array was replaced, or is copied."""
+        parameters = (parameter for stage in self._stages for parameter in (stage.kernel, stage.bias))
+        arrays = [array for parameter in parameters if parameter is not None for array, _ in self._arrays(parameter)]
+        if not self._places or any(p.own is not a for p, a in zip(self._places, arrays, strict=True)):
+            self._places = list(places_of(self._stages, self._table, self._arrays))
+            self._addresses = addresses(self._places)
+        return self._places, self._addresses
 
     def _step_name(self) -> tuple[str, list[float]]:
         op, options = self._optimizer.rule
@@ -147,19 +154,31 @@ class Session:
             options = {**options, "step": self._optimizer.iterations + 1}
         return self._rule(op, self._slots, options)
 
-    def train(self, order: Array, load: bool, store: bool) -> int:
+    def train(self, order: Array, store: bool = True) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on.
 
-        ``load`` takes parameters and state from the ordinary arrays before, ``store`` brings them there afterwards;
-        the latter is done in any case where a loss is not finite.
+        Parameters and state are taken from the ordinary arrays where panels do not hold them, and with ``store``
+        brought back there afterwards; this is done in any case where a loss is not finite.
         """
-        tasks = self._num_threads()
-        # changed since the memory was made, which is for so many tasks and this kind of clipping
+        with held():
+            self._make_room(self._num_threads())
+            return self._run(order, store)
+
+    def store(self) -> None:
+        """Bring parameters and state back into the ordinary arrays, unless they are there; call it while ``held``."""
+        if self._notes[self._records.IN_PANELS]:
+            self._run(np.empty(0, np.int64), store=True)
+
+    def _make_room(self, tasks: int) -> None:
+        """Make the memory anew where it is for fewer tasks, or has no room for the gradients that are to be clipped."""
         if tasks > self._tasks or (self._clips_by_norm() and not self._memory.gradients.size):
-            before = self._memory
-            self._memory = self._allocated(tasks)
-            self._memory.work[: self._scratch] = before.work[: self._scratch]
-            self._memory.touched[...] = before.touched
+            memory = self._allocated(tasks)
+            memory.work[: self._scratch] = self._memory.work[: self._scratch]
+            memory.touched[...] = self._memory.touched
+            self._memory, self._tasks = memory, tasks
+
+    def _run(self, order: Array, store: bool) -> int:
+        """One compiled call, in the memory that there is."""
         optimizer = self._optimizer
         name, hyper = self._step_name()
         self._hyper[: len(hyper)] = hyper
@@ -180,22 +199,27 @@ class Session:
         )  # fmt: skip
         inputs, targets, order = self._feed.take(order)
         made = optimizer.iterations
+        load = not self._notes[self._records.IN_PANELS]
         if load:
             self._memory.touched[...] = made
         if self._layout.sparse:
             self._memory.decay[-self._records.POWERS :] = rules.rho ** np.arange(
                 self._records.POWERS, dtype=self._dtype
             )
-        places = list(places_of(self._stages, self._table, self._arrays))
+        places, table = self._placed()
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
-        with self._use_num_threads(tasks):  # another Python thread may change the number meanwhile
-            after = self._kernel.train(
-                self._dtype, nanoseconds, inputs, targets, self._net, rules, self._memory, order,
-                self._batch, made, addresses(places), int(load), int(store), self._sums,
-            )  # fmt: skip
-        for place in places:
-            place.write_back()
-        optimizer.iterations = int(after)
+        self._notes[self._records.MADE] = made
+        try:
+            # no more than there is memory for: another Python thread may change the number meanwhile
+            with self._use_num_threads(min(self._num_threads(), self._tasks)):
+                self._kernel.train(
+                    self._dtype, nanoseconds, inputs, targets, self._net, rules, self._memory, order,
+                    self._batch, made, table, int(load), int(store), self._sums, self._notes,
+                )  # fmt: skip
+        finally:  # whatever was raised here meanwhile, in a thread that cannot hold interrupts say
+            for place in places:
+                place.write_back()
+            optimizer.iterations = int(self._notes[self._records.MADE])
         rows = min(order.size, (optimizer.iterations - made) * self._batch)
         weights = targets.weights
         self._rows += rows
@@ -225,8 +249,13 @@ class Session:
         """Whether a step needs the norms of gradients, and with them room for all gradients."""
         return self._clipping()[0] in (self._records.CLIP_NORM, self._records.CLIP_GLOBAL_NORM)
 
-    def logs(self, reset: bool = False) -> Logs:
-        """The figures since the last reset, by name."""
+    def begin(self) -> None:
+        """Begin the figures of an epoch."""
+        self._sums = np.zeros(2 + len(self._metrics))
+        self._rows, self._weight = 0, 0.0
+
+    def logs(self) -> Logs:
+        """The figures of the epoch so far, by name."""
         loss, penalty, *totals = map(float, self._sums)
         figures = {"loss": (loss + penalty) / max(self._rows, 1)}
         network = self._network
@@ -234,9 +263,6 @@ class Session:
         for metric, total, count in zip((*network.metrics, *network.weighted_metrics), totals, counts, strict=True):
             metric.take(total, count)
             figures[metric.name] = metric.result()
-        if reset:
-            self._sums[:] = 0
-            self._rows, self._weight = 0, 0.0
         return figures
 
 

@@ -1,4 +1,4 @@
-"""A whole training epoch of a stack of dense layers in one compiled call.
+"""Training steps of a stack of dense layers, an epoch of them or fewer, in one compiled call.
 
 A team runs it. A batch has two parts, behind each of which the tasks wait for one another:
 
@@ -34,9 +34,11 @@ from fastnn.kernels.cpu.records import (
     CLIP_NORM,
     GRADIENTS,
     IDENTITY,
+    IN_PANELS,
     INPUTS,
     KERNEL,
     LD,
+    MADE,
     NEEDS,
     OUTPUTS,
     SPARSE,
@@ -98,21 +100,24 @@ def _loss_scale(order, first, n, rules, targets):
 def _signature(dtype: Any) -> Any:
     size = types.int64
     order, arrays = flat(size, readonly=True), matrix(size, readonly=True)
-    return size(*signatures(dtype), order, size, size, arrays, size, size, flat(types.float64))
+    return types.void(*signatures(dtype), order, size, size, arrays, size, size, flat(types.float64), flat(size))
 
 
 @team_kernel(_signature)
 def train(MR: int, NR: int, SOURCE: int) -> Any:
-    """train(inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums) -> steps made in all.
+    """train(inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, notes).
 
     ``step`` is the number of steps that the optimizer has made before; ``sums`` receives the sums over samples of
     loss, penalty and metrics. A batch whose loss is not finite is not trained on and ends the epoch. With ``load`` the
     ``arrays`` go into panels first; with ``store``, or where the epoch ends early, the state that ``Rules.lazy`` left
     behind is brought up to date, and the panels go back into the arrays.
+
+    ``notes`` are written when the step or copy that they tell of is whole: the caller may never see a call return,
+    where something is raised in its thread meanwhile.
     """
 
     def train(  # noqa: PLR0911 - a team that is told to stop leaves at any barrier
-        inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, words, t, tasks
+        inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, notes, words, t, tasks
     ):
         _ = SOURCE
         stages, figures = net.stages, memory.figures
@@ -125,10 +130,12 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
         if load:
             copy_panels(arrays, net, True, t, tasks)
             if wait(tasks, words):
-                return step
+                return
             copy_weights(net, memory.work, t, tasks, MR, NR)
             if wait(tasks, words):
-                return step
+                return
+            if t == 0:
+                notes[IN_PANELS] = 1
         for first in range(0, order.size, batch):
             n = min(batch, order.size - first)
             low, high = _share(n, t, tasks)
@@ -141,14 +148,14 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
             if sorts and sort_by_feature(
                 inputs, order, first, low, high, f0, f1, step + 1, rules, memory, words, t, tasks
             ):
-                return step
+                return
             if by_panels:
                 if not sorts and wait(tasks, words):
-                    return step
+                    return
                 p0, p1 = t * panels // tasks, (t + 1) * panels // tasks
                 first_product(inputs, 0, n, p0, p1, net, memory, ld_x, MR, NR)
                 if wait(tasks, words):
-                    return step
+                    return
             forward_rows(inputs, n, low, high, step, net, memory, ld_x, by_panels, MR, NR)
             for r in range(low, high):
                 score_row(n, scale, r, order[first + r], net, rules, targets, memory, batch)
@@ -157,7 +164,7 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                 corrections = 1.0 - rules.adam[1] ** (step + 1), 1.0 - rules.adam[2] ** (step + 1)
                 rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
             if wait(tasks, words):
-                return step
+                return
             loss = 0.0
             for r in range(n):
                 loss += figures[r]
@@ -174,25 +181,27 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
                 none = order.size
                 update_units(GRADIENTS, n, inputs, order, none, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
                 if wait(tasks, words):
-                    return step
+                    return
                 if t == 0:
                     clip_by_norm(net, rules, figures, by_unit)
                 if wait(tasks, words):
-                    return step
+                    return
             phase = STEPS if rules.clip >= CLIP_NORM else WHOLE
             update_units(phase, n, inputs, order, first + batch, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
             if wait(tasks, words):
-                return step
+                return
             if t == 0:
+                notes[MADE] = step
                 for u in range(net.units):
                     sums[1] += figures[by_unit + UNIT_FIGURES * u] * n
         if store:
             if sorts and rules.lazy:
                 catch_up(f0, f1, step, net, rules, memory)
                 if wait(tasks, words):
-                    return step
+                    return
             copy_panels(arrays, net, False, t, tasks)
-        return step
+            if t == 0:
+                notes[IN_PANELS] = 0
 
     return train
 

@@ -82,6 +82,9 @@ GRADIENTS, STEPS, WHOLE = range(3)
 # Powers of a decay that are kept: a feature seldom stays away for more batches.
 POWERS = 64
 
+# What ``train`` notes as it goes: the steps made in all, and whether the panels, not the arrays, are up to date.
+MADE, IN_PANELS = range(2)
+
 # Figures of a unit: its penalty, the sums of squares of the gradients of its weights and of its biases.
 UNIT_FIGURES = 3
 

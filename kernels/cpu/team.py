@@ -207,6 +207,9 @@ def run(function: Callable[..., Any], arguments: Sequence[Any], tasks: int) -> A
     """``function(*arguments, words, task, tasks)`` for every task at the same time; what task 0 returns.
 
     ``words`` is the memory that ``wait`` needs. Where threads cannot be started, there are fewer tasks.
+
+    An error in one task stops the others at their next ``wait``. What else is raised in the caller's thread meanwhile,
+    by Ctrl-C say, stops nobody: all tasks come to their ends, and then it goes on.
     """
     workers = _hire(tasks - 1)
     tasks = 1 + len(workers)
@@ -227,28 +230,27 @@ def run(function: Callable[..., Any], arguments: Sequence[Any], tasks: int) -> A
         ended.append(error)
         bell.put(None)
 
-    begun: list[bool] = []
     orders = [partial(worker.jobs.put, partial(job, worker, task)) for task, worker in enumerate(workers, 1)]
+    results: list[Any] = []
     try:
-        # one call that runs no Python: an interrupt comes before all jobs are handed out, or after
-        deque(map(operator.call, [*orders, partial(begun.append, True)]), maxlen=0)
-        result = function(*arguments, words, 0, tasks)
-        interrupt = _wait_for(len(workers), ended, bell, words)
+        # one call that runs no Python: an interrupt comes before all jobs are handed out, or after task 0 has ended
+        results.extend(map(operator.call, [*orders, partial(function, *arguments, words, 0, tasks)]))
+        interrupt = _wait_for(len(workers), ended, bell)
     except BaseException:
-        words[STOPPED] = 1
-        if begun:
-            _wait_for(len(workers), ended, bell, words)
-        else:
-            _idle.extend(workers)
+        handed_out = min(len(results), len(workers))
+        if len(results) <= len(workers):  # task 0 has not come to its end
+            words[STOPPED] = 1
+        _wait_for(handed_out, ended, bell)
+        _idle.extend(workers[handed_out:])
         raise
     for error in (interrupt, *ended):
         if error is not None:
             raise error
-    return result
+    return results[-1]
 
 
-def _wait_for(count: int, ended: Sequence[Any], bell: SimpleQueue[None], words: Any) -> KeyboardInterrupt | None:
-    """Wait until so many jobs have ended, whatever happens meanwhile, for they use the caller's arrays.
+def _wait_for(count: int, ended: Sequence[Any], bell: SimpleQueue[None]) -> BaseException | None:
+    """Wait until so many jobs have ended, whatever is raised meanwhile, for they use the caller's arrays; return that.
 
     An interrupt may come with a ring of the bell in hand: what has ended is counted, not the rings.
     """
@@ -256,9 +258,8 @@ def _wait_for(count: int, ended: Sequence[Any], bell: SimpleQueue[None], words: 
     while len(ended) < count:
         try:
             bell.get()
-        except KeyboardInterrupt as raised:
-            words[STOPPED] = 1
-            interrupt = raised
+        except BaseException as raised:
+            interrupt = interrupt or raised
     return interrupt
 
 

@@ -691,6 +691,7 @@ def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, 
         seen.append(bool(rules.coupled))
         return train(dtype, nanoseconds, samples, targets, net, rules, *arguments)
 
+    watched.compiled = train.compiled
     monkeypatch.setattr(epoch, "train", watched)
     arguments = (33,), "relu", "sparse_categorical_crossentropy", optimizer, PENALTIES[penalty], dtype
     assert_agree(monkeypatch, lambda: model(x, *arguments), x, y, batch_size=33, epochs=6)
@@ -734,6 +735,7 @@ def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
         return train(dtype, nanoseconds, *arguments)
 
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
+    disturbed.compiled = train.compiled
     monkeypatch.setattr(epoch, "train", disturbed)
     before = fastnn.get_num_threads()
     try:

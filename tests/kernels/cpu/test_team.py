@@ -107,22 +107,24 @@ def interrupt_after():
 
 
 def test_interrupts_at_any_time(interrupt_after):
-    """Whatever an interrupt hits, the next run has all its tasks, and no worker is hired twice."""
+    """All tasks run to their ends or none begins; the next run has all its tasks, and no worker is hired twice."""
     rng, interrupted = np.random.default_rng(0), 0
     for _ in range(400):
+        counts = np.zeros(3, np.int64)
         with suppress(KeyboardInterrupt):
             interrupted += 1
             interrupt_after(rng.uniform(1e-6, 3e-4))
-            team.run(meet, (np.zeros(3, np.int64), 20), 3)
+            team.run(meet, (counts, 20), 3)
             interrupted -= 1
             sleep(0.001)  # the timer's signal, where it was later than the run
+        assert set(counts) in ({0}, {20})
         assert len(set(team._idle)) == len(team._idle)
         assert team.run(meet, (np.zeros(3, np.int64), 3), 3) == 3
     assert interrupted > 20
 
 
 def test_an_interrupt_while_the_caller_waits_for_the_others(interrupt_after):
-    """The caller's arrays are in use until the last task has ended."""
+    """The caller's arrays are in use until the last task has ended, and nobody tells it to stop."""
     ended = []
 
     def task(words, t, tasks):
@@ -130,11 +132,11 @@ def test_an_interrupt_while_the_caller_waits_for_the_others(interrupt_after):
             interrupt_after(0.05)
         else:
             sleep(0.2)
-            ended.append(t)
+            ended.append((t, int(words[team.STOPPED])))
 
     with pytest.raises(KeyboardInterrupt):
         team.run(task, (), 2)
-    assert ended == [1]
+    assert ended == [(1, 0)]
 
 
 def test_fewer_tasks_where_no_thread_can_be_started(monkeypatch):

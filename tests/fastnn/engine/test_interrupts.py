@@ -1,0 +1,694 @@
+"""Interrupts: whatever a signal hits, weights, slots and iterations are those of one whole step, and fit goes on."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from time import perf_counter, sleep
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import callbacks, engine, layers, models, optimizers, utils
+from fastnn.engine import cpu, interrupts
+from fastnn.engine.interrupts import held
+from fastnn.engine.session import Session
+
+ROWS, BATCH, FEATURES = 60, 16, 12
+STEPS = -(-ROWS // BATCH)
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.05),
+    "rmsprop": lambda: optimizers.RMSprop(0.01),
+    "adam": lambda: optimizers.Adam(0.01),
+    "nesterov, clipped": lambda: optimizers.SGD(0.05, momentum=0.9, nesterov=True, global_clipnorm=0.5),
+}
+RNG = np.random.default_rng(2)
+X = {"dense": RNG.standard_normal((ROWS, FEATURES)).astype("float32")}
+X["sparse"] = np.where(RNG.random(X["dense"].shape) < 0.15, X["dense"], 0).astype("float32")
+Y = RNG.integers(0, 3, ROWS)
+
+
+@pytest.fixture(autouse=True)
+def control_c():
+    """Control-C raises KeyboardInterrupt, in a process in the background too, which ignores it else."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert held._outermost is None
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def one_step_a_call(monkeypatch):
+    """Every compiled call makes one step, or predicts the fewest rows."""
+    monkeypatch.setattr(cpu, "_CALL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def threads_pay(monkeypatch):
+    """However little work there is."""
+    from fastnn.kernels.cpu import threads
+
+    monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
+
+
+def model(optimizer="adam"):
+    utils.set_random_seed(1)
+    made = models.Sequential([layers.Input((FEATURES,)), layers.Dense(9, "tanh"), layers.Dense(3, "softmax")])
+    made.compile(OPTIMIZERS[optimizer](), "sparse_categorical_crossentropy", ["accuracy"])
+    return made
+
+
+def fit(made, kind="dense", rows=ROWS, **options):
+    return made.fit(X[kind][:rows], Y[:rows], batch_size=BATCH, shuffle=False, verbose=0, **options)
+
+
+def state(made):
+    """Weights, slots and iterations, as bytes."""
+    slots = [array.tobytes() for path in made.optimizer.state.values() for array in path.values()]
+    return made.optimizer.iterations, *(array.tobytes() for array in made.get_weights()), *slots
+
+
+def after(steps, optimizer, kind, threads=1):
+    """The state after so many steps, made without any interrupt."""
+    made = model(optimizer)
+    made.optimizer.build(made.weights)
+    fit(made, kind, epochs=steps // STEPS, threads=threads)
+    if steps % STEPS:
+        fit(made, kind, rows=min(ROWS, steps % STEPS * BATCH), threads=threads)
+    return state(made)
+
+
+class Interrupted:
+    """Stands for a kernel: a signal comes before or after one of its calls."""
+
+    def __init__(self, kernel, call, when, number=signal.SIGINT):
+        self.kernel, self.call, self.when, self.number = kernel, call, when, number
+        self.calls = 0
+
+    def __getattr__(self, name):
+        return getattr(self.kernel, name)
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        if self.calls == self.call and self.when == "before":
+            signal.raise_signal(self.number)
+        self.kernel(*arguments)
+        if self.calls == self.call and self.when == "after":
+            signal.raise_signal(self.number)
+
+
+# ---------------------------------------------------------------------------------------------------------------- held
+
+
+def test_handlers_run_at_the_end_once_each():
+    handled = []
+    signal.signal(signal.SIGINT, lambda number, frame: handled.append((number, frame.f_code.co_name)))
+    try:
+        with held() as waiting:
+            assert not waiting.pending
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+            assert waiting.pending
+            assert handled == []
+        assert handled == [(signal.SIGINT, "test_handlers_run_at_the_end_once_each")]
+        signal.raise_signal(signal.SIGINT)
+        assert len(handled) == 2
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_what_a_handler_raises_comes_out_at_the_end_of_the_outermost():
+    done = []
+
+    def nested():
+        with held():
+            with held() as inner:
+                signal.raise_signal(signal.SIGINT)
+                done.append(1)
+            assert inner.pending
+            done.append(2)
+        done.append(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        nested()
+    assert done == [1, 2]
+
+
+def test_an_error_and_an_interrupt():
+    def fails():
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("first")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fails()
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+class TestSeveralSignals:
+    @pytest.fixture(autouse=True)
+    def time_limit(self):
+        def end(number, frame):
+            raise TimeoutError
+
+        before = signal.signal(signal.SIGUSR1, end)
+        yield
+        assert signal.getsignal(signal.SIGUSR1) is end
+        signal.signal(signal.SIGUSR1, before)
+
+    def test_all_are_handled_whatever_one_raises(self):
+        def both():
+            with held():
+                signal.raise_signal(signal.SIGUSR1)
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises((KeyboardInterrupt, TimeoutError)) as caught:
+            both()
+        assert {type(caught.value), type(caught.value.__context__)} == {KeyboardInterrupt, TimeoutError}
+
+    @pytest.mark.parametrize("call", range(1, 5))
+    def test_one_comes_while_handlers_are_exchanged(self, call, monkeypatch):
+        """The first two exchanges begin what the other two end."""
+
+        class Exchange:
+            getsignal, calls = staticmethod(signal.getsignal), 0
+
+            def signal(self, *arguments):
+                self.calls += 1
+                signal.signal(*arguments)
+                if self.calls == call:
+                    signal.raise_signal(signal.SIGUSR1 if call < 3 else signal.SIGINT)
+
+        monkeypatch.setattr(interrupts, "_signal", Exchange())
+        with pytest.raises((TimeoutError, KeyboardInterrupt)), held():
+            pass
+        assert held._outermost is None
+
+
+def test_only_what_python_handles_waits():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held() as waiting:
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+            assert not waiting.pending
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_hold_nothing():
+    found = []
+
+    def other():
+        with held() as waiting:
+            found.append((held._outermost is not None, bool(waiting.pending)))
+
+    def run():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    def interrupted():
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            run()
+
+    run()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert found == [(False, False), (True, False)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_the_child_of_another_thread_holds_nothing():
+    program = """
+import os, signal, sys, threading, warnings
+from fastnn.engine.interrupts import held
+warnings.simplefilter("ignore")  # of forks of processes with threads
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def child():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        with held() as mine:
+            os._exit(0 if held._outermost is mine and not mine.pending else 2)
+    os._exit(1)
+
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        child()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+codes = []
+with held():
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+sys.exit(codes[0])
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------------------------------------------- at every point
+
+# Python cannot raise what a signal does to a generator that it throws away.
+discards = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+OURS = tuple(str(Path(module.__file__).parent) for module in (fastnn, fastnn.kernels))
+
+
+def interrupted_at(point, call, every="line"):
+    """Call it, Control-C at its ``point``-th line or instruction of fastnn's; whether there are so many of them."""
+    count = itertools.count(1)
+
+    def of_frame(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        frame.f_trace_lines, frame.f_trace_opcodes = every == "line", every == "opcode"
+        return inside(frame, event, argument)
+
+    def inside(frame, event, argument):
+        if next(count) == point:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return inside
+
+    before = sys.gettrace()
+    sys.settrace(of_frame)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return next(count) > point
+
+
+def test_nothing_comes_between_what_is_held():
+    numbers = [0, 0]
+
+    def step():
+        with held():
+            for place in range(2):
+                numbers[place] += 1
+
+    def steps():
+        models.checks.positive_int("a line of fastnn's before", 1)
+        step()
+        models.checks.positive_int("and behind", 1)
+
+    for point in itertools.count(1):
+        if not interrupted_at(point, steps, "opcode"):
+            break
+        assert numbers[0] == numbers[1]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert held._outermost is None
+    assert point > 100
+
+
+@pytest.mark.parametrize(("runner", "listens"), [("fused", False), ("fused", True), ("layerwise", False)])
+@pytest.mark.parametrize(("kind", "optimizer"), [("dense", "adam"), ("sparse", "rmsprop")])
+@pytest.mark.usefixtures("one_step_a_call")
+@discards
+def test_interrupts_at_any_line_of_a_fit(runner, listens, kind, optimizer, monkeypatch):
+    """Also where a callback wants the arrays up to date after every batch."""
+    if runner == "layerwise":
+        monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+    listeners = [callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)] if listens else []
+    whole = [after(steps, optimizer, kind) for steps in range(STEPS + 1)]
+    seen = set()
+    for point in itertools.count(1, 13 if runner == "fused" else 31):
+        made = model(optimizer)
+        made.optimizer.build(made.weights)
+        if not interrupted_at(point, lambda made=made: fit(made, kind, threads=1, callbacks=listeners)):
+            break
+        assert state(made) == whole[made.optimizer.iterations]
+        seen.add(made.optimizer.iterations)
+    assert seen == set(range(STEPS + 1))
+
+
+@discards
+def test_interrupts_at_any_line_of_set_weights():
+    made = model()
+    old, new = ([np.full_like(w, value) for w in made.get_weights()] for value in (1.0, 2.0))
+    for point in itertools.count(1):
+        made.set_weights(old)
+        if not interrupted_at(point, lambda: made.set_weights(new)):
+            break
+        assert len({float(number) for w in made.get_weights() for number in w.ravel()}) == 1
+    assert point > 10
+
+
+# ----------------------------------------------------------------------------------------------------- the fused runner
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", X)
+@pytest.mark.usefixtures("one_step_a_call", "threads_pay")
+def test_an_interrupted_fit_is_one_that_made_fewer_steps(kind, optimizer, when, threads, monkeypatch):
+    from fastnn.kernels.cpu import epoch
+
+    for call in (1, 3, STEPS, STEPS + 2):
+        made = model(optimizer)
+        with monkeypatch.context() as patch:
+            patch.setattr(epoch, "train", Interrupted(epoch.train, call, when))
+            with pytest.raises(KeyboardInterrupt):
+                fit(made, kind, epochs=3, threads=threads)
+        assert made.optimizer.iterations == call
+        assert state(made) == after(call, optimizer, kind)
+        assert made.history.epoch == list(range((call - 1) // STEPS if call % STEPS else call // STEPS - 1))
+        # and goes on as one that was never interrupted
+        fit(made, kind, threads=threads)
+        other = model(optimizer)
+        fit(other, kind, epochs=call // STEPS)
+        if call % STEPS:
+            fit(other, kind, rows=call % STEPS * BATCH)
+        fit(other, kind)
+        assert state(made) == state(other)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", X)
+@pytest.mark.usefixtures("threads_pay")
+def test_calls_of_any_length_train_alike(kind, threads, monkeypatch):
+    results = []
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr(cpu, "_CALL_SECONDS", seconds)
+        made = model("rmsprop")
+        history = fit(made, kind, epochs=3, threads=threads).history
+        results.append((history, state(made)))
+    assert results[0] == results[1]
+
+
+def test_calls_last_as_long_as_they_should():
+    pace = cpu._Pace(least=4)
+    assert pace.amount == 4
+    pace.measured(4, 4e-4)
+    assert pace.amount == pytest.approx(cpu._CALL_SECONDS / 1e-4, abs=1)
+    pace.measured(500, 500 * cpu._CALL_SECONDS / 20)  # others were at work
+    assert pace.amount == 20
+    pace.measured(20, 60.0)
+    assert pace.amount == 4
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_epoch_is_made_in_calls_of_that_length(call, monkeypatch):
+    """A clock of its own: each step takes a third of what a call should."""
+    from fastnn.kernels.cpu import epoch
+
+    now, calls, train = [0.0], [], epoch.train
+
+    class Slow(Interrupted):
+        def __call__(self, dtype, nanoseconds, *arguments):
+            order = arguments[5]
+            calls.append(-(-order.size // 2))
+            now[0] += calls[-1] * cpu._CALL_SECONDS / 3
+            train(dtype, nanoseconds, *arguments)
+
+    monkeypatch.setattr(cpu, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(epoch, "train", Slow(train, 0, ""))
+    model().fit(X["dense"], Y, batch_size=2, epochs=2, verbose=0)
+    assert calls[0] == 1
+    assert sum(calls) == 60
+    assert max(calls) <= 3
+
+
+@pytest.mark.usefixtures("one_step_a_call")
+def test_a_handler_that_raises_nothing(monkeypatch):
+    """It runs at a whole step, with the arrays up to date, and training goes on."""
+    from fastnn.kernels.cpu import epoch
+
+    made, seen = model(), []
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(state(made)))
+    try:
+        monkeypatch.setattr(epoch, "train", Interrupted(epoch.train, 2, "before"))
+        fit(made)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert seen == [after(2, "adam", "dense")]
+    assert state(made) == after(STEPS, "adam", "dense")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.usefixtures("one_step_a_call")
+def test_an_error_out_of_nowhere(when, monkeypatch):
+    """As ``PyThreadState_SetAsyncExc`` raises one in any thread: the compiled call never returns."""
+    from fastnn.kernels.cpu import epoch
+
+    class Broken(Interrupted):
+        def __call__(self, *arguments):
+            self.calls += 1
+            if self.when == "after" or self.calls != self.call:
+                self.kernel(*arguments)
+            if self.calls == self.call:
+                raise MemoryError
+
+    for call in range(1, STEPS + 1):
+        made = model("rmsprop")
+        with monkeypatch.context() as patch:
+            patch.setattr(epoch, "train", Broken(epoch.train, call, when))
+            with pytest.raises(MemoryError):
+                fit(made, "sparse")
+        assert state(made) == after(call - (when == "before"), "rmsprop", "sparse")
+
+
+@pytest.mark.usefixtures("one_step_a_call")
+def test_one_interrupt_behind_the_other(monkeypatch):
+    """The second one comes when the first has ended the epoch, before the arrays are up to date."""
+    store = Session.store
+
+    def interrupted(session):
+        signal.raise_signal(signal.SIGINT)
+        store(session)
+
+    class Line(models.Progress):
+        def _step(self, step, logs):
+            if step == 1:
+                signal.raise_signal(signal.SIGINT)
+
+        def open(self, title, steps):
+            pass
+
+    made = model()
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "store", interrupted)
+        patch.setattr(models, "progress", lambda verbose: Line("bar"))
+        with pytest.raises(KeyboardInterrupt):
+            fit(made)
+    assert state(made) == after(2, "adam", "dense")
+
+
+def test_a_fit_in_a_thread():
+    """Handlers run in the main thread; the other one's fit goes on meanwhile, and to its end."""
+    made, begun = model(), threading.Event()
+
+    class Begun(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            begun.set()
+
+    thread = threading.Thread(target=lambda: fit(made, epochs=200, threads=2, callbacks=[Begun()]))
+
+    def interrupted():
+        thread.start()
+        begun.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    thread.join()
+    assert state(made) == after(200 * STEPS, "adam", "dense")
+
+
+@pytest.mark.usefixtures("one_step_a_call")
+def test_the_progress_line_fails(monkeypatch):
+    """A terminal that goes away."""
+
+    class Gone(models.Progress):
+        def __init__(self):
+            super().__init__("bar")
+
+        def open(self, title, steps):
+            pass
+
+        def _step(self, step, logs):
+            assert logs().keys() == {"loss", "accuracy"}
+            if step == 1:
+                raise BrokenPipeError
+
+    made = model()
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "progress", lambda verbose: Gone())
+        with pytest.raises(BrokenPipeError):
+            fit(made)
+    assert state(made) == after(2, "adam", "dense")
+
+
+def test_iterations_in_callbacks():
+    made, seen = model(), []
+
+    class Watch(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model.optimizer.iterations)
+
+    class WatchBatches(Watch):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(self.model.optimizer.iterations)
+            if batch == 2 and len(seen) > STEPS:
+                signal.raise_signal(signal.SIGINT)
+
+    fit(made, epochs=2, callbacks=[Watch()])
+    assert seen == [STEPS, 2 * STEPS]
+    made, seen[:] = model(), []
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, epochs=2, callbacks=[WatchBatches()])
+    assert seen == [1, 2, 3, 4, 4, 5, 6, 7]
+    assert state(made) == after(7, "adam", "dense")
+
+
+def test_an_interrupt_while_kernels_compile(monkeypatch):
+    from fastnn.kernels.cpu import epoch
+
+    def compiled(dtype):
+        signal.raise_signal(signal.SIGINT)
+
+    made = model()
+    with monkeypatch.context() as patch:
+        patch.setattr(epoch.train, "compiled", compiled)
+        with pytest.raises(KeyboardInterrupt):
+            fit(made)
+    assert made.optimizer.iterations == 0
+    fit(made)
+    assert state(made) == after(STEPS, "adam", "dense")
+
+
+@pytest.mark.parametrize("runner", ["fused", "layerwise"])
+@discards
+def test_train_on_batch(runner, monkeypatch):
+    if runner == "layerwise":
+        monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+    made, whole = model(), []
+    made.optimizer.build(made.weights)
+    for _ in range(3):
+        whole.append(state(made))
+        made.train_on_batch(X["dense"], Y)
+    seen = set()
+    for point in itertools.count(1, 23):
+        made = model()
+        made.optimizer.build(made.weights)
+
+        def twice(made=made):
+            for _ in range(2):
+                made.train_on_batch(X["dense"], Y)
+
+        if not interrupted_at(point, twice):
+            break
+        assert state(made) == whole[made.optimizer.iterations]
+        seen.add(made.optimizer.iterations)
+    assert seen == {0, 1, 2}
+
+
+# ------------------------------------------------------------------------------------------------- outputs and figures
+
+
+@pytest.mark.parametrize("kind", X)
+@pytest.mark.usefixtures("one_step_a_call")
+def test_interrupts_while_outputs_are_computed(kind, monkeypatch):
+    from fastnn.kernels.cpu import epoch
+
+    x, y = np.tile(X[kind], (20, 1)), np.tile(Y, 20)
+    made = model()
+    before, outputs, figures = state(made), made.predict(x, verbose=0), made.evaluate(x, y, verbose=0)
+    for call in (1, 2, 5):
+        for use in (lambda: made.predict(x, verbose=0), lambda: made.evaluate(x, y, verbose=0)):
+            with monkeypatch.context() as patch:
+                forward = Interrupted(epoch.forward, call, "after")
+                patch.setattr(epoch, "forward", forward)
+                with pytest.raises(KeyboardInterrupt):
+                    use()
+                assert forward.calls == call
+    assert state(made) == before
+    assert np.array_equal(made.predict(x, verbose=0), outputs)
+    assert made.evaluate(x, y, verbose=0) == figures
+
+
+@pytest.mark.parametrize("kind", X)
+@pytest.mark.parametrize("batch_size", [7, 1000, 10**9])
+def test_outputs_do_not_depend_on_the_calls(kind, batch_size, monkeypatch):
+    from fastnn.kernels.cpu import epoch
+
+    x, y = np.tile(X[kind], (40, 1)), np.tile(Y, 40)
+    results = []
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr(cpu, "_CALL_SECONDS", seconds)
+        made, forward = model(), Interrupted(epoch.forward, 0, "")
+        with monkeypatch.context() as patch:
+            patch.setattr(epoch, "forward", forward)
+            outputs = made.predict(x, batch_size, verbose=0)
+        assert forward.calls >= (len(x) / (64 * fastnn.get_num_threads()) if seconds == 0 else 2)
+        results.append((outputs.tobytes(), made.evaluate(x, y, batch_size, verbose=0)))
+    assert results[0] == results[1]
+
+
+# --------------------------------------------------------------------------------------------------------- real signals
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+@pytest.mark.parametrize("runner", ["fused", "layerwise"])
+def test_interrupts_at_any_time(runner, monkeypatch):
+    """A team of more threads than cores, as on a machine that is busy: some of them are late at every barrier."""
+    from fastnn.kernels.cpu.threads import available
+
+    if runner == "layerwise":
+        monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+    threads = available() + 2 if runner == "fused" else 1
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((640, 40)).astype("float32"), rng.integers(0, 10, 640)
+
+    def big():
+        utils.set_random_seed(1)
+        made = models.Sequential([layers.Input((40,)), layers.Dense(256, "relu"), layers.Dense(10, "softmax")])
+        made.compile("adam", "sparse_categorical_crossentropy")
+        made.optimizer.build(made.weights)
+        return made
+
+    class Remember(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            whole.append(state(self.model))
+
+    def end(number, frame):
+        raise KeyboardInterrupt
+
+    made = big()
+    whole = [state(made)]
+    made.fit(x, y, 64, verbose=0, shuffle=False, callbacks=[Remember()], threads=1)
+    made = big()
+    started = perf_counter()
+    made.fit(x, y, 64, verbose=0, shuffle=False, threads=threads)
+    seconds = perf_counter() - started
+    assert state(made) == whole[-1]
+    before, seen = signal.signal(signal.SIGALRM, end), []
+    try:
+        for _ in range(60):
+            made = big()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, seconds))
+                made.fit(x, y, 64, verbose=0, shuffle=False, threads=threads)
+                sleep(seconds)  # the timer's signal, where it was later than the fit
+            except KeyboardInterrupt:
+                seen.append(made.optimizer.iterations)
+            assert state(made) == whole[made.optimizer.iterations]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(seen) > 20
