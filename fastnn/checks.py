@@ -50,6 +50,14 @@ def instance(name: str, value: Any, types: type | tuple[type, ...], wants: str) 
     return value
 
 
+def float_dtype(name: str, value: Any) -> str | None:
+    """The name of the dtype in which something computes, from a name or a dtype; None stays None."""
+    if value is None:
+        return None
+    named = value if isinstance(value, str) else getattr(value, "__name__", getattr(value, "name", value))
+    return one_of(name, named, DTYPES)
+
+
 def integer(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """``value`` as an int within the bounds; floats, bools and strings are TypeErrors."""
     wants = "an integer" if minimum is None else f"an integer of at least {minimum}"

@@ -2,19 +2,22 @@
 
 An initializer is called with a shape and a dtype. Random ones keep a seed: the one they were given, or one drawn from
 the library's generator (``utils.set_random_seed``) when they were made; all calls of one object give the same numbers.
+Where a layer wants an initializer, an array of the weights' shape will do, and a function ``f(shape, dtype=...)``;
+None is Keras's default, ``GlorotUniform``, for biases too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from fastnn import absent, checks
+from fastnn import absent, checks, configurable
 from fastnn.configurable import Configurable, aliases, find
 from fastnn.engine import seeds
+from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
 
 # Standard deviation of a unit normal cut off at +-2, by which a truncated draw must be divided to have unit variance.
@@ -79,6 +82,31 @@ class Identity(Initializer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"gain": self.gain}
+
+
+class Given(Initializer):
+    """An array, or a function ``f(shape, dtype=...)``, of the user's.
+
+    Configs, and with them model files, hold the description alone: what is made of that can be loaded into, since a
+    file holds the weights themselves, but draws no new weights.
+    """
+
+    def __init__(self, description: str, draw: Callable[..., Any] | None = None) -> None:
+        self.description = checks.instance("description", description, str, "a string")
+        self._draw = draw
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Any:
+        """The array, or what the function gives; ValueError where only the description is left."""
+        if self._draw is None:
+            raise ValueError(
+                f"initializer: got the description of one ({self.description}), which is all that a config or a model "
+                "file holds of it; wants the initializer itself"
+            )
+        return self._draw(shape, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The description."""
+        return {"description": self.description}
 
 
 class RandomInitializer(Initializer):
@@ -275,10 +303,51 @@ NAMES = aliases(
     normal=RandomNormal,
 )
 
+# What a config may name: also what stands there for an initializer of the user's own.
+_SAVED: dict[str, type[Initializer]] = {**NAMES, "Given": Given}
 
-def get(identifier: Any, argument: str = "initializer") -> Initializer:
-    """The initializer that ``identifier`` means: a name, a class, an object or a config."""
-    return find(argument, identifier, Initializer, NAMES)
+
+def get(identifier: Any, argument: str = "initializer") -> Initializer | None:
+    """The initializer that ``identifier`` means: a name, a class, an object, a config, an array or a function; or None.
+
+    Of an array the numbers are taken when weights are made, not before.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, Mapping):
+        return configurable.deserialize(argument, identifier, _SAVED)
+    if isinstance(identifier, type) and not issubclass(identifier, Initializer):
+        identifier = identifier()
+    if isinstance(identifier, (str, type, Initializer)):
+        return find(argument, identifier, Initializer, NAMES)
+    if hasattr(identifier, "__array__") and len(getattr(identifier, "shape", ())):
+        array = numeric_array(argument, identifier)
+        return Given(f"an array of shape {array.shape}", lambda shape, dtype: array)
+    if callable(identifier):
+        return Given(f"the function {getattr(identifier, '__name__', type(identifier).__name__)!r}", identifier)
+    raise TypeError(
+        f"{argument}: got {checks.describe(identifier)}, wants a name such as 'glorot_uniform', an array, a function "
+        "f(shape, dtype=...) or an Initializer object"
+    )
+
+
+def serialize(initializer: Initializer | None) -> dict[str, Any] | None:
+    """The initializer as JSON can hold it: its config, or of one of the user's own its description alone."""
+    if initializer is not None and _SAVED.get(type(initializer).__name__) is not type(initializer):
+        initializer = Given(f"an object of the class {type(initializer).__name__}")
+    return configurable.serialize(initializer, _SAVED)
+
+
+def first_weights(initializer: Initializer | None, argument: str, shape: Shape, dtype: str) -> Array:
+    """An array of its own, of ``shape`` and ``dtype``; errors, which name ``argument``, for anything else."""
+    drawn = (GlorotUniform() if initializer is None else initializer)(shape, dtype=dtype)
+    array = np.asarray(drawn)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{argument}: got {checks.describe(drawn)} from it, wants an array of numbers")
+    if array.shape != shape:
+        raise ValueError(f"{argument}: got an array of shape {array.shape} from it, wants {shape}")
+    check_finite(argument, array, np.dtype(dtype))
+    return np.array(array, dtype, order="C")
 
 
 __all__ = ["Initializer", "get", *sorted({cls.__name__ for cls in NAMES.values()})]

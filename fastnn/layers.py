@@ -21,7 +21,7 @@ from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Draw, Shape, Training
 from fastnn.initializers import Initializer
-from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, TABLE
+from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, TABLE
 from fastnn.regularizers import Regularizer
 
 BatchShape = tuple[int | None, ...]
@@ -119,7 +119,7 @@ class Layer(Configurable):
             checks.instance("name", name, str, "a string")
             if not name or "/" in name:
                 raise ValueError(f"name: got {name!r}, wants a string without '/' that is not empty")
-        self.dtype = None if dtype is None else checks.one_of("dtype", _dtype_name(dtype), DTYPES)
+        self.dtype = checks.float_dtype("dtype", dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
         if input_shape is not None and input_dim is not None:
             raise ValueError("input_shape, input_dim: got both, wants one of them")
@@ -325,10 +325,6 @@ def sample_shape(name: str, shape: Any) -> Shape:
     return tuple(checks.integer(f"{name}[{index}]", size, 1, sys.maxsize) for index, size in enumerate(sizes))
 
 
-def _dtype_name(dtype: Any) -> Any:
-    return dtype if isinstance(dtype, str) else getattr(dtype, "__name__", getattr(dtype, "name", dtype))
-
-
 class InputLayer(Layer):
     """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
 
@@ -419,8 +415,8 @@ class Dense(_Activated):
         self.units = checks.positive_int("units", units)
         self.activation = activation
         self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
-        self.kernel_initializer: Initializer = initializers.get(kernel_initializer, "kernel_initializer")
-        self.bias_initializer: Initializer = initializers.get(bias_initializer, "bias_initializer")
+        self.kernel_initializer: Initializer | None = initializers.get(kernel_initializer, "kernel_initializer")
+        self.bias_initializer: Initializer | None = initializers.get(bias_initializer, "bias_initializer")
         self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
         self.bias_regularizer = regularizers.get(bias_regularizer, "bias_regularizer")
         super().__init__(activity_regularizer=activity_regularizer, **options)
@@ -470,10 +466,7 @@ class Dense(_Activated):
         return input_shape[-1] == self.kernel.shape[0]
 
     def _initial(self, argument: str, shape: Shape) -> Array:
-        value = np.ascontiguousarray(getattr(self, argument)(shape, self.dtype), dtype=self.dtype)
-        if value.shape != shape:
-            raise ValueError(f"{argument}: got an array of shape {value.shape} from it, wants {shape}")
-        return value
+        return initializers.first_weights(getattr(self, argument), argument, shape, self.dtype)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The last axis becomes ``units``."""
@@ -509,8 +502,8 @@ class Dense(_Activated):
             "units": self.units,
             "activation": self.activation,
             "use_bias": self.use_bias,
-            "kernel_initializer": serialize(self.kernel_initializer, initializers.NAMES),
-            "bias_initializer": serialize(self.bias_initializer, initializers.NAMES),
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
             "kernel_regularizer": serialize(self.kernel_regularizer, regularizers.NAMES),
             "bias_regularizer": serialize(self.bias_regularizer, regularizers.NAMES),
             **super().get_config(),

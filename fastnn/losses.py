@@ -1,13 +1,19 @@
 """Losses, under Keras's names.
 
-The functions give one loss a sample (the mean over the last axis), for use as metrics and to look at; the classes give
-the loss of a batch and its derivative, which is what training needs. ``compile`` takes a name, a function of this
-module, a class or an object. A function of one's own has no derivative by itself, so it must return both:
-``f(y_true, y_pred) -> (loss, gradient)`` with the gradient of the shape of ``y_pred``.
+The functions give one loss a sample: what they say of the last axis, so (n, k) gives (n,), (n, t, k) gives (n, t), and
+arrays of one axis are one sample. The classes reduce that to the loss of a batch and know its derivative, which is what
+training needs. ``compile`` takes a name, a function of this module, a class or an object. A function of one's own has
+no derivative by itself, so it must return both: ``f(y_true, y_pred) -> (loss, gradient)`` with the gradient of the
+shape of ``y_pred``.
+
+Where one array lacks a last axis of length 1 that the other one has, the two are brought together as in Keras: (n,)
+gets it, an array of more axes loses it. Sizes that still differ are an error (Keras broadcasts).
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,24 +23,34 @@ from fastnn import absent, checks, ops
 from fastnn.configurable import Configurable, aliases, find
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
+from fastnn.samples import (
+    along,
+    class_labels,
+    require_last,
+    require_no_ignored,
+    same_shape,
+    total_weight,
+    weighed,
+    weights_of,
+)
 
 # Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON = 1e-7
-_REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight")
+_REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
 
 
-def _pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
-    """Targets and outputs as floats of one shape; a missing last axis of length 1 is added to either."""
-    pred = numeric_array("y_pred", y_pred)
-    pred = pred if pred.dtype.kind == "f" else pred.astype("float32")
-    true = numeric_array("y_true", y_true).astype(pred.dtype, copy=False)
-    if true.ndim == pred.ndim - 1 and pred.shape[-1] == 1:
-        true = true[..., np.newaxis]
-    elif pred.ndim == true.ndim - 1 and true.shape[-1] == 1:
-        true = true[..., 0]
-    if true.shape != pred.shape:
-        raise ValueError(f"y_true: got shape {true.shape}, wants {pred.shape}, the shape of y_pred")
-    return true, pred
+def _floats(name: str, value: Any, dtype: str | None = None) -> Array:
+    """``value`` in ``dtype``; without one as it is if it is float32 or wider, else as float32."""
+    array = numeric_array(name, value)
+    if dtype is None and array.dtype.kind == "f" and array.dtype.itemsize >= np.dtype(np.float32).itemsize:
+        return array
+    return array.astype(dtype or np.float32, copy=False)
+
+
+def _pair(y_true: Any, y_pred: Any, hint: str = "") -> tuple[Array, Array]:
+    """Targets and outputs as floats of one dtype and shape; ``hint`` ends the message where sizes differ."""
+    pred = _floats("y_pred", y_pred)
+    return same_shape(numeric_array("y_true", y_true).astype(pred.dtype, copy=False), pred, hint)
 
 
 def _log_softmax(logits: Array) -> Array:
@@ -69,8 +85,11 @@ def half_sse(y_true: Any, y_pred: Any) -> Array:
     return np.asarray(0.5 * np.square(pred - true).sum(axis=-1))
 
 
-def binary_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0) -> Array:
-    """Mean of -(t log p + (1 - t) log(1 - p)) over the last axis, in nats."""
+def binary_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> Array:
+    """Mean of -(t log p + (1 - t) log(1 - p)) over the last axis, in nats; ``axis`` is -1."""
+    require_last(axis)
     true, pred = _pair(y_true, y_pred)
     true = true * (1 - label_smoothing) + 0.5 * label_smoothing
     if from_logits:
@@ -81,39 +100,44 @@ def binary_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False, lab
     return np.asarray(losses.mean(axis=-1))
 
 
+_HINT_FOR_LABELS = "; for class indices use the loss 'sparse_categorical_crossentropy', or utils.to_categorical"
+
+
+_ONE_OUTPUT = (
+    "the categorical cross-entropy of one output is 0 whatever that is, so nothing can be learned from it: use "
+    "'binary_crossentropy', or give the last layer one output a class"
+)
+
+
 def categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Array:
-    """-sum of t log p over the last axis, targets as rows of probabilities, in nats."""
-    true, pred = _pair(y_true, y_pred)
+    """-sum of t log p over the last axis, targets as rows of probabilities, in nats; ``axis`` is -1.
+
+    Warns of a single output, by Keras's category.
+    """
+    require_last(axis)
+    true, pred = _pair(y_true, y_pred, _HINT_FOR_LABELS)
+    if pred.shape[-1] == 1:
+        warnings.warn(_ONE_OUTPUT, SyntaxWarning, stacklevel=2)
+    return _categorical_rows(true, pred, from_logits, label_smoothing)
+
+
+def _categorical_rows(true: Array, pred: Array, from_logits: bool, label_smoothing: float) -> Array:
     true = true * (1 - label_smoothing) + label_smoothing / true.shape[-1]
     return np.asarray(-(true * _log_probabilities(pred, from_logits)).sum(axis=-1))
 
 
-def sparse_categorical_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False) -> Array:
-    """-log p[target], targets as class indices, in nats."""
-    pred = numeric_array("y_pred", y_pred)
-    pred = pred if pred.dtype.kind == "f" else pred.astype("float32")
-    labels = class_labels("y_true", numeric_array("y_true", y_true), pred.shape[1:])
+def sparse_categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: None = None, axis: int = -1
+) -> Array:
+    """-log p[target], targets as class indices, in nats; ``ignore_class`` is None, ``axis`` -1."""
+    require_no_ignored(ignore_class)
+    require_last(axis)
+    pred = _floats("y_pred", y_pred)
+    labels = class_labels("y_true", numeric_array("y_true", y_true), pred.shape)
     log_p = _log_probabilities(pred, from_logits)
     return np.asarray(-np.take_along_axis(log_p, labels[..., np.newaxis], axis=-1)[..., 0])
-
-
-def class_labels(name: str, y: Array, output_shape: Shape) -> Array:
-    """Class indices as integers of shape (n, *output_shape[:-1]); ValueError unless whole and in [0, classes)."""
-    classes = output_shape[-1]
-    wanted = output_shape[:-1]
-    if y.shape[1:] == (*wanted, 1):
-        y = y[..., 0]
-    if y.shape[1:] != wanted:
-        hint = ""
-        if y.shape[1:] == output_shape:
-            hint = "; for one-hot rows use the loss 'categorical_crossentropy'"
-        raise ValueError(f"{name}: got shape {y.shape}, wants {_text(wanted)}: one class index a sample{hint}")
-    if y.dtype.kind == "f" and y.size and not (y == np.floor(y)).all():
-        raise ValueError(f"{name}: got {y[y != np.floor(y)][0]}, wants class indices (whole numbers) in [0, {classes})")
-    checks.class_indices(name, y, classes)
-    return y.astype(np.int64, copy=False)
 
 
 def _text(shape: Shape) -> str:
@@ -121,17 +145,37 @@ def _text(shape: Shape) -> str:
 
 
 class Loss(Configurable):
-    """Base class. Subclasses give ``_batch`` (and what else differs); all give the reduction that Keras gives.
+    """Base class. Subclasses give ``_rows`` and ``_batch`` (and what else differs); all reduce as Keras does.
 
-    ``reduction``: "sum_over_batch_size" (the mean over samples, whatever their weights; "mean" is the same), "sum", or
-    "mean_with_sample_weight" (divided by the sum of the weights).
+    ``reduction``: "sum_over_batch_size" (the mean over samples, whatever their weights; "mean" is the same), "sum",
+    "mean_with_sample_weight" (the sum divided by that of the weights as they were given), or None ("none"): the loss of
+    every sample, which nothing can be trained on. ``dtype`` is that in which a direct call computes, by default that of
+    ``y_pred``; training computes in the model's.
+
+    Called as ``loss(y_true, y_pred, sample_weight)`` it gives a float, without reduction an array. Weights are a single
+    number, or an array along the first axes of the samples' losses; (n,) or (n, 1) for (n,), (n, t) or (n, t, 1) for
+    (n, t). Other than in Keras (n,) is one weight a sample for losses (n, t) too, arrays of one axis are n samples if
+    they come with n weights, and targets that cannot be meant are refused: NaN and infinity, class indices or
+    probabilities out of range, rows of probabilities that do not sum to 1.
     """
 
     integer_targets = False
+    # Whether the loss of a row is a mean or sum over its outputs, so that each output may as well be a sample.
+    _separable = True
+    # What ends the message where targets look like class indices.
+    _hint_for_labels = ""
 
-    def __init__(self, reduction: str = "sum_over_batch_size", name: str | None = None) -> None:
-        self.reduction = checks.one_of("reduction", reduction, _REDUCTIONS)
+    def __init__(
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
+    ) -> None:
         self.name = name or type(self).__name__
+        self.reduction = None if reduction is None else checks.one_of("reduction", reduction, _REDUCTIONS)
+        self.dtype = checks.float_dtype("dtype", dtype)
+
+    @property
+    def reduces(self) -> bool:
+        """Whether the loss of a batch is one number."""
+        return self.reduction not in (None, "none")
 
     def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """``y`` in the shape that batches need; ValueError where shape or values do not fit the outputs."""
@@ -141,34 +185,57 @@ class Loss(Configurable):
         if y.shape[1:] != output_shape:
             hint = ""
             if y.shape[1:] in (output_shape[:-1], (*output_shape[:-1], 1)):
-                hint = self._hint_for_labels()
+                hint = self._hint_for_labels
             raise ValueError(f"{argument}: got shape {y.shape}, wants {_text(output_shape)}, the model's output{hint}")
+        self._check_values(argument, y)
         return y
 
-    def _hint_for_labels(self) -> str:
-        return ""
+    def _check_values(self, argument: str, y: Array) -> None:
+        """Raise unless finite targets of the shape of the outputs are such as this loss can be meant for."""
+
+    def warn_of_outputs(self, width: int, stacklevel: int = 2) -> None:
+        """Warn where rows of ``width`` outputs make no sense to this loss."""
 
     def value_and_gradient(
         self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
     ) -> tuple[float, Array]:
-        """Loss of a batch and its derivative by ``y_pred``; both arrays of ``y_pred``'s dtype, weights (n,)."""
-        value, gradient = self._batch(y_true, y_pred, sample_weight)
-        factor = self._factor(y_pred, sample_weight)
-        if factor == 1:
-            return value, gradient
-        return value * factor, gradient * gradient.dtype.type(factor)
+        """Loss of a batch and its derivative by ``y_pred``, (n, ..., k).
 
-    def _factor(self, y_pred: Array, sample_weight: Array | None) -> float:
-        samples = y_pred.size // max(y_pred.shape[-1], 1)
+        Arrays of ``y_pred``'s dtype; weights along its first axes, such as (n,), or (n, t) for (n, t, k).
+        """
+        lead = y_pred.shape[:-1]
+        rows = y_pred.reshape(math.prod(lead), y_pred.shape[-1])
+        true = y_true.reshape(-1) if self.integer_targets else y_true.reshape(rows.shape)
+        weight = None
+        if sample_weight is not None:
+            weight = np.broadcast_to(along(sample_weight, lead), lead).flatten()
+        value, gradient = self._batch(true, rows, weight)
+        factor = self._factor(lead, sample_weight)
+        if factor != 1:
+            value, gradient = value * factor, gradient * gradient.dtype.type(factor)
+        return value, gradient.reshape(y_pred.shape)
+
+    def _factor(self, lead: Shape, sample_weight: Array | None) -> float:
+        """What makes the reduction out of a mean over samples."""
         if self.reduction == "sum":
-            return float(samples)
+            return float(math.prod(lead))
         if self.reduction == "mean_with_sample_weight" and sample_weight is not None:
-            total = float(sample_weight.sum())
-            return len(sample_weight) / total if total else 0.0
+            total = total_weight(sample_weight, lead)
+            return math.prod(lead) / total if total else 0.0
         return 1.0
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
-        """Mean loss over the batch, each sample's scaled by its weight, and its derivative."""
+        """Mean loss over rows of outputs, each row's scaled by its weight, and its derivative."""
+        raise NotImplementedError
+
+    def _samples(self, y_true: Array, y_pred: Array) -> Array:
+        """The loss of every sample; ValueError where the targets do not fit."""
+        true, pred = _pair(y_true, y_pred, self._hint_for_labels)
+        self._check_values("y_true", true)
+        return self._rows(true, pred)
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        """The loss of every row of outputs, for targets of the same shape."""
         raise NotImplementedError
 
     def logits_form(self, activation: str) -> Loss | None:
@@ -184,36 +251,54 @@ class Loss(Configurable):
         """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
         return y_true
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
-        """The loss of ``y_pred``; arrays or nested lists, the first axis is the samples."""
-        pred = numeric_array("y_pred", y_pred)
-        pred = pred if pred.dtype.kind == "f" else pred.astype("float32")
-        if pred.ndim == 1:
-            pred = pred[:, np.newaxis]
-        true = self.check_targets("y_true", numeric_array("y_true", y_true), tuple(pred.shape[1:]), pred.dtype)
-        if len(true) != len(pred):
-            raise ValueError(f"y_true: got {len(true)} rows, wants {len(pred)}, as many as y_pred")
-        weight = None if sample_weight is None else numeric_array("sample_weight", sample_weight).astype(pred.dtype)
-        if weight is not None and weight.shape != pred.shape[:1]:
-            raise ValueError(f"sample_weight: got shape {weight.shape}, wants ({len(pred)},)")
-        target = np.ascontiguousarray(true, dtype=np.int64 if self.integer_targets else pred.dtype)
-        return self.value_and_gradient(target, pred, weight)[0]
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of ``y_pred``, a float, or without reduction an array; arrays or nested lists.
+
+        Infinite or NaN, without a warning, where outputs are or numbers grow too large.
+        """
+        pred, true = _floats("y_pred", y_pred, self.dtype), numeric_array("y_true", y_true)
+        check_finite("y_true", true, pred.dtype)
+        weight = None if sample_weight is None else weights_of(sample_weight)
+        if self._separable and weight is not None and pred.ndim == true.ndim == 1 < weight.size == pred.size:
+            pred, true, weight = pred[:, np.newaxis], true[:, np.newaxis], weight.reshape(-1)
+        self.warn_of_outputs(pred.shape[-1], stacklevel=3)
+        with np.errstate(all="ignore"):
+            return self._reduced(self._samples(true, pred), weight)
+
+    def _reduced(self, values: Array, weight: Array | None) -> Any:
+        weighted, divisor = values, float(values.size)
+        if weight is not None:
+            values, weight = weighed(values, weight)
+            weighted = values * along(weight, values.shape)
+            if self.reduction == "mean_with_sample_weight":
+                divisor = total_weight(weight, values.shape)
+        if not self.reduces:
+            return np.asarray(weighted, values.dtype)
+        total = float(weighted.sum(dtype=np.float64))
+        if self.reduction == "sum" or values.ndim == 0:
+            return total
+        return total / divisor if divisor else 0.0
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"reduction": self.reduction, "name": self.name}
+        return {"reduction": self.reduction, "name": self.name, "dtype": self.dtype}
 
 
 class MeanSquaredError(Loss):
     """Mean of (y_pred - y_true)^2."""
 
-    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_squared_error") -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str = "mean_squared_error", dtype: Any = None
+    ) -> None:
+        super().__init__(name, reduction, dtype)
 
     @property
     def fused_form(self) -> str | None:
         """Its name in the kernels."""
         return "squared"
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        return mean_squared_error(y_true, y_pred)
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         result: tuple[float, Array] = ops.mse(y_pred, y_true, sample_weight)
@@ -223,13 +308,18 @@ class MeanSquaredError(Loss):
 class MeanAbsoluteError(Loss):
     """Mean of abs(y_pred - y_true); derivative 0 where they agree."""
 
-    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_absolute_error") -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str = "mean_absolute_error", dtype: Any = None
+    ) -> None:
+        super().__init__(name, reduction, dtype)
 
     @property
     def fused_form(self) -> str | None:
         """Its name in the kernels."""
         return "absolute"
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        return mean_absolute_error(y_true, y_pred)
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         result: tuple[float, Array] = ops.mae(y_pred, y_true, sample_weight)
@@ -239,21 +329,28 @@ class MeanAbsoluteError(Loss):
 class HalfSSE(Loss):
     """Half the sum of squared errors over the whole batch, as the textbooks' worked examples have it; not in Keras."""
 
-    def __init__(self, name: str = "half_sse") -> None:
-        super().__init__(name=name)
+    def __init__(self, name: str = "half_sse", dtype: Any = None) -> None:
+        super().__init__(name, "sum", dtype)
 
     @property
     def fused_form(self) -> str | None:
         """Its name in the kernels."""
         return "half_squared"
 
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        return half_sse(y_true, y_pred)
+
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         result: tuple[float, Array] = ops.half_sse(y_pred, y_true, sample_weight)
         return result
 
+    def _factor(self, lead: Shape, sample_weight: Array | None) -> float:
+        """The op gives the sum already."""
+        return 1.0
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"name": self.name}
+        return {"name": self.name, "dtype": self.dtype}
 
 
 class _Crossentropy(Loss):
@@ -261,8 +358,11 @@ class _Crossentropy(Loss):
 
     _ACTIVATION = "softmax"
 
-    def __init__(self, from_logits: bool, label_smoothing: float, reduction: str, name: str) -> None:
-        super().__init__(reduction, name)
+    def __init__(
+        self, from_logits: bool, label_smoothing: float, axis: int, reduction: str | None, name: str, dtype: Any
+    ) -> None:
+        super().__init__(name, reduction, dtype)
+        require_last(axis)
         self.from_logits = checks.instance("from_logits", from_logits, bool, "True or False")
         self.label_smoothing = checks.real("label_smoothing", label_smoothing, minimum=0, maximum=1)
 
@@ -302,16 +402,15 @@ class BinaryCrossentropy(_Crossentropy):
         self,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
-        reduction: str = "sum_over_batch_size",
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
         name: str = "binary_crossentropy",
+        dtype: Any = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, reduction, name)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
 
-    def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """``y`` in the shape of the outputs; ValueError unless in [0, 1]."""
-        y = super().check_targets(argument, y, output_shape, dtype)
+    def _check_values(self, argument: str, y: Array) -> None:
         checks.within_unit(argument, y)
-        return y
 
     @property
     def fused_form(self) -> str | None:
@@ -320,6 +419,9 @@ class BinaryCrossentropy(_Crossentropy):
 
     def _even(self, width: int) -> float:
         return 0.5
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        return binary_crossentropy(y_true, y_pred, self.from_logits, self.label_smoothing)
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         target = self.smoothed(y_true)
@@ -334,61 +436,71 @@ class CategoricalCrossentropy(_Crossentropy):
         self,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
-        reduction: str = "sum_over_batch_size",
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
         name: str = "categorical_crossentropy",
+        dtype: Any = None,
     ) -> None:
-        super().__init__(from_logits, label_smoothing, reduction, name)
+        super().__init__(from_logits, label_smoothing, axis, reduction, name, dtype)
 
-    def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-        """``y`` in the shape of the outputs; ValueError unless rows of probabilities that sum to 1."""
-        y = super().check_targets(argument, y, output_shape, dtype)
-        checks.probability_rows(argument, y.reshape(-1, output_shape[-1]))
-        return y
+    _separable = False
+    _hint_for_labels = _HINT_FOR_LABELS
 
-    def _hint_for_labels(self) -> str:
-        return "; for class indices use the loss 'sparse_categorical_crossentropy', or utils.to_categorical"
+    def _check_values(self, argument: str, y: Array) -> None:
+        checks.probability_rows(argument, y.reshape(-1, y.shape[-1]))
+
+    def warn_of_outputs(self, width: int, stacklevel: int = 2) -> None:
+        """Warn of a single output, by Keras's category."""
+        if width == 1:
+            warnings.warn(_ONE_OUTPUT, SyntaxWarning, stacklevel=stacklevel)
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        return _categorical_rows(y_true, y_pred, self.from_logits, self.label_smoothing)
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
-        return _cross_entropy(
-            self.smoothed(y_true).reshape(-1, y_true.shape[-1]), y_pred, sample_weight, self.from_logits
-        )
+        return _cross_entropy(self.smoothed(y_true), y_pred, sample_weight, self.from_logits)
 
 
 class SparseCategoricalCrossentropy(_Crossentropy):
     """-log p[target]; targets are class indices."""
 
     integer_targets = True
+    _separable = False
 
     def __init__(
         self,
         from_logits: bool = False,
-        reduction: str = "sum_over_batch_size",
+        ignore_class: None = None,
+        reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
         name: str = "sparse_categorical_crossentropy",
+        dtype: Any = None,
     ) -> None:
-        super().__init__(from_logits, 0.0, reduction, name)
+        require_no_ignored(ignore_class)
+        super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
 
     def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """``y`` as class indices; ValueError unless in [0, classes)."""
         check_finite(argument, y, dtype)
-        return class_labels(argument, y, output_shape)
+        return class_labels(argument, y, (len(y), *output_shape), _text(output_shape[:-1]))
+
+    def _samples(self, y_true: Array, y_pred: Array) -> Array:
+        return sparse_categorical_crossentropy(y_true, y_pred, self.from_logits)
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
-        return _cross_entropy(y_true.reshape(-1), y_pred, sample_weight, self.from_logits)
+        return _cross_entropy(y_true, y_pred, sample_weight, self.from_logits)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"from_logits": self.from_logits, "reduction": self.reduction, "name": self.name}
+        return {"from_logits": self.from_logits, **Loss.get_config(self)}
 
 
 def _cross_entropy(
     targets: Array, y_pred: Array, sample_weight: Array | None, from_logits: bool
 ) -> tuple[float, Array]:
-    rows = y_pred.reshape(-1, y_pred.shape[-1])
-    if sample_weight is not None and len(rows) != len(sample_weight):
-        sample_weight = np.repeat(sample_weight, len(rows) // len(sample_weight))
     op = ops.softmax_cross_entropy if from_logits else ops.cross_entropy
-    value, gradient = op(rows, targets, sample_weight)
-    return value, gradient.reshape(y_pred.shape)
+    result: tuple[float, Array] = op(y_pred, targets, sample_weight)
+    return result
 
 
 class FunctionLoss(Loss):
@@ -398,7 +510,10 @@ class FunctionLoss(Loss):
         super().__init__(name=getattr(function, "__name__", type(function).__name__))
         self.function = function
 
-    def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
+    def value_and_gradient(
+        self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """What the function gives for a batch; ValueError with weights, or where that is no loss and gradient."""
         if sample_weight is not None:
             raise ValueError(f"sample_weight: got weights, wants None: the function {self.name!r} takes none")
         result = self.function(y_true, y_pred)
@@ -408,6 +523,10 @@ class FunctionLoss(Loss):
         if gradient.shape != y_pred.shape:
             raise ValueError(f"loss: {self.name!r} returned a gradient of shape {gradient.shape}, wants {y_pred.shape}")
         return value, gradient
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+        """The loss that the function gives."""
+        return self.value_and_gradient(*_pair(y_true, y_pred), sample_weight)[0]
 
     def get_config(self) -> dict[str, Any]:
         """A function cannot be written to a file."""

@@ -1,7 +1,16 @@
-"""Metrics, under Keras's names: functions that give one figure a sample, and classes that average it over batches.
+"""Metrics, under Keras's names: functions that give figures of samples, and classes that average them over batches.
 
-``compile(metrics=[...])`` takes a name, a function ``f(y_true, y_pred) -> one figure a sample``, a class or an object.
-"accuracy" ("acc") is the binary, categorical or sparse categorical one, by the shapes of targets and outputs.
+``compile(metrics=[...])`` takes a name, a function ``f(y_true, y_pred) -> figures``, a class or an object. "accuracy"
+("acc") is the binary, categorical or sparse categorical one, by the shapes of targets and outputs.
+
+The classes average as Keras's do: over the figures of each sample, then over samples, so that all samples count alike,
+or by their weights. Samples lie along the first axis of the figures. The functions of losses take the mean of the last
+axis, so arrays of one axis are one sample to them, and a batch of such counts once (reshape(-1, 1) makes each number a
+sample); BinaryAccuracy and RootMeanSquaredError keep all axes and count each number.
+
+Weights lie along the first axes of the figures: (n,) or (n, 1), one a sample; (n, t) or (n, t, 1), one a step; for
+BinaryAccuracy and RootMeanSquaredError (n, k), one an output; along axes of length 1 they are repeated. A single number
+weighs the batch as a whole, which then counts as one sample.
 """
 
 from __future__ import annotations
@@ -24,62 +33,100 @@ from fastnn.losses import (
     mean_squared_error,
     sparse_categorical_crossentropy,
 )
+from fastnn.samples import (
+    along,
+    class_labels,
+    require_last,
+    require_no_ignored,
+    rows_of_labels,
+    same_shape,
+    weighed,
+    weights_of,
+)
 
 SampleFunction = Callable[..., Any]
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
-    """Share, over the last axis, of outputs on the same side of ``threshold`` as the target says (above is 1)."""
-    true, pred = _same_shape(numeric_array("y_true", y_true), numeric_array("y_pred", y_pred))
-    return np.asarray((true == (pred > threshold)).mean(axis=-1))
+    """1 where an output is on the same side of ``threshold`` as the target says (above is 1), else 0."""
+    limit = checks.real("threshold", threshold)
+    true, pred = _same_shape(y_true, y_pred)
+    return _hits(true == (pred > limit))
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
     """1 where the largest output is the largest entry of the target's row, else 0."""
-    true, pred = _same_shape(numeric_array("y_true", y_true), numeric_array("y_pred", y_pred))
-    return np.asarray(true.argmax(axis=-1) == pred.argmax(axis=-1), dtype=np.float64)
+    true, pred = _same_shape(y_true, y_pred)
+    return _hits(true.argmax(axis=-1) == pred.argmax(axis=-1))
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
     """1 where the largest output is that of the target class, else 0."""
-    pred = numeric_array("y_pred", y_pred)
-    return np.asarray(_labels(y_true, pred) == pred.argmax(axis=-1), dtype=np.float64)
+    true, pred = numeric_array("y_true", y_true), numeric_array("y_pred", y_pred)
+    hits = _hits(rows_of_labels(true, pred) == pred.argmax(axis=-1)).reshape(true.shape)
+    return hits[..., 0] if hits.ndim > 1 and hits.shape[-1] == 1 else hits
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
     """1 where the target's class is among the ``k`` largest outputs, else 0; targets as rows."""
-    true, pred = _same_shape(numeric_array("y_true", y_true), numeric_array("y_pred", y_pred))
-    return sparse_top_k_categorical_accuracy(true.argmax(axis=-1), pred, k)
+    true, pred = _same_shape(y_true, y_pred)
+    return _among_largest(true.argmax(axis=-1), pred, checks.positive_int("k", k))
 
 
-def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
-    """1 where the target class is among the ``k`` largest outputs, else 0."""
-    pred = numeric_array("y_pred", y_pred)
-    score = np.take_along_axis(pred, _labels(y_true, pred)[..., np.newaxis].astype(np.int64), axis=-1)
-    return np.asarray((pred > score).sum(axis=-1) < k, dtype=np.float64)
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from_sorted_ids: bool = False) -> Array:
+    """1 where the target class is among the ``k`` largest outputs, else 0; in the shape of ``y_true``.
+
+    ``from_sorted_ids`` says that ``y_pred`` holds not outputs but class indices, that of the largest output first.
+    """
+    limit = checks.positive_int("k", k)
+    true, pred = numeric_array("y_true", y_true), numeric_array("y_pred", y_pred)
+    if checks.instance("from_sorted_ids", from_sorted_ids, bool, "True or False"):
+        hits = _hits((rows_of_labels(true, pred)[..., np.newaxis] == pred[..., :limit]).any(axis=-1))
+    else:
+        hits = _among_largest(class_labels("y_true", true, pred.shape), pred, limit)
+    return hits.reshape(true.shape)
 
 
-def _labels(y_true: Any, pred: Array) -> Array:
-    true = numeric_array("y_true", y_true)
-    if true.ndim == pred.ndim and true.shape[-1] == 1:
-        true = true[..., 0]
-    if true.shape != pred.shape[:-1]:
-        raise ValueError(f"y_true: got shape {true.shape}, wants {pred.shape[:-1]}, one class index a row of y_pred")
-    return true
+def _among_largest(labels: Array, pred: Array, k: int) -> Array:
+    score = np.take_along_axis(pred, labels[..., np.newaxis], axis=-1)
+    return _hits((pred > score).sum(axis=-1) < k)
 
 
-def _same_shape(true: Array, pred: Array) -> tuple[Array, Array]:
-    if true.ndim == pred.ndim - 1 and pred.shape[-1] == 1:
-        true = true[..., np.newaxis]
-    if true.shape != pred.shape:
-        raise ValueError(f"y_true: got shape {true.shape}, wants {pred.shape}, the shape of y_pred")
-    return true, pred
+def _squared_errors(y_true: Any, y_pred: Any) -> Array:
+    true, pred = _same_shape(y_true, y_pred)
+    error = np.subtract(pred, true, dtype=np.float64)
+    return np.asarray(error * error)
+
+
+def _hits(right: Any) -> Array:
+    return np.asarray(right, np.float32)
+
+
+def _same_shape(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    return same_shape(numeric_array("y_true", y_true), numeric_array("y_pred", y_pred))
+
+
+def _tally(values: Array, weight: Array | None) -> tuple[float, float]:
+    """Sum over samples, each by its weight, and what divides it: their number, or the sum of their weights."""
+    if not values.size:
+        return 0.0, 0.0
+    if weight is None:
+        total = float(values.sum(dtype=np.float64)) / math.prod(values.shape[1:])
+        return total, float(len(values)) if values.ndim else 1.0
+    values, weight = weighed(values, weight)
+    weight = np.broadcast_to(weight, values.shape[: weight.ndim])
+    # a sample's figure is the mean of its values, its weight that of its weights; a single one is the batch's
+    each = math.prod(values.shape[1:]) if weight.ndim else values.size
+    total = float((values * along(weight, values.shape)).sum(dtype=np.float64)) / each
+    return total, float(weight.sum()) / math.prod(weight.shape[1:])
 
 
 class Metric(Configurable):
     """Base class: a running figure. ``direction`` is "up" where more is better, "down" where less is.
 
-    ``integer_targets`` says whether targets are class indices, or rows; None where both will do.
+    ``dtype`` is that of the result, to which it is rounded: a Python float in any case. Without one, and in the running
+    sums always, it is float64. ``integer_targets`` says whether targets are class indices, or rows; None where both
+    will do.
     """
 
     direction: str | None = None
@@ -87,7 +134,8 @@ class Metric(Configurable):
     # What the fused form wants to know: a threshold, a k.
     fused_number = 0.0
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
+        self.dtype = checks.float_dtype("dtype", dtype)
         self.name = name or type(self).__name__
 
     def argmax_only(self, width: int) -> bool:
@@ -107,7 +155,7 @@ class Metric(Configurable):
         raise NotImplementedError
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count one batch, each sample by its weight."""
+        """Count one batch, by its weights if it has any; an update that is refused changes nothing."""
         raise NotImplementedError
 
     def result(self) -> float:
@@ -121,14 +169,14 @@ class Metric(Configurable):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"name": self.name}
+        return {"name": self.name, "dtype": self.dtype}
 
 
 class MeanMetricWrapper(Metric):
-    """The mean of ``fn(y_true, y_pred, **kwargs)`` over samples."""
+    """The mean of ``fn(y_true, y_pred, **kwargs)`` over samples, those along the first axis of what it gives."""
 
-    def __init__(self, fn: SampleFunction, name: str | None = None, **kwargs: Any) -> None:
-        super().__init__(name or getattr(fn, "__name__", type(fn).__name__))
+    def __init__(self, fn: SampleFunction, name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(dtype, name or getattr(fn, "__name__", type(fn).__name__))
         self._fn = fn
         self._kwargs = kwargs
         self.direction = _DIRECTIONS.get(fn)
@@ -140,16 +188,21 @@ class MeanMetricWrapper(Metric):
         self._count = 0.0
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count one batch, each sample by its weight."""
-        values = np.asarray(self._fn(y_true, y_pred, **self._kwargs))
-        if sample_weight is None:
-            self._total += float(values.sum(dtype=np.float64))
-            self._count += values.size
-            return
-        weight = numeric_array("sample_weight", sample_weight).astype(np.float64)
-        weight = np.broadcast_to(weight.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
-        self._total += float((values * weight).sum())
-        self._count += float(weight.sum())
+        """Count one batch, by its weights if it has any; an update that is refused changes nothing."""
+        values = self._values(y_true, y_pred)
+        total, count = _tally(values, None if sample_weight is None else weights_of(sample_weight))
+        self._total, self._count = self._total + total, self._count + count
+
+    def _values(self, y_true: Any, y_pred: Any) -> Array:
+        """The function's figures; TypeError where it returned something else."""
+        returned = self._fn(y_true, y_pred, **self._kwargs)
+        try:
+            values = np.asarray(returned)
+        except ValueError:
+            values = np.empty(0, object)
+        if values.dtype.kind not in "fiub":
+            raise TypeError(f"metrics: {self.name!r} returned {checks.describe(returned)}, wants a number a sample")
+        return values
 
     def take(self, total: float, count: float) -> None:
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
@@ -157,7 +210,13 @@ class MeanMetricWrapper(Metric):
 
     def result(self) -> float:
         """The mean since the last reset; 0 before the first batch."""
+        return self._rounded(self._mean())
+
+    def _mean(self) -> float:
         return self._total / self._count if self._count else 0.0
+
+    def _rounded(self, figure: float) -> float:
+        return figure if self.dtype is None else float(np.dtype(self.dtype).type(figure))
 
     def get_config(self) -> dict[str, Any]:
         """A function cannot be written to a file."""
@@ -172,18 +231,22 @@ class _NamedMean(MeanMetricWrapper):
     _FUNCTION: SampleFunction
     _NAME: str
     _FUSED_FORM: str | None = None
+    # The attributes, set before, that the function takes too.
+    _OPTIONS: tuple[str, ...] = ()
     integer_targets: bool | None = False
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        options = {option: getattr(self, option) for option in self._OPTIONS}
+        super().__init__(type(self)._FUNCTION, name or self._NAME, dtype, **options)
+        self.direction = "up" if "Accuracy" in type(self).__name__ else "down"
 
     def fused_form(self, width: int) -> str | None:
         """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
         return self._FUSED_FORM
 
-    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
-        super().__init__(type(self)._FUNCTION, name or self._NAME, **kwargs)
-
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"name": self.name, **self._kwargs}
+        return {"name": self.name, "dtype": self.dtype, **self._kwargs}
 
 
 class BinaryAccuracy(_NamedMean):
@@ -192,10 +255,11 @@ class BinaryAccuracy(_NamedMean):
     _FUNCTION = staticmethod(binary_accuracy)
     _NAME = "binary_accuracy"
     _FUSED_FORM = "binary_accuracy"
+    _OPTIONS = ("threshold",)
 
-    def __init__(self, name: str | None = None, threshold: float = 0.5) -> None:
-        super().__init__(name, threshold=checks.real("threshold", threshold, minimum=0, maximum=1))
-        self.fused_number = threshold
+    def __init__(self, name: str | None = None, dtype: Any = None, threshold: float = 0.5) -> None:
+        self.threshold = self.fused_number = checks.real("threshold", threshold)
+        super().__init__(name, dtype)
 
 
 class CategoricalAccuracy(_NamedMean):
@@ -204,9 +268,6 @@ class CategoricalAccuracy(_NamedMean):
     _FUNCTION = staticmethod(categorical_accuracy)
     _NAME = "categorical_accuracy"
     _FUSED_FORM = "accuracy"
-
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
 
     def argmax_only(self, width: int) -> bool:
         """Always."""
@@ -221,9 +282,6 @@ class SparseCategoricalAccuracy(_NamedMean):
     integer_targets = True
     _FUSED_FORM = "accuracy"
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
-
     def argmax_only(self, width: int) -> bool:
         """Always."""
         return True
@@ -235,10 +293,11 @@ class TopKCategoricalAccuracy(_NamedMean):
     _FUNCTION = staticmethod(top_k_categorical_accuracy)
     _NAME = "top_k_categorical_accuracy"
     _FUSED_FORM = "top_k"
+    _OPTIONS = ("k",)
 
-    def __init__(self, k: int = 5, name: str | None = None) -> None:
-        super().__init__(name, k=checks.positive_int("k", k))
-        self.fused_number = k
+    def __init__(self, k: int = 5, name: str | None = None, dtype: Any = None) -> None:
+        self.k = self.fused_number = checks.positive_int("k", k)
+        super().__init__(name, dtype)
 
 
 class SparseTopKCategoricalAccuracy(_NamedMean):
@@ -247,11 +306,17 @@ class SparseTopKCategoricalAccuracy(_NamedMean):
     _FUNCTION = staticmethod(sparse_top_k_categorical_accuracy)
     _NAME = "sparse_top_k_categorical_accuracy"
     _FUSED_FORM = "top_k"
+    _OPTIONS = ("k", "from_sorted_ids")
     integer_targets = True
 
-    def __init__(self, k: int = 5, name: str | None = None) -> None:
-        super().__init__(name, k=checks.positive_int("k", k))
-        self.fused_number = k
+    def __init__(self, k: int = 5, name: str | None = None, dtype: Any = None, from_sorted_ids: bool = False) -> None:
+        self.k = self.fused_number = checks.positive_int("k", k)
+        self.from_sorted_ids = checks.instance("from_sorted_ids", from_sorted_ids, bool, "True or False")
+        super().__init__(name, dtype)
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; they take outputs, no sorted classes."""
+        return None if self.from_sorted_ids else self._FUSED_FORM
 
 
 class MeanSquaredError(_NamedMean):
@@ -261,18 +326,17 @@ class MeanSquaredError(_NamedMean):
     _NAME = "mean_squared_error"
     _FUSED_FORM = "squared"
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
 
-
-class RootMeanSquaredError(MeanSquaredError):
+class RootMeanSquaredError(_NamedMean):
     """Root of the mean of (y_pred - y_true)^2 over all samples."""
 
+    _FUNCTION = staticmethod(_squared_errors)
     _NAME = "root_mean_squared_error"
+    _FUSED_FORM = "squared"
 
     def result(self) -> float:
         """The figure since the last reset."""
-        return math.sqrt(super().result())
+        return self._rounded(math.sqrt(self._mean()))
 
 
 class MeanAbsoluteError(_NamedMean):
@@ -282,9 +346,6 @@ class MeanAbsoluteError(_NamedMean):
     _NAME = "mean_absolute_error"
     _FUSED_FORM = "absolute"
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
-
 
 class HalfSSE(_NamedMean):
     """Half the sum of squared errors of a sample, the mean over samples; not in Keras."""
@@ -293,48 +354,78 @@ class HalfSSE(_NamedMean):
     _NAME = "half_sse"
     _FUSED_FORM = "half_squared"
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(name)
+
+class _Crossentropy(_NamedMean):
+    """What the cross-entropies share."""
+
+    _FUSED_FORM_OF_LOGITS: str
+    _OPTIONS: tuple[str, ...] = ("from_logits", "label_smoothing")
+
+    def __init__(
+        self, name: str | None, dtype: Any, from_logits: bool, label_smoothing: float = 0.0, axis: int = -1
+    ) -> None:
+        require_last(axis)
+        self.from_logits = checks.instance("from_logits", from_logits, bool, "True or False")
+        self.label_smoothing = checks.real("label_smoothing", label_smoothing, minimum=0, maximum=1)
+        super().__init__(name, dtype)
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; none of theirs with smoothed labels."""
+        if self.label_smoothing:
+            return None
+        return self._FUSED_FORM_OF_LOGITS if self.from_logits else self._FUSED_FORM
 
 
-class BinaryCrossentropy(_NamedMean):
+class BinaryCrossentropy(_Crossentropy):
     """Mean of the binary cross-entropy."""
 
     _FUNCTION = staticmethod(binary_crossentropy)
     _NAME = "binary_crossentropy"
     _FUSED_FORM, _FUSED_FORM_OF_LOGITS = "bernoulli", "bernoulli_logit"
 
-    def __init__(self, name: str | None = None, from_logits: bool = False, label_smoothing: float = 0.0) -> None:
-        super().__init__(name, from_logits=from_logits, label_smoothing=label_smoothing)
-
-    def fused_form(self, width: int) -> str | None:
-        """The kernels' name for this figure of a row of ``width`` outputs; none of theirs with smoothed labels."""
-        if self._kwargs["label_smoothing"]:
-            return None
-        return self._FUSED_FORM_OF_LOGITS if self._kwargs["from_logits"] else self._FUSED_FORM
+    def __init__(
+        self, name: str | None = None, dtype: Any = None, from_logits: bool = False, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(name, dtype, from_logits, label_smoothing)
 
 
-class CategoricalCrossentropy(BinaryCrossentropy):
+class CategoricalCrossentropy(_Crossentropy):
     """Mean of the categorical cross-entropy; targets as rows."""
 
     _FUNCTION = staticmethod(categorical_crossentropy)
     _NAME = "categorical_crossentropy"
     _FUSED_FORM, _FUSED_FORM_OF_LOGITS = "cross_entropy", "softmax_cross_entropy"
 
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(name, dtype, from_logits, label_smoothing, axis)
 
-class SparseCategoricalCrossentropy(_NamedMean):
+
+class SparseCategoricalCrossentropy(_Crossentropy):
     """Mean of the categorical cross-entropy; targets as class indices."""
 
     _FUNCTION = staticmethod(sparse_categorical_crossentropy)
     _NAME = "sparse_categorical_crossentropy"
+    _FUSED_FORM, _FUSED_FORM_OF_LOGITS = "cross_entropy", "softmax_cross_entropy"
+    _OPTIONS = ("from_logits",)
     integer_targets = True
 
-    def fused_form(self, width: int) -> str | None:
-        """The kernels' name for this figure of a row of ``width`` outputs."""
-        return "softmax_cross_entropy" if self._kwargs["from_logits"] else "cross_entropy"
-
-    def __init__(self, name: str | None = None, from_logits: bool = False) -> None:
-        super().__init__(name, from_logits=from_logits)
+    def __init__(
+        self,
+        name: str | None = None,
+        dtype: Any = None,
+        from_logits: bool = False,
+        ignore_class: None = None,
+        axis: int = -1,
+    ) -> None:
+        require_no_ignored(ignore_class)
+        super().__init__(name, dtype, from_logits, axis=axis)
 
 
 _CLASSES: tuple[type[_NamedMean], ...] = (
@@ -360,8 +451,8 @@ class ShapedAccuracy(MeanMetricWrapper):
     One output: binary; targets of fewer dimensions than the outputs: class indices; else rows.
     """
 
-    def __init__(self, name: str | None = None) -> None:
-        super().__init__(_accuracy, name or "accuracy")
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(_accuracy, name or "accuracy", dtype)
         self.direction = "up"
         self.fused_number = 0.5
 
@@ -375,7 +466,7 @@ class ShapedAccuracy(MeanMetricWrapper):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"name": self.name}
+        return {"name": self.name, "dtype": self.dtype}
 
 
 def _accuracy(y_true: Any, y_pred: Any) -> Array:

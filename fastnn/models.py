@@ -32,6 +32,7 @@ from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer
 from fastnn.progress import Progress, progress
+from fastnn.samples import without_last
 
 # Keras's batch size where none is given.
 _BATCH_SIZE = 32
@@ -67,6 +68,7 @@ class Sequential:
         self._weighted_metrics: list[Metric] = []
         self._backend = "auto"
         self._precision: str | None = None
+        self._warned_of_outputs = False
         self.stop_training = False
         self.history: History | None = None
         if isinstance(layers, (str, bytes, Mapping)) or not (layers is None or isinstance(layers, Iterable)):
@@ -290,6 +292,11 @@ class Sequential:
         """
         found = optimizers.get(optimizer)
         found_loss = None if loss is None else losses.get(loss)
+        if found_loss is not None and not found_loss.reduces:
+            raise ValueError(
+                f"loss: got {found_loss.name!r} with the reduction {found_loss.reduction!r}, which gives a number for "
+                "every sample; wants one number to train on, such as by 'sum_over_batch_size'"
+            )
         plain = _metrics("metrics", metrics)
         weighted = _metrics("weighted_metrics", weighted_metrics)
         chosen = backends.resolve(backend)
@@ -297,6 +304,16 @@ class Sequential:
         _make_names_unique(plain, weighted)
         self.optimizer, self.loss, self._backend, self._precision = found, found_loss, backend, precision
         self._metrics, self._weighted_metrics = plain, weighted
+        self._warned_of_outputs = False
+        bottom = self._bottom_shape()
+        if bottom is not None and self._layers:
+            self._warn_of_outputs(self._output_shape(bottom)[-1], stacklevel=4)
+
+    def _warn_of_outputs(self, width: int | None, stacklevel: int) -> None:
+        """Say, once after compile, where the loss makes no sense of so many outputs."""
+        if self.loss is not None and width is not None and not self._warned_of_outputs:
+            self._warned_of_outputs = True
+            self.loss.warn_of_outputs(width, stacklevel)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -359,7 +376,8 @@ class Sequential:
         read where they lie, read-only or mapped from a file too (``np.load(..., mmap_mode="r")``), others are
         converted, mapped ones a few batches at a time: data may be larger than memory. Loss and metrics are those of
         the training passes themselves, the loss with all penalties. ``validation_split`` keeps the last samples, before
-        shuffling, for validation. Nothing is changed unless all arguments are valid.
+        shuffling, for validation. ``sample_weight`` has the shape (n,), or for outputs (n, t, k) also (n, t), a weight
+        a step. Nothing is changed unless all arguments are valid.
 
         ``threads`` is the number of CPU threads for this call alone: other calls, of other Python threads too, keep
         that of ``get_num_threads``. Results do not depend on it.
@@ -592,14 +610,16 @@ class Sequential:
             raise ValueError(f"{y_name}: got {len(targets)} rows, wants {source.rows}, as many as {x_name}")
         if self.loss is None:
             raise ValueError("loss: got None, wants a compiled loss")
-        targets = self.loss.check_targets(y_name, targets, self._sample_shape_out(source), self.compute_dtype)
+        outputs = self._sample_shape_out(source)
+        self._warn_of_outputs(outputs[-1], stacklevel=5)
+        targets = self.loss.check_targets(y_name, targets, outputs, self.compute_dtype)
         if sample_weight is not None and class_weight is not None:
             raise ValueError("class_weight, sample_weight: got both, wants one of them")
         weight = None
         if sample_weight is not None:
-            weight = _sample_weight(weight_name, sample_weight, source.rows, self.compute_dtype)
+            weight = _sample_weight(weight_name, sample_weight, (source.rows, *outputs[:-1]), self.compute_dtype)
         elif class_weight is not None:
-            weight = _class_weight(class_weight, targets, self._sample_shape_out(source)[-1])
+            weight = _class_weight(class_weight, targets, outputs[-1])
         if weight is not None and isinstance(self.loss, losses.FunctionLoss):
             raise ValueError(
                 f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
@@ -799,12 +819,15 @@ def _note_fallback(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=4)
 
 
-def _sample_weight(name: str, value: Any, rows: int, dtype: np.dtype[Any]) -> Array:
-    weight = numeric_array(name, value)
-    if weight.ndim == 2 and weight.shape[1] == 1:
-        weight = weight[:, 0]
-    if weight.shape != (rows,):
-        raise ValueError(f"{name}: got shape {weight.shape}, wants ({rows},): one weight a sample")
+def _sample_weight(name: str, value: Any, lead: Shape, dtype: np.dtype[Any]) -> Array:
+    """Weights along the first axes of ``lead``, that of the samples' losses; axes of length 1 behind the first stay."""
+    given = numeric_array(name, value)
+    weight = without_last(given, len(lead) + 1)
+    fits = weight.ndim <= len(lead) and weight.shape[0] == lead[0]
+    if not fits or any(size not in (1, n) for size, n in zip(weight.shape[1:], lead[1:], strict=False)):
+        wants = " or ".join(str(lead[:axes]) for axes in range(1, len(lead) + 1))
+        steps = " or, along the next axes, a step" if len(lead) > 1 else ""
+        raise ValueError(f"{name}: got shape {given.shape}, wants {wants}: one weight a sample{steps}")
     check_finite(name, weight, dtype)
     return weight
 

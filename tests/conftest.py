@@ -1,4 +1,4 @@
-"""Shared by all tests: the oracle on the path, one place for compiled kernels."""
+"""Shared by all tests: the oracles on the path, one place for compiled kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "kernels"))
+for folder in ("kernels", "support"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
 
 
 @pytest.fixture(scope="session", autouse=True)

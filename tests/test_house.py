@@ -32,6 +32,7 @@ HOUSE = (
         "fastnn.optimizers",
         "fastnn.initializers",
         "fastnn.regularizers",
+        "fastnn.samples",
         "fastnn.utils",
         "fastnn.configurable",
     ),

@@ -112,7 +112,7 @@ class Loss(Protocol):
     """The function that training minimises."""
 
     integer_targets: bool
-    reduction: str
+    reduction: str | None
 
     @property
     def fused_form(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 
 import numpy as np
@@ -155,6 +156,17 @@ CASES = {
         fit(sample_weight=np.ones(3)),
         ValueError,
         r"sample_weight: got shape \(3,\), wants \(8,\)",
+    ),
+    "sample weights of outputs": (
+        fit(sample_weight=np.ones((N, CLASSES))),
+        ValueError,
+        r"sample_weight: got shape \(8, 4\), wants \(8,\): one weight a sample$",
+    ),
+    "sample weight a number": (fit(sample_weight=2.0), ValueError, r"sample_weight: got the single number 2.0"),
+    "validation weights too few": (
+        fit(validation_data=(X, LABELS, np.ones(3))),
+        ValueError,
+        r"validation_data\[2\]: got shape \(3,\), wants \(8,\)",
     ),
     "sample weight NaN": (fit(sample_weight=np.full(N, np.nan)), ValueError, r"sample_weight: got nan in row 0"),
     "class weight of no class": (
@@ -412,6 +424,18 @@ def test_failed_compile_keeps_what_was_compiled(model):
     assert model.optimizer is optimizer
     assert model.loss is loss
     assert model.metrics_names == ["loss", "mae"]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (5, 6), (6, 5, 2), (1, 5), (6, 5, 1, 1)])
+def test_weights_of_other_steps(shape):
+    model = models.Sequential([layers.Dense(2, input_shape=(5, 3))])
+    model.compile("sgd", "mse")
+    before, got = model.get_weights(), re.escape(str(shape))
+    with pytest.raises(
+        ValueError, match=rf"sample_weight: got shape {got}, wants \(6,\) or \(6, 5\): one weight a sam"
+    ):
+        model.fit(np.ones((6, 5, 3)), np.ones((6, 5, 2)), sample_weight=np.ones(shape), verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
 
 def test_unbuilt_model_stays_unbuilt():

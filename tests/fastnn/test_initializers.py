@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fastnn import initializers, layers, utils
+import fastnn
+from fastnn import initializers, layers, models, utils
 
 SHAPE = (300, 200)
 SCALED = {  # name: (standard deviation, largest absolute value)
@@ -99,3 +100,162 @@ def test_config_carries_a_given_seed():
     made = initializers.TruncatedNormal(0.5, 0.1, seed=3)
     again = initializers.TruncatedNormal.from_config(made.get_config())
     assert (made((5,)) == again((5,))).all()
+
+
+# ---------------------------------------------------------------------------------------------------- arrays, functions
+
+
+def first(shape=(4, 3), **options):
+    """The kernel and bias of a new layer."""
+    layer = layers.Dense(shape[1], **options)
+    layer.build((None, shape[0]))
+    return layer.get_weights()
+
+
+def twos(shape, dtype=None):
+    return np.full(shape, 2, dtype)
+
+
+class Threes:
+    """Not derived from anything."""
+
+    def __call__(self, shape, dtype=None):
+        return [[3] * shape[1]] * shape[0]
+
+
+KERNEL = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "wanted"),
+    [
+        (KERNEL, KERNEL),
+        (KERNEL.astype("int8"), KERNEL),
+        (np.asfortranarray(KERNEL), KERNEL),
+        (KERNEL[::-1, ::-1], KERNEL[::-1, ::-1]),
+        (twos, np.full((4, 3), 2)),
+        (np.ones, np.ones((4, 3))),
+        (lambda shape, dtype: np.eye(*shape), np.eye(4, 3)),
+        (Threes(), np.full((4, 3), 3)),
+        (Threes, np.full((4, 3), 3)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arrays_and_functions(initializer, wanted, dtype):
+    kernel, bias = first(kernel_initializer=initializer, dtype=dtype)
+    np.testing.assert_array_equal(kernel, wanted)
+    assert kernel.dtype == dtype
+    assert kernel.flags.c_contiguous
+    assert (bias == 0).all()
+    (_, bias) = first((4, 3), bias_initializer=np.arange(3), dtype=dtype)
+    assert bias.tolist() == [0, 1, 2]
+
+
+def test_training_leaves_the_array_alone():
+    kernel = np.ones((3, 1), "float32")
+    model = models.Sequential([layers.Dense(1, input_shape=(3,), kernel_initializer=kernel)])
+    twin = models.Sequential([layers.Dense(1, input_shape=(3,), kernel_initializer=model.layers[0].kernel)])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 3)), np.zeros(4), verbose=0)
+    assert (kernel == 1).all()
+    assert (twin.get_weights()[0] == 1).all()
+    assert (model.get_weights()[0] != 1).all()
+
+
+def test_none_is_glorot_uniform_for_biases_too():
+    assert initializers.get(None) is None
+    utils.set_random_seed(3)
+    kernel, bias = first((300, 200), kernel_initializer=None, bias_initializer=None)
+    assert kernel.std() == pytest.approx(math.sqrt(2 / 500), rel=0.05)
+    assert 0.9 * math.sqrt(6 / 400) < np.abs(bias).max() <= math.sqrt(6 / 400)
+    utils.set_random_seed(3)
+    again = first((300, 200), kernel_initializer=None, bias_initializer=None)
+    assert (kernel == again[0]).all()
+    assert (bias == again[1]).all()
+    assert layers.Dense(2, kernel_initializer=None).get_config()["kernel_initializer"] is None
+
+
+class Own(initializers.Initializer):
+    def __call__(self, shape, dtype="float32"):
+        return np.full(shape, 0.25, dtype)
+
+
+@pytest.mark.parametrize("kind", ["array", "function", "object", "own", "none"])
+def test_models_with_them_are_saved_and_loaded(tmp_path, kind):
+    initializer = {"array": KERNEL[:3], "function": twos, "object": Threes(), "own": Own(), "none": None}[kind]
+    model = models.Sequential([layers.Dense(3, input_shape=(3,), kernel_initializer=initializer)])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 3)), np.zeros((4, 3)), verbose=0)
+    model.save(tmp_path / "model.fastnn")
+    loaded = fastnn.load_model(tmp_path / "model.fastnn")
+    assert all((a == b).all() for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True))
+    loaded.save(tmp_path / "again.fastnn")
+    assert fastnn.load_model(tmp_path / "again.fastnn").get_config() == loaded.get_config()
+    if kind == "none":
+        assert loaded.layers[0].kernel_initializer is None
+        models.Sequential.from_config(loaded.get_config())
+        return
+    for description in (model.get_config(), loaded.get_config()):
+        with pytest.raises(
+            ValueError, match=r"initializer: got the description of one \(.*\), .*wants the initializer"
+        ):
+            models.Sequential.from_config(description)
+
+
+def test_loading_draws_nothing(tmp_path, monkeypatch):
+    models.Sequential([layers.Dense(3, input_shape=(3,))]).save(tmp_path / "model.fastnn")
+    monkeypatch.setattr(initializers.GlorotUniform, "_draw", None)
+    loaded = fastnn.load_model(tmp_path / "model.fastnn")
+    monkeypatch.undo()
+    assert first()[0].any()
+    assert loaded.get_weights()[0].any()
+
+
+REFUSED = {
+    "array of another shape": (
+        KERNEL.T,
+        ValueError,
+        r"kernel_initializer: got an array of shape \(3, 4\) from it, wants \(4, 3\)",
+    ),
+    "array with NaN": (KERNEL * np.nan, ValueError, "kernel_initializer: got nan in row 0, wants finite numbers"),
+    "array of strings": (
+        KERNEL.astype(str),
+        TypeError,
+        "kernel_initializer: got ndarray .*, wants an array of numbers",
+    ),
+    "masked array": (np.ma.masked_array(KERNEL), TypeError, "kernel_initializer: got a masked array"),
+    "function of another shape": (lambda shape, dtype: 0.5, ValueError, r"got an array of shape \(\) from it, wants"),
+    "function that gives None": (lambda shape, dtype: None, TypeError, "got NoneType None from it, wants an array of"),
+    "function that gives infinity": (
+        lambda shape, dtype: np.full(shape, np.inf),
+        ValueError,
+        "kernel_initializer: got inf in row 0",
+    ),
+    "function without dtype": (
+        lambda shape: np.ones(shape, "float32"),
+        TypeError,
+        "unexpected keyword argument 'dtype'",
+    ),
+    "list": ([[1.0] * 3] * 4, TypeError, r"kernel_initializer: got list .*, wants a name .*an array, a function"),
+    "number": (3.0, TypeError, r"kernel_initializer: got float 3.0, wants a name such as 'glorot_uniform'"),
+    "array without axes": (np.array(3.0), TypeError, r"kernel_initializer: got ndarray of shape \(\)"),
+    "class of numbers": (float, TypeError, "kernel_initializer: got float 0.0, wants a name"),
+    "config with a wrong description": (
+        {"class_name": "Given", "config": {"description": 3}},
+        TypeError,
+        "description: got int 3, wants a string",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case):
+    initializer, error, message = REFUSED[case]
+    with pytest.raises(error, match=message):
+        first(kernel_initializer=initializer)
+
+
+def test_a_description_is_no_name_for_users():
+    assert "given" not in initializers.NAMES
+    with pytest.raises(ValueError, match="kernel_initializer: got 'Given', wants one of"):
+        layers.Dense(2, kernel_initializer="Given")

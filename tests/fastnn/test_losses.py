@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import re
+import warnings
+
+import keras_figures as keras
 import numpy as np
 import pytest
 
@@ -94,6 +100,190 @@ def test_reductions(reduction, wanted):
     np.testing.assert_allclose(gradient, scale * np.array([[0, 0], [2.0, 0.0]]))
 
 
+# ------------------------------------------------------------------------------------------------------ as Keras has it
+
+
+def of_figure(name, reduction):
+    figure = keras.FIGURES[name]
+    options = {} if figure.cls == "HalfSSE" else {"reduction": reduction}
+    return figure, getattr(losses, figure.cls)(**figure.options, **options)
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras.cases(keras.LOSSES))
+def test_calls_with_any_shapes_weights_and_reductions(name, shapes):
+    """The value, or without reduction the array, of Keras; weights that do not fit are refused."""
+    reductions = ["sum"] if name == "half_sse" else keras.REDUCTIONS
+    served = refused = 0
+    for weights, sizes, reduction in itertools.product(keras.WEIGHTS, keras.SIZES, reductions):
+        figure, loss = of_figure(name, reduction)
+        true, pred, weight = keras.batches(name, shapes, weights, sizes)[0]
+        wanted = keras.reduced(figure, true, pred, weight, reduction)
+        if wanted is None:
+            with pytest.raises(ValueError, match=r"^sample_weight: got shape \(.*\), wants a single number"):
+                loss(true, pred, weight)
+            refused += 1
+            continue
+        got = loss(true, pred, weight)
+        assert isinstance(got, np.ndarray if reduction in (None, "none") else float)
+        assert np.shape(got) == np.shape(wanted)
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14, err_msg=f"{weights} {sizes} {reduction}")
+        served += 1
+    assert served >= 3 * len(reductions)
+    assert refused >= 2 * len(reductions)
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras.cases(keras.LOSSES))
+def test_functions_have_the_shape_of_keras(name, shapes):
+    figure = keras.FIGURES[name]
+    for sizes in keras.SIZES:
+        true, pred, _ = keras.batches(name, shapes, None, sizes)[0]
+        got = getattr(losses, figure.function)(true, pred, **figure.options)
+        wanted = figure.values(true, pred)
+        assert isinstance(got, np.ndarray)
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("weights", [None, "n", "n 1", "n t", "1 t"])
+@pytest.mark.parametrize("name", keras.LOSSES)
+def test_training_has_the_value_of_the_call_and_its_derivative(name, weights):
+    """Of sequences, with weights a sample and a step, by every reduction; derivatives by central differences."""
+    figure = keras.FIGURES[name]
+    shapes = "steps and sequences" if figure.targets == "labels" else "sequences"
+    true, pred, weight = keras.batches(name, shapes, weights, "5 and 1")[0]
+    for reduction in ["sum"] if name == "half_sse" else ["mean", "sum", "mean_with_sample_weight"]:
+        _, loss = of_figure(name, reduction)
+        target = np.ascontiguousarray(true, np.int64 if loss.integer_targets else np.float64)
+        value, gradient = loss.value_and_gradient(target, pred, weight)
+        assert value == pytest.approx(keras.reduced(figure, true, pred, weight, reduction), rel=1e-12)
+        assert gradient.shape == pred.shape
+        for index in list(np.ndindex(pred.shape))[::4]:
+            shift = np.zeros(pred.shape)
+            shift[index] = 1e-6
+            up, down = (loss.value_and_gradient(target, pred + sign * shift, weight)[0] for sign in (1, -1))
+            assert gradient[index] == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-8)
+
+
+SIGNATURES = {  # as in Keras 3.15
+    "MeanSquaredError": ["reduction", "name", "dtype"],
+    "MeanAbsoluteError": ["reduction", "name", "dtype"],
+    "BinaryCrossentropy": ["from_logits", "label_smoothing", "axis", "reduction", "name", "dtype"],
+    "CategoricalCrossentropy": ["from_logits", "label_smoothing", "axis", "reduction", "name", "dtype"],
+    "SparseCategoricalCrossentropy": ["from_logits", "ignore_class", "reduction", "axis", "name", "dtype"],
+    "HalfSSE": ["name", "dtype"],
+    "Loss": ["name", "reduction", "dtype"],
+    "binary_crossentropy": ["y_true", "y_pred", "from_logits", "label_smoothing", "axis"],
+    "categorical_crossentropy": ["y_true", "y_pred", "from_logits", "label_smoothing", "axis"],
+    "sparse_categorical_crossentropy": ["y_true", "y_pred", "from_logits", "ignore_class", "axis"],
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_are_in_keras_order(name):
+    assert list(inspect.signature(getattr(losses, name)).parameters) == SIGNATURES[name]
+
+
+def test_arguments_by_position():
+    loss = losses.BinaryCrossentropy(True, 0.1, -1, "sum", "mine", "float64")
+    assert loss.get_config() == {
+        "from_logits": True,
+        "label_smoothing": 0.1,
+        "reduction": "sum",
+        "name": "mine",
+        "dtype": "float64",
+    }
+
+
+def test_dtype_is_that_of_the_call():
+    """1 + 1e-12 is 1 in float32; without a dtype the outputs' counts."""
+    true, pred = np.array([[1.0]]), np.array([[1 + 1e-12]])
+    assert losses.MeanAbsoluteError(dtype="float32")(true, pred) == 0
+    assert losses.MeanAbsoluteError(dtype=np.float64)(true, pred) == losses.MeanAbsoluteError()(true, pred) > 0
+    each = losses.MeanSquaredError(reduction=None)
+    assert each(true, pred.astype("float16")).dtype == each([1], [3]).dtype == np.float32
+    assert each(true, pred).dtype == np.float64
+
+
+def test_infinite_losses_bring_no_warning():
+    assert losses.MeanSquaredError()([[0.0]], np.array([[1e30]], "float32")) == np.inf
+    assert np.isnan(losses.CategoricalCrossentropy()([[0, 1]], [[0.0, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.MeanSquaredError("avg"), "reduction: got 'avg', wants one of 'sum_over_batch_size'.* 'none'"),
+        (lambda: losses.MeanSquaredError(dtype="float16"), "dtype: got 'float16', wants one of 'float32', 'float64'"),
+        (lambda: losses.BinaryCrossentropy(axis=0), "axis: got 0, wants -1"),
+        (lambda: losses.binary_crossentropy(BITS, UNIT, axis=1), "axis: got 1, wants -1"),
+        (lambda: losses.SparseCategoricalCrossentropy(ignore_class=-1), "ignore_class: got -1, wants None.*weight 0"),
+        (
+            lambda: losses.CategoricalCrossentropy()(LABELS, ROWS),
+            r"y_true: got shape \(6,\), wants \(6, 4\).*'sparse_categorical_crossentropy'",
+        ),
+        (
+            lambda: losses.SparseCategoricalCrossentropy()(ROWS, ROWS),
+            r"y_true: got shape \(6, 4\), wants \(6,\).*'categorical_crossentropy'",
+        ),
+        (lambda: losses.SparseCategoricalCrossentropy()([9], ROWS[:1]), r"y_true: got the label 9, wants .*\[0, 4\)"),
+        (lambda: losses.CategoricalCrossentropy()(2 * ROWS, ROWS), "y_true: row 0 sums to 2, wants rows"),
+        (lambda: losses.BinaryCrossentropy()([[2]], [[0.5]]), r"y_true: got numbers from 2 to 2, wants .*\[0, 1\]"),
+        (lambda: losses.MeanSquaredError()([[np.nan]], [[0.5]]), "y_true: got nan in row 0"),
+        (lambda: losses.MeanSquaredError()([1], [2], np.nan), "sample_weight: got nan, wants a finite number"),
+        (lambda: losses.MeanSquaredError()(BITS, UNIT, BITS), r"wants a single number or \(6,\)$"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ------------------------------------------------------------------------------------------------------ one output
+
+ONE_OUTPUT = "the categorical cross-entropy of one output is 0 whatever that is"
+
+
+def one_output(loss, **shape):
+    model = models.Sequential([layers.Dense(1, "softmax", **shape)])
+    model.compile("sgd", loss)
+    return model
+
+
+def test_categorical_cross_entropy_of_one_output_warns_at_compile():
+    with pytest.warns(SyntaxWarning, match=f"{ONE_OUTPUT}.*'binary_crossentropy'") as caught:
+        model = one_output("categorical_crossentropy", input_shape=(3,))
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():  # once is enough
+        warnings.simplefilter("error")
+        assert model.fit(np.ones((4, 3)), np.ones(4), verbose=0).history["loss"] == [0]
+
+
+def test_categorical_cross_entropy_of_one_output_warns_at_fit():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = one_output("categorical_crossentropy")
+        one_output("binary_crossentropy", input_shape=(3,))
+    with pytest.warns(SyntaxWarning, match=ONE_OUTPUT) as caught, pytest.raises(ValueError, match="y: row 0 sums to 0"):
+        model.fit(np.ones((4, 3)), [0, 1, 1, 0], verbose=0)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_categorical_cross_entropy_of_one_output_warns_when_called():
+    for function in (losses.categorical_crossentropy, losses.CategoricalCrossentropy()):
+        with pytest.warns(SyntaxWarning, match=ONE_OUTPUT) as caught:
+            function([[1.0]], [[0.3]])
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_no_reduction_is_not_for_training():
+    model = models.Sequential([layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", "mse")
+    message = re.escape("loss: got 'mean_squared_error' with the reduction None, which gives a number for every sample")
+    with pytest.raises(ValueError, match=message):
+        model.compile("adam", losses.MeanSquaredError(reduction=None))
+    assert model.loss.reduction == "sum_over_batch_size"
+
+
 @pytest.mark.parametrize("loss", [losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy])
 def test_sequences_are_rows_end_to_end(loss):
     """Outputs (n, t, c) count as n * t samples; a sample's weight is that of each of its rows."""
@@ -145,9 +335,7 @@ def test_functions_stand_for_classes():
 
 @pytest.mark.parametrize(("true", "pred"), [((5,), (5, 1)), ((5, 1), (5,)), ((5,), (5,)), ((5, 1), (5, 1))])
 def test_a_missing_last_axis_is_added(true, pred):
-    got = losses.MeanSquaredError()(np.ones(true), np.full(pred, 3.0)) if pred != (5,) else None
-    if got is not None:
-        assert got == 4.0
+    assert losses.MeanSquaredError()(np.ones(true), np.full(pred, 3.0)) == 4.0
     assert np.all(losses.mean_squared_error(np.ones(true), np.full(pred, 3.0)) == 4.0)
 
 

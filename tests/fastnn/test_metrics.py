@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+
+import keras_figures as keras
 import numpy as np
 import pytest
 
@@ -52,6 +56,204 @@ def test_running_mean_counts_samples_not_batches():
 def test_sample_weights():
     metric = metrics.SparseCategoricalAccuracy()
     assert metric(LABELS, PRED, sample_weight=[1, 3, 1, 1]) == pytest.approx(3 / 6)
+
+
+# ------------------------------------------------------------------------------------------------------ as Keras has it
+
+
+def of_figure(name):
+    figure = keras.FIGURES[name]
+    return figure, getattr(metrics, figure.cls)(**figure.options)
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras.cases(keras.METRICS))
+def test_batches_of_any_shapes_and_weights(name, shapes):
+    """Two batches of different lengths, and of the same; weights that do not fit are refused and change nothing."""
+    served = refused = 0
+    for weights, sizes in itertools.product(keras.WEIGHTS, keras.SIZES):
+        figure, metric = of_figure(name)
+        batches = keras.batches(name, shapes, weights, sizes)
+        wanted = keras.running(batches, figure)
+        if wanted is not None:
+            for batch in batches:
+                metric.update_state(*batch)
+            assert metric.result() == pytest.approx(wanted, rel=1e-12, abs=1e-14), (weights, sizes)
+            served += 1
+            continue
+        true, pred, weight = batches[0]
+        before = metric(true, pred)
+        with pytest.raises(ValueError, match=r"^sample_weight: got shape \(.*\), wants a single number"):
+            metric.update_state(true, pred, weight)
+        assert metric.result() == before
+        assert metric(true, pred) == pytest.approx(before, rel=1e-15)
+        refused += 1
+    assert served >= 6
+    assert refused >= 2
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras.cases(n for n in keras.METRICS if keras.FIGURES[n].function))
+def test_functions_have_the_shape_of_keras(name, shapes):
+    figure = keras.FIGURES[name]
+    for sizes in keras.SIZES:
+        true, pred, _ = keras.batches(name, shapes, None, sizes)[0]
+        got = getattr(metrics, figure.function)(true, pred, **figure.options)
+        wanted = figure.values(true, pred)
+        assert isinstance(got, np.ndarray)
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_vectors_in_batches_of_different_lengths():
+    """Of six numbers five are right; and the root of the mean of six squares."""
+    accuracy, root = metrics.BinaryAccuracy(), metrics.RootMeanSquaredError()
+    for true, pred in [([1, 0, 1, 1, 0], [0.9, 0.2, 0.8, 0.7, 0.1]), ([1], [0.2])]:
+        accuracy.update_state(true, pred)
+        root.update_state(np.zeros(len(pred)), np.array([1.0] if len(pred) == 1 else [0.0] * 5))
+    assert accuracy.result() == pytest.approx(5 / 6)
+    assert root.result() == pytest.approx(np.sqrt(1 / 6))
+
+
+def test_losses_of_vectors_are_of_one_sample():
+    """As in Keras, whose functions take the mean of the last axis: (n, 1) makes n samples."""
+    by_batch, by_sample = metrics.MeanSquaredError(), metrics.MeanSquaredError()
+    for pred in (np.zeros(5), np.ones(1)):
+        by_batch.update_state(np.zeros(len(pred)), pred)
+        by_sample.update_state(np.zeros((len(pred), 1)), pred[:, None])
+    assert by_batch.result() == 1 / 2
+    assert by_sample.result() == pytest.approx(1 / 6)
+    with pytest.raises(ValueError, match=r"sample_weight: got shape \(3,\), wants a single number: .*reshape\(-1, 1\)"):
+        metrics.MeanSquaredError()([1, 2, 3], [1, 2, 3], [1, 1, 1])
+
+
+def test_a_single_weight_is_that_of_the_batch():
+    metric = metrics.BinaryAccuracy()
+    metric.update_state([1, 1, 1, 1], [1, 1, 1, 0], sample_weight=1)
+    metric.update_state([1], [0], sample_weight=np.float32(3))
+    assert metric.result() == pytest.approx((1 * 0.75 + 3 * 0) / 4)
+
+
+SIGNATURES = {  # as in Keras 3.15, whose names default to the string that None stands for here
+    "BinaryAccuracy": ["name", "dtype", "threshold"],
+    "CategoricalAccuracy": ["name", "dtype"],
+    "SparseCategoricalAccuracy": ["name", "dtype"],
+    "TopKCategoricalAccuracy": ["k", "name", "dtype"],
+    "SparseTopKCategoricalAccuracy": ["k", "name", "dtype", "from_sorted_ids"],
+    "MeanSquaredError": ["name", "dtype"],
+    "RootMeanSquaredError": ["name", "dtype"],
+    "MeanAbsoluteError": ["name", "dtype"],
+    "BinaryCrossentropy": ["name", "dtype", "from_logits", "label_smoothing"],
+    "CategoricalCrossentropy": ["name", "dtype", "from_logits", "label_smoothing", "axis"],
+    "SparseCategoricalCrossentropy": ["name", "dtype", "from_logits", "ignore_class", "axis"],
+    "HalfSSE": ["name", "dtype"],
+    "Metric": ["dtype", "name"],
+    "MeanMetricWrapper": ["fn", "name", "dtype"],
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_are_in_keras_order(name):
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
+    parameters = inspect.signature(getattr(metrics, name)).parameters.values()
+    assert [parameter.name for parameter in parameters if parameter.kind in kinds] == SIGNATURES[name]
+
+
+def test_directions():
+    for name in SIGNATURES.keys() - {"Metric", "MeanMetricWrapper"}:
+        assert getattr(metrics, name)().direction == ("up" if name.endswith("Accuracy") else "down")
+    assert metrics.MeanMetricWrapper(metrics.mean_absolute_error).direction == "down"
+    assert metrics.MeanMetricWrapper(max).direction is None
+
+
+def test_arguments_by_position():
+    metric = metrics.BinaryAccuracy("half", "float32", 0.3)
+    assert (metric.name, metric.dtype, metric.threshold) == ("half", "float32", 0.3)
+    metric = metrics.SparseTopKCategoricalAccuracy(2, "top", np.float64, True)
+    assert metric.get_config() == {"name": "top", "dtype": "float64", "k": 2, "from_sorted_ids": True}
+    metric = metrics.CategoricalCrossentropy("ce", None, True, 0.1, -1)
+    assert (metric.from_logits, metric.label_smoothing) == (True, 0.1)
+
+
+def test_dtype_is_that_of_the_result():
+    true, pred = [[1.0], [0.0], [0.0]], [[1.0], [1.0], [0.0]]
+    assert metrics.MeanSquaredError(dtype="float32")(true, pred) == float(np.float32(1 / 3))
+    assert metrics.RootMeanSquaredError(dtype=np.float32)(true, pred) == float(np.float32(np.sqrt(1 / 3)))
+    for dtype in (None, "float64"):
+        assert metrics.MeanSquaredError(dtype=dtype)(true, pred) == pytest.approx(1 / 3, rel=1e-15)
+
+
+def test_sorted_classes():
+    """Outputs may be the classes themselves, best first; the label is among the first two in the first row alone."""
+    best_first = [[3, 1, 0, 2], [0, 2, 1, 3]]
+    metric = metrics.SparseTopKCategoricalAccuracy(k=2, from_sorted_ids=True)
+    assert metric([1, 1], best_first) == 0.5
+    assert metric.fused_form(4) is None
+    got = metrics.sparse_top_k_categorical_accuracy([[1], [1]], best_first, 2, True)
+    np.testing.assert_array_equal(got, [[1], [0]])
+
+
+REFUSED = {
+    "weights with NaN": (lambda m: m([1], [1], [np.nan]), ValueError, "sample_weight: got nan in row 0"),
+    "weight a string": (lambda m: m([1], [1], "3"), TypeError, "sample_weight: got str '3', wants a finite number"),
+    "ragged weights": (
+        lambda m: m([1], [1], [[1], [1, 2]]),
+        ValueError,
+        "sample_weight: got rows of different lengths",
+    ),
+    "objects as weights": (lambda m: m([1], [1], [None]), TypeError, "sample_weight: got ndarray .* dtype object"),
+    "infinite weight": (lambda m: m([1], [1], np.inf), ValueError, "sample_weight: got inf, wants a finite number"),
+    "targets too short": (
+        lambda m: m([1], [1, 0]),
+        ValueError,
+        r"y_true: got shape \(1,\), wants \(2,\), the shape of y_pred",
+    ),
+    "targets to be broadcast": (
+        lambda m: m([[1], [0]], [[1, 0], [0, 1]]),
+        ValueError,
+        r"y_true: got shape \(2, 1\), wants \(2, 2\)",
+    ),
+    "outputs of strings": (lambda m: m([1], ["a"]), TypeError, "y_pred: got ndarray .*, wants an array of numbers"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_updates_change_nothing(case):
+    call, error, message = REFUSED[case]
+    metric = metrics.BinaryAccuracy()
+    metric.update_state([1, 1, 0], [0, 1, 0])
+    with pytest.raises(error, match=message):
+        call(metric)
+    assert metric.result() == pytest.approx(2 / 3)
+    metric.update_state([1], [1])
+    assert metric.result() == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.sparse_top_k_categorical_accuracy([3], PRED[:1], 2), r"y_true: got the label 3, .*\[0, 3\)"),
+        (lambda: metrics.sparse_top_k_categorical_accuracy([-1], PRED[:1], 2), r"y_true: got the label -1, .*\[0, 3\)"),
+        (
+            lambda: metrics.sparse_top_k_categorical_accuracy([0.5], PRED[:1], 2),
+            r"y_true: got 0.5, wants class indices",
+        ),
+        (lambda: metrics.top_k_categorical_accuracy(ROWS, PRED, 0), "k: got 0, wants an integer of at least 1"),
+        (lambda: metrics.binary_accuracy([1], [1], np.nan), "threshold: got nan, wants a finite number"),
+        (lambda: metrics.BinaryCrossentropy(label_smoothing=2), "label_smoothing: got 2.0, wants .*at most 1"),
+        (lambda: metrics.CategoricalCrossentropy(axis=1), "axis: got 1, wants -1"),
+        (lambda: metrics.SparseCategoricalCrossentropy(ignore_class=0), "ignore_class: got 0, wants None.*weight 0"),
+        (lambda: metrics.MeanSquaredError(dtype="float16"), "dtype: got 'float16', wants one of 'float32', 'float64'"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_own_function_must_give_numbers():
+    with pytest.raises(TypeError, match="metrics: 'nothing' returned NoneType None, wants a number a sample"):
+        metrics.MeanMetricWrapper(lambda y_true, y_pred: None, "nothing")([1], [1])
+    whole_batch = metrics.MeanMetricWrapper(lambda y_true, y_pred: 2.0, "two")
+    assert whole_batch([1, 2, 3], [1, 2, 3]) == 2
 
 
 @pytest.mark.parametrize("name", sorted(metrics.NAMES))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import backends, callbacks, layers, models, optimizers, utils
+from fastnn import backends, callbacks, layers, losses, models, optimizers, utils
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(40, 3))
@@ -458,6 +458,80 @@ def test_sequences_of_vectors():
     history = model.fit(x, y, epochs=40, verbose=0).history
     assert model.predict(x).shape == (10, 4, 2)
     assert history["accuracy"][-1] > 0.9
+
+
+# ----------------------------------------------------------------------------------------------------- weights of steps
+
+STEPS_X = GENERATOR.normal(size=(12, 5, 3))
+STEPS_Y = (STEPS_X[..., 0] > 0).astype(int) + (STEPS_X[..., 1] > 1)
+STEP_WEIGHTS = {
+    "steps": GENERATOR.integers(0, 4, (12, 5)) / 2,
+    "steps, a last axis": GENERATOR.integers(0, 4, (12, 5, 1)) / 2,
+    "samples": GENERATOR.integers(0, 4, 12) / 2,
+    "samples, a last axis": GENERATOR.integers(0, 4, (12, 1)) / 2,
+}
+
+
+def of_steps(input_shape, backend="auto", reduction="sum_over_batch_size"):
+    utils.set_random_seed(4)
+    model = models.Sequential(
+        [
+            layers.Dense(6, "tanh", input_shape=input_shape, dtype="float64"),
+            layers.Dense(3, "softmax", dtype="float64"),
+        ]
+    )
+    model.compile(
+        optimizers.SGD(0.5),
+        losses.SparseCategoricalCrossentropy(reduction=reduction),
+        metrics=["accuracy"],
+        weighted_metrics=["accuracy", "sparse_categorical_crossentropy"],
+        backend=backend,
+    )
+    return model
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize("kind", ["steps", "steps, a last axis"])
+def test_weights_of_steps_train_as_weights_of_samples(kind, reduction, backend):
+    """Layers along the last axis take n sequences of t steps as they take n t samples: so do weights."""
+    weight, results = STEP_WEIGHTS[kind], []
+    x, y = STEPS_X.reshape(60, 3), STEPS_Y.reshape(60)
+    for model, data in (
+        (of_steps((5, 3), backend, reduction), (STEPS_X, STEPS_Y, weight)),
+        (of_steps((3,), backend, reduction), (x, y, weight.reshape(60))),
+    ):
+        size = len(data[0]) // 3
+        history = model.fit(*data[:2], size, 3, 0, sample_weight=data[2], shuffle=False, validation_data=data).history
+        evaluated = model.evaluate(*data[:2], size, 0, data[2])
+        on_batch = [*model.test_on_batch(*data), *model.train_on_batch(*data)]
+        results.append([*history.values(), evaluated, on_batch, *model.get_weights()])
+        assert len(set(history["loss"])) == 3
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", STEP_WEIGHTS)
+def test_weights_of_steps_in_loss_and_metrics(kind):
+    """What the model reports is what the loss and the metrics give for its predictions."""
+    model, weight = of_steps((5, 3)), STEP_WEIGHTS[kind]
+    prediction = model.predict(STEPS_X)
+    figures = model.evaluate(STEPS_X, STEPS_Y, 5, 0, weight, return_dict=True)
+    metric, cross_entropy = fastnn.metrics.SparseCategoricalAccuracy(), fastnn.metrics.SparseCategoricalCrossentropy()
+    assert figures["loss"] == pytest.approx(model.loss(STEPS_Y, prediction, weight), rel=1e-12)
+    assert figures["accuracy"] == pytest.approx(metric(STEPS_Y, prediction), rel=1e-12)
+    metric.reset_state()
+    assert figures["weighted_accuracy"] == pytest.approx(metric(STEPS_Y, prediction, weight), rel=1e-12)
+    assert figures["sparse_categorical_crossentropy"] == pytest.approx(
+        cross_entropy(STEPS_Y, prediction, weight), rel=1e-12
+    )
+
+
+def test_weights_of_samples_of_sequences_are_those_of_all_their_steps():
+    weights = STEP_WEIGHTS["samples"], np.repeat(STEP_WEIGHTS["samples"][:, None], 5, axis=1)
+    one, other = (of_steps((5, 3)).fit(STEPS_X, STEPS_Y, 4, 3, 0, sample_weight=w).history for w in weights)
+    for name, values in one.items():
+        np.testing.assert_allclose(values, other[name], rtol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------------ predicting

@@ -1,0 +1,149 @@
+"""Losses, metrics and initializers against Keras: equal values, shapes and order of arguments, wherever Keras has any.
+
+What Keras refuses, fastnn may serve; what Keras broadcasts where nobody can mean it, fastnn refuses or reads as the
+docstrings say (``keras_figures.weigh_alike``).
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+
+import keras_figures
+import numpy as np
+import pytest
+from keras_figures import FIGURES
+
+import fastnn
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+keras = pytest.importorskip("keras", minversion="3.15", reason="Keras is not installed: pip install -e '.[peers]'")
+
+IN_KERAS = [name for name, figure in FIGURES.items() if figure.in_keras]
+
+
+def in_float32(batch):
+    """What Keras would make of it, so that both see the same numbers."""
+    return [np.asarray(a, np.float32) if np.asarray(a).dtype.kind == "f" and np.ndim(a) else a for a in batch]
+
+
+def of_keras(call):
+    """What Keras gives as an array; None where it raises."""
+    try:
+        return keras.ops.convert_to_numpy(call())
+    except Exception:  # its backend raises whatever it likes
+        return None
+
+
+def after(metric, batches):
+    """The metric's result after these batches."""
+    for batch in batches:
+        metric.update_state(*batch)
+    return metric.result()
+
+
+def assert_alike(got, wanted, note):
+    assert np.shape(got) == np.shape(wanted), note
+    np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6, err_msg=str(note))
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(IN_KERAS))
+def test_metrics(name, shapes):
+    """The result after two batches, for weights of all shapes."""
+    figure, compared = FIGURES[name], 0
+    for weights, sizes in itertools.product(keras_figures.WEIGHTS, keras_figures.SIZES):
+        batches = [in_float32(batch) for batch in keras_figures.batches(name, shapes, weights, sizes)]
+        ours, theirs = (getattr(library.metrics, figure.cls)(**figure.options) for library in (fastnn, keras))
+        wanted = of_keras(lambda: after(theirs, batches))  # noqa: B023
+        if wanted is not None:
+            assert_alike(after(ours, batches), wanted, (weights, sizes))
+            compared += 1
+    unserved = {"top 2": ["row"], "sparse top 2": ["label and row"]}
+    if figure.cls == "BinaryCrossentropy":  # whose function does not bring targets and outputs together
+        unserved[name] = ["vector and column", "column and vector", "steps and sequences of one"]
+    assert compared >= 6 or shapes in unserved.get(name, [])
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(n for n in IN_KERAS if FIGURES[n].loss))
+def test_losses(name, shapes):
+    """Value, or array without reduction, for weights of all shapes and all reductions."""
+    figure, compared = FIGURES[name], 0
+    for weights, sizes in itertools.product(keras_figures.WEIGHTS, keras_figures.SIZES):
+        true, pred, weight = in_float32(keras_figures.batches(name, shapes, weights, sizes)[0])
+        if not keras_figures.weigh_alike(figure.values(true, pred), weight):
+            continue
+        for reduction in keras_figures.REDUCTIONS:
+            ours, theirs = (
+                getattr(library.losses, figure.cls)(reduction=reduction, **figure.options)
+                for library in (fastnn, keras)
+            )
+            wanted = of_keras(lambda: theirs(true, pred, weight))  # noqa: B023
+            assert wanted is not None
+            assert_alike(ours(true, pred, weight), wanted, (weights, sizes, reduction))
+            compared += 1
+    assert compared >= 3 * len(keras_figures.REDUCTIONS)
+
+
+@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(n for n in IN_KERAS if FIGURES[n].function))
+def test_functions(name, shapes):
+    figure = FIGURES[name]
+    for sizes in keras_figures.SIZES:
+        true, pred, _ = in_float32(keras_figures.batches(name, shapes, None, sizes)[0])
+        theirs = getattr(keras.metrics, figure.function)
+        tensors = keras.ops.convert_to_tensor(true), keras.ops.convert_to_tensor(pred)
+        wanted = of_keras(lambda: theirs(*tensors, **figure.options))  # noqa: B023
+        if wanted is not None:
+            assert_alike(getattr(fastnn.metrics, figure.function)(true, pred, **figure.options), wanted, sizes)
+
+
+@pytest.mark.parametrize("module", ["losses", "metrics"])
+@pytest.mark.parametrize("name", sorted({figure.cls for figure in FIGURES.values() if figure.in_keras}))
+def test_arguments(module, name):
+    theirs = getattr(getattr(keras, module), name, None)
+    if theirs is None:
+        assert not hasattr(getattr(fastnn, module), name)
+        return
+    ours = getattr(getattr(fastnn, module), name)
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+
+
+@pytest.mark.parametrize("weights", ["n", "n 1", "n t", "n t 1"])
+def test_training_of_sequences_with_weights(weights):
+    """Loss and weighted metric of evaluate; (n,), which Keras refuses, as its (n, 1)."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(6, 5, 4)).astype("float32"), rng.normal(size=(6, 5, 2)).astype("float32")
+    weight = rng.uniform(0, 2, keras_figures.shape(weights, 6, 5, 2)).astype("float32")
+    kernel = rng.normal(size=(4, 2)).astype("float32")
+    figures = []
+    for library, sample_weight in ((fastnn, weight), (keras, weight[:, None] if weights == "n" else weight)):
+        model = library.models.Sequential(
+            [library.layers.Input((5, 4)), library.layers.Dense(2, kernel_initializer=lambda shape, dtype: kernel)]
+        )
+        model.compile("sgd", "mse", weighted_metrics=["mae"])
+        figures.append(model.evaluate(x, y, batch_size=4, sample_weight=sample_weight, verbose=0))
+    np.testing.assert_allclose(*figures, rtol=1e-5)
+
+
+@pytest.mark.parametrize("initializer", [np.arange(12.0).reshape(4, 3), np.ones, None, "ones"])
+def test_initializers(initializer):
+    kernels = []
+    for library in (fastnn, keras):
+        layer = library.layers.Dense(3, kernel_initializer=initializer)
+        layer.build((None, 4))
+        kernels.append(keras.ops.convert_to_numpy(layer.get_weights()[0]))
+    if initializer is None:
+        assert fastnn.initializers.get(None) is keras.initializers.get(None) is None
+        assert all(0.3 < np.abs(kernel).max() <= np.sqrt(6 / 7) for kernel in kernels)
+    else:
+        np.testing.assert_array_equal(*kernels)
+
+
+def test_one_output_warns_by_the_same_category():
+    caught = []
+    for library in (fastnn, keras):
+        with pytest.warns(Warning, match="binary_crossentropy") as warnings:
+            library.losses.CategoricalCrossentropy()([[1.0]], [[0.3]])
+        caught.append(warnings[0].category)
+    assert caught[0] is caught[1]
