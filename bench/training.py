@@ -37,6 +37,7 @@ from bench.suite import (
     Workload,
     installed,
 )
+from fastnn.engine.cpu import bfloat16_obstacle
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data
 from fastnn.utils import set_random_seed
@@ -87,9 +88,13 @@ class _Job:
 
     @property
     def skip(self) -> str:
-        """Why this fastnn cannot run it, if it cannot."""
+        """Why this fastnn, or this CPU, cannot run it, if it cannot."""
         missing = set(self.compiling) - set(inspect.signature(Sequential.compile).parameters)
-        return f"compile takes no {', '.join(sorted(missing))}" if missing else ""
+        if missing:
+            return f"compile takes no {', '.join(sorted(missing))}"
+        if self.compiling.get("precision") == "bfloat16":
+            return bfloat16_obstacle(np.dtype(np.float32)) or ""
+        return ""
 
 
 def made_mnist(rows: int) -> Rows:

@@ -254,12 +254,16 @@ def test_real_data_only_where_a_folder_is_named(monkeypatch, tmp_path):
     assert not any(case.at_least for case in training.cases() if "made" in case.name)
 
 
-def test_a_job_whose_option_compile_does_not_take_is_skipped(monkeypatch):
+def test_a_job_that_this_fastnn_or_this_cpu_cannot_run_is_skipped(monkeypatch):
     job = next(job for job in training._JOBS if job.compiling)
     monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend: None)
     assert job.skip == "compile takes no precision"
     monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend, precision: None)
+    monkeypatch.setattr(machine, "bfloat16_pairs", lambda: True)
     assert job.skip == ""
+    monkeypatch.setattr(machine, "bfloat16_pairs", lambda: False)
+    assert job.skip == "this CPU has no AVX512-BF16"
+    assert not any(job.skip for job in training._JOBS if not job.compiling)
 
 
 def test_a_workload_is_kept_by_its_case():
