@@ -31,9 +31,8 @@ def _signature(dtype: Any) -> Any:
 
 
 @kernel(_signature)
-def _dropout(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _dropout(MR: int, NR: int) -> Any:
     def dropout(threshold, seed, stream, step, x, scale, y, tasks):
-        _ = (SOURCE, parallel)
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):

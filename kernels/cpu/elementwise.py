@@ -28,9 +28,8 @@ _NS_PER_ELEMENT = 0.25
 
 
 @kernel(lambda dtype: types.void(types.int64, flat(dtype, readonly=True), types.int64, flat(dtype), types.int64))
-def _forward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _forward(MR: int, NR: int) -> Any:
     def forward(code, x, stream, y, tasks):
-        _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * x.size // tasks, (t + 1) * x.size // tasks
             if stream:
@@ -48,9 +47,8 @@ def _two_sources(dtype: Any, *leading: Any) -> Any:
 
 
 @kernel(lambda dtype: _two_sources(dtype, types.int64))
-def _backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _backward(MR: int, NR: int) -> Any:
     def backward(code, dy, y, stream, dx, tasks):
-        _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
             if stream:
@@ -62,9 +60,8 @@ def _backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
 
 
 @kernel(_two_sources)
-def _add(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _add(MR: int, NR: int) -> Any:
     def add(a, b, stream, y, tasks):
-        _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * y.size // tasks, (t + 1) * y.size // tasks
             if stream:

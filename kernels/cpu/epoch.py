@@ -104,7 +104,7 @@ def _signature(dtype: Any) -> Any:
 
 
 @team_kernel(_signature)
-def train(MR: int, NR: int, SOURCE: int) -> Any:
+def train(MR: int, NR: int) -> Any:
     """train(inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, notes).
 
     ``step`` is the number of steps that the optimizer has made before; ``sums`` receives the sums over samples of
@@ -119,7 +119,6 @@ def train(MR: int, NR: int, SOURCE: int) -> Any:
     def train(  # noqa: PLR0911 - a team that is told to stop leaves at any barrier
         inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, notes, words, t, tasks
     ):
-        _ = SOURCE
         stages, figures = net.stages, memory.figures
         ld_x = stages[0, Y] // (batch + batch % 2)
         sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
@@ -213,7 +212,7 @@ def _forward_signature(dtype: Any) -> Any:
 
 
 @team_kernel(_forward_signature)
-def forward(MR: int, NR: int, SOURCE: int) -> Any:
+def forward(MR: int, NR: int) -> Any:
     """forward(inputs, net, memory, order, rows, arrays, out): outputs of ``order``, ``rows`` samples at once.
 
     ``arrays`` go into panels first. Scratch memory is that of a batch of ``rows`` for each task. Nothing is dropped
@@ -221,7 +220,6 @@ def forward(MR: int, NR: int, SOURCE: int) -> Any:
     """
 
     def forward(inputs, net, memory, order, rows, arrays, out, words, t, tasks):
-        _ = SOURCE
         copy_panels(arrays, net, True, t, tasks)
         if wait(tasks, words):
             return

@@ -136,9 +136,8 @@ def _bias_and_activate(code, low, high, width, c, row_c, j, bias):
 
 
 @kernel(_gemm_signature)
-def _gemm(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _gemm(MR: int, NR: int) -> Any:
     def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):
-        _ = (SOURCE, parallel)
         n, k = a.shape
         m = b.shape[1]
         item = a.itemsize
@@ -275,9 +274,8 @@ class Panels:
 
 
 @kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
-def _pack_panels(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _pack_panels(MR: int, NR: int) -> Any:
     def pack_panels(w, panels, tasks):
-        _ = (SOURCE, parallel)
         k, m = w.shape
         row, column = w.strides[0] // w.itemsize, w.strides[1] // w.itemsize
         count = (m + NR - 1) // NR
@@ -337,9 +335,8 @@ def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear")
 
 
 @kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
-def _column_sums(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _column_sums(MR: int, NR: int) -> Any:
     def column_sums(z, total, tasks):
-        _ = (SOURCE, parallel)
         n, m = z.shape
         for t in prange(tasks):
             low, high = t * m // tasks, (t + 1) * m // tasks

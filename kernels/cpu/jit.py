@@ -1,13 +1,13 @@
 """How kernels are compiled: lazily, with explicit signatures, kept on disk, for one thread and for several.
 
-A kernel is written as a factory that closes over plain constants (the tile, ``SOURCE``) and returns a function of
-arrays and numbers; the decorator ``kernel`` compiles it for a dtype on first use. Closed-over constants are part of
-the key under which ``store`` keeps it; called functions and options are not, so entries of the store, and every kernel
-by closing over ``SOURCE``, are of one hash of all kernel sources: an edit or an upgrade can never run a stale kernel.
+A kernel is written as a factory that closes over plain constants (the tile) and returns a function of arrays and
+numbers; the decorator ``kernel`` compiles it for a dtype on first use. Function, constants, options and machine make
+the key under which ``store`` keeps it. The functions that it calls do not, but what is kept there is kept for one hash
+of all kernel sources: an edit or an upgrade can never run a stale kernel.
 
 Two decorators tell how threads share the work. ``kernel`` is for one loop over tasks, compiled once serial and once as
-a parallel loop of Numba's, whose threads stay awake between the calls of ops; ``parallel`` is closed over too: these
-twins must not share a file. ``team_kernel`` is for what a fit calls: compiled once, run by a ``team``.
+a parallel loop of Numba's, whose threads stay awake between the calls of ops. ``team_kernel`` is for what a fit calls:
+compiled once, run by a ``team``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ from numba.core.compiler import CompileResult
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import machine, micro, require_compiler, store, team, threads
-
-# 63 bits of the hash of the sources.
-SOURCE = int(store.SOURCES[:16], 16) >> 1
 
 
 def reads(dtype: Any, ndim: int) -> Any:
@@ -159,12 +156,8 @@ class Kernel:
             threads.start()
         with _without_collection():
             micro.load(numba.from_dtype(dtype))
-            return _njit(self.signature(numba.from_dtype(dtype)), self._function(dtype, parallel), parallel)
-
-    def _function(self, dtype: np.dtype[Any], parallel: bool) -> Callable[..., Any]:
-        tile = machine.tile(dtype.itemsize)
-        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, parallel, SOURCE)
-        return function
+            tile = machine.tile(dtype.itemsize)
+            return _njit(self.signature(numba.from_dtype(dtype)), self.factory(tile.MR, tile.NR), parallel)
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
         """Run on ``arguments`` and the number of tasks, which is passed last; ``nanoseconds`` estimates the work."""
@@ -185,11 +178,6 @@ class TeamKernel(Kernel):
     """
 
     twins = (False,)
-
-    def _function(self, dtype: np.dtype[Any], parallel: bool) -> Callable[..., Any]:
-        tile = machine.tile(dtype.itemsize)
-        function: Callable[..., Any] = self.factory(tile.MR, tile.NR, SOURCE)
-        return function
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
         """Run on ``arguments`` by as many threads as ``nanoseconds`` of estimated work keep busy."""

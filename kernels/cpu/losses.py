@@ -26,9 +26,8 @@ def _loss_signature(dtype: Any) -> Any:
 
 
 @kernel(_loss_signature)
-def _loss(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _loss(MR: int, NR: int) -> Any:
     def loss(code, unit, pred, target, weights, scale, dpred, sums, tasks):
-        _ = (SOURCE, parallel)
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
@@ -45,11 +44,10 @@ def _penalty_signature(dtype: Any) -> Any:
 
 
 @kernel(_penalty_signature)
-def _penalty(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _penalty(MR: int, NR: int) -> Any:
     unit = _UNIT
 
     def penalty(w, l1, l2, dw, sums, tasks):
-        _ = (SOURCE, parallel)
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
@@ -105,9 +103,8 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]
 
 
 @kernel(targets_signature)
-def _cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _cross_entropy(MR: int, NR: int) -> Any:
     def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):
-        _ = (SOURCE, parallel)
         n, c = probs.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):

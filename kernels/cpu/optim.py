@@ -22,9 +22,8 @@ def _update_signature(dtype: Any) -> Any:
 
 
 @kernel(_update_signature)
-def _update(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _update(MR: int, NR: int) -> Any:
     def update(code, w, dw, s0, s1, s2, hyper, tasks):
-        _ = (SOURCE, parallel)
         for t in prange(tasks):
             low, high = t * w.size // tasks, (t + 1) * w.size // tasks
             a, b, c = address(s0, low), address(s1, low), address(s2, low)

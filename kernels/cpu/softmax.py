@@ -18,9 +18,8 @@ _NS_PER_ELEMENT = 0.4
 
 
 @kernel(lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype), types.int64))
-def _softmax(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _softmax(MR: int, NR: int) -> Any:
     def softmax(x, y, tasks):
-        _ = (SOURCE, parallel)
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -32,9 +31,8 @@ def _softmax(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
 @kernel(
     lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype, readonly=True), matrix(dtype), types.int64)
 )
-def _softmax_backward(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _softmax_backward(MR: int, NR: int) -> Any:
     def softmax_backward(dy, y, dx, tasks):
-        _ = (SOURCE, parallel)
         n, c = y.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -50,9 +48,8 @@ def targets_signature(dtype: Any) -> Any:
 
 
 @kernel(targets_signature)
-def _softmax_cross_entropy(MR: int, NR: int, parallel: bool, SOURCE: int) -> Any:
+def _softmax_cross_entropy(MR: int, NR: int) -> Any:
     def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):
-        _ = (SOURCE, parallel)
         n, c = x.shape
         one = x.dtype.type(1)
         for t in prange(tasks):

@@ -20,9 +20,8 @@ def _scan_signature(dtype: Any) -> Any:
 
 
 @team_kernel(_scan_signature)
-def _scan(MR: int, NR: int, SOURCE: int) -> Any:
+def _scan(MR: int, NR: int) -> Any:
     def scan(x, limit, counts, words, t, tasks):
-        _ = SOURCE
         n, k = x.shape
         for i in range(t * n // tasks, (t + 1) * n // tasks):
             counts[i] = scan_row(k, address(x, i * k), limit)
@@ -45,9 +44,8 @@ def _compress_signature(dtype: Any) -> Any:
 
 
 @team_kernel(_compress_signature)
-def _compress(MR: int, NR: int, SOURCE: int) -> Any:
+def _compress(MR: int, NR: int) -> Any:
     def compress(x, indptr, indices, values, words, t, tasks):
-        _ = SOURCE
         n, k = x.shape
         for i in range(t * n // tasks, (t + 1) * n // tasks):
             at = indptr[i]

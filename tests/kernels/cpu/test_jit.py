@@ -27,9 +27,8 @@ built = []
 micro._build = lambda *args, build=micro._build: built.append(1) or build(*args)
 
 @kernel(lambda dtype: types.void(flat(dtype), types.int64))
-def double(MR, NR, parallel, SOURCE):
+def double(MR, NR):
     def double(x, tasks):
-        _ = (SOURCE, parallel)
         x[0] *= 2
     return double
 
@@ -141,9 +140,8 @@ from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.deep.deeper.helper import step
 
 @kernel(lambda dtype: types.void(flat(dtype), types.int64))
-def count(MR, NR, parallel, SOURCE):
+def count(MR, NR):
     def count(x, tasks):
-        _ = (SOURCE, parallel)
         x[0] += step()
     return count
 """
