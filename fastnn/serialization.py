@@ -98,7 +98,7 @@ def _serialized_loss(loss: Loss) -> dict[str, Any] | None:
 def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
     if type(metric) is metrics.MeanMetricWrapper:
         return metric.get_config()
-    return serialize(metric, metrics.FILE_NAMES)
+    return serialize(metric, metrics.CONFIG_NAMES)
 
 
 # ---------------------------------------------------------------------------------------------------- from a file
@@ -186,9 +186,9 @@ def _restored_compile(model: Sequential, config: Mapping[str, Any], unused: dict
     return Compiled(
         optimizer,
         None if loss is None else deserialize("loss", loss, losses.NAMES),
-        [deserialize("metrics", entry, metrics.FILE_NAMES) for entry in _entry(config, "metrics", list)],
+        [deserialize("metrics", entry, metrics.CONFIG_NAMES) for entry in _entry(config, "metrics", list)],
         [
-            deserialize("weighted_metrics", entry, metrics.FILE_NAMES)
+            deserialize("weighted_metrics", entry, metrics.CONFIG_NAMES)
             for entry in _entry(config, "weighted_metrics", list)
         ],
         checks.one_of("backend", config.get("backend"), ("auto", *backends.NAMES)),

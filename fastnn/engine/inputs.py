@@ -175,7 +175,7 @@ class Feed:
         if not self._pieces:
             return self._data.steps(batch_size)
         numbers = math.prod(self._data.x.sample_shape) + math.prod(np.asarray(self._data.y).shape[1:])
-        return max(1, AT_A_TIME // (numbers * self._dtype.itemsize * batch_size))
+        return max(1, AT_A_TIME // int(numbers * self._dtype.itemsize * batch_size))
 
     def take(self, order: Array) -> tuple[Any, Any, Array]:
         """(inputs, targets, places of the samples ``order`` in them)."""

@@ -9,7 +9,7 @@ def require_compiler() -> None:
     """RuntimeError where Numba is told to compile nothing."""
     import numba
 
-    if numba.config.DISABLE_JIT:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined, unused-ignore]
         raise RuntimeError(
             "Numba's compiler is switched off, by NUMBA_DISABLE_JIT in the environment or numba.config.DISABLE_JIT; "
             "the kernels are machine code alone"
