@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
+import string
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from fastnn import absent, checks, saving
+from fastnn import absent, checks, files, saving
+from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Logs, StepHooks
+from fastnn.errors import DivergenceError
 
 
 class Callback:
-    """Base class: override what is wanted. ``self.model`` is the model, ``self.params`` epochs, steps and verbose."""
+    """Base class: override what is wanted. ``self.model`` is the model, ``self.params`` epochs, steps and verbose.
+
+    In a fit ``self.params["metrics"]`` names the figures of an epoch; it is None where a callback of the user's comes
+    before, which may add others.
+    """
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
@@ -96,9 +105,12 @@ class CallbackList:
     def __init__(self, callbacks: Iterable[Callback], model: Any, params: dict[str, Any]) -> None:
         self.callbacks = list(callbacks)
         self.model = model
+        figures: list[str] | None = params.get("metrics")
         for callback in self.callbacks:
-            callback.set_params(params)
+            callback.set_params({**params, "metrics": figures} if "metrics" in params else params)
             callback.set_model(model)
+            added = _ADDED_FIGURES.get(type(callback))
+            figures = None if figures is None or added is None else [*figures, *added]
 
     def call(self, hook: str, *args: Any) -> None:
         """Call ``hook`` of every callback, in order."""
@@ -289,8 +301,12 @@ class ModelCheckpoint(Callback):
     """Save the model, or its weights, every epoch or every ``save_freq`` batches.
 
     ``filepath`` may hold ``{epoch}`` (from 1) and the figures of the epoch, as in
-    "{epoch:02d}-{val_loss:.2f}.safetensors"; its suffix is as ``save`` wants it. ``save_best_only`` keeps only the
-    best by ``monitor``; the first one must beat ``initial_value_threshold``.
+    "{epoch:02d}-{val_loss:.2f}.safetensors"; its suffix is as ``save`` wants it, its folder is made where there is
+    none. ``save_best_only`` keeps only the best by ``monitor``; the first one must beat ``initial_value_threshold``.
+
+    A place that cannot be written to, a model that cannot be saved and names that no figure has are found before the
+    first epoch. Weights that overflowed in the last update are not saved: the fit ends in a DivergenceError, and the
+    file of before stays.
     """
 
     def __init__(
@@ -306,6 +322,7 @@ class ModelCheckpoint(Callback):
     ) -> None:
         super().__init__()
         self.filepath = str(saving.destination("filepath", filepath))
+        self._names = _names(self.filepath)
         self.monitor = checks.instance("monitor", monitor, str, "the name of a figure such as 'val_loss'")
         self.verbose = verbose
         self.save_best_only = save_best_only
@@ -325,9 +342,39 @@ class ModelCheckpoint(Callback):
         """Only where ``save_freq`` counts batches."""
         return kind == "train" and self.save_freq != "epoch"
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Make the folder, and find out whether the model can be saved there."""
+        self.model._contents(self.save_weights_only)
+        self._check_names()
+        place = self._known_place()
+        files.make_folder("filepath", place.parent)
+        files.check_writable("filepath", place)
+
+    def _known_place(self) -> Path:
+        """The file to be; where only an epoch's figures will name it, one in the lowest folder that is known before."""
+        if not self._names:
+            return Path(self.filepath.format())
+        template = Path(self.filepath)
+        folder = next(folder for folder in template.parents if not _names(str(folder)))
+        return Path(str(folder).format(), template.name)
+
+    def _check_names(self) -> None:
+        """Raise, where the figures are known, unless the file name can be made of them."""
+        figures = self.params.get("metrics")
+        if figures is None:
+            return
+        batch = None
+        if self.save_freq != "epoch":
+            batch, figures = 0, [name for name in figures if not name.startswith("val_")]
+        self._path(0, dict.fromkeys(figures, 0.5), batch)
+
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Note the epoch for the file name."""
+        """Note the epoch for the file name; find out whether the file can be written, where its name is known."""
         self._epoch = epoch
+        if self.save_freq == "epoch" and self._names == {"epoch"}:
+            path = Path(self._path(epoch, {}, None))
+            if path.parent.is_dir():
+                files.check_writable("filepath", path)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Save after every ``save_freq`` batches."""
@@ -345,9 +392,24 @@ class ModelCheckpoint(Callback):
         if self.save_best_only and not self._improved(epoch, logs):
             return
         path = self._path(epoch, logs, batch)
+        self._require_finite(epoch, batch)
         if self.verbose:
             print(f"Epoch {epoch + 1}: saving to {path}")
+        files.make_folder("filepath", Path(path).parent)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+
+    def _require_finite(self, epoch: int, batch: int | None) -> None:
+        """Raise where the last update has thrown the weights out of bounds, which the next loss would show."""
+        try:
+            for parameter in self.model.weights:
+                check_finite(parameter.path, parameter.value, parameter.dtype)
+        except ValueError as error:
+            after = "the last batch" if batch is None else f"batch {batch + 1}"
+            raise DivergenceError(
+                f"the weights are not finite at epoch {epoch + 1}, after {after}, with learning rate "
+                f"{self.model.optimizer.learning_rate:g}, and were not saved ({error}). A smaller learning rate or "
+                "scaled inputs usually help"
+            ) from error
 
     def _improved(self, epoch: int, logs: Logs) -> bool:
         current = logs.get(self.monitor)
@@ -372,6 +434,20 @@ class ModelCheckpoint(Callback):
         except KeyError as error:
             known = ", ".join(map(repr, fields))
             raise KeyError(f"filepath: got {self.filepath!r} with {error}, wants names out of {known}") from None
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"filepath: got {self.filepath!r}, which cannot be filled in ({error})") from error
+
+
+def _names(template: str) -> set[str]:
+    """The names that a template for ``str.format`` asks for; ValueError for a malformed one or places without names."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise ValueError(f"filepath: got {template!r}, which is no template ({error})") from error
+    names = {re.split(r"[.\[]", field)[0] for field in fields}
+    if not all(name.isidentifier() for name in names):
+        raise ValueError(f"filepath: got {template!r}, wants a name in every pair of braces, such as {{epoch}}")
+    return names
 
 
 class LearningRateScheduler(Callback):
@@ -406,6 +482,15 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     except ValueError:  # a function that cannot be inspected gets what Keras gives first
         return True
     return True
+
+
+# What fastnn's own callbacks add to the figures of an epoch; others may add what they like.
+_ADDED_FIGURES: dict[type[Callback], tuple[str, ...]] = {
+    History: (),
+    EarlyStopping: (),
+    ModelCheckpoint: (),
+    LearningRateScheduler: ("learning_rate",),
+}
 
 
 class LambdaCallback(Callback):

@@ -20,7 +20,7 @@ class BackendError(RuntimeError):
 
 
 class DivergenceError(ArithmeticError):
-    """Training produced a loss that is not finite; the message names the epoch, the batch and the learning rate."""
+    """Training produced a loss or weights that are not finite; the message names epoch, batch and learning rate."""
 
 
 class DataFileError(OSError):

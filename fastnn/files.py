@@ -75,6 +75,17 @@ def check_writable(argument: str, path: Path) -> None:
         pass
 
 
+def make_folder(argument: str, folder: Path) -> None:
+    """Make a folder and those above it, where there is none; an OSError names ``argument``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            error.errno or errno.EIO, f"{argument}: cannot make the folder ({reason}), wants another place", str(folder)
+        ) from error
+
+
 class _Draft(NamedTuple):
     """The temporary file, open and locked, and the place that it is for."""
 

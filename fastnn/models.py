@@ -403,7 +403,8 @@ class Sequential:
         with on_threads:
             runner = self._runner(data.x, size)
             self.history = History()
-            params = {"verbose": verbose, "epochs": last, "steps": data.steps(size)}
+            names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
+            params = {"verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names}
             calls = CallbackList([*listeners, self.history], self, params)
             self.stop_training = False
             calls.call("on_train_begin", {})

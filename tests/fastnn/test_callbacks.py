@@ -8,7 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from fastnn import callbacks, layers, models, optimizers
+from fastnn import callbacks, files, layers, models, optimizers
+from fastnn.errors import DivergenceError
 
 X = np.linspace(-1, 1, 12).reshape(6, 2)
 Y = X[:, :1] * 2
@@ -46,7 +47,7 @@ def test_order_of_calls_in_fit():
         ("epoch_end", number),
     ]
     assert recorder.calls == [("train_begin",), *epoch(0), *epoch(1), ("train_end",)]
-    assert recorder.params == {"verbose": 0, "epochs": 2, "steps": 2}
+    assert recorder.params == {"verbose": 0, "epochs": 2, "steps": 2, "metrics": ["loss", "val_loss"]}
 
 
 def test_order_of_calls_in_evaluate_and_predict():
@@ -108,6 +109,8 @@ def test_history():
 
 class Fake:
     """Stands for a model whose only weight is the number of the epoch."""
+
+    weights = ()
 
     def __init__(self, metrics=()):
         self.stop_training = False
@@ -260,11 +263,152 @@ def test_checkpoint_every_few_batches(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["1-4", "2-2", "2-6"]
 
 
+class Never(callbacks.Callback):
+    """Fails the test when an epoch ends: what is wrong has to be found before."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        pytest.fail("an epoch was trained")
+
+
+def refused_before_training(error, message, path, made=None, before=(), **options):
+    made = made or model()
+    saver = callbacks.ModelCheckpoint(path, **options)
+    with pytest.raises(error, match=message):
+        made.fit(X, Y, callbacks=[*before, saver, Never()], verbose=0)
+    assert made.optimizer.iterations == 0
+
+
 def test_checkpoint_with_an_unknown_figure(tmp_path):
-    with pytest.raises(KeyError, match="wants names out of 'loss', 'epoch'"):
-        model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "{val_loss}")], verbose=0)
+    refused_before_training(KeyError, "with 'val_loss', wants names out of 'loss', 'epoch'", tmp_path / "{val_loss}")
+    message = "wants names out of 'loss', 'epoch', 'batch'"
+    refused_before_training(KeyError, message, tmp_path / "{val_loss}", save_freq=1)
     with pytest.warns(UserWarning, match="ModelCheckpoint: 'val_loss' is not among"):
         model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "m", save_best_only=True)], verbose=0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_checkpoint_with_a_figure_of_another_callback(tmp_path):
+    own = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(f1=0.25))
+    rate = callbacks.LearningRateScheduler(lambda epoch: 0.5)
+    saver = callbacks.ModelCheckpoint(tmp_path / "{f1}-{learning_rate}")
+    model().fit(X, Y, callbacks=[own, rate, saver], verbose=0)
+    assert os.listdir(tmp_path) == ["0.25-0.5"]
+    saver = callbacks.ModelCheckpoint(tmp_path / "{learning_rate:g}")
+    model().fit(X, Y, callbacks=[rate, saver], verbose=0)
+    refused_before_training(KeyError, "'learning_rate', wants names out of 'loss'", tmp_path / "{learning_rate}")
+    with pytest.raises(KeyError, match="'f2', wants names out of 'loss', 'f1', 'epoch'"):
+        model().fit(X, Y, callbacks=[own, callbacks.ModelCheckpoint(tmp_path / "{f2}")], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{epoch", "which is no template .*expected '}'"),
+        ("epoch}", "which is no template .*Single '}'"),
+        ("{}", "wants a name in every pair of braces"),
+        ("{0}-{epoch}", "wants a name in every pair of braces"),
+    ],
+)
+def test_checkpoint_with_a_malformed_template(path, message):
+    with pytest.raises(ValueError, match=message):
+        callbacks.ModelCheckpoint(path)
+
+
+@pytest.mark.parametrize("path", ["{epoch:.2q}", "{loss:d}", "{loss.nothing}", "{loss[3]}"])
+def test_checkpoint_with_a_template_that_cannot_be_filled_in(tmp_path, path):
+    refused_before_training(ValueError, "which cannot be filled in", tmp_path / path)
+
+
+def test_checkpoint_under_a_name_with_braces(tmp_path):
+    model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "{{a}}" / "{{b}}")], verbose=0)
+    assert os.listdir(tmp_path / "{a}") == ["{b}"]
+    model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "{{a}}" / "{{b}}{epoch}")], verbose=0)
+    assert sorted(os.listdir(tmp_path / "{a}")) == ["{b}", "{b}1"]
+
+
+@pytest.mark.parametrize("path", ["runs/first/m", "runs/first/m-{epoch}", "runs/{epoch}/{loss:.0f}/m"])
+def test_checkpoint_makes_its_folder(tmp_path, path):
+    model().fit(X, Y, epochs=2, callbacks=[callbacks.ModelCheckpoint(tmp_path / path)], verbose=0)
+    saved = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(saved) == (2 if "epoch" in path else 1)
+    for file in saved:
+        assert models.load_model(file).built
+
+
+def test_checkpoint_makes_its_folder_before_the_first_epoch(tmp_path):
+    seen = []
+    look = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(os.listdir(tmp_path)))
+    model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "runs" / "m"), look], verbose=0)
+    assert seen == [["runs"]]
+
+
+def read_only(path):
+    path.write_text("protected")
+    path.chmod(0o444)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "error", "message"),
+    [
+        (os.mkdir, "m", IsADirectoryError, "filepath: got a folder, wants the name of a file"),
+        (os.mkfifo, "m", FileExistsError, "filepath: got a FIFO, wants the name of a file"),
+        (read_only, "m", PermissionError, "filepath: got a read-only file"),
+        (read_only, "{epoch}", PermissionError, "filepath: got a read-only file"),
+        (read_only, "1/m", FileExistsError, "filepath: cannot make the folder"),
+        (read_only, "1/m/m", NotADirectoryError, "filepath: cannot make the folder"),
+    ],
+)
+def test_checkpoint_that_cannot_be_written(tmp_path, make, name, error, message):
+    make(tmp_path / ("1" if "epoch" in name or "/" in name else "m"))
+    refused_before_training(error, message, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m", "m-{loss}", "runs/{epoch}/m"])
+def test_checkpoint_in_a_place_without_room(tmp_path, monkeypatch, name):
+    def full(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files, "_new_file", full)
+    message = r"filepath: cannot write the file \(Read-only file system\)"
+    refused_before_training(OSError, message, tmp_path / name)
+
+
+def test_checkpoint_of_a_model_that_cannot_be_saved(tmp_path):
+    made = model()
+    made.compile("sgd", lambda y_true, y_pred: (0.0, y_pred * 0))
+    message = "loss: got the function '<lambda>', which a model file cannot hold"
+    refused_before_training(ValueError, message, tmp_path / "m", made)
+    saver = callbacks.ModelCheckpoint(tmp_path / "m", save_weights_only=True)
+    made.fit(X, Y, callbacks=[saver], verbose=0)
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def overflowing():
+    """A model whose weights leave float32 in the first update, while the loss before it is finite."""
+    made = models.Sequential([layers.Dense(1, input_shape=(2,))])
+    made.compile(optimizers.SGD(1e35), "mse")
+    return made
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_checkpoint_keeps_the_good_file_when_weights_overflow(tmp_path, weights_only):
+    path = tmp_path / "m"
+    made = overflowing()
+    (made.save_weights if weights_only else made.save)(path)
+    before = path.read_bytes()
+    saver = callbacks.ModelCheckpoint(path, save_weights_only=weights_only)
+    wanted = r"weights are not finite at epoch 1, after the last batch, with learning rate 1e\+35, and were not saved"
+    with pytest.raises(DivergenceError, match=wanted):
+        made.fit(X, 1e8 * Y, epochs=3, callbacks=[saver], verbose=0)
+    assert not all(np.isfinite(weight).all() for weight in made.get_weights())
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_checkpoint_every_few_batches_when_weights_overflow(tmp_path):
+    saver = callbacks.ModelCheckpoint(tmp_path / "m", save_freq=1)
+    with pytest.raises(DivergenceError, match="weights are not finite at epoch 1, after batch 1, with learning rate"):
+        overflowing().fit(X, 1e8 * Y, callbacks=[saver], batch_size=3, shuffle=False, verbose=0)
     assert os.listdir(tmp_path) == []
 
 
