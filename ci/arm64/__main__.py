@@ -43,11 +43,12 @@ SUITES = (
     "tests/kernels/cpu",
     "tests/fastnn/engine",
 )
-# Left out: the plain loops, which are the same Python everywhere, and what compiles kernels anew for each test, of the
-# disk cache and of other systems' ways to wait, which takes minutes each and does not depend on the CPU.
+# Left out: the plain loops, which are the same Python everywhere, and what compiles all kernels anew for each test, of
+# the disk cache, of LLVM's cross-compiler, of other systems' ways to wait: minutes each, and nothing the CPU changes.
 _NAMES = "not naive"
 _LEFT_OUT = (
     "tests/kernels/cpu/test_jit.py",
+    "tests/kernels/cpu/test_neon.py",
     "tests/kernels/cpu/test_team.py::test_training_without_futex_gives_the_same_bits",
 )
 
