@@ -427,4 +427,5 @@ def test_pruning_never_fails(folder, site, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(os, "scandir", fail)
     store.prune(folder)
+    monkeypatch.undo()
     assert entry.files()
