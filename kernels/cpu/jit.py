@@ -101,7 +101,7 @@ class _Overloads(_Cache):
         """The code that was saved for a signature, None without any."""
         target_context.refresh()
         with store.reporting():
-            found = store.entry().load(self._name, self._keyed(sig, target_context))
+            found = store.entry().load(self._name, self._keyed(sig))
             return found and CompileResult._rebuild(target_context, *found)
         return None
 
@@ -110,10 +110,10 @@ class _Overloads(_Cache):
         with store.reporting():
             if data.library.has_dynamic_globals:
                 raise TypeError(f"{self._name} holds an address of this process")
-            store.entry().save(self._name, self._keyed(sig, data.target_context), data._reduce())
+            store.entry().save(self._name, self._keyed(sig), data._reduce())
 
-    def _keyed(self, sig: Any, target_context: Any) -> str:
-        return f"{self._key} {sig} {target_context.codegen().magic_tuple()}"
+    def _keyed(self, sig: Any) -> str:
+        return f"{self._key} {sig} {machine.key()}"
 
     @property
     def cache_path(self) -> str:

@@ -179,3 +179,10 @@ def cpu_name() -> str:
 def describe() -> str:
     """One line: CPU, instruction set, tiles."""
     return f"{cpu_name()}, {isa().name}, tiles {tile(4)} float32, {tile(8)} float64"
+
+
+def key() -> str:
+    """All of this machine that compiled code depends on: the targeted CPU and its features, the tiles, the caches."""
+    from numba.core.registry import cpu_target
+
+    return f"{cpu_target.target_context.codegen().magic_tuple()} {tile(4)} {tile(8)} {caches()}"

@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from fastnn.kernels.cpu import store
+from fastnn.kernels.cpu import machine, store
 from fastnn.kernels.cpu.simd import MICRO_KERNELS, MicroKernel
 
 # Libraries stay referenced: their code is called through bare addresses.
@@ -25,12 +25,11 @@ def load(dtype: Any) -> None:
     """Make the micro-kernels of a Numba dtype callable: compiled, or loaded from the store."""
     if dtype in _loaded:
         return
-    codegen = cpu_target.target_context.codegen()
-    name, key = f"micro.{dtype}", repr(codegen.magic_tuple())
+    name, key = f"micro.{dtype}", machine.key()
     library = None
     with store.reporting():
         found = store.entry().load(name, key)
-        library = found and codegen.unserialize_library(found)
+        library = found and cpu_target.target_context.codegen().unserialize_library(found)
     if library is None:
         library = _build(MICRO_KERNELS, dtype)
         with store.reporting():

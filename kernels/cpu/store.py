@@ -80,7 +80,7 @@ SOURCES = source_hash()
 
 @dataclass(frozen=True)
 class Label:
-    """What an entry's code depends on, beside the CPU, which each function's key names: another for each difference."""
+    """What all code of an entry depends on; the machine stands in the key of each function (``machine.key``)."""
 
     installation: str
     interpreter: str

@@ -126,6 +126,21 @@ def test_another_target_is_compiled_for_anew(tmp_path):
     assert len(entries(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("name", ["tile", "caches"])
+def test_another_tile_and_other_caches_are_compiled_for_anew(tmp_path, name):
+    """They are the host's, and a home may be many hosts'."""
+    variables = {"FASTNN_CACHE": tmp_path}
+    other = {
+        "tile": "machine.tile = lambda itemsize: machine.Tile(2, 2, 2)",
+        "caches": "machine.caches = lambda: machine.Caches(1, 2, 3)",
+    }
+    elsewhere = f"from fastnn.kernels.cpu import machine\n{other[name]}\n{PROGRAM}"
+    assert run(variables) == (*MISS, "")
+    assert run(variables, program=elsewhere) == (*MISS, "")
+    assert run(variables, program=elsewhere) == (*HIT, "")
+    assert run(variables) == (*HIT, "")
+
+
 def test_numbas_own_variable_wins(tmp_path):
     variables = {"NUMBA_CACHE_DIR": tmp_path / "numba", "FASTNN_CACHE": tmp_path / "fastnn", "HOME": tmp_path / "home"}
     assert run(variables) == (*MISS, "")
