@@ -350,5 +350,5 @@ def first_weights(initializer: Initializer | None, argument: str, shape: Shape, 
     return np.array(array, dtype, order="C")
 
 
-__all__ = ["Initializer", "get", *sorted({cls.__name__ for cls in NAMES.values()})]
+__all__ = ["Initializer", "get", "serialize", *sorted({cls.__name__ for cls in NAMES.values()})]
 absent.explain(__name__)

@@ -254,7 +254,7 @@ def test_weights_that_are_not_finite_leave_the_good_file(tmp_path, save, value):
 
 
 def changed_activation(model):
-    model.layers[0].activation = "nonsense"
+    model.layers[0]._activation = "nonsense"
 
 
 def state_of_another_model(model):
