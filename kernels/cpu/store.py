@@ -48,6 +48,8 @@ _LABEL = "entry.json"
 # In the name of a file or an entry that is being made or removed.
 _PART = ".part-"
 _ENTRY_PART = re.compile(rf"[^/]+-[0-9a-f]{{16}}{re.escape(_PART)}[0-9a-f]{{16}}")
+# How often a file is written whose entry others remove meanwhile.
+_ATTEMPTS = 20
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 _DAY = 24 * 3600.0
@@ -124,12 +126,14 @@ class Entry:
             return
         code = dumps(value)
         data = hashlib.sha256(code).digest() + code
-        self.make()
-        try:
-            _write(self._file(name, key), data)
-        except FileNotFoundError:  # another process removed the entry just now
+        for attempt in range(_ATTEMPTS):
             self.make()
-            _write(self._file(name, key), data)
+            try:
+                _write(self._file(name, key), data)
+                break
+            except FileNotFoundError:  # another process removed the entry just now
+                if attempt + 1 == _ATTEMPTS:
+                    raise
 
     def files(self) -> list[Path]:
         """The files of compiled functions."""
