@@ -12,8 +12,9 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from contextvars import copy_context
+from functools import cache, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -40,6 +41,23 @@ _BATCH_SIZE = 32
 _PREDICTION_BATCH_SIZE = 1024
 # Characters of what is wrong with a file.
 _LONGEST_REASON = 500
+
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _apart(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The method in a copy of the context: its backend and threads end with it, wherever it is interrupted.
+
+    An interrupt may come between the choice of a backend and the ``try`` that takes it back.
+    """
+
+    @wraps(method)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        return copy_context().run(method, *args, **kwargs)
+
+    return call
 
 
 class TensorSpec(NamedTuple):
@@ -351,6 +369,7 @@ class Sequential:
 
     # ---------------------------------------------------------------------------------------------------- train
 
+    @_apart
     def fit(
         self,
         x: Any = None,
@@ -436,6 +455,7 @@ class Sequential:
                 f"rate {rate:g}. A smaller learning rate or scaled inputs usually help"
             )
 
+    @_apart
     def train_on_batch(
         self,
         x: Any,
@@ -452,6 +472,7 @@ class Sequential:
 
     # ---------------------------------------------------------------------------------------------------- use
 
+    @_apart
     def evaluate(
         self,
         x: Any = None,
@@ -495,6 +516,7 @@ class Sequential:
         calls.call("on_test_end", logs)
         return logs
 
+    @_apart
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics of one batch, as ``evaluate`` returns them."""
         self._require_compiled("test_on_batch", training=False)
@@ -502,6 +524,7 @@ class Sequential:
         self._build_for(data.x)
         return _figures(self._runner(data.x, data.rows).evaluate(data, data.rows), return_dict)
 
+    @_apart
     def predict(
         self,
         x: Any,
@@ -538,6 +561,7 @@ class Sequential:
             calls.call("on_predict_end", {})
             return outputs
 
+    @_apart
     def predict_on_batch(self, x: Any) -> Array:
         """Outputs for one batch."""
         source = self._source("x", x)
