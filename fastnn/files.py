@@ -151,7 +151,7 @@ def _obstacle(target: Path, held: os.stat_result) -> str | None:
     if not mode & 0o222:  # the superuser may write to it all the same, but somebody has protected it
         return f"a read-only file (mode {mode:03o})"
     try:
-        os.close(os.open(target, os.O_WRONLY))
+        os.close(os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)))  # it may be a FIFO by now
     except OSError as error:
         return f"a file that cannot be opened for writing ({error.strerror or error})"
     return None
@@ -207,7 +207,7 @@ def _remove_abandoned(draft: _Draft) -> None:
 
 
 def _remove_if_abandoned(path: str, ours: bool, age: int) -> None:
-    """Remove a temporary file that is older than the draft, by ``age`` ns, and that nobody holds."""
+    """Remove a temporary file that is not younger than the draft, but ``age`` ns older, and that nobody holds."""
     if fcntl is None or not ours:
         if age > _ABANDONED_AFTER:
             os.unlink(path)
@@ -219,5 +219,5 @@ def _remove_if_abandoned(path: str, ours: bool, age: int) -> None:
             return
         except OSError:  # a file system without locks
             age -= _ABANDONED_AFTER
-        if age > 0:
+        if age >= 0:
             os.unlink(path)

@@ -268,6 +268,7 @@ def test_what_is_being_written_is_left_alone(tmp_path):
     try:
         assert started.wait(60)
         (temporary,) = left(tmp_path)
+        os.utime(tmp_path / temporary, (0, 0))  # it looks as old as can be
         put(tmp_path / "quick")
         assert left(tmp_path) == [temporary]
     finally:
