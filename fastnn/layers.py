@@ -81,7 +81,41 @@ class Parameter:
         return f"<Parameter {self.path} of shape {self.shape} and dtype {self.dtype}>"
 
 
-class Layer(Configurable):
+class WeightLists:
+    """What layers and models are asked for of their parameters, under both of Keras's names."""
+
+    @property
+    def weights(self) -> list[Parameter]:
+        """All parameters, layer by layer."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its weights are")
+
+    @property
+    def trainable_weights(self) -> list[Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.weights if parameter.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Parameter]:
+        """The parameters that training leaves as they are."""
+        return [parameter for parameter in self.weights if not parameter.trainable]
+
+    @property
+    def variables(self) -> list[Parameter]:
+        """All parameters: Keras's other name for ``weights``."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Parameter]:
+        """Keras's other name for ``trainable_weights``."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Parameter]:
+        """Keras's other name for ``non_trainable_weights``."""
+        return self.non_trainable_weights
+
+
+class Layer(WeightLists, Configurable):
     """Base class. ``input_shape`` (or ``input_dim``) is the shape of one sample, for a model's first layer.
 
     Layers without weights follow the dtype of the model they are in unless ``dtype`` is given.
@@ -166,31 +200,6 @@ class Layer(Configurable):
     def weights(self) -> list[Parameter]:
         """All parameters."""
         return list(self.parameters)
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        """The parameters that training changes."""
-        return [parameter for parameter in self.parameters if parameter.trainable]
-
-    @property
-    def non_trainable_weights(self) -> list[Parameter]:
-        """The parameters that training leaves as they are."""
-        return [parameter for parameter in self.parameters if not parameter.trainable]
-
-    @property
-    def variables(self) -> list[Parameter]:
-        """All parameters: Keras's other name for ``weights``."""
-        return self.weights
-
-    @property
-    def trainable_variables(self) -> list[Parameter]:
-        """Keras's other name for ``trainable_weights``."""
-        return self.trainable_weights
-
-    @property
-    def non_trainable_variables(self) -> list[Parameter]:
-        """Keras's other name for ``non_trainable_weights``."""
-        return self.non_trainable_weights
 
     @property
     def output_shape(self) -> BatchShape:

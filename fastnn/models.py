@@ -68,7 +68,7 @@ class TensorSpec(NamedTuple):
     name: str
 
 
-class Sequential:
+class Sequential(layers.WeightLists):
     """A stack of layers, each fed by the one before.
 
     Weights are made as soon as the input shape is known: from ``Input``, from the first layer's ``input_shape``, or
@@ -225,31 +225,6 @@ class Sequential:
     def weights(self) -> list[Parameter]:
         """All parameters, layer by layer."""
         return [parameter for layer in self._layers for parameter in layer.parameters]
-
-    @property
-    def trainable_weights(self) -> list[Parameter]:
-        """The parameters that training changes."""
-        return [parameter for parameter in self.weights if parameter.trainable]
-
-    @property
-    def non_trainable_weights(self) -> list[Parameter]:
-        """The parameters that training leaves as they are."""
-        return [parameter for parameter in self.weights if not parameter.trainable]
-
-    @property
-    def variables(self) -> list[Parameter]:
-        """All parameters: Keras's other name for ``weights``."""
-        return self.weights
-
-    @property
-    def trainable_variables(self) -> list[Parameter]:
-        """Keras's other name for ``trainable_weights``."""
-        return self.trainable_weights
-
-    @property
-    def non_trainable_variables(self) -> list[Parameter]:
-        """Keras's other name for ``non_trainable_weights``."""
-        return self.non_trainable_weights
 
     @property
     def losses(self) -> list[float]:
@@ -636,7 +611,7 @@ class Sequential:
         if self.loss is None:
             raise ValueError("loss: got None, wants a compiled loss")
         outputs = self._sample_shape_out(source)
-        self._warn_of_outputs(outputs[-1], stacklevel=5)
+        self._warn_of_outputs(outputs[-1], stacklevel=6)
         targets = self.loss.check_targets(y_name, targets, outputs, self.compute_dtype)
         if sample_weight is not None and class_weight is not None:
             raise ValueError("class_weight, sample_weight: got both, wants one of them")

@@ -707,3 +707,12 @@ def test_config_round_trip():
     assert again.get_config() == model.get_config()
     again.set_weights(model.get_weights())
     assert (again.predict(X) == model.predict(X)).all()
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_a_warning_points_at_the_caller(method):
+    model = models.Sequential([layers.Dense(1)])
+    model.compile("sgd", "categorical_crossentropy")
+    with pytest.warns(SyntaxWarning, match="binary_crossentropy") as caught:
+        getattr(model, method)(X, np.ones((len(X), 1), "float32"))
+    assert [warning.filename for warning in caught] == [__file__]
