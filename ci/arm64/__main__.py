@@ -200,14 +200,14 @@ class Guest:
     @property
     def _environment(self) -> dict[str, str]:
         checkout = self.folder / "checkout"
-        found = (checkout / "ci/arm64/guest", checkout / "installed", self.folder / "site")
+        found = (checkout / "ci/arm64/guest", checkout / "installed", self.folder / "site", checkout)
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")},
             "FASTNN_GUEST_PYTHON": str(checkout / "python"),
             "NUMBA_CACHE_DIR": str(self.folder / "compiled"),
             "NUMBA_CPU_NAME": self.cpu,
             "PYTHONPATH": os.pathsep.join(map(str, found)),
-            "PYTHONSAFEPATH": "1",  # the checkout, where the tests run, has a folder called fastnn
+            "PYTHONSAFEPATH": "1",  # the checkout comes last, for bench: it has a folder called fastnn
             "QEMU_CPU": self.cpu,
         }
 
