@@ -278,5 +278,6 @@ def _amount(unit: str, value: float) -> str:
 
 def _level(size: float) -> str:
     """The smallest cache that holds so many bytes."""
-    caches = asdict(machine.caches())
-    return next((name.upper() for name, held in caches.items() if size <= held), "memory")
+    caches = machine.caches()
+    levels = (("L1", caches.l1), ("L2", caches.l2), ("L3", caches.l3))
+    return next((name for name, held in levels if size <= held), "memory")

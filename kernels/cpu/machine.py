@@ -48,8 +48,8 @@ LINE = 64
 # Bytes between addresses that all map to one set of L1.
 ALIASED = 4096
 
-# Ways of the L1 data caches of the CPUs that have registers for a taller tile (Intel since Ice Lake, AMD since Zen 5).
-_L1_WAYS = 12
+# Rows beyond which a taller tile saves no loads that anything waits for.
+_MOST_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Caches:
-    """Bytes of the data caches that one core sees; L3 is shared."""
+    """Bytes of the data caches that one core sees, of which L3 is shared, and the ways of L1: the lines of a set."""
 
     l1: int
     l2: int
     l3: int
+    l1_ways: int
 
 
 def _target() -> tuple[str, str, str]:
@@ -116,59 +117,78 @@ def tile(itemsize: int) -> Tile:
     """The register tile for numbers of ``itemsize`` bytes.
 
     MR * NV accumulators + NV vectors of B + 1 broadcast of A (+ 1 product where multiply-add is two instructions) must
-    not exceed the registers. MR stays within the ways of L1, because rows of A a multiple of 4096 bytes apart all map
-    to one set.
+    not exceed the registers.
     """
     level = isa()
     spare = level.registers - NV - 1 - (not level.fused)
-    return Tile(MR=min(spare // NV, _L1_WAYS), NV=NV, VL=level.vector_bytes // itemsize)
+    return Tile(MR=min(spare // NV, _MOST_ROWS), NV=NV, VL=level.vector_bytes // itemsize)
+
+
+# Where Linux tells of them.
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+# What is typical of each level, where the operating system does not tell: bytes, ways.
+_TYPICAL = {1: (32 << 10, 8), 2: (512 << 10, 8), 3: (8 << 20, 16)}
 
 
 @cache
 def caches() -> Caches:
-    """The host's data caches, from the operating system; typical sizes where it does not tell."""
-    return Caches(*(_cache_bytes(level) or typical for level, typical in ((1, 32 << 10), (2, 512 << 10), (3, 8 << 20))))
+    """The host's data caches, from the operating system; typical sizes and ways where it does not tell."""
+    (l1, ways), (l2, _), (l3, _) = (
+        tuple(told or typical for told, typical in zip(_cache(level), _TYPICAL[level], strict=True))
+        for level in _TYPICAL
+    )
+    return Caches(l1, l2, l3, ways)
 
 
-def _cache_bytes(level: int) -> int:
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind = (index / "type").read_text().strip()
-            if int((index / "level").read_text()) == level and kind in ("Data", "Unified"):
-                size = (index / "size").read_text().strip()
-                return int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1], 0)
-        except (OSError, ValueError):
-            continue
-    elsewhere = {"Darwin": _macos_cache_bytes, "Windows": _windows_cache_bytes}.get(platform.system())
-    return elsewhere(level) if elsewhere else 0
+def _cache(level: int) -> tuple[int, int]:
+    """Bytes and ways of a level, 0 for what is not told."""
+    for index in sorted(_CACHES.glob("index*")):
+        if _told(index / "level") == str(level) and _told(index / "type") in ("Data", "Unified"):
+            return _number(_told(index / "size")), _number(_told(index / "ways_of_associativity"))
+    elsewhere = {"Darwin": _macos_cache, "Windows": _windows_cache}.get(platform.system())
+    return elsewhere(level) if elsewhere else (0, 0)
 
 
-def _macos_cache_bytes(level: int) -> int:
-    """Of the fast cores, where there are two kinds."""
+def _told(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _number(text: str) -> int:
+    """12 of "12", 49152 of "48K", 0 of what is no number."""
+    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]] if found else 0
+
+
+def _macos_cache(level: int) -> tuple[int, int]:
+    """Of the fast cores, where there are two kinds; it tells no ways."""
     name = {1: "l1dcachesize", 2: "l2cachesize", 3: "l3cachesize"}[level]
     for of in ("hw.perflevel0", "hw"):
         value, size = ctypes.c_uint64(0), ctypes.c_size_t(8)
         place = ctypes.byref(value), ctypes.byref(size)
         if not ctypes.CDLL(None).sysctlbyname(f"{of}.{name}".encode(), *place, None, 0) and value.value:
-            return value.value
-    return 0
+            return value.value, 0
+    return 0, 0
 
 
-# SYSTEM_LOGICAL_PROCESSOR_INFORMATION: the relation (a cache, or else), and of a cache its level, size and kind.
-_WINDOWS_RECORD = Struct("=8xI4xB3xII4x")
+# SYSTEM_LOGICAL_PROCESSOR_INFORMATION: the relation (a cache, or else), and of a cache its level, ways, size and kind.
+_WINDOWS_RECORD = Struct("=8xI4xBB2xII4x")
 _WINDOWS_CACHE, _WINDOWS_DATA = 2, (0, 2)  # unified, data
 
 
-def _windows_cache_bytes(level: int) -> int:
+def _windows_cache(level: int) -> tuple[int, int]:
     tell = ctypes.WinDLL("kernel32").GetLogicalProcessorInformation  # type: ignore[attr-defined]
     size = ctypes.c_uint32(0)
     tell(None, ctypes.byref(size))  # fails, and says how much there is to tell
     told = ctypes.create_string_buffer(size.value)
     if tell(told, ctypes.byref(size)):
-        for relation, of, count, kind in _WINDOWS_RECORD.iter_unpack(told.raw):
+        for relation, of, ways, count, kind in _WINDOWS_RECORD.iter_unpack(told.raw):
             if relation == _WINDOWS_CACHE and of == level and kind in _WINDOWS_DATA:
-                return int(count)
-    return 0
+                return int(count), int(ways)
+    return 0, 0
 
 
 def cpu_name() -> str:

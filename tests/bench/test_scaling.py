@@ -25,7 +25,7 @@ LEAST = Effort(rounds=2, seconds=0.0)
 PARTS = Parts(
     peak=1e11, update=(1e-9, 2e-9, 3e-9), sample=1e-6, sparse_sample=5e-7, entry=1e-9, sparse_peak=5e10, step=5e-6
 )
-CACHES = machine.Caches(l1=32 << 10, l2=1 << 20, l3=16 << 20)
+CACHES = machine.Caches(l1=32 << 10, l2=1 << 20, l3=16 << 20, l1_ways=8)
 TILE = machine.Tile(MR=12, NV=2, VL=16)
 
 

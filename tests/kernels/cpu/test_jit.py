@@ -132,7 +132,7 @@ def test_another_tile_and_other_caches_are_compiled_for_anew(tmp_path, name):
     variables = {"FASTNN_CACHE": tmp_path}
     other = {
         "tile": "machine.tile = lambda itemsize: machine.Tile(2, 2, 2)",
-        "caches": "machine.caches = lambda: machine.Caches(1, 2, 3)",
+        "caches": "machine.caches = lambda: machine.Caches(1, 2, 3, 4)",
     }
     elsewhere = f"from fastnn.kernels.cpu import machine\n{other[name]}\n{PROGRAM}"
     assert run(variables) == (*MISS, "")

@@ -73,22 +73,35 @@ def test_caches_are_plausible():
     caches = machine.caches()
     assert 8 << 10 <= caches.l1 <= caches.l2 <= 1 << 30
     assert caches.l3 > 0
+    assert 2 <= caches.l1_ways <= 64
 
 
-def test_caches_as_windows_tells_them(monkeypatch):
+def test_caches_as_linux_tells_them(monkeypatch, tmp_path):
+    """Folders of data, instructions and both; of the third level there is none, and a file that says nothing of use."""
+    told = (("1", "Data", "32K", "8"), ("1", "Instruction", "64K", "4"), ("2", "Unified", "1M", "?"), ("x", "", "", ""))
+    for i, texts in enumerate(told):
+        index = tmp_path / f"index{i}"
+        index.mkdir()
+        for name, text in zip(("level", "type", "size", "ways_of_associativity"), texts, strict=True):
+            (index / name).write_text(f"{text}\n")
+    monkeypatch.setattr(machine, "_CACHES", tmp_path)
+    assert machine.caches.__wrapped__() == machine.Caches(32 << 10, 1 << 20, 8 << 20, 8)
+
+
+def test_caches_as_windows_tells_them(monkeypatch, tmp_path):
     """Records of a core, of two kinds of first-level cache, of the others, of another core's."""
     core, cache_, numa = 0, 2, 1
     unified, instruction, data = range(3)
 
-    def record(relation, level=0, size=0, kind=0):
-        return pack("<QIIBBHIII", 1, relation, 0, level, 8, 64, size, kind, 0)
+    def record(relation, level=0, size=0, kind=0, ways=8):
+        return pack("<QIIBBHIII", 1, relation, 0, level, ways, 64, size, kind, 0)
 
     told = b"".join(
         (
             record(core),
             record(numa),
             record(cache_, 1, 32 << 10, instruction),
-            record(cache_, 1, 48 << 10, data),
+            record(cache_, 1, 48 << 10, data, ways=12),
             record(cache_, 2, 1 << 20, unified),
             record(cache_, 1, 64 << 10, data),
         )
@@ -102,10 +115,11 @@ def test_caches_as_windows_tells_them(monkeypatch):
         return enough
 
     libraries = {"kernel32": SimpleNamespace(GetLogicalProcessorInformation=tell)}
-    monkeypatch.setattr(machine.Path, "glob", lambda path, pattern: iter(()))
+    monkeypatch.setattr(machine, "_CACHES", tmp_path)
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     monkeypatch.setattr(ctypes, "WinDLL", libraries.__getitem__, raising=False)
-    assert machine.caches.__wrapped__() == machine.Caches(48 << 10, 1 << 20, 8 << 20)  # of the third it tells nothing
+    # of the third level it tells nothing
+    assert machine.caches.__wrapped__() == machine.Caches(48 << 10, 1 << 20, 8 << 20, 12)
 
 
 @pytest.mark.parametrize(
@@ -118,22 +132,22 @@ def test_caches_as_windows_tells_them(monkeypatch):
                 b"hw.l1dcachesize": 64 << 10,
                 b"hw.l2cachesize": 4 << 20,
             },
-            (128 << 10, 12 << 20, 8 << 20),
+            (128 << 10, 12 << 20, 8 << 20, 8),
         ),
         (
             {b"hw.l1dcachesize": 32 << 10, b"hw.l2cachesize": 256 << 10, b"hw.l3cachesize": 12 << 20},
-            (32 << 10, 256 << 10, 12 << 20),
+            (32 << 10, 256 << 10, 12 << 20, 8),
         ),
     ],
 )
-def test_caches_as_macos_tells_them(monkeypatch, told, caches):
+def test_caches_as_macos_tells_them(monkeypatch, tmp_path, told, caches):
     def sysctlbyname(name, value, size, new, new_size):
         if name not in told:
             return -1
         value._obj.value = told[name]
         return 0
 
-    monkeypatch.setattr(machine.Path, "glob", lambda path, pattern: iter(()))
+    monkeypatch.setattr(machine, "_CACHES", tmp_path)
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(sysctlbyname=sysctlbyname))
     assert machine.caches.__wrapped__() == machine.Caches(*caches)
