@@ -2,24 +2,30 @@
 
 C[n, m] = f(A[n, k] @ B[k, m] + bias). The loops, outermost first (the names are those of Goto and van de Geijn 2008):
 
-1. column blocks of NC columns of B;
-2. row blocks of MC rows of A, which is read through its strides and never packed;
+1. depth blocks of KC; partial sums of C stay in C;
+2. row blocks of MC rows of A, whose part [MC, KC] stays in L3: read where it lies or, where its numbers lie badly,
+   copied by all tasks into tiles [KC, MR];
 3. tasks, one a thread: contiguous ranges of the block's tiles, panel after panel of NR columns of B; or the same
    number of rows and all panels, where that is fewer numbers to read: more rows of A than columns of B;
-4. depth blocks of KC, so that a panel's part [KC, NR] stays in L2: packed by the task that is about to use it where
-   that pays, or beforehand (``Panels``), else read where it lies; partial sums of C stay in C;
+4. groups of panels of B, [KC, NR] each, that stay in L2 together: packed by the task that is about to use them where
+   that pays, or beforehand (``Panels``), else read where they lie;
 5. tiles of at most MR x NR (``simd.gemm_tile``), heights balanced so that no sliver is left over.
 
 Each element of C is the sum over depth blocks of one chain of multiply-adds in the order of k, however the work is
-split over threads.
+split over threads and whatever is copied.
+
+No address is special. A tile reads a number of each of its rows, again and again, and a line of B between them. Rows
+whose distance is a multiple of 4096 bytes fall into one set of an L1 of 64 sets, and where rows + 1 exceed its ways,
+each drives out the next before its line is used up. Such rows are copied, or taken fewer at a time
+(``tile_rows``). Copies lie in order and on cache lines, wherever and in whatever order the operands do.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
@@ -28,7 +34,7 @@ from numba.extending import register_jitable
 from fastnn.kernels.cpu import elementwise, softmax
 from fastnn.kernels.cpu._arrays import Planned, aligned, finish, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
-from fastnn.kernels.cpu.machine import ALIASED, NV, caches, tile
+from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile, transpose_block
 from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
@@ -36,31 +42,42 @@ from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.
 _FLOPS_PER_NS = 100.0
 
-# Rows of A from which copying B into panels costs less than it saves where B could also be read in place: only for B
-# beyond L2. And rows of A times rows of B from which it does where these are 4096 bytes apart and fight for the same
-# sets of L1; half as many where they are 8192 apart. Measured for A of 12 to 1024 rows, B of 256 to 4096.
-_PACK_FROM_ROWS = 256
+# Rows of A from which packing B's panels costs less than it saves where B could also be read in place: for B that L2
+# holds, and for B beyond it.
+_PACK_FROM_ROWS, _PACK_FROM_ROWS_BEYOND = 128, 32
+
+# The same for B whose rows are 4096 bytes apart and fight for the same sets of L1: rows of A times rows of B, half as
+# many where they are 8192 apart. Measured for A of 12 to 1024 rows, B of 256 to 4096.
 _PACK_ALIASED_FROM = 96 << 10
+
+# Panels of B from which a copy of A costs less than it saves.
+_COPY_FROM_PANELS = 8
+
+# Times as many rows of A as columns of B from which each task packs all of B for itself, not to read all of A.
+_BY_ROWS = 4
 
 # Where the panels of B come from.
 _IN_PLACE, _PACKED_HERE, _PACKED_BEFORE = range(3)
 
-# Panels of B that a task packs at a time, and rows of each in turn: a panel takes so little of a row of B that the next
-# takes its share while the row is at hand. For 1024 x 1024 float32, the product 2% faster than panel by panel.
-_TOGETHER, _PACK_ROWS = 2, 8
+# Rows that are copied into all of a group's panels, or all of a task's tiles, in turn: each takes so little of a row
+# that the next takes its share while the row is at hand.
+_ROWS_IN_TURN = 8
 
 # Products whose plan is remembered.
 _PLANS = 1024
 
-# Depth of a block where A is walked down its columns (A = X.T): each step is on another page, and the TLB must hold
-# them.
+# Bounds of a block where caches are larger than a block needs: the depth, and the bytes of A.
+_MOST_KC, _MOST_COPIED = 2048, 16 << 20
+
+# Depth of a block where A is walked down its columns in place (A = X.T): each step is on another page, and the TLB must
+# hold them.
 _KC_TRANSPOSED = 256
 
 
 def _gemm_signature(dtype: Any) -> Any:
     size = types.int64
-    operand, bias = reads(dtype, 2), flat(dtype, readonly=True)
-    return types.void(operand, operand, bias, writes(dtype, 2), flat(dtype), *[size] * 6)
+    operand, bias, scratch = reads(dtype, 2), flat(dtype, readonly=True), flat(dtype)
+    return types.void(operand, operand, bias, writes(dtype, 2), scratch, scratch, *[size] * 7)
 
 
 @register_jitable
@@ -97,7 +114,7 @@ def _pack(b, k0, rows, j, m, row_b, column_b, NR, panels, at):
     """panels[at : at + rows * NR] = B's rows from k0 on, columns j to j + NR or to the last one."""
     columns = min(NR, m - j)
     if column_b == 1:
-        copy_rows(rows, columns, NR, address(b, k0 * row_b + j), row_b, address(panels, at))
+        copy_rows(rows, columns, NR, address(b, k0 * row_b + j), row_b, address(panels, at), NR)
     elif row_b == 1 and column_b > 0:
         _pack_transposed(b, k0, rows, j, columns, column_b, NR // NV, NR, panels, at)
     else:
@@ -107,7 +124,7 @@ def _pack(b, k0, rows, j, m, row_b, column_b, NR, panels, at):
 @register_jitable
 def _pack_together(b, k0, depth, j, end, m, row_b, column_b, NR, panels, at):
     """The panels [depth, NR] of B's rows from k0 on, columns j to ``end``, one behind the other from ``at`` on."""
-    in_turn = depth if row_b == 1 else _PACK_ROWS  # a column that is contiguous is best read as a whole
+    in_turn = depth if row_b == 1 else _ROWS_IN_TURN  # a column that is contiguous is best read as a whole
     for i in range(0, depth, in_turn):
         rows = min(in_turn, depth - i)
         for first in range(j, end, NR):
@@ -135,94 +152,188 @@ def _bias_and_activate(code, low, high, width, c, row_c, j, bias):
         forward_bias_row(code, width, z, address(bias, j), z)
 
 
+@register_jitable
+def _tile_size(depth, MR, VL):
+    """Numbers from one copied tile of A to the next: the last row may be written as whole vectors."""
+    return (depth * MR + 2 * VL - 1) // VL * VL
+
+
+@register_jitable
+def _copy_tiles(a, i0, rows, tiles, first, last, k0, depth, row_a, column_a, MR, VL, copies):
+    """Tiles ``first`` to ``last`` of ``tiles`` of A's rows i0 to i0 + rows, columns k0 to k0 + depth, as [depth, MR].
+
+    What lies behind a tile's last row, in every column, is of no account.
+    """
+    size = _tile_size(depth, MR, VL)
+    if row_a == 1:
+        width = (MR + VL - 1) // VL * VL
+        for k in range(0, depth, _ROWS_IN_TURN):
+            count = min(_ROWS_IN_TURN, depth - k)
+            for i in range(first, last):
+                low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+                source = address(a, low + (k0 + k) * column_a)
+                copy_rows(count, high - low, width, source, column_a, address(copies, i * size + k * MR), MR)
+        return
+    whole = depth // VL * VL if column_a == 1 else 0
+    for i in range(first, last):
+        low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+        for k in range(0, whole, VL):
+            for r in range((high - low - 1) // VL * VL, -1, -VL):  # the last first: it writes beyond the tile's rows
+                source = address(a, (low + r) * row_a + k0 + k)
+                transpose_block(
+                    min(VL, high - low - r), VL, source, row_a, address(copies, i * size + k * MR + r), MR
+                )  # fmt: skip
+        for k in range(whole, depth):
+            for r in range(high - low):
+                copies[i * size + k * MR + r] = a[low + r, k0 + k]
+
+
+@register_jitable
+def _most_tiles(n, MC, height):
+    """Tiles of a row block that no task rounds up."""
+    return (min(n, MC) + height - 1) // height
+
+
 @kernel(_gemm_signature)
 def _gemm(MR: int, NR: int) -> Any:
-    def gemm(a, b, bias, c, panels, packed, code, MC, KC, NC, tasks):
+    VL = NR // NV
+
+    def gemm(a, b, bias, c, panels, copies, source, code, height, MC, KC, together, tasks):
         n, k = a.shape
         m = b.shape[1]
         item = a.itemsize
         row_a, column_a = a.strides[0] // item, a.strides[1] // item
         row_c = c.strides[0] // item
         row_b, column_b = b.strides[0] // item, b.strides[1] // item
-        together = _TOGETHER if packed == _PACKED_HERE else 1
+        copied = copies.size > 0
+        # another Python thread may have asked for more tasks since the memory for their copies was taken
+        if copied:
+            tasks = min(tasks, copies.size // _tile_size(min(k, KC), MR, VL) - _most_tiles(n, MC, height))
         part = together * min(k, KC) * NR  # of the panels: a task's own
         packs_from = m  # columns from this one on are packed here
-        if packed != _PACKED_BEFORE:
-            packs_from = 0 if packed == _PACKED_HERE else m // NR * NR
-            tasks = min(tasks, panels.size // part)  # another Python thread may have asked for more since
-        for j0 in range(0, m, NC):
-            count = (min(NC, m - j0) + NR - 1) // NR
+        if source != _PACKED_BEFORE:
+            packs_from = 0 if source == _PACKED_HERE else m // NR * NR
+            tasks = min(tasks, panels.size // part)
+        count = (m + NR - 1) // NR
+        for k0 in range(0, k, KC):
+            depth = min(KC, k - k0)
+            size = _tile_size(depth, MR, VL)
             for i0 in range(0, n, MC):
                 rows = min(MC, n - i0)
-                tiles = (rows + MR - 1) // MR
-                by_rows = packed != _PACKED_HERE and rows > m and rows >= tasks * MR
+                tiles = (rows + height - 1) // height
+                if source == _PACKED_HERE:  # each task packs all panels
+                    by_rows = rows > _BY_ROWS * m and rows >= tasks * _PACK_FROM_ROWS
+                else:
+                    by_rows = rows > m and rows >= tasks * MR
                 if by_rows:  # the same number of tiles for every task
                     tiles = (tiles + tasks - 1) // tasks * tasks
+                if copied:
+                    for t in prange(tasks):
+                        first, last = t * tiles // tasks, (t + 1) * tiles // tasks
+                        _copy_tiles(a, i0, rows, tiles, first, last, k0, depth, row_a, column_a, MR, VL, copies)
                 for t in prange(tasks):
-                    height, top, begin, end = _share(t, tasks, count, tiles, by_rows)
+                    tall, top, begin, end = _share(t, tasks, count, tiles, by_rows)
                     while begin < end:
-                        first = begin // height
-                        last = min(first + together, (end + height - 1) // height)
-                        packs = j0 + first * NR >= packs_from
-                        for k0 in range(0, k, KC):
-                            depth = min(KC, k - k0)
-                            if packs:
-                                j, stop = j0 + first * NR, min(j0 + last * NR, m)
-                                _pack_together(b, k0, depth, j, stop, m, row_b, column_b, NR, panels, t * part)
+                        first = begin // tall
+                        last = min(first + together, (end + tall - 1) // tall)
+                        packs = first * NR >= packs_from
+                        if packs:
+                            stop = min(last * NR, m)
+                            _pack_together(b, k0, depth, first * NR, stop, m, row_b, column_b, NR, panels, t * part)
+                        for s in range(tall):
+                            i = top + s
+                            low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+                            if copied:
+                                tile_a, row, column = address(copies, i * size), 1, MR
+                            else:
+                                tile_a, row, column = address(a, low * row_a + k0 * column_a), row_a, column_a
                             for p in range(first, last):
-                                j = j0 + p * NR
+                                if p * tall + s < begin or p * tall + s >= end:
+                                    continue
+                                j = p * NR
                                 width = min(NR, m - j)
-                                if packed == _PACKED_BEFORE:
+                                if source == _PACKED_BEFORE:
                                     panel, row_p = address(panels, (p * k + k0) * NR), NR
                                 elif packs:
                                     panel, row_p = address(panels, t * part + (p - first) * depth * NR), NR
                                 else:
                                     panel, row_p = address(b, k0 * row_b + j), row_b
-                                for s in range(max(begin, p * height), min(end, (p + 1) * height)):
-                                    i = top + s - p * height
-                                    low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
-                                    gemm_tile(
-                                        high - low, width, depth,
-                                        address(a, low * row_a + k0 * column_a), row_a, column_a,
-                                        panel, row_p, address(c, low * row_c + j), row_c, k0,
-                                    )  # fmt: skip
-                                    if k0 + KC >= k and code >= 0:
-                                        _bias_and_activate(code, low, high, width, c, row_c, j, bias)
-                        begin = min(end, last * height)
+                                gemm_tile(
+                                    high - low, width, depth, tile_a, row, column,
+                                    panel, row_p, address(c, low * row_c + j), row_c, k0,
+                                )  # fmt: skip
+                                if k0 + KC >= k and code >= 0:
+                                    _bias_and_activate(code, low, high, width, c, row_c, j, bias)
+                        begin = min(end, last * tall)
 
     return gemm
 
 
-@cache
-def _blocks(k: int, itemsize: int, transposed: bool) -> tuple[int, int, int]:
-    """(MC, KC, NC): KC * NR numbers of a panel fill half of L2, MC * KC of A and NC * k of B a quarter of L3 each."""
-    memory, NR = caches(), tile(itemsize).NR
-    KC = _KC_TRANSPOSED if transposed else max(256, memory.l2 // 2 // (NR * itemsize))
-    MC = max(NR, memory.l3 // 4 // (min(k, KC) * itemsize))
-    NC = max(1, memory.l3 // 4 // (k * itemsize) // NR) * NR
-    return MC, KC, NC
+class _Plan(NamedTuple):
+    """How a product is computed: the blocks, and what is copied."""
+
+    nanoseconds: float  # of work, roughly
+    height: int  # most rows of a tile
+    copied: bool  # whether A is copied into tiles
+    source: int  # where panels of B come from
+    together: int  # panels of B that are used together
+    MC: int
+    KC: int
+
+
+@lru_cache(_PLANS)
+def _plan(
+    n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], strides_b: tuple[int, int] | None
+) -> _Plan:
+    """The plan of A (n, k) times B (k, m) with these strides in bytes; B has none where it was packed beforehand.
+
+    KC x NR numbers of a panel fill an eighth of L2 at most, the panels that are used together half of it, MC x KC of A
+    a quarter of L3. Blocks are balanced.
+    """
+    shape, memory = tile(itemsize), caches()
+    transposed = strides_a[1] != itemsize
+    rows = min(n, shape.MR)
+    height = rows if transposed else tile_rows(rows, strides_a[0])
+    copied = m >= _COPY_FROM_PANELS * shape.NR and (transposed or height < rows)
+    most = min(max(256, memory.l2 // 8 // (shape.NR * itemsize)), _MOST_KC)
+    KC = _block(k, _KC_TRANSPOSED if transposed and not copied else most, shape.VL)
+    MC = _block(n, max(shape.NR, min(memory.l3 // 4, _MOST_COPIED) // (KC * itemsize)), shape.MR)
+    source = _PACKED_BEFORE
+    if strides_b is not None:
+        source = _PACKED_HERE if _packs(n, k, m, strides_b, itemsize) else _IN_PLACE
+    together = 1 if source == _IN_PLACE else max(1, memory.l2 // 2 // (KC * shape.NR * itemsize))
+    return _Plan(2.0 * n * k * m / _FLOPS_PER_NS, rows if copied else height, copied, source, together, MC, KC)
+
+
+def _block(size: int, most: int, step: int) -> int:
+    """The size of blocks of about ``most`` that divide ``size`` evenly, a multiple of ``step``."""
+    blocks = -(-size // most)
+    return -(-size // (blocks * step)) * step
+
+
+def tile_rows(most: int, stride: int) -> int:
+    """Rows of A in a tile, ``most`` or fewer, whose numbers of one column stay in L1 until their lines are used up.
+
+    Rows lie ``stride`` bytes apart. As many as the ways of L1 may fall into one set, less one for the lines of B.
+    """
+    memory = caches()
+    sets = memory.l1 // (memory.l1_ways * LINE)
+    taken = [0] * sets
+    for row in range(most):
+        at = row * stride // LINE % sets
+        taken[at] += 1
+        if taken[at] >= memory.l1_ways:
+            return row
+    return most
 
 
 def _packs(rows: int, k: int, m: int, strides: tuple[int, int], itemsize: int) -> bool:
     """Whether B (k, m) is copied into panels for a product with this many rows of A."""
     if strides[1] != itemsize or strides[0] < 0:
         return True
-    pages = math.gcd(strides[0], 2 * ALIASED) // ALIASED
-    if pages:
-        return rows * k * pages >= _PACK_ALIASED_FROM
-    return rows >= _PACK_FROM_ROWS and k * m * itemsize > caches().l2
-
-
-@lru_cache(_PLANS)
-def _plan(n: int, k: int, m: int, itemsize: int, transposed: bool, strides: tuple[int, int]) -> tuple[Any, ...]:
-    """(nanoseconds, most numbers that a task packs at a time, where panels come from, MC, KC, NC) of a product.
-
-    ``strides`` are those of B.
-    """
-    MC, KC, NC = _blocks(k, itemsize, transposed)
-    part = _TOGETHER * min(k, KC) * tile(itemsize).NR
-    source = _PACKED_HERE if _packs(n, k, m, strides, itemsize) else _IN_PLACE
-    return 2.0 * n * k * m / _FLOPS_PER_NS, part, source, MC, KC, NC
+    if rows >= (_PACK_FROM_ROWS if k * m * itemsize <= caches().l2 else _PACK_FROM_ROWS_BEYOND):
+        return True
+    return rows * k * (math.gcd(strides[0], 2 * ALIASED) // ALIASED) >= _PACK_ALIASED_FROM
 
 
 def _planned_product(a: Any, b: Any, code: int, dtype: Any) -> Callable[..., None]:
@@ -237,14 +348,24 @@ def _planned_product(a: Any, b: Any, code: int, dtype: Any) -> Callable[..., Non
         zeros = np.zeros((n, 1), dtype), np.zeros((1, m), dtype)
         multiply = _planned_product(*zeros, code, dtype)
         return lambda a, b, bias, c: multiply(*zeros, bias, c)
-    nanoseconds, part, packed, MC, KC, NC = _plan(n, k, m, dtype.itemsize, a.strides[1] != dtype.itemsize, b.strides)
-    if isinstance(b, Panels):  # all panels are there: one block of columns
-        return lambda a, b, bias, c: _gemm(
-            dtype, nanoseconds, a, b.like, bias, c, b.panels, _PACKED_BEFORE, code, MC, KC, b.panels.size
-        )
-    return lambda a, b, bias, c: _gemm(
-        dtype, nanoseconds, a, b, bias, c, workspace(part * get_num_threads(), dtype), packed, code, MC, KC, NC
-    )
+    before = isinstance(b, Panels)
+    plan = _plan(n, k, m, dtype.itemsize, a.strides, None if before else b.strides)
+    shape, depth = tile(dtype.itemsize), min(k, plan.KC)
+    part = 0 if before else plan.together * depth * shape.NR
+    tiles, size = _most_tiles(n, plan.MC, plan.height), _tile_size(depth, shape.MR, shape.VL)
+    nanoseconds, height, copied, source, together, MC, KC = plan
+
+    def run(a: Any, b: Any, bias: Any, c: Any) -> None:
+        threads = get_num_threads()
+        copies = (tiles + threads) * size if copied else 0
+        scratch = workspace(copies + threads * part, dtype)
+        panels = b.panels if before else scratch[copies:] if copied else scratch
+        matrix = b.like if before else b
+        _gemm(
+            dtype, nanoseconds, a, matrix, bias, c, panels, scratch[:copies], source, code, height, MC, KC, together
+        )  # fmt: skip
+
+    return run
 
 
 def _nothing(*_: Any) -> None:

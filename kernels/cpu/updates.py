@@ -249,7 +249,7 @@ def copy_panels(arrays, net, into, t, tasks):
             outside = array[ADDRESS] + (low * n + j) * like.itemsize
             panel = array[PANELS] + (j * k + low * width) * like.itemsize
             if into:
-                copy_rows(high - low, columns, width, pointer(like, outside), n, pointer(like, panel))
+                copy_rows(high - low, columns, width, pointer(like, outside), n, pointer(like, panel), width)
             else:
                 for i in range(high - low):
                     source = pointer(like, panel + i * width * like.itemsize)

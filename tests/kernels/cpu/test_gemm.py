@@ -1,4 +1,4 @@
-"""Weights packed beforehand: the same results to the last bit, for any shape, and what they are refused for."""
+"""Products however they are blocked, copied and shared, at any address; weights packed beforehand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 import fastnn
 from fastnn import backends, ops
+from fastnn.kernels.cpu import gemm, machine
 from fastnn.kernels.table import ACTIVATIONS
 
 SHAPES = [
@@ -20,6 +21,26 @@ SHAPES = [
     (3, 4, 0),
     (7, 5000, 40),
 ]
+
+
+# First-level caches: of Zen 2 to 4 and of Intel before Ice Lake; of Zen 5 and Intel since; of Apple and of some ARM.
+CACHES = {
+    "8 ways of 64": machine.Caches(32 << 10, 512 << 10, 16 << 20, l1_ways=8),
+    "12 ways of 64": machine.Caches(48 << 10, 1 << 20, 32 << 20, l1_ways=12),
+    "8 ways of 256": machine.Caches(128 << 10, 4 << 20, 8 << 20, l1_ways=8),
+    "4 ways of 256": machine.Caches(64 << 10, 1 << 20, 4 << 20, l1_ways=4),
+}
+
+
+@pytest.fixture
+def use_caches(monkeypatch):
+    """Plan for other caches than the machine's; the kernel's ``matmul``, called as such, remembers no plan."""
+
+    def use(caches):
+        monkeypatch.setattr(gemm, "caches", lambda: caches)
+        monkeypatch.setattr(gemm, "_plan", gemm._plan.__wrapped__)
+
+    return use
 
 
 def made(shape, dtype, seed=0):
@@ -71,6 +92,112 @@ def test_products_however_shared_and_packed_are_those_of_higher_precision(shape,
             ops.matmul(a, weights, out=out[:, :m])
             assert (abs(out[:, :m] - exact) <= bound).all()
             assert np.isnan(out[:, m]).all()
+
+
+def rows_of(memory, rows):
+    """An array's rows, as operands of a product find them: in order, padded, down the columns, every other number."""
+    yield "rows", memory[: rows.size].reshape(rows.shape)
+    yield "padded", memory[: rows.shape[0] * (rows.shape[1] + 5)].reshape(rows.shape[0], -1)[:, :-5]
+    yield "columns", memory[: rows.size].reshape(rows.shape[::-1]).T
+    yield "every other", memory[: 2 * rows.size].reshape(rows.shape[0], -1)[:, ::2]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("offset", [0, 16, 4080])
+def test_products_at_any_address(offset, dtype, name, threads, use_caches):
+    """Of A whose rows are 4096 bytes apart, and others; of blocks of every size that caches ask for."""
+    use_caches(CACHES[name])
+    width = 4096 // np.dtype(dtype).itemsize
+    a, b = made((29, width), dtype), made((width, 300), dtype, 1)
+    exact = a.astype("longdouble") @ b
+    bound = 8 * np.finfo(dtype).eps * np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=0))
+    room = np.empty(2 * a.nbytes + 8192, np.uint8)
+    begin = (offset - room.ctypes.data) % 4096
+    memory = room[begin : begin + 2 * a.nbytes].view(dtype)
+    with backends.use_num_threads(threads):
+        for layout, rows in rows_of(memory, a):
+            rows[:] = a
+            for weights in (b, np.asfortranarray(b), gemm.Panels(b)):
+                assert (abs(gemm.matmul(rows, weights) - exact) <= bound).all(), layout
+
+
+@pytest.mark.parametrize("shape", [(70, 700, 300), (700, 600, 40), (101, 530, 260)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_products_of_many_blocks(shape, threads, use_caches):
+    """Blocks of 32 rows and some 256 numbers, a panel at a time, the last ones smaller; bias and activation once."""
+    n, k, m = shape
+    use_caches(machine.Caches(32 << 10, 32 << 10, 128 << 10, l1_ways=8))
+    plan = gemm._plan(n, k, m, 4, (4 * k, 4), (4 * m, 4))
+    assert k > plan.KC
+    assert n > plan.MC
+    assert plan.together == 1
+    a, b, bias = made((n, k), "float32"), made((k, m), "float32", 1), made((m,), "float32", 2)
+    exact = np.maximum(a.astype("float64") @ b + bias, 0)
+    bound = 8 * np.finfo("float32").eps * (np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=0)) + 1)
+    with backends.use_num_threads(threads):
+        for rows in (a, np.asfortranarray(a)):
+            for weights in (b, np.asfortranarray(b), gemm.Panels(b)):
+                assert (abs(gemm.linear(rows, weights, bias, "relu") - exact) <= bound).all()
+
+
+def test_copies_of_a_leave_no_trace_in_the_bits(use_caches):
+    """Rows 4096 bytes apart are copied, the same numbers 5 further apart are not."""
+    use_caches(CACHES["8 ways of 64"])
+    a, b = made((40, 1024), "float32"), made((1024, 512), "float32", 1)
+    padded = np.empty((40, 1029), "float32")[:, :1024]
+    padded[:] = a
+    plans = [gemm._plan(40, 1024, 512, 4, rows.strides, b.strides) for rows in (a, padded)]
+    assert [plan.copied for plan in plans] == [True, False]
+    assert np.array_equal(gemm.matmul(a, b), gemm.matmul(padded, b))
+
+
+def misses(caches, lines):
+    """How many of these lines, asked for one after the other, an L1 has to fetch that drops the least recently used."""
+    sets = caches.l1 // (caches.l1_ways * 64)
+    held = [{} for _ in range(sets)]
+    count = 0
+    for line in lines:
+        ways = held[line % sets]
+        if ways.pop(line, None) is None:
+            count += 1
+            if len(ways) >= caches.l1_ways:
+                del ways[next(iter(ways))]
+        ways[line] = True
+    return count
+
+
+def lines_of_a_tile(rows, depth, strides, itemsize, start=16):
+    """The cache lines that a tile asks for: numbers of A, rows of a panel of B behind it."""
+    shape = machine.tile(itemsize)
+    panel = 1 << 30
+    for k in range(depth):
+        for byte in range(0, shape.NR * itemsize, 64):
+            yield (panel + k * shape.NR * itemsize + byte) // 64
+        for i in range(rows):
+            yield (start + i * strides[0] + k * strides[1]) // 64
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("m", [64, 4096])
+def test_no_tile_drives_out_its_own_rows(m, name, itemsize, use_caches):
+    """Each line of A is fetched once for a tile, whatever the distance of its rows; counted, since CPUs differ."""
+    caches, MR = CACHES[name], machine.tile(itemsize).MR
+    use_caches(caches)
+    fought, depth = 0, 256
+    for size in (*range(224, 272, 16), *range(480, 560, 16), 1008, 1024, 1040, 2032, 2048, 2064, 4096, 8192, 8200):
+        strides = size * itemsize, itemsize
+        plan = gemm._plan(size, size, m, itemsize, strides, (m * itemsize, itemsize))
+        tile = (itemsize, MR * itemsize) if plan.copied else strides
+        once = len(set(lines_of_a_tile(plan.height, depth, tile, itemsize)))
+        assert misses(caches, lines_of_a_tile(plan.height, depth, tile, itemsize)) <= 1.07 * once, size
+        assert plan.copied is False or m > 64
+        everything = len(set(lines_of_a_tile(MR, depth, strides, itemsize)))
+        fought += misses(caches, lines_of_a_tile(MR, depth, strides, itemsize)) > 1.07 * everything
+    # tiles of MR rows, in place, would at some sizes, where they are taller than a set has ways
+    assert bool(fought) is (caches.l1_ways <= MR)
 
 
 def test_packed_weights_are_a_copy():
