@@ -144,6 +144,12 @@ def _kernels(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*kernels.cases(), *kernels.gauges()]
 
 
+def _addresses(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import addresses
+
+    return [*addresses.cases(), *addresses.gauges()]
+
+
 def _training(options: argparse.Namespace) -> list[Case | Gauge]:
     from bench import training
 
@@ -177,6 +183,7 @@ class _Group:
 # A group by its name on the command line; a new group is a line here.
 _GROUPS: dict[str, _Group] = {
     "kernels": _Group("every op of the table against NumPy and plain Python, some against PyTorch", _kernels),
+    "addresses": _Group("products by size and by where operands lie, against NumPy and their neighbours", _addresses),
     "training": _Group(
         "an epoch of the documents' networks against NumPy, PyTorch, JAX, Keras, scikit-learn", _training
     ),

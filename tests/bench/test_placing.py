@@ -37,6 +37,16 @@ def test_each_operand_begins_at_a_line_of_its_own(first):
     assert placing.place(given)["a"] is given["a"]
 
 
+def test_all_operands_begin_at_one_place():
+    given = {"a": np.arange(12.0).reshape(3, 4), "step": 1, "out": np.ones((3, 5), np.float32)}
+    with placing.together(16):
+        placed = placing.place(given)
+        with placing.spread(0):
+            assert offset(placing.place(given)["out"]) == 26 * 64
+    assert [offset(array) for name, array in placed.items() if name != "step"] == [16, 16]
+    np.testing.assert_array_equal(placed["a"], given["a"])
+
+
 def test_no_two_operands_of_a_call_share_a_place():
     with placing.spread(7):
         placed = placing.place({str(i): np.ones(1) for i in range(64)})

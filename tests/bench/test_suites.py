@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import environment, kernels, pedantic, peers, prediction, report, suite, timing, training
+from bench import addresses, environment, kernels, pedantic, peers, prediction, report, suite, timing, training
 from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import Network
@@ -275,6 +275,31 @@ def test_a_workload_is_kept_by_its_case():
     assert calls == ["made", "checked"]
 
 
+def test_products_at_one_offset_agree_and_lie_there(monkeypatch):
+    """The smallest in rows, and each layout made small."""
+    monkeypatch.setattr(addresses, "_SIZES", (48,))
+    monkeypatch.setattr(addresses, "_LAID_OUT", (40,))
+    cases = addresses.cases()
+    assert [case.name.partition(",")[0] for case in cases[:3]] == [f"matmul {n}x{n}x{n}" for n in (32, 48, 64)]
+    assert len(cases) == 6
+    for case in cases:
+        workload = case.make()
+        workload.check()
+        assert set(workload.contenders) == {FASTNN, NUMPY_COLUMN}
+    for transposed in (None, "a", "b"):
+        operands = addresses._operands(40, transposed)
+        assert {array.ctypes.data % 4096 for array in operands.values()} == {16}
+        assert all(array.flags.c_contiguous is (name != transposed) for name, array in operands.items())
+    (gauge,) = addresses.gauges()
+    assert 0 < gauge.read(1)[0] <= 100
+
+
+def test_the_check_of_products_at_one_offset_sees_other_numbers(monkeypatch):
+    monkeypatch.setattr(addresses.ops, "matmul", lambda a, b, out: np.add(a @ b, 0.1, out=out))
+    with pytest.raises(AssertionError, match="matmul, fastnn against NumPy"):
+        addresses._workload(40, None, packed=False).check()
+
+
 def test_prediction_contenders_agree():
     (made,) = [case for case in prediction.cases() if "made" in case.name]
     workload = made.make()
@@ -434,7 +459,7 @@ def test_a_group_whose_process_fails_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernel"], "GROUP: got kernel, wants kernels or training or prediction or startup"),
+        (["kernel"], "GROUP: got kernel, wants kernels or addresses or training or prediction or startup"),
         (["--threads", "0"], "--threads: got '0', wants 1 to"),
         (["--only", "("], "--only: got '(', wants a regular expression"),
         (["--json", "nowhere/results.json"], "--json: there is no folder"),
