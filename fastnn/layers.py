@@ -18,9 +18,9 @@ from fastnn import absent, checks, initializers, ops, regularizers
 from fastnn.configurable import Configurable, aliases, serialize, snake_case
 from fastnn.engine import activations, seeds
 from fastnn.engine.data import check_finite, numeric_array
-from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Draw, Shape, Training
 from fastnn.initializers import Initializer
+from fastnn.kernels.interrupts import held
 from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, TABLE
 from fastnn.regularizers import Regularizer
 

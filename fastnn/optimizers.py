@@ -18,8 +18,8 @@ import numpy as np
 from fastnn import absent, checks, ops
 from fastnn.configurable import Configurable, find
 from fastnn.engine.data import check_finite, numeric_array
-from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Parameter
+from fastnn.kernels.interrupts import held
 
 
 class LearningRate(float):

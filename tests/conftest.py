@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -17,3 +18,15 @@ def _compiled_kernels_stay_where_they_are():
     from fastnn.kernels.cpu import store
 
     store.entry()
+
+
+@pytest.fixture
+def control_c():
+    """Control-C raises KeyboardInterrupt, in a process in the background too, which ignores it else."""
+    from fastnn.kernels.interrupts import held
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert held._outermost is None
+    signal.signal(signal.SIGINT, before)

@@ -5,7 +5,7 @@ which also evaluates and predicts few samples here. Between two calls of this ru
 optimizer's state are ordinary arrays, so callbacks may read and change them.
 
 Python handles no signal while a compiled call lasts. So these last some 50 ms, however long an epoch is (``_Pace``),
-and what comes meanwhile is put off until the arrays are those of the last whole step (``interrupts``).
+and what comes meanwhile is put off until the arrays are those of the last whole step (``kernels.interrupts``).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from fastnn import backends
 from fastnn.engine.data import DataSet, DenseSource, Source
 from fastnn.engine.form import codes_of, form_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
-from fastnn.engine.interrupts import held
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Logs, Network, StepHooks
 from fastnn.engine.session import Session, addresses, places_of, region_nanoseconds, zeros
+from fastnn.kernels.interrupts import held
 
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
 # which that is worth packing the weights for; samples whose outputs are kept at a time; parts that the progress line

@@ -20,8 +20,8 @@ from fastnn.engine.inputs import (
     mean_entries,
     most_entries,
 )
-from fastnn.engine.interrupts import held
 from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
+from fastnn.kernels.interrupts import held
 
 # Places of sorted non-zeros: the kernel numbers them by int32.
 _MOST_ENTRIES = 2**31 - 1

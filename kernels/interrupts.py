@@ -1,4 +1,4 @@
-"""Interrupts: put off while weights, optimizer state and ``iterations`` are not all of the same step.
+"""Interrupts: put off while what must change together has changed in part, or where they would be lost.
 
 Python runs the handlers of signals in its main thread, between any two of its own operations: Ctrl-C raises
 KeyboardInterrupt wherever the program happens to be, a handler of the user's (a time limit, a job that is told to end)
