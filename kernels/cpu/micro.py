@@ -6,6 +6,7 @@ Kernels call micro-kernels by symbol, so a library has to be loaded before a ker
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -14,7 +15,10 @@ from numba.core.registry import cpu_target
 
 from fastnn.kernels.cpu import machine, store
 from fastnn.kernels.cpu.simd import MICRO_KERNELS, MicroKernel
+from fastnn.kernels.interrupts import held
 
+# What makes LLVM hand over the code that it has made, and ask for that which was kept: it calls Python for both.
+_CALLED_BACK = ("finalize_object", "get_function_address", "get_global_value_address")
 # Libraries stay referenced: their code is called through bare addresses.
 _libraries: list[Any] = []
 _loaded: set[Any] = set()
@@ -29,7 +33,7 @@ def load(dtype: Any) -> None:
     library = None
     with store.reporting():
         found = store.entry().load(name, key)
-        library = found and cpu_target.target_context.codegen().unserialize_library(found)
+        library = found and _codegen().unserialize_library(found)
     if library is None:
         library = _build(MICRO_KERNELS, dtype)
         with store.reporting():
@@ -51,6 +55,30 @@ def function(kernel: MicroKernel, dtype: Any) -> Callable[..., Any]:
     return call
 
 
+@cache
+def _codegen() -> Any:
+    """Numba's generator of code for this CPU.
+
+    What is raised in a function that LLVM calls is printed and lost, and the code with it: whatever Control-C raises
+    waits for LLVM's return. Python would notice it nowhere else, however long before LLVM was interrupted.
+    """
+    found = cpu_target.target_context.codegen()
+    for name in _CALLED_BACK:
+        setattr(found._engine, name, _whole(getattr(found._engine, name)))
+    return found
+
+
+def _whole(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with interrupts put off until its end."""
+
+    @wraps(call)
+    def held_call(*args: Any) -> Any:
+        with held():
+            return call(*args)
+
+    return held_call
+
+
 def _publish(kernels: Sequence[MicroKernel], dtype: Any, library: Any) -> None:
     _libraries.append(library)
     for kernel in kernels:
@@ -61,7 +89,7 @@ def _publish(kernels: Sequence[MicroKernel], dtype: Any, library: Any) -> None:
 def _build(kernels: Sequence[MicroKernel], dtype: Any) -> Any:
     llvm.initialize_native_asmparser()  # for instructions that simd.py writes by name
     name = f"fastnn.{dtype}.{len(_libraries)}"
-    library = cpu_target.target_context.codegen().create_library(name)
+    library = _codegen().create_library(name)
     library.enable_object_caching()
     module = library.create_ir_module(name)
     for kernel in kernels:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numba import types
 
 import fastnn
 import fastnn.kernels
 from bench import environment
-from fastnn.kernels.cpu import jit, machine
+from fastnn.kernels.cpu import jit, machine, micro, store
 
 # A kernel of its own, and one micro-kernel: compiled in a moment.
 PROGRAM = """
@@ -286,8 +289,6 @@ micro.load(numba.float64)
 def test_code_with_an_address_of_its_process_is_not_kept(monkeypatch):
     from types import SimpleNamespace
 
-    from fastnn.kernels.cpu import store
-
     monkeypatch.setattr(store, "_reported", False)
     overloads = jit._Overloads(lambda x: x, "")
     compiled = SimpleNamespace(library=SimpleNamespace(has_dynamic_globals=True))
@@ -308,3 +309,67 @@ def test_compiling_leaves_the_collector_as_it_was(enabled):
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if before else gc.disable)()
+
+
+# ---------------------------------------------------------------------------------------------------------- interrupts
+
+
+@pytest.mark.usefixtures("control_c")
+@pytest.mark.parametrize("called", ["_raw_object_cache_notify", "_raw_object_cache_getbuffer"])
+def test_an_interrupt_while_llvm_calls_python(called, tmp_path, monkeypatch):
+    """While it hands over code, or asks for what was kept: neither the interrupt nor the code is lost."""
+    entry, dtype, seen = store.Entry(tmp_path, store.entry().label), np.dtype("float32"), []
+    micro.load(types.float32)
+    monkeypatch.setattr(store, "entry", lambda: entry)
+
+    def kernel():
+        return jit.Kernel(lambda MR, NR: lambda x: x + MR, lambda dtype: types.int64(types.int64))
+
+    def interrupt(frame, event, argument):
+        if frame.f_code.co_name == called:
+            seen.append(frame)
+            signal.raise_signal(signal.SIGINT)
+
+    if called == "_raw_object_cache_getbuffer":
+        kernel().compiled(dtype)
+    factory, before = kernel(), sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            factory.compiled(dtype)
+    finally:
+        sys.settrace(before)
+    assert seen
+    assert factory.compiled(dtype)(1) == 1 + machine.tile(4).MR
+    assert len(entry.files()) == 1
+
+
+def test_an_interrupt_while_the_first_kernels_compile(tmp_path):
+    """The keys are pressed while LLVM is at work, and Python is not."""
+    program = """
+import os, signal, sys, threading, time
+import numpy as np
+from fastnn import ops
+from fastnn.kernels.cpu import micro
+micro.MICRO_KERNELS = micro.MICRO_KERNELS[:8]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main, x = threading.get_ident(), np.linspace(-1, 1, 100).astype("f")
+
+def functions(frame):
+    while frame is not None:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+
+def press():
+    while "finalize_object" not in functions(sys._current_frames()[main]):
+        time.sleep(1e-3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=press, daemon=True).start()
+try:
+    ops.tanh(x)
+except KeyboardInterrupt:
+    print("interrupted")
+assert np.allclose(ops.tanh(x), np.tanh(x))
+"""
+    assert finished(start({"FASTNN_CACHE": tmp_path}, program)) == ("interrupted\n", "")
