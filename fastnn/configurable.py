@@ -24,6 +24,11 @@ class Configurable:
         return cls(**config)
 
 
+def undefined(of: object, wanted: str) -> NotImplementedError:
+    """The error of a method that a base class leaves to others; ``wanted`` is what they define it as."""
+    return NotImplementedError(f"{type(of).__name__}: wants a method {wanted}")
+
+
 def aliases(classes: Iterable[type[Made]], **extra: type[Made]) -> dict[str, type[Made]]:
     """Every string that names one of ``classes``: the class name, its snake form, and the ``extra`` ones."""
     table = dict(extra)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, checks, configurable
-from fastnn.configurable import Configurable, aliases, find
+from fastnn.configurable import Configurable, aliases, find, undefined
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
@@ -29,7 +29,7 @@ class Initializer(Configurable):
 
     def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
         """A new array of ``shape``."""
-        raise NotImplementedError(f"{type(self).__name__}: wants a method __call__(shape, dtype) -> array")
+        raise undefined(self, "__call__(shape, dtype) -> array")
 
 
 class Zeros(Initializer):
@@ -121,7 +121,7 @@ class RandomInitializer(Initializer):
         return np.asarray(self._draw(np.random.default_rng(self.seed), tuple(shape)), dtype)
 
     def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        raise NotImplementedError
+        raise undefined(self, "_draw(generator, shape) -> array")
 
     def get_config(self) -> dict[str, Any]:
         """The seed, as it was given."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, checks, ops
-from fastnn.configurable import Configurable, aliases, find
+from fastnn.configurable import Configurable, aliases, find, undefined
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
 from fastnn.samples import (
@@ -36,6 +36,8 @@ from fastnn.samples import (
 
 # Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON = 1e-7
+# What is less work than a class.
+_OR_A_FUNCTION = "a loss may also be a function f(y_true, y_pred) -> (loss, gradient)"
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
 
 
@@ -226,7 +228,7 @@ class Loss(Configurable):
 
     def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
         """Mean loss over rows of outputs, each row's scaled by its weight, and its derivative."""
-        raise NotImplementedError
+        raise undefined(self, f"_batch(y_true, y_pred, sample_weight) -> (loss, gradient); {_OR_A_FUNCTION}")
 
     def _samples(self, y_true: Array, y_pred: Array) -> Array:
         """The loss of every sample; ValueError where the targets do not fit."""
@@ -236,7 +238,7 @@ class Loss(Configurable):
 
     def _rows(self, y_true: Array, y_pred: Array) -> Array:
         """The loss of every row of outputs, for targets of the same shape."""
-        raise NotImplementedError
+        raise undefined(self, f"_rows(y_true, y_pred) -> the loss of every row; {_OR_A_FUNCTION}")
 
     def logits_form(self, activation: str) -> Loss | None:
         """The loss that on the activation's input equals this one on its output; None where there is none."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, checks
-from fastnn.configurable import Configurable, aliases, find
+from fastnn.configurable import Configurable, aliases, find, undefined
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
 from fastnn.losses import (
@@ -148,19 +148,19 @@ class Metric(Configurable):
 
     def take(self, total: float, count: float) -> None:
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
-        raise NotImplementedError
+        raise undefined(self, "take(total, count), as it has a fused_form")
 
     def reset_state(self) -> None:
         """Forget all batches."""
-        raise NotImplementedError
+        raise undefined(self, "reset_state()")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count one batch, by its weights if it has any; an update that is refused changes nothing."""
-        raise NotImplementedError
+        raise undefined(self, "update_state(y_true, y_pred, sample_weight=None)")
 
     def result(self) -> float:
         """The figure over all batches since the last reset."""
-        raise NotImplementedError
+        raise undefined(self, "result() -> float")
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """Count one batch; the figure so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import absent, checks, ops
-from fastnn.configurable import Configurable, aliases, find
+from fastnn.configurable import Configurable, aliases, find, undefined
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
 
@@ -15,8 +15,7 @@ class Regularizer(Configurable):
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]:
         """Penalty of ``x`` and its derivative, an array of the shape of ``x``."""
-        kind = type(self).__name__
-        raise NotImplementedError(f"{kind}: wants a method value_and_gradient(x) -> (penalty, derivative by x)")
+        raise undefined(self, "value_and_gradient(x) -> (penalty, derivative by x)")
 
     def __call__(self, x: Any) -> float:
         """The penalty of ``x``."""

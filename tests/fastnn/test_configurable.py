@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from fastnn import initializers, losses, metrics, regularizers
 from fastnn.configurable import Configurable, aliases, deserialize, find, serialize, snake_case
 
 
@@ -69,3 +71,26 @@ def test_only_known_classes_are_written():
 def test_documents_of_another_form(document):
     with pytest.raises(ValueError, match="wants a mapping with 'class_name' and 'config'"):
         deserialize("pot", document, NAMES)
+
+
+PAIR = np.ones((2, 1), "float32"), np.ones((2, 1), "float32")
+
+
+@pytest.mark.parametrize(
+    ("base", "use", "wanted"),
+    [
+        (initializers.Initializer, lambda mine: mine((2, 3)), "__call__(shape, dtype) -> array"),
+        (initializers.RandomInitializer, lambda mine: mine((2, 3)), "_draw(generator, shape) -> array"),
+        (regularizers.Regularizer, lambda mine: mine(PAIR[0]), "value_and_gradient(x) -> (penalty, derivative by x)"),
+        (losses.Loss, lambda mine: mine(*PAIR), "_rows(y_true, y_pred) -> the loss of every row; a loss may also be"),
+        (losses.Loss, lambda mine: mine.value_and_gradient(*PAIR), "_batch(y_true, y_pred, sample_weight) -> (loss,"),
+        (metrics.Metric, lambda mine: mine(*PAIR), "update_state(y_true, y_pred, sample_weight=None)"),
+        (metrics.Metric, lambda mine: mine.result(), "result() -> float"),
+        (metrics.Metric, lambda mine: mine.reset_state(), "reset_state()"),
+        (metrics.Metric, lambda mine: mine.take(1.0, 1.0), "take(total, count), as it has a fused_form"),
+    ],
+)
+def test_what_a_subclass_has_to_define(base, use, wanted):
+    with pytest.raises(NotImplementedError) as caught:
+        use(type("Mine", (base,), {})())
+    assert str(caught.value).startswith(f"Mine: wants a method {wanted}")
