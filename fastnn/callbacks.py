@@ -21,7 +21,7 @@ class Callback:
     """Base class: override what is wanted. ``self.model`` is the model, ``self.params`` epochs, steps and verbose.
 
     In a fit ``self.params["metrics"]`` names the figures of an epoch; it is None where a callback of the user's comes
-    before, which may add others.
+    before, which may add others. Those of the validation come every ``self.params["validation_freq"]`` epochs.
     """
 
     def __init__(self) -> None:
@@ -304,9 +304,9 @@ class ModelCheckpoint(Callback):
     "{epoch:02d}-{val_loss:.2f}.safetensors"; its suffix is as ``save`` wants it, its folder is made where there is
     none. ``save_best_only`` keeps only the best by ``monitor``; the first one must beat ``initial_value_threshold``.
 
-    A place that cannot be written to, a model that cannot be saved and names that no figure has are found before the
-    first epoch. Weights that overflowed in the last update are not saved: the fit ends in a DivergenceError, and the
-    file of before stays.
+    A place that cannot be written to, a model that cannot be saved, and names that no figure has, or one that some
+    epochs lack, are found before the first epoch. Weights that overflowed in the last update are not saved: the fit
+    ends in a DivergenceError, and the file of before stays.
     """
 
     def __init__(
@@ -367,6 +367,22 @@ class ModelCheckpoint(Callback):
         if self.save_freq != "epoch":
             batch, figures = 0, [name for name in figures if not name.startswith("val_")]
         self._path(0, dict.fromkeys(figures, 0.5), batch)
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        """Raise where the name wants a figure of the validation for an epoch that is saved without one."""
+        name = next((name for name in sorted(self._names) if name.startswith("val_")), None)
+        if name is None or (self.save_best_only and self.monitor.startswith("val_")):
+            return
+        every = self.params.get("validation_freq", 1)
+        epochs = range(self.params.get("initial_epoch", 0), self.params["epochs"])
+        without = next((epoch + 1 for epoch in epochs if (epoch + 1) % every), None)
+        if without is not None:
+            raise ValueError(
+                f"filepath: got {self.filepath!r} with {name!r}, which epoch {without} does not have by "
+                f"validation_freq={every}, wants figures that every epoch has, or save_best_only by one of the "
+                "validation"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Note the epoch for the file name; find out whether the file can be written, where its name is known."""

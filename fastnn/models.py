@@ -399,6 +399,7 @@ class Sequential(layers.WeightLists):
             self.history = History()
             names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
             params = {"verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names}
+            params |= {"initial_epoch": first, "validation_freq": every}
             calls = CallbackList([*listeners, self.history], self, params)
             self.stop_training = False
             calls.call("on_train_begin", {})

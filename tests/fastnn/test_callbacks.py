@@ -47,7 +47,8 @@ def test_order_of_calls_in_fit():
         ("epoch_end", number),
     ]
     assert recorder.calls == [("train_begin",), *epoch(0), *epoch(1), ("train_end",)]
-    assert recorder.params == {"verbose": 0, "epochs": 2, "steps": 2, "metrics": ["loss", "val_loss"]}
+    wanted = {"verbose": 0, "epochs": 2, "steps": 2, "metrics": ["loss", "val_loss"]}
+    assert recorder.params == {**wanted, "initial_epoch": 0, "validation_freq": 1}
 
 
 def test_order_of_calls_in_evaluate_and_predict():
@@ -285,6 +286,31 @@ def test_checkpoint_with_an_unknown_figure(tmp_path):
     with pytest.warns(UserWarning, match="ModelCheckpoint: 'val_loss' is not among"):
         model().fit(X, Y, callbacks=[callbacks.ModelCheckpoint(tmp_path / "m", save_best_only=True)], verbose=0)
     assert os.listdir(tmp_path) == []
+
+
+VALIDATED = {"validation_data": (X, Y), "validation_freq": 2, "verbose": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "lacking"),
+    [({}, 0, 1), ({}, 1, 3), ({"save_best_only": True, "monitor": "loss"}, 0, 1)],
+)
+def test_checkpoint_with_a_figure_that_some_epochs_lack(tmp_path, options, first, lacking):
+    saver, made = callbacks.ModelCheckpoint(tmp_path / "{val_loss:.1f}", **options), model()
+    message = f"'val_loss', which epoch {lacking} does not have by validation_freq=2, wants figures that every epoch"
+    with pytest.raises(ValueError, match=message):
+        made.fit(X, Y, epochs=4, initial_epoch=first, callbacks=[saver, Never()], **VALIDATED)
+    assert made.optimizer.iterations == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_checkpoint_with_a_figure_that_every_epoch_saved_has(tmp_path):
+    saver = callbacks.ModelCheckpoint(tmp_path / "{epoch}-{val_loss:.0f}")
+    model().fit(X, Y, epochs=2, initial_epoch=1, callbacks=[saver], **VALIDATED)
+    saver = callbacks.ModelCheckpoint(tmp_path / "best-{epoch}-{val_loss:.0f}", save_best_only=True)
+    with pytest.warns(UserWarning, match="ModelCheckpoint: 'val_loss' is not among"):
+        model().fit(X, Y, epochs=2, callbacks=[saver], **VALIDATED)
+    assert [name.rpartition("-")[0] for name in sorted(os.listdir(tmp_path))] == ["2", "best-2"]
 
 
 def test_checkpoint_with_a_figure_of_another_callback(tmp_path):
