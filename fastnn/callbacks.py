@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastnn import absent, checks, files, saving
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Logs, StepHooks
@@ -408,24 +410,13 @@ class ModelCheckpoint(Callback):
         if self.save_best_only and not self._improved(epoch, logs):
             return
         path = self._path(epoch, logs, batch)
-        self._require_finite(epoch, batch)
+        require_finite_weights(
+            self.model, epoch, "the last batch" if batch is None else f"batch {batch + 1}", ", and were not saved"
+        )
         if self.verbose:
             print(f"Epoch {epoch + 1}: saving to {path}")
         files.make_folder("filepath", Path(path).parent)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
-
-    def _require_finite(self, epoch: int, batch: int | None) -> None:
-        """Raise where the last update has thrown the weights out of bounds, which the next loss would show."""
-        try:
-            for parameter in self.model.weights:
-                check_finite(parameter.path, parameter.value, parameter.dtype)
-        except ValueError as error:
-            after = "the last batch" if batch is None else f"batch {batch + 1}"
-            raise DivergenceError(
-                f"the weights are not finite at epoch {epoch + 1}, after {after}, with learning rate "
-                f"{self.model.optimizer.learning_rate:g}, and were not saved ({error}). A smaller learning rate or "
-                "scaled inputs usually help"
-            ) from error
 
     def _improved(self, epoch: int, logs: Logs) -> bool:
         current = logs.get(self.monitor)
@@ -452,6 +443,22 @@ class ModelCheckpoint(Callback):
             raise KeyError(f"filepath: got {self.filepath!r} with {error}, wants names out of {known}") from None
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"filepath: got {self.filepath!r}, which cannot be filled in ({error})") from error
+
+
+def require_finite_weights(model: Any, epoch: int, after: str, besides: str = "") -> None:
+    """DivergenceError where the last update threw the weights out of bounds, of which no loss tells as yet."""
+    with np.errstate(all="ignore"):  # a sum is finite only if all is; where it is not, it may itself be too large
+        if all(math.isfinite(parameter.value.sum()) for parameter in model.weights):
+            return
+    try:
+        for parameter in model.weights:
+            check_finite(parameter.path, parameter.value, parameter.dtype)
+    except ValueError as error:
+        raise DivergenceError(
+            f"the weights are not finite at epoch {epoch + 1}, after {after}, with learning rate "
+            f"{model.optimizer.learning_rate:g}{besides} ({error}). A smaller learning rate or scaled inputs usually "
+            "help"
+        ) from error
 
 
 def _names(template: str) -> set[str]:

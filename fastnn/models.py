@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving, serialization
-from fastnn.callbacks import CallbackList, History
+from fastnn.callbacks import CallbackList, History, require_finite_weights
 from fastnn.callbacks import checked as checked_callbacks
 from fastnn.configurable import deserialize, serialize
 from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
@@ -421,6 +421,8 @@ class Sequential(layers.WeightLists):
             finally:
                 show.abandon()
             calls.call("on_train_end", logs)
+            if self.history.epoch:
+                require_finite_weights(self, self.history.epoch[-1], "the last batch")
             return self.history
 
     def _stop_if_diverged(self, epoch: int, logs: Logs) -> None:

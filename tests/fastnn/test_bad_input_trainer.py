@@ -15,6 +15,7 @@ import safetensors.numpy
 import fastnn
 from fastnn import (
     callbacks,
+    engine,
     initializers,
     layers,
     losses,
@@ -483,6 +484,25 @@ def test_divergence_in_the_last_batch_shows_in_validation(line):
     line.compile(optimizers.SGD(1e30), "mse")
     with pytest.raises(DivergenceError, match=r"validation loss is (inf|nan) at epoch 1, after the last batch"):
         line.fit([[1.0]], [[0.0]], validation_data=([[1e9]], [[0.0]]), verbose=0)
+
+
+@pytest.mark.parametrize("runner", ["fused", "layerwise"])
+def test_divergence_in_the_last_update_of_a_fit(line, runner, monkeypatch):
+    """No loss is computed with these weights any more."""
+    monkeypatch.setitem(engine.RUNNERS, "fused", engine.RUNNERS[runner])
+    line.compile(optimizers.SGD(1e35), "mse")
+    message = r"weights are not finite at epoch 1, after the last batch, with learning rate 1e\+35 \(a/kernel: got "
+    with pytest.raises(DivergenceError, match=message):
+        line.fit([[1e3]], [[0.0]], verbose=0)
+
+
+def test_divergence_after_the_best_epoch_is_made_good(line):
+    """Early stopping has put its weights back."""
+    line.compile(optimizers.SGD(0.0), "mse")
+    rates = callbacks.LearningRateScheduler(lambda epoch: 1e35 * epoch)
+    best = callbacks.EarlyStopping("loss", patience=5, restore_best_weights=True)
+    line.fit([[1e3]], [[0.0]], epochs=2, verbose=0, callbacks=[rates, best])
+    assert [float(weight.sum()) for weight in line.get_weights()] == [1, 0, 1, 0]
 
 
 # ------------------------------------------------------------------------------------------------------ model files
