@@ -808,6 +808,34 @@ def test_callbacks_see_and_change_ordinary_arrays(monkeypatch, kind):
     assert len(seen["fused"]) == 15
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_arrays_that_take_the_place_of_others(kind, hook, order, monkeypatch):
+    """Those of parameters and of slots: training goes on with the new ones, and leaves the old ones alone."""
+    results = []
+    for runner in ("fused", "layerwise"):
+        built, x, y = small(kind, "adam")
+        left = []
+
+        def replaced(array, left=left):
+            left.append((array, array.copy()))
+            return np.array(0.5 * array, order=order)
+
+        def replace(number, logs=None, built=built, replaced=replaced):
+            for parameter in built.weights:
+                parameter.value = replaced(parameter.value)
+                slots = built.optimizer.state[parameter.path]
+                slots.update((slot, replaced(array)) for slot, array in slots.items())
+
+        listener = callbacks.LambdaCallback(**{hook: replace})
+        fit(monkeypatch, runner, built, x, y, batch_size=100, epochs=3, callbacks=[listener])
+        assert all((array == copy).all() for array, copy in left)
+        results.append([*built.get_weights(), *(a for s in built.optimizer.state.values() for a in s.values())])
+    for mine, its in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=0, atol=1e-5)
+
+
 def test_a_second_architecture_compiles_nothing():
     from fastnn.kernels.cpu import epoch
 
