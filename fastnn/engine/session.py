@@ -270,8 +270,8 @@ class Session:
 class _Place:
     """An array as others see it and the one that kernels read and write, as rows (K, N), and where its panels are.
 
-    The second array is a copy where the first one is not contiguous or not writable. ``flat`` holds the panels, each
-    ``width`` columns wide, from ``offset`` on.
+    The second array is a copy where the first one is of another dtype, not contiguous or not writable. ``flat`` holds
+    the panels, each ``width`` columns wide, from ``offset`` on.
     """
 
     array: Array
@@ -303,12 +303,12 @@ def places_of(
             for array, flat in arrays(parameter):
                 if array.size != place[1] * place[2]:
                     raise ValueError(f"{parameter.path}: got shape {array.shape}, wants {place[1]} x {place[2]}")
-                yield _Place(array, _own(array), flat, *place)
+                yield _Place(array, _own(array, flat.dtype), flat, *place)
 
 
-def _own(array: Array) -> Array:
-    """The array, or a copy that kernels may write to."""
-    array = np.ascontiguousarray(array)
+def _own(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array, or a copy of ``dtype`` that kernels may write to."""
+    array = np.ascontiguousarray(array, dtype)
     return array if array.flags.writeable else array.copy()
 
 

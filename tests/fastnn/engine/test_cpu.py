@@ -836,6 +836,24 @@ def test_arrays_that_take_the_place_of_others(kind, hook, order, monkeypatch):
         np.testing.assert_allclose(mine, its, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_an_array_of_another_dtype_takes_the_place_of_a_parameters(dtype):
+    """Kernels read and write by addresses: they get a copy of their own dtype."""
+    results = []
+    for wanted in (dtype, "float32"):
+        built, x, y = small("dense", "sgd")
+
+        def replace(epoch, logs=None, built=built, wanted=wanted):
+            kernel = built.weights[0]
+            kernel.value = (np.round(8 * kernel.value) / 8).astype(wanted)  # the same number in all of them
+
+        built.fit(x, y, epochs=2, shuffle=False, verbose=0, callbacks=[callbacks.LambdaCallback(on_epoch_end=replace)])
+        built.fit(x, y, shuffle=False, verbose=0)
+        results.append(built.weights[0])
+    assert results[0].dtype == dtype
+    np.testing.assert_array_equal(results[0], results[1].numpy().astype(dtype))
+
+
 def test_a_second_architecture_compiles_nothing():
     from fastnn.kernels.cpu import epoch
 
