@@ -12,7 +12,7 @@ import pytest
 from interrupting import interrupted_at
 
 import fastnn
-from fastnn import callbacks, engine, layers, models, optimizers, utils
+from fastnn import callbacks, engine, layers, models, ops, optimizers, utils
 from fastnn.engine import cpu
 from fastnn.engine.session import Session
 
@@ -74,7 +74,7 @@ def after(steps, optimizer, kind, threads=1):
 
 
 class Interrupted:
-    """Stands for a kernel: a signal comes before or after one of its calls."""
+    """Stands for a kernel or an op: a signal comes before or after one of its calls."""
 
     def __init__(self, kernel, call, when, number=signal.SIGINT):
         self.kernel, self.call, self.when, self.number = kernel, call, when, number
@@ -83,13 +83,14 @@ class Interrupted:
     def __getattr__(self, name):
         return getattr(self.kernel, name)
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments, **options):
         self.calls += 1
         if self.calls == self.call and self.when == "before":
             signal.raise_signal(self.number)
-        self.kernel(*arguments)
+        result = self.kernel(*arguments, **options)
         if self.calls == self.call and self.when == "after":
             signal.raise_signal(self.number)
+        return result
 
 
 # ------------------------------------------------------------------------------------------------------- at every point
@@ -379,6 +380,49 @@ def test_train_on_batch(runner, monkeypatch):
         assert state(made) == whole[made.optimizer.iterations]
         seen.add(made.optimizer.iterations)
     assert seen == {0, 1, 2}
+
+
+# ------------------------------------------------------------------------------------ validation, and layer by layer
+
+VALIDATION = np.tile(X["dense"], (20, 1)), np.tile(Y, 20)
+
+
+@pytest.mark.parametrize("call", [1, 2, 5])
+@pytest.mark.usefixtures("one_step_a_call")
+def test_an_interrupt_in_the_validation_of_a_fit(call, monkeypatch):
+    """It ends with the compiled call at hand, of many; what the epoch has made stays."""
+    from fastnn.kernels.cpu import epoch
+
+    made, forward = model(), Interrupted(epoch.forward, call, "after")
+    monkeypatch.setattr(epoch, "forward", forward)
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, epochs=2, validation_data=VALIDATION)
+    assert forward.calls == call
+    assert made.history.epoch == []
+    assert state(made) == after(STEPS, "adam", "dense")
+
+
+@pytest.mark.parametrize(
+    ("op", "call", "calls", "steps"),
+    [
+        ("linear", 1, 1, 0),
+        ("linear", 2 * 2 + 1, 2 * 2 + 1, 2),  # two layers a step: in the third
+        ("linear", 2 * STEPS + 5, 2 * STEPS + 5, STEPS),  # in the validation
+        ("adam_step", 4 + 2, 2 * 4, 2),  # four parameters: the second step is made first
+    ],
+)
+def test_an_interrupt_of_a_fit_layer_by_layer(op, call, calls, steps, monkeypatch):
+    """It ends with the op at hand, or with the update."""
+    monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+    made, counted = model(), Interrupted(getattr(ops, op), call, "after")
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, op, counted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(made, epochs=2, validation_data=VALIDATION)
+    assert counted.calls == calls
+    assert made.history.epoch == []
+    made.optimizer.build(made.weights)
+    assert state(made) == after(steps, "adam", "dense")
 
 
 # ------------------------------------------------------------------------------------------------- outputs and figures
