@@ -156,3 +156,10 @@ def test_every_extra_that_a_text_names_is_one():
     }
     assert {"cuda12", "cuda13", "plot", "peers", "test"} <= named
     assert named <= project["optional-dependencies"].keys()
+
+
+def test_what_the_test_command_leaves_out_is_run_by_ci():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]["addopts"]
+    left_out = re.findall(r"\bnot (\w+)", options)
+    assert left_out == ["slow"]
+    assert re.findall(r'/pytest" -m (\w+)', (ROOT / ".ci" / "run").read_text("utf-8")) == left_out
