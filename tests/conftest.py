@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +13,22 @@ for folder in ("kernels", "support"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 
+# From so many tests on nearly all kernels are needed, and compiled first: that takes a minute a dtype, and a core each.
+MANY = 5000
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_kernels_stay_where_they_are():
+def _compiled_kernels_stay_where_they_are(request):
     """Tests move the user's cache to keep it out of theirs: not the kernels that are compiled in this process."""
     from fastnn.kernels.cpu import store
+    from fastnn.kernels.table import DTYPES
 
     store.entry()
+    if len(request.session.items) >= MANY:
+        programs = [f"import fastnn; fastnn.warmup([{dtype!r}])" for dtype in DTYPES]
+        processes = [subprocess.Popen([sys.executable, "-c", program]) for program in programs]
+        for process in processes:
+            process.wait()  # what fails here does so in the tests too
 
 
 @pytest.fixture
