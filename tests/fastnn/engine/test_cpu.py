@@ -109,6 +109,14 @@ def fit(monkeypatch, runner, built, x, y, **options):
         return built.fit(x, y, verbose=0, **options).history
 
 
+def some(cases, every):
+    """The cases, of which one in ``every`` is for all runs of the tests, and the others for the slow ones.
+
+    To have all values of axes that are repeated among the former, it shares no factor with the lengths of these.
+    """
+    return [pytest.param(*case, marks=[pytest.mark.slow] if n % every else []) for n, case in enumerate(cases)]
+
+
 def combinations():
     """Every value of every axis many times, in pairs that change: the axes' lengths share no factor with the stride."""
     axes = [list(HIDDEN), list(ACTIVATIONS), list(HEADS), list(OPTIMIZERS), list(PENALTIES), INPUTS, (1, 7, 128)]
@@ -118,7 +126,7 @@ def combinations():
 
 
 @pytest.mark.parametrize(
-    ("hidden", "activation", "loss", "optimizer", "penalty", "kind", "batch", "dtype"), combinations()
+    ("hidden", "activation", "loss", "optimizer", "penalty", "kind", "batch", "dtype"), some(combinations(), 2)
 )
 def test_loss_curve_is_that_of_the_layerwise_runner(
     monkeypatch, hidden, activation, loss, optimizer, penalty, kind, batch, dtype
@@ -423,8 +431,10 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize(("dtype", "kind", "batch", "epochs", "weighted", "optimizer"), RUNS)
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize(
+    ("stack", "dtype", "kind", "batch", "epochs", "weighted", "optimizer"),
+    some([(stack, *RUNS[(n + k) % len(RUNS)]) for n, stack in enumerate(STACKS) for k in range(len(RUNS))], len(RUNS)),
+)
 def test_stacks_train_as_layer_by_layer(monkeypatch, stack, dtype, kind, batch, epochs, weighted, optimizer):
     rng = np.random.default_rng(2)
     x, y, weight = inputs(kind, 65, 10, rng), stack_targets(stack, 65, rng), rng.uniform(0, 2, 65)
@@ -505,7 +515,7 @@ def drawn_model(seed):
     return built
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", some([(seed,) for seed in range(60)], 7))
 def test_any_combination_trains_as_layer_by_layer(monkeypatch, seed):
     loss, rng = drawn_model(seed).loss, np.random.default_rng(seed)
     labels, kind, batch = rng.integers(0, 4, 65), INPUTS[seed % 4], (1, 7, 32)[seed % 3]
@@ -545,7 +555,7 @@ def dropout_combinations():
 
 
 @pytest.mark.parametrize(
-    ("dropout", "activation", "kind", "hidden", "loss", "optimizer", "batch", "dtype"), dropout_combinations()
+    ("dropout", "activation", "kind", "hidden", "loss", "optimizer", "batch", "dtype"), some(dropout_combinations(), 7)
 )
 def test_masks_are_those_of_the_layerwise_runner(
     monkeypatch, dropout, activation, kind, hidden, loss, optimizer, batch, dtype

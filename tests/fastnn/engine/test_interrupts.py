@@ -101,16 +101,17 @@ discards = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionW
 
 @pytest.mark.parametrize(("runner", "listens"), [("fused", False), ("fused", True), ("layerwise", False)])
 @pytest.mark.parametrize(("kind", "optimizer"), [("dense", "adam"), ("sparse", "rmsprop")])
+@pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("one_step_a_call")
 @discards
-def test_interrupts_at_any_line_of_a_fit(runner, listens, kind, optimizer, monkeypatch):
+def test_interrupts_at_any_line_of_a_fit(apart, runner, listens, kind, optimizer, monkeypatch):
     """Also where a callback wants the arrays up to date after every batch."""
     if runner == "layerwise":
         monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
     listeners = [callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)] if listens else []
     whole = [after(steps, optimizer, kind) for steps in range(STEPS + 1)]
     seen = set()
-    for point in itertools.count(1, 13 if runner == "fused" else 31):
+    for point in itertools.count(1, apart * (13 if runner == "fused" else 31)):
         made = model(optimizer)
         made.optimizer.build(made.weights)
         if not interrupted_at(point, lambda made=made: fit(made, kind, threads=1, callbacks=listeners)):

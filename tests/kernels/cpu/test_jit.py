@@ -129,7 +129,7 @@ def test_another_target_is_compiled_for_anew(tmp_path):
     assert len(entries(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("name", ["tile", "caches"])
+@pytest.mark.parametrize("name", ["tile", pytest.param("caches", marks=pytest.mark.slow)])
 def test_another_tile_and_other_caches_are_compiled_for_anew(tmp_path, name):
     """They are the host's, and a home may be many hosts'."""
     variables = {"FASTNN_CACHE": tmp_path}
@@ -236,7 +236,10 @@ def read_only(tmp_path):
         path.chmod(0o755)
 
 
-@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "FASTNN_CACHE", "HOME"])
+@pytest.mark.parametrize(
+    "variable",
+    ["FASTNN_CACHE", *(pytest.param(name, marks=pytest.mark.slow) for name in ("NUMBA_CACHE_DIR", "HOME"))],
+)
 def test_a_cache_that_cannot_be_written_to_costs_one_warning(read_only, tmp_path, variable):
     home, cache = tmp_path / "home", tmp_path / "cache"
     read_only(home, cache)

@@ -12,7 +12,11 @@ from numba import types
 from fastnn.kernels.cpu import machine, simd
 
 TRIPLE = "aarch64-unknown-linux-gnu"
-TARGETS = [("neoverse-n1", types.float32), ("neoverse-n1", types.float64), ("apple-m1", types.float32)]
+TARGETS = [
+    ("neoverse-n1", types.float32),
+    pytest.param("neoverse-n1", types.float64, marks=pytest.mark.slow),
+    pytest.param("apple-m1", types.float32, marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture

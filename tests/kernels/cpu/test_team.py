@@ -231,5 +231,6 @@ def test_who_waits_gives_the_core_away_where_there_is_no_futex(system, machine, 
     foreign(BARRIER, system, machine, tmp_path)
 
 
+@pytest.mark.slow
 def test_training_without_futex_gives_the_same_bits(tmp_path):
     foreign(TRAIN, *SYSTEMS[0], tmp_path)
