@@ -103,6 +103,7 @@ def test_the_next_process_loads_what_two_compiled_at_the_same_time(tmp_path):
 import numpy as np
 from fastnn import ops
 from fastnn.kernels.cpu import elementwise, micro
+micro.MICRO_KERNELS = micro.MICRO_KERNELS[:8]
 x = np.linspace(-1, 1, 100).astype("f")
 built = []
 micro._build = lambda *args, build=micro._build: built.append(1) or build(*args)

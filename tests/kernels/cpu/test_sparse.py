@@ -107,6 +107,14 @@ def coupled_csr(x):
     return indptr, (2 * place).astype(np.int32), pairs[row, place]
 
 
+@njit
+def couple_row(indices, values, evens, couples):
+    count = indices.size
+    return simd.couple_row(
+        count, address(indices, 0), address(values, 0), address(evens, 0), address(couples, 0)
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [2, 14, 16, 32, 34, 150])
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.7, 1.0])
@@ -118,19 +126,28 @@ def test_couples_of_a_row(dtype, k, density):
     guard = 7
     evens, couples = np.full(k + 1, guard, np.int32), np.full((k + 1, 2), guard, dtype)
 
-    @njit
-    def run(indices, values, evens, couples):
-        count = indices.size
-        return simd.couple_row(
-            count, address(indices, 0), address(values, 0), address(evens, 0), address(couples, 0)
-        )  # fmt: skip
-
-    found = run(indices, values, evens, couples)
+    found = couple_row(indices, values, evens, couples)
     assert found == len(wanted_evens)
     assert (evens[:found] == wanted_evens).all()
     assert (couples[:found] == wanted_couples).all()
     assert (evens[found:] == guard).all()
     assert (couples[found:] == guard).all()
+
+
+@njit
+def sparse_update(code, coupled, low, high, every_row, begins, ends, samples, values, dz, decay, w, s0, s1, s2, hyper):
+    simd.sparse_update(
+        code, coupled, low, high, every_row, address(begins, 0), address(ends, 0), address(samples, 0),
+        address(values, 0), address(dz, 0), dz.shape[1], address(decay, 0), address(w, 0), address(s0, 0),
+        address(s1, 0), address(s2, 0), address(hyper, 0),
+    )  # fmt: skip
+
+
+@njit
+def update_row(code, w, g, s0, s1, s2, hyper):
+    simd.update_row(
+        code, w.size, address(w, 0), address(g, 0), address(s0, 0), address(s1, 0), address(s2, 0), address(hyper, 0)
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -160,23 +177,7 @@ def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupl
     low, high = 2, k - 2
     code = simd.STEP_CODES[name]
 
-    @njit
-    def run(begins, ends, samples, values, dz, decay, w, s0, s1, s2, hyper):
-        simd.sparse_update(
-            code, coupled, low, high, every_row, address(begins, 0), address(ends, 0), address(samples, 0),
-            address(values, 0), address(dz, 0), dz.shape[1], address(decay, 0), address(w, 0), address(s0, 0),
-            address(s1, 0), address(s2, 0), address(hyper, 0),
-        )  # fmt: skip
-
-    run(begins, ends, *by_feature[1:], dz, decay, *after, hyper)
-
-    @njit
-    def update(w, g, s0, s1, s2, hyper):
-        simd.update_row(
-            code, w.size, address(w, 0), address(g, 0), address(s0, 0), address(s1, 0), address(s2, 0),
-            address(hyper, 0),
-        )  # fmt: skip
-
+    sparse_update(code, coupled, low, high, every_row, begins, ends, *by_feature[1:], dz, decay, *after, hyper)
     gradient = (x.T.astype(np.float64) @ dz.astype(np.float64)).astype(dtype)
     expected = [array.copy() for array in held]
     touched = np.zeros(k, bool)
@@ -187,7 +188,7 @@ def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupl
         expected[1][touched] *= decay[touched, None]
     for f in np.flatnonzero(touched):
         rows = [array[f] for array in expected]
-        update(rows[0], gradient[f], *rows[1:], hyper)
+        update_row(code, rows[0], gradient[f], *rows[1:], hyper)
     for got, wanted, before in zip(after, expected, held, strict=True):
         assert np.allclose(got, wanted, rtol=0, atol=200 * np.finfo(dtype).eps)
         assert (got[~touched] == before[~touched]).all()
