@@ -41,7 +41,9 @@ CLEAR, FLOOR, CERTAIN = SLOWER**-0.25, SLOWER**-0.5, SLOWER**-0.75
 
 # A line is measured until the median of its ratios tells, each time in new processes, on operands at other places:
 # what disturbs a measurement comes and goes, and what lies where differs from one process to the next, but a slow
-# kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW.
+# kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW; one that does not is
+# measured again where the blocks of the first attempt were at odds, a quarter of them below FLOOR: for a moment the
+# machine may favour one side by as much as the gate looks for.
 _ATTEMPTS = 7
 _FEWEST_SLOW = 3
 _MORE = 3  # times as many blocks in every attempt but the first
@@ -115,7 +117,7 @@ def verdict(attempts: Sequence[Attempt], threads: int) -> str | None:
         return None
     ratio = statistics.median(attempt.ratio for attempt in attempts)
     if ratio >= (FLOOR if over else CLEAR):
-        return OK
+        return OK if len(attempts) > 1 or attempts[0].low >= FLOOR else None
     if not over and (ratio > CERTAIN or len(attempts) < _FEWEST_SLOW):
         return None
     others = statistics.median(attempt.others for attempt in attempts)

@@ -46,12 +46,22 @@ class Tree:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Seconds a call of ours and of the base, how many times as fast ours is, and the cores that others used."""
+    """Seconds a call of ours and of the base, the ratios of neighbouring blocks, and the cores that others used."""
 
     ours: float
     base: float
-    ratio: float
+    ratios: tuple[float, ...]
     others: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast ours is: the median of the ratios."""
+        return statistics.median(self.ratios)
+
+    @property
+    def low(self) -> float:
+        """The lower quartile of the ratios."""
+        return statistics.quantiles(self.ratios, n=4, method="inclusive")[0] if len(self.ratios) > 1 else self.ratio
 
 
 class Side:
@@ -144,7 +154,7 @@ class Pair:
         turns = effort * (_BLOCKS if seconds < _LONG_SECONDS else _LONG_BLOCKS)
         blocks = [self._turn(turn) for turn in range(turns)]
         ours, base = (statistics.median(side) for side in zip(*blocks, strict=True))
-        return Attempt(ours, base, statistics.median(b / a for a, b in blocks), watch.others())
+        return Attempt(ours, base, tuple(b / a for a, b in blocks), watch.others())
 
     def _turn(self, turn: int) -> tuple[float, float]:
         """A block of ours and one of the base's, in an order that reverses every turn."""

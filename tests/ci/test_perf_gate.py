@@ -21,7 +21,7 @@ def _two_cpus(monkeypatch):
 
 
 def attempts(*ratios, others=0.0):
-    return [Attempt(ours=1e-3, base=ratio * 1e-3, ratio=ratio, others=others) for ratio in ratios]
+    return [Attempt(ours=1e-3, base=ratio * 1e-3, ratios=(ratio,), others=others) for ratio in ratios]
 
 
 def test_what_must_be_caught_is_as_far_below_the_floor_as_unchanged_code_is_above():
@@ -55,6 +55,20 @@ def test_what_must_be_caught_is_as_far_below_the_floor_as_unchanged_code_is_abov
 )
 def test_verdict_of_the_median_of_the_attempts(ratios, expected):
     assert perf_gate.verdict(attempts(*ratios), threads=1) == expected
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ((1.0, 1.0, 1.0, 1.0, FLOOR * BELOW), OK),
+        ((1.0, 1.0, 1.0, FLOOR * BELOW, FLOOR * BELOW), None),
+        ((1.2, 1.2, 1.0, FLOOR * ABOVE, FLOOR * ABOVE), OK),
+    ],
+)
+def test_a_first_attempt_whose_blocks_are_at_odds_is_not_enough(blocks, expected):
+    at_odds = Attempt(ours=1e-3, base=1e-3, ratios=blocks)
+    assert perf_gate.verdict([at_odds], threads=1) == expected
+    assert perf_gate.verdict([at_odds, *attempts(1.0, 1.0)], threads=1) == OK
 
 
 @pytest.mark.parametrize(
@@ -139,7 +153,7 @@ class FakePair:
         ratio = next(self._ratios[name])
         if isinstance(ratio, Exception):
             raise ratio
-        return Attempt(1e-3, ratio * 1e-3, ratio)
+        return Attempt(1e-3, ratio * 1e-3, (ratio,))
 
 
 BASE = Tree("baseline abc", perf_gate.TREE.folder / "nowhere")
