@@ -28,7 +28,8 @@ from numba import from_dtype
 
 from bench import environment
 from fastnn import checks, get_num_threads
-from fastnn.kernels.cpu import machine, micro, simd
+from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.simd import elementwise, functions, library
 
 Array = Any
 
@@ -48,7 +49,7 @@ def _sigmoid(x: Array) -> Array:
 
 @dataclass(frozen=True)
 class Function:
-    """A function of ``simd``: its oracle and its bounds in ULP by dtype.
+    """A function of ``simd.functions``: its oracle and its bounds in ULP by dtype.
 
     ``least`` names the smallest number that it takes, as ``numpy.finfo`` does; None where it takes them all.
     """
@@ -126,8 +127,8 @@ def error(got: Array, exact: Array) -> Array:
 
 @cache
 def vector_function(name: str, dtype: str) -> Callable[[Array], Array]:
-    """``simd.<name>`` as a function of contiguous arrays."""
-    call = micro.function(simd.row_of(getattr(simd, name)), from_dtype(np.dtype(dtype)))
+    """``simd.functions.<name>`` as a function of contiguous arrays."""
+    call = library.function(elementwise.row_of(getattr(functions, name)), from_dtype(np.dtype(dtype)))
 
     def function(x: Array) -> Array:
         y = np.empty_like(x)

@@ -86,6 +86,22 @@ def test_imports_point_down(module, path):
             assert target >= own, f"{module} imports {name}, which stands above it"
 
 
+# What each room of the kernels knows of the others, beside itself and what is common to all backends.
+COMMON = {"table", "cases", "formulas", "interrupts", "user_cache"}
+ROOMS = {"formulas": set(), "naive": {"table"}, "cpu": COMMON, "cuda": COMMON}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_kernels_know_no_other_backend(room):
+    """Formulas know of no backend at all, neither llvmlite nor Numba, CuPy or NumPy."""
+    for path in (KERNELS / room).rglob("*.py"):
+        for name in imported(path):
+            if name.startswith("fastnn.kernels."):
+                assert name.split(".")[2] in ROOMS[room] | {room}, f"{path} imports {name}"
+            elif room == "formulas":
+                assert name.split(".")[0] in sys.stdlib_module_names, f"{path} imports {name}"
+
+
 def python(program):
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 

@@ -197,6 +197,6 @@ def sizes_of(stages: Sequence[Stage]) -> tuple[int, ...]:
 
 def codes_of(stages: Sequence[Stage]) -> list[int]:
     """The stages' activations as the kernels number them."""
-    from fastnn.kernels.cpu.simd import ROW_CODES
+    from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 
     return [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(stage.activation, stage.activation)] for stage in stages]

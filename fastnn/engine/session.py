@@ -21,6 +21,7 @@ from fastnn.engine.inputs import (
     most_entries,
 )
 from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
+from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
 from fastnn.kernels.interrupts import held
 
 # Places of sorted non-zeros: the kernel numbers them by int32.
@@ -40,7 +41,7 @@ class Session:
         mask_seeds: Sequence[int],
     ) -> None:
         from fastnn.kernels.cpu import epoch, optim, records, threads
-        from fastnn.kernels.cpu.simd import ROW_CODES, STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
+        from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)

@@ -10,7 +10,8 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import destination, finish
 from fastnn.kernels.cpu.jit import kernel, matrix
-from fastnn.kernels.cpu.simd import address, dropout_row
+from fastnn.kernels.cpu.simd.dropout import dropout_row
+from fastnn.kernels.cpu.simd.kernel import address
 
 # Nanoseconds an element on one core, roughly.
 _NS_PER_ELEMENT = 0.4

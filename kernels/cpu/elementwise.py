@@ -12,16 +12,16 @@ from numba import prange, types
 from fastnn.kernels.cpu._arrays import Planned, finish, flattener, placing
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.machine import caches
-from fastnn.kernels.cpu.simd import (
-    CODES,
+from fastnn.kernels.cpu.simd.elementwise import (
     add_row,
     add_stream,
-    address,
     backward_row,
     backward_stream,
     forward_row,
     forward_stream,
 )
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.formulas.activations import CODES
 
 # Nanoseconds an element on one core, roughly: reading and writing memory, and an exp where there is one.
 _NS_PER_ELEMENT = 0.25

@@ -24,7 +24,9 @@ from fastnn.kernels.cpu.records import (
     Y,
     panel_count,
 )
-from fastnn.kernels.cpu.simd import address, couple_row, prefetch_row, scale_row, sparse_rows
+from fastnn.kernels.cpu.simd.elementwise import scale_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.sparse import couple_row, prefetch_row, sparse_rows
 from fastnn.kernels.cpu.team import wait
 
 # Samples ahead of its use that a sample's non-zeros are asked for: from memory that no cache of this core holds, they

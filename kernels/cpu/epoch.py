@@ -51,7 +51,8 @@ from fastnn.kernels.cpu.records import (
     panel_count,
     signatures,
 )
-from fastnn.kernels.cpu.simd import address, forward_row, prefetch
+from fastnn.kernels.cpu.simd.elementwise import forward_row
+from fastnn.kernels.cpu.simd.kernel import address, prefetch
 from fastnn.kernels.cpu.stages import backward_rows, first_product, forward_rows, gather_rows, score_row
 from fastnn.kernels.cpu.team import wait
 from fastnn.kernels.cpu.updates import clip_by_norm, copy_panels, copy_weights, update_units

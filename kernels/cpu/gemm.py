@@ -9,7 +9,7 @@ C[n, m] = f(A[n, k] @ B[k, m] + bias). The loops, outermost first (the names are
    number of rows and all panels, where that is fewer numbers to read: more rows of A than columns of B;
 4. groups of panels of B, [KC, NR] each, that stay in L2 together: packed by the task that is about to use them where
    that pays, or beforehand (``Panels``), else read where they lie;
-5. tiles of at most MR x NR (``simd.gemm_tile``), heights balanced so that no sliver is left over.
+5. tiles of at most MR x NR (``simd.tile.gemm_tile``), heights balanced so that no sliver is left over.
 
 Each element of C is the sum over depth blocks of one chain of multiply-adds in the order of k, however the work is
 split over threads and whatever is copied.
@@ -35,8 +35,11 @@ from fastnn.kernels.cpu import elementwise, softmax
 from fastnn.kernels.cpu._arrays import Planned, aligned, finish, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
-from fastnn.kernels.cpu.simd import CODES, address, copy_rows, forward_bias_row, gemm_tile, transpose_block
+from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, transpose_block
 from fastnn.kernels.cpu.threads import get_num_threads
+from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.

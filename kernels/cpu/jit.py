@@ -30,7 +30,8 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu import machine, micro, require_compiler, store, team, threads
+from fastnn.kernels.cpu import machine, require_compiler, store, team, threads
+from fastnn.kernels.cpu.simd import library
 
 
 def reads(dtype: Any, ndim: int) -> Any:
@@ -155,7 +156,7 @@ class Kernel:
         if parallel:
             threads.start()
         with _without_collection():
-            micro.load(numba.from_dtype(dtype))
+            library.load(numba.from_dtype(dtype))
             tile = machine.tile(dtype.itemsize)
             return _njit(self.signature(numba.from_dtype(dtype)), self.factory(tile.MR, tile.NR), parallel)
 

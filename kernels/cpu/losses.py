@@ -13,8 +13,11 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.simd import LOSS_CODES, address, loss_row, penalty_row, probability_loss_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
+from fastnn.kernels.cpu.simd.softmax import probability_loss_row
 from fastnn.kernels.cpu.softmax import targets_for_kernel, targets_signature, weights_for_kernel
+from fastnn.kernels.formulas.losses import LOSS_CODES
 
 _UNIT = 1024
 _NS_PER_ELEMENT = 0.4
@@ -57,7 +60,7 @@ def _penalty(MR: int, NR: int) -> Any:
 
 
 def _elementwise_loss(name: str, pred: Any, target: Any, sample_weight: Any, mean: bool) -> tuple[float, Any]:
-    """Sum or mean of one of ``simd.LOSSES``, and its derivative."""
+    """Sum or mean of one of the formulas' ``LOSSES``, and its derivative."""
     dpred = np.empty(pred.shape, pred.dtype)
     if pred.size == 0:
         return 0.0, dpred

@@ -11,7 +11,9 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.simd import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS, address, update_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
 
 _NS_PER_ELEMENT = 0.5
 
@@ -47,7 +49,7 @@ def _step(op: str, w: Any, dw: Any, states: dict[str, Any], **options: Any) -> N
 
 
 def rule(op: str, slots: Collection[str], options: Mapping[str, Any]) -> tuple[str, list[float]]:
-    """The name in ``simd.STEPS`` of an op with this state and these options, and its hyper-parameters in order."""
+    """The name in ``STEPS`` of an op with this state and these options, and its hyper-parameters in order."""
     numbers = dict(options)
     if op == "sgd_step":
         name = "sgd" if "velocity" not in slots else "nesterov" if options["nesterov"] else "momentum"

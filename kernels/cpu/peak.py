@@ -17,8 +17,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastnn.kernels.cpu import machine, micro, simd
+from fastnn.kernels.cpu import machine
 from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.simd import library, peak
 
 _RUNS = 20
 # Long beside the wake-up of a thread, short beside a time slice.
@@ -37,7 +38,7 @@ def dtypes() -> tuple[str, ...]:
 
 
 def measure(dtype: str, threads: int) -> float:
-    """FLOP/s of ``threads`` threads at once, each in a loop on ``simd.chains`` independent chains of multiply-adds.
+    """FLOP/s of ``threads`` threads at once, each in a loop on ``peak.chains`` independent chains of multiply-adds.
 
     "bfloat16" is that of dot products of bfloat16, accumulated in float32.
     """
@@ -51,7 +52,7 @@ def round_flop(dtype: str) -> int:
     """FLOP of one round of the loop: 2 a number and chain, 4 for a lane that holds two bfloat16."""
     kind = _accumulator(dtype)
     lane = 4 if dtype == "bfloat16" else 2
-    return lane * machine.tile(kind.itemsize).VL * simd.chains(numba.from_dtype(kind))
+    return lane * machine.tile(kind.itemsize).VL * peak.chains(numba.from_dtype(kind))
 
 
 def run(dtype: str, rounds: int) -> Any:
@@ -66,7 +67,7 @@ def run(dtype: str, rounds: int) -> Any:
         a.view(np.uint32)[:], b.view(np.uint32)[:] = _ONES, _ONE_AND_MINUS_ONE
     else:
         a[:], b[:] = -1.0, 0.5
-    x = aligned((simd.chains(numba.from_dtype(kind)) * lanes,), kind)
+    x = aligned((peak.chains(numba.from_dtype(kind)) * lanes,), kind)
     x[:] = np.arange(1, x.size + 1)
     _loop(dtype)(rounds, a.ctypes.data, b.ctypes.data, x.ctypes.data)
     return x
@@ -82,8 +83,8 @@ def _accumulator(dtype: str) -> np.dtype[Any]:
 
 @cache
 def _loop(dtype: str) -> Callable[..., Any]:
-    kernel = simd.PEAK_BFLOAT16 if dtype == "bfloat16" else simd.PEAK
-    return micro.function(kernel, numba.from_dtype(_accumulator(dtype)))
+    kernel = peak.PEAK_BFLOAT16 if dtype == "bfloat16" else peak.PEAK
+    return library.function(kernel, numba.from_dtype(_accumulator(dtype)))
 
 
 def bandwidth(threads: int) -> float:

@@ -15,7 +15,9 @@ from numba import types
 
 from fastnn.kernels.cpu.jit import flat, inlined, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
-from fastnn.kernels.cpu.simd import CODES, LOSS_CODES, SPARSE_TILES
+from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
+from fastnn.kernels.formulas.activations import CODES
+from fastnn.kernels.formulas.losses import LOSS_CODES
 
 # Rows of W in a unit of the update: a multiple of every tile height and of every vector length.
 UNIT_ROWS = 96
@@ -225,8 +227,8 @@ class Layout:
     has panels of no columns. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs,
     their gradient, and above the first stage that needs it the transposed weights as panels [K/NR, N, NR].
 
-    With ``pairs`` the products are those of bfloat16 numbers (``simd.gemm_tile_pairs``), but for a sparse first stage:
-    the transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
+    With ``pairs`` the products are those of bfloat16 numbers (``gemm_tile_pairs``), but for a sparse first stage: the
+    transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
     [N/NR, K/2, NR] of pairs (WP), and a stage's inputs (XR, XC) and its gradient (GR, GC) as pairs of neighbours in a
     row, for products that sum over columns, and of neighbours in a column, for those that sum over the batch.
     """

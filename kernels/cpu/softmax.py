@@ -11,7 +11,8 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import Planned, destination, finish, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.simd import address, cross_entropy_row, softmax_backward_row, softmax_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, softmax_backward_row, softmax_row
 
 # Nanoseconds an element on one core, roughly.
 _NS_PER_ELEMENT = 0.4

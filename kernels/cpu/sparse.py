@@ -9,7 +9,8 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
-from fastnn.kernels.cpu.simd import address, compress_row, scan_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.sparse import compress_row, scan_row
 
 # What reading one number costs on one core, roughly: memory bandwidth.
 _NS_PER_BYTE = 0.05

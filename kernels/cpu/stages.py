@@ -44,27 +44,12 @@ from fastnn.kernels.cpu.records import (
     Y,
     panel_count,
 )
-from fastnn.kernels.cpu.simd import (
-    add_penalty_row,
-    address,
-    argmax_row,
-    backward_row,
-    cross_entropy_row,
-    dropout_backward_row,
-    dropout_row,
-    forward_bias_row,
-    forward_row,
-    gemm_tile,
-    gemm_tile_pairs,
-    label_row,
-    loss_row,
-    pair_columns,
-    pair_rows,
-    prefetch,
-    probability_loss_row,
-    softmax_row,
-    widen_row,
-)
+from fastnn.kernels.cpu.simd.dropout import dropout_backward_row, dropout_row
+from fastnn.kernels.cpu.simd.elementwise import backward_row, forward_bias_row, forward_row, widen_row
+from fastnn.kernels.cpu.simd.kernel import address, prefetch
+from fastnn.kernels.cpu.simd.losses import add_penalty_row, loss_row
+from fastnn.kernels.cpu.simd.softmax import argmax_row, cross_entropy_row, label_row, probability_loss_row, softmax_row
+from fastnn.kernels.cpu.simd.tile import gemm_tile, gemm_tile_pairs, pair_columns, pair_rows
 
 # Depth of a block of a product: KC * NR numbers of a panel stay in L2.
 _KC = 2048

@@ -45,23 +45,12 @@ from fastnn.kernels.cpu.records import (
     Y,
     panel_count,
 )
-from fastnn.kernels.cpu.simd import (
-    add_penalty_row,
-    address,
-    clip_row,
-    copy_rows,
-    forward_row,
-    gemm_tile,
-    gemm_tile_pairs,
-    pair_rows,
-    pointer,
-    scale_row,
-    sparse_row,
-    sparse_update,
-    squares_row,
-    transpose_block,
-    update_row,
-)
+from fastnn.kernels.cpu.simd.elementwise import clip_row, forward_row, scale_row, squares_row
+from fastnn.kernels.cpu.simd.kernel import address, pointer
+from fastnn.kernels.cpu.simd.losses import add_penalty_row
+from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.cpu.simd.sparse import sparse_row, sparse_update
+from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, gemm_tile_pairs, pair_rows, transpose_block
 from fastnn.kernels.cpu.stages import ask_for_sample
 
 

@@ -15,11 +15,12 @@ from numba.core import event
 import fastnn
 from fastnn import layers, models, ops
 from fastnn.kernels.cases import draw
-from fastnn.kernels.cpu import jit, micro, threads
+from fastnn.kernels.cpu import jit, threads
+from fastnn.kernels.cpu.simd import library
 from fastnn.kernels.table import TABLE
 
 fastnn.warmup([{dtype!r}])
-loaded = len(micro._libraries)
+loaded = len(library._libraries)
 jit._njit = None  # compiles and loads: calling it is an error from here on
 threads.SERIAL_BELOW_NS = 0.0
 rng = np.random.default_rng(0)
@@ -39,7 +40,7 @@ with event.install_recorder("numba:compile") as recorder:
             model.predict(batch)
 assert model.plan().runner == "fused"
 assert not recorder.buffer, recorder.buffer
-assert len(micro._libraries) == loaded
+assert len(library._libraries) == loaded
 """
 
 

@@ -17,17 +17,18 @@ from numba import types
 import fastnn
 import fastnn.kernels
 from bench import environment
-from fastnn.kernels.cpu import jit, machine, micro, store
+from fastnn.kernels.cpu import jit, machine, store
+from fastnn.kernels.cpu.simd import library
 
 # A kernel of its own, and one micro-kernel: compiled in a moment.
 PROGRAM = """
 import numpy as np
 from numba import types
-from fastnn.kernels.cpu import micro
+from fastnn.kernels.cpu.simd import library
 from fastnn.kernels.cpu.jit import flat, kernel
-micro.MICRO_KERNELS = micro.MICRO_KERNELS[:1]
+library.MICRO_KERNELS = library.MICRO_KERNELS[:1]
 built = []
-micro._build = lambda *args, build=micro._build: built.append(1) or build(*args)
+library._build = lambda *args, build=library._build: built.append(1) or build(*args)
 
 @kernel(lambda dtype: types.void(flat(dtype), types.int64))
 def double(MR, NR):
@@ -102,11 +103,12 @@ def test_the_next_process_loads_what_two_compiled_at_the_same_time(tmp_path):
     program = """
 import numpy as np
 from fastnn import ops
-from fastnn.kernels.cpu import elementwise, micro
-micro.MICRO_KERNELS = micro.MICRO_KERNELS[:8]
+from fastnn.kernels.cpu import elementwise
+from fastnn.kernels.cpu.simd import library
+library.MICRO_KERNELS = library.MICRO_KERNELS[:8]
 x = np.linspace(-1, 1, 100).astype("f")
 built = []
-micro._build = lambda *args, build=micro._build: built.append(1) or build(*args)
+library._build = lambda *args, build=library._build: built.append(1) or build(*args)
 assert np.allclose(ops.tanh(x), np.tanh(x))
 stats = elementwise._forward.compiled(x.dtype, False).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(built))
@@ -166,8 +168,9 @@ def count(MR, NR):
 """
 COUNT = """
 import numpy as np
-from fastnn.kernels.cpu import counter, micro, store
-micro.MICRO_KERNELS = ()
+from fastnn.kernels.cpu import counter, store
+from fastnn.kernels.cpu.simd import library
+library.MICRO_KERNELS = ()
 x = np.zeros(1)
 counter.count(x.dtype, 0.0, x)
 print(int(x[0]), sum(counter.count.compiled(x.dtype).stats.cache_hits.values()))
@@ -274,16 +277,16 @@ def test_no_place_for_a_cache_costs_one_warning():
 import os
 from pathlib import Path
 from fastnn import _environment
-from fastnn.kernels.cpu import micro
+from fastnn.kernels.cpu.simd import library
 def homeless(*_):
     raise RuntimeError("Could not determine home directory.")
 Path.expanduser = homeless
-micro.MICRO_KERNELS = ()
+library.MICRO_KERNELS = ()
 assert not _environment.has_kernels("epoch")
 print(_environment._kernel_cache())
 import numba
-micro.load(numba.float32)
-micro.load(numba.float64)
+library.load(numba.float32)
+library.load(numba.float64)
 """
     out, errors = finished(start({}, program))
     assert out.startswith("none (this user has no home folder, and FASTNN_CACHE names no other place")
@@ -323,7 +326,7 @@ def test_compiling_leaves_the_collector_as_it_was(enabled):
 def test_an_interrupt_while_llvm_calls_python(called, tmp_path, monkeypatch):
     """While it hands over code, or asks for what was kept: neither the interrupt nor the code is lost."""
     entry, dtype, seen = store.Entry(tmp_path, store.entry().label), np.dtype("float32"), []
-    micro.load(types.float32)
+    library.load(types.float32)
     monkeypatch.setattr(store, "entry", lambda: entry)
 
     def kernel():
@@ -354,8 +357,8 @@ def test_an_interrupt_while_the_first_kernels_compile(tmp_path):
 import os, signal, sys, threading, time
 import numpy as np
 from fastnn import ops
-from fastnn.kernels.cpu import micro
-micro.MICRO_KERNELS = micro.MICRO_KERNELS[:8]
+from fastnn.kernels.cpu.simd import library
+library.MICRO_KERNELS = library.MICRO_KERNELS[:8]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main, x = threading.get_ident(), np.linspace(-1, 1, 100).astype("f")
 

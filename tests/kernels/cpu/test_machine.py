@@ -29,7 +29,11 @@ def started(level, chosen):
     """The ops' own tests, in a process whose Numba targets a CPU of that level."""
     name, features = LEVELS[level]
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    tests = [str(Path(__file__).parents[1] / "test_ops.py"), str(Path(__file__).with_name("test_sparse.py"))]
+    here = Path(__file__)
+    tests = [
+        str(path)
+        for path in (here.parents[1] / "test_ops.py", here.with_name("test_sparse.py"), here.with_name("simd"))
+    ]
     program = f"""
 import sys, pytest
 from fastnn.kernels.cpu import machine

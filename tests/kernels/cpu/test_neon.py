@@ -9,7 +9,8 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from fastnn.kernels.cpu import machine, simd
+from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.simd import library
 
 TRIPLE = "aarch64-unknown-linux-gnu"
 TARGETS = [
@@ -39,7 +40,7 @@ def assembly(monkeypatch):
         target_machine = target.create_target_machine(cpu=cpu, opt=3)
         module = ir.Module("micro-kernels")
         module.triple, module.data_layout = TRIPLE, str(target_machine.target_data)
-        for kernel in simd.MICRO_KERNELS:
+        for kernel in library.MICRO_KERNELS:
             kernel.define(module, dtype)
         assert "llvm.x86" not in str(module)
         parsed = llvm.parse_assembly(str(module))
@@ -70,7 +71,7 @@ def loops(body):
 def test_micro_kernels_as_assembly(assembly, cpu, dtype):
     """A full tile's loop is one multiply-add an accumulator, and touches no memory but A and B: nothing is spilled."""
     text = assembly(cpu, dtype)
-    for kernel in simd.MICRO_KERNELS:
+    for kernel in library.MICRO_KERNELS:
         assert function(text, kernel.symbol(dtype)).strip(), kernel.symbol(dtype)
     tile, lane = machine.tile(dtype.bitwidth // 8), "s" if dtype is types.float32 else "d"
     assert tile == machine.Tile(MR=12, NV=2, VL=128 // dtype.bitwidth)

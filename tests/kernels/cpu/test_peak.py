@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import machine, micro, peak, simd
+from fastnn.kernels.cpu import machine, peak
+from fastnn.kernels.cpu.simd import library
+from fastnn.kernels.cpu.simd import peak as simd
 
 DTYPES = peak.dtypes()
 
@@ -28,7 +30,7 @@ def test_loop_has_a_multiply_add_for_each_chain_and_no_memory(dtype):
     if machine.isa().name not in ("avx512", "avx2"):
         pytest.skip("reads the assembly of CPUs with fused multiply-add and VEX prefixes")
     peak._loop.__wrapped__(dtype)
-    blocks = re.split(r"^\.L\w+:", micro._libraries[-1].get_asm_str(), flags=re.MULTILINE)
+    blocks = re.split(r"^\.L\w+:", library._libraries[-1].get_asm_str(), flags=re.MULTILINE)
     products = [found for block in blocks if (found := re.findall(r"\bv(?:fmadd|dpbf)\w+\s+(.*)", block))]
     assert products
     tile = machine.tile(4 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
@@ -58,4 +60,4 @@ def test_seconds_are_those_of_the_slowest_thread_in_the_best_run(monkeypatch):
 
 
 def test_the_library_of_every_process_is_without_it():
-    assert not {simd.PEAK, simd.PEAK_BFLOAT16} & set(simd.MICRO_KERNELS)
+    assert not {simd.PEAK, simd.PEAK_BFLOAT16} & set(library.MICRO_KERNELS)

@@ -7,7 +7,7 @@ import pytest
 
 from fastnn.kernels.cpu import records
 from fastnn.kernels.cpu.machine import tile
-from fastnn.kernels.cpu.simd import SPARSE_TILES
+from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7])

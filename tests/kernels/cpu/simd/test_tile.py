@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from numba import njit, types
 
-from fastnn.kernels.cpu import machine, micro, simd
-from fastnn.kernels.cpu.simd import address
+from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.simd import library, tile
+from fastnn.kernels.cpu.simd.kernel import address
 
 pytestmark = pytest.mark.skipif(not machine.bfloat16_pairs(), reason="the targeted CPU lacks AVX512-BF16")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _loaded():
-    micro.load(types.float32)
+    library.load(types.float32)
 
 
 def rounded(x):
@@ -30,18 +31,18 @@ def widened(halves):
 
 @njit
 def _columns(x, y):
-    simd.pair_columns(x.size, address(x, 0), address(y, 0))
+    tile.pair_columns(x.size, address(x, 0), address(y, 0))
 
 
 @njit
 def _rows(x0, x1, y):
     both = np.stack((x0, x1))
-    simd.pair_rows(1, x0.size, address(both, 0), x0.size, address(y, 0), x0.size)
+    tile.pair_rows(1, x0.size, address(both, 0), x0.size, address(y, 0), x0.size)
 
 
 @njit
 def _product(rows, columns, depth, a, row_a, column_a, b, row_b, c, row_c, add):
-    simd.gemm_tile_pairs(
+    tile.gemm_tile_pairs(
         rows, columns, depth, address(a, 0), row_a, column_a, address(b, 0), row_b, address(c, 0), row_c, add
     )
 

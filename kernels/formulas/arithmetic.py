@@ -1,0 +1,88 @@
+"""What formulas are written in: the arithmetic that a backend offers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Arithmetic(Protocol):
+    """Operations on a backend's values: vectors of LLVM's, expressions of C++. All take and give values of one dtype.
+
+    Comparisons with NaN are false, but for "!=" which formulas must not apply to numbers that may be NaN.
+    """
+
+    def constant(self, value: float) -> Any:
+        """The number as a value."""
+        ...
+
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b."""
+        ...
+
+    def sub(self, a: Any, b: Any) -> Any:
+        """a - b."""
+        ...
+
+    def mul(self, a: Any, b: Any) -> Any:
+        """a * b."""
+        ...
+
+    def div(self, a: Any, b: Any) -> Any:
+        """a / b."""
+        ...
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a * b + c, rounded once where the target fuses."""
+        ...
+
+    def sqrt(self, x: Any) -> Any:
+        """Square root, correctly rounded."""
+        ...
+
+    def rsqrt(self, x: Any) -> Any:
+        """1 / sqrt(x) of positive normal numbers, to an ULP or two."""
+        ...
+
+    def abs(self, x: Any) -> Any:
+        """The number without its sign."""
+        ...
+
+    def copysign(self, x: Any, sign: Any) -> Any:
+        """The magnitude of x with the sign of ``sign``."""
+        ...
+
+    def where(self, op: str, a: Any, b: Any, yes: Any, no: Any) -> Any:
+        """``yes`` where a ``op`` b holds, else ``no``; op is one of == != < <= > >=."""
+        ...
+
+    def max(self, a: Any, b: Any) -> Any:
+        """The larger; NaN in a stays."""
+        ...
+
+    def min(self, a: Any, b: Any) -> Any:
+        """The smaller; NaN in a stays."""
+        ...
+
+    def sign(self, x: Any) -> Any:
+        """1, -1, or x itself where x is 0 or NaN."""
+        ...
+
+    def exp(self, x: Any) -> Any:
+        """e^x; overflow gives inf, underflow a denormal or 0."""
+        ...
+
+    def log(self, x: Any) -> Any:
+        """Natural logarithm of normal positive numbers."""
+        ...
+
+    def log1p(self, x: Any) -> Any:
+        """log(1 + x) for x >= 0."""
+        ...
+
+    def sigmoid(self, x: Any) -> Any:
+        """1 / (1 + e^-x)."""
+        ...
+
+    def tanh(self, x: Any) -> Any:
+        """Hyperbolic tangent."""
+        ...

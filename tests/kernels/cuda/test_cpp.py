@@ -1,0 +1,188 @@
+"""Every formula as C++, compiled for the host, against the plain loops."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import shutil
+import subprocess
+from itertools import product
+
+import numpy as np
+import pytest
+
+from fastnn.kernels.cuda.cpp import function
+from fastnn.kernels.formulas.activations import ACTIVATIONS
+from fastnn.kernels.formulas.losses import LOSSES
+from fastnn.kernels.formulas.penalties import l1_l2
+from fastnn.kernels.formulas.steps import STEPS
+from fastnn.kernels.naive import elementwise, losses, optim
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+
+DTYPES = ("float32", "float64")
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-30, -1e-30, 30.0, -30.0, 200.0, -200.0, math.inf, -math.inf, math.nan)
+
+
+def step_formula(step):
+    """A step as a formula of single values: hyper-parameters, weight, gradient, states."""
+    count = len(step.hyper)
+    return lambda v, *values: step.update(v, values[:count], *values[count:])
+
+
+# name: (parameters, formula, number of results)
+FORMULAS = {
+    **{f"{name}_forward": (("x",), entry.forward, 1) for name, entry in ACTIVATIONS.items()},
+    **{f"{name}_backward": (("dy", "y"), entry.backward, 1) for name, entry in ACTIVATIONS.items()},
+    **{f"{name}_loss": (("p", "t"), formula, 2) for name, formula in LOSSES.items()},
+    "l1_l2": (("l1", "l2", "x"), l1_l2, 2),
+    **{
+        f"{name}_step": (
+            (*(f"h_{n}" for n in step.hyper), "w", "g", *(f"s_{n}" for n in step.states)),
+            step_formula(step),
+            1 + len(step.states),
+        )
+        for name, step in STEPS.items()
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """All formulas of both dtypes as functions of floats, from one shared library."""
+    folder = tmp_path_factory.mktemp("cpp")
+    parts = ["#include <math.h>\n", '#define FUNCTION extern "C"\n']
+    for (name, (parameters, formula, _)), dtype in product(FORMULAS.items(), DTYPES):
+        parts.append(function(f"{name}_{dtype}", parameters, formula, dtype))
+    (folder / "formulas.cpp").write_text("".join(parts))
+    flags = ["-O2", "-ffp-contract=off", "-Wall", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["g++", *flags, "-o", folder / "formulas.so", folder / "formulas.cpp"], check=True)
+    library = ctypes.CDLL(str(folder / "formulas.so"))
+
+    def call(name, dtype, *arguments):
+        parameters, _, results = FORMULAS[name]
+        real = ctypes.c_float if dtype == "float32" else ctypes.c_double
+        function_ = library[f"{name}_{dtype}"]
+        function_.argtypes, function_.restype = [real] * len(parameters) + [ctypes.POINTER(real)] * results, None
+        out = [real() for _ in range(results)]
+        function_(*arguments, *map(ctypes.byref, out))
+        return [number.value for number in out]
+
+    return call
+
+
+def close(found, wanted, dtype, size=1.0, ulps=4):
+    """Equal up to some ULP of the larger of the wanted number and ``size``; NaN to NaN, inf to inf."""
+    kind = np.dtype(dtype).type
+    with np.errstate(over="ignore"):
+        wanted = float(kind(wanted))
+    if not math.isfinite(wanted) or not math.isfinite(found):
+        return found == wanted or (math.isnan(found) and math.isnan(wanted))
+    return abs(found - wanted) <= ulps * float(np.finfo(dtype).eps) * max(abs(wanted), size)
+
+
+def rounded(dtype, *numbers):
+    return [float(np.dtype(dtype).type(number)) for number in numbers]
+
+
+def numbers(count, scale=2.0):
+    return (scale * np.random.default_rng(5).standard_normal(count)).tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(compiled, name, dtype):
+    for x in rounded(dtype, *SPECIAL, *numbers(50)):
+        wanted = (
+            elementwise.FORWARD[name](x)
+            if not math.isinf(x)
+            else {"sigmoid": float(x > 0)}.get(
+                name, math.tanh(x) if name == "tanh" else x if name == "identity" or x > 0 else 0.0
+            )
+        )
+        (y,) = compiled(f"{name}_forward", dtype, x)
+        assert close(y, wanted, dtype, size=0.0 if abs(x) < 80 else 1.0), (x, y, wanted)
+        for dy in rounded(dtype, 0.75, -2.0, 0.0):
+            if math.isfinite(y):
+                (dx,) = compiled(f"{name}_backward", dtype, dy, y)
+                assert close(dx, elementwise.BACKWARD[name](dy, y), dtype), (dy, y, dx)
+
+
+# The plain loops' name for each loss; they are of one element here.
+NAIVE_LOSSES = {
+    "squared": losses.mse,
+    "half_squared": losses.half_sse,
+    "absolute": losses.mae,
+    "bernoulli": losses.binary_cross_entropy,
+    "bernoulli_logit": lambda p, t: losses.binary_cross_entropy(p, t, from_logits=True),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(compiled, name, dtype):
+    predictions = (0.0, 1.0, 1e-9, 0.3, 0.999) if name == "bernoulli" else (0.0, 40.0, -40.0, *numbers(20))
+    targets = (0.0, 1.0, 0.25) if name.startswith("bernoulli") else (0.0, 1.0, *numbers(5))
+    for p, t in product(rounded(dtype, *predictions), rounded(dtype, *targets)):
+        loss, slope = compiled(f"{name}_loss", dtype, p, t)
+        wanted, wanted_slope = NAIVE_LOSSES[name](np.array([[p]]), np.array([[t]]))
+        # 1 - 1e-7 is 1 - 1.19e-7 in float32, and its distance from 1 goes through a logarithm: log(1.19) is 1% of it
+        ulps = 1.5e5 if name == "bernoulli" and dtype == "float32" and p == 1 else 8
+        assert close(loss, wanted, dtype, ulps=ulps), (p, t, loss, wanted)
+        assert close(slope, float(wanted_slope[0, 0]), dtype, ulps=ulps), (p, t, slope, wanted_slope)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_penalty(compiled, dtype):
+    for l1, l2, x in product(rounded(dtype, 0.0, 0.1), rounded(dtype, 0.0, 0.3), rounded(dtype, 0.0, *numbers(10))):
+        penalty, slope = compiled("l1_l2", dtype, l1, l2, x)
+        wanted, wanted_slope = losses.l1_l2_penalty(np.array([x]), l1, l2)
+        assert close(penalty, wanted, dtype)
+        assert close(slope, float(wanted_slope[0]), dtype)
+
+
+# (the plain loops' op, its options beside those that a step's hyper-parameters give) of every step.
+NAIVE_STEPS = {
+    "sgd": (optim.sgd_step, {}),
+    "momentum": (optim.sgd_step, {}),
+    "nesterov": (optim.sgd_step, {"nesterov": True}),
+    **{name: (optim.rmsprop_step, {}) for name in STEPS if name.startswith("rmsprop")},
+    "adam": (optim.adam_step, {}),
+    "amsgrad": (optim.adam_step, {}),
+}
+HYPER = {"learning_rate": 0.01, "momentum": 0.9, "rho": 0.8, "epsilon": 1e-3, "beta_1": 0.7, "beta_2": 0.95}
+
+
+def hyper_parameters(name):
+    """(the formula's numbers, the op's options) of the same step, the third for those that count."""
+    op, options = NAIVE_STEPS[name]
+    step = 3
+    corrections = 1 - HYPER["beta_1"] ** step, 1 - HYPER["beta_2"] ** step
+    derived = {
+        "alpha": HYPER["learning_rate"] * math.sqrt(corrections[1]) / corrections[0],
+        "gain_1": 1 - HYPER["beta_1"],
+        "gain_2": 1 - HYPER["beta_2"],
+    }
+    names = STEPS[name].hyper
+    given = {key: HYPER[key] for key in names if key in HYPER}
+    if op is optim.adam_step:
+        given |= {"learning_rate": HYPER["learning_rate"], "beta_1": HYPER["beta_1"], "beta_2": HYPER["beta_2"]}
+        given |= {"step": step}
+    return [{**HYPER, **derived}[key] for key in names], {**given, **options}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", STEPS)
+def test_steps(compiled, name, dtype):
+    step, (op, _) = STEPS[name], NAIVE_STEPS[name]
+    hyper, options = hyper_parameters(name)
+    rng = np.random.default_rng(1)
+    for w, g in zip(numbers(20), numbers(20, 0.5), strict=True):
+        # a mean square stays above the squared mean
+        states = {state: 1.0 + rng.random() if "square" in state or "v" in state else 0.1 for state in step.states}
+        found = compiled(f"{name}_step", dtype, *rounded(dtype, *hyper, w, g, *states.values()))
+        arrays = {state: np.array(rounded(dtype, value)) for state, value in states.items()}
+        weight = np.array(rounded(dtype, w))
+        op(weight, np.array(rounded(dtype, g)), **arrays, **options)
+        for mine, its in zip(found, (weight, *arrays.values()), strict=True):
+            assert close(mine, float(its[0]), dtype, ulps=16), (name, w, g, mine, its)
