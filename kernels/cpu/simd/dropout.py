@@ -8,7 +8,7 @@ is not looked at: so a product's low half is the product itself, and its high ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -54,15 +54,22 @@ def _philox(builder: Any, counter: Sequence[Any], key: Sequence[Any]) -> Sequenc
     return [builder.and_(word, low) for word in (a, b, c, d)]
 
 
+class MaskName(NamedTuple):
+    """What a row's mask follows from, see the table's ``dropout``."""
+
+    threshold: Size
+    seed: Size
+    stream: Size
+    step: Size
+    row: Size
+
+
 class _Mask:
-    """One row's mask of dropout, see the table's ``dropout``: a column is kept where its word is not below threshold.
+    """One row's mask: a column is kept where its word is not below the threshold."""
 
-    ``names`` are (threshold, seed, stream, step, row).
-    """
-
-    def __init__(self, v: Vectors, names: Sequence[Any]) -> None:
+    def __init__(self, v: Vectors, name: MaskName) -> None:
         self.v = Vectors(v.builder, v.dtype, _COUNTERS)
-        threshold, seed, stream, step, row = names
+        threshold, seed, stream, step, row = name
         self._threshold = self.v.splat(threshold)
         self._key = [self.v.splat(word) for word in (seed, v.builder.lshr(seed, I64(32)))]
         self._counter = [self.v.splat(word) for word in (row, step, stream)]
@@ -94,18 +101,14 @@ class _Mask:
 @micro_kernel
 def dropout_row(
     v: Vectors,
-    threshold: Size,
-    seed: Size,
-    stream: Size,
-    step: Size,
-    row: Size,
+    which: MaskName,
     count: Size,
     x: Pointer,
     scale: Number,
     y: Pointer,
 ) -> Nothing:
     """y = scale * x where the row's mask keeps, 0 where it drops; y may be x."""
-    mask = _Mask(v, [threshold, seed, stream, step, row])
+    mask = _Mask(v, which)
     factor, zero = mask.v.splat(scale), mask.v.constant(0.0)
 
     def body(at: Span, keep: Any) -> None:
@@ -118,11 +121,7 @@ def dropout_row(
 def dropout_backward_row(
     v: Vectors,
     code: Size,
-    threshold: Size,
-    seed: Size,
-    stream: Size,
-    step: Size,
-    row: Size,
+    which: MaskName,
     count: Size,
     dy: Pointer,
     y: Pointer,
@@ -134,7 +133,7 @@ def dropout_backward_row(
 
     f by its code in ``CODES``; ``kept`` = 1 / scale makes f(x) of y.
     """
-    mask = _Mask(v, [threshold, seed, stream, step, row])
+    mask = _Mask(v, which)
 
     def case(activation: Activation) -> Callable[[], None]:
         def slope(at: Span) -> Any:

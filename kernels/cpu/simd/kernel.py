@@ -1,20 +1,23 @@
 """Micro-kernels: functions that emit LLVM IR, declared by the kinds of their operands.
 
 ``@micro_kernel`` makes of ``def scale_row(v: Vectors, count: Size, x: Pointer, factor: Number) -> Nothing`` the
-intrinsic that Numba functions call; the body is given the operands as LLVM values and emits code with ``v``. A Numba
-kernel holds calls, not copies: ``library`` compiles all micro-kernels once for a dtype. Intrinsics are module globals,
-so that compiled kernels stay cacheable on disk; dtype, vector length and tile follow from the pointers' type and the
-targeted CPU.
+intrinsic that Numba functions call; the body is given the operands as LLVM values and emits code with ``v``. Operands
+that several micro-kernels take alike are declared once, as the fields of a NamedTuple, and come to the body as one.
+
+A Numba kernel holds calls, not copies: ``library`` compiles all micro-kernels once for a dtype. Intrinsics are module
+globals, so that compiled kernels stay cacheable on disk; dtype, vector length and tile follow from the pointers' type
+and the targeted CPU.
 """
 
 from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, get_type_hints
 
 from llvmlite import ir
 from numba import types
@@ -67,6 +70,10 @@ def _kind_of(annotation: Any) -> Kind:
     return kind
 
 
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, tuple)
+
+
 _PAIR, _NOTHING = _kind_of(Pair), _kind_of(Nothing)
 
 
@@ -75,7 +82,10 @@ _PAIR, _NOTHING = _kind_of(Pair), _kind_of(Nothing)
 
 @dataclass(frozen=True)
 class MicroKernel:
-    """A function that emits the IR of one micro-kernel; the annotations of its parameters are ``Kind``s."""
+    """A function that emits the IR of one micro-kernel.
+
+    The annotations of its parameters are ``Kind``s, or NamedTuples of such, which stand for their fields in order.
+    """
 
     emit: Callable[..., Any]
 
@@ -87,8 +97,24 @@ class MicroKernel:
     @cached_property
     def arguments(self) -> dict[str, Kind]:
         """The kinds of the arguments, by name."""
+        kinds: dict[str, Kind] = {}
+        for name, annotation in self._parameters.items():
+            fields = get_type_hints(annotation, include_extras=True) if _is_group(annotation) else {name: annotation}
+            kinds |= {field: _kind_of(each) for field, each in fields.items()}
+        return kinds
+
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
         _, *parameters = inspect.signature(self.emit, eval_str=True).parameters.values()
-        return {parameter.name: _kind_of(parameter.annotation) for parameter in parameters}
+        return {parameter.name: parameter.annotation for parameter in parameters}
+
+    def _operands(self, values: Iterable[Any]) -> list[Any]:
+        """The arguments' values as the body wants them."""
+        left = iter(values)
+        return [
+            each._make(islice(left, len(each._fields))) if _is_group(each) else next(left)
+            for each in self._parameters.values()
+        ]
 
     @cached_property
     def result(self) -> Kind:
@@ -108,7 +134,7 @@ class MicroKernel:
         """The function with its body."""
         function = self.declare(module, dtype)
         builder = ir.IRBuilder(function.append_basic_block("entry"))
-        emitted = self.emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *function.args)
+        emitted = self.emit(Vectors(builder, dtype, tile(dtype.bitwidth // 8).VL), *self._operands(function.args))
         if self.result is _NOTHING:
             builder.ret_void()
         elif self.result is _PAIR:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -21,6 +21,20 @@ from fastnn.kernels.cpu.simd.vectors import I32, I64, ZERO
 _B_AHEAD, _A_AHEAD = 8, 16
 
 
+class Product(NamedTuple):
+    """C = A @ B, ``kc`` deep, added to C where ``accumulate`` is not 0; rows of B and C are contiguous."""
+
+    kc: Size
+    a: Pointer
+    row_stride_a: Size
+    column_stride_a: Size
+    b: Pointer
+    row_stride_b: Size
+    c: Pointer
+    row_stride_c: Size
+    accumulate: Size
+
+
 def _ahead(v: Vectors, row_stride: Any) -> Any:
     """How far behind a row of B the one lies that a tile asks for at the same time; 0 for none.
 
@@ -33,10 +47,10 @@ def _ahead(v: Vectors, row_stride: Any) -> Any:
 
 
 def _emit_tile(
-    v: Vectors, rows: int, vectors: int, columns: Any, arguments: Sequence[Any], multiply_add: Callable[..., Any]
+    v: Vectors, rows: int, vectors: int, columns: Any, product: Product, multiply_add: Callable[..., Any]
 ) -> None:
     """One tile of ``rows`` rows of ``vectors`` vectors: its sums stay in registers from the first k to the last."""
-    kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate = arguments
+    kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate = product
     builder, lanes = v.builder, v.lanes
     entry, loop = builder.block, builder.append_basic_block("tile.k")
     # One pointer for every four rows of A; rows 1 to 3 of a group are one addressing mode away.
@@ -102,55 +116,27 @@ def _emit_tile(
 
 
 @micro_kernel
-def gemm_tile(
-    v: Vectors,
-    rows: Size,
-    columns: Size,
-    kc: Size,
-    a: Pointer,
-    row_stride_a: Size,
-    column_stride_a: Size,
-    b: Pointer,
-    row_stride_b: Size,
-    c: Pointer,
-    row_stride_c: Size,
-    accumulate: Size,
-) -> Nothing:
+def gemm_tile(v: Vectors, rows: Size, columns: Size, product: Product) -> Nothing:
     """C[rows, columns] = A[rows, kc] @ B[kc, columns], added to C where ``accumulate`` is not 0.
 
     1 <= rows <= MR, 1 <= columns <= NR, kc >= 1. B's rows are contiguous and readable up to the next
     multiple of VL columns; C's rows are contiguous, and nothing beyond ``columns`` is touched. Without ``accumulate`` C
     is written, never read. Each (rows, vectors) pair is its own code, so an edge costs what it holds.
     """
-    operands = kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate
-    _emit_tiles(v, rows, columns, operands, v.fma)
+    _emit_tiles(v, rows, columns, product, v.fma)
 
 
 @micro_kernel
-def gemm_tile_pairs(
-    v: Vectors,
-    rows: Size,
-    columns: Size,
-    kc: Size,
-    a: Pointer,
-    row_stride_a: Size,
-    column_stride_a: Size,
-    b: Pointer,
-    row_stride_b: Size,
-    c: Pointer,
-    row_stride_c: Size,
-    accumulate: Size,
-) -> Nothing:
+def gemm_tile_pairs(v: Vectors, rows: Size, columns: Size, product: Product) -> Nothing:
     """``gemm_tile`` of bfloat16 numbers, sums in float32: each number of A and B is a pair of neighbours in depth.
 
     Depth and strides count pairs. Only for a CPU with such products (``machine.bfloat16_pairs``).
     """
     if v.has_pairs:
-        operands = kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate
-        _emit_tiles(v, rows, columns, operands, v.dot_pairs)
+        _emit_tiles(v, rows, columns, product, v.dot_pairs)
 
 
-def _emit_tiles(v: Vectors, rows: Any, columns: Any, operands: Sequence[Any], multiply_add: Callable[..., Any]) -> None:
+def _emit_tiles(v: Vectors, rows: Any, columns: Any, product: Product, multiply_add: Callable[..., Any]) -> None:
     builder, shape = v.builder, tile(v.format.bytes)
     vectors = builder.sdiv(builder.add(columns, I64(v.lanes - 1)), I64(v.lanes))
     key = builder.add(builder.mul(rows, I64(shape.NV + 1)), vectors)
@@ -161,7 +147,7 @@ def _emit_tiles(v: Vectors, rows: Any, columns: Any, operands: Sequence[Any], mu
             block = builder.append_basic_block(f"tile.{i}x{j}")
             switch.add_case(I64(i * (shape.NV + 1) + j), block)
             builder.position_at_end(block)
-            _emit_tile(v, i, j, columns, operands, multiply_add)
+            _emit_tile(v, i, j, columns, product, multiply_add)
             builder.branch(done)
     builder.position_at_end(done)
 
