@@ -17,7 +17,7 @@ split over threads and whatever is copied.
 No address is special. A tile reads a number of each of its rows, again and again, and a line of B between them. Rows
 whose distance is a multiple of 4096 bytes fall into one set of an L1 of 64 sets, and where rows + 1 exceed its ways,
 each drives out the next before its line is used up. Such rows are copied, or taken fewer at a time
-(``tile_rows``). Copies lie in order and on cache lines, wherever and in whatever order the operands do.
+(``_tile_rows``). Copies lie in order, and none of their vectors straddles a line, wherever the operands lie.
 """
 
 from __future__ import annotations
@@ -156,6 +156,12 @@ def _bias_and_activate(code, low, high, width, c, row_c, j, bias):
 
 
 @register_jitable
+def _rows_of_tile(i, tiles, i0, rows):
+    """The first row of tile i of ``tiles`` of the rows i0 to i0 + rows, and the one behind its last: heights balanced."""
+    return i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+
+
+@register_jitable
 def _tile_size(depth, MR, VL):
     """Numbers from one copied tile of A to the next: the last row may be written as whole vectors."""
     return (depth * MR + 2 * VL - 1) // VL * VL
@@ -173,13 +179,13 @@ def _copy_tiles(a, i0, rows, tiles, first, last, k0, depth, row_a, column_a, MR,
         for k in range(0, depth, _ROWS_IN_TURN):
             count = min(_ROWS_IN_TURN, depth - k)
             for i in range(first, last):
-                low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+                low, high = _rows_of_tile(i, tiles, i0, rows)
                 source = address(a, low + (k0 + k) * column_a)
                 copy_rows(count, high - low, width, source, column_a, address(copies, i * size + k * MR), MR)
         return
     whole = depth // VL * VL if column_a == 1 else 0
     for i in range(first, last):
-        low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+        low, high = _rows_of_tile(i, tiles, i0, rows)
         for k in range(0, whole, VL):
             for r in range((high - low - 1) // VL * VL, -1, -VL):  # the last first: it writes beyond the tile's rows
                 source = address(a, (low + r) * row_a + k0 + k)
@@ -245,7 +251,7 @@ def _gemm(MR: int, NR: int) -> Any:
                             _pack_together(b, k0, depth, first * NR, stop, m, row_b, column_b, NR, panels, t * part)
                         for s in range(tall):
                             i = top + s
-                            low, high = i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+                            low, high = _rows_of_tile(i, tiles, i0, rows)
                             if copied:
                                 tile_a, row, column = address(copies, i * size), 1, MR
                             else:
@@ -296,7 +302,7 @@ def _plan(
     shape, memory = tile(itemsize), caches()
     transposed = strides_a[1] != itemsize
     rows = min(n, shape.MR)
-    height = rows if transposed else tile_rows(rows, strides_a[0])
+    height = rows if transposed else _tile_rows(rows, strides_a[0])
     copied = m >= _COPY_FROM_PANELS * shape.NR and (transposed or height < rows)
     most = min(max(256, memory.l2 // 8 // (shape.NR * itemsize)), _MOST_KC)
     KC = _block(k, _KC_TRANSPOSED if transposed and not copied else most, shape.VL)
@@ -314,7 +320,7 @@ def _block(size: int, most: int, step: int) -> int:
     return -(-size // (blocks * step)) * step
 
 
-def tile_rows(most: int, stride: int) -> int:
+def _tile_rows(most: int, stride: int) -> int:
     """Rows of A in a tile, ``most`` or fewer, whose numbers of one column stay in L1 until their lines are used up.
 
     Rows lie ``stride`` bytes apart. As many as the ways of L1 may fall into one set, less one for the lines of B.
