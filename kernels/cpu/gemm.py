@@ -157,7 +157,7 @@ def _bias_and_activate(code, low, high, width, c, row_c, j, bias):
 
 @register_jitable
 def _rows_of_tile(i, tiles, i0, rows):
-    """The first row of tile i of ``tiles`` of the rows i0 to i0 + rows, and the one behind its last: heights balanced."""
+    """The first row of tile i of ``tiles`` of the rows i0 to i0 + rows, and the one behind its last: balanced."""
     return i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
 
 
