@@ -7,21 +7,16 @@ one, as fresh large arrays of NumPy do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from bench import timing
-from bench.placing import place, together
-from bench.suite import FASTNN, NUMPY, Case, Contender, Gauge, Workload, assert_agree
+from bench import kernels, timing
+from bench.peers.numpy_ops import NUMPY as NUMPY_OPS
+from bench.placing import together
+from bench.suite import FASTNN, NUMPY, Case, Gauge, Workload, assert_agree
 from fastnn import ops
-from fastnn.kernels.cases import draw
 from fastnn.kernels.table import TABLE
 
-_DTYPE = "float32"
-_SEED = 3
 _OFFSET = 16
 
 _SIZES, _APART = (256, 512, 1024, 2048, 4096), 16
@@ -66,28 +61,24 @@ def _case(name: str, size: int, transposed: str | None = None, packed: bool = Fa
 
 
 def _operands(size: int, transposed: str | None = None) -> dict[str, Any]:
-    sizes = {"n": size, "k": size, "m": size}
-    given = draw(TABLE["matmul"], sizes, {"out": None}, _DTYPE, np.random.default_rng(_SEED))
-    if transposed:
-        given[transposed] = np.asfortranarray(given[transposed])
     with together(_OFFSET):
-        return place({**given, "out": np.zeros((size, size), _DTYPE)})
+        return kernels.operands(TABLE["matmul"], _cube(size), ops.matmul, transposed)
+
+
+def _cube(size: int) -> dict[str, int]:
+    return {"n": size, "k": size, "m": size}
 
 
 def _workload(size: int, transposed: str | None, packed: bool) -> Workload:
     ours, theirs = _operands(size, transposed), _operands(size, transposed)
     if packed:
         ours["b"] = ops.pack(ours["b"])
-    runs: dict[str, Callable[[], Any]] = {
-        FASTNN: partial(ops.matmul, **ours),
-        NUMPY: partial(np.matmul, theirs["a"], theirs["b"], out=theirs["out"]),
-    }
+    runs = {FASTNN: partial(ops.matmul, **ours), NUMPY: partial(NUMPY_OPS["matmul"], **theirs)}
 
     def check() -> None:
         assert_agree("matmul, fastnn against NumPy", runs[FASTNN](), runs[NUMPY](), _TOLERANCE)
 
-    flops, moved = 2.0 * size**3, 3.0 * size * size * np.dtype(_DTYPE).itemsize
-    return Workload({name: Contender(run, flops, moved) for name, run in runs.items()}, check)
+    return Workload({name: kernels.contender(TABLE["matmul"], _cube(size), run) for name, run in runs.items()}, check)
 
 
 def _evenness(middle: int, count: int) -> list[float]:

@@ -109,7 +109,7 @@ def gauges() -> list[Gauge]:
 def _share_of_peak(count: int) -> list[float]:
     """Percent, each from a measurement of the peak and one of the product right after it."""
     sizes = {"n": 1024, "k": 1024, "m": 1024}
-    run = _run(TABLE["matmul"], sizes, ops.matmul)
+    run = partial(ops.matmul, **operands(TABLE["matmul"], sizes, ops.matmul))
     calls = timing.calls(run, _PEAK_SECONDS)
     flops = 2.0 * 1024**3
     shares = []
@@ -145,12 +145,13 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
         assert_agree(f"{op.name}, fastnn against naive", small[FASTNN](), naive(), _TOLERANCE)
 
     note = "" if small_sizes == sizes else sizes_name(small_sizes)
-    contenders = {name: _contender(op, sizes, run) for name, run in full.items()}
-    contenders[NAIVE] = _contender(op, small_sizes, naive, note)
+    contenders = {name: contender(op, sizes, run) for name, run in full.items()}
+    contenders[NAIVE] = contender(op, small_sizes, naive, note)
     return Workload(contenders, check)
 
 
-def _contender(op: Op, sizes: Sizes, run: Callable[[], Any], note: str = "") -> Contender:
+def contender(op: Op, sizes: Sizes, run: Callable[[], Any], note: str = "") -> Contender:
+    """A call and the work that it does, by the table's counts."""
     flops = None if op.flops is None else op.flops(**sizes)
     return Contender(run, flops, op.bytes(sizes, np.dtype(_DTYPE).itemsize), note)
 
@@ -163,11 +164,11 @@ def _packed_case(op: Op) -> Case:
 def _packed_workload(op: Op, sizes: Sizes) -> Workload:
     """Linear, bias and relu on packed weights; NumPy's three calls; its product alone."""
 
-    def operands() -> dict[str, Any]:
+    def drawn() -> dict[str, Any]:
         given = draw(op, sizes, {"activation": "relu"}, _DTYPE, np.random.default_rng(_SEED))
         return place({**given, "out": np.zeros(shape_of(op.returns[0], sizes), _DTYPE)})
 
-    ours, theirs, product = operands(), operands(), operands()
+    ours, theirs, product = drawn(), drawn(), drawn()
     ours["w"] = ops.pack(ours["w"])
     runs: dict[str, Callable[[], Any]] = {
         FASTNN: partial(ops.linear, **ours),
@@ -178,7 +179,7 @@ def _packed_workload(op: Op, sizes: Sizes) -> Workload:
     def check() -> None:
         assert_agree("linear, packed weights against NumPy", runs[FASTNN](), runs[NUMPY](), _TOLERANCE)
 
-    return Workload({name: _contender(op, sizes, run) for name, run in runs.items()}, check)
+    return Workload({name: contender(op, sizes, run) for name, run in runs.items()}, check)
 
 
 def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:
@@ -190,14 +191,14 @@ def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:
     return _run(op, sizes, getattr(pytorch_ops, op.name), convert=torch.from_numpy)
 
 
-def _run(
+def operands(
     op: Op,
     sizes: Sizes,
     function: Callable[..., Any],
     transposed: str | None = None,
     convert: Callable[[Any], Any] | None = None,
-) -> Callable[[], Any]:
-    """A call of ``function`` on operands of its own, equal for every function; it returns what the op changes.
+) -> dict[str, Any]:
+    """Operands of its own for ``function``, equal for every function, with an output where it takes one.
 
     ``convert`` makes the function's kind of array of NumPy's.
     """
@@ -213,6 +214,12 @@ def _run(
     given = place(given)
     if convert is not None:
         given = {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
+    return given
+
+
+def _run(op: Op, sizes: Sizes, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], Any]:
+    """A call of ``function`` on operands of its own (further arguments are theirs); it returns what the op changes."""
+    given = operands(op, sizes, function, *args, **kwargs)
     if not op.inplace:
         return partial(function, **given)
     updated = tuple(given[name] for name in op.inplace if name in given)
