@@ -3,7 +3,7 @@
     python -m ci.stubs            print it
     python -m ci.stubs --write    write it
 
-The functions of ``fastnn.ops`` are made from ``kernels/table.py`` when it is imported; a test compares the file with
+The functions of ``fastnn.ops`` are made from ``kernels/table`` when it is imported; a test compares the file with
 this module's output, so it cannot fall behind the table.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 from pathlib import Path
 
 from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Op, Option, Real
@@ -18,7 +19,7 @@ from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Op, Option, Real
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
 
 _HEADER = '''\
-"""The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table.py``, not by hand."""
+"""The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
 from typing import Any
 
@@ -58,7 +59,9 @@ def _parameter(op: Op, parameter: inspect.Parameter) -> str:
 
 
 def _literal(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return f'"{value}"'
+    return 'float("inf")' if value == math.inf else repr(value)
 
 
 def _result(op: Op) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # The package, and what pip keeps of the distribution.
 _OWN = re.compile(r"fastnn|fastnn_kernels-[^/]+\.dist-info")
-_NEEDED = ("fastnn/py.typed", "fastnn/ops.pyi", "fastnn/kernels/table.py", "fastnn/kernels/cpu/simd/library.py")
+_NEEDED = ("fastnn/py.typed", "fastnn/ops.pyi", "fastnn/kernels/table/row.py", "fastnn/kernels/cpu/simd/library.py")
 
 
 def faults(names: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
 importlib.import_module("fastnn.kernels.cpu.threads")
 
 _SUBMODULES = (
+    "activations",
     "backends",
     "callbacks",
     "datasets",

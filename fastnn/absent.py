@@ -21,6 +21,11 @@ _KERAS = {
         optimizers preprocessing quantizers random regularizers remat saving tree utils version visualization
         wrappers
     """,
+    "fastnn.activations": """
+        celu deserialize elu exponential gelu get glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
+        leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu serialize sigmoid silu soft_shrink softmax
+        softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh tanh_shrink threshold
+    """,
     "fastnn.callbacks": """
         BackupAndRestore CSVLogger Callback CallbackList EarlyStopping History LambdaCallback
         LearningRateScheduler ModelCheckpoint OrbaxCheckpoint ProgbarLogger ReduceLROnPlateau RemoteMonitor
@@ -116,11 +121,8 @@ _KERAS = {
 _INSTEAD = {
     "Model": "graphs of layers are not there yet, stacks are: models.Sequential",
     "AdamW": "Adam takes weight_decay",
-    "ReLU": "Activation('relu') is the same",
     "ReduceLROnPlateau": "LearningRateScheduler takes any function of the epoch",
-    "Softmax": "Activation('softmax') is the same",
     "TerminateOnNaN": "a fit that diverges ends with an errors.DivergenceError by itself",
-    "activations": "they go by name, and as functions they are in fastnn.ops",
     "clone_model": "Sequential.from_config(model.get_config()) makes a model with weights of its own",
     "save_model": "models have save",
     "schedules": "callbacks.LearningRateScheduler takes any function of the epoch",

@@ -86,9 +86,13 @@ def real(
     maximum: float = math.inf,
     open_low: bool = False,
     open_high: bool = False,
+    infinite: bool = False,
 ) -> float:
-    """``value`` as a finite float within the bounds; bools, strings and complex numbers are TypeErrors."""
-    wants = _interval(minimum, maximum, open_low, open_high)
+    """``value`` as a float within the bounds, finite unless it may be ``infinite``.
+
+    Bools, strings and complex numbers are TypeErrors.
+    """
+    wants = _interval(minimum, maximum, open_low, open_high, infinite)
     if isinstance(value, (bool, np.bool_, str, bytes, complex)) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
     try:
@@ -97,18 +101,18 @@ def real(
         raise TypeError(f"{name}: got {describe(value)}, wants {wants}") from None
     low = number > minimum if open_low else number >= minimum
     high = number < maximum if open_high else number <= maximum
-    if not (math.isfinite(number) and low and high):
+    if not ((infinite or math.isfinite(number)) and low and high):
         raise ValueError(f"{name}: got {number}, wants {wants}")
     return number
 
 
-def _interval(minimum: float, maximum: float, open_low: bool, open_high: bool) -> str:
+def _interval(minimum: float, maximum: float, open_low: bool, open_high: bool, infinite: bool) -> str:
     bounds = []
     if minimum > -math.inf:
         bounds.append(f"{'above' if open_low else 'at least'} {minimum:g}")
     if maximum < math.inf:
         bounds.append(f"{'below' if open_high else 'at most'} {maximum:g}")
-    return " ".join(["a finite number", " and ".join(bounds)]).strip()
+    return " ".join(["a number" if infinite else "a finite number", " and ".join(bounds)]).strip()
 
 
 def option(name: str, value: Any, spec: Option) -> Any:
@@ -116,8 +120,8 @@ def option(name: str, value: Any, spec: Option) -> Any:
     match spec:
         case Choice(values):
             return one_of(name, value, values)
-        case Real(low, high, open_low, open_high):
-            return real(name, value, low, high, open_low, open_high)
+        case Real(low, high, open_low, open_high, infinite):
+            return real(name, value, low, high, open_low, open_high, infinite)
         case Integer(low, high):
             return integer(name, value, low, high)
         case Flag():
@@ -204,9 +208,15 @@ def matrix(name: str, array: Any) -> None:
 
 
 def depends_on_shapes_only(op: Op) -> bool:
-    """Whether an op's checks look at dtypes, shapes and names alone, not at numbers."""
+    """Whether an op's checks look at dtypes, shapes and options alone, and these are mostly the same from call to call.
+
+    An optimizer's step size changes from step to step, and a seed from mask to mask.
+    """
     values = any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
-    return not values and not op.rules and all(isinstance(spec, Choice | Flag) for spec in op.options.values())
+    if values or (op.inplace and op.rules):
+        return False
+    settled = Choice | Flag if op.inplace else Choice | Flag | Real
+    return all(isinstance(spec, settled) for spec in op.options.values())
 
 
 def operands(op: Op, given: Mapping[str, Any]) -> None:

@@ -10,18 +10,32 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastnn import absent, checks, initializers, ops, regularizers
+from fastnn import absent, activations, checks, initializers, ops, regularizers
 from fastnn.configurable import Configurable, aliases, serialize, snake_case
-from fastnn.engine import activations, seeds
+from fastnn.engine import seeds
+from fastnn.engine.activations import LINEAR
+from fastnn.engine.activations import Activation as Activation_
 from fastnn.engine.data import check_finite, numeric_array
-from fastnn.engine.protocols import Array, Draw, Shape, Training
+from fastnn.engine.protocols import (
+    ActivationForm,
+    Array,
+    DenseForm,
+    Draw,
+    DropForm,
+    LayerForm,
+    RescaleForm,
+    ReshapeForm,
+    Shape,
+    Training,
+)
 from fastnn.initializers import Initializer
 from fastnn.kernels.interrupts import held
-from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, TABLE
+from fastnn.kernels.table import TABLE
 from fastnn.regularizers import Regularizer
 
 BatchShape = tuple[int | None, ...]
@@ -127,15 +141,6 @@ class Layer(WeightLists, Configurable):
     Models with such a layer run layer by layer.
     """
 
-    # Share of the inputs that training drops, and the seed of the masks if the layer has one.
-    rate = 0.0
-    seed: int | None = None
-    # What a layer that rescales makes of x: scale * x + offset.
-    scale = 1.0
-    offset = 0.0
-    # What the fused runner makes of the layer: "dense", "activation", "dropout", "rescaling", "reshape"; else None.
-    fused_form: str | None = None
-
     def __init__(
         self,
         *,
@@ -172,8 +177,8 @@ class Layer(WeightLists, Configurable):
     def __init_subclass__(cls) -> None:
         """What the kernels make of a layer is not what a subclass with a pass of its own does."""
         super().__init_subclass__()
-        if {"forward", "backward"} & vars(cls).keys() and "fused_form" not in vars(cls):
-            cls.fused_form = None
+        if {"forward", "backward"} & vars(cls).keys() and "form" not in vars(cls):
+            cls.form = Layer.form  # type: ignore[method-assign]
 
     def avoid_names(self, taken: Container[str]) -> None:
         """Take another default name while ``taken`` holds this one; given names and built layers stay."""
@@ -181,9 +186,13 @@ class Layer(WeightLists, Configurable):
             self.name = unique_name(self._kind)
 
     @property
-    def activation(self) -> str:
-        """The name of what the outputs go through at the end."""
-        return "linear"
+    def activation(self) -> Activation_:
+        """What the outputs go through at the end."""
+        return LINEAR
+
+    def form(self) -> LayerForm | None:
+        """What the layer does, where runners know how to do that without calling it; None for all else."""
+        return None
 
     @property
     def trainable(self) -> bool:
@@ -394,16 +403,16 @@ def Input(  # noqa: N802 - Keras's name
 class _Activated(Layer):
     """A layer whose activation can be chosen, also once it is built; a fit that runs keeps the one it began with."""
 
-    _activation = "linear"
+    _activation = LINEAR
 
     @property
-    def activation(self) -> str:
-        """The name of what the outputs go through at the end; set it to a name, or to None for "linear"."""
+    def activation(self) -> Activation_:
+        """What the outputs go through at the end; set it to whatever ``activations.get`` takes."""
         return self._activation
 
     @activation.setter
     def activation(self, value: Any) -> None:
-        self._activation = activation_name(value)
+        self._activation = activations.get(value, "activation")
 
 
 class Dense(_Activated):
@@ -431,10 +440,11 @@ class Dense(_Activated):
         super().__init__(activity_regularizer=activity_regularizer, **options)
         self.dtype: str = self.dtype or "float32"
 
-    @property
-    def fused_form(self) -> str | None:  # type: ignore[override]
+    def form(self) -> LayerForm | None:
         """Dense along the only axis of a sample."""
-        return "dense" if self.input_shape is not None and len(self.input_shape) == 2 else None
+        if self.input_shape is None or len(self.input_shape) != 2:
+            return None
+        return DenseForm(self.kernel, self.bias, self.activation)
 
     @property
     def kernel(self) -> Parameter:
@@ -484,24 +494,28 @@ class Dense(_Activated):
         return (*input_shape[:-1], self.units)
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
-        """Outputs of a batch (n, ..., inputs), and (x, y, activation) as matrices for ``backward``."""
+        """Outputs of a batch (n, ..., inputs), and (x, z, y, activation) as matrices for ``backward``."""
         rows = x.reshape(-1, x.shape[-1])
-        activation = self.activation if activate else "linear"
+        activation = self._activation if activate else LINEAR
         bias = self.parameters[1].value if self.use_bias else None
-        y: Array = ops.linear(rows, self.parameters[0].value, bias, activation)
-        return y.reshape(*x.shape[:-1], self.units), (rows, y, activation)
+        z: Array = ops.linear(
+            rows, self.parameters[0].value, bias, activation.name if activation.in_linear else "linear"
+        )
+        y = z if activation.in_linear else activation(z)
+        return y.reshape(*x.shape[:-1], self.units), (rows, z, y, activation)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx in the shape of the inputs, and the gradients of kernel and bias."""
-        x, y, activation = kept
+        x, z, y, activation = kept
         rows = dy.reshape(-1, self.units)
         kernel = self.parameters[0].value
+        if not activation.in_linear:
+            rows, activation = activation.backward(rows, z, y), LINEAR
         if need_dx:
-            dx, dw, db = ops.linear_backward(rows, x, kernel, y, activation)
+            dx, dw, db = ops.linear_backward(rows, x, kernel, y, activation.name)
             return dx.reshape(*dy.shape[:-1], x.shape[-1]), (dw, db) if self.use_bias else (dw,)
-        # below the first layer that learns nobody asks for dx: a third of the arithmetic less. The derivatives of
-        # the activations are functions of y, so y may stand for the pre-activation that forward did not keep
-        dz = rows if activation == "linear" else activations.activate_backward(activation, rows, y, y)
+        # below the first layer that learns nobody asks for dx: a third of the arithmetic less
+        dz = rows if activation == LINEAR else activation.backward(rows, y, y)
         dw = ops.matmul(x.T, dz)
         return None, (dw, dz.sum(axis=0)) if self.use_bias else (dw,)
 
@@ -509,7 +523,7 @@ class Dense(_Activated):
         """The constructor's arguments."""
         return {
             "units": self.units,
-            "activation": self.activation,
+            "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "bias_initializer": initializers.serialize(self.bias_initializer),
@@ -526,32 +540,138 @@ class Activation(_Activated):
         self.activation = activation
         super().__init__(**options)
 
-    @property
-    def fused_form(self) -> str | None:  # type: ignore[override]
-        """Of a sample's numbers one by one, or softmax along its only axis."""
+    def form(self) -> LayerForm | None:
+        """Of a sample's numbers one by one, or of rows along its only axis."""
         flat = self.input_shape is not None and len(self.input_shape) == 2
-        return "activation" if flat or self.activation in ELEMENTWISE_ACTIVATIONS else None
+        return ActivationForm(self.activation) if flat or self.activation.elementwise else None
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
-        """Outputs of a batch, and (x, y) for ``backward``; the inputs themselves without ``activate``."""
+        """Outputs of a batch, and (x, y, activation); the inputs themselves, and nothing, without ``activate``."""
         if not activate:
             return x, None
-        y = activations.activate(self.activation, x)
-        return y, (x, y)
+        y = self._activation(x)
+        return y, (x, y, self._activation)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx."""
-        return (dy if kept is None else activations.activate_backward(self.activation, dy, *kept)), ()
+        if kept is None:
+            return dy, ()
+        x, y, activation = kept
+        return activation.backward(dy, x, y), ()
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"activation": self.activation, **super().get_config()}
+        return {"activation": activations.serialize(self.activation), **super().get_config()}
+
+
+class _NamedActivation(Layer):
+    """An activation layer that says its numbers by name; ``_OPTIONS`` are those of its constructor."""
+
+    _OPTIONS: tuple[str, ...] = ()
+
+    def __init__(self, activation: Activation_, **options: Any) -> None:
+        self._activation = activation
+        super().__init__(**options)
+
+    @property
+    def activation(self) -> Activation_:
+        """What the outputs go through at the end."""
+        return self._activation
+
+    form = Activation.form
+    forward = Activation.forward
+    backward = Activation.backward
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**{option: getattr(self, option) for option in self._OPTIONS}, **super().get_config()}
+
+
+class ReLU(_NamedActivation):
+    """max(x, 0) or, by its numbers, max_value from there on, negative_slope * (x - threshold) below the threshold."""
+
+    _OPTIONS = ("max_value", "negative_slope", "threshold")
+
+    def __init__(
+        self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **options: Any
+    ) -> None:
+        self.max_value = None if max_value is None else checks.real("max_value", max_value, minimum=0)
+        self.negative_slope = checks.real("negative_slope", negative_slope, minimum=0)
+        self.threshold = checks.real("threshold", threshold, minimum=0)
+        numbers = {"negative_slope": negative_slope, "max_value": max_value, "threshold": threshold}
+        super().__init__(activations.get(partial(activations.relu, **numbers)), **options)
+
+
+class LeakyReLU(_NamedActivation):
+    """x where x > 0, else negative_slope * x."""
+
+    _OPTIONS = ("negative_slope",)
+
+    def __init__(self, negative_slope: float = 0.3, **options: Any) -> None:
+        self.negative_slope = checks.real("negative_slope", negative_slope, minimum=0)
+        super().__init__(activations.get(partial(activations.leaky_relu, negative_slope=negative_slope)), **options)
+
+
+class ELU(_NamedActivation):
+    """x where x > 0, else alpha * (exp(x) - 1)."""
+
+    _OPTIONS = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, **options: Any) -> None:
+        self.alpha = checks.real("alpha", alpha, minimum=0)
+        super().__init__(activations.get(partial(activations.elu, alpha=alpha)), **options)
+
+
+class Softmax(_NamedActivation):
+    """exp(x) over its sum along ``axis`` of a batch, the last one or another but the first.
+
+    Keras's ``mask`` is not supported.
+    """
+
+    _OPTIONS = ("axis",)
+
+    def __init__(self, axis: int = -1, **options: Any) -> None:
+        self.axis = checks.integer("axis", axis)
+        if self.axis == 0:
+            raise ValueError("axis: got 0, the axis of the batch, wants that of a sample's numbers")
+        super().__init__(Activation_("softmax"), **options)
+
+    def form(self) -> LayerForm | None:
+        """Along a sample's only axis."""
+        flat = self.input_shape is not None and len(self.input_shape) == 2
+        return ActivationForm(self._activation) if flat and self.axis in (-1, 1) else None
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they have no such axis."""
+        if not -len(input_shape) < self.axis < len(input_shape):
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants an axis {self.axis} of samples")
+        return tuple(input_shape)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and these again; the inputs themselves, and nothing, without ``activate``."""
+        if not activate:
+            return x, None
+        y = self._turned(self._activation(self._turned(x)))
+        return y, y
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx."""
+        if kept is None:
+            return dy, ()
+        y = self._turned(kept)
+        return self._turned(self._activation.backward(self._turned(dy), y, y)), ()
+
+    def _turned(self, x: Array) -> Array:
+        """The axis and the last one exchanged."""
+        return np.ascontiguousarray(np.swapaxes(x, self.axis, -1))
 
 
 class Flatten(Layer):
     """Each sample as one row: (n, a, b, ...) becomes (n, a * b * ...)."""
 
-    fused_form = "reshape"
+    def form(self) -> LayerForm | None:
+        """Nothing happens to the numbers."""
+        return ReshapeForm()
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """One axis beside the batch axis."""
@@ -575,14 +695,16 @@ class Dropout(Layer):
     other inputs in every call. Keras's ``noise_shape`` is not supported.
     """
 
-    fused_form = "dropout"
-
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         limits = TABLE["dropout"].options
         self.rate = checks.option("rate", rate, limits["rate"])
         self.seed = None if seed is None else checks.option("seed", seed, limits["seed"])
         self._calls = 0
         super().__init__(**options)
+
+    def form(self) -> LayerForm | None:
+        """A share of the inputs is dropped."""
+        return DropForm(self.rate, self.seed)
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what its mask was drawn from, None where nothing was dropped."""
@@ -617,12 +739,14 @@ class Rescaling(Layer):
     As a model's first layer it is part of how training gathers samples: bytes stay bytes in memory.
     """
 
-    fused_form = "rescaling"
-
     def __init__(self, scale: float, offset: float = 0.0, **options: Any) -> None:
         self.scale = checks.real("scale", scale)
         self.offset = checks.real("offset", offset)
         super().__init__(**options)
+
+    def form(self) -> LayerForm | None:
+        """A number times the inputs and another one more."""
+        return RescaleForm(self.scale, self.offset)
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch of floating-point numbers; nothing is kept."""
@@ -637,17 +761,7 @@ class Rescaling(Layer):
         return {"scale": self.scale, "offset": self.offset, **super().get_config()}
 
 
-def activation_name(activation: Any) -> str:
-    """The name of an activation: None is "linear", an activation function of ``fastnn.ops`` stands for itself."""
-    if activation is None:
-        return "linear"
-    for name in ACTIVATIONS:
-        if activation is getattr(ops, ELEMENTWISE_ACTIVATIONS.get(name, name)):
-            return str(name)
-    return checks.one_of("activation", activation, ACTIVATIONS)
-
-
-NAMES = aliases((InputLayer, Dense, Activation, Flatten, Dropout, Rescaling))
+NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
 
 __all__ = ["Input", "Layer", "Parameter", *sorted({cls.__name__ for cls in NAMES.values()})]
 absent.explain(__name__)

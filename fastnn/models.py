@@ -393,6 +393,7 @@ class Sequential(layers.WeightLists):
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
         data, validation = self._validation(data, share, validation_data)
         self._build_for(data.x)
+        _warn_of_flat_activations(self.layers)
 
         with on_threads:
             runner = self._runner(data.x, size)
@@ -801,6 +802,18 @@ def _make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> N
             name = f"{base}_{number}"
         metric.name = name
         used.add(name)
+
+
+def _warn_of_flat_activations(stack: Sequence[Layer]) -> None:
+    """Say which layers learn nothing because of a step above them."""
+    flat = [index for index, layer in enumerate(stack) if layer.activation.flat]
+    if not flat:
+        return
+    without = [layer.name for layer in stack[: flat[-1] + 1] if any(p.trainable for p in layer.parameters)]
+    if without:
+        name = stack[flat[-1]].activation.name
+        text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None:

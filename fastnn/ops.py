@@ -7,6 +7,7 @@ tells editors and type checkers.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,7 @@ def {name}({parameters}):
 def _publish(op: Op) -> Callable[..., Any]:
     """The public function of one row: check and plan, or run as a call like it was planned."""
     arrays = _arrays(op)
+    named = [p.name for p in op.signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     remembered = backends.new_plans()
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
@@ -55,16 +57,18 @@ def _publish(op: Op) -> Callable[..., Any]:
                 got = checks.describe(given[rule.parameter])
                 raise ValueError(f"{rule.parameter}: got {got}, wants it {rule.wants}")
         run = backends.implementation(backend, op.module, op.name)
+        keywords = {name: given.pop(name) for name in named}
         if known is not None:
             if hasattr(run, "plan"):
-                run = run.plan(**given)
+                run = run.plan(*given.values(), **keywords)
             if len(remembered) >= _REMEMBERED:
                 remembered.clear()
             remembered[known] = run
-        return run(**given)
+        return run(*given.values(), **keywords)
 
     source = _FUNCTION if checks.depends_on_shapes_only(op) else _CHECKED_FUNCTION
-    space = {"backend": backends.current, "remembered": remembered, "checked": checked, "__name__": __name__}
+    space: dict[str, Any] = {"__name__": __name__}
+    space |= {"backend": backends.current, "remembered": remembered, "checked": checked, "inf": math.inf}
     exec(compile(source.format(**_parts(op)), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
     call: Callable[..., Any] = space[op.name]
     call.__doc__ = op.doc

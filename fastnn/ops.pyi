@@ -1,45 +1,36 @@
-"""The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table.py``, not by hand."""
+"""The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
-def matmul(
-    a: Array,
-    b: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Matrix product y = a @ b.
-
-    a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros.
-    """
-
-def linear(
+def dropout(
     x: Array,
-    w: Array,
-    b: Array | None = None,
-    activation: str = "linear",
+    rate: float,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
     *,
     out: Array | None = None,
 ) -> Array:
-    """Linear layer with its bias and activation fused: y = activation(x @ w + b).
+    """Inverted dropout (Srivastava et al. 2014): y = x / (1 - rate) where the mask keeps x, 0 where it drops it.
 
-    x is (n, in), w is (in, out), b is (out,) or None, y is (n, out).
+    The mask follows from seed, step and stream alone: x[i, j] is dropped where its word of Philox4x32-10 (Salmon et al.
+    2011) is below rate * 2^32. The key is seed (low word, high word), the counter
+    (j % 16 + 16 * (j // 64), i, step, stream), and j takes word j // 16 % 4 of the four that come out. step and stream
+    are below 2^32, seed below 2^63.
     """
 
-def linear_backward(
+def dropout_backward(
     dy: Array,
-    x: Array,
-    w: Array,
-    y: Array,
-    activation: str = "linear",
-) -> tuple[Array, Array, Array]:
-    """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
-
-    dz = dy * activation'(z), written in terms of y; dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the
-    rows of dz (out,).
-    """
+    rate: float,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of dropout: dx = dy / (1 - rate) where the same mask keeps, 0 where it drops."""
 
 def add(
     a: Array,
@@ -63,7 +54,7 @@ def identity_backward(
     *,
     out: Array | None = None,
 ) -> Array:
-    """Derivative of the linear activation: dx = dy."""
+    """Derivative of identity: dx = dy."""
 
 def relu(
     x: Array,
@@ -79,7 +70,7 @@ def relu_backward(
     *,
     out: Array | None = None,
 ) -> Array:
-    """Derivative of relu: dx = dy where y > 0, else 0 (at x = 0 the derivative is 0)."""
+    """Derivative of relu: dx = dy where y > 0, else 0 (0 at x = 0)."""
 
 def sigmoid(
     x: Array,
@@ -113,61 +104,415 @@ def tanh_backward(
 ) -> Array:
     """Derivative of tanh: dx = dy * (1 - y) * (1 + y)."""
 
-def softmax(
+def relu6(
     x: Array,
     *,
     out: Array | None = None,
 ) -> Array:
-    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
+    """y = min(max(x, 0), 6)."""
 
-def softmax_backward(
+def relu6_backward(
     dy: Array,
     x: Array,
     y: Array,
     *,
     out: Array | None = None,
 ) -> Array:
-    """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
+    """Derivative of relu6: dx = dy where 0 < y < 6, else 0."""
 
-def softmax_cross_entropy(
-    logits: Array,
-    targets: Array,
-    sample_weight: Array | None = None,
-) -> tuple[float, Array]:
-    """Softmax and cross-entropy in one: (loss, dlogits).
-
-    targets are class indices (n,) or rows of probabilities (n, c). With p = softmax(logits) and t the target as a row,
-    loss = 1/n * sum over i of weight[i] * -sum over j of t[i, j] * log p[i, j], dlogits = weight[i] * (p - t) / n.
-    Natural logarithm; stable for any finite logits. No rows give a loss of 0.
-    """
-
-def dropout(
+def bounded_relu(
     x: Array,
-    rate: float,
-    seed: int,
-    step: int = 0,
-    stream: int = 0,
+    negative_slope: float = 0.0,
+    max_value: float = float("inf"),
+    threshold: float = 0.0,
     *,
     out: Array | None = None,
 ) -> Array:
-    """Inverted dropout (Srivastava et al. 2014): y = x / (1 - rate) where the mask keeps x, 0 where it drops it.
+    """y = max_value where x >= max_value, x from threshold on, negative_slope * (x - threshold) below."""
 
-    The mask follows from seed, step and stream alone: x[i, j] is dropped where its word of Philox4x32-10 (Salmon et al.
-    2011) is below rate * 2^32. The key is seed (low word, high word), the counter
-    (j % 16 + 16 * (j // 64), i, step, stream), and j takes word j // 16 % 4 of the four that come out. step and stream
-    are below 2^32, seed below 2^63.
+def bounded_relu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    negative_slope: float = 0.0,
+    max_value: float = float("inf"),
+    threshold: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of bounded_relu: dx = dy where threshold < x < max_value, 0 above, negative_slope * dy below."""
+
+def leaky_relu(
+    x: Array,
+    negative_slope: float = 0.2,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x where x > 0, else negative_slope * x (Maas et al. 2013)."""
+
+def leaky_relu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    negative_slope: float = 0.2,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of leaky_relu: dx = dy where y > 0, else negative_slope * dy."""
+
+def elu(
+    x: Array,
+    alpha: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
+
+def elu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    alpha: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of elu: dx = dy where y > 0, else dy * (y + alpha)."""
+
+def celu(
+    x: Array,
+    alpha: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x where x > 0, else alpha * (exp(x / alpha) - 1) (Barron 2017)."""
+
+def celu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    alpha: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of celu: dx = dy where y > 0, else dy * (y / alpha + 1)."""
+
+def selu(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = s * x where x > 0, else s * a * (exp(x) - 1); s = 1.0507, a = 1.6733 (Klambauer et al. 2017)."""
+
+def selu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of selu: dx = dy * s where y > 0, else dy * (y + s * a)."""
+
+def hard_sigmoid(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = min(max(x + 3, 0), 6) / 6."""
+
+def hard_sigmoid_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of hard_sigmoid: dx = dy / 6 where 0 < y < 1, else 0."""
+
+def log_sigmoid(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = log(1 / (1 + exp(-x))), without overflow for any x."""
+
+def log_sigmoid_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log_sigmoid: dx = dy * (1 - exp(y))."""
+
+def hard_tanh(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = min(max(x, -1), 1)."""
+
+def hard_tanh_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of hard_tanh: dx = dy where -1 < y < 1, else 0."""
+
+def softplus(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = log(1 + exp(x)), without overflow for any x."""
+
+def softplus_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of softplus: dx = dy * (1 - exp(-y))."""
+
+def softsign(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x / (1 + |x|)."""
+
+def softsign_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of softsign: dx = dy * (1 - |y|)^2."""
+
+def silu(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x * sigmoid(x), also called swish (Ramachandran et al. 2017)."""
+
+def silu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of silu: dx = dy * s * (1 + x * (1 - s)), s = sigmoid(x)."""
+
+def hard_silu(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x * min(max(x + 3, 0), 6) / 6 (Howard et al. 2019)."""
+
+def hard_silu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of hard_silu: dx = 0 where x <= -3, dy where x >= 3, else dy * (x / 3 + 1 / 2)."""
+
+def gelu(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x * P(x), P the standard normal distribution (Hendrycks and Gimpel 2016)."""
+
+def gelu_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of gelu: dx = dy * (P(x) + x * exp(-x^2 / 2) / sqrt(2 pi))."""
+
+def gelu_tanh(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The approximation y = x * (1 + tanh(u)) / 2 of gelu, u = sqrt(2 / pi) * (x + 0.044715 * x^3)."""
+
+def gelu_tanh_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of gelu_tanh: dx = dy * s * (1 + x * (1 - s) * 2 u'), s = (1 + tanh(u)) / 2."""
+
+def mish(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x * tanh(log(1 + exp(x))) (Misra 2019)."""
+
+def mish_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of mish: dx = dy * (t + x * (1 - t^2) * sigmoid(x)), t = tanh(log(1 + exp(x)))."""
+
+def exponential(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = exp(x)."""
+
+def exponential_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of exponential: dx = dy * y."""
+
+def threshold(
+    x: Array,
+    threshold: float = 0.0,
+    default_value: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x where x > threshold, else default_value."""
+
+def threshold_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    threshold: float = 0.0,
+    default_value: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of threshold: dx = dy where x > threshold, else 0."""
+
+def soft_shrink(
+    x: Array,
+    threshold: float = 0.5,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x - threshold where x > threshold, x + threshold where x < -threshold, else 0."""
+
+def soft_shrink_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    threshold: float = 0.5,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of soft_shrink: dx = dy where y is not 0, else 0."""
+
+def hard_shrink(
+    x: Array,
+    threshold: float = 0.5,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x where |x| > threshold, else 0."""
+
+def hard_shrink_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    threshold: float = 0.5,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of hard_shrink: dx = dy where y is not 0, else 0."""
+
+def binary_step(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Heaviside's step y = 1 where x >= 0, else 0."""
+
+def binary_step_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of binary_step: dx = 0."""
+
+def sign(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = 1 where x > 0, -1 where x < 0, 0 at 0."""
+
+def sign_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of sign: dx = 0."""
+
+def matmul(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Matrix product y = a @ b.
+
+    a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros.
     """
 
-def dropout_backward(
-    dy: Array,
-    rate: float,
-    seed: int,
-    step: int = 0,
-    stream: int = 0,
+def linear(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
     *,
     out: Array | None = None,
 ) -> Array:
-    """Derivative of dropout: dx = dy / (1 - rate) where the same mask keeps, 0 where it drops."""
+    """Linear layer with its bias and activation fused: y = activation(x @ w + b).
+
+    x is (n, in), w is (in, out), b is (out,) or None, y is (n, out).
+    """
+
+def linear_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
+    y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z).
+    """
 
 def cross_entropy(
     probs: Array,
@@ -270,6 +615,50 @@ def adam_step(
     step counts from 1. m += (1 - beta_1) * (dw - m), v += (1 - beta_2) * (dw^2 - v), and with ``v_max`` (AMSGrad)
     v_max = max(v_max, v) takes v's place; w -= lr * sqrt(1 - beta_2^step) / (1 - beta_1^step) * m / (sqrt(v) +
     epsilon).
+    """
+
+def softmax(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
+
+def softmax_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
+
+def log_softmax(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
+
+def log_softmax_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log_softmax: dx[i, j] = dy[i, j] - exp(y[i, j]) * sum over l of dy[i, l]."""
+
+def softmax_cross_entropy(
+    logits: Array,
+    targets: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Softmax and cross-entropy in one: (loss, dlogits).
+
+    targets are class indices (n,) or rows of probabilities (n, c). With p = softmax(logits) and t the target as a row,
+    loss = 1/n * sum over i of weight[i] * -sum over j of t[i, j] * log p[i, j], dlogits = weight[i] * (p - t) / n.
+    Natural logarithm; stable for any finite logits. No rows give a loss of 0.
     """
 
 def pack(

@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.naive import elementwise, softmax
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, Op, Sizes, shape_of
+from fastnn.kernels.table.elementwise import FROM_INPUT
 
 Rng = np.random.Generator
 
-# The activations as NumPy expressions, to make an op's `y` from its `x`.
-_FORWARD: dict[str, Callable[[Any], Any]] = {
-    "identity": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "tanh": np.tanh,
-    "softmax": lambda x: (
-        np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)
-    ),
-}
+# Different numbers that a large x and its y = f(x) are made of: so many take plain loops a moment.
+_FEW = 1 << 16
 
 
 def _probabilities(rng: Rng, shape: tuple[int, ...]) -> Any:
@@ -63,7 +57,7 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
     given: dict[str, Any] = {}
     for name, spec in op.operands.items():
         how = variant[name] if name in variant else op.draw.get(name, "normal")
-        if how is None:
+        if how is None or name in given:
             continue
         shape = shape_of(spec, sizes)
         if how == "labels":
@@ -78,11 +72,22 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
     return given
 
 
-def _output(op: Op, how: str, given: Mapping[str, Any], variant: Mapping[str, Any], rng: Rng, shape: Any) -> Any:
-    """A plausible `y`: f(x) of the op that this is the backward of, or an activation of random numbers."""
+def _output(op: Op, how: str, given: dict[str, Any], variant: Mapping[str, Any], rng: Rng, shape: Any) -> Any:
+    """A plausible `y`: f(x) of the op that this is the backward of, or an activation of random numbers, its `z`."""
     if how == "forward":
-        return np.asarray(_FORWARD[op.name.removesuffix("_backward")](given["x"].astype(np.float64)))
+        numbers = [variant.get(name, op.signature.parameters[name].default) for name in op.options]
+        given["x"] = np.resize(given["x"].ravel()[:_FEW], shape)
+        return _activated(op.name.removesuffix("_backward"), given["x"], *numbers)
     activation = variant.get("activation", "linear")
-    name = ELEMENTWISE_ACTIVATIONS.get(activation, activation)
-    z = rng.standard_normal(shape)
-    return np.asarray(_FORWARD[name](z)) if z.size else z
+    z = rng.standard_normal(shape).astype(given["dy"].dtype)
+    if activation in FROM_INPUT:
+        given["z"] = z
+    return _activated(ELEMENTWISE_ACTIVATIONS.get(activation, activation), z)
+
+
+def _activated(name: str, x: Any, *numbers: float) -> Any:
+    """f(x) by plain loops, which large arrays of repeated numbers are spared."""
+    if name in elementwise.FORWARD:
+        few = elementwise.forward(name, x.ravel()[:_FEW].tolist(), *numbers)
+        return np.resize(few, x.shape) if x.size else np.zeros(x.shape)
+    return np.array([softmax.FORWARD[name](row) for row in x.tolist()]).reshape(x.shape)

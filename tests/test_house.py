@@ -26,6 +26,7 @@ HOUSE = (
     (
         "fastnn.callbacks",
         "fastnn.saving",
+        "fastnn.activations",
         "fastnn.layers",
         "fastnn.losses",
         "fastnn.metrics",

@@ -1,26 +1,111 @@
-"""Activations by name, for arrays of any number of dimensions; softmax works along the last axis."""
+"""Activations as layers hold them: an op by its name with its numbers, or a function of the user's.
+
+Those of rows (softmax) work along the last axis.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 from fastnn import ops
 from fastnn.engine.protocols import Array
+from fastnn.kernels.formulas import activations as formulas
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 
-def activate(name: str, x: Array) -> Array:
-    """The activation ``name`` of ``x``."""
-    if name in ELEMENTWISE_ACTIVATIONS:
-        result: Array = getattr(ops, ELEMENTWISE_ACTIVATIONS[name])(x)
-        return result
-    rows: Array = ops.softmax(x.reshape(-1, x.shape[-1]))
-    return rows.reshape(x.shape)
+@dataclass(frozen=True)
+class Activation:
+    """What outputs go through: the op of an activation; without ``numbers`` with its default ones."""
+
+    name: str = "linear"
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def op(self) -> str:
+        """The op's name."""
+        return ELEMENTWISE_ACTIVATIONS.get(self.name, self.name)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether numbers go through it one by one, not rows as a whole."""
+        return self.name in ELEMENTWISE_ACTIVATIONS
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether its derivative cannot be told from its outputs."""
+        return self.elementwise and formulas.ACTIVATIONS[self.op].needs == "x"
+
+    @property
+    def flat(self) -> bool:
+        """Whether its derivative is 0 almost everywhere, so that nothing below it learns."""
+        return self.elementwise and formulas.ACTIVATIONS[self.op].flat
+
+    @property
+    def fusable(self) -> bool:
+        """Whether kernels know it."""
+        return True
+
+    @property
+    def in_linear(self) -> bool:
+        """Whether the op ``linear`` and its gradients do it as well, from the outputs alone."""
+        return self.fusable and not self.numbers and not self.needs_input
+
+    def __call__(self, x: Array) -> Array:
+        """Outputs for an array of any shape."""
+        call = getattr(ops, self.op)
+        if self.elementwise:
+            y: Array = call(x, *self.numbers)
+            return y
+        rows: Array = call(x.reshape(-1, x.shape[-1]))
+        return rows.reshape(x.shape)
+
+    def backward(self, dy: Array, x: Array, y: Array) -> Array:
+        """From dL/dy: dL/dx, where y is what the activation gives for x."""
+        call = getattr(ops, f"{self.op}_backward")
+        if self.elementwise:
+            dx: Array = call(dy, x, y, *self.numbers)
+            return dx
+        width = y.shape[-1]
+        rows: Array = call(dy.reshape(-1, width), x.reshape(-1, width), y.reshape(-1, width))
+        return rows.reshape(y.shape)
 
 
-def activate_backward(name: str, dy: Array, x: Array, y: Array) -> Array:
-    """From dL/dy of the activation ``name``: dL/dx, where y = activate(name, x)."""
-    if name in ELEMENTWISE_ACTIVATIONS:
-        result: Array = getattr(ops, f"{ELEMENTWISE_ACTIVATIONS[name]}_backward")(dy, x, y)
-        return result
-    width = y.shape[-1]
-    rows: Array = ops.softmax_backward(dy.reshape(-1, width), x.reshape(-1, width), y.reshape(-1, width))
-    return rows.reshape(y.shape)
+@dataclass(frozen=True)
+class FunctionActivation(Activation):
+    """A function of the user's over arrays; to be trained through it has ``backward(dy, x, y)``."""
+
+    function: Callable[[Any], Any] = lambda x: x
+
+    @property
+    def elementwise(self) -> bool:
+        """Nobody knows."""
+        return False
+
+    @property
+    def fusable(self) -> bool:
+        """Kernels do not know it."""
+        return False
+
+    def __call__(self, x: Array) -> Array:
+        """What the function gives, of the dtype of ``x``."""
+        y: Array = self.function(x)
+        if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
+            got = f"{type(y).__name__} of shape {getattr(y, 'shape', None)} and dtype {getattr(y, 'dtype', None)}"
+            raise ValueError(f"activation: {self.name!r} returned {got}, wants shape {x.shape} and dtype {x.dtype}")
+        return y
+
+    def backward(self, dy: Array, x: Array, y: Array) -> Array:
+        """What the function's own ``backward`` gives; TypeError without one."""
+        given = getattr(self.function, "backward", None)
+        if given is None:
+            raise TypeError(
+                f"activation: got the function {self.name!r} to train through, wants an object that is called with x "
+                "and has a method backward(dy, x, y) -> dx: fastnn derives nothing from Python code"
+            )
+        dx: Array = given(dy, x, y)
+        return dx
+
+
+LINEAR = Activation()

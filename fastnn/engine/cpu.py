@@ -20,10 +20,10 @@ import numpy as np
 
 from fastnn import backends
 from fastnn.engine.data import DataSet, DenseSource, Source
-from fastnn.engine.form import codes_of, form_of, sizes_of
+from fastnn.engine.form import code_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
-from fastnn.engine.protocols import Array, Logs, Network, StepHooks
+from fastnn.engine.protocols import Array, DropForm, Logs, Network, RescaleForm, StepHooks
 from fastnn.engine.session import Session, addresses, places_of, region_nanoseconds, zeros
 from fastnn.kernels.interrupts import held
 
@@ -172,13 +172,16 @@ class _Prediction:
         self._tasks = threads.get_num_threads()
         self._pace = _Pace(_ROWS_A_TASK * self._tasks)
         self._layout = layout = records.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
-        shape = codes_of(form.stages), [stage.kernel is not None for stage in form.stages], [0] * len(form.stages)
-        table, parameters, scratch = layout.stages(*shape)
+        codes = [code_of(stage.activation) for stage in form.stages]
+        weights = [stage.kernel is not None for stage in form.stages]
+        table, parameters, scratch = layout.stages(codes, weights, [0] * len(codes))
         self._work = zeros(scratch, network.dtype)
-        numbers = np.zeros((len(table) + 1, 6), network.dtype)
+        numbers, nothing = numbers_of(form.stages, network.dtype), np.zeros((len(table) + 1, 6), network.dtype)
         params, none = zeros(parameters, network.dtype), np.empty(0, network.dtype)
         masks = np.zeros((len(table) + 1, 3), np.int64)
-        self._net = records.Network(table, 0, len(table), numbers, masks, numbers, params, none, none, none)
+        self._net = records.Network(
+            table, 0, len(table), numbers, nothing, masks, nothing, params, none, none, none
+        )  # fmt: skip
         self._places = list(places_of(form.stages, table, lambda parameter: [(parameter.value, params)]))
 
     def outputs(self, source: Source) -> Array:
@@ -238,8 +241,13 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
         if form_of(network).stages[0].kernel is None:
             kind = "an activation, which takes no notice of zeros"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
-    if any(layer.fused_form == "rescaling" for layer in network.layers):
+    forms = [layer.form() for layer in network.layers]
+    if any(isinstance(form, RescaleForm) for form in forms):
         preparation = form_of(network).preparation
         lines["rescaling"] = f"{preparation.scale:g} * x + {preparation.offset:g}, of the samples of a batch"
-    drops = ", ".join(f"{layer.name} {layer.rate:g}" for layer in network.layers if layer.rate > 0)
+    drops = ", ".join(
+        f"{layer.name} {form.rate:g}"
+        for layer, form in zip(network.layers, forms, strict=True)
+        if isinstance(form, DropForm) and form.rate > 0
+    )
     return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines

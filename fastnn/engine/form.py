@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastnn.engine.protocols import Layer, Loss, Network, Optimizer, Parameter
-from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
+import numpy as np
+
+from fastnn.engine.activations import LINEAR
+from fastnn.engine.protocols import (
+    Activation,
+    ActivationForm,
+    Array,
+    DenseForm,
+    DropForm,
+    Layer,
+    Loss,
+    Network,
+    Optimizer,
+    Parameter,
+    RescaleForm,
+    ReshapeForm,
+)
+from fastnn.kernels.formulas.activations import MOST_NUMBERS
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class Drop:
 class Stage:
     """A dense layer, or none, the activation on it, and either (l1, l2) on its outputs or dropout behind that."""
 
-    activation: str
+    activation: Activation = LINEAR
     kernel: Parameter | None = None
     bias: Parameter | None = None
     output_penalty: tuple[float, float] = (0.0, 0.0)
@@ -65,49 +82,58 @@ class Form:
 def form_of(network: Network) -> Form:
     """A stage takes the activation that follows it, then penalties on these outputs or the dropout.
 
-    What comes twice, or behind the dropout, is a stage without weights.
+    What comes twice, or behind the dropout, is a stage without weights; so is an activation whose derivative needs its
+    input, which is then the outputs of the stage before.
     """
     before, stages = Preparation(), list[Stage]()
     last = len(network.layers) - 1
-
-    def held(activations: Collection[str], penalized: bool = False) -> Stage:
-        """The stage on top, if its activation is one of these and nothing is behind that; else a new one.
-
-        Where it may be ``penalized``, penalties on its outputs may be there.
-        """
-        free = bool(stages) and stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
-        return stages.pop() if free and stages[-1].activation in activations else Stage("linear")
-
     for index, layer in enumerate(network.layers):
-        activation = "linear" if index == last and network.fused_loss is not None else layer.activation
+        activation: Activation = LINEAR
+        match layer.form():
+            case DenseForm(kernel, bias, activation):
+                stages.append(Stage(LINEAR, kernel, bias))
+            case ActivationForm(activation):
+                pass
+            case RescaleForm(scale, offset):
+                before = replace(before, scale=scale * before.scale, offset=scale * before.offset + offset)
+            case DropForm(rate, _) if rate > 0 and not stages and before.drop.rate == 0:
+                before = replace(before, drop=Drop(rate, index))
+            case DropForm(rate, _) if rate > 0:
+                stages.append(replace(_taken(stages, _told_by_outputs), drop=Drop(rate, index)))
+        if activation.needs_input:
+            stages.append(Stage(activation))
+        elif activation != LINEAR and not (index == last and network.fused_loss is not None):
+            stages.append(replace(_taken(stages, lambda held: held == LINEAR), activation=activation))
         penalty = (layer.activity_regularizer and _weights(layer.activity_regularizer)) or (0.0, 0.0)
-        if layer.fused_form == "dense":
-            kernel, *bias = layer.parameters
-            stages.append(Stage(activation, kernel, bias[0] if bias else None))
-        elif activation != "linear":
-            stages.append(replace(held(("linear",)), activation=activation))
-        elif layer.fused_form == "rescaling":
-            before = replace(
-                before, scale=layer.scale * before.scale, offset=layer.scale * before.offset + layer.offset
-            )
-        if layer.rate > 0 and not stages and before.drop.rate == 0:
-            before = replace(before, drop=Drop(layer.rate, index))
-        elif layer.rate > 0:
-            stages.append(replace(held(ELEMENTWISE_ACTIVATIONS), drop=Drop(layer.rate, index)))
         if any(penalty):
-            stage = held(ACTIVATIONS, penalized=True)
+            stage = _taken(stages, lambda _: True, penalized=True)
             l1, l2 = (a + b for a, b in zip(stage.output_penalty, penalty, strict=True))
             stages.append(replace(stage, output_penalty=(l1, l2)))
     return Form(before, stages)
+
+
+def _told_by_outputs(activation: Activation) -> bool:
+    """Whether outputs of which some were dropped tell the derivative of all that were not."""
+    return activation.elementwise and not activation.needs_input
+
+
+def _taken(stages: list[Stage], fits: Callable[[Activation], bool], penalized: bool = False) -> Stage:
+    """The stage on top, taken off, if its activation ``fits`` and nothing is behind that; else a new one.
+
+    Where it may be ``penalized``, penalties on its outputs may be there.
+    """
+    free = bool(stages) and stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
+    return stages.pop() if free and fits(stages[-1].activation) else Stage()
 
 
 def _late_rescaling(network: Network) -> str | None:
     """The name of a layer that rescales something else than the inputs."""
     inputs = True
     for layer in network.layers:
-        if layer.fused_form == "rescaling" and not inputs:
+        form = layer.form()
+        if isinstance(form, RescaleForm) and not inputs:
             return layer.name
-        inputs = inputs and layer.fused_form in ("rescaling", "reshape") and layer.activity_regularizer is None
+        inputs = inputs and isinstance(form, RescaleForm | ReshapeForm) and layer.activity_regularizer is None
     return None
 
 
@@ -139,11 +165,14 @@ def _obstacles(network: Network) -> Iterator[str]:
 
 def _obstacles_to_prediction(network: Network) -> Iterator[str]:
     for layer in network.layers:
-        if layer.fused_form is None:
+        form = layer.form()
+        if form is None:
             yield f"{layer.name} takes samples of several axes, or is a layer of the user's own"
+        elif isinstance(form, DenseForm | ActivationForm) and not form.activation.fusable:
+            yield f"the activation of {layer.name} is a function of the user's own"
     if (late := _late_rescaling(network)) is not None:
         yield f"{late} rescales what layers give, not the inputs"
-    if not any(layer.fused_form == "dense" for layer in network.layers):
+    if not any(isinstance(layer.form(), DenseForm) for layer in network.layers):
         yield "there is no dense layer"
 
 
@@ -181,7 +210,7 @@ def figures_of(network: Network) -> tuple[list[tuple[str, float]], bool]:
     if network.fused_loss is None:
         return figures, True
     # the largest logit is the largest output, and a sigmoid above one half is a logit above 0
-    half = ("binary_accuracy", 0.5) if network.layers[-1].activation == "sigmoid" else None
+    half = ("binary_accuracy", 0.5) if network.layers[-1].activation.name == "sigmoid" else None
     if all(figure == half or figure[0] == "accuracy" for figure in figures):
         return [(form, 0.0) for form, _ in figures], True
     return figures, False
@@ -195,8 +224,21 @@ def sizes_of(stages: Sequence[Stage]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def codes_of(stages: Sequence[Stage]) -> list[int]:
-    """The stages' activations as the kernels number them."""
+def code_of(activation: Activation) -> int:
+    """The activation as the kernels number it."""
     from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 
-    return [ROW_CODES[ELEMENTWISE_ACTIVATIONS.get(stage.activation, stage.activation)] for stage in stages]
+    return ROW_CODES[_op(activation)]
+
+
+def _op(activation: Activation) -> str:
+    return ELEMENTWISE_ACTIVATIONS.get(activation.name, activation.name)
+
+
+def numbers_of(stages: Sequence[Stage], dtype: np.dtype[Any]) -> Array:
+    """The numbers that the stages' activations take, a row a stage."""
+    numbers = np.zeros((len(stages), max(MOST_NUMBERS, 1)), dtype)
+    for row, stage in zip(numbers, stages, strict=True):
+        taken = stage.activation.numbers or tuple(NUMBERS.get(_op(stage.activation), {}).values())
+        row[: len(taken)] = taken
+    return numbers

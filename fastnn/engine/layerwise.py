@@ -11,9 +11,9 @@ import numpy as np
 
 from fastnn import backends, ops
 from fastnn.engine import seeds
-from fastnn.engine.activations import activate
+from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
-from fastnn.engine.protocols import Array, Draw, Layer, Logs, Metric, Network, StepHooks
+from fastnn.engine.protocols import Array, Draw, DropForm, Layer, Logs, Metric, Network, StepHooks
 from fastnn.errors import DivergenceError
 
 
@@ -21,7 +21,7 @@ class RunningFigures:
     """Loss and metrics over the batches of one epoch: every batch counts by its number of samples."""
 
     def __init__(self, network: Network, fused: bool) -> None:
-        self._activation = network.layers[-1].activation if fused and network.layers else "linear"
+        self._activation = network.layers[-1].activation if fused and network.layers else LINEAR
         self._metrics = network.metrics
         self._weighted_metrics = network.weighted_metrics
         self._loss = 0.0
@@ -39,8 +39,8 @@ class RunningFigures:
     def _update(self, metrics: Sequence[Metric], y: Any, scores: Array, sample_weight: Array | None) -> None:
         for metric in metrics:
             # the largest logit is the largest probability, so such metrics do without the activation
-            as_is = self._activation == "linear" or metric.argmax_only(scores.shape[-1])
-            metric.update_state(y, scores if as_is else activate(self._activation, scores), sample_weight)
+            as_is = self._activation == LINEAR or metric.argmax_only(scores.shape[-1])
+            metric.update_state(y, scores if as_is else self._activation(scores), sample_weight)
 
     def logs(self) -> Logs:
         """The figures so far, by name."""
@@ -74,9 +74,10 @@ class LayerwiseRunner:
     @cached_property
     def mask_seeds(self) -> list[int]:
         """By layer, the seed of its masks: its own, or one for this fit, which is drawn only if a layer needs it."""
-        own = [layer.seed for layer in self.network.layers]
-        asked = any(layer.rate > 0 and layer.seed is None for layer in self.network.layers)
-        fit = seeds.draw_seed() if asked else 0
+        forms = [layer.form() for layer in self.network.layers]
+        own = [form.seed if isinstance(form, DropForm) else None for form in forms]
+        asked = any(isinstance(form, DropForm) and form.rate > 0 and form.seed is None for form in forms)
+        fit = seeds.draw_seed() if asked or None in forms else 0
         return [fit if seed is None else seed for seed in own]
 
     def train_epoch(

@@ -132,5 +132,5 @@ def _notes(network: Network, backend: str, obstacle: str | None) -> Iterator[str
         yield f"layer by layer, because {obstacle}"
     if network.loss is None:
         yield "no loss is compiled: this model can predict, not train"
-    elif network.layers and network.fused_loss is None and network.loss.logits_form(network.layers[-1].activation):
+    elif network.layers and network.fused_loss is None and network.loss.logits_form(network.layers[-1].activation.name):
         yield "a penalty on the outputs keeps loss and last activation apart"

@@ -49,39 +49,96 @@ class Parameter(Protocol):
         ...
 
 
+class Activation(Protocol):
+    """What outputs go through."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The numbers that it takes; none for the default ones."""
+        ...
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether numbers go through it one by one, not rows as a whole."""
+        ...
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether its derivative cannot be told from its outputs."""
+        ...
+
+    @property
+    def flat(self) -> bool:
+        """Whether its derivative is 0 almost everywhere, so that nothing below it learns."""
+        ...
+
+    @property
+    def fusable(self) -> bool:
+        """Whether kernels know it."""
+        ...
+
+    def __call__(self, x: Array) -> Array:
+        """Outputs for an array of any shape."""
+        ...
+
+    def backward(self, dy: Array, x: Array, y: Array) -> Array:
+        """From dL/dy: dL/dx, where y is what the activation gives for x."""
+        ...
+
+
+class DenseForm(NamedTuple):
+    """activation(x @ kernel + bias)."""
+
+    kernel: Parameter
+    bias: Parameter | None
+    activation: Activation
+
+
+class ActivationForm(NamedTuple):
+    """activation(x)."""
+
+    activation: Activation
+
+
+class DropForm(NamedTuple):
+    """Dropout of a share of the inputs; the seed of the masks, None for the fit's."""
+
+    rate: float
+    seed: int | None
+
+
+class RescaleForm(NamedTuple):
+    """scale * x + offset."""
+
+    scale: float
+    offset: float
+
+
+class ReshapeForm(NamedTuple):
+    """The numbers of each sample as they are, in another shape."""
+
+
+# How a layer describes itself to the runners that do not call it.
+LayerForm = DenseForm | ActivationForm | DropForm | RescaleForm | ReshapeForm
+
+
 class Layer(Protocol):
     """One step of the network; it keeps its parameters and nothing of a batch."""
 
     name: str
 
     @property
-    def activation(self) -> str:
-        """The name of what the outputs go through at the end."""
+    def activation(self) -> Activation:
+        """What the outputs go through at the end."""
         ...
 
-    @property
-    def rate(self) -> float:
-        """Share of the inputs that training drops; 0 for layers that drop none."""
-        ...
-
-    @property
-    def seed(self) -> int | None:
-        """Seed of the masks of what is dropped; None for the fit's."""
-        ...
-
-    @property
-    def scale(self) -> float:
-        """What a layer that rescales multiplies with, before it adds ``offset``; 1 for others."""
-        ...
-
-    @property
-    def offset(self) -> float:
-        """What a layer that rescales adds; 0 for others."""
-        ...
-
-    @property
-    def fused_form(self) -> str | None:
-        """What the fused runner makes of it: "dense", "activation", "dropout", "rescaling", "reshape"; else None."""
+    def form(self) -> LayerForm | None:
+        """What it does, where it is one of these things, to samples of the shape that it is built for; else None."""
         ...
 
     @property
@@ -237,7 +294,7 @@ class Network:
         """
         if self.loss is None or not self.layers or self.layers[-1].activity_regularizer is not None:
             return None
-        return self.loss.logits_form(self.layers[-1].activation)
+        return self.loss.logits_form(self.layers[-1].activation.name)
 
 
 class StepHooks(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.engine.data import DataSet
-from fastnn.engine.form import Drop, Stage, codes_of, divisor, figures_of, form_of, sizes_of
+from fastnn.engine.form import Drop, Stage, code_of, divisor, figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import (
     COUPLED_FROM,
     Feed,
@@ -41,7 +41,6 @@ class Session:
         mask_seeds: Sequence[int],
     ) -> None:
         from fastnn.kernels.cpu import epoch, optim, records, threads
-        from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -57,7 +56,8 @@ class Session:
         self._layout = layout = records.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
         needs = [stage.needs(records.KERNEL, records.BIAS, records.OUTPUT_PENALTY) for stage in self._stages]
         weights = [stage.kernel is not None for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes_of(self._stages), weights, needs)
+        codes = [code_of(stage.activation) for stage in self._stages]
+        self._table, size, self._scratch = layout.stages(codes, weights, needs)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
@@ -69,15 +69,15 @@ class Session:
         ]
         self._units, self._first = int(self._table[:, records.UNITS].sum()), layout.first(self._table)
         masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
-        numbers = np.array(penalties, dtype)
-        self._net = records.Network(self._table, self._units, self._first, numbers, masks, scales, arrays[0], *states)
+        numbers = numbers_of(self._stages, dtype), np.array(penalties, dtype)
+        self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, arrays[0], *states)
 
         figures, as_is = figures_of(network)
         self._metrics = np.array([records.FIGURES[form] for form, _ in figures], np.int64)
         self._numbers = np.array([number for _, number in figures], np.float64)
         self._seen, self._activation = int(self._table[-1, records.Y]), records.IDENTITY
         if not as_is:  # the metrics' rows lie behind the stages'
-            self._seen, self._activation = self._scratch, ROW_CODES[network.layers[-1].activation]
+            self._seen, self._activation = self._scratch, code_of(network.layers[-1].activation)
             self._scratch += self._batch * int(self._table[-1, records.LD])
         name = str(loss.fused_form)
         self._loss, self._outputs = records.FIGURES[name], divisor(name, sizes[-1])

@@ -33,7 +33,6 @@ from fastnn.kernels.cpu.jit import flat, inlined, matrix, team_kernel
 from fastnn.kernels.cpu.records import (
     CLIP_NORM,
     GRADIENTS,
-    IDENTITY,
     IN_PANELS,
     INPUTS,
     KERNEL,
@@ -51,7 +50,7 @@ from fastnn.kernels.cpu.records import (
     panel_count,
     signatures,
 )
-from fastnn.kernels.cpu.simd.elementwise import forward_row
+from fastnn.kernels.cpu.simd.elementwise import copy_row
 from fastnn.kernels.cpu.simd.kernel import address, prefetch
 from fastnn.kernels.cpu.stages import backward_rows, first_product, forward_rows, gather_rows, score_row
 from fastnn.kernels.cpu.team import wait
@@ -237,6 +236,6 @@ def forward(MR: int, NR: int) -> Any:
             forward_rows(inputs, high, low, high, 0, net, memory, ld_x, False, MR, NR)
             for r in range(low, high):
                 y = address(memory.work, last[Y] + r * last[LD])
-                forward_row(IDENTITY, last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
+                copy_row(last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
 
     return forward

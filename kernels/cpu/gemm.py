@@ -62,6 +62,9 @@ _BY_ROWS = 4
 # Where the panels of B come from.
 _IN_PLACE, _PACKED_HERE, _PACKED_BEFORE = range(3)
 
+# In place of an activation's code: nothing is done to the product.
+_NO_EPILOGUE = -1
+
 # Rows that are copied into all of a group's panels, or all of a task's tiles, in turn: each takes so little of a row
 # that the next takes its share while the row is at hand.
 _ROWS_IN_TURN = 8
@@ -80,7 +83,7 @@ _KC_TRANSPOSED = 256
 def _gemm_signature(dtype: Any) -> Any:
     size = types.int64
     operand, bias, scratch = reads(dtype, 2), flat(dtype, readonly=True), flat(dtype)
-    return types.void(operand, operand, bias, writes(dtype, 2), scratch, scratch, *[size] * 7)
+    return types.void(operand, operand, bias, bias, writes(dtype, 2), scratch, scratch, *[size] * 7)
 
 
 @register_jitable
@@ -148,11 +151,11 @@ def _share(t, tasks, count, tiles, by_rows):
 
 
 @register_jitable
-def _bias_and_activate(code, low, high, width, c, row_c, j, bias):
+def _bias_and_activate(code, low, high, width, c, row_c, j, bias, numbers):
     """c = f(c + bias) in rows ``low`` to ``high`` of the columns from j on."""
     for r in range(low, high):
         z = address(c, r * row_c + j)
-        forward_bias_row(code, width, z, address(bias, j), z)
+        forward_bias_row(code, width, z, address(bias, j), address(numbers, 0), z)
 
 
 @register_jitable
@@ -207,7 +210,7 @@ def _most_tiles(n, MC, height):
 def _gemm(MR: int, NR: int) -> Any:
     VL = NR // NV
 
-    def gemm(a, b, bias, c, panels, copies, source, code, height, MC, KC, together, tasks):
+    def gemm(a, b, bias, numbers, c, panels, copies, source, code, height, MC, KC, together, tasks):
         n, k = a.shape
         m = b.shape[1]
         item = a.itemsize
@@ -272,7 +275,7 @@ def _gemm(MR: int, NR: int) -> Any:
                                     panel, row_p, address(c, low * row_c + j), row_c, k0,
                                 )  # fmt: skip
                                 if k0 + KC >= k and code >= 0:
-                                    _bias_and_activate(code, low, high, width, c, row_c, j, bias)
+                                    _bias_and_activate(code, low, high, width, c, row_c, j, bias, numbers)
                         begin = min(end, last * tall)
 
     return gemm
@@ -345,17 +348,17 @@ def _packs(rows: int, k: int, m: int, strides: tuple[int, int], itemsize: int) -
     return rows * k * (math.gcd(strides[0], 2 * ALIASED) // ALIASED) >= _PACK_ALIASED_FROM
 
 
-def _planned_product(a: Any, b: Any, code: int, dtype: Any) -> Callable[..., None]:
-    """What computes c = f(a @ b + bias) for operands like these, f by its code, as a function of (a, b, bias, c).
+def _planned_product(a: Any, b: Any, activation: str | None, dtype: Any) -> Callable[..., None]:
+    """What computes c = f(a @ b + bias) for operands like these, f by its op, as a function of (a, b, bias, c).
 
-    A negative code is no epilogue and needs no bias.
+    Without an activation there is no epilogue, and no bias is needed.
     """
     (n, k), m = a.shape, b.shape[1]
     if n == 0 or m == 0:
         return _nothing
     if k == 0:  # an empty sum is 0: one product of zeros, since a tile's k starts at 1
         zeros = np.zeros((n, 1), dtype), np.zeros((1, m), dtype)
-        multiply = _planned_product(*zeros, code, dtype)
+        multiply = _planned_product(*zeros, activation, dtype)
         return lambda a, b, bias, c: multiply(*zeros, bias, c)
     before = isinstance(b, Panels)
     plan = _plan(n, k, m, dtype.itemsize, a.strides, None if before else b.strides)
@@ -363,6 +366,9 @@ def _planned_product(a: Any, b: Any, code: int, dtype: Any) -> Callable[..., Non
     part = 0 if before else plan.together * depth * shape.NR
     tiles, size = _most_tiles(n, plan.MC, plan.height), _tile_size(depth, shape.MR, shape.VL)
     nanoseconds, height, copied, source, together, MC, KC = plan
+    code, numbers = _NO_EPILOGUE, np.zeros(1, dtype)
+    if activation is not None:
+        code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
 
     def run(a: Any, b: Any, bias: Any, c: Any) -> None:
         threads = get_num_threads()
@@ -371,7 +377,8 @@ def _planned_product(a: Any, b: Any, code: int, dtype: Any) -> Callable[..., Non
         panels = b.panels if before else scratch[copies:] if copied else scratch
         matrix = b.like if before else b
         _gemm(
-            dtype, nanoseconds, a, matrix, bias, c, panels, scratch[:copies], source, code, height, MC, KC, together
+            dtype, nanoseconds, a, matrix, bias, numbers, c, panels, scratch[:copies], source, code, height, MC, KC,
+            together,
         )  # fmt: skip
 
     return run
@@ -422,7 +429,7 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     dtype = a.dtype
     read_a, read_b = reader(a), reader(b)
     place = placing(out, (a.shape[0], b.shape[1]), dtype, a, b)
-    multiply, no_bias = _planned_product(a, b, -1, dtype), np.empty(0, dtype)
+    multiply, no_bias = _planned_product(a, b, None, dtype), np.empty(0, dtype)
 
     def run(a: Any, b: Any, *, out: Any = None) -> Any:
         c = place(out, a, b)
@@ -434,33 +441,33 @@ def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
 
 @Planned
 def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Callable[..., Any]:
-    """Bias and elementwise activation run on each tile while it is in L1; softmax needs whole rows and follows."""
+    """Bias and elementwise activation run on each tile while it is in L1; what needs whole rows follows."""
     dtype = x.dtype
     read_x, read_w = reader(x), reader(w)
     no_bias = np.zeros(w.shape[1], dtype) if b is None else None
     place = placing(out, (x.shape[0], w.shape[1]), dtype, x, w, b)
-    plain = b is None and activation in ("linear", "softmax")
-    elementwise_name = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
-    multiply = _planned_product(x, w, -1 if plain else CODES[elementwise_name], dtype)
+    fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
+    multiply = _planned_product(x, w, None if b is None and fused == "identity" else fused, dtype)
+    of_rows = None if activation in ELEMENTWISE_ACTIVATIONS else getattr(softmax, activation)
 
     def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
         y = place(out, x, w, b)
         multiply(read_x(x), read_w(w), np.ascontiguousarray(b) if no_bias is None else no_bias, y)
-        if activation == "softmax":
-            softmax.softmax(y, out=y)
+        if of_rows is not None:
+            of_rows(y, out=y)
         return finish(y, out)
 
     return run
 
 
-def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear") -> tuple[Any, Any, Any]:
+def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None) -> tuple[Any, Any, Any]:
     """dz first, then two products that read x and w through transposed strides, and the column sums of dz."""
     if activation == "linear":
         dz = dy
-    elif activation == "softmax":
-        dz = softmax.softmax_backward(dy, y, y)
+    elif activation in ELEMENTWISE_ACTIVATIONS:
+        dz = elementwise.backward(activation, dy, y if z is None else z)
     else:
-        dz = elementwise.backward(ELEMENTWISE_ACTIVATIONS[activation], dy, y)
+        dz = getattr(softmax, f"{activation}_backward")(dy, y, y)
     return matmul(dz, w.T), matmul(x.T, dz), column_sums(dz)
 
 

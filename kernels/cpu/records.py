@@ -16,7 +16,7 @@ from numba import types
 from fastnn.kernels.cpu.jit import flat, inlined, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
-from fastnn.kernels.formulas.activations import CODES
+from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.losses import LOSS_CODES
 
 # Rows of W in a unit of the update: a multiple of every tile height and of every vector length.
@@ -35,7 +35,8 @@ _UPDATE_COST = 60.0
 _DENSE_COST, _DENSE_UPDATE_COST = 0.3, 125.0
 
 # Columns of the stage table; see ``Layout.stages``.
-INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ, PAIRS, WP, XR, XC, GR, GC = range(18)
+INPUTS, OUTPUTS, CODE, NEEDS, PANEL, UNITS, W, B, WT, Y, LD, DZ = range(12)
+SEEN, LD_SEEN, FLAT, PAIRS, WP, XR, XC, GR, GC = range(12, 21)
 
 # Columns of the table of arrays, which are parameters or parts of the optimizer's state: the address of an array (K, N)
 # as others see it, that of its panels, K (1 for a bias), N and the width of the panels.
@@ -52,6 +53,10 @@ KERNEL, BIAS, OUTPUT_PENALTY = 1, 2, 4
 
 # The code of an activation that leaves numbers as they are.
 IDENTITY = CODES["identity"]
+
+# Codes of the activations whose derivative takes their inputs, and of those that are flat where they are 0.
+FROM_INPUT = [CODES[name] for name, activation in ACTIVATIONS.items() if activation.needs == "x"]
+FLAT_AT_ZERO = [CODES[name] for name, activation in ACTIVATIONS.items() if activation.flat_at_zero]
 
 # Columns of the network's masks and of their scales.
 THRESHOLD, SEED, STREAM = range(3)
@@ -123,7 +128,8 @@ class Targets(NamedTuple):
 class Network(NamedTuple):
     """Stages, and by stage the L1 and L2 penalties of kernel, bias and outputs; parameters and the optimizer's state.
 
-    ``units`` is the number of units of the update. No gradient is needed below stage ``first``.
+    ``units`` is the number of units of the update. No gradient is needed below stage ``first``. ``numbers`` are those
+    that the stages' activations take.
     ``masks`` holds what dropout on the inputs (row 0) and on the outputs of each stage draws from, see ``dropout_row``,
     a threshold of 0 where there is none; ``scales`` how much it scales what it keeps, and the inverse of that.
     """
@@ -131,6 +137,7 @@ class Network(NamedTuple):
     stages: Any
     units: Any
     first: Any
+    numbers: Any
     penalties: Any
     masks: Any
     scales: Any
@@ -225,7 +232,8 @@ class Layout:
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
     bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
     has panels of no columns. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs,
-    their gradient, and above the first stage that needs it the transposed weights as panels [K/NR, N, NR].
+    their gradient (SEEN is what of both the activation's derivative takes: its outputs, or those of the stage before),
+    and above the first stage that needs it the transposed weights as panels [K/NR, N, NR].
 
     With ``pairs`` the products are those of bfloat16 numbers (``gemm_tile_pairs``), but for a sparse first stage: the
     transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
@@ -276,6 +284,9 @@ class Layout:
             k, n = self.sizes[s], self.sizes[s + 1]
             row[[INPUTS, OUTPUTS, CODE, LD]] = k, n, code, self.leading(n)
             row[Y], row[DZ] = (place("scratch", self.rows * int(row[LD])) for _ in range(2))
+            before = (table[s - 1, Y], table[s - 1, LD]) if s else (0, self.leading(k))
+            row[[SEEN, LD_SEEN]] = before if code in FROM_INPUT else (row[Y], row[LD])
+            row[FLAT] = code in FLAT_AT_ZERO
             if not dense:
                 continue
             panel, pairs = self.panel(s), self.pairs and not (s == 0 and self.sparse)
@@ -360,6 +371,7 @@ def signatures(dtype: Any) -> list[Any]:
             matrix(types.int64),
             size,
             size,
+            matrix(dtype),
             matrix(dtype),
             matrix(types.int64),
             matrix(dtype),

@@ -11,35 +11,43 @@ from numba import prange, types
 
 from fastnn.kernels.cpu._arrays import Planned, destination, finish, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.simd.elementwise import ROW_CODES, backward_row, forward_row
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, softmax_backward_row, softmax_row
+from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, softmax_row
+from fastnn.kernels.table.row import implements
 
 # Nanoseconds an element on one core, roughly.
 _NS_PER_ELEMENT = 0.4
 
 
-@kernel(lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype), types.int64))
-def _softmax(MR: int, NR: int) -> Any:
-    def softmax(x, y, tasks):
+@kernel(lambda dtype: types.void(types.int64, matrix(dtype, readonly=True), matrix(dtype), types.int64))
+def _forward(MR: int, NR: int) -> Any:
+    def forward(code, x, y, tasks):
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
-                softmax_row(c, address(x, i * c), x.dtype.type(1), address(y, i * c))
+                row = address(x, i * c)
+                forward_row(code, c, row, row, address(y, i * c))  # no numbers
 
-    return softmax
+    return forward
 
 
-@kernel(
-    lambda dtype: types.void(matrix(dtype, readonly=True), matrix(dtype, readonly=True), matrix(dtype), types.int64)
-)
-def _softmax_backward(MR: int, NR: int) -> Any:
-    def softmax_backward(dy, y, dx, tasks):
+def _backward_signature(dtype: Any) -> Any:
+    rows = matrix(dtype, readonly=True)
+    return types.void(types.int64, rows, rows, matrix(dtype), types.int64)
+
+
+@kernel(_backward_signature)
+def _backward(MR: int, NR: int) -> Any:
+    def backward(code, dy, y, dx, tasks):
         n, c = y.shape
+        one = y.dtype.type(1)
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
-                softmax_backward_row(c, address(dy, i * c), address(y, i * c), address(dx, i * c))
+                row = address(y, i * c)
+                backward_row(code, c, address(dy, i * c), one, row, one, row, address(dx, i * c))  # no numbers
 
-    return softmax_backward
+    return backward
 
 
 def targets_signature(dtype: Any) -> Any:
@@ -70,25 +78,39 @@ def _softmax_cross_entropy(MR: int, NR: int) -> Any:
     return softmax_cross_entropy
 
 
-@Planned
-def softmax(x: Any, *, out: Any = None) -> Callable[..., Any]:
+def _forward_op(name: str) -> Planned:
     """One row after the other."""
-    dtype, nanoseconds = x.dtype, x.size * _NS_PER_ELEMENT
-    place = placing(out, x.shape, dtype, x, elementwise=True)
+    code = ROW_CODES[name]
 
-    def run(x: Any, *, out: Any = None) -> Any:
-        y = place(out, x)
-        _softmax(dtype, nanoseconds, np.ascontiguousarray(x), y)
-        return finish(y, out)
+    def op(x: Any, *, out: Any = None) -> Callable[..., Any]:
+        dtype, nanoseconds = x.dtype, x.size * _NS_PER_ELEMENT
+        place = placing(out, x.shape, dtype, x, elementwise=True)
 
-    return run
+        def run(x: Any, *, out: Any = None) -> Any:
+            y = place(out, x)
+            _forward(dtype, nanoseconds, code, np.ascontiguousarray(x), y)
+            return finish(y, out)
+
+        return run
+
+    return Planned(implements(name, op))
 
 
-def softmax_backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
+def _backward_op(name: str) -> Callable[..., Any]:
     """One row after the other."""
-    dx = destination(out, y.shape, y.dtype, dy, y, elementwise=True)
-    _softmax_backward(y.dtype, y.size * _NS_PER_ELEMENT, np.ascontiguousarray(dy), np.ascontiguousarray(y), dx)
-    return finish(dx, out)
+    code = ROW_CODES[name]
+
+    def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
+        dx = destination(out, y.shape, y.dtype, dy, y, elementwise=True)
+        rows = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+        _backward(y.dtype, y.size * _NS_PER_ELEMENT, code, *rows, dx)
+        return finish(dx, out)
+
+    return implements(f"{name}_backward", op)
+
+
+softmax, softmax_backward = _forward_op("softmax"), _backward_op("softmax")
+log_softmax, log_softmax_backward = _forward_op("log_softmax"), _backward_op("log_softmax")
 
 
 def targets_for_kernel(targets: Any, dtype: Any) -> tuple[Any, Any]:

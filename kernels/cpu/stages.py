@@ -18,12 +18,14 @@ from fastnn.kernels.cpu.records import (
     CROSS_ENTROPY,
     DENSE,
     DZ,
+    FLAT,
     GC,
     GR,
     IDENTITY,
     INPUTS,
     KEPT,
     LD,
+    LD_SEEN,
     NEEDS,
     OUTPUT_PENALTY,
     OUTPUTS,
@@ -31,6 +33,7 @@ from fastnn.kernels.cpu.records import (
     PANEL,
     SCALE,
     SEED,
+    SEEN,
     SPARSE,
     STREAM,
     THRESHOLD,
@@ -44,8 +47,8 @@ from fastnn.kernels.cpu.records import (
     Y,
     panel_count,
 )
-from fastnn.kernels.cpu.simd.dropout import dropout_backward_row, dropout_row
-from fastnn.kernels.cpu.simd.elementwise import backward_row, forward_bias_row, forward_row, widen_row
+from fastnn.kernels.cpu.simd.dropout import dropout_row
+from fastnn.kernels.cpu.simd.elementwise import backward_row, copy_row, forward_bias_row, forward_row, widen_row
 from fastnn.kernels.cpu.simd.kernel import address, prefetch
 from fastnn.kernels.cpu.simd.losses import add_penalty_row, loss_row
 from fastnn.kernels.cpu.simd.softmax import argmax_row, cross_entropy_row, label_row, probability_loss_row, softmax_row
@@ -130,7 +133,7 @@ def gather_rows(inputs, order, first, n, low, high, step, net, work, ld):
         if inputs.kind == BYTES:
             widen_row(width, address(inputs.bytes, source * width), scale, offset, address(work, r * ld))
         elif inputs.kind == DENSE:
-            forward_row(IDENTITY, width, address(inputs.dense, source * width), address(work, r * ld))
+            copy_row(width, address(inputs.dense, source * width), address(work, r * ld))
         else:
             for j in range(width):
                 work[r * ld + j] = 0
@@ -176,7 +179,8 @@ def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
         x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
         if stage[PANEL] == 0:
             for r in range(low, high):
-                forward_row(stage[CODE], m, address(work, x + r * ld_before), address(work, y + r * ld))
+                source, target = address(work, x + r * ld_before), address(work, y + r * ld)
+                forward_row(stage[CODE], m, source, address(net.numbers, s * net.numbers.shape[1]), target)
                 _drop(s + 1, step, r, m, net, address(work, y + r * ld))
             continue
         if s > 0:
@@ -187,7 +191,8 @@ def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
             first_product(inputs, low, high, 0, panel_count(stage), net, memory, ld_x, MR, NR)
         for r in range(low, high):
             z = address(work, y + r * ld)
-            forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), z)
+            numbers = address(net.numbers, s * net.numbers.shape[1])
+            forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), numbers, z)
             _drop(s + 1, step, r, m, net, z)
 
 
@@ -248,13 +253,37 @@ def score_row(n, scale, r, source, net, rules, targets, memory, batch):
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
     seen = rules.seen + r * last[LD]
     if seen != out:
-        forward_row(rules.activation, classes, address(work, out), address(work, seen))
+        forward_row(rules.activation, classes, address(work, out), address(net.numbers, 0), address(work, seen))
     for q in range(rules.metrics.size):
         value = _metric(rules.metrics[q], rules.numbers[q], work, seen, slope, classes, targets, source)
         figures[(q + 1) * batch + r] = value if q < rules.plain else value * weight
     share = weight * number(scale)
     loss = _row_loss(rules.loss, classes, work, out, slope, targets.labels, targets.goals, source, share)
     figures[r] = np.float64(weight * loss) * scale * n
+
+
+@inlined
+def _backward_activation(s, low, high, step, net, work):
+    """dZ of rows ``low`` to ``high`` of a stage from the gradient by its outputs, in place, through its dropout."""
+    stage, one = net.stages[s], work.dtype.type(1)
+    m, dz, ld, seen, ld_seen = stage[OUTPUTS], stage[DZ], stage[LD], stage[SEEN], stage[LD_SEEN]
+    threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
+    scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
+    if threshold == 0:
+        if stage[CODE] == IDENTITY:
+            return
+        scale, kept = one, one
+    elif not stage[FLAT]:  # else what was dropped is 0 in y, and needs no mask
+        for r in range(low, high):
+            at = address(work, dz + r * ld)
+            dropout_row(threshold, seed, stream, step, r, m, at, scale, at)
+        if stage[CODE] == IDENTITY:
+            return
+        scale = one
+    numbers = address(net.numbers, s * net.numbers.shape[1])
+    for r in range(low, high):
+        at = address(work, dz + r * ld)
+        backward_row(stage[CODE], m, at, scale, address(work, seen + r * ld_seen), kept, numbers, at)
 
 
 @inlined
@@ -276,7 +305,7 @@ def backward_rows(n, low, high, step, net, memory, MR, NR):
             x, dx = source + low * ld_after, dz + low * ld
             if after[PANEL] == 0:
                 for r in range(high - low):
-                    forward_row(IDENTITY, m, address(work, x + r * ld_after), address(work, dx + r * ld))
+                    copy_row(m, address(work, x + r * ld_after), address(work, dx + r * ld))
             else:
                 panels = (m + NR - 1) // NR
                 _times_panels(
@@ -288,15 +317,6 @@ def backward_rows(n, low, high, step, net, memory, MR, NR):
             for r in range(low, high):
                 penalty = add_penalty_row(m, address(work, y + r * ld), l1, l2, address(work, dz + r * ld))
                 memory.figures[r] += np.float64(penalty) * n
-        threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
-        scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
-        if threshold > 0:
-            for r in range(low, high):
-                at, out = address(work, dz + r * ld), address(work, y + r * ld)
-                dropout_backward_row(stage[CODE], threshold, seed, stream, step, r, m, at, out, scale, kept, at)
-        elif stage[CODE] != IDENTITY:
-            for r in range(low, high):
-                at = address(work, dz + r * ld)
-                backward_row(stage[CODE], m, at, address(work, y + r * ld), at)
+        _backward_activation(s, low, high, step, net, work)
         if stage[PAIRS]:
             _pair(n, low, high, m, dz, ld, stage[GR], stage[GC], work)

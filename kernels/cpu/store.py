@@ -13,6 +13,7 @@ checksum is right, so that an entry may be removed, and a process killed, at any
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -152,9 +153,10 @@ class Entry:
             new.mkdir()
             (new / _LABEL).write_text(self.label.text, encoding="utf-8")
             new.rename(self.path)
-        except OSError:
+        except OSError as error:
             shutil.rmtree(new, ignore_errors=True)
-            if not self.path.is_dir():  # made by another process meanwhile
+            # another process made it meanwhile, and a third may have removed it since
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not self.path.is_dir():
                 raise
         else:
             prune(folder, self.path)

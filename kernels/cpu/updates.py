@@ -19,7 +19,6 @@ from fastnn.kernels.cpu.records import (
     FIRST,
     GC,
     GRADIENTS,
-    IDENTITY,
     INPUTS,
     KERNEL,
     LAST,
@@ -45,7 +44,7 @@ from fastnn.kernels.cpu.records import (
     Y,
     panel_count,
 )
-from fastnn.kernels.cpu.simd.elementwise import clip_row, forward_row, scale_row, squares_row
+from fastnn.kernels.cpu.simd.elementwise import clip_row, copy_row, scale_row, squares_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.losses import add_penalty_row
 from fastnn.kernels.cpu.simd.optim import update_row
@@ -197,7 +196,7 @@ def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
         target, whole = stage[WP] + (p * ((k + 1) // 2) + low // 2) * NR, (high - low) // 2
         pair_rows(whole, NR, address(params, panel + low * NR), NR, address(work, target), NR)
         if (high - low) % 2 == 1:  # the last row has no neighbour
-            forward_row(IDENTITY, NR, address(params, panel + (high - 1) * NR), address(work, buffer))
+            copy_row(NR, address(params, panel + (high - 1) * NR), address(work, buffer))
             work[buffer + NR : buffer + 2 * NR] = 0
             pair_rows(1, NR, address(work, buffer), NR, address(work, target + whole * NR), NR)
 
@@ -242,7 +241,7 @@ def copy_panels(arrays, net, into, t, tasks):
             else:
                 for i in range(high - low):
                     source = pointer(like, panel + i * width * like.itemsize)
-                    forward_row(IDENTITY, columns, source, pointer(like, outside + i * n * like.itemsize))
+                    copy_row(columns, source, pointer(like, outside + i * n * like.itemsize))
 
 
 @inlined

@@ -7,6 +7,7 @@ are called by their names for the type (``expf``, ``exp``): they mean the same o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ class Cpp:
 
     def constant(self, value: float) -> str:
         """The number, with all digits that the type can hold."""
-        return f"({self.real})({float(value)!r})"
+        text = repr(float(value)) if math.isfinite(value) else "INFINITY" if value > 0 else "-INFINITY"
+        return f"({self.real})({text})"
 
     def add(self, a: str, b: str) -> str:
         """a + b."""
@@ -90,6 +92,10 @@ class Cpp:
         """e^x."""
         return self._call("exp", x)
 
+    def expm1(self, x: str) -> str:
+        """e^x - 1."""
+        return self._call("expm1", x)
+
     def log(self, x: str) -> str:
         """Natural logarithm."""
         return self._call("log", x)
@@ -107,6 +113,11 @@ class Cpp:
     def tanh(self, x: str) -> str:
         """Hyperbolic tangent."""
         return self._call("tanh", x)
+
+    def normal_cdf(self, x: str) -> str:
+        """The share of the standard normal distribution below x: erfc(-x / sqrt 2) / 2."""
+        tail = self._call("erfc", self.mul(self.constant(-math.sqrt(0.5)), x))
+        return self.mul(self.constant(0.5), tail)
 
 
 def function(name: str, parameters: Sequence[str], formula: Callable[..., Any], dtype: str) -> str:

@@ -71,6 +71,10 @@ class Arithmetic(Protocol):
         """e^x; overflow gives inf, underflow a denormal or 0."""
         ...
 
+    def expm1(self, x: Any) -> Any:
+        """e^x - 1, of full accuracy near 0; overflow gives inf."""
+        ...
+
     def log(self, x: Any) -> Any:
         """Natural logarithm of normal positive numbers."""
         ...
@@ -85,4 +89,8 @@ class Arithmetic(Protocol):
 
     def tanh(self, x: Any) -> Any:
         """Hyperbolic tangent."""
+        ...
+
+    def normal_cdf(self, x: Any) -> Any:
+        """The share of the standard normal distribution below x: (1 + erf(x / sqrt 2)) / 2, small results accurate."""
         ...

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.naive._lists import deliver
+from fastnn.kernels.table import NUMBERS
+from fastnn.kernels.table.row import implements
 
 
 def add(a: Any, b: Any, *, out: Any = None) -> Any:
@@ -31,44 +33,177 @@ def _sigmoid(x: float) -> float:
     return e / (1.0 + e)
 
 
-# y of one x, and dx of one (dy, y).
-FORWARD: dict[str, Callable[[float], float]] = {
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
+def _bounded(x: float, low: float, high: float) -> float:
+    return x if math.isnan(x) else min(max(x, low), high)
+
+
+def _bounded_relu(x: float, slope: float, most: float, threshold: float) -> float:
+    if x >= most:
+        return most
+    if x >= threshold or math.isnan(x):
+        return x
+    return slope * (x - threshold) if slope else 0.0
+
+
+def _bounded_relu_slope(x: float, slope: float, most: float, threshold: float) -> float:
+    if x > threshold:
+        return 1.0 if x < most else 0.0
+    return slope
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x))) if x == x else x  # noqa: PLR0124 - NaN
+
+
+def _softsign(x: float) -> float:
+    return math.copysign(1.0, x) if math.isinf(x) else x / (1.0 + abs(x))
+
+
+def _gated(x: float, gate: float) -> float:
+    """x times a gate that goes to 0 faster than x to minus infinity."""
+    return x * gate if gate else -0.0
+
+
+def _silu_slope(x: float) -> float:
+    s = _sigmoid(x)
+    return s + _gated(x, s * (1.0 - s))
+
+
+def _hard_sigmoid(x: float) -> float:
+    return _bounded(x + 3.0, 0.0, 6.0) / 6.0
+
+
+def _normal(x: float) -> float:
+    return 0.5 * math.erfc(-x * math.sqrt(0.5))
+
+
+def _gelu_slope(x: float) -> float:
+    return _normal(x) + _gated(x, math.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi))
+
+
+def _gelu_tanh(x: float) -> float:
+    u = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
+    return _gated(x, _sigmoid(2.0 * u))
+
+
+def _gelu_tanh_slope(x: float) -> float:
+    scale = math.sqrt(2.0 / math.pi)
+    s = _sigmoid(2.0 * scale * (x + 0.044715 * x * x * x))
+    bell = s * (1.0 - s)
+    return s + (x * bell * 2.0 * scale * (1.0 + 3.0 * 0.044715 * x * x) if bell else 0.0)
+
+
+def _mish_slope(x: float) -> float:
+    t = math.tanh(_softplus(x))
+    return t + _gated(x, (1.0 - t * t) * _sigmoid(x))
+
+
+def _soft_shrink(x: float, threshold: float) -> float:
+    if abs(x) > threshold or math.isnan(x):
+        return x - math.copysign(threshold, x)
+    return 0.0
+
+
+def _sign(x: float) -> float:
+    return x if x == 0.0 or math.isnan(x) else math.copysign(1.0, x)
+
+
+# Self-normalising networks' alpha and scale (Klambauer et al. 2017).
+_ALPHA, _SCALE = 1.6732632423543772, 1.0507009873554805
+
+# y of one x and the activation's numbers.
+FORWARD: dict[str, Callable[..., float]] = {
     "identity": lambda x: x,
     "relu": _relu,
     "sigmoid": _sigmoid,
     "tanh": math.tanh,
+    "relu6": lambda x: _bounded(x, 0.0, 6.0),
+    "bounded_relu": _bounded_relu,
+    "leaky_relu": lambda x, slope: x if x > 0.0 else slope * x,
+    "elu": lambda x, alpha: x if x > 0.0 else alpha * math.expm1(x),
+    "celu": lambda x, alpha: x if x > 0.0 else alpha * math.expm1(x / alpha),
+    "selu": lambda x: _SCALE * (x if x > 0.0 else _ALPHA * math.expm1(x)),
+    "hard_sigmoid": _hard_sigmoid,
+    "log_sigmoid": lambda x: -_softplus(-x),
+    "hard_tanh": lambda x: _bounded(x, -1.0, 1.0),
+    "softplus": _softplus,
+    "softsign": _softsign,
+    "silu": lambda x: _gated(x, _sigmoid(x)),
+    "hard_silu": lambda x: _gated(x, _hard_sigmoid(x)),
+    "gelu": lambda x: _gated(x, _normal(x)),
+    "gelu_tanh": _gelu_tanh,
+    "mish": lambda x: _gated(x, math.tanh(_softplus(x))),
+    "exponential": _exp,
+    "threshold": lambda x, threshold, default: x if x > threshold or math.isnan(x) else default,
+    "soft_shrink": _soft_shrink,
+    "hard_shrink": lambda x, threshold: x if abs(x) > threshold or math.isnan(x) else 0.0,
+    "binary_step": lambda x: x if math.isnan(x) else float(x >= 0.0),
+    "sign": _sign,
 }
-BACKWARD: dict[str, Callable[[float, float], float]] = {
-    "identity": lambda dy, y: dy,
-    "relu": lambda dy, y: dy if y > 0.0 else 0.0,
-    "sigmoid": lambda dy, y: dy * (y * (1.0 - y)),
-    "tanh": lambda dy, y: dy * ((1.0 - y) * (1.0 + y)),
+# f'(x) from x, y and the activation's numbers: the derivative as its definition has it, whatever the other one is for.
+SLOPE: dict[str, Callable[..., float]] = {
+    "identity": lambda x, y: 1.0,
+    "relu": lambda x, y: float(y > 0.0),
+    "sigmoid": lambda x, y: y * (1.0 - y),
+    "tanh": lambda x, y: (1.0 - y) * (1.0 + y),
+    "relu6": lambda x, y: float(0.0 < y < 6.0),
+    "bounded_relu": lambda x, y, *numbers: _bounded_relu_slope(x, *numbers),
+    "leaky_relu": lambda x, y, slope: 1.0 if y > 0.0 else slope,
+    "elu": lambda x, y, alpha: 1.0 if y > 0.0 else y + alpha,
+    "celu": lambda x, y, alpha: 1.0 if y > 0.0 else y / alpha + 1.0,
+    "selu": lambda x, y: _SCALE if y > 0.0 else y + _SCALE * _ALPHA,
+    "hard_sigmoid": lambda x, y: 1.0 / 6.0 if 0.0 < y < 1.0 else 0.0,
+    "log_sigmoid": lambda x, y: -math.expm1(y),
+    "hard_tanh": lambda x, y: float(-1.0 < y < 1.0),
+    "softplus": lambda x, y: -math.expm1(-y),
+    "softsign": lambda x, y: (1.0 - abs(y)) ** 2,
+    "silu": lambda x, y: _silu_slope(x),
+    "hard_silu": lambda x, y: 0.0 if x <= -3.0 else 1.0 if x >= 3.0 else x / 3.0 + 0.5,
+    "gelu": lambda x, y: _gelu_slope(x),
+    "gelu_tanh": lambda x, y: _gelu_tanh_slope(x),
+    "mish": lambda x, y: _mish_slope(x),
+    "exponential": lambda x, y: y,
+    "threshold": lambda x, y, threshold, default: float(x > threshold),
+    "soft_shrink": lambda x, y, threshold: float(y != 0.0),
+    "hard_shrink": lambda x, y, threshold: float(y != 0.0),
+    "binary_step": lambda x, y: 0.0,
+    "sign": lambda x, y: 0.0,
 }
+
+
+def forward(name: str, values: list[float], *numbers: float) -> list[float]:
+    """y = f(x) for each number of a list; without ``numbers`` the activation's default ones."""
+    function, numbers = FORWARD[name], numbers or tuple(NUMBERS[name].values())
+    return [function(x, *numbers) for x in values]
+
+
+def backward(name: str, dy: list[float], x: list[float], y: list[float], *numbers: float) -> list[float]:
+    """dx = dy f'(x) for each number; without ``numbers`` the activation's default ones."""
+    slope, numbers = SLOPE[name], numbers or tuple(NUMBERS[name].values())
+    return [d * slope(a, b, *numbers) for d, a, b in zip(dy, x, y, strict=True)]
 
 
 def _forward(name: str) -> Callable[..., Any]:
-    function = FORWARD[name]
+    def op(x: Any, *numbers: float, out: Any = None) -> Any:
+        return deliver(forward(name, x.ravel().tolist(), *numbers), x.shape, x.dtype, out)
 
-    def op(x: Any, *, out: Any = None) -> Any:
-        y = [function(value) for value in x.ravel().tolist()]
-        return deliver(y, x.shape, x.dtype, out)
-
-    op.__name__ = op.__qualname__ = name
-    return op
+    return implements(name, op)
 
 
 def _backward(name: str) -> Callable[..., Any]:
-    function = BACKWARD[name]
-
-    def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
-        dx = [function(d, value) for d, value in zip(dy.ravel().tolist(), y.ravel().tolist(), strict=True)]
+    def op(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Any:
+        dx = backward(name, *(array.ravel().tolist() for array in (dy, x, y)), *numbers)
         return deliver(dx, x.shape, x.dtype, out)
 
-    op.__name__ = op.__qualname__ = f"{name}_backward"
-    return op
+    return implements(f"{name}_backward", op)
 
 
-identity, identity_backward = _forward("identity"), _backward("identity")
-relu, relu_backward = _forward("relu"), _backward("relu")
-sigmoid, sigmoid_backward = _forward("sigmoid"), _backward("sigmoid")
-tanh, tanh_backward = _forward("tanh"), _backward("tanh")
+for _name in FORWARD:
+    globals()[_name], globals()[f"{_name}_backward"] = _forward(_name), _backward(_name)

@@ -39,23 +39,21 @@ def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: An
         for i in range(n):
             for j in range(m):
                 z[i][j] += bias[j]
-    if activation == "softmax":
-        y = [softmax.softmax_row(row) for row in z]
+    if activation in ELEMENTWISE_ACTIVATIONS:
+        y = [elementwise.forward(ELEMENTWISE_ACTIVATIONS[activation], row) for row in z]
     else:
-        function = elementwise.FORWARD[ELEMENTWISE_ACTIVATIONS[activation]]
-        y = [[function(value) for value in row] for row in z]
+        y = [softmax.FORWARD[activation](row) for row in z]
     return deliver(y, (n, m), x.dtype, out)
 
 
-def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear") -> tuple[Any, Any, Any]:
+def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None) -> tuple[Any, Any, Any]:
     """dz = dy * activation'(z); dx = dz w^T, dw = x^T dz, db = sum of the rows of dz."""
     (n, k), m = x.shape, w.shape[1]
-    pairs = list(zip(dy.tolist(), y.tolist(), strict=True))
-    if activation == "softmax":
-        dz = [softmax.softmax_row_backward(dy_row, y_row) for dy_row, y_row in pairs]
+    rows = zip(dy.tolist(), (y if z is None else z).tolist(), y.tolist(), strict=True)
+    if activation in ELEMENTWISE_ACTIVATIONS:
+        dz = [elementwise.backward(ELEMENTWISE_ACTIVATIONS[activation], *row) for row in rows]
     else:
-        slope = elementwise.BACKWARD[ELEMENTWISE_ACTIVATIONS[activation]]
-        dz = [[slope(d, value) for d, value in zip(*pair, strict=True)] for pair in pairs]
+        dz = [softmax.BACKWARD[activation](dy_row, y_row) for dy_row, _, y_row in rows]
     dx = _product(dz, w.T.tolist(), n, m, k)
     dw = _product(x.T.tolist(), dz, k, n, m)
     db = [0.0] * m

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from fastnn.kernels.naive._lists import deliver
+from fastnn.kernels.table.row import implements
 
 
 def softmax_row(x: list[float]) -> list[float]:
@@ -22,6 +24,24 @@ def softmax_row_backward(dy: list[float], y: list[float]) -> list[float]:
     return [value * (d - dot) for d, value in zip(dy, y, strict=True)]
 
 
+def log_softmax_row(x: list[float]) -> list[float]:
+    """x - max - log(sum of exp(x - max))."""
+    top = max(x)
+    log_sum = math.log(sum(math.exp(value - top) for value in x))
+    return [value - top - log_sum for value in x]
+
+
+def log_softmax_row_backward(dy: list[float], y: list[float]) -> list[float]:
+    """Dy - exp(y) * sum of dy."""
+    total = sum(dy)
+    return [d - math.exp(value) * total for d, value in zip(dy, y, strict=True)]
+
+
+# The activations of rows.
+FORWARD = {"softmax": softmax_row, "log_softmax": log_softmax_row}
+BACKWARD = {"softmax": softmax_row_backward, "log_softmax": log_softmax_row_backward}
+
+
 def target_rows(targets: Any, classes: int) -> list[list[float]]:
     """Targets as rows of probabilities: class indices become one-hot rows."""
     if targets.ndim == 2:
@@ -35,15 +55,23 @@ def row_weights(sample_weight: Any, n: int) -> list[float]:
     return [1.0] * n if sample_weight is None else sample_weight.tolist()
 
 
-def softmax(x: Any, *, out: Any = None) -> Any:
-    """Each row by itself."""
-    return deliver([softmax_row(row) for row in x.tolist()], x.shape, x.dtype, out)
+def _forward(name: str) -> Callable[..., Any]:
+    def op(x: Any, *, out: Any = None) -> Any:
+        return deliver([FORWARD[name](row) for row in x.tolist()], x.shape, x.dtype, out)
+
+    return implements(name, op)
 
 
-def softmax_backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
-    """Each row by itself."""
-    dx = [softmax_row_backward(*pair) for pair in zip(dy.tolist(), y.tolist(), strict=True)]
-    return deliver(dx, x.shape, x.dtype, out)
+def _backward(name: str) -> Callable[..., Any]:
+    def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
+        dx = [BACKWARD[name](*pair) for pair in zip(dy.tolist(), y.tolist(), strict=True)]
+        return deliver(dx, x.shape, x.dtype, out)
+
+    return implements(f"{name}_backward", op)
+
+
+softmax, softmax_backward = _forward("softmax"), _backward("softmax")
+log_softmax, log_softmax_backward = _forward("log_softmax"), _backward("log_softmax")
 
 
 def softmax_cross_entropy(logits: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:

@@ -24,8 +24,8 @@ def imported(module, name):
 @pytest.mark.parametrize(
     ("module", "name", "says"),
     [
-        ("fastnn.layers", "Conv2D", "which Keras has; it has Activation, Dense, Dropout, Flatten, Input,"),
-        ("fastnn.layers", "Softmax", r"which Keras has \(Activation\('softmax'\) is the same\); it has"),
+        ("fastnn.layers", "Conv2D", "which Keras has; it has Activation, Dense, Dropout, ELU, Flatten, Input,"),
+        ("fastnn.activations", "sparsemax", "which Keras has; it has binary_step,"),
         ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); it has"),
         ("fastnn.models", "Model", r"which Keras has \(graphs of layers are not there yet.*; it has load_model"),
         ("fastnn.optimizers", "AdamW", r"which Keras has \(Adam takes weight_decay\); it has Adam,"),
@@ -36,8 +36,8 @@ def imported(module, name):
         ("fastnn.regularizers", "OrthogonalRegularizer", "which Keras has; it has get, L1,"),
         ("fastnn.utils", "pad_sequences", "which Keras has; it has set_random_seed, to_categorical$"),
         ("fastnn.datasets", "imdb", "which Keras has; it has boston_housing,"),
-        ("fastnn", "applications", "which Keras has; it has available_backends, backends,"),
-        ("fastnn", "Modle", "; it has available_backends,"),
+        ("fastnn", "applications", "which Keras has; it has activations, available_backends, backends,"),
+        ("fastnn", "Modle", "; it has activations, available_backends,"),
         ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has adam_step"),
     ],
 )

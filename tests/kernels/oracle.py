@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backends
-from fastnn.kernels.table import TABLE
+from fastnn.kernels.table import NUMBERS, TABLE
 
 WIDE = np.longdouble
 CLIP = WIDE("1e-7")
+PI = "3.14159265358979323846"
 
 
 def wide(array):
@@ -42,22 +43,136 @@ def tanh(x):
     return np.tanh(x)
 
 
+def normal(x):
+    """The standard normal distribution: its series near 0, a continued fraction for its tail."""
+    t = np.minimum(abs(x), 160)  # far enough for 0 in a long double
+    bell = np.exp(-t * t / 2) / np.sqrt(2 * WIDE(PI))
+    term = total = t
+    for k in range(1, 120):
+        term = term * t * t / (2 * k + 1)
+        total = total + term
+    fraction = np.maximum(t, 2)
+    for k in range(400, 0, -1):
+        fraction = np.maximum(t, 2) + k / fraction
+    tail = np.where(t < 2, WIDE(1) / 2 - bell * total, bell / fraction)
+    return np.where(x > 0, 1 - tail, tail)
+
+
+def softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+
+
+def times(x, gate):
+    """x times a gate that vanishes faster than x grows."""
+    return np.where(gate == 0, 0, np.where(gate == 0, 0, x) * gate)
+
+
+def elu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def bounded_relu(x, slope, most, threshold):
+    below = slope * (x - threshold) if slope else np.zeros_like(x)
+    return np.where(np.isnan(x), x, np.minimum(np.where(x >= threshold, x, below), most))
+
+
+def bounded_relu_slope(x, slope, most, threshold):
+    return np.where(x > threshold, np.where(x < most, 1, 0), slope)
+
+
+def gelu_tanh_argument(x):
+    return np.sqrt(2 / WIDE(PI)) * (x + WIDE("0.044715") * x**3)
+
+
+def gelu_tanh_slope(x):
+    u = gelu_tanh_argument(x)
+    inner = np.sqrt(2 / WIDE(PI)) * (1 + 3 * WIDE("0.044715") * x**2)
+    return (1 + np.tanh(u)) / 2 + x * (1 - np.tanh(u) ** 2) * inner / 2
+
+
+def soft_shrink(x, threshold):
+    return np.where(abs(x) > threshold, x - np.copysign(threshold, x), np.where(np.isnan(x), x, 0))
+
+
+# Self-normalising networks' alpha and scale, as Klambauer et al. (2017) derive them.
+ALPHA, SCALE = "1.6732632423543772848", "1.0507009873554804934"
+
+# y from x and the activation's numbers.
 FORWARD = {
     "identity": lambda x: x,
     "linear": lambda x: x,
     "relu": lambda x: np.where((x > 0) | np.isnan(x), x, 0),
     "sigmoid": sigmoid,
     "tanh": tanh,
+    "relu6": lambda x: np.where(np.isnan(x), x, np.clip(x, 0, 6)),
+    "bounded_relu": bounded_relu,
+    "leaky_relu": lambda x, slope: np.where(x > 0, x, slope * x),
+    "elu": elu,
+    "celu": lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x / alpha, 0))),
+    "selu": lambda x: WIDE(SCALE) * elu(x, WIDE(ALPHA)),
+    "hard_sigmoid": lambda x: np.where(np.isnan(x), x, np.clip(x + 3, 0, 6)) / 6,
+    "log_sigmoid": lambda x: -softplus(-x),
+    "hard_tanh": lambda x: np.where(np.isnan(x), x, np.clip(x, -1, 1)),
+    "softplus": softplus,
+    "softsign": lambda x: np.where(np.isinf(x), np.sign(x), x / (1 + abs(x))),
+    "silu": lambda x: times(x, sigmoid(x)),
+    "hard_silu": lambda x: times(x, np.clip(x + 3, 0, 6) / 6),
+    "gelu": lambda x: times(x, normal(x)),
+    "gelu_tanh": lambda x: times(x, sigmoid(2 * gelu_tanh_argument(x))),
+    "mish": lambda x: times(x, np.tanh(softplus(x))),
+    "exponential": np.exp,
+    "threshold": lambda x, threshold, default: np.where((x > threshold) | np.isnan(x), x, default),
+    "soft_shrink": soft_shrink,
+    "hard_shrink": lambda x, threshold: np.where((abs(x) > threshold) | np.isnan(x), x, 0),
+    "binary_step": lambda x: np.where(np.isnan(x), x, x >= 0),
+    "sign": np.sign,
     "softmax": softmax,
+    "log_softmax": lambda x: (
+        x - x.max(1, keepdims=True) - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) if x.size else x
+    ),
 }
+# dx from dy, x, y and the activation's numbers.
 BACKWARD = {
     "identity": lambda dy, x, y: dy,
     "linear": lambda dy, x, y: dy,
     "relu": lambda dy, x, y: np.where(y > 0, dy, 0),
     "sigmoid": lambda dy, x, y: dy * y * (1 - y),
     "tanh": lambda dy, x, y: dy * (1 - y) * (1 + y),
+    "relu6": lambda dy, x, y: np.where((y > 0) & (y < 6), dy, 0),
+    "bounded_relu": lambda dy, x, y, *numbers: dy * bounded_relu_slope(x, *numbers),
+    "leaky_relu": lambda dy, x, y, slope: np.where(y > 0, dy, slope * dy),
+    "elu": lambda dy, x, y, alpha: dy * np.where(y > 0, 1, y + alpha),
+    "celu": lambda dy, x, y, alpha: dy * np.where(y > 0, 1, y / alpha + 1),
+    "selu": lambda dy, x, y: dy * np.where(y > 0, WIDE(SCALE), y + WIDE(SCALE) * WIDE(ALPHA)),
+    "hard_sigmoid": lambda dy, x, y: np.where((y > 0) & (y < 1), dy / 6, 0),
+    "log_sigmoid": lambda dy, x, y: dy * (1 - np.exp(y)),
+    "hard_tanh": lambda dy, x, y: np.where(abs(y) < 1, dy, 0),
+    "softplus": lambda dy, x, y: dy * (1 - np.exp(-y)),
+    "softsign": lambda dy, x, y: dy * (1 - abs(y)) ** 2,
+    "silu": lambda dy, x, y: dy * (sigmoid(x) + times(x, sigmoid(x) * sigmoid(-x))),
+    "hard_silu": lambda dy, x, y: dy * np.where(x <= -3, 0, np.where(x >= 3, 1, (2 * x + 3) / 6)),
+    "gelu": lambda dy, x, y: dy * (normal(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * WIDE(PI))),
+    "gelu_tanh": lambda dy, x, y: dy * gelu_tanh_slope(x),
+    "mish": lambda dy, x, y: dy * (np.tanh(softplus(x)) + x * (1 - np.tanh(softplus(x)) ** 2) * sigmoid(x)),
+    "exponential": lambda dy, x, y: dy * y,
+    "threshold": lambda dy, x, y, threshold, default: np.where(x > threshold, dy, 0),
+    "soft_shrink": lambda dy, x, y, threshold: np.where(y != 0, dy, 0),
+    "hard_shrink": lambda dy, x, y, threshold: np.where(y != 0, dy, 0),
+    "binary_step": lambda dy, x, y: 0 * dy,
+    "sign": lambda dy, x, y: 0 * dy,
     "softmax": softmax_backward,
+    "log_softmax": lambda dy, x, y: dy - np.exp(y) * dy.sum(axis=1, keepdims=True),
 }
+
+
+def activation(name):
+    """The op of an activation as a formula of its operands and numbers."""
+    return lambda x, **numbers: FORWARD[name](x, *({**NUMBERS.get(name, {}), **numbers}).values())
+
+
+def derivative(name):
+    """The op of an activation's derivative."""
+    return lambda dy, x, y, **numbers: BACKWARD[name](dy, x, y, *({**NUMBERS.get(name, {}), **numbers}).values())
 
 
 def add(a, b):
@@ -69,11 +184,11 @@ def matmul(a, b):
 
 
 def linear(x, w, b=None, activation="linear"):
-    return FORWARD[activation](matmul(x, w) + (0 if b is None else b))
+    return FORWARD[activation](matmul(x, w) + (0 if b is None else b), *NUMBERS.get(activation, {}).values())
 
 
-def linear_backward(dy, x, w, y, activation="linear"):
-    dz = BACKWARD[activation](dy, None, y)
+def linear_backward(dy, x, w, y, activation="linear", z=None):
+    dz = BACKWARD[activation](dy, z, y, *NUMBERS.get(activation, {}).values())
     return matmul(dz, w.T), matmul(x.T, dz), dz.sum(axis=0)
 
 
@@ -205,9 +320,8 @@ def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, be
 
 
 ORACLES = {name: function for name, function in globals().items() if callable(function) and name in TABLE}
-for _name in ("identity", "relu", "sigmoid", "tanh", "softmax"):
-    ORACLES[_name] = FORWARD[_name]
-    ORACLES[f"{_name}_backward"] = BACKWARD[_name]
+for _name in (*NUMBERS, "softmax", "log_softmax"):
+    ORACLES[_name], ORACLES[f"{_name}_backward"] = activation(_name), derivative(_name)
 
 
 def call(op, given):

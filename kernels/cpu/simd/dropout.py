@@ -15,9 +15,8 @@ from numba.core import cgutils
 
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, micro_kernel
-from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
+from fastnn.kernels.cpu.simd.loops import Span
 from fastnn.kernels.cpu.simd.vectors import I64
-from fastnn.kernels.formulas.activations import ACTIVATIONS, Activation
 
 _PHILOX_FACTORS = (0xD2511F53, 0xCD9E8D57)
 _PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
@@ -115,36 +114,3 @@ def dropout_row(
         at.store(v.builder.select(keep, at.v.mul(at.load(x), factor), zero), y)
 
     mask.for_each(count, body)
-
-
-@micro_kernel
-def dropout_backward_row(
-    v: Vectors,
-    code: Size,
-    which: MaskName,
-    count: Size,
-    dy: Pointer,
-    y: Pointer,
-    scale: Number,
-    kept: Number,
-    dx: Pointer,
-) -> Nothing:
-    """dx = f'(x) * scale * dy where the row's mask keeps, 0 where it drops, from y = dropout(f(x)); dx may be dy.
-
-    f by its code in ``CODES``; ``kept`` = 1 / scale makes f(x) of y.
-    """
-    mask = _Mask(v, which)
-
-    def case(activation: Activation) -> Callable[[], None]:
-        def slope(at: Span) -> Any:
-            grown, whole = at.v.mul(at.load(dy), at.v.splat(scale)), at.v.mul(at.load(y), at.v.splat(kept))
-            return activation.backward(at.v, grown, whole)
-
-        def masked(at: Span, keep: Any) -> None:
-            at.store(v.builder.select(keep, slope(at), at.v.constant(0.0)), dx)
-
-        if activation.flat_at_zero:  # what was dropped is 0 in y: no mask is needed
-            return lambda: for_each(v, count, lambda at: at.store(slope(at), dx))
-        return lambda: mask.for_each(count, masked)
-
-    switch_on(v.builder, code, [case(activation) for activation in ACTIVATIONS.values()])

@@ -1,4 +1,4 @@
-"""Element by element: activations and their derivatives, sums, scaling; of rows, and of runs past the caches."""
+"""Element by element: activations and their derivatives, sums, scaling."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Bytes, MicroKernel, Nothing, Number, Pointer, Size, micro_kernel
-from fastnn.kernels.cpu.simd.loops import Total, for_each, mapped, switch_on
-from fastnn.kernels.cpu.simd.softmax import softmax, softmax_backward
+from fastnn.kernels.cpu.simd.kernel import Bytes, MicroKernel, Nothing, Number, Pointer, Size, call, micro_kernel
+from fastnn.kernels.cpu.simd.loops import Span, Total, for_each, mapped, switch_on
+from fastnn.kernels.cpu.simd.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastnn.kernels.cpu.simd.vectors import I64
-from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
+from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES, Activation
 
-FORWARD = [activation.forward for activation in ACTIVATIONS.values()]
-BACKWARD = [activation.backward for activation in ACTIVATIONS.values()]
-
-# What the micro-kernels of rows know beside the activations: softmax takes a row as a whole.
-ROW_CODES = {**CODES, "softmax": len(CODES)}
+# What the micro-kernels of rows know beside the activations of one number: these take a row as a whole.
+ROW_CODES = {**CODES, "softmax": len(CODES), "log_softmax": len(CODES) + 1}
 
 
 def row_of(f: Callable[[Vectors, Any], Any]) -> MicroKernel:
@@ -32,32 +29,92 @@ def row_of(f: Callable[[Vectors, Any], Any]) -> MicroKernel:
     return MicroKernel(row)
 
 
-@micro_kernel
-def forward_row(v: Vectors, code: Size, count: Size, x: Pointer, y: Pointer) -> Nothing:
-    """y = f(x), f by its code in ``ROW_CODES``; y may be x."""
-    cases = [mapped(v, f, count, [x], y) for f in FORWARD]
-    switch_on(v.builder, code, [*cases, lambda: softmax(v, count, x, y)])
+def _numbers(v: Vectors, activation: Activation, numbers: Any) -> list[Any]:
+    """An activation's numbers, each in every lane."""
+    pointers = (v.builder.gep(numbers, [I64(i)]) for i in range(len(activation.numbers)))
+    return [v.splat(v.builder.load(pointer)) for pointer in pointers]
 
 
 @micro_kernel
-def forward_bias_row(v: Vectors, code: Size, count: Size, x: Pointer, bias: Pointer, y: Pointer) -> Nothing:
-    """y = f(x + bias), f by its code in ``ROW_CODES``; y may be x."""
+def forward_row(v: Vectors, code: Size, count: Size, x: Pointer, numbers: Pointer, y: Pointer) -> Nothing:
+    """y = f(x), f by its code in ``ROW_CODES`` with the ``numbers`` that it takes; y may be x."""
 
-    def case(f: Callable[..., Any]) -> Callable[[], None]:
-        return lambda: for_each(v, count, lambda at: at.store(f(v, v.add(at.load(x), at.load(bias))), y))
+    def case(activation: Activation) -> Callable[[], None]:
+        def run() -> None:
+            taken = _numbers(v, activation, numbers)
+            for_each(v, count, lambda at: at.store(activation.forward(v, at.load(x), *taken), y))
 
-    def row() -> None:
-        case(ACTIVATIONS["identity"].forward)()
-        softmax(v, count, y, y)
+        return run
 
-    switch_on(v.builder, code, [*(case(f) for f in FORWARD), row])
+    rows = [lambda: softmax(v, count, x, y), lambda: log_softmax(v, count, x, y)]
+    switch_on(v.builder, code, [*map(case, ACTIVATIONS.values()), *rows])
+
+
+# Activations of one instruction, on which a second pass over a row for its bias would tell.
+_BRIEF = ("identity", "relu")
 
 
 @micro_kernel
-def backward_row(v: Vectors, code: Size, count: Size, dy: Pointer, y: Pointer, dx: Pointer) -> Nothing:
-    """From dL/dy and y = f(x) to dx = dL/dx, f by its code in ``ROW_CODES``; dx may be dy or y."""
-    cases = [mapped(v, f, count, [dy, y], dx) for f in BACKWARD]
-    switch_on(v.builder, code, [*cases, lambda: softmax_backward(v, count, dy, y, dx)])
+def forward_bias_row(
+    v: Vectors, code: Size, count: Size, x: Pointer, bias: Pointer, numbers: Pointer, y: Pointer
+) -> Nothing:
+    """y = f(x + bias), f by its code in ``ROW_CODES`` with the ``numbers`` that it takes; y may be x."""
+
+    def biased(name: str) -> None:
+        forward = ACTIVATIONS[name].forward
+        for_each(v, count, lambda at: at.store(forward(v, v.add(at.load(x), at.load(bias))), y))
+
+    def case(name: str) -> Callable[[], None]:
+        def run() -> None:
+            if name in _BRIEF:
+                biased(name)
+            else:
+                biased("identity")
+                call(v, "forward_row", code, count, y, numbers, y)
+
+        return run
+
+    switch_on(v.builder, code, [case(name) for name in ROW_CODES])
+
+
+@micro_kernel
+def backward_row(
+    v: Vectors,
+    code: Size,
+    count: Size,
+    dy: Pointer,
+    scale: Number,
+    s: Pointer,
+    kept: Number,
+    numbers: Pointer,
+    dx: Pointer,
+) -> Nothing:
+    """dx = f'(x) * scale * dy, f by its code in ``ROW_CODES``; dx may be dy or s.
+
+    ``kept`` * s is what the derivative needs, x or y. Both factors are 1 but where dropout has scaled what it kept.
+    """
+    by, of = v.splat(scale), v.splat(kept)
+
+    def case(activation: Activation) -> Callable[[], None]:
+        def run() -> None:
+            taken = _numbers(v, activation, numbers)
+
+            def body(at: Span) -> None:
+                grown, seen = v.mul(at.load(dy), by), v.mul(at.load(s), of)
+                at.store(activation.backward(v, grown, seen, *taken), dx)
+
+            for_each(v, count, body)
+
+        return run
+
+    rows = [lambda: softmax_backward(v, count, dy, s, dx), lambda: log_softmax_backward(v, count, dy, s, dx)]
+    switch_on(v.builder, code, [*map(case, ACTIVATIONS.values()), *rows])
+
+
+@micro_kernel
+def copy_row(v: Vectors, count: Size, x: Pointer, y: Pointer) -> Nothing:
+    """y = x."""
+    mapped(v, lambda _, x: x, count, [x], y)()
 
 
 @micro_kernel
@@ -66,25 +123,10 @@ def add_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Noth
     mapped(v, Vectors.add, count, [a, b], y)()
 
 
-# The same past the caches, for results that are larger than these: they need not be read before they are written.
-
-
 @micro_kernel
-def forward_stream(v: Vectors, code: Size, count: Size, x: Pointer, y: Pointer) -> Nothing:
-    """y = f(x), f by its code in ``CODES``."""
-    switch_on(v.builder, code, [mapped(v, f, count, [x], y, past_caches=True) for f in FORWARD])
-
-
-@micro_kernel
-def backward_stream(v: Vectors, code: Size, count: Size, dy: Pointer, y: Pointer, dx: Pointer) -> Nothing:
-    """From dL/dy and y = f(x) to dx = dL/dx, f by its code in ``CODES``."""
-    switch_on(v.builder, code, [mapped(v, f, count, [dy, y], dx, past_caches=True) for f in BACKWARD])
-
-
-@micro_kernel
-def add_stream(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
-    """y = a + b."""
-    mapped(v, Vectors.add, count, [a, b], y, past_caches=True)()
+def stream_row(v: Vectors, count: Size, x: Pointer, y: Pointer) -> Nothing:
+    """y = x past the caches: what is not read soon need not be fetched before it is written."""
+    mapped(v, lambda _, x: x, count, [x], y, past_caches=True)()
 
 
 @micro_kernel

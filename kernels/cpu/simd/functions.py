@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -100,6 +101,19 @@ def exp(v: Primitives, x: Any) -> Any:
     low, high = _EXP[v.dtype]["span"]
     n, integers, s = _reduce(v, v.min(v.max(x, v.constant(low)), v.constant(high)))
     return _scaled(v, v.add(v.constant(1.0), s), n, integers)
+
+
+# Below this e^x - 1 rounds to -1; above, e^x - 1 to e^x.
+_EXPM1_SPAN = -60.0, 60.0
+
+
+def expm1(v: Primitives, x: Any) -> Any:
+    """e^x - 1 = (2^n - 1) + 2^n (e^r - 1): no cancellation near 0."""
+    low, high = _EXPM1_SPAN
+    n, integers, s = _reduce(v, v.min(v.max(x, v.constant(low)), v.constant(_EXP[v.dtype]["span"][1])))
+    power = v.exp2_of_integer(integers)
+    small = v.add(v.sub(power, v.constant(1.0)), v.mul(power, s))
+    return v.where(">", x, v.constant(high), _scaled(v, v.add(v.constant(1.0), s), n, integers), small)
 
 
 def _quotient(v: Primitives, a: Any, c: float, e: Any) -> tuple[Any, Any, Any]:
@@ -219,12 +233,97 @@ def log1p(v: Primitives, x: Any) -> Any:
     return v.add(log(v, u), v.div(v.sub(x, v.sub(u, one)), u))
 
 
+# The normal distribution's tail: for t >= 0 its share beyond t is exp(-t^2 / 2) p(z) / (1 + sqrt(2) t), where p is a
+# polynomial in z = (t - c) / (t + c), from -1 to 1 (as Shepherd and Laframboise 1981 have it for erfc). It interpolates
+# at Chebyshev nodes; coefficients stand highest degree first. Beyond ``most`` the tail is 0.
+_TAIL: dict[Any, dict[str, Any]] = {
+    types.float32: {
+        "c": 2.8284271247461903,
+        "most": 14.6,
+        "p": (
+            1.2305746819158827e-05,
+            -0.00018346228472292136,
+            -0.0006252480504268105,
+            0.0006386891273657483,
+            0.004318668607667649,
+            -0.0040233163125546045,
+            -0.02710252358110649,
+            0.08202676222632235,
+            -0.08301567851162384,
+            -0.04638195701997439,
+            0.6384891959570818,
+        ),
+    },
+    types.float64: {
+        "c": 5.303300858899107,
+        "most": 38.9,
+        "p": (
+            2.8443315408367876e-09,
+            1.555222319479506e-08,
+            -1.2299667246602604e-09,
+            -1.297834156000612e-07,
+            -1.3153211060995352e-08,
+            8.809877282721131e-07,
+            -4.971567671797663e-07,
+            -5.727247840618354e-06,
+            1.1196347244904566e-05,
+            2.5827137004832126e-05,
+            -0.0001450781109100863,
+            0.00014685608116315606,
+            0.0008778130929355419,
+            -0.004873289649623196,
+            0.014181138694296365,
+            -0.02934669930745694,
+            0.046152160580930156,
+            -0.05440196507025086,
+            0.041138369245056275,
+            0.0017927077427203062,
+            -0.07012029929277337,
+            0.6187563154189138,
+        ),
+    },
+}
+
+
+def _square(v: Primitives, x: Any) -> tuple[Any, Any]:
+    """(x^2 rounded, what the rounding lost), by halves of the digits where the target does not fuse (Dekker 1971)."""
+    square = v.mul(x, x)
+    if isa().fused:
+        return square, v.fma(x, x, v.sub(v.constant(-0.0), square))
+    wide = v.mul(x, v.constant(2.0 ** (v.format.mantissa // 2 + 1) + 1.0))
+    high = v.sub(wide, v.sub(wide, x))
+    low = v.sub(x, high)
+    rest = v.add(v.sub(v.mul(high, high), square), v.mul(v.add(high, high), low))
+    return square, v.add(rest, v.mul(low, low))
+
+
+def normal_cdf(v: Primitives, x: Any) -> Any:
+    """The share of the standard normal distribution below x, from the tail beyond |x|: small results keep digits."""
+    constants = _TAIL[v.dtype]
+    one, half, c = v.constant(1.0), v.constant(-0.5), v.constant(constants["c"])
+    t = v.min(v.abs(x), v.constant(constants["most"]))
+    z = v.div(v.sub(t, c), v.add(t, c))
+    first, *others = constants["p"]
+    p = v.constant(first)
+    for coefficient in others:
+        p = v.fma(p, z, v.constant(coefficient))
+    square, lost = _square(v, t)
+    bell = exp(v, v.mul(half, square))
+    tail = v.mul(bell, v.div(p, v.fma(v.constant(math.sqrt(2.0)), t, one)))
+    tail = v.fma(v.mul(half, lost), tail, tail)
+    return v.where(">", x, v.constant(0.0), v.sub(one, tail), tail)
+
+
 class Vectors(Primitives):
     """Vectors of ``lanes`` numbers of one dtype: the primitives, and the functions made of them."""
 
     def exp(self, x: Any) -> Any:
         """e^x; overflow gives inf, underflow a denormal or 0."""
         return exp(self, x)
+
+    def expm1(self, x: Any) -> Any:
+        """e^x - 1, of full accuracy near 0; overflow gives inf."""
+        return expm1(self, x)
 
     def log(self, x: Any) -> Any:
         """Natural logarithm of normal positive numbers."""
@@ -241,3 +340,7 @@ class Vectors(Primitives):
     def tanh(self, x: Any) -> Any:
         """Hyperbolic tangent."""
         return tanh(self, x)
+
+    def normal_cdf(self, x: Any) -> Any:
+        """The share of the standard normal distribution below x."""
+        return normal_cdf(self, x)

@@ -182,6 +182,12 @@ def micro_kernel(emit: Callable[..., Any]) -> Any:
     return ENTERED[-1].intrinsic()
 
 
+def call(v: Vectors, name: str, *operands: Any) -> Any:
+    """The result of another micro-kernel, which the library holds as well."""
+    (found,) = (kernel for kernel in ENTERED if kernel.name == name)
+    return v.builder.call(found.declare(v.builder.module, v.dtype), operands)
+
+
 # ------------------------------------------------------------------------------------------------ pointers, prefetching
 
 

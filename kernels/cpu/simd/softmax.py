@@ -7,7 +7,7 @@ from typing import Any
 from numba.core import cgutils
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pair, Pointer, Size, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import Number, Pair, Pointer, Size, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, Total, for_each
 from fastnn.kernels.cpu.simd.vectors import I32, I64, ZERO
 from fastnn.kernels.formulas.losses import clipped
@@ -106,10 +106,21 @@ def softmax_backward(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
     for_each(v, count, lambda at: at.store(v.mul(at.load(y), v.sub(at.load(dy), dot)), dx))
 
 
-@micro_kernel
-def softmax_backward_row(v: Vectors, count: Size, dy: Pointer, y: Pointer, dx: Pointer) -> Nothing:
-    """dx = y (dy - sum of dy y); dx may be dy or y."""
-    softmax_backward(v, count, dy, y, dx)
+def log_softmax(v: Vectors, count: Any, x: Any, y: Any) -> None:
+    """y = x - max x - log(sum of exp(x - max x)); y may be x."""
+    total = Total(v)
+    shift = v.splat(_largest(v, count, x))
+    for_each(v, count, lambda at: total.add(at, v.exp(v.sub(at.load(x), shift))))
+    log_mass = v.log(v.splat(total.value()))
+    for_each(v, count, lambda at: at.store(v.sub(v.sub(at.load(x), shift), log_mass), y))
+
+
+def log_softmax_backward(v: Vectors, count: Any, dy: Any, y: Any, dx: Any) -> None:
+    """dx = dy - exp(y) * sum of dy; dx may be dy or y."""
+    total = Total(v)
+    for_each(v, count, lambda at: total.add(at, at.load(dy)))
+    mass = v.splat(total.value())
+    for_each(v, count, lambda at: at.store(v.sub(at.load(dy), v.mul(v.exp(at.load(y)), mass)), dx))
 
 
 @micro_kernel

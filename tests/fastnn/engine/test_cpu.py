@@ -5,15 +5,29 @@ from __future__ import annotations
 import copy
 import itertools
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import callbacks, engine, layers, losses, metrics, models, optimizers, regularizers, utils
+from fastnn import (
+    activations,
+    callbacks,
+    engine,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optimizers,
+    regularizers,
+    utils,
+)
 from fastnn.engine import form, session
 from fastnn.engine.inputs import inputs_of, is_sparse
 from fastnn.errors import DivergenceError
+from fastnn.kernels.table import ACTIVATIONS as ALL_ACTIVATIONS
 
 OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.05),
@@ -88,9 +102,10 @@ def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3, dropou
     if len(x.shape) > 2:
         stack.append(layers.Flatten())
     stack.append(layers.Dropout(dropout[0]))
-    for n, rate in zip(hidden, itertools.cycle(dropout[1]), strict=False):
+    turns = itertools.cycle([activation] if isinstance(activation, str) else activation)
+    for n, rate, each in zip(hidden, itertools.cycle(dropout[1]), turns, strict=False):
         stack += [
-            layers.Dense(n, activation, kernel_regularizer=penalty, bias_regularizer=penalty, dtype=dtype),
+            layers.Dense(n, each, kernel_regularizer=penalty, bias_regularizer=penalty, dtype=dtype),
             layers.Dropout(rate),
         ]
     stack += [layers.Dense(units, dtype=dtype, use_bias=len(hidden) != 1), layers.Activation(last)]
@@ -564,6 +579,44 @@ def test_masks_are_those_of_the_layerwise_runner(
     compare(monkeypatch, kind, batch, *arguments, dropout=DROPOUTS[dropout])
 
 
+# Activations with numbers of their own, beside all by name.
+NUMBERED = {
+    "relu, bounded": layers.ReLU(max_value=1.5, negative_slope=0.25, threshold=0.1),
+    "leaky_relu 0.1": layers.LeakyReLU(0.1),
+    "elu 0.5": layers.ELU(0.5),
+    "celu 0.5": partial(activations.celu, alpha=0.5),
+    "threshold 0.2": partial(activations.threshold, threshold=0.2, default_value=-0.5),
+    "soft_shrink 0.1": partial(activations.soft_shrink, threshold=0.1),
+    "hard_shrink 0.1": partial(ops.hard_shrink, threshold=0.1),
+}
+
+
+def activation_combinations():
+    """Every activation on hidden layers, above and below another one, with everything else drawn."""
+    names = [*ALL_ACTIVATIONS, *NUMBERED]
+    rng = np.random.default_rng(13)
+    others = ["none", *DROPOUTS], list(HEADS), list(OPTIMIZERS), INPUTS, ["10-33-10", "512", "33-1"], [7, 128, 1]
+    return [
+        (name, str(names[(i * 5 + 2) % len(names)]), *(axis[rng.integers(len(axis))] for axis in others),
+         "float64" if i % 3 == 0 else "float32")
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "dropout", "loss", "optimizer", "kind", "hidden", "batch", "dtype"),
+    some(activation_combinations(), 2),
+)
+def test_every_activation_is_that_of_the_layers(
+    monkeypatch, one, other, dropout, loss, optimizer, kind, hidden, batch, dtype
+):
+    turns = [NUMBERED.get(name, name) for name in (one, other)]
+    if "exponential" in turns:  # on which longer steps diverge
+        optimizer = "sgd-clipvalue"
+    arguments = HIDDEN[hidden], turns, loss, optimizer, PENALTIES["l2"], dtype
+    compare(monkeypatch, kind, batch, *arguments, dropout=DROPOUTS.get(dropout, (0.0, (0.0,))))
+
+
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize("spared", ["bias", "kernel"])
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
@@ -909,7 +962,7 @@ def test_plan_of_dropout(kind):
         plan = built.plan(x)
         assert plan.runner == "fused"
         assert plan.facts["first layer"].startswith(first_layer)
-        names = [f"{layer.name} {layer.rate}" for layer in built.layers if layer.rate]
+        names = [f"{layer.name} {layer.rate}" for layer in built.layers if getattr(layer, "rate", 0)]
         assert plan.facts["dropout"] == f"{', '.join(names)}, masks drawn in the kernel"
     assert "dropout" not in small()[0].plan().facts
 

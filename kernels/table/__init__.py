@@ -1,0 +1,65 @@
+"""The one table of ops: name, signature, operand shapes, options, FLOP and byte counts, cases.
+
+The rows stand in the modules of this package, one for each of the implementations'. Dispatch and argument checks
+(``fastnn.ops``), the tests and the benchmarks all read them. A row is a function without a body: its parameters and
+docstring are those of the public op and of its implementation on every backend; the decorator adds what a signature
+cannot say.
+
+How to read a row:
+
+- ``a="n k"`` gives an operand's dimensions; equal names are equal sizes. ``"..."`` is any shape, the same for every
+  operand that says so; ``"n ..."`` any shape with at least one dimension; ``"*"`` broadcasts as NumPy does. ``returns``
+  uses the same notation; ``""`` is a single number.
+- An operand whose default is None is optional. ``inplace`` lists the operands that are updated in place, ``packed``
+  those that may be packed weights (``fastnn.ops.pack``).
+- ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
+- ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the
+  limit. Bytes follow from the shapes: each operand and result once, in-place operands twice.
+- ``cases`` are the sizes that the tests run, ``bench`` those that the benchmarks time. ``draw`` says how to make
+  operands that are not plain random numbers (``fastnn.kernels.cases``).
+
+To add an op: a row here, its loops in ``naive/<module>.py``, its kernel in ``cpu/<module>.py``. What is a formula of
+one number (an activation, a loss of an element, an optimizer's step) has no kernel of its own: its formula goes into
+``formulas/``.
+"""
+
+from __future__ import annotations
+
+from fastnn.kernels.table import dropout, elementwise, gemm, losses, optim, softmax
+from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
+from fastnn.kernels.table.row import (
+    DTYPES,
+    TABLE,
+    Choice,
+    Flag,
+    Integer,
+    Op,
+    Option,
+    Real,
+    Rule,
+    Sizes,
+    shape_of,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "DTYPES",
+    "ELEMENTWISE_ACTIVATIONS",
+    "NUMBERS",
+    "TABLE",
+    "Choice",
+    "Flag",
+    "Integer",
+    "Op",
+    "Option",
+    "Real",
+    "Rule",
+    "Sizes",
+    "dropout",
+    "elementwise",
+    "gemm",
+    "losses",
+    "optim",
+    "shape_of",
+    "softmax",
+]

@@ -1,0 +1,41 @@
+"""Dropout and its derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.kernels.table.row import Integer, Real, grid, op
+
+# The rows of dropout and its derivative; columns around the 16 that share a vector and the 64 that share a counter.
+_DROPOUT: dict[str, Any] = {
+    "returns": ("n c",),
+    "options": {
+        "rate": Real(low=0.0, high=1.0, open_high=True),
+        "seed": Integer(low=0, high=2**63 - 1),
+        "step": Integer(low=0, high=2**32 - 1),
+        "stream": Integer(low=0, high=2**32 - 1),
+    },
+    "cases": grid(n=(0, 1, 1, 2, 5, 7, 33, 64, 3, 4), c=(3, 0, 1, 15, 17, 63, 64, 65, 1000, 130)),
+    "variants": (
+        {"rate": 0.5, "seed": 1},
+        {"rate": 0.0, "seed": 1},
+        {"rate": 0.1, "seed": 2**63 - 1, "step": 2**32 - 1, "stream": 3},
+        {"rate": 0.999, "seed": 5 << 32, "step": 7, "stream": 2**32 - 1},
+    ),
+}
+
+
+@op("dropout", x="n c", **_DROPOUT, bench=grid(n=(128,), c=(512,)))
+def dropout(x, rate, seed, step=0, stream=0, *, out=None):
+    """Inverted dropout (Srivastava et al. 2014): y = x / (1 - rate) where the mask keeps x, 0 where it drops it.
+
+    The mask follows from seed, step and stream alone: x[i, j] is dropped where its word of Philox4x32-10 (Salmon et al.
+    2011) is below rate * 2^32. The key is seed (low word, high word), the counter
+    (j % 16 + 16 * (j // 64), i, step, stream), and j takes word j // 16 % 4 of the four that come out. step and stream
+    are below 2^32, seed below 2^63.
+    """
+
+
+@op("dropout", dy="n c", **_DROPOUT)
+def dropout_backward(dy, rate, seed, step=0, stream=0, *, out=None):
+    """Derivative of dropout: dx = dy / (1 - rate) where the same mask keeps, 0 where it drops."""

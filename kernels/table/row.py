@@ -1,0 +1,196 @@
+"""What a row of the table is: an op without its body; and the sizes that many rows share."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Sizes = Mapping[str, Any]
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A string parameter out of a fixed set."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real parameter in [low, high]; an open end excludes its bound. Finite, unless it may be ``infinite``."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    infinite: bool = False
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer parameter in [low, high]."""
+
+    low: int
+    high: int | None = None
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A True/False parameter."""
+
+
+Option = Choice | Real | Integer | Flag
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition between parameters: ``holds(values)`` or a ValueError that says ``wants`` about ``parameter``.
+
+    It looks at options and at which operands are None, not into arrays.
+    """
+
+    parameter: str
+    wants: str
+    holds: Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One row of the table."""
+
+    name: str
+    module: str
+    signature: inspect.Signature
+    doc: str
+    operands: Mapping[str, str]
+    returns: tuple[str, ...]
+    inplace: tuple[str, ...]
+    packed: tuple[str, ...]
+    options: Mapping[str, Option]
+    rules: tuple[Rule, ...]
+    flops: Callable[..., float] | None
+    cases: tuple[Sizes, ...]
+    bench: tuple[Sizes, ...]
+    variants: tuple[Mapping[str, Any], ...]
+    draw: Mapping[str, Any] = field(default_factory=dict)
+
+    def optional(self, operand: str) -> bool:
+        """Whether the operand may be left out."""
+        return self.signature.parameters[operand].default is None
+
+    def elements(self, spec: str, sizes: Sizes) -> int:
+        """Number of elements of an operand or result with dimensions ``spec``."""
+        return math.prod(shape_of(spec, sizes))
+
+    def bytes(self, sizes: Sizes, itemsize: int) -> int:
+        """Bytes that one call must move at least: operands read, results written, in-place operands both."""
+        read = sum(self.elements(spec, sizes) for name, spec in self.operands.items() if not self.optional(name))
+        written = sum(self.elements(spec, sizes) for spec in self.returns)
+        updated = sum(self.elements(self.operands[name], sizes) for name in self.inplace if not self.optional(name))
+        return itemsize * (read + written + updated)
+
+
+TABLE: dict[str, Op] = {}
+
+
+def shape_of(spec: str, sizes: Sizes) -> tuple[int, ...]:
+    """Shape of dimensions ``spec`` ("n k", "n ...", "...", "*") for given sizes; "..." and "*" stand for tuples.
+
+    Of alternatives ("n | n c") the first is meant.
+    """
+    shape: list[int] = []
+    for dim in spec.split("|", maxsplit=1)[0].split():
+        if dim in ("...", "*"):
+            shape.extend(sizes[dim])
+        else:
+            shape.append(sizes[dim])
+    return tuple(shape)
+
+
+def op(
+    module: str,
+    *,
+    returns: Sequence[str],
+    inplace: Sequence[str] = (),
+    packed: Sequence[str] = (),
+    options: Mapping[str, Option] | None = None,
+    rules: Sequence[Rule] = (),
+    flops: Callable[..., float] | None = None,
+    cases: Sequence[Sizes] = (),
+    bench: Sequence[Sizes] = (),
+    variants: Sequence[Mapping[str, Any]] = ({},),
+    draw: Mapping[str, Any] | None = None,
+    **operands: str,
+) -> Callable[[Callable[..., Any]], Op]:
+    """Make a row of the function below it and enter it in the table."""
+
+    def enter(stub: Callable[..., Any]) -> Op:
+        row = Op(
+            name=stub.__name__,
+            module=module,
+            signature=inspect.signature(stub),
+            doc=inspect.cleandoc(stub.__doc__ or ""),
+            operands=operands,
+            returns=tuple(returns),
+            inplace=tuple(inplace),
+            packed=tuple(packed),
+            options=options or {},
+            rules=tuple(rules),
+            flops=flops,
+            cases=tuple(cases),
+            bench=tuple(bench),
+            variants=tuple(variants),
+            draw=draw or {},
+        )
+        TABLE[row.name] = row
+        return row
+
+    return enter
+
+
+def implements(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, which takes an op's parameters by position, under the name and with the signature of its row."""
+    function.__name__ = function.__qualname__ = name
+    function.__signature__ = TABLE[name].signature  # type: ignore[attr-defined]
+    return function
+
+
+def grid(**sizes: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """Sizes in parallel: ``grid(n=(1, 2), k=(3, 4))`` is ({n: 1, k: 3}, {n: 2, k: 4})."""
+    names = list(sizes)
+    return tuple(dict(zip(names, values, strict=True)) for values in zip(*sizes.values(), strict=True))
+
+
+def product(**values: Sequence[Any]) -> tuple[dict[str, Any], ...]:
+    """Every combination: ``product(a=(1, 2), b=(3,))`` is ({a: 1, b: 3}, {a: 2, b: 3})."""
+    rows: list[dict[str, Any]] = [{}]
+    for name, options in values.items():
+        rows = [{**row, name: value} for row in rows for value in options]
+    return tuple(rows)
+
+
+def shapes(*each: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
+    """Cases of an elementwise op."""
+    return tuple({"...": shape} for shape in each)
+
+
+# Sizes around vector lengths (4, 8, 16) and tiles (6 x 16, 14 x 32), zero, one, primes.
+ELEMENTWISE = shapes((), (0,), (1,), (3,), (15,), (16,), (17,), (63,), (67,), (3, 5), (2, 3, 7), (0, 4), (1021,))
+ELEMENTWISE_BENCH = shapes((10_000,), (10_000_000,))
+ROWS = grid(n=(0, 1, 1, 2, 5, 7, 33, 64, 3), c=(3, 1, 10, 16, 17, 46, 32, 3, 1000))
+ROWS_BENCH = grid(n=(128, 4096), c=(10, 1000))
+BATCHES = (
+    {"n": 0, "...": (3,)},
+    {"n": 1, "...": ()},
+    {"n": 1, "...": (1,)},
+    {"n": 5, "...": (3,)},
+    {"n": 17, "...": ()},
+    {"n": 7, "...": (2, 5)},
+    {"n": 33, "...": (31,)},
+)
+BATCHES_BENCH = ({"n": 1024, "...": (1024,)},)
