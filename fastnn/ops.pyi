@@ -559,6 +559,152 @@ def half_sse(
 ) -> tuple[float, Array]:
     """Half the sum of squared errors: (value, dpred); value = 1/2 * sum of weight[i] * (pred - target)^2."""
 
+def quadratic_cost(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """The textbooks' quadratic cost: (value, dpred); value = 1/(2n) * sum of weight[i] * (pred - target)^2, n rows."""
+
+def mape(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Mean absolute percentage error: (value, dpred); value = mean of weight[i] * 100 |pred - target| / |target|.
+
+    |target| is 1e-7 at least.
+    """
+
+def msle(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Mean squared logarithmic error: (value, dpred); value = mean of weight[i] * (log(1 + pred) - log(1 + target))^2.
+
+    Both are 1e-7 at least before the logarithm; derivative 0 where pred is not.
+    """
+
+def huber(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+    delta: float = 1.0,
+) -> tuple[float, Array]:
+    """Huber's loss: (value, dpred); the mean of weight[i] * (d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)).
+
+    d = pred - target (Huber 1964).
+    """
+
+def log_cosh(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Mean of weight[i] * log(cosh(pred - target)), and its derivative: (value, dpred)."""
+
+def hinge(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Hinge loss: (value, dpred); value = mean of weight[i] * max(1 - target * pred, 0), targets 1 or -1."""
+
+def squared_hinge(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Squared hinge loss: (value, dpred); value = mean of weight[i] * max(1 - target * pred, 0)^2."""
+
+def poisson(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
+
+def binary_focal_cross_entropy(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+    gamma: float = 2.0,
+    positive: float = 1.0,
+    negative: float = 1.0,
+    from_logits: bool = False,
+) -> tuple[float, Array]:
+    """Binary focal loss: (loss, dpred), binary cross-entropy times what makes easy cases count less (Lin et al. 2017).
+
+    The mean over all elements, each row scaled by its weight, of w (1 - q)^gamma * -(t log p + (1 - t) log(1 - p)),
+    q = t p + (1 - t) (1 - p), w = positive * t + negative * (1 - t). Probabilities are clipped as in
+    ``binary_cross_entropy``; on logits p = sigmoid(pred).
+    """
+
+def kl_divergence(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Kullback-Leibler divergence: (value, dpred); value = 1/n * sum of weight[i] * target * log(target / pred).
+
+    Both are kept in [1e-7, 1]; derivative 0 where that acts on pred.
+    """
+
+def cosine_similarity(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Minus the cosine of the angle of each row with its target: (value, dpred), the mean of weight[i] * -cos.
+
+    The norms are 1e-7 at least.
+    """
+
+def categorical_hinge(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Hinge loss of classes against the strongest wrong one: (value, dpred).
+
+    The mean over rows of weight[i] * max(0, largest of (1 - target) pred - sum of target pred + 1).
+    """
+
+def multiclass_hinge(
+    scores: Array,
+    targets: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Hinge loss summed over all wrong classes (Weston and Watkins 1999): (value, dscores).
+
+    The mean over rows of weight[i] * sum over j != y of max(0, s[j] - s[y] + 1); targets are class indices y, or rows
+    with a 1 at y and 0 elsewhere.
+    """
+
+def nll(
+    log_probs: Array,
+    targets: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Negative log-likelihood of logarithms of probabilities (``log_softmax``): (loss, dlog_probs).
+
+    The mean over rows of weight[i] * -sum over j of t[i, j] * log_probs[i, j], t the target as a row.
+    """
+
+def categorical_focal_cross_entropy(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+) -> tuple[float, Array]:
+    """Categorical focal loss (Lin et al. 2017): (loss, dpred).
+
+    The mean over rows of weight[i] * -sum over j of target[i, j] (1 - q[i, j])^gamma log q[i, j], where q are the
+    probabilities scaled to sum to 1 and clipped as in ``cross_entropy``, or on logits softmax(pred) clipped likewise.
+    """
+
 def l1_l2_penalty(
     w: Array,
     l1: float = 0.0,

@@ -30,6 +30,8 @@ _DRAWS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "small": lambda rng, shape: rng.uniform(-0.1, 0.1, shape),
     "unit": lambda rng, shape: rng.uniform(0.01, 0.99, shape),
     "bits": lambda rng, shape: rng.integers(0, 2, shape),
+    "signs": lambda rng, shape: 2 * rng.integers(0, 2, shape) - 1,
+    "one_hot": lambda rng, shape: np.eye(shape[1])[rng.integers(0, shape[1], shape[0])],
     "logits": lambda rng, shape: 3.0 * rng.standard_normal(shape),
     "probabilities": _probabilities,
     "rows": _probabilities,
@@ -65,7 +67,7 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
         elif how in ("forward", "activation"):
             given[name] = _output(op, how, given, variant, rng, shape).astype(dtype)
         else:
-            if how == "rows":
+            if how in ("rows", "one_hot"):
                 shape = (sizes["n"], sizes["c"])
             given[name] = np.asarray(_DRAWS[how](rng, shape)).astype(dtype)
     given.update({name: value for name, value in variant.items() if name not in op.operands})

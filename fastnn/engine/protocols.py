@@ -165,6 +165,19 @@ class Layer(Protocol):
         ...
 
 
+class LossForm(NamedTuple):
+    """A loss as the kernels know it: its name, the numbers that it takes, what becomes of a row's and a batch's.
+
+    ``mean`` says whether the loss of a row is that of its outputs by their number, ``summed`` whether the loss of a
+    batch is the sum of its rows', whatever the reduction.
+    """
+
+    name: str
+    numbers: tuple[float, ...] = ()
+    mean: bool = True
+    summed: bool = False
+
+
 class Loss(Protocol):
     """The function that training minimises."""
 
@@ -172,7 +185,7 @@ class Loss(Protocol):
     reduction: str | None
 
     @property
-    def fused_form(self) -> str | None:
+    def form(self) -> LossForm | None:
         """The kernels' name for the loss of a row of smoothed targets; None where it is none of theirs."""
         ...
 

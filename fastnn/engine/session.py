@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.engine.data import DataSet
-from fastnn.engine.form import Drop, Stage, code_of, divisor, figures_of, form_of, numbers_of, sizes_of
+from fastnn.engine.form import Drop, Stage, code_of, figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import (
     COUPLED_FROM,
     Feed,
@@ -79,11 +79,7 @@ class Session:
         if not as_is:  # the metrics' rows lie behind the stages'
             self._seen, self._activation = self._scratch, code_of(network.layers[-1].activation)
             self._scratch += self._batch * int(self._table[-1, records.LD])
-        name = str(loss.fused_form)
-        self._loss, self._outputs = records.FIGURES[name], divisor(name, sizes[-1])
-        self._reduction = records.SUM if name == "half_squared" or loss.reduction == "sum" else records.MEAN
-        if loss.reduction == "mean_with_sample_weight" and data.sample_weight is not None:
-            self._reduction = records.WEIGHTED_MEAN
+        self._describe(loss, data.sample_weight is not None)
         self._hyper = np.zeros(STEP_HYPER, dtype)
         self._order = STEPS[self._step_name()[0]].states  # of the slots
         self._places: list[_Place] = []
@@ -95,6 +91,17 @@ class Session:
         self._notes = np.zeros(2, np.int64)
         self.begin()
         epoch.train.compiled(dtype)  # now, where an interrupt may come: that takes seconds the first time
+
+    def _describe(self, loss: Loss, weighted: bool) -> None:
+        """The loss as the kernel knows it, of samples that may be weighted."""
+        records, described = self._records, loss.form
+        if described is None:
+            raise RuntimeError(f"{loss} is none of the kernels' losses")
+        self._loss, self._goal = records.FIGURES[described.name], np.array([*described.numbers, 0.0], self._dtype)
+        self._outputs = self._layout.sizes[-1] if described.mean else 1
+        self._reduction = records.SUM if described.summed or loss.reduction == "sum" else records.MEAN
+        if loss.reduction == "mean_with_sample_weight" and not described.summed and weighted:
+            self._reduction = records.WEIGHTED_MEAN
 
     def serves(self, data: DataSet, batch_size: int) -> bool:
         """Whether this was made for these data."""
@@ -192,7 +199,7 @@ class Session:
         lazy = name in ("sgd", "rmsprop") and not shrinks and not penalized
         direct = clip == self._records.NO_CLIP and not shrinks and not penalized
         rules = self._records.Rules(
-            self._loss, self._outputs, self._reduction,
+            self._loss, self._goal, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
             shrink, clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),

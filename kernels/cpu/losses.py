@@ -6,6 +6,7 @@ dtype, the sum of units in float64 and in order: the result does not depend on t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,9 @@ from numba import prange, types
 from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
+from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES, loss_row, penalty_row
 from fastnn.kernels.cpu.simd.softmax import probability_loss_row
 from fastnn.kernels.cpu.softmax import targets_for_kernel, targets_signature, weights_for_kernel
-from fastnn.kernels.formulas.losses import LOSS_CODES
 
 _UNIT = 1024
 _NS_PER_ELEMENT = 0.4
@@ -25,19 +25,20 @@ _NS_PER_ELEMENT = 0.4
 
 def _loss_signature(dtype: Any) -> Any:
     size, run = types.int64, flat(dtype, readonly=True)
-    return types.void(size, size, run, run, run, dtype, flat(dtype), flat(types.float64), size)
+    return types.void(size, size, run, run, run, run, dtype, flat(dtype), flat(types.float64), size)
 
 
 @kernel(_loss_signature)
 def _loss(MR: int, NR: int) -> Any:
-    def loss(code, unit, pred, target, weights, scale, dpred, sums, tasks):
+    def loss(code, unit, numbers, pred, target, weights, scale, dpred, sums, tasks):
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
                 count = min(unit, pred.size - low)
                 weight = weights[u] if weights.size else pred.dtype.type(1)
                 p, g = address(pred, low), address(dpred, low)
-                sums[u] = weight * loss_row(code, count, p, address(target, low), scale * weight, g)
+                goal, taken = address(target, low), address(numbers, 0)
+                sums[u] = weight * loss_row(code, count, p, goal, taken, scale * weight, g)
 
     return loss
 
@@ -59,33 +60,89 @@ def _penalty(MR: int, NR: int) -> Any:
     return penalty
 
 
-def _elementwise_loss(name: str, pred: Any, target: Any, sample_weight: Any, mean: bool) -> tuple[float, Any]:
-    """Sum or mean of one of the formulas' ``LOSSES``, and its derivative."""
+def _of_elements(
+    name: str, pred: Any, target: Any, sample_weight: Any, divisor: float, *numbers: float
+) -> tuple[float, Any]:
+    """The sum of one of the formulas' ``LOSSES`` by ``divisor``, and its derivative."""
+    unit = _UNIT if sample_weight is None else pred.size // max(1, pred.shape[0])
+    return _by_units(name, pred, target, sample_weight, divisor, unit, numbers)
+
+
+def _of_rows(name: str, pred: Any, targets: Any, sample_weight: Any, *numbers: float) -> tuple[float, Any]:
+    """The mean over rows of a loss of ``LOSS_ROW_CODES``, and its derivative."""
+    if targets.ndim < pred.ndim:
+        rows = np.zeros(pred.shape, pred.dtype)
+        rows[np.arange(len(rows)), targets] = 1
+        targets = rows
+    return _by_units(name, pred, targets, sample_weight, pred.shape[0], pred.shape[1], numbers)
+
+
+def _by_units(
+    name: str, pred: Any, target: Any, sample_weight: Any, divisor: float, unit: int, numbers: Sequence[float]
+) -> tuple[float, Any]:
     dpred = np.empty(pred.shape, pred.dtype)
     if pred.size == 0:
         return 0.0, dpred
-    unit = _UNIT if sample_weight is None else pred.size // pred.shape[0]
-    sums = np.empty(-(-pred.size // unit))
-    scale = 1.0 / pred.size if mean else 1.0
-    weights = weights_for_kernel(sample_weight, pred.dtype)
-    operands = contiguous(pred), contiguous(target), weights, pred.dtype.type(scale), dpred.reshape(-1), sums
-    _loss(pred.dtype, pred.size * _NS_PER_ELEMENT, LOSS_CODES[name], unit, *operands)
-    return float(sums.sum()) * scale, dpred
+    sums, kind = np.empty(-(-pred.size // unit)), pred.dtype
+    weights, taken = weights_for_kernel(sample_weight, kind), np.array([*numbers, 0.0], kind)
+    operands = contiguous(pred), contiguous(target), weights, kind.type(1.0 / divisor), dpred.reshape(-1), sums
+    _loss(kind, pred.size * _NS_PER_ELEMENT, LOSS_ROW_CODES[name], unit, taken, *operands)
+    return float(sums.sum()) / divisor, dpred
 
 
 def mse(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
     """Mean of squares."""
-    return _elementwise_loss("squared", pred, target, sample_weight, mean=True)
+    return _of_elements("squared", pred, target, sample_weight, pred.size)
 
 
 def mae(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
     """Mean of absolute values."""
-    return _elementwise_loss("absolute", pred, target, sample_weight, mean=True)
+    return _of_elements("absolute", pred, target, sample_weight, pred.size)
 
 
 def half_sse(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
     """Half the sum of squares."""
-    return _elementwise_loss("half_squared", pred, target, sample_weight, mean=False)
+    return _of_elements("half_squared", pred, target, sample_weight, 1)
+
+
+def quadratic_cost(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Half the sum of squares, by the number of rows."""
+    return _of_elements("half_squared", pred, target, sample_weight, pred.shape[0])
+
+
+def mape(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean of relative errors, in percent."""
+    return _of_elements("absolute_percentage", pred, target, sample_weight, pred.size)
+
+
+def msle(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean of squares between logarithms."""
+    return _of_elements("squared_logarithmic", pred, target, sample_weight, pred.size)
+
+
+def huber(pred: Any, target: Any, sample_weight: Any = None, delta: float = 1.0) -> tuple[float, Any]:
+    """Mean of squares that become lines."""
+    return _of_elements("huber", pred, target, sample_weight, pred.size, delta)
+
+
+def log_cosh(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean of log(cosh)."""
+    return _of_elements("log_cosh", pred, target, sample_weight, pred.size)
+
+
+def hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over elements."""
+    return _of_elements("hinge", pred, target, sample_weight, pred.size)
+
+
+def squared_hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over elements."""
+    return _of_elements("squared_hinge", pred, target, sample_weight, pred.size)
+
+
+def poisson(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over elements."""
+    return _of_elements("poisson", pred, target, sample_weight, pred.size)
 
 
 def binary_cross_entropy(
@@ -93,7 +150,53 @@ def binary_cross_entropy(
 ) -> tuple[float, Any]:
     """Mean over elements, of probabilities or of logits."""
     name = "bernoulli_logit" if from_logits else "bernoulli"
-    return _elementwise_loss(name, pred, target, sample_weight, mean=True)
+    return _of_elements(name, pred, target, sample_weight, pred.size)
+
+
+def binary_focal_cross_entropy(
+    pred: Any,
+    target: Any,
+    sample_weight: Any = None,
+    gamma: float = 2.0,
+    positive: float = 1.0,
+    negative: float = 1.0,
+    from_logits: bool = False,
+) -> tuple[float, Any]:
+    """Mean over elements, of probabilities or of logits."""
+    name = "bernoulli_logit_focal" if from_logits else "bernoulli_focal"
+    return _of_elements(name, pred, target, sample_weight, pred.size, gamma, positive, negative)
+
+
+def kl_divergence(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over rows."""
+    return _of_rows("divergence", pred, target, sample_weight)
+
+
+def cosine_similarity(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over rows."""
+    return _of_rows("cosine", pred, target, sample_weight)
+
+
+def categorical_hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over rows."""
+    return _of_rows("categorical_hinge", pred, target, sample_weight)
+
+
+def multiclass_hinge(scores: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over rows; class indices become rows."""
+    return _of_rows("multiclass_hinge", scores, targets, sample_weight)
+
+
+def nll(log_probs: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Mean over rows; class indices become rows."""
+    return _of_rows("likelihood", log_probs, targets, sample_weight)
+
+
+def categorical_focal_cross_entropy(
+    pred: Any, target: Any, sample_weight: Any = None, gamma: float = 2.0, from_logits: bool = False
+) -> tuple[float, Any]:
+    """Mean over rows, of probabilities or of logits."""
+    return _of_rows("softmax_focal" if from_logits else "focal", pred, target, sample_weight, gamma)
 
 
 def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]:

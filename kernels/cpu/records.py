@@ -15,9 +15,9 @@ from numba import types
 
 from fastnn.kernels.cpu.jit import flat, inlined, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
+from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
-from fastnn.kernels.formulas.losses import LOSS_CODES
 
 # Rows of W in a unit of the update: a multiple of every tile height and of every vector length.
 UNIT_ROWS = 96
@@ -65,10 +65,12 @@ SCALE, KEPT = range(2)
 # Kinds of inputs.
 DENSE, BYTES, SPARSE, EXPANDED = range(4)
 
-# Codes of the losses and metrics of a row of outputs.
-SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY, ACCURACY, BINARY_ACCURACY, TOP_K = range(-5, 0)
+# Codes of the losses and metrics of a row of outputs, behind those of ``loss_row``.
+SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY, ACCURACY, BINARY_ACCURACY, TOP_K = range(
+    len(LOSS_ROW_CODES), len(LOSS_ROW_CODES) + 5
+)
 FIGURES = {
-    **LOSS_CODES,
+    **LOSS_ROW_CODES,
     "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
     "cross_entropy": CROSS_ENTROPY,
     "accuracy": ACCURACY,
@@ -150,7 +152,8 @@ class Network(NamedTuple):
 class Rules(NamedTuple):
     """How to train: codes of loss, metrics and optimizer with its hyper-parameters.
 
-    ``outputs`` divides the sum of the losses of a row's outputs; ``reduction`` says how the loss of a batch is made of
+    ``goal`` are the numbers that the loss takes (a width, an exponent), ``outputs`` divides the sum of the losses of a
+    row's outputs; ``reduction`` says how the loss of a batch is made of
     its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what divides it. Metrics from ``plain``
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
@@ -165,6 +168,7 @@ class Rules(NamedTuple):
     """
 
     loss: Any
+    goal: Any
     outputs: Any
     reduction: Any
     metrics: Any
@@ -382,6 +386,7 @@ def signatures(dtype: Any) -> list[Any]:
         ),
         Rules: (
             size,
+            reals,
             size,
             size,
             sizes,

@@ -34,6 +34,7 @@ from fastnn.kernels.cpu.records import (
     SCALE,
     SEED,
     SEEN,
+    SOFTMAX_CROSS_ENTROPY,
     SPARSE,
     STREAM,
     THRESHOLD,
@@ -197,22 +198,22 @@ def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
 
 
 @inlined
-def _row_loss(code, classes, work, out, slope, labels, rows, source, share):
-    """Sum of a loss over one row of outputs; its derivative times ``share`` at ``slope``."""
-    y, dy = address(work, out), address(work, slope)
-    if code >= 0:
-        return loss_row(code, classes, y, address(rows, source * classes), share, dy)
-    if code == CROSS_ENTROPY:
-        if labels.size == 0:
-            return probability_loss_row(classes, y, address(rows, source * classes), share, dy)
+def _row_loss(code, numbers, classes, work, out, slope, labels, rows, source, share):
+    """The loss of one row of outputs; its derivative times ``share`` at ``slope``."""
+    y, dy, target = address(work, out), address(work, slope), address(rows, source * classes)
+    if labels.size > 0 and code == SOFTMAX_CROSS_ENTROPY:
+        return label_row(classes, y, labels[source], share, dy)
+    if labels.size > 0:  # a row with a 1 in it, where the derivative will be
         work[slope : slope + classes] = 0
         work[slope + labels[source]] = 1
-        return probability_loss_row(classes, y, dy, share, dy)
-    if labels.size > 0:
-        return label_row(classes, y, labels[source], share, dy)
+        target = dy
+    if code == CROSS_ENTROPY:
+        return probability_loss_row(classes, y, target, share, dy)
+    if code != SOFTMAX_CROSS_ENTROPY:
+        return loss_row(code, classes, y, target, address(numbers, 0), share, dy)
     top, mass = softmax_row(classes, y, share, dy)
     log_sum = top + work.dtype.type(np.log(mass))
-    return cross_entropy_row(classes, y, log_sum, address(rows, source * classes), share, dy)[0]
+    return cross_entropy_row(classes, y, log_sum, target, share, dy)[0]
 
 
 @inlined
@@ -224,7 +225,7 @@ def _target(targets, source, classes):
 
 
 @inlined
-def _metric(code, number, work, out, spare, classes, targets, source):
+def _metric(code, number, numbers, work, out, spare, classes, targets, source):
     """One metric of one row; ``spare`` may be overwritten."""
     if code == ACCURACY:
         return 1.0 if argmax_row(classes, address(work, out)) == _target(targets, source, classes) else 0.0
@@ -240,7 +241,8 @@ def _metric(code, number, work, out, spare, classes, targets, source):
             hits += 1.0 if targets.rows[source, j] == side else 0.0
         return hits / classes
     one = work.dtype.type(1)
-    return np.float64(_row_loss(code, classes, work, out, spare, targets.labels, targets.rows, source, one)) / number
+    loss = _row_loss(code, numbers, classes, work, out, spare, targets.labels, targets.rows, source, one)
+    return np.float64(loss) / number
 
 
 @inlined
@@ -255,10 +257,11 @@ def score_row(n, scale, r, source, net, rules, targets, memory, batch):
     if seen != out:
         forward_row(rules.activation, classes, address(work, out), address(net.numbers, 0), address(work, seen))
     for q in range(rules.metrics.size):
-        value = _metric(rules.metrics[q], rules.numbers[q], work, seen, slope, classes, targets, source)
+        code, limit = rules.metrics[q], rules.numbers[q]
+        value = _metric(code, limit, rules.goal, work, seen, slope, classes, targets, source)
         figures[(q + 1) * batch + r] = value if q < rules.plain else value * weight
     share = weight * number(scale)
-    loss = _row_loss(rules.loss, classes, work, out, slope, targets.labels, targets.goals, source, share)
+    loss = _row_loss(rules.loss, rules.goal, classes, work, out, slope, targets.labels, targets.goals, source, share)
     figures[r] = np.float64(weight * loss) * scale * n
 
 

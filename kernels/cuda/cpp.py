@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 # C++'s name of a dtype, and what ends the names of its functions and its numbers.
+_NOT_FINITE = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
 _REALS = {"float32": ("float", "f"), "float64": ("double", "")}
 
 
@@ -32,7 +33,7 @@ class Cpp:
 
     def constant(self, value: float) -> str:
         """The number, with all digits that the type can hold."""
-        text = repr(float(value)) if math.isfinite(value) else "INFINITY" if value > 0 else "-INFINITY"
+        text = _NOT_FINITE.get(repr(float(value)), repr(float(value)))
         return f"({self.real})({text})"
 
     def add(self, a: str, b: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.kernels.table.row import BATCHES, BATCHES_BENCH, ELEMENTWISE, ROWS, Flag, Real, op
+from fastnn.kernels.table.row import BATCHES, BATCHES_BENCH, ELEMENTWISE, ROWS, ROWS_BENCH, Flag, Real, op
 
 # The rows of losses over all elements, a weight a row.
 _ELEMENTWISE_LOSS: dict[str, Any] = {
@@ -70,6 +70,176 @@ def mae(pred, target, sample_weight=None):
 @op("losses", **_ELEMENTWISE_LOSS)
 def half_sse(pred, target, sample_weight=None):
     """Half the sum of squared errors: (value, dpred); value = 1/2 * sum of weight[i] * (pred - target)^2."""
+
+
+@op("losses", **_ELEMENTWISE_LOSS)
+def quadratic_cost(pred, target, sample_weight=None):
+    """The textbooks' quadratic cost: (value, dpred); value = 1/(2n) * sum of weight[i] * (pred - target)^2, n rows."""
+
+
+@op("losses", **_ELEMENTWISE_LOSS)
+def mape(pred, target, sample_weight=None):
+    """Mean absolute percentage error: (value, dpred); value = mean of weight[i] * 100 |pred - target| / |target|.
+
+    |target| is 1e-7 at least.
+    """
+
+
+@op("losses", **{**_ELEMENTWISE_LOSS, "draw": {"pred": "positive", "target": "positive", "sample_weight": "positive"}})
+def msle(pred, target, sample_weight=None):
+    """Mean squared logarithmic error: (value, dpred); value = mean of weight[i] * (log(1 + pred) - log(1 + target))^2.
+
+    Both are 1e-7 at least before the logarithm; derivative 0 where pred is not.
+    """
+
+
+@op(
+    "losses",
+    **{**_ELEMENTWISE_LOSS, "variants": ({}, {"sample_weight": None, "delta": 0.25})},
+    options={"delta": Real(low=0.0, open_low=True)},
+)
+def huber(pred, target, sample_weight=None, delta=1.0):
+    """Huber's loss: (value, dpred); the mean of weight[i] * (d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)).
+
+    d = pred - target (Huber 1964).
+    """
+
+
+@op("losses", **_ELEMENTWISE_LOSS)
+def log_cosh(pred, target, sample_weight=None):
+    """Mean of weight[i] * log(cosh(pred - target)), and its derivative: (value, dpred)."""
+
+
+@op("losses", **{**_ELEMENTWISE_LOSS, "draw": {"target": "signs", "sample_weight": "positive"}})
+def hinge(pred, target, sample_weight=None):
+    """Hinge loss: (value, dpred); value = mean of weight[i] * max(1 - target * pred, 0), targets 1 or -1."""
+
+
+@op("losses", **{**_ELEMENTWISE_LOSS, "draw": {"target": "signs", "sample_weight": "positive"}})
+def squared_hinge(pred, target, sample_weight=None):
+    """Squared hinge loss: (value, dpred); value = mean of weight[i] * max(1 - target * pred, 0)^2."""
+
+
+@op("losses", **{**_ELEMENTWISE_LOSS, "draw": {"pred": "positive", "target": "positive", "sample_weight": "positive"}})
+def poisson(pred, target, sample_weight=None):
+    """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
+
+
+@op(
+    "losses",
+    pred="n ...",
+    target="n ...",
+    sample_weight="n",
+    returns=("", "n ..."),
+    options={"gamma": Real(low=0.0), "positive": Real(low=0.0), "negative": Real(low=0.0), "from_logits": Flag()},
+    cases=BATCHES,
+    bench=BATCHES_BENCH,
+    variants=(
+        {},
+        {"sample_weight": None, "gamma": 1.5, "positive": 0.25, "negative": 0.75},
+        {"from_logits": True, "pred": "logits", "gamma": 3.0},
+    ),
+    draw={"pred": "unit", "target": "bits", "sample_weight": "positive"},
+)
+def binary_focal_cross_entropy(
+    pred, target, sample_weight=None, gamma=2.0, positive=1.0, negative=1.0, from_logits=False
+):
+    """Binary focal loss: (loss, dpred), binary cross-entropy times what makes easy cases count less (Lin et al. 2017).
+
+    The mean over all elements, each row scaled by its weight, of w (1 - q)^gamma * -(t log p + (1 - t) log(1 - p)),
+    q = t p + (1 - t) (1 - p), w = positive * t + negative * (1 - t). Probabilities are clipped as in
+    ``binary_cross_entropy``; on logits p = sigmoid(pred).
+    """
+
+
+# The rows of losses of a row, summed over its elements, as a mean over rows: targets of the shape of the predictions.
+_ROW_LOSS: dict[str, Any] = {
+    "pred": "n c",
+    "target": "n c",
+    "sample_weight": "n",
+    "returns": ("", "n c"),
+    "cases": ROWS,
+    "variants": ({}, {"sample_weight": None}),
+}
+
+
+@op("losses", **_ROW_LOSS, draw={"pred": "probabilities", "target": "probabilities", "sample_weight": "positive"})
+def kl_divergence(pred, target, sample_weight=None):
+    """Kullback-Leibler divergence: (value, dpred); value = 1/n * sum of weight[i] * target * log(target / pred).
+
+    Both are kept in [1e-7, 1]; derivative 0 where that acts on pred.
+    """
+
+
+@op("losses", **_ROW_LOSS, draw={"sample_weight": "positive"})
+def cosine_similarity(pred, target, sample_weight=None):
+    """Minus the cosine of the angle of each row with its target: (value, dpred), the mean of weight[i] * -cos.
+
+    The norms are 1e-7 at least.
+    """
+
+
+@op("losses", **_ROW_LOSS, draw={"target": "one_hot", "sample_weight": "positive"})
+def categorical_hinge(pred, target, sample_weight=None):
+    """Hinge loss of classes against the strongest wrong one: (value, dpred).
+
+    The mean over rows of weight[i] * max(0, largest of (1 - target) pred - sum of target pred + 1).
+    """
+
+
+@op(
+    "losses",
+    scores="n c",
+    targets="n | n c",
+    sample_weight="n",
+    returns=("", "n c"),
+    cases=ROWS,
+    variants=({}, {"sample_weight": None}, {"targets": "one_hot"}),
+    draw={"targets": "labels", "sample_weight": "positive"},
+)
+def multiclass_hinge(scores, targets, sample_weight=None):
+    """Hinge loss summed over all wrong classes (Weston and Watkins 1999): (value, dscores).
+
+    The mean over rows of weight[i] * sum over j != y of max(0, s[j] - s[y] + 1); targets are class indices y, or rows
+    with a 1 at y and 0 elsewhere.
+    """
+
+
+@op(
+    "losses",
+    log_probs="n c",
+    targets="n | n c",
+    sample_weight="n",
+    returns=("", "n c"),
+    cases=ROWS,
+    variants=({}, {"sample_weight": None}, {"targets": "rows"}),
+    draw={"targets": "labels", "sample_weight": "positive"},
+)
+def nll(log_probs, targets, sample_weight=None):
+    """Negative log-likelihood of logarithms of probabilities (``log_softmax``): (loss, dlog_probs).
+
+    The mean over rows of weight[i] * -sum over j of t[i, j] * log_probs[i, j], t the target as a row.
+    """
+
+
+@op(
+    "losses",
+    pred="n c",
+    target="n c",
+    sample_weight="n",
+    returns=("", "n c"),
+    options={"gamma": Real(low=0.0), "from_logits": Flag()},
+    cases=ROWS,
+    bench=ROWS_BENCH[:1],
+    variants=({}, {"sample_weight": None, "gamma": 1.5}, {"from_logits": True, "pred": "logits"}),
+    draw={"pred": "probabilities", "target": "probabilities", "sample_weight": "positive"},
+)
+def categorical_focal_cross_entropy(pred, target, sample_weight=None, gamma=2.0, from_logits=False):
+    """Categorical focal loss (Lin et al. 2017): (loss, dpred).
+
+    The mean over rows of weight[i] * -sum over j of target[i, j] (1 - q[i, j])^gamma log q[i, j], where q are the
+    probabilities scaled to sum to 1 and clipped as in ``cross_entropy``, or on logits softmax(pred) clipped likewise.
+    """
 
 
 @op(

@@ -29,7 +29,7 @@ def imported(module, name):
         ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); it has"),
         ("fastnn.models", "Model", r"which Keras has \(graphs of layers are not there yet.*; it has load_model"),
         ("fastnn.optimizers", "AdamW", r"which Keras has \(Adam takes weight_decay\); it has Adam,"),
-        ("fastnn.losses", "Huber", "which Keras has; it has binary_crossentropy,"),
+        ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.metrics", "AUC", "which Keras has; it has binary_accuracy,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has Callback,"),
         ("fastnn.initializers", "he_normal", "which Keras has; it has Constant,"),

@@ -11,6 +11,7 @@ import pytest
 import fastnn
 from fastnn import layers, losses, metrics, models, optimizers, regularizers, utils
 from fastnn.engine import seeds
+from fastnn.engine.activations import Activation
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(30, 4)).astype("float32")
@@ -254,7 +255,7 @@ def test_weights_that_are_not_finite_leave_the_good_file(tmp_path, save, value):
 
 
 def changed_activation(model):
-    model.layers[0]._activation = "nonsense"
+    model.layers[0]._activation = Activation("nonsense")
 
 
 def state_of_another_model(model):

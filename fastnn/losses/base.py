@@ -1,0 +1,229 @@
+"""What losses share: reductions, checks of targets, and functions of the user's as losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastnn import checks, ops
+from fastnn.configurable import Configurable, undefined
+from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.protocols import Array, LossForm, Shape
+from fastnn.losses.functions import floats, pair
+from fastnn.samples import along, total_weight, weighed, weights_of
+
+# What is less work than a class.
+_OR_A_FUNCTION = "a loss may also be a function f(y_true, y_pred) -> (loss, gradient)"
+_REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
+
+
+def text_of(shape: Shape) -> str:
+    """The shape of n samples, for messages."""
+    return f"({', '.join(['n', *map(str, shape)])}{',' * (not shape)})"
+
+
+class Loss(Configurable):
+    """Base class. Subclasses give ``_rows`` and ``_batch`` (and what else differs); all reduce as Keras does.
+
+    ``reduction``: "sum_over_batch_size" (the mean over samples, whatever their weights; "mean" is the same), "sum",
+    "mean_with_sample_weight" (the sum divided by that of the weights as they were given), or None ("none"): the loss of
+    every sample, which nothing can be trained on. ``dtype`` is that in which a direct call computes, by default that of
+    ``y_pred``; training computes in the model's.
+
+    Called as ``loss(y_true, y_pred, sample_weight)`` it gives a float, without reduction an array. Weights are a single
+    number, or an array along the first axes of the samples' losses; (n,) or (n, 1) for (n,), (n, t) or (n, t, 1) for
+    (n, t). Other than in Keras (n,) is one weight a sample for losses (n, t) too, arrays of one axis are n samples if
+    they come with n weights, and targets that cannot be meant are refused: NaN and infinity, class indices or
+    probabilities out of range, rows of probabilities that do not sum to 1.
+    """
+
+    integer_targets = False
+    # Whether the loss of a row is a mean or sum over its outputs, so that each output may as well be a sample.
+    _separable = True
+    # What ends the message where targets look like class indices.
+    _hint_for_labels = ""
+
+    def __init__(
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
+    ) -> None:
+        self.name = name or type(self).__name__
+        self.reduction = None if reduction is None else checks.one_of("reduction", reduction, _REDUCTIONS)
+        self.dtype = checks.float_dtype("dtype", dtype)
+
+    @property
+    def reduces(self) -> bool:
+        """Whether the loss of a batch is one number."""
+        return self.reduction not in (None, "none")
+
+    def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """``y`` in the shape that batches need; ValueError where shape or values do not fit the outputs."""
+        check_finite(argument, y, dtype)
+        if y.ndim == len(output_shape) and output_shape[-1] == 1:
+            y = y[..., np.newaxis]
+        if y.shape[1:] != output_shape:
+            hint = ""
+            if y.shape[1:] in (output_shape[:-1], (*output_shape[:-1], 1)):
+                hint = self._hint_for_labels
+            raise ValueError(
+                f"{argument}: got shape {y.shape}, wants {text_of(output_shape)}, the model's output{hint}"
+            )
+        self._check_values(argument, y)
+        return y
+
+    def _check_values(self, argument: str, y: Array) -> None:
+        """Raise unless finite targets of the shape of the outputs are such as this loss can be meant for."""
+
+    def warn_of_outputs(self, width: int, stacklevel: int = 2) -> None:
+        """Warn where rows of ``width`` outputs make no sense to this loss."""
+
+    def value_and_gradient(
+        self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """Loss of a batch and its derivative by ``y_pred``, (n, ..., k).
+
+        Arrays of ``y_pred``'s dtype; weights along its first axes, such as (n,), or (n, t) for (n, t, k).
+        """
+        lead = y_pred.shape[:-1]
+        rows = y_pred.reshape(math.prod(lead), y_pred.shape[-1])
+        true = y_true.reshape(-1) if self.integer_targets else y_true.reshape(rows.shape)
+        weight = None
+        if sample_weight is not None:
+            weight = np.broadcast_to(along(sample_weight, lead), lead).flatten()
+        value, gradient = self._batch(true, rows, weight)
+        factor = self._factor(lead, sample_weight)
+        if factor != 1:
+            value, gradient = value * factor, gradient * gradient.dtype.type(factor)
+        return value, gradient.reshape(y_pred.shape)
+
+    def _factor(self, lead: Shape, sample_weight: Array | None) -> float:
+        """What makes the reduction out of a mean over samples."""
+        if self.reduction == "sum":
+            return float(math.prod(lead))
+        if self.reduction == "mean_with_sample_weight" and sample_weight is not None:
+            total = total_weight(sample_weight, lead)
+            return math.prod(lead) / total if total else 0.0
+        return 1.0
+
+    def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
+        """Mean loss over rows of outputs, each row's scaled by its weight, and its derivative."""
+        raise undefined(self, f"_batch(y_true, y_pred, sample_weight) -> (loss, gradient); {_OR_A_FUNCTION}")
+
+    def _samples(self, y_true: Array, y_pred: Array) -> Array:
+        """The loss of every sample; ValueError where the targets do not fit."""
+        true, pred = pair(y_true, y_pred, self._hint_for_labels)
+        self._check_values("y_true", true)
+        return self._rows(true, pred)
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        """The loss of every row of outputs, for targets of the same shape."""
+        raise undefined(self, f"_rows(y_true, y_pred) -> the loss of every row; {_OR_A_FUNCTION}")
+
+    def logits_form(self, activation: str) -> Loss | None:
+        """The loss that on the activation's input equals this one on its output; None where there is none."""
+        return None
+
+    @property
+    def form(self) -> LossForm | None:
+        """The kernels' name for the loss of a row of smoothed targets; None where it is none of theirs."""
+        return None
+
+    def smoothed(self, y_true: Array) -> Array:
+        """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
+        return y_true
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of ``y_pred``, a float, or without reduction an array; arrays or nested lists.
+
+        Infinite or NaN, without a warning, where outputs are or numbers grow too large.
+        """
+        pred, true = floats("y_pred", y_pred, self.dtype), numeric_array("y_true", y_true)
+        check_finite("y_true", true, pred.dtype)
+        weight = None if sample_weight is None else weights_of(sample_weight)
+        if self._separable and weight is not None and pred.ndim == true.ndim == 1 < weight.size == pred.size:
+            pred, true, weight = pred[:, np.newaxis], true[:, np.newaxis], weight.reshape(-1)
+        self.warn_of_outputs(pred.shape[-1], stacklevel=3)
+        with np.errstate(all="ignore"):
+            return self._reduced(self._samples(true, pred), weight)
+
+    def _reduced(self, values: Array, weight: Array | None) -> Any:
+        weighted, divisor = values, float(values.size)
+        if weight is not None:
+            values, weight = weighed(values, weight)
+            weighted = values * along(weight, values.shape)
+            if self.reduction == "mean_with_sample_weight":
+                divisor = total_weight(weight, values.shape)
+        if not self.reduces:
+            return np.asarray(weighted, values.dtype)
+        total = float(weighted.sum(dtype=np.float64))
+        if self.reduction == "sum" or values.ndim == 0:
+            return total
+        return total / divisor if divisor else 0.0
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"reduction": self.reduction, "name": self.name, "dtype": self.dtype}
+
+
+class OpLoss(Loss):
+    """A loss of the kernels': what subclasses say of it, and its arguments, by name."""
+
+    # The op, the kernels' name for the loss of a row, the function of samples, and the numbers that all of them take.
+    _OP: ClassVar[str]
+    _FORM: ClassVar[LossForm]
+    _FUNCTION: ClassVar[Callable[..., Array]]
+    _NUMBERS: ClassVar[tuple[str, ...]] = ()
+
+    def _numbers(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in self._NUMBERS}
+
+    @property
+    def form(self) -> LossForm | None:
+        """The kernels' name for it, with its numbers."""
+        return self._FORM._replace(numbers=tuple(self._numbers().values()))
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        return type(self)._FUNCTION(y_true, y_pred, **self._numbers())
+
+    def _batch(self, y_true: Array, y_pred: Array, sample_weight: Array | None) -> tuple[float, Array]:
+        targets = self.smoothed(y_true)
+        result: tuple[float, Array] = getattr(ops, self._OP)(y_pred, targets, sample_weight, **self._numbers())
+        return result
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**self._numbers(), **super().get_config()}
+
+
+class FunctionLoss(Loss):
+    """A function of the user's: ``f(y_true, y_pred) -> (loss, gradient)``; it takes no sample weights."""
+
+    def __init__(self, function: Callable[[Array, Array], tuple[float, Array]]) -> None:
+        super().__init__(name=getattr(function, "__name__", type(function).__name__))
+        self.function = function
+
+    def value_and_gradient(
+        self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """What the function gives for a batch; ValueError with weights, or where that is no loss and gradient."""
+        if sample_weight is not None:
+            raise ValueError(f"sample_weight: got weights, wants None: the function {self.name!r} takes none")
+        result = self.function(y_true, y_pred)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"loss: {self.name!r} returned {checks.describe(result)}, wants a pair (loss, gradient)")
+        value, gradient = float(result[0]), np.ascontiguousarray(result[1], dtype=y_pred.dtype)
+        if gradient.shape != y_pred.shape:
+            raise ValueError(f"loss: {self.name!r} returned a gradient of shape {gradient.shape}, wants {y_pred.shape}")
+        return value, gradient
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+        """The loss that the function gives."""
+        return self.value_and_gradient(*pair(y_true, y_pred), sample_weight)[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """A function cannot be written to a file."""
+        raise ValueError(
+            f"loss: got the function {self.name!r}, which a model file cannot hold; wants a loss of fastnn's"
+        )
