@@ -10,7 +10,7 @@ Two commands run them (start-up lines: the first one only):
 
 A third measures fastnn alone: ``fastnn bench scaling`` (``scaling``), how the cost grows.
 
-``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` whether the machine was quiet;
-``timing`` is the stopwatch, ``placing`` says where operands begin. ``results`` keeps result files of
-``fastnn bench --json``.
+``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` what others did meanwhile;
+``timing`` is the stopwatch, ``attempts`` says when a measurement is made again, ``placing`` where operands begin.
+``results`` keeps result files of ``fastnn bench --json``.
 """

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from bench import load
+from bench import attempts, load
 from bench.scaling.sweeps import Setting, Sweep
 from fastnn import callbacks, layers, models, optimizers
 from fastnn.engine.protocols import Array
@@ -82,8 +82,8 @@ class Point:
 
     @property
     def disturbed(self) -> bool:
-        """Whether other processes took a core that its threads needed, in the median of the visits."""
-        return load.disturbed(statistics.median(visit.others for visit in self.visits), self.setting.threads)
+        """Whether other processes took a core that its threads needed."""
+        return attempts.disturbed([visit.others for visit in self.visits], self.setting.threads)
 
     def share(self, peak: float) -> float:
         """Share of ``peak``, the FLOP/s of as many threads; products of zeros are no work."""

@@ -193,7 +193,7 @@ def test_products_of_zeros_are_no_work():
 
 
 def test_disturbed_points_are_counted_and_marked(monkeypatch):
-    monkeypatch.setattr("bench.load.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("bench.attempts.os.cpu_count", lambda: 2)
     quiet, noisy = curve("depth", 2, 5.0, others=(0.0, 1.0, 0.0)), curve("depth", 2, 5.0, others=(1.0, 0.0, 1.0))
     assert report.disturbed([quiet]) == ""
     assert report.disturbed([quiet, noisy]).startswith("Other processes took a core that 8 of the 16 points")
