@@ -1,4 +1,4 @@
-"""Optimizers, under Keras's names, arguments, defaults and formulas; each step is one fused op a parameter.
+"""What all optimizers share: step size, clipping, decay, state.
 
 An optimizer keeps its state by parameter path ("dense/kernel"), made of zeros at the first step.
 """
@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import absent, checks, ops
-from fastnn.configurable import Configurable, find
+from fastnn import checks, ops
+from fastnn.configurable import Configurable
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
 from fastnn.kernels.interrupts import held
@@ -26,6 +26,7 @@ class LearningRate(float):
     """The step size as a number, which also does what Keras's variable does: ``assign``, ``value``, ``numpy``."""
 
     def __new__(cls, optimizer: Optimizer, value: float) -> LearningRate:
+        """The step size ``value`` of ``optimizer``."""
         made = super().__new__(cls, value)
         made._optimizer = optimizer
         return made
@@ -327,114 +328,3 @@ def _norm(gradients: Sequence[Array]) -> float:
 
 def _shrink(gradient: Array, norm: float, limit: float) -> Array:
     return gradient if norm <= limit else gradient * gradient.dtype.type(limit / norm)
-
-
-class SGD(Optimizer):
-    """Gradient descent, with momentum and Nesterov's form of it if asked for (``ops.sgd_step``)."""
-
-    def __init__(
-        self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
-    ) -> None:
-        self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
-        self.nesterov = checks.instance("nesterov", nesterov, bool, "True or False")
-        super().__init__(learning_rate, **options)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
-        return ("velocity",) if self.momentum else ()
-
-    @property
-    def rule(self) -> tuple[str, dict[str, Any]]:
-        """The op that makes a step, and its options."""
-        options = {"learning_rate": self._learning_rate, "momentum": self.momentum, "nesterov": self.nesterov}
-        return "sgd_step", options
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        return {"momentum": self.momentum, "nesterov": self.nesterov, **super().get_config()}
-
-
-class RMSprop(Optimizer):
-    """RMSprop, epsilon inside the root (``ops.rmsprop_step``)."""
-
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
-        **options: Any,
-    ) -> None:
-        self.rho = checks.real("rho", rho, minimum=0, maximum=1)
-        self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
-        self.epsilon = checks.real("epsilon", epsilon, minimum=0, open_low=True)
-        self.centered = checks.instance("centered", centered, bool, "True or False")
-        super().__init__(learning_rate, **options)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The mean square, the velocity where there is momentum, the mean where centred."""
-        return ("mean_square", *(["velocity"] if self.momentum else []), *(["mean"] if self.centered else []))
-
-    @property
-    def rule(self) -> tuple[str, dict[str, Any]]:
-        """The op that makes a step, and its options."""
-        numbers = {"learning_rate": self._learning_rate, "rho": self.rho, "momentum": self.momentum}
-        return "rmsprop_step", {**numbers, "epsilon": self.epsilon}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
-        return {**own, **super().get_config()}
-
-
-class Adam(Optimizer):
-    """Adam, and AMSGrad if asked for (``ops.adam_step``)."""
-
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **options: Any,
-    ) -> None:
-        self.beta_1 = checks.real("beta_1", beta_1, minimum=0, maximum=1, open_high=True)
-        self.beta_2 = checks.real("beta_2", beta_2, minimum=0, maximum=1, open_high=True)
-        self.epsilon = checks.real("epsilon", epsilon, minimum=0, open_low=True)
-        self.amsgrad = checks.instance("amsgrad", amsgrad, bool, "True or False")
-        super().__init__(learning_rate, **options)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The running means of gradient and square, and the largest of the latter for AMSGrad."""
-        return ("m", "v", *(["v_max"] if self.amsgrad else []))
-
-    @property
-    def rule(self) -> tuple[str, dict[str, Any]]:
-        """The op that makes a step, and its options."""
-        numbers = {"learning_rate": self._learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2}
-        return "adam_step", {**numbers, "epsilon": self.epsilon, "step": self.iterations}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "amsgrad": self.amsgrad}
-        return {**own, **super().get_config()}
-
-
-NAMES: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in (SGD, RMSprop, Adam)}
-
-
-def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
-    """The optimizer that ``identifier`` means: a name in any case, a class, an object or a config."""
-    if isinstance(identifier, str):
-        names = {name.lower(): name for name in NAMES}
-        identifier = names[checks.one_of(argument, identifier.lower(), names)]
-    return find(argument, identifier, Optimizer, NAMES)
-
-
-__all__ = ["Optimizer", "get", *NAMES]
-absent.explain(__name__)
