@@ -96,6 +96,10 @@ _KERAS = {
         Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer MultiOptimizer Muon Nadam
         Optimizer OptimizerMap RMSprop SGD ScheduleFreeAdamW deserialize get legacy schedules serialize
     """,
+    "fastnn.optimizers.schedules": """
+        CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule
+        PiecewiseConstantDecay PolynomialDecay deserialize serialize
+    """,
     "fastnn.regularizers": """
         L1 L1L2 L2 OrthogonalRegularizer Regularizer deserialize get l1 l1_l2 l2 orthogonal_regularizer
         serialize
@@ -123,7 +127,6 @@ _INSTEAD = {
     "activations": "they go by name, and as functions they are in fastnn.ops",
     "clone_model": "Sequential.from_config(model.get_config()) makes a model with weights of its own",
     "save_model": "models have save",
-    "schedules": "callbacks.LearningRateScheduler takes any function of the epoch",
 }
 
 

@@ -474,7 +474,10 @@ def _names(template: str) -> set[str]:
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate before every epoch to ``schedule(epoch, learning_rate)`` or ``schedule(epoch)``."""
+    """Set the learning rate before every epoch to ``schedule(epoch, learning_rate)`` or ``schedule(epoch)``.
+
+    TypeError before training where the optimizer follows a schedule of its own.
+    """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
@@ -482,6 +485,10 @@ class LearningRateScheduler(Callback):
             raise TypeError(f"schedule: got {checks.describe(schedule)}, wants a function of (epoch, learning_rate)")
         self.schedule = schedule
         self.verbose = verbose
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Find out whether the rate can be set."""
+        _require_settable_rate(self)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Ask the schedule, set the rate."""
@@ -495,6 +502,16 @@ class LearningRateScheduler(Callback):
         """Add the rate to the figures of the epoch."""
         if logs is not None:
             logs["learning_rate"] = self.model.optimizer.learning_rate
+
+
+def _require_settable_rate(callback: Callback) -> None:
+    """TypeError unless a callback can set the learning rate of its model's optimizer."""
+    schedule = callback.model.optimizer.schedule
+    if schedule is not None:
+        raise TypeError(
+            f"{type(callback).__name__}: got an optimizer whose learning rate follows {type(schedule).__name__}, wants "
+            "one made with a number, which can be set"
+        )
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:

@@ -182,6 +182,15 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def schedule(self) -> object | None:
+        """What gives the step size of every step; None where it is a number."""
+        ...
+
+    def rates(self, first: int, count: int) -> Array:
+        """The step sizes of ``count`` steps from step ``first`` on, in float64; steps count from 0."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...

@@ -1,6 +1,6 @@
 """Optimizers, under Keras's names, arguments, defaults and formulas; each step is one fused op a parameter.
 
-``base`` holds what all share, ``rules`` the optimizers themselves.
+``base`` holds what all share, ``rules`` the optimizers themselves, ``schedules`` gives learning rates by the step.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from fastnn import absent, checks
 from fastnn.configurable import find
+from fastnn.optimizers import schedules
 from fastnn.optimizers.base import Optimizer
 from fastnn.optimizers.rules import SGD, Adam, RMSprop
 
@@ -23,5 +24,5 @@ def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
     return find(argument, identifier, Optimizer, NAMES)
 
 
-__all__ = ["Optimizer", "get", *NAMES]
+__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "get", "schedules"]
 absent.explain(__name__)

@@ -15,11 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import checks, ops
+from fastnn import checks, configurable, ops
 from fastnn.configurable import Configurable
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
 from fastnn.kernels.interrupts import held
+from fastnn.optimizers import schedules
+from fastnn.optimizers.schedules import LearningRateSchedule
 
 
 class LearningRate(float):
@@ -96,10 +98,7 @@ class Variable:
 
 
 # Arguments of older Keras, and what there is instead.
-_OLDER = {
-    "lr": "learning_rate",
-    "decay": "a number as learning_rate, which callbacks.LearningRateScheduler(schedule) may change before every epoch",
-}
+_OLDER = {"lr": "learning_rate", "decay": "a schedule as learning_rate, such as optimizers.schedules.InverseTimeDecay"}
 
 
 def _unknown_argument(kind: type, argument: str) -> str:
@@ -113,13 +112,14 @@ def _unknown_argument(kind: type, argument: str) -> str:
 class Optimizer(Configurable):
     """Base class: learning rate, clipping, decay and state; subclasses give the step.
 
+    ``learning_rate`` is a number, or an object of ``schedules`` that gives that of every step by its number, from 0.
     ``weight_decay`` multiplies weights by 1 - weight_decay * learning_rate before each step. ``clipvalue`` clips every
     number of a gradient, ``clipnorm`` the norm of each gradient, ``global_clipnorm`` that of all together; one at most.
     """
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: float | LearningRateSchedule,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -129,6 +129,8 @@ class Optimizer(Configurable):
     ) -> None:
         if unknown:
             raise TypeError(_unknown_argument(type(self), next(iter(unknown))))
+        self.iterations = 0
+        self._rate: float | LearningRateSchedule = 0.0
         self.learning_rate = learning_rate
         self.weight_decay = None if weight_decay is None else checks.real("weight_decay", weight_decay, minimum=0)
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
@@ -139,18 +141,55 @@ class Optimizer(Configurable):
             checks.real(key, value, minimum=0, open_low=True)
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
         self.name = name or type(self).__name__.lower()
-        self.iterations = 0
         self.state: dict[str, dict[str, Array]] = {}
         self._without_decay: list[str] = []
 
     @property
     def learning_rate(self) -> LearningRate:
-        """The step size, a float that can be ``assign``ed to; callbacks may set it while training runs."""
+        """The step size, a float that can be ``assign``ed to; callbacks may set it while training runs.
+
+        Of a schedule it is that of the next step. A number can then not be set (TypeError), another schedule can.
+        """
         return LearningRate(self, self._learning_rate)
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = checks.real("learning_rate", value, minimum=0)
+    def learning_rate(self, value: float | LearningRateSchedule) -> None:
+        if isinstance(value, LearningRateSchedule):
+            self._rate = value
+            return
+        if isinstance(value, type) and issubclass(value, LearningRateSchedule):
+            raise TypeError(f"learning_rate: got the class {value.__name__}, wants an object of it")
+        number = checks.real("learning_rate", value, minimum=0)
+        if self.schedule is not None:
+            raise TypeError(
+                f"learning_rate: got {number:g} while {type(self.schedule).__name__} is in use, wants another "
+                "schedule, or an optimizer that was made with a number"
+            )
+        self._rate = number
+
+    @property
+    def schedule(self) -> LearningRateSchedule | None:
+        """What gives the step size of every step; None where it is a number."""
+        return self._rate if isinstance(self._rate, LearningRateSchedule) else None
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(self.rates(self.iterations, 1)[0]) if isinstance(self._rate, LearningRateSchedule) else self._rate
+
+    def rates(self, first: int, count: int) -> Array:
+        """The step sizes of ``count`` steps from step ``first`` on, in float64; steps count from 0.
+
+        ValueError where the schedule gives a rate that is negative or not finite.
+        """
+        if not isinstance(self._rate, LearningRateSchedule):
+            return np.full(count, self._rate)
+        rates = self._rate.rates(first, count)
+        for step in np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))[:1]:
+            raise ValueError(
+                f"learning_rate: got {rates[step]:g} from {type(self._rate).__name__} for step {first + step}, "
+                "wants a finite number of at least 0"
+            )
+        return rates
 
     @property
     def lr(self) -> float:
@@ -182,15 +221,15 @@ class Optimizer(Configurable):
 
     @property
     def variables(self) -> list[Variable]:
-        """The count of steps, the step size, then the slots of every parameter that has been trained."""
+        """The count of steps, the step size where it is a number, then the slots of every parameter trained so far."""
 
         def count(value: Any) -> None:
             self.iterations = checks.integer("iteration", value, 0)
 
-        found = [
-            Variable(f"{self.name}/iteration", lambda: self.iterations, count),
-            Variable(f"{self.name}/learning_rate", lambda: self._learning_rate, self.learning_rate.assign),
-        ]
+        found = [Variable(f"{self.name}/iteration", lambda: self.iterations, count)]
+        if self.schedule is None:
+            name = f"{self.name}/learning_rate"
+            found.append(Variable(name, lambda: self._learning_rate, self.learning_rate.assign))
         for path, slots in self.state.items():
             for slot, array in slots.items():
                 name = f"{self.name}/{path.replace('/', '_')}_{slot}"
@@ -250,12 +289,15 @@ class Optimizer(Configurable):
         """One step: update every parameter in place by its gradient; an interrupt waits until all are updated."""
         self.build(parameters)
         clipped = self._clip(gradients)
+        name, options = self.rule
+        if "step" in options:
+            options = {**options, "step": self.iterations + 1}
+        decays = [self.decay_of(parameter.path) for parameter in parameters]
+        step = getattr(ops, name)
         with held():
             self.iterations += 1
-            name, options = self.rule
-            step = getattr(ops, name)
-            for gradient, parameter in zip(clipped, parameters, strict=True):
-                if decay := self.decay_of(parameter.path):
+            for gradient, parameter, decay in zip(clipped, parameters, decays, strict=True):
+                if decay:
                     parameter.value *= parameter.value.dtype.type(1 - decay)
                 step(parameter.value, gradient, **options, **self.state[parameter.path])
 
@@ -283,7 +325,7 @@ class Optimizer(Configurable):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the learning rate as it is now; what weight decay spares, if anything."""
         config = {
-            "learning_rate": self._learning_rate,
+            "learning_rate": self._rate if self.schedule is None else schedules.serialize(self.schedule),
             "weight_decay": self.weight_decay,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
@@ -296,6 +338,8 @@ class Optimizer(Configurable):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The optimizer whose ``get_config`` gave ``config``."""
         arguments = dict(config)
+        if isinstance(rate := arguments.get("learning_rate"), Mapping):
+            arguments["learning_rate"] = configurable.deserialize("learning_rate", rate, schedules.NAMES)
         spared = arguments.pop("without_decay", ())
         made = super().from_config(arguments)
         made.exclude_from_weight_decay(var_names=spared)

@@ -6,13 +6,18 @@ from typing import Any
 
 from fastnn import checks
 from fastnn.optimizers.base import Optimizer
+from fastnn.optimizers.schedules import LearningRateSchedule
 
 
 class SGD(Optimizer):
     """Gradient descent, with momentum and Nesterov's form of it if asked for (``ops.sgd_step``)."""
 
     def __init__(
-        self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
+        self,
+        learning_rate: float | LearningRateSchedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **options: Any,
     ) -> None:
         self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
         self.nesterov = checks.instance("nesterov", nesterov, bool, "True or False")
@@ -39,7 +44,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         rho: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-7,
@@ -74,7 +79,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: float | LearningRateSchedule = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,

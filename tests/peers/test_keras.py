@@ -1,4 +1,4 @@
-"""Losses, metrics and initializers against Keras: equal values, shapes and order of arguments, wherever Keras has any.
+"""Losses, metrics, initializers and schedules against Keras: equal values, shapes, arguments, where Keras has any.
 
 What Keras refuses, fastnn may serve; what Keras broadcasts where nobody can mean it, fastnn refuses or reads as the
 docstrings say (``keras_figures.weigh_alike``).
@@ -138,6 +138,34 @@ def test_initializers(initializer):
         assert all(0.3 < np.abs(kernel).max() <= np.sqrt(6 / 7) for kernel in kernels)
     else:
         np.testing.assert_array_equal(*kernels)
+
+
+SCHEDULES = {
+    "ExponentialDecay": ({"decay_steps": 7, "decay_rate": 0.6}, {"staircase": True}),
+    "InverseTimeDecay": ({"decay_steps": 7, "decay_rate": 0.6}, {"staircase": True}),
+    "PolynomialDecay": ({"decay_steps": 20}, {"power": 2.0, "end_learning_rate": 0.01}, {"cycle": True}),
+    "CosineDecay": ({"decay_steps": 20}, {"alpha": 0.1}, {"warmup_target": 0.3, "warmup_steps": 9}),
+    "CosineDecayRestarts": ({"first_decay_steps": 7}, {"alpha": 0.1, "m_mul": 0.8}, {"t_mul": 1.0}, {"t_mul": 3.0}),
+    "PiecewiseConstantDecay": ({"boundaries": [4, 30], "values": [0.1, 0.05, 0.01]},),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    """Rates, defaults and configs; Keras counts in float32."""
+    ours, theirs = (getattr(library.optimizers.schedules, name) for library in (fastnn, keras))
+    assert _parameters(ours) == _parameters(theirs)
+    needed, *more = SCHEDULES[name]
+    first = {} if "values" in needed else {"initial_learning_rate": 0.1}
+    for options in ({**first, **needed, **each} for each in ({}, *more)):
+        schedule, other = ours(**options), theirs(**options)
+        wanted = [float(other(np.float32(step))) for step in range(100)]
+        np.testing.assert_allclose(schedule(np.arange(100)), wanted, rtol=1e-4, atol=1e-7, err_msg=str(options))
+        assert schedule.get_config() == other.get_config()
+
+
+def _parameters(made):
+    return [(name, parameter.default) for name, parameter in inspect.signature(made).parameters.items()]
 
 
 def test_one_output_warns_by_the_same_category():
