@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving, serialization
-from fastnn.callbacks import CallbackList, History, require_finite_weights
-from fastnn.callbacks import checked as checked_callbacks
+from fastnn.callbacks.base import CallbackList, History
+from fastnn.callbacks.base import checked as checked_callbacks
+from fastnn.callbacks.checkpoints import require_finite_weights
 from fastnn.configurable import deserialize, serialize
 from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
 from fastnn.engine.cpu import bfloat16_obstacle

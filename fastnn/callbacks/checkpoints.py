@@ -1,0 +1,194 @@
+"""Callbacks that write a model down while it is trained."""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks, files, saving
+from fastnn.callbacks.base import Callback
+from fastnn.callbacks.monitors import direction, warn_missing
+from fastnn.engine.data import check_finite
+from fastnn.engine.protocols import Logs
+from fastnn.errors import DivergenceError
+
+
+class ModelCheckpoint(Callback):
+    """Save the model, or its weights, every epoch or every ``save_freq`` batches.
+
+    ``filepath`` may hold ``{epoch}`` (from 1) and the figures of the epoch, as in
+    "{epoch:02d}-{val_loss:.2f}.safetensors"; its suffix is as ``save`` wants it, its folder is made where there is
+    none. ``save_best_only`` keeps only the best by ``monitor``; the first one must beat ``initial_value_threshold``.
+
+    A place that cannot be written to, a model that cannot be saved, and names that no figure has, or one that some
+    epochs lack, are found before the first epoch. Weights that overflowed in the last update are not saved: the fit
+    ends in a DivergenceError, and the file of before stays.
+    """
+
+    ADDED_FIGURES = ()
+
+    def __init__(
+        self,
+        filepath: Any,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.filepath = str(saving.destination("filepath", filepath))
+        self._names = _names(self.filepath)
+        self.monitor = checks.instance("monitor", monitor, str, "the name of a figure such as 'val_loss'")
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.mode = checks.one_of("mode", mode, ("auto", "min", "max"))
+        self.save_freq = save_freq
+        if save_freq != "epoch":
+            if isinstance(save_freq, str):
+                raise ValueError(f"save_freq: got {save_freq!r}, wants 'epoch' or a number of batches")
+            checks.positive_int("save_freq", save_freq)
+        threshold = initial_value_threshold
+        self.best = None if threshold is None else checks.real("initial_value_threshold", threshold)
+        self._epoch = 0
+        self._batches = 0
+
+    def listens_to_batches(self, kind: str) -> bool:
+        """Only where ``save_freq`` counts batches."""
+        return kind == "train" and self.save_freq != "epoch"
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Make the folder, and find out whether the model can be saved there."""
+        self.model._contents(self.save_weights_only)
+        self._check_names()
+        place = self._known_place()
+        files.make_folder("filepath", place.parent)
+        files.check_writable("filepath", place)
+
+    def _known_place(self) -> Path:
+        """The file to be; where only an epoch's figures will name it, one in the lowest folder that is known before."""
+        if not self._names:
+            return Path(self.filepath.format())
+        template = Path(self.filepath)
+        folder = next(folder for folder in template.parents if not _names(str(folder)))
+        return Path(str(folder).format(), template.name)
+
+    def _check_names(self) -> None:
+        """Raise, where the figures are known, unless the file name can be made of them."""
+        figures = self.params.get("metrics")
+        if figures is None:
+            return
+        batch = None
+        if self.save_freq != "epoch":
+            batch, figures = 0, [name for name in figures if not name.startswith("val_")]
+        self._path(0, dict.fromkeys(figures, 0.5), batch)
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        """Raise where the name wants a figure of the validation for an epoch that is saved without one."""
+        name = next((name for name in sorted(self._names) if name.startswith("val_")), None)
+        if name is None or (self.save_best_only and self.monitor.startswith("val_")):
+            return
+        every = self.params.get("validation_freq", 1)
+        epochs = range(self.params.get("initial_epoch", 0), self.params["epochs"])
+        without = next((epoch + 1 for epoch in epochs if (epoch + 1) % every), None)
+        if without is not None:
+            raise ValueError(
+                f"filepath: got {self.filepath!r} with {name!r}, which epoch {without} does not have by "
+                f"validation_freq={every}, wants figures that every epoch has, or save_best_only by one of the "
+                "validation"
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Note the epoch for the file name; find out whether the file can be written, where its name is known."""
+        self._epoch = epoch
+        if self.save_freq == "epoch" and self._names == {"epoch"}:
+            path = Path(self._path(epoch, {}, None))
+            if path.parent.is_dir():
+                files.check_writable("filepath", path)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Save after every ``save_freq`` batches."""
+        self._batches += 1
+        if isinstance(self.save_freq, int) and self._batches >= self.save_freq:
+            self._batches = 0
+            self._save(self._epoch, logs or {}, batch)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Save after the epoch."""
+        if self.save_freq == "epoch":
+            self._save(epoch, logs or {})
+
+    def _save(self, epoch: int, logs: Logs, batch: int | None = None) -> None:
+        if self.save_best_only and not self._improved(epoch, logs):
+            return
+        path = self._path(epoch, logs, batch)
+        require_finite_weights(
+            self.model, epoch, "the last batch" if batch is None else f"batch {batch + 1}", ", and were not saved"
+        )
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: saving to {path}")
+        files.make_folder("filepath", Path(path).parent)
+        (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+
+    def _improved(self, epoch: int, logs: Logs) -> bool:
+        current = logs.get(self.monitor)
+        if current is None:
+            warn_missing("ModelCheckpoint", self.monitor, logs)
+            return False
+        sign = direction(self.monitor, self.mode, self.model) or -1.0
+        if self.best is not None and not sign * current > sign * self.best:
+            if self.verbose:
+                print(f"Epoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+            return False
+        if not math.isnan(current):
+            self.best = current
+        return True
+
+    def _path(self, epoch: int, logs: Logs, batch: int | None) -> str:
+        fields: dict[str, Any] = {**logs, "epoch": epoch + 1}
+        if batch is not None:
+            fields["batch"] = batch + 1
+        try:
+            return self.filepath.format(**fields)
+        except KeyError as error:
+            known = ", ".join(map(repr, fields))
+            raise KeyError(f"filepath: got {self.filepath!r} with {error}, wants names out of {known}") from None
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"filepath: got {self.filepath!r}, which cannot be filled in ({error})") from error
+
+
+def require_finite_weights(model: Any, epoch: int, after: str, besides: str = "") -> None:
+    """DivergenceError where the last update threw the weights out of bounds, of which no loss tells as yet."""
+    with np.errstate(all="ignore"):  # a sum is finite only if all is; where it is not, it may itself be too large
+        if all(math.isfinite(parameter.value.sum()) for parameter in model.weights):
+            return
+    try:
+        for parameter in model.weights:
+            check_finite(parameter.path, parameter.value, parameter.dtype)
+    except ValueError as error:
+        raise DivergenceError(
+            f"the weights are not finite at epoch {epoch + 1}, after {after}, with learning rate "
+            f"{model.optimizer.learning_rate:g}{besides} ({error}). A smaller learning rate or scaled inputs usually "
+            "help"
+        ) from error
+
+
+def _names(template: str) -> set[str]:
+    """The names that a template for ``str.format`` asks for; ValueError for a malformed one or places without names."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise ValueError(f"filepath: got {template!r}, which is no template ({error})") from error
+    names = {re.split(r"[.\[]", field)[0] for field in fields}
+    if not all(name.isidentifier() for name in names):
+        raise ValueError(f"filepath: got {template!r}, wants a name in every pair of braces, such as {{epoch}}")
+    return names
