@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -410,11 +410,16 @@ class Sequential(layers.WeightLists):
                     calls.call("on_epoch_begin", epoch, {})
                     show.open(f"Epoch {epoch + 1}/{last}", params["steps"])
                     order = seeds.generator().permutation(data.rows) if shuffle else None
-                    logs = runner.train_epoch(data, size, order, epoch, calls.step_hooks("train", show.on_step))
+                    hooks = calls.step_hooks("train", show.on_step)
+                    train, validate = partial(runner.train_epoch, data, size, order, epoch, hooks), None
                     if validation is not None and (epoch + 1) % every == 0:
-                        figures = self._evaluate(runner, validation, validation_size, calls, None)
-                        logs.update((f"val_{name}", value) for name, value in figures.items())
-                        self._stop_if_diverged(epoch, logs)
+                        validate = partial(self._evaluate, runner, validation, validation_size, calls, None)
+                    try:
+                        logs = self._epoch(epoch, train, validate)
+                    except DivergenceError as error:
+                        show.abandon()
+                        calls.diverged(error)
+                        logs = dict.fromkeys(self.metrics_names if validate is None else names, math.nan)
                     show.close(logs)
                     calls.call("on_epoch_end", epoch, logs)
                     if self.stop_training:
@@ -422,17 +427,29 @@ class Sequential(layers.WeightLists):
             finally:
                 show.abandon()
             calls.call("on_train_end", logs)
-            if self.history.epoch:
-                require_finite_weights(self, self.history.epoch[-1], "the last batch")
+            self._check_last_update(calls)
             return self.history
 
-    def _stop_if_diverged(self, epoch: int, logs: Logs) -> None:
-        if not math.isfinite(logs["val_loss"]):
-            rate = self.optimizer.learning_rate if self.optimizer else math.nan
-            raise DivergenceError(
-                f"the validation loss is {logs['val_loss']} at epoch {epoch + 1}, after the last batch, with learning "
-                f"rate {rate:g}. A smaller learning rate or scaled inputs usually help"
-            )
+    def _epoch(self, epoch: int, train: Callable[[], Logs], validate: Callable[[], Logs] | None) -> Logs:
+        """The figures of an epoch and its validation, if it has one; DivergenceError where a loss is not finite."""
+        logs = train()
+        if validate is not None:
+            logs.update((f"val_{name}", value) for name, value in validate().items())
+            if not math.isfinite(logs["val_loss"]):
+                rate = self.optimizer.learning_rate if self.optimizer else math.nan
+                raise DivergenceError(
+                    f"the validation loss is {logs['val_loss']} at epoch {epoch + 1}, after the last batch, with "
+                    f"learning rate {rate:g}. A smaller learning rate or scaled inputs usually help"
+                )
+        return logs
+
+    def _check_last_update(self, calls: CallbackList) -> None:
+        """DivergenceError where a fit's last update threw the weights out of bounds, unless a callback takes it."""
+        try:
+            if self.history is not None and self.history.epoch:
+                require_finite_weights(self, self.history.epoch[-1], "the last batch")
+        except DivergenceError as error:
+            calls.diverged(error)
 
     @_apart
     def train_on_batch(

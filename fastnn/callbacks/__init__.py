@@ -1,18 +1,20 @@
 """Callbacks, under Keras's names and with its rules.
 
 ``base`` holds what all share; ``monitors`` watch a figure, ``rates`` set the learning rate, ``checkpoints`` write
-models down.
+models down, ``logs`` figures.
 """
 
 from __future__ import annotations
 
 from fastnn import absent
-from fastnn.callbacks.base import Callback, CallbackList, History, LambdaCallback
+from fastnn.callbacks.base import Callback, CallbackList, History, LambdaCallback, TerminateOnNaN
 from fastnn.callbacks.checkpoints import ModelCheckpoint
-from fastnn.callbacks.monitors import EarlyStopping
+from fastnn.callbacks.logs import CSVLogger
+from fastnn.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
 from fastnn.callbacks.rates import LearningRateScheduler
 
 __all__ = [
+    "CSVLogger",
     "Callback",
     "CallbackList",
     "EarlyStopping",
@@ -20,5 +22,7 @@ __all__ = [
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "TerminateOnNaN",
 ]
 absent.explain(__name__)

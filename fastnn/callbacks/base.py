@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fastnn import checks
 from fastnn.engine.protocols import Logs, StepHooks
+from fastnn.errors import DivergenceError
 
 
 class Callback:
@@ -42,6 +43,10 @@ class Callback:
         if kind == "train":
             hooks += ["on_batch_begin", "on_batch_end"]
         return any(hook in vars(self) or getattr(type(self), hook) is not getattr(Callback, hook) for hook in hooks)
+
+    def takes_divergence(self, error: DivergenceError) -> bool:
+        """Whether a fit that diverges ends without ``error`` for this callback's sake, its training stopped."""
+        return False
 
     def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Another name of ``on_train_batch_begin``."""
@@ -111,6 +116,11 @@ class CallbackList:
         """Call ``hook`` of every callback, in order."""
         for callback in self.callbacks:
             getattr(callback, hook)(*args)
+
+    def diverged(self, error: DivergenceError) -> None:
+        """Raise ``error``, unless a callback takes it."""
+        if not any(callback.takes_divergence(error) for callback in self.callbacks):
+            raise error
 
     def step_hooks(self, kind: str, progress: Callable[[int, Callable[[], Logs]], None] | None) -> StepHooks | None:
         """What the runner is to call around every batch of ``kind``; None where nobody listens."""
@@ -184,6 +194,32 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+
+
+class TerminateOnNaN(Callback):
+    """End a fit that diverges quietly: ``fit`` returns, where without this it raises a DivergenceError.
+
+    The message is printed, ``model.stop_training`` is True, the figures of the epoch are NaN, and the hooks of its end
+    and of the training's are called. A batch whose loss is not finite changes no weights, unlike in Keras, and its
+    ``on_train_batch_end`` is not called. What also counts are gradients and a loss of the validation that are not
+    finite, and weights that the last update of a fit has thrown out of bounds.
+
+    With ``raise_error`` the fit ends at once in a RuntimeError, and ``on_train_end`` of no callback is called.
+    """
+
+    ADDED_FIGURES = ()
+
+    def __init__(self, raise_error: bool = False) -> None:
+        super().__init__()
+        self.raise_error = checks.instance("raise_error", raise_error, bool, "True or False")
+
+    def takes_divergence(self, error: DivergenceError) -> bool:
+        """Stop training, or raise where that is asked for."""
+        if self.raise_error:
+            raise RuntimeError(str(error)) from error
+        print(f"Training ends: {error}")
+        self.model.stop_training = True
+        return True
 
 
 class LambdaCallback(Callback):

@@ -28,7 +28,7 @@ class LearningRateScheduler(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Find out whether the rate can be set."""
-        _require_settable_rate(self)
+        require_settable_rate(self)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Ask the schedule, set the rate."""
@@ -44,7 +44,7 @@ class LearningRateScheduler(Callback):
             logs["learning_rate"] = self.model.optimizer.learning_rate
 
 
-def _require_settable_rate(callback: Callback) -> None:
+def require_settable_rate(callback: Callback) -> None:
     """TypeError unless a callback can set the learning rate of its model's optimizer."""
     schedule = callback.model.optimizer.schedule
     if schedule is not None:

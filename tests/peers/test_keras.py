@@ -1,4 +1,4 @@
-"""Losses, metrics, initializers and schedules against Keras: equal values, shapes, arguments, where Keras has any.
+"""Losses, metrics, initializers, schedules, callbacks against Keras: equal values, shapes, arguments, where it has any.
 
 What Keras refuses, fastnn may serve; what Keras broadcasts where nobody can mean it, fastnn refuses or reads as the
 docstrings say (``keras_figures.weigh_alike``).
@@ -165,7 +165,58 @@ def test_schedules(name):
 
 
 def _parameters(made):
-    return [(name, parameter.default) for name, parameter in inspect.signature(made).parameters.items()]
+    """Names and defaults, without Keras's ``**kwargs``, which it takes no notice of."""
+    found = inspect.signature(made).parameters.values()
+    return [(parameter.name, parameter.default) for parameter in found if parameter.kind != parameter.VAR_KEYWORD]
+
+
+@pytest.mark.parametrize("name", ["CSVLogger", "ReduceLROnPlateau", "TerminateOnNaN"])
+def test_arguments_of_callbacks(name):
+    ours, theirs = (getattr(library.callbacks, name) for library in (fastnn, keras))
+    assert _parameters(ours) == _parameters(theirs)
+
+
+def _compiled(library):
+    model = library.models.Sequential([library.layers.Input((2,)), library.layers.Dense(1)])
+    model.compile(library.optimizers.SGD(0.5), "mse")
+    return model
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reductions_on_a_plateau(seed):
+    """The rate behind every epoch, for figures and options drawn."""
+    rng = np.random.default_rng(seed)
+    options = {"patience": int(rng.integers(4)), "cooldown": int(rng.integers(3)), "min_delta": 0.1, "factor": 0.5}
+    options |= {"min_lr": float(rng.choice([0.0, 0.06])), "mode": str(rng.choice(["min", "max", "auto"]))}
+    losses, rates = rng.integers(0, 20, 40) / 10, []
+    for library in (fastnn, keras):
+        model, callback = _compiled(library), library.callbacks.ReduceLROnPlateau("loss", **options)
+        callback.set_model(model)
+        callback.on_train_begin()
+        logged = [{"loss": float(loss)} for loss in losses]
+        for epoch, logs in enumerate(logged):
+            callback.on_epoch_end(epoch, logs)
+        rates.append([logs["learning_rate"] for logs in logged])
+    np.testing.assert_allclose(*rates, rtol=1e-6)
+    assert len(set(rates[0])) > 1
+
+
+@pytest.mark.parametrize("options", [{}, {"separator": ";"}, {"append": True}])
+def test_files_of_figures(options, tmp_path):
+    """Byte by byte, over two fits of one object, the first without a validation."""
+    epochs = [{"mae": 0.25, "loss": 1e-7}, {"loss": 2.0, "mae": 0.1, "val_loss": np.float64(3.5)}, {"loss": [1, 2]}]
+    files = []
+    for library in (fastnn, keras):
+        path = tmp_path / library.__name__
+        callback = library.callbacks.CSVLogger(path, **options)
+        callback.set_model(_compiled(library))
+        for _ in range(2):
+            callback.on_train_begin()
+            for epoch, logs in enumerate(epochs):
+                callback.on_epoch_end(epoch, dict(logs))
+            callback.on_train_end()
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
 
 
 def test_one_output_warns_by_the_same_category():
