@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from fastnn import absent
 from fastnn.callbacks.base import Callback, CallbackList, History, LambdaCallback, TerminateOnNaN
-from fastnn.callbacks.checkpoints import ModelCheckpoint
+from fastnn.callbacks.checkpoints import BackupAndRestore, ModelCheckpoint
 from fastnn.callbacks.logs import CSVLogger
 from fastnn.callbacks.monitors import EarlyStopping, ReduceLROnPlateau
 from fastnn.callbacks.rates import LearningRateScheduler
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

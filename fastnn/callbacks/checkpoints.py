@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import string
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,9 @@ import numpy as np
 from fastnn import checks, files, saving
 from fastnn.callbacks.base import Callback
 from fastnn.callbacks.monitors import direction, warn_missing
+from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
-from fastnn.engine.protocols import Logs
+from fastnn.engine.protocols import Array, Logs
 from fastnn.errors import DivergenceError
 
 
@@ -51,11 +56,7 @@ class ModelCheckpoint(Callback):
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.mode = checks.one_of("mode", mode, ("auto", "min", "max"))
-        self.save_freq = save_freq
-        if save_freq != "epoch":
-            if isinstance(save_freq, str):
-                raise ValueError(f"save_freq: got {save_freq!r}, wants 'epoch' or a number of batches")
-            checks.positive_int("save_freq", save_freq)
+        self.save_freq = _save_freq(save_freq)
         threshold = initial_value_threshold
         self.best = None if threshold is None else checks.real("initial_value_threshold", threshold)
         self._epoch = 0
@@ -164,6 +165,132 @@ class ModelCheckpoint(Callback):
             raise KeyError(f"filepath: got {self.filepath!r} with {error}, wants names out of {known}") from None
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"filepath: got {self.filepath!r}, which cannot be filled in ({error})") from error
+
+
+class BackupAndRestore(Callback):
+    """Back up training to ``backup_dir``, and go on from there where an earlier fit was interrupted.
+
+    Every epoch, or every ``save_freq`` batches, a file takes the place of the one before, whole or not at all: weights,
+    optimizer state, learning rate, epoch, batch, and what order of samples and masks will be drawn from. A fit that
+    finds it goes on as if it had not been interrupted: with the same arguments it ends in the same weights, bit by bit.
+    What it returns are the figures of the epochs from there on, of an epoch that was begun before those of its rest;
+    what other callbacks remember begins anew.
+
+    ``double_checkpoint`` keeps the file before too, which is taken where the last one is damaged. When training has
+    ended the files are removed, unless ``delete_checkpoint`` is False, and the folder if nothing else is in it (Keras
+    removes it with all that it holds). A place that cannot be written to is found before the first epoch; so is a file
+    that is damaged, or no backup of such a model (ValueError).
+    """
+
+    ADDED_FIGURES = ()
+
+    def __init__(
+        self,
+        backup_dir: Any,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backup_dir = str(files.checked_path("backup_dir", backup_dir))
+        self.save_freq = _save_freq(save_freq)
+        self.double_checkpoint = checks.instance("double_checkpoint", double_checkpoint, bool, "True or False")
+        self.delete_checkpoint = checks.instance("delete_checkpoint", delete_checkpoint, bool, "True or False")
+        self._latest = Path(self.backup_dir, "latest.safetensors")
+        self._previous = Path(self.backup_dir, "previous.safetensors")
+        self._reset()
+
+    def _reset(self) -> None:
+        self._epoch = 0
+        self._since_saved = 0  # batches
+        self._before = 0  # batches of the epoch that an earlier fit trained on
+        self._drawn_from: Any = None  # the state of the generator that the epoch's order is drawn from
+
+    def listens_to_batches(self, kind: str) -> bool:
+        """Only where ``save_freq`` counts batches."""
+        return kind == "train" and self.save_freq != "epoch"
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Go on from a backup, if there is one; find out whether another can be written."""
+        self._reset()
+        files.make_folder("backup_dir", Path(self.backup_dir))
+        found = [path for path in (self._latest, self._previous) if path.exists()]
+        for path in found:
+            try:
+                contents = saving.read(path)
+            except (OSError, ValueError) as error:
+                if path == found[-1]:
+                    raise
+                warnings.warn(f"backup_dir: going on from the backup before, since {error}", UserWarning, stacklevel=2)
+            else:
+                self._go_on(path, *contents)
+                break
+        files.check_writable("backup_dir", self._latest)
+
+    def _go_on(self, path: Path, tensors: Mapping[str, Array], document: Mapping[str, Any]) -> None:
+        """Take over a backup; ValueError where it is none of this model or of other batches."""
+        try:
+            epoch, batches = (checks.integer(name, document.get(name), 0) for name in ("epoch", "batch"))
+            if batches and document.get("steps") != self.params["steps"]:
+                raise ValueError(
+                    f"steps: got {document.get('steps')} batches an epoch, where this fit has {self.params['steps']}"
+                )
+            self.model._take_backup(tensors, document, epoch, batches, document.get("drawn_from"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"backup_dir: got {str(path)!r}, which is no backup of such a fit ({error}); wants the model and the "
+                "arguments that it was made with, or an empty folder"
+            ) from error
+        self._before, self._drawn_from = batches, document.get("drawn_from")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Note what the order of the samples will be drawn from."""
+        self._epoch = epoch
+        if not self._before:
+            self._drawn_from = seeds.state()
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Back up after every ``save_freq`` batches."""
+        self._since_saved += 1
+        if isinstance(self.save_freq, int) and self._since_saved >= self.save_freq:
+            self._since_saved = 0
+            done = self._before + batch + 1
+            whole = done == self.params["steps"]
+            self._save(self._epoch + whole, 0 if whole else done)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Back up after the epoch."""
+        self._before = 0
+        if self.save_freq == "epoch":
+            self._save(epoch + 1, 0)
+
+    def _save(self, epoch: int, batches: int) -> None:
+        """Write down that ``batches`` of ``epoch``, which counts from 0, are done."""
+        require_finite_weights(self.model, self._epoch, "the last batch", ", and were not backed up")
+        tensors, document = self.model._backup()
+        place = {"epoch": epoch, "batch": batches, "steps": self.params["steps"]}
+        if self.double_checkpoint and self._latest.exists():
+            os.replace(self._latest, self._previous)
+        saving.write(self._latest, tensors, {**document, **place, "drawn_from": self._drawn_from if batches else None})
+        if not self.double_checkpoint:
+            self._previous.unlink(missing_ok=True)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Remove what is no longer needed."""
+        if self.delete_checkpoint:
+            self._latest.unlink(missing_ok=True)
+            self._previous.unlink(missing_ok=True)
+            with suppress(OSError):  # something else may be there
+                Path(self.backup_dir).rmdir()
+
+
+def _save_freq(value: Any) -> str | int:
+    """``value`` if it is "epoch" or a number of batches."""
+    if value == "epoch":
+        return "epoch"
+    if isinstance(value, str):
+        raise ValueError(f"save_freq: got {value!r}, wants 'epoch' or a number of batches")
+    return checks.positive_int("save_freq", value)
 
 
 def require_finite_weights(model: Any, epoch: int, after: str, besides: str = "") -> None:

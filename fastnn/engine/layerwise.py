@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,14 +69,20 @@ class LayerwiseRunner:
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
         # No gradient flows below the first layer that learns.
         self._first = trained.index(True) if any(trained) else len(trained)
+        self._mask_seeds: list[int] | None = None
 
-    @cached_property
+    @property
     def mask_seeds(self) -> list[int]:
         """By layer, the seed of its masks: its own, or one for this fit, which is drawn only if a layer needs it."""
-        own = [layer.seed for layer in self.network.layers]
-        asked = any(layer.rate > 0 and layer.seed is None for layer in self.network.layers)
-        fit = seeds.draw_seed() if asked else 0
-        return [fit if seed is None else seed for seed in own]
+        if self._mask_seeds is None:
+            asked = any(layer.rate > 0 and layer.seed is None for layer in self.network.layers)
+            fit = seeds.draw_seed() if asked else 0
+            self._mask_seeds = [fit if layer.seed is None else layer.seed for layer in self.network.layers]
+        return self._mask_seeds
+
+    @mask_seeds.setter
+    def mask_seeds(self, value: list[int]) -> None:
+        self._mask_seeds = value
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None

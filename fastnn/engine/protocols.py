@@ -270,6 +270,14 @@ class StepHooks(Protocol):
 class Runner(Protocol):
     """Runs a network; parameters hold ordinary arrays of current values between its calls."""
 
+    @property
+    def mask_seeds(self) -> list[int]:
+        """By layer, the seed of its masks; may be set before the first epoch."""
+        ...
+
+    @mask_seeds.setter
+    def mask_seeds(self, value: list[int]) -> None: ...
+
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
     ) -> Logs:

@@ -170,7 +170,7 @@ def _parameters(made):
     return [(parameter.name, parameter.default) for parameter in found if parameter.kind != parameter.VAR_KEYWORD]
 
 
-@pytest.mark.parametrize("name", ["CSVLogger", "ReduceLROnPlateau", "TerminateOnNaN"])
+@pytest.mark.parametrize("name", ["BackupAndRestore", "CSVLogger", "ReduceLROnPlateau", "TerminateOnNaN"])
 def test_arguments_of_callbacks(name):
     ours, theirs = (getattr(library.callbacks, name) for library in (fastnn, keras))
     assert _parameters(ours) == _parameters(theirs)
