@@ -2,8 +2,8 @@
 
 Where Keras and fastnn differ: arrays come out as NumPy arrays (float32 unless layers say float64); data that cannot be
 trained on (NaN, labels out of range, rows of probabilities that do not sum to 1) are refused before training; training
-that diverges stops with a DivergenceError; the cross-entropy after a softmax or sigmoid is taken from the logits,
-exactly, without Keras's clipping.
+that diverges stops with a DivergenceError, or with callbacks.TerminateOnNaN quietly; the cross-entropy after a softmax
+or sigmoid is taken from the logits, exactly, without Keras's clipping.
 """
 
 from __future__ import annotations

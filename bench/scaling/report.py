@@ -9,7 +9,7 @@ from typing import Any
 from bench.scaling.measure import PEAK, Curve, Point
 from bench.timing import figure
 
-_HEADER = ("sweep", "threads", "", "us a sample", "+-", "% of peak", "x one thread")
+_HEADER = ("sweep", "threads", "value", "us a sample", "+-", "% of peak", "x one thread")
 
 
 def table(curves: Sequence[Curve], peaks: Mapping[int, float]) -> str:

@@ -163,7 +163,7 @@ def curve(name, threads, micros, others=(0.0, 0.0, 0.0)):
 def cells(curves):
     """The table's rows, by sweep, threads and value."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.table(curves, PEAKS).splitlines()]
-    assert rows[0] == ["sweep", "threads", "", "us a sample", "+-", "% of peak", "x one thread"]
+    assert rows[0] == ["sweep", "threads", "value", "us a sample", "+-", "% of peak", "x one thread"]
     return {tuple(row[:3]): row[3:] for row in rows[2:]}
 
 

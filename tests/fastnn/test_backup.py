@@ -109,18 +109,14 @@ def test_inputs_whose_zeros_are_skipped(tmp_path):
     assert_equal(got, wanted)
 
 
-@pytest.mark.parametrize(
-    "interrupt", [Interrupt(0, 4), Interrupt(1, 0), Interrupt(2, 5), Interrupt(2, 6), Interrupt(3)]
-)
-@pytest.mark.parametrize("every", [1, 2, 3, 7])
+@pytest.mark.parametrize("at", [(0, 4), (1, 0), (2, 5), (2, 6), (3, None)])
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_an_epoch_that_was_begun_is_ended(tmp_path, shuffle, every, interrupt):
+def test_an_epoch_that_was_begun_is_ended(tmp_path, shuffle, every, at):
     """Backed up within the epochs: no batch is trained on twice, none left out."""
     options = {"shuffle": shuffle, "validation_data": (X[:9], Y[:9])}
     wanted, figures, drawn = uninterrupted(Interrupt(9, 0), **options)
-    if interrupt.at == (0, 4) and every == 7:
-        pytest.skip("nothing is backed up before that batch")
-    got, history, drawn_too = restored(tmp_path, interrupt, backup={"save_freq": every}, **options)
+    got, history, drawn_too = restored(tmp_path, Interrupt(*at), backup={"save_freq": every}, **options)
     assert_equal(got, wanted)
     assert drawn_too == drawn
     assert history.history["val_loss"][-1] == figures["val_loss"][-1]
