@@ -113,9 +113,12 @@ class CallbackList:
             figures = None if figures is None or added is None else [*figures, *added]
 
     def call(self, hook: str, *args: Any) -> None:
-        """Call ``hook`` of every callback, in order."""
+        """Call ``hook`` of every callback, in order; one may find that the fit has diverged."""
         for callback in self.callbacks:
-            getattr(callback, hook)(*args)
+            try:
+                getattr(callback, hook)(*args)
+            except DivergenceError as error:
+                self.diverged(error)
 
     def diverged(self, error: DivergenceError) -> None:
         """Raise ``error``, unless a callback takes it."""
@@ -202,7 +205,7 @@ class TerminateOnNaN(Callback):
     The message is printed, ``model.stop_training`` is True, the figures of the epoch are NaN, and the hooks of its end
     and of the training's are called. A batch whose loss is not finite changes no weights, unlike in Keras, and its
     ``on_train_batch_end`` is not called. What also counts are gradients and a loss of the validation that are not
-    finite, and weights that the last update of a fit has thrown out of bounds.
+    finite, and weights out of bounds behind the last update, or where a callback was to save them.
 
     With ``raise_error`` the fit ends at once in a RuntimeError, and ``on_train_end`` of no callback is called.
     """
@@ -212,12 +215,19 @@ class TerminateOnNaN(Callback):
     def __init__(self, raise_error: bool = False) -> None:
         super().__init__()
         self.raise_error = checks.instance("raise_error", raise_error, bool, "True or False")
+        self._told = False
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Start afresh, so that the object can serve several fits."""
+        self._told = False
 
     def takes_divergence(self, error: DivergenceError) -> bool:
         """Stop training, or raise where that is asked for."""
         if self.raise_error:
             raise RuntimeError(str(error)) from error
-        print(f"Training ends: {error}")
+        if not self._told:
+            print(f"Training ends: {error}")
+        self._told = True
         self.model.stop_training = True
         return True
 

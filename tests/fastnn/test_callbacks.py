@@ -598,6 +598,17 @@ def test_weights_thrown_out_by_the_last_update_end_quietly_too(capsys):
     assert "Training ends: the weights are not finite at epoch 1, after the last batch" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("save_freq", ["epoch", 1])
+def test_weights_that_cannot_be_saved_end_quietly_too(tmp_path, capsys, save_freq):
+    made = diverging()
+    save = callbacks.ModelCheckpoint(tmp_path / "m.safetensors", save_freq=save_freq)
+    history = made.fit(X, Y * 1e12, epochs=3, verbose=0, callbacks=[save, callbacks.TerminateOnNaN()])
+    assert history.epoch == [0]
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert out.count("Training ends: the weights are not finite at epoch 1") == out.count("Training ends") == 1
+
+
 def test_quiet_endings_cost_the_fused_runner_nothing():
     assert not callbacks.TerminateOnNaN().listens_to_batches("train")
     with pytest.raises(DivergenceError):
