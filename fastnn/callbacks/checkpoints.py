@@ -224,6 +224,7 @@ class BackupAndRestore(Callback):
                 warnings.warn(f"backup_dir: going on from the backup before, since {error}", UserWarning, stacklevel=2)
             else:
                 self._go_on(path, *contents)
+                os.replace(path, self._latest)  # a damaged one must not take the place of the one before
                 break
         files.check_writable("backup_dir", self._latest)
 

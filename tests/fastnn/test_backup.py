@@ -199,8 +199,11 @@ def test_the_backup_before_serves_where_the_last_one_is_damaged(tmp_path):
     latest = tmp_path / "latest.safetensors"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.safetensors", "previous.safetensors"]
     latest.write_bytes(latest.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="backup_dir: going on from the backup before, since filepath: got"):
-        history = made().fit(X, Y, callbacks=[BackupAndRestore(tmp_path)], **OPTIONS)
+    told = "backup_dir: going on from the backup before, since filepath: got"
+    with pytest.warns(UserWarning, match=told), pytest.raises(KeyboardInterrupt):
+        made().fit(X, Y, callbacks=[BackupAndRestore(tmp_path), Interrupt(2)], **OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["latest.safetensors"]
+    history = made().fit(X, Y, callbacks=[BackupAndRestore(tmp_path)], **OPTIONS)
     assert history.epoch == [2, 3]
     assert not tmp_path.exists()
 
