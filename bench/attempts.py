@@ -6,12 +6,13 @@ many cores others used meanwhile (``load.Watch``). Three rules hold for a line o
 
 - Made again: while the attempts do not tell. Only an odd number of them may, since the median of an even number lies
   between two that may be at odds; ``most``, which is odd, are enough whatever they say.
-- Joined: by the median, of what was found as of the cores that others used. What disturbs fewer than half of the
-  attempts does not show.
+- Joined: by the median, of what was found (of all blocks, where an attempt has several) as of the cores that others
+  used. What disturbs fewer than half of the attempts does not show.
 - Disturbed: where others left less than the threads need, a tenth of a core beside, which is the kernel's own
   housekeeping: cores - median(others) < threads - 1/10.
 
-What tells is for each to say: a benchmark's line was not disturbed, the gate's ratio is no close call.
+What tells is for each to say: a benchmark's line was not disturbed, the gate's ratio is no close call. A point of a
+scaling sweep is visited as often, an odd number of times, whatever it tells.
 """
 
 from __future__ import annotations
