@@ -184,7 +184,9 @@ class Optimizer(Configurable):
         if not isinstance(self._rate, LearningRateSchedule):
             return np.full(count, self._rate)
         rates = self._rate.rates(first, count)
-        for step in np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))[:1]:
+        wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+        if wrong.size:
+            step = wrong[0]
             raise ValueError(
                 f"learning_rate: got {rates[step]:g} from {type(self._rate).__name__} for step {first + step}, "
                 "wants a finite number of at least 0"
