@@ -8,9 +8,9 @@ Two commands run them (start-up lines: the first one only):
   was found, ``--json`` for machines;
 - ``pytest bench``: pytest-benchmark, for its statistics, ``--benchmark-autosave`` and ``--benchmark-compare``.
 
-A third measures fastnn alone: ``fastnn bench scaling`` (``scaling``), how the cost grows and why its growth changes.
+A third measures fastnn alone: ``fastnn bench scaling`` (``scaling``), how the cost grows.
 
-``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` whether the machine was quiet;
-``timing`` is the stopwatch, ``placing`` says where operands begin. ``results`` keeps result files of
-``fastnn bench --json``.
+``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` what others did meanwhile;
+``timing`` is the stopwatch, ``attempts`` says when a measurement is made again, ``placing`` where operands begin.
+``results`` keeps result files of ``fastnn bench --json``.
 """

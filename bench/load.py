@@ -1,4 +1,4 @@
-"""Whether other processes disturb a measurement: the cores they keep busy, from the kernel's accounts."""
+"""What other processes do during a measurement: the cores they keep busy, from the kernel's accounts."""
 
 from __future__ import annotations
 
@@ -39,8 +39,3 @@ class Watch:
             return None
         busy = sum(ticks) - sum(ticks[field] for field in _IDLE_FIELDS)
         return time.perf_counter(), busy / os.sysconf("SC_CLK_TCK"), self._own()
-
-
-def disturbed(others: float, threads: int) -> bool:
-    """Whether others left fewer cores than ``threads`` need; a tenth of a core is the kernel's own housekeeping."""
-    return (os.cpu_count() or 1) - others < threads - 0.1

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from bench import timing
-from bench.load import Watch, disturbed
+from bench import attempts, timing
+from bench.load import Watch
 from bench.suite import FASTNN, NAIVE, NOT_INSTALLED, Case, Gauge
 from fastnn import get_num_threads
 
-# A line during which others took cores that it needed is measured once more, and marked if that did not help.
-_ATTEMPTS = 2
+# Attempts at a line in one process: the second and third where others took a core that the first one needed.
+_MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,13 @@ class Line:
     work: Mapping[str, float]
     notes: Mapping[str, str]
     at_least: Mapping[str, float] = field(default_factory=dict)
-    others: float = 0.0  # cores that other processes used meanwhile
-    disturbed: bool = False
+    threads: int = 1
+    others: tuple[float, ...] = (0.0,)  # cores that other processes used meanwhile, attempt by attempt
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes took a core that the line needed."""
+        return attempts.disturbed(self.others, self.threads)
 
     @property
     def label(self) -> str:
@@ -107,23 +112,21 @@ class Line:
 
     def and_also(self, other: Line) -> Line:
         """The line with the blocks of another process as well."""
-        samples = {
-            name: timing.Sample(sample.blocks + other.samples[name].blocks) for name, sample in self.samples.items()
-        }
-        others, noisy = max(self.others, other.others), self.disturbed or other.disturbed
-        return replace(self, samples=samples, others=others, disturbed=noisy)
+        samples = {name: timing.joined([sample, other.samples[name]]) for name, sample in self.samples.items()}
+        return replace(self, samples=samples, others=self.others + other.others)
 
     def as_json(self) -> dict[str, Any]:
         """The line as plain dictionaries, for ``--json``; beside what it is made of, what follows from that."""
         ratios = {name: asdict(ratio) for name, ratio in self.ratios.items()}
-        return {**asdict(self), "seconds": self.seconds, "rates": self.rates, "ratios": ratios}
+        follows = {"seconds": self.seconds, "rates": self.rates, "ratios": ratios, "disturbed": self.disturbed}
+        return {**asdict(self), **follows}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Line:
         """The line that ``as_json`` wrote."""
         own = {f.name: fields[f.name] for f in dataclass_fields(cls)}
         samples = {name: timing.Sample(tuple(sample["blocks"])) for name, sample in fields["samples"].items()}
-        return cls(**{**own, "samples": samples})
+        return cls(**{**own, "samples": samples, "others": tuple(fields["others"])})
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,18 @@ def read(gauge: Gauge, effort: Effort) -> Reading:
     return Reading(gauge.name, gauge.unit, tuple(gauge.read(effort.readings)), gauge.at_most, gauge.at_least)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """The contenders timed by turns once, and the cores that other processes used meanwhile."""
+
+    samples: Mapping[str, timing.Sample]
+    others: float
+
+
+def _undisturbed(made: Sequence[_Attempt]) -> bool:
+    return not attempts.disturbed([attempt.others for attempt in made], get_num_threads())
+
+
 def measure(case: Case, effort: Effort) -> Line:
     """Check that the contenders agree, then time them; AssertionError where they do not."""
     workload = case.make()
@@ -193,12 +208,12 @@ def measure(case: Case, effort: Effort) -> Line:
     contenders = workload.contenders
     rivals = {name: contender.run for name, contender in contenders.items() if name != NAIVE}
     blocks = effort.slow_blocks if case.slow else effort.blocks
-    for _ in range(_ATTEMPTS):
+    made: list[_Attempt] = []
+    while not attempts.enough(made, _undisturbed, _MOST_ATTEMPTS):
         watch = Watch()
         samples = timing.interleave(rivals, blocks, effort.block_seconds)
-        others = watch.others()
-        if not (noisy := disturbed(others, get_num_threads())):
-            break
+        made.append(_Attempt(samples, round(watch.others(), 2)))
+    samples = {name: timing.joined(attempt.samples[name] for attempt in made) for name in rivals}
     if NAIVE in contenders:
         samples[NAIVE] = timing.alone(contenders[NAIVE].run, effort.naive_blocks)
     return Line(
@@ -208,6 +223,6 @@ def measure(case: Case, effort: Effort) -> Line:
         work={name: contenders[name].rate(1.0) for name in samples},
         notes={name: contender.note for name, contender in contenders.items() if contender.note},
         at_least=case.at_least,
-        others=round(others, 2),
-        disturbed=noisy,
+        threads=get_num_threads(),
+        others=tuple(attempt.others for attempt in made),
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -113,6 +113,11 @@ class Ratio:
 
     def __str__(self) -> str:
         return f"{figure(self.median)} [{figure(self.low)}-{figure(self.high)}]"
+
+
+def joined(samples: Iterable[Sample]) -> Sample:
+    """The sample of the blocks of all."""
+    return Sample(tuple(seconds for sample in samples for seconds in sample.blocks))
 
 
 def figure(value: float) -> str:

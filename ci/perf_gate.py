@@ -28,7 +28,7 @@ from math import prod
 from time import perf_counter
 
 from bench import environment  # first, and alone: NumPy must not be loaded before the environment is right
-from bench.load import disturbed
+from bench.attempts import disturbed, enough
 from bench.timing import duration
 from ci import baseline
 from ci.sides import Attempt, NoBaselineError, Pair, SideError, Tree
@@ -39,11 +39,11 @@ SLOWER = 4 / 3
 # is, between them it depends on which side of FLOOR it lies, which is as far from 1 as from 1 / SLOWER.
 CLEAR, FLOOR, CERTAIN = SLOWER**-0.25, SLOWER**-0.5, SLOWER**-0.75
 
-# A line is measured until the median of its ratios tells, each time in new processes, on operands at other places:
-# what disturbs a measurement comes and goes, and what lies where differs from one process to the next, but a slow
-# kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW; one that does not is
-# measured again where the blocks of the first attempt were at odds, a quarter of them below FLOOR: for a moment the
-# machine may favour one side by as much as the gate looks for.
+# A line is measured until the median of its ratios tells (bench/attempts.py), each time in new processes, on operands
+# at other places: what disturbs a measurement comes and goes, and what lies where differs from one process to the next,
+# but a slow kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW; one that
+# does not is measured again where the blocks of the first attempt were at odds, a quarter of them below FLOOR: for a
+# moment the machine may favour one side by as much as the gate looks for.
 _ATTEMPTS = 7
 _FEWEST_SLOW = 3
 _MORE = 3  # times as many blocks in every attempt but the first
@@ -89,11 +89,6 @@ class Outcome:
     reason: str = ""
 
     @property
-    def ratio(self) -> float:
-        """How many times as fast as the baseline: the median of the attempts."""
-        return statistics.median(attempt.ratio for attempt in self.attempts)
-
-    @property
     def verdict(self) -> str | None:
         """What is known; None while more attempts are needed."""
         return self.obstacle or verdict(self.attempts, self.line.threads)
@@ -103,7 +98,8 @@ class Outcome:
         if self.obstacle:
             return f"{self.line!s:{width}}  {self.obstacle}: {self.reason}"
         base, ours, others = (statistics.median(getattr(one, name) for one in self.attempts) for name in _COLUMNS)
-        told = f"{self.line!s:{width}}  {duration(base):>8}  {duration(ours):>8}  {self.ratio:5.2f}  {self.verdict}"
+        ratio = _ratio(self.attempts)
+        told = f"{self.line!s:{width}}  {duration(base):>8}  {duration(ours):>8}  {ratio:5.2f}  {self.verdict}"
         if len(ratios := [one.ratio for one in self.attempts]) == 1:
             return told
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
@@ -112,16 +108,23 @@ class Outcome:
 
 def verdict(attempts: Sequence[Attempt], threads: int) -> str | None:
     """What the attempts at a line on ``threads`` threads say; None while more of them are needed."""
-    over = len(attempts) >= _ATTEMPTS
-    if len(attempts) % 2 == 0 and not over:
+    if not enough(attempts, _tell, _ATTEMPTS):
         return None
-    ratio = statistics.median(attempt.ratio for attempt in attempts)
-    if ratio >= (FLOOR if over else CLEAR):
-        return OK if len(attempts) > 1 or attempts[0].low >= FLOOR else None
-    if not over and (ratio > CERTAIN or len(attempts) < _FEWEST_SLOW):
-        return None
-    others = statistics.median(attempt.others for attempt in attempts)
-    return NOT_JUDGED if threads > 1 and disturbed(others, threads) else SLOW
+    if _ratio(attempts) >= FLOOR:
+        return OK
+    return NOT_JUDGED if threads > 1 and disturbed([attempt.others for attempt in attempts], threads) else SLOW
+
+
+def _tell(attempts: Sequence[Attempt]) -> bool:
+    """Whether the attempts are no close call."""
+    if _ratio(attempts) >= CLEAR:
+        return len(attempts) > 1 or attempts[0].low >= FLOOR
+    return _ratio(attempts) <= CERTAIN and len(attempts) >= _FEWEST_SLOW
+
+
+def _ratio(attempts: Sequence[Attempt]) -> float:
+    """How many times as fast as the baseline: the median of the attempts."""
+    return statistics.median(attempt.ratio for attempt in attempts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

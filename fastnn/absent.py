@@ -101,6 +101,10 @@ _KERAS = {
         Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer MultiOptimizer Muon Nadam
         Optimizer OptimizerMap RMSprop SGD ScheduleFreeAdamW deserialize get legacy schedules serialize
     """,
+    "fastnn.optimizers.schedules": """
+        CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule
+        PiecewiseConstantDecay PolynomialDecay deserialize serialize
+    """,
     "fastnn.regularizers": """
         L1 L1L2 L2 OrthogonalRegularizer Regularizer deserialize get l1 l1_l2 l2 orthogonal_regularizer
         serialize
@@ -121,11 +125,8 @@ _KERAS = {
 _INSTEAD = {
     "Model": "graphs of layers are not there yet, stacks are: models.Sequential",
     "AdamW": "Adam takes weight_decay",
-    "ReduceLROnPlateau": "LearningRateScheduler takes any function of the epoch",
-    "TerminateOnNaN": "a fit that diverges ends with an errors.DivergenceError by itself",
     "clone_model": "Sequential.from_config(model.get_config()) makes a model with weights of its own",
     "save_model": "models have save",
-    "schedules": "callbacks.LearningRateScheduler takes any function of the epoch",
 }
 
 

@@ -2,8 +2,8 @@
 
 Where Keras and fastnn differ: arrays come out as NumPy arrays (float32 unless layers say float64); data that cannot be
 trained on (NaN, labels out of range, rows of probabilities that do not sum to 1) are refused before training; training
-that diverges stops with a DivergenceError; the cross-entropy after a softmax or sigmoid is taken from the logits,
-exactly, without Keras's clipping.
+that diverges stops with a DivergenceError, or with callbacks.TerminateOnNaN quietly; the cross-entropy after a softmax
+or sigmoid is taken from the logits, exactly, without Keras's clipping.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from functools import cache, wraps
+from dataclasses import dataclass
+from functools import cache, partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving, serialization
-from fastnn.callbacks import CallbackList, History, require_finite_weights
-from fastnn.callbacks import checked as checked_callbacks
+from fastnn.callbacks.base import CallbackList, History
+from fastnn.callbacks.base import checked as checked_callbacks
+from fastnn.callbacks.checkpoints import require_finite_weights
 from fastnn.configurable import deserialize, serialize
 from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
 from fastnn.engine.cpu import bfloat16_obstacle
@@ -60,6 +62,28 @@ def _apart(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resul
     return call
 
 
+@dataclass
+class _Place:
+    """Where a fit begins: the epoch, the batches of it that are done, and what their order was drawn from."""
+
+    runner: Runner
+    epoch: int
+    batches: int = 0
+    generator: np.random.Generator | None = None
+
+    def samples(self, data: DataSet, batch_size: int, shuffle: bool) -> tuple[DataSet, Array | None]:
+        """The samples of the next epoch, those that are done left out, and their order; None where they come as is."""
+        generator, done = self.generator or seeds.generator(), self.batches * batch_size
+        self.generator, self.batches = None, 0
+        order = generator.permutation(data.rows) if shuffle else None
+        if not done:
+            return data, order
+        return data.rest(done), (np.arange(data.rows) if order is None else order)[done:]
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a copy of the model is in no fit, and a runner cannot be copied
+
+
 class TensorSpec(NamedTuple):
     """What is known of inputs or outputs before there are any: shape (the batch axis as None), dtype, name."""
 
@@ -89,6 +113,7 @@ class Sequential(layers.WeightLists):
         self._warned_of_outputs = False
         self.stop_training = False
         self.history: History | None = None
+        self._place: _Place | None = None
         if isinstance(layers, (str, bytes, Mapping)) or not (layers is None or isinstance(layers, Iterable)):
             raise TypeError(f"layers: got {checks.describe(layers)}, wants a list of layers")
         for layer in layers or ():
@@ -397,42 +422,61 @@ class Sequential(layers.WeightLists):
 
         with on_threads:
             runner = self._runner(data.x, size)
+            self._place = place = _Place(runner, first)
             self.history = History()
             names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
             params = {"verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names}
             params |= {"initial_epoch": first, "validation_freq": every}
             calls = CallbackList([*listeners, self.history], self, params)
             self.stop_training = False
-            calls.call("on_train_begin", {})
             logs: Logs = {}
             try:
-                for epoch in range(first, last):
+                calls.call("on_train_begin", {})
+                for epoch in range(place.epoch, last):
                     calls.call("on_epoch_begin", epoch, {})
-                    show.open(f"Epoch {epoch + 1}/{last}", params["steps"])
-                    order = seeds.generator().permutation(data.rows) if shuffle else None
-                    logs = runner.train_epoch(data, size, order, epoch, calls.step_hooks("train", show.on_step))
+                    samples, order = place.samples(data, size, shuffle)
+                    show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
+                    hooks = calls.step_hooks("train", show.on_step)
+                    train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
                     if validation is not None and (epoch + 1) % every == 0:
-                        figures = self._evaluate(runner, validation, validation_size, calls, None)
-                        logs.update((f"val_{name}", value) for name, value in figures.items())
-                        self._stop_if_diverged(epoch, logs)
+                        validate = partial(self._evaluate, runner, validation, validation_size, calls, None)
+                    try:
+                        logs = self._epoch(epoch, train, validate)
+                    except DivergenceError as error:
+                        show.abandon()
+                        calls.diverged(error)
+                        logs = dict.fromkeys(self.metrics_names if validate is None else names, math.nan)
                     show.close(logs)
                     calls.call("on_epoch_end", epoch, logs)
                     if self.stop_training:
                         break
             finally:
                 show.abandon()
+                self._place = None
             calls.call("on_train_end", logs)
-            if self.history.epoch:
-                require_finite_weights(self, self.history.epoch[-1], "the last batch")
+            self._check_last_update(calls)
             return self.history
 
-    def _stop_if_diverged(self, epoch: int, logs: Logs) -> None:
-        if not math.isfinite(logs["val_loss"]):
-            rate = self.optimizer.learning_rate if self.optimizer else math.nan
-            raise DivergenceError(
-                f"the validation loss is {logs['val_loss']} at epoch {epoch + 1}, after the last batch, with learning "
-                f"rate {rate:g}. A smaller learning rate or scaled inputs usually help"
-            )
+    def _epoch(self, epoch: int, train: Callable[[], Logs], validate: Callable[[], Logs] | None) -> Logs:
+        """The figures of an epoch and its validation, if it has one; DivergenceError where a loss is not finite."""
+        logs = train()
+        if validate is not None:
+            logs.update((f"val_{name}", value) for name, value in validate().items())
+            if not math.isfinite(logs["val_loss"]):
+                rate = self.optimizer.learning_rate if self.optimizer else math.nan
+                raise DivergenceError(
+                    f"the validation loss is {logs['val_loss']} at epoch {epoch + 1}, after the last batch, with "
+                    f"learning rate {rate:g}. A smaller learning rate or scaled inputs usually help"
+                )
+        return logs
+
+    def _check_last_update(self, calls: CallbackList) -> None:
+        """DivergenceError where a fit's last update threw the weights out of bounds, unless a callback takes it."""
+        try:
+            if self.history is not None and self.history.epoch:
+                require_finite_weights(self, self.history.epoch[-1], "the last batch")
+        except DivergenceError as error:
+            calls.diverged(error)
 
     @_apart
     def train_on_batch(
@@ -712,6 +756,37 @@ class Sequential(layers.WeightLists):
         if weights_only:
             return serialization.weights_contents(self)
         return serialization.contents(Sequential, self)
+
+    @property
+    def _compiled_optimizer(self) -> Optimizer:
+        if self.optimizer is None:
+            raise ValueError("optimizer: got None, wants a compiled model")
+        return self.optimizer
+
+    def _backup(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The arrays and the document of what a fit has made of the model, and of what it will draw."""
+        arrays, document = serialization.backup(self)
+        mask_seeds = [] if self._place is None else self._place.runner.mask_seeds
+        return arrays, {**document, "mask_seeds": mask_seeds, "generator": seeds.state()}
+
+    def _take_backup(
+        self, arrays: Mapping[str, Array], document: Mapping[str, Any], epoch: int, batches: int, drawn_from: Any
+    ) -> None:
+        """Let the fit that begins go on from a backup; one of ``serialization.UNFIT`` where it cannot.
+
+        It goes on in ``epoch`` behind so many ``batches``, whose order was drawn from the state ``drawn_from``.
+        """
+        if self._place is None:
+            raise ValueError("fit: got none that begins, wants one to go on with")
+        mask_seeds = [checks.integer("mask_seeds", seed) for seed in document["mask_seeds"]]
+        if len(mask_seeds) != len(self._layers):
+            raise ValueError(f"mask_seeds: got {len(mask_seeds)}, wants {len(self._layers)}, one a layer")
+        seeds.in_state(document["generator"])
+        order = seeds.in_state(drawn_from) if batches else None
+        serialization.take_backup(self, document, arrays)
+        seeds.generator().bit_generator.state = document["generator"]
+        self._place.runner.mask_seeds = mask_seeds
+        self._place.epoch, self._place.batches, self._place.generator = epoch, batches, order
 
 
 def load_model(filepath: Any, compile: bool = True) -> Sequential:  # noqa: A002 - Keras's name

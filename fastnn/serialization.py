@@ -16,6 +16,7 @@ from fastnn.configurable import deserialize, serialize
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Shape
+from fastnn.kernels.interrupts import held
 from fastnn.layers import BatchShape
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 UNFIT = (KeyError, TypeError, ValueError)
 # Steps that float64 counts exactly; an optimizer that had made more could not count on.
 _MOST_STEPS = 2**53
-_WEIGHTS, _STATE = "weights/", "optimizer/"
+_WEIGHTS, _STATE, _BACKUP = "weights/", "optimizer/", "backup"
 _KINDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
 
 
@@ -101,6 +102,27 @@ def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
     return serialize(metric, metrics.CONFIG_NAMES)
 
 
+def backup(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the document of what training has made of a model: weights, the optimizer's state and rate.
+
+    Parameters go by their numbers, since a model that is made again may have other names.
+    """
+    optimizer = model._compiled_optimizer
+    numbers = {parameter.path: number for number, parameter in enumerate(model.weights)}
+    trained = [numbers[path] for path in _paths_with_state(model, optimizer)]
+    arrays = _weight_arrays(model)
+    for number in trained:
+        state = optimizer.state[model.weights[number].path]
+        arrays.update((_slot_name(str(number), slot), state[slot]) for slot in optimizer.slots)
+    return arrays, {
+        "class_name": _BACKUP,
+        "optimizer": type(optimizer).__name__,
+        "learning_rate": None if optimizer.schedule is not None else float(optimizer.learning_rate),
+        "iterations": optimizer.iterations,
+        "state": trained,
+    }
+
+
 # ---------------------------------------------------------------------------------------------------- from a file
 
 
@@ -140,6 +162,31 @@ def restored(
         if not name.startswith(_STATE) or name.startswith(tuple(ours)):
             raise ValueError(f"{name}: got an array of which the description says nothing")
     return model, compiled
+
+
+def take_backup(model: Sequential, document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Take over what ``backup`` gave; one of ``UNFIT``, and nothing is changed, where it is not one of such a model."""
+    optimizer, unused = model._compiled_optimizer, dict(arrays)
+    checks.one_of("class_name", document.get("class_name"), (_BACKUP,))
+    checks.one_of("optimizer", document.get("optimizer"), (type(optimizer).__name__,))
+    iterations = checks.integer("iterations", document.get("iterations"), 0, _MOST_STEPS)
+    rate = document.get("learning_rate")
+    if (rate is None) != (optimizer.schedule is not None):
+        raise ValueError("learning_rate: got a schedule or a number, where the optimizer has the other")
+    rate = None if rate is None else checks.real("learning_rate", rate, minimum=0)
+    state = {}
+    for entry in _entry(document, "state", list):
+        number = checks.integer("state", entry, 0, len(model.weights) - 1)
+        parameter = model.weights[number]
+        state[parameter.path] = {
+            slot: _taken(unused, _slot_name(str(number), slot), parameter.shape, parameter.dtype)
+            for slot in optimizer.slots
+        }
+    with held():
+        layers.assign_all(model.weights, weights(arrays))
+        if rate is not None:
+            optimizer.learning_rate = rate
+        optimizer.iterations, optimizer.state = iterations, state
 
 
 def weights(arrays: Mapping[str, Array]) -> list[Array]:

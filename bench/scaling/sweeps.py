@@ -28,11 +28,6 @@ class Setting:
         return (self.inputs, *self.hidden, self.outputs)
 
     @property
-    def sparse(self) -> bool:
-        """Whether the first layer skips the zeros."""
-        return self.density < SPARSE_BELOW
-
-    @property
     def flops(self) -> int:
         """Floating-point operations of a sample's matrix products, zeros included, as ``plan`` counts them.
 
@@ -44,10 +39,6 @@ class Setting:
     def useful_flops(self) -> float:
         """The same without the products of the inputs that are zero."""
         return self.flops - (1 - self.density) * 4 * self.sizes[0] * self.sizes[1]
-
-    def __str__(self) -> str:
-        density = "" if self.density == 1 else f", {self.density:.3g} of the inputs not zero"
-        return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}{density}"
 
 
 # How a parameter's value goes into a setting.
@@ -75,14 +66,9 @@ class Sweep:
         """The setting of one point."""
         return PARAMETERS[self.parameter](replace(self.fixed, threads=threads), value)
 
-    @property
-    def continuous(self) -> bool:
-        """Whether the parameter is a share; else it is a whole number."""
-        return self.parameter == "density"
-
     def text(self, value: float) -> str:
-        """A value of the parameter as people write it."""
-        return f"{100 * value:.3g}%" if self.continuous else f"{value:.0f}"
+        """A value of the parameter as people write it: a density in per cent."""
+        return f"{100 * value:.3g}%" if self.parameter == "density" else f"{value:.0f}"
 
     def quick(self) -> Sweep:
         """The ends and a few values between them."""

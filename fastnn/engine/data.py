@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -145,12 +145,16 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class DataSet:
-    """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch."""
+    """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch.
+
+    An epoch leaves ``left_out`` samples out; which ones is for its order to say.
+    """
 
     x: Source
     y: Array | None = None
     sample_weight: Array | None = None
     y_dtype: Any = None
+    left_out: int = 0
 
     @property
     def rows(self) -> int:
@@ -158,13 +162,14 @@ class DataSet:
         return self.x.rows
 
     def steps(self, batch_size: int) -> int:
-        """Number of batches, a short last one included."""
-        return -(-self.rows // batch_size)
+        """Number of an epoch's batches, a short last one included."""
+        return -(-(self.rows - self.left_out) // batch_size)
 
     def batches(self, batch_size: int, order: Array | None = None) -> Iterator[Batch]:
         """All batches, in ``order`` if given, else as they come."""
-        for start in range(0, self.rows, batch_size):
-            span = slice(start, min(start + batch_size, self.rows))
+        rows = self.rows - self.left_out
+        for start in range(0, rows, batch_size):
+            span = slice(start, min(start + batch_size, rows))
             yield self.batch(span if order is None else order[span], span.stop - span.start)
 
     def batch(self, rows: Array | slice, count: int) -> Batch:
@@ -172,6 +177,10 @@ class DataSet:
         y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
         weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
         return Batch(self.x.batch(rows), y, weight, count)
+
+    def rest(self, done: int) -> DataSet:
+        """The samples of an epoch of which so many are done."""
+        return replace(self, left_out=done)
 
     def split(self, row: int) -> tuple[DataSet, DataSet]:
         """The samples before ``row``, and those from it on."""

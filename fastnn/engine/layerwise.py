@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,15 +69,22 @@ class LayerwiseRunner:
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
         # No gradient flows below the first layer that learns.
         self._first = trained.index(True) if any(trained) else len(trained)
+        self._mask_seeds: list[int] | None = None
 
-    @cached_property
+    @property
     def mask_seeds(self) -> list[int]:
         """By layer, the seed of its masks: its own, or one for this fit, which is drawn only if a layer needs it."""
-        forms = [layer.form() for layer in self.network.layers]
-        own = [form.seed if isinstance(form, DropForm) else None for form in forms]
-        asked = any(isinstance(form, DropForm) and form.rate > 0 and form.seed is None for form in forms)
-        fit = seeds.draw_seed() if asked or None in forms else 0
-        return [fit if seed is None else seed for seed in own]
+        if self._mask_seeds is None:
+            forms = [layer.form() for layer in self.network.layers]
+            own = [form.seed if isinstance(form, DropForm) else None for form in forms]
+            asked = any(isinstance(form, DropForm) and form.rate > 0 and form.seed is None for form in forms)
+            fit = seeds.draw_seed() if asked or None in forms else 0
+            self._mask_seeds = [fit if seed is None else seed for seed in own]
+        return self._mask_seeds
+
+    @mask_seeds.setter
+    def mask_seeds(self, value: list[int]) -> None:
+        self._mask_seeds = value
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None

@@ -252,6 +252,15 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def schedule(self) -> object | None:
+        """What gives the step size of every step; None where it is a number."""
+        ...
+
+    def rates(self, first: int, count: int) -> Array:
+        """The step sizes of ``count`` steps from step ``first`` on, in float64; steps count from 0."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...
@@ -330,6 +339,14 @@ class StepHooks(Protocol):
 
 class Runner(Protocol):
     """Runs a network; parameters hold ordinary arrays of current values between its calls."""
+
+    @property
+    def mask_seeds(self) -> list[int]:
+        """By layer, the seed of its masks; may be set before the first epoch."""
+        ...
+
+    @mask_seeds.setter
+    def mask_seeds(self, value: list[int]) -> None: ...
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None

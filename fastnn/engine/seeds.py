@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,24 @@ def reset(seed: int) -> None:
     """Start the generator again from ``seed``."""
     global _generator  # noqa: PLW0603 - one generator a process is what this module is for
     _generator = np.random.default_rng(seed)
+
+
+def state() -> dict[str, Any]:
+    """All that follows from the generator, as JSON can hold it."""
+    return dict(generator().bit_generator.state)
+
+
+def in_state(state: Any) -> np.random.Generator:
+    """A generator that draws what this one drew from ``state`` on; ValueError for anything that ``state`` did not give.
+
+    This one stays as it is.
+    """
+    made = copy.deepcopy(generator())
+    try:
+        made.bit_generator.state = state
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"got a state that no generator of this kind can be in ({error})") from error
+    return made
 
 
 @contextmanager

@@ -1,9 +1,8 @@
-"""Scaling sweeps: what is swept, how it is timed, where knees are found and what is said to be there."""
+"""Scaling sweeps: what is swept, how it is timed and what is written down."""
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import replace
 
@@ -11,32 +10,14 @@ import numpy as np
 import pytest
 
 import fastnn
-from bench.scaling import command, knees, limits, measure, report
-from bench.scaling.curves import Curve
-from bench.scaling.limits import Kind
-from bench.scaling.measure import Effort, Parts, Point
+from bench.scaling import command, measure, report
+from bench.scaling.measure import Curve, Effort, Point, Visit
 from bench.scaling.sweeps import NAMES, Setting, Sweep, sweeps
 from fastnn import cli
-from fastnn.engine import inputs, session
-from fastnn.kernels.cpu import machine, threads
+from fastnn.engine import inputs
 
 LEAST = Effort(rounds=2, seconds=0.0)
-# Figures of no machine, easy to calculate with: a sample of 1 us, a step of 5 us, 1 ns a weight.
-PARTS = Parts(
-    peak=1e11, update=(1e-9, 2e-9, 3e-9), sample=1e-6, sparse_sample=5e-7, entry=1e-9, sparse_peak=5e10, step=5e-6
-)
-CACHES = machine.Caches(l1=32 << 10, l2=1 << 20, l3=16 << 20, l1_ways=8)
-TILE = machine.Tile(MR=12, NV=2, VL=16)
-
-
-@pytest.fixture
-def skylake(monkeypatch):
-    """Caches and a register tile that do not depend on the host."""
-    monkeypatch.setattr(machine, "caches", lambda: CACHES)
-    monkeypatch.setattr(limits.machine, "tile", lambda _: TILE)
-    limits.footprint.cache_clear()
-    yield
-    limits.footprint.cache_clear()
+PEAKS = {1: 1e11, 2: 2e11}
 
 
 def sweep_of(name, count=2):
@@ -77,10 +58,8 @@ def test_a_sweep_varies_its_parameter_alone():
 
 def test_density_has_points_on_both_sides_of_the_switch():
     values = sweep_of("density").values
-    below, above = max(v for v in values if v < inputs.SPARSE_BELOW), min(v for v in values if v > inputs.SPARSE_BELOW)
-    assert above in sweep_of("density").values
-    assert sweep_of("density").at(below, 1).sparse
-    assert not sweep_of("density").at(above, 1).sparse
+    assert min(abs(value / inputs.SPARSE_BELOW - 0.975) for value in values) < 0.01
+    assert min(abs(value / inputs.SPARSE_BELOW - 1.025) for value in values) < 0.01
 
 
 @pytest.mark.parametrize("hidden", [(512,), (64, 64), (24, 16, 8)])
@@ -137,303 +116,89 @@ def test_only_epochs_after_the_first_are_timed_and_inside_fit(monkeypatch):
     assert measure._epochs(model, Setting((4,), batch=16), 3, timed=1)[0] > 0
 
 
-def test_points_are_visited_in_rounds_of_shuffled_order():
+def test_points_are_visited_in_rounds_of_shuffled_order(monkeypatch):
     before = fastnn.get_num_threads()
     sweep = Sweep("tiny", "batch", (8, 16, 32, 64), "", Setting((4,), inputs=6), threads=(2, 1))
+    visited, real = [], measure._visit
+    monkeypatch.setattr(measure, "_visit", lambda setting, batches: visited.append(setting) or real(setting, batches))
     told = []
-    curves = measure.measure(sweep, LEAST, told.append)
+    curves = measure.measure(sweep, LEAST, lambda: told.append(len(visited)))
     assert fastnn.get_num_threads() == before
-    rounds = [[(one.threads, one.batch) for one in told[start : start + 8]] for start in (0, 8)]
-    assert len(told) == 16
+    rounds = [[(one.threads, one.batch) for one in visited[start : start + 8]] for start in (0, 8)]
+    assert told == list(range(1, 17))
     assert sorted(rounds[0]) == sorted(rounds[1]) == [(t, b) for t in (1, 2) for b in (8, 16, 32, 64)]
     assert rounds[0] != rounds[1] != sorted(rounds[1])
-    assert list(curves) == [2, 1]
-    for count, points in curves.items():
-        assert [point.value for point in points] == [8, 16, 32, 64]
-        for point in points:
-            assert point.setting == sweep.at(point.value, count)
-            assert point.seconds == pytest.approx(sum(point.visits) / 2)
-            assert point.flops == point.setting.flops
+    assert [curve.threads for curve in curves] == [2, 1]
+    for curve in curves:
+        assert [point.value for point in curve.points] == [8, 16, 32, 64]
+        for point in curve.points:
+            assert point.setting == sweep.at(point.value, curve.threads)
+            assert len(point.visits) == 2
             assert point.batches >= measure._LEAST_BATCHES
 
 
-def test_parts_are_measured_on_their_threads():
+def test_a_peak_is_measured_on_its_threads():
     before = fastnn.get_num_threads()
     with measure._threads(before + 1):
         assert fastnn.get_num_threads() == before + 1
-        assert 1e8 < measure.peak(measure.DTYPE, 1) < 1e13
-        assert all(1e-12 < seconds < 1e-6 for seconds in measure._update_seconds(1))
+        assert 1e8 < measure.peak(1) < 1e13
         assert fastnn.get_num_threads() == before + 1
     assert fastnn.get_num_threads() == before
 
 
-# --- knees ------------------------------------------------------------------------------------------------------------
+# --- what is written down ---------------------------------------------------------------------------------------------
 
 
-def broken(x, corner, before, after):
-    return [3.0 * (value / corner) ** (before if value < corner else after) for value in x]
-
-
-def test_a_broken_power_law_has_its_knee_and_exponents():
-    x = [2.0**i for i in range(13)]
-    law = knees.fit(x, broken(x, 64, -0.9, 0.2), [0.0] * 13)
-    assert law.cuts == (6,)
-    assert law.exponents == pytest.approx((-0.9, 0.2), abs=1e-6)
-    (knee,) = law.knees
-    assert (knee.index, knee.before, knee.after) == (6, *law.exponents)
-
-
-def test_noise_within_the_tolerance_is_no_knee():
-    x = [2.0**i for i in range(13)]
-    rng = np.random.default_rng(1)
-    found = [knees.fit(x, np.exp(rng.normal(0, knees.TOLERANCE, 13)), [0.0] * 13).knees for _ in range(50)]
-    assert sum(map(bool, found)) <= 5
-
-
-def test_a_bend_smaller_than_the_points_errors_is_no_knee():
-    x = [2.0**i for i in range(9)]
-    y = broken(x, 16, 0.0, 0.2)
-    assert knees.fit(x, y, [0.01] * 9).cuts == (4,)
-    assert knees.fit(x, y, [0.5] * 9).knees == []
-
-
-def test_two_points_are_one_power_law():
-    assert knees.fit([1, 2], [4.0, 2.0], [0.0, 0.0]).exponents == pytest.approx((-1.0,))
-
-
-# --- limits -----------------------------------------------------------------------------------------------------------
-
-
-def crossing(name, sweep, count=1):
-    found = {one.limit.name: one for one in limits.crossings(sweep, count, {1: PARTS, 2: PARTS})}
-    return found.get(name)
-
-
-@pytest.mark.parametrize("hidden", [(512,), (40, 24)])
-@pytest.mark.parametrize("density", [1.0, 0.1])
-def test_footprint_is_what_the_engine_allocates(monkeypatch, hidden, density):
-    sessions = []
-    real = session.Session.__init__
-
-    def kept(self, *args):
-        sessions.append(self)
-        real(self, *args)
-
-    monkeypatch.setattr(session.Session, "__init__", kept)
-    setting = Setting(hidden, batch=16, density=density)
-    measure._epochs(measure._model(setting), setting, 2, timed=1)
-    (made,) = sessions
-    assert (made._inputs.indptr.size > 0) is (density < inputs.SPARSE_BELOW)
-    found = limits.footprint(setting)
-    assert found.weights == made._net.params.nbytes
-    assert found.state == made._net.s0.nbytes
-    # the inputs' place stays there where they are sparse, but nothing is gathered into it
-    gathered = setting.batch * made._layout.leading(784) * 4
-    assert found.inputs == (0 if density < 1 else gathered)
-    assert found.transposed + found.activations + gathered == made._scratch * 4
-    assert found.entries == pytest.approx(0 if density == 1 else 2 * 16 * 78.4 * 8, rel=0.01)
-
-
-def test_threads_start_where_the_engine_starts_them():
-    sweep = sweep_of("narrow")
-    found = crossing("threads start", sweep, 2)
-    just, before = (sweep.at(value, 2) for value in (found.value, found.value - 1))
-    for setting, expected in ((just, 2), (before, 1)):
-        assert limits.tasks(setting) == expected
-        assert (session.region_nanoseconds(setting.sizes, setting.batch) >= threads.SERIAL_BELOW_NS) is (expected == 2)
-    assert found.limit.kind is Kind.RELIEF
-    assert crossing("threads start", sweep, 1) is None
-
-
-def test_the_engine_goes_parallel_by_the_same_estimate(monkeypatch):
-    told = []
-    real = threads.count
-    monkeypatch.setattr(threads, "count", lambda nanoseconds: told.append(nanoseconds) or real(nanoseconds))
-    setting = Setting((32,), batch=13)
-    measure._epochs(measure._model(setting), setting, 2, timed=1)
-    assert session.region_nanoseconds(setting.sizes, 13) in told
-
-
-@pytest.mark.usefixtures("skylake")
-def test_bytes_cross_the_caches_where_they_are_calculated_to():
-    batch, width = sweep_of("batch"), sweep_of("width")
-    # a row gives a tile of dW 32 columns of dZ and 12 of X, which may straddle a line of 64 bytes
-    found = crossing("dW tile, L1", batch)
-    assert found.value == math.ceil((32 << 10) / (32 * 4 + 12 * 4 + 64))
-    assert found.amount >= found.bound == 32 << 10
-    # a unit of dW has 96 rows, which read as many columns of X
-    assert crossing("dW unit, L2", batch).value == math.ceil((1 << 20) / (32 * 4 + 96 * 4 + 64))
-    # a panel of 32 columns and 12 rows of a layer that is as deep as the one before is wide
-    assert crossing("W panel, L1", width).value == math.ceil((32 << 10) / (44 * 4))
-    assert crossing("units fill a tile", width).value == 32
-    assert crossing("rows fill a tile", batch, 1).value == 12
-    assert crossing("rows fill a tile", batch, 2).value == 24
-    for name, bound in (("weights, L2", 1 << 20), ("everything, L3", 16 << 20)):
-        found = crossing(name, width)
-        before = width.at(found.value - 1, 1)
-        assert found.bound == bound <= found.amount
-        assert found.limit.amount(before, PARTS) < bound
-    # 785 * W weights, their state, W * W + 10 * W more, the latter transposed too: about a megabyte
-    assert crossing("weights, L2", width).value == pytest.approx(125, abs=5)
-    # two cores: each keeps half of the state, and of the first layer where its panels of 32 columns are even in number
-    sizes = 785 * 160 * 4, (160 * 160 + 160 * 10) * 4
-    assert limits.footprint(width.at(160, 2)).of_a_core(2) == pytest.approx(1.5 * sizes[0] + 2.5 * sizes[1], rel=0.05)
-    sizes = 785 * 192 * 4, (192 * 192 + 192 * 10) * 4
-    assert limits.footprint(width.at(192, 2)).of_a_core(2) == pytest.approx(sizes[0] + 2.5 * sizes[1], rel=0.05)
-
-
-@pytest.mark.usefixtures("skylake")
-def test_a_limit_crossed_downwards_does_the_reverse():
-    up = crossing("rows fill a tile", sweep_of("batch"))
-    assert up.kind is Kind.OVERHEAD
-    assert up.why.startswith("a task has the rows")
-    parts = {1 << i: PARTS for i in range(7)}
-    down = next(c for c in limits.crossings(sweep_of("threads", 64), 64, parts) if c.limit is up.limit)
-    assert (down.value, down.amount) == (11, 128 / 11)
-    assert down.kind is Kind.CAPACITY
-    assert down.why.startswith("it is no longer so that a task has the rows")
-
-
-@pytest.mark.usefixtures("skylake")
-def test_times_are_shared_by_the_batch():
-    times = limits.times(Setting((512,), batch=10), PARTS)
-    weights = 784 * 512 + 512 * 10
-    assert times == pytest.approx(
-        {"products": Setting((512,)).flops / 1e11, "update": weights * 2e-9 / 10, "sample": 1e-6, "step": 5e-7}
-    )
-    found = crossing("samples outweigh the step", sweep_of("batch"))
-    assert found.value == math.ceil((5e-6 + weights * 2e-9) / (times["products"] + 1e-6))
-    dwarfed = crossing("samples dwarf the step", sweep_of("batch"))
-    assert dwarfed.value == pytest.approx(10 * found.value, rel=0.05)
-
-
-def test_zeros_are_skipped_or_multiplied():
-    dense, sparse = (limits.times(Setting((512,), density=density), PARTS) for density in (0.5, 0.1))
-    first = 4 * 784 * 512
-    assert dense["products"] == pytest.approx(Setting((512,)).flops / 1e11)
-    assert sparse["products"] == pytest.approx(6 * 512 * 10 / 1e11 + 0.1 * first / 5e10)
-    assert sparse["sample"] == pytest.approx(5e-7 + 78.4e-9)
-
-
-@pytest.mark.usefixtures("skylake")
-def test_update_comes_from_the_level_that_holds_it():
-    small, large, huge = (limits.times(Setting((width,), batch=1), PARTS)["update"] for width in (64, 512, 4096))
-    assert small == pytest.approx(794 * 64 * 1e-9)
-    assert large == pytest.approx(794 * 512 * 2e-9)
-    assert huge == pytest.approx(794 * 4096 * 3e-9)
-
-
-def test_limits_of_the_density():
-    sweep = sweep_of("density")
-    assert crossing("dense first layer", sweep).value == pytest.approx(inputs.SPARSE_BELOW, rel=0.005)
-    half = crossing("rows of W touched", sweep).value
-    assert 1 - (1 - half) ** 128 == pytest.approx(0.5, abs=0.005)
-    assert crossing("sparse products outweigh the rest", sweep).value == pytest.approx(6 * 10 / (4 * 784), rel=0.005)
-    for name in ("rows of W touched", "sparse products outweigh the rest"):
-        assert crossing(name, sweep_of("width")) is None
-
-
-# --- knees beside limits ----------------------------------------------------------------------------------------------
-
-
-def curve(name, cost, count=1, **fields):
-    """A curve of a sweep whose cost, seconds of a core for a useful FLOP, is a function of the value."""
+def curve(name, threads, micros, others=(0.0, 0.0, 0.0)):
+    """A curve of a sweep, every point visited three times: of which one took a tenth less, one a tenth more."""
     sweep = sweep_of(name)
     points = []
     for value in sweep.values:
-        setting = sweep.at(value, count)
-        seconds = cost(value) * setting.useful_flops / setting.threads
-        points.append(Point(value, setting, seconds, (seconds,), 5, 1e-3, setting.flops, **fields))
-    return Curve(sweep, count, points, {1: PARTS, 2: PARTS})
+        seconds = [1e-6 * micros * factor for factor in (1.0, 0.9, 1.1)]
+        visits = tuple(Visit(one, 1e-3, other) for one, other in zip(seconds, others, strict=True))
+        points.append(Point(value, sweep.at(value, threads), 5, visits))
+    return Curve(sweep, threads, points)
 
 
-@pytest.mark.usefixtures("skylake")
-def test_a_knee_is_explained_by_the_limits_that_lie_there():
-    at = curve("batch", lambda value: 1e-11 * max(1.0, (value / 128) ** 0.5))
-    (knee,) = at.law.knees
-    assert at.points[knee.index].value == 128
-    assert [one.limit.name for one in at.near(knee)] == ["dW tile, L1", "activations, L2"]
-    assert at.effect(at.near(knee)[0]) == pytest.approx((2 * at.near(knee)[0].value / 128) ** 0.5, rel=0.02)
-    text = report._knee(at, knee)
-    assert "**batch 128**" in text
-    assert "batch^-0.00 up to here, as batch^0.50 from here on" in text
-    assert "At 137 the columns of X and dZ" in text
-    assert "32.1 KiB against 32 KiB" in text
+def cells(curves):
+    """The table's rows, by sweep, threads and value."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.table(curves, PEAKS).splitlines()]
+    assert rows[0] == ["sweep", "threads", "value", "us a sample", "+-", "% of peak", "x one thread"]
+    return {tuple(row[:3]): row[3:] for row in rows[2:]}
 
 
-@pytest.mark.usefixtures("skylake")
-def test_a_knee_of_the_sum_of_the_parts_is_foreseen():
-    sweep = sweep_of("batch")
-
-    def expected(value):
-        setting = sweep.at(value, 1)
-        return sum(limits.times(setting, PARTS).values()) / setting.useful_flops
-
-    at = curve("batch", expected)
-    assert at.law.knees
-    for knee in at.law.knees:
-        assert [other.index for other in at.foreseen(knee)] == [knee.index]
-        assert f"The sum of the parts measured alone bends at {at.points[knee.index].value}:" in report._knee(at, knee)
-    other_way = curve("batch", lambda value: 1e-11 * min(1.0, (16 / value) ** 0.9))
-    assert [other_way.foreseen(knee) for knee in other_way.law.knees] == [[]]
+def test_the_table_has_a_row_for_every_point_on_both_numbers_of_threads():
+    curves = [curve("batch", 2, 5.0), curve("batch", 1, 8.0)]
+    found = cells(curves)
+    assert len(found) == 2 * len(sweep_of("batch").values)
+    share = Setting().flops / 8e-6 / 1e11
+    assert found["batch", "1", "128"] == ["8", "10%", f"{100 * share:.1f}", "1"]
+    assert found["batch", "2", "128"] == ["5", "10%", f"{100 * 0.8 * share:.1f}", "1.6"]
+    assert len({len(line) for line in report.table(curves, PEAKS).splitlines()}) == 1
 
 
-@pytest.mark.usefixtures("skylake")
-def test_a_knee_without_a_limit_is_said_to_be_one():
-    at = curve("width", lambda value: 1e-11 * max(1.0, (value / 2048) ** 0.9))
-    (knee,) = at.law.knees
-    assert at.points[knee.index].value == 2048
-    assert (at.near(knee), at.passed(knee)) == ([], [])
-    assert "No limit that this report computes lies here" in report._knee(at, knee)
+def test_threads_are_compared_with_the_first_point():
+    sweep = sweep_of("threads")
+    points = [
+        Point(count, sweep.at(count, 2), 5, (Visit(seconds, 0.0, 0.0),)) for count, seconds in ((1, 8e-6), (2, 5e-6))
+    ]
+    found = cells([Curve(sweep, 2, points)])
+    assert [found["threads", "1", "1"][-1], found["threads", "2", "2"][-1]] == ["1", "1.6"]
 
 
-@pytest.mark.usefixtures("skylake")
-def test_where_the_cost_stops_rising_the_limits_behind_it_are_named():
-    at = curve("batch", lambda value: 1e-11 * min(max(1.0, value / 128), 8.0))
-    up, down = at.law.knees
-    assert [at.points[knee.index].value for knee in (up, down)] == [128, 1024]
-    assert at.passed(up) == []
-    assert {"dW tile, L1", "activations, L2"} <= {one.limit.name for one in at.passed(down)}
-    assert "What raised it is behind: at 137 the columns" in report._knee(at, down)
+def test_products_of_zeros_are_no_work():
+    full, sparse = (Point(density, Setting(density=density), 5, (Visit(1e-5, 0, 0),)) for density in (1.0, 0.25))
+    assert full.share(1e11) == pytest.approx(Setting().flops / 1e6)
+    assert sparse.share(1e11) == pytest.approx((Setting().flops - 0.75 * 4 * 784 * 512) / 1e6)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "kinds"),
-    [
-        (-1.0, -0.3, {Kind.OVERHEAD}),
-        (-0.5, 0.3, {Kind.OVERHEAD, Kind.CAPACITY}),
-        (0.0, 0.3, {Kind.CAPACITY}),
-        (0.3, 0.0, {Kind.RELIEF}),
-    ],
-)
-def test_kinds_of_limits_bend_the_cost_in_their_own_way(before, after, kinds):
-    assert {kind for kind in Kind if kind.bends(before, after)} == kinds
-
-
-def test_a_cost_that_all_threads_share_alike_is_flat():
-    for name in ("threads", "batch"):
-        assert curve(name, lambda value: 1e-11, count=2).costs == pytest.approx([1e-11] * len(sweep_of(name).values))
-    assert curve("threads", lambda value: 1e-11, count=2).points[1].seconds == pytest.approx(8.15e-6, rel=0.01)
-
-
-def test_shares_of_the_peak():
-    at = curve("density", lambda value: (3 - 2 * value) * 1e-11)
-    first, last = at.points[0], at.points[-1]
-    assert at.useful_share(last) == at.share(last) == pytest.approx(1.0)
-    assert at.useful_share(first) == pytest.approx(1 / 2.998)
-    assert at.share(first) == pytest.approx(first.flops / first.setting.useful_flops / 2.998)
-    assert at.best is last
-
-
-def test_disturbed_points_are_counted_and_marked():
-    quiet, noisy = (curve("depth", lambda value: 1e-11, disturbed=noisy) for noisy in (False, True))
-    assert report.disturbed([[quiet]]) == ""
-    assert report.disturbed([[quiet], [noisy]]).startswith("Other processes took a core that 8 of the 16 points")
-    for name, at, marked in (("quiet", quiet, False), ("noisy", noisy, True)):
-        text = report.markdown({}, {1: PARTS}, [[at]])
-        assert ("run it again on a quiet machine" in text) is marked, name
-        assert ("\n| 8 * |" in text) is marked, name
-        assert ("depth *" in report.table([[at]])) is marked, name
+def test_disturbed_points_are_counted_and_marked(monkeypatch):
+    monkeypatch.setattr("bench.attempts.os.cpu_count", lambda: 2)
+    quiet, noisy = curve("depth", 2, 5.0, others=(0.0, 1.0, 0.0)), curve("depth", 2, 5.0, others=(1.0, 0.0, 1.0))
+    assert report.disturbed([quiet]) == ""
+    assert report.disturbed([quiet, noisy]).startswith("Other processes took a core that 8 of the 16 points")
+    assert ("depth", "2", "8") in cells([quiet])
+    assert ("depth", "2", "8 *") in cells([noisy])
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -442,7 +207,7 @@ def test_disturbed_points_are_counted_and_marked():
 @pytest.fixture
 def unmeasured(monkeypatch):
     """Fail the test if anything is measured."""
-    monkeypatch.setattr(command, "parts", lambda _: pytest.fail("measured before it looked"))
+    monkeypatch.setattr(command, "peak", lambda _: pytest.fail("measured before it looked"))
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -482,7 +247,7 @@ def test_help_teaches_sweeps_and_files(capsys):
         cli.main(["bench", "scaling", "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for name in (*NAMES, "report.md", "scaling.json", "<sweep>.png", "--quick", "--output"):
+    for name in (*NAMES, "table.md", "scaling.json", "<sweep>.png", "--quick", "--output"):
         assert name in text
     assert max(map(len, text.splitlines())) <= 120
 
@@ -494,32 +259,21 @@ def test_bench_hands_its_other_arguments_over(capsys):
     assert "SWEEP: got with, wants" in capsys.readouterr().err
 
 
-def test_a_run_leaves_report_figures_and_plots(monkeypatch, capsys, tmp_path):
+def test_a_run_leaves_table_figures_and_plots(monkeypatch, capsys, tmp_path):
     pytest.importorskip("matplotlib")
     tiny = Sweep("narrow", "batch", (8, 16, 32, 64), "rows", Setting((4,), inputs=6), threads=(2, 1))
+    peaks = iter((1e11, 1e11, 2e11, 1e10))  # the later ones in a quieter and in a busier moment
     monkeypatch.setattr(command, "sweeps", lambda _: (tiny,))
-    monkeypatch.setattr(command, "parts", lambda _: PARTS)
-    monkeypatch.setattr(command, "peak", lambda *_: 2e11)  # a quieter moment than that of the parts
+    monkeypatch.setattr(command, "peak", lambda _: next(peaks))
     monkeypatch.setattr(command, "QUICK", LEAST)
     folder = tmp_path / "results"
     assert command.main(["narrow", "--quick", "--output", str(folder)]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["narrow.png", "narrow.svg", "report.md", "scaling.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["narrow.png", "narrow.svg", "scaling.json", "table.md"]
     assert (folder / "narrow.png").read_bytes().startswith(b"\x89PNG")
     kept = json.loads((folder / "scaling.json").read_text())
-    assert [(one["sweep"], one["threads"], len(one["points"])) for one in kept["curves"]] == [
-        ("narrow", 2, 4),
-        ("narrow", 1, 4),
-    ]
-    assert kept["parts"]["1"]["peak"] == 2e11
-    text = (folder / "report.md").read_text()
-    for wanted in (
-        "## narrow: rows",
-        "![narrow](narrow.png)",
-        "### 2 threads",
-        "### 1 thread",
-        "| batch | us a sample",
-    ):
-        assert wanted in text
+    assert [(one["sweep"], len(one["points"])) for one in kept["curves"]] == [("narrow", 4), ("narrow", 4)]
+    assert kept["peaks"] == {"1": 2e11, "2": 1e11}
+    table = (folder / "table.md").read_text()
+    assert len(table.splitlines()) == 2 + 8
     out = capsys.readouterr().out
-    assert "1/1 narrow, batch 8 to 64: visit 16 of 16" in out
-    assert "us a sample" in out
+    assert table in out

@@ -326,7 +326,7 @@ def line(name, **fields):
 
 
 @pytest.mark.parametrize(
-    ("others", "attempts", "marked"), [([0.0], 1, False), ([1.0, 0.0], 2, False), ([1, 1], 2, True)]
+    ("others", "attempts", "marked"), [([0.0], 1, False), ([1.0, 0.0, 0.0], 3, False), ([1.0, 0.0, 1.0], 3, True)]
 )
 def test_a_disturbed_line_is_measured_again_and_marked(monkeypatch, others, attempts, marked):
     shares = iter(others)
@@ -334,10 +334,12 @@ def test_a_disturbed_line_is_measured_again_and_marked(monkeypatch, others, atte
     real = timing.interleave
     monkeypatch.setattr(timing, "interleave", lambda *args: rounds.append(1) or real(*args))
     monkeypatch.setattr("bench.load.Watch.others", lambda self: next(shares))
-    monkeypatch.setattr("bench.load.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("bench.attempts.os.cpu_count", lambda: 2)
     monkeypatch.setattr("bench.measure.get_num_threads", lambda: 2)
     found = measure(next(case for case in kernels.cases() if case.name == "softmax 128x10"), SMALL)
-    assert (len(rounds), found.disturbed) == (attempts, marked)
+    assert (len(rounds), found.others, found.disturbed) == (attempts, tuple(others), marked)
+    assert len(found.samples[FASTNN].blocks) == attempts * SMALL.blocks
+    assert Line.from_json(json.loads(json.dumps(found.as_json()))) == found
     assert ("softmax 128x10 *" in report.table([found])) is marked
     (bar,) = replace(found, at_least={NUMPY_COLUMN: 1.0}).bars()
     assert bar.job.endswith("*") is marked
@@ -431,18 +433,21 @@ def test_a_group_measured_in_a_process_of_its_own():
     options = report._parser().parse_args(["--quick", "--only", "^softmax 128x10$", "--threads", "1"])
     found = report._apart("kernels", options, passes=2)
     assert [line.name for line in found.lines] == ["softmax 128x10"]
-    assert [len(sample.blocks) for sample in found.lines[0].samples.values()] == [6, 6, 2]
+    blocks = 3 * len(found.lines[0].others)  # of each attempt, at least one in each process
+    assert blocks >= 6
+    assert [len(sample.blocks) for sample in found.lines[0].samples.values()] == [blocks, blocks, 2]
     assert found.wrong == 0
 
 
 def test_what_several_processes_find_is_one_line():
     first, second = line("a"), line("a", samples={FASTNN: Sample((1e-5,)), NUMPY_COLUMN: Sample((4e-5,))})
     results = report._Results([first, line("b")], [Reading("wait", "ms", (3.0,), 4.0, None)], wrong=1)
-    results.pool(report._Results([replace(second, disturbed=True)], [Reading("wait", "ms", (5.0, 7.0), 4.0, None)]))
+    second = replace(second, others=(2.0, 2.0, 2.0))
+    results.pool(report._Results([second], [Reading("wait", "ms", (5.0, 7.0), 4.0, None)]))
     pooled, alone = results.lines
     assert pooled.samples[FASTNN].blocks == (2e-5, 2e-5, 1e-5)
     assert pooled.ratios[NUMPY_COLUMN].median == pytest.approx(2.0)
-    assert pooled.disturbed
+    assert pooled.others == (0.0, 2.0, 2.0, 2.0)
     assert alone == line("b")
     assert [bar.met for bar in results.bars] == [False]
     assert results.readings[0].values == (3.0, 5.0, 7.0)

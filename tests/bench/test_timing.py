@@ -87,6 +87,11 @@ def test_ratio_of_medians_with_quartiles_of_neighbours():
     assert timing.ratio(slow, fast) == timing.Ratio(median=3.0, low=3.0, high=4.0)
 
 
+def test_samples_are_joined_by_their_blocks():
+    found = timing.joined([Sample((5.0,)), Sample((1.0, 2.0))])
+    assert (found.blocks, found.seconds) == ((5.0, 1.0, 2.0), 2.0)
+
+
 def test_ratio_of_one_block():
     assert timing.ratio(Sample((3.0,)), Sample((2.0,))) == timing.Ratio(1.5, 1.5, 1.5)
 
@@ -114,15 +119,6 @@ def test_settle_waits_for_spinning_threads(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     timing.settle()
     assert len(slept) == 3
-
-
-@pytest.mark.parametrize(
-    ("others", "threads", "expected"),
-    [(0.0, 2, False), (0.05, 2, False), (0.3, 2, True), (0.9, 1, False), (1.5, 1, True)],
-)
-def test_disturbed_where_others_take_a_core_that_threads_need(monkeypatch, others, threads, expected):
-    monkeypatch.setattr(load.os, "cpu_count", lambda: 2)
-    assert load.disturbed(others, threads) is expected
 
 
 def test_watch_counts_others_only():

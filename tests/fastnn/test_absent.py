@@ -31,7 +31,7 @@ def imported(module, name):
         ("fastnn.optimizers", "AdamW", r"which Keras has \(Adam takes weight_decay\); it has Adam,"),
         ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.metrics", "AUC", "which Keras has; it has binary_accuracy,"),
-        ("fastnn.callbacks", "TensorBoard", "which Keras has; it has Callback,"),
+        ("fastnn.callbacks", "TensorBoard", "which Keras has; it has BackupAndRestore, Callback,"),
         ("fastnn.initializers", "he_normal", "which Keras has; it has Constant,"),
         ("fastnn.regularizers", "OrthogonalRegularizer", "which Keras has; it has get, L1,"),
         ("fastnn.utils", "pad_sequences", "which Keras has; it has set_random_seed, to_categorical$"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -464,3 +465,278 @@ def test_lambda_callback():
     )
     model().fit(X, Y, validation_split=0.5, callbacks=[spy], verbose=0)
     assert lines == ["begin", "test", (0, ["loss", "val_loss"]), "end"]
+
+
+# --- the learning rate on a plateau -----------------------------------------------------------------------------------
+
+
+class Figures(callbacks.Callback):
+    """Puts given values in place of the epochs' figures, for the callbacks behind it."""
+
+    def __init__(self, **values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update({name: series[epoch] for name, series in self.values.items()})
+
+
+def rates(values, **options):
+    """The learning rate of every epoch, by a fit whose loss is ``values``."""
+    made = model()
+    watch = [Figures(loss=values), callbacks.ReduceLROnPlateau(monitor="loss", **options)]
+    return made.fit(X, Y, epochs=len(values), callbacks=watch, verbose=0).history["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "wanted"),
+    [
+        ([4, 3, 2, 1], {"patience": 1}, [0.1, 0.1, 0.1, 0.1]),
+        ([1, 1, 1, 1], {"patience": 1}, [0.1, 0.1, 0.01, 0.001]),
+        ([1, 1, 1, 1], {"patience": 0, "factor": 0.5}, [0.1, 0.1, 0.05, 0.025]),
+        ([1, 1, 1, 1, 1], {"patience": 2, "factor": 0.5}, [0.1, 0.1, 0.1, 0.05, 0.05]),
+        ([1, 2, 0.5, 2, 2, 2], {"patience": 2, "factor": 0.5}, [0.1, 0.1, 0.1, 0.1, 0.1, 0.05]),
+        ([1, 1, 1, 1, 1, 1], {"patience": 1, "factor": 0.5, "cooldown": 2}, [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]),
+        ([1, 1, 1, 1], {"patience": 1, "min_lr": 0.04}, [0.1, 0.1, 0.04, 0.04]),
+        ([1, 0.9999, 0.9998, 0.5], {"patience": 1, "factor": 0.5, "min_delta": 0.01}, [0.1, 0.1, 0.05, 0.025]),
+        ([1, 2, 3, 3], {"patience": 1, "factor": 0.5, "mode": "max"}, [0.1, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_reduction_on_a_plateau(values, options, wanted):
+    assert rates(values, **options) == pytest.approx(wanted)
+
+
+def test_reduction_is_told_and_starts_afresh(capsys):
+    made, reduce = model(), callbacks.ReduceLROnPlateau("loss", patience=1, factor=0.5, verbose=1)
+    for _ in range(2):
+        made.optimizer.learning_rate = 0.1
+        made.fit(X, Y, epochs=2, callbacks=[Figures(loss=[1, 1]), reduce], verbose=0)
+        assert made.optimizer.learning_rate == 0.05
+        assert capsys.readouterr().out == "Epoch 2: the learning rate is reduced to 0.05\n"
+    assert not reduce.in_cooldown()
+
+
+def test_reduction_needs_a_figure_and_a_rate_that_can_be_set():
+    with pytest.warns(UserWarning, match="ReduceLROnPlateau: 'val_loss' is not among the figures"):
+        history = model().fit(X, Y, callbacks=[callbacks.ReduceLROnPlateau()], verbose=0)
+    assert history.history["learning_rate"] == [0.1]
+    scheduled = models.Sequential([layers.Dense(1, input_shape=(2,))])
+    scheduled.compile(optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 10)), "mse")
+    with pytest.raises(TypeError, match="ReduceLROnPlateau: got an optimizer whose learning rate follows CosineDecay"):
+        scheduled.fit(X, Y, callbacks=[callbacks.ReduceLROnPlateau()], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factor": 1.0}, "factor: got 1.0, wants .* below 1"),
+        ({"patience": -1}, "patience: got -1"),
+        ({"cooldown": -1}, "cooldown: got -1"),
+        ({"min_lr": -1}, "min_lr: got -1"),
+        ({"mode": "least"}, "mode: got 'least'"),
+    ],
+)
+def test_bad_arguments_of_a_reduction(options, message):
+    with pytest.raises(ValueError, match=message):
+        callbacks.ReduceLROnPlateau(**options)
+
+
+# --- the end of a fit that diverges -----------------------------------------------------------------------------------
+
+
+class End(callbacks.Callback):
+    """Whether the end of training was told."""
+
+    ended = False
+
+    def on_train_end(self, logs=None):
+        self.ended = True
+
+
+def diverging(rate=1e30, **options):
+    made = model(**options)
+    made.optimizer.learning_rate = rate
+    return made
+
+
+@pytest.mark.parametrize("metrics", [None, [lambda y_true, y_pred: np.zeros(len(y_true))]], ids=["fused", "layerwise"])
+def test_a_fit_that_diverges_ends_quietly(capsys, metrics):
+    """The weights are those of the batch before; the figures are NaN, under the names that there were to be."""
+    made, end = diverging(metrics=metrics), End()
+    history = made.fit(
+        X.astype("float32"), Y, batch_size=2, epochs=9, validation_data=(X, Y), verbose=0,
+        callbacks=[callbacks.TerminateOnNaN(), end],
+    )  # fmt: skip
+    assert history.epoch == [0]
+    assert list(history.history) == [*made.metrics_names, *(f"val_{name}" for name in made.metrics_names)]
+    assert all(math.isnan(value) for (value,) in history.history.values())
+    assert end.ended
+    assert made.stop_training
+    assert all(np.isfinite(weight).all() for weight in made.get_weights())
+    out = capsys.readouterr().out
+    assert out.startswith("Training ends: the loss is ")
+    assert "at epoch 1, batch" in out
+
+
+def test_an_error_is_raised_where_it_is_asked_for():
+    end = End()
+    with pytest.raises(RuntimeError, match="at epoch 1, batch 2, with learning rate 1e") as raised:
+        diverging().fit(
+            X, Y, batch_size=2, epochs=9, verbose=0, callbacks=[callbacks.TerminateOnNaN(raise_error=True), end]
+        )
+    assert isinstance(raised.value.__cause__, DivergenceError)
+    assert not end.ended
+    with pytest.raises(TypeError, match="raise_error: got int 1, wants True or False"):
+        callbacks.TerminateOnNaN(1)
+
+
+def test_weights_thrown_out_by_the_last_update_end_quietly_too(capsys):
+    made = diverging()
+    history = made.fit(X, Y * 1e12, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    assert history.epoch == [0]
+    assert math.isfinite(history.history["loss"][0])
+    assert "Training ends: the weights are not finite at epoch 1, after the last batch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("save_freq", ["epoch", 1])
+def test_weights_that_cannot_be_saved_end_quietly_too(tmp_path, capsys, save_freq):
+    made = diverging()
+    save = callbacks.ModelCheckpoint(tmp_path / "m.safetensors", save_freq=save_freq)
+    history = made.fit(X, Y * 1e12, epochs=3, verbose=0, callbacks=[save, callbacks.TerminateOnNaN()])
+    assert history.epoch == [0]
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert out.count("Training ends: the weights are not finite at epoch 1") == out.count("Training ends") == 1
+
+
+def test_quiet_endings_cost_the_fused_runner_nothing():
+    assert not callbacks.TerminateOnNaN().listens_to_batches("train")
+    with pytest.raises(DivergenceError):
+        diverging().fit(X, Y, batch_size=2, epochs=9, verbose=0)
+
+
+# --- figures in a file ------------------------------------------------------------------------------------------------
+
+
+def table(path, separator=","):
+    """The file's cells, by line."""
+    text = path.read_bytes().decode()
+    assert text.endswith("\r\n")
+    return [line.split(separator) for line in text.split("\r\n")[:-1]]
+
+
+def test_figures_are_written_epoch_by_epoch(tmp_path):
+    path, seen = tmp_path / "new" / "log.csv", []
+
+    class Look(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(len(table(path)))
+
+    made = model(metrics=["mae"])
+    log = [callbacks.CSVLogger(path), Look()]
+    history = made.fit(X, Y, epochs=3, validation_split=0.5, callbacks=log, verbose=0)
+    header, *rows = table(path)
+    assert header == ["epoch", "loss", "mae", "val_loss", "val_mae"]
+    assert seen == [2, 3, 4]
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+    for column, name in enumerate(header[1:], 1):
+        assert [float(row[column]) for row in rows] == history.history[name]
+    made.fit(X, Y, epochs=1, callbacks=log, verbose=0)
+    assert len(table(path)) == 2  # begun anew
+
+
+def test_columns_stay_those_of_the_first_epoch(tmp_path):
+    path, made = tmp_path / "log.csv", model()
+    log = callbacks.CSVLogger(path, separator=";")
+    made.fit(X, Y, epochs=2, validation_split=0.5, validation_freq=2, callbacks=[log], verbose=0)
+    header, first, second = table(path, ";")
+    assert header == ["epoch", "loss", "val_loss"]
+    assert (first[2], float(second[2])) == ("NA", made.history.history["val_loss"][0])
+    log.on_epoch_end(2, {"more": 1.0, "val_loss": np.array([1, 2])})
+    assert path.read_text().splitlines()[-1] == '2;NA;"""[1, 2]"""'
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\n", ""])
+def test_rows_are_added_below_the_columns_of_the_file(tmp_path, ending):
+    path = tmp_path / "log.csv"
+    path.write_bytes(f"epoch,other,loss\r\n0,1,2{ending}".encode())
+    log = callbacks.CSVLogger(path, append=True)
+    history = model().fit(X, Y, initial_epoch=1, epochs=2, callbacks=[log], verbose=0)
+    lines = path.read_text().splitlines()
+    assert lines == ["epoch,other,loss", "0,1,2", f"1,NA,{history.history['loss'][0]}"]
+
+
+def test_an_empty_or_missing_file_gets_its_columns(tmp_path):
+    path = tmp_path / "log.csv"
+    for rows in (1, 2):
+        model().fit(X, Y, callbacks=[callbacks.CSVLogger(path, append=True)], verbose=0)
+        assert [line[0] for line in table(path)] == ["epoch", *["0"] * rows]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda path: callbacks.CSVLogger(path, ""), ValueError, "separator: got '', wants one character"),
+        (lambda path: callbacks.CSVLogger(path, "\n"), ValueError, "separator: got "),
+        (lambda path: callbacks.CSVLogger(path, b","), TypeError, "separator: got bytes"),
+        (lambda path: callbacks.CSVLogger(path, append=1), TypeError, "append: got int 1"),
+        (lambda path: callbacks.CSVLogger(3), TypeError, "filename: got int 3"),
+        (lambda path: callbacks.CSVLogger(path.parent), OSError, "filename: the figures cannot be written"),
+        (lambda path: callbacks.CSVLogger(path / "log.csv"), OSError, "filename: cannot make the folder"),
+        (
+            lambda path: callbacks.CSVLogger(path, append=True),
+            ValueError,
+            "filename: got .* whose first line is 'mine'",
+        ),
+    ],
+)
+def test_a_place_that_figures_cannot_go_to_is_found_before_training(tmp_path, make, error, message):
+    path, made = tmp_path / "mine.txt", model()
+    path.write_text("mine")
+    with pytest.raises(error, match=message):
+        made.fit(X, Y, callbacks=[make(path)], verbose=0)
+    assert path.read_text() == "mine"
+    assert made.optimizer.iterations == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is made with Linux's /dev/full")
+def test_a_full_disk_loses_no_training(tmp_path):
+    made = model()
+    with pytest.warns(UserWarning, match=r"figures cannot be written \(No space left on device\).*; training goes on"):
+        history = made.fit(X, Y, epochs=3, callbacks=[callbacks.CSVLogger("/dev/full")], verbose=0)
+    assert history.epoch == [0, 1, 2]
+
+
+def test_rows_that_found_no_room_are_written_later(tmp_path, monkeypatch):
+    path, log, room = tmp_path / "log.csv", callbacks.CSVLogger(tmp_path / "log.csv"), iter([True, False, False, True])
+    real = callbacks.CSVLogger._write
+
+    def write(self):
+        if not next(room):
+            raise OSError(28, "No space left on device")
+        real(self)
+
+    monkeypatch.setattr(callbacks.CSVLogger, "_write", write)
+    with pytest.warns(UserWarning, match="training goes on") as warned:
+        model().fit(X, Y, epochs=4, callbacks=[log], verbose=0)
+    assert len(warned) == 2
+    assert [line[0] for line in table(path)] == ["epoch", "0", "1", "2", "3"]
+
+
+def test_half_a_row_is_taken_back(tmp_path):
+    resource = pytest.importorskip("resource")
+    log = callbacks.CSVLogger(tmp_path / "log.csv")
+    log.on_train_begin()
+    log.on_epoch_end(0, {"loss": 1.0})
+    kept, before = (tmp_path / "log.csv").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kept + 3, before[1]))
+    try:
+        with pytest.warns(UserWarning, match="figures cannot be written"):
+            log.on_epoch_end(1, {"loss": 2.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "log.csv").stat().st_size == kept
+    log.on_epoch_end(2, {"loss": 3.0})
+    assert [line[0] for line in table(tmp_path / "log.csv")] == ["epoch", "0", "1", "2"]

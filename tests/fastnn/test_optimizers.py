@@ -289,7 +289,7 @@ def test_older_arguments_are_answered_with_what_there_is(kind):
     name = kind.__name__
     with pytest.raises(TypeError, match=f"^lr: got an argument that {name} does not have, wants learning_rate$"):
         kind(lr=0.1)
-    with pytest.raises(TypeError, match=r"^decay: .*, wants a number as learning_rate, which callbacks.Learning"):
+    with pytest.raises(TypeError, match=r"^decay: .*, wants a schedule as learning_rate, such as optimizers.schedules"):
         kind(0.1, decay=1e-6)
     with pytest.raises(TypeError, match=r"^use_ema: .*, wants one of learning_rate, .*, weight_decay, .*, name$"):
         kind(use_ema=True)

@@ -1,4 +1,4 @@
-"""Losses, metrics and initializers against Keras: equal values, shapes and order of arguments, wherever Keras has any.
+"""Losses, metrics, initializers, schedules, callbacks against Keras: equal values, shapes, arguments, where it has any.
 
 What Keras refuses, fastnn may serve; what Keras broadcasts where nobody can mean it, fastnn refuses or reads as the
 docstrings say (``keras_figures.weigh_alike``).
@@ -138,6 +138,85 @@ def test_initializers(initializer):
         assert all(0.3 < np.abs(kernel).max() <= np.sqrt(6 / 7) for kernel in kernels)
     else:
         np.testing.assert_array_equal(*kernels)
+
+
+SCHEDULES = {
+    "ExponentialDecay": ({"decay_steps": 7, "decay_rate": 0.6}, {"staircase": True}),
+    "InverseTimeDecay": ({"decay_steps": 7, "decay_rate": 0.6}, {"staircase": True}),
+    "PolynomialDecay": ({"decay_steps": 20}, {"power": 2.0, "end_learning_rate": 0.01}, {"cycle": True}),
+    "CosineDecay": ({"decay_steps": 20}, {"alpha": 0.1}, {"warmup_target": 0.3, "warmup_steps": 9}),
+    "CosineDecayRestarts": ({"first_decay_steps": 7}, {"alpha": 0.1, "m_mul": 0.8}, {"t_mul": 1.0}, {"t_mul": 3.0}),
+    "PiecewiseConstantDecay": ({"boundaries": [4, 30], "values": [0.1, 0.05, 0.01]},),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    """Rates, defaults and configs; Keras counts in float32."""
+    ours, theirs = (getattr(library.optimizers.schedules, name) for library in (fastnn, keras))
+    assert _parameters(ours) == _parameters(theirs)
+    needed, *more = SCHEDULES[name]
+    first = {} if "values" in needed else {"initial_learning_rate": 0.1}
+    for options in ({**first, **needed, **each} for each in ({}, *more)):
+        schedule, other = ours(**options), theirs(**options)
+        wanted = [float(other(np.float32(step))) for step in range(100)]
+        np.testing.assert_allclose(schedule(np.arange(100)), wanted, rtol=1e-4, atol=1e-7, err_msg=str(options))
+        assert schedule.get_config() == other.get_config()
+
+
+def _parameters(made):
+    """Names and defaults, without Keras's ``**kwargs``, which it takes no notice of."""
+    found = inspect.signature(made).parameters.values()
+    return [(parameter.name, parameter.default) for parameter in found if parameter.kind != parameter.VAR_KEYWORD]
+
+
+@pytest.mark.parametrize("name", ["BackupAndRestore", "CSVLogger", "ReduceLROnPlateau", "TerminateOnNaN"])
+def test_arguments_of_callbacks(name):
+    ours, theirs = (getattr(library.callbacks, name) for library in (fastnn, keras))
+    assert _parameters(ours) == _parameters(theirs)
+
+
+def _compiled(library):
+    model = library.models.Sequential([library.layers.Input((2,)), library.layers.Dense(1)])
+    model.compile(library.optimizers.SGD(0.5), "mse")
+    return model
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reductions_on_a_plateau(seed):
+    """The rate behind every epoch, for figures and options drawn."""
+    rng = np.random.default_rng(seed)
+    options = {"patience": int(rng.integers(4)), "cooldown": int(rng.integers(3)), "min_delta": 0.1, "factor": 0.5}
+    options |= {"min_lr": float(rng.choice([0.0, 0.06])), "mode": str(rng.choice(["min", "max", "auto"]))}
+    losses, rates = rng.integers(0, 20, 40) / 10, []
+    for library in (fastnn, keras):
+        model, callback = _compiled(library), library.callbacks.ReduceLROnPlateau("loss", **options)
+        callback.set_model(model)
+        callback.on_train_begin()
+        logged = [{"loss": float(loss)} for loss in losses]
+        for epoch, logs in enumerate(logged):
+            callback.on_epoch_end(epoch, logs)
+        rates.append([logs["learning_rate"] for logs in logged])
+    np.testing.assert_allclose(*rates, rtol=1e-6)
+    assert len(set(rates[0])) > 1
+
+
+@pytest.mark.parametrize("options", [{}, {"separator": ";"}, {"append": True}])
+def test_files_of_figures(options, tmp_path):
+    """Byte by byte, over two fits of one object, the first without a validation."""
+    epochs = [{"mae": 0.25, "loss": 1e-7}, {"loss": 2.0, "mae": 0.1, "val_loss": np.float64(3.5)}, {"loss": [1, 2]}]
+    files = []
+    for library in (fastnn, keras):
+        path = tmp_path / library.__name__
+        callback = library.callbacks.CSVLogger(path, **options)
+        callback.set_model(_compiled(library))
+        for _ in range(2):
+            callback.on_train_begin()
+            for epoch, logs in enumerate(epochs):
+                callback.on_epoch_end(epoch, dict(logs))
+            callback.on_train_end()
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
 
 
 def test_one_output_warns_by_the_same_category():

@@ -60,6 +60,14 @@ def test_finite_check_finds_every_position(bad, width):
                 check_finite("x", x, F32)
 
 
+def test_the_rest_of_an_epoch_is_what_its_order_says():
+    data = DataSet(input_source("x", np.arange(12.0).reshape(6, 2), F64), np.arange(6))
+    rest = data.rest(2)
+    assert (rest.rows, rest.steps(3), data.steps(3)) == (6, 2, 2)
+    found = [batch.y.tolist() for batch in rest.batches(3, np.array([5, 4, 3, 1]))]
+    assert found == [[5, 4, 3], [1]]
+
+
 def test_large_arrays_are_counted_while_they_are_checked():
     rng = np.random.default_rng(0)
     x = (rng.random((_SCAN_FROM // 4000 + 1, 1000)) < 0.2).astype("float32")

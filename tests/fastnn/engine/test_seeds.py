@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
+
+import numpy as np
+import pytest
 
 from fastnn.engine import seeds
 
@@ -36,3 +40,21 @@ def test_a_reset_inside_holds_outside():
     first = seeds.draw_seed()
     seeds.reset(5)
     assert seeds.draw_seed() == first
+
+
+def test_a_generator_in_a_state_draws_what_this_one_drew():
+    state = json.loads(json.dumps(seeds.state()))
+    other, drawn = seeds.in_state(state), seeds.generator().permutation(20)
+    np.testing.assert_array_equal(other.permutation(20), drawn)
+    assert other.bit_generator.state == seeds.state() != state
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, 3, {}, {"bit_generator": "PCG64"}, {"bit_generator": "MT19937"}, {"bit_generator": "PCG64", "state": 1}],
+)
+def test_a_state_of_no_such_generator_is_refused(state):
+    before = seeds.state()
+    with pytest.raises(ValueError, match="got a state that no generator of this kind can be in"):
+        seeds.in_state(state)
+    assert seeds.state() == before

@@ -1,4 +1,4 @@
-"""Optimizers, under Keras's names, arguments, defaults and formulas; each step is one fused op a parameter.
+"""What all optimizers share: step size, clipping, decay, state.
 
 An optimizer keeps its state by parameter path ("dense/kernel"), made of zeros at the first step.
 """
@@ -15,17 +15,20 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import absent, checks, ops
-from fastnn.configurable import Configurable, find
+from fastnn import checks, configurable, ops
+from fastnn.configurable import Configurable
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
 from fastnn.kernels.interrupts import held
+from fastnn.optimizers import schedules
+from fastnn.optimizers.schedules import LearningRateSchedule
 
 
 class LearningRate(float):
     """The step size as a number, which also does what Keras's variable does: ``assign``, ``value``, ``numpy``."""
 
     def __new__(cls, optimizer: Optimizer, value: float) -> LearningRate:
+        """The step size ``value`` of ``optimizer``."""
         made = super().__new__(cls, value)
         made._optimizer = optimizer
         return made
@@ -95,10 +98,7 @@ class Variable:
 
 
 # Arguments of older Keras, and what there is instead.
-_OLDER = {
-    "lr": "learning_rate",
-    "decay": "a number as learning_rate, which callbacks.LearningRateScheduler(schedule) may change before every epoch",
-}
+_OLDER = {"lr": "learning_rate", "decay": "a schedule as learning_rate, such as optimizers.schedules.InverseTimeDecay"}
 
 
 def _unknown_argument(kind: type, argument: str) -> str:
@@ -112,13 +112,14 @@ def _unknown_argument(kind: type, argument: str) -> str:
 class Optimizer(Configurable):
     """Base class: learning rate, clipping, decay and state; subclasses give the step.
 
+    ``learning_rate`` is a number, or an object of ``schedules`` that gives that of every step by its number, from 0.
     ``weight_decay`` multiplies weights by 1 - weight_decay * learning_rate before each step. ``clipvalue`` clips every
     number of a gradient, ``clipnorm`` the norm of each gradient, ``global_clipnorm`` that of all together; one at most.
     """
 
     def __init__(
         self,
-        learning_rate: float,
+        learning_rate: float | LearningRateSchedule,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -128,6 +129,8 @@ class Optimizer(Configurable):
     ) -> None:
         if unknown:
             raise TypeError(_unknown_argument(type(self), next(iter(unknown))))
+        self.iterations = 0
+        self._rate: float | LearningRateSchedule = 0.0
         self.learning_rate = learning_rate
         self.weight_decay = None if weight_decay is None else checks.real("weight_decay", weight_decay, minimum=0)
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
@@ -138,18 +141,57 @@ class Optimizer(Configurable):
             checks.real(key, value, minimum=0, open_low=True)
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
         self.name = name or type(self).__name__.lower()
-        self.iterations = 0
         self.state: dict[str, dict[str, Array]] = {}
         self._without_decay: list[str] = []
 
     @property
     def learning_rate(self) -> LearningRate:
-        """The step size, a float that can be ``assign``ed to; callbacks may set it while training runs."""
+        """The step size, a float that can be ``assign``ed to; callbacks may set it while training runs.
+
+        Of a schedule it is that of the next step. A number can then not be set (TypeError), another schedule can.
+        """
         return LearningRate(self, self._learning_rate)
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._learning_rate = checks.real("learning_rate", value, minimum=0)
+    def learning_rate(self, value: float | LearningRateSchedule) -> None:
+        if isinstance(value, LearningRateSchedule):
+            self._rate = value
+            return
+        if isinstance(value, type) and issubclass(value, LearningRateSchedule):
+            raise TypeError(f"learning_rate: got the class {value.__name__}, wants an object of it")
+        number = checks.real("learning_rate", value, minimum=0)
+        if self.schedule is not None:
+            raise TypeError(
+                f"learning_rate: got {number:g} while {type(self.schedule).__name__} is in use, wants another "
+                "schedule, or an optimizer that was made with a number"
+            )
+        self._rate = number
+
+    @property
+    def schedule(self) -> LearningRateSchedule | None:
+        """What gives the step size of every step; None where it is a number."""
+        return self._rate if isinstance(self._rate, LearningRateSchedule) else None
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(self.rates(self.iterations, 1)[0]) if isinstance(self._rate, LearningRateSchedule) else self._rate
+
+    def rates(self, first: int, count: int) -> Array:
+        """The step sizes of ``count`` steps from step ``first`` on, in float64; steps count from 0.
+
+        ValueError where the schedule gives a rate that is negative or not finite.
+        """
+        if not isinstance(self._rate, LearningRateSchedule):
+            return np.full(count, self._rate)
+        rates = self._rate.rates(first, count)
+        wrong = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+        if wrong.size:
+            step = wrong[0]
+            raise ValueError(
+                f"learning_rate: got {rates[step]:g} from {type(self._rate).__name__} for step {first + step}, "
+                "wants a finite number of at least 0"
+            )
+        return rates
 
     @property
     def lr(self) -> float:
@@ -181,15 +223,15 @@ class Optimizer(Configurable):
 
     @property
     def variables(self) -> list[Variable]:
-        """The count of steps, the step size, then the slots of every parameter that has been trained."""
+        """The count of steps, the step size where it is a number, then the slots of every parameter trained so far."""
 
         def count(value: Any) -> None:
             self.iterations = checks.integer("iteration", value, 0)
 
-        found = [
-            Variable(f"{self.name}/iteration", lambda: self.iterations, count),
-            Variable(f"{self.name}/learning_rate", lambda: self._learning_rate, self.learning_rate.assign),
-        ]
+        found = [Variable(f"{self.name}/iteration", lambda: self.iterations, count)]
+        if self.schedule is None:
+            name = f"{self.name}/learning_rate"
+            found.append(Variable(name, lambda: self._learning_rate, self.learning_rate.assign))
         for path, slots in self.state.items():
             for slot, array in slots.items():
                 name = f"{self.name}/{path.replace('/', '_')}_{slot}"
@@ -249,12 +291,15 @@ class Optimizer(Configurable):
         """One step: update every parameter in place by its gradient; an interrupt waits until all are updated."""
         self.build(parameters)
         clipped = self._clip(gradients)
+        name, options = self.rule
+        if "step" in options:
+            options = {**options, "step": self.iterations + 1}
+        decays = [self.decay_of(parameter.path) for parameter in parameters]
+        step = getattr(ops, name)
         with held():
             self.iterations += 1
-            name, options = self.rule
-            step = getattr(ops, name)
-            for gradient, parameter in zip(clipped, parameters, strict=True):
-                if decay := self.decay_of(parameter.path):
+            for gradient, parameter, decay in zip(clipped, parameters, decays, strict=True):
+                if decay:
                     parameter.value *= parameter.value.dtype.type(1 - decay)
                 step(parameter.value, gradient, **options, **self.state[parameter.path])
 
@@ -282,7 +327,7 @@ class Optimizer(Configurable):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the learning rate as it is now; what weight decay spares, if anything."""
         config = {
-            "learning_rate": self._learning_rate,
+            "learning_rate": self._rate if self.schedule is None else schedules.serialize(self.schedule),
             "weight_decay": self.weight_decay,
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
@@ -295,6 +340,8 @@ class Optimizer(Configurable):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The optimizer whose ``get_config`` gave ``config``."""
         arguments = dict(config)
+        if isinstance(rate := arguments.get("learning_rate"), Mapping):
+            arguments["learning_rate"] = configurable.deserialize("learning_rate", rate, schedules.NAMES)
         spared = arguments.pop("without_decay", ())
         made = super().from_config(arguments)
         made.exclude_from_weight_decay(var_names=spared)
@@ -327,114 +374,3 @@ def _norm(gradients: Sequence[Array]) -> float:
 
 def _shrink(gradient: Array, norm: float, limit: float) -> Array:
     return gradient if norm <= limit else gradient * gradient.dtype.type(limit / norm)
-
-
-class SGD(Optimizer):
-    """Gradient descent, with momentum and Nesterov's form of it if asked for (``ops.sgd_step``)."""
-
-    def __init__(
-        self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
-    ) -> None:
-        self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
-        self.nesterov = checks.instance("nesterov", nesterov, bool, "True or False")
-        super().__init__(learning_rate, **options)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
-        return ("velocity",) if self.momentum else ()
-
-    @property
-    def rule(self) -> tuple[str, dict[str, Any]]:
-        """The op that makes a step, and its options."""
-        options = {"learning_rate": self._learning_rate, "momentum": self.momentum, "nesterov": self.nesterov}
-        return "sgd_step", options
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        return {"momentum": self.momentum, "nesterov": self.nesterov, **super().get_config()}
-
-
-class RMSprop(Optimizer):
-    """RMSprop, epsilon inside the root (``ops.rmsprop_step``)."""
-
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
-        **options: Any,
-    ) -> None:
-        self.rho = checks.real("rho", rho, minimum=0, maximum=1)
-        self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
-        self.epsilon = checks.real("epsilon", epsilon, minimum=0, open_low=True)
-        self.centered = checks.instance("centered", centered, bool, "True or False")
-        super().__init__(learning_rate, **options)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The mean square, the velocity where there is momentum, the mean where centred."""
-        return ("mean_square", *(["velocity"] if self.momentum else []), *(["mean"] if self.centered else []))
-
-    @property
-    def rule(self) -> tuple[str, dict[str, Any]]:
-        """The op that makes a step, and its options."""
-        numbers = {"learning_rate": self._learning_rate, "rho": self.rho, "momentum": self.momentum}
-        return "rmsprop_step", {**numbers, "epsilon": self.epsilon}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
-        return {**own, **super().get_config()}
-
-
-class Adam(Optimizer):
-    """Adam, and AMSGrad if asked for (``ops.adam_step``)."""
-
-    def __init__(
-        self,
-        learning_rate: float = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **options: Any,
-    ) -> None:
-        self.beta_1 = checks.real("beta_1", beta_1, minimum=0, maximum=1, open_high=True)
-        self.beta_2 = checks.real("beta_2", beta_2, minimum=0, maximum=1, open_high=True)
-        self.epsilon = checks.real("epsilon", epsilon, minimum=0, open_low=True)
-        self.amsgrad = checks.instance("amsgrad", amsgrad, bool, "True or False")
-        super().__init__(learning_rate, **options)
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The running means of gradient and square, and the largest of the latter for AMSGrad."""
-        return ("m", "v", *(["v_max"] if self.amsgrad else []))
-
-    @property
-    def rule(self) -> tuple[str, dict[str, Any]]:
-        """The op that makes a step, and its options."""
-        numbers = {"learning_rate": self._learning_rate, "beta_1": self.beta_1, "beta_2": self.beta_2}
-        return "adam_step", {**numbers, "epsilon": self.epsilon, "step": self.iterations}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, the learning rate as it is now."""
-        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "amsgrad": self.amsgrad}
-        return {**own, **super().get_config()}
-
-
-NAMES: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in (SGD, RMSprop, Adam)}
-
-
-def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
-    """The optimizer that ``identifier`` means: a name in any case, a class, an object or a config."""
-    if isinstance(identifier, str):
-        names = {name.lower(): name for name in NAMES}
-        identifier = names[checks.one_of(argument, identifier.lower(), names)]
-    return find(argument, identifier, Optimizer, NAMES)
-
-
-__all__ = ["Optimizer", "get", *NAMES]
-absent.explain(__name__)

@@ -1,0 +1,28 @@
+"""Optimizers, under Keras's names, arguments, defaults and formulas; each step is one fused op a parameter.
+
+``base`` holds what all share, ``rules`` the optimizers themselves, ``schedules`` gives learning rates by the step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import absent, checks
+from fastnn.configurable import find
+from fastnn.optimizers import schedules
+from fastnn.optimizers.base import Optimizer
+from fastnn.optimizers.rules import SGD, Adam, RMSprop
+
+NAMES: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in (SGD, RMSprop, Adam)}
+
+
+def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
+    """The optimizer that ``identifier`` means: a name in any case, a class, an object or a config."""
+    if isinstance(identifier, str):
+        names = {name.lower(): name for name in NAMES}
+        identifier = names[checks.one_of(argument, identifier.lower(), names)]
+    return find(argument, identifier, Optimizer, NAMES)
+
+
+__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "get", "schedules"]
+absent.explain(__name__)
