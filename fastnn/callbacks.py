@@ -176,7 +176,7 @@ class History(Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -254,6 +254,7 @@ class EarlyStopping(Callback):
         if current is None:
             _warn_missing("EarlyStopping", self.monitor, logs)
             return
+        current = _single(self.monitor, current)
         if epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
@@ -297,6 +298,16 @@ class EarlyStopping(Callback):
 def _warn_missing(who: str, monitor: str, logs: Logs | None) -> None:
     available = ", ".join(map(repr, logs or {}))
     warnings.warn(f"{who}: {monitor!r} is not among the figures of the epoch, which are {available}", stacklevel=3)
+
+
+def _single(monitor: str, figure: Any) -> float:
+    """The figure, one number; ValueError for an array of a metric that gives several."""
+    if np.ndim(figure):
+        raise ValueError(
+            f"monitor: got {monitor!r}, which is {checks.describe(figure)}, wants a single number, such as that of a "
+            "metric with one threshold or an average"
+        )
+    return float(figure)
 
 
 class ModelCheckpoint(Callback):
@@ -423,6 +434,7 @@ class ModelCheckpoint(Callback):
         if current is None:
             _warn_missing("ModelCheckpoint", self.monitor, logs)
             return False
+        current = _single(self.monitor, current)
         sign = _sign(self.monitor, self.mode, self.model) or -1.0
         if self.best is not None and not sign * current > sign * self.best:
             if self.verbose:

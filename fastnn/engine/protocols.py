@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
-Logs = dict[str, float]
+# Figures by name: floats, and arrays of metrics that give several numbers.
+Logs = dict[str, Any]
 
 
 class Draw(NamedTuple):
@@ -165,8 +166,8 @@ class Metric(Protocol):
         """Count one batch."""
         ...
 
-    def result(self) -> float:
-        """The figure over all batches since the last reset."""
+    def result(self) -> float | Array:
+        """The figure over all batches since the last reset, an array where it is of several numbers."""
         ...
 
 
