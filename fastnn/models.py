@@ -785,7 +785,12 @@ def _metrics(argument: str, identifiers: Any) -> list[Metric]:
         return []
     if not isinstance(identifiers, (list, tuple)):
         raise TypeError(f"{argument}: got {checks.describe(identifiers)}, wants a list such as ['accuracy']")
-    return [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
+    found = [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
+    for index, metric in enumerate(found):
+        if type(metric) in (metrics.Mean, metrics.Sum):
+            got = f"{argument}[{index}]: got a {type(metric).__name__} of values"
+            raise TypeError(f"{got}, wants a metric of targets and outputs")
+    return found
 
 
 def _make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> None:

@@ -10,6 +10,7 @@ import inspect
 import itertools
 import os
 
+import keras_epochs
 import keras_figures
 import numpy as np
 import pytest
@@ -49,7 +50,20 @@ def assert_alike(got, wanted, note):
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6, err_msg=str(note))
 
 
-@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(IN_KERAS))
+# Whose functions do not bring these targets and outputs together, but broadcast or refuse them.
+APART = {"BinaryCrossentropy", "Hinge", "SquaredHinge", "Poisson", "KLDivergence"}
+MIXED = {"vector and column", "column and vector", "steps and sequences of one"}
+
+
+def comparable(names):
+    return [
+        (name, shapes)
+        for name, shapes in keras_figures.cases(names)
+        if FIGURES[name].cls not in APART or shapes not in MIXED
+    ]
+
+
+@pytest.mark.parametrize(("name", "shapes"), comparable(IN_KERAS))
 def test_metrics(name, shapes):
     """The result after two batches, for weights of all shapes."""
     figure, compared = FIGURES[name], 0
@@ -61,9 +75,25 @@ def test_metrics(name, shapes):
             assert_alike(after(ours, batches), wanted, (weights, sizes))
             compared += 1
     unserved = {"top 2": ["row"], "sparse top 2": ["label and row"]}
-    if figure.cls == "BinaryCrossentropy":  # whose function does not bring targets and outputs together
-        unserved[name] = ["vector and column", "column and vector", "steps and sequences of one"]
     assert compared >= 6 or shapes in unserved.get(name, [])
+
+
+@pytest.mark.parametrize("name", keras_epochs.EPOCHS)
+def test_metrics_of_epochs(name):
+    """The result after three batches, for weights of all shapes, and its type."""
+    epoch, compared = keras_epochs.EPOCHS[name], 0
+    # others make a table of all samples by all samples in Keras's F-scores
+    meant = (None, "n") if epoch.cls in ("F1Score", "FBetaScore") else keras_epochs.WEIGHTS
+    for weights in meant:
+        batches = [in_float32(batch) for batch in keras_epochs.batches(name, weights)]
+        ours, theirs = (getattr(library.metrics, epoch.cls)(**epoch.options) for library in (fastnn, keras))
+        wanted = of_keras(lambda: after(theirs, batches))  # noqa: B023
+        if wanted is not None:
+            got = after(ours, batches)
+            assert np.shape(got) == np.shape(wanted)
+            np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7, err_msg=str(weights))
+            compared += 1
+    assert compared >= 2
 
 
 @pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(n for n in IN_KERAS if FIGURES[n].loss))
@@ -86,7 +116,7 @@ def test_losses(name, shapes):
     assert compared >= 3 * len(keras_figures.REDUCTIONS)
 
 
-@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(n for n in IN_KERAS if FIGURES[n].function))
+@pytest.mark.parametrize(("name", "shapes"), comparable(n for n in IN_KERAS if FIGURES[n].function))
 def test_functions(name, shapes):
     figure = FIGURES[name]
     for sizes in keras_figures.SIZES:
@@ -99,11 +129,11 @@ def test_functions(name, shapes):
 
 
 @pytest.mark.parametrize("module", ["losses", "metrics"])
-@pytest.mark.parametrize("name", sorted({figure.cls for figure in FIGURES.values() if figure.in_keras}))
+@pytest.mark.parametrize("name", sorted({f.cls for f in (*FIGURES.values(), *keras_epochs.EPOCHS.values())}))
 def test_arguments(module, name):
     theirs = getattr(getattr(keras, module), name, None)
-    if theirs is None:
-        assert not hasattr(getattr(fastnn, module), name)
+    if theirs is None or not hasattr(getattr(fastnn, module), name):
+        assert module == "losses" or name == "HalfSSE"
         return
     ours = getattr(getattr(fastnn, module), name)
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
