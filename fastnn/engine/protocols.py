@@ -166,8 +166,8 @@ class Metric(Protocol):
         """Count one batch."""
         ...
 
-    def result(self) -> float | Array:
-        """The figure over all batches since the last reset, an array where it is of several numbers."""
+    def result(self) -> Any:
+        """The figure over all batches since the last reset: a float, or an array where it is of several numbers."""
         ...
 
 

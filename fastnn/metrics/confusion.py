@@ -85,8 +85,8 @@ class _Confusion(Metric):
 
     def _count(self, true: Array, pred: Array, weight: Array | None) -> None:
         """Add the counts of arrays of one shape."""
-        columns = (array if array is None else array.reshape(-1, 1) for array in (true != 0, pred, weight))
-        self._counts = self._counts + counts(*columns, self._ascending)[:, self._places]
+        positive, column = (true != 0).reshape(-1, 1), pred.reshape(-1, 1)
+        self._counts = self._counts + counts(positive, column, weight, self._ascending)[:, self._places]
 
     def _figure(self, figures: Array) -> float | Array:
         """What ``result`` gives of one number a threshold: that number where there is one threshold."""
@@ -391,7 +391,7 @@ def _interpolated(counted: Array) -> Array:
     intercept = found[1:] - slope * positives[1:]
     both = (positives[:-1] > 0) & (positives[1:] > 0)
     ratio = np.divide(positives[:-1], positives[1:], out=np.ones(more.shape), where=both)
-    return quotient(slope * (more + intercept * np.log(ratio)), found[1:] + counted[FN, 1:]).sum(axis=0)
+    return np.asarray(quotient(slope * (more + intercept * np.log(ratio)), found[1:] + counted[FN, 1:]).sum(axis=0))
 
 
 class AUC(_Confusion):

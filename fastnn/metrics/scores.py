@@ -62,8 +62,8 @@ class FBetaScore(_Columns):
         super().__init__(dtype, name)
         self.average = None if average is None else checks.one_of("average", average, _AVERAGES)
         self.beta = checks.real("beta", beta, minimum=0, open_low=True)
-        limits = {"minimum": 0, "maximum": 1, "open_low": True}
-        self.threshold = None if threshold is None else checks.real("threshold", threshold, **limits)
+        given = threshold
+        self.threshold = None if given is None else checks.real("threshold", given, 0, 1, open_low=True)
         self.reset_state()
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import keras_epochs
 import numpy as np
 import pytest
 
@@ -82,7 +83,9 @@ def test_outputs_that_are_no_numbers_are_above_no_threshold():
 
 def test_of_equal_outputs_the_first_are_largest():
     assert metrics.TruePositives().top_k is None
-    assert metrics.Precision(top_k=2)([[1, 1, 0]], [[0.5, 0.5, 0.5]]) == 1
+    pred = np.random.default_rng(0).integers(0, 3, (1, 300)) / 3
+    first = [keras_epochs.among_largest(pred, place, 120) for place in np.ndindex(pred.shape)]
+    assert metrics.Precision(top_k=120)([first], pred) == metrics.Recall(top_k=120)([first], pred) == 1
     assert metrics.Precision(top_k=5)([[1, 1, 0]], [[0.1, 0.2, 0.3]]) == pytest.approx(2 / 3)
 
 
