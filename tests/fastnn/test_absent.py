@@ -38,7 +38,7 @@ def imported(module, name):
         ("fastnn.metrics", "huber", "which Keras has; it has Accuracy,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has Callback,"),
         ("fastnn.initializers", "he_normal", "which Keras has; it has Constant,"),
-        ("fastnn.regularizers", "OrthogonalRegularizer", "which Keras has; it has get, L1,"),
+        ("fastnn.regularizers", "L3", "; it has deserialize, get, L1,"),
         ("fastnn.utils", "pad_sequences", "which Keras has; it has set_random_seed, to_categorical$"),
         ("fastnn.datasets", "imdb", "which Keras has; it has boston_housing,"),
         ("fastnn", "applications", "which Keras has; it has available_backends, backends,"),
