@@ -24,6 +24,7 @@ importlib.import_module("fastnn.kernels.cpu.threads")
 _SUBMODULES = (
     "backends",
     "callbacks",
+    "constraints",
     "datasets",
     "errors",
     "initializers",

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import absent, checks, ops
+from fastnn import absent, checks, constraints, ops
 from fastnn.configurable import Configurable, find
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
@@ -246,7 +246,10 @@ class Optimizer(Configurable):
         return self.iterations
 
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
-        """One step: update every parameter in place by its gradient; an interrupt waits until all are updated."""
+        """One step: update every parameter in place by its gradient, then do what its constraint says.
+
+        An interrupt waits until all are updated.
+        """
         self.build(parameters)
         clipped = self._clip(gradients)
         with held():
@@ -257,6 +260,7 @@ class Optimizer(Configurable):
                 if decay := self.decay_of(parameter.path):
                     parameter.value *= parameter.value.dtype.type(1 - decay)
                 step(parameter.value, gradient, **options, **self.state[parameter.path])
+                constraints.enforce(parameter)
 
     @property
     def clipping(self) -> tuple[str, float] | None:

@@ -37,6 +37,14 @@ class Regularizer(Protocol):
         ...
 
 
+class Constraint(Protocol):
+    """What weights become after a step."""
+
+    def __call__(self, w: Array, /) -> Array:
+        """The weights that take the place of ``w``."""
+        ...
+
+
 class Parameter(Protocol):
     """A weight array that lives in a layer."""
 
@@ -47,6 +55,11 @@ class Parameter(Protocol):
     @property
     def regularizer(self) -> Regularizer | None:
         """The penalty on this parameter, if any."""
+        ...
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What its values are brought to after every step, if anything."""
         ...
 
 

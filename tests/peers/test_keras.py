@@ -156,6 +156,45 @@ def test_training_of_sequences_with_weights(weights):
     np.testing.assert_allclose(*figures, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("MaxNorm", {}),
+        ("MaxNorm", {"max_value": 1.0, "axis": 1}),
+        ("UnitNorm", {}),
+        ("UnitNorm", {"axis": [0, 1]}),
+        ("MinMaxNorm", {"min_value": 0.5, "max_value": 1.5, "rate": 0.7}),
+        ("NonNeg", {}),
+    ],
+)
+def test_constraints(name, options):
+    """Their values, and the weights of three steps that keep to them."""
+    ours, theirs = (getattr(library.constraints, name) for library in (fastnn, keras))
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    rng = np.random.default_rng(4)
+    w = rng.normal(size=(4, 3)).astype("float32")
+    w[:, 1] = 0
+    wanted = of_keras(lambda: theirs(**options)(keras.ops.convert_to_tensor(w)))
+    np.testing.assert_allclose(ours(**options)(w), wanted, rtol=1e-6)
+    x, y, trained = rng.normal(size=(6, 4)).astype("float32"), rng.normal(size=(6, 3)).astype("float32"), []
+    for library in (fastnn, keras):
+        constraint = getattr(library.constraints, name)(**options)
+        dense = library.layers.Dense(3, kernel_initializer=lambda shape, dtype: w, kernel_constraint=constraint)
+        model = library.models.Sequential([library.layers.Input((4,)), dense])
+        model.compile(library.optimizers.RMSprop(0.1), "mse")
+        model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
+        trained.append(model.get_weights()[0])
+    np.testing.assert_allclose(*trained, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["rows", "columns"])
+def test_orthogonal_regularizer(mode):
+    x = np.random.default_rng(5).normal(size=(5, 3)).astype("float32")
+    ours, theirs = (library.regularizers.OrthogonalRegularizer(0.1, mode) for library in (fastnn, keras))
+    assert ours(x) == pytest.approx(float(of_keras(lambda: theirs(keras.ops.convert_to_tensor(x)))), rel=1e-6)
+    assert ours.get_config() == {"factor": 0.1, "mode": mode}
+
+
 @pytest.mark.parametrize("initializer", [np.arange(12.0).reshape(4, 3), np.ones, None, "ones"])
 def test_initializers(initializer):
     kernels = []
