@@ -37,7 +37,7 @@ def imported(module, name):
         ("fastnn.losses", "Huber", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.metrics", "huber", "which Keras has; it has Accuracy,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has Callback,"),
-        ("fastnn.initializers", "he_normal", "which Keras has; it has Constant,"),
+        ("fastnn.initializers", "STFT", "which Keras has; it has Constant, constant,"),
         ("fastnn.regularizers", "L3", "; it has deserialize, get, L1,"),
         ("fastnn.utils", "pad_sequences", "which Keras has; it has set_random_seed, to_categorical$"),
         ("fastnn.datasets", "imdb", "which Keras has; it has boston_housing,"),

@@ -209,6 +209,25 @@ def test_initializers(initializer):
         np.testing.assert_array_equal(*kernels)
 
 
+@pytest.mark.parametrize("name", sorted({cls.__name__ for cls in fastnn.initializers.NAMES.values()}))
+def test_initializers_by_name(name):
+    """Arguments in Keras's order, its configs (of which Identity's lacks the gain), draws of equal spread."""
+    ours, theirs = (getattr(library.initializers, name) for library in (fastnn, keras))
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    assert ours().get_config().items() >= theirs().get_config().items()
+    spreads = [np.std(of_keras(lambda: make()((200, 300), "float32"))) for make in (ours, theirs)]  # noqa: B023
+    np.testing.assert_allclose(*spreads, rtol=0.02, atol=1e-8)
+
+
+def test_initializers_with_axes():
+    axes = {"input_axes": [0], "output_axes": [0, 1]}
+    spreads = [
+        np.std(of_keras(lambda: library.initializers.LecunNormal(**axes)((50, 4, 300), "float32")))  # noqa: B023
+        for library in (fastnn, keras)
+    ]
+    np.testing.assert_allclose(*spreads, rtol=0.02)
+
+
 def test_one_output_warns_by_the_same_category():
     caught = []
     for library in (fastnn, keras):
