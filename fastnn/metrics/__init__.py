@@ -148,12 +148,12 @@ CONFIG_NAMES: dict[str, type[Metric]] = {
 
 
 def get(identifier: Any, argument: str = "metrics") -> Metric:
-    """The metric that ``identifier`` means; a name given becomes the metric's name, a class name its default name."""
+    """The metric that ``identifier`` means; a string, such as "mse" or "AUC", becomes the metric's name."""
     if callable(identifier) and not isinstance(identifier, (type, Metric)):
         cls = _BY_FUNCTION.get(identifier)
         return MeanMetricWrapper(identifier) if cls is None else cls()
     metric = find(argument, identifier, Metric, CONFIG_NAMES if isinstance(identifier, Mapping) else NAMES)
-    if isinstance(identifier, str) and identifier != type(metric).__name__:
+    if isinstance(identifier, str):
         metric.name = identifier
     return metric
 

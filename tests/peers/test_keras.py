@@ -78,6 +78,20 @@ def test_metrics(name, shapes):
     assert compared >= 6 or shapes in unserved.get(name, [])
 
 
+def test_names_of_figures():
+    """A string given is the name, an object has its own; several numbers are an array in the history."""
+    histories = []
+    for library in (fastnn, keras):
+        model = library.models.Sequential([library.layers.Input((3,)), library.layers.Dense(1, "sigmoid")])
+        objects = [library.metrics.Precision(thresholds=[0.2, 0.8]), library.metrics.LogCoshError()]
+        names = ["AUC", "auc", "MeanSquaredError", "mse", "Accuracy", "f1_score", *objects]
+        model.compile("sgd", "binary_crossentropy", metrics=names)
+        x, y = np.ones((4, 3), "float32"), np.array([[0], [1], [0], [1]], "float32")
+        history = model.fit(x, y, epochs=2, verbose=0).history
+        histories.append({name: np.shape(figures) for name, figures in sorted(history.items())})
+    assert histories[0] == histories[1]
+
+
 @pytest.mark.parametrize("name", keras_epochs.EPOCHS)
 def test_metrics_of_epochs(name):
     """The result after three batches, for weights of all shapes, and its type."""
