@@ -12,8 +12,9 @@ Their weights lie along the first axes of the figures: (n,) or (n, 1), one a sam
 for Accuracy, BinaryAccuracy and RootMeanSquaredError (n, k), one an output; along axes of length 1 they are repeated. A
 single number weighs the batch as a whole, which then counts as one sample.
 
-Counts, shares and areas (``metrics.confusion``) and scores (``metrics.scores``) are made of sums over all batches, kept
-in float64. A result of several numbers, as for several thresholds, is an array, in logs and ``History.history`` too.
+Counts, shares and areas (``metrics.confusion``), scores (``metrics.scores``) and overlaps (``metrics.overlap``) are
+made of sums over all batches, kept in float64. A result of several numbers, as for several thresholds, is an array, in
+logs and ``History.history`` too.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ from fastnn.metrics.errors import (
     concordance_correlation,
     pearson_correlation,
 )
+from fastnn.metrics.overlap import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 from fastnn.metrics.scores import F1Score, FBetaScore, R2Score
 
 # The functions that stand for classes when they are given to compile.
@@ -121,7 +123,7 @@ _CLASSES: tuple[type[Metric], ...] = (
     *_BY_FUNCTION.values(),
     *(RootMeanSquaredError, CosineSimilarity, R2Score, F1Score, FBetaScore, AUC, Precision, Recall),
     *(TruePositives, TrueNegatives, FalsePositives, FalseNegatives, PrecisionAtRecall, RecallAtPrecision),
-    *(SensitivityAtSpecificity, SpecificityAtSensitivity),
+    *(SensitivityAtSpecificity, SpecificityAtSensitivity, BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU),
 )
 
 NAMES: dict[str, type[Metric]] = aliases(
@@ -173,6 +175,7 @@ __all__ = [
     "Accuracy",
     "BinaryAccuracy",
     "BinaryCrossentropy",
+    "BinaryIoU",
     "CategoricalAccuracy",
     "CategoricalCrossentropy",
     "CategoricalHinge",
@@ -184,15 +187,19 @@ __all__ = [
     "FalsePositives",
     "HalfSSE",
     "Hinge",
+    "IoU",
     "KLDivergence",
     "LogCoshError",
     "Mean",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
+    "MeanIoU",
     "MeanMetricWrapper",
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
     "Metric",
+    "OneHotIoU",
+    "OneHotMeanIoU",
     "PearsonCorrelation",
     "Poisson",
     "Precision",

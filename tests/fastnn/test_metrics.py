@@ -152,6 +152,7 @@ def test_a_single_weight_is_that_of_the_batch():
 NAMED = ["name", "dtype"]
 COUNT = ["thresholds", *NAMED]
 SHARE = ["thresholds", "top_k", "class_id", *NAMED]
+OVERLAP = ["sparse_y_pred", "axis"]
 BOUND = ["num_thresholds", "class_id", *NAMED]
 SIGNATURES = {  # as in Keras 3.15, whose names default to the string that None stands for here; and the direction
     "Metric": (["dtype", "name"], None),
@@ -195,6 +196,11 @@ SIGNATURES = {  # as in Keras 3.15, whose names default to the string that None 
     "RecallAtPrecision": (["precision", *BOUND], "up"),
     "SensitivityAtSpecificity": (["specificity", *BOUND], "up"),
     "SpecificityAtSensitivity": (["sensitivity", *BOUND], "up"),
+    "IoU": (["num_classes", "target_class_ids", *NAMED, "ignore_class", "sparse_y_true", *OVERLAP], "up"),
+    "MeanIoU": (["num_classes", *NAMED, "ignore_class", "sparse_y_true", *OVERLAP], "up"),
+    "OneHotIoU": (["num_classes", "target_class_ids", *NAMED, "ignore_class", *OVERLAP], "up"),
+    "OneHotMeanIoU": (["num_classes", *NAMED, "ignore_class", *OVERLAP], "up"),
+    "BinaryIoU": (["target_class_ids", "threshold", *NAMED], "up"),
     "AUC": (
         [
             *("num_thresholds", "curve", "summation_method", *NAMED, "thresholds"),
@@ -210,6 +216,10 @@ WANTED = {
     "SensitivityAtSpecificity": {"specificity": 0.5},
     "SpecificityAtSensitivity": {"sensitivity": 0.5},
     "MeanMetricWrapper": {"fn": max},
+    "IoU": {"num_classes": 3, "target_class_ids": (0, 2)},
+    "MeanIoU": {"num_classes": 3},
+    "OneHotIoU": {"num_classes": 3, "target_class_ids": [1]},
+    "OneHotMeanIoU": {"num_classes": 3},
 }
 
 
@@ -325,7 +335,7 @@ def test_names_and_configs(name):
     cls = metrics.NAMES[name]
     if wanted := WANTED.get(cls.__name__):
         made = cls(**wanted)
-        with pytest.raises(TypeError, match=f"missing 1 required positional argument: '{next(iter(wanted))}'"):
+        with pytest.raises(TypeError, match=rf"missing \d required positional arguments?: '{next(iter(wanted))}'"):
             metrics.get(name)
     else:
         made = metrics.get(name)

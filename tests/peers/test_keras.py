@@ -100,7 +100,9 @@ def test_metrics_of_epochs(name):
     meant = (None, "n") if epoch.cls in ("F1Score", "FBetaScore") else keras_epochs.WEIGHTS
     for weights in meant:
         batches = [in_float32(batch) for batch in keras_epochs.batches(name, weights)]
-        ours, theirs = (getattr(library.metrics, epoch.cls)(**epoch.options) for library in (fastnn, keras))
+        # as integers they would round weights down
+        floating = {"dtype": "float32"} if "IoU" in epoch.cls else {}
+        ours, theirs = (getattr(library.metrics, epoch.cls)(**epoch.options, **floating) for library in (fastnn, keras))
         wanted = of_keras(lambda: after(theirs, batches))  # noqa: B023
         if wanted is not None:
             got = after(ours, batches)

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,32 @@ def r2(batches: Any, class_aggregation: str | None = "uniform_average", num_regr
     return figure
 
 
+def overlap(
+    batches: Any,
+    num_classes: int = 2,
+    target_class_ids: Any = None,
+    ignore_class: int | None = None,
+    sparse_y_true: bool = True,
+    sparse_y_pred: bool = True,
+    threshold: float | None = None,
+) -> float:
+    """Intersection over union, the mean of the classes that occur."""
+    pairs = []
+    for true, pred, weight in batches:
+        said, meant = (pred if sparse_y_pred else pred.argmax(-1)), (true if sparse_y_true else true.argmax(-1))
+        if threshold is not None:
+            said = pred >= threshold
+        places = np.ndindex(meant.shape)
+        pairs += [(int(meant[place]), int(said[place]), weight_at(weight, place)) for place in places]
+    pairs = [(t, p, w) for t, p, w in pairs if max(t, p) < num_classes and min(t, p) >= 0 and t != ignore_class]
+    shares = []
+    for each in range(num_classes) if target_class_ids is None else target_class_ids:
+        either = sum(w for t, p, w in pairs if each in (t, p))
+        if either:
+            shares.append(sum(w for t, p, w in pairs if t == p == each) / either)
+    return share(sum(shares), len(shares))
+
+
 @dataclass(frozen=True)
 class Epoch:
     """A metric: its class and arguments, the figure of all batches, and what they are drawn from."""
@@ -211,6 +238,11 @@ class Epoch:
     figure: Callable[..., Any]
     data: str
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether a weight is one of a row, which says one class."""
+        return self.cls.startswith("OneHot") or self.data == "labels and outputs"
 
     def result(self, batches: Any) -> Any:
         return self.figure(batches, **self.options)
@@ -289,6 +321,18 @@ EPOCHS = {
     "R2 of each": Epoch("R2Score", r2, "values", {"class_aggregation": None}),
     "R2 adjusted": Epoch("R2Score", r2, "values", {"num_regressors": 2}),
     "R2 of constants": Epoch("R2Score", r2, "constants", {"class_aggregation": None}),
+    "overlap": Epoch("IoU", overlap, "classes", {"num_classes": 4, "target_class_ids": [0, 3]}),
+    "overlap of some": Epoch("MeanIoU", overlap, "classes", {"num_classes": 3, "ignore_class": 1}),
+    "overlap with absent classes": Epoch("MeanIoU", overlap, "classes", {"num_classes": 9}),
+    "overlap of bits": Epoch("BinaryIoU", overlap, "columns", {"threshold": 0.25, "target_class_ids": [1]}),
+    "overlap of outputs": Epoch("MeanIoU", overlap, "labels and outputs", {"num_classes": 3, "sparse_y_pred": False}),
+    "overlap of rows": Epoch(
+        *("OneHotIoU", partial(overlap, sparse_y_true=False, sparse_y_pred=False), "one-hot"),
+        {"num_classes": 3, "target_class_ids": [1, 2]},
+    ),
+    "mean overlap of rows": Epoch(
+        *("OneHotMeanIoU", partial(overlap, sparse_y_true=False, sparse_y_pred=False), "one-hot"), {"num_classes": 3}
+    ),
 }
 
 # of one sample
@@ -303,6 +347,8 @@ SHAPES = {
     "one-hot": (3,),
     "values": (2,),
     "constants": (2,),
+    "classes": (2,),
+    "labels and outputs": (3,),
 }
 SIZES = (5, 1, 7)
 WEIGHTS = (None, "", "n", "n 1", "n k")
@@ -327,6 +373,10 @@ def drawn(data: str, shape: tuple[int, ...], rng: Any) -> tuple[Any, Any]:
         return np.broadcast_to([0.5, -0.25], shape), pred
     if data == "one-hot":
         return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])], pred * (rng.random((*shape[:-1], 1)) < 0.8)
+    if data == "classes":
+        return rng.integers(0, 4, shape), rng.integers(0, 4, shape)
+    if data == "labels and outputs":
+        return rng.integers(0, shape[-1], shape[:-1]), pred
     if data == "logits":
         pred = 8 * pred - 4.25
     if data == "distinct rows":
@@ -337,10 +387,10 @@ def drawn(data: str, shape: tuple[int, ...], rng: Any) -> tuple[Any, Any]:
 
 def batches(name: str, weights: str | None) -> list[tuple[Any, Any, Any]]:
     """(true, pred, weight) of each batch of a case, the same in every call."""
-    data = EPOCHS[name].data
+    data, of_rows = EPOCHS[name].data, EPOCHS[name].of_rows
     rng = np.random.default_rng(sum(map(ord, f"{name}{weights}")))
     made = []
     for n in SIZES:
         shape = (n, *SHAPES[data])
-        made.append((*drawn(data, shape, rng), weights_for(weights, shape, rng)))
+        made.append((*drawn(data, shape, rng), weights_for(weights, shape[:-1] if of_rows else shape, rng)))
     return made
