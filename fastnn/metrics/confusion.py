@@ -33,9 +33,9 @@ def spread(sample_weight: Any, shape: Shape) -> Array:
     return np.broadcast_to(along(weight, values.shape), values.shape).reshape(shape)
 
 
-def quotient(part: Array, whole: Array) -> Array:
-    """``part / whole``, 0 where ``whole`` is."""
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole != 0)
+def quotient(part: Any, whole: Any) -> Array:
+    """``part / whole`` of numbers or arrays, 0 where ``whole`` is."""
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.not_equal(whole, 0))
 
 
 def counts(positive: Array, pred: Array, weight: Array | None, thresholds: Array) -> Array:

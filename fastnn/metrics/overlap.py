@@ -103,7 +103,7 @@ def _classes(name: str, y: Any, sparse: bool) -> Array:
 class MeanIoU(IoU):
     """Intersection over union, the mean of all classes that occur; arguments as those of IoU."""
 
-    _ARGUMENTS = ("num_classes", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
+    _ARGUMENTS: tuple[str, ...] = ("num_classes", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
 
     def __init__(
         self,
