@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from functools import cache, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -338,8 +339,12 @@ class Sequential(layers.WeightLists):
             self._precision,
         )
 
-    def _runner(self, source: Source, batch_size: int) -> Runner:
-        network = self._network()
+    def _runner(self, source: Source, batch_size: int, training: bool = False) -> Runner:
+        """What trains this model, or without ``training`` what evaluates and predicts with it.
+
+        What the fused runner cannot train it may evaluate all the same, and predict with.
+        """
+        network = self._network() if training else replace(self._network(), optimizer=None)
         return make_runner(network, make_plan(network, self._backend, source, batch_size))
 
     # ---------------------------------------------------------------------------------------------------- train
@@ -395,7 +400,8 @@ class Sequential(layers.WeightLists):
         self._build_for(data.x)
 
         with on_threads:
-            runner = self._runner(data.x, size)
+            runner = self._runner(data.x, size, training=True)
+            judged = None if validation is None else (self._runner(validation.x, validation_size), validation)
             self.history = History()
             names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
             params = {"verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names}
@@ -410,8 +416,8 @@ class Sequential(layers.WeightLists):
                     show.open(f"Epoch {epoch + 1}/{last}", params["steps"])
                     order = seeds.generator().permutation(data.rows) if shuffle else None
                     logs = runner.train_epoch(data, size, order, epoch, calls.step_hooks("train", show.on_step))
-                    if validation is not None and (epoch + 1) % every == 0:
-                        figures = self._evaluate(runner, validation, validation_size, calls, None)
+                    if judged is not None and (epoch + 1) % every == 0:
+                        figures = self._evaluate(*judged, validation_size, calls, None)
                         logs.update((f"val_{name}", value) for name, value in figures.items())
                         self._stop_if_diverged(epoch, logs)
                     show.close(logs)
@@ -446,7 +452,8 @@ class Sequential(layers.WeightLists):
         self._require_compiled("train_on_batch")
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
         self._build_for(data.x)
-        return _figures(self._runner(data.x, data.rows).train_epoch(data, data.rows), return_dict)
+        runner = self._runner(data.x, data.rows, training=True)
+        return _figures(runner.train_epoch(data, data.rows), return_dict)
 
     # ---------------------------------------------------------------------------------------------------- use
 

@@ -35,7 +35,7 @@ def spread(sample_weight: Any, shape: Shape) -> Array:
 
 def quotient(part: Any, whole: Any) -> Array:
     """``part / whole`` of numbers or arrays, 0 where ``whole`` is."""
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.not_equal(whole, 0))
+    return np.asarray(np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.not_equal(whole, 0)))
 
 
 def counts(positive: Array, pred: Array, weight: Array | None, thresholds: Array) -> Array:
