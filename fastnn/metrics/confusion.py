@@ -114,7 +114,7 @@ def _thresholds(value: Any, default: float = 0.5) -> list[float]:
     """One threshold or several, within [0, 1]; without any ``default``."""
     if value is None:
         return [default]
-    if not isinstance(value, (list, tuple, np.ndarray)):
+    if not np.ndim(value):
         return [checks.real("thresholds", value, minimum=0, maximum=1)]
     if not len(value):
         raise ValueError("thresholds: got none, wants at least one")
@@ -123,7 +123,7 @@ def _thresholds(value: Any, default: float = 0.5) -> list[float]:
 
 def _given(value: Any, thresholds: list[float]) -> Any:
     """The argument ``thresholds`` as JSON can hold it: None, a number, a list."""
-    return None if value is None else thresholds if isinstance(value, (list, tuple, np.ndarray)) else thresholds[0]
+    return None if value is None else thresholds if np.ndim(value) else thresholds[0]
 
 
 class _Count(_Confusion):

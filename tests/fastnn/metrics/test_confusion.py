@@ -210,6 +210,7 @@ def test_bad_arguments(make, error, message):
     [
         metrics.Precision([0.2, 0.8], top_k=3, class_id=1, name="p", dtype="float32"),
         metrics.Recall(0.25),
+        metrics.Recall(np.array(0.25)),
         metrics.FalsePositives(np.array([0.5, 0.25])),
         metrics.RecallAtPrecision(0.5, 9, 2),
         metrics.AUC(5, "pr", "Minoring", thresholds=[0.5, 0.25], from_logits=True),
