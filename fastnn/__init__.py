@@ -25,6 +25,7 @@ _SUBMODULES = (
     "activations",
     "backends",
     "callbacks",
+    "constraints",
     "datasets",
     "errors",
     "initializers",

@@ -31,6 +31,10 @@ _KERAS = {
         LearningRateScheduler ModelCheckpoint OrbaxCheckpoint ProgbarLogger ReduceLROnPlateau RemoteMonitor
         SwapEMAWeights TensorBoard TerminateOnNaN
     """,
+    "fastnn.constraints": """
+        Constraint MaxNorm MinMaxNorm NonNeg UnitNorm deserialize get max_norm min_max_norm non_neg serialize
+        unit_norm
+    """,
     "fastnn.datasets": """
         boston_housing california_housing cifar10 cifar100 fashion_mnist imdb mnist reuters
     """,

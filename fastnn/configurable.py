@@ -39,8 +39,8 @@ def aliases(classes: Iterable[type[Made]], **extra: type[Made]) -> dict[str, typ
 
 
 def snake_case(name: str) -> str:
-    """``GlorotUniform`` as ``glorot_uniform``, ``TopKAccuracy`` as ``top_k_accuracy``, ``HalfSSE`` as ``half_sse``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    """``GlorotUniform`` as ``glorot_uniform``, ``TopKAccuracy`` as ``top_k_accuracy``, ``R2Score`` as ``r2_score``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def find(argument: str, identifier: Any, base: type[Made], names: Mapping[str, type[Made]]) -> Made:

@@ -9,13 +9,13 @@ None is Keras's default, ``GlorotUniform``, for biases too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn import absent, checks, configurable
-from fastnn.configurable import Configurable, aliases, find, undefined
+from fastnn.configurable import Configurable, aliases, find, snake_case, undefined
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
@@ -170,8 +170,9 @@ class TruncatedNormal(RandomNormal):
 class VarianceScaling(RandomInitializer):
     """Numbers whose variance is ``scale`` over the fan: Glorot and Bengio 2010, He et al. 2015, LeCun et al. 1998.
 
-    ``mode`` is "fan_in", "fan_out" or "fan_avg"; ``distribution`` "truncated_normal", "untruncated_normal" or "uniform"
-    (on +-sqrt(3 * scale / fan)).
+    ``mode`` is "fan_in", "fan_out" or "fan_avg"; ``distribution`` "truncated_normal" (or "normal"),
+    "untruncated_normal" or "uniform" (on +-sqrt(3 * scale / fan)). Fans are the sizes of the last two axes, times those
+    before them, or the products of those of ``input_axes`` and ``output_axes``.
     """
 
     def __init__(
@@ -180,14 +181,24 @@ class VarianceScaling(RandomInitializer):
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
         seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
     ) -> None:
         self.scale = checks.real("scale", scale, minimum=0, open_low=True)
         self.mode = checks.one_of("mode", mode, ("fan_in", "fan_out", "fan_avg"))
-        self.distribution = checks.one_of("distribution", distribution, _DISTRIBUTIONS)
+        named = distribution.lower() if isinstance(distribution, str) else distribution
+        named = "truncated_normal" if named == "normal" else named
+        self.distribution = checks.one_of("distribution", named, _DISTRIBUTIONS)
+        self.input_axes, self.output_axes = _axes("input_axes", input_axes), _axes("output_axes", output_axes)
+        if (input_axes is None) != (output_axes is None):
+            raise ValueError(f"input_axes, output_axes: got {input_axes} and {output_axes}, wants both or neither")
         super().__init__(seed)
 
     def _draw(self, generator: np.random.Generator, shape: Shape) -> Array:
-        fan_in, fan_out = _fans(shape)
+        if self.input_axes is None or self.output_axes is None:
+            fan_in, fan_out = _fans(shape)
+        else:
+            fan_in, fan_out = (_size(shape, axes) for axes in (self.input_axes, self.output_axes))
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         stddev = math.sqrt(self.scale / max(1.0, fan))
         return stddev * _DISTRIBUTIONS[self.distribution](generator, shape)
@@ -195,22 +206,27 @@ class VarianceScaling(RandomInitializer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         own = {"scale": self.scale, "mode": self.mode, "distribution": self.distribution}
-        return {**own, **super().get_config()}
+        return {**own, **super().get_config(), "input_axes": self.input_axes, "output_axes": self.output_axes}
 
 
 class _NamedScaling(VarianceScaling):
-    """A variance scaling with everything but the seed settled."""
+    """A variance scaling with everything settled but the seed, and which axes are inputs and outputs."""
 
     _SCALE = 1.0
     _MODE = "fan_avg"
     _DISTRIBUTION = "uniform"
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(self._SCALE, self._MODE, self._DISTRIBUTION, seed)
+    def __init__(
+        self,
+        seed: int | None = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(self._SCALE, self._MODE, self._DISTRIBUTION, seed, input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"seed": self._given_seed}
+        return {"seed": self._given_seed, "input_axes": self.input_axes, "output_axes": self.output_axes}
 
 
 class GlorotUniform(_NamedScaling):
@@ -292,6 +308,40 @@ def _fans(shape: Shape) -> tuple[float, float]:
     return float(shape[-2] * field), float(shape[-1] * field)
 
 
+def _axes(name: str, axes: Any) -> list[int] | None:
+    """Axes as a list of integers; None stays None."""
+    if axes is None:
+        return None
+    if not isinstance(axes, (list, tuple)):
+        raise TypeError(f"{name}: got {checks.describe(axes)}, wants a list of integers")
+    return [checks.integer(f"{name}[{place}]", axis) for place, axis in enumerate(axes)]
+
+
+def _size(shape: Shape, axes: Sequence[int]) -> float:
+    """The product of the sizes of ``axes``; ValueError where ``shape`` lacks one."""
+    for axis in axes:
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"shape: got {shape}, wants one that has the axis {axis}")
+    return float(math.prod(shape[axis] for axis in axes))
+
+
+# The spellings that course scripts use: initializers.he_normal(seed=1).
+constant = Constant
+glorot_normal = GlorotNormal
+glorot_uniform = GlorotUniform
+he_normal = HeNormal
+he_uniform = HeUniform
+identity = IdentityInitializer = Identity
+lecun_normal = LecunNormal
+lecun_uniform = LecunUniform
+ones = Ones
+orthogonal = OrthogonalInitializer = Orthogonal
+random_normal = RandomNormal
+random_uniform = RandomUniform
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+zeros = Zeros
+
 NAMES = aliases(
     (
         *(Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, VarianceScaling),
@@ -301,6 +351,8 @@ NAMES = aliases(
     one=Ones,
     uniform=RandomUniform,
     normal=RandomNormal,
+    IdentityInitializer=Identity,
+    OrthogonalInitializer=Orthogonal,
 )
 
 # What a config may name: also what stands there for an initializer of the user's own.
@@ -338,6 +390,11 @@ def serialize(initializer: Initializer | None) -> dict[str, Any] | None:
     return configurable.serialize(initializer, _SAVED)
 
 
+def deserialize(config: Mapping[str, Any]) -> Initializer:
+    """The initializer that ``serialize`` wrote as ``config``."""
+    return configurable.deserialize("config", config, _SAVED)
+
+
 def first_weights(initializer: Initializer | None, argument: str, shape: Shape, dtype: str) -> Array:
     """An array of its own, of ``shape`` and ``dtype``; errors, which name ``argument``, for anything else."""
     drawn = (GlorotUniform() if initializer is None else initializer)(shape, dtype=dtype)
@@ -350,5 +407,9 @@ def first_weights(initializer: Initializer | None, argument: str, shape: Shape, 
     return np.array(array, dtype, order="C")
 
 
-__all__ = ["Initializer", "get", "serialize", *sorted({cls.__name__ for cls in NAMES.values()})]
+_PUBLIC = {cls.__name__ for cls in NAMES.values()}
+__all__ = [
+    *("Initializer", "IdentityInitializer", "OrthogonalInitializer", "deserialize", "get", "serialize"),
+    *sorted(_PUBLIC | {snake_case(name) for name in _PUBLIC}),
+]
 absent.explain(__name__)

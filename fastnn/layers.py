@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, activations, checks, initializers, ops, regularizers
+from fastnn import absent, activations, checks, constraints, initializers, ops, regularizers
 from fastnn.configurable import Configurable, aliases, serialize, snake_case
+from fastnn.constraints import Constraint
 from fastnn.engine import seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.activations import Activation as Activation_
@@ -53,13 +54,21 @@ def unique_name(kind: str) -> str:
 
 
 class Parameter:
-    """A weight array of a layer: its name within the layer, its values and the penalty on them."""
+    """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint."""
 
-    def __init__(self, name: str, path: str, value: Array, regularizer: Regularizer | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        value: Array,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
         self.name = name
         self.path = path
         self.value = value
         self.regularizer = regularizer
+        self.constraint = constraint
         self.trainable = True
 
     @property
@@ -254,8 +263,8 @@ class Layer(WeightLists, Configurable):
     def _take_parameters(self, input_shape: BatchShape, values: Sequence[Array]) -> None:
         """Make the parameters of ``parameter_shapes``, of these values."""
         for name, value in zip(self.parameter_shapes(input_shape), values, strict=True):
-            penalty = getattr(self, f"{name}_regularizer")
-            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty))
+            penalty, constraint = (getattr(self, f"{name}_{kind}", None) for kind in ("regularizer", "constraint"))
+            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty, constraint))
 
     def _fits(self, input_shape: BatchShape) -> bool:
         """Whether the parameters that were made serve ``input_shape`` too."""
@@ -416,7 +425,10 @@ class _Activated(Layer):
 
 
 class Dense(_Activated):
-    """y = activation(x @ kernel + bias) along the last axis; kernel (inputs, units), bias (units,)."""
+    """y = activation(x @ kernel + bias) along the last axis; kernel (inputs, units), bias (units,).
+
+    Constraints say what the weights become after every step of training (``fastnn.constraints``).
+    """
 
     def __init__(
         self,
@@ -428,6 +440,8 @@ class Dense(_Activated):
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
         activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         **options: Any,
     ) -> None:
         self.units = checks.positive_int("units", units)
@@ -437,6 +451,8 @@ class Dense(_Activated):
         self.bias_initializer: Initializer | None = initializers.get(bias_initializer, "bias_initializer")
         self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
         self.bias_regularizer = regularizers.get(bias_regularizer, "bias_regularizer")
+        self.kernel_constraint = constraints.get(kernel_constraint, "kernel_constraint")
+        self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
         super().__init__(activity_regularizer=activity_regularizer, **options)
         self.dtype: str = self.dtype or "float32"
 
@@ -529,6 +545,8 @@ class Dense(_Activated):
             "bias_initializer": initializers.serialize(self.bias_initializer),
             "kernel_regularizer": serialize(self.kernel_regularizer, regularizers.NAMES),
             "bias_regularizer": serialize(self.bias_regularizer, regularizers.NAMES),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
             **super().get_config(),
         }
 

@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -363,8 +363,12 @@ class Sequential(layers.WeightLists):
             self._precision,
         )
 
-    def _runner(self, source: Source, batch_size: int) -> Runner:
-        network = self._network()
+    def _runner(self, source: Source, batch_size: int, training: bool = False) -> Runner:
+        """What trains this model, or without ``training`` what evaluates and predicts with it.
+
+        What the fused runner cannot train it may evaluate all the same, and predict with.
+        """
+        network = self._network() if training else replace(self._network(), optimizer=None)
         return make_runner(network, make_plan(network, self._backend, source, batch_size))
 
     # ---------------------------------------------------------------------------------------------------- train
@@ -421,7 +425,8 @@ class Sequential(layers.WeightLists):
         _warn_of_flat_activations(self.layers)
 
         with on_threads:
-            runner = self._runner(data.x, size)
+            runner = self._runner(data.x, size, training=True)
+            judge = runner if validation is None else self._runner(validation.x, validation_size)
             self._place = place = _Place(runner, first)
             self.history = History()
             names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
@@ -439,7 +444,7 @@ class Sequential(layers.WeightLists):
                     hooks = calls.step_hooks("train", show.on_step)
                     train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
                     if validation is not None and (epoch + 1) % every == 0:
-                        validate = partial(self._evaluate, runner, validation, validation_size, calls, None)
+                        validate = partial(self._evaluate, judge, validation, validation_size, calls, None)
                     try:
                         logs = self._epoch(epoch, train, validate)
                     except DivergenceError as error:
@@ -491,7 +496,8 @@ class Sequential(layers.WeightLists):
         self._require_compiled("train_on_batch")
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
         self._build_for(data.x)
-        return _figures(self._runner(data.x, data.rows).train_epoch(data, data.rows), return_dict)
+        runner = self._runner(data.x, data.rows, training=True)
+        return _figures(runner.train_epoch(data, data.rows), return_dict)
 
     # ---------------------------------------------------------------------------------------------------- use
 
@@ -861,7 +867,12 @@ def _metrics(argument: str, identifiers: Any) -> list[Metric]:
         return []
     if not isinstance(identifiers, (list, tuple)):
         raise TypeError(f"{argument}: got {checks.describe(identifiers)}, wants a list such as ['accuracy']")
-    return [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
+    found = [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
+    for index, metric in enumerate(found):
+        if type(metric) in (metrics.Mean, metrics.Sum):
+            got = f"{argument}[{index}]: got a {type(metric).__name__} of values"
+            raise TypeError(f"{got}, wants a metric of targets and outputs")
+    return found
 
 
 def _make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks
 from fastnn.engine.protocols import Logs
 
@@ -67,9 +69,10 @@ class Progress:
 
 
 def figures(logs: Logs) -> str:
-    """``loss: 0.1234 - accuracy: 0.9876``."""
+    """``loss: 0.1234 - accuracy: 0.9876``; of several numbers the mean, as Keras has it."""
+    means = {name: float(np.mean(value)) for name, value in logs.items()}
     return " - ".join(
-        f"{name}: {value:.4f}" if abs(value) >= 1e-3 else f"{name}: {value:.4g}" for name, value in logs.items()
+        f"{name}: {value:.4f}" if abs(value) >= 1e-3 else f"{name}: {value:.4g}" for name, value in means.items()
     )
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fastnn import absent, checks, ops
+import numpy as np
+
+from fastnn import absent, checks, configurable, ops
 from fastnn.configurable import Configurable, aliases, find, undefined
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
+
+# The least length that a row is divided by, as in Keras.
+_EPSILON = 1e-7
 
 
 class Regularizer(Configurable):
@@ -62,12 +68,48 @@ class L2(L1L2):
         return {"l2": self.l2}
 
 
+class OrthogonalRegularizer(Regularizer):
+    """Keeps the rows of a matrix, or its columns, apart: ``factor`` times the mean of abs(cosine) over all pairs.
+
+    The derivative by what is already orthogonal is taken as 0; rows shorter than 1e-7 count as if they were so long.
+    """
+
+    def __init__(self, factor: float = 0.01, mode: str = "rows") -> None:
+        self.factor = checks.real("factor", factor, minimum=0)
+        self.mode = checks.one_of("mode", mode, ("rows", "columns"))
+
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        """Penalty of the matrix ``x``, 0 for a single row, and its derivative; ValueError for other arrays."""
+        if x.ndim != 2:
+            raise ValueError(f"x: got shape {x.shape}, wants a matrix for an orthogonal regularizer")
+        rows = x if self.mode == "rows" else x.T
+        if len(rows) < 2:
+            return 0.0, np.zeros_like(x)
+        lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+        scale = 1 / np.maximum(lengths, x.dtype.type(_EPSILON))
+        units = np.ascontiguousarray(rows * scale)
+        cosines = ops.matmul(units, units.T)
+        np.fill_diagonal(cosines, 0)
+        share = self.factor / (len(rows) * (len(rows) - 1))
+        by_units = ops.matmul(np.sign(cosines), units) * x.dtype.type(2 * share)
+        # along a row itself nothing changes, but where its length counts as 1e-7
+        along = np.where(lengths > _EPSILON, (by_units * units).sum(axis=1, keepdims=True), 0)
+        gradient = (by_units - along * units) * scale
+        value = share * float(np.abs(cosines).sum(dtype=np.float64))
+        return value, np.ascontiguousarray(gradient if self.mode == "rows" else gradient.T)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"factor": self.factor, "mode": self.mode}
+
+
 # The spellings that course scripts use: regularizers.l2(0.001), regularizers.l1_l2(l1=..., l2=...).
 l1 = L1
 l2 = L2
 l1_l2 = L1L2
+orthogonal_regularizer = OrthogonalRegularizer
 
-NAMES = aliases((L1, L2, L1L2), l1_l2=L1L2)
+NAMES = aliases((L1, L2, L1L2, OrthogonalRegularizer), l1_l2=L1L2)
 
 
 def get(identifier: Any, argument: str = "regularizer") -> Regularizer | None:
@@ -75,5 +117,28 @@ def get(identifier: Any, argument: str = "regularizer") -> Regularizer | None:
     return None if identifier is None else find(argument, identifier, Regularizer, NAMES)
 
 
-__all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
+def serialize(regularizer: Regularizer | None) -> dict[str, Any] | None:
+    """The regularizer as JSON can hold it; ValueError for one of the user's own."""
+    return configurable.serialize(regularizer, NAMES)
+
+
+def deserialize(config: Mapping[str, Any]) -> Regularizer:
+    """The regularizer that ``serialize`` wrote as ``config``."""
+    return configurable.deserialize("config", config, NAMES)
+
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "OrthogonalRegularizer",
+    "Regularizer",
+    "deserialize",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "orthogonal_regularizer",
+    "serialize",
+]
 absent.explain(__name__)

@@ -25,6 +25,7 @@ HOUSE = (
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
+        "fastnn.constraints",
         "fastnn.saving",
         "fastnn.activations",
         "fastnn.layers",

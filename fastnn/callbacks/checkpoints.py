@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn import checks, files, saving
 from fastnn.callbacks.base import Callback
-from fastnn.callbacks.monitors import direction, warn_missing
+from fastnn.callbacks.monitors import direction, single, warn_missing
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Logs
@@ -145,6 +145,7 @@ class ModelCheckpoint(Callback):
         if current is None:
             warn_missing("ModelCheckpoint", self.monitor, logs)
             return False
+        current = single(self.monitor, current)
         sign = direction(self.monitor, self.mode, self.model) or -1.0
         if self.best is not None and not sign * current > sign * self.best:
             if self.verbose:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks
 from fastnn.callbacks.base import Callback
 from fastnn.callbacks.rates import require_settable_rate
@@ -22,6 +24,16 @@ def direction(monitor: str, mode: str, model: Any) -> float | None:
         if metric.name == name and metric.direction is not None:
             return 1.0 if metric.direction == "up" else -1.0
     return 1.0 if "acc" in name else None
+
+
+def single(monitor: str, figure: Any) -> float:
+    """The figure, one number; ValueError for an array of a metric that gives several."""
+    if np.ndim(figure):
+        raise ValueError(
+            f"monitor: got {monitor!r}, which is {checks.describe(figure)}, wants a single number, such as that of a "
+            "metric with one threshold or an average"
+        )
+    return float(figure)
 
 
 class _Monitor(Callback):
@@ -50,7 +62,8 @@ class _Monitor(Callback):
         current = (logs or {}).get(self.monitor)
         if current is None:
             warn_missing(type(self).__name__, self.monitor, logs)
-        return current
+            return None
+        return single(self.monitor, current)
 
     def _find_direction(self) -> float:
         sign = direction(self.monitor, self.mode, self.model)

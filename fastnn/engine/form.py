@@ -142,6 +142,8 @@ def _layer_obstacle(layer: Layer) -> str | None:
         return f"{layer.name} has a penalty of the user's own on its outputs"
     if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
+    if any(p.constraint is not None and p.trainable for p in layer.parameters):
+        return f"{layer.name} has a constraint on its weights"
     return None
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
-Logs = dict[str, float]
+# Figures by name: floats, and arrays of metrics that give several numbers.
+Logs = dict[str, Any]
 
 
 class Draw(NamedTuple):
@@ -36,6 +37,14 @@ class Regularizer(Protocol):
         ...
 
 
+class Constraint(Protocol):
+    """What weights become after a step."""
+
+    def __call__(self, w: Array, /) -> Array:
+        """The weights that take the place of ``w``."""
+        ...
+
+
 class Parameter(Protocol):
     """A weight array that lives in a layer."""
 
@@ -46,6 +55,11 @@ class Parameter(Protocol):
     @property
     def regularizer(self) -> Regularizer | None:
         """The penalty on this parameter, if any."""
+        ...
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What its values are brought to after every step, if anything."""
         ...
 
 
@@ -235,8 +249,8 @@ class Metric(Protocol):
         """Count one batch."""
         ...
 
-    def result(self) -> float:
-        """The figure over all batches since the last reset."""
+    def result(self) -> Any:
+        """The figure over all batches since the last reset: a float, or an array where it is of several numbers."""
         ...
 
 

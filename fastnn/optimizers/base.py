@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import checks, configurable, ops
+from fastnn import checks, configurable, constraints, ops
 from fastnn.configurable import Configurable
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
@@ -288,7 +288,10 @@ class Optimizer(Configurable):
         return self.iterations
 
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
-        """One step: update every parameter in place by its gradient; an interrupt waits until all are updated."""
+        """One step: update every parameter in place by its gradient, then do what its constraint says.
+
+        An interrupt waits until all are updated.
+        """
         self.build(parameters)
         clipped = self._clip(gradients)
         name, options = self.rule
@@ -302,6 +305,7 @@ class Optimizer(Configurable):
                 if decay:
                     parameter.value *= parameter.value.dtype.type(1 - decay)
                 step(parameter.value, gradient, **options, **self.state[parameter.path])
+                constraints.enforce(parameter)
 
     @property
     def clipping(self) -> tuple[str, float] | None:

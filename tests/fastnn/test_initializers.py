@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import initializers, layers, models, utils
+from fastnn import configurable, initializers, layers, models, utils
 
 SHAPE = (300, 200)
 SCALED = {  # name: (standard deviation, largest absolute value)
@@ -48,6 +49,44 @@ def test_variance_scaling(name, mode, fan):
 def test_receptive_field_multiplies_the_fans():
     draw = initializers.GlorotUniform(seed=0)((5, 5, 8, 12), "float64")
     assert np.abs(draw).max() <= math.sqrt(6 / (25 * 20)) < 1.02 * np.abs(draw).max()
+
+
+@pytest.mark.parametrize(
+    ("axes", "mode", "fan"),
+    [(((0,), (2,)), "fan_in", 300), (((0,), (2,)), "fan_out", 50), (((-2,), (0, -1)), "fan_avg", (4 + 15000) / 2)],
+)
+def test_axes_of_inputs_and_outputs(axes, mode, fan):
+    draw = initializers.VarianceScaling(3.0, mode, "Normal", 1, *axes)((300, 4, 50), "float64")
+    assert draw.var() == pytest.approx(3 / fan, rel=0.03)
+    bound = np.abs(initializers.GlorotUniform(1, [1], [2])((300, 4, 50))).max()
+    assert bound == pytest.approx(math.sqrt(6 / 54), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: initializers.HeNormal(input_axes=[0]), ValueError, r"got \[0\] and None, wants both or neither"),
+        (lambda: initializers.HeNormal(0, 1, [2]), TypeError, "input_axes: got int 1, wants a list of integers"),
+        (lambda: initializers.HeNormal(0, [1], ["2"]), TypeError, r"output_axes\[0\]: got str '2', wants an integer"),
+        (
+            lambda: initializers.HeNormal(0, [1], [2])((3, 4)),
+            ValueError,
+            r"shape: got \(3, 4\), wants one that has the axis 2",
+        ),
+        (lambda: initializers.VarianceScaling(distribution="norm"), ValueError, "distribution: got 'norm', wants one"),
+        (lambda: initializers.VarianceScaling(distribution=3), TypeError, "distribution: got int 3, wants one of"),
+    ],
+)
+def test_refused_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_small_spellings_are_the_classes():
+    for cls in set(initializers.NAMES.values()):
+        assert getattr(initializers, configurable.snake_case(cls.__name__)) is cls
+    assert initializers.IdentityInitializer is initializers.Identity
+    assert initializers.OrthogonalInitializer is initializers.Orthogonal
 
 
 def test_constants():
@@ -94,12 +133,15 @@ def test_names_and_configs(name):
     assert made((4, 4), "float32").dtype == np.float32
     assert initializers.get(type(made)).get_config() == made.get_config()
     assert initializers.get(made) is made
+    written = json.loads(json.dumps(initializers.serialize(made)))
+    assert initializers.deserialize(written).get_config() == made.get_config()
 
 
 def test_config_carries_a_given_seed():
-    made = initializers.TruncatedNormal(0.5, 0.1, seed=3)
-    again = initializers.TruncatedNormal.from_config(made.get_config())
-    assert (made((5,)) == again((5,))).all()
+    for made in (initializers.TruncatedNormal(0.5, 0.1, seed=3), initializers.HeNormal(3, (0,), (0, -1))):
+        again = type(made).from_config(json.loads(json.dumps(made.get_config())))
+        assert (made((5,)) == again((5,))).all()
+        assert again.get_config() == made.get_config()
 
 
 # ---------------------------------------------------------------------------------------------------- arrays, functions

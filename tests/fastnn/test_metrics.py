@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 
+import keras_epochs
 import keras_figures as keras
 import numpy as np
 import pytest
@@ -103,6 +105,21 @@ def test_functions_have_the_shape_of_keras(name, shapes):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("weights", keras_epochs.WEIGHTS)
+@pytest.mark.parametrize("name", keras_epochs.EPOCHS)
+def test_figures_of_an_epoch(name, weights):
+    """Those of all samples of three batches; once more after a reset."""
+    epoch, batches = keras_epochs.EPOCHS[name], keras_epochs.batches(name, weights)
+    metric = getattr(metrics, epoch.cls)(**epoch.options)
+    for _ in range(2):
+        for batch in batches:
+            metric.update_state(*batch)
+        got, wanted = metric.result(), epoch.result(batches)
+        assert isinstance(got, float if np.ndim(wanted) == 0 else np.ndarray)
+        np.testing.assert_allclose(got, wanted, rtol=2e-6 if "F" in name else 1e-12, atol=1e-12)
+        metric.reset_state()
+
+
 def test_vectors_in_batches_of_different_lengths():
     """Of six numbers five are right; and the root of the mean of six squares."""
     accuracy, root = metrics.BinaryAccuracy(), metrics.RootMeanSquaredError()
@@ -132,21 +149,77 @@ def test_a_single_weight_is_that_of_the_batch():
     assert metric.result() == pytest.approx((1 * 0.75 + 3 * 0) / 4)
 
 
-SIGNATURES = {  # as in Keras 3.15, whose names default to the string that None stands for here
-    "BinaryAccuracy": ["name", "dtype", "threshold"],
-    "CategoricalAccuracy": ["name", "dtype"],
-    "SparseCategoricalAccuracy": ["name", "dtype"],
-    "TopKCategoricalAccuracy": ["k", "name", "dtype"],
-    "SparseTopKCategoricalAccuracy": ["k", "name", "dtype", "from_sorted_ids"],
-    "MeanSquaredError": ["name", "dtype"],
-    "RootMeanSquaredError": ["name", "dtype"],
-    "MeanAbsoluteError": ["name", "dtype"],
-    "BinaryCrossentropy": ["name", "dtype", "from_logits", "label_smoothing"],
-    "CategoricalCrossentropy": ["name", "dtype", "from_logits", "label_smoothing", "axis"],
-    "SparseCategoricalCrossentropy": ["name", "dtype", "from_logits", "ignore_class", "axis"],
-    "HalfSSE": ["name", "dtype"],
-    "Metric": ["dtype", "name"],
-    "MeanMetricWrapper": ["fn", "name", "dtype"],
+NAMED = ["name", "dtype"]
+COUNT = ["thresholds", *NAMED]
+SHARE = ["thresholds", "top_k", "class_id", *NAMED]
+OVERLAP = ["sparse_y_pred", "axis"]
+BOUND = ["num_thresholds", "class_id", *NAMED]
+SIGNATURES = {  # as in Keras 3.15, whose names default to the string that None stands for here; and the direction
+    "Metric": (["dtype", "name"], None),
+    "Mean": (NAMED, None),
+    "Sum": (NAMED, None),
+    "MeanMetricWrapper": (["fn", *NAMED], None),
+    "Accuracy": (NAMED, "up"),
+    "BinaryAccuracy": ([*NAMED, "threshold"], "up"),
+    "CategoricalAccuracy": (NAMED, "up"),
+    "SparseCategoricalAccuracy": (NAMED, "up"),
+    "TopKCategoricalAccuracy": (["k", *NAMED], "up"),
+    "SparseTopKCategoricalAccuracy": (["k", *NAMED, "from_sorted_ids"], "up"),
+    "MeanSquaredError": (NAMED, "down"),
+    "RootMeanSquaredError": (NAMED, "down"),
+    "MeanAbsoluteError": (NAMED, "down"),
+    "MeanAbsolutePercentageError": (NAMED, "down"),
+    "MeanSquaredLogarithmicError": (NAMED, "down"),
+    "LogCoshError": (NAMED, "down"),
+    "HalfSSE": (NAMED, "down"),
+    "Hinge": (NAMED, "down"),
+    "SquaredHinge": (NAMED, "down"),
+    "CategoricalHinge": (NAMED, "down"),
+    "KLDivergence": (NAMED, "down"),
+    "Poisson": (NAMED, "down"),
+    "BinaryCrossentropy": ([*NAMED, "from_logits", "label_smoothing"], "down"),
+    "CategoricalCrossentropy": ([*NAMED, "from_logits", "label_smoothing", "axis"], "down"),
+    "SparseCategoricalCrossentropy": ([*NAMED, "from_logits", "ignore_class", "axis"], "down"),
+    "CosineSimilarity": ([*NAMED, "axis"], "up"),
+    "PearsonCorrelation": ([*NAMED, "axis"], "up"),
+    "ConcordanceCorrelation": ([*NAMED, "axis"], "up"),
+    "R2Score": (["class_aggregation", "num_regressors", *NAMED], "up"),
+    "F1Score": (["average", "threshold", *NAMED], "up"),
+    "FBetaScore": (["average", "beta", "threshold", *NAMED], "up"),
+    "TruePositives": (COUNT, None),
+    "TrueNegatives": (COUNT, None),
+    "FalsePositives": (COUNT, None),
+    "FalseNegatives": (COUNT, None),
+    "Precision": (SHARE, "up"),
+    "Recall": (SHARE, "up"),
+    "PrecisionAtRecall": (["recall", *BOUND], "up"),
+    "RecallAtPrecision": (["precision", *BOUND], "up"),
+    "SensitivityAtSpecificity": (["specificity", *BOUND], "up"),
+    "SpecificityAtSensitivity": (["sensitivity", *BOUND], "up"),
+    "IoU": (["num_classes", "target_class_ids", *NAMED, "ignore_class", "sparse_y_true", *OVERLAP], "up"),
+    "MeanIoU": (["num_classes", *NAMED, "ignore_class", "sparse_y_true", *OVERLAP], "up"),
+    "OneHotIoU": (["num_classes", "target_class_ids", *NAMED, "ignore_class", *OVERLAP], "up"),
+    "OneHotMeanIoU": (["num_classes", *NAMED, "ignore_class", *OVERLAP], "up"),
+    "BinaryIoU": (["target_class_ids", "threshold", *NAMED], "up"),
+    "AUC": (
+        [
+            *("num_thresholds", "curve", "summation_method", *NAMED, "thresholds"),
+            *("multi_label", "num_labels", "label_weights", "from_logits"),
+        ],
+        "up",
+    ),
+}
+# What the classes want that cannot be made of a name alone.
+WANTED = {
+    "PrecisionAtRecall": {"recall": 0.5},
+    "RecallAtPrecision": {"precision": 0.5},
+    "SensitivityAtSpecificity": {"specificity": 0.5},
+    "SpecificityAtSensitivity": {"sensitivity": 0.5},
+    "MeanMetricWrapper": {"fn": max},
+    "IoU": {"num_classes": 3, "target_class_ids": (0, 2)},
+    "MeanIoU": {"num_classes": 3},
+    "OneHotIoU": {"num_classes": 3, "target_class_ids": [1]},
+    "OneHotMeanIoU": {"num_classes": 3},
 }
 
 
@@ -154,14 +227,15 @@ SIGNATURES = {  # as in Keras 3.15, whose names default to the string that None 
 def test_arguments_are_in_keras_order(name):
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
     parameters = inspect.signature(getattr(metrics, name)).parameters.values()
-    assert [parameter.name for parameter in parameters if parameter.kind in kinds] == SIGNATURES[name]
+    assert [parameter.name for parameter in parameters if parameter.kind in kinds] == SIGNATURES[name][0]
 
 
 def test_directions():
-    for name in SIGNATURES.keys() - {"Metric", "MeanMetricWrapper"}:
-        assert getattr(metrics, name)().direction == ("up" if name.endswith("Accuracy") else "down")
+    assert set(SIGNATURES) == {name for name in metrics.__all__ if isinstance(getattr(metrics, name), type)}
+    for name, (_, direction) in SIGNATURES.items():
+        assert getattr(metrics, name)(**WANTED.get(name, {})).direction == direction, name
     assert metrics.MeanMetricWrapper(metrics.mean_absolute_error).direction == "down"
-    assert metrics.MeanMetricWrapper(max).direction is None
+    assert metrics.MeanMetricWrapper(metrics.binary_accuracy).direction == "up"
 
 
 def test_arguments_by_position():
@@ -258,11 +332,32 @@ def test_own_function_must_give_numbers():
 
 @pytest.mark.parametrize("name", sorted(metrics.NAMES))
 def test_names_and_configs(name):
-    made = metrics.get(name)
-    assert made.name == (name if name != type(made).__name__ else metrics.NAMES[name]().name)
+    cls = metrics.NAMES[name]
+    if wanted := WANTED.get(cls.__name__):
+        made = cls(**wanted)
+        with pytest.raises(TypeError, match=rf"missing \d required positional arguments?: '{next(iter(wanted))}'"):
+            metrics.get(name)
+    else:
+        made = metrics.get(name)
+        assert made.name == name
     again = metrics.get({"class_name": type(made).__name__, "config": made.get_config()})
     assert type(again) is type(made)
-    assert again.name == made.name
+    assert again.get_config() == made.get_config()
+
+
+@pytest.mark.parametrize("name", sorted(SIGNATURES.keys() - {"Metric", "MeanMetricWrapper"}))
+def test_configs_hold_every_argument(name):
+    made = getattr(metrics, name)(**WANTED.get(name, {}))
+    # the axis is the last one, no class is ignored
+    assert made.get_config().keys() | {"axis", "ignore_class"} >= set(SIGNATURES[name][0])
+    again = metrics.deserialize(json.loads(json.dumps(metrics.serialize(made))))
+    assert type(again) is type(made)
+    assert again.get_config() == made.get_config()
+
+
+def test_a_function_cannot_be_serialized():
+    with pytest.raises(ValueError, match="got an object of the class MeanMetricWrapper, wants one of fastnn's own"):
+        metrics.serialize(metrics.MeanMetricWrapper(max))
 
 
 def test_shapes_that_do_not_fit():

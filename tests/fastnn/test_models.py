@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import backends, callbacks, layers, losses, models, optimizers, utils
+from fastnn import backends, callbacks, engine, layers, losses, models, optimizers, utils
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(40, 3))
@@ -709,6 +709,29 @@ def test_config_round_trip():
     assert again.get_config() == model.get_config()
     again.set_weights(model.get_weights())
     assert (again.predict(X) == model.predict(X)).all()
+
+
+def test_what_trains_layer_by_layer_is_evaluated_in_compiled_calls(monkeypatch):
+    """Figures, of validations too, and outputs are those that come layer by layer."""
+    x = np.random.default_rng(3).normal(size=(600, 3)).astype("float32")
+    y = (x.sum(axis=1) > 0).astype(int)
+
+    def wrong(y_true, y_pred):
+        return y_pred.argmax(axis=-1) != y_true.reshape(-1)
+
+    model = small([wrong, fastnn.metrics.MeanIoU(3, sparse_y_pred=False)])
+    assert model.plan(x).runner == "layerwise"
+    assert type(model._runner(model._source("x", x), 32, training=True)) is engine.LayerwiseRunner
+    assert type(model._runner(model._source("x", x), 32)) is engine.FusedRunner
+    history = model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y)).history
+    fused = [model.evaluate(x, y, verbose=0), model.predict(x)]
+    runner = dict.fromkeys(engine.RUNNERS, engine.LayerwiseRunner)
+    monkeypatch.setattr("fastnn.engine.RUNNERS", runner)
+    layerwise = [model.evaluate(x, y, verbose=0), model.predict(x)]
+    for one, other in zip(fused, layerwise, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    names = [name for name in history if name.startswith("val_")]
+    np.testing.assert_allclose([history[name][-1] for name in names], fused[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch", "test_on_batch"])

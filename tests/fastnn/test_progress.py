@@ -83,6 +83,7 @@ def test_figures():
         progress.figures({"loss": 1.23456, "mae": 0.000123456, "none": 0.0})
         == "loss: 1.2346 - mae: 0.0001235 - none: 0"
     )
+    assert progress.figures({"recall": np.array([0.25, 0.5])}) == "recall: 0.3750"
 
 
 def test_silence_costs_no_hooks():

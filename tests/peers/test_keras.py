@@ -10,6 +10,7 @@ import inspect
 import itertools
 import os
 
+import keras_epochs
 import keras_figures
 import numpy as np
 import pytest
@@ -49,7 +50,20 @@ def assert_alike(got, wanted, note):
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-6, err_msg=str(note))
 
 
-@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(IN_KERAS))
+# Whose functions do not bring these targets and outputs together, but broadcast or refuse them.
+APART = {"BinaryCrossentropy", "Hinge", "SquaredHinge", "Poisson", "KLDivergence"}
+MIXED = {"vector and column", "column and vector", "steps and sequences of one"}
+
+
+def comparable(names):
+    return [
+        (name, shapes)
+        for name, shapes in keras_figures.cases(names)
+        if FIGURES[name].cls not in APART or shapes not in MIXED
+    ]
+
+
+@pytest.mark.parametrize(("name", "shapes"), comparable(IN_KERAS))
 def test_metrics(name, shapes):
     """The result after two batches, for weights of all shapes."""
     figure, compared = FIGURES[name], 0
@@ -61,9 +75,41 @@ def test_metrics(name, shapes):
             assert_alike(after(ours, batches), wanted, (weights, sizes))
             compared += 1
     unserved = {"top 2": ["row"], "sparse top 2": ["label and row"]}
-    if figure.cls == "BinaryCrossentropy":  # whose function does not bring targets and outputs together
-        unserved[name] = ["vector and column", "column and vector", "steps and sequences of one"]
     assert compared >= 6 or shapes in unserved.get(name, [])
+
+
+def test_names_of_figures():
+    """A string given is the name, an object has its own; several numbers are an array in the history."""
+    histories = []
+    for library in (fastnn, keras):
+        model = library.models.Sequential([library.layers.Input((3,)), library.layers.Dense(1, "sigmoid")])
+        objects = [library.metrics.Precision(thresholds=[0.2, 0.8]), library.metrics.LogCoshError()]
+        names = ["AUC", "auc", "MeanSquaredError", "mse", "Accuracy", "f1_score", *objects]
+        model.compile("sgd", "binary_crossentropy", metrics=names)
+        x, y = np.ones((4, 3), "float32"), np.array([[0], [1], [0], [1]], "float32")
+        history = model.fit(x, y, epochs=2, verbose=0).history
+        histories.append({name: np.shape(figures) for name, figures in sorted(history.items())})
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize("name", keras_epochs.EPOCHS)
+def test_metrics_of_epochs(name):
+    """The result after three batches, for weights of all shapes, and its type."""
+    epoch, compared = keras_epochs.EPOCHS[name], 0
+    # others make a table of all samples by all samples in Keras's F-scores
+    meant = (None, "n") if epoch.cls in ("F1Score", "FBetaScore") else keras_epochs.WEIGHTS
+    for weights in meant:
+        batches = [in_float32(batch) for batch in keras_epochs.batches(name, weights)]
+        # as integers they would round weights down
+        floating = {"dtype": "float32"} if "IoU" in epoch.cls else {}
+        ours, theirs = (getattr(library.metrics, epoch.cls)(**epoch.options, **floating) for library in (fastnn, keras))
+        wanted = of_keras(lambda: after(theirs, batches))  # noqa: B023
+        if wanted is not None:
+            got = after(ours, batches)
+            assert np.shape(got) == np.shape(wanted)
+            np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7, err_msg=str(weights))
+            compared += 1
+    assert compared >= 2
 
 
 @pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(n for n in IN_KERAS if FIGURES[n].loss))
@@ -86,7 +132,7 @@ def test_losses(name, shapes):
     assert compared >= 3 * len(keras_figures.REDUCTIONS)
 
 
-@pytest.mark.parametrize(("name", "shapes"), keras_figures.cases(n for n in IN_KERAS if FIGURES[n].function))
+@pytest.mark.parametrize(("name", "shapes"), comparable(n for n in IN_KERAS if FIGURES[n].function))
 def test_functions(name, shapes):
     figure = FIGURES[name]
     for sizes in keras_figures.SIZES:
@@ -98,15 +144,22 @@ def test_functions(name, shapes):
             assert_alike(getattr(fastnn.metrics, figure.function)(true, pred, **figure.options), wanted, sizes)
 
 
+CLASSES = {FIGURES[name].cls for name in IN_KERAS} | {epoch.cls for epoch in keras_epochs.EPOCHS.values()}
+
+
 @pytest.mark.parametrize("module", ["losses", "metrics"])
-@pytest.mark.parametrize("name", sorted({figure.cls for figure in FIGURES.values() if figure.in_keras}))
+@pytest.mark.parametrize("name", sorted(CLASSES))
 def test_arguments(module, name):
-    theirs = getattr(getattr(keras, module), name, None)
-    if theirs is None:
-        assert not hasattr(getattr(fastnn, module), name)
-        return
-    ours = getattr(getattr(fastnn, module), name)
-    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    """Of losses some are metrics alone as yet."""
+    ours, theirs = (getattr(getattr(library, module), name, None) for library in (fastnn, keras))
+    assert ours is not None or theirs is None or module == "losses"
+    assert theirs is not None or ours is None
+    if ours is not None:
+        one, other = (inspect.signature(cls).parameters for cls in (ours, theirs))
+        assert list(one) == list(other)
+        # where None stands for a name, objects have it
+        defaults = [[p.default for p in given.values() if p.name != "name"] for given in (one, other)]
+        assert defaults[0] == defaults[1]
 
 
 @pytest.mark.parametrize("weights", ["n", "n 1", "n t", "n t 1"])
@@ -124,6 +177,45 @@ def test_training_of_sequences_with_weights(weights):
         model.compile("sgd", "mse", weighted_metrics=["mae"])
         figures.append(model.evaluate(x, y, batch_size=4, sample_weight=sample_weight, verbose=0))
     np.testing.assert_allclose(*figures, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("MaxNorm", {}),
+        ("MaxNorm", {"max_value": 1.0, "axis": 1}),
+        ("UnitNorm", {}),
+        ("UnitNorm", {"axis": [0, 1]}),
+        ("MinMaxNorm", {"min_value": 0.5, "max_value": 1.5, "rate": 0.7}),
+        ("NonNeg", {}),
+    ],
+)
+def test_constraints(name, options):
+    """Their values, and the weights of three steps that keep to them."""
+    ours, theirs = (getattr(library.constraints, name) for library in (fastnn, keras))
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    rng = np.random.default_rng(4)
+    w = rng.normal(size=(4, 3)).astype("float32")
+    w[:, 1] = 0
+    wanted = of_keras(lambda: theirs(**options)(keras.ops.convert_to_tensor(w)))
+    np.testing.assert_allclose(ours(**options)(w), wanted, rtol=1e-6)
+    x, y, trained = rng.normal(size=(6, 4)).astype("float32"), rng.normal(size=(6, 3)).astype("float32"), []
+    for library in (fastnn, keras):
+        constraint = getattr(library.constraints, name)(**options)
+        dense = library.layers.Dense(3, kernel_initializer=lambda shape, dtype: w, kernel_constraint=constraint)
+        model = library.models.Sequential([library.layers.Input((4,)), dense])
+        model.compile(library.optimizers.RMSprop(0.1), "mse")
+        model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
+        trained.append(model.get_weights()[0])
+    np.testing.assert_allclose(*trained, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["rows", "columns"])
+def test_orthogonal_regularizer(mode):
+    x = np.random.default_rng(5).normal(size=(5, 3)).astype("float32")
+    ours, theirs = (library.regularizers.OrthogonalRegularizer(0.1, mode) for library in (fastnn, keras))
+    assert ours(x) == pytest.approx(float(of_keras(lambda: theirs(keras.ops.convert_to_tensor(x)))), rel=1e-6)
+    assert ours.get_config() == {"factor": 0.1, "mode": mode}
 
 
 @pytest.mark.parametrize("initializer", [np.arange(12.0).reshape(4, 3), np.ones, None, "ones"])
@@ -217,6 +309,25 @@ def test_files_of_figures(options, tmp_path):
             callback.on_train_end()
         files.append(path.read_bytes())
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("name", sorted({cls.__name__ for cls in fastnn.initializers.NAMES.values()}))
+def test_initializers_by_name(name):
+    """Arguments in Keras's order, its configs (of which Identity's lacks the gain), draws of equal spread."""
+    ours, theirs = (getattr(library.initializers, name) for library in (fastnn, keras))
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    assert ours().get_config().items() >= theirs().get_config().items()
+    spreads = [np.std(of_keras(lambda: make()((200, 300), "float32"))) for make in (ours, theirs)]  # noqa: B023
+    np.testing.assert_allclose(*spreads, rtol=0.02, atol=1e-8)
+
+
+def test_initializers_with_axes():
+    axes = {"input_axes": [0], "output_axes": [0, 1]}
+    spreads = [
+        np.std(of_keras(lambda: library.initializers.LecunNormal(**axes)((50, 4, 300), "float32")))  # noqa: B023
+        for library in (fastnn, keras)
+    ]
+    np.testing.assert_allclose(*spreads, rtol=0.02)
 
 
 def test_one_output_warns_by_the_same_category():

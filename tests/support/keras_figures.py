@@ -80,6 +80,56 @@ def right_side(true, pred, threshold=0.5):
 # ---------------------------------------------------------------------------------------------------- figures by name
 
 
+def equal(true, pred):
+    return float(true == pred)
+
+
+def percentage(true, pred):
+    return 100 * np.mean(abs(true - pred) / np.maximum(abs(true), EPSILON))
+
+
+def squared_logarithms(true, pred):
+    return np.mean((np.log(np.maximum(true, EPSILON) + 1) - np.log(np.maximum(pred, EPSILON) + 1)) ** 2)
+
+
+def log_cosh(true, pred):
+    return np.mean(np.log(np.cosh(pred - true)))
+
+
+def poisson(true, pred):
+    return np.mean(pred - true * np.log(pred + EPSILON))
+
+
+def divergence(true, pred):
+    true, pred = np.clip(true, EPSILON, 1), np.clip(pred, EPSILON, 1)
+    return sum(t * np.log(t / p) for t, p in zip(true, pred, strict=True))
+
+
+def hinge(true, pred, power=1):
+    return np.mean([max(0.0, 1 - (2 * t - 1) * p) ** power for t, p in zip(true, pred, strict=True)])
+
+
+def squared_hinge(true, pred):
+    return hinge(true, pred, 2)
+
+
+def categorical_hinge(true, pred):
+    return max(0.0, max((1 - true) * pred) - np.dot(true, pred) + 1)
+
+
+def cosine(true, pred):
+    return np.dot(true, pred) / np.sqrt(np.dot(true, true) * np.dot(pred, pred))
+
+
+def pearson(true, pred):
+    return cosine(true - np.mean(true), pred - np.mean(pred))
+
+
+def concordance(true, pred):
+    covariance = np.mean((true - np.mean(true)) * (pred - np.mean(pred)))
+    return 2 * covariance / (np.var(true) + np.var(pred) + (np.mean(true) - np.mean(pred)) ** 2 + EPSILON)
+
+
 @dataclass(frozen=True)
 class Figure:
     """A loss or metric: its class and function, the figure of a row (or number), and what it is drawn from."""
@@ -94,12 +144,14 @@ class Figure:
     # whether the figure is of a number, so that the values keep the last axis
     elementwise: bool = False
     in_keras: bool = True
+    # whether a row of one number has no figure
+    wide: bool = False
     loss: bool = True
     metric: bool = True
 
     @property
     def shapes(self) -> str:
-        return {"rows": "rows", "labels": "labels"}.get(self.targets, "values")
+        return {"rows": "rows", "labels": "labels"}.get(self.targets, "wide values" if self.wide else "values")
 
     def values(self, true: Any, pred: Any) -> Any:
         """The figures of all samples; Keras's shape."""
@@ -163,6 +215,27 @@ FIGURES = {
         *("SparseTopKCategoricalAccuracy", label_among_largest, "labels", "unit", "sparse_top_k_categorical_accuracy"),
         {"k": 2},
         loss=False,
+    ),
+    "accuracy": Figure("Accuracy", equal, "bits", "bits", elementwise=True, loss=False),
+    "mape": Figure(
+        *("MeanAbsolutePercentageError", percentage, "values", "values", "mean_absolute_percentage_error"), loss=False
+    ),
+    "msle": Figure(
+        *("MeanSquaredLogarithmicError", squared_logarithms, "values", "values", "mean_squared_logarithmic_error"),
+        loss=False,
+    ),
+    "log cosh": Figure("LogCoshError", log_cosh, "values", "values", "log_cosh", loss=False),
+    "poisson": Figure("Poisson", poisson, "bits", "unit", "poisson", loss=False),
+    "kl divergence": Figure("KLDivergence", divergence, "unit", "unit", "kl_divergence", loss=False),
+    "hinge": Figure("Hinge", hinge, "bits", "values", "hinge", loss=False),
+    "squared hinge": Figure("SquaredHinge", squared_hinge, "bits", "values", "squared_hinge", loss=False),
+    "categorical hinge": Figure(
+        "CategoricalHinge", categorical_hinge, "rows", "values", "categorical_hinge", loss=False
+    ),
+    "cosine": Figure("CosineSimilarity", cosine, "values", "values", loss=False),
+    "pearson": Figure("PearsonCorrelation", pearson, "values", "values", "pearson_correlation", loss=False, wide=True),
+    "concordance": Figure(
+        *("ConcordanceCorrelation", concordance, "values", "values", "concordance_correlation"), loss=False, wide=True
     ),
 }
 LOSSES = [name for name, figure in FIGURES.items() if figure.loss]
@@ -275,6 +348,7 @@ SHAPES = {
         "steps and sequences of one": ("n t", "n t 1"),
         "sequences of one": ("n t 1", "n t 1"),
     },
+    "wide values": {"rows": ("n k", "n k"), "sequences": ("n t k", "n t k")},
     "rows": {"row": ("k", "k"), "rows": ("n k", "n k"), "sequences": ("n t k", "n t k")},
     "labels": {
         "label and row": ("1", "k"),

@@ -1,0 +1,220 @@
+"""What metrics are made of: running figures, means and sums over batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks
+from fastnn.configurable import Configurable, undefined
+from fastnn.engine.data import numeric_array
+from fastnn.engine.protocols import Array
+from fastnn.samples import along, same_shape, weighed, weights_of
+
+SampleFunction = Callable[..., Any]
+
+# Of fastnn's own functions: whether more is better, or less. The classes of means enter theirs.
+_DIRECTIONS: dict[SampleFunction, str] = {}
+
+
+def pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    """Targets and outputs as arrays of one shape; TypeError unless of numbers, ValueError where sizes differ."""
+    return same_shape(numeric_array("y_true", y_true), numeric_array("y_pred", y_pred))
+
+
+def tally(values: Array, weight: Array | None) -> tuple[float, float]:
+    """Sum over samples, each by its weight, and what divides it: their number, or the sum of their weights."""
+    if not values.size:
+        return 0.0, 0.0
+    if weight is None:
+        total = float(values.sum(dtype=np.float64)) / math.prod(values.shape[1:])
+        return total, float(len(values)) if values.ndim else 1.0
+    values, weight = weighed(values, weight)
+    weight = np.broadcast_to(weight, values.shape[: weight.ndim])
+    # a sample's figure is the mean of its values, its weight that of its weights; a single one is the batch's
+    each = math.prod(values.shape[1:]) if weight.ndim else values.size
+    total = float((values * along(weight, values.shape)).sum(dtype=np.float64)) / each
+    return total, float(weight.sum()) / math.prod(weight.shape[1:])
+
+
+class Metric(Configurable):
+    """Base class: a running figure. ``direction`` is "up" where more is better, "down" where less is.
+
+    ``dtype`` is that of the result, to which it is rounded: a Python float, or an array where there are several
+    numbers. Without one, and in the running sums always, it is float64. ``integer_targets`` says whether targets are
+    class indices, or rows; None where both will do.
+    """
+
+    direction: str | None = None
+    integer_targets: bool | None = None
+    # What the fused form wants to know: a threshold, a k.
+    fused_number = 0.0
+
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
+        self.dtype = checks.float_dtype("dtype", dtype)
+        self.name = name or type(self).__name__
+
+    def argmax_only(self, width: int) -> bool:
+        """Whether only the place of the largest of ``width`` outputs matters, so that logits do for probabilities."""
+        return False
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
+        return None
+
+    def take(self, total: float, count: float) -> None:
+        """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
+        raise undefined(self, "take(total, count), as it has a fused_form")
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        raise undefined(self, "reset_state()")
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Count one batch, ``(y_true, y_pred, sample_weight=None)``; an update that is refused changes nothing."""
+        raise undefined(self, "update_state(y_true, y_pred, sample_weight=None)")
+
+    def result(self) -> float | Array:
+        """The figure over all batches since the last reset."""
+        raise undefined(self, "result() -> float, or an array")
+
+    def _rounded(self, figure: float | Array) -> float | Array:
+        """``figure`` in the dtype of the result: a number as a float, several as an array."""
+        rounded = np.asarray(figure, self.dtype or np.float64)
+        return rounded if rounded.ndim else float(rounded)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> float | Array:
+        """Count one batch; the figure so far."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+class Mean(Metric):
+    """The mean of ``values`` over samples, those along the first axis; of each sample that of its values."""
+
+    def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
+        super().__init__(dtype, name)
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        self._total = 0.0
+        self._count = 0.0
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Count the values of one batch, a number or an array, by their weights if there are any."""
+        self._count_values(values_of(values), sample_weight)
+
+    def _count_values(self, values: Array, sample_weight: Any) -> None:
+        total, count = tally(values, None if sample_weight is None else weights_of(sample_weight))
+        self._total, self._count = self._total + total, self._count + count
+
+    def take(self, total: float, count: float) -> None:
+        """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
+        self._total, self._count = total, count
+
+    def result(self) -> float | Array:
+        """The mean since the last reset; 0 before the first batch."""
+        return self._rounded(self._mean())
+
+    def _mean(self) -> float:
+        return self._total / self._count if self._count else 0.0
+
+
+class Sum(Metric):
+    """The sum of ``values``, each by its weight."""
+
+    def __init__(self, name: str | None = "sum", dtype: Any = None) -> None:
+        super().__init__(dtype, name)
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        self._total = 0.0
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Add the values of one batch, a number or an array, by their weights if there are any."""
+        array = values_of(values)
+        if sample_weight is not None:
+            array, weight = weighed(array, weights_of(sample_weight))
+            array = array * along(weight, array.shape)
+        self._total += float(array.sum(dtype=np.float64))
+
+    def result(self) -> float | Array:
+        """The sum since the last reset."""
+        return self._rounded(self._total)
+
+
+def values_of(values: Any) -> Array:
+    """``values``, a number or an array of them, as an array; TypeError for anything else."""
+    if np.isscalar(values) or getattr(values, "ndim", None) == 0:
+        return np.asarray(checks.real("values", values))
+    return numeric_array("values", values)
+
+
+class MeanMetricWrapper(Mean):
+    """The mean of ``fn(y_true, y_pred, **kwargs)`` over samples, those along the first axis of what it gives."""
+
+    def __init__(self, fn: SampleFunction, name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(name or getattr(fn, "__name__", type(fn).__name__), dtype)
+        self._fn = fn
+        self._kwargs = kwargs
+        self.direction = _DIRECTIONS.get(fn)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        """Count one batch, by its weights if it has any; an update that is refused changes nothing."""
+        self._count_values(self._values(y_true, y_pred), sample_weight)
+
+    def _values(self, y_true: Any, y_pred: Any) -> Array:
+        """The function's figures; TypeError where it returned something else."""
+        returned = self._fn(y_true, y_pred, **self._kwargs)
+        try:
+            values = np.asarray(returned)
+        except ValueError:
+            values = np.empty(0, object)
+        if values.dtype.kind not in "fiub":
+            raise TypeError(f"metrics: {self.name!r} returned {checks.describe(returned)}, wants a number a sample")
+        return values
+
+    def get_config(self) -> dict[str, Any]:
+        """A function cannot be written to a file."""
+        raise ValueError(
+            f"metrics: got the function {self.name!r}, which a model file cannot hold; wants a metric of fastnn's"
+        )
+
+
+class NamedMean(MeanMetricWrapper):
+    """A mean of a function of fastnn's; subclasses say which, and whether more of it is better ("up")."""
+
+    _FUNCTION: SampleFunction
+    _NAME: str
+    _DIRECTION = "down"
+    _FUSED_FORM: str | None = None
+    # The attributes, set before, that the function takes too.
+    _OPTIONS: tuple[str, ...] = ()
+    integer_targets: bool | None = False
+
+    def __init_subclass__(cls) -> None:
+        """Enter the function's direction."""
+        super().__init_subclass__()
+        if hasattr(cls, "_FUNCTION"):
+            _DIRECTIONS[cls._FUNCTION] = cls._DIRECTION
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        options = {option: getattr(self, option) for option in self._OPTIONS}
+        super().__init__(type(self)._FUNCTION, name or self._NAME, dtype, **options)
+
+    def fused_form(self, width: int) -> str | None:
+        """The kernels' name for this figure of a row of ``width`` outputs; None where it is none of theirs."""
+        return self._FUSED_FORM
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name, "dtype": self.dtype, **self._kwargs}
