@@ -421,8 +421,7 @@ class Sequential(layers.WeightLists):
         share = checks.real("validation_split", validation_split, minimum=0, maximum=1, open_high=True)
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
         data, validation = self._validation(data, share, validation_data)
-        self._build_for(data.x)
-        _warn_of_flat_activations(self.layers)
+        self._build_to_train(data.x)
 
         with on_threads:
             runner = self._runner(data.x, size, training=True)
@@ -430,8 +429,10 @@ class Sequential(layers.WeightLists):
             self._place = place = _Place(runner, first)
             self.history = History()
             names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
-            params = {"verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names}
-            params |= {"initial_epoch": first, "validation_freq": every}
+            params = {
+                "verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names,
+                "initial_epoch": first, "validation_freq": every,
+            }  # fmt: skip
             calls = CallbackList([*listeners, self.history], self, params)
             self.stop_training = False
             logs: Logs = {}
@@ -461,6 +462,10 @@ class Sequential(layers.WeightLists):
             calls.call("on_train_end", logs)
             self._check_last_update(calls)
             return self.history
+
+    def _build_to_train(self, x: Source) -> None:
+        self._build_for(x)
+        _warn_of_flat_activations(self.layers)
 
     def _epoch(self, epoch: int, train: Callable[[], Logs], validate: Callable[[], Logs] | None) -> Logs:
         """The figures of an epoch and its validation, if it has one; DivergenceError where a loss is not finite."""
@@ -899,7 +904,7 @@ def _warn_of_flat_activations(stack: Sequence[Layer]) -> None:
     if without:
         name = stack[flat[-1]].activation.name
         text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
-        warnings.warn(text, UserWarning, stacklevel=4)
+        warnings.warn(text, UserWarning, stacklevel=5)
 
 
 def _check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None:

@@ -151,7 +151,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         check_finite(argument, y, dtype)
         shape = (len(y), *output_shape)
         labels, counted = functions.without_ignored(argument, y, shape, self.ignore_class, text_of(output_shape[:-1]))
-        return labels if counted is None else np.where(counted, labels, self.ignore_class)
+        return labels if self.ignore_class is None else np.where(np.asarray(counted), labels, self.ignore_class)
 
     def value_and_gradient(
         self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
