@@ -20,7 +20,7 @@ import numpy as np
 
 from fastnn import backends
 from fastnn.engine.data import DataSet, DenseSource, Source
-from fastnn.engine.form import code_of, form_of, numbers_of, sizes_of
+from fastnn.engine.form import code_of, figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, DropForm, Logs, Network, RescaleForm, StepHooks
@@ -241,6 +241,10 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
         if form_of(network).stages[0].kernel is None:
             kind = "an activation, which takes no notice of zeros"
         lines["first layer"] = f"{kind} ({density(source):.1%} of the inputs are not zero)"
+    apart = figures_of(network).apart if network.loss is not None else ()
+    if apart:
+        names = ", ".join(dict.fromkeys(metric.name for metric, _ in apart))
+        lines["metrics"] = f"{names}: behind every batch, of its outputs"
     forms = [layer.form() for layer in network.layers]
     if any(isinstance(form, RescaleForm) for form in forms):
         preparation = form_of(network).preparation

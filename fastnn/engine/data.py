@@ -174,9 +174,13 @@ class DataSet:
 
     def batch(self, rows: Array | slice, count: int) -> Batch:
         """The batch of ``count`` samples that ``rows`` selects."""
+        return Batch(self.x.batch(rows), *self.labels(rows), count)
+
+    def labels(self, rows: Array | slice) -> tuple[Array | None, Array | None]:
+        """Targets and weights of the samples that ``rows`` selects; None where there are none."""
         y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
         weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
-        return Batch(self.x.batch(rows), y, weight, count)
+        return y, weight
 
     def rest(self, done: int) -> DataSet:
         """The samples of an epoch of which so many are done."""

@@ -17,6 +17,7 @@ from fastnn.engine.protocols import (
     DropForm,
     Layer,
     Loss,
+    Metric,
     Network,
     Optimizer,
     Parameter,
@@ -187,9 +188,7 @@ def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -
     width = _width(network)
     for metric in (*network.metrics, *network.weighted_metrics):
         form = metric.fused_form(width)
-        if form is None:
-            yield f"the metric {metric.name!r} is none of the kernels'"
-        elif loss.integer_targets and (metric.integer_targets is False or form == "binary_accuracy"):
+        if loss.integer_targets and (metric.integer_targets is False or form == "binary_accuracy"):
             yield f"the metric {metric.name!r} does not fit class indices"
         elif metric.integer_targets and not loss.integer_targets:
             yield f"the metric {metric.name!r} fits class indices only"
@@ -200,22 +199,58 @@ def _width(network: Network) -> int:
     return int(network.parameters[-1].value.shape[-1])
 
 
-def divisor(form: str, width: int) -> int:
-    """What divides the sum of a loss over ``width`` outputs: the elementwise losses are means, but for one."""
-    return 1 if form in ("half_squared", "softmax_cross_entropy", "cross_entropy") else width
+# Losses of rows that are sums, not means over their outputs.
+_SUMS = ("half_squared", "softmax_cross_entropy", "cross_entropy", "divergence", "categorical_hinge")
+# Figures of the kernels that take a number of the metric's.
+_NUMBERED = ("binary_accuracy", "top_k")
 
 
-def figures_of(network: Network) -> tuple[list[tuple[str, float]], bool]:
-    """Of every metric the kernels' name and the number that goes with it; whether logits do in place of outputs."""
-    width, figures = _width(network), []
-    for metric in (*network.metrics, *network.weighted_metrics):
+@dataclass(frozen=True)
+class Figures:
+    """Who keeps the metrics of training: the kernels, or the metrics themselves, of every batch's outputs.
+
+    Of the kernels' there are the names and the number that goes with each; ``as_is`` says whether logits do in place of
+    outputs where the loss has taken the last activation into itself.
+    """
+
+    metrics: Sequence[Metric]
+    weighted: Sequence[Metric]
+    forms: Sequence[tuple[str, float]]
+    apart: Sequence[tuple[Metric, bool]]
+    as_is: bool
+
+
+def figures_of(network: Network) -> Figures:
+    """How a network's metrics are kept while it is trained."""
+    width = _width(network)
+    kept = [
+        [metric for metric in metrics if metric.fused_form(width) is not None]
+        for metrics in (network.metrics, network.weighted_metrics)
+    ]
+    apart = [
+        (metric, weighted)
+        for weighted, metrics in enumerate((network.metrics, network.weighted_metrics))
+        for metric in metrics
+        if metric.fused_form(width) is None
+    ]
+    forms, as_is = _forms(network, [*kept[0], *kept[1]], width, bool(apart))
+    return Figures(*kept, forms, [(metric, bool(weighted)) for metric, weighted in apart], as_is)
+
+
+def _forms(
+    network: Network, metrics: Sequence[Metric], width: int, outputs: bool
+) -> tuple[list[tuple[str, float]], bool]:
+    """The kernels' names and numbers of metrics, and whether logits do, unless ``outputs`` are wanted anyway."""
+    figures = []
+    for metric in metrics:
         form = str(metric.fused_form(width))
-        figures.append((form, metric.fused_number if form in ("binary_accuracy", "top_k") else divisor(form, width)))
+        divisor = 1 if form in _SUMS else width
+        figures.append((form, metric.fused_number if form in _NUMBERED else divisor))
     if network.fused_loss is None:
         return figures, True
     # the largest logit is the largest output, and a sigmoid above one half is a logit above 0
     half = ("binary_accuracy", 0.5) if network.layers[-1].activation.name == "sigmoid" else None
-    if all(figure == half or figure[0] == "accuracy" for figure in figures):
+    if not outputs and all(figure == half or figure[0] == "accuracy" for figure in figures):
         return [(form, 0.0) for form, _ in figures], True
     return figures, False
 

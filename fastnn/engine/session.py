@@ -72,11 +72,11 @@ class Session:
         numbers = numbers_of(self._stages, dtype), np.array(penalties, dtype)
         self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, arrays[0], *states)
 
-        figures, as_is = figures_of(network)
-        self._metrics = np.array([records.FIGURES[form] for form, _ in figures], np.int64)
-        self._numbers = np.array([number for _, number in figures], np.float64)
+        self._figures = figures = figures_of(network)
+        self._metrics = np.array([records.FIGURES[form] for form, _ in figures.forms], np.int64)
+        self._numbers = np.array([number for _, number in figures.forms], np.float64)
         self._seen, self._activation = int(self._table[-1, records.Y]), records.IDENTITY
-        if not as_is:  # the metrics' rows lie behind the stages'
+        if not figures.as_is:  # the metrics' rows lie behind the stages'
             self._seen, self._activation = self._scratch, code_of(network.layers[-1].activation)
             self._scratch += self._batch * int(self._table[-1, records.LD])
         self._describe(loss, data.sample_weight is not None)
@@ -89,6 +89,7 @@ class Session:
         self._tasks = self._num_threads()
         self._memory = self._allocated(self._tasks)
         self._notes = np.zeros(2, np.int64)
+        self._update_apart(np.arange(min(1, data.rows)))  # now, where one that does not fit changes nothing
         self.begin()
         epoch.train.compiled(dtype)  # now, where an interrupt may come: that takes seconds the first time
 
@@ -109,8 +110,8 @@ class Session:
 
     @property
     def most_steps(self) -> int:
-        """Batches that a call of ``train`` may have."""
-        return self._feed.steps(self._batch)
+        """Batches that a call of ``train`` may have: one where metrics of their own look at its outputs."""
+        return 1 if self._figures.apart else self._feed.steps(self._batch)
 
     def _allocated(self, tasks: int) -> Any:
         """Scratch memory for up to this many tasks."""
@@ -200,11 +201,12 @@ class Session:
         direct = clip == self._records.NO_CLIP and not shrinks and not penalized
         rules = self._records.Rules(
             self._loss, self._goal, self._outputs, self._reduction,
-            self._metrics, self._numbers, len(self._network.metrics), self._seen, self._activation,
+            self._metrics, self._numbers, len(self._figures.metrics), self._seen, self._activation,
             shrink, clip, self._dtype.type(limit),
             self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
             int(direct), int(direct and self._coupled),
         )  # fmt: skip
+        taken = order
         inputs, targets, order = self._feed.take(order)
         made = optimizer.iterations
         load = not self._notes[self._records.IN_PANELS]
@@ -231,7 +233,9 @@ class Session:
         rows = min(order.size, (optimizer.iterations - made) * self._batch)
         weights = targets.weights
         self._rows += rows
-        if self._network.weighted_metrics:
+        if rows:
+            self._update_apart(taken[:rows])
+        if self._figures.weighted:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
 
@@ -261,17 +265,28 @@ class Session:
         """Begin the figures of an epoch."""
         self._sums = np.zeros(2 + len(self._metrics))
         self._rows, self._weight = 0, 0.0
+        for metric, _ in self._figures.apart:
+            metric.reset_state()
+
+    def _update_apart(self, order: Array) -> None:
+        """Show the outputs of the batch just trained on to the metrics that the kernels do not know."""
+        if not self._figures.apart:
+            return
+        width, ld = self._layout.sizes[-1], int(self._table[-1, self._records.LD])
+        outputs = self._memory.work[self._seen : self._seen + order.size * ld].reshape(order.size, ld)[:, :width]
+        y, weight = self._data.labels(order)
+        for metric, weighted in self._figures.apart:
+            metric.update_state(y, outputs.copy(), weight if weighted else None)
 
     def logs(self) -> Logs:
         """The figures of the epoch so far, by name."""
         loss, penalty, *totals = map(float, self._sums)
-        figures = {"loss": (loss + penalty) / max(self._rows, 1)}
-        network = self._network
-        counts = [self._rows] * len(network.metrics) + [self._weight] * len(network.weighted_metrics)
-        for metric, total, count in zip((*network.metrics, *network.weighted_metrics), totals, counts, strict=True):
+        kept = self._figures
+        counts = [self._rows] * len(kept.metrics) + [self._weight] * len(kept.weighted)
+        for metric, total, count in zip((*kept.metrics, *kept.weighted), totals, counts, strict=True):
             metric.take(total, count)
-            figures[metric.name] = metric.result()
-        return figures
+        metrics = (*self._network.metrics, *self._network.weighted_metrics)
+        return {"loss": (loss + penalty) / max(self._rows, 1), **{m.name: m.result() for m in metrics}}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from fastnn import checks
 from fastnn.configurable import snake_case
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array, Shape
-from fastnn.metrics._figures import EPSILON, floats
+from fastnn.losses.functions import EPSILON
+from fastnn.losses.functions import pair as float_pair
 from fastnn.metrics.base import Metric
 from fastnn.samples import along, weighed, weights_of
 
@@ -75,7 +76,7 @@ class _Confusion(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count one batch, by its weights if it has any; an update that is refused changes nothing."""
-        true, pred = floats(y_true, y_pred)
+        true, pred = float_pair(y_true, y_pred)
         weight = None if sample_weight is None else spread(sample_weight, pred.shape)
         if self.top_k is not None:
             pred = _largest(pred, self.top_k)

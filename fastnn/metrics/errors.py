@@ -12,23 +12,21 @@ from fastnn.engine.protocols import Array
 from fastnn.losses import (
     binary_crossentropy,
     categorical_crossentropy,
-    half_sse,
-    mean_absolute_error,
-    mean_squared_error,
-    sparse_categorical_crossentropy,
-)
-from fastnn.metrics._figures import (
-    EPSILON,
     categorical_hinge,
-    floats,
+    half_sse,
     hinge,
     kl_divergence,
     log_cosh,
+    mean_absolute_error,
     mean_absolute_percentage_error,
+    mean_squared_error,
     mean_squared_logarithmic_error,
     poisson,
+    sparse_categorical_crossentropy,
     squared_hinge,
 )
+from fastnn.losses.functions import EPSILON
+from fastnn.losses.functions import pair as float_pair
 from fastnn.metrics.base import NamedMean, pair
 from fastnn.samples import require_last, require_no_ignored
 
@@ -41,7 +39,7 @@ def _squared_errors(y_true: Any, y_pred: Any) -> Array:
 
 def _cosines(y_true: Any, y_pred: Any) -> Array:
     """Cosine of the angle between two rows."""
-    true, pred = (rows / np.maximum(_lengths(rows), EPSILON) for rows in floats(y_true, y_pred))
+    true, pred = (rows / np.maximum(_lengths(rows), EPSILON) for rows in float_pair(y_true, y_pred))
     return np.asarray((true * pred).sum(axis=-1))
 
 
@@ -52,7 +50,7 @@ def _lengths(rows: Array) -> Array:
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     """Correlation coefficient of the numbers of two rows, NaN where one of them is constant; ``axis`` is -1."""
     require_last(axis)
-    true, pred = (rows - rows.mean(axis=-1, keepdims=True) for rows in floats(y_true, y_pred))
+    true, pred = (rows - rows.mean(axis=-1, keepdims=True) for rows in float_pair(y_true, y_pred))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((true * pred).mean(axis=-1) / np.sqrt(np.square(true).mean(-1) * np.square(pred).mean(-1)))
 
@@ -63,7 +61,7 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     Twice the covariance over the sum of the variances and the squared distance of the means, plus 1e-7.
     """
     require_last(axis)
-    true, pred = floats(y_true, y_pred)
+    true, pred = float_pair(y_true, y_pred)
     apart = np.square(true.mean(axis=-1) - pred.mean(axis=-1))
     covariance = ((true - true.mean(axis=-1, keepdims=True)) * (pred - pred.mean(axis=-1, keepdims=True))).mean(axis=-1)
     return np.asarray(2 * covariance / (true.var(axis=-1) + pred.var(axis=-1) + apart + EPSILON))

@@ -12,7 +12,8 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.engine.protocols import Array
-from fastnn.metrics._figures import EPSILON, floats
+from fastnn.losses.functions import EPSILON
+from fastnn.losses.functions import pair as float_pair
 from fastnn.metrics.base import Metric
 from fastnn.metrics.confusion import quotient, spread
 
@@ -34,7 +35,7 @@ class _Columns(Metric):
 
     def _batch(self, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Array, Array, Array]:
         """Targets, outputs and weights of a batch, all of (n, k); ValueError where they are not, or k changes."""
-        true, pred = floats(y_true, y_pred)
+        true, pred = float_pair(y_true, y_pred)
         if pred.ndim != 2:
             raise ValueError(f"y_pred: got shape {np.shape(y_pred)}, wants (samples, outputs)")
         if self._sums is not None and pred.shape[1] != self._sums.shape[1]:

@@ -1024,8 +1024,6 @@ def test_what_it_cannot_run_goes_layer_by_layer(reason):
     ("arguments", "reason"),
     [
         ({"loss": lambda y, p: (0.0, p - y)}, "the loss is none of the kernels'"),
-        ({"metrics": [lambda y, p: p.sum(axis=1)]}, "the metric '<lambda>' is none of the kernels'"),
-        ({"weighted_metrics": [metrics.BinaryCrossentropy(label_smoothing=0.1)]}, "the metric 'binary_crossentropy'"),
         ({"metrics": ["sparse_categorical_accuracy"]}, "'sparse_categorical_accuracy' fits class indices only"),
         ({"loss": "sparse_categorical_crossentropy", "metrics": ["mse"]}, "'mse' does not fit class indices"),
     ],
@@ -1136,3 +1134,45 @@ def test_every_axis_is_covered():
     ):
         assert set(column) == set(axis)
     assert len(list(itertools.chain(rows))) == len(rows)
+
+
+# Metrics that look at outputs themselves, beside those of the kernels: by loss.
+APART = {
+    "sparse_categorical_crossentropy": ["accuracy", "sparse_top_k_categorical_accuracy"],
+    "categorical_crossentropy": ["accuracy", "auc", "precision", "top_k_categorical_accuracy"],
+    "binary_crossentropy": ["auc", "precision", "accuracy", "recall", "hinge"],
+    "mse": ["R2Score", "mae", "cosine_similarity"],
+}
+
+
+@pytest.mark.parametrize("dropout", ["no", "hidden"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "bytes"])
+@pytest.mark.parametrize("loss", APART)
+def test_metrics_of_their_own_see_what_layers_give(monkeypatch, loss, kind, dropout):
+    """Of every batch, weighted and not, beside metrics that the kernels keep; the fit stays in compiled calls."""
+    rng = np.random.default_rng(8)
+    x, y = inputs(kind, 65, 34, rng), targets(loss, 65, rng)
+
+    def build():
+        built = model(x, (10,), "tanh", loss, "adam", None, "float32", dropout=DROPOUTS.get(dropout, (0.0, (0.0,))))
+        own = [metrics.MeanMetricWrapper(lambda y_true, y_pred: abs(y_pred).sum(axis=-1), "size")]
+        built.compile("adam", loss, [*APART[loss], *own], weighted_metrics=[*APART[loss], "mse"][1:-1])
+        return built
+
+    options = {"batch_size": 7, "epochs": 3, "sample_weight": rng.uniform(0.5, 2, 65)}
+    assert_agree(monkeypatch, build, x, y, **options)
+
+
+def test_a_metric_that_does_not_fit_is_found_before_anything_is_changed():
+    built, x, y = small("dense")
+
+    def unfit(y_true, y_pred):
+        raise ValueError("does not fit")
+
+    built.compile("sgd", built.loss, [unfit])
+    before = built.get_weights()
+    assert built.plan(x).runner == "fused"
+    with pytest.raises(ValueError, match="does not fit"):
+        built.fit(x, y, verbose=0)
+    for one, other in zip(before, built.get_weights(), strict=True):
+        assert np.array_equal(one, other)
