@@ -640,6 +640,82 @@ class ELU(_NamedActivation):
         super().__init__(activations.get(partial(activations.elu, alpha=alpha)), **options)
 
 
+class PReLU(Layer):
+    """x where x > 0, else alpha * x, alpha being learned (He et al. 2015).
+
+    alpha has a sample's shape, of length 1 along ``shared_axes`` (counted from 1: 0 is the batch's).
+    """
+
+    def __init__(
+        self,
+        alpha_initializer: Any = "zeros",
+        alpha_regularizer: Any = None,
+        alpha_constraint: Any = None,
+        shared_axes: Sequence[int] | int | None = None,
+        **options: Any,
+    ) -> None:
+        self.alpha_initializer = initializers.get(alpha_initializer, "alpha_initializer")
+        self.alpha_regularizer = regularizers.get(alpha_regularizer, "alpha_regularizer")
+        self.alpha_constraint = constraints.get(alpha_constraint, "alpha_constraint")
+        axes = [] if shared_axes is None else [shared_axes] if isinstance(shared_axes, int) else list(shared_axes)
+        self.shared_axes = [checks.integer(f"shared_axes[{i}]", axis, 1) for i, axis in enumerate(axes)]
+        super().__init__(**options)
+        self.dtype: str = self.dtype or "float32"
+
+    @property
+    def alpha(self) -> Parameter:
+        """The slopes; ValueError before the layer is built."""
+        if not self.built:
+            raise ValueError(f"{self.name}: the layer is not built, so it has no weights yet")
+        return self.parameters[0]
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """The shape of a sample, but for the shared axes."""
+        sizes = enumerate(input_shape[1:], 1)
+        return {"alpha": tuple(1 if axis in self.shared_axes else size or 0 for axis, size in sizes)}
+
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """The slopes as their initializer draws them."""
+        (shape,) = self.parameter_shapes(input_shape).values()
+        drawn = initializers.first_weights(self.alpha_initializer, "alpha_initializer", shape, self.dtype)
+        self._take_parameters(input_shape, [drawn])
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they lack a shared axis, or have one of unknown length."""
+        sizes = tuple(input_shape)
+        if any(axis >= len(sizes) for axis in self.shared_axes) or len(sizes) < 2 or None in sizes[1:]:
+            wants = (
+                f"axes {self.shared_axes} of samples of known sizes" if self.shared_axes else "samples of known sizes"
+            )
+            raise ValueError(f"{self.name}: got input shape {sizes}, wants {wants}")
+        return sizes
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the slopes that were made are those of this shape."""
+        return self.parameter_shapes(input_shape) == {"alpha": self.alpha.shape}
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and the inputs."""
+        y: Array = ops.prelu(x, np.broadcast_to(self.alpha.value, x.shape[1:]))
+        return y, x
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, and the gradient of the slopes."""
+        dx, dalpha = ops.prelu_backward(dy, kept, np.broadcast_to(self.alpha.value, kept.shape[1:]))
+        shared = tuple(axis - 1 for axis in self.shared_axes)
+        return dx, (dalpha.sum(axis=shared, keepdims=True) if shared else dalpha,)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "alpha_initializer": initializers.serialize(self.alpha_initializer),
+            "alpha_regularizer": serialize(self.alpha_regularizer, regularizers.NAMES),
+            "alpha_constraint": serialize(self.alpha_constraint, constraints.NAMES),
+            "shared_axes": self.shared_axes or None,
+            **super().get_config(),
+        }
+
+
 class Softmax(_NamedActivation):
     """exp(x) over its sum along ``axis`` of a batch, the last one or another but the first.
 
@@ -779,7 +855,7 @@ class Rescaling(Layer):
         return {"scale": self.scale, "offset": self.offset, **super().get_config()}
 
 
-NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
+NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
 
 __all__ = ["Input", "Layer", "Parameter", *sorted({cls.__name__ for cls in NAMES.values()})]
 absent.explain(__name__)

@@ -763,6 +763,24 @@ def adam_step(
     epsilon).
     """
 
+def prelu(
+    x: Array,
+    alpha: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x where x > 0, else alpha * x (He et al. 2015); alpha has a sample's shape."""
+
+def prelu_backward(
+    dy: Array,
+    x: Array,
+    alpha: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``prelu``: (dx, dalpha); dx = dy where x > 0, else alpha * dy; dalpha = sum of dy * x where x <= 0.
+
+    The sum is over the samples.
+    """
+
 def softmax(
     x: Array,
     *,

@@ -288,6 +288,16 @@ def _flat(v: Arithmetic, dy: Any, y: Any) -> Any:
     return _zero(v)
 
 
+def prelu(v: Arithmetic, x: Any, alpha: Any) -> Any:
+    """x where x > 0, else alpha x: the slope is a weight (He et al. 2015)."""
+    return _leaky_relu(v, x, alpha)
+
+
+def prelu_backward(v: Arithmetic, dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+    """(dx, a sample's share of dalpha)."""
+    return _leaky_relu_backward(v, dy, x, alpha), v.where(">", x, _zero(v), _zero(v), v.mul(dy, x))
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(lambda v, x: x, lambda v, dy, y: dy),
     "relu": Activation(_relu, _where_positive, flat_at_zero=True),

@@ -25,7 +25,7 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 
 from __future__ import annotations
 
-from fastnn.kernels.table import dropout, elementwise, gemm, losses, optim, softmax
+from fastnn.kernels.table import dropout, elementwise, gemm, losses, optim, prelu, softmax
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
     DTYPES,
@@ -60,6 +60,7 @@ __all__ = [
     "gemm",
     "losses",
     "optim",
+    "prelu",
     "shape_of",
     "softmax",
 ]

@@ -175,3 +175,43 @@ def test_layers_of_activations():
     np.testing.assert_allclose(y.sum(axis=1), 1)
     dx, _ = layer.backward(dy, kept)
     np.testing.assert_allclose(dx, y * (dy - (dy * y).sum(axis=1, keepdims=True)), atol=1e-15)
+
+
+@pytest.mark.parametrize(("shape", "shared", "slopes"), [((6,), None, (6,)), ((6,), 1, (1,)), ((3, 4), [1], (1, 4))])
+def test_prelu_learns_its_slopes(shape, shared, slopes):
+    layer = layers.PReLU("he_normal" if len(slopes) > 1 else "ones", shared_axes=shared, dtype="float64")
+    x, dy = (np.random.default_rng(seed).normal(size=(5, *shape)) for seed in (1, 2))
+    y = layer(x)
+    assert layer.alpha.shape == slopes
+    np.testing.assert_allclose(y, np.where(x > 0, x, layer.alpha.value * x))
+    dx, (dalpha,) = layer.backward(dy, layer.forward(x)[1])
+    np.testing.assert_allclose(dx, np.where(x > 0, dy, layer.alpha.value * dy))
+    each = np.where(x > 0, 0, dy * x).sum(axis=0)
+    axes = tuple(axis for axis, size in enumerate(slopes) if size == 1 and len(shape) > axis and shape[axis] != 1)
+    np.testing.assert_allclose(dalpha, each.sum(axis=axes, keepdims=True) if axes else each)
+    again = layers.PReLU.from_config(layer.get_config())
+    again.build((None, *shape))
+    assert again.alpha.shape == slopes
+
+
+def test_a_model_learns_with_prelu(tmp_path):
+    fastnn.utils.set_random_seed(1)
+    built = models.Sequential([layers.Input((6,)), layers.Dense(5), layers.PReLU(), layers.Dense(1)])
+    built.compile("adam", "mse")
+    losses = built.fit(X, X[:, :1] ** 2, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    assert (built.layers[1].alpha.value != 0).any()
+    built.save(tmp_path / "m.safetensors")
+    loaded = models.load_model(tmp_path / "m.safetensors")
+    assert np.array_equal(loaded.predict(X, verbose=0), built.predict(X, verbose=0))
+
+
+def test_prelu_of_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"shared_axes\[0\]: got 0, wants an integer of at least 1"):
+        layers.PReLU(shared_axes=0)
+    with pytest.raises(ValueError, match=r"wants axes \[2\] of samples of known sizes"):
+        layers.PReLU(shared_axes=[2])(X)
+    layer = layers.PReLU()
+    layer(X)
+    with pytest.raises(ValueError, match="for which it is built"):
+        layer(X[:, :3])

@@ -201,6 +201,14 @@ def _weights(sample_weight, n):
     return np.ones(n, WIDE) if sample_weight is None else sample_weight
 
 
+def prelu(x, alpha):
+    return np.where(x > 0, x, alpha * x)
+
+
+def prelu_backward(dy, x, alpha):
+    return np.where(x > 0, dy, alpha * dy), np.where(x > 0, 0, dy * x).sum(axis=0)
+
+
 def softmax_cross_entropy(logits, targets, sample_weight=None):
     n, c = logits.shape
     if n == 0:

@@ -50,7 +50,7 @@ def reduction_length(op, sizes):
     """How many terms the longest sum of an op has."""
     if op.module == "gemm":
         return 2 + sum(size for size in sizes.values())
-    if op.module in ("softmax", "losses"):
+    if op.module in ("softmax", "losses", "prelu"):
         return 16 + int(np.prod([np.prod(size) for size in sizes.values()]))
     return 16
 
@@ -440,6 +440,16 @@ def test_loss_gradient_by_central_differences(name, backend):
             _, gradient = getattr(ops, name)(**given)
             value = partial(value_at, getattr(ops, name), given, first)
             assert_is_gradient(value, given[first], gradient)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_prelu_gradients_by_central_differences(backend):
+    rng = seeded("prelu")
+    x, alpha, dy = rng.standard_normal((5, 2, 3)), rng.standard_normal((2, 3)), rng.standard_normal((5, 2, 3))
+    with fastnn.use_backend(backend):
+        dx, dalpha = ops.prelu_backward(dy, x, alpha)
+        assert_is_gradient(lambda x: float((ops.prelu(x, alpha) * dy).sum()), x, dx)
+        assert_is_gradient(lambda alpha: float((ops.prelu(x, alpha) * dy).sum()), alpha, dalpha)
 
 
 def test_softmax_cross_entropy_is_stable():

@@ -13,7 +13,7 @@ from fastnn.kernels.cpu.simd.kernel import Bytes, MicroKernel, Nothing, Number, 
 from fastnn.kernels.cpu.simd.loops import Span, Total, for_each, mapped, switch_on
 from fastnn.kernels.cpu.simd.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastnn.kernels.cpu.simd.vectors import I64
-from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES, Activation
+from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES, Activation, prelu, prelu_backward
 
 # What the micro-kernels of rows know beside the activations of one number: these take a row as a whole.
 ROW_CODES = {**CODES, "softmax": len(CODES), "log_softmax": len(CODES) + 1}
@@ -109,6 +109,26 @@ def backward_row(
 
     rows = [lambda: softmax_backward(v, count, dy, s, dx), lambda: log_softmax_backward(v, count, dy, s, dx)]
     switch_on(v.builder, code, [*map(case, ACTIVATIONS.values()), *rows])
+
+
+@micro_kernel
+def prelu_row(v: Vectors, count: Size, x: Pointer, alpha: Pointer, y: Pointer) -> Nothing:
+    """y = x where x > 0, else alpha * x; y may be x."""
+    mapped(v, prelu, count, [x, alpha], y)()
+
+
+@micro_kernel
+def prelu_backward_row(
+    v: Vectors, count: Size, dy: Pointer, x: Pointer, alpha: Pointer, dx: Pointer, dalpha: Pointer
+) -> Nothing:
+    """dx = dy where x > 0, else alpha * dy; dalpha += dy * x where x <= 0. dx may be dy."""
+
+    def body(at: Span) -> None:
+        slope, share = prelu_backward(v, at.load(dy), at.load(x), at.load(alpha))
+        at.store(slope, dx)
+        at.store(v.add(at.load(dalpha), share), dalpha)
+
+    for_each(v, count, body)
 
 
 @micro_kernel
