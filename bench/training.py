@@ -37,7 +37,7 @@ from bench.suite import (
     Workload,
     installed,
 )
-from fastnn.engine.cpu import bfloat16_obstacle
+from fastnn.engine.cpu import precision_obstacle
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data
 from fastnn.utils import set_random_seed
@@ -93,7 +93,7 @@ class _Job:
         if missing:
             return f"compile takes no {', '.join(sorted(missing))}"
         if self.compiling.get("precision") == "bfloat16":
-            return bfloat16_obstacle(np.dtype(np.float32)) or ""
+            return precision_obstacle(np.dtype(np.float32)) or ""
         return ""
 
 

@@ -25,8 +25,8 @@ from fastnn.callbacks.base import checked as checked_callbacks
 from fastnn.callbacks.checkpoints import require_finite_weights
 from fastnn.configurable import deserialize, serialize
 from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
-from fastnn.engine.cpu import bfloat16_obstacle
 from fastnn.engine.data import DenseSource, Source, check_finite
+from fastnn.engine.plan import precision_obstacle
 from fastnn.engine.protocols import Array, Logs, Shape
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.kernels.table import DTYPES
@@ -911,7 +911,7 @@ def _check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None
     """Raise unless ``precision`` can be asked for; warn, once a process, where "auto" will fall back."""
     if precision is None or checks.one_of("precision", precision, (str(dtype), "bfloat16", "auto")) == str(dtype):
         return
-    reason = bfloat16_obstacle(dtype) if backend == "cpu" else f"the backend is {backend!r}"
+    reason = precision_obstacle(backend, dtype)
     if reason is None:
         return
     if precision == "bfloat16":

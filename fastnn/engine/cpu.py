@@ -1,6 +1,6 @@
 """The fused runner: many steps in one compiled call, weights and optimizer state in panels while an epoch lasts.
 
-It trains what ``form.obstacle`` finds nothing against; ``plan`` sends everything else to the layer-by-layer runner,
+It trains what ``obstacle`` finds nothing against; ``plan`` sends everything else to the layer-by-layer runner,
 which also evaluates and predicts few samples here. Between two calls of this runner the parameters and the
 optimizer's state are ordinary arrays, so callbacks may read and change them.
 
@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends
+from fastnn.engine import form as forms
 from fastnn.engine.data import DataSet, DenseSource, Source
-from fastnn.engine.form import code_of, figures_of, form_of, numbers_of, sizes_of
+from fastnn.engine.form import figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, DropForm, Logs, Network, RescaleForm, StepHooks
-from fastnn.engine.session import Session, addresses, places_of, region_nanoseconds, zeros
+from fastnn.engine.session import Session, addresses, code_of, places_of, region_nanoseconds, zeros
 from fastnn.kernels.interrupts import held
 
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
@@ -215,7 +216,12 @@ class _Prediction:
             )  # fmt: skip
 
 
-def bfloat16_obstacle(dtype: np.dtype[Any]) -> str | None:
+def obstacle(network: Network) -> str | None:
+    """Why this runner cannot train the network, or predict with one that has no loss; None where it can."""
+    return forms.obstacle(network)
+
+
+def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
     """Why training cannot multiply bfloat16 numbers here; None where it can."""
     from fastnn.kernels.cpu import machine
 
@@ -245,13 +251,13 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
     if apart:
         names = ", ".join(dict.fromkeys(metric.name for metric, _ in apart))
         lines["metrics"] = f"{names}: behind every batch, of its outputs"
-    forms = [layer.form() for layer in network.layers]
-    if any(isinstance(form, RescaleForm) for form in forms):
+    described = [layer.form() for layer in network.layers]
+    if any(isinstance(form, RescaleForm) for form in described):
         preparation = form_of(network).preparation
         lines["rescaling"] = f"{preparation.scale:g} * x + {preparation.offset:g}, of the samples of a batch"
     drops = ", ".join(
         f"{layer.name} {form.rate:g}"
-        for layer, form in zip(network.layers, forms, strict=True)
+        for layer, form in zip(network.layers, described, strict=True)
         if isinstance(form, DropForm) and form.rate > 0
     )
     return {**lines, "dropout": f"{drops}, masks drawn in the kernel"} if drops else lines

@@ -223,18 +223,18 @@ class Figures:
 def figures_of(network: Network) -> Figures:
     """How a network's metrics are kept while it is trained."""
     width = _width(network)
-    kept = [
+    plain, by_weight = (
         [metric for metric in metrics if metric.fused_form(width) is not None]
         for metrics in (network.metrics, network.weighted_metrics)
-    ]
+    )
     apart = [
         (metric, weighted)
         for weighted, metrics in enumerate((network.metrics, network.weighted_metrics))
         for metric in metrics
         if metric.fused_form(width) is None
     ]
-    forms, as_is = _forms(network, [*kept[0], *kept[1]], width, bool(apart))
-    return Figures(*kept, forms, [(metric, bool(weighted)) for metric, weighted in apart], as_is)
+    forms, as_is = _forms(network, [*plain, *by_weight], width, bool(apart))
+    return Figures(plain, by_weight, forms, [(metric, bool(weighted)) for metric, weighted in apart], as_is)
 
 
 def _forms(
@@ -263,14 +263,8 @@ def sizes_of(stages: Sequence[Stage]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def code_of(activation: Activation) -> int:
-    """The activation as the kernels number it."""
-    from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
-
-    return ROW_CODES[_op(activation)]
-
-
-def _op(activation: Activation) -> str:
+def op_of(activation: Activation) -> str:
+    """The name of its op."""
     return ELEMENTWISE_ACTIVATIONS.get(activation.name, activation.name)
 
 
@@ -278,6 +272,6 @@ def numbers_of(stages: Sequence[Stage], dtype: np.dtype[Any]) -> Array:
     """The numbers that the stages' activations take, a row a stage."""
     numbers = np.zeros((len(stages), max(MOST_NUMBERS, 1)), dtype)
     for row, stage in zip(numbers, stages, strict=True):
-        taken = stage.activation.numbers or tuple(NUMBERS.get(_op(stage.activation), {}).values())
+        taken = stage.activation.numbers or tuple(NUMBERS.get(op_of(stage.activation), {}).values())
         row[: len(taken)] = taken
     return numbers

@@ -4,12 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
 
 from fastnn import backends
-from fastnn.engine import cpu, form
+from fastnn.engine import cpu
 from fastnn.engine.data import Source
 from fastnn.engine.protocols import Layer, Network
 from fastnn.errors import BackendError
+
+
+class Fused(Protocol):
+    """What a backend's fused runner says of itself: the module that has it."""
+
+    def obstacle(self, network: Network) -> str | None:
+        """Why it cannot train this network, or predict with one that has no loss; None where it can."""
+        ...
+
+    def precision_obstacle(self, dtype: np.dtype[Any]) -> str | None:
+        """Why training cannot multiply bfloat16 numbers; None where it can."""
+        ...
+
+    def facts(self, network: Network, source: Source | None, fused: bool) -> Mapping[str, str]:
+        """What runs on this machine, by name, for people to read."""
+        ...
+
+
+# Backends with a fused runner.
+FUSED: dict[str, Fused] = {"cpu": cpu}
+
+
+def precision_obstacle(backend: str, dtype: np.dtype[Any]) -> str | None:
+    """Why training on ``backend`` cannot multiply bfloat16 numbers; None where it can."""
+    return FUSED[backend].precision_obstacle(dtype) if backend in FUSED else f"the backend is {backend!r}"
 
 
 @dataclass(frozen=True)
@@ -86,8 +114,9 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
     chosen = backends.resolve(backend)
     reason = "asked for" if backend != "auto" else "chosen by 'auto'"
     parameters = network.parameters
-    obstacle = form.obstacle(network) if chosen == "cpu" else None
-    fused = chosen == "cpu" and obstacle is None
+    known = FUSED.get(chosen)
+    obstacle = None if known is None else known.obstacle(network)
+    fused = known is not None and obstacle is None
     precision, fallback = _precision(network, chosen, obstacle)
     return Plan(
         runner="fused" if fused else "layerwise",
@@ -103,7 +132,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts=cpu.facts(replace(network, precision=precision), source, fused) if chosen == "cpu" else {},
+        facts={} if known is None else known.facts(replace(network, precision=precision), source, fused),
         notes=(*_notes(network, chosen, obstacle), *fallback),
     )
 
@@ -112,7 +141,7 @@ def _precision(network: Network, backend: str, obstacle: str | None) -> tuple[st
     """The format of the numbers that training multiplies, and a note where "auto" fell back."""
     if network.precision in (None, str(network.dtype)) or network.loss is None:
         return str(network.dtype), ()
-    reason = cpu.bfloat16_obstacle(network.dtype) if backend == "cpu" else f"the backend is {backend!r}"
+    reason = precision_obstacle(backend, network.dtype)
     reason = reason or (obstacle and f"training goes layer by layer: {obstacle}")
     if reason is None:
         return "bfloat16", ()

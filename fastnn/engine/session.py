@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.engine.data import DataSet
-from fastnn.engine.form import Drop, Stage, code_of, figures_of, form_of, numbers_of, sizes_of
+from fastnn.engine.form import Drop, Stage, figures_of, form_of, numbers_of, op_of, sizes_of
 from fastnn.engine.inputs import (
     COUPLED_FROM,
     Feed,
@@ -20,7 +20,7 @@ from fastnn.engine.inputs import (
     mean_entries,
     most_entries,
 )
-from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
+from fastnn.engine.protocols import Activation, Array, Logs, Loss, Network, Optimizer, Parameter
 from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
 from fastnn.kernels.interrupts import held
 
@@ -270,11 +270,13 @@ class Session:
 
     def _update_apart(self, order: Array) -> None:
         """Show the outputs of the batch just trained on to the metrics that the kernels do not know."""
-        if not self._figures.apart:
+        if not self._figures.apart or not order.size:
             return
         width, ld = self._layout.sizes[-1], int(self._table[-1, self._records.LD])
         outputs = self._memory.work[self._seen : self._seen + order.size * ld].reshape(order.size, ld)[:, :width]
         y, weight = self._data.labels(order)
+        if y is None:
+            raise RuntimeError("samples without targets cannot be trained on")
         for metric, weighted in self._figures.apart:
             metric.update_state(y, outputs.copy(), weight if weighted else None)
 
@@ -287,6 +289,13 @@ class Session:
             metric.take(total, count)
         metrics = (*self._network.metrics, *self._network.weighted_metrics)
         return {"loss": (loss + penalty) / max(self._rows, 1), **{m.name: m.result() for m in metrics}}
+
+
+def code_of(activation: Activation) -> int:
+    """The activation as the kernels number it."""
+    from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
+
+    return ROW_CODES[op_of(activation)]
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ __all__ = [
     "CategoricalFocalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
+    "FunctionLoss",
     "HalfSSE",
     "Hinge",
     "Huber",
