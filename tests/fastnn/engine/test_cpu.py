@@ -1136,6 +1136,67 @@ def test_every_axis_is_covered():
     assert len(list(itertools.chain(rows))) == len(rows)
 
 
+# Losses beside those of HEADS, each with the last layer's units and activation, and what its targets are.
+FURTHER_LOSSES = {
+    "mape": (lambda: "mape", 3, "linear", "positive"),
+    "msle": (lambda: "msle", 2, "softplus", "positive"),
+    "huber": (lambda: losses.Huber(0.3), 3, "linear", "numbers"),
+    "log_cosh": (lambda: losses.LogCosh("sum"), 1, "tanh", "numbers"),
+    "poisson": (lambda: "poisson", 2, "exponential", "counts"),
+    "quadratic_cost": (losses.QuadraticCost, 3, "sigmoid", "numbers"),
+    "cosine": (lambda: "cosine_similarity", 5, "tanh", "numbers"),
+    "hinge": (lambda: "hinge", 2, "tanh", "bits"),
+    "squared_hinge": (lambda: losses.SquaredHinge("mean_with_sample_weight"), 1, "linear", "bits"),
+    "categorical_hinge": (lambda: "categorical_hinge", 19, "linear", "one hot"),
+    "multiclass_hinge": (lambda: "multiclass_hinge", 19, "linear", "labels"),
+    "kl_divergence": (lambda: "kl_divergence", 7, "softmax", "probabilities"),
+    "nll": (lambda: "nll", 7, "log_softmax", "labels"),
+    "binary focal": (lambda: losses.BinaryFocalCrossentropy(True, gamma=1.5), 2, "sigmoid", "bits"),
+    "binary focal logits": (
+        lambda: losses.BinaryFocalCrossentropy(from_logits=True, label_smoothing=0.1), 2, "linear", "bits"
+    ),
+    "categorical focal": (losses.CategoricalFocalCrossentropy, 7, "softmax", "one hot"),
+    "categorical focal by class": (
+        lambda: losses.CategoricalFocalCrossentropy([0.5, 1, 2], from_logits=True), 3, "linear", "one hot"
+    ),
+    "ignored": (lambda: losses.SparseCategoricalCrossentropy(ignore_class=1), 3, "softmax", "labels"),
+}  # fmt: skip
+FURTHER_TARGETS = {
+    "numbers": lambda rng, rows, units: rng.standard_normal((rows, units)),
+    "positive": lambda rng, rows, units: rng.uniform(0.5, 2, (rows, units)),
+    "counts": lambda rng, rows, units: rng.poisson(2.0, (rows, units)),
+    "bits": lambda rng, rows, units: rng.integers(0, 2, (rows, units)),
+    "labels": lambda rng, rows, units: rng.integers(0, units, rows),
+    "one hot": lambda rng, rows, units: np.eye(units)[rng.integers(0, units, rows)],
+    "probabilities": lambda rng, rows, units: rng.dirichlet(np.ones(units), rows),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", FURTHER_LOSSES)
+def test_every_loss_is_that_of_the_layers(monkeypatch, name, weighted):
+    make, units, activation, kind = FURTHER_LOSSES[name]
+    rng = np.random.default_rng(6)
+    x, y = inputs("sparse" if weighted else "dense", 65, 34, rng), FURTHER_TARGETS[kind](rng, 65, units)
+    loss, fused = make(), name != "ignored"
+    dtype = "float64" if weighted else "float32"
+
+    def build():
+        utils.set_random_seed(4)
+        stack = [layers.Dense(9, "tanh", dtype=dtype), layers.Dense(units, activation, dtype=dtype)]
+        built = models.Sequential([layers.Input((34,)), *stack])
+        built.compile(optimizers.SGD(0.003), make(), [] if kind == "labels" else ["mse"])
+        assert built.plan(x).runner == ("fused" if fused else "layerwise")
+        return built
+
+    weight = rng.uniform(0.5, 2, 65) if weighted else None
+    options = {"batch_size": 7, "epochs": 20, "sample_weight": weight}
+    if fused:
+        assert_agree(monkeypatch, build, x, y, **options)
+    else:
+        assert np.isfinite(build().fit(x, y, verbose=0, **options).history["loss"]).all(), loss
+
+
 # Metrics that look at outputs themselves, beside those of the kernels: by loss.
 APART = {
     "sparse_categorical_crossentropy": ["accuracy", "sparse_top_k_categorical_accuracy"],
