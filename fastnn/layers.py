@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, activations, checks, constraints, initializers, ops, regularizers
-from fastnn.configurable import Configurable, aliases, serialize, snake_case
+from fastnn import absent, activations, checks, configurable, constraints, initializers, ops, regularizers
+from fastnn.configurable import Configurable, aliases, snake_case
 from fastnn.constraints import Constraint
 from fastnn.engine import seeds
 from fastnn.engine.activations import LINEAR
@@ -309,7 +309,7 @@ class Layer(WeightLists, Configurable):
             "name": self.name,
             "dtype": self.dtype,
             "trainable": self.trainable,
-            "activity_regularizer": serialize(self.activity_regularizer, regularizers.NAMES),
+            "activity_regularizer": configurable.serialize(self.activity_regularizer, regularizers.NAMES),
             "input_shape": None if self.sample_shape is None else list(self.sample_shape),
         }
 
@@ -543,8 +543,8 @@ class Dense(_Activated):
             "use_bias": self.use_bias,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": serialize(self.kernel_regularizer, regularizers.NAMES),
-            "bias_regularizer": serialize(self.bias_regularizer, regularizers.NAMES),
+            "kernel_regularizer": configurable.serialize(self.kernel_regularizer, regularizers.NAMES),
+            "bias_regularizer": configurable.serialize(self.bias_regularizer, regularizers.NAMES),
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
             **super().get_config(),
@@ -709,8 +709,8 @@ class PReLU(Layer):
         """The constructor's arguments."""
         return {
             "alpha_initializer": initializers.serialize(self.alpha_initializer),
-            "alpha_regularizer": serialize(self.alpha_regularizer, regularizers.NAMES),
-            "alpha_constraint": serialize(self.alpha_constraint, constraints.NAMES),
+            "alpha_regularizer": configurable.serialize(self.alpha_regularizer, regularizers.NAMES),
+            "alpha_constraint": configurable.serialize(self.alpha_constraint, constraints.NAMES),
             "shared_axes": self.shared_axes or None,
             **super().get_config(),
         }
@@ -857,5 +857,16 @@ class Rescaling(Layer):
 
 NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
 
-__all__ = ["Input", "Layer", "Parameter", *sorted({cls.__name__ for cls in NAMES.values()})]
+
+def serialize(layer: Layer) -> dict[str, Any] | None:
+    """A layer as JSON can hold it, without its weights; ValueError for one of the user's own."""
+    return configurable.serialize(layer, NAMES)
+
+
+def deserialize(config: Mapping[str, Any]) -> Layer:
+    """The layer that ``serialize`` wrote as ``config``, not built."""
+    return configurable.deserialize("config", config, NAMES)
+
+
+__all__ = ["Input", "Layer", "Parameter", "deserialize", "serialize", *sorted({cls.__name__ for cls in NAMES.values()})]
 absent.explain(__name__)

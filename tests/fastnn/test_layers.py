@@ -393,3 +393,25 @@ def test_calling_on_a_layer_says_that_graphs_are_not_there_yet(given):
             call(given)
     with pytest.raises(TypeError, match=r"^x: got Sequential <.*>, wants an array of numbers"):
         layers.Dense(3)(model)
+
+
+@pytest.mark.parametrize("cls", sorted({*layers.NAMES.values()}, key=lambda cls: cls.__name__))
+def test_layers_are_serialized(cls):
+    needed = {
+        "Dense": (3, "elu"),
+        "Activation": ("mish",),
+        "InputLayer": ((4,),),
+        "Dropout": (0.5,),
+        "Rescaling": (2.0,),
+    }
+    layer = cls(*needed.get(cls.__name__, ()), name="mine")
+    again = layers.deserialize(layers.serialize(layer))
+    assert type(again) is cls
+    assert again.get_config() == layer.get_config()
+
+
+def test_what_is_no_layer_of_the_library():
+    with pytest.raises(ValueError, match="got an object of the class Mine, wants one of fastnn's own"):
+        layers.serialize(type("Mine", (layers.Flatten,), {})())
+    with pytest.raises(ValueError, match=r"config: got 'Dens', wants one of .* \(did you mean 'dense'\?\)"):
+        layers.deserialize({"class_name": "Dens", "config": {}})
