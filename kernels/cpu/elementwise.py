@@ -12,7 +12,7 @@ from numba import prange, types
 from fastnn.kernels.cpu._arrays import Planned, finish, flattener, placing, workspace
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.machine import caches
-from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, forward_row, stream_row
+from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, forward_row, stream_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
@@ -57,6 +57,7 @@ def _forward(MR: int, NR: int) -> Any:
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
                     forward_row(code, count, address(x, i), address(numbers, 0), made)
                     stream_row(count, made, address(y, i))
+                drain(address(y, low))
 
     return forward
 
@@ -79,6 +80,7 @@ def _backward(MR: int, NR: int) -> Any:
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
                     backward_row(code, count, address(dy, i), one, address(s, i), one, address(numbers, 0), made)
                     stream_row(count, made, address(dx, i))
+                drain(address(dx, low))
 
     return backward
 
@@ -99,6 +101,7 @@ def _add(MR: int, NR: int) -> Any:
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
                     add_row(count, address(a, i), address(b, i), made)
                     stream_row(count, made, address(y, i))
+                drain(address(y, low))
 
     return add
 

@@ -145,8 +145,14 @@ def add_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Noth
 
 @micro_kernel
 def stream_row(v: Vectors, count: Size, x: Pointer, y: Pointer) -> Nothing:
-    """y = x past the caches: what is not read soon need not be fetched before it is written."""
+    """y = x past the caches: what is not read soon need not be fetched before it is written. ``drain`` comes last."""
     mapped(v, lambda _, x: x, count, [x], y, past_caches=True)()
+
+
+@micro_kernel
+def drain(v: Vectors, y: Pointer) -> Nothing:
+    """Wait until what went past the caches, to y or elsewhere, is written: it is not in the order of other stores."""
+    v.builder.fence("seq_cst")
 
 
 @micro_kernel

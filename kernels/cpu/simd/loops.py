@@ -55,8 +55,6 @@ def for_each(v: Vectors, count: Any, body: Callable[[Span], None], stream: Any =
     with cgutils.for_range(builder, whole, intp=I64) as loop:
         offset = builder.add(begin, builder.mul(loop.index, I64(lanes)))
         body(Span(v, offset, past_caches=stream is not None))
-    if stream is not None:
-        builder.fence("seq_cst")  # what went past the caches is not in the order of other stores
     start = builder.add(begin, builder.mul(whole, I64(lanes)))
     rest = builder.sub(count, start)
     with builder.if_then(builder.icmp_signed(">", rest, I64(0)), likely=False):
