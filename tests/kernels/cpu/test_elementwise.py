@@ -1,0 +1,37 @@
+"""Results that go past the caches, which only large arrays do by themselves."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fastnn.backends import use_num_threads
+from fastnn.kernels.cpu import elementwise, threads
+
+
+@pytest.fixture
+def past_caches(monkeypatch):
+    """Everything is larger than a cache of no bytes, and enough work for several threads."""
+    monkeypatch.setattr(elementwise, "caches", lambda: SimpleNamespace(l3=0))
+    monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [1, 15, 2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("offset", [0, 1, 7])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_results_past_the_caches_are_the_same(past_caches, number, offset, count, dtype):
+    x, s = np.random.default_rng(count).standard_normal((2, count)).astype(dtype)
+    calls = [(elementwise.tanh, (x,)), (elementwise.tanh_backward, (x, x, s)), (elementwise.add, (x, s))]
+    for function, operands in calls:
+        guarded = np.full(count + 40, 7, dtype)
+        out = guarded[offset + 8 : offset + 8 + count]
+        with use_num_threads(number):
+            assert function(*operands, out=out) is out
+        wanted = [op.copy() for op in operands]
+        function(*wanted, out=wanted[0])  # over an operand, which never goes past the caches
+        assert np.array_equal(out, wanted[0])
+        assert (guarded[: offset + 8] == 7).all()
+        assert (guarded[offset + 8 + count :] == 7).all()
