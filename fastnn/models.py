@@ -32,6 +32,7 @@ from fastnn.errors import BackendError, DivergenceError
 from fastnn.kernels.table import DTYPES
 from fastnn.layers import BatchShape, InputLayer, Layer, Parameter
 from fastnn.losses import Loss
+from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer
 from fastnn.progress import Progress, progress
@@ -679,7 +680,7 @@ class Sequential(layers.WeightLists):
             weight = _sample_weight(weight_name, sample_weight, (source.rows, *outputs[:-1]), self.compute_dtype)
         elif class_weight is not None:
             weight = _class_weight(class_weight, targets, outputs[-1])
-        if weight is not None and isinstance(self.loss, losses.FunctionLoss):
+        if weight is not None and isinstance(self.loss, FunctionLoss):
             raise ValueError(
                 f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
             )

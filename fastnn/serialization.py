@@ -19,6 +19,7 @@ from fastnn.engine.protocols import Array, Shape
 from fastnn.kernels.interrupts import held
 from fastnn.layers import BatchShape
 from fastnn.losses import Loss
+from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer
 
@@ -91,7 +92,7 @@ def _compile_config(model: Sequential) -> dict[str, Any] | None:
 
 
 def _serialized_loss(loss: Loss) -> dict[str, Any] | None:
-    if isinstance(loss, losses.FunctionLoss):
+    if isinstance(loss, FunctionLoss):
         return loss.get_config()
     return serialize(loss, losses.NAMES)
 

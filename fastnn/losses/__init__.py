@@ -138,7 +138,6 @@ __all__ = [
     "CategoricalFocalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
-    "FunctionLoss",
     "HalfSSE",
     "Hinge",
     "Huber",

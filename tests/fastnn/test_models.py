@@ -720,6 +720,7 @@ def test_what_trains_layer_by_layer_is_evaluated_in_compiled_calls(monkeypatch):
         return y_pred.argmax(axis=-1) != y_true.reshape(-1)
 
     model = small([wrong, fastnn.metrics.MeanIoU(3, sparse_y_pred=False)])
+    model.layers[0].kernel.constraint = fastnn.constraints.MaxNorm(5)  # which the kernels cannot keep
     assert model.plan(x).runner == "layerwise"
     assert type(model._runner(model._source("x", x), 32, training=True)) is engine.LayerwiseRunner
     assert type(model._runner(model._source("x", x), 32)) is engine.FusedRunner

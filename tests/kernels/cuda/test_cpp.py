@@ -35,7 +35,7 @@ def step_formula(step):
 FORMULAS = {
     **{f"{name}_forward": (("x", *entry.numbers), entry.forward, 1) for name, entry in ACTIVATIONS.items()},
     **{f"{name}_backward": (("dy", "s", *entry.numbers), entry.backward, 1) for name, entry in ACTIVATIONS.items()},
-    **{f"{name}_loss": (("p", "t"), formula, 2) for name, formula in LOSSES.items()},
+    **{f"{name}_loss": (("p", "t", *entry.numbers), entry.formula, 2) for name, entry in LOSSES.items()},
     "l1_l2": (("l1", "l2", "x"), l1_l2, 2),
     **{
         f"{name}_step": (
@@ -116,28 +116,27 @@ def of_limits(name, x):
     return [math.copysign(math.inf, y) if abs(y) > 1e4 else y]
 
 
-# The plain loops' name for each loss; they are of one element here.
-NAIVE_LOSSES = {
-    "squared": losses.mse,
-    "half_squared": losses.half_sse,
-    "absolute": losses.mae,
-    "bernoulli": losses.binary_cross_entropy,
-    "bernoulli_logit": lambda p, t: losses.binary_cross_entropy(p, t, from_logits=True),
-}
+NUMBERS_OF_LOSSES = {"delta": 0.5, "gamma": 1.5, "positive": 0.25, "negative": 0.75}
+# Predictions and targets of losses that are not for any: probabilities, signs, what a logarithm is taken of.
+PREDICTIONS = dict.fromkeys(("bernoulli", "bernoulli_focal", "divergence"), (0.0, 1.0, 1e-9, 0.3, 0.999))
+PREDICTIONS |= dict.fromkeys(("squared_logarithmic", "poisson"), (0.0, 1e-9, 0.3, 40.0))
+TARGETS = dict.fromkeys(("hinge", "squared_hinge"), (1.0, -1.0))
+TARGETS |= {name: (0.0, 1.0, 0.25) for name in LOSSES if name.startswith(("bernoulli", "divergence", "squared_log"))}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(compiled, name, dtype):
-    predictions = (0.0, 1.0, 1e-9, 0.3, 0.999) if name == "bernoulli" else (0.0, 40.0, -40.0, *numbers(20))
-    targets = (0.0, 1.0, 0.25) if name.startswith("bernoulli") else (0.0, 1.0, *numbers(5))
-    for p, t in product(rounded(dtype, *predictions), rounded(dtype, *targets)):
-        loss, slope = compiled(f"{name}_loss", dtype, p, t)
-        wanted, wanted_slope = NAIVE_LOSSES[name](np.array([[p]]), np.array([[t]]))
-        # 1 - 1e-7 is 1 - 1.19e-7 in float32, and its distance from 1 goes through a logarithm: log(1.19) is 1% of it
-        ulps = 1.5e5 if name == "bernoulli" and dtype == "float32" and p == 1 else 8
+    predictions = PREDICTIONS.get(name, (0.0, 40.0, -40.0, *numbers(20)))
+    given = rounded(dtype, *(NUMBERS_OF_LOSSES[number] for number in LOSSES[name].numbers))
+    for p, t in product(rounded(dtype, *predictions), rounded(dtype, *TARGETS.get(name, (0.0, 1.0, *numbers(5))))):
+        loss, slope = compiled(f"{name}_loss", dtype, p, t, *given)
+        wanted, wanted_slope = losses.LOSSES[name](p, t, *given)
+        # 1 - 1e-7 is 1 - 1.19e-7 in float32, and its distance from 1 goes through a logarithm: log(1.19) is 1% of it;
+        # powers lose digits with the logarithm that they are made of
+        ulps = 1.5e5 if name.startswith("bernoulli") and dtype == "float32" and p == 1 else 64
         assert close(loss, wanted, dtype, ulps=ulps), (p, t, loss, wanted)
-        assert close(slope, float(wanted_slope[0, 0]), dtype, ulps=ulps), (p, t, slope, wanted_slope)
+        assert close(slope, wanted_slope, dtype, ulps=ulps), (p, t, slope, wanted_slope)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
