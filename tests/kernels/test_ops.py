@@ -68,8 +68,16 @@ def tolerance(op, given, sizes, dtype):
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("op", "variant", "sizes", "dtype"), list(calls()))
+def calls_by_backend():
+    """The plain loops compute in doubles whatever the dtype, so float32 is left to one case a variant."""
+    for call in calls():
+        op, _, sizes, dtype = call.values
+        for backend in BACKENDS:
+            if backend != "naive" or dtype == "float64" or sizes is op.cases[-1]:
+                yield pytest.param(*call.values, backend, id=f"{call.id}-{backend}")
+
+
+@pytest.mark.parametrize(("op", "variant", "sizes", "dtype", "backend"), list(calls_by_backend()))
 def test_matches_oracle(op, variant, sizes, dtype, backend):
     given = draw(op, sizes, variant, dtype, seeded(op.name, variant, sizes))
     work = sum(v.size for v in given.values() if isinstance(v, np.ndarray))

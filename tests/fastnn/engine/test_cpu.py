@@ -1172,8 +1172,7 @@ FURTHER_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", FURTHER_LOSSES)
+@pytest.mark.parametrize(("weighted", "name"), some(itertools.product([False, True], FURTHER_LOSSES), 2))
 def test_every_loss_is_that_of_the_layers(monkeypatch, name, weighted):
     make, units, activation, kind = FURTHER_LOSSES[name]
     rng = np.random.default_rng(6)

@@ -19,9 +19,9 @@ def past_caches(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("count", [1, 15, 2047, 2048, 2049, 5000])
-@pytest.mark.parametrize("offset", [0, 1, 7])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2048, 5003])
+@pytest.mark.parametrize("offset", [0, 7])
+@pytest.mark.parametrize("number", [1, 3])
 def test_results_past_the_caches_are_the_same(past_caches, number, offset, count, dtype):
     x, s = np.random.default_rng(count).standard_normal((2, count)).astype(dtype)
     calls = [(elementwise.tanh, (x,)), (elementwise.tanh_backward, (x, x, s)), (elementwise.add, (x, s))]
