@@ -191,7 +191,7 @@ FUNCTIONS = {
     # an ULP of the cubic is up to its size in ULP of the result
     "gelu_tanh": Function(_gated(_gelu_gate), _bounds(300.0, 2000.0), denormals=_CUBIC_GATE),
     # five roundings, and that of e^x
-    "mish": Function(_gated(lambda x: np.tanh(_softplus(x))), _bounds(4.0, 4.0), denormals=_EXPONENTIAL_GATE),
+    "mish": Function(_gated(lambda x: np.tanh(_softplus(x))), _bounds(5.0, 5.0), denormals=_EXPONENTIAL_GATE),
     "exponential": Function(np.exp, _BOUNDS),
     "threshold": Function(_chosen(lambda x: np.where(x > 0, x, 0)), _EXACT),
     "soft_shrink": Function(_chosen(lambda x: np.where(abs(x) > 0.5, x - np.copysign(0.5, x), 0)), _ROUNDED),
