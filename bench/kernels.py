@@ -33,6 +33,7 @@ from bench.suite import (
 from fastnn import get_num_threads, ops, use_backend
 from fastnn.kernels.cases import draw, sizes_name
 from fastnn.kernels.cpu import peak
+from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.table import TABLE, Op, Sizes, shape_of
 
 _DTYPE = "float32"
@@ -50,7 +51,10 @@ _CHOICES: Mapping[str, Mapping[str, Any]] = {
 MATMUL_BAR = "matmul 1024x1024x1024"
 # By line, the ratios that the project promises.
 _ELEMENTWISE_BARS = {NUMPY: 5.0, PYTORCH: 1.0}
+_ACTIVATIONS = tuple(f"{name}{ending}" for name in ACTIVATIONS for ending in ("", "_backward"))
 _BARS: Mapping[str, Mapping[str, float]] = {
+    **{f"{name} 10000": {PYTORCH: 0.8} for name in _ACTIVATIONS},
+    **{f"{name} 10000000": {PYTORCH: 1.0} for name in _ACTIVATIONS},
     "matmul 512x512x512": {NUMPY: 1.0},
     MATMUL_BAR: {NUMPY: 1.0},
     "matmul 2048x2048x2048": {NUMPY: 1.0},
@@ -66,7 +70,7 @@ _BARS: Mapping[str, Mapping[str, float]] = {
     "softmax_cross_entropy 4096x1000": _ELEMENTWISE_BARS,
 }
 # Ops of which PyTorch has a line, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
-_WITH_PYTORCH = ("sigmoid", "sigmoid_backward", "tanh", "tanh_backward", "softmax_cross_entropy")
+_WITH_PYTORCH = (*_ACTIVATIONS, "softmax_cross_entropy", "mse", "mae", "huber")
 
 # Multiplications, or numbers moved, that plain Python does in about 0.2 s.
 _NAIVE_WORK = 1_000_000
@@ -188,7 +192,7 @@ def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:
 
     from bench.peers import pytorch_ops
 
-    return _run(op, sizes, getattr(pytorch_ops, op.name), convert=torch.from_numpy)
+    return _run(op, sizes, pytorch_ops.PYTORCH[op.name], convert=torch.from_numpy)
 
 
 def operands(

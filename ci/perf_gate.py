@@ -22,7 +22,7 @@ import os
 import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from time import perf_counter
@@ -50,6 +50,20 @@ _MORE = 3  # times as many blocks in every attempt but the first
 
 # Lines beyond are left to smaller ones, which watch the same code: multiplications of a product, numbers of others.
 _MOST_PRODUCTS, _MOST_NUMBERS = 1.2e9, 5e6
+# Activations, their derivatives and the losses are loops over a formula each, emitted alike: one of a kind of formula
+# stands for others, which are not measured.
+_STANDS_FOR: Mapping[str, Sequence[str]] = {
+    # comparisons and a few operations
+    "relu": (
+        *("identity", "relu6", "bounded_relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "hard_silu", "threshold"),
+        *("soft_shrink", "hard_shrink", "binary_step", "sign", "softsign"),
+    ),
+    "sigmoid": ("silu", "gelu_tanh", "mish", "exponential"),
+    "elu": ("celu", "selu"),
+    "softplus": ("log_sigmoid",),
+    "mse": ("mae", "huber"),
+}
+_STOOD_FOR = {f"{op}{ending}" for ops in _STANDS_FOR.values() for op in ops for ending in ("", "_backward")}
 # Lines gated on two threads as well: the product, a memory-bound op.
 _THREADED = re.compile(r"^(matmul 1024x1024x1024|softmax_cross_entropy 4096x1000)$|^epoch ")
 _THREADS = 2
@@ -251,7 +265,8 @@ def lines(names: Sequence[str]) -> list[Line]:
 
 
 def gated(names: Sequence[str]) -> list[str]:
-    """The epochs, of each op the cases that are small enough, or its smallest one."""
+    """The epochs, of each op that none stands for the cases that are small enough, or its smallest one."""
+    names = [name for name in names if name.partition(" ")[0] not in _STOOD_FOR]
     smallest: dict[str, str] = {}
     for name in names:
         op = name.partition(" ")[0]

@@ -1,4 +1,4 @@
-"""The errors of the vector functions in units in the last place (ULP), and whether they keep their bounds.
+"""The errors of the vector functions and activations in units in the last place (ULP), and whether they keep bounds.
 
     python -m ci.ulp                         all 2^32 float32 numbers, function by function: minutes
     python -m ci.ulp --sample                all signs and exponents, some mantissas, float32 and float64: seconds
@@ -6,20 +6,22 @@
     python -m ci.ulp --target haswell        on the AVX2 level (nehalem: without fused multiply-add)
 
 The error of a result y is |y - f(x)| / u, u the distance between the format's numbers around f(x). The oracle is NumPy
-in the next wider format; its own error is below 2^-27 ULP of float32 and 2^-10 ULP of float64. NaN in place of a number
+in the next wider format; its own error is below 2^-20 ULP of float32 and 2^-6 ULP of float64. NaN in place of a number
 or a number in place of NaN, infinity short of overflow, and a zero of the wrong sign count as infinitely far. The exit
-status is 1 where a bound is not kept. float64 is not measured where a long double is a double (Windows, macOS on ARM).
+status is 1 where a bound is not kept. float64 is not measured where a long double is a double (Windows, macOS on ARM),
+the normal distribution of float32 not without SciPy. Activations have their default numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, reduce
 from typing import Any
 
@@ -30,6 +32,8 @@ from bench import environment
 from fastnn import checks, get_num_threads
 from fastnn.kernels.cpu import machine
 from fastnn.kernels.cpu.simd import elementwise, functions, library
+from fastnn.kernels.formulas.activations import ACTIVATIONS
+from fastnn.kernels.table import NUMBERS
 
 Array = Any
 
@@ -47,16 +51,89 @@ def _sigmoid(x: Array) -> Array:
     return np.where(x < 0, e, 1) / (1 + e)
 
 
+def _normal(x: Array) -> Array:
+    """The share of the standard normal distribution below x: SciPy's, in a long double its series and its fraction."""
+    if x.dtype == np.float64:
+        from scipy.special import ndtr
+
+        return ndtr(x)
+    t = np.minimum(abs(x), 160)  # far enough for 0 in a long double
+    bell = np.exp(-t * t / 2) / np.sqrt(8 * np.arctan(np.ones_like(t)))
+    near, middle = t < 2, (t >= 2) & (t < 160)
+    tail = np.where(np.isnan(t), t, 0)
+    tail[near] = 0.5 - bell[near] * _series(t[near])
+    tail[middle] = bell[middle] / _fraction(t[middle])
+    return np.where(x > 0, 1 - tail, tail)
+
+
+def _series(t: Array) -> Array:
+    """t + t^3 / 3 + t^5 / 15 + ...: how far the distribution is from 1/2, by its density."""
+    term = total = t
+    for k in range(1, 60):
+        term = term * t * t / (2 * k + 1)
+        total = total + term
+    return total
+
+
+def _fraction(t: Array) -> Array:
+    """t + 1 / (t + 2 / (t + ...)): the density by the distribution's tail."""
+    fraction = t
+    for k in range(400, 0, -1):
+        fraction = t + k / fraction
+    return fraction
+
+
+def _softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+
+
+def _gated(gate: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """x times ``gate(x)``, which goes to 0 faster than x to minus infinity."""
+
+    def gated(x: Array) -> Array:
+        opened = gate(x)
+        return np.where(opened == 0, -0.0, x * opened)
+
+    return gated
+
+
+def _elu(x: Array) -> Array:
+    return np.where(x > 0, x, np.expm1(np.where(x > 0, 0, x)))
+
+
+def _selu(x: Array) -> Array:
+    """As Klambauer et al. (2017) derive its numbers."""
+    alpha, scale = (x.dtype.type(number) for number in ("1.6732632423543772848", "1.0507009873554804934"))
+    return scale * np.where(x > 0, x, alpha * _elu(x))
+
+
+def _gelu_gate(x: Array) -> Array:
+    """By its approximation: sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    wide = x.dtype.type
+    return _sigmoid(np.sqrt(wide(2) / np.arctan(wide(1))) * x * (1 + wide("0.044715") * x * x))
+
+
+def _softsign(x: Array) -> Array:
+    return np.where(np.isinf(x), np.sign(x), x / (1 + abs(x)))
+
+
+def _chosen(choose: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """What ``choose`` makes of numbers; NaN stays."""
+    return lambda x: np.where(np.isnan(x), x, choose(x))
+
+
 @dataclass(frozen=True)
 class Function:
-    """A function of ``simd.functions``: its oracle and its bounds in ULP by dtype.
+    """A function of ``simd.functions``, or an activation: its oracle and its bounds in ULP by dtype.
 
     ``least`` names the smallest number that it takes, as ``numpy.finfo`` does; None where it takes them all.
+    ``denormals``: by dtype, how many of the smallest denormals a result may be off beside.
     """
 
     oracle: Callable[[Array], Array]
     bounds: Mapping[str, float]
     least: str | None = None
+    denormals: Mapping[str, int] = field(default_factory=dict)
 
     def patterns(self, dtype: str) -> tuple[int, int]:
         """The bit patterns of its arguments: the first, and the one behind the last."""
@@ -66,14 +143,61 @@ class Function:
         least, greatest = np.array([getattr(info, self.least), info.max], dtype).view(_unsigned(dtype))
         return int(least), int(greatest) + 1
 
+    def obstacle(self, dtype: str) -> str:
+        """Why there is no oracle here; "" where there is."""
+        if wider(dtype) is None:
+            return "a long double has no more bits here"
+        normal = self.oracle in (_normal, FUNCTIONS["gelu"].oracle) and dtype == "float32"
+        return "SciPy is not installed" if normal and importlib.util.find_spec("scipy") is None else ""
 
-_BOUNDS = {"float32": 2.0, "float64": 4.0}
+
+def _bounds(float32: float, float64: float) -> Mapping[str, float]:
+    return {"float32": float32, "float64": float64}
+
+
+# Of what only chooses, of one rounding, and of what is to be as good as most.
+_EXACT, _ROUNDED, _BOUNDS = _bounds(0.0, 0.0), _bounds(0.5, 0.5), _bounds(2.0, 4.0)
+# Where x times a gate is no longer 0, though the gate is a denormal, |x| is at most so large.
+_EXPONENTIAL_GATE, _NORMAL_GATE, _CUBIC_GATE = (
+    {"float32": float32, "float64": float64} for float32, float64 in ((104, 746), (15, 39), (11, 22))
+)
 FUNCTIONS = {
     "exp": Function(np.exp, _BOUNDS),
+    "expm1": Function(np.expm1, _BOUNDS),
     "sigmoid": Function(_sigmoid, _BOUNDS),
     "tanh": Function(np.tanh, _BOUNDS),
+    # a product of three factors of some roundings each
+    "normal_cdf": Function(_normal, _bounds(5.0, 5.0)),
     "log": Function(np.log, _BOUNDS, "smallest_normal"),
-    "log1p": Function(np.log1p, {"float32": 3.0, "float64": 6.0}, "smallest_subnormal"),
+    "log1p": Function(np.log1p, _bounds(3.0, 6.0), "smallest_subnormal"),
+    "identity": Function(np.positive, _EXACT),
+    "relu": Function(_chosen(lambda x: np.where(x >= 0, x, 0)), _EXACT),
+    "relu6": Function(_chosen(lambda x: np.where(x >= 0, np.minimum(x, 6), 0)), _EXACT),
+    "bounded_relu": Function(_chosen(lambda x: np.where(x >= 0, x, 0)), _EXACT),
+    "leaky_relu": Function(lambda x: np.where(x > 0, x, x / 5), _BOUNDS),
+    "elu": Function(_elu, _BOUNDS),
+    "celu": Function(_elu, _BOUNDS),
+    "selu": Function(_selu, _BOUNDS),
+    "hard_sigmoid": Function(_chosen(lambda x: np.clip(x + 3, 0, 6) / 6), _BOUNDS),
+    # log1p's errors
+    "log_sigmoid": Function(lambda x: -_softplus(-x), _bounds(3.0, 6.0)),
+    "softplus": Function(_softplus, _bounds(3.0, 6.0)),
+    "hard_tanh": Function(_chosen(lambda x: np.clip(x, -1, 1)), _EXACT),
+    "softsign": Function(_softsign, _BOUNDS),
+    # the sigmoid's, and the product's
+    "silu": Function(_gated(_sigmoid), _bounds(3.0, 4.0), denormals=_EXPONENTIAL_GATE),
+    "hard_silu": Function(_gated(_chosen(lambda x: np.clip(x + 3, 0, 6) / 6)), _BOUNDS),
+    "gelu": Function(_gated(_normal), _bounds(5.0, 5.0), denormals=_NORMAL_GATE),
+    # an ULP of the cubic is up to its size in ULP of the result
+    "gelu_tanh": Function(_gated(_gelu_gate), _bounds(300.0, 2000.0), denormals=_CUBIC_GATE),
+    # five roundings, and that of e^x
+    "mish": Function(_gated(lambda x: np.tanh(_softplus(x))), _bounds(5.0, 5.0), denormals=_EXPONENTIAL_GATE),
+    "exponential": Function(np.exp, _BOUNDS),
+    "threshold": Function(_chosen(lambda x: np.where(x > 0, x, 0)), _EXACT),
+    "soft_shrink": Function(_chosen(lambda x: np.where(abs(x) > 0.5, x - np.copysign(0.5, x), 0)), _ROUNDED),
+    "hard_shrink": Function(_chosen(lambda x: np.where(abs(x) > 0.5, x, 0)), _EXACT),
+    "binary_step": Function(_chosen(lambda x: np.where(x >= 0, 1, 0)), _EXACT),
+    "sign": Function(lambda x: np.where(x == 0, x, np.sign(x)), _EXACT),
 }
 
 
@@ -112,14 +236,15 @@ def wider(dtype: str) -> Any:
     return found if np.finfo(found).nmant > np.finfo(dtype).nmant else None
 
 
-def error(got: Array, exact: Array) -> Array:
-    """|got - exact| in ULP of ``got``'s format; ``exact`` is in a wider one."""
+def error(got: Array, exact: Array, denormals: int = 0) -> Array:
+    """|got - exact| in ULP of ``got``'s format, so many of its smallest denormals less; ``exact`` is in a wider one."""
     info = np.finfo(got.dtype)
     with np.errstate(all="ignore"):
         rounded = exact.astype(got.dtype)
         _, exponent = np.frexp(np.maximum(abs(exact), info.smallest_subnormal))
         unit = np.ldexp(exact.dtype.type(1), np.maximum(exponent - 1, info.minexp) - info.nmant)
-        distance = abs(got - exact) / unit
+        counted = abs(got - exact) - denormals * info.smallest_subnormal.astype(exact.dtype)
+        distance = np.maximum(counted, 0) / unit
     same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
     wrong_zero = (got == 0) & (rounded == 0) & (np.signbit(got) != np.signbit(rounded))
     return np.where(wrong_zero, np.inf, np.where(np.isfinite(distance), distance, np.where(same, 0.0, np.inf)))
@@ -127,8 +252,9 @@ def error(got: Array, exact: Array) -> Array:
 
 @cache
 def vector_function(name: str, dtype: str) -> Callable[[Array], Array]:
-    """``simd.functions.<name>`` as a function of contiguous arrays."""
-    call = library.function(elementwise.row_of(getattr(functions, name)), from_dtype(np.dtype(dtype)))
+    """A function of ``FUNCTIONS`` as one of contiguous arrays."""
+    formula = getattr(functions, name, None) or _activation(name)
+    call = library.function(elementwise.row_of(formula), from_dtype(np.dtype(dtype)))
 
     def function(x: Array) -> Array:
         y = np.empty_like(x)
@@ -138,11 +264,22 @@ def vector_function(name: str, dtype: str) -> Callable[[Array], Array]:
     return function
 
 
+def _activation(name: str) -> Callable[[Any, Any], Any]:
+    """An activation's formula with its default numbers."""
+
+    def formula(v: Any, x: Any) -> Any:
+        return ACTIVATIONS[name].forward(v, x, *map(v.constant, NUMBERS[name].values()))
+
+    formula.__name__ = name
+    return formula
+
+
 def tally(name: str, x: Array) -> Tally:
     """The errors of a function at ``x``."""
+    function, dtype = FUNCTIONS[name], x.dtype.name
     with np.errstate(all="ignore"):
-        exact = FUNCTIONS[name].oracle(x.astype(wider(x.dtype.name)))
-    errors = error(vector_function(name, x.dtype.name)(x), exact)
+        exact = function.oracle(x.astype(wider(dtype)))
+    errors = error(vector_function(name, dtype)(x), exact, function.denormals.get(dtype, 0))
     worst = errors.argmax()
     beyond = (int(np.count_nonzero(errors > limit)) for limit in (0.5, 1.0))
     return Tally(x.size, float(errors[worst]), float(x[worst]), *beyond)
@@ -205,12 +342,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return environment.run_prepared("ci.ulp", sys.argv[1:] if arguments is None else arguments, options.target)
 
     print(machine.describe())
-    print(f"{'':18}{'numbers':>14}{'worst ULP':>11}{'at':>15}{'> 1/2 ULP':>14}{'> 1 ULP':>14}{'bound':>7}")
+    print(f"{'':21}{'numbers':>14}{'worst ULP':>11}{'at':>15}{'> 1/2 ULP':>14}{'> 1 ULP':>14}{'bound':>7}")
     kept = True
     for name in options.functions:
         for dtype, bound in FUNCTIONS[name].bounds.items():
-            if wider(dtype) is None:
-                print(f"{name:10}{dtype:8} not measured: a long double has no more bits here")
+            if obstacle := FUNCTIONS[name].obstacle(dtype):
+                print(f"{name:13}{dtype:8} not measured: {obstacle}")
                 continue
             if options.sample:
                 found = tally(name, sample(name, dtype))
@@ -220,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             kept &= found.worst <= bound
             counts = f"{found.beyond_half:14,}{found.beyond_one:14,}"
-            line = f"{name:10}{dtype:8}{found.numbers:14,}{found.worst:11.4f}{found.at:15.7g}{counts}{bound:7g}"
+            line = f"{name:13}{dtype:8}{found.numbers:14,}{found.worst:11.4f}{found.at:15.7g}{counts}{bound:7g}"
             print(line, "" if found.worst <= bound else "NOT KEPT", flush=True)
     return 0 if kept else 1
 

@@ -30,8 +30,9 @@ class Activation:
     flat: bool = False
 
 
-# Self-normalising networks (Klambauer et al. 2017): what keeps mean 0 and variance 1 from layer to layer.
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+# Self-normalising networks (Klambauer et al. 2017): the scale that keeps mean 0 and variance 1 from layer to layer, and
+# its product with their alpha, 1.6732632423543772, rounded once.
+_SELU_SCALE, _SELU_LOW = 1.0507009873554805, 1.7580993408473768
 # Beyond this e^-x is 0 in any format; so large a number times 0 is 0, where infinity times 0 is none.
 _LARGE = 1e4
 # Where e^x (e^x + 2) is so large that mish's x w / (w + 2) is x, and its square not yet infinite.
@@ -105,13 +106,13 @@ def _celu_backward(v: Arithmetic, dy: Any, y: Any, alpha: Any) -> Any:
 
 
 def _selu(v: Arithmetic, x: Any) -> Any:
-    low = v.mul(v.constant(SELU_SCALE * SELU_ALPHA), v.expm1(v.min(x, _zero(v))))
-    return v.where(">", x, _zero(v), v.mul(v.constant(SELU_SCALE), x), low)
+    low = v.mul(v.constant(_SELU_LOW), v.expm1(v.min(x, _zero(v))))
+    return v.where(">", x, _zero(v), v.mul(v.constant(_SELU_SCALE), x), low)
 
 
 def _selu_backward(v: Arithmetic, dy: Any, y: Any) -> Any:
-    low = v.add(y, v.constant(SELU_SCALE * SELU_ALPHA))
-    return v.mul(dy, v.where(">", y, _zero(v), v.constant(SELU_SCALE), low))
+    low = v.add(y, v.constant(_SELU_LOW))
+    return v.mul(dy, v.where(">", y, _zero(v), v.constant(_SELU_SCALE), low))
 
 
 def _sigmoid_backward(v: Arithmetic, dy: Any, y: Any) -> Any:
@@ -138,7 +139,8 @@ def _softplus_backward(v: Arithmetic, dy: Any, y: Any) -> Any:
 
 
 def _log_sigmoid(v: Arithmetic, x: Any) -> Any:
-    return v.sub(v.min(x, _zero(v)), v.log1p(v.exp(_neg(v, v.abs(x)))))
+    """Never above 0, and so -0 where it is too small."""
+    return v.sub(v.min(x, v.constant(-0.0)), v.log1p(v.exp(_neg(v, v.abs(x)))))
 
 
 def _log_sigmoid_backward(v: Arithmetic, dy: Any, y: Any) -> Any:

@@ -62,7 +62,7 @@ def mse(pred, target, sample_weight=None):
     """Mean squared error: (value, dpred); value = mean of weight[i] * (pred - target)^2 over all elements."""
 
 
-@op("losses", **_ELEMENTWISE_LOSS)
+@op("losses", **_ELEMENTWISE_LOSS, bench=BATCHES_BENCH)
 def mae(pred, target, sample_weight=None):
     """Mean absolute error: (value, dpred); value = mean of weight[i] * |pred - target|, slope 0 at 0."""
 
@@ -97,6 +97,7 @@ def msle(pred, target, sample_weight=None):
     "losses",
     **{**_ELEMENTWISE_LOSS, "variants": ({}, {"sample_weight": None, "delta": 0.25})},
     options={"delta": Real(low=0.0, open_low=True)},
+    bench=BATCHES_BENCH,
 )
 def huber(pred, target, sample_weight=None, delta=1.0):
     """Huber's loss: (value, dpred); the mean of weight[i] * (d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)).

@@ -105,6 +105,15 @@ def test_gated_are_all_but_the_largest_and_of_each_op_at_least_one():
     assert perf_gate.gated(names) == [name for name in names if name not in ("matmul 2048x2048x2048", "relu 10000000")]
 
 
+def test_of_ops_that_are_emitted_alike_one_is_gated():
+    names = [case.name for case in kernels.cases()]
+    ops = {name.partition(" ")[0] for name in names}
+    gated = {name.partition(" ")[0] for name in perf_gate.gated(names)}
+    assert {op for others in perf_gate._STANDS_FOR.values() for op in others} <= ops
+    assert set(perf_gate._STANDS_FOR) <= gated == ops - perf_gate._STOOD_FOR
+    assert len(perf_gate.gated(names)) <= 50
+
+
 def test_lines_on_two_threads_show_that_threads_work(monkeypatch, capsys):
     names = ["matmul 1024x1024x1024", "relu 10000", "epoch x"]
     on_two = [Line("matmul 1024x1024x1024", 2), Line("epoch x", 2)]

@@ -170,11 +170,36 @@ SIGNATURES = {  # as in Keras 3.15
     "BinaryCrossentropy": ["from_logits", "label_smoothing", "axis", "reduction", "name", "dtype"],
     "CategoricalCrossentropy": ["from_logits", "label_smoothing", "axis", "reduction", "name", "dtype"],
     "SparseCategoricalCrossentropy": ["from_logits", "ignore_class", "reduction", "axis", "name", "dtype"],
+    "MeanAbsolutePercentageError": ["reduction", "name", "dtype"],
+    "MeanSquaredLogarithmicError": ["reduction", "name", "dtype"],
+    "LogCosh": ["reduction", "name", "dtype"],
+    "Huber": ["delta", "reduction", "name", "dtype"],
+    "Poisson": ["reduction", "name", "dtype"],
+    "CosineSimilarity": ["axis", "reduction", "name", "dtype"],
+    "KLDivergence": ["reduction", "name", "dtype"],
+    "Hinge": ["reduction", "name", "dtype"],
+    "SquaredHinge": ["reduction", "name", "dtype"],
+    "CategoricalHinge": ["reduction", "name", "dtype"],
+    "BinaryFocalCrossentropy": [
+        *("apply_class_balancing", "alpha", "gamma", "from_logits", "label_smoothing", "axis"),
+        *("reduction", "name", "dtype"),
+    ],
+    "CategoricalFocalCrossentropy": [
+        *("alpha", "gamma", "from_logits", "label_smoothing", "axis", "reduction", "name", "dtype"),
+    ],
     "HalfSSE": ["name", "dtype"],
     "Loss": ["name", "reduction", "dtype"],
     "binary_crossentropy": ["y_true", "y_pred", "from_logits", "label_smoothing", "axis"],
     "categorical_crossentropy": ["y_true", "y_pred", "from_logits", "label_smoothing", "axis"],
     "sparse_categorical_crossentropy": ["y_true", "y_pred", "from_logits", "ignore_class", "axis"],
+    "huber": ["y_true", "y_pred", "delta"],
+    "cosine_similarity": ["y_true", "y_pred", "axis"],
+    "binary_focal_crossentropy": [
+        *("y_true", "y_pred", "apply_class_balancing", "alpha", "gamma", "from_logits", "label_smoothing", "axis"),
+    ],
+    "categorical_focal_crossentropy": [
+        *("y_true", "y_pred", "alpha", "gamma", "from_logits", "label_smoothing", "axis"),
+    ],
 }
 
 

@@ -1,4 +1,6 @@
-"""Losses, metrics, initializers, schedules, callbacks against Keras: equal values, shapes, arguments, where it has any.
+"""Activations, losses, metrics, initializers, schedules, callbacks against Keras, where it has any.
+
+Values, shapes and arguments are equal.
 
 What Keras refuses, fastnn may serve; what Keras broadcasts where nobody can mean it, fastnn refuses or reads as the
 docstrings say (``keras_figures.weigh_alike``).
@@ -63,7 +65,7 @@ def comparable(names):
     ]
 
 
-@pytest.mark.parametrize(("name", "shapes"), comparable(IN_KERAS))
+@pytest.mark.parametrize(("name", "shapes"), comparable(n for n in IN_KERAS if FIGURES[n].metric))
 def test_metrics(name, shapes):
     """The result after two batches, for weights of all shapes."""
     figure, compared = FIGURES[name], 0
@@ -135,31 +137,123 @@ def test_losses(name, shapes):
 @pytest.mark.parametrize(("name", "shapes"), comparable(n for n in IN_KERAS if FIGURES[n].function))
 def test_functions(name, shapes):
     figure = FIGURES[name]
+    module = "metrics" if figure.metric else "losses"
     for sizes in keras_figures.SIZES:
         true, pred, _ = in_float32(keras_figures.batches(name, shapes, None, sizes)[0])
-        theirs = getattr(keras.metrics, figure.function)
+        ours, theirs = (getattr(getattr(library, module), figure.function) for library in (fastnn, keras))
         tensors = keras.ops.convert_to_tensor(true), keras.ops.convert_to_tensor(pred)
         wanted = of_keras(lambda: theirs(*tensors, **figure.options))  # noqa: B023
         if wanted is not None:
-            assert_alike(getattr(fastnn.metrics, figure.function)(true, pred, **figure.options), wanted, sizes)
+            assert_alike(ours(true, pred, **figure.options), wanted, sizes)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("reduction", keras_figures.REDUCTIONS)
+def test_an_ignored_class(reduction, from_logits, weighed):
+    rng = np.random.default_rng(6)
+    true, pred = np.array([0, 2, 1, 2, 0, 1]), rng.uniform(0.1, 0.9, (6, 3)).astype("float32")
+    weight = rng.uniform(0.5, 2, 6).astype("float32") if weighed else None
+    options = {"ignore_class": 2, "from_logits": from_logits, "reduction": reduction}
+    ours, theirs = (library.losses.SparseCategoricalCrossentropy(**options) for library in (fastnn, keras))
+    assert_alike(ours(true, pred, weight), of_keras(lambda: theirs(true, pred, weight)), options)
+
+
+# What finds and writes objects, with arguments of its own.
+REGISTRY = {"get", "serialize", "deserialize"}
 CLASSES = {FIGURES[name].cls for name in IN_KERAS} | {epoch.cls for epoch in keras_epochs.EPOCHS.values()}
 
 
 @pytest.mark.parametrize("module", ["losses", "metrics"])
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_arguments(module, name):
-    """Of losses some are metrics alone as yet."""
     ours, theirs = (getattr(getattr(library, module), name, None) for library in (fastnn, keras))
-    assert ours is not None or theirs is None or module == "losses"
-    assert theirs is not None or ours is None
+    assert (ours is None) == (theirs is None)
     if ours is not None:
         one, other = (inspect.signature(cls).parameters for cls in (ours, theirs))
         assert list(one) == list(other)
         # where None stands for a name, objects have it
         defaults = [[p.default for p in given.values() if p.name != "name"] for given in (one, other)]
         assert defaults[0] == defaults[1]
+
+
+@pytest.mark.parametrize("name", sorted((set(fastnn.losses.__all__) & set(dir(keras.losses))) - REGISTRY))
+def test_arguments_of_losses(name):
+    """Of classes and functions, with their defaults."""
+    ours, theirs = (_parameters(getattr(library.losses, name)) for library in (fastnn, keras))
+    assert ours == theirs
+
+
+NUMBERS = {
+    "relu": ({"negative_slope": 0.1}, {"max_value": 1.5}, {"negative_slope": 0.2, "max_value": 2.0, "threshold": 0.5}),
+    "leaky_relu": ({"negative_slope": 0.01},),
+    "elu": ({"alpha": 0.5},),
+    "celu": ({"alpha": 0.5},),
+    "gelu": ({"approximate": True},),
+    "threshold": ({"threshold": 0.5, "default_value": -1.0},),
+    "soft_shrink": ({"threshold": 0.25},),
+    "hard_shrink": ({"threshold": 0.25},),
+    "softmax": ({"axis": 0},),
+    "log_softmax": ({"axis": 0},),
+}
+# Of these Keras wants all arguments.
+NEEDED = {"threshold": {"threshold": 0.0, "default_value": 0.0}}
+ACTIVATIONS = sorted(
+    set(fastnn.activations.__all__) & set(dir(keras.activations)) - {"get", "serialize", "deserialize"}
+)
+POINTS = np.array([[0, 0.2, -0.2, 0.4, -0.4], [0.75, -0.75, 2, -2, 3.5], [-3.5, 7, -7, 20, -20]], "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [(name, each) for name in ACTIVATIONS for each in (NEEDED.get(name, {}), *NUMBERS.get(name, ()))],
+)
+def test_activations(name, numbers):
+    """Values of the function, and of the name or function in a layer."""
+    ours, theirs = (getattr(library.activations, name) for library in (fastnn, keras))
+    wanted = of_keras(lambda: theirs(keras.ops.convert_to_tensor(POINTS), **numbers))
+    assert wanted is not None
+    np.testing.assert_allclose(ours(POINTS, **numbers), wanted, rtol=1e-5, atol=1e-6)
+    if not numbers:
+        np.testing.assert_allclose(fastnn.layers.Activation(name)(POINTS), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_arguments_of_activations(name):
+    """Names and defaults; some have one where Keras has none."""
+    ours, theirs = (dict(_parameters(getattr(library.activations, name))) for library in (fastnn, keras))
+    assert list(ours) == list(theirs)
+    assert all(ours[key] == default for key, default in theirs.items() if default is not inspect.Parameter.empty)
+
+
+def test_aliases_of_activations():
+    for name, alias in (("silu", "swish"), ("hard_silu", "hard_swish")):
+        ours, theirs = fastnn.activations.get(alias), keras.activations.get(alias)
+        assert ours == fastnn.activations.get(name)
+        assert theirs is keras.activations.get(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ReLU", {}),
+        *(("ReLU", numbers) for numbers in NUMBERS["relu"]),
+        ("LeakyReLU", {}),
+        ("LeakyReLU", {"negative_slope": 0.1}),
+        ("ELU", {}),
+        ("ELU", {"alpha": 0.5}),
+        ("Softmax", {}),
+        ("Softmax", {"axis": 1}),
+        ("Activation", {"activation": "mish"}),
+    ],
+)
+def test_activation_layers(name, options):
+    """Values, arguments with their defaults, configs."""
+    ours, theirs = (getattr(library.layers, name) for library in (fastnn, keras))
+    assert _parameters(ours) == _parameters(theirs)
+    layer, other = ours(**options), theirs(**options)
+    np.testing.assert_allclose(layer(POINTS), of_keras(lambda: other(POINTS)), rtol=1e-5, atol=1e-6)
+    assert {key: layer.get_config()[key] for key in options} == {key: other.get_config()[key] for key in options}
 
 
 @pytest.mark.parametrize("weights", ["n", "n 1", "n t", "n t 1"])

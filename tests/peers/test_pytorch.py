@@ -1,17 +1,25 @@
-"""The trainer against PyTorch: equal weights, equal order, 20 steps, loss curves equal to 1e-5.
+"""The trainer against PyTorch: equal weights, equal order, 20 steps, loss curves equal to 1e-5; activations and losses.
 
 PyTorch gives the gradients; the optimizer steps are Keras's formulas written out here in float64, because torch.optim
-puts epsilon and momentum elsewhere.
+puts epsilon and momentum elsewhere. What it has no function for is written in its operations.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from fastnn import layers, losses, models, optimizers, regularizers, utils
+from fastnn import layers, losses, models, ops, optimizers, regularizers, utils
+from fastnn.kernels.formulas import activations as formulas
+from fastnn.kernels.table import TABLE
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[peers]'")
+functional = torch.nn.functional
 
 STEPS, BATCH = 20, 16
 
@@ -164,3 +172,367 @@ def test_fit_takes_the_same_steps_as_train_on_batch():
     steps = [model.train_on_batch(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)]
     assert history.history["loss"] == [pytest.approx(np.mean(steps), rel=1e-12)]
     assert all((a == b).all() for a, b in zip(fitted, model.get_weights(), strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------- activations
+
+POINTS = (0.0, 1e-8, -1e-8, 1.0, -1.0, 3.0, -3.0, 6.0, -6.0, 20.0, -20.0, 1e4, -1e4)
+
+
+def bounded_relu(x, slope, most, threshold):
+    return torch.where(x >= threshold, x, slope * (x - threshold)).clamp(max=most)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an activation is in PyTorch, its numbers besides the default ones, and where it has no derivative."""
+
+    function: Any
+    kinks: Any = lambda *numbers: ()
+    numbers: tuple[tuple[float, ...], ...] = ((),)
+
+
+def at(*kinks):
+    return lambda *numbers: kinks
+
+
+ACTIVATIONS = {
+    "identity": Reference(lambda x: 1 * x),
+    "relu": Reference(functional.relu, at(0)),
+    "sigmoid": Reference(torch.sigmoid),
+    "tanh": Reference(torch.tanh),
+    "relu6": Reference(functional.relu6, at(0, 6)),
+    "bounded_relu": Reference(
+        bounded_relu,
+        lambda slope, most, threshold: (most, threshold),
+        ((0.0, math.inf, 0.0), (0.25, 5.5, 0.0), (0.1, 2.0, 1.0), (0.0, 4.0, 2.0)),
+    ),
+    "leaky_relu": Reference(functional.leaky_relu, at(0), ((0.2,), (0.01,), (1.5,), (0.0,))),
+    "elu": Reference(functional.elu, at(0), ((1.0,), (0.5,), (2.0,))),
+    "celu": Reference(functional.celu, numbers=((1.0,), (0.5,), (2.0,))),
+    "selu": Reference(functional.selu, at(0)),
+    "hard_sigmoid": Reference(lambda x: functional.relu6(x + 3) / 6, at(-3, 3)),  # its own's derivative is float32's
+    "log_sigmoid": Reference(functional.logsigmoid),
+    "hard_tanh": Reference(functional.hardtanh, at(-1, 1)),
+    "softplus": Reference(lambda x: functional.softplus(x, 1, 700)),
+    "softsign": Reference(functional.softsign),
+    "silu": Reference(functional.silu),
+    "hard_silu": Reference(functional.hardswish, at(-3, 3)),
+    "gelu": Reference(functional.gelu),
+    "gelu_tanh": Reference(lambda x: functional.gelu(x, approximate="tanh")),
+    "mish": Reference(functional.mish),
+    "exponential": Reference(torch.exp),
+    "threshold": Reference(
+        functional.threshold, lambda threshold, _: (threshold,), ((0.0, 0.0), (0.5, -1.0), (-3.5, 2.0))
+    ),
+    "soft_shrink": Reference(functional.softshrink, lambda size: (-size, size), ((0.5,), (0.25,), (2.0,))),
+    "hard_shrink": Reference(functional.hardshrink, lambda size: (-size, size), ((0.5,), (0.25,), (2.0,))),
+    "binary_step": Reference(lambda x: (x >= 0).double() + 0 * x, at(0)),
+    "sign": Reference(torch.sign, at(0)),
+}
+AT_POINTS = [
+    (name, numbers, x)
+    for name, reference in ACTIVATIONS.items()
+    for numbers in reference.numbers
+    for x in POINTS
+    if x not in reference.kinks(*numbers)
+]
+
+
+def test_every_activation_has_a_reference():
+    assert list(ACTIVATIONS) == list(formulas.ACTIVATIONS)
+
+
+def assert_equal(got, wanted):
+    """To 1e-9; what is left of numbers of about 1 that cancel is not compared."""
+    np.testing.assert_allclose(got, wanted.detach().numpy(), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "numbers", "point"), AT_POINTS)
+def test_activation(name, numbers, point):
+    """Value and derivative."""
+    x, dy = np.array([point, 0.9 * point]), np.array([1.5, -0.5])
+    inputs = torch.tensor(x, requires_grad=True)
+    wanted = ACTIVATIONS[name].function(inputs, *numbers)
+    y = getattr(ops, name)(x, *numbers)
+    assert_equal(y, wanted)
+    dx = getattr(ops, f"{name}_backward")(dy, x, y, *numbers)
+    assert_equal(dx, torch.autograd.grad(wanted, inputs, torch.tensor(dy))[0])
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 20.0, 1e4])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 46)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_activation_of_rows(name, shape, scale):
+    rng = np.random.default_rng(4)
+    x, dy = scale * rng.normal(size=shape), rng.normal(size=shape)
+    inputs = torch.tensor(x, requires_grad=True)
+    wanted = getattr(torch, name)(inputs, 1)
+    y = getattr(ops, name)(x)
+    assert_equal(y, wanted)
+    assert_equal(getattr(ops, f"{name}_backward")(dy, x, y), torch.autograd.grad(wanted, inputs, torch.tensor(dy))[0])
+
+
+# ---------------------------------------------------------------------------------------------------- losses
+
+
+def each(loss, **options):
+    """A loss of PyTorch's of numbers, as the mean over the outputs of a row."""
+    return lambda p, t: loss(p, t, reduction="none", **options).mean(-1)
+
+
+def clipped(p):
+    return p.clamp(1e-7, 1 - 1e-7)
+
+
+def bernoulli(p, t):
+    q = clipped(p)
+    return -(t * q.log() + (1 - t) * (1 - q).log()).mean(-1)
+
+
+def cross_entropy(p, t):
+    return -(t * clipped(p / p.sum(-1, keepdim=True)).log()).sum(-1)
+
+
+def of_logits(**options):
+    return lambda z, t: functional.cross_entropy(z, t, reduction="none", **options)
+
+
+def of_labels(loss):
+    return lambda p, t: loss(p, functional.one_hot(t, p.shape[-1]).double())
+
+
+def smoothed(loss, share, even):
+    return lambda p, t: loss(p, t * (1 - share) + share * even)
+
+
+def percentage(p, t):
+    return 100 * ((p - t).abs() / t.abs().clamp(min=1e-7)).mean(-1)
+
+
+def squared_logarithms(p, t):
+    return ((p.clamp(min=1e-7) + 1).log() - (t.clamp(min=1e-7) + 1).log()).square().mean(-1)
+
+
+def log_cosh(p, t):
+    return (p - t).cosh().log().mean(-1)
+
+
+def hinge(p, t, power=1):
+    return (1 - t * p).clamp(min=0).pow(power).mean(-1)
+
+
+def categorical_hinge(p, t):
+    return (((1 - t) * p).max(-1).values - (t * p).sum(-1) + 1).clamp(min=0)
+
+
+def multiclass_hinge(p, t):
+    margins = (p - p.gather(1, t[:, None]) + 1).clamp(min=0)
+    return margins.sum(-1) - 1
+
+
+def divergence(p, t):
+    return functional.kl_div(p.clamp(1e-7, 1).log(), t.clamp(1e-7, 1), reduction="none").sum(-1)
+
+
+def binary_focal(gamma, positive=1.0, negative=1.0, logits=False):
+    def loss(p, t):
+        plain = functional.binary_cross_entropy_with_logits if logits else functional.binary_cross_entropy
+        q = torch.sigmoid(p) if logits else p
+        wrong = t * (1 - q) + (1 - t) * q
+        return ((positive * t + negative * (1 - t)) * wrong**gamma * plain(p, t, reduction="none")).mean(-1)
+
+    return loss
+
+
+def categorical_focal(gamma, alpha=1.0, logits=False):
+    def loss(p, t):
+        q = clipped(torch.softmax(p, 1) if logits else p / p.sum(-1, keepdim=True))
+        return -(torch.tensor(alpha, dtype=t.dtype) * t * (1 - q) ** gamma * q.log()).sum(-1)
+
+    return loss
+
+
+def drawn(kind, n, c):
+    rng = np.random.default_rng(sum(map(ord, kind)) + n)
+    unit = rng.uniform(0.05, 0.95, (n, c))
+    labels = rng.integers(0, c, n)
+    return {
+        "values": 4 * unit - 2,
+        "unit": unit,
+        "rows": unit / unit.sum(-1, keepdims=True),
+        "bits": (unit > 0.5).astype(float),
+        "signs": np.sign(unit - 0.5),
+        "one-hot": np.eye(c)[labels],
+        "labels": labels,
+        "logarithms": np.log(unit / unit.sum(-1, keepdims=True)),
+    }[kind]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss: its op and class with their options, the losses of rows in PyTorch, and what is drawn."""
+
+    op: str
+    cls: str
+    rows: Any
+    pred: str
+    true: str
+    of_op: Mapping[str, Any] = field(default_factory=dict)
+    of_class: Mapping[str, Any] | None = None
+
+    @property
+    def options(self):
+        return self.of_op if self.of_class is None else self.of_class
+
+
+LOGITS = {"from_logits": True}
+REGRESSION = {
+    "mse": Case("mse", "MeanSquaredError", each(functional.mse_loss), "values", "unit"),
+    "mae": Case("mae", "MeanAbsoluteError", each(functional.l1_loss), "values", "unit"),
+    "mape": Case("mape", "MeanAbsolutePercentageError", percentage, "values", "unit"),
+    "msle": Case("msle", "MeanSquaredLogarithmicError", squared_logarithms, "values", "unit"),
+    "log cosh": Case("log_cosh", "LogCosh", log_cosh, "values", "unit"),
+    "poisson": Case("poisson", "Poisson", each(functional.poisson_nll_loss, log_input=False, eps=1e-7), "unit", "unit"),
+    "cosine": Case(
+        "cosine_similarity", "CosineSimilarity", lambda p, t: -functional.cosine_similarity(p, t), "values", "unit"
+    ),
+    "quadratic": Case("quadratic_cost", "QuadraticCost", lambda p, t: (p - t).square().sum(-1) / 2, "values", "unit"),
+    **{
+        f"huber {delta}": Case(
+            *("huber", "Huber", each(functional.huber_loss, delta=delta), "values", "unit"), {"delta": delta}
+        )
+        for delta in (0.25, 1.0, 3.0)
+    },
+}
+CLASSIFICATION = {
+    "bce": Case("binary_cross_entropy", "BinaryCrossentropy", bernoulli, "unit", "bits"),
+    "bce logits": Case(
+        "binary_cross_entropy",
+        "BinaryCrossentropy",
+        each(functional.binary_cross_entropy_with_logits),
+        *("values", "bits", LOGITS),
+    ),
+    "cce": Case("cross_entropy", "CategoricalCrossentropy", cross_entropy, "unit", "rows"),
+    "cce logits": Case("softmax_cross_entropy", "CategoricalCrossentropy", of_logits(), "values", "rows", {}, LOGITS),
+    "scce": Case("cross_entropy", "SparseCategoricalCrossentropy", of_labels(cross_entropy), "unit", "labels"),
+    "scce logits": Case(
+        "softmax_cross_entropy", "SparseCategoricalCrossentropy", of_logits(), "values", "labels", {}, LOGITS
+    ),
+    "hinge": Case("hinge", "Hinge", hinge, "values", "signs"),
+    "squared hinge": Case("squared_hinge", "SquaredHinge", lambda p, t: hinge(p, t, 2), "values", "signs"),
+    "categorical hinge": Case("categorical_hinge", "CategoricalHinge", categorical_hinge, "values", "one-hot"),
+    "multiclass hinge": Case("multiclass_hinge", "MulticlassHinge", multiclass_hinge, "values", "labels"),
+    "divergence": Case("kl_divergence", "KLDivergence", divergence, "unit", "rows"),
+    "likelihood": Case(
+        *("nll", "NegativeLogLikelihood"),
+        lambda p, t: functional.nll_loss(p, t, reduction="none"),
+        *("logarithms", "labels"),
+    ),
+    **{
+        f"binary focal {gamma}{' logits' * logits}": Case(
+            *("binary_focal_cross_entropy", "BinaryFocalCrossentropy", binary_focal(gamma, logits=logits)),
+            *("values" if logits else "unit", "bits", {"gamma": gamma, "from_logits": logits}),
+        )
+        for gamma in (0.0, 1.5, 2.0)
+        for logits in (False, True)
+    },
+    "binary focal, weighed": Case(
+        *("binary_focal_cross_entropy", "BinaryFocalCrossentropy", binary_focal(2.0, 0.3, 0.7), "unit", "bits"),
+        {"positive": 0.3, "negative": 0.7},
+        {"apply_class_balancing": True, "alpha": 0.3},
+    ),
+    **{
+        f"categorical focal {gamma}{' logits' * logits}": Case(
+            *("categorical_focal_cross_entropy", "CategoricalFocalCrossentropy"),
+            categorical_focal(gamma, logits=logits),
+            *("values" if logits else "unit", "rows", {"gamma": gamma, "from_logits": logits}),
+            {"alpha": 1.0, "gamma": gamma, "from_logits": logits},
+        )
+        for gamma in (0.0, 1.5, 2.0)
+        for logits in (False, True)
+    },
+}
+OP_CASES = {**REGRESSION, **CLASSIFICATION}
+# What the ops leave to the classes.
+SMOOTHED = {
+    "bce smoothed": Case("", "BinaryCrossentropy", smoothed(bernoulli, 0.2, 1 / 2), "unit", "bits"),
+    "cce smoothed": Case("", "CategoricalCrossentropy", smoothed(cross_entropy, 0.2, 1 / 4), "unit", "one-hot"),
+    "cce smoothed logits": Case(
+        *("", "CategoricalCrossentropy", of_logits(label_smoothing=0.2), "values", "one-hot", LOGITS)
+    ),
+    "binary focal smoothed": Case(
+        "", "BinaryFocalCrossentropy", smoothed(binary_focal(2.0), 0.2, 1 / 2), "unit", "bits"
+    ),
+    "categorical focal smoothed": Case(
+        *("", "CategoricalFocalCrossentropy", smoothed(categorical_focal(2.0, 0.25), 0.2, 1 / 4), "unit", "one-hot")
+    ),
+}
+BY_CLASS = {"alpha": [0.1, 0.2, 0.3, 0.4], "from_logits": True}
+CLASS_CASES = {
+    **OP_CASES,
+    **{name: replace(case, of_op={**case.of_op, "label_smoothing": 0.2}) for name, case in SMOOTHED.items()},
+    "categorical focal, weighed": Case(
+        *("", "CategoricalFocalCrossentropy", categorical_focal(2.0, BY_CLASS["alpha"], logits=True)),
+        *("values", "rows", BY_CLASS),
+    ),
+}
+REDUCTIONS = {
+    "sum_over_batch_size": lambda values, weight: (weight * values).mean(),
+    "sum": lambda values, weight: (weight * values).sum(),
+    "mean_with_sample_weight": lambda values, weight: (weight * values).sum() / weight.sum(),
+}
+
+
+def weights(weighed, n):
+    return np.random.default_rng(n).uniform(0.2, 2, n) if weighed else None
+
+
+def expected(case, pred, true, weight, reduce):
+    """Value and derivative."""
+    inputs = torch.tensor(pred, requires_grad=True)
+    weight = torch.ones(len(pred), dtype=torch.float64) if weight is None else torch.tensor(weight)
+    value = reduce(case.rows(inputs, torch.tensor(true)), weight)
+    return value, torch.autograd.grad(value, inputs)[0]
+
+
+def test_every_loss_has_a_reference():
+    classes = {case.cls for case in CLASS_CASES.values()} | {"HalfSSE"}
+    assert classes == {cls.__name__ for cls in losses.NAMES.values()}
+    ours = {case.op for case in OP_CASES.values()} | {"half_sse", "l1_l2_penalty"}
+    assert ours == {op.name for op in TABLE.values() if op.module == "losses"} | {"softmax_cross_entropy"}
+
+
+@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("name", OP_CASES)
+def test_loss_op(name, weighed, n):
+    case, weight = OP_CASES[name], weights(weighed, n)
+    pred, true = drawn(case.pred, n, 4), drawn(case.true, n, 4)
+    got = getattr(ops, case.op)(pred, true, weight, **case.of_op)
+    wanted = expected(case, pred, true, weight, REDUCTIONS["sum_over_batch_size"])
+    for one, other in zip(got, wanted, strict=True):
+        assert_equal(one, other)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("name", CLASS_CASES)
+def test_loss(name, weighed, reduction):
+    """Its value in a call and in training, and its derivative."""
+    case, weight = CLASS_CASES[name], weights(weighed, 6)
+    pred, true = drawn(case.pred, 6, 4), drawn(case.true, 6, 4)
+    loss = getattr(losses, case.cls)(**case.options, reduction=reduction)
+    value, gradient = expected(case, pred, true, weight, REDUCTIONS[reduction])
+    assert_equal(loss(true, pred, weight), value)
+    for one, other in zip(loss.value_and_gradient(true, pred, weight), (value, gradient), strict=True):
+        assert_equal(one, other)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_half_the_sum_of_squares(weighed):
+    pred, true, weight = drawn("values", 6, 4), drawn("unit", 6, 4), weights(weighed, 6)
+    case = OP_CASES["quadratic"]
+    for got in (losses.HalfSSE().value_and_gradient(true, pred, weight), ops.half_sse(pred, true, weight)):
+        for one, other in zip(got, expected(case, pred, true, weight, REDUCTIONS["sum"]), strict=True):
+            assert_equal(one, other)

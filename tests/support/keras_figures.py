@@ -121,6 +121,32 @@ def cosine(true, pred):
     return np.dot(true, pred) / np.sqrt(np.dot(true, true) * np.dot(pred, pred))
 
 
+def minus_cosine(true, pred):
+    return -cosine(true, pred)
+
+
+def huber(true, pred, delta=1.0):
+    return np.mean([d * d / 2 if d <= delta else delta * (d - delta / 2) for d in abs(pred - true)])
+
+
+def binary_focal(
+    true, pred, apply_class_balancing=False, alpha=0.25, gamma=2.0, from_logits=False, label_smoothing=0.0
+):
+    p = 1 / (1 + np.exp(-pred)) if from_logits else pred
+    figures = []
+    for t, q in zip(true * (1 - label_smoothing) + label_smoothing / 2, p, strict=True):
+        weight = t * alpha + (1 - t) * (1 - alpha) if apply_class_balancing else 1
+        figures.append(weight * (t * (1 - q) + (1 - t) * q) ** gamma * -(t * np.log(q) + (1 - t) * np.log(1 - q)))
+    return np.mean(figures)
+
+
+def categorical_focal(true, pred, alpha=0.25, gamma=2.0, from_logits=False, label_smoothing=0.0):
+    t = true * (1 - label_smoothing) + label_smoothing / len(true)
+    p = np.exp(pred) if from_logits else pred
+    q = np.clip(p / np.sum(p), EPSILON, 1 - EPSILON)
+    return -np.sum(np.asarray(alpha) * t * (1 - q) ** gamma * np.log(q))
+
+
 def pearson(true, pred):
     return cosine(true - np.mean(true), pred - np.mean(pred))
 
@@ -152,6 +178,11 @@ class Figure:
     @property
     def shapes(self) -> str:
         return {"rows": "rows", "labels": "labels"}.get(self.targets, "wide values" if self.wide else "values")
+
+    @property
+    def separable(self) -> bool:
+        """Whether each output may as well be a sample."""
+        return self.targets in ("values", "bits") or self.row is percentage
 
     def values(self, true: Any, pred: Any) -> Any:
         """The figures of all samples; Keras's shape."""
@@ -217,21 +248,37 @@ FIGURES = {
         loss=False,
     ),
     "accuracy": Figure("Accuracy", equal, "bits", "bits", elementwise=True, loss=False),
-    "mape": Figure(
-        *("MeanAbsolutePercentageError", percentage, "values", "values", "mean_absolute_percentage_error"), loss=False
-    ),
+    "mape": Figure("MeanAbsolutePercentageError", percentage, "unit", "values", "mean_absolute_percentage_error"),
     "msle": Figure(
-        *("MeanSquaredLogarithmicError", squared_logarithms, "values", "values", "mean_squared_logarithmic_error"),
-        loss=False,
+        "MeanSquaredLogarithmicError", squared_logarithms, "values", "values", "mean_squared_logarithmic_error"
     ),
     "log cosh": Figure("LogCoshError", log_cosh, "values", "values", "log_cosh", loss=False),
-    "poisson": Figure("Poisson", poisson, "bits", "unit", "poisson", loss=False),
-    "kl divergence": Figure("KLDivergence", divergence, "unit", "unit", "kl_divergence", loss=False),
-    "hinge": Figure("Hinge", hinge, "bits", "values", "hinge", loss=False),
-    "squared hinge": Figure("SquaredHinge", squared_hinge, "bits", "values", "squared_hinge", loss=False),
-    "categorical hinge": Figure(
-        "CategoricalHinge", categorical_hinge, "rows", "values", "categorical_hinge", loss=False
+    "log cosh loss": Figure("LogCosh", log_cosh, "values", "values", "log_cosh", metric=False),
+    "huber": Figure("Huber", huber, "values", "values", "huber", metric=False),
+    "huber 0.3": Figure("Huber", huber, "values", "values", "huber", {"delta": 0.3}, metric=False),
+    "poisson": Figure("Poisson", poisson, "bits", "unit", "poisson"),
+    "kl divergence": Figure("KLDivergence", divergence, "unit", "unit", "kl_divergence"),
+    "hinge": Figure("Hinge", hinge, "bits", "values", "hinge"),
+    "squared hinge": Figure("SquaredHinge", squared_hinge, "bits", "values", "squared_hinge"),
+    "categorical hinge": Figure("CategoricalHinge", categorical_hinge, "rows", "values", "categorical_hinge"),
+    "binary focal": Figure(
+        "BinaryFocalCrossentropy", binary_focal, "bits", "unit", "binary_focal_crossentropy", metric=False
     ),
+    "binary focal balanced": Figure(
+        *("BinaryFocalCrossentropy", binary_focal, "bits", "values", "binary_focal_crossentropy"),
+        {"apply_class_balancing": True, "alpha": 0.4, "gamma": 1.5, "from_logits": True, "label_smoothing": 0.2},
+        metric=False,
+    ),
+    "categorical focal": Figure(
+        *("CategoricalFocalCrossentropy", categorical_focal, "rows", "unit", "categorical_focal_crossentropy"),
+        metric=False,
+    ),
+    "categorical focal by class": Figure(
+        *("CategoricalFocalCrossentropy", categorical_focal, "rows", "values", "categorical_focal_crossentropy"),
+        {"alpha": [0.2, 0.3, 0.5], "gamma": 1.5, "from_logits": True, "label_smoothing": 0.1},
+        metric=False,
+    ),
+    "cosine loss": Figure("CosineSimilarity", minus_cosine, "unit", "values", "cosine_similarity", metric=False),
     "cosine": Figure("CosineSimilarity", cosine, "values", "values", loss=False),
     "pearson": Figure("PearsonCorrelation", pearson, "values", "values", "pearson_correlation", loss=False, wide=True),
     "concordance": Figure(
@@ -312,7 +359,7 @@ def reduced(figure: Figure, true: Any, pred: Any, weight: Any, reduction: str | 
     Other than in Keras, n weights make n samples of arrays of one axis, and weights of fewer axes than the losses have
     lie along their first ones, to count for all the losses of a sample.
     """
-    if figure.targets in ("values", "bits") and true.ndim == pred.ndim == 1 and np.size(weight) == pred.size:
+    if figure.separable and true.ndim == pred.ndim == 1 and np.size(weight) == pred.size:
         true, pred, weight = true.reshape(-1, 1), pred.reshape(-1, 1), np.ravel(weight)
     values = figure.values(true, pred)
     divisor = values.size

@@ -112,7 +112,7 @@ def expm1(v: Primitives, x: Any) -> Any:
     low, high = _EXPM1_SPAN
     n, integers, s = _reduce(v, v.min(v.max(x, v.constant(low)), v.constant(_EXP[v.dtype]["span"][1])))
     power = v.exp2_of_integer(integers)
-    small = v.add(v.sub(power, v.constant(1.0)), v.mul(power, s))
+    small = v.copysign(v.add(v.sub(power, v.constant(1.0)), v.mul(power, s)), x)
     return v.where(">", x, v.constant(high), _scaled(v, v.add(v.constant(1.0), s), n, integers), small)
 
 
@@ -233,53 +233,55 @@ def log1p(v: Primitives, x: Any) -> Any:
     return v.add(log(v, u), v.div(v.sub(x, v.sub(u, one)), u))
 
 
-# The normal distribution's tail: for t >= 0 its share beyond t is exp(-t^2 / 2) p(z) / (1 + sqrt(2) t), where p is a
-# polynomial in z = (t - c) / (t + c), from -1 to 1 (as Shepherd and Laframboise 1981 have it for erfc). It interpolates
-# at Chebyshev nodes; coefficients stand highest degree first. Beyond ``most`` the tail is 0.
+# The normal distribution's tail: for t >= 0 its share beyond t is exp(-t^2 / 2) (1/2 + w q(z)) / (1 + sqrt(2) t), where
+# w = t / (t + c) and q is a polynomial in z = 2 w - 1, from -1 to 1 (as Shepherd and Laframboise 1981 have it for erfc,
+# but that the value at 0 is exact). It interpolates at Chebyshev nodes; coefficients stand highest degree first. Beyond
+# ``most`` the tail is 0.
 _TAIL: dict[Any, dict[str, Any]] = {
     types.float32: {
-        "c": 2.8284271247461903,
+        "c": 4.4,
         "most": 14.6,
-        "p": (
-            1.2305746819158827e-05,
-            -0.00018346228472292136,
-            -0.0006252480504268105,
-            0.0006386891273657483,
-            0.004318668607667649,
-            -0.0040233163125546045,
-            -0.02710252358110649,
-            0.08202676222632235,
-            -0.08301567851162384,
-            -0.04638195701997439,
-            0.6384891959570818,
+        "q": (
+            9.261976338314804e-05,
+            -7.460294476426093e-05,
+            -0.0009148336929211198,
+            0.0021833310181413527,
+            0.003493444177661243,
+            -0.03325297019753961,
+            0.10734587782449251,
+            -0.22701758665739932,
+            0.34951583224423577,
+            -0.38770527946700867,
+            0.2505237639147234,
         ),
     },
     types.float64: {
-        "c": 5.303300858899107,
+        "c": 4.5,
         "most": 38.9,
-        "p": (
-            2.8443315408367876e-09,
-            1.555222319479506e-08,
-            -1.2299667246602604e-09,
-            -1.297834156000612e-07,
-            -1.3153211060995352e-08,
-            8.809877282721131e-07,
-            -4.971567671797663e-07,
-            -5.727247840618354e-06,
-            1.1196347244904566e-05,
-            2.5827137004832126e-05,
-            -0.0001450781109100863,
-            0.00014685608116315606,
-            0.0008778130929355419,
-            -0.004873289649623196,
-            0.014181138694296365,
-            -0.02934669930745694,
-            0.046152160580930156,
-            -0.05440196507025086,
-            0.041138369245056275,
-            0.0017927077427203062,
-            -0.07012029929277337,
-            0.6187563154189138,
+        "q": (
+            1.4125940104697324e-09,
+            6.932849904416358e-10,
+            -1.4617110040469762e-08,
+            -1.159066666167971e-08,
+            8.796809586473658e-08,
+            1.0734609180495649e-07,
+            -4.5455386739572924e-07,
+            -7.679430939308605e-07,
+            2.500449490878239e-06,
+            4.81198118260892e-06,
+            -1.65588010564778e-05,
+            -2.5730519905326214e-05,
+            0.00013321039356301156,
+            5.774680183953828e-05,
+            -0.0011412502109035417,
+            0.0017240078568324906,
+            0.006172351621600947,
+            -0.03963500702652722,
+            0.11697384735504154,
+            -0.2364462139182357,
+            0.3543634480204844,
+            -0.38695427867343285,
+            0.24897774950245338,
         ),
     },
 }
@@ -300,17 +302,18 @@ def _square(v: Primitives, x: Any) -> tuple[Any, Any]:
 def normal_cdf(v: Primitives, x: Any) -> Any:
     """The share of the standard normal distribution below x, from the tail beyond |x|: small results keep digits."""
     constants = _TAIL[v.dtype]
-    one, half, c = v.constant(1.0), v.constant(-0.5), v.constant(constants["c"])
+    one, half = v.constant(1.0), v.constant(-0.5)
     t = v.min(v.abs(x), v.constant(constants["most"]))
-    z = v.div(v.sub(t, c), v.add(t, c))
-    first, *others = constants["p"]
-    p = v.constant(first)
+    w = v.div(t, v.add(t, v.constant(constants["c"])))
+    z = v.sub(v.add(w, w), one)
+    first, *others = constants["q"]
+    q = v.constant(first)
     for coefficient in others:
-        p = v.fma(p, z, v.constant(coefficient))
+        q = v.fma(q, z, v.constant(coefficient))
     square, lost = _square(v, t)
     bell = exp(v, v.mul(half, square))
-    tail = v.mul(bell, v.div(p, v.fma(v.constant(math.sqrt(2.0)), t, one)))
-    tail = v.fma(v.mul(half, lost), tail, tail)
+    share = v.div(v.fma(w, q, v.constant(0.5)), v.fma(v.constant(math.sqrt(2.0)), t, one))
+    tail = v.mul(v.fma(v.mul(half, lost), bell, bell), share)
     return v.where(">", x, v.constant(0.0), v.sub(one, tail), tail)
 
 
