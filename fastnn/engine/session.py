@@ -21,7 +21,7 @@ from fastnn.engine.inputs import (
     most_entries,
 )
 from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Parameter
-from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
+from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEPS
 from fastnn.kernels.interrupts import held
 
 # Places of sorted non-zeros: the kernel numbers them by int32.
@@ -62,15 +62,15 @@ class Session:
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
         self._slots = list(optimizer.state[trained[0].path]) if trained else []
-        arrays = [zeros(size, dtype) for _ in range(1 + len(self._slots))]
-        states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
+        params, self._state = zeros(size, dtype), [zeros(size, dtype) for _ in self._slots]
+        state = np.array([_address(slot) for slot in self._state], np.int64)
         penalties = [
             (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
         ]
         self._units, self._first = int(self._table[:, records.UNITS].sum()), layout.first(self._table)
         masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = numbers_of(self._stages, dtype), np.array(penalties, dtype)
-        self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, arrays[0], *states)
+        self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, params, state)
 
         figures, as_is = figures_of(network)
         self._metrics = np.array([records.FIGURES[form] for form, _ in figures], np.int64)
@@ -143,8 +143,7 @@ class Session:
         arrays = [(parameter.value, self._net.params)]
         if parameter.path in self._trained:
             state = self._optimizer.state[parameter.path]
-            flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
-            arrays += zip((state[slot] for slot in self._order), flats, strict=True)
+            arrays += zip((state[slot] for slot in self._order), self._state, strict=True)
         return arrays
 
     def _placed(self) -> tuple[list[_Place], Array]:

@@ -13,23 +13,23 @@ from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
-from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
+from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
 
 _NS_PER_ELEMENT = 0.5
 
 
 def _update_signature(dtype: Any) -> Any:
     run, read = flat(dtype), flat(dtype, readonly=True)
-    return types.void(types.int64, run, read, *[run] * STEP_STATES, read, types.int64)
+    return types.void(types.int64, run, read, flat(types.int64), read, types.int64)
 
 
 @kernel(_update_signature)
 def _update(MR: int, NR: int) -> Any:
-    def update(code, w, dw, s0, s1, s2, hyper, tasks):
+    def update(code, w, dw, slots, hyper, tasks):
         for t in prange(tasks):
             low, high = t * w.size // tasks, (t + 1) * w.size // tasks
-            a, b, c = address(s0, low), address(s1, low), address(s2, low)
-            update_row(code, high - low, address(w, low), address(dw, low), a, b, c, address(hyper, 0))
+            weights, gradient = address(w, low), address(dw, low)
+            update_row(code, high - low, weights, gradient, address(slots, 0), low, address(hyper, 0))
 
     return update
 
@@ -40,9 +40,9 @@ def _step(op: str, w: Any, dw: Any, states: dict[str, Any], **options: Any) -> N
     step = STEPS[name]
     held = [w, *(states[state] for state in step.states)]
     runs = [contiguous(array) for array in held]
-    numbers = np.array(hyper + [0.0] * (STEP_HYPER - len(hyper)), w.dtype)
-    spare = [runs[0]] * (STEP_STATES - len(step.states))
-    _update(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name], runs[0], contiguous(dw), *runs[1:], *spare, numbers)
+    slots = np.array([run.__array_interface__["data"][0] for run in runs[1:]], np.int64)
+    numbers = np.array(hyper, w.dtype)
+    _update(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name], runs[0], contiguous(dw), slots, numbers)
     for array, run in zip(held, runs, strict=True):
         if not np.may_share_memory(array, run):
             array[...] = run.reshape(array.shape)

@@ -43,6 +43,7 @@ from fastnn.kernels.cpu.records import (
     W,
     Y,
     panel_count,
+    state_pointer,
 )
 from fastnn.kernels.cpu.simd.elementwise import clip_row, copy_row, scale_row, squares_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
@@ -79,8 +80,7 @@ def _update(phase, s, q, net, rules, memory, w, g, count, at):
         scale_row(count, weights, rules.shrink[s, q])
     if rules.clip == CLIP_VALUE:
         clip_row(count, g, rules.limit)
-    s0, s1, s2 = address(net.s0, w), address(net.s1, w), address(net.s2, w)
-    update_row(rules.step, count, weights, g, s0, s1, s2, address(rules.hyper, 0))
+    update_row(rules.step, count, weights, g, address(net.slots, 0), w, address(rules.hyper, 0))
 
 
 @inlined
@@ -92,8 +92,7 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
             rules.step, rules.coupled, low, high, 0 if rules.lazy else 1,
             address(runs[FIRST], 0), address(runs[LAST], 0), address(memory.rows, 0), address(memory.values, 0),
             address(work, dz), ld, address(memory.decay, 0),
-            address(net.params, panel), address(net.s0, panel), address(net.s1, panel), address(net.s2, panel),
-            address(rules.hyper, 0),
+            address(net.params, panel), address(net.slots, 0), panel, address(rules.hyper, 0),
         )  # fmt: skip
         return
     for f in range(low, high):
@@ -101,7 +100,7 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
         if begin < end or not rules.lazy:
             w = panel + f * net.stages[0, PANEL]
             if phase != GRADIENTS and rules.lazy and memory.decay[f] != 1.0:
-                scale_row(width, address(net.s0, w), memory.decay[f])
+                scale_row(width, state_pointer(net, w), memory.decay[f])
             g = _gradient(phase, memory, buffer, w)
             if phase != STEPS:
                 indices, values = address(memory.rows, begin), address(memory.values, begin)

@@ -108,5 +108,4 @@ STEPS = {
     "amsgrad": Step(("m", "v", "v_max"), ("alpha", "epsilon", "gain_1", "gain_2"), _amsgrad),
 }
 STEP_CODES = {name: code for code, name in enumerate(STEPS)}
-STEP_STATES = max(len(step.states) for step in STEPS.values())
 STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
