@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
-from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
+from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, step_name
 
 _NS_PER_ELEMENT = 0.5
 
@@ -36,31 +34,16 @@ def _update(MR: int, NR: int) -> Any:
 
 def _step(op: str, w: Any, dw: Any, states: dict[str, Any], **options: Any) -> None:
     """One step of an op; arrays that are not contiguous are updated in a copy and written back."""
-    name, hyper = rule(op, [slot for slot, array in states.items() if array is not None], options)
+    name = step_name(op, [slot for slot, array in states.items() if array is not None], options)
     step = STEPS[name]
     held = [w, *(states[state] for state in step.states)]
     runs = [contiguous(array) for array in held]
     slots = np.array([run.__array_interface__["data"][0] for run in runs[1:]], np.int64)
-    numbers = np.array(hyper, w.dtype)
+    numbers = np.array(step.numbers(options), w.dtype)
     _update(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name], runs[0], contiguous(dw), slots, numbers)
     for array, run in zip(held, runs, strict=True):
         if not np.may_share_memory(array, run):
             array[...] = run.reshape(array.shape)
-
-
-def rule(op: str, slots: Collection[str], options: Mapping[str, Any]) -> tuple[str, list[float]]:
-    """The name in ``STEPS`` of an op with this state and these options, and its hyper-parameters in order."""
-    numbers = dict(options)
-    if op == "sgd_step":
-        name = "sgd" if "velocity" not in slots else "nesterov" if options["nesterov"] else "momentum"
-    elif op == "rmsprop_step":
-        name = "rmsprop" + "_centered" * ("mean" in slots) + "_momentum" * ("velocity" in slots)
-    else:
-        name = "amsgrad" if "v_max" in slots else "adam"
-        rate, beta_1, beta_2, step = (options[key] for key in ("learning_rate", "beta_1", "beta_2", "step"))
-        alpha = rate * math.sqrt(1.0 - beta_2**step) / (1.0 - beta_1**step)
-        numbers |= {"alpha": alpha, "gain_1": 1.0 - beta_1, "gain_2": 1.0 - beta_2}
-    return name, [float(numbers[parameter]) for parameter in STEPS[name].hyper]
 
 
 def sgd_step(

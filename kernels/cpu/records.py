@@ -158,9 +158,9 @@ class Rules(NamedTuple):
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
 
-    Kernel and bias of stage s are multiplied by ``shrink[s]`` before a step, gradients clipped to ``limit`` in the way
-    of ``clip``. ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on
-    the step.
+    ``hyper`` and ``shrink`` have a row for every step of a call, or one for all: the optimizer's hyper-parameters, and
+    by stage what kernel and bias are multiplied by before the step. Gradients are clipped to ``limit`` in the way of
+    ``clip``.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
     first stage's gradients go into the step as they are: without penalty, clipping or decay.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
@@ -181,7 +181,6 @@ class Rules(NamedTuple):
     limit: Any
     step: Any
     hyper: Any
-    adam: Any
     lazy: Any
     rho: Any
     direct: Any
@@ -402,8 +401,7 @@ def signatures(dtype: Any) -> list[Any]:
             size,
             dtype,
             size,
-            reals,
-            wide,
+            matrix(dtype),
             size,
             dtype,
             size,

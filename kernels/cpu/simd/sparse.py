@@ -210,7 +210,11 @@ def _update_rows(
 
                 return run
 
-            switch_on(builder, code, [case(step) for step in STEPS.values()])
+            switch_on(builder, code, [case(step) if step.direct else _nothing for step in STEPS.values()])
+
+
+def _nothing() -> None:
+    """The case of a step that is not ``direct``."""
 
 
 @micro_kernel

@@ -114,7 +114,7 @@ def addresses(held):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("every_row", [0, 1])
 @pytest.mark.parametrize("coupled", [0, 1])
-@pytest.mark.parametrize("name", list(steps.STEPS))
+@pytest.mark.parametrize("name", [name for name, step in steps.STEPS.items() if step.direct])
 def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupled, name):
     width = loaded(dtype)
     samples, k, step = 19, 32, steps.STEPS[name]
@@ -135,7 +135,7 @@ def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupl
         held[1] += 10  # a mean square stays above the squared mean
     after = [array.copy() for array in held]
     decay = (0.5 + rng.random(k) / 2).astype(dtype)
-    hyper = np.array([0.01, 0.9, 1e-4, 0.5][: steps.STEP_HYPER], dtype)
+    hyper = np.array([0.01, 0.9, 1e-4, 0.5], dtype)
     low, high = 2, k - 2
     code = steps.STEP_CODES[name]
 
