@@ -178,11 +178,10 @@ class _Prediction:
         table, parameters, scratch = layout.stages(codes, weights, [0] * len(codes))
         self._work = zeros(scratch, network.dtype)
         numbers, nothing = numbers_of(form.stages, network.dtype), np.zeros((len(table) + 1, 6), network.dtype)
-        params, none = zeros(parameters, network.dtype), np.empty(0, network.dtype)
+        params = zeros(parameters, network.dtype)
         masks = np.zeros((len(table) + 1, 3), np.int64)
-        self._net = records.Network(
-            table, 0, len(table), numbers, nothing, masks, nothing, params, none, none, none
-        )  # fmt: skip
+        no_slots = np.empty(0, np.int64)
+        self._net = records.Network(table, 0, len(table), numbers, nothing, masks, nothing, params, no_slots)
         self._places = list(places_of(form.stages, table, lambda parameter: [(parameter.value, params)]))
 
     def outputs(self, source: Source) -> Array:

@@ -285,7 +285,7 @@ class Optimizer(Protocol):
         ...
 
     def decay_of(self, path: str) -> float:
-        """The share of a parameter's weights that goes before each step."""
+        """The share of a parameter's weights that goes before a step of rate 1."""
         ...
 
     def build(self, parameters: Sequence[Any]) -> None:

@@ -21,7 +21,7 @@ from fastnn.engine.inputs import (
     most_entries,
 )
 from fastnn.engine.protocols import Activation, Array, Logs, Loss, Network, Optimizer, Parameter
-from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
+from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
 from fastnn.kernels.interrupts import held
 
 # Places of sorted non-zeros: the kernel numbers them by int32.
@@ -40,11 +40,11 @@ class Session:
         batch_size: int,
         mask_seeds: Sequence[int],
     ) -> None:
-        from fastnn.kernels.cpu import epoch, optim, records, threads
+        from fastnn.kernels.cpu import epoch, records, threads
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
-        self._kernel, self._records, self._rule, self._step_codes = epoch, records, optim.rule, STEP_CODES
+        self._kernel, self._records = epoch, records
         self._dtype = dtype = network.dtype
         form = form_of(network)
         self._stages = form.stages
@@ -62,15 +62,15 @@ class Session:
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
         self._slots = list(optimizer.state[trained[0].path]) if trained else []
-        arrays = [zeros(size, dtype) for _ in range(1 + len(self._slots))]
-        states = arrays[1:] + arrays[:1] * (STEP_STATES - len(self._slots))
+        params, self._state = zeros(size, dtype), [zeros(size, dtype) for _ in self._slots]
+        state = np.array([_address(slot) for slot in self._state], np.int64)
         penalties = [
             (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
         ]
         self._units, self._first = int(self._table[:, records.UNITS].sum()), layout.first(self._table)
         masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
         numbers = numbers_of(self._stages, dtype), np.array(penalties, dtype)
-        self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, arrays[0], *states)
+        self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, params, state)
 
         self._figures = figures = figures_of(network)
         self._metrics = np.array([records.FIGURES[form] for form, _ in figures.forms], np.int64)
@@ -80,8 +80,7 @@ class Session:
             self._seen, self._activation = self._scratch, code_of(network.layers[-1].activation)
             self._scratch += self._batch * int(self._table[-1, records.LD])
         self._describe(loss, data.sample_weight is not None)
-        self._hyper = np.zeros(STEP_HYPER, dtype)
-        self._order = STEPS[self._step_name()[0]].states  # of the slots
+        self._order = STEPS[self._step_name()].states  # of the slots
         self._places: list[_Place] = []
 
         self._coupled = sparse and sizes[0] % 2 == 0 and by_pairs(self._inputs) >= COUPLED_FROM
@@ -144,8 +143,7 @@ class Session:
         arrays = [(parameter.value, self._net.params)]
         if parameter.path in self._trained:
             state = self._optimizer.state[parameter.path]
-            flats = (self._net.s0, self._net.s1, self._net.s2)[: len(self._slots)]
-            arrays += zip((state[slot] for slot in self._order), flats, strict=True)
+            arrays += zip((state[slot] for slot in self._order), self._state, strict=True)
         return arrays
 
     def _placed(self) -> tuple[list[_Place], Array]:
@@ -157,11 +155,17 @@ class Session:
             self._addresses = addresses(self._places)
         return self._places, self._addresses
 
-    def _step_name(self) -> tuple[str, list[float]]:
+    def _step_name(self) -> str:
         op, options = self._optimizer.rule
+        return step_name(op, self._slots, options)
+
+    def _hyper(self, step: Step, rates: Array, steps: int) -> Array:
+        """The hyper-parameters of so many steps of these rates, a row a step; one row where all have the same."""
+        _, options = self._optimizer.rule
+        options = {**options, "learning_rate": rates}
         if "step" in options:
-            options = {**options, "step": self._optimizer.iterations + 1}
-        return self._rule(op, self._slots, options)
+            options["step"] = self._optimizer.iterations + 1 + np.arange(steps)
+        return np.stack(np.broadcast_arrays(*map(np.atleast_1d, step.numbers(options))), axis=1).astype(self._dtype)
 
     def train(self, order: Array, store: bool = True) -> int:
         """Train on the samples of ``order``, batch by batch; the number of batches trained on.
@@ -188,23 +192,20 @@ class Session:
 
     def _run(self, order: Array, store: bool) -> int:
         """One compiled call, in the memory that there is."""
-        optimizer = self._optimizer
-        name, hyper = self._step_name()
-        self._hyper[: len(hyper)] = hyper
-        op, options = optimizer.rule
-        adam = [options[key] for key in ("learning_rate", "beta_1", "beta_2")] if op == "adam_step" else [0.0] * 3
-        shrink = self._shrink()
+        optimizer, name = self._optimizer, self._step_name()
+        step, steps = STEPS[name], -(-order.size // self._batch)
+        rates, decays = self._rates(steps), self._decays()
         clip, limit = self._clipping()
         penalized = bool(self._net.penalties[0, :2].any())
-        shrinks = bool(shrink[0, 0] != 1)
-        lazy = name in ("sgd", "rmsprop") and not shrinks and not penalized
-        direct = clip == self._records.NO_CLIP and not shrinks and not penalized
+        shrinks = decays[0] > 0
+        lazy = step.lazy and not shrinks and not penalized
+        direct = step.direct and clip == self._records.NO_CLIP and not shrinks and not penalized
         rules = self._records.Rules(
             self._loss, self._goal, self._outputs, self._reduction,
             self._metrics, self._numbers, len(self._figures.metrics), self._seen, self._activation,
-            shrink, clip, self._dtype.type(limit),
-            self._step_codes[name], self._hyper, np.array(adam), int(lazy), self._dtype.type(options.get("rho", 1.0)),
-            int(direct), int(direct and self._coupled),
+            (1 - np.outer(rates, decays)).astype(self._dtype), clip, self._dtype.type(limit),
+            STEP_CODES[name], self._hyper(step, rates, steps), int(lazy),
+            self._dtype.type(optimizer.rule[1].get("rho", 1.0)), int(direct), int(direct and self._coupled),
         )  # fmt: skip
         taken = order
         inputs, targets, order = self._feed.take(order)
@@ -239,11 +240,15 @@ class Session:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
 
-    def _shrink(self) -> Array:
-        """By stage, what kernel and bias are multiplied with before a step."""
-        pairs = [(stage.kernel, stage.bias) for stage in self._stages]
-        decays = [[0.0 if p is None else self._optimizer.decay_of(p.path) for p in pair] for pair in pairs]
-        return (1 - np.array(decays)).astype(self._dtype)
+    def _rates(self, steps: int) -> Array:
+        """The step sizes of so many steps; one where all are the same."""
+        optimizer = self._optimizer
+        return optimizer.rates(optimizer.iterations, steps if optimizer.schedule is not None else 1)
+
+    def _decays(self) -> Array:
+        """By stage, the share of kernel and bias that goes before a step of rate 1."""
+        parameters = [parameter for stage in self._stages for parameter in (stage.kernel, stage.bias)]
+        return np.array([0.0 if p is None else self._optimizer.decay_of(p.path) for p in parameters])
 
     def _clipping(self) -> tuple[int, float]:
         """The code of the optimizer's clipping, and its limit."""

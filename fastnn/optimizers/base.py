@@ -252,10 +252,10 @@ class Optimizer(Configurable):
         self._without_decay += [pattern for pattern in patterns if pattern not in self._without_decay]
 
     def decay_of(self, path: str) -> float:
-        """The share of a parameter's weights that goes before each step."""
+        """The share of a parameter's weights that goes before a step of rate 1; in proportion of others."""
         if not self.weight_decay or any(re.search(pattern, path) for pattern in self._without_decay):
             return 0.0
-        return self.weight_decay * self._learning_rate
+        return self.weight_decay
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Parameter]]) -> int:
         """One step from pairs of a gradient and its parameter; how many steps have been made.
@@ -297,7 +297,7 @@ class Optimizer(Configurable):
         name, options = self.rule
         if "step" in options:
             options = {**options, "step": self.iterations + 1}
-        decays = [self.decay_of(parameter.path) for parameter in parameters]
+        decays = [self.decay_of(parameter.path) * self._learning_rate for parameter in parameters]
         step = getattr(ops, name)
         with held():
             self.iterations += 1

@@ -23,6 +23,7 @@ from fastnn.kernels.cpu.records import (
     W,
     Y,
     panel_count,
+    state_pointer,
 )
 from fastnn.kernels.cpu.simd.elementwise import scale_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -217,7 +218,7 @@ def catch_up(low, high, step, net, rules, memory):
     for f in range(low, high):
         missed = step - memory.touched[f]
         memory.touched[f] = step
-        if missed > 0:
+        if missed > 0 and net.slots.size > 0:
             factor = _decayed(missed, rules, memory)
             for p in range(panel_count(stage)):
-                scale_row(width, address(net.s0, stage[W] + (p * k + f) * width), factor)
+                scale_row(width, state_pointer(net, stage[W] + (p * k + f) * width), factor)

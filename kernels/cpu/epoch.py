@@ -136,7 +136,7 @@ def train(MR: int, NR: int) -> Any:
             if t == 0:
                 notes[IN_PANELS] = 1
         for first in range(0, order.size, batch):
-            n = min(batch, order.size - first)
+            turn, n = first // batch, min(batch, order.size - first)
             low, high = _share(n, t, tasks)
             scale = _loss_scale(order, first, n, rules, targets)
             _prefetch_targets(targets, order, first + low, first + high)
@@ -159,9 +159,6 @@ def train(MR: int, NR: int) -> Any:
             for r in range(low, high):
                 score_row(n, scale, r, order[first + r], net, rules, targets, memory, batch)
             backward_rows(n, low, high, step, net, memory, MR, NR)
-            if t == 0 and rules.adam[0] > 0.0:
-                corrections = 1.0 - rules.adam[1] ** (step + 1), 1.0 - rules.adam[2] ** (step + 1)
-                rules.hyper[0] = rules.adam[0] * np.sqrt(corrections[1]) / corrections[0]
             if wait(tasks, words):
                 return
             loss = 0.0
@@ -178,7 +175,9 @@ def train(MR: int, NR: int) -> Any:
                         sums[2 + q] += figures[(q + 1) * batch + r]
             if rules.clip >= CLIP_NORM:
                 none = order.size
-                update_units(GRADIENTS, n, inputs, order, none, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+                update_units(
+                    GRADIENTS, turn, n, inputs, order, none, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR
+                )
                 if wait(tasks, words):
                     return
                 if t == 0:
@@ -186,7 +185,8 @@ def train(MR: int, NR: int) -> Any:
                 if wait(tasks, words):
                     return
             phase = STEPS if rules.clip >= CLIP_NORM else WHOLE
-            update_units(phase, n, inputs, order, first + batch, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+            following = first + batch
+            update_units(phase, turn, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
             if wait(tasks, words):
                 return
             if t == 0:

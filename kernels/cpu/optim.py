@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,54 +11,39 @@ from fastnn.kernels.cpu._arrays import contiguous
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
-from fastnn.kernels.formulas.steps import STEP_CODES, STEP_HYPER, STEP_STATES, STEPS
+from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, step_name
 
 _NS_PER_ELEMENT = 0.5
 
 
 def _update_signature(dtype: Any) -> Any:
     run, read = flat(dtype), flat(dtype, readonly=True)
-    return types.void(types.int64, run, read, *[run] * STEP_STATES, read, types.int64)
+    return types.void(types.int64, run, read, flat(types.int64), read, types.int64)
 
 
 @kernel(_update_signature)
 def _update(MR: int, NR: int) -> Any:
-    def update(code, w, dw, s0, s1, s2, hyper, tasks):
+    def update(code, w, dw, slots, hyper, tasks):
         for t in prange(tasks):
             low, high = t * w.size // tasks, (t + 1) * w.size // tasks
-            a, b, c = address(s0, low), address(s1, low), address(s2, low)
-            update_row(code, high - low, address(w, low), address(dw, low), a, b, c, address(hyper, 0))
+            weights, gradient = address(w, low), address(dw, low)
+            update_row(code, high - low, weights, gradient, address(slots, 0), low, address(hyper, 0))
 
     return update
 
 
 def _step(op: str, w: Any, dw: Any, states: dict[str, Any], **options: Any) -> None:
     """One step of an op; arrays that are not contiguous are updated in a copy and written back."""
-    name, hyper = rule(op, [slot for slot, array in states.items() if array is not None], options)
+    name = step_name(op, [slot for slot, array in states.items() if array is not None], options)
     step = STEPS[name]
     held = [w, *(states[state] for state in step.states)]
     runs = [contiguous(array) for array in held]
-    numbers = np.array(hyper + [0.0] * (STEP_HYPER - len(hyper)), w.dtype)
-    spare = [runs[0]] * (STEP_STATES - len(step.states))
-    _update(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name], runs[0], contiguous(dw), *runs[1:], *spare, numbers)
+    slots = np.array([run.__array_interface__["data"][0] for run in runs[1:]], np.int64)
+    numbers = np.array(step.numbers(options), w.dtype)
+    _update(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name], runs[0], contiguous(dw), slots, numbers)
     for array, run in zip(held, runs, strict=True):
         if not np.may_share_memory(array, run):
             array[...] = run.reshape(array.shape)
-
-
-def rule(op: str, slots: Collection[str], options: Mapping[str, Any]) -> tuple[str, list[float]]:
-    """The name in ``STEPS`` of an op with this state and these options, and its hyper-parameters in order."""
-    numbers = dict(options)
-    if op == "sgd_step":
-        name = "sgd" if "velocity" not in slots else "nesterov" if options["nesterov"] else "momentum"
-    elif op == "rmsprop_step":
-        name = "rmsprop" + "_centered" * ("mean" in slots) + "_momentum" * ("velocity" in slots)
-    else:
-        name = "amsgrad" if "v_max" in slots else "adam"
-        rate, beta_1, beta_2, step = (options[key] for key in ("learning_rate", "beta_1", "beta_2", "step"))
-        alpha = rate * math.sqrt(1.0 - beta_2**step) / (1.0 - beta_1**step)
-        numbers |= {"alpha": alpha, "gain_1": 1.0 - beta_1, "gain_2": 1.0 - beta_2}
-    return name, [float(numbers[parameter]) for parameter in STEPS[name].hyper]
 
 
 def sgd_step(

@@ -15,6 +15,7 @@ from numba import types
 
 from fastnn.kernels.cpu.jit import flat, inlined, matrix
 from fastnn.kernels.cpu.machine import NV, caches, tile
+from fastnn.kernels.cpu.simd.kernel import pointer
 from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
@@ -130,6 +131,7 @@ class Targets(NamedTuple):
 class Network(NamedTuple):
     """Stages, and by stage the L1 and L2 penalties of kernel, bias and outputs; parameters and the optimizer's state.
 
+    ``slots`` are the addresses of the parts of the state, each laid out as ``params`` are; kernels write there.
     ``units`` is the number of units of the update. No gradient is needed below stage ``first``. ``numbers`` are those
     that the stages' activations take.
     ``masks`` holds what dropout on the inputs (row 0) and on the outputs of each stage draws from, see ``dropout_row``,
@@ -144,9 +146,7 @@ class Network(NamedTuple):
     masks: Any
     scales: Any
     params: Any
-    s0: Any
-    s1: Any
-    s2: Any
+    slots: Any
 
 
 class Rules(NamedTuple):
@@ -158,9 +158,9 @@ class Rules(NamedTuple):
     on count by the samples' weights. They look at the rows from ``seen`` on in scratch memory: the last stage's
     outputs, or these through the ``activation`` that the loss has taken into itself.
 
-    Kernel and bias of stage s are multiplied by ``shrink[s]`` before a step, gradients clipped to ``limit`` in the way
-    of ``clip``. ``adam`` is (rate, beta_1, beta_2), zeros for other optimizers: its first hyper-parameter depends on
-    the step.
+    ``hyper`` and ``shrink`` have a row for every step of a call, or one for all: the optimizer's hyper-parameters, and
+    by stage what kernel and bias are multiplied by before the step. Gradients are clipped to ``limit`` in the way of
+    ``clip``.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
     first stage's gradients go into the step as they are: without penalty, clipping or decay.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
@@ -181,7 +181,6 @@ class Rules(NamedTuple):
     limit: Any
     step: Any
     hyper: Any
-    adam: Any
     lazy: Any
     rho: Any
     direct: Any
@@ -362,6 +361,12 @@ def panel_count(stage):
     return (stage[OUTPUTS] + stage[PANEL] - 1) // stage[PANEL] if stage[PANEL] > 0 else 0
 
 
+@inlined
+def state_pointer(net, place):
+    """Where the first slot of the state of the parameters from ``place`` on is."""
+    return pointer(net.params, net.slots[0] + place * net.params.itemsize)
+
+
 def signatures(dtype: Any) -> list[Any]:
     """Numba's types of Inputs, Targets, Network, Rules and Scratch."""
     size, sizes, reals, wide = types.int64, flat(types.int64), flat(dtype), flat(types.float64)
@@ -380,9 +385,7 @@ def signatures(dtype: Any) -> list[Any]:
             matrix(types.int64),
             matrix(dtype),
             reals,
-            reals,
-            reals,
-            reals,
+            sizes,
         ),
         Rules: (
             size,
@@ -398,8 +401,7 @@ def signatures(dtype: Any) -> list[Any]:
             size,
             dtype,
             size,
-            reals,
-            wide,
+            matrix(dtype),
             size,
             dtype,
             size,

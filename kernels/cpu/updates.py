@@ -43,6 +43,7 @@ from fastnn.kernels.cpu.records import (
     W,
     Y,
     panel_count,
+    state_pointer,
 )
 from fastnn.kernels.cpu.simd.elementwise import clip_row, copy_row, scale_row, squares_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
@@ -60,10 +61,17 @@ def _gradient(phase, memory, buffer, w):
 
 
 @inlined
-def _update(phase, s, q, net, rules, memory, w, g, count, at):
+def _hyper(turn, rules):
+    """Where the hyper-parameters of step ``turn`` of a call are."""
+    return address(rules.hyper, min(turn, rules.hyper.shape[0] - 1) * rules.hyper.shape[1])
+
+
+@inlined
+def _update(phase, turn, s, q, net, rules, memory, w, g, count, at):
     """What a phase does to ``count`` weights from ``w`` on, their gradient at ``g``: penalty, norm, step.
 
-    They are weights (q = 0) or biases (q = 1) of stage s; ``at`` is the place of the unit's figures.
+    They are weights (q = 0) or biases (q = 1) of stage s; ``at`` is the place of the unit's figures, ``turn`` the
+    number of the step in the call.
     """
     weights, figures = address(net.params, w), memory.figures
     if phase != STEPS:
@@ -75,16 +83,16 @@ def _update(phase, s, q, net, rules, memory, w, g, count, at):
         return
     if phase == STEPS:
         scale_row(count, g, memory.work.dtype.type(figures[figures.size - 2 * net.stages.shape[0] + 2 * s + q]))
-    if rules.shrink[s, q] != 1.0:
-        scale_row(count, weights, rules.shrink[s, q])
+    shrink = rules.shrink[min(turn, rules.shrink.shape[0] - 1), 2 * s + q]
+    if shrink != 1.0:
+        scale_row(count, weights, shrink)
     if rules.clip == CLIP_VALUE:
         clip_row(count, g, rules.limit)
-    s0, s1, s2 = address(net.s0, w), address(net.s1, w), address(net.s2, w)
-    update_row(rules.step, count, weights, g, s0, s1, s2, address(rules.hyper, 0))
+    update_row(rules.step, count, weights, g, address(net.slots, 0), w, _hyper(turn, rules))
 
 
 @inlined
-def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, buffer, at):
+def _update_sparse(phase, turn, low, high, width, panel, dz, ld, net, rules, memory, buffer, at):
     """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature."""
     work, runs = memory.work, memory.runs
     if rules.direct:
@@ -92,8 +100,7 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
             rules.step, rules.coupled, low, high, 0 if rules.lazy else 1,
             address(runs[FIRST], 0), address(runs[LAST], 0), address(memory.rows, 0), address(memory.values, 0),
             address(work, dz), ld, address(memory.decay, 0),
-            address(net.params, panel), address(net.s0, panel), address(net.s1, panel), address(net.s2, panel),
-            address(rules.hyper, 0),
+            address(net.params, panel), address(net.slots, 0), panel, _hyper(turn, rules),
         )  # fmt: skip
         return
     for f in range(low, high):
@@ -101,16 +108,16 @@ def _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, b
         if begin < end or not rules.lazy:
             w = panel + f * net.stages[0, PANEL]
             if phase != GRADIENTS and rules.lazy and memory.decay[f] != 1.0:
-                scale_row(width, address(net.s0, w), memory.decay[f])
+                scale_row(width, state_pointer(net, w), memory.decay[f])
             g = _gradient(phase, memory, buffer, w)
             if phase != STEPS:
                 indices, values = address(memory.rows, begin), address(memory.values, begin)
                 sparse_row(end - begin, indices, values, address(work, dz), ld, g)
-            _update(phase, 0, 0, net, rules, memory, w, g, width, at)
+            _update(phase, turn, 0, 0, net, rules, memory, w, g, width, at)
 
 
 @inlined
-def _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR):
+def _update_dense(phase, turn, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR):
     """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update.
 
     A tile's rows lie end to end in the panel and in the buffer, so one call updates them all, padding included: its
@@ -130,11 +137,11 @@ def _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, 
             gemm_tile_pairs(b - a, width, (n + 1) // 2, x_pairs, 1, ld_x, dz_pairs, ld, g, NR, 0)
         elif phase != STEPS:
             gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, stage[DZ] + j), ld, g, NR, 0)
-        _update(phase, s, 0, net, rules, memory, w, g, (b - a) * NR, at)
+        _update(phase, turn, s, 0, net, rules, memory, w, g, (b - a) * NR, at)
 
 
 @inlined
-def _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR):
+def _update_bias(phase, turn, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR):
     """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0."""
     work = memory.work
     one = buffer + MR * NR
@@ -145,7 +152,7 @@ def _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, 
         g = _gradient(phase, memory, buffer, w + c)
         if phase != STEPS:
             gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, g, NR, 0)
-        _update(phase, s, 1, net, rules, memory, w + c, g, count, at)
+        _update(phase, turn, s, 1, net, rules, memory, w + c, g, count, at)
 
 
 @inlined
@@ -202,7 +209,7 @@ def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
 
 
 @inlined
-def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL):
+def _update_unit(phase, turn, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL):
     """One unit of the update, with its share of the bias and of the transposed weights."""
     stage = net.stages[s]
     k, m, ld = stage[INPUTS], stage[OUTPUTS], stage[LD]
@@ -214,14 +221,16 @@ def _update_unit(phase, s, p, block, n, kind, net, rules, memory, ld_x, buffer, 
         memory.figures[at : at + UNIT_FIGURES] = 0
     if stage[NEEDS] & KERNEL:
         if s == 0 and kind == SPARSE:
-            _update_sparse(phase, low, high, width, panel, dz, ld, net, rules, memory, buffer, at)
+            _update_sparse(phase, turn, low, high, width, panel, dz, ld, net, rules, memory, buffer, at)
         else:
             x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-            _update_dense(phase, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR)
+            _update_dense(
+                phase, turn, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR
+            )
         if phase != GRADIENTS:
             _copy_unit(s, p, block, net.first, net.stages, net.params, memory.work, buffer, NR, VL)
     if block == 0 and stage[NEEDS] & BIAS:
-        _update_bias(phase, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR)
+        _update_bias(phase, turn, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR)
 
 
 @inlined
@@ -256,7 +265,7 @@ def copy_weights(net, work, t, tasks, MR, NR):
 
 
 @inlined
-def update_units(phase, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
+def update_units(phase, turn, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
     """Task t's share of the units; between them it prefetches its share of the samples order[following :] of a batch.
 
     These come from main memory while caches and multiply-adds are what the update waits for.
@@ -279,4 +288,4 @@ def update_units(phase, n, inputs, order, following, net, rules, memory, ld_x, b
         for i in range(r, end):
             ask_for_sample(inputs, order[following + i], net.stages[0, INPUTS])
         r = end
-        _update_unit(phase, s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, at, MR, NR, NR // NV)
+        _update_unit(phase, turn, s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, at, MR, NR, NR // NV)

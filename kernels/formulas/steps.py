@@ -5,8 +5,8 @@ The place of a name in ``STEPS`` is the step's run-time code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastnn.kernels.formulas.arithmetic import Arithmetic
@@ -14,11 +14,29 @@ from fastnn.kernels.formulas.arithmetic import Arithmetic
 
 @dataclass(frozen=True)
 class Step:
-    """An optimizer's update of one weight: (w, *state) from (h, w, g, *state), h its hyper-parameters in order."""
+    """An optimizer's update of one weight: (w, *state) from (h, w, g, *state), h its hyper-parameters in order.
 
+    It is what the table's ``op`` does with these states and ``flags``. Hyper-parameters are options of the op, or
+    ``derived`` from them.
+
+    Where it is ``lazy``, a weight without a gradient stays as it is, and of the state, if there is any, only the first
+    part changes: it is multiplied by the option rho, where there is one. Where it is ``direct``, the update of sparse
+    inputs makes the step as it forms the gradient: what every network's compilation pays for, so only for some.
+    """
+
+    op: str
     states: tuple[str, ...]
     hyper: tuple[str, ...]
     update: Callable[..., Sequence[Any]]
+    derived: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda options: {}
+    flags: Mapping[str, bool] = field(default_factory=dict)
+    lazy: bool = False
+    direct: bool = False
+
+    def numbers(self, options: Mapping[str, Any]) -> list[Any]:
+        """The hyper-parameters in order; arrays where options, such as the step's number, are arrays."""
+        given = {**options, **self.derived(options)}
+        return [given[name] for name in self.hyper]
 
 
 def _sgd(v: Arithmetic, h: Sequence[Any], w: Any, g: Any) -> Sequence[Any]:
@@ -76,6 +94,13 @@ def _moments(v: Arithmetic, h: Sequence[Any], g: Any, m: Any, second: Any) -> tu
     return v.fma(gain_1, v.sub(g, m), m), v.fma(gain_2, v.sub(v.mul(g, g), second), second)
 
 
+def _bias_corrected(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Adam's step size, with the corrections of both moments in it, and what draws these towards the gradient."""
+    beta_1, beta_2, step = (options[key] for key in ("beta_1", "beta_2", "step"))
+    alpha = options["learning_rate"] * (1.0 - beta_2**step) ** 0.5 / (1.0 - beta_1**step)
+    return {"alpha": alpha, "gain_1": 1.0 - beta_1, "gain_2": 1.0 - beta_2}
+
+
 def _adam(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, second: Any) -> Sequence[Any]:
     alpha, epsilon, *gains = h
     m, second = _moments(v, gains, g, m, second)
@@ -89,24 +114,53 @@ def _amsgrad(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, second: An
     return v.sub(w, v.div(v.mul(alpha, m), v.add(v.sqrt(top), epsilon))), m, second, top
 
 
+# The hyper-parameters of steps that have many.
+_RMSPROP = ("learning_rate", "rho", "epsilon")
+_ADAM = ("alpha", "epsilon", "gain_1", "gain_2")
+
 # The optimizers' updates, in the order of their run-time codes.
 STEPS = {
-    "sgd": Step((), ("learning_rate",), _sgd),
-    "momentum": Step(("velocity",), ("learning_rate", "momentum"), _momentum),
-    "nesterov": Step(("velocity",), ("learning_rate", "momentum"), _nesterov),
-    "rmsprop": Step(("mean_square",), ("learning_rate", "rho", "epsilon"), _rmsprop),
-    "rmsprop_centered": Step(("mean_square", "mean"), ("learning_rate", "rho", "epsilon"), _rmsprop_centered),
+    "sgd": Step("sgd_step", (), ("learning_rate",), _sgd, lazy=True, direct=True),
+    "momentum": Step(
+        "sgd_step",
+        ("velocity",),
+        ("learning_rate", "momentum"),
+        _momentum,
+        flags={"nesterov": False},
+        direct=True,
+    ),
+    "nesterov": Step(
+        "sgd_step",
+        ("velocity",),
+        ("learning_rate", "momentum"),
+        _nesterov,
+        flags={"nesterov": True},
+        direct=True,
+    ),
+    "rmsprop": Step("rmsprop_step", ("mean_square",), _RMSPROP, _rmsprop, lazy=True, direct=True),
+    "rmsprop_centered": Step("rmsprop_step", ("mean_square", "mean"), _RMSPROP, _rmsprop_centered, direct=True),
     "rmsprop_momentum": Step(
-        ("mean_square", "velocity"), ("learning_rate", "rho", "epsilon", "momentum"), _with_velocity(_rmsprop)
+        "rmsprop_step", ("mean_square", "velocity"), (*_RMSPROP, "momentum"), _with_velocity(_rmsprop), direct=True
     ),
     "rmsprop_centered_momentum": Step(
+        "rmsprop_step",
         ("mean_square", "mean", "velocity"),
-        ("learning_rate", "rho", "epsilon", "momentum"),
+        (*_RMSPROP, "momentum"),
         _with_velocity(_rmsprop_centered),
+        direct=True,
     ),
-    "adam": Step(("m", "v"), ("alpha", "epsilon", "gain_1", "gain_2"), _adam),
-    "amsgrad": Step(("m", "v", "v_max"), ("alpha", "epsilon", "gain_1", "gain_2"), _amsgrad),
+    "adam": Step("adam_step", ("m", "v"), _ADAM, _adam, _bias_corrected, direct=True),
+    "amsgrad": Step("adam_step", ("m", "v", "v_max"), _ADAM, _amsgrad, _bias_corrected, direct=True),
 }
 STEP_CODES = {name: code for code, name in enumerate(STEPS)}
-STEP_STATES = max(len(step.states) for step in STEPS.values())
-STEP_HYPER = max(len(step.hyper) for step in STEPS.values())
+
+
+def step_name(op: str, slots: Collection[str], options: Mapping[str, Any]) -> str:
+    """The name in ``STEPS`` of what an op does with this state and these options."""
+    return next(
+        name
+        for name, step in STEPS.items()
+        if step.op == op
+        and set(step.states) == set(slots)
+        and all(options[flag] == wanted for flag, wanted in step.flags.items())
+    )

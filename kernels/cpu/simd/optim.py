@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Nothing, Pointer, Size, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import Nothing, Pointer, Size, Sizes, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
 from fastnn.kernels.cpu.simd.vectors import I64
 from fastnn.kernels.formulas.steps import STEPS, Step
@@ -17,23 +17,29 @@ def hyper_parameters(v: Vectors, step: Step, hyper: Any) -> Sequence[Any]:
     return [v.splat(v.builder.load(v.builder.gep(hyper, [I64(i)]))) for i in range(len(step.hyper))]
 
 
+def state_pointers(v: Vectors, step: Step, slots: Any, start: Any) -> Sequence[Any]:
+    """Where a step's states are from place ``start`` on, by the table of their addresses."""
+    builder, pointer = v.builder, v.format.scalar.as_pointer()
+    addresses = [builder.load(builder.gep(slots, [I64(i)])) for i in range(len(step.states))]
+    return [builder.gep(builder.inttoptr(address, pointer), [start]) for address in addresses]
+
+
 @micro_kernel
 def update_row(
-    v: Vectors, code: Size, count: Size, w: Pointer, dw: Pointer, s0: Pointer, s1: Pointer, s2: Pointer, hyper: Pointer
+    v: Vectors, code: Size, count: Size, w: Pointer, dw: Pointer, slots: Sizes, start: Size, hyper: Pointer
 ) -> Nothing:
     """One optimizer step on ``count`` weights in place, by code in ``STEP_CODES``.
 
-    Behind w and dw come the states of ``STEPS`` in order (those that a step lacks are not touched) and its
-    hyper-parameters.
+    ``slots`` are the addresses of the step's states in the order of ``STEPS``; those of these weights begin at number
+    ``start`` of each.
     """
-    states = s0, s1, s2
 
     def case(step: Step) -> Callable[[], None]:
         def run() -> None:
             h = hyper_parameters(v, step, hyper)
+            held = [w, *state_pointers(v, step, slots, start)]
 
             def body(at: Span) -> None:
-                held = [w, *states[: len(step.states)]]
                 weight, *state = [at.load(pointer) for pointer in held]
                 for value, pointer in zip(step.update(v, h, weight, at.load(dw), *state), held, strict=True):
                     at.store(value, pointer)

@@ -24,7 +24,7 @@ from fastnn.kernels.cpu.simd.kernel import (
     opaque,
 )
 from fastnn.kernels.cpu.simd.loops import Span, Total, for_each, switch_on
-from fastnn.kernels.cpu.simd.optim import hyper_parameters
+from fastnn.kernels.cpu.simd.optim import hyper_parameters, state_pointers
 from fastnn.kernels.cpu.simd.vectors import I32, I64, ZERO
 from fastnn.kernels.formulas.steps import STEPS, Step
 
@@ -132,13 +132,13 @@ def sparse_update(
     row_stride_dz: Size,
     decay: Pointer,
     w: Pointer,
-    s0: Pointer,
-    s1: Pointer,
-    s2: Pointer,
+    slots: Sizes,
+    start: Size,
     hyper: Pointer,
 ) -> Nothing:
     """The optimizer's step, by code, on rows ``low`` to ``high`` of a panel, their gradient never leaving registers.
 
+    The panel is at ``w``; that of each state begins at number ``start`` of its slot, see ``update_row``.
     The gradient of row f is the sum of values[j] * dZ[samples[j]] for j from begins[f] up to ends[f];
     the step's first state is multiplied by decay[f] beforehand. Rows without entries are left alone unless ``all_rows``
     is not 0. Where ``coupled`` is not 0, rows f and f + 1 share the entries of f, f even, each of which has two values.
@@ -147,7 +147,7 @@ def sparse_update(
     with v.builder.if_else(v.builder.icmp_signed("==", coupled, ZERO)) as branches:
         for features, branch in enumerate(branches, 1):
             with branch:
-                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, (s0, s1, s2), hyper)
+                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, (slots, start), hyper)
 
 
 # Rows of which an update looks for those with entries at a time: a branch for each would go either way at random.
@@ -174,7 +174,7 @@ def _update_rows(
     entries: Sequence[Any],
     decay: Any,
     w: Any,
-    states: Sequence[Any],
+    states: tuple[Any, Any],
     hyper: Any,
 ) -> None:
     """``sparse_update`` for rows of which so many share their entries."""
@@ -197,10 +197,9 @@ def _update_rows(
             gradient = [(total, factor) for totals, factor in zip(sums, factors, strict=True) for total in totals]
 
             def case(step: Step, row: Any = row, gradient: Any = gradient) -> Callable[[], None]:
-                held = [w, *states[: len(step.states)]]
-
                 def run() -> None:
                     h = hyper_parameters(v, step, hyper)
+                    held = [w, *state_pointers(v, step, *states)]
                     for i, (total, factor) in enumerate(gradient):
                         offset = builder.add(row, I64(i * v.lanes))
                         weight, *state = [v.load(pointer, offset) for pointer in held]
@@ -211,7 +210,11 @@ def _update_rows(
 
                 return run
 
-            switch_on(builder, code, [case(step) for step in STEPS.values()])
+            switch_on(builder, code, [case(step) if step.direct else _nothing for step in STEPS.values()])
+
+
+def _nothing() -> None:
+    """The case of a step that is not ``direct``."""
 
 
 @micro_kernel

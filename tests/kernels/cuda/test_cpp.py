@@ -17,7 +17,7 @@ from fastnn.kernels.formulas.losses import LOSSES
 from fastnn.kernels.formulas.penalties import l1_l2
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.naive import elementwise, losses, optim
-from fastnn.kernels.table import NUMBERS
+from fastnn.kernels.table import NUMBERS, TABLE
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 
@@ -148,41 +148,29 @@ def test_penalty(compiled, dtype):
         assert close(slope, float(wanted_slope[0]), dtype)
 
 
-# (the plain loops' op, its options beside those that a step's hyper-parameters give) of every step.
-NAIVE_STEPS = {
-    "sgd": (optim.sgd_step, {}),
-    "momentum": (optim.sgd_step, {}),
-    "nesterov": (optim.sgd_step, {"nesterov": True}),
-    **{name: (optim.rmsprop_step, {}) for name in STEPS if name.startswith("rmsprop")},
-    "adam": (optim.adam_step, {}),
-    "amsgrad": (optim.adam_step, {}),
+# Options of the ops that make the steps; the third step of those that count.
+OPTIONS = {
+    "learning_rate": 0.01,
+    "momentum": 0.9,
+    "rho": 0.8,
+    "epsilon": 1e-3,
+    "beta_1": 0.7,
+    "beta_2": 0.95,
+    "step": 3,
 }
-HYPER = {"learning_rate": 0.01, "momentum": 0.9, "rho": 0.8, "epsilon": 1e-3, "beta_1": 0.7, "beta_2": 0.95}
 
 
-def hyper_parameters(name):
-    """(the formula's numbers, the op's options) of the same step, the third for those that count."""
-    op, options = NAIVE_STEPS[name]
-    step = 3
-    corrections = 1 - HYPER["beta_1"] ** step, 1 - HYPER["beta_2"] ** step
-    derived = {
-        "alpha": HYPER["learning_rate"] * math.sqrt(corrections[1]) / corrections[0],
-        "gain_1": 1 - HYPER["beta_1"],
-        "gain_2": 1 - HYPER["beta_2"],
-    }
-    names = STEPS[name].hyper
-    given = {key: HYPER[key] for key in names if key in HYPER}
-    if op is optim.adam_step:
-        given |= {"learning_rate": HYPER["learning_rate"], "beta_1": HYPER["beta_1"], "beta_2": HYPER["beta_2"]}
-        given |= {"step": step}
-    return [{**HYPER, **derived}[key] for key in names], {**given, **options}
+def options_of(step):
+    """What the op takes for this step."""
+    return {name: OPTIONS.get(name, False) for name in TABLE[step.op].options} | step.flags
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", STEPS)
 def test_steps(compiled, name, dtype):
-    step, (op, _) = STEPS[name], NAIVE_STEPS[name]
-    hyper, options = hyper_parameters(name)
+    step = STEPS[name]
+    options = options_of(step)
+    op, hyper = getattr(optim, step.op), step.numbers(options)
     rng = np.random.default_rng(1)
     for w, g in zip(numbers(20), numbers(20, 0.5), strict=True):
         # a mean square stays above the squared mean
