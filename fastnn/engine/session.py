@@ -239,7 +239,7 @@ class Session:
     def _rates(self, steps: int) -> Array:
         """The step sizes of so many steps; one where all are the same."""
         optimizer = self._optimizer
-        return optimizer.rates(optimizer.iterations, steps if optimizer.schedule is not None else 1)
+        return optimizer.rates(optimizer.iterations, steps if optimizer.schedule is not None else min(steps, 1))
 
     def _decays(self) -> Array:
         """By stage, the share of kernel and bias that goes before a step of rate 1."""
