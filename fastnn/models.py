@@ -455,7 +455,7 @@ class Sequential(layers.WeightLists):
                         logs = dict.fromkeys(self.metrics_names if validate is None else names, math.nan)
                     show.close(logs)
                     calls.call("on_epoch_end", epoch, logs)
-                    if self.stop_training:
+                    if self.stop_training or (self.optimizer is not None and self.optimizer.converged):
                         break
             finally:
                 show.abandon()

@@ -763,6 +763,119 @@ def adam_step(
     epsilon).
     """
 
+def adagrad_step(
+    w: Array,
+    dw: Array,
+    accumulator: Array,
+    learning_rate: float = 0.001,
+    epsilon: float = 1e-07,
+) -> None:
+    """One Adagrad step, in place (Duchi, Hazan and Singer 2011), epsilon inside the root.
+
+    accumulator += dw^2, which begins at a number above 0; w -= lr * dw / sqrt(accumulator + epsilon).
+    """
+
+def adadelta_step(
+    w: Array,
+    dw: Array,
+    mean_square: Array,
+    mean_moved: Array,
+    learning_rate: float = 0.001,
+    rho: float = 0.95,
+    epsilon: float = 1e-07,
+) -> None:
+    """One Adadelta step, in place (Zeiler 2012).
+
+    mean_square = rho * mean_square + (1 - rho) * dw^2; step = dw * sqrt((mean_moved + epsilon) / (mean_square +
+    epsilon)); mean_moved = rho * mean_moved + (1 - rho) * step^2; w -= lr * step.
+    """
+
+def adamax_step(
+    w: Array,
+    dw: Array,
+    m: Array,
+    norm: Array,
+    step: int,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-07,
+) -> None:
+    """One Adamax step, in place (Kingma and Ba 2015, section 7.1).
+
+    step counts from 1. m += (1 - beta_1) * (dw - m), norm = max(beta_2 * norm, |dw|);
+    w -= lr / (1 - beta_1^step) * m / (norm + epsilon).
+    """
+
+def nadam_step(
+    w: Array,
+    dw: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-07,
+) -> None:
+    """One Nadam step, in place (Dozat 2016): Adam with Nesterov's momentum, which grows with the steps.
+
+    step counts from 1. With momentum(t) = beta_1 * (1 - 0.96^t / 2) and product(t) that of the momenta up to t,
+    m += (1 - beta_1) * (dw - m), v += (1 - beta_2) * (dw^2 - v), then
+    mean = momentum(step + 1) * m / (1 - product(step + 1)) + (1 - momentum(step)) * dw / (1 - product(step)) and
+    w -= lr * mean / (sqrt(v / (1 - beta_2^step)) + epsilon).
+    """
+
+def lion_step(
+    w: Array,
+    dw: Array,
+    m: Array,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.99,
+) -> None:
+    """One Lion step, in place (Chen et al. 2023).
+
+    w -= lr * sign(beta_1 * m + (1 - beta_1) * dw), then m = beta_2 * m + (1 - beta_2) * dw.
+    """
+
+def ftrl_step(
+    w: Array,
+    dw: Array,
+    accumulator: Array,
+    linear: Array,
+    learning_rate: float = 0.001,
+    learning_rate_power: float = -0.5,
+    l1_regularization_strength: float = 0.0,
+    l2_regularization_strength: float = 0.0,
+    l2_shrinkage_regularization_strength: float = 0.0,
+    beta: float = 0.0,
+) -> None:
+    """One step of Follow The Regularized Leader, in place (McMahan et al. 2013, with Keras's shrinkage).
+
+    With p = -learning_rate_power, new = accumulator + dw^2 and sigma = (new^p - accumulator^p) / lr,
+    linear += dw + 2 * l2_shrinkage * w - sigma * w, accumulator = new, and
+    w = (clip(linear, -l1, l1) - linear) / (new^p / lr + 2 * l2 + beta / lr). Of w, nothing but linear remains.
+    """
+
+def rprop_step(
+    w: Array,
+    dw: Array,
+    step_size: Array,
+    change: Array,
+    gradient: Array,
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    step_min: float = 1e-06,
+    step_max: float = 50.0,
+) -> None:
+    """One step of resilient propagation, in place, with weight backtracking (Riedmiller and Braun 1993).
+
+    Where dw has the sign that made the change before, step_size = min(step_size * eta_plus, step_max); where it has the
+    other one, step_size = max(step_size * eta_minus, step_min), the change is undone and counts as 0 in the next step.
+    But for these weights, change = -sign(dw) * step_size, w += change. gradient becomes dw, to tell how large it is.
+    """
+
 def prelu(
     x: Array,
     alpha: Array,

@@ -275,6 +275,11 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state arrays that each parameter has."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...

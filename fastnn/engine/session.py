@@ -61,7 +61,7 @@ class Session:
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
-        self._slots = list(optimizer.state[trained[0].path]) if trained else []
+        self._slots = list(optimizer.slots)
         params, self._state = zeros(size, dtype), [zeros(size, dtype) for _ in self._slots]
         state = np.array([_address(slot) for slot in self._state], np.int64)
         penalties = [
@@ -243,7 +243,7 @@ class Session:
     def _rates(self, steps: int) -> Array:
         """The step sizes of so many steps; one where all are the same."""
         optimizer = self._optimizer
-        return optimizer.rates(optimizer.iterations, steps if optimizer.schedule is not None else 1)
+        return optimizer.rates(optimizer.iterations, steps if optimizer.schedule is not None else min(steps, 1))
 
     def _decays(self) -> Array:
         """By stage, the share of kernel and bias that goes before a step of rate 1."""

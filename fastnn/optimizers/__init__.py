@@ -11,9 +11,11 @@ from fastnn import absent, checks
 from fastnn.configurable import find
 from fastnn.optimizers import schedules
 from fastnn.optimizers.base import Optimizer
-from fastnn.optimizers.rules import SGD, Adam, RMSprop
+from fastnn.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Ftrl, Lion, Nadam, RMSprop, Rprop
 
-NAMES: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in (SGD, RMSprop, Adam)}
+NAMES: dict[str, type[Optimizer]] = {
+    cls.__name__: cls for cls in (SGD, RMSprop, Adam, AdamW, Adagrad, Adadelta, Adamax, Nadam, Lion, Ftrl, Rprop)
+}
 
 
 def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
@@ -24,5 +26,5 @@ def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
     return find(argument, identifier, Optimizer, NAMES)
 
 
-__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "get", "schedules"]
+__all__ = ["Optimizer", "get", "schedules", *NAMES]
 absent.explain(__name__)

@@ -1,6 +1,7 @@
 """What all optimizers share: step size, clipping, decay, state.
 
-An optimizer keeps its state by parameter path ("dense/kernel"), made of zeros at the first step.
+An optimizer keeps its state by parameter path ("dense/kernel"), made at the first step, of zeros but for what its
+``starts`` say.
 """
 
 from __future__ import annotations
@@ -207,12 +208,24 @@ class Optimizer(Configurable):
         """Names of the state arrays that each parameter has; they are the op's operands of the same names."""
         return ()
 
+    @property
+    def starts(self) -> dict[str, float]:
+        """What slots are full of before the first step, where that is not 0."""
+        return {}
+
+    @property
+    def converged(self) -> bool:
+        """Whether there is nothing left to learn, by the optimizer's own measure: ``fit`` asks after every epoch."""
+        return False
+
     def build(self, parameters: Sequence[Parameter]) -> None:
         """Make the state of parameters that have none; ValueError where the state is that of another model."""
         for parameter in parameters:
             held = self.state.get(parameter.path)
             if held is None:
-                self.state[parameter.path] = {slot: np.zeros_like(parameter.value) for slot in self.slots}
+                self.state[parameter.path] = {
+                    slot: np.full_like(parameter.value, self.starts.get(slot, 0.0)) for slot in self.slots
+                }
                 continue
             for array in held.values():
                 if array.shape != parameter.value.shape or array.dtype != parameter.value.dtype:

@@ -91,3 +91,100 @@ def adam_step(
     """Adam or AMSGrad; the bias corrections go into one factor, computed once."""
     numbers = {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
     _step("adam_step", w, dw, {"m": m, "v": v, "v_max": v_max}, step=step, **numbers)
+
+
+def adagrad_step(w: Any, dw: Any, accumulator: Any, learning_rate: float = 0.001, epsilon: float = 1e-7) -> None:
+    """Adagrad."""
+    _step("adagrad_step", w, dw, {"accumulator": accumulator}, learning_rate=learning_rate, epsilon=epsilon)
+
+
+def adadelta_step(
+    w: Any,
+    dw: Any,
+    mean_square: Any,
+    mean_moved: Any,
+    learning_rate: float = 0.001,
+    rho: float = 0.95,
+    epsilon: float = 1e-7,
+) -> None:
+    """Adadelta."""
+    states = {"mean_square": mean_square, "mean_moved": mean_moved}
+    _step("adadelta_step", w, dw, states, learning_rate=learning_rate, rho=rho, epsilon=epsilon)
+
+
+def adamax_step(
+    w: Any,
+    dw: Any,
+    m: Any,
+    norm: Any,
+    step: int,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+) -> None:
+    """Adamax; the correction of the mean goes into the step size."""
+    numbers = {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
+    _step("adamax_step", w, dw, {"m": m, "norm": norm}, step=step, **numbers)
+
+
+def nadam_step(
+    w: Any,
+    dw: Any,
+    m: Any,
+    v: Any,
+    step: int,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+) -> None:
+    """Nadam; what depends on the step alone is computed once."""
+    numbers = {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
+    _step("nadam_step", w, dw, {"m": m, "v": v}, step=step, **numbers)
+
+
+def lion_step(w: Any, dw: Any, m: Any, learning_rate: float = 0.001, beta_1: float = 0.9, beta_2: float = 0.99) -> None:
+    """Lion."""
+    _step("lion_step", w, dw, {"m": m}, learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2)
+
+
+def ftrl_step(
+    w: Any,
+    dw: Any,
+    accumulator: Any,
+    linear: Any,
+    learning_rate: float = 0.001,
+    learning_rate_power: float = -0.5,
+    l1_regularization_strength: float = 0.0,
+    l2_regularization_strength: float = 0.0,
+    l2_shrinkage_regularization_strength: float = 0.0,
+    beta: float = 0.0,
+) -> None:
+    """Follow The Regularized Leader."""
+    numbers = {
+        "learning_rate": learning_rate,
+        "learning_rate_power": learning_rate_power,
+        "l1_regularization_strength": l1_regularization_strength,
+        "l2_regularization_strength": l2_regularization_strength,
+        "l2_shrinkage_regularization_strength": l2_shrinkage_regularization_strength,
+        "beta": beta,
+    }
+    _step("ftrl_step", w, dw, {"accumulator": accumulator, "linear": linear}, **numbers)
+
+
+def rprop_step(
+    w: Any,
+    dw: Any,
+    step_size: Any,
+    change: Any,
+    gradient: Any,
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    step_min: float = 1e-6,
+    step_max: float = 50.0,
+) -> None:
+    """Resilient propagation."""
+    states = {"step_size": step_size, "change": change, "gradient": gradient}
+    numbers = {"eta_minus": eta_minus, "eta_plus": eta_plus, "step_min": step_min, "step_max": step_max}
+    _step("rprop_step", w, dw, states, **numbers)

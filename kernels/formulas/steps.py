@@ -5,6 +5,7 @@ The place of a name in ``STEPS`` is the step's run-time code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,6 +115,111 @@ def _amsgrad(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, second: An
     return v.sub(w, v.div(v.mul(alpha, m), v.add(v.sqrt(top), epsilon))), m, second, top
 
 
+def _adagrad(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, accumulator: Any) -> Sequence[Any]:
+    rate, epsilon = h
+    accumulator = v.fma(g, g, accumulator)
+    return v.sub(w, v.div(v.mul(rate, g), v.sqrt(v.add(accumulator, epsilon)))), accumulator
+
+
+def _adadelta(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, square: Any, moved: Any) -> Sequence[Any]:
+    rate, rho, epsilon = h
+    square = _decay(v, square, rho, v.mul(g, g))
+    step = v.mul(g, v.sqrt(v.div(v.add(moved, epsilon), v.add(square, epsilon))))
+    return v.sub(w, v.mul(rate, step)), square, _decay(v, moved, rho, v.mul(step, step))
+
+
+def _first_corrected(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Adamax's step size, with the correction of the mean in it, and what draws that towards the gradient."""
+    beta_1 = options["beta_1"]
+    return {"alpha": options["learning_rate"] / (1.0 - beta_1 ** options["step"]), "gain_1": 1.0 - beta_1}
+
+
+def _adamax(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, norm: Any) -> Sequence[Any]:
+    alpha, epsilon, gain_1, beta_2 = h
+    m = v.fma(gain_1, v.sub(g, m), m)
+    norm = v.max(v.mul(beta_2, norm), v.abs(g))
+    return v.sub(w, v.div(v.mul(alpha, m), v.add(norm, epsilon))), m, norm
+
+
+# Nadam's momentum of step t is beta_1 * (1 - _START * _WARMTH^t).
+_START, _WARMTH = 0.5, 0.96
+
+
+def _warming(step: Any) -> Any:
+    """The product of 1 - _START * _WARMTH^t over t = 1 .. step, by the series of its logarithm.
+
+    log(1 - x q^t) = -sum over k of (x q^t)^k / k; what t adds up to in each is a geometric series. x q < 1/2, so that
+    60 terms are all that a double has room for.
+    """
+    total = 0.0
+    for k in range(1, 60):
+        ratio = _WARMTH**k
+        total = total - _START**k / k * ratio * (1.0 - ratio**step) / (1.0 - ratio)
+    return math.e**total
+
+
+def _nesterov_corrected(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Nadam's shares of mean and gradient in a step, the correction of the mean square, and what draws both means."""
+    rate, beta_1, beta_2, step = (options[key] for key in ("learning_rate", "beta_1", "beta_2", "step"))
+    now, then = (beta_1 * (1.0 - _START * _WARMTH**count) for count in (step, step + 1))
+    product = beta_1**step * _warming(step)
+    return {
+        "of_mean": rate * then / (1.0 - product * then),
+        "of_gradient": rate * (1.0 - now) / (1.0 - product),
+        "correction": 1.0 / (1.0 - beta_2**step),
+        "gain_1": 1.0 - beta_1,
+        "gain_2": 1.0 - beta_2,
+    }
+
+
+def _nadam(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, second: Any) -> Sequence[Any]:
+    of_mean, of_gradient, correction, epsilon, *gains = h
+    m, second = _moments(v, gains, g, m, second)
+    step = v.fma(of_mean, m, v.mul(of_gradient, g))
+    return v.sub(w, v.div(step, v.add(v.sqrt(v.mul(correction, second)), epsilon))), m, second
+
+
+def _lion(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any) -> Sequence[Any]:
+    rate, beta_1, beta_2 = h
+    return v.sub(w, v.mul(rate, v.sign(_decay(v, m, beta_1, g)))), _decay(v, m, beta_2, g)
+
+
+def _inverse_rates(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ftrl's hyper-parameters, none of which is divided by the rate in the formula."""
+    inverse = 1.0 / options["learning_rate"]
+    return {
+        "inverse_rate": inverse,
+        "power": -options["learning_rate_power"],
+        "pull": 2.0 * options["l2_regularization_strength"] + options["beta"] * inverse,
+        "shrinkage": 2.0 * options["l2_shrinkage_regularization_strength"],
+    }
+
+
+def _ftrl(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, accumulator: Any, linear: Any) -> Sequence[Any]:
+    inverse_rate, power, bound, pull, shrinkage = h
+
+    def raised(x: Any) -> Any:
+        normal = v.max(x, v.constant(1e-37))  # the logarithm takes normal numbers; 0 to a power is as good as this
+        return v.exp(v.mul(power, v.log(normal)))
+
+    grown = v.fma(g, g, accumulator)
+    weight = raised(grown)
+    sigma = v.mul(v.sub(weight, raised(accumulator)), inverse_rate)
+    linear = v.add(linear, v.sub(v.fma(shrinkage, w, g), v.mul(sigma, w)))
+    clipped = v.max(v.min(linear, bound), v.sub(v.constant(-0.0), bound))
+    return v.div(v.sub(clipped, linear), v.fma(weight, inverse_rate, pull)), grown, linear
+
+
+def _rprop(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, size: Any, change: Any, before: Any) -> Sequence[Any]:
+    eta_minus, eta_plus, least, most = h
+    zero = v.constant(0.0)
+    turned = v.mul(v.sign(change), g)  # positive where the change before has gone too far
+    smaller, larger = v.max(v.mul(size, eta_minus), least), v.min(v.mul(size, eta_plus), most)
+    size = v.where("<", turned, zero, larger, v.where(">", turned, zero, smaller, size))
+    change = v.where(">", turned, zero, v.sub(zero, change), v.sub(zero, v.mul(v.sign(g), size)))
+    return v.add(w, change), size, v.where(">", turned, zero, zero, change), g
+
+
 # The hyper-parameters of steps that have many.
 _RMSPROP = ("learning_rate", "rho", "epsilon")
 _ADAM = ("alpha", "epsilon", "gain_1", "gain_2")
@@ -151,6 +257,27 @@ STEPS = {
     ),
     "adam": Step("adam_step", ("m", "v"), _ADAM, _adam, _bias_corrected, direct=True),
     "amsgrad": Step("adam_step", ("m", "v", "v_max"), _ADAM, _amsgrad, _bias_corrected, direct=True),
+    "adagrad": Step("adagrad_step", ("accumulator",), ("learning_rate", "epsilon"), _adagrad, lazy=True),
+    "adadelta": Step("adadelta_step", ("mean_square", "mean_moved"), _RMSPROP, _adadelta),
+    "adamax": Step("adamax_step", ("m", "norm"), ("alpha", "epsilon", "gain_1", "beta_2"), _adamax, _first_corrected),
+    "nadam": Step(
+        "nadam_step",
+        ("m", "v"),
+        ("of_mean", "of_gradient", "correction", "epsilon", "gain_1", "gain_2"),
+        _nadam,
+        _nesterov_corrected,
+    ),
+    "lion": Step("lion_step", ("m",), ("learning_rate", "beta_1", "beta_2"), _lion),
+    "ftrl": Step(
+        "ftrl_step",
+        ("accumulator", "linear"),
+        ("inverse_rate", "power", "l1_regularization_strength", "pull", "shrinkage"),
+        _ftrl,
+        _inverse_rates,
+    ),
+    "rprop": Step(
+        "rprop_step", ("step_size", "change", "gradient"), ("eta_minus", "eta_plus", "step_min", "step_max"), _rprop
+    ),
 }
 STEP_CODES = {name: code for code, name in enumerate(STEPS)}
 

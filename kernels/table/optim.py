@@ -95,3 +95,206 @@ def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, be
     v_max = max(v_max, v) takes v's place; w -= lr * sqrt(1 - beta_2^step) / (1 - beta_1^step) * m / (sqrt(v) +
     epsilon).
     """
+
+
+_EPSILON = Real(low=0.0, open_low=True)
+_NOT_NEGATIVE = Real(low=0.0)
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    accumulator="...",
+    returns=(),
+    inplace=("w", "accumulator"),
+    options={"learning_rate": _RATE, "epsilon": _EPSILON},
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({}, {"learning_rate": 0.5, "epsilon": 1e-3}),
+    draw={"accumulator": "squares"},
+)
+def adagrad_step(w, dw, accumulator, learning_rate=0.001, epsilon=1e-7):
+    """One Adagrad step, in place (Duchi, Hazan and Singer 2011), epsilon inside the root.
+
+    accumulator += dw^2, which begins at a number above 0; w -= lr * dw / sqrt(accumulator + epsilon).
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    mean_square="...",
+    mean_moved="...",
+    returns=(),
+    inplace=("w", "mean_square", "mean_moved"),
+    options={"learning_rate": _RATE, "rho": _MOMENTUM, "epsilon": _EPSILON},
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({}, {"learning_rate": 1.0, "rho": 0.8, "epsilon": 1e-3}),
+    draw={"mean_square": "squares", "mean_moved": "squares"},
+)
+def adadelta_step(w, dw, mean_square, mean_moved, learning_rate=0.001, rho=0.95, epsilon=1e-7):
+    """One Adadelta step, in place (Zeiler 2012).
+
+    mean_square = rho * mean_square + (1 - rho) * dw^2; step = dw * sqrt((mean_moved + epsilon) / (mean_square +
+    epsilon)); mean_moved = rho * mean_moved + (1 - rho) * step^2; w -= lr * step.
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    m="...",
+    norm="...",
+    returns=(),
+    inplace=("w", "m", "norm"),
+    options={
+        "step": Integer(low=1),
+        "learning_rate": _RATE,
+        "beta_1": _FRACTION,
+        "beta_2": _FRACTION,
+        "epsilon": _EPSILON,
+    },
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({"step": 1}, {"step": 1000, "beta_2": 0.9}),
+    draw={"norm": "squares"},
+)
+def adamax_step(w, dw, m, norm, step, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    """One Adamax step, in place (Kingma and Ba 2015, section 7.1).
+
+    step counts from 1. m += (1 - beta_1) * (dw - m), norm = max(beta_2 * norm, |dw|);
+    w -= lr / (1 - beta_1^step) * m / (norm + epsilon).
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    m="...",
+    v="...",
+    returns=(),
+    inplace=("w", "m", "v"),
+    options={
+        "step": Integer(low=1),
+        "learning_rate": _RATE,
+        "beta_1": _FRACTION,
+        "beta_2": _FRACTION,
+        "epsilon": _EPSILON,
+    },
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({"step": 1}, {"step": 20, "beta_1": 0.7}, {"step": 1000}),
+    draw={"v": "squares"},
+)
+def nadam_step(w, dw, m, v, step, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    """One Nadam step, in place (Dozat 2016): Adam with Nesterov's momentum, which grows with the steps.
+
+    step counts from 1. With momentum(t) = beta_1 * (1 - 0.96^t / 2) and product(t) that of the momenta up to t,
+    m += (1 - beta_1) * (dw - m), v += (1 - beta_2) * (dw^2 - v), then
+    mean = momentum(step + 1) * m / (1 - product(step + 1)) + (1 - momentum(step)) * dw / (1 - product(step)) and
+    w -= lr * mean / (sqrt(v / (1 - beta_2^step)) + epsilon).
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    m="...",
+    returns=(),
+    inplace=("w", "m"),
+    options={"learning_rate": _RATE, "beta_1": _MOMENTUM, "beta_2": _MOMENTUM},
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({}, {"learning_rate": 0.1, "beta_1": 0.5, "beta_2": 0.7}),
+)
+def lion_step(w, dw, m, learning_rate=0.001, beta_1=0.9, beta_2=0.99):
+    """One Lion step, in place (Chen et al. 2023).
+
+    w -= lr * sign(beta_1 * m + (1 - beta_1) * dw), then m = beta_2 * m + (1 - beta_2) * dw.
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    accumulator="...",
+    linear="...",
+    returns=(),
+    inplace=("w", "accumulator", "linear"),
+    options={
+        "learning_rate": Real(low=0.0, open_low=True),
+        "learning_rate_power": Real(high=0.0),
+        "l1_regularization_strength": _NOT_NEGATIVE,
+        "l2_regularization_strength": _NOT_NEGATIVE,
+        "l2_shrinkage_regularization_strength": _NOT_NEGATIVE,
+        "beta": _NOT_NEGATIVE,
+    },
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=(
+        {"learning_rate": 0.5},
+        {
+            "learning_rate": 0.5,
+            "learning_rate_power": -0.7,
+            "l1_regularization_strength": 0.2,
+            "l2_regularization_strength": 0.1,
+            "l2_shrinkage_regularization_strength": 0.05,
+            "beta": 0.3,
+        },
+    ),
+    draw={"accumulator": "squares"},
+)
+def ftrl_step(
+    w,
+    dw,
+    accumulator,
+    linear,
+    learning_rate=0.001,
+    learning_rate_power=-0.5,
+    l1_regularization_strength=0.0,
+    l2_regularization_strength=0.0,
+    l2_shrinkage_regularization_strength=0.0,
+    beta=0.0,
+):
+    """One step of Follow The Regularized Leader, in place (McMahan et al. 2013, with Keras's shrinkage).
+
+    With p = -learning_rate_power, new = accumulator + dw^2 and sigma = (new^p - accumulator^p) / lr,
+    linear += dw + 2 * l2_shrinkage * w - sigma * w, accumulator = new, and
+    w = (clip(linear, -l1, l1) - linear) / (new^p / lr + 2 * l2 + beta / lr). Of w, nothing but linear remains.
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    step_size="...",
+    change="...",
+    gradient="...",
+    returns=(),
+    inplace=("w", "step_size", "change", "gradient"),
+    options={
+        "eta_minus": Real(low=0.0, high=1.0, open_low=True, open_high=True),
+        "eta_plus": Real(low=1.0, open_low=True),
+        "step_min": _NOT_NEGATIVE,
+        "step_max": _NOT_NEGATIVE,
+    },
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({}, {"eta_minus": 0.3, "eta_plus": 1.5, "step_min": 0.5, "step_max": 0.6}),
+    draw={"step_size": "positive", "change": "small"},
+)
+def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, step_min=1e-6, step_max=50.0):
+    """One step of resilient propagation, in place, with weight backtracking (Riedmiller and Braun 1993).
+
+    Where dw has the sign that made the change before, step_size = min(step_size * eta_plus, step_max); where it has the
+    other one, step_size = max(step_size * eta_minus, step_min), the change is undone and counts as 0 in the next step.
+    But for these weights, change = -sign(dw) * step_size, w += change. gradient becomes dw, to tell how large it is.
+    """

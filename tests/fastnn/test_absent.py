@@ -33,7 +33,7 @@ def imported(module, name):
         ("fastnn.activations", "sparsemax", "which Keras has; it has binary_step,"),
         ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); it has"),
         ("fastnn.models", "Model", r"which Keras has \(graphs of layers are not there yet.*; it has load_model"),
-        ("fastnn.optimizers", "AdamW", r"which Keras has \(Adam takes weight_decay\); it has Adam,"),
+        ("fastnn.optimizers", "Lamb", "which Keras has; it has "),
         ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.optimizers", "Muon", "which Keras has; it has Adam,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has BackupAndRestore, Callback,"),
@@ -43,7 +43,7 @@ def imported(module, name):
         ("fastnn.datasets", "imdb", "which Keras has; it has boston_housing,"),
         ("fastnn", "applications", "which Keras has; it has activations, available_backends, backends,"),
         ("fastnn", "Modle", "; it has activations, available_backends,"),
-        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has adam_step"),
+        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has adadelta_step"),
     ],
 )
 def test_a_missing_name_is_answered_with_what_there_is(module, name, says):

@@ -53,6 +53,47 @@ def amsgrad(w, g, s, t, rate=0.1):
     return adam(w, g, s, t, rate, amsgrad=True)
 
 
+def adagrad(w, g, s, t, rate=0.1):
+    s["a"] = s.get("a", 0.2) + g**2
+    return w - rate * g / np.sqrt(s["a"] + 1e-3)
+
+
+def adadelta(w, g, s, t, rate=0.1):
+    s["s"] = 0.8 * s.get("s", 0) + 0.2 * g**2
+    step = g * np.sqrt(s.get("d", 0) + 1e-3) / np.sqrt(s["s"] + 1e-3)
+    s["d"] = 0.8 * s.get("d", 0) + 0.2 * step**2
+    return w - rate * step
+
+
+def adamax(w, g, s, t, rate=0.1):
+    s["m"] = 0.7 * s.get("m", 0) + 0.3 * g
+    s["u"] = np.maximum(0.95 * s.get("u", 0), abs(g))
+    return w - rate / (1 - 0.7**t) * s["m"] / (s["u"] + 1e-3)
+
+
+def nadam(w, g, s, t, rate=0.1):
+    now, then = (0.7 * (1 - 0.96**k / 2) for k in (t, t + 1))
+    s["p"] = s.get("p", 1) * now
+    s["m"] = 0.7 * s.get("m", 0) + 0.3 * g
+    s["v"] = 0.95 * s.get("v", 0) + 0.05 * g**2
+    mean = then * s["m"] / (1 - s["p"] * then) + (1 - now) * g / (1 - s["p"])
+    return w - rate * mean / (np.sqrt(s["v"] / (1 - 0.95**t)) + 1e-3)
+
+
+def lion(w, g, s, t, rate=0.1):
+    side = np.sign(0.7 * s.get("m", 0) + 0.3 * g)
+    s["m"] = 0.95 * s.get("m", 0) + 0.05 * g
+    return w - rate * side
+
+
+def ftrl(w, g, s, t, rate=0.1):
+    before = s.get("n", 0.2)
+    s["n"] = before + g**2
+    s["z"] = s.get("z", 0) + g + 2 * 0.01 * w - (s["n"] ** 0.6 - before**0.6) / rate * w
+    pull = s["n"] ** 0.6 / rate + 2 * 0.02 + 0.3 / rate
+    return (np.clip(s["z"], -0.03, 0.03) - s["z"]) / pull
+
+
 RULES = {
     "sgd": (lambda **k: optimizers.SGD(0.1, **k), sgd),
     "momentum": (lambda **k: optimizers.SGD(0.1, momentum=0.9, **k), momentum),
@@ -64,6 +105,12 @@ RULES = {
     ),
     "adam": (lambda **k: optimizers.Adam(0.1, beta_1=0.7, beta_2=0.95, epsilon=1e-3, **k), adam),
     "amsgrad": (lambda **k: optimizers.Adam(0.1, beta_1=0.7, beta_2=0.95, epsilon=1e-3, amsgrad=True, **k), amsgrad),
+    "adagrad": (lambda **k: optimizers.Adagrad(0.1, 0.2, epsilon=1e-3, **k), adagrad),
+    "adadelta": (lambda **k: optimizers.Adadelta(0.1, rho=0.8, epsilon=1e-3, **k), adadelta),
+    "adamax": (lambda **k: optimizers.Adamax(0.1, beta_1=0.7, beta_2=0.95, epsilon=1e-3, **k), adamax),
+    "nadam": (lambda **k: optimizers.Nadam(0.1, beta_1=0.7, beta_2=0.95, epsilon=1e-3, **k), nadam),
+    "lion": (lambda **k: optimizers.Lion(0.1, beta_1=0.7, beta_2=0.95, **k), lion),
+    "ftrl": (lambda **k: optimizers.Ftrl(0.1, -0.6, 0.2, 0.03, 0.02, 0.01, 0.3, **k), ftrl),
 }
 
 
@@ -117,6 +164,13 @@ def test_clipping():
         (optimizers.RMSprop(momentum=0.1, centered=True), ("mean_square", "velocity", "mean")),
         (optimizers.Adam(), ("m", "v")),
         (optimizers.Adam(amsgrad=True), ("m", "v", "v_max")),
+        (optimizers.Adagrad(), ("accumulator",)),
+        (optimizers.Adadelta(), ("mean_square", "mean_moved")),
+        (optimizers.Adamax(), ("m", "norm")),
+        (optimizers.Nadam(), ("m", "v")),
+        (optimizers.Lion(), ("m",)),
+        (optimizers.Ftrl(), ("accumulator", "linear")),
+        (optimizers.Rprop(), ("step_size", "change", "gradient")),
     ],
 )
 def test_state_by_parameter(optimizer, slots):
@@ -147,7 +201,7 @@ def test_defaults_are_keras_defaults():
     }
 
 
-@pytest.mark.parametrize("name", ["sgd", "SGD", "rmsprop", "RMSprop", "adam", "Adam", "RMSPROP"])
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "RMSPROP", "adamw", *optimizers.NAMES])
 def test_names_and_configs(name):
     made = optimizers.get(name)
     again = optimizers.get({"class_name": type(made).__name__, "config": made.get_config()})
@@ -291,10 +345,69 @@ def test_older_arguments_are_answered_with_what_there_is(kind):
         kind(lr=0.1)
     with pytest.raises(TypeError, match=r"^decay: .*, wants a schedule as learning_rate, such as optimizers.schedules"):
         kind(0.1, decay=1e-6)
-    with pytest.raises(TypeError, match=r"^use_ema: .*, wants one of learning_rate, .*, weight_decay, .*, name$"):
+    with pytest.raises(TypeError, match=r"^use_ema: .*, wants one of learning_rate, .*weight_decay, .*, name$"):
         kind(use_ema=True)
     optimizer = kind(0.1)
     assert not hasattr(optimizer, "lr")
     with pytest.raises(AttributeError, match=f"^{name} has no lr to set; the step size is learning_rate"):
         optimizer.lr = 0.5
     assert optimizer.learning_rate == 0.1
+
+
+def test_adamw_is_adam_with_decay():
+    one, other = parameter(), parameter()
+    optimizers.AdamW(0.1, 0.25).apply([GRADIENTS[0]], [one])
+    optimizers.Adam(0.1, weight_decay=0.25).apply([GRADIENTS[0]], [other])
+    assert (one.value == other.value).all()
+    assert optimizers.AdamW().weight_decay == 0.004
+    with pytest.raises(TypeError, match="weight_decay: got NoneType None"):
+        optimizers.AdamW(weight_decay=None)
+
+
+def test_rprop_grows_shrinks_and_takes_back():
+    """The rule by hand: one sign, one turn after which the change before does not count, limits of the step size."""
+    optimizer, weight = optimizers.Rprop(0.1, step_max=0.13, step_min=0.04), parameter([1.0])
+    seen = []
+    for gradient in (2.0, 3.0, 0.5, -1.0, -7.0, -1e-30, 0.0, 1.0):
+        optimizer.apply([np.array([gradient])], [weight])
+        seen.append(float(weight.value[0]))
+    moves = [-0.1, -0.12, -0.13, 0.13, 0.065, 0.078, 0.0, -0.078]
+    np.testing.assert_allclose(seen, 1 + np.cumsum(moves), rtol=1e-14)
+    assert optimizer.state["a/kernel"]["gradient"] == 1.0
+
+
+def test_rprop_has_converged_below_its_threshold():
+    kernel, bias = parameter(), parameter([1.0], "a/bias")
+    optimizer = optimizers.Rprop(threshold=0.5)
+    assert not optimizer.converged
+    for gradients, converged in (([0 * W, [0.5]], False), ([0 * W - 0.49, [0.1]], True), ([W, [0.0]], False)):
+        optimizer.apply([np.asarray(gradient, "float64") for gradient in gradients], [kernel, bias])
+        assert optimizer.converged is converged
+    assert not optimizers.SGD().converged
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: optimizers.Rprop(eta_minus=1.5), ValueError, r"eta_minus: got 1\.5"),
+        (lambda: optimizers.Rprop(eta_plus=1.0), ValueError, r"eta_plus: got 1\.0"),
+        (lambda: optimizers.Rprop(step_min=2.0, step_max=1.0), ValueError, r"step_max: got 1\.0"),
+        (lambda: optimizers.Rprop(threshold=-1), ValueError, "threshold: got -1"),
+        (
+            lambda: optimizers.Rprop(optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)),
+            TypeError,
+            "learning_rate: got .*, wants a number: that of the first step",
+        ),
+        (lambda: optimizers.Lion(beta_1=0.0), ValueError, r"beta_1: got 0\.0"),
+        (lambda: optimizers.Ftrl(learning_rate_power=0.1), ValueError, r"learning_rate_power: got 0\.1"),
+        (lambda: optimizers.Adagrad(initial_accumulator_value=-1), ValueError, "initial_accumulator_value: got -1"),
+        (
+            lambda: optimizers.Ftrl(optimizers.schedules.PolynomialDecay(0.1, 2, 0.0)).rates(0, 5),
+            ValueError,
+            "learning_rate: got 0, wants a finite number above 0 for Ftrl",
+        ),
+    ],
+)
+def test_bad_numbers_of_rules(make, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        make()

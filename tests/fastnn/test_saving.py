@@ -37,6 +37,10 @@ OPTIMIZERS = {
     "rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
     "adam": lambda: optimizers.Adam(0.01, weight_decay=0.01),
     "amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True),
+    "adagrad": lambda: optimizers.Adagrad(0.01, initial_accumulator_value=0.3),
+    "nadam": lambda: optimizers.Nadam(0.01),
+    "ftrl": lambda: optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+    "rprop": lambda: optimizers.Rprop(0.01, step_max=0.1),
 }
 
 

@@ -237,7 +237,11 @@ def test_a_scheduled_rate_cannot_be_set_but_the_schedule_can():
     assert plain.learning_rate == 0.5
 
 
-@pytest.mark.parametrize("kind", list(optimizers.NAMES.values()))
+# Rprop has a step size of its own for every weight.
+FOLLOWING = [kind for kind in optimizers.NAMES.values() if kind is not optimizers.Rprop]
+
+
+@pytest.mark.parametrize("kind", FOLLOWING)
 def test_a_scheduled_optimizer_is_made_again_from_its_config(kind):
     optimizer = kind(stairs())
     again = kind.from_config(json.loads(json.dumps(optimizer.get_config())))
@@ -271,10 +275,10 @@ X = np.random.default_rng(1).normal(size=(24, 4)).astype("float32")
 Y = np.random.default_rng(2).normal(size=(24, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("kind", list(optimizers.NAMES.values()))
+@pytest.mark.parametrize("kind", FOLLOWING)
 def test_a_fit_follows_the_schedule(kind):
     """As one that is told the rate of every step by a callback; both in compiled calls."""
-    schedule = schedules.CosineDecay(0.001, 10, warmup_target=0.02, warmup_steps=4)
+    schedule = schedules.CosineDecay(0.001, 10, 0.1, warmup_target=0.02, warmup_steps=4)
     told = kind(0.001)
     tell = callbacks.LambdaCallback(
         on_train_batch_begin=lambda batch, logs: told.learning_rate.assign(schedule(told.iterations))

@@ -327,6 +327,69 @@ def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, be
     return {"w": w - alpha * m / (np.sqrt(largest) + WIDE(epsilon)), **state}
 
 
+def adagrad_step(w, dw, accumulator, learning_rate=0.001, epsilon=1e-7):
+    accumulator = accumulator + dw**2
+    return {"w": w - WIDE(learning_rate) * dw / np.sqrt(accumulator + WIDE(epsilon)), "accumulator": accumulator}
+
+
+def adadelta_step(w, dw, mean_square, mean_moved, learning_rate=0.001, rho=0.95, epsilon=1e-7):
+    rho, epsilon = WIDE(rho), WIDE(epsilon)
+    square = rho * mean_square + (1 - rho) * dw**2
+    step = dw * np.sqrt((mean_moved + epsilon) / (square + epsilon))
+    moved = rho * mean_moved + (1 - rho) * step**2
+    return {"w": w - WIDE(learning_rate) * step, "mean_square": square, "mean_moved": moved}
+
+
+def adamax_step(w, dw, m, norm, step, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    beta_1, beta_2 = WIDE(beta_1), WIDE(beta_2)
+    m, norm = m + (1 - beta_1) * (dw - m), np.maximum(beta_2 * norm, abs(dw))
+    alpha = WIDE(learning_rate) / (1 - beta_1**step)
+    return {"w": w - alpha * m / (norm + WIDE(epsilon)), "m": m, "norm": norm}
+
+
+def nadam_step(w, dw, m, v, step, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    beta_1, beta_2 = WIDE(beta_1), WIDE(beta_2)
+    momenta = beta_1 * (1 - WIDE("0.96") ** np.arange(1, step + 2) / 2)
+    m, v = m + (1 - beta_1) * (dw - m), v + (1 - beta_2) * (dw**2 - v)
+    mean = momenta[-1] * m / (1 - momenta.prod()) + (1 - momenta[-2]) * dw / (1 - momenta[:-1].prod())
+    root = np.sqrt(v / (1 - beta_2**step))
+    return {"w": w - WIDE(learning_rate) * mean / (root + WIDE(epsilon)), "m": m, "v": v}
+
+
+def lion_step(w, dw, m, learning_rate=0.001, beta_1=0.9, beta_2=0.99):
+    beta_1, beta_2 = WIDE(beta_1), WIDE(beta_2)
+    drawn = beta_1 * m + (1 - beta_1) * dw
+    return {"w": w - WIDE(learning_rate) * np.sign(drawn), "m": beta_2 * m + (1 - beta_2) * dw}
+
+
+def ftrl_step(
+    w,
+    dw,
+    accumulator,
+    linear,
+    learning_rate=0.001,
+    learning_rate_power=-0.5,
+    l1_regularization_strength=0.0,
+    l2_regularization_strength=0.0,
+    l2_shrinkage_regularization_strength=0.0,
+    beta=0.0,
+):
+    rate, power, l1 = WIDE(learning_rate), -WIDE(learning_rate_power), WIDE(l1_regularization_strength)
+    new = accumulator + dw**2
+    sigma = (new**power - accumulator**power) / rate
+    linear = linear + dw + (2 * WIDE(l2_shrinkage_regularization_strength) - sigma) * w
+    pull = (new**power + WIDE(beta)) / rate + 2 * WIDE(l2_regularization_strength)
+    return {"w": (np.clip(linear, -l1, l1) - linear) / pull, "accumulator": new, "linear": linear}
+
+
+def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, step_min=1e-6, step_max=50.0):
+    turn = np.sign(change) * np.sign(dw)
+    shrunk, grown = np.maximum(step_size * WIDE(eta_minus), step_min), np.minimum(step_size * WIDE(eta_plus), step_max)
+    size = np.select([turn > 0, turn < 0], [shrunk, grown], step_size)
+    kept = np.where(turn > 0, 0, -np.sign(dw) * size)
+    return {"w": w + np.where(turn > 0, -change, kept), "step_size": size, "change": kept, "gradient": dw}
+
+
 ORACLES = {name: function for name, function in globals().items() if callable(function) and name in TABLE}
 for _name in (*NUMBERS, "softmax", "log_softmax"):
     ORACLES[_name], ORACLES[f"{_name}_backward"] = activation(_name), derivative(_name)

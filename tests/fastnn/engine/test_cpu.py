@@ -50,6 +50,22 @@ OPTIMIZERS = {
     "rmsprop-schedule-decay": lambda: optimizers.RMSprop(
         optimizers.schedules.PiecewiseConstantDecay([30, 70], [0.001, 0.0005, 0.0002]), weight_decay=0.5
     ),
+    "adamw": lambda: optimizers.AdamW(0.001, 0.3),
+    "adagrad": lambda: optimizers.Adagrad(0.01, 0.05),
+    "adagrad-decay": lambda: optimizers.Adagrad(0.01, weight_decay=0.2),
+    "adadelta": lambda: optimizers.Adadelta(0.5, rho=0.9),
+    "adamax": lambda: optimizers.Adamax(0.002),
+    "nadam": lambda: optimizers.Nadam(0.001),
+    "lion": lambda: optimizers.Lion(0.0001),
+    "ftrl": lambda: optimizers.Ftrl(0.05, l1_regularization_strength=0.001),
+    "ftrl-all": lambda: optimizers.Ftrl(
+        optimizers.schedules.ExponentialDecay(0.05, 50, 0.9),
+        learning_rate_power=-0.6,
+        l2_regularization_strength=0.01,
+        l2_shrinkage_regularization_strength=0.01,
+        beta=0.1,
+        clipnorm=0.5,
+    ),
     "adam-schedule": lambda: optimizers.Adam(optimizers.schedules.CosineDecay(0.0, 150, 0.1, "c", 0.002, 20)),
 }
 # loss: (last units, last activation, metrics)
@@ -189,6 +205,32 @@ def assert_agree(monkeypatch, build, x, y, **options):
     assert one.optimizer.iterations == other.optimizer.iterations
     for metric in one.metrics:
         assert metric.result() == fused[metric.name][-1]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("dense", "float64"), ("sparse", "float64"), ("strokes", "float32")])
+def test_rprop_trains_on_whole_data_as_layer_by_layer(monkeypatch, kind, dtype):
+    """Until rounding decides the sign of a gradient, which 30 steps of small data leave few."""
+    rng = np.random.default_rng(11)
+    x, y = inputs(kind, 40, 34, rng), targets("mse", 40, rng)
+
+    def build():
+        built = model(x, (9,), "tanh", "mse", "sgd", None, dtype)
+        built.compile(optimizers.Rprop(0.01, step_max=0.1), "mse")
+        return built
+
+    assert_agree(monkeypatch, build, x, y, batch_size=40, epochs=30)
+
+
+@pytest.mark.parametrize("runner", ["fused", "layerwise"])
+def test_a_fit_ends_where_the_optimizer_has_converged(monkeypatch, runner):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(30, 4))
+    y = x @ rng.normal(size=(4, 2))
+    built = models.Sequential([layers.Input((4,)), layers.Dense(2, dtype="float64")])
+    built.compile(optimizers.Rprop(threshold=1e-3), "mse")
+    history = fit(monkeypatch, runner, built, x, y, batch_size=30, epochs=2000)
+    assert 10 < len(history["loss"]) < 500
+    assert all((abs(state["gradient"]) < 1e-3).all() for state in built.optimizer.state.values())
 
 
 # What the grid above does not have: layers, loss, metrics. Samples are (10,), targets 4 wide or classes.

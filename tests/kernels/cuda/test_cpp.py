@@ -157,6 +157,15 @@ OPTIONS = {
     "beta_1": 0.7,
     "beta_2": 0.95,
     "step": 3,
+    "learning_rate_power": -0.7,
+    "l1_regularization_strength": 0.2,
+    "l2_regularization_strength": 0.1,
+    "l2_shrinkage_regularization_strength": 0.05,
+    "beta": 0.3,
+    "eta_minus": 0.5,
+    "eta_plus": 1.2,
+    "step_min": 1e-3,
+    "step_max": 1.5,
 }
 
 
@@ -171,13 +180,14 @@ def test_steps(compiled, name, dtype):
     step = STEPS[name]
     options = options_of(step)
     op, hyper = getattr(optim, step.op), step.numbers(options)
-    rng = np.random.default_rng(1)
+    rng, positive = np.random.default_rng(1), ("mean_square", "v", "v_max", "accumulator", "norm", "velocity")
     for w, g in zip(numbers(20), numbers(20, 0.5), strict=True):
         # a mean square stays above the squared mean
-        states = {state: 1.0 + rng.random() if "square" in state or "v" in state else 0.1 for state in step.states}
+        states = {state: 1.0 + rng.random() if state in positive else 0.1 for state in step.states}
         found = compiled(f"{name}_step", dtype, *rounded(dtype, *hyper, w, g, *states.values()))
         arrays = {state: np.array(rounded(dtype, value)) for state, value in states.items()}
         weight = np.array(rounded(dtype, w))
         op(weight, np.array(rounded(dtype, g)), **arrays, **options)
+        ulps = 256 if name == "ftrl" else 16  # a difference of powers is divided by a small rate
         for mine, its in zip(found, (weight, *arrays.values()), strict=True):
-            assert close(mine, float(its[0]), dtype, ulps=16), (name, w, g, mine, its)
+            assert close(mine, float(its[0]), dtype, ulps=ulps), (name, w, g, mine, its)
