@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fastnn import absent, checks
+from fastnn import absent, checks, configurable
 from fastnn.configurable import find
 from fastnn.optimizers import schedules
 from fastnn.optimizers.base import Optimizer
@@ -26,5 +27,32 @@ def get(identifier: Any, argument: str = "optimizer") -> Optimizer:
     return find(argument, identifier, Optimizer, NAMES)
 
 
-__all__ = ["Optimizer", "get", "schedules", *NAMES]
+def serialize(optimizer: Optimizer) -> dict[str, Any] | None:
+    """An optimizer as JSON can hold it, without its state; ValueError for one of the user's own."""
+    return configurable.serialize(optimizer, NAMES)
+
+
+def deserialize(config: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that ``serialize`` wrote as ``config``."""
+    return configurable.deserialize("config", config, NAMES)
+
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lion",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "Rprop",
+    "deserialize",
+    "get",
+    "schedules",
+    "serialize",
+]
 absent.explain(__name__)

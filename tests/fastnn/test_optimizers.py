@@ -411,3 +411,12 @@ def test_rprop_has_converged_below_its_threshold():
 def test_bad_numbers_of_rules(make, error, message):
     with pytest.raises(error, match=f"^{message}"):
         make()
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_optimizers_are_serialized(name):
+    made = optimizers.NAMES[name](name="mine")
+    again = optimizers.deserialize(optimizers.serialize(made))
+    assert type(again) is type(made)
+    assert again.get_config() == made.get_config()
+    assert name in optimizers.__all__
