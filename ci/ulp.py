@@ -167,7 +167,7 @@ FUNCTIONS = {
     "sigmoid": Function(_sigmoid, _BOUNDS),
     "tanh": Function(np.tanh, _BOUNDS),
     # a product of three factors of some roundings each
-    "normal_cdf": Function(_normal, _bounds(5.0, 5.0)),
+    "normal_cdf": Function(_normal, _bounds(6.0, 5.0)),
     "log": Function(np.log, _BOUNDS, "smallest_normal"),
     "log1p": Function(np.log1p, _bounds(3.0, 6.0), "smallest_subnormal"),
     "identity": Function(np.positive, _EXACT),
@@ -187,7 +187,7 @@ FUNCTIONS = {
     # the sigmoid's, and the product's
     "silu": Function(_gated(_sigmoid), _bounds(3.0, 4.0), denormals=_EXPONENTIAL_GATE),
     "hard_silu": Function(_gated(_chosen(lambda x: np.clip(x + 3, 0, 6) / 6)), _BOUNDS),
-    "gelu": Function(_gated(_normal), _bounds(5.0, 5.0), denormals=_NORMAL_GATE),
+    "gelu": Function(_gated(_normal), _bounds(6.0, 5.0), denormals=_NORMAL_GATE),
     # an ULP of the cubic is up to its size in ULP of the result
     "gelu_tanh": Function(_gated(_gelu_gate), _bounds(300.0, 2000.0), denormals=_CUBIC_GATE),
     # five roundings, and that of e^x
