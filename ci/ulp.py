@@ -179,9 +179,9 @@ FUNCTIONS = {
     "celu": Function(_elu, _BOUNDS),
     "selu": Function(_selu, _BOUNDS),
     "hard_sigmoid": Function(_chosen(lambda x: np.clip(x + 3, 0, 6) / 6), _BOUNDS),
-    # log1p's errors
-    "log_sigmoid": Function(lambda x: -_softplus(-x), _bounds(3.0, 6.0)),
-    "softplus": Function(_softplus, _bounds(3.0, 6.0)),
+    # the errors of log1p, and a sum
+    "log_sigmoid": Function(lambda x: -_softplus(-x), _bounds(4.0, 6.0)),
+    "softplus": Function(_softplus, _bounds(4.0, 6.0)),
     "hard_tanh": Function(_chosen(lambda x: np.clip(x, -1, 1)), _EXACT),
     "softsign": Function(_softsign, _BOUNDS),
     # the sigmoid's, and the product's
