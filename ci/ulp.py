@@ -167,7 +167,7 @@ FUNCTIONS = {
     "sigmoid": Function(_sigmoid, _BOUNDS),
     "tanh": Function(np.tanh, _BOUNDS),
     # a product of three factors of some roundings each
-    "normal_cdf": Function(_normal, _bounds(5.0, 5.0)),
+    "normal_cdf": Function(_normal, _bounds(6.0, 5.0)),
     "log": Function(np.log, _BOUNDS, "smallest_normal"),
     "log1p": Function(np.log1p, _bounds(3.0, 6.0), "smallest_subnormal"),
     "identity": Function(np.positive, _EXACT),
@@ -179,15 +179,15 @@ FUNCTIONS = {
     "celu": Function(_elu, _BOUNDS),
     "selu": Function(_selu, _BOUNDS),
     "hard_sigmoid": Function(_chosen(lambda x: np.clip(x + 3, 0, 6) / 6), _BOUNDS),
-    # log1p's errors
-    "log_sigmoid": Function(lambda x: -_softplus(-x), _bounds(3.0, 6.0)),
-    "softplus": Function(_softplus, _bounds(3.0, 6.0)),
+    # the errors of log1p, and a sum
+    "log_sigmoid": Function(lambda x: -_softplus(-x), _bounds(4.0, 6.0)),
+    "softplus": Function(_softplus, _bounds(4.0, 6.0)),
     "hard_tanh": Function(_chosen(lambda x: np.clip(x, -1, 1)), _EXACT),
     "softsign": Function(_softsign, _BOUNDS),
     # the sigmoid's, and the product's
     "silu": Function(_gated(_sigmoid), _bounds(3.0, 4.0), denormals=_EXPONENTIAL_GATE),
     "hard_silu": Function(_gated(_chosen(lambda x: np.clip(x + 3, 0, 6) / 6)), _BOUNDS),
-    "gelu": Function(_gated(_normal), _bounds(5.0, 5.0), denormals=_NORMAL_GATE),
+    "gelu": Function(_gated(_normal), _bounds(6.0, 5.0), denormals=_NORMAL_GATE),
     # an ULP of the cubic is up to its size in ULP of the result
     "gelu_tanh": Function(_gated(_gelu_gate), _bounds(300.0, 2000.0), denormals=_CUBIC_GATE),
     # five roundings, and that of e^x
