@@ -43,7 +43,6 @@ _SEED = 2
 _CHOICES: Mapping[str, Mapping[str, Any]] = {
     "linear": {"activation": "relu"},
     "linear_backward": {"activation": "relu"},
-    "adam_step": {"step": 1},
     "dropout": {"rate": 0.5, "seed": 1},
 }
 
@@ -207,6 +206,8 @@ def operands(
     ``convert`` makes the function's kind of array of NumPy's.
     """
     variant = {**{name: None for name in op.operands if op.optional(name)}, **_CHOICES.get(op.name, {})}
+    if "step" in op.options and op.inplace:
+        variant["step"] = 1
     if op.name == "linear":
         del variant["b"]
     given = draw(op, sizes, variant, _DTYPE, np.random.default_rng(_SEED))

@@ -427,7 +427,7 @@ def _info(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     """Hand over to ``bench/`` of the checkout that fastnn, or the working folder, belongs to; it is not installed."""
     for root in (Path(fastnn.__file__).parents[1], Path.cwd()):
-        if (root / "bench" / "report.py").is_file() and (root / "kernels" / "table.py").is_file():
+        if (root / "bench" / "report.py").is_file() and (root / "kernels" / "table").is_dir():
             sys.path.insert(0, str(root))
             own = [name for name in arguments.rest[:1] if name in _BENCHES]
             module = _BENCHES[own[0]] if own else "bench.report"

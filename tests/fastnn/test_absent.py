@@ -35,7 +35,7 @@ def imported(module, name):
         ("fastnn.models", "Model", r"which Keras has \(graphs of layers are not there yet.*; it has load_model"),
         ("fastnn.optimizers", "Lamb", "which Keras has; it has "),
         ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
-        ("fastnn.optimizers", "Muon", "which Keras has; it has Adam,"),
+        ("fastnn.optimizers", "Muon", "which Keras has; it has Adadelta,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has BackupAndRestore, Callback,"),
         ("fastnn.initializers", "STFT", "which Keras has; it has Constant, constant,"),
         ("fastnn.regularizers", "L3", "; it has deserialize, get, L1,"),

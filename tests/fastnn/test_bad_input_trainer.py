@@ -240,9 +240,9 @@ CASES = {
     "predict NaN": (lambda m: m.predict(X * np.nan), ValueError, r"x: got nan in row 0"),
     # compile
     "unknown optimizer": (
-        lambda m: m.compile("adma", "mse"),
+        lambda m: m.compile("rmsporp", "mse"),
         ValueError,
-        r"optimizer: got 'adma'.*did you mean 'adam'\?",
+        r"optimizer: got 'rmsporp'.*did you mean 'rmsprop'\?",
     ),
     "unknown loss": (
         lambda m: m.compile("sgd", "catgorical_crossentropy"),

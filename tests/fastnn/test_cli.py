@@ -394,9 +394,9 @@ def test_info_with_the_peak(run, monkeypatch):
 
 
 def test_bench_hands_over_to_the_checkout(run, tmp_path, monkeypatch):
-    for folder, file in (("bench", "__init__.py"), ("kernels", "table.py")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / file).write_text("")
+    for folder in ("bench", "kernels/table"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "bench" / "__init__.py").write_text("")
     (tmp_path / "bench" / "report.py").write_text("def main(argv):\n    print('bench', argv)\n    return 7\n")
     monkeypatch.setattr(fastnn, "__file__", str(tmp_path / "fastnn" / "__init__.py"))
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -105,7 +105,7 @@ import numpy as np
 from fastnn import ops
 from fastnn.kernels.cpu import elementwise
 from fastnn.kernels.cpu.simd import library
-library.MICRO_KERNELS = library.MICRO_KERNELS[:8]
+library.MICRO_KERNELS = tuple(k for k in library.MICRO_KERNELS if k.emit.__module__ == library.elementwise.__name__)
 x = np.linspace(-1, 1, 100).astype("f")
 built = []
 library._build = lambda *args, build=library._build: built.append(1) or build(*args)
@@ -358,7 +358,7 @@ import os, signal, sys, threading, time
 import numpy as np
 from fastnn import ops
 from fastnn.kernels.cpu.simd import library
-library.MICRO_KERNELS = library.MICRO_KERNELS[:8]
+library.MICRO_KERNELS = tuple(k for k in library.MICRO_KERNELS if k.emit.__module__ == library.elementwise.__name__)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main, x = threading.get_ident(), np.linspace(-1, 1, 100).astype("f")
 
