@@ -662,6 +662,8 @@ def test_every_activation_is_that_of_the_layers(
     monkeypatch, one, other, dropout, loss, optimizer, kind, hidden, batch, dtype
 ):
     turns = [NUMBERED.get(name, name) for name in (one, other)]
+    if loss == "mae":  # its slope is a sign, which rounding decides where errors are small
+        dtype = "float64"
     if "exponential" in turns:  # on which longer steps diverge
         optimizer = "sgd-clipvalue"
     arguments = HIDDEN[hidden], turns, loss, optimizer, PENALTIES["l2"], dtype
