@@ -47,7 +47,7 @@ OPTIMIZERS = {
     "sgd-global-decay": lambda: optimizers.SGD(0.05, global_clipnorm=0.3, weight_decay=0.1),
     "sgd-decay": lambda: optimizers.SGD(0.005, weight_decay=1.0),
     "adam-decay-clipvalue": lambda: optimizers.Adam(0.001, weight_decay=0.5, clipvalue=0.02),
-    "sgd-schedule": lambda: optimizers.SGD(optimizers.schedules.PolynomialDecay(0.05, 90, 0.01, cycle=True)),
+    "sgd-schedule": lambda: optimizers.SGD(optimizers.schedules.PolynomialDecay(0.002, 90, 0.0005, cycle=True)),
     "rmsprop-schedule-decay": lambda: optimizers.RMSprop(
         optimizers.schedules.PiecewiseConstantDecay([30, 70], [0.001, 0.0005, 0.0002]), weight_decay=0.5
     ),
