@@ -25,7 +25,7 @@ from fastnn.engine.protocols import (
     ReshapeForm,
 )
 from fastnn.kernels.formulas.activations import MOST_NUMBERS
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
+from fastnn.kernels.table import NUMBERS
 
 
 @dataclass(frozen=True)
@@ -261,15 +261,10 @@ def sizes_of(stages: Sequence[Stage]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def op_of(activation: Activation) -> str:
-    """The name of its op."""
-    return ELEMENTWISE_ACTIVATIONS.get(activation.name, activation.name)
-
-
 def numbers_of(stages: Sequence[Stage], dtype: np.dtype[Any]) -> Array:
     """The numbers that the stages' activations take, a row a stage."""
-    numbers = np.zeros((len(stages), max(MOST_NUMBERS, 1)), dtype)
+    numbers = np.zeros((len(stages), MOST_NUMBERS), dtype)
     for row, stage in zip(numbers, stages, strict=True):
-        taken = stage.activation.numbers or tuple(NUMBERS.get(op_of(stage.activation), {}).values())
+        taken = stage.activation.numbers or tuple(NUMBERS.get(stage.activation.op, {}).values())
         row[: len(taken)] = taken
     return numbers

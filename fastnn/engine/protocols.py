@@ -72,6 +72,11 @@ class Activation(Protocol):
         ...
 
     @property
+    def op(self) -> str:
+        """The name of its op."""
+        ...
+
+    @property
     def numbers(self) -> tuple[float, ...]:
         """The numbers that it takes; none for the default ones."""
         ...

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.engine.data import DataSet
-from fastnn.engine.form import Drop, Stage, figures_of, form_of, numbers_of, op_of, sizes_of
+from fastnn.engine.form import Drop, Stage, figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import (
     COUPLED_FROM,
     Feed,
@@ -300,7 +300,7 @@ def code_of(activation: Activation) -> int:
     """The activation as the kernels number it."""
     from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 
-    return ROW_CODES[op_of(activation)]
+    return ROW_CODES[activation.op]
 
 
 @dataclass(frozen=True)
