@@ -551,12 +551,10 @@ class Dense(_Activated):
         }
 
 
-class Activation(_Activated):
-    """An activation as a layer of its own; softmax works along the last axis."""
+class _Activating(Layer):
+    """What layers share that are an activation; those of rows work along the last axis."""
 
-    def __init__(self, activation: str, **options: Any) -> None:
-        self.activation = activation
-        super().__init__(**options)
+    _activation = LINEAR
 
     def form(self) -> LayerForm | None:
         """Of a sample's numbers one by one, or of rows along its only axis."""
@@ -577,12 +575,20 @@ class Activation(_Activated):
         x, y, activation = kept
         return activation.backward(dy, x, y), ()
 
+
+class Activation(_Activated, _Activating):
+    """An activation as a layer of its own; softmax works along the last axis."""
+
+    def __init__(self, activation: str, **options: Any) -> None:
+        self.activation = activation
+        super().__init__(**options)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"activation": activations.serialize(self.activation), **super().get_config()}
 
 
-class _NamedActivation(Layer):
+class _NamedActivation(_Activating):
     """An activation layer that says its numbers by name; ``_OPTIONS`` are those of its constructor."""
 
     _OPTIONS: tuple[str, ...] = ()
@@ -595,10 +601,6 @@ class _NamedActivation(Layer):
     def activation(self) -> Activation_:
         """What the outputs go through at the end."""
         return self._activation
-
-    form = Activation.form
-    forward = Activation.forward
-    backward = Activation.backward
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
