@@ -6,7 +6,7 @@ dtype, the sum of units in float64 and in order: the result does not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES, loss_row, penalty_row
 from fastnn.kernels.cpu.simd.softmax import probability_loss_row
 from fastnn.kernels.cpu.softmax import targets_for_kernel, targets_signature, weights_for_kernel
+from fastnn.kernels.table.row import implements
 
 _UNIT = 1024
 _NS_PER_ELEMENT = 0.4
@@ -90,59 +91,47 @@ def _by_units(
     return float(sums.sum()) / divisor, dpred
 
 
-def mse(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean of squares."""
-    return _of_elements("squared", pred, target, sample_weight, pred.size)
+def _of_every_element(op: str, name: str, divisor: Callable[[Any], float]) -> Callable[..., tuple[float, Any]]:
+    """The op that is a formula's sum over all elements by what ``divisor`` says of the predictions."""
+
+    def loss(pred: Any, target: Any, sample_weight: Any = None, *numbers: float) -> tuple[float, Any]:
+        return _of_elements(name, pred, target, sample_weight, divisor(pred), *numbers)
+
+    return implements(op, loss)
 
 
-def mae(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean of absolute values."""
-    return _of_elements("absolute", pred, target, sample_weight, pred.size)
+def _of_every_row(op: str, name: str) -> Callable[..., tuple[float, Any]]:
+    """The op that is the mean over rows of a loss of ``LOSS_ROW_CODES``; class indices become rows."""
+
+    def loss(pred: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
+        return _of_rows(name, pred, targets, sample_weight)
+
+    return implements(op, loss)
 
 
-def half_sse(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Half the sum of squares."""
-    return _of_elements("half_squared", pred, target, sample_weight, 1)
-
-
-def quadratic_cost(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Half the sum of squares, by the number of rows."""
-    return _of_elements("half_squared", pred, target, sample_weight, pred.shape[0])
-
-
-def mape(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean of relative errors, in percent."""
-    return _of_elements("absolute_percentage", pred, target, sample_weight, pred.size)
-
-
-def msle(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean of squares between logarithms."""
-    return _of_elements("squared_logarithmic", pred, target, sample_weight, pred.size)
-
-
-def huber(pred: Any, target: Any, sample_weight: Any = None, delta: float = 1.0) -> tuple[float, Any]:
-    """Mean of squares that become lines."""
-    return _of_elements("huber", pred, target, sample_weight, pred.size, delta)
-
-
-def log_cosh(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean of log(cosh)."""
-    return _of_elements("log_cosh", pred, target, sample_weight, pred.size)
-
-
-def hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over elements."""
-    return _of_elements("hinge", pred, target, sample_weight, pred.size)
-
-
-def squared_hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over elements."""
-    return _of_elements("squared_hinge", pred, target, sample_weight, pred.size)
-
-
-def poisson(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over elements."""
-    return _of_elements("poisson", pred, target, sample_weight, pred.size)
+# Means over all elements, and over rows, by the op.
+_MEANS = {
+    "mse": "squared",
+    "mae": "absolute",
+    "mape": "absolute_percentage",
+    "msle": "squared_logarithmic",
+    "huber": "huber",
+    "log_cosh": "log_cosh",
+    "hinge": "hinge",
+    "squared_hinge": "squared_hinge",
+    "poisson": "poisson",
+}
+_MEANS_OF_ROWS = {
+    "kl_divergence": "divergence",
+    "cosine_similarity": "cosine",
+    "categorical_hinge": "categorical_hinge",
+    "multiclass_hinge": "multiclass_hinge",
+    "nll": "likelihood",
+}
+globals().update({op: _of_every_element(op, name, lambda pred: pred.size) for op, name in _MEANS.items()})
+globals().update({op: _of_every_row(op, name) for op, name in _MEANS_OF_ROWS.items()})
+half_sse = _of_every_element("half_sse", "half_squared", lambda pred: 1)
+quadratic_cost = _of_every_element("quadratic_cost", "half_squared", len)
 
 
 def binary_cross_entropy(
@@ -165,31 +154,6 @@ def binary_focal_cross_entropy(
     """Mean over elements, of probabilities or of logits."""
     name = "bernoulli_logit_focal" if from_logits else "bernoulli_focal"
     return _of_elements(name, pred, target, sample_weight, pred.size, gamma, positive, negative)
-
-
-def kl_divergence(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over rows."""
-    return _of_rows("divergence", pred, target, sample_weight)
-
-
-def cosine_similarity(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over rows."""
-    return _of_rows("cosine", pred, target, sample_weight)
-
-
-def categorical_hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over rows."""
-    return _of_rows("categorical_hinge", pred, target, sample_weight)
-
-
-def multiclass_hinge(scores: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over rows; class indices become rows."""
-    return _of_rows("multiclass_hinge", scores, targets, sample_weight)
-
-
-def nll(log_probs: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Mean over rows; class indices become rows."""
-    return _of_rows("likelihood", log_probs, targets, sample_weight)
 
 
 def categorical_focal_cross_entropy(
