@@ -345,7 +345,7 @@ class Rprop(Optimizer):
 
     Every weight has a step size of its own, ``learning_rate`` at first, which grows by ``eta_plus`` while its gradient
     keeps the sign and shrinks by ``eta_minus`` where that turns; it stays within [step_min, step_max]. Later steps do
-    not look at the learning rate, which is a number. R's neuralnet has these factors and the limits 1e-10 and 0.1.
+    not look at the learning rate, which is a number.
 
     With a ``threshold``, a fit stops after the epoch whose last step found every partial derivative, of the loss with
     penalties, smaller than that in magnitude: neuralnet's rule, where a batch is the whole data set.
