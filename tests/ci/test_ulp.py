@@ -38,6 +38,7 @@ def test_every_activation_and_every_vector_function_has_bounds():
     assert of_vectors | set(ACTIVATIONS) == set(ulp.FUNCTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["haswell", "nehalem"])
 def test_bounds_on_lower_levels(target):
     if machine._target()[0] not in ("x86_64", "amd64"):

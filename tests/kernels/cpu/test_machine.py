@@ -17,15 +17,13 @@ from fastnn.kernels.cpu import machine
 
 AVX2 = "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+sse4.2,+sse4.1,+ssse3,+sse3,+popcnt,+movbe,+lzcnt"
 LEVELS = {"avx2": ("haswell", AVX2), "sse2": ("x86-64", "+sse2")}
-# What pytest's -k selects of the ops' tests: the kernels of one dtype compile in less than half the time.
-CHOSEN = ["float32 and not naive", pytest.param("not naive", marks=pytest.mark.slow)]
 
 
 def on_x86():
     return machine._target()[0] in ("x86_64", "amd64")
 
 
-def started(level, chosen):
+def started(level):
     """The ops' own tests, in a process whose Numba targets a CPU of that level."""
     name, features = LEVELS[level]
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
@@ -38,18 +36,18 @@ def started(level, chosen):
 import sys, pytest
 from fastnn.kernels.cpu import machine
 assert machine.isa().name == {level!r}, machine.describe()
-sys.exit(pytest.main([*{tests!r}, "-q", "-x", "-p", "no:cacheprovider", "-k", {chosen!r}]))
+sys.exit(pytest.main([*{tests!r}, "-q", "-x", "-p", "no:cacheprovider", "-k", "not naive"]))
 """
     command = [sys.executable, "-c", program]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.parametrize("chosen", CHOSEN)
-def test_ops_on_lower_levels(chosen):
+@pytest.mark.slow
+def test_ops_on_lower_levels():
     """On all of them at the same time: most of it is compilation, which takes a core each."""
     if not on_x86():
         pytest.skip("targets x86 levels")
-    processes = [started(level, chosen) for level in LEVELS]
+    processes = [started(level) for level in LEVELS]
     for out, process in [(process.communicate()[0], process) for process in processes]:
         assert process.returncode == 0, out[-3000:]
         assert " passed" in out
