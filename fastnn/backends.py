@@ -60,8 +60,8 @@ _PROBES: dict[str, Callable[[], str]] = {"cuda": _probe_cuda, "cpu": _probe_cpu,
 NAMES = tuple(_PROBES)
 
 # One default for the process, and an override for the current context (thread or task).
-_default = "cpu"
-_override: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+default = "cpu"
+override: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 
 
 @cache
@@ -96,8 +96,8 @@ def resolve(name: str = "auto") -> str:
     checks.one_of("backend", name, ("auto", *NAMES))
     if name != "auto":
         return require(name)
-    chosen = _override.get()
-    if chosen is not None or _default != "cpu":
+    chosen = override.get()
+    if chosen is not None or default != "cpu":
         return current()
     fastest = next(name for name in NAMES if state(name).available)
     if fastest == "naive":
@@ -113,7 +113,7 @@ def _warn_of_loops(reason: str) -> None:
 
 def current() -> str:
     """The backend that serves NumPy arrays now."""
-    return _override.get() or _default
+    return override.get() or default
 
 
 def set_backend(name: str) -> None:
@@ -121,18 +121,18 @@ def set_backend(name: str) -> None:
 
     Raises BackendError where that backend is unavailable.
     """
-    global _default  # noqa: PLW0603 - the process-wide default is what this function is for
-    _default = require(name)
+    global default  # noqa: PLW0603 - the process-wide default is what this function is for
+    default = require(name)
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Choose the backend inside a ``with`` block, in this thread or task only."""
-    token = _override.set(require(name))
+    token = override.set(require(name))
     try:
         yield
     finally:
-        _override.reset(token)
+        override.reset(token)
 
 
 @cache

@@ -27,7 +27,7 @@ _LIKENESS = ("__class__", "dtype", "shape", "strides", "flags.num")
 _FUNCTION = """
 def {name}({parameters}):
     try:
-        known = (backend(), {likeness})
+        known = (override() or backends.default, {likeness})
         run = remembered.get(known)
     except (AttributeError, TypeError):  # a device array, or what is no array or no option at all
         known = run = None
@@ -68,7 +68,13 @@ def _publish(op: Op) -> Callable[..., Any]:
 
     source = _FUNCTION if checks.depends_on_shapes_only(op) else _CHECKED_FUNCTION
     space: dict[str, Any] = {"__name__": __name__}
-    space |= {"backend": backends.current, "remembered": remembered, "checked": checked, "inf": math.inf}
+    space |= {
+        "override": backends.override.get,
+        "backends": backends,
+        "remembered": remembered,
+        "checked": checked,
+        "inf": math.inf,
+    }
     exec(compile(source.format(**_parts(op)), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
     call: Callable[..., Any] = space[op.name]
     call.__doc__ = op.doc
@@ -97,8 +103,8 @@ def _parts(op: Op) -> dict[str, str]:
         parameters.append(name if required else f"{name}={parameter.default!r}")
         call.append(f"{name}={name}" if named else name)
         if name in _arrays(op):
-            like = "(" + ", ".join(f"{name}.{attribute}" for attribute in _LIKENESS) + ")"
-            likeness.append(like if required else f"None if {name} is None else {like}")
+            like = ", ".join(f"{name}.{attribute}" for attribute in _LIKENESS)
+            likeness.append(like if required else f"None if {name} is None else ({like})")
         else:
             likeness.append(f"{name}.__class__, {name}")
     return {

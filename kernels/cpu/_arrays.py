@@ -55,20 +55,35 @@ def _itself(array: Any) -> Any:
     return array
 
 
+class _Unlocked:
+    """Says of a read-only array where it lies, and that it may be written to."""
+
+    def __init__(self, array: Any) -> None:
+        said = array.__array_interface__
+        self.array, self.__array_interface__ = array, {**said, "data": (said["data"][0], False)}
+
+
+def in_order(array: Any, dtype: Any = None) -> Any:
+    """The array, or a copy in C order, for kernels that only read it, though it may be written to.
+
+    They declare their operands so: Numba takes half as long to accept an array of just the kind that it wants as one
+    that it converts, and hardly any array is read-only.
+    """
+    if array.flags.carray and (dtype is None or array.dtype == dtype):
+        return array
+    array = np.require(array, dtype, ("C", "A"))
+    return array if array.flags.writeable else np.asarray(_Unlocked(array))
+
+
 def contiguous(array: Any) -> Any:
-    """The array's elements in one contiguous, one-dimensional run: a view where they lie so, else a copy."""
-    return np.ascontiguousarray(array).reshape(-1)
+    """``in_order``, in one dimension."""
+    return in_order(array).reshape(-1)
 
 
-def flattener(array: Any) -> Callable[[Any], Any]:
-    """``contiguous`` for arrays of these shapes, strides and flags."""
-    if not array.flags.c_contiguous:
-        return contiguous
-    return _itself if array.ndim == 1 else _flat
-
-
-def _flat(array: Any) -> Any:
-    return array.reshape(-1)
+def direct(out: Any, *sources: Any) -> bool:
+    """Whether kernels can take ``out``, if there is one, and sources as they are, but for their shapes."""
+    kept = [array.flags for array in (out, *sources) if array is not None]
+    return all(flags.carray for flags in kept) and (out is None or all(flags.owndata for flags in kept))
 
 
 def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, elementwise: bool = False) -> Any:

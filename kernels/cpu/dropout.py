@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import destination, finish
+from fastnn.kernels.cpu._arrays import destination, finish, in_order
 from fastnn.kernels.cpu.jit import kernel, matrix
 from fastnn.kernels.cpu.simd.dropout import dropout_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -28,12 +27,12 @@ def scale(rate: float) -> float:
 
 
 def _signature(dtype: Any) -> Any:
-    return types.void(*[types.int64] * 4, matrix(dtype, readonly=True), dtype, matrix(dtype), types.int64)
+    return types.void(*[types.int64] * 5, matrix(dtype), dtype, matrix(dtype))
 
 
 @kernel(_signature)
 def _dropout(MR: int, NR: int) -> Any:
-    def dropout(threshold, seed, stream, step, x, scale, y, tasks):
+    def dropout(tasks, threshold, seed, stream, step, x, scale, y):
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -46,7 +45,7 @@ def dropout(x: Any, rate: Any, seed: Any, step: Any = 0, stream: Any = 0, *, out
     """One row after the other."""
     y = destination(out, x.shape, x.dtype, x, elementwise=True)
     factor, work = x.dtype.type(scale(rate)), x.size * _NS_PER_ELEMENT
-    _dropout(x.dtype, work, threshold(rate), seed, stream, step, np.ascontiguousarray(x), factor, y)
+    _dropout(x.dtype, work, threshold(rate), seed, stream, step, in_order(x), factor, y)
     return finish(y, out)
 
 

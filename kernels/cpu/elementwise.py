@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import Planned, finish, flattener, placing, workspace
-from fastnn.kernels.cpu.jit import flat, kernel
+from fastnn.kernels.cpu._arrays import Planned, contiguous, direct, finish, placing, workspace
+from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, forward_row, stream_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -26,10 +26,10 @@ _NS_PER_ELEMENT = 0.25
 _AT_ONCE = 2048
 
 
-def _signature(sources: int, *leading: Any) -> Callable[[Any], Any]:
-    """Numba's: what leads, the sources, buffers to compute in what goes past the caches, the result, tasks."""
+def _signature(sources: int, *leading: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Numba's: tasks, what leads, buffers to compute in what goes past the caches, the sources, the result."""
     return lambda dtype: types.void(
-        *(kind(dtype) for kind in leading), *[_readable(dtype)] * sources, flat(dtype), flat(dtype), types.int64
+        types.int64, *(kind(dtype) for kind in leading), flat(dtype), *[flat(dtype)] * sources, flat(dtype)
     )
 
 
@@ -37,15 +37,11 @@ def _code(_: Any) -> Any:
     return types.int64
 
 
-def _readable(dtype: Any) -> Any:
-    return flat(dtype, readonly=True)
-
-
-@kernel(_signature(1, _code, _readable))
+@kernel(_signature(1, _code, flat))
 def _forward(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def forward(code, numbers, x, buffers, y, tasks):
+    def forward(tasks, code, numbers, buffers, x, y):
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
         for t in prange(tasks):
@@ -62,11 +58,11 @@ def _forward(MR: int, NR: int) -> Any:
     return forward
 
 
-@kernel(_signature(2, _code, _readable))
+@kernel(_signature(2, _code, flat))
 def _backward(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def backward(code, numbers, dy, s, buffers, dx, tasks):
+    def backward(tasks, code, numbers, buffers, dy, s, dx):
         one = s.dtype.type(1)
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
@@ -89,7 +85,7 @@ def _backward(MR: int, NR: int) -> Any:
 def _add(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def add(a, b, buffers, y, tasks):
+    def add(tasks, buffers, a, b, y):
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
         for t in prange(tasks):
@@ -106,26 +102,38 @@ def _add(MR: int, NR: int) -> Any:
     return add
 
 
+def _beyond_caches(size: int, dtype: Any) -> bool:
+    """Whether no cache holds a result until it is read again."""
+    return bool(size * dtype.itemsize > caches().l3)
+
+
+def _direct(kernel_: Kernel, leading: tuple[Any, ...], out: Any, *sources: Any) -> Callable[..., Any] | None:
+    """What runs a kernel over sources like these, flat, and a flat result; None where that takes more than a call."""
+    size, dtype = sources[0].size, sources[0].dtype
+    if not direct(out, *sources) or _beyond_caches(size, dtype):
+        return None
+    return kernel_.planned(dtype, size * _NS_PER_ELEMENT, *leading, np.empty(0, dtype))
+
+
 def _plan(
-    kernel_: Any, leading: tuple[Any, ...], shape: tuple[int, ...], out: Any, *sources: Any
+    kernel_: Kernel, leading: tuple[Any, ...], shape: tuple[int, ...], out: Any, *sources: Any
 ) -> Callable[..., Any]:
-    """What runs a kernel over flattened operands like these, of one shape, into ``out`` or a new array.
+    """What runs a kernel over operands like these, of one shape and any strides, into ``out`` or a new array.
 
     What no cache holds until it is read again goes past the caches, unless it is written over a source, whose lines
     are there already.
     """
     dtype, size = sources[0].dtype, math.prod(shape)
     place = placing(out, shape, dtype, *sources, elementwise=True)
-    flat_sources = [flattener(source) for source in sources]
-    beyond_caches, nanoseconds = size * dtype.itemsize > caches().l3, size * _NS_PER_ELEMENT
+    beyond_caches, nanoseconds = _beyond_caches(size, dtype), size * _NS_PER_ELEMENT
     none = np.empty(0, dtype)
 
     def run(out: Any, *sources: Any) -> Any:
         y = place(out, *sources)
-        runs = [flat_source(source) for flat_source, source in zip(flat_sources, sources, strict=True)]
+        runs = [contiguous(source) for source in sources]
         streams = beyond_caches and not any(np.may_share_memory(y, run) for run in runs)
         buffers = workspace(get_num_threads() * _AT_ONCE, dtype) if streams else none
-        kernel_(dtype, nanoseconds, *leading, *runs, buffers, y.reshape(-1))
+        kernel_(dtype, nanoseconds, *leading, buffers, *runs, y.reshape(-1))
         return finish(y, out)
 
     return run
@@ -134,10 +142,17 @@ def _plan(
 @Planned
 def add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """Operands of another shape are broadcast first."""
-    shape = np.broadcast_shapes(a.shape, b.shape)
+    shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
     if a.shape == b.shape:
-        run = _plan(_add, (), shape, out, a, b)
-        return lambda a, b, *, out=None: run(out, a, b)
+        compute = _direct(_add, (), out, a, b)
+        if compute is not None:
+
+            def add(a: Any, b: Any, *, out: Any = None) -> Any:
+                y = np.empty(shape, dtype) if out is None else out
+                compute(a.ravel(), b.ravel(), y.ravel())
+                return y
+
+            return add
     run = _plan(_add, (), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
     return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
 
@@ -154,8 +169,19 @@ def backward(name: str, dy: Any, s: Any, out: Any = None) -> Any:
 
 def _forward_op(name: str) -> Planned:
     def op(x: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
-        run = _plan(_forward, (CODES[name], numbers_of(name, x.dtype, numbers)), x.shape, out, x)
-        return lambda x, *numbers, out=None: run(out, x)
+        shape, dtype = x.shape, x.dtype
+        leading = CODES[name], numbers_of(name, dtype, numbers)
+        compute = _direct(_forward, leading, out, x)
+        if compute is None:
+            run = _plan(_forward, leading, shape, out, x)
+            return lambda x, *numbers, out=None: run(out, x)
+
+        def forward(x: Any, *numbers: float, out: Any = None) -> Any:
+            y = np.empty(shape, dtype) if out is None else out
+            compute(x.ravel(), y.ravel())
+            return y
+
+        return forward
 
     return Planned(implements(name, op))
 
@@ -164,9 +190,19 @@ def _backward_op(name: str) -> Planned:
     from_input = ACTIVATIONS[name].needs == "x"
 
     def op(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
-        leading = CODES[name], numbers_of(name, dy.dtype, numbers)
-        run = _plan(_backward, leading, dy.shape, out, dy, x if from_input else y)
-        return lambda dy, x, y, *numbers, out=None: run(out, dy, x if from_input else y)
+        shape, dtype = dy.shape, dy.dtype
+        leading, s = (CODES[name], numbers_of(name, dtype, numbers)), x if from_input else y
+        compute = _direct(_backward, leading, out, dy, s)
+        if compute is None:
+            run = _plan(_backward, leading, shape, out, dy, s)
+            return lambda dy, x, y, *numbers, out=None: run(out, dy, x if from_input else y)
+
+        def backward(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Any:
+            dx = np.empty(shape, dtype) if out is None else out
+            compute(dy.ravel(), x.ravel() if from_input else y.ravel(), dx.ravel())
+            return dx
+
+        return backward
 
     return Planned(implements(f"{name}_backward", op))
 

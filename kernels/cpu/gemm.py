@@ -83,7 +83,7 @@ _KC_TRANSPOSED = 256
 def _gemm_signature(dtype: Any) -> Any:
     size = types.int64
     operand, bias, scratch = reads(dtype, 2), flat(dtype, readonly=True), flat(dtype)
-    return types.void(operand, operand, bias, bias, writes(dtype, 2), scratch, scratch, *[size] * 7)
+    return types.void(size, operand, operand, bias, bias, writes(dtype, 2), scratch, scratch, *[size] * 6)
 
 
 @register_jitable
@@ -210,7 +210,7 @@ def _most_tiles(n, MC, height):
 def _gemm(MR: int, NR: int) -> Any:
     VL = NR // NV
 
-    def gemm(a, b, bias, numbers, c, panels, copies, source, code, height, MC, KC, together, tasks):
+    def gemm(tasks, a, b, bias, numbers, c, panels, copies, source, code, height, MC, KC, together):
         n, k = a.shape
         m = b.shape[1]
         item = a.itemsize
@@ -410,9 +410,9 @@ class Panels:
         return f"<weights of shape {self.shape} and dtype {self.dtype}, packed for {self.packed_for!r}>"
 
 
-@kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
+@kernel(lambda dtype: types.void(types.int64, reads(dtype, 2), flat(dtype)))
 def _pack_panels(MR: int, NR: int) -> Any:
-    def pack_panels(w, panels, tasks):
+    def pack_panels(tasks, w, panels):
         k, m = w.shape
         row, column = w.strides[0] // w.itemsize, w.strides[1] // w.itemsize
         count = (m + NR - 1) // NR
@@ -471,9 +471,9 @@ def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear",
     return matmul(dz, w.T), matmul(x.T, dz), column_sums(dz)
 
 
-@kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype), types.int64))
+@kernel(lambda dtype: types.void(types.int64, reads(dtype, 2), flat(dtype)))
 def _column_sums(MR: int, NR: int) -> Any:
-    def column_sums(z, total, tasks):
+    def column_sums(tasks, z, total):
         n, m = z.shape
         for t in prange(tasks):
             low, high = t * m // tasks, (t + 1) * m // tasks

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -131,10 +131,10 @@ class _Overloads(_Cache):
         """Do nothing: what is outdated is never found."""
 
 
-class Kernel:
-    """A factory's compiled functions, by dtype, serial and parallel."""
+class _Compiled:
+    """A factory's compiled functions, by dtype, serial and those of ``twins`` that are parallel."""
 
-    twins: tuple[bool, ...] = (False, True)
+    twins: tuple[bool, ...] = (False,)
 
     def __init__(self, factory: Callable[..., Any], signature: Callable[[Any], Any]) -> None:
         self.factory, self.signature = factory, signature
@@ -160,25 +160,35 @@ class Kernel:
             tile = machine.tile(dtype.itemsize)
             return _njit(self.signature(numba.from_dtype(dtype)), self.factory(tile.MR, tile.NR), parallel)
 
+
+class Kernel(_Compiled):
+    """A function of the number of tasks, over which it has a parallel loop, and arguments."""
+
+    twins = (False, True)
+
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
-        """Run on ``arguments`` and the number of tasks, which is passed last; ``nanoseconds`` estimates the work."""
+        """Run on the number of tasks, which is passed first, and ``arguments``; ``nanoseconds`` estimates the work."""
         tasks = threads.count(nanoseconds)
         if tasks > 1:
             if threads.at_hand(tasks):
-                return self.compiled(dtype, True)(*arguments, tasks)
+                return self.compiled(dtype, True)(tasks, *arguments)
             with threads.region(tasks) as entered:
                 if entered:
-                    return self.compiled(dtype, True)(*arguments, tasks)
-        return self.compiled(dtype, False)(*arguments, tasks)
+                    return self.compiled(dtype, True)(tasks, *arguments)
+        return self.compiled(dtype, False)(tasks, *arguments)
+
+    def planned(self, dtype: np.dtype[Any], nanoseconds: float, *leading: Any) -> Callable[..., Any]:
+        """The same as a function of the arguments behind ``leading``, for many calls of as much work."""
+        if nanoseconds < threads.SERIAL_BELOW_NS:
+            return partial(self.compiled(dtype), 1, *leading)
+        return partial(self, dtype, nanoseconds, *leading)
 
 
-class TeamKernel(Kernel):
-    """The same, for a function of arguments, a team's words, a task and the number of tasks: it has no loop over these.
+class TeamKernel(_Compiled):
+    """A function of arguments, a team's words, a task and the number of tasks: it has no loop over these.
 
-    Such a function returns nothing, or the same for every task.
+    It returns nothing, or the same for every task.
     """
-
-    twins = (False,)
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
         """Run on ``arguments`` by as many threads as ``nanoseconds`` of estimated work keep busy."""
@@ -186,22 +196,24 @@ class TeamKernel(Kernel):
 
 
 # Every kernel of the modules that are imported, in their order.
-KERNELS: list[Kernel] = []
+KERNELS: list[Kernel | TeamKernel] = []
+_Kind = TypeVar("_Kind", Kernel, TeamKernel)
 
 
 def kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:
     """Make a ``Kernel`` of the factory below it; ``signature`` gives Numba's signature for a dtype."""
-    return partial(_enter, Kernel, signature)
+    return lambda factory: _enter(Kernel, signature, factory)
 
 
-def team_kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Kernel]:
+def team_kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], TeamKernel]:
     """Make a ``TeamKernel`` of the factory below it; ``signature`` is that of its own arguments and result."""
-    return partial(_enter, TeamKernel, lambda dtype: _with_team(signature(dtype)))
+    return lambda factory: _enter(TeamKernel, lambda dtype: _with_team(signature(dtype)), factory)
 
 
-def _enter(kind: type[Kernel], signature: Callable[[Any], Any], factory: Callable[..., Any]) -> Kernel:
-    KERNELS.append(kind(factory, signature))
-    return KERNELS[-1]
+def _enter(kind: type[_Kind], signature: Callable[[Any], Any], factory: Callable[..., Any]) -> _Kind:
+    entered = kind(factory, signature)
+    KERNELS.append(entered)
+    return entered
 
 
 def _with_team(signature: Any) -> Any:

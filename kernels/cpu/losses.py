@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import contiguous
+from fastnn.kernels.cpu._arrays import contiguous, in_order
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES, loss_row, penalty_row
@@ -25,13 +25,13 @@ _NS_PER_ELEMENT = 0.4
 
 
 def _loss_signature(dtype: Any) -> Any:
-    size, run = types.int64, flat(dtype, readonly=True)
-    return types.void(size, size, run, run, run, run, dtype, flat(dtype), flat(types.float64), size)
+    size, run = types.int64, flat(dtype)
+    return types.void(size, size, size, run, run, run, run, dtype, run, flat(types.float64))
 
 
 @kernel(_loss_signature)
 def _loss(MR: int, NR: int) -> Any:
-    def loss(code, unit, numbers, pred, target, weights, scale, dpred, sums, tasks):
+    def loss(tasks, code, unit, numbers, pred, target, weights, scale, dpred, sums):
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
@@ -45,14 +45,14 @@ def _loss(MR: int, NR: int) -> Any:
 
 
 def _penalty_signature(dtype: Any) -> Any:
-    return types.void(flat(dtype, readonly=True), dtype, dtype, flat(dtype), flat(types.float64), types.int64)
+    return types.void(types.int64, flat(dtype), dtype, dtype, flat(dtype), flat(types.float64))
 
 
 @kernel(_penalty_signature)
 def _penalty(MR: int, NR: int) -> Any:
     unit = _UNIT
 
-    def penalty(w, l1, l2, dw, sums, tasks):
+    def penalty(tasks, w, l1, l2, dw, sums):
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
@@ -174,7 +174,7 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]
 
 @kernel(targets_signature)
 def _cross_entropy(MR: int, NR: int) -> Any:
-    def cross_entropy(probs, labels, targets, weights, dprobs, losses, tasks):
+    def cross_entropy(tasks, probs, labels, targets, weights, dprobs, losses):
         n, c = probs.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -199,6 +199,6 @@ def cross_entropy(probs: Any, targets: Any, sample_weight: Any = None) -> tuple[
     if probs.size:
         labels, rows = targets_for_kernel(targets, probs.dtype)
         weights = weights_for_kernel(sample_weight, probs.dtype)
-        operands = np.ascontiguousarray(probs), labels, rows, weights, dprobs, losses
+        operands = in_order(probs), labels, rows, weights, dprobs, losses
         _cross_entropy(probs.dtype, probs.size * 2.0, *operands)
     return (float(losses.sum()) / n if n else 0.0), dprobs

@@ -20,13 +20,13 @@ _NS_PER_ELEMENT = 0.5
 
 
 def _update_signature(dtype: Any) -> Any:
-    run, read = flat(dtype), flat(dtype, readonly=True)
-    return types.void(types.int64, run, read, flat(types.int64), read, types.int64)
+    run = flat(dtype)
+    return types.void(types.int64, types.int64, run, run, flat(types.int64), run)
 
 
 @kernel(_update_signature)
 def _update(MR: int, NR: int) -> Any:
-    def update(code, w, dw, slots, hyper, tasks):
+    def update(tasks, code, w, dw, slots, hyper):
         for t in prange(tasks):
             low, high = t * w.size // tasks, (t + 1) * w.size // tasks
             weights, gradient = address(w, low), address(dw, low)

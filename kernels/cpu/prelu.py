@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import contiguous, destination, finish
+from fastnn.kernels.cpu._arrays import contiguous, destination, finish, in_order
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.elementwise import prelu_backward_row, prelu_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -17,12 +17,12 @@ _NS_PER_ELEMENT = 0.25
 
 
 def _signature(dtype: Any) -> Any:
-    return types.void(matrix(dtype, readonly=True), flat(dtype, readonly=True), matrix(dtype), types.int64)
+    return types.void(types.int64, matrix(dtype), flat(dtype), matrix(dtype))
 
 
 @kernel(_signature)
 def _prelu(MR: int, NR: int) -> Any:
-    def forward(x, alpha, y, tasks):
+    def forward(tasks, x, alpha, y):
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -32,13 +32,13 @@ def _prelu(MR: int, NR: int) -> Any:
 
 
 def _backward_signature(dtype: Any) -> Any:
-    rows, run = matrix(dtype, readonly=True), flat(dtype, readonly=True)
-    return types.void(rows, rows, run, matrix(dtype), flat(dtype), types.int64)
+    rows, run = matrix(dtype), flat(dtype)
+    return types.void(types.int64, rows, rows, run, rows, run)
 
 
 @kernel(_backward_signature)
 def _prelu_backward(MR: int, NR: int) -> Any:
-    def backward(dy, x, alpha, dx, dalpha, tasks):
+    def backward(tasks, dy, x, alpha, dx, dalpha):
         n, c = x.shape
         for t in prange(tasks):
             low, high = t * c // tasks, (t + 1) * c // tasks
@@ -63,7 +63,7 @@ def prelu(x: Any, alpha: Any, *, out: Any = None) -> Any:
 
 
 def _rows(array: Any, slopes: Any) -> Any:
-    return np.ascontiguousarray(array).reshape(-1, slopes.size)
+    return in_order(array).reshape(-1, slopes.size)
 
 
 def prelu_backward(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import Planned, destination, finish, placing
+from fastnn.kernels.cpu._arrays import Planned, destination, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES, backward_row, forward_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -20,9 +20,9 @@ from fastnn.kernels.table.row import implements
 _NS_PER_ELEMENT = 0.4
 
 
-@kernel(lambda dtype: types.void(types.int64, matrix(dtype, readonly=True), matrix(dtype), types.int64))
+@kernel(lambda dtype: types.void(types.int64, types.int64, matrix(dtype), matrix(dtype)))
 def _forward(MR: int, NR: int) -> Any:
-    def forward(code, x, y, tasks):
+    def forward(tasks, code, x, y):
         n, c = x.shape
         for t in prange(tasks):
             for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -33,13 +33,12 @@ def _forward(MR: int, NR: int) -> Any:
 
 
 def _backward_signature(dtype: Any) -> Any:
-    rows = matrix(dtype, readonly=True)
-    return types.void(types.int64, rows, rows, matrix(dtype), types.int64)
+    return types.void(types.int64, types.int64, *[matrix(dtype)] * 3)
 
 
 @kernel(_backward_signature)
 def _backward(MR: int, NR: int) -> Any:
-    def backward(code, dy, y, dx, tasks):
+    def backward(tasks, code, dy, y, dx):
         n, c = y.shape
         one = y.dtype.type(1)
         for t in prange(tasks):
@@ -51,14 +50,14 @@ def _backward(MR: int, NR: int) -> Any:
 
 
 def targets_signature(dtype: Any) -> Any:
-    """Signature: outputs, labels, targets, weights, then the derivative and the rows' losses, tasks."""
-    rows, labels, weights = matrix(dtype, readonly=True), flat(types.int64, readonly=True), flat(dtype, readonly=True)
-    return types.void(rows, labels, rows, weights, matrix(dtype), flat(types.float64), types.int64)
+    """Signature: tasks, outputs, labels, targets, weights, then the derivative and the rows' losses."""
+    rows, labels, weights = matrix(dtype), flat(types.int64), flat(dtype)
+    return types.void(types.int64, rows, labels, rows, weights, rows, flat(types.float64))
 
 
 @kernel(targets_signature)
 def _softmax_cross_entropy(MR: int, NR: int) -> Any:
-    def softmax_cross_entropy(x, labels, targets, weights, dx, losses, tasks):
+    def softmax_cross_entropy(tasks, x, labels, targets, weights, dx, losses):
         n, c = x.shape
         one = x.dtype.type(1)
         for t in prange(tasks):
@@ -88,7 +87,7 @@ def _forward_op(name: str) -> Planned:
 
         def run(x: Any, *, out: Any = None) -> Any:
             y = place(out, x)
-            _forward(dtype, nanoseconds, code, np.ascontiguousarray(x), y)
+            _forward(dtype, nanoseconds, code, in_order(x), y)
             return finish(y, out)
 
         return run
@@ -102,7 +101,7 @@ def _backward_op(name: str) -> Callable[..., Any]:
 
     def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
         dx = destination(out, y.shape, y.dtype, dy, y, elementwise=True)
-        rows = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+        rows = in_order(dy), in_order(y)
         _backward(y.dtype, y.size * _NS_PER_ELEMENT, code, *rows, dx)
         return finish(dx, out)
 
@@ -116,13 +115,13 @@ log_softmax, log_softmax_backward = _forward_op("log_softmax"), _backward_op("lo
 def targets_for_kernel(targets: Any, dtype: Any) -> tuple[Any, Any]:
     """(class indices as int64, rows of probabilities): one of the two, the other empty."""
     if targets.ndim == 1:
-        return np.ascontiguousarray(targets, np.int64), np.empty((0, 0), dtype)
-    return np.empty(0, np.int64), np.ascontiguousarray(targets)
+        return in_order(targets, np.int64), np.empty((0, 0), dtype)
+    return np.empty(0, np.int64), in_order(targets)
 
 
 def weights_for_kernel(sample_weight: Any, dtype: Any) -> Any:
     """Weights as a contiguous array, empty where there are none."""
-    return np.empty(0, dtype) if sample_weight is None else np.ascontiguousarray(sample_weight)
+    return np.empty(0, dtype) if sample_weight is None else in_order(sample_weight)
 
 
 def softmax_cross_entropy(logits: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
@@ -134,5 +133,5 @@ def softmax_cross_entropy(logits: Any, targets: Any, sample_weight: Any = None) 
         labels, rows = targets_for_kernel(targets, logits.dtype)
         weights = weights_for_kernel(sample_weight, logits.dtype)
         work = logits.size * _NS_PER_ELEMENT + 10.0 * n
-        _softmax_cross_entropy(logits.dtype, work, np.ascontiguousarray(logits), labels, rows, weights, dlogits, losses)
+        _softmax_cross_entropy(logits.dtype, work, in_order(logits), labels, rows, weights, dlogits, losses)
     return (float(losses.sum()) / n if n else 0.0), dlogits

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import ops
+from fastnn.kernels.cpu._arrays import direct, in_order
 
 
 def made(shape, seed=0):
@@ -51,3 +52,33 @@ def test_results_without_out_are_new_arrays():
     first, second = ops.relu(x), ops.relu(x)
     assert not np.may_share_memory(first, second)
     assert ops.linear(made((3, 4)), made((4, 5))) is not ops.linear(made((3, 4)), made((4, 5)))
+
+
+def test_a_read_only_array_is_read_where_it_lies():
+    x = made((3, 5))
+    x.flags.writeable = False
+    held = in_order(x)
+    assert held.flags.carray
+    assert np.shares_memory(held, x)
+    del x
+    assert np.array_equal(held, made((3, 5)))
+
+
+def test_what_kernels_cannot_walk_is_copied():
+    x = made((6, 4))
+    shifted = np.ndarray((6, 4), np.float32, np.zeros(100, np.uint8), 1)
+    shifted[...] = x
+    for array in (x.T, x[::2], shifted):
+        assert not direct(None, array)
+        assert in_order(array).flags.carray
+        assert np.array_equal(in_order(array), array)
+    assert in_order(x) is x
+    assert in_order(x, np.float64).dtype == np.float64
+
+
+def test_only_arrays_of_their_own_go_straight_to_a_kernel_with_out():
+    x, y = made(8), made(16)[:8]
+    assert direct(None, x, y)
+    assert direct(x, x)
+    assert not direct(x, y)
+    assert not direct(y, x)

@@ -30,9 +30,9 @@ library.MICRO_KERNELS = library.MICRO_KERNELS[:1]
 built = []
 library._build = lambda *args, build=library._build: built.append(1) or build(*args)
 
-@kernel(lambda dtype: types.void(flat(dtype), types.int64))
+@kernel(lambda dtype: types.void(types.int64, flat(dtype)))
 def double(MR, NR):
-    def double(x, tasks):
+    def double(tasks, x):
         x[0] *= 2
     return double
 
@@ -160,9 +160,9 @@ from numba import types
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.deep.deeper.helper import step
 
-@kernel(lambda dtype: types.void(flat(dtype), types.int64))
+@kernel(lambda dtype: types.void(types.int64, flat(dtype)))
 def count(MR, NR):
-    def count(x, tasks):
+    def count(tasks, x):
         x[0] += step()
     return count
 """
