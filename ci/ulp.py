@@ -51,6 +51,11 @@ def _sigmoid(x: Array) -> Array:
     return np.where(x < 0, e, 1) / (1 + e)
 
 
+def _density(x: Array) -> Array:
+    wide = x.dtype.type
+    return np.exp(-x * x / 2) / np.sqrt(wide(8) * np.arctan(wide(1)))
+
+
 def _normal(x: Array) -> Array:
     """The share of the standard normal distribution below x: SciPy's, in a long double its series and its fraction."""
     if x.dtype == np.float64:
@@ -166,6 +171,8 @@ FUNCTIONS = {
     "expm1": Function(np.expm1, _BOUNDS),
     "sigmoid": Function(_sigmoid, _BOUNDS),
     "tanh": Function(np.tanh, _BOUNDS),
+    # the exponential's, and the roundings of two products
+    "normal_density": Function(_density, _bounds(3.0, 4.0)),
     # a product of three factors of some roundings each
     "normal_cdf": Function(_normal, _bounds(6.0, 5.0)),
     "log": Function(np.log, _BOUNDS, "smallest_normal"),
@@ -342,12 +349,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return environment.run_prepared("ci.ulp", sys.argv[1:] if arguments is None else arguments, options.target)
 
     print(machine.describe())
-    print(f"{'':21}{'numbers':>14}{'worst ULP':>11}{'at':>15}{'> 1/2 ULP':>14}{'> 1 ULP':>14}{'bound':>7}")
+    print(f"{'':23}{'numbers':>14}{'worst ULP':>11}{'at':>15}{'> 1/2 ULP':>14}{'> 1 ULP':>14}{'bound':>7}")
     kept = True
     for name in options.functions:
         for dtype, bound in FUNCTIONS[name].bounds.items():
             if obstacle := FUNCTIONS[name].obstacle(dtype):
-                print(f"{name:13}{dtype:8} not measured: {obstacle}")
+                print(f"{name:15}{dtype:8} not measured: {obstacle}")
                 continue
             if options.sample:
                 found = tally(name, sample(name, dtype))
@@ -357,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             kept &= found.worst <= bound
             counts = f"{found.beyond_half:14,}{found.beyond_one:14,}"
-            line = f"{name:13}{dtype:8}{found.numbers:14,}{found.worst:11.4f}{found.at:15.7g}{counts}{bound:7g}"
+            line = f"{name:15}{dtype:8}{found.numbers:14,}{found.worst:11.4f}{found.at:15.7g}{counts}{bound:7g}"
             print(line, "" if found.worst <= bound else "NOT KEPT", flush=True)
     return 0 if kept else 1
 

@@ -115,6 +115,11 @@ class Cpp:
         """Hyperbolic tangent."""
         return self._call("tanh", x)
 
+    def normal_density(self, x: str) -> str:
+        """The density of the standard normal distribution at x."""
+        bell = self._call("exp", self.mul(self.mul(self.constant(-0.5), x), x))
+        return self.mul(self.constant(1 / math.sqrt(2 * math.pi)), bell)
+
     def normal_cdf(self, x: str) -> str:
         """The share of the standard normal distribution below x: erfc(-x / sqrt 2) / 2."""
         tail = self._call("erfc", self.mul(self.constant(-math.sqrt(0.5)), x))

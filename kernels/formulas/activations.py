@@ -204,8 +204,7 @@ def _gelu(v: Arithmetic, x: Any) -> Any:
 
 def _gelu_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
     bounded = v.min(v.max(x, v.constant(-_LARGE)), v.constant(_LARGE))
-    density = v.mul(v.constant(1 / math.sqrt(2 * math.pi)), v.exp(v.mul(v.mul(v.constant(-0.5), bounded), bounded)))
-    return v.mul(dy, v.fma(bounded, density, v.normal_cdf(x)))
+    return v.mul(dy, v.fma(bounded, v.normal_density(x), v.normal_cdf(x)))
 
 
 _GELU_CUBIC, _GELU_SCALE = 0.044715, math.sqrt(2 / math.pi)

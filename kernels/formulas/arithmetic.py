@@ -91,6 +91,10 @@ class Arithmetic(Protocol):
         """Hyperbolic tangent."""
         ...
 
+    def normal_density(self, x: Any) -> Any:
+        """The density of the standard normal distribution at x."""
+        ...
+
     def normal_cdf(self, x: Any) -> Any:
         """The share of the standard normal distribution below x: (1 + erf(x / sqrt 2)) / 2, small results accurate."""
         ...

@@ -301,21 +301,40 @@ def _square(v: Primitives, x: Any) -> tuple[Any, Any]:
     return square, v.add(rest, v.mul(low, low))
 
 
+def _bell(v: Primitives, t: Any) -> Any:
+    """exp(-t^2 / 2); what t^2 loses to rounding comes back as a factor."""
+    half = v.constant(-0.5)
+    square, lost = _square(v, t)
+    bell = exp(v, v.mul(half, square))
+    return v.fma(v.mul(half, lost), bell, bell)
+
+
+def _normal_argument(v: Primitives, x: Any) -> Any:
+    return v.min(v.abs(x), v.constant(_TAIL[v.dtype]["most"]))
+
+
+def normal_density(v: Primitives, x: Any) -> Any:
+    """The density of the standard normal distribution at x."""
+    return v.mul(v.constant(1.0 / math.sqrt(2.0 * math.pi)), _bell(v, _normal_argument(v, x)))
+
+
 def normal_cdf(v: Primitives, x: Any) -> Any:
-    """The share of the standard normal distribution below x, from the tail beyond |x|: small results keep digits."""
+    """The share of the standard normal distribution below x, from the tail beyond |x|: small results keep digits.
+
+    Of the two divisions, by t + c for w and by 1 + sqrt(2) t, one is left: by the product.
+    """
     constants = _TAIL[v.dtype]
-    one, half = v.constant(1.0), v.constant(-0.5)
-    t = v.min(v.abs(x), v.constant(constants["most"]))
-    w = v.div(t, v.add(t, v.constant(constants["c"])))
+    one, t = v.constant(1.0), _normal_argument(v, x)
+    shifted, scaled = v.add(t, v.constant(constants["c"])), v.fma(v.constant(math.sqrt(2.0)), t, one)
+    inverse = v.div(one, v.mul(shifted, scaled))
+    w = v.mul(v.mul(t, scaled), inverse)
     z = v.sub(v.add(w, w), one)
     first, *others = constants["q"]
     q = v.constant(first)
     for coefficient in others:
         q = v.fma(q, z, v.constant(coefficient))
-    square, lost = _square(v, t)
-    bell = exp(v, v.mul(half, square))
-    share = v.div(v.fma(w, q, v.constant(0.5)), v.fma(v.constant(math.sqrt(2.0)), t, one))
-    tail = v.mul(v.fma(v.mul(half, lost), bell, bell), share)
+    share = v.mul(v.fma(t, q, v.mul(v.constant(0.5), shifted)), inverse)
+    tail = v.mul(_bell(v, t), share)
     return v.where(">", x, v.constant(0.0), v.sub(one, tail), tail)
 
 
@@ -345,6 +364,10 @@ class Vectors(Primitives):
     def tanh(self, x: Any) -> Any:
         """Hyperbolic tangent."""
         return tanh(self, x)
+
+    def normal_density(self, x: Any) -> Any:
+        """The density of the standard normal distribution at x."""
+        return normal_density(self, x)
 
     def normal_cdf(self, x: Any) -> Any:
         """The share of the standard normal distribution below x."""
