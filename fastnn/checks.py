@@ -208,15 +208,16 @@ def matrix(name: str, array: Any) -> None:
 
 
 def depends_on_shapes_only(op: Op) -> bool:
-    """Whether an op's checks look at dtypes, shapes and options alone, and these are mostly the same from call to call.
+    """Whether an op's checks look at dtypes, shapes and options alone, not into arrays."""
+    return not any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
 
-    An optimizer's step size changes from step to step, and a seed from mask to mask.
-    """
-    values = any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
-    if values or (op.inplace and op.rules):
-        return False
-    settled = Choice | Flag if op.inplace else Choice | Flag | Real
-    return all(isinstance(spec, settled) for spec in op.options.values())
+
+def bounds(name: str, spec: Real | Integer) -> str:
+    """The condition that an option named ``name`` keeps its bounds, as a Python expression; NaN does not."""
+    below = "<" if isinstance(spec, Real) and (spec.open_low or spec.low == -math.inf) else "<="
+    above = "<" if isinstance(spec, Real) and (spec.open_high or spec.high == math.inf) else "<="
+    high = math.inf if spec.high is None else spec.high
+    return f"{spec.low} {below} {name} {above} {high}"
 
 
 def operands(op: Op, given: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, backends, checks
-from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
 _REMEMBERED = 256
@@ -31,7 +31,7 @@ def {name}({parameters}):
         run = remembered.get(known)
     except (AttributeError, TypeError):  # a device array, or what is no array or no option at all
         known = run = None
-    return checked(known, {given}) if run is None else run({call})
+    return run({call}) if run is not None and {kept} else checked(known, {given})
 """
 _CHECKED_FUNCTION = """
 def {name}({parameters}):
@@ -42,11 +42,12 @@ def {name}({parameters}):
 def _publish(op: Op) -> Callable[..., Any]:
     """The public function of one row: check and plan, or run as a call like it was planned."""
     arrays = _arrays(op)
+    changing = [name for name, spec in op.options.items() if varying(spec)]
     named = [p.name for p in op.signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     remembered = backends.new_plans()
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
-        if known is not None and not all(_is_plain(given[name]) for name in arrays):
+        if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
             known = None
         backend = _home(op, arrays, given)
         checks.operands(op, given)
@@ -92,9 +93,14 @@ def _is_plain(array: Any) -> bool:
     return array is None or type(array) is np.ndarray or hasattr(array, "packed_for")
 
 
+def _is_number(option: Any) -> bool:
+    """Whether an option needs no conversion: what is known of a call says of a varying one just its class."""
+    return type(option) in (int, float)
+
+
 def _parts(op: Op) -> dict[str, str]:
     """What the source of an op's function is made of."""
-    parameters, call, likeness, named = [], [], [], False
+    parameters, call, likeness, kept, named = [], [], [], [], False
     for name, parameter in op.signature.parameters.items():
         required = parameter.default is inspect.Parameter.empty
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not named:
@@ -105,6 +111,9 @@ def _parts(op: Op) -> dict[str, str]:
         if name in _arrays(op):
             like = ", ".join(f"{name}.{attribute}" for attribute in _LIKENESS)
             likeness.append(like if required else f"None if {name} is None else ({like})")
+        elif varying(op.options[name]):
+            likeness.append(f"{name}.__class__")
+            kept.append(checks.bounds(name, op.options[name]))
         else:
             likeness.append(f"{name}.__class__, {name}")
     return {
@@ -112,6 +121,7 @@ def _parts(op: Op) -> dict[str, str]:
         "parameters": ", ".join(parameters),
         "call": ", ".join(call),
         "likeness": ", ".join(likeness),
+        "kept": " and ".join(kept) or "True",
         "given": "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}",
     }
 

@@ -39,6 +39,7 @@ from fastnn.kernels.table.row import (
     Rule,
     Sizes,
     shape_of,
+    varying,
 )
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "prelu",
     "shape_of",
     "softmax",
+    "varying",
 ]

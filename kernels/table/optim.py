@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastnn.kernels.table.row import ELEMENTWISE, Flag, Integer, Real, Rule, op, shapes
 
-_RATE = Real(low=0.0)
+_RATE = Real(low=0.0, varies=True)
 _FRACTION = Real(low=0.0, high=1.0, open_high=True)
 _MOMENTUM = Real(low=0.0, high=1.0)
 _VELOCITY = Rule(

@@ -22,18 +22,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Real:
-    """A real parameter in [low, high]; an open end excludes its bound. Finite, unless it may be ``infinite``."""
+    """A real parameter in [low, high]; an open end excludes its bound. Finite, unless it may be ``infinite``.
+
+    It ``varies`` where it is hardly the same in two calls of a loop: a step size.
+    """
 
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
     open_high: bool = False
     infinite: bool = False
+    varies: bool = False
 
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer parameter in [low, high]."""
+    """An integer parameter in [low, high]: a step's number or a seed, which varies from call to call."""
 
     low: int
     high: int | None = None
@@ -45,6 +49,11 @@ class Flag:
 
 
 Option = Choice | Real | Integer | Flag
+
+
+def varying(option: Option) -> bool:
+    """Whether an option is hardly the same in two calls of a loop; its class is."""
+    return isinstance(option, Integer) or (isinstance(option, Real) and option.varies)
 
 
 @dataclass(frozen=True)

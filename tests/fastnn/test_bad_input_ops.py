@@ -5,6 +5,7 @@ Nothing may be written before a call is refused.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -298,6 +299,29 @@ def test_a_call_is_checked_after_calls_like_it():
         assert isinstance(ops.matmul(a, b, out=out), np.ndarray)
         with pytest.raises(ValueError, match="out"):
             ops.matmul(a, b, out=frozen)
+
+
+def test_options_that_vary_are_checked_every_time():
+    w, dw, m, v = (np.ones(4, "float32") for _ in range(4))
+    for step in range(1, 4):
+        ops.adam_step(w, dw, m, v, step, learning_rate=0.1 / step)
+    kept = w.copy()
+    for wrong in ({"step": 0}, {"step": 1.0}, {"step": True}, {"learning_rate": -0.1}, {"learning_rate": math.nan}):
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+            ops.adam_step(w, dw, m, v, **{"step": 4, "learning_rate": 0.1, **wrong})
+    for wrong in (math.inf, "0.1", None, True):
+        with pytest.raises((TypeError, ValueError), match="learning_rate"):
+            ops.adam_step(w, dw, m, v, 4, learning_rate=wrong)
+    assert np.array_equal(w, kept)
+
+
+def test_a_step_follows_the_options_that_vary():
+    w, expected = (np.ones(4, "float32") for _ in range(2))
+    dw = np.arange(4, dtype="float32")
+    for rate in (0.5, 0.5, 0.25, 2, np.float32(0.125), np.float64(0.5)):
+        ops.sgd_step(w, dw, learning_rate=rate)
+        expected -= np.float32(rate) * dw
+        assert np.array_equal(w, expected)
 
 
 def test_calls_whose_numbers_matter_are_checked_every_time():
