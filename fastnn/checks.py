@@ -12,11 +12,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastnn.kernels.table import DTYPES, Choice, Flag, Integer, Op, Option, Real, shape_of
+from fastnn.kernels.table import DTYPES, MOST_OFF, Choice, Flag, Integer, Op, Option, Real, shape_of
 
 _FLOATS = tuple(np.dtype(name) for name in DTYPES)
-# Rows of probabilities may be off by rounding of float32 rows, not more.
-_SUM_TOLERANCE = 1e-3
 
 
 def describe(value: Any) -> str:
@@ -149,7 +147,7 @@ def probability_rows(name: str, rows: Any) -> None:
     sums = rows.sum(axis=1)
     off = abs(sums - 1)
     worst = int(off.argmax())
-    if not off[worst] <= _SUM_TOLERANCE:
+    if not off[worst] <= MOST_OFF:
         raise ValueError(f"{name}: row {worst} sums to {sums[worst]:g}, wants rows of probabilities that sum to 1")
 
 
@@ -207,9 +205,9 @@ def matrix(name: str, array: Any) -> None:
         raise ValueError(f"{name}: got shape {array.shape}, wants two dimensions")
 
 
-def depends_on_shapes_only(op: Op) -> bool:
-    """Whether an op's checks look at dtypes, shapes and options alone, not into arrays."""
-    return not any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
+def depends_on_values(op: Op) -> bool:
+    """Whether an op's checks look into its arrays, not at dtypes, shapes and options alone."""
+    return any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
 
 
 def bounds(name: str, spec: Real | Integer) -> str:

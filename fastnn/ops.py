@@ -31,12 +31,15 @@ def {name}({parameters}):
         run = remembered.get(known)
     except (AttributeError, TypeError):  # a device array, or what is no array or no option at all
         known = run = None
-    return run({call}) if run is not None and {kept} else checked(known, {given})
+    if run is None or not ({kept}):
+        return checked(known, {given})
+    {end}
 """
-_CHECKED_FUNCTION = """
-def {name}({parameters}):
-    return checked(None, {given})
-"""
+
+# How it ends: a loss whose operands must have certain values is NaN where they have not, if its plan is remembered.
+_END = "return run({call})"
+_END_OF_LOSS = """loss, derivative = run({call})
+    return (loss, derivative) if loss == loss else checked(None, {given})"""
 
 
 def _publish(op: Op) -> Callable[..., Any]:
@@ -44,7 +47,7 @@ def _publish(op: Op) -> Callable[..., Any]:
     arrays = _arrays(op)
     changing = [name for name, spec in op.options.items() if varying(spec)]
     named = [p.name for p in op.signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    remembered = backends.new_plans()
+    remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
@@ -60,14 +63,17 @@ def _publish(op: Op) -> Callable[..., Any]:
         run = backends.implementation(backend, op.module, op.name)
         keywords = {name: given.pop(name) for name in named}
         if known is not None:
-            if hasattr(run, "plan"):
+            planned = hasattr(run, "plan")
+            if planned:
                 run = run.plan(*given.values(), **keywords)
-            if len(remembered) >= _REMEMBERED:
-                remembered.clear()
-            remembered[known] = run
+            if planned or not by_values:
+                if len(remembered) >= _REMEMBERED:
+                    remembered.clear()
+                remembered[known] = run
         return run(*given.values(), **keywords)
 
-    source = _FUNCTION if checks.depends_on_shapes_only(op) else _CHECKED_FUNCTION
+    parts = _parts(op)
+    parts["end"] = (_END_OF_LOSS if by_values else _END).format(**parts)
     space: dict[str, Any] = {"__name__": __name__}
     space |= {
         "override": backends.override.get,
@@ -76,7 +82,7 @@ def _publish(op: Op) -> Callable[..., Any]:
         "checked": checked,
         "inf": math.inf,
     }
-    exec(compile(source.format(**_parts(op)), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
+    exec(compile(_FUNCTION.format(**parts), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
     call: Callable[..., Any] = space[op.name]
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]

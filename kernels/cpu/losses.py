@@ -6,42 +6,123 @@ dtype, the sum of units in float64 and in order: the result does not depend on t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numba import prange, types
+from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import contiguous, in_order
+from fastnn.kernels.cpu._arrays import Planned, contiguous, direct, in_order
 from fastnn.kernels.cpu.jit import flat, kernel
+from fastnn.kernels.cpu.records import CROSS_ENTROPY, FIGURES, SOFTMAX_CROSS_ENTROPY
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES, loss_row, penalty_row
-from fastnn.kernels.cpu.simd.softmax import probability_loss_row
-from fastnn.kernels.cpu.softmax import targets_for_kernel, targets_signature, weights_for_kernel
-from fastnn.kernels.table.row import implements
+from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
+from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, label_row, probability_loss_row, softmax_row
+from fastnn.kernels.table import TABLE
+from fastnn.kernels.table.row import MOST_OFF, implements
 
 _UNIT = 1024
 _NS_PER_ELEMENT = 0.4
 
+# What targets must be, by the way in which the table draws them: anything, rows of probabilities, numbers in [0, 1].
+_ANYTHING, _PROBABILITIES, _IN_UNIT = range(3)
+_WANTED = {"labels": _PROBABILITIES, "bits": _IN_UNIT}
+
+# The sum of a row that the checks let pass may be a little further off by another order of its terms.
+_MOST_OFF = 2 * MOST_OFF
+
 
 def _loss_signature(dtype: Any) -> Any:
     size, run = types.int64, flat(dtype)
-    return types.void(size, size, size, run, run, run, run, dtype, run, flat(types.float64))
+    operands = run, run, flat(types.int64), run, types.float64
+    return types.float64(size, size, size, size, run, *operands, run, flat(types.float64))
+
+
+@register_jitable
+def _wrong(wanted, target, labels, classes):
+    """Whether a label is none of the classes, or a target is not what is ``wanted``; NaN is nothing of it."""
+    wrong = 0
+    for i in range(labels.size):
+        wrong += labels[i] < 0 or labels[i] >= classes
+    if wanted == _IN_UNIT:
+        for i in range(target.size):
+            wrong += not (target[i] >= 0 and target[i] <= 1)
+    elif wanted == _PROBABILITIES:
+        for low in range(0, target.size, classes):
+            total = 0.0
+            for i in range(low, low + classes):
+                wrong += not target[i] >= 0
+                total += target[i]
+            wrong += not abs(total - 1) <= _MOST_OFF
+    return wrong > 0
 
 
 @kernel(_loss_signature)
 def _loss(MR: int, NR: int) -> Any:
-    def loss(tasks, code, unit, numbers, pred, target, weights, scale, dpred, sums):
+    def loss(tasks, code, unit, wanted, numbers, pred, target, labels, weights, scale, dpred, sums):
+        if _wrong(wanted, target, labels, unit):
+            return np.nan
         for t in prange(tasks):
             for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
                 low = u * unit
                 count = min(unit, pred.size - low)
                 weight = weights[u] if weights.size else pred.dtype.type(1)
-                p, g = address(pred, low), address(dpred, low)
-                goal, taken = address(target, low), address(numbers, 0)
-                sums[u] = weight * loss_row(code, count, p, goal, taken, scale * weight, g)
+                share = weight * pred.dtype.type(scale)
+                p, g, goal = address(pred, low), address(dpred, low), address(target, low)
+                if labels.size > 0:
+                    if code == SOFTMAX_CROSS_ENTROPY:
+                        sums[u] = weight * label_row(count, p, labels[u], share, g)
+                        continue
+                    for i in range(low, low + count):  # a row with a 1 in it, where the derivative will be
+                        dpred[i] = 0
+                    dpred[low + labels[u]] = 1
+                    goal = g
+                if code == SOFTMAX_CROSS_ENTROPY:
+                    top, mass = softmax_row(count, p, share, g)
+                    log_sum = top + pred.dtype.type(math.log(mass))
+                    sums[u] = weight * cross_entropy_row(count, p, log_sum, goal, share, g)[0]
+                elif code == CROSS_ENTROPY:
+                    sums[u] = weight * probability_loss_row(count, p, goal, share, g)
+                else:
+                    sums[u] = weight * loss_row(code, count, p, goal, address(numbers, 0), share, g)
+        total = 0.0
+        for u in range(sums.size):
+            total += sums[u]
+        return total
 
     return loss
+
+
+def _plan(
+    op: str, name: str, divisor: float, unit: int, numbers: Sequence[float], pred: Any, target: Any, sample_weight: Any
+) -> Callable[..., tuple[float, Any]]:
+    """What computes the sum of one of ``FIGURES`` over units by ``divisor``, and its derivative, for such operands.
+
+    Where labels or targets are not what the op wants, the loss is NaN: nobody needs to look at them beforehand.
+    """
+    shape, dtype = pred.shape, pred.dtype
+    if pred.size == 0:
+        return lambda *_: (0.0, np.empty(shape, dtype))
+    (drawn,) = (TABLE[op].draw.get(operand, "") for operand in ("target", "targets") if operand in TABLE[op].operands)
+    labelled, wanted = target.ndim < pred.ndim, _WANTED.get(drawn, _ANYTHING)
+    leading = FIGURES[name], unit, _ANYTHING if labelled else wanted, np.array([*numbers, 0.0], dtype)
+    compute = _loss.planned(dtype, pred.size * _NS_PER_ELEMENT, *leading)
+    none, scale, units = np.empty(0, dtype), 1.0 / divisor, -(-pred.size // unit)
+    no_labels, kind = np.empty(0, np.int64), np.dtype(np.int64) if labelled else dtype
+    given = [pred, target] if sample_weight is None else [pred, target, sample_weight]
+    plain = direct(None, *given) and target.dtype == kind
+
+    def run(pred: Any, target: Any, sample_weight: Any = None, *_: Any) -> tuple[float, Any]:
+        dpred, weights = np.empty(shape, dtype), none if sample_weight is None else sample_weight
+        if not plain:
+            pred, target, weights = in_order(pred), in_order(target, kind), in_order(weights)
+        goal, labels = (none, target) if labelled else (target.ravel(), no_labels)
+        total = compute(pred.ravel(), goal, labels, weights, scale, dpred.ravel(), np.empty(units))
+        return total / divisor, dpred
+
+    return run
 
 
 def _penalty_signature(dtype: Any) -> Any:
@@ -61,52 +142,37 @@ def _penalty(MR: int, NR: int) -> Any:
     return penalty
 
 
-def _of_elements(
-    name: str, pred: Any, target: Any, sample_weight: Any, divisor: float, *numbers: float
-) -> tuple[float, Any]:
-    """The sum of one of the formulas' ``LOSSES`` by ``divisor``, and its derivative."""
-    unit = _UNIT if sample_weight is None else pred.size // max(1, pred.shape[0])
-    return _by_units(name, pred, target, sample_weight, divisor, unit, numbers)
-
-
-def _of_rows(name: str, pred: Any, targets: Any, sample_weight: Any, *numbers: float) -> tuple[float, Any]:
-    """The mean over rows of a loss of ``LOSS_ROW_CODES``, and its derivative."""
-    if targets.ndim < pred.ndim:
-        rows = np.zeros(pred.shape, pred.dtype)
-        rows[np.arange(len(rows)), targets] = 1
-        targets = rows
-    return _by_units(name, pred, targets, sample_weight, pred.shape[0], pred.shape[1], numbers)
-
-
-def _by_units(
-    name: str, pred: Any, target: Any, sample_weight: Any, divisor: float, unit: int, numbers: Sequence[float]
-) -> tuple[float, Any]:
-    dpred = np.empty(pred.shape, pred.dtype)
-    if pred.size == 0:
-        return 0.0, dpred
-    sums, kind = np.empty(-(-pred.size // unit)), pred.dtype
-    weights, taken = weights_for_kernel(sample_weight, kind), np.array([*numbers, 0.0], kind)
-    operands = contiguous(pred), contiguous(target), weights, kind.type(1.0 / divisor), dpred.reshape(-1), sums
-    _loss(kind, pred.size * _NS_PER_ELEMENT, LOSS_ROW_CODES[name], unit, taken, *operands)
-    return float(sums.sum()) / divisor, dpred
-
-
-def _of_every_element(op: str, name: str, divisor: Callable[[Any], float]) -> Callable[..., tuple[float, Any]]:
+def of_elements(op: str, name: str, divisor: Callable[[Any], float] = lambda pred: pred.size) -> Planned:
     """The op that is a formula's sum over all elements by what ``divisor`` says of the predictions."""
 
-    def loss(pred: Any, target: Any, sample_weight: Any = None, *numbers: float) -> tuple[float, Any]:
-        return _of_elements(name, pred, target, sample_weight, divisor(pred), *numbers)
+    def loss(pred: Any, target: Any, sample_weight: Any = None, *options: Any) -> Callable[..., tuple[float, Any]]:
+        unit = _UNIT if sample_weight is None else pred.size // max(1, pred.shape[0])
+        chosen, numbers = _chosen(name, options)
+        return _plan(op, chosen, divisor(pred), unit, numbers, pred, target, sample_weight)
 
-    return implements(op, loss)
+    return Planned(implements(op, loss))
 
 
-def _of_every_row(op: str, name: str) -> Callable[..., tuple[float, Any]]:
-    """The op that is the mean over rows of a loss of ``LOSS_ROW_CODES``; class indices become rows."""
+def of_rows(op: str, name: str) -> Planned:
+    """The op that is the mean over rows of a loss of rows; the labels of its targets stand for rows with a 1."""
 
-    def loss(pred: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
-        return _of_rows(name, pred, targets, sample_weight)
+    def loss(pred: Any, targets: Any, sample_weight: Any = None, *options: Any) -> Callable[..., tuple[float, Any]]:
+        chosen, numbers = _chosen(name, options)
+        return _plan(op, chosen, pred.shape[0], pred.shape[1], numbers, pred, targets, sample_weight)
 
-    return implements(op, loss)
+    return Planned(implements(op, loss))
+
+
+# What losses are called that have a name of their own for logits.
+_OF_LOGITS = {"bernoulli": "bernoulli_logit", "bernoulli_focal": "bernoulli_logit_focal", "focal": "softmax_focal"}
+
+
+def _chosen(name: str, options: Sequence[Any]) -> tuple[str, Sequence[float]]:
+    """The name of a loss, which may be of logits, as its last option says then, and its numbers."""
+    if name not in _OF_LOGITS:
+        return name, options
+    *numbers, from_logits = options
+    return _OF_LOGITS[name] if from_logits else name, numbers
 
 
 # Means over all elements, and over rows, by the op.
@@ -120,47 +186,22 @@ _MEANS = {
     "hinge": "hinge",
     "squared_hinge": "squared_hinge",
     "poisson": "poisson",
+    "binary_cross_entropy": "bernoulli",
+    "binary_focal_cross_entropy": "bernoulli_focal",
 }
 _MEANS_OF_ROWS = {
+    "cross_entropy": "cross_entropy",
+    "categorical_focal_cross_entropy": "focal",
     "kl_divergence": "divergence",
     "cosine_similarity": "cosine",
     "categorical_hinge": "categorical_hinge",
     "multiclass_hinge": "multiclass_hinge",
     "nll": "likelihood",
 }
-globals().update({op: _of_every_element(op, name, lambda pred: pred.size) for op, name in _MEANS.items()})
-globals().update({op: _of_every_row(op, name) for op, name in _MEANS_OF_ROWS.items()})
-half_sse = _of_every_element("half_sse", "half_squared", lambda pred: 1)
-quadratic_cost = _of_every_element("quadratic_cost", "half_squared", len)
-
-
-def binary_cross_entropy(
-    pred: Any, target: Any, sample_weight: Any = None, from_logits: bool = False
-) -> tuple[float, Any]:
-    """Mean over elements, of probabilities or of logits."""
-    name = "bernoulli_logit" if from_logits else "bernoulli"
-    return _of_elements(name, pred, target, sample_weight, pred.size)
-
-
-def binary_focal_cross_entropy(
-    pred: Any,
-    target: Any,
-    sample_weight: Any = None,
-    gamma: float = 2.0,
-    positive: float = 1.0,
-    negative: float = 1.0,
-    from_logits: bool = False,
-) -> tuple[float, Any]:
-    """Mean over elements, of probabilities or of logits."""
-    name = "bernoulli_logit_focal" if from_logits else "bernoulli_focal"
-    return _of_elements(name, pred, target, sample_weight, pred.size, gamma, positive, negative)
-
-
-def categorical_focal_cross_entropy(
-    pred: Any, target: Any, sample_weight: Any = None, gamma: float = 2.0, from_logits: bool = False
-) -> tuple[float, Any]:
-    """Mean over rows, of probabilities or of logits."""
-    return _of_rows("softmax_focal" if from_logits else "focal", pred, target, sample_weight, gamma)
+globals().update({op: of_elements(op, name) for op, name in _MEANS.items()})
+globals().update({op: of_rows(op, name) for op, name in _MEANS_OF_ROWS.items()})
+half_sse = of_elements("half_sse", "half_squared", lambda pred: 1)
+quadratic_cost = of_elements("quadratic_cost", "half_squared", len)
 
 
 def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]:
@@ -170,35 +211,3 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]
     kind = w.dtype.type
     _penalty(w.dtype, w.size * _NS_PER_ELEMENT, contiguous(w), kind(l1), kind(l2), dw.reshape(-1), sums)
     return float(sums.sum()), dw
-
-
-@kernel(targets_signature)
-def _cross_entropy(MR: int, NR: int) -> Any:
-    def cross_entropy(tasks, probs, labels, targets, weights, dprobs, losses):
-        n, c = probs.shape
-        for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                weight = weights[i] if weights.size else probs.dtype.type(1)
-                target = slope = address(dprobs, i * c)
-                if labels.size:
-                    dprobs[i] = 0
-                    dprobs[i, labels[i]] = 1
-                else:
-                    target = address(targets, i * c)
-                scale = weight / probs.dtype.type(n)
-                losses[i] = weight * probability_loss_row(c, address(probs, i * c), target, scale, slope)
-
-    return cross_entropy
-
-
-def cross_entropy(probs: Any, targets: Any, sample_weight: Any = None) -> tuple[float, Any]:
-    """Of probabilities, one row after the other."""
-    n = probs.shape[0]
-    dprobs = np.empty(probs.shape, probs.dtype)
-    losses = np.empty(n)
-    if probs.size:
-        labels, rows = targets_for_kernel(targets, probs.dtype)
-        weights = weights_for_kernel(sample_weight, probs.dtype)
-        operands = in_order(probs), labels, rows, weights, dprobs, losses
-        _cross_entropy(probs.dtype, probs.size * 2.0, *operands)
-    return (float(losses.sum()) / n if n else 0.0), dprobs

@@ -29,6 +29,7 @@ from fastnn.kernels.table import dropout, elementwise, gemm, losses, optim, prel
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
     DTYPES,
+    MOST_OFF,
     TABLE,
     Choice,
     Flag,
@@ -46,6 +47,7 @@ __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "ELEMENTWISE_ACTIVATIONS",
+    "MOST_OFF",
     "NUMBERS",
     "TABLE",
     "Choice",

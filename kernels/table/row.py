@@ -12,6 +12,9 @@ Sizes = Mapping[str, Any]
 
 DTYPES = ("float32", "float64")
 
+# Rows of probabilities may be off 1 by rounding of float32 rows, not more.
+MOST_OFF = 1e-3
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -330,3 +330,36 @@ def test_calls_whose_numbers_matter_are_checked_every_time():
     targets[1] = 3
     with pytest.raises(ValueError, match="label 3"):
         ops.softmax_cross_entropy(logits, targets)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("op", ["softmax_cross_entropy", "cross_entropy", "nll", "multiclass_hinge"])
+def test_targets_are_looked_at_in_every_call(op, dtype):
+    call, outputs = getattr(ops, op), np.full((2, 3), 0.25, dtype)
+    rows = np.array([[0.2, 0.3, 0.5], [0, 1, 0]], dtype)
+    for _ in range(2):
+        call(outputs, rows)
+    for row in ([0.2, 0.3, 0.51], [1.5, -0.5, 0], [math.nan, 0, 1]):
+        with pytest.raises(ValueError, match="targets: "):
+            call(outputs, np.array([rows[0], row], dtype))
+    rows[0] *= 1.0005  # still within what rounding may do
+    assert math.isfinite(call(outputs, rows)[0])
+    for kind in ("int64", "int32", "uint8"):
+        for _ in range(2):
+            call(outputs, np.array([0, 2], kind))
+        for wrong in ([0, 3], [-1 % 256, 0]):
+            with pytest.raises(ValueError, match="label"):
+                call(outputs, np.array(wrong, kind))
+    outputs[0, 0] = math.nan
+    assert math.isnan(call(outputs, np.array([0, 2]))[0])
+
+
+@pytest.mark.parametrize("op", ["binary_cross_entropy", "binary_focal_cross_entropy"])
+def test_bits_are_looked_at_in_every_call(op):
+    call, pred, bits = getattr(ops, op), np.full(5, 0.25, "float32"), np.array([0, 1, 0.5, 1, 0], "float32")
+    for _ in range(2):
+        assert math.isfinite(call(pred, bits)[0])
+    for wrong in (-0.1, 1.1, math.nan):
+        bits[3] = wrong
+        with pytest.raises(ValueError, match=r"wants numbers in \[0, 1\]"):
+            call(pred, bits)
