@@ -47,6 +47,7 @@ _NAMES = {
     "get_num_threads": "backends",
     "set_num_threads": "backends",
     "warmup": "backends",
+    "gradients": "differentiation",
     "Input": "layers",
     "Sequential": "models",
     "load_model": "models",

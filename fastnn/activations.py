@@ -2,7 +2,8 @@
 
 ``get`` says what a layer is given: a name ("relu", "swish"), a function of this module or of ``fastnn.ops``, one with
 its numbers (``functools.partial(activations.leaky_relu, negative_slope=0.1)``, ``layers.LeakyReLU(0.1)``), or a
-function of one's own over arrays, which training needs the derivative of: an object with ``backward(dy, x, y) -> dx``.
+function of one's own: made of ``fastnn.ops``, which training finds the derivative of, or of anything, as an object with
+a method ``backward(dy, x, y) -> dx``.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ import numpy as np
 from fastnn import absent, checks, ops
 from fastnn.engine.activations import LINEAR, Activation, FunctionActivation
 from fastnn.engine.data import numeric_array
-from fastnn.engine.protocols import Array
 from fastnn.kernels.table import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE
+from fastnn.tape import Traced
 
 # What makes the activation of a public function from the function's numbers.
 _MAKERS: dict[Callable[..., Any], Callable[..., Activation]] = {}
 
 
-def _function(make: Callable[..., Activation]) -> Callable[..., Array]:
+def _function(make: Callable[..., Activation]) -> Callable[..., Any]:
     """The public function f(x, numbers...) of what makes an activation of these numbers."""
 
-    def function(x: Any, *args: Any, **given: Any) -> Array:
+    def function(x: Any, *args: Any, **given: Any) -> Any:
         return _applied(make(*args, **given), x)
 
     function.__name__ = function.__qualname__ = make.__name__
@@ -41,8 +42,10 @@ def _function(make: Callable[..., Activation]) -> Callable[..., Array]:
     return function
 
 
-def _applied(activation: Activation, x: Any) -> Array:
+def _applied(activation: Activation, x: Any) -> Any:
     """Outputs for an array or nested lists, in their dtype if it is float32 or float64, else in float32."""
+    if isinstance(x, Traced):
+        return activation(x)
     array = numeric_array("x", x)
     return activation(array if array.dtype in (np.float32, np.float64) else array.astype(np.float32))
 
@@ -54,7 +57,7 @@ def _with(op: str, *numbers: float) -> Activation:
     return Activation(op, () if values == tuple(NUMBERS[op].values()) else values)
 
 
-def _plain(name: str) -> Callable[..., Array]:
+def _plain(name: str) -> Callable[..., Any]:
     """The public function of an activation without numbers."""
 
     def make() -> Activation:
@@ -116,17 +119,19 @@ def hard_shrink(threshold: float = 0.5) -> Activation:
     return _with("hard_shrink", threshold)
 
 
-def softmax(x: Any, axis: int = -1) -> Array:
+def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) over its sum along ``axis``."""
     return _along(Activation("softmax"), x, axis)
 
 
-def log_softmax(x: Any, axis: int = -1) -> Array:
+def log_softmax(x: Any, axis: int = -1) -> Any:
     """The logarithm of softmax along ``axis``."""
     return _along(Activation("log_softmax"), x, axis)
 
 
-def _along(activation: Activation, x: Any, axis: int) -> Array:
+def _along(activation: Activation, x: Any, axis: int) -> Any:
+    if isinstance(x, Traced) and axis in (-1, x.ndim - 1):
+        return activation(x)
     array = numeric_array("x", x)
     checks.integer("axis", axis, -array.ndim, array.ndim - 1)
     return np.moveaxis(_applied(activation, np.ascontiguousarray(np.moveaxis(array, axis, -1))), -1, axis)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnn import ops
+from fastnn.differentiation import pullback
 from fastnn.engine.protocols import Array
 from fastnn.kernels.formulas import activations as formulas
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
@@ -52,14 +53,12 @@ class Activation:
         """Whether the op ``linear`` and its gradients do it as well, from the outputs alone."""
         return self.fusable and not self.numbers and not self.needs_input
 
-    def __call__(self, x: Array) -> Array:
-        """Outputs for an array of any shape."""
+    def __call__(self, x: Any) -> Any:
+        """Outputs for an array of any shape, or what stands for one in ``fastnn.gradients``."""
         call = getattr(ops, self.op)
         if self.elementwise:
-            y: Array = call(x, *self.numbers)
-            return y
-        rows: Array = call(x.reshape(-1, x.shape[-1]))
-        return rows.reshape(x.shape)
+            return call(x, *self.numbers)
+        return call(x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
     def backward(self, dy: Array, x: Array, y: Array) -> Array:
         """From dL/dy: dL/dx, where y is what the activation gives for x."""
@@ -74,7 +73,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class FunctionActivation(Activation):
-    """A function of the user's over arrays; to be trained through it has ``backward(dy, x, y)``."""
+    """A function of the user's over arrays: of ops, or with ``backward(dy, x, y)`` of its own."""
 
     function: Callable[[Any], Any] = lambda x: x
 
@@ -88,24 +87,28 @@ class FunctionActivation(Activation):
         """Kernels do not know it."""
         return False
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Any:
         """What the function gives, of the dtype of ``x``."""
-        y: Array = self.function(x)
+        y = self.function(x)
         if getattr(y, "shape", None) != x.shape or y.dtype != x.dtype:
             got = f"{type(y).__name__} of shape {getattr(y, 'shape', None)} and dtype {getattr(y, 'dtype', None)}"
             raise ValueError(f"activation: {self.name!r} returned {got}, wants shape {x.shape} and dtype {x.dtype}")
         return y
 
     def backward(self, dy: Array, x: Array, y: Array) -> Array:
-        """What the function's own ``backward`` gives; TypeError without one."""
+        """What the function's own ``backward`` gives, else what its ops do; TypeError where it is not made of ops."""
         given = getattr(self.function, "backward", None)
-        if given is None:
+        if given is not None:
+            dx: Array = given(dy, x, y)
+            return dx
+        try:
+            found: Array = pullback(self.function, x, dy)
+        except TypeError as error:
             raise TypeError(
-                f"activation: got the function {self.name!r} to train through, wants an object that is called with x "
-                "and has a method backward(dy, x, y) -> dx: fastnn derives nothing from Python code"
-            )
-        dx: Array = given(dy, x, y)
-        return dx
+                f"activation: got the function {self.name!r} to train through, wants one made of fastnn.ops, or an "
+                f"object that is called with x and has a method backward(dy, x, y) -> dx ({error})"
+            ) from error
+        return found
 
 
 LINEAR = Activation()

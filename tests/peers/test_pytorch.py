@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn import layers, losses, models, ops, optimizers, regularizers, utils
+from fastnn import gradients, layers, losses, models, ops, optimizers, regularizers, utils
 from fastnn.kernels.formulas import activations as formulas
 from fastnn.kernels.table import TABLE
 
@@ -536,3 +536,51 @@ def test_half_the_sum_of_squares(weighed):
     for got in (losses.HalfSSE().value_and_gradient(true, pred, weight), ops.half_sse(pred, true, weight)):
         for one, other in zip(got, expected(case, pred, true, weight, REDUCTIONS["sum"]), strict=True):
             assert_equal(one, other)
+
+
+SMOOTH = [name for name in ACTIVATIONS if not ACTIVATIONS[name].kinks(*ACTIVATIONS[name].numbers[0])]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_gradients_of_drawn_functions(seed):
+    """Layers with skips between them, all weights of one size so that they may meet again, by autograd too."""
+    generator = np.random.default_rng(seed)
+    n, size, depth = generator.integers(1, 9), generator.integers(1, 7), generator.integers(1, 7)
+    weights = [generator.standard_normal((size, size)) / size for _ in range(generator.integers(1, depth + 1))]
+    bias, x = generator.standard_normal(size), generator.standard_normal((n, size))
+    kinds = [generator.choice([*SMOOTH, "softmax", "log_softmax"]) for _ in range(depth)]
+    chosen = [(generator.integers(len(weights)), generator.integers(depth + 1)) for _ in range(depth)]
+    case, shares = OP_CASES["mse"], generator.random(2)
+    true = generator.standard_normal((n, size))
+
+    def ours(bias, *weights):
+        made = [x]
+        for kind, (weight, skip) in zip(kinds, chosen, strict=True):
+            if kind in ("softmax", "log_softmax"):
+                y = getattr(ops, kind)(ops.linear(made[-1], weights[weight], bias))
+            elif skip % 2:
+                y = ops.linear(made[-1], weights[weight], bias, activation="linear" if kind == "identity" else kind)
+            else:
+                y = getattr(ops, kind)(ops.add(ops.matmul(made[-1], weights[weight]), bias))
+            made.append(ops.add(y, made[skip % len(made)]))
+        return shares[0] * ops.mse(made[-1], true)[0] + ops.l1_l2_penalty(weights[0], l2=shares[1])[0] / 2
+
+    def theirs(bias, *weights):
+        made = [torch.tensor(x)]
+        for kind, (weight, skip) in zip(kinds, chosen, strict=True):
+            z = made[-1] @ weights[weight] + bias
+            y = getattr(torch, kind)(z, -1) if "softmax" in kind else ACTIVATIONS[kind].function(z)
+            made.append(y + made[skip % len(made)])
+        wanted = case.rows(made[-1], torch.tensor(true)).mean()
+        return shares[0] * wanted + shares[1] * weights[0].square().sum() / 2
+
+    value, slopes = gradients(ours, [bias, *weights])
+    inputs = [torch.tensor(array, requires_grad=True) for array in (bias, *weights)]
+    wanted = theirs(*inputs)
+    assert_equal(value, wanted)
+    found = torch.autograd.grad(wanted, inputs, allow_unused=True)
+    for slope, other in zip(slopes, found, strict=True):
+        if other is None:
+            assert not slope.any()
+        else:
+            np.testing.assert_allclose(slope, other.numpy(), rtol=1e-9, atol=1e-12)

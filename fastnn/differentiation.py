@@ -1,0 +1,177 @@
+"""Gradients of functions over ``fastnn.ops``: what was recorded forwards, read backwards (reverse mode).
+
+Each op of the table says how its derivative is found: another op (``relu_backward``), its own second result (losses),
+or a rule of ``_RULES``. A gradient is the sum of what comes back along every way to the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks, ops
+from fastnn.kernels.table import TABLE
+from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.tape import Node, Traced
+
+Array = Any
+
+# dL/d(parent) by name, of a node and dL/d(results), None where a result was not used.
+_Rule = Callable[[Node, Sequence[Any]], Mapping[str, Any]]
+
+
+def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, tuple[Array, ...]]:
+    """(f(*arguments), its gradients by each of the arguments): of a loss, in one pass back over its ops.
+
+    ``f`` calls functions of ``fastnn.ops`` and returns a number made of them, with + - * / between numbers, or a tuple
+    whose first entry is that; the other entries come back as they are. Data that it takes from outside are constants.
+    ``arguments``: float32 or float64 arrays; a gradient has the shape and dtype of its argument, zeros where nothing
+    depends on it. A branch or a loop of Python is followed as it was run.
+
+    TypeError for arguments and results that are none of these, and from within ``f`` where it does with a value that
+    depends on them what cannot be followed: a NumPy expression, an op that has no derivative.
+
+    >>> loss, (dw, db) = gradients(lambda w, b: ops.mse(ops.linear(x, w, b), t)[0], (w, b))
+    """
+    given = _checked(arguments)
+    result, sources = _followed(f, given)
+    loss, *others = result if isinstance(result, tuple) else (result,)
+    if not isinstance(loss, (Traced, int, float)) or (isinstance(loss, Traced) and loss.ndim):
+        got = repr(loss) if isinstance(loss, Traced) else checks.describe(loss)
+        raise TypeError(f"f: got a function that returns {got}, wants one that returns a number, a loss")
+    slopes = _pull(loss, 1.0, sources) if isinstance(loss, Traced) else [None] * len(given)
+    whole = tuple(np.zeros_like(array) if slope is None else slope for slope, array in zip(slopes, given, strict=True))
+    value, *rest = (entry.value if isinstance(entry, Traced) else entry for entry in (loss, *others))
+    return ((value, *rest) if others else value), whole
+
+
+def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
+    """From dL/dy: dL/dx, for y = f(x) of ops, an array; zeros where y does not depend on x."""
+    y, sources = _followed(f, (x,))
+    if not isinstance(y, Traced):
+        return np.zeros_like(x)
+    (dx,) = _pull(y, dy, sources)
+    return np.zeros_like(x) if dx is None else dx
+
+
+def _checked(arguments: Any) -> Sequence[Array]:
+    if not isinstance(arguments, Sequence) or isinstance(arguments, str):
+        raise TypeError(f"arguments: got {checks.describe(arguments)}, wants a list or tuple of arrays")
+    for place, array in enumerate(arguments):
+        if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+            raise TypeError(f"arguments[{place}]: got {checks.describe(array)}, wants a NumPy or CuPy array")
+        checks.floating(f"arguments[{place}]", array)
+    return arguments
+
+
+def _followed(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, list[Traced]]:
+    sources = [Traced(array) for array in arguments]
+    return f(*sources), sources
+
+
+def _pull(result: Traced, slope: Any, sources: Sequence[Traced]) -> list[Any]:
+    """dL/d(source) of each, None where ``result`` does not depend on it; ``slope`` is dL/d(result)."""
+    slopes: dict[Any, Any] = {_key(result): slope}
+    for node in _reached(result):
+        derivatives = _rule(node)(node, [slopes.pop((node, place), None) for place in range(len(node.results))])
+        for name, parent in node.parents.items():
+            if name not in derivatives:
+                raise TypeError(f"{name}: got a value that gradients are wanted of, but {node.op} has none by it")
+            key = _key(parent)
+            slopes[key] = derivatives[name] if key not in slopes else _sum(slopes[key], derivatives[name])
+    return [slopes.get(_key(source)) for source in sources]
+
+
+def _key(traced: Traced) -> Any:
+    """Equal for the same result of the same call."""
+    return traced if traced.node is None else (traced.node, traced.place)
+
+
+def _reached(result: Traced) -> list[Node]:
+    """The calls that ``result`` was made by, the last one first."""
+    found: dict[Node, None] = {}
+    waiting = [result]
+    while waiting:
+        node = waiting.pop().node
+        if node is not None and node not in found:
+            found[node] = None
+            waiting.extend(node.parents.values())
+    return sorted(found, key=lambda node: node.number, reverse=True)
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return ops.add(a, b) if hasattr(a, "shape") and a.shape else a + b
+
+
+def _rule(node: Node) -> _Rule:
+    if node.op in _RULES:
+        return _RULES[node.op]
+    if f"{node.op}_backward" in TABLE:
+        return _by_op
+    if TABLE[node.op].returns[0] == "" and len(node.results) == 2:
+        return _by_second_result
+    raise TypeError(f"{node.op}: got a value that gradients are wanted of, but this op has no derivative")
+
+
+def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """By the op that stands beside it: it takes dy, the op's own arguments by their names, and its result as y."""
+    backward = TABLE[f"{node.op}_backward"]
+    known = {**node.given, "dy": slopes[0], "y": node.results[0], "z": _pre_activation(node)}
+    taken = {name: known[name] for name in backward.signature.parameters if name in known}
+    results = getattr(ops, backward.name)(**taken)
+    together = results if isinstance(results, tuple) else (results,)
+    return dict(zip(TABLE[node.op].operands, together, strict=False))
+
+
+def _pre_activation(node: Node) -> Any:
+    """Of a linear layer, where its activation's derivative needs it."""
+    wants = "z" in TABLE[f"{node.op}_backward"].operands and node.given["activation"] in FROM_INPUT
+    return ops.linear(node.given["x"], node.given["w"], node.given["b"]) if wants else None
+
+
+def _by_second_result(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """A loss has its derivative with it, which cannot be followed further."""
+    slope, of_derivative = slopes
+    if of_derivative is not None:
+        raise TypeError(f"{node.op}: got its derivative to find a gradient of, wants its first result alone")
+    return {next(iter(TABLE[node.op].operands)): _scaled(node.results[1], slope)}
+
+
+def _scaled(array: Any, factor: float) -> Any:
+    return array if factor == 1 else array * array.dtype.type(factor)
+
+
+def _unbroadcast(slope: Any, shape: tuple[int, ...]) -> Any:
+    """The sum over what was broadcast from ``shape``."""
+    added = slope.sum(axis=tuple(range(slope.ndim - len(shape))), dtype=slope.dtype)
+    stretched = tuple(axis for axis, size in enumerate(shape) if size == 1 and added.shape[axis] != 1)
+    return (added.sum(axis=stretched, dtype=slope.dtype) if stretched else added).reshape(shape)
+
+
+def _of_sum(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    return {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+
+
+def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """da = dy b^T, db = a^T dy; of those that are wanted."""
+    (dy,), a, b = slopes, node.given["a"], node.given["b"]
+    wanted = {"a": lambda: ops.matmul(dy, b.T), "b": lambda: ops.matmul(a.T, dy)}
+    return {name: wanted[name]() for name in node.parents}
+
+
+# How derivatives are found where no op says it: of sums, products, views, and of calculations with numbers a and b.
+_RULES: dict[str, _Rule] = {
+    "add": _of_sum,
+    "matmul": _of_product,
+    "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "transpose": lambda node, slopes: {"x": slopes[0].T},
+    "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},
+    "minus": lambda node, slopes: {"a": slopes[0], "b": -slopes[0]},
+    "times": lambda node, slopes: {"a": slopes[0] * node.given["b"], "b": slopes[0] * node.given["a"]},
+    "over": lambda node, slopes: {
+        "a": slopes[0] / node.given["b"],
+        "b": -slopes[0] * node.given["a"] / node.given["b"] ** 2,
+    },
+}
