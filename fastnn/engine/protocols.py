@@ -264,6 +264,7 @@ class Optimizer(Protocol):
 
     iterations: int
     state: dict[str, dict[str, Array]]
+    use_ema: bool
 
     @property
     def learning_rate(self) -> float:
@@ -281,7 +282,7 @@ class Optimizer(Protocol):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state arrays that each parameter has."""
+        """Names of the state arrays that a step works on, as its op has them."""
         ...
 
     @property
