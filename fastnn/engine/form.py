@@ -221,17 +221,22 @@ class Figures:
 
 
 def figures_of(network: Network) -> Figures:
-    """How a network's metrics are kept while it is trained."""
+    """How a network's metrics are kept while it is trained.
+
+    The kernels keep none where the loss ignores a class: what they have for targets and weights is for the loss alone.
+    """
     width = _width(network)
-    plain, by_weight = (
-        [metric for metric in metrics if metric.fused_form(width) is not None]
-        for metrics in (network.metrics, network.weighted_metrics)
-    )
+    ignores = network.loss is not None and network.loss.ignore_class is not None
+
+    def kept(metric: Metric) -> bool:
+        return not ignores and metric.fused_form(width) is not None
+
+    plain, by_weight = (list(filter(kept, metrics)) for metrics in (network.metrics, network.weighted_metrics))
     apart = [
         (metric, weighted)
         for weighted, metrics in enumerate((network.metrics, network.weighted_metrics))
         for metric in metrics
-        if metric.fused_form(width) is None
+        if not kept(metric)
     ]
     forms, as_is = _forms(network, [*plain, *by_weight], width, bool(apart))
     return Figures(plain, by_weight, forms, [(metric, bool(weighted)) for metric, weighted in apart], as_is)

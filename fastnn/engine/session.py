@@ -79,7 +79,7 @@ class Session:
         if not figures.as_is:  # the metrics' rows lie behind the stages'
             self._seen, self._activation = self._scratch, code_of(network.layers[-1].activation)
             self._scratch += self._batch * int(self._table[-1, records.LD])
-        self._describe(loss, data.sample_weight is not None)
+        self._describe(loss, data.sample_weight is not None or loss.ignore_class is not None)
         self._order = STEPS[self._step_name()].states  # of the slots
         self._places: list[_Place] = []
 
@@ -88,7 +88,8 @@ class Session:
         self._tasks = self._num_threads()
         self._memory = self._allocated(self._tasks)
         self._notes = np.zeros(2, np.int64)
-        self._update_apart(np.arange(min(1, data.rows)))  # now, where one that does not fit changes nothing
+        with np.errstate(all="ignore"):  # the outputs are 0 as yet, of which some metrics make no sense
+            self._update_apart(np.arange(min(1, data.rows)))  # now, where one that does not fit changes nothing
         self.begin()
         epoch.train.compiled(dtype)  # now, where an interrupt may come: that takes seconds the first time
 
@@ -208,7 +209,7 @@ class Session:
             self._dtype.type(optimizer.rule[1].get("rho", 1.0)), int(direct), int(direct and self._coupled),
         )  # fmt: skip
         taken = order
-        inputs, targets, order = self._feed.take(order)
+        inputs, targets, order = self._feed.take(order, self._batch)
         made = optimizer.iterations
         load = not self._notes[self._records.IN_PANELS]
         if load:
