@@ -46,15 +46,11 @@ class Stage:
     output_penalty: tuple[float, float] = (0.0, 0.0)
     drop: Drop = Drop()
 
-    def needs(self, kernel: int, bias: int, output_penalty: int) -> int:
-        """The sum of the bits of what needs the gradient."""
-        trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
-        return kernel * trained[0] + bias * trained[1] + output_penalty * any(self.output_penalty)
-
-    @staticmethod
-    def penalty(parameter: Parameter | None) -> tuple[float, float]:
-        """(l1, l2) on a parameter, zeros without one."""
-        return (parameter and parameter.regularizer and _weights(parameter.regularizer)) or (0.0, 0.0)
+    @property
+    def penalties(self) -> list[tuple[float, float]]:
+        """(l1, l2) on kernel, bias and outputs, zeros where there is none."""
+        found = [p and p.regularizer and _weights(p.regularizer) for p in (self.kernel, self.bias)]
+        return [*(weights or (0.0, 0.0) for weights in found), self.output_penalty]
 
 
 @dataclass(frozen=True)

@@ -97,15 +97,8 @@ def inputs_of(source: Source, dtype: Any, preparation: Preparation, sparse: bool
     """The samples as the kernel's ``Inputs``, of the kind whose zeros are skipped if ``sparse``."""
     from fastnn.kernels.cpu import records
 
-    empty = records.Inputs(
-        kind=records.DENSE,
-        dense=np.empty((0, 0), dtype),
-        bytes=np.empty((0, 0), np.uint8),
-        scale=dtype.type(preparation.scale),
-        offset=dtype.type(preparation.offset),
-        indptr=np.empty(0, np.int64),
-        indices=np.empty(0, np.int32),
-        values=np.empty(0, dtype),
+    empty = records.blank(records.Inputs, dtype)._replace(
+        kind=records.DENSE, scale=dtype.type(preparation.scale), offset=dtype.type(preparation.offset)
     )
     if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype, preparation.scale if sparse else 1.0)

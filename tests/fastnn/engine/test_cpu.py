@@ -816,16 +816,17 @@ def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch)
 @pytest.mark.parametrize(("kind", "width"), [("strokes", 34), ("strokes", 33), ("sparse", 34)])
 def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, dtype, coupled):
     """Where most of them are zero or not together, their number is even, and gradients go into the step as they are."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import epoch, records
 
     rng = np.random.default_rng(2)
     x = inputs(kind, 200, 34, rng).reshape(200, -1)[:, :width].copy()
     y = targets("sparse_categorical_crossentropy", 200, rng)
     train, seen = epoch.train, []
 
-    def watched(dtype, nanoseconds, samples, targets, net, rules, *arguments):
+    def watched(dtype, nanoseconds, *arguments):
+        (rules,) = (argument for argument in arguments if isinstance(argument, records.Rules))
         seen.append(bool(rules.coupled))
-        return train(dtype, nanoseconds, samples, targets, net, rules, *arguments)
+        return train(dtype, nanoseconds, *arguments)
 
     watched.compiled = train.compiled
     monkeypatch.setattr(epoch, "train", watched)
