@@ -68,8 +68,8 @@ _BARS: Mapping[str, Mapping[str, float]] = {
     "tanh_backward 10000000": _ELEMENTWISE_BARS,
     "softmax_cross_entropy 4096x1000": _ELEMENTWISE_BARS,
 }
-# Ops of which PyTorch has a line, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
-_WITH_PYTORCH = (*_ACTIVATIONS, "softmax_cross_entropy", "mse", "mae", "huber")
+# The modules whose ops PyTorch has lines of, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
+WITH_PYTORCH = ("elementwise", "prelu", "softmax", "losses")
 
 # Multiplications, or numbers moved, that plain Python does in about 0.2 s.
 _NAIVE_WORK = 1_000_000
@@ -132,7 +132,7 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
     full = {FASTNN: _run(op, sizes, public, transposed)}
     if op.name in NUMPY_OPS and installed(NUMPY):
         full[NUMPY] = _run(op, sizes, NUMPY_OPS[op.name], transposed)
-    if op.name in _WITH_PYTORCH and installed(PYTORCH):
+    if op.module in WITH_PYTORCH and installed(PYTORCH):
         full[PYTORCH] = _on_tensors(op, sizes)
     small_sizes = naive_sizes(op, sizes)
     small = {name: _run(op, small_sizes, public, transposed) for name in (FASTNN, NAIVE)}

@@ -61,7 +61,13 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "sigmoid": ("silu", "gelu_tanh", "mish", "exponential"),
     "elu": ("celu", "selu"),
     "softplus": ("log_sigmoid",),
-    "mse": ("mae", "huber"),
+    "mse": ("mae", "half_sse", "quadratic_cost", "mape", "huber", "hinge", "squared_hinge"),
+    "binary_cross_entropy": ("msle", "log_cosh", "poisson", "binary_focal_cross_entropy"),
+    # rows
+    "softmax": ("log_softmax",),
+    "kl_divergence": (
+        *("cosine_similarity", "categorical_hinge", "multiclass_hinge", "nll", "categorical_focal_cross_entropy"),
+    ),
 }
 _STOOD_FOR = {f"{op}{ending}" for ops in _STANDS_FOR.values() for op in ops for ending in ("", "_backward")}
 # Lines gated on two threads as well: the product, a memory-bound op.

@@ -460,8 +460,9 @@ class Sequential(layers.WeightLists):
             finally:
                 show.abandon()
                 self._place = None
-            calls.call("on_train_end", logs)
-            self._check_last_update(calls)
+            if last:
+                self._compiled_optimizer.finalize_variable_values(self.trainable_weights)
+            self._end(calls, logs)
             return self.history
 
     def _build_to_train(self, x: Source) -> None:
@@ -481,8 +482,9 @@ class Sequential(layers.WeightLists):
                 )
         return logs
 
-    def _check_last_update(self, calls: CallbackList) -> None:
-        """DivergenceError where a fit's last update threw the weights out of bounds, unless a callback takes it."""
+    def _end(self, calls: CallbackList, logs: Logs) -> None:
+        """End a fit; DivergenceError where its last update spoilt the weights, unless a callback takes it."""
+        calls.call("on_train_end", logs)
         try:
             if self.history is not None and self.history.epoch:
                 require_finite_weights(self, self.history.epoch[-1], "the last batch")

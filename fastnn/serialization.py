@@ -45,7 +45,7 @@ def contents(make: type[Sequential], model: Sequential) -> tuple[dict[str, Array
     if model.optimizer is not None:
         for path in _paths_with_state(model, model.optimizer):
             state = model.optimizer.state[path]
-            arrays.update((_slot_name(path, slot), state[slot]) for slot in model.optimizer.slots)
+            arrays.update((_slot_name(path, slot), state[slot]) for slot in model.optimizer.state_slots)
     try:
         restored(make, saving.decode(saving.encode(document)), arrays)
     except UNFIT as error:
@@ -67,7 +67,7 @@ def _weight_arrays(model: Sequential) -> dict[str, Array]:
 
 def _paths_with_state(model: Sequential, optimizer: Optimizer) -> list[str]:
     """Paths of the parameters that the optimizer has every slot of."""
-    slots = set(optimizer.slots)
+    slots = set(optimizer.state_slots)
     return [
         parameter.path
         for parameter in model.weights
@@ -114,7 +114,7 @@ def backup(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
     arrays = _weight_arrays(model)
     for number in trained:
         state = optimizer.state[model.weights[number].path]
-        arrays.update((_slot_name(str(number), slot), state[slot]) for slot in optimizer.slots)
+        arrays.update((_slot_name(str(number), slot), state[slot]) for slot in optimizer.state_slots)
     return arrays, {
         "class_name": _BACKUP,
         "optimizer": type(optimizer).__name__,
@@ -181,7 +181,7 @@ def take_backup(model: Sequential, document: Mapping[str, Any], arrays: Mapping[
         parameter = model.weights[number]
         state[parameter.path] = {
             slot: _taken(unused, _slot_name(str(number), slot), parameter.shape, parameter.dtype)
-            for slot in optimizer.slots
+            for slot in optimizer.state_slots
         }
     with held():
         layers.assign_all(model.weights, weights(arrays))
@@ -224,9 +224,11 @@ def _restored_compile(model: Sequential, config: Mapping[str, Any], unused: dict
     optimizer = deserialize("optimizer", _entry(config, "optimizer", dict), optimizers.NAMES)
     optimizer.iterations = checks.integer("iterations", config.get("iterations"), 0, _MOST_STEPS)
     values = {parameter.path: parameter.value for parameter in model.weights}
-    for path in _named_with_state(config, optimizer.slots, values, unused):
+    for path in _named_with_state(config, optimizer.state_slots, values, unused):
         shape, dtype = values[path].shape, values[path].dtype
-        optimizer.state[path] = {slot: _taken(unused, _slot_name(path, slot), shape, dtype) for slot in optimizer.slots}
+        optimizer.state[path] = {
+            slot: _taken(unused, _slot_name(path, slot), shape, dtype) for slot in optimizer.state_slots
+        }
     loss = _entry(config, "loss", dict, type(None))
     precision = config.get("precision")
     if precision is not None:

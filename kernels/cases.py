@@ -13,7 +13,7 @@ from fastnn.kernels.table.elementwise import FROM_INPUT
 
 Rng = np.random.Generator
 
-# Different numbers that a large x and its y = f(x) are made of: so many take plain loops a moment.
+# Different numbers that a large x and its y = f(x) are made of, again and again: so many take plain loops a moment.
 _FEW = 1 << 16
 
 
@@ -78,8 +78,9 @@ def _output(op: Op, how: str, given: dict[str, Any], variant: Mapping[str, Any],
     """A plausible `y`: f(x) of the op that this is the backward of, or an activation of random numbers, its `z`."""
     if how == "forward":
         numbers = [variant.get(name, op.signature.parameters[name].default) for name in op.options]
-        given["x"] = np.resize(given["x"].ravel()[:_FEW], shape)
-        return _activated(op.name.removesuffix("_backward"), given["x"], *numbers)
+        name = op.name.removesuffix("_backward")
+        given["x"] = np.resize(_few(name, given["x"]), shape)
+        return _activated(name, given["x"], *numbers)
     activation = variant.get("activation", "linear")
     z = rng.standard_normal(shape).astype(given["dy"].dtype)
     if activation in FROM_INPUT:
@@ -89,7 +90,14 @@ def _output(op: Op, how: str, given: dict[str, Any], variant: Mapping[str, Any],
 
 def _activated(name: str, x: Any, *numbers: float) -> Any:
     """f(x) by plain loops, which large arrays of repeated numbers are spared."""
-    if name in elementwise.FORWARD:
-        few = elementwise.forward(name, x.ravel()[:_FEW].tolist(), *numbers)
-        return np.resize(few, x.shape) if x.size else np.zeros(x.shape)
-    return np.array([softmax.FORWARD[name](row) for row in x.tolist()]).reshape(x.shape)
+    if not x.size:
+        return np.zeros(x.shape)
+    few = _few(name, x).tolist()
+    if name in softmax.FORWARD:
+        return np.resize([softmax.FORWARD[name](row) for row in few], x.shape)
+    return np.resize(elementwise.forward(name, few, *numbers), x.shape)
+
+
+def _few(name: str, x: Any) -> Any:
+    """The numbers of x that come first, whole rows where the activation takes such."""
+    return x[: max(1, _FEW // x.shape[1])] if name in softmax.FORWARD else x.ravel()[:_FEW]

@@ -1,11 +1,16 @@
-"""Ops as a PyTorch user writes them who minds the cost: on tensors, without autograd, into ``out``."""
+"""Ops as a PyTorch user writes them who minds the cost: on tensors, into ``out``.
+
+Autograd is for losses of which PyTorch has no derivative as a function of its own.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch  # type: ignore[import-not-found, unused-ignore]
+import torch.nn.functional as F  # type: ignore[import-not-found, unused-ignore]  # noqa: N812
 
 from fastnn import get_num_threads
 
@@ -38,24 +43,118 @@ def log_sigmoid_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     return torch.expm1(y, out=out).neg_().mul_(dy)
 
 
-def mse(pred: Any, target: Any) -> Any:
-    return _value_and_gradient(aten.mse_loss, aten.mse_loss_backward, pred, target)
+def prelu(x: Any, alpha: Any) -> Any:
+    """It has no form with ``out``."""
+    return torch.prelu(x, alpha)
 
 
-def huber(pred: Any, target: Any) -> Any:
-    return _value_and_gradient(aten.huber_loss, aten.huber_loss_backward, pred, target, 1.0)
-
-
-def _value_and_gradient(loss: Any, backward: Any, pred: Any, target: Any, *numbers: float) -> Any:
-    """Of a loss that is a mean (ATen's reduction 1)."""
-    one = torch.ones((), dtype=pred.dtype)
-    return float(loss(pred, target, 1, *numbers)), backward(one, pred, target, 1, *numbers)
+def prelu_backward(dy: Any, x: Any, alpha: Any) -> Any:
+    dx, shares = aten._prelu_kernel_backward(dy, x, alpha)
+    return dx, shares.sum(dim=0)
 
 
 def mae(pred: Any, target: Any) -> Any:
     difference = pred - target
     gradient = torch.sign(difference).div_(difference.numel())
     return float(difference.abs_().mean()), gradient
+
+
+def binary_cross_entropy(pred: Any, target: Any) -> Any:
+    one = torch.ones((), dtype=pred.dtype)
+    gradient = aten.binary_cross_entropy_backward(one, pred, target)
+    return float(aten.binary_cross_entropy(pred, target)), gradient
+
+
+def multiclass_hinge(scores: Any, targets: Any) -> Any:
+    """PyTorch divides by the number of classes."""
+    classes = torch.full((), scores.shape[1], dtype=scores.dtype)
+    gradient = aten.multi_margin_loss_backward(classes, scores, targets, 1, 1)
+    return float(aten.multi_margin_loss(scores, targets) * classes), gradient
+
+
+def nll(log_probs: Any, targets: Any) -> Any:
+    value, weight = aten.nll_loss_forward(log_probs, targets, None, 1, -100)
+    return float(value), aten.nll_loss_backward(torch.ones(()), log_probs, targets, None, 1, -100, weight)
+
+
+_MEAN, _SUM = 1, 2
+
+
+def _functions(loss: Any, backward: Any, reduction: int, *numbers: float) -> Callable[..., Any]:
+    """The op of a loss whose derivative is a function of ATen's too."""
+
+    def run(pred: Any, target: Any) -> Any:
+        one = torch.ones((), dtype=pred.dtype)
+        return float(loss(pred, target, reduction, *numbers)), backward(one, pred, target, reduction, *numbers)
+
+    return run
+
+
+def _of_mse(share: Callable[[Any], float]) -> Callable[..., Any]:
+    """The op of a ``share`` of the sum of squares."""
+
+    def run(pred: Any, target: Any) -> Any:
+        part = torch.full((), share(pred), dtype=pred.dtype)
+        gradient = aten.mse_loss_backward(part, pred, target, _SUM)
+        return float(aten.mse_loss(pred, target, _SUM) * part), gradient
+
+    return run
+
+
+def _derived(loss: Callable[[Any, Any], Any], pred: Any, target: Any) -> Any:
+    """A loss, and what autograd makes its derivative."""
+    leaf = pred.detach().requires_grad_()
+    value = loss(leaf, target)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    return float(value.detach()), gradient
+
+
+def _by_autograd(loss: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """The op of a loss (pred, target) -> value that autograd derives."""
+
+    def run(pred: Any, target: Any) -> Any:
+        return _derived(loss, pred, target)
+
+    return run
+
+
+# Where losses keep logarithms and probabilities.
+_CLIP = 1e-7
+
+
+def _squared_logarithmic(pred: Any, target: Any) -> Any:
+    return F.mse_loss(torch.log1p(pred.clamp_min(_CLIP)), torch.log1p(target.clamp_min(_CLIP)))
+
+
+def _log_cosh(pred: Any, target: Any) -> Any:
+    size = (pred - target).abs()
+    return (size + F.softplus(-2 * size)).mean() - math.log(2)
+
+
+def _binary_focal(pred: Any, target: Any) -> Any:
+    wrong = target + (1 - 2 * target) * pred
+    return (wrong.square() * F.binary_cross_entropy(pred, target, reduction="none")).mean()
+
+
+def cross_entropy(probs: Any, targets: Any) -> Any:
+    def loss(p: Any, labels: Any) -> Any:
+        return F.nll_loss((p / p.sum(dim=1, keepdim=True)).log(), labels)
+
+    return _derived(loss, probs, targets)
+
+
+def _focal(pred: Any, target: Any) -> Any:
+    scaled = (pred / pred.sum(dim=1, keepdim=True)).clamp(_CLIP, 1 - _CLIP)
+    return -(target * (1 - scaled).square() * scaled.log()).sum() / len(pred)
+
+
+def _divergence(pred: Any, target: Any) -> Any:
+    return F.kl_div(pred.clamp(_CLIP, 1).log(), target.clamp(_CLIP, 1), reduction="batchmean")
+
+
+def _categorical_hinge(pred: Any, target: Any) -> Any:
+    wrong = ((1 - target) * pred).amax(dim=1)
+    return (wrong - (target * pred).sum(dim=1) + 1).clamp_min(0).mean()
 
 
 def _forward(function: Any, *numbers: float, **options: Any) -> Callable[..., Any]:
@@ -94,6 +193,30 @@ def _elu_by_y(alpha: float, scale: float) -> Callable[..., Any]:
 
 _SELU = 1.6732632423543772, 1.0507009873554805
 
+# Losses, with their default numbers: value and derivative.
+_LOSSES: dict[str, Callable[..., Any]] = {
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "mse": _functions(aten.mse_loss, aten.mse_loss_backward, _MEAN),
+    "mae": mae,
+    "half_sse": _of_mse(lambda pred: 0.5),
+    "quadratic_cost": _of_mse(lambda pred: 0.5 / len(pred)),
+    "mape": _by_autograd(lambda pred, target: 100 * ((pred - target) / target.abs().clamp_min(_CLIP)).abs().mean()),
+    "msle": _by_autograd(_squared_logarithmic),
+    "huber": _functions(aten.huber_loss, aten.huber_loss_backward, _MEAN, 1.0),
+    "log_cosh": _by_autograd(_log_cosh),
+    "hinge": _by_autograd(lambda pred, target: (1 - target * pred).clamp_min(0).mean()),
+    "squared_hinge": _by_autograd(lambda pred, target: (1 - target * pred).clamp_min(0).square().mean()),
+    "poisson": _by_autograd(lambda pred, target: F.poisson_nll_loss(pred, target, log_input=False, eps=_CLIP)),
+    "binary_focal_cross_entropy": _by_autograd(_binary_focal),
+    "categorical_focal_cross_entropy": _by_autograd(_focal),
+    "kl_divergence": _by_autograd(_divergence),
+    "cosine_similarity": _by_autograd(lambda pred, target: -F.cosine_similarity(pred, target).mean()),
+    "categorical_hinge": _by_autograd(_categorical_hinge),
+    "multiclass_hinge": multiclass_hinge,
+    "nll": nll,
+}
 # Activations with their default numbers.
 _FORWARD: dict[str, Callable[..., Any]] = {
     "identity": lambda x, out: out.copy_(x),
@@ -122,6 +245,9 @@ _FORWARD: dict[str, Callable[..., Any]] = {
     "hard_shrink": _forward(aten.hardshrink.out, 0.5),
     "binary_step": _forward(torch.ge, 0),
     "sign": _forward(torch.sign),
+    "prelu": prelu,
+    "softmax": _forward(torch.softmax, 1),
+    "log_softmax": _forward(torch.log_softmax, 1),
 }
 _BACKWARD: dict[str, Callable[..., Any]] = {
     "identity": lambda dy, x, y, out: out.copy_(dy),
@@ -150,9 +276,13 @@ _BACKWARD: dict[str, Callable[..., Any]] = {
     "hard_shrink": _by_x(aten.hardshrink_backward, 0.5),
     "binary_step": lambda dy, x, y, out: out.zero_(),
     "sign": lambda dy, x, y, out: out.zero_(),
+    "prelu": prelu_backward,
+    "softmax": lambda dy, x, y, out: aten._softmax_backward_data.out(dy, y, 1, dy.dtype, grad_input=out),
+    "log_softmax": lambda dy, x, y, out: aten._log_softmax_backward_data.out(dy, y, 1, dy.dtype, out=out),
 }
 PYTORCH: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b, out: torch.add(a, b, out=out),
     **_FORWARD,
     **{f"{name}_backward": function for name, function in _BACKWARD.items()},
-    **{function.__name__: function for function in (softmax_cross_entropy, mse, mae, huber)},
+    **_LOSSES,
 }

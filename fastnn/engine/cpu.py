@@ -164,24 +164,27 @@ class _Prediction:
     """The forward pass: weights in panels and scratch memory, for inputs whose zeros are skipped or not."""
 
     def __init__(self, network: Network, sparse: bool) -> None:
-        from fastnn.kernels.cpu import epoch, records, threads
+        from fastnn.kernels.cpu import epoch, layout, records, threads
 
-        self._kernel, self._records, self._dtype, self._sparse = epoch, records, network.dtype, sparse
+        self._kernel, self._dtype, self._sparse = epoch, network.dtype, sparse
         self._use_num_threads = threads.use_num_threads
         self._form = form = form_of(network)
         sizes = sizes_of(form.stages)
         self._tasks = threads.get_num_threads()
         self._pace = _Pace(_ROWS_A_TASK * self._tasks)
-        self._layout = layout = records.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
-        codes = [code_of(stage.activation) for stage in form.stages]
-        weights = [stage.kernel is not None for stage in form.stages]
-        table, parameters, scratch = layout.stages(codes, weights, [0] * len(codes))
-        self._work = zeros(scratch, network.dtype)
-        numbers, nothing = numbers_of(form.stages, network.dtype), np.zeros((len(table) + 1, 6), network.dtype)
-        params = zeros(parameters, network.dtype)
-        masks = np.zeros((len(table) + 1, 3), np.int64)
-        no_slots = np.empty(0, np.int64)
-        self._net = records.Network(table, 0, len(table), numbers, nothing, masks, nothing, params, no_slots)
+        self._layout = layout.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
+        kinds = [layout.StageKind(code_of(stage.activation), stage.kernel is not None) for stage in form.stages]
+        table, size, scratch = self._layout.stages(kinds)
+        params = zeros(size, network.dtype)
+        self._memory = records.blank(records.Scratch, network.dtype)._replace(work=zeros(scratch, network.dtype))
+        self._net = records.blank(records.Network, network.dtype)._replace(
+            stages=table,
+            ld=self._layout.ld,
+            first=len(table),
+            numbers=numbers_of(form.stages, network.dtype),
+            masks=np.zeros(len(table) + 1, records.mask(network.dtype)),
+            params=params,
+        )
         self._places = list(places_of(form.stages, table, lambda parameter: [(parameter.value, params)]))
 
     def outputs(self, source: Source) -> Array:
@@ -200,12 +203,7 @@ class _Prediction:
     def _forward(self, source: Source, outputs: Array) -> None:
         """Write the outputs for all samples of ``source``, in one compiled call."""
         inputs = inputs_of(source, self._dtype, self._form.preparation, self._sparse)
-        bounds = self._layout.bounds(self._layout.rows, mean_entries(inputs))
-        none = np.empty(0, self._dtype)
-        sizes, runs, indices = np.empty(0, np.int64), np.empty((0, 0), np.int32), np.empty(0, np.int32)
-        memory = self._records.Scratch(
-            self._work, none, np.empty(0), bounds, sizes, runs, sizes, none, indices, none, indices, none
-        )
+        memory = self._memory._replace(blocks=self._layout.blocks(self._layout.rows, mean_entries(inputs)))
         nanoseconds = region_nanoseconds(self._layout.sizes, source.rows) / 3
         places, self._places = self._places, []  # the first call packs the weights
         with self._use_num_threads(self._tasks):  # scratch memory is for so many

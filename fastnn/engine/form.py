@@ -46,15 +46,11 @@ class Stage:
     output_penalty: tuple[float, float] = (0.0, 0.0)
     drop: Drop = Drop()
 
-    def needs(self, kernel: int, bias: int, output_penalty: int) -> int:
-        """The sum of the bits of what needs the gradient."""
-        trained = [parameter is not None and parameter.trainable for parameter in (self.kernel, self.bias)]
-        return kernel * trained[0] + bias * trained[1] + output_penalty * any(self.output_penalty)
-
-    @staticmethod
-    def penalty(parameter: Parameter | None) -> tuple[float, float]:
-        """(l1, l2) on a parameter, zeros without one."""
-        return (parameter and parameter.regularizer and _weights(parameter.regularizer)) or (0.0, 0.0)
+    @property
+    def penalties(self) -> list[tuple[float, float]]:
+        """(l1, l2) on kernel, bias and outputs, zeros where there is none."""
+        found = [p and p.regularizer and _weights(p.regularizer) for p in (self.kernel, self.bias)]
+        return [*(weights or (0.0, 0.0) for weights in found), self.output_penalty]
 
 
 @dataclass(frozen=True)
@@ -181,6 +177,8 @@ def _obstacles_to_prediction(network: Network) -> Iterator[str]:
 
 def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -> Iterator[str]:
     yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
+    if optimizer.use_ema:
+        yield "the optimizer keeps an average of the weights"
     if loss.form is None:
         yield "the loss is none of the kernels'"
     width = _width(network)
@@ -219,17 +217,22 @@ class Figures:
 
 
 def figures_of(network: Network) -> Figures:
-    """How a network's metrics are kept while it is trained."""
+    """How a network's metrics are kept while it is trained.
+
+    The kernels keep none where the loss ignores a class: what they have for targets and weights is for the loss alone.
+    """
     width = _width(network)
-    plain, by_weight = (
-        [metric for metric in metrics if metric.fused_form(width) is not None]
-        for metrics in (network.metrics, network.weighted_metrics)
-    )
+    ignores = network.loss is not None and network.loss.ignore_class is not None
+
+    def kept(metric: Metric) -> bool:
+        return not ignores and metric.fused_form(width) is not None
+
+    plain, by_weight = (list(filter(kept, metrics)) for metrics in (network.metrics, network.weighted_metrics))
     apart = [
         (metric, weighted)
         for weighted, metrics in enumerate((network.metrics, network.weighted_metrics))
         for metric in metrics
-        if metric.fused_form(width) is None
+        if not kept(metric)
     ]
     forms, as_is = _forms(network, [*plain, *by_weight], width, bool(apart))
     return Figures(plain, by_weight, forms, [(metric, bool(weighted)) for metric, weighted in apart], as_is)

@@ -97,15 +97,8 @@ def inputs_of(source: Source, dtype: Any, preparation: Preparation, sparse: bool
     """The samples as the kernel's ``Inputs``, of the kind whose zeros are skipped if ``sparse``."""
     from fastnn.kernels.cpu import records
 
-    empty = records.Inputs(
-        kind=records.DENSE,
-        dense=np.empty((0, 0), dtype),
-        bytes=np.empty((0, 0), np.uint8),
-        scale=dtype.type(preparation.scale),
-        offset=dtype.type(preparation.offset),
-        indptr=np.empty(0, np.int64),
-        indices=np.empty(0, np.int32),
-        values=np.empty(0, dtype),
+    empty = records.blank(records.Inputs, dtype)._replace(
+        kind=records.DENSE, scale=dtype.type(preparation.scale), offset=dtype.type(preparation.offset)
     )
     if sparse or isinstance(source, SparseSource):
         indptr, indices, values = _csr(source, dtype, preparation.scale if sparse else 1.0)
@@ -144,13 +137,15 @@ def _csr(source: Source, dtype: Any, scale: float) -> tuple[Array, Array, Array]
 
 
 def targets_of(data: DataSet, loss: Loss, dtype: Any) -> Any:
-    """Targets and weights as the kernel's ``Targets``."""
+    """Targets and weights as the kernel's ``Targets``; 0 stands for a class to be ignored, whose weight is 0."""
     from fastnn.kernels.cpu import records
 
     labels, goals = np.empty(0, np.int64), np.empty((0, 0), dtype)
     rows, y = goals, np.asarray(data.y)
     if data.y_dtype == np.int64:
         labels = _rows(y, np.int64).reshape(-1)
+        if loss.ignore_class is not None:
+            labels = np.where(labels == loss.ignore_class, 0, labels)
     else:
         rows = _rows(y, dtype)
         goals = loss.smoothed(rows)
@@ -168,6 +163,9 @@ class Feed:
         self._data, self._loss, self._dtype, self._preparation = data, loss, dtype, preparation
         self._pieces = not sparse and _exceeds(data, loss, dtype)
         held = data.part(slice(0, 0)) if self._pieces else data
+        self._weights = np.zeros(held.rows, dtype)  # where a class is ignored, those of the batches of a call
+        if loss.ignore_class is not None:
+            held = replace(held, sample_weight=self._weights)
         self.inputs, self.targets = inputs_of(held.x, dtype, preparation, sparse), targets_of(held, loss, dtype)
 
     def steps(self, batch_size: int) -> int:
@@ -177,15 +175,23 @@ class Feed:
         numbers = math.prod(self._data.x.sample_shape) + math.prod(np.asarray(self._data.y).shape[1:])
         return max(1, AT_A_TIME // int(numbers * self._dtype.itemsize * batch_size))
 
-    def take(self, order: Array) -> tuple[Any, Any, Array]:
-        """(inputs, targets, places of the samples ``order`` in them)."""
+    def take(self, order: Array, batch_size: int) -> tuple[Any, Any, Array]:
+        """(inputs, targets, places of the samples ``order`` in them), to be trained on in batches of so many."""
         if not self._pieces:
+            if self._loss.ignore_class is not None:
+                self._weights[order] = self._counting(*self._data.labels(order), batch_size)
             return self.inputs, self.targets, order
         batch = self._data.batch(order, order.size)
         x = DenseSource(batch.x, self._dtype)
-        piece = replace(self._data, x=x, y=batch.y, sample_weight=batch.sample_weight)
+        weight = self._counting(batch.y, batch.sample_weight, batch_size)
+        piece = replace(self._data, x=x, y=batch.y, sample_weight=weight)
         inputs = inputs_of(x, self._dtype, self._preparation, sparse=False)
         return inputs, targets_of(piece, self._loss, self._dtype), np.arange(order.size)
+
+    def _counting(self, y: Array | None, weight: Array | None, batch_size: int) -> Array | None:
+        """The weights of samples, with those at 0 that the loss ignores; None where all count alike."""
+        share = None if y is None else self._loss.shares(y.reshape(-1), batch_size, self._dtype)
+        return weight if share is None else share if weight is None else share * weight
 
 
 def _exceeds(data: DataSet, loss: Loss, dtype: Any) -> bool:

@@ -202,6 +202,7 @@ class Loss(Protocol):
 
     integer_targets: bool
     reduction: str | None
+    ignore_class: int | None
 
     @property
     def form(self) -> LossForm | None:
@@ -210,6 +211,10 @@ class Loss(Protocol):
 
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
+        ...
+
+    def shares(self, y_true: Array, batch_size: int, dtype: Any) -> Array | None:
+        """What ``ignore_class`` makes of the weights of samples in batches of so many: factors, None without one."""
         ...
 
     def value_and_gradient(
@@ -264,6 +269,7 @@ class Optimizer(Protocol):
 
     iterations: int
     state: dict[str, dict[str, Array]]
+    use_ema: bool
 
     @property
     def learning_rate(self) -> float:
@@ -281,7 +287,7 @@ class Optimizer(Protocol):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state arrays that each parameter has."""
+        """Names of the state arrays that a step works on, as its op has them."""
         ...
 
     @property

@@ -40,7 +40,7 @@ class Session:
         batch_size: int,
         mask_seeds: Sequence[int],
     ) -> None:
-        from fastnn.kernels.cpu import epoch, records, threads
+        from fastnn.kernels.cpu import epoch, layout, records, threads
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -52,34 +52,28 @@ class Session:
         self._feed = Feed(data, loss, dtype, form.preparation, is_sparse(data.x, network))
         self._inputs = self._feed.inputs
         sparse = self._inputs.kind == records.SPARSE
-        pairs = network.products == "bfloat16"
-        self._layout = layout = records.Layout(sizes, self._batch, dtype.itemsize, sparse, pairs)
-        needs = [stage.needs(records.KERNEL, records.BIAS, records.OUTPUT_PENALTY) for stage in self._stages]
-        weights = [stage.kernel is not None for stage in self._stages]
-        codes = [code_of(stage.activation) for stage in self._stages]
-        self._table, size, self._scratch = layout.stages(codes, weights, needs)
+        self._layout = layout.Layout(sizes, self._batch, dtype.itemsize, sparse, network.products == "bfloat16")
+        kinds = [kind_of(stage) for stage in self._stages]
+        self._table, size, self._scratch = self._layout.stages(kinds)
         trained = [parameter for parameter in network.parameters if parameter.trainable]
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
         self._slots = list(optimizer.slots)
-        params, self._state = zeros(size, dtype), [zeros(size, dtype) for _ in self._slots]
-        state = np.array([_address(slot) for slot in self._state], np.int64)
-        penalties = [
-            (*stage.penalty(stage.kernel), *stage.penalty(stage.bias), *stage.output_penalty) for stage in self._stages
-        ]
-        self._units, self._first = int(self._table[:, records.UNITS].sum()), layout.first(self._table)
-        masks, scales = _masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype)
-        numbers = numbers_of(self._stages, dtype), np.array(penalties, dtype)
-        self._net = records.Network(self._table, self._units, self._first, *numbers, masks, scales, params, state)
-
-        self._figures = figures = figures_of(network)
-        self._metrics = np.array([records.FIGURES[form] for form, _ in figures.forms], np.int64)
-        self._numbers = np.array([number for _, number in figures.forms], np.float64)
-        self._seen, self._activation = int(self._table[-1, records.Y]), records.IDENTITY
-        if not figures.as_is:  # the metrics' rows lie behind the stages'
-            self._seen, self._activation = self._scratch, code_of(network.layers[-1].activation)
-            self._scratch += self._batch * int(self._table[-1, records.LD])
-        self._describe(loss, data.sample_weight is not None)
+        self._state = [zeros(size, dtype) for _ in self._slots]
+        self._units = int(self._table["units"].sum())
+        self._net = records.Network(
+            stages=self._table,
+            ld=self._layout.ld,
+            units=self._units,
+            first=layout.first_trained(kinds),
+            numbers=numbers_of(self._stages, dtype),
+            penalties=np.array([stage.penalties for stage in self._stages], records.penalty(dtype)),
+            masks=_masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype),
+            params=zeros(size, dtype),
+            slots=np.array([_address(slot) for slot in self._state], np.int64),
+        )
+        self._figures = figures_of(network)
+        self._objective = self._described(loss, data.sample_weight is not None or loss.ignore_class is not None)
         self._order = STEPS[self._step_name()].states  # of the slots
         self._places: list[_Place] = []
 
@@ -87,21 +81,35 @@ class Session:
         self._num_threads, self._use_num_threads = threads.get_num_threads, threads.use_num_threads
         self._tasks = self._num_threads()
         self._memory = self._allocated(self._tasks)
-        self._notes = np.zeros(2, np.int64)
-        self._update_apart(np.arange(min(1, data.rows)))  # now, where one that does not fit changes nothing
+        self._progress = np.zeros(1, records.PROGRESS)
+        with np.errstate(all="ignore"):  # the outputs are 0 as yet, of which some metrics make no sense
+            self._update_apart(np.arange(min(1, data.rows)))  # now, where one that does not fit changes nothing
         self.begin()
         epoch.train.compiled(dtype)  # now, where an interrupt may come: that takes seconds the first time
 
-    def _describe(self, loss: Loss, weighted: bool) -> None:
-        """The loss as the kernel knows it, of samples that may be weighted."""
-        records, described = self._records, loss.form
+    def _described(self, loss: Loss, weighted: bool) -> Any:
+        """The loss of samples that may be weighted, and the metrics, as the kernel knows them."""
+        records, described, figures, last = self._records, loss.form, self._figures, self._table[-1]
         if described is None:
             raise RuntimeError(f"{loss} is none of the kernels' losses")
-        self._loss, self._goal = records.FIGURES[described.name], np.array([*described.numbers, 0.0], self._dtype)
-        self._outputs = self._layout.sizes[-1] if described.mean else 1
-        self._reduction = records.SUM if described.summed or loss.reduction == "sum" else records.MEAN
+        reduction = records.SUM if described.summed or loss.reduction == "sum" else records.MEAN
         if loss.reduction == "mean_with_sample_weight" and not described.summed and weighted:
-            self._reduction = records.WEIGHTED_MEAN
+            reduction = records.WEIGHTED_MEAN
+        seen, activation = int(last["y"]), records.IDENTITY
+        if not figures.as_is:  # the metrics' rows lie behind the stages'
+            seen, activation = self._scratch, code_of(self._network.layers[-1].activation)
+            self._scratch += self._batch * int(last["ld"])
+        return records.Objective(
+            loss=records.FIGURES[described.name],
+            goal=np.array([*described.numbers, 0.0], self._dtype),
+            outputs=self._layout.sizes[-1] if described.mean else 1,
+            reduction=reduction,
+            metrics=np.array([records.FIGURES[form] for form, _ in figures.forms], np.int64),
+            numbers=np.array([number for _, number in figures.forms], np.float64),
+            plain=len(figures.metrics),
+            seen=seen,
+            activation=activation,
+        )
 
     def serves(self, data: DataSet, batch_size: int) -> bool:
         """Whether this was made for these data."""
@@ -120,22 +128,28 @@ class Session:
                 f"batch_size: got {self._batch}, whose non-zeros for {tasks} threads take {entries:,} places, "
                 f"wants at most {_MOST_ENTRIES:,}: train on smaller batches"
             )
-        coupled = 2 * entries if self._coupled else 0
-        figures = (1 + len(self._metrics)) * self._batch + self._records.UNIT_FIGURES * self._units
-        features = self._layout.sizes[0]
+        couples = entries if self._coupled else 0
+        features, dtype = self._layout.sizes[0], self._dtype
         return self._records.Scratch(
-            zeros(self._scratch + self._layout.buffers(tasks), self._dtype),
-            zeros(self._net.params.size if self._clips_by_norm() else 0, self._dtype),
-            np.zeros(figures + 2 * len(self._stages)),
-            self._layout.bounds(self._batch, mean_entries(self._inputs)),
-            self._layout.cuts(self._table, tasks, frequencies(self._inputs, features)),
-            np.zeros((self._records.PLACES + tasks, features), np.int32),
-            np.zeros(features, np.int64),
-            np.ones(features + self._records.POWERS, self._dtype),
-            np.zeros(entries, np.int32),
-            np.zeros(max(entries, coupled), self._dtype),
-            np.zeros(coupled // 2, np.int32),
-            np.zeros(coupled, self._dtype),
+            work=zeros(self._scratch + self._layout.buffers(tasks), dtype),
+            gradients=zeros(self._net.params.size if self._clips_by_norm() else 0, dtype),
+            figures=np.zeros((1 + self._objective.metrics.size, self._batch)),
+            penalties=np.zeros(self._units),
+            squares=np.zeros((self._units, 2)),
+            factors=np.zeros((len(self._stages), 2)),
+            cuts=self._layout.cuts(self._table, tasks, frequencies(self._inputs, features)),
+            entries=np.zeros(self._batch, self._records.ENTRIES),
+            blocks=self._layout.blocks(self._batch, mean_entries(self._inputs)),
+            begins=np.zeros(features, np.int32),
+            ends=np.zeros(features, np.int32),
+            places=np.zeros((tasks, features), np.int32),
+            touched=np.zeros(features, np.int64),
+            decay=np.ones(features, dtype),
+            powers=np.ones(self._records.POWERS, dtype),
+            rows=np.zeros(entries, np.int32),
+            values=np.zeros(max(entries, 2 * couples), dtype),
+            evens=np.zeros(couples, np.int32),
+            couples=np.zeros(2 * couples, dtype),
         )
 
     def _arrays(self, parameter: Parameter) -> list[tuple[Array, Array]]:
@@ -179,7 +193,7 @@ class Session:
 
     def store(self) -> None:
         """Bring parameters and state back into the ordinary arrays, unless they are there; call it while ``held``."""
-        if self._notes[self._records.IN_PANELS]:
+        if self._progress["in_panels"][0]:
             self._run(np.empty(0, np.int64), store=True)
 
     def _make_room(self, tasks: int) -> None:
@@ -192,45 +206,29 @@ class Session:
 
     def _run(self, order: Array, store: bool) -> int:
         """One compiled call, in the memory that there is."""
-        optimizer, name = self._optimizer, self._step_name()
-        step, steps = STEPS[name], -(-order.size // self._batch)
-        rates, decays = self._rates(steps), self._decays()
-        clip, limit = self._clipping()
-        penalized = bool(self._net.penalties[0, :2].any())
-        shrinks = decays[0] > 0
-        lazy = step.lazy and not shrinks and not penalized
-        direct = step.direct and clip == self._records.NO_CLIP and not shrinks and not penalized
-        rules = self._records.Rules(
-            self._loss, self._goal, self._outputs, self._reduction,
-            self._metrics, self._numbers, len(self._figures.metrics), self._seen, self._activation,
-            (1 - np.outer(rates, decays)).astype(self._dtype), clip, self._dtype.type(limit),
-            STEP_CODES[name], self._hyper(step, rates, steps), int(lazy),
-            self._dtype.type(optimizer.rule[1].get("rho", 1.0)), int(direct), int(direct and self._coupled),
-        )  # fmt: skip
+        optimizer, progress = self._optimizer, self._progress
+        rules = self._rules(-(-order.size // self._batch), store)
         taken = order
-        inputs, targets, order = self._feed.take(order)
+        inputs, targets, order = self._feed.take(order, self._batch)
         made = optimizer.iterations
-        load = not self._notes[self._records.IN_PANELS]
-        if load:
+        progress["made"] = made
+        if rules.load:
             self._memory.touched[...] = made
         if self._layout.sparse:
-            self._memory.decay[-self._records.POWERS :] = rules.rho ** np.arange(
-                self._records.POWERS, dtype=self._dtype
-            )
+            self._memory.powers[...] = rules.rho ** np.arange(self._records.POWERS, dtype=self._dtype)
         places, table = self._placed()
         nanoseconds = region_nanoseconds(self._layout.sizes, self._batch)
-        self._notes[self._records.MADE] = made
         try:
             # no more than there is memory for: another Python thread may change the number meanwhile
             with self._use_num_threads(min(self._num_threads(), self._tasks)):
                 self._kernel.train(
-                    self._dtype, nanoseconds, inputs, targets, self._net, rules, self._memory, order,
-                    self._batch, made, table, int(load), int(store), self._sums, self._notes,
+                    self._dtype, nanoseconds, inputs, targets, self._net, self._objective, rules, self._memory, order,
+                    table, progress, self._metrics,
                 )  # fmt: skip
         finally:  # whatever was raised here meanwhile, in a thread that cannot hold interrupts say
             for place in places:
                 place.write_back()
-            optimizer.iterations = int(self._notes[self._records.MADE])
+            optimizer.iterations = int(progress["made"][0])
         rows = min(order.size, (optimizer.iterations - made) * self._batch)
         weights = targets.weights
         self._rows += rows
@@ -239,6 +237,28 @@ class Session:
         if self._figures.weighted:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
+
+    def _rules(self, steps: int, store: bool) -> Any:
+        """How a call of so many steps trains."""
+        name, rates, decays = self._step_name(), self._rates(steps), self._decays()
+        step, (clip, limit) = STEPS[name], self._clipping()
+        kernel = self._net.penalties[0, self._records.KERNEL]
+        plain = decays[0] == 0 and kernel["l1"] == 0 and kernel["l2"] == 0
+        direct = step.direct and clip == self._records.NO_CLIP and plain
+        return self._records.Rules(
+            batch=self._batch,
+            step=STEP_CODES[name],
+            hyper=self._hyper(step, rates, steps),
+            shrink=(1 - np.outer(rates, decays)).astype(self._dtype),
+            clip=clip,
+            limit=self._dtype.type(limit),
+            lazy=int(step.lazy and plain),
+            rho=self._dtype.type(self._optimizer.rule[1].get("rho", 1.0)),
+            direct=int(direct),
+            coupled=int(direct and self._coupled),
+            load=int(not self._progress["in_panels"][0]),
+            store=int(store),
+        )
 
     def _rates(self, steps: int) -> Array:
         """The step sizes of so many steps; one where all are the same."""
@@ -268,7 +288,8 @@ class Session:
 
     def begin(self) -> None:
         """Begin the figures of an epoch."""
-        self._sums = np.zeros(2 + len(self._metrics))
+        self._progress["loss"] = self._progress["penalty"] = 0
+        self._metrics = np.zeros(self._objective.metrics.size)
         self._rows, self._weight = 0, 0.0
         for metric, _ in self._figures.apart:
             metric.reset_state()
@@ -277,8 +298,8 @@ class Session:
         """Show the outputs of the batch just trained on to the metrics that the kernels do not know."""
         if not self._figures.apart or not order.size:
             return
-        width, ld = self._layout.sizes[-1], int(self._table[-1, self._records.LD])
-        outputs = self._memory.work[self._seen : self._seen + order.size * ld].reshape(order.size, ld)[:, :width]
+        width, ld, seen = self._layout.sizes[-1], int(self._table["ld"][-1]), self._objective.seen
+        outputs = self._memory.work[seen : seen + order.size * ld].reshape(order.size, ld)[:, :width]
         y, weight = self._data.labels(order)
         if y is None:
             raise RuntimeError("samples without targets cannot be trained on")
@@ -287,13 +308,13 @@ class Session:
 
     def logs(self) -> Logs:
         """The figures of the epoch so far, by name."""
-        loss, penalty, *totals = map(float, self._sums)
-        kept = self._figures
+        kept, totals = self._figures, map(float, self._metrics)
         counts = [self._rows] * len(kept.metrics) + [self._weight] * len(kept.weighted)
         for metric, total, count in zip((*kept.metrics, *kept.weighted), totals, counts, strict=True):
             metric.take(total, count)
         metrics = (*self._network.metrics, *self._network.weighted_metrics)
-        return {"loss": (loss + penalty) / max(self._rows, 1), **{m.name: m.result() for m in metrics}}
+        loss = float(self._progress["loss"][0] + self._progress["penalty"][0])
+        return {"loss": loss / max(self._rows, 1), **{m.name: m.result() for m in metrics}}
 
 
 def code_of(activation: Activation) -> int:
@@ -301,6 +322,19 @@ def code_of(activation: Activation) -> int:
     from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 
     return ROW_CODES[activation.op]
+
+
+def kind_of(stage: Stage) -> Any:
+    """The stage as the kernels' layout wants it, trained."""
+    from fastnn.kernels.cpu import layout
+
+    return layout.StageKind(
+        code_of(stage.activation),
+        product=stage.kernel is not None,
+        trains_kernel=stage.kernel is not None and stage.kernel.trainable,
+        trains_bias=stage.bias is not None and stage.bias.trainable,
+        penalized=any(stage.output_penalty),
+    )
 
 
 @dataclass(frozen=True)
@@ -329,12 +363,12 @@ def places_of(
     stages: Sequence[Stage], table: Array, arrays: Callable[[Parameter], Sequence[tuple[Array, Array]]]
 ) -> Iterator[_Place]:
     """The places of what ``arrays`` gives for each parameter: pairs of an array of its shape and a flat one."""
-    from fastnn.kernels.cpu import records
+    from fastnn.kernels.cpu import layout
 
     for stage, row in zip(stages, table, strict=True):
-        k, n, panel = int(row[records.INPUTS]), int(row[records.OUTPUTS]), int(row[records.PANEL])
-        bias = int(row[records.B]), 1, n, records.Layout.padded(n, panel) if panel else 0
-        for parameter, place in ((stage.kernel, (int(row[records.W]), k, n, panel)), (stage.bias, bias)):
+        w, b, k, n, panel = (int(row[name]) for name in ("w", "b", "inputs", "outputs", "panel"))
+        bias = b, 1, n, layout.Layout.padded(n, panel) if panel else 0
+        for parameter, place in ((stage.kernel, (w, k, n, panel)), (stage.bias, bias)):
             if parameter is None:
                 continue
             for array, flat in arrays(parameter):
@@ -351,10 +385,12 @@ def _own(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def addresses(places: Sequence[_Place]) -> Array:
     """The kernel's table of arrays, which it reads and writes by their addresses: keep them as long as it runs."""
+    from fastnn.kernels.cpu import records
+
     rows = [
         (_address(p.own), _address(p.flat) + p.offset * p.flat.itemsize, p.rows, p.columns, p.width) for p in places
     ]
-    return np.array(rows, np.int64).reshape(-1, 5)
+    return np.array(rows, records.PLACE)
 
 
 def _address(array: Array) -> int:
@@ -362,12 +398,12 @@ def _address(array: Array) -> int:
     return address
 
 
-def _masks(drops: Sequence[Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """The kernel's masks and scales; ``seeds`` are those of the layers."""
-    from fastnn.kernels.cpu import dropout
+def _masks(drops: Sequence[Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """The kernel's masks; ``seeds`` are those of the layers."""
+    from fastnn.kernels.cpu import dropout, records
 
-    masks = [(dropout.threshold(drop.rate), seeds[drop.layer], drop.layer) for drop in drops]
-    return np.array(masks, np.int64), np.array([(dropout.scale(d.rate), 1.0 - d.rate) for d in drops], dtype)
+    rows = [(dropout.threshold(d.rate), seeds[d.layer], d.layer, dropout.scale(d.rate), 1.0 - d.rate) for d in drops]
+    return np.array(rows, records.mask(dtype))
 
 
 def region_nanoseconds(sizes: Sequence[int], batch: int) -> float:

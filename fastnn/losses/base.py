@@ -41,6 +41,8 @@ class Loss(Configurable):
     """
 
     integer_targets = False
+    # The class whose samples do not count.
+    ignore_class: int | None = None
     # Whether the loss of a row is a mean or sum over its outputs, so that each output may as well be a sample.
     _separable = True
     # What ends the message where targets look like class indices.
@@ -133,6 +135,10 @@ class Loss(Configurable):
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
         return y_true
+
+    def shares(self, y_true: Array, batch_size: int, dtype: Any) -> Array | None:
+        """What ``ignore_class`` makes of the weights of samples in batches of so many: factors, None without one."""
+        return None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of ``y_pred``, a float, or without reduction an array; arrays or nested lists.

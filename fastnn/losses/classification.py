@@ -141,11 +141,6 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         self.ignore_class = None if ignore_class is None else checks.integer("ignore_class", ignore_class)
         super().__init__(from_logits, 0.0, axis, reduction, name, dtype)
 
-    @property
-    def form(self) -> LossForm | None:
-        """The kernels' name for it; they ignore no class."""
-        return super().form if self.ignore_class is None else None
-
     def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
         """``y`` as class indices; ValueError unless in [0, classes) or to be ignored."""
         check_finite(argument, y, dtype)
@@ -163,11 +158,24 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         weight = self._counting(np.asarray(counted), sample_weight, y_pred.dtype)
         return super().value_and_gradient(labels, y_pred, weight)
 
+    def shares(self, y_true: Array, batch_size: int, dtype: Any) -> Array | None:
+        """What ``ignore_class`` makes of the weights of samples in batches of so many: factors, None without one."""
+        return None if self.ignore_class is None else self._shares(y_true != self.ignore_class, batch_size, dtype)
+
+    def _shares(self, counted: Array, batch_size: int, dtype: Any) -> Array:
+        """Factors that are 0 where nothing counts, and in means grow by what that leaves out of a batch."""
+        if self.reduction not in ("sum_over_batch_size", "mean") or not counted.any():
+            return counted.astype(dtype)
+        samples = counted.reshape(len(counted) if counted.ndim else 1, -1)
+        firsts = np.arange(0, len(samples), batch_size)
+        sizes = np.diff(firsts, append=len(samples))
+        found = np.add.reduceat(np.count_nonzero(samples, axis=1), firsts)
+        growth = np.repeat(sizes * samples.shape[1] / np.maximum(found, 1), sizes)
+        return (samples * growth[:, np.newaxis]).astype(dtype).reshape(counted.shape)
+
     def _counting(self, counted: Array, weight: Array | None, dtype: Any) -> Array:
-        """Weights that are 0 where nothing counts, and in means grow by what that leaves out."""
-        share = counted.astype(dtype)
-        if self.reduction in ("sum_over_batch_size", "mean") and counted.any():
-            share *= counted.size / np.count_nonzero(counted)
+        """The weights of one batch, with those at 0 that do not count."""
+        share = self._shares(counted, counted.size, dtype)
         return share if weight is None else share * along(weight, counted.shape)
 
     def _samples(self, y_true: Array, y_pred: Array) -> Array:

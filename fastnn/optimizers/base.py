@@ -1,7 +1,7 @@
-"""What all optimizers share: step size, clipping, decay, state.
+"""What all optimizers share: step size, clipping, decay, averages of weights, state.
 
 An optimizer keeps its state by parameter path ("dense/kernel"), made at the first step, of zeros but for what its
-``starts`` say.
+``starts`` say, and for the average, which starts as the weights.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from fastnn.engine.protocols import Array, Parameter
 from fastnn.kernels.interrupts import held
 from fastnn.optimizers import schedules
 from fastnn.optimizers.schedules import LearningRateSchedule
+
+# The slot of the running average of a parameter's weights.
+AVERAGE = "average"
 
 
 class LearningRate(float):
@@ -111,11 +114,15 @@ def _unknown_argument(kind: type, argument: str) -> str:
 
 
 class Optimizer(Configurable):
-    """Base class: learning rate, clipping, decay and state; subclasses give the step.
+    """Base class: learning rate, clipping, decay, average and state; subclasses give the step.
 
     ``learning_rate`` is a number, or an object of ``schedules`` that gives that of every step by its number, from 0.
     ``weight_decay`` multiplies weights by 1 - weight_decay * learning_rate before each step. ``clipvalue`` clips every
     number of a gradient, ``clipnorm`` the norm of each gradient, ``global_clipnorm`` that of all together; one at most.
+
+    With ``use_ema`` every step is followed by average = ema_momentum * average + (1 - ema_momentum) * weights, of the
+    first step the weights themselves. The average takes the weights' place every ``ema_overwrite_frequency`` steps, and
+    at the end of ``fit``.
     """
 
     def __init__(
@@ -125,6 +132,9 @@ class Optimizer(Configurable):
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
         name: str | None = None,
         **unknown: Any,
     ) -> None:
@@ -141,6 +151,12 @@ class Optimizer(Configurable):
         for key, value in given.items():
             checks.real(key, value, minimum=0, open_low=True)
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema = checks.instance("use_ema", use_ema, bool, "True or False")
+        self.ema_momentum = checks.real("ema_momentum", ema_momentum, minimum=0, maximum=1)
+        frequency = ema_overwrite_frequency
+        self.ema_overwrite_frequency = (
+            None if frequency is None else checks.positive_int("ema_overwrite_frequency", frequency)
+        )
         self.name = name or type(self).__name__.lower()
         self.state: dict[str, dict[str, Array]] = {}
         self._without_decay: list[str] = []
@@ -205,8 +221,13 @@ class Optimizer(Configurable):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state arrays that each parameter has; they are the op's operands of the same names."""
+        """Names of the state arrays that a step works on; they are the op's operands of the same names."""
         return ()
+
+    @property
+    def state_slots(self) -> tuple[str, ...]:
+        """Names of the state arrays that each parameter has: those of a step, and the average if it is asked for."""
+        return (*self.slots, AVERAGE) if self.use_ema else self.slots
 
     @property
     def starts(self) -> dict[str, float]:
@@ -223,8 +244,9 @@ class Optimizer(Configurable):
         for parameter in parameters:
             held = self.state.get(parameter.path)
             if held is None:
+                starts = {AVERAGE: parameter.value, **self.starts}
                 self.state[parameter.path] = {
-                    slot: np.full_like(parameter.value, self.starts.get(slot, 0.0)) for slot in self.slots
+                    slot: np.full_like(parameter.value, starts.get(slot, 0.0)) for slot in self.state_slots
                 }
                 continue
             for array in held.values():
@@ -301,7 +323,7 @@ class Optimizer(Configurable):
         return self.iterations
 
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
-        """One step: update every parameter in place by its gradient, then do what its constraint says.
+        """One step: update every parameter in place by its gradient, its average, then do what its constraint says.
 
         An interrupt waits until all are updated.
         """
@@ -317,8 +339,29 @@ class Optimizer(Configurable):
             for gradient, parameter, decay in zip(clipped, parameters, decays, strict=True):
                 if decay:
                     parameter.value *= parameter.value.dtype.type(1 - decay)
-                step(parameter.value, gradient, **options, **self.state[parameter.path])
+                state = self.state[parameter.path]
+                step(parameter.value, gradient, **options, **{slot: state[slot] for slot in self.slots})
+                if self.use_ema:
+                    self._take_into_average(parameter.value, state[AVERAGE])
                 constraints.enforce(parameter)
+
+    def _take_into_average(self, weights: Array, average: Array) -> None:
+        """Bring an average up to the weights of a new step; it takes their place where that is due."""
+        before = average.dtype.type(self.ema_momentum if self.iterations > 1 else 0)
+        average *= before
+        average += (1 - before) * weights
+        if self.ema_overwrite_frequency and self.iterations % self.ema_overwrite_frequency == 0:
+            weights[...] = average
+
+    def finalize_variable_values(self, var_list: Iterable[Parameter]) -> None:
+        """Let the averages of parameters take the place of their weights, where there are any: ``fit`` ends with it."""
+        parameters = list(var_list)
+        for index, parameter in enumerate(parameters):
+            _check_parameter(f"var_list[{index}]", parameter)
+        with held():
+            for parameter in parameters if self.use_ema else ():
+                if parameter.path in self.state:
+                    parameter.value[...] = self.state[parameter.path][AVERAGE]
 
     @property
     def clipping(self) -> tuple[str, float] | None:
@@ -349,6 +392,9 @@ class Optimizer(Configurable):
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
             "name": self.name,
         }
         return {**config, "without_decay": list(self._without_decay)} if self._without_decay else config

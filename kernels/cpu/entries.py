@@ -9,22 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.kernels.cpu.jit import inlined
-from fastnn.kernels.cpu.records import (
-    BEGIN,
-    BLOCKS,
-    END,
-    FIRST,
-    INPUTS,
-    LAST,
-    LD,
-    PANEL,
-    PLACES,
-    POWERS,
-    W,
-    Y,
-    panel_count,
-    state_pointer,
-)
+from fastnn.kernels.cpu.records import POWERS, panel_count, state_pointer
 from fastnn.kernels.cpu.simd.elementwise import scale_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import couple_row, prefetch_row, sparse_rows
@@ -58,55 +43,53 @@ def _first_from(indices, begin, end, feature):
 
 
 @inlined
-def split_rows(inputs, order, first, low, high, net, memory):
-    """Where the non-zeros of rows ``low`` to ``high`` of the batch begin that belong to each block of features."""
-    k, bounds = net.stages[0, INPUTS], memory.bounds
-    blocks = bounds.shape[1] - BLOCKS - 1
-    for r in range(low, high):
-        row = order[first + r]
+def split_rows(inputs, batch, share, net, memory):
+    """Where the non-zeros of a task's rows of a batch begin that belong to each block of features."""
+    k, bounds = net.stages[0].inputs, memory.blocks
+    blocks = bounds.shape[1] - 1
+    for r in range(share.low, share.high):
+        row = batch.order[batch.first + r]
         end = inputs.indptr[row + 1]
-        bounds[r, BLOCKS], bounds[r, BLOCKS + blocks] = inputs.indptr[row], end
+        bounds[r, 0], bounds[r, blocks] = inputs.indptr[row], end
         for q in range(1, blocks):
-            begin = bounds[r, BLOCKS + q - 1]
-            bounds[r, BLOCKS + q] = _first_from(inputs.indices, begin, end, q * k // blocks)
+            bounds[r, q] = _first_from(inputs.indices, bounds[r, q - 1], end, q * k // blocks)
 
 
 @inlined
-def sparse_forward(inputs, low, high, p0, p1, net, memory):
-    """First stage of rows ``low`` to ``high`` from their non-zeros, panels ``p0`` to ``p1``.
+def sparse_forward(inputs, block, net, memory):
+    """A block of the first stage's product, from its rows' non-zeros.
 
     Panel by panel, and in a panel by blocks of features: a block's rows of W stay in L1 while all samples use them. The
     last panel comes first: the update left it in L2, and finds there what is used last here.
     """
-    stage, bounds = net.stages[0], memory.bounds
-    k, y, ld, width = stage[INPUTS], stage[Y], stage[LD], stage[PANEL]
-    columns = bounds.shape[1]
-    for p in range(p1 - 1, p0 - 1, -1):
-        panel = address(net.params, stage[W] + p * k * width)
-        for q in range(columns - BLOCKS - 1):
-            z = address(memory.work, y + low * ld + p * width)
+    stage, bounds = net.stages[0], memory.blocks
+    k, width, columns = stage.inputs, stage.panel, bounds.shape[1]
+    for p in range(block.p1 - 1, block.p0 - 1, -1):
+        panel = address(net.params, stage.w + p * k * width)
+        for q in range(columns - 1):
+            z = address(memory.work, stage.y + block.low * stage.ld + p * width)
             sparse_rows(
-                high - low, address(bounds, low * columns + BLOCKS + q), columns,
-                address(inputs.indices, 0), address(inputs.values, 0), panel, z, ld, q,
+                block.high - block.low, address(bounds, block.low * columns + q), columns,
+                address(inputs.indices, 0), address(inputs.values, 0), panel, z, stage.ld, q,
             )  # fmt: skip
 
 
 @inlined
 def _decayed(missed, rules, memory):
     """What is left of a state after ``missed`` steps without a gradient."""
-    powers = memory.decay.size - POWERS
-    return memory.decay[powers + missed] if missed < POWERS else rules.rho**missed
+    return memory.powers[missed] if missed < POWERS else rules.rho**missed
 
 
 @inlined
-def _count(inputs, order, first, low, high, rules, memory, t, place):
-    """How many entries rows ``low`` to ``high`` of the batch have of each feature; couples lie from ``place`` on."""
-    counts, bounds, indptr = memory.runs[PLACES + t], memory.bounds, inputs.indptr
+def _count(inputs, batch, share, rules, memory, place):
+    """How many entries a task's rows of a batch have of each feature; couples lie from ``place`` on."""
+    counts, indptr = memory.places[share.t], inputs.indptr
+    order, first, high = batch.order, batch.first, share.high
     features = memory.evens if rules.coupled else inputs.indices
     counts[:] = 0
-    for r in range(low, min(low + _AHEAD, high)):
+    for r in range(share.low, min(share.low + _AHEAD, high)):
         ask_for_entries(inputs, order[first + r])
-    for r in range(low, high):
+    for r in range(share.low, high):
         if r + _AHEAD < high:
             ask_for_entries(inputs, order[first + r + _AHEAD])
         row = order[first + r]
@@ -116,7 +99,7 @@ def _count(inputs, order, first, low, high, rules, memory, t, place):
             evens, couples = address(memory.evens, place), address(memory.couples, 2 * place)
             begin, end = place, place + couple_row(end - begin, entries, values, evens, couples)
             place = end
-        bounds[r, BEGIN], bounds[r, END] = begin, end
+        memory.entries[r].begin, memory.entries[r].end = begin, end
         for e in range(begin, end):
             counts[np.uint64(features[np.uint64(e)])] += 1  # unsigned: no check for an index from the end
 
@@ -126,16 +109,17 @@ def _count(inputs, order, first, low, high, rules, memory, t, place):
 
 
 @inlined
-def _allot(f0, f1, place, memory, coupled, tasks):
-    """Where the entries of the features [f0, f1) belong, from ``place`` on.
+def _allot(share, place, memory, coupled):
+    """Where the entries of a task's features belong, from ``place`` on.
 
     A feature's entries of a task lie behind those of the tasks before. Those of an even feature are also the next one's
     where they are ``coupled``.
     """
-    begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
+    f0, f1, tasks = share.f0, share.f1, share.tasks
+    begins, ends = memory.begins[f0:f1], memory.ends[f0:f1]
     ends[:] = 0
     for q in range(tasks):
-        counts = memory.runs[PLACES + q][f0:f1]
+        counts = memory.places[q][f0:f1]
         for f in range(ends.size):
             ends[f] += counts[f]
     for f in range(ends.size):
@@ -143,7 +127,7 @@ def _allot(f0, f1, place, memory, coupled, tasks):
         begins[f] = ends[f] = place
         place += count
     for q in range(tasks):
-        places = memory.runs[PLACES + q][f0:f1]
+        places = memory.places[q][f0:f1]
         for f in range(ends.size):
             count = places[f]
             places[f] = ends[f]
@@ -154,11 +138,11 @@ def _allot(f0, f1, place, memory, coupled, tasks):
 
 
 @inlined
-def _note_touched(f0, f1, step, rules, memory):
-    """What the state of the features [f0, f1) is to be multiplied with before ``step``, which touches some of them."""
-    begins, ends = memory.runs[FIRST][f0:f1], memory.runs[LAST][f0:f1]
-    touched, decay = memory.touched[f0:f1], memory.decay[f0:f1]
-    powers = memory.decay[memory.decay.size - POWERS :]
+def _note_touched(share, step, rules, memory):
+    """What the state of a task's features is to be multiplied with before ``step``, which touches some of them."""
+    f0, f1 = share.f0, share.f1
+    begins, ends = memory.begins[f0:f1], memory.ends[f0:f1]
+    touched, decay, powers = memory.touched[f0:f1], memory.decay[f0:f1], memory.powers
     longest = 0
     for f in range(touched.size):
         missed = step - 1 - touched[f]
@@ -174,12 +158,12 @@ def _note_touched(f0, f1, step, rules, memory):
 
 
 @inlined
-def _scatter(inputs, low, high, rules, memory, t):
-    """The entries of rows ``low`` to ``high`` of the batch to where they belong."""
-    places, bounds = memory.runs[PLACES + t], memory.bounds
+def _scatter(inputs, share, rules, memory):
+    """The entries of a task's rows of the batch to where they belong."""
+    places = memory.places[share.t]
     features = memory.evens if rules.coupled else inputs.indices
-    for r in range(low, high):
-        for e in range(bounds[r, BEGIN], bounds[r, END]):
+    for r in range(share.low, share.high):
+        for e in range(memory.entries[r].begin, memory.entries[r].end):
             feature = np.uint64(features[np.uint64(e)])
             to = np.uint64(places[feature])
             places[feature] += 1
@@ -192,33 +176,33 @@ def _scatter(inputs, low, high, rules, memory, t):
 
 
 @inlined
-def sort_by_feature(inputs, order, first, low, high, f0, f1, step, rules, memory, words, t, tasks):
+def sort_by_feature(inputs, batch, share, rules, memory, words):
     """The batch's non-zeros feature by feature: a counting sort. True if the team is to stop.
 
-    Task t has rows ``low`` to ``high`` and features ``f0`` to ``f1``. Nothing waits at the end.
+    Nothing waits at the end.
     """
-    place = t * (memory.rows.size // tasks)
-    _count(inputs, order, first, low, high, rules, memory, t, place)
-    if wait(tasks, words):
+    place = share.t * (memory.rows.size // share.tasks)
+    _count(inputs, batch, share, rules, memory, place)
+    if wait(share.tasks, words):
         return True
-    _allot(f0, f1, place, memory, rules.coupled, tasks)
+    _allot(share, place, memory, rules.coupled)
     if rules.lazy:
-        _note_touched(f0, f1, step, rules, memory)
-    if wait(tasks, words):
+        _note_touched(share, batch.step + 1, rules, memory)
+    if wait(share.tasks, words):
         return True
-    _scatter(inputs, low, high, rules, memory, t)
+    _scatter(inputs, share, rules, memory)
     return False
 
 
 @inlined
-def catch_up(low, high, step, net, rules, memory):
-    """Let the state of the rows ``low`` to ``high`` decay to ``step``."""
+def catch_up(f0, f1, step, net, rules, memory):
+    """Let the state of the features ``f0`` to ``f1`` decay to ``step``."""
     stage = net.stages[0]
-    k, width = stage[INPUTS], stage[PANEL]
-    for f in range(low, high):
+    k, width = stage.inputs, stage.panel
+    for f in range(f0, f1):
         missed = step - memory.touched[f]
         memory.touched[f] = step
         if missed > 0 and net.slots.size > 0:
             factor = _decayed(missed, rules, memory)
             for p in range(panel_count(stage)):
-                scale_row(width, state_pointer(net, stage[W] + (p * k + f) * width), factor)
+                scale_row(width, state_pointer(net, stage.w + (p * k + f) * width), factor)

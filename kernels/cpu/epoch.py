@@ -29,26 +29,32 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu.entries import catch_up, sort_by_feature, split_rows
-from fastnn.kernels.cpu.jit import flat, inlined, matrix, team_kernel
+from fastnn.kernels.cpu.jit import inlined, matrix, team_kernel
+from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.records import (
     CLIP_NORM,
     GRADIENTS,
-    IN_PANELS,
-    INPUTS,
-    KERNEL,
-    LD,
-    MADE,
-    NEEDS,
-    OUTPUTS,
     SPARSE,
     STEPS,
     SUM,
-    UNIT_FIGURES,
     WEIGHTED_MEAN,
     WHOLE,
-    Y,
+    Batch,
+    Block,
+    Doubles,
+    Inputs,
+    Network,
+    Objective,
+    Places,
+    Progress,
+    ReadSizes,
+    Rules,
+    Scratch,
+    Share,
+    Targets,
+    Tile,
+    numba_type,
     panel_count,
-    signatures,
 )
 from fastnn.kernels.cpu.simd.elementwise import copy_row
 from fastnn.kernels.cpu.simd.kernel import address, prefetch
@@ -58,15 +64,16 @@ from fastnn.kernels.cpu.updates import clip_by_norm, copy_panels, copy_weights, 
 
 
 @inlined
-def _prefetch_targets(targets, order, low, high):
-    """Prefetch what the loss compares the outputs of the samples order[low : high] with."""
-    for i in range(low, high):
+def _prefetch_targets(targets, batch, share):
+    """Prefetch what the loss compares the outputs of a task's rows of a batch with."""
+    for r in range(share.low, share.high):
+        sample = batch.order[batch.first + r]
         if targets.labels.size > 0:
-            prefetch(targets.labels, order[i])
+            prefetch(targets.labels, sample)
         else:
-            prefetch(targets.rows, order[i] * targets.rows.shape[1])
+            prefetch(targets.rows, sample * targets.rows.shape[1])
         if targets.weights.size > 0:
-            prefetch(targets.weights, order[i])
+            prefetch(targets.weights, sample)
 
 
 @inlined
@@ -87,155 +94,155 @@ def _share(count, t, tasks):
 
 
 @inlined
-def _loss_scale(order, first, n, rules, targets):
+def _loss_scale(batch, objective, targets):
     """What the loss of a row is multiplied with, times its weight, to be its part of the batch's."""
-    divisor = 1.0 if rules.reduction == SUM else float(n)
-    if rules.reduction == WEIGHTED_MEAN:
+    divisor = 1.0 if objective.reduction == SUM else float(batch.rows)
+    if objective.reduction == WEIGHTED_MEAN:
         divisor = 0.0
-        for r in range(n):
-            divisor += targets.weights[order[first + r]]
-    return 1.0 / (divisor * rules.outputs) if divisor != 0.0 else 0.0
+        for r in range(batch.rows):
+            divisor += targets.weights[batch.order[batch.first + r]]
+    return 1.0 / (divisor * objective.outputs) if divisor != 0.0 else 0.0
+
+
+@inlined
+def _loss(figures, rows):
+    """The loss of a batch, times its rows."""
+    loss = 0.0
+    for r in range(rows):
+        loss += figures[0, r]
+    return loss
 
 
 def _signature(dtype: Any) -> Any:
-    size = types.int64
-    order, arrays = flat(size, readonly=True), matrix(size, readonly=True)
-    return types.void(*signatures(dtype), order, size, size, arrays, size, size, flat(types.float64), flat(size))
+    kinds = Inputs, Targets, Network, Objective, Rules, Scratch, ReadSizes, Places, Progress, Doubles
+    return types.void(*(numba_type(kind, dtype) for kind in kinds))
 
 
 @team_kernel(_signature)
 def train(MR: int, NR: int) -> Any:
-    """train(inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, notes).
+    """train(inputs, targets, net, objective, rules, memory, order, places, progress, metrics).
 
-    ``step`` is the number of steps that the optimizer has made before; ``sums`` receives the sums over samples of
-    loss, penalty and metrics. A batch whose loss is not finite is not trained on and ends the epoch. With ``load`` the
-    ``arrays`` go into panels first; with ``store``, or where the epoch ends early, the state that ``Rules.lazy`` left
-    behind is brought up to date, and the panels go back into the arrays.
+    Trains on the samples of ``order``; ``progress`` counts on from the steps that it tells of, and with ``metrics`` it
+    receives the sums over samples. Where the loss of a batch is not finite the epoch ends before weights change. The
+    arrays at ``places`` go into panels first where ``Rules.load`` says so; with ``Rules.store``, or where the epoch
+    ends early, the state that ``Rules.lazy`` left behind is brought up to date, and the panels go back into the arrays.
 
-    ``notes`` are written when the step or copy that they tell of is whole: the caller may never see a call return,
+    ``progress`` is written when the step or copy that it tells of is whole: the caller may never see a call return,
     where something is raised in its thread meanwhile.
     """
+    tile = Tile(MR, NR, NR // NV)
 
     def train(  # noqa: PLR0911 - a team that is told to stop leaves at any barrier
-        inputs, targets, net, rules, memory, order, batch, step, arrays, load, store, sums, notes, words, t, tasks
+        inputs, targets, net, objective, rules, memory, order, places, progress, metrics, words, t, tasks
     ):
-        stages, figures = net.stages, memory.figures
-        ld_x = stages[0, Y] // (batch + batch % 2)
-        sorts = inputs.kind == SPARSE and stages[0, NEEDS] & KERNEL != 0
-        panels = panel_count(stages[0])
+        first_stage, figures = net.stages[0], memory.figures
+        step, store, panels = progress[0].made, rules.store, panel_count(first_stage)
+        sorts = inputs.kind == SPARSE and first_stage.trains_kernel
         by_panels = splits_panels(panels, tasks)
-        f0, f1 = _share(stages[0, INPUTS], t, tasks)
-        by_unit = (1 + rules.metrics.size) * batch
-        if load:
-            copy_panels(arrays, net, True, t, tasks)
+        f0, f1 = _share(first_stage.inputs, t, tasks)
+        if rules.load:
+            copy_panels(places, net, True, t, tasks)
             if wait(tasks, words):
                 return
-            copy_weights(net, memory.work, t, tasks, MR, NR)
+            copy_weights(net, memory.work, t, tasks, tile)
             if wait(tasks, words):
                 return
             if t == 0:
-                notes[IN_PANELS] = 1
-        for first in range(0, order.size, batch):
-            turn, n = first // batch, min(batch, order.size - first)
+                progress[0].in_panels = True
+        for first in range(0, order.size, rules.batch):
+            n = min(rules.batch, order.size - first)
             low, high = _share(n, t, tasks)
-            scale = _loss_scale(order, first, n, rules, targets)
-            _prefetch_targets(targets, order, first + low, first + high)
+            batch, share = Batch(order, first, n, step, first // rules.batch), Share(t, tasks, low, high, f0, f1)
+            scale = _loss_scale(batch, objective, targets)
+            _prefetch_targets(targets, batch, share)
             if inputs.kind == SPARSE:
-                split_rows(inputs, order, first, low, high, net, memory)
+                split_rows(inputs, batch, share, net, memory)
             else:
-                gather_rows(inputs, order, first, n, low, high, step, net, memory.work, ld_x)
-            if sorts and sort_by_feature(
-                inputs, order, first, low, high, f0, f1, step + 1, rules, memory, words, t, tasks
-            ):
+                gather_rows(inputs, batch, share, net, memory.work)
+            if sorts and sort_by_feature(inputs, batch, share, rules, memory, words):
                 return
             if by_panels:
                 if not sorts and wait(tasks, words):
                     return
-                p0, p1 = t * panels // tasks, (t + 1) * panels // tasks
-                first_product(inputs, 0, n, p0, p1, net, memory, ld_x, MR, NR)
+                block = Block(0, n, t * panels // tasks, (t + 1) * panels // tasks)
+                first_product(inputs, block, net, memory, tile)
                 if wait(tasks, words):
                     return
-            forward_rows(inputs, n, low, high, step, net, memory, ld_x, by_panels, MR, NR)
+            forward_rows(inputs, batch, share, net, memory, by_panels, tile)
             for r in range(low, high):
-                score_row(n, scale, r, order[first + r], net, rules, targets, memory, batch)
-            backward_rows(n, low, high, step, net, memory, MR, NR)
+                score_row(r, scale, batch, net, objective, targets, memory)
+            backward_rows(batch, share, net, memory, tile)
             if wait(tasks, words):
                 return
-            loss = 0.0
-            for r in range(n):
-                loss += figures[r]
+            loss = _loss(figures, n)
             if not np.isfinite(loss):
                 store = 1
                 break
             step += 1
             if t == 0:  # now: the others begin the next batch's figures before this task may
-                sums[0] += loss
-                for q in range(rules.metrics.size):
+                progress[0].loss += loss
+                for q in range(metrics.size):
                     for r in range(n):
-                        sums[2 + q] += figures[(q + 1) * batch + r]
+                        metrics[q] += figures[q + 1, r]
             if rules.clip >= CLIP_NORM:
-                none = order.size
-                update_units(
-                    GRADIENTS, turn, n, inputs, order, none, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR
-                )
+                update_units(GRADIENTS, batch, share, inputs, net, rules, memory, tile)
                 if wait(tasks, words):
                     return
                 if t == 0:
-                    clip_by_norm(net, rules, figures, by_unit)
+                    clip_by_norm(net, rules, memory)
                 if wait(tasks, words):
                     return
             phase = STEPS if rules.clip >= CLIP_NORM else WHOLE
-            following = first + batch
-            update_units(phase, turn, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR)
+            update_units(phase, batch, share, inputs, net, rules, memory, tile)
             if wait(tasks, words):
                 return
             if t == 0:
-                notes[MADE] = step
+                progress[0].made = step
                 for u in range(net.units):
-                    sums[1] += figures[by_unit + UNIT_FIGURES * u] * n
+                    progress[0].penalty += memory.penalties[u] * n
         if store:
             if sorts and rules.lazy:
                 catch_up(f0, f1, step, net, rules, memory)
                 if wait(tasks, words):
                     return
-            copy_panels(arrays, net, False, t, tasks)
+            copy_panels(places, net, False, t, tasks)
             if t == 0:
-                notes[IN_PANELS] = 0
+                progress[0].in_panels = False
 
     return train
 
 
 def _forward_signature(dtype: Any) -> Any:
-    inputs, _, net, _, memory = signatures(dtype)
-    order, arrays = flat(types.int64, readonly=True), matrix(types.int64, readonly=True)
-    return types.void(inputs, net, memory, order, types.int64, arrays, matrix(dtype))
+    fixed = (numba_type(kind, dtype) for kind in (Inputs, Network, Scratch, ReadSizes))
+    return types.void(*fixed, types.int64, numba_type(Places, dtype), matrix(dtype))
 
 
 @team_kernel(_forward_signature)
 def forward(MR: int, NR: int) -> Any:
-    """forward(inputs, net, memory, order, rows, arrays, out): outputs of ``order``, ``rows`` samples at once.
+    """forward(inputs, net, memory, order, rows, places, out): outputs of ``order``, ``rows`` samples at once.
 
-    ``arrays`` go into panels first. Scratch memory is that of a batch of ``rows`` for each task. Nothing is dropped
-    where the network's thresholds are 0.
+    The arrays at ``places`` go into panels first. Scratch memory is that of a batch of ``rows`` for each task. Nothing
+    is dropped where the network's thresholds are 0.
     """
+    tile = Tile(MR, NR, NR // NV)
 
-    def forward(inputs, net, memory, order, rows, arrays, out, words, t, tasks):
-        copy_panels(arrays, net, True, t, tasks)
+    def forward(inputs, net, memory, order, rows, places, out, words, t, tasks):
+        copy_panels(places, net, True, t, tasks)
         if wait(tasks, words):
             return
-        last = net.stages[net.stages.shape[0] - 1]
-        ld_x = net.stages[0, Y] // memory.bounds.shape[0]
+        last = net.stages[net.stages.size - 1]
         end = (t + 1) * order.size // tasks
         for start in range(t * order.size // tasks, end, rows):
             low, high = t * rows, t * rows + min(rows, end - start)
             first = start - low  # sample first + r is row r of scratch memory
+            batch, share = Batch(order, first, high, 0, 0), Share(t, tasks, low, high, 0, 0)
             if inputs.kind == SPARSE:
-                split_rows(inputs, order, first, low, high, net, memory)
+                split_rows(inputs, batch, share, net, memory)
             else:
-                gather_rows(inputs, order, first, high, low, high, 0, net, memory.work, ld_x)
-            forward_rows(inputs, high, low, high, 0, net, memory, ld_x, False, MR, NR)
+                gather_rows(inputs, batch, share, net, memory.work)
+            forward_rows(inputs, batch, share, net, memory, False, tile)
             for r in range(low, high):
-                y = address(memory.work, last[Y] + r * last[LD])
-                copy_row(last[OUTPUTS], y, address(out, (first + r) * last[OUTPUTS]))
+                y = address(memory.work, last.y + r * last.ld)
+                copy_row(last.outputs, y, address(out, (first + r) * last.outputs))
 
     return forward

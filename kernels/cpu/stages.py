@@ -5,6 +5,8 @@ These functions are compiled into the epoch's kernels; offsets name places in ``
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from fastnn.kernels.cpu.entries import ask_for_entries, sparse_forward
@@ -14,38 +16,16 @@ from fastnn.kernels.cpu.records import (
     ACCURACY,
     BINARY_ACCURACY,
     BYTES,
-    CODE,
     CROSS_ENTROPY,
     DENSE,
-    DZ,
-    FLAT,
-    GC,
-    GR,
     IDENTITY,
-    INPUTS,
-    KEPT,
-    LD,
-    LD_SEEN,
-    NEEDS,
-    OUTPUT_PENALTY,
     OUTPUTS,
-    PAIRS,
-    PANEL,
-    SCALE,
-    SEED,
-    SEEN,
     SOFTMAX_CROSS_ENTROPY,
     SPARSE,
-    STREAM,
-    THRESHOLD,
     TOP_K,
-    WP,
-    WT,
-    XC,
-    XR,
-    B,
-    W,
-    Y,
+    Block,
+    Rows,
+    inputs_of,
     panel_count,
 )
 from fastnn.kernels.cpu.simd.dropout import dropout_row
@@ -55,37 +35,63 @@ from fastnn.kernels.cpu.simd.losses import add_penalty_row, loss_row
 from fastnn.kernels.cpu.simd.softmax import argmax_row, cross_entropy_row, label_row, probability_loss_row, softmax_row
 from fastnn.kernels.cpu.simd.tile import gemm_tile, gemm_tile_pairs, pair_columns, pair_rows
 
-# Depth of a block of a product: KC * NR numbers of a panel stay in L2.
+# Depth of a block: KC * NR numbers of a panel stay in L2.
 _KC = 2048
 
 # Samples ahead of its use that a sample to gather is asked for: a batch of Fashion-MNIST's took 50 us without, 13 with.
 _GATHER_AHEAD = 2
 
 
-@inlined
-def _times_panels(pairs, n, k, m, work, x, ld_x, panels, at, p0, p1, y, ld_y, MR, NR):
-    """work[y: n x m] = work[x: n x k] @ panels[at: k x m], panels ``p0`` to ``p1``, the last one first.
+class _Product(NamedTuple):
+    """work[y: rows x columns] = work[x: rows x depth] @ panels[at: depth x columns].
 
-    k counts pairs where the numbers are ``pairs``.
+    The depth counts pairs where the numbers are ``pairs``.
     """
-    tiles = (n + MR - 1) // MR
+
+    pairs: Any
+    rows: Any
+    depth: Any
+    columns: Any
+    x: Rows
+    panels: Any
+    at: Any
+    y: Rows
+
+
+class _Outputs(NamedTuple):
+    """One row of outputs and the place of its derivative; ``source`` is the sample."""
+
+    classes: Any
+    at: Any
+    slope: Any
+    source: Any
+
+
+@inlined
+def _times_panels(product, p0, p1, work, tile):
+    """Panels ``p0`` to ``p1`` of a product, the last one first."""
+    pairs, n, k, m, x, panels, at, y = product
+    tiles = (n + tile.MR - 1) // tile.MR
     for p in range(p1 - 1, p0 - 1, -1):
-        j = p * NR
+        j = p * tile.NR
+        width = min(tile.NR, m - j)
         for k0 in range(0, k, _KC):
+            depth = min(_KC, k - k0)
             for i in range(tiles):
                 low, high = i * n // tiles, (i + 1) * n // tiles
-                a = address(work, x + low * ld_x + k0)
-                b = address(panels, at + (p * k + k0) * NR)
-                c = address(work, y + low * ld_y + j)
+                a = address(work, x.at + low * x.ld + k0)
+                b = address(panels, at + (p * k + k0) * tile.NR)
+                c = address(work, y.at + low * y.ld + j)
                 if pairs:
-                    gemm_tile_pairs(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+                    gemm_tile_pairs(high - low, width, depth, a, x.ld, 1, b, tile.NR, c, y.ld, k0)
                 else:
-                    gemm_tile(high - low, min(NR, m - j), min(_KC, k - k0), a, ld_x, 1, b, NR, c, ld_y, k0)
+                    gemm_tile(high - low, width, depth, a, x.ld, 1, b, tile.NR, c, y.ld, k0)
 
 
 @inlined
-def _pair(n, low, high, count, x, ld, by_row, by_column, work):
-    """Rows ``low`` (even) to ``high`` of a batch of n as pairs of bfloat16 numbers, along rows and along columns."""
+def _pair(n, share, count, rows, by_row, by_column, work):
+    """A task's rows of a batch of n, the first one even, as pairs of bfloat16 numbers, along rows and along columns."""
+    low, high, x, ld = share.low, share.high, rows.at, rows.ld
     if high == n and n % 2 == 1:
         for j in range(count):
             work[x + n * ld + j] = 0  # the last row's neighbour
@@ -97,11 +103,10 @@ def _pair(n, low, high, count, x, ld, by_row, by_column, work):
 
 
 @inlined
-def _drop(place, step, row, count, net, x):
-    """Dropout of ``count`` numbers at x, in place, if there is any at this place of ``Network.masks``."""
-    threshold, seed, stream = net.masks[place, THRESHOLD], net.masks[place, SEED], net.masks[place, STREAM]
-    if threshold > 0:
-        dropout_row(threshold, seed, stream, step, row, count, x, net.scales[place, SCALE], x)
+def _drop(mask, step, row, count, x):
+    """Dropout of ``count`` numbers at x, in place, if there is any."""
+    if mask.threshold > 0:
+        dropout_row(mask.threshold, mask.seed, mask.stream, step, row, count, x, mask.scale, x)
 
 
 @inlined
@@ -118,17 +123,17 @@ def ask_for_sample(inputs, row, width):
 
 
 @inlined
-def gather_rows(inputs, order, first, n, low, high, step, net, work, ld):
-    """Rows ``low`` to ``high`` of the batch of n into scratch memory, in the kernel's dtype, rescaled, dropped from.
+def gather_rows(inputs, batch, share, net, work):
+    """A task's rows of a batch into scratch memory, in the kernel's dtype, rescaled, dropped from.
 
     Where the first stage multiplies pairs of bfloat16 numbers, as such, too.
     """
-    stage = net.stages[0]
-    width, scale, offset = stage[INPUTS], inputs.scale, inputs.offset
-    for r in range(low, min(low + _GATHER_AHEAD, high)):
+    stage, ld, order, first = net.stages[0], net.ld, batch.order, batch.first
+    width, scale, offset = stage.inputs, inputs.scale, inputs.offset
+    for r in range(share.low, min(share.low + _GATHER_AHEAD, share.high)):
         ask_for_sample(inputs, order[first + r], width)
-    for r in range(low, high):
-        if r + _GATHER_AHEAD < high:
+    for r in range(share.low, share.high):
+        if r + _GATHER_AHEAD < share.high:
             ask_for_sample(inputs, order[first + r + _GATHER_AHEAD], width)
         source = order[first + r]
         if inputs.kind == BYTES:
@@ -143,64 +148,67 @@ def gather_rows(inputs, order, first, n, low, high, step, net, work, ld):
         if inputs.kind != BYTES and (scale != 1.0 or offset != 0.0):
             for j in range(width):
                 work[r * ld + j] = work[r * ld + j] * scale + offset
-        _drop(0, step, r, width, net, address(work, r * ld))
-    if stage[PAIRS]:
-        _pair(n, low, high, width, 0, ld, stage[XR], stage[XC], work)
+        _drop(net.masks[0], batch.step, r, width, address(work, r * ld))
+    if stage.pairs:
+        _pair(batch.rows, share, width, Rows(0, ld), stage.x_by_row, stage.x_by_column, work)
 
 
 @inlined
-def _product(stage, x, ld_x, low, high, p0, p1, net, work, MR, NR):
-    """Rows ``low`` to ``high`` of a dense stage's inputs, at x, times its panels ``p0`` to ``p1``."""
-    k, m, ld, rows = stage[INPUTS], stage[OUTPUTS], stage[LD], high - low
-    z = stage[Y] + low * ld
-    if stage[PAIRS]:
-        half = ld_x // 2
-        pairs = stage[XR] + low * half
-        _times_panels(True, rows, (k + 1) // 2, m, work, pairs, half, work, stage[WP], p0, p1, z, ld, MR, NR)
+def _stage_product(s, block, net, work, tile):
+    """A block of the product of a dense stage."""
+    stage, x, rows = net.stages[s], inputs_of(s, net), block.high - block.low
+    k, m, y = stage.inputs, stage.outputs, Rows(stage.y + block.low * stage.ld, stage.ld)
+    if stage.pairs:
+        half = x.ld // 2
+        pairs = Rows(stage.x_by_row + block.low * half, half)
+        product = _Product(True, rows, (k + 1) // 2, m, pairs, work, stage.w_pairs, y)
+        _times_panels(product, block.p0, block.p1, work, tile)
     else:
-        _times_panels(False, rows, k, m, work, x + low * ld_x, ld_x, net.params, stage[W], p0, p1, z, ld, MR, NR)
+        product = _Product(False, rows, k, m, Rows(x.at + block.low * x.ld, x.ld), net.params, stage.w, y)
+        _times_panels(product, block.p0, block.p1, work, tile)
 
 
 @inlined
-def first_product(inputs, low, high, p0, p1, net, memory, ld_x, MR, NR):
-    """Rows ``low`` to ``high`` of the inputs times panels ``p0`` to ``p1`` of the first stage."""
+def first_product(inputs, block, net, memory, tile):
+    """A block of the first stage's product."""
     if inputs.kind == SPARSE:
-        sparse_forward(inputs, low, high, p0, p1, net, memory)
+        sparse_forward(inputs, block, net, memory)
     else:
-        _product(net.stages[0], 0, ld_x, low, high, p0, p1, net, memory.work, MR, NR)
+        _stage_product(0, block, net, memory.work, tile)
 
 
 @inlined
-def forward_rows(inputs, n, low, high, step, net, memory, ld_x, made, MR, NR):
-    """All stages for rows ``low`` to ``high`` of the batch of n; the first one's product may have been ``made``."""
+def forward_rows(inputs, batch, share, net, memory, made, tile):
+    """All stages for a task's rows of a batch; the first one's product may have been ``made``."""
     work = memory.work
-    for s in range(net.stages.shape[0]):
-        stage = net.stages[s]
-        k, m, y, ld = stage[INPUTS], stage[OUTPUTS], stage[Y], stage[LD]
-        x, ld_before = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-        if stage[PANEL] == 0:
-            for r in range(low, high):
-                source, target = address(work, x + r * ld_before), address(work, y + r * ld)
-                forward_row(stage[CODE], m, source, address(net.numbers, s * net.numbers.shape[1]), target)
-                _drop(s + 1, step, r, m, net, address(work, y + r * ld))
+    for s in range(net.stages.size):
+        stage, x = net.stages[s], inputs_of(s, net)
+        m, y, ld = stage.outputs, stage.y, stage.ld
+        numbers = address(net.numbers, s * net.numbers.shape[1])
+        if stage.panel == 0:
+            for r in range(share.low, share.high):
+                target = address(work, y + r * ld)
+                forward_row(stage.activation, m, address(work, x.at + r * x.ld), numbers, target)
+                _drop(net.masks[s + 1], batch.step, r, m, target)
             continue
+        block = Block(share.low, share.high, 0, panel_count(stage))
         if s > 0:
-            if stage[PAIRS]:
-                _pair(n, low, high, k, x, ld_before, stage[XR], stage[XC], work)
-            _product(stage, x, ld_before, low, high, 0, panel_count(stage), net, work, MR, NR)
+            if stage.pairs:
+                _pair(batch.rows, share, stage.inputs, x, stage.x_by_row, stage.x_by_column, work)
+            _stage_product(s, block, net, work, tile)
         elif not made:
-            first_product(inputs, low, high, 0, panel_count(stage), net, memory, ld_x, MR, NR)
-        for r in range(low, high):
+            first_product(inputs, block, net, memory, tile)
+        for r in range(share.low, share.high):
             z = address(work, y + r * ld)
-            numbers = address(net.numbers, s * net.numbers.shape[1])
-            forward_bias_row(stage[CODE], m, z, address(net.params, stage[B]), numbers, z)
-            _drop(s + 1, step, r, m, net, z)
+            forward_bias_row(stage.activation, m, z, address(net.params, stage.b), numbers, z)
+            _drop(net.masks[s + 1], batch.step, r, m, z)
 
 
 @inlined
-def _row_loss(code, numbers, classes, work, out, slope, labels, rows, source, share):
-    """The loss of one row of outputs; its derivative times ``share`` at ``slope``."""
-    y, dy, target = address(work, out), address(work, slope), address(rows, source * classes)
+def _row_loss(code, numbers, row, labels, rows, work, share):
+    """The loss of one row of outputs; its derivative times ``share`` where it belongs."""
+    classes, _, slope, source = row
+    y, dy, target = address(work, row.at), address(work, slope), address(rows, source * classes)
     if labels.size > 0 and code == SOFTMAX_CROSS_ENTROPY:
         return label_row(classes, y, labels[source], share, dy)
     if labels.size > 0:  # a row with a 1 in it, where the derivative will be
@@ -217,20 +225,21 @@ def _row_loss(code, numbers, classes, work, out, slope, labels, rows, source, sh
 
 
 @inlined
-def _target(targets, source, classes):
+def _target(targets, row):
     """The class index, or the place of the target row's largest number."""
     if targets.labels.size > 0:
-        return targets.labels[source]
-    return argmax_row(classes, address(targets.rows, source * classes))
+        return targets.labels[row.source]
+    return argmax_row(row.classes, address(targets.rows, row.source * row.classes))
 
 
 @inlined
-def _metric(code, number, numbers, work, out, spare, classes, targets, source):
-    """One metric of one row; ``spare`` may be overwritten."""
+def _metric(code, number, numbers, row, targets, work):
+    """One metric of one row; the derivative's place may be overwritten."""
+    classes, out = row.classes, row.at
     if code == ACCURACY:
-        return 1.0 if argmax_row(classes, address(work, out)) == _target(targets, source, classes) else 0.0
+        return 1.0 if argmax_row(classes, address(work, out)) == _target(targets, row) else 0.0
     if code == TOP_K:
-        score, larger = work[out + _target(targets, source, classes)], 0
+        score, larger = work[out + _target(targets, row)], 0
         for j in range(classes):
             larger += work[out + j] > score
         return 1.0 if larger < number else 0.0
@@ -238,88 +247,87 @@ def _metric(code, number, numbers, work, out, spare, classes, targets, source):
         hits, threshold = 0.0, work.dtype.type(number)
         for j in range(classes):
             side = 1.0 if work[out + j] > threshold else 0.0
-            hits += 1.0 if targets.rows[source, j] == side else 0.0
+            hits += 1.0 if targets.rows[row.source, j] == side else 0.0
         return hits / classes
     one = work.dtype.type(1)
-    loss = _row_loss(code, numbers, classes, work, out, spare, targets.labels, targets.rows, source, one)
-    return np.float64(loss) / number
+    return np.float64(_row_loss(code, numbers, row, targets.labels, targets.rows, work, one)) / number
 
 
 @inlined
-def score_row(n, scale, r, source, net, rules, targets, memory, batch):
-    """Metrics, loss and the gradient by the last stage's outputs, for one row of n."""
-    work, figures = memory.work, memory.figures
-    last = net.stages[net.stages.shape[0] - 1]
-    classes, out, slope = last[OUTPUTS], last[Y] + r * last[LD], last[DZ] + r * last[LD]
-    number = work.dtype.type
+def score_row(r, scale, batch, net, objective, targets, memory):
+    """Metrics, loss and the gradient by the last stage's outputs, for row r of a batch."""
+    work, figures, source = memory.work, memory.figures, batch.order[batch.first + r]
+    last, number = net.stages[net.stages.size - 1], work.dtype.type
+    row = _Outputs(last.outputs, last.y + r * last.ld, last.dz + r * last.ld, source)
+    seen = _Outputs(row.classes, objective.seen + r * last.ld, row.slope, source)
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
-    seen = rules.seen + r * last[LD]
-    if seen != out:
-        forward_row(rules.activation, classes, address(work, out), address(net.numbers, 0), address(work, seen))
-    for q in range(rules.metrics.size):
-        code, limit = rules.metrics[q], rules.numbers[q]
-        value = _metric(code, limit, rules.goal, work, seen, slope, classes, targets, source)
-        figures[(q + 1) * batch + r] = value if q < rules.plain else value * weight
+    if seen.at != row.at:
+        outputs = address(work, seen.at)
+        forward_row(objective.activation, row.classes, address(work, row.at), address(net.numbers, 0), outputs)
+    for q in range(objective.metrics.size):
+        value = _metric(objective.metrics[q], objective.numbers[q], objective.goal, seen, targets, work)
+        figures[q + 1, r] = value if q < objective.plain else value * weight
     share = weight * number(scale)
-    loss = _row_loss(rules.loss, rules.goal, classes, work, out, slope, targets.labels, targets.goals, source, share)
-    figures[r] = np.float64(weight * loss) * scale * n
+    loss = _row_loss(objective.loss, objective.goal, row, targets.labels, targets.goals, work, share)
+    figures[0, r] = np.float64(weight * loss) * scale * batch.rows
 
 
 @inlined
-def _backward_activation(s, low, high, step, net, work):
-    """dZ of rows ``low`` to ``high`` of a stage from the gradient by its outputs, in place, through its dropout."""
-    stage, one = net.stages[s], work.dtype.type(1)
-    m, dz, ld, seen, ld_seen = stage[OUTPUTS], stage[DZ], stage[LD], stage[SEEN], stage[LD_SEEN]
-    threshold, seed, stream = net.masks[s + 1, THRESHOLD], net.masks[s + 1, SEED], net.masks[s + 1, STREAM]
-    scale, kept = net.scales[s + 1, SCALE], net.scales[s + 1, KEPT]
-    if threshold == 0:
-        if stage[CODE] == IDENTITY:
+def _backward_activation(s, step, share, net, work):
+    """dZ of a task's rows of a stage from the gradient by its outputs, in place, through its dropout."""
+    stage, mask, one = net.stages[s], net.masks[s + 1], work.dtype.type(1)
+    m, scale, kept = stage.outputs, mask.scale, mask.kept
+    if mask.threshold == 0:
+        if stage.activation == IDENTITY:
             return
         scale, kept = one, one
-    elif not stage[FLAT]:  # else what was dropped is 0 in y, and needs no mask
-        for r in range(low, high):
-            at = address(work, dz + r * ld)
-            dropout_row(threshold, seed, stream, step, r, m, at, scale, at)
-        if stage[CODE] == IDENTITY:
+    elif not stage.flat_at_zero:  # else what was dropped is 0 in y, and needs no mask
+        for r in range(share.low, share.high):
+            _drop(mask, step, r, m, address(work, stage.dz + r * stage.ld))
+        if stage.activation == IDENTITY:
             return
         scale = one
     numbers = address(net.numbers, s * net.numbers.shape[1])
-    for r in range(low, high):
-        at = address(work, dz + r * ld)
-        backward_row(stage[CODE], m, at, scale, address(work, seen + r * ld_seen), kept, numbers, at)
+    for r in range(share.low, share.high):
+        at, seen = address(work, stage.dz + r * stage.ld), address(work, stage.seen + r * stage.ld_seen)
+        backward_row(stage.activation, m, at, scale, seen, kept, numbers, at)
 
 
 @inlined
-def backward_rows(n, low, high, step, net, memory, MR, NR):
+def _backward_product(s, share, net, work, tile):
+    """The gradient by the outputs of stage s from the one of the stage behind, for a task's rows."""
+    stage, after = net.stages[s], net.stages[s + 1]
+    m, low, rows = stage.outputs, share.low, share.high - share.low
+    source, dx = Rows(after.dz, after.ld), Rows(stage.dz + low * stage.ld, stage.ld)
+    depth = after.outputs
+    if after.pairs:
+        source, depth = Rows(after.dz_by_row, after.ld // 2), (depth + 1) // 2
+    source = Rows(source.at + low * source.ld, source.ld)
+    if after.panel == 0:
+        for r in range(rows):
+            copy_row(m, address(work, source.at + r * source.ld), address(work, dx.at + r * dx.ld))
+    else:
+        product = _Product(after.pairs, rows, depth, m, source, work, after.wt, dx)
+        _times_panels(product, 0, (m + tile.NR - 1) // tile.NR, work, tile)
+
+
+@inlined
+def backward_rows(batch, share, net, memory, tile):
     """dZ of every stage that needs it, the last one's holding the gradient by its outputs; penalties on outputs."""
-    work = memory.work
-    last = net.stages.shape[0] - 1
+    work, n = memory.work, batch.rows
+    last = net.stages.size - 1
     for back in range(last + 1 - net.first):
         s = last - back
         stage = net.stages[s]
-        m, y, dz, ld = stage[OUTPUTS], stage[Y], stage[DZ], stage[LD]
+        m, y, dz, ld = stage.outputs, stage.y, stage.dz, stage.ld
         if s < last:
-            after = net.stages[s + 1]
-            pairs = after[PAIRS] != 0
-            depth, ld_after = after[OUTPUTS], after[LD]
-            source = after[DZ]
-            if pairs:
-                depth, ld_after, source = (depth + 1) // 2, ld_after // 2, after[GR]
-            x, dx = source + low * ld_after, dz + low * ld
-            if after[PANEL] == 0:
-                for r in range(high - low):
-                    copy_row(m, address(work, x + r * ld_after), address(work, dx + r * ld))
-            else:
-                panels = (m + NR - 1) // NR
-                _times_panels(
-                    pairs, high - low, depth, m, work, x, ld_after, work, after[WT], 0, panels, dx, ld, MR, NR
-                )
-        if stage[NEEDS] & OUTPUT_PENALTY:  # such a stage drops nothing: y is what the penalty is on
-            number = work.dtype.type
-            l1, l2 = net.penalties[s, 4] / number(n), net.penalties[s, 5] / number(n)
-            for r in range(low, high):
+            _backward_product(s, share, net, work, tile)
+        if stage.penalized:  # such a stage drops nothing: y is what the penalty is on
+            number, factors = work.dtype.type, net.penalties[s, OUTPUTS]
+            l1, l2 = factors.l1 / number(n), factors.l2 / number(n)
+            for r in range(share.low, share.high):
                 penalty = add_penalty_row(m, address(work, y + r * ld), l1, l2, address(work, dz + r * ld))
-                memory.figures[r] += np.float64(penalty) * n
-        _backward_activation(s, low, high, step, net, work)
-        if stage[PAIRS]:
-            _pair(n, low, high, m, dz, ld, stage[GR], stage[GC], work)
+                memory.figures[0, r] += np.float64(penalty) * n
+        _backward_activation(s, batch.step, share, net, work)
+        if stage.pairs:
+            _pair(n, share, m, Rows(dz, ld), stage.dz_by_row, stage.dz_by_column, work)

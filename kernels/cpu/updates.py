@@ -5,43 +5,23 @@ These functions are compiled into the epoch's kernels; offsets name places in ``
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from fastnn.kernels.cpu.jit import inlined
-from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.records import (
-    ADDRESS,
     BIAS,
     CLIP_GLOBAL_NORM,
     CLIP_VALUE,
-    COLUMNS,
-    DZ,
-    FIRST,
-    GC,
     GRADIENTS,
-    INPUTS,
     KERNEL,
-    LAST,
-    LD,
-    NEEDS,
-    OUTPUTS,
-    PAIRS,
-    PANEL,
-    PANELS,
-    ROWS,
     SPARSE,
     STEPS,
-    UNIT_FIGURES,
     UNIT_ROWS,
-    UNITS,
     WHOLE,
-    WIDTH,
-    WP,
-    WT,
-    XC,
-    B,
-    W,
-    Y,
+    block_count,
+    inputs_of,
     panel_count,
     state_pointer,
 )
@@ -54,10 +34,56 @@ from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, gemm_tile_pairs, 
 from fastnn.kernels.cpu.stages import ask_for_sample
 
 
+class _Pass(NamedTuple):
+    """What is done to units: ``phase``, of step ``turn`` of a call, whose batch has ``rows``.
+
+    ``buffer`` is where the task's own part of scratch memory begins.
+    """
+
+    phase: Any
+    turn: Any
+    rows: Any
+    buffer: Any
+
+
+class _Unit(NamedTuple):
+    """Rows ``low`` to ``high`` and ``width`` columns from ``j`` on of the weights of stage s, and the first rows' bias.
+
+    They are in the panel at ``panel``. ``index`` is the unit's place among all.
+    """
+
+    index: Any
+    s: Any
+    low: Any
+    high: Any
+    j: Any
+    width: Any
+    panel: Any
+
+
+class _Run(NamedTuple):
+    """``count`` numbers of a stage's weights (``part`` KERNEL) or bias (BIAS), at ``w``; pointers to them, to ``g``."""
+
+    part: Any
+    w: Any
+    count: Any
+    weights: Any
+    g: Any
+
+
 @inlined
-def _gradient(phase, memory, buffer, w):
-    """Where the gradient of the weights from ``w`` on belongs."""
-    return address(memory.work, buffer) if phase == WHOLE else address(memory.gradients, w)
+def _unit(index, s, p, block, stages):
+    """The unit of a block of rows of panel p of stage s."""
+    stage = stages[s]
+    low, high, j = block * UNIT_ROWS, min(stage.inputs, (block + 1) * UNIT_ROWS), p * stage.panel
+    return _Unit(index, s, low, high, j, min(stage.panel, stage.outputs - j), stage.w + j * stage.inputs)
+
+
+@inlined
+def _run(doing, part, w, count, net, memory):
+    """A run of parameters, its gradient in the task's buffer, or where all are kept."""
+    g = address(memory.work, doing.buffer) if doing.phase == WHOLE else address(memory.gradients, w)
+    return _Run(part, w, count, address(net.params, w), g)
 
 
 @inlined
@@ -67,23 +93,20 @@ def _hyper(turn, rules):
 
 
 @inlined
-def _update(phase, turn, s, q, net, rules, memory, w, g, count, at):
-    """What a phase does to ``count`` weights from ``w`` on, their gradient at ``g``: penalty, norm, step.
-
-    They are weights (q = 0) or biases (q = 1) of stage s; ``at`` is the place of the unit's figures, ``turn`` the
-    number of the step in the call.
-    """
-    weights, figures = address(net.params, w), memory.figures
+def _update(doing, unit, run, net, rules, memory):
+    """What a pass does to a run of a unit's parameters, their gradient being there: penalty, norm, step."""
+    phase, turn, s = doing.phase, doing.turn, unit.s
+    part, w, count, weights, g = run
     if phase != STEPS:
-        l1, l2 = net.penalties[s, 2 * q], net.penalties[s, 2 * q + 1]
-        if l1 != 0.0 or l2 != 0.0:
-            figures[at] += add_penalty_row(count, weights, l1, l2, g)
+        penalty = net.penalties[s, part]
+        if penalty.l1 != 0.0 or penalty.l2 != 0.0:
+            memory.penalties[unit.index] += add_penalty_row(count, weights, penalty.l1, penalty.l2, g)
     if phase == GRADIENTS:
-        figures[at + 1 + q] += squares_row(count, g)
+        memory.squares[unit.index, part] += squares_row(count, g)
         return
     if phase == STEPS:
-        scale_row(count, g, memory.work.dtype.type(figures[figures.size - 2 * net.stages.shape[0] + 2 * s + q]))
-    shrink = rules.shrink[min(turn, rules.shrink.shape[0] - 1), 2 * s + q]
+        scale_row(count, g, memory.work.dtype.type(memory.factors[s, part]))
+    shrink = rules.shrink[min(turn, rules.shrink.shape[0] - 1), 2 * s + part]
     if shrink != 1.0:
         scale_row(count, weights, shrink)
     if rules.clip == CLIP_VALUE:
@@ -92,159 +115,151 @@ def _update(phase, turn, s, q, net, rules, memory, w, g, count, at):
 
 
 @inlined
-def _update_sparse(phase, turn, low, high, width, panel, dz, ld, net, rules, memory, buffer, at):
-    """Rows ``low`` to ``high`` of a panel of the first stage, from the batch's non-zeros by feature."""
-    work, runs = memory.work, memory.runs
+def _update_sparse(doing, unit, net, rules, memory):
+    """A unit of the first stage, from the batch's non-zeros by feature."""
+    stage, phase = net.stages[0], doing.phase
+    dz = address(memory.work, stage.dz + unit.j)
     if rules.direct:
         sparse_update(
-            rules.step, rules.coupled, low, high, 0 if rules.lazy else 1,
-            address(runs[FIRST], 0), address(runs[LAST], 0), address(memory.rows, 0), address(memory.values, 0),
-            address(work, dz), ld, address(memory.decay, 0),
-            address(net.params, panel), address(net.slots, 0), panel, _hyper(turn, rules),
+            rules.step, rules.coupled, unit.low, unit.high, 0 if rules.lazy else 1,
+            address(memory.begins, 0), address(memory.ends, 0), address(memory.rows, 0), address(memory.values, 0),
+            dz, stage.ld, address(memory.decay, 0),
+            address(net.params, unit.panel), address(net.slots, 0), unit.panel, _hyper(doing.turn, rules),
         )  # fmt: skip
         return
-    for f in range(low, high):
-        begin, end = runs[FIRST, f], runs[LAST, f]
+    for f in range(unit.low, unit.high):
+        begin, end = memory.begins[f], memory.ends[f]
         if begin < end or not rules.lazy:
-            w = panel + f * net.stages[0, PANEL]
+            run = _run(doing, KERNEL, unit.panel + f * stage.panel, unit.width, net, memory)
             if phase != GRADIENTS and rules.lazy and memory.decay[f] != 1.0:
-                scale_row(width, state_pointer(net, w), memory.decay[f])
-            g = _gradient(phase, memory, buffer, w)
+                scale_row(run.count, state_pointer(net, run.w), memory.decay[f])
             if phase != STEPS:
                 indices, values = address(memory.rows, begin), address(memory.values, begin)
-                sparse_row(end - begin, indices, values, address(work, dz), ld, g)
-            _update(phase, turn, 0, 0, net, rules, memory, w, g, width, at)
+                sparse_row(end - begin, indices, values, dz, stage.ld, run.g)
+            _update(doing, unit, run, net, rules, memory)
 
 
 @inlined
-def _update_dense(phase, turn, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR):
-    """Rows ``low`` to ``high`` of a panel: each tile of dW = X.T @ dZ goes straight into the update.
+def _update_dense(doing, unit, net, rules, memory, tile):
+    """A unit's weights: each tile of dW = X.T @ dZ goes straight into the update.
 
     A tile's rows lie end to end in the panel and in the buffer, so one call updates them all, padding included: its
     weights, gradients and states are 0 and stay so.
     """
-    work, stage = memory.work, net.stages[s]
-    ld = stage[LD]
+    work, stage, x, n, width = memory.work, net.stages[unit.s], inputs_of(unit.s, net), doing.rows, unit.width
+    NR, rows = tile.NR, unit.high - unit.low
     if width < NR:
-        work[buffer : buffer + MR * NR] = 0
-    tiles = (high - low + MR - 1) // MR
+        work[doing.buffer : doing.buffer + tile.MR * NR] = 0
+    tiles = (rows + tile.MR - 1) // tile.MR
     for i in range(tiles):
-        a, b = low + i * (high - low) // tiles, low + (i + 1) * (high - low) // tiles
-        w = panel + a * NR
-        g = _gradient(phase, memory, buffer, w)
-        if phase != STEPS and stage[PAIRS]:
-            x_pairs, dz_pairs = address(work, stage[XC] + a), address(work, stage[GC] + j)
-            gemm_tile_pairs(b - a, width, (n + 1) // 2, x_pairs, 1, ld_x, dz_pairs, ld, g, NR, 0)
-        elif phase != STEPS:
-            gemm_tile(b - a, width, n, address(work, x + a), 1, ld_x, address(work, stage[DZ] + j), ld, g, NR, 0)
-        _update(phase, turn, s, 0, net, rules, memory, w, g, (b - a) * NR, at)
+        low, high = unit.low + i * rows // tiles, unit.low + (i + 1) * rows // tiles
+        run = _run(doing, KERNEL, unit.panel + low * NR, (high - low) * NR, net, memory)
+        if doing.phase != STEPS and stage.pairs:
+            x_pairs, dz_pairs = address(work, stage.x_by_column + low), address(work, stage.dz_by_column + unit.j)
+            gemm_tile_pairs(high - low, width, (n + 1) // 2, x_pairs, 1, x.ld, dz_pairs, stage.ld, run.g, NR, 0)
+        elif doing.phase != STEPS:
+            dz = address(work, stage.dz + unit.j)
+            gemm_tile(high - low, width, n, address(work, x.at + low), 1, x.ld, dz, stage.ld, run.g, NR, 0)
+        _update(doing, unit, run, net, rules, memory)
 
 
 @inlined
-def _update_bias(phase, turn, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR):
-    """``width`` biases from column j on: db = ones.T @ dZ, the ones being one number with strides of 0."""
-    work = memory.work
-    one = buffer + MR * NR
+def _update_bias(doing, unit, net, rules, memory, tile):
+    """The biases of a unit's columns: db = ones.T @ dZ, the ones being one number with strides of 0."""
+    work, stage = memory.work, net.stages[unit.s]
+    one = doing.buffer + tile.MR * tile.NR
     work[one] = work.dtype.type(1)
-    w = net.stages[s, B] + j
-    for c in range(0, width, NR):
-        count = min(NR, width - c)
-        g = _gradient(phase, memory, buffer, w + c)
-        if phase != STEPS:
-            gemm_tile(1, count, n, address(work, one), 0, 0, address(work, dz + c), ld, g, NR, 0)
-        _update(phase, turn, s, 1, net, rules, memory, w + c, g, count, at)
+    for c in range(0, unit.width, tile.NR):
+        count = min(tile.NR, unit.width - c)
+        run = _run(doing, BIAS, stage.b + unit.j + c, count, net, memory)
+        if doing.phase != STEPS:
+            dz = address(work, stage.dz + unit.j + c)
+            gemm_tile(1, count, doing.rows, address(work, one), 0, 0, dz, stage.ld, run.g, tile.NR, 0)
+        _update(doing, unit, run, net, rules, memory)
 
 
 @inlined
-def clip_by_norm(net, rules, figures, at):
-    """From the units' squares, from ``at`` on, to what the gradients of each parameter are multiplied with."""
-    factors = figures.size - 2 * net.stages.shape[0]
-    figures[factors:] = 0
-    total = 0.0
-    for s in range(net.stages.shape[0]):
-        for _ in range(net.stages[s, UNITS]):
-            for q in range(2):
-                figures[factors + 2 * s + q] += figures[at + 1 + q]
-                total += figures[at + 1 + q]
-            at += UNIT_FIGURES
-    for i in range(factors, figures.size):
-        norm = np.sqrt(total if rules.clip == CLIP_GLOBAL_NORM else figures[i])
-        figures[i] = rules.limit / norm if norm > rules.limit else 1.0
+def clip_by_norm(net, rules, memory):
+    """From the units' squares to what the gradients of each parameter are multiplied with."""
+    factors, squares = memory.factors, memory.squares
+    factors[:] = 0
+    total, u = 0.0, 0
+    for s in range(net.stages.size):
+        for _ in range(net.stages[s].units):
+            for part in range(factors.shape[1]):
+                factors[s, part] += squares[u, part]
+                total += squares[u, part]
+            u += 1
+    for s in range(factors.shape[0]):
+        for part in range(factors.shape[1]):
+            norm = np.sqrt(total if rules.clip == CLIP_GLOBAL_NORM else factors[s, part])
+            factors[s, part] = rules.limit / norm if norm > rules.limit else 1.0
 
 
 @inlined
-def _transpose(stage, panel, low, high, j, width, params, work, buffer, NR, VL):
-    """Rows ``low`` to ``high`` of a panel, columns j on, into the transposed panels, of numbers or of pairs."""
-    at, m = stage[WT], stage[OUTPUTS]
-    for k in range(low, high, VL):
-        for c in range(0, width, VL):
-            source, rows, columns = address(params, panel + k * NR + c), min(VL, high - k), min(VL, width - c)
-            if stage[PAIRS]:
+def _transpose(unit, stage, params, work, buffer, tile):
+    """A unit's weights into the transposed panels, of numbers or of pairs."""
+    at, m, NR, VL = stage.wt, stage.outputs, tile.NR, tile.VL
+    for k in range(unit.low, unit.high, VL):
+        for c in range(0, unit.width, VL):
+            source, j = address(params, unit.panel + k * NR + c), unit.j + c
+            rows, columns = min(VL, unit.high - k), min(VL, unit.width - c)
+            if stage.pairs:
                 count = (columns + 1) // 2
-                target = at + (k // NR * ((m + 1) // 2) + (j + c) // 2) * NR + k % NR
+                target = at + (k // NR * ((m + 1) // 2) + j // 2) * NR + k % NR
                 transpose_block(rows, 2 * count, source, NR, address(work, buffer), VL)
                 pair_rows(count, rows, address(work, buffer), VL, address(work, target), NR)
             else:
-                target = at + (k // NR * m + j + c) * NR + k % NR
+                target = at + (k // NR * m + j) * NR + k % NR
                 transpose_block(rows, columns, source, NR, address(work, target), NR)
 
 
 @inlined
-def _copy_unit(s, p, block, first, stages, params, work, buffer, NR, VL):
+def _copy_unit(unit, net, work, buffer, tile):
     """The copies of one unit's weights that scratch memory holds: transposed, as pairs."""
-    stage = stages[s]
-    k, m = stage[INPUTS], stage[OUTPUTS]
-    j = p * stage[PANEL]
-    low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
-    panel = stage[W] + j * k
-    if s > first:
-        _transpose(stage, panel, low, high, j, min(stage[PANEL], m - j), params, work, buffer, NR, VL)
-    if stage[PAIRS]:
-        target, whole = stage[WP] + (p * ((k + 1) // 2) + low // 2) * NR, (high - low) // 2
-        pair_rows(whole, NR, address(params, panel + low * NR), NR, address(work, target), NR)
+    stage, params, NR, low, high = net.stages[unit.s], net.params, tile.NR, unit.low, unit.high
+    if unit.s > net.first:
+        _transpose(unit, stage, params, work, buffer, tile)
+    if stage.pairs:
+        p, whole = unit.j // stage.panel, (high - low) // 2
+        target = stage.w_pairs + (p * ((stage.inputs + 1) // 2) + low // 2) * NR
+        pair_rows(whole, NR, address(params, unit.panel + low * NR), NR, address(work, target), NR)
         if (high - low) % 2 == 1:  # the last row has no neighbour
-            copy_row(NR, address(params, panel + (high - 1) * NR), address(work, buffer))
+            copy_row(NR, address(params, unit.panel + (high - 1) * NR), address(work, buffer))
             work[buffer + NR : buffer + 2 * NR] = 0
             pair_rows(1, NR, address(work, buffer), NR, address(work, target + whole * NR), NR)
 
 
 @inlined
-def _update_unit(phase, turn, s, p, block, n, kind, net, rules, memory, ld_x, buffer, at, MR, NR, VL):
-    """One unit of the update, with its share of the bias and of the transposed weights."""
-    stage = net.stages[s]
-    k, m, ld = stage[INPUTS], stage[OUTPUTS], stage[LD]
-    j = p * stage[PANEL]
-    width = min(stage[PANEL], m - j)
-    low, high = block * UNIT_ROWS, min(k, (block + 1) * UNIT_ROWS)
-    dz, panel = stage[DZ] + j, stage[W] + j * k
-    if phase != STEPS:
-        memory.figures[at : at + UNIT_FIGURES] = 0
-    if stage[NEEDS] & KERNEL:
-        if s == 0 and kind == SPARSE:
-            _update_sparse(phase, turn, low, high, width, panel, dz, ld, net, rules, memory, buffer, at)
+def _update_unit(doing, unit, kind, net, rules, memory, tile):
+    """One unit of the update, with its share of the bias and of the transposed weights; ``kind`` is the inputs'."""
+    stage = net.stages[unit.s]
+    if doing.phase != STEPS:
+        memory.penalties[unit.index] = 0
+        memory.squares[unit.index, KERNEL] = memory.squares[unit.index, BIAS] = 0
+    if stage.trains_kernel:
+        if unit.s == 0 and kind == SPARSE:
+            _update_sparse(doing, unit, net, rules, memory)
         else:
-            x, ld_x = (0, ld_x) if s == 0 else (net.stages[s - 1, Y], net.stages[s - 1, LD])
-            _update_dense(
-                phase, turn, s, n, low, high, j, width, panel, x, ld_x, net, rules, memory, buffer, at, MR, NR
-            )
-        if phase != GRADIENTS:
-            _copy_unit(s, p, block, net.first, net.stages, net.params, memory.work, buffer, NR, VL)
-    if block == 0 and stage[NEEDS] & BIAS:
-        _update_bias(phase, turn, s, n, j, width, dz, ld, net, rules, memory, buffer, at, MR, NR)
+            _update_dense(doing, unit, net, rules, memory, tile)
+        if doing.phase != GRADIENTS:
+            _copy_unit(unit, net, memory.work, doing.buffer, tile)
+    if unit.low == 0 and stage.trains_bias:
+        _update_bias(doing, unit, net, rules, memory, tile)
 
 
 @inlined
-def copy_panels(arrays, net, into, t, tasks):
+def copy_panels(places, net, into, t, tasks):
     """Task t's share of the rows of all arrays [K, N] ``into`` panels [N/width, K, width], or back from them."""
     like = net.params
-    for a in range(arrays.shape[0]):
-        array = arrays[a]
-        k, n, width = array[ROWS], array[COLUMNS], array[WIDTH]
+    for a in range(places.size):
+        place = places[a]
+        k, n, width = place.rows, place.columns, place.width
         low, high = t * k // tasks, (t + 1) * k // tasks
         for j in range(0, n, width):
             columns = min(width, n - j)
-            outside = array[ADDRESS] + (low * n + j) * like.itemsize
-            panel = array[PANELS] + (j * k + low * width) * like.itemsize
+            outside = place.address + (low * n + j) * like.itemsize
+            panel = place.panels + (j * k + low * width) * like.itemsize
             if into:
                 copy_rows(high - low, columns, width, pointer(like, outside), n, pointer(like, panel), width)
             else:
@@ -254,38 +269,43 @@ def copy_panels(arrays, net, into, t, tasks):
 
 
 @inlined
-def copy_weights(net, work, t, tasks, MR, NR):
-    """Task t's share of the copies of all weights that scratch memory holds."""
-    stages, buffer = net.stages, work.size - (t + 1) * (MR + 1) * NR
-    for s in range(stages.shape[0]):
-        blocks = (stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-        units = panel_count(stages[s]) * blocks
-        for u in range(t * units // tasks, (t + 1) * units // tasks):
-            _copy_unit(s, u // blocks, u % blocks, net.first, stages, net.params, work, buffer, NR, NR // NV)
+def _buffer(work, t, tile):
+    """Where task t's own part of scratch memory begins."""
+    return work.size - (t + 1) * (tile.MR + 1) * tile.NR
 
 
 @inlined
-def update_units(phase, turn, n, inputs, order, following, net, rules, memory, ld_x, by_unit, t, tasks, MR, NR):
-    """Task t's share of the units; between them it prefetches its share of the samples order[following :] of a batch.
+def copy_weights(net, work, t, tasks, tile):
+    """Task t's share of the copies of all weights that scratch memory holds."""
+    for s in range(net.stages.size):
+        blocks = block_count(net.stages[s])
+        units = panel_count(net.stages[s]) * blocks
+        for u in range(t * units // tasks, (t + 1) * units // tasks):
+            _copy_unit(_unit(u, s, u // blocks, u % blocks, net.stages), net, work, _buffer(work, t, tile), tile)
+
+
+@inlined
+def update_units(phase, batch, share, inputs, net, rules, memory, tile):
+    """Task t's share of the units; between them it prefetches its share of the samples of the next batch.
 
     These come from main memory while caches and multiply-adds are what the update waits for.
     """
-    left = max(0, min(order.size - following, n))
+    t, tasks, following = share.t, share.tasks, batch.first + batch.rows
+    left = 0 if phase == GRADIENTS else min(batch.order.size - following, batch.rows)
     r, r1 = t * left // tasks, (t + 1) * left // tasks
-    buffer = memory.work.size - (t + 1) * (MR + 1) * NR
+    doing = _Pass(phase, batch.turn, batch.rows, _buffer(memory.work, t, tile))
     s, passed = 0, 0
     u0, u1 = t * net.units // tasks, (t + 1) * net.units // tasks
     if memory.cuts.size == tasks + 1:  # of equal work, for so many tasks
         u0, u1 = memory.cuts[t], memory.cuts[t + 1]
     for u in range(u0, u1):
-        while u - passed >= net.stages[s, UNITS]:
-            passed += net.stages[s, UNITS]
+        while u - passed >= net.stages[s].units:
+            passed += net.stages[s].units
             s += 1
-        blocks = (net.stages[s, INPUTS] + UNIT_ROWS - 1) // UNIT_ROWS
-        p, block = (u - passed) // blocks, (u - passed) % blocks
-        at = by_unit + UNIT_FIGURES * u
+        blocks = block_count(net.stages[s])
         end = r1 - (r1 - r) * (u1 - u - 1) // (u1 - u)
         for i in range(r, end):
-            ask_for_sample(inputs, order[following + i], net.stages[0, INPUTS])
+            ask_for_sample(inputs, batch.order[following + i], net.stages[0].inputs)
         r = end
-        _update_unit(phase, turn, s, p, block, n, inputs.kind, net, rules, memory, ld_x, buffer, at, MR, NR, NR // NV)
+        unit = _unit(u, s, (u - passed) // blocks, (u - passed) % blocks, net.stages)
+        _update_unit(doing, unit, inputs.kind, net, rules, memory, tile)

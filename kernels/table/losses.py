@@ -13,6 +13,7 @@ _ELEMENTWISE_LOSS: dict[str, Any] = {
     "sample_weight": "n",
     "returns": ("", "n ..."),
     "cases": BATCHES,
+    "bench": BATCHES_BENCH,
     "variants": ({}, {"sample_weight": None}),
     "draw": {"sample_weight": "positive"},
 }
@@ -25,6 +26,7 @@ _ELEMENTWISE_LOSS: dict[str, Any] = {
     sample_weight="n",
     returns=("", "n c"),
     cases=ROWS,
+    bench=ROWS_BENCH,
     variants=({}, {"sample_weight": None}, {"targets": "rows"}, {"targets": "rows", "sample_weight": None}),
     draw={"probs": "probabilities", "targets": "labels", "sample_weight": "positive"},
 )
@@ -57,12 +59,12 @@ def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):
     """
 
 
-@op("losses", **_ELEMENTWISE_LOSS, bench=BATCHES_BENCH)
+@op("losses", **_ELEMENTWISE_LOSS)
 def mse(pred, target, sample_weight=None):
     """Mean squared error: (value, dpred); value = mean of weight[i] * (pred - target)^2 over all elements."""
 
 
-@op("losses", **_ELEMENTWISE_LOSS, bench=BATCHES_BENCH)
+@op("losses", **_ELEMENTWISE_LOSS)
 def mae(pred, target, sample_weight=None):
     """Mean absolute error: (value, dpred); value = mean of weight[i] * |pred - target|, slope 0 at 0."""
 
@@ -97,7 +99,6 @@ def msle(pred, target, sample_weight=None):
     "losses",
     **{**_ELEMENTWISE_LOSS, "variants": ({}, {"sample_weight": None, "delta": 0.25})},
     options={"delta": Real(low=0.0, open_low=True)},
-    bench=BATCHES_BENCH,
 )
 def huber(pred, target, sample_weight=None, delta=1.0):
     """Huber's loss: (value, dpred); the mean of weight[i] * (d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)).
@@ -160,6 +161,7 @@ _ROW_LOSS: dict[str, Any] = {
     "sample_weight": "n",
     "returns": ("", "n c"),
     "cases": ROWS,
+    "bench": ROWS_BENCH,
     "variants": ({}, {"sample_weight": None}),
 }
 
@@ -195,6 +197,7 @@ def categorical_hinge(pred, target, sample_weight=None):
     sample_weight="n",
     returns=("", "n c"),
     cases=ROWS,
+    bench=ROWS_BENCH,
     variants=({}, {"sample_weight": None}, {"targets": "one_hot"}),
     draw={"targets": "labels", "sample_weight": "positive"},
 )
@@ -213,6 +216,7 @@ def multiclass_hinge(scores, targets, sample_weight=None):
     sample_weight="n",
     returns=("", "n c"),
     cases=ROWS,
+    bench=ROWS_BENCH,
     variants=({}, {"sample_weight": None}, {"targets": "rows"}),
     draw={"targets": "labels", "sample_weight": "positive"},
 )
@@ -231,7 +235,7 @@ def nll(log_probs, targets, sample_weight=None):
     returns=("", "n c"),
     options={"gamma": Real(low=0.0), "from_logits": Flag()},
     cases=ROWS,
-    bench=ROWS_BENCH[:1],
+    bench=ROWS_BENCH,
     variants=({}, {"sample_weight": None, "gamma": 1.5}, {"from_logits": True, "pred": "logits"}),
     draw={"pred": "probabilities", "target": "probabilities", "sample_weight": "positive"},
 )

@@ -193,9 +193,7 @@ def shapes(*each: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
 
 # Sizes around vector lengths (4, 8, 16) and tiles (6 x 16, 14 x 32), zero, one, primes.
 ELEMENTWISE = shapes((), (0,), (1,), (3,), (15,), (16,), (17,), (63,), (67,), (3, 5), (2, 3, 7), (0, 4), (1021,))
-ELEMENTWISE_BENCH = shapes((10_000,), (10_000_000,))
 ROWS = grid(n=(0, 1, 1, 2, 5, 7, 33, 64, 3), c=(3, 1, 10, 16, 17, 46, 32, 3, 1000))
-ROWS_BENCH = grid(n=(128, 4096), c=(10, 1000))
 BATCHES = (
     {"n": 0, "...": (3,)},
     {"n": 1, "...": ()},
@@ -205,4 +203,7 @@ BATCHES = (
     {"n": 7, "...": (2, 5)},
     {"n": 33, "...": (31,)},
 )
-BATCHES_BENCH = ({"n": 1024, "...": (1024,)},)
+# Benchmarks' sizes: 10^4 numbers, which stay in a core's caches, and 10^7, which come from memory.
+ELEMENTWISE_BENCH = shapes((10_000,), (10_000_000,))
+ROWS_BENCH = grid(n=(1000, 10_000), c=(10, 1000))
+BATCHES_BENCH = grid(n=(100, 10_000), **{"...": ((100,), (1000,))})

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from fastnn.kernels.table.row import ROWS, ROWS_BENCH, op
+from fastnn.kernels.table.row import ROWS, ROWS_BENCH, grid, op
+
+# Beside the others' sizes, batches of outputs: of digits, and of a thousand classes.
+_BENCH = (*grid(n=(128, 4096), c=(10, 1000)), *ROWS_BENCH)
 
 
-@op("softmax", x="n c", returns=("n c",), cases=ROWS, bench=ROWS_BENCH)
+@op("softmax", x="n c", returns=("n c",), cases=ROWS, bench=_BENCH)
 def softmax(x, *, out=None):
     """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
 
 
-@op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=ROWS, draw={"y": "forward"})
+@op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=ROWS, bench=ROWS_BENCH, draw={"y": "forward"})
 def softmax_backward(dy, x, y, *, out=None):
     """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
 
 
-@op("softmax", x="n c", returns=("n c",), cases=ROWS, bench=ROWS_BENCH)
+@op("softmax", x="n c", returns=("n c",), cases=ROWS, bench=_BENCH)
 def log_softmax(x, *, out=None):
     """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
 
 
-@op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=ROWS, draw={"y": "forward"})
+@op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=ROWS, bench=ROWS_BENCH, draw={"y": "forward"})
 def log_softmax_backward(dy, x, y, *, out=None):
     """Derivative of log_softmax: dx[i, j] = dy[i, j] - exp(y[i, j]) * sum over l of dy[i, l]."""
 
@@ -32,7 +35,7 @@ def log_softmax_backward(dy, x, y, *, out=None):
     sample_weight="n",
     returns=("", "n c"),
     cases=ROWS,
-    bench=ROWS_BENCH,
+    bench=_BENCH,
     variants=({}, {"sample_weight": None}, {"targets": "rows"}, {"targets": "rows", "sample_weight": None}),
     draw={"targets": "labels", "sample_weight": "positive"},
 )

@@ -40,7 +40,7 @@ def test_lines_are_ours_on_made_data(side, monkeypatch, tmp_path):
 def test_lines_that_cannot_be_imported_are_told(side, monkeypatch):
     monkeypatch.setattr(contender, "_SUITES", {"kernels": {}, "training": {"fast": True}})
     names, failed = side.lines()
-    assert "mse 1024x1024" in names
+    assert "mse 100x100" in names
     assert failed == {"training": "TypeError: cases() got an unexpected keyword argument 'fast'"}
 
 

@@ -22,6 +22,7 @@ OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.05, momentum=0.9),
     "rmsprop": lambda: optimizers.RMSprop(0.01),
     "adam": lambda: optimizers.Adam(0.01),
+    "averaged": lambda: optimizers.RMSprop(0.01, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=4),
     "scheduled": lambda: optimizers.Adam(optimizers.schedules.CosineDecay(0.02, 20)),
 }
 

@@ -270,6 +270,26 @@ def test_evaluate_without_metrics_is_a_number():
     assert set(model.evaluate(X, LABELS, verbose=0, return_dict=True)) == {"loss"}
 
 
+def averages(model):
+    return [model.optimizer.state[parameter.path]["average"] for parameter in model.weights]
+
+
+def test_a_fit_ends_with_the_average_of_weights():
+    """Callbacks see it at the end; ``train_on_batch`` leaves the weights alone, and so does a fit of no epochs."""
+    model, seen = small(optimizer=optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)), []
+    keep = callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(model.get_weights()),
+        on_train_end=lambda logs: seen.append(model.get_weights()),
+    )
+    model.fit(X, LABELS, epochs=1, verbose=0, callbacks=[keep])
+    trained, ended = seen
+    assert all((a != b).any() for a, b in zip(trained, averages(model), strict=True))
+    assert all((a == b).all() for a, b in zip(ended, averages(model), strict=True))
+    model.train_on_batch(X, LABELS)
+    model.fit(X, LABELS, epochs=0, verbose=0)
+    assert all((a != b).any() for a, b in zip(model.get_weights(), averages(model), strict=True))
+
+
 def test_frozen_layers_stay():
     model = small(optimizer="sgd")
     first, second = model.layers

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn import layers, optimizers
+from fastnn.constraints import NonNeg
 from fastnn.layers import Parameter
 
 W = np.array([[1.0, -2.0, 0.5], [0.1, 3.0, -0.7]])
@@ -255,6 +256,61 @@ def test_apply_gradients_is_apply(rule):
     assert (one[1].value == other[1].value).all()
 
 
+@pytest.mark.parametrize("every", [None, 2])
+@pytest.mark.parametrize("rule", RULES)
+def test_average_of_weights(rule, every):
+    """It starts as the weights behind the first step, and takes their place every so many steps, and at the end."""
+    make, formula = RULES[rule]
+    optimizer, weight = make(use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=every), parameter()
+    wanted, state, average = W.copy(), {}, None
+    for t, gradient in enumerate(GRADIENTS, start=1):
+        optimizer.apply([gradient], [weight])
+        wanted = formula(wanted, gradient, state, t)
+        average = wanted if average is None else 0.75 * average + 0.25 * wanted
+        if every and t % every == 0:
+            wanted = average
+        np.testing.assert_allclose(weight.value, wanted, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(optimizer.state["a/kernel"]["average"], average, rtol=0, atol=1e-14)
+    assert (weight.value != optimizer.state["a/kernel"]["average"]).any()
+    untrained = parameter(path="b/kernel")
+    optimizer.finalize_variable_values([weight, untrained])
+    assert (weight.value == optimizer.state["a/kernel"]["average"]).all()
+    assert (untrained.value == W).all()
+    assert optimizer.variables[-1].name == "a_kernel_average"
+
+
+def test_a_parameter_that_joins_later_averages_from_where_it_starts():
+    optimizer, early, late = optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5), parameter(), parameter([1.0], "b")
+    optimizer.apply([GRADIENTS[0]], [early])
+    optimizer.apply([GRADIENTS[0], np.ones(1)], [early, late])
+    assert optimizer.state["b"]["average"] == 0.5 * 1.0 + 0.5 * 0.0
+
+
+def test_weights_are_averaged_before_their_constraint():
+    """As in Keras."""
+    optimizer, weight = optimizers.SGD(1.0, use_ema=True), Parameter("k", "k", W.copy(), constraint=NonNeg())
+    optimizer.apply([0 * W], [weight])
+    assert (weight.value == np.maximum(W, 0)).all()
+    assert (optimizer.state["k"]["average"] == W).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"use_ema": 1}, TypeError, "use_ema: got int 1, wants True or False"),
+        ({"use_ema": True, "ema_momentum": 1.5}, ValueError, r"ema_momentum: got 1\.5"),
+        ({"use_ema": True, "ema_momentum": -0.1}, ValueError, r"ema_momentum: got -0\.1"),
+        ({"use_ema": True, "ema_overwrite_frequency": 0}, ValueError, "ema_overwrite_frequency: got 0"),
+        ({"use_ema": True, "ema_overwrite_frequency": 2.5}, TypeError, r"ema_overwrite_frequency: got float 2\.5"),
+    ],
+)
+def test_bad_arguments_of_the_average(arguments, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        optimizers.Adam(**arguments)
+    with pytest.raises(TypeError, match=r"var_list\[0\]: got .*, wants a parameter"):
+        optimizers.Adam(use_ema=True).finalize_variable_values([W])
+
+
 def test_parameters_without_a_gradient_stay():
     kernel, bias = parameter(), parameter([1.0], "a/bias")
     with pytest.warns(UserWarning, match="no gradients for a/bias"):
@@ -345,8 +401,8 @@ def test_older_arguments_are_answered_with_what_there_is(kind):
         kind(lr=0.1)
     with pytest.raises(TypeError, match=r"^decay: .*, wants a schedule as learning_rate, such as optimizers.schedules"):
         kind(0.1, decay=1e-6)
-    with pytest.raises(TypeError, match=r"^use_ema: .*, wants one of learning_rate, .*weight_decay, .*, name$"):
-        kind(use_ema=True)
+    with pytest.raises(TypeError, match=r"^loss_scale_factor: .*, wants one of learning_rate, .*weight_decay, .*name$"):
+        kind(loss_scale_factor=2.0)
     optimizer = kind(0.1)
     assert not hasattr(optimizer, "lr")
     with pytest.raises(AttributeError, match=f"^{name} has no lr to set; the step size is learning_rate"):

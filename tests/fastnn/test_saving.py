@@ -41,6 +41,7 @@ OPTIMIZERS = {
     "nadam": lambda: optimizers.Nadam(0.01),
     "ftrl": lambda: optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
     "rprop": lambda: optimizers.Rprop(0.01, step_max=0.1),
+    "averaged": lambda: optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=5),
 }
 
 

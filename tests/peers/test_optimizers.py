@@ -1,4 +1,7 @@
-"""Optimizers, 20 steps on equal gradients: against Keras in its float32, against torch.optim in float64."""
+"""Optimizers, 20 steps on equal gradients: against Keras in its float32, against torch.optim in float64.
+
+The average of weights is Keras's in float64.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,46 @@ def test_arguments_and_configs_of_keras(name):
     assert {key: config[key] for key in config if key != "name"} == {
         key: wanted[key] if key != "learning_rate" else pytest.approx(wanted[key]) for key in config if key != "name"
     }
+
+
+@pytest.fixture
+def float64_of_keras():
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)
+
+
+def state_of_keras(other, variable):
+    return [keras.ops.convert_to_numpy(kept).copy() for kept in (variable, other._model_variables_moving_average[0])]
+
+
+@pytest.mark.usefixtures("float64_of_keras")
+@pytest.mark.parametrize("averaged", [{}, {"ema_momentum": 0.8}, {"ema_overwrite_frequency": 7}, {"ema_momentum": 0.0}])
+@pytest.mark.parametrize(("name", "options"), IN_KERAS)
+def test_averages_of_keras(name, options, averaged):
+    """Behind every one of 20 steps, and at the end; the norm that Keras clips by is rounded to float32."""
+    arguments = {**options, "use_ema": True, **averaged}
+    rule, other = (getattr(library, name)(**arguments) for library in (optimizers, keras.optimizers))
+    weight, variable = Parameter("kernel", "a/kernel", W.copy()), keras.Variable(W, dtype="float64")
+    for gradient in GRADIENTS:
+        rule.apply([gradient], [weight])
+        other.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        for got, wanted in zip(
+            (weight.value, rule.state["a/kernel"]["average"]), state_of_keras(other, variable), strict=True
+        ):
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9)
+    rule.finalize_variable_values([weight])
+    other.finalize_variable_values([variable])
+    np.testing.assert_allclose(weight.value, state_of_keras(other, variable)[0], rtol=0, atol=1e-9)
+    assert abs(weight.value - W).max() > 1e-4
+
+
+@pytest.mark.parametrize("arguments", [{"ema_momentum": 1.1}, {"ema_momentum": -1}, {"ema_overwrite_frequency": -1}])
+def test_bad_averages_of_keras(arguments):
+    for library in (optimizers, keras.optimizers):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            library.SGD(use_ema=True, **arguments)
 
 
 # name: (fastnn's, torch's), epsilon so small that it does not matter where it is added.

@@ -564,6 +564,8 @@ def drawn_model(seed):
         options["from_logits"] = True
     if kind in (losses.BinaryCrossentropy, losses.CategoricalCrossentropy) and rng.random() < 0.5:
         options["label_smoothing"] = 0.2
+    if kind is losses.SparseCategoricalCrossentropy and seed % 2:
+        options["ignore_class"] = seed % 4
     last = "linear" if logits else str(rng.choice(lasts))
     stack = [*(drawn_layer(rng) for _ in range(rng.integers(6))), drawn_layer(rng, 4), layers.Activation(last)]
     if rng.random() < 0.2:
@@ -814,16 +816,17 @@ def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch)
 @pytest.mark.parametrize(("kind", "width"), [("strokes", 34), ("strokes", 33), ("sparse", 34)])
 def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, dtype, coupled):
     """Where most of them are zero or not together, their number is even, and gradients go into the step as they are."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu import epoch, records
 
     rng = np.random.default_rng(2)
     x = inputs(kind, 200, 34, rng).reshape(200, -1)[:, :width].copy()
     y = targets("sparse_categorical_crossentropy", 200, rng)
     train, seen = epoch.train, []
 
-    def watched(dtype, nanoseconds, samples, targets, net, rules, *arguments):
+    def watched(dtype, nanoseconds, *arguments):
+        (rules,) = (argument for argument in arguments if isinstance(argument, records.Rules))
         seen.append(bool(rules.coupled))
-        return train(dtype, nanoseconds, samples, targets, net, rules, *arguments)
+        return train(dtype, nanoseconds, *arguments)
 
     watched.compiled = train.compiled
     monkeypatch.setattr(epoch, "train", watched)
@@ -1229,7 +1232,6 @@ def test_every_loss_is_that_of_the_layers(monkeypatch, name, weighted):
     make, units, activation, kind = FURTHER_LOSSES[name]
     rng = np.random.default_rng(6)
     x, y = inputs("sparse" if weighted else "dense", 65, 34, rng), FURTHER_TARGETS[kind](rng, 65, units)
-    loss, fused = make(), name != "ignored"
     dtype = "float64" if weighted else "float32"
 
     def build():
@@ -1237,15 +1239,34 @@ def test_every_loss_is_that_of_the_layers(monkeypatch, name, weighted):
         stack = [layers.Dense(9, "tanh", dtype=dtype), layers.Dense(units, activation, dtype=dtype)]
         built = models.Sequential([layers.Input((34,)), *stack])
         built.compile(optimizers.SGD(0.003), make(), [] if kind == "labels" else ["mse"])
-        assert built.plan(x).runner == ("fused" if fused else "layerwise")
+        assert built.plan(x).runner == "fused"
         return built
 
     weight = rng.uniform(0.5, 2, 65) if weighted else None
-    options = {"batch_size": 7, "epochs": 20, "sample_weight": weight}
-    if fused:
-        assert_agree(monkeypatch, build, x, y, **options)
-    else:
-        assert np.isfinite(build().fit(x, y, verbose=0, **options).history["loss"]).all(), loss
+    assert_agree(monkeypatch, build, x, y, batch_size=7, epochs=20, sample_weight=weight)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+@pytest.mark.parametrize("ignored", [-1, 2, 255])
+@pytest.mark.parametrize(("logits", "weighted", "batch"), [(False, False, 7), (True, True, 1), (False, True, 65)])
+def test_a_class_is_ignored_as_layer_by_layer(monkeypatch, ignored, reduction, logits, weighted, batch):
+    """Of some batches all samples; metrics count them, by weights that know nothing of it."""
+    rng = np.random.default_rng(9)
+    x, y = inputs("dense", 65, 12, rng), rng.integers(0, 3, 65)
+    y[rng.random(65) < 0.4] = ignored
+    y[7:14] = ignored
+
+    def build():
+        utils.set_random_seed(4)
+        last = layers.Dense(3, "linear" if logits else "softmax", dtype="float64")
+        built = models.Sequential([layers.Input((12,)), layers.Dense(9, "tanh", dtype="float64"), last])
+        loss = losses.SparseCategoricalCrossentropy(logits, ignored, reduction)
+        built.compile(optimizers.Adam(0.003), loss, ["accuracy"], ["sparse_categorical_accuracy"])
+        assert built.plan(x).runner == "fused"
+        return built
+
+    options = {"sample_weight": rng.uniform(0.5, 2, 65)} if weighted else {}
+    assert_agree(monkeypatch, build, x, y, batch_size=batch, epochs=6, shuffle=ignored != 2, **options)
 
 
 # Metrics that look at outputs themselves, beside those of the kernels: by loss.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import records
+from fastnn.kernels.cpu import layout
+from fastnn.kernels.cpu.layout import Layout, StageKind
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 
@@ -15,13 +16,13 @@ from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 def test_shares_are_of_equal_work(sparse, tasks):
     one_panel = SPARSE_TILES * tile(4).NR  # of several, each has the frequent words
     sizes = (5000, one_panel if sparse else 64, 46)
-    layout = records.Layout(sizes, 128, 4, sparse)
-    table, _, _ = layout.stages([0, 0], [True, True], [records.KERNEL | records.BIAS] * 2)
+    plan = Layout(sizes, 128, 4, sparse)
+    table, _, _ = plan.stages([StageKind(0, product=True, trains_kernel=True, trains_bias=True)] * 2)
     frequencies = 1 / (1 + np.arange(sizes[0]))  # words by rank
-    cuts = layout.cuts(table, tasks, frequencies)
+    cuts = plan.cuts(table, tasks, frequencies)
     assert cuts.shape == (tasks + 1,)
     assert (np.diff(cuts) >= 0).all()
-    assert cuts[[0, -1]].tolist() == [0, table[:, records.UNITS].sum()]
+    assert cuts[[0, -1]].tolist() == [0, table["units"].sum()]
     units = np.diff(cuts)
     if sparse and 1 < tasks < 7:
         assert units[0] < units[1]  # the frequent words come first
@@ -30,15 +31,15 @@ def test_shares_are_of_equal_work(sparse, tasks):
 
 
 def test_a_share_of_nothing_is_empty():
-    layout = records.Layout((3, 2), 1, 4)
-    table, _, _ = layout.stages([0], [True], [0])
-    assert layout.cuts(table, 2, np.ones(3)).tolist() == [0, 0, 0]
+    plan = Layout((3, 2), 1, 4)
+    table, _, _ = plan.stages([StageKind(0, product=True)])
+    assert plan.cuts(table, 2, np.ones(3)).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7, 40])
 def test_cuts_make_even_shares(tasks):
     work = np.random.default_rng(0).exponential(1.0, 200)
-    cuts = records._even(work, tasks)
+    cuts = layout._even(work, tasks)
     shares = np.diff(np.concatenate([[0], np.cumsum(work)])[cuts])
     assert len(shares) == tasks
     assert shares.sum() == pytest.approx(work.sum())
