@@ -162,11 +162,6 @@ def numbers_of(name: str, dtype: Any, numbers: Sequence[float] = ()) -> Any:
     return np.array([*(numbers or NUMBERS[name].values()), 0.0], dtype)
 
 
-def backward(name: str, dy: Any, s: Any, out: Any = None) -> Any:
-    """dx = dy * f'(x) for the activation op ``name`` with its default numbers, from x or y, as its formula needs."""
-    return _plan(_backward, (CODES[name], numbers_of(name, dy.dtype)), s.shape, out, dy, s)(out, dy, s)
-
-
 def _forward_op(name: str) -> Planned:
     def op(x: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
         shape, dtype = x.shape, x.dtype

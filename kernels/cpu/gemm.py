@@ -31,14 +31,13 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu import elementwise, softmax
-from fastnn.kernels.cpu._arrays import Planned, aligned, finish, placing, readable, reader, workspace
+from fastnn.kernels.cpu import elementwise, softmax, threads
+from fastnn.kernels.cpu._arrays import Planned, aligned, finish, in_order, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, transpose_block
-from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
@@ -83,7 +82,7 @@ _KC_TRANSPOSED = 256
 def _gemm_signature(dtype: Any) -> Any:
     size = types.int64
     operand, bias, scratch = reads(dtype, 2), flat(dtype, readonly=True), flat(dtype)
-    return types.void(size, operand, operand, bias, bias, writes(dtype, 2), scratch, scratch, *[size] * 6)
+    return types.void(*[size] * 7, bias, bias, operand, operand, writes(dtype, 2), scratch, scratch)
 
 
 class _Matrix(NamedTuple):
@@ -247,7 +246,7 @@ def _gemm(MR: int, NR: int) -> Any:
     VL = NR // NV
 
     # numbers one by one, for a call that unpacks a named tuple takes longer
-    def gemm(tasks, a, b, bias, numbers, c, panels, copies, source, code, height, MC, KC, together):
+    def gemm(tasks, source, code, height, MC, KC, together, numbers, bias, a, b, c, panels, copies):
         n, k = a.shape
         m = b.shape[1]
         copied = copies.size > 0
@@ -406,16 +405,17 @@ def _planned_product(a: Any, b: Any, activation: str | None, dtype: Any) -> Call
     if activation is not None:
         code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
 
+    compute, none = (
+        _gemm.planned(dtype, nanoseconds, source, code, height, MC, KC, together, numbers),
+        np.empty(0, dtype),
+    )
+
     def run(a: Any, b: Any, bias: Any, c: Any) -> None:
-        threads = get_num_threads()
-        copies = (tiles + threads) * size if copied else 0
-        scratch = workspace(copies + threads * part, dtype)
+        tasks = threads.count(nanoseconds)
+        copies = (tiles + tasks) * size if copied else 0
+        scratch = workspace(copies + tasks * part, dtype)
         panels = b.panels if before else scratch[copies:] if copied else scratch
-        matrix = b.like if before else b
-        _gemm(
-            dtype, nanoseconds, a, matrix, bias, numbers, c, panels, scratch[:copies], source, code, height, MC, KC,
-            together,
-        )  # fmt: skip
+        compute(bias, a, b.like if before else b, c, panels, scratch[:copies] if copied else none)
 
     return run
 
@@ -483,11 +483,12 @@ def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: An
     place = placing(out, (x.shape[0], w.shape[1]), dtype, x, w, b)
     fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
     multiply = _planned_product(x, w, None if b is None and fused == "identity" else fused, dtype)
-    of_rows = None if activation in ELEMENTWISE_ACTIVATIONS else getattr(softmax, activation)
+    like = np.empty((x.shape[0], w.shape[1]), dtype) if out is None else out
+    of_rows = None if activation in ELEMENTWISE_ACTIVATIONS else getattr(softmax, activation).plan(like, out=like)
 
     def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
         y = place(out, x, w, b)
-        multiply(read_x(x), read_w(w), np.ascontiguousarray(b) if no_bias is None else no_bias, y)
+        multiply(read_x(x), read_w(w), in_order(b) if no_bias is None else no_bias, y)
         if of_rows is not None:
             of_rows(y, out=y)
         return finish(y, out)
@@ -495,15 +496,23 @@ def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: An
     return run
 
 
-def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None) -> tuple[Any, Any, Any]:
+@Planned
+def linear_backward(
+    dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None
+) -> Callable[..., tuple[Any, Any, Any]]:
     """dz first, then two products that read x and w through transposed strides, and the column sums of dz."""
-    if activation == "linear":
-        dz = dy
-    elif activation in ELEMENTWISE_ACTIVATIONS:
-        dz = elementwise.backward(activation, dy, y if z is None else z)
-    else:
-        dz = getattr(softmax, f"{activation}_backward")(dy, y, y)
-    return matmul(dz, w.T), matmul(x.T, dz), column_sums(dz)
+    derive, dz = None, dy
+    if activation != "linear":
+        kind = elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax
+        op = getattr(kind, f"{ELEMENTWISE_ACTIVATIONS.get(activation, activation)}_backward")
+        derive, dz = op.plan(dy, y if z is None else z, y), np.empty(dy.shape, dy.dtype)
+    of_x, of_w, of_b = matmul.plan(dz, w.T), matmul.plan(x.T, dz), column_sums.plan(dz)
+
+    def run(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None) -> tuple[Any, Any, Any]:
+        dz = dy if derive is None else derive(dy, y if z is None else z, y)
+        return of_x(dz, w.T), of_w(x.T, dz), of_b(dz)
+
+    return run
 
 
 @kernel(lambda dtype: types.void(types.int64, reads(dtype, 2), flat(dtype)))
@@ -520,8 +529,15 @@ def _column_sums(MR: int, NR: int) -> Any:
     return column_sums
 
 
-def column_sums(z: Any) -> Any:
+@Planned
+def column_sums(z: Any) -> Callable[..., Any]:
     """Sum of the rows of z (n, m), in order: (m,)."""
-    total = np.empty(z.shape[1], z.dtype)
-    _column_sums(z.dtype, z.size / 4.0, readable(z), total)
-    return total
+    width, dtype, read = z.shape[1], z.dtype, reader(z)
+    compute = _column_sums.planned(dtype, z.size / 4.0)
+
+    def run(z: Any) -> Any:
+        total = np.empty(width, dtype)
+        compute(read(z), total)
+        return total
+
+    return run
