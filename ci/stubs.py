@@ -14,13 +14,14 @@ import inspect
 import math
 from pathlib import Path
 
-from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Op, Option, Real
+from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Op, Option, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
 
 _HEADER = '''\
 """The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
@@ -46,6 +47,8 @@ def _option_type(option: Option) -> str:
             return "int"
         case Flag():
             return "bool"
+        case Subset():
+            return "Sequence[str]"
 
 
 def _parameter(op: Op, parameter: inspect.Parameter) -> str:
@@ -61,11 +64,14 @@ def _parameter(op: Op, parameter: inspect.Parameter) -> str:
 def _literal(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_literal, value))})"
     return 'float("inf")' if value == math.inf else repr(value)
 
 
 def _result(op: Op) -> str:
-    kinds = ["Array" if spec else "float" for spec in op.returns]
+    some = any(isinstance(option, Subset) for option in op.options.values())
+    kinds = [("Any" if some else "Array") if spec else "float" for spec in op.returns]
     if not kinds:
         return "None"
     return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastnn.kernels.table import DTYPES, MOST_OFF, Choice, Flag, Integer, Op, Option, Real, shape_of
+from fastnn.kernels.table import DTYPES, MOST_OFF, Choice, Flag, Integer, Op, Option, Real, Subset, shape_of
 
 _FLOATS = tuple(np.dtype(name) for name in DTYPES)
 
@@ -113,6 +113,14 @@ def _interval(minimum: float, maximum: float, open_low: bool, open_high: bool, i
     return " ".join(["a number" if infinite else "a finite number", " and ".join(bounds)]).strip()
 
 
+def subset(name: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``choices`` that ``value``, a list or tuple, names, in their order."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name}: got {describe(value)}, wants a tuple of {', '.join(map(repr, choices))}")
+    chosen = {one_of(f"{name}[{place}]", each, choices) for place, each in enumerate(value)}
+    return tuple(choice for choice in choices if choice in chosen)
+
+
 def option(name: str, value: Any, spec: Option) -> Any:
     """A scalar parameter of an op, checked against its row in the table."""
     match spec:
@@ -122,6 +130,8 @@ def option(name: str, value: Any, spec: Option) -> Any:
             return real(name, value, low, high, open_low, open_high, infinite)
         case Integer(low, high):
             return integer(name, value, low, high)
+        case Subset(values):
+            return subset(name, value, values)
         case Flag():
             return bool(instance(name, value, (bool, np.bool_), "True or False"))
 

@@ -120,6 +120,8 @@ def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     backward = TABLE[f"{node.op}_backward"]
     known = {**node.given, "dy": slopes[0], "y": node.results[0], "z": _pre_activation(node)}
     taken = {name: known[name] for name in backward.signature.parameters if name in known}
+    if "need" in backward.options:
+        taken["need"] = tuple(f"d{name}" for name in node.parents)
     results = getattr(ops, backward.name)(**taken)
     together = results if isinstance(results, tuple) else (results,)
     return dict(zip(TABLE[node.op].operands, together, strict=False))

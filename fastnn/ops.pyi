@@ -1,5 +1,6 @@
 """The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
@@ -507,11 +508,13 @@ def linear_backward(
     y: Array,
     activation: str = "linear",
     z: Array | None = None,
-) -> tuple[Array, Array, Array]:
+    need: Sequence[str] = ("dx", "dw", "db"),
+) -> tuple[Any, Any, Any]:
     """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
 
     dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
-    y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z).
+    y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z). What is
+    not in ``need`` is not computed, and None: the first layer needs no dx.
     """
 
 def cross_entropy(

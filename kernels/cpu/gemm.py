@@ -23,7 +23,7 @@ each drives out the next before its line is used up. Such rows are copied, or ta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -498,7 +498,13 @@ def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: An
 
 @Planned
 def linear_backward(
-    dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any,
+    activation: str = "linear",
+    z: Any = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz first, then two products that read x and w through transposed strides, and the column sums of dz."""
     derive, dz = None, dy
@@ -506,11 +512,13 @@ def linear_backward(
         kind = elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax
         op = getattr(kind, f"{ELEMENTWISE_ACTIVATIONS.get(activation, activation)}_backward")
         derive, dz = op.plan(dy, y if z is None else z, y), np.empty(dy.shape, dy.dtype)
-    of_x, of_w, of_b = matmul.plan(dz, w.T), matmul.plan(x.T, dz), column_sums.plan(dz)
+    of_x = matmul.plan(dz, w.T) if "dx" in need else None
+    of_w = matmul.plan(x.T, dz) if "dw" in need else None
+    of_b = column_sums.plan(dz) if "db" in need else None
 
-    def run(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None) -> tuple[Any, Any, Any]:
+    def run(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = ()) -> Any:
         dz = dy if derive is None else derive(dy, y if z is None else z, y)
-        return of_x(dz, w.T), of_w(x.T, dz), of_b(dz)
+        return of_x and of_x(dz, w.T), of_w and of_w(x.T, dz), of_b and of_b(dz)
 
     return run
 

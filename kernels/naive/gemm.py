@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,15 @@ def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: An
     return deliver(y, (n, m), x.dtype, out)
 
 
-def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None) -> tuple[Any, Any, Any]:
+def linear_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any,
+    activation: str = "linear",
+    z: Any = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+) -> tuple[Any, Any, Any]:
     """dz = dy * activation'(z); dx = dz w^T, dw = x^T dz, db = sum of the rows of dz."""
     (n, k), m = x.shape, w.shape[1]
     rows = zip(dy.tolist(), (y if z is None else z).tolist(), y.tolist(), strict=True)
@@ -54,11 +63,17 @@ def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear",
         dz = [elementwise.backward(ELEMENTWISE_ACTIVATIONS[activation], *row) for row in rows]
     else:
         dz = [softmax.BACKWARD[activation](dy_row, y_row) for dy_row, _, y_row in rows]
-    dx = _product(dz, w.T.tolist(), n, m, k)
-    dw = _product(x.T.tolist(), dz, k, n, m)
-    db = [0.0] * m
+    dx = _product(dz, w.T.tolist(), n, m, k) if "dx" in need else None
+    dw = _product(x.T.tolist(), dz, k, n, m) if "dw" in need else None
+    db = _column_sums(dz, n, m) if "db" in need else None
+    found, kind = ((dx, (n, k)), (dw, (k, m)), (db, (m,))), np.dtype(x.dtype)
+    first, second, third = (None if slope is None else deliver(slope, shape, kind) for slope, shape in found)
+    return first, second, third
+
+
+def _column_sums(z: Any, n: int, m: int) -> list[float]:
+    sums = [0.0] * m
     for i in range(n):
         for j in range(m):
-            db[j] += dz[i][j]
-    kind = np.dtype(x.dtype)
-    return deliver(dx, (n, k), kind), deliver(dw, (k, m), kind), deliver(db, (m,), kind)
+            sums[j] += z[i][j]
+    return sums

@@ -39,6 +39,7 @@ from fastnn.kernels.table.row import (
     Real,
     Rule,
     Sizes,
+    Subset,
     shape_of,
     varying,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Real",
     "Rule",
     "Sizes",
+    "Subset",
     "dropout",
     "elementwise",
     "gemm",

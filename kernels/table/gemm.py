@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn.kernels.table.elementwise import ACTIVATIONS, FROM_INPUT
-from fastnn.kernels.table.row import Choice, Rule, grid, op, product
+from fastnn.kernels.table.row import Choice, Rule, Subset, grid, op, product
 
 _GEMM = grid(
     n=(0, 1, 1, 2, 3, 13, 14, 15, 16, 17, 28, 29, 7, 64, 1, 5, 6, 7, 12, 127, 128, 33, 301),
@@ -19,6 +19,7 @@ _LINEAR = tuple(sizes for sizes in _GEMM if sizes["n"] < 64)
 
 # What the tests run at every size; one of each kind: from y, from z, of rows.
 _EPILOGUES = ("linear", "relu", "sigmoid", "tanh", "gelu", "softmax")
+_GRADIENTS = ("dx", "dw", "db")
 _Z = Rule(
     "z",
     "given for activations whose derivative needs it, and None for all others",
@@ -71,7 +72,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     y="n out",
     z="n out",
     returns=("n in", "in out", "out"),
-    options={"activation": Choice(ACTIVATIONS)},
+    options={"activation": Choice(ACTIVATIONS), "need": Subset(_GRADIENTS)},
     rules=(_Z,),
     flops=lambda n, out, **size: 4 * n * size["in"] * out,
     cases=tuple({"n": s["n"], "in": s["k"], "out": s["m"]} for s in _LINEAR),
@@ -79,9 +80,10 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     variants=tuple({**({} if each in FROM_INPUT else {"z": None}), "activation": each} for each in _EPILOGUES),
     draw={"y": "activation"},
 )
-def linear_backward(dy, x, w, y, activation="linear", z=None):
+def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS):
     """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
 
     dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
-    y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z).
+    y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z). What is
+    not in ``need`` is not computed, and None: the first layer needs no dx.
     """

@@ -51,7 +51,14 @@ class Flag:
     """A True/False parameter."""
 
 
-Option = Choice | Real | Integer | Flag
+@dataclass(frozen=True)
+class Subset:
+    """Some of a fixed set of names, as a tuple of them: which results are wanted, the others are None."""
+
+    values: tuple[str, ...]
+
+
+Option = Choice | Real | Integer | Flag | Subset
 
 
 def varying(option: Option) -> bool:

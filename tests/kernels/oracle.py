@@ -187,7 +187,7 @@ def linear(x, w, b=None, activation="linear"):
     return FORWARD[activation](matmul(x, w) + (0 if b is None else b), *NUMBERS.get(activation, {}).values())
 
 
-def linear_backward(dy, x, w, y, activation="linear", z=None):
+def linear_backward(dy, x, w, y, activation="linear", z=None, need=()):
     dz = BACKWARD[activation](dy, z, y, *NUMBERS.get(activation, {}).values())
     return matmul(dz, w.T), matmul(x.T, dz), dz.sum(axis=0)
 

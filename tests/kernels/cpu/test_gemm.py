@@ -236,3 +236,22 @@ def test_what_cannot_be_packed(w, error, match):
         ops.pack(w)
     with fastnn.use_backend("naive"), pytest.raises(TypeError, match="wants the backend 'cpu'"):
         ops.pack(np.ones((2, 2), "float32"))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "naive"])
+@pytest.mark.parametrize("activation", ["linear", "tanh", "gelu", "softmax"])
+def test_gradients_that_nobody_needs_are_left_out(backend, activation):
+    rng = np.random.default_rng(4)
+    x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), 3, (5, 3)))
+    z = ops.linear(x, w, b)
+    y, z = ops.linear(x, w, b, activation), z if activation == "gelu" else None
+    names = ("dx", "dw", "db")
+    with fastnn.use_backend(backend):
+        whole = ops.linear_backward(dy, x, w, y, activation, z)
+        for need in ((), ("dw",), ("db", "dw"), ["dx"], names):
+            found = ops.linear_backward(dy, x, w, y, activation, z, need=need)
+            for name, one, other in zip(names, found, whole, strict=True):
+                assert one is None if name not in need else np.array_equal(one, other)
+        for wrong, error in (("dx", TypeError), (("dy",), ValueError), ((1,), TypeError), (None, TypeError)):
+            with pytest.raises(error, match="need"):
+                ops.linear_backward(dy, x, w, y, activation, z, need=wrong)
