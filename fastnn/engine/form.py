@@ -177,8 +177,6 @@ def _obstacles_to_prediction(network: Network) -> Iterator[str]:
 
 def _obstacles_to_training(network: Network, loss: Loss, optimizer: Optimizer) -> Iterator[str]:
     yield from (reason for layer in network.layers if (reason := _layer_obstacle(layer)) is not None)
-    if optimizer.use_ema:
-        yield "the optimizer keeps an average of the weights"
     if loss.form is None:
         yield "the loss is none of the kernels'"
     width = _width(network)

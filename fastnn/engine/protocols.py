@@ -291,6 +291,15 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def state_slots(self) -> tuple[str, ...]:
+        """Names of the state arrays that each parameter has: those of a step, and the average if it is asked for."""
+        ...
+
+    def averaging(self, first: int, count: int) -> Array:
+        """For each of ``count`` steps the share of the average that stays, and whether it takes the weights' place."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...

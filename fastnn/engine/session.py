@@ -59,7 +59,7 @@ class Session:
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
         self._slots = list(optimizer.slots)
-        self._state = [zeros(size, dtype) for _ in self._slots]
+        self._state = [zeros(size, dtype) for _ in optimizer.state_slots]
         self._units = int(self._table["units"].sum())
         self._net = records.Network(
             stages=self._table,
@@ -74,7 +74,8 @@ class Session:
         )
         self._figures = figures_of(network)
         self._objective = self._described(loss, data.sample_weight is not None or loss.ignore_class is not None)
-        self._order = STEPS[self._step_name()].states  # of the slots
+        states = STEPS[self._step_name()].states
+        self._order = (*states, *optimizer.state_slots[len(states) :])  # of the slots: an average comes last
         self._places: list[_Place] = []
 
         self._coupled = sparse and sizes[0] % 2 == 0 and by_pairs(self._inputs) >= COUPLED_FROM
@@ -243,7 +244,7 @@ class Session:
         name, rates, decays = self._step_name(), self._rates(steps), self._decays()
         step, (clip, limit) = STEPS[name], self._clipping()
         kernel = self._net.penalties[0, self._records.KERNEL]
-        plain = decays[0] == 0 and kernel["l1"] == 0 and kernel["l2"] == 0
+        plain = decays[0] == 0 and kernel["l1"] == 0 and kernel["l2"] == 0 and not self._optimizer.use_ema
         direct = step.direct and clip == self._records.NO_CLIP and plain
         return self._records.Rules(
             batch=self._batch,
@@ -252,6 +253,7 @@ class Session:
             shrink=(1 - np.outer(rates, decays)).astype(self._dtype),
             clip=clip,
             limit=self._dtype.type(limit),
+            averages=self._averages(steps),
             lazy=int(step.lazy and plain),
             rho=self._dtype.type(self._optimizer.rule[1].get("rho", 1.0)),
             direct=int(direct),
@@ -264,6 +266,13 @@ class Session:
         """The step sizes of so many steps; one where all are the same."""
         optimizer = self._optimizer
         return optimizer.rates(optimizer.iterations, steps if optimizer.schedule is not None else min(steps, 1))
+
+    def _averages(self, steps: int) -> Array:
+        """What becomes of the average of weights in so many steps."""
+        stays, due = self._optimizer.averaging(self._optimizer.iterations, steps).T
+        averages = np.empty(stays.size, self._records.average(self._dtype))
+        averages["stays"], averages["due"] = stays, due
+        return averages
 
     def _decays(self) -> Array:
         """By stage, the share of kernel and bias that goes before a step of rate 1."""

@@ -333,7 +333,7 @@ class Optimizer(Configurable):
         if "step" in options:
             options = {**options, "step": self.iterations + 1}
         decays = [self.decay_of(parameter.path) * self._learning_rate for parameter in parameters]
-        step = getattr(ops, name)
+        step, averaging = getattr(ops, name), self.averaging(self.iterations, 1)
         with held():
             self.iterations += 1
             for gradient, parameter, decay in zip(clipped, parameters, decays, strict=True):
@@ -341,17 +341,19 @@ class Optimizer(Configurable):
                     parameter.value *= parameter.value.dtype.type(1 - decay)
                 state = self.state[parameter.path]
                 step(parameter.value, gradient, **options, **{slot: state[slot] for slot in self.slots})
-                if self.use_ema:
-                    self._take_into_average(parameter.value, state[AVERAGE])
+                for stays, due in averaging:
+                    _average(parameter.value, state[AVERAGE], stays, due)
                 constraints.enforce(parameter)
 
-    def _take_into_average(self, weights: Array, average: Array) -> None:
-        """Bring an average up to the weights of a new step; it takes their place where that is due."""
-        before = average.dtype.type(self.ema_momentum if self.iterations > 1 else 0)
-        average *= before
-        average += (1 - before) * weights
-        if self.ema_overwrite_frequency and self.iterations % self.ema_overwrite_frequency == 0:
-            weights[...] = average
+    def averaging(self, first: int, count: int) -> Array:
+        """For each of ``count`` steps from step ``first`` on: the share of the average that stays, 0 in the first step.
+
+        And whether the average then takes the weights' place: (count, 2). No rows without ``use_ema``.
+        """
+        steps = np.arange(first, first + count if self.use_ema else first)
+        every = self.ema_overwrite_frequency
+        due = np.zeros_like(steps) if every is None else (steps + 1) % every == 0
+        return np.stack([np.where(steps > 0, self.ema_momentum, 0.0), due], axis=1)
 
     def finalize_variable_values(self, var_list: Iterable[Parameter]) -> None:
         """Let the averages of parameters take the place of their weights, where there are any: ``fit`` ends with it."""
@@ -429,6 +431,15 @@ def _patterns(names: Iterable[str]) -> list[str]:
         except re.error as error:
             raise ValueError(f"var_names[{index}]: got {pattern!r}, wants a regular expression ({error})") from None
     return patterns
+
+
+def _average(weights: Array, average: Array, stays: float, due: bool) -> None:
+    """Bring an average up to the weights of a new step; it takes their place where that is ``due``."""
+    kept = average.dtype.type(stays)
+    average *= kept
+    average += (1 - kept) * weights
+    if due:
+        weights[...] = average
 
 
 def _norm(gradients: Sequence[Array]) -> float:

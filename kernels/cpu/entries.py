@@ -205,4 +205,4 @@ def catch_up(f0, f1, step, net, rules, memory):
         if missed > 0 and net.slots.size > 0:
             factor = _decayed(missed, rules, memory)
             for p in range(panel_count(stage)):
-                scale_row(width, state_pointer(net, stage.w + (p * k + f) * width), factor)
+                scale_row(width, state_pointer(net, 0, stage.w + (p * k + f) * width), factor)

@@ -126,6 +126,12 @@ def penalty(dtype: Any) -> np.dtype[Any]:
     return _record(("l1", dtype), ("l2", dtype))
 
 
+@lru_cache
+def average(dtype: Any) -> np.dtype[Any]:
+    """What a step does to the average of weights: the share of it that stays, and whether it takes their place."""
+    return _record(("stays", dtype), ("due", np.bool_))
+
+
 # --------------------------------------------------------------------------------------------------------------- kinds
 
 _read = partial(flat, readonly=True)
@@ -155,6 +161,7 @@ EntryRows = Annotated[Any, lambda _: flat(from_dtype(ENTRIES))]
 Progress = Annotated[Any, lambda _: flat(from_dtype(PROGRESS))]
 Masks = Annotated[Any, lambda real: flat(from_dtype(mask(as_dtype(real))))]
 Penalties = Annotated[Any, lambda real: matrix(from_dtype(penalty(as_dtype(real))))]
+Averages = Annotated[Any, lambda real: flat(from_dtype(average(as_dtype(real))))]
 
 
 @lru_cache
@@ -255,9 +262,10 @@ class Rules(NamedTuple):
 
     ``hyper`` and ``shrink`` have a row for every step of a call, or one for all: the optimizer's hyper-parameters, and
     what kernel and bias of each stage in turn are multiplied by before the step. Gradients are clipped to ``limit`` in
-    the way of ``clip``.
+    the way of ``clip``. ``averages`` are by step what becomes of the average of weights, which is the last part of the
+    state; there are none where none is kept.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
-    first stage's gradients go into the step as they are: without penalty, clipping or decay.
+    first stage's gradients go into the step as they are: without penalty, clipping, decay or average.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
     an even number of features, and ``direct`` steps.
     With ``load`` the arrays go into panels before the first batch, with ``store`` back behind the last one.
@@ -269,6 +277,7 @@ class Rules(NamedTuple):
     shrink: RealRows
     clip: Size
     limit: Real
+    averages: Averages
     lazy: Size
     rho: Real
     direct: Size
@@ -398,6 +407,6 @@ def block_count(stage):
 
 
 @inlined
-def state_pointer(net, place):
-    """Where the first slot of the state of the parameters from ``place`` on is."""
-    return pointer(net.params, net.slots[0] + place * net.params.itemsize)
+def state_pointer(net, slot, place):
+    """Where a part of the state of the parameters from ``place`` on is."""
+    return pointer(net.params, net.slots[slot] + place * net.params.itemsize)

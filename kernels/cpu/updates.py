@@ -28,7 +28,7 @@ from fastnn.kernels.cpu.records import (
 from fastnn.kernels.cpu.simd.elementwise import clip_row, copy_row, scale_row, squares_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.losses import add_penalty_row
-from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.cpu.simd.optim import average_row, update_row
 from fastnn.kernels.cpu.simd.sparse import sparse_row, sparse_update
 from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, gemm_tile_pairs, pair_rows, transpose_block
 from fastnn.kernels.cpu.stages import ask_for_sample
@@ -94,7 +94,7 @@ def _hyper(turn, rules):
 
 @inlined
 def _update(doing, unit, run, net, rules, memory):
-    """What a pass does to a run of a unit's parameters, their gradient being there: penalty, norm, step."""
+    """What a pass does to a run of a unit's parameters, their gradient being there: penalty, norm, step, average."""
     phase, turn, s = doing.phase, doing.turn, unit.s
     part, w, count, weights, g = run
     if phase != STEPS:
@@ -112,6 +112,11 @@ def _update(doing, unit, run, net, rules, memory):
     if rules.clip == CLIP_VALUE:
         clip_row(count, g, rules.limit)
     update_row(rules.step, count, weights, g, address(net.slots, 0), w, _hyper(turn, rules))
+    if rules.averages.size > 0:
+        average, now = state_pointer(net, net.slots.size - 1, w), rules.averages[turn]
+        average_row(count, average, now.stays, weights)
+        if now.due:
+            copy_row(count, average, weights)
 
 
 @inlined
@@ -132,7 +137,7 @@ def _update_sparse(doing, unit, net, rules, memory):
         if begin < end or not rules.lazy:
             run = _run(doing, KERNEL, unit.panel + f * stage.panel, unit.width, net, memory)
             if phase != GRADIENTS and rules.lazy and memory.decay[f] != 1.0:
-                scale_row(run.count, state_pointer(net, run.w), memory.decay[f])
+                scale_row(run.count, state_pointer(net, 0, run.w), memory.decay[f])
             if phase != STEPS:
                 indices, values = address(memory.rows, begin), address(memory.values, begin)
                 sparse_row(end - begin, indices, values, dz, stage.ld, run.g)

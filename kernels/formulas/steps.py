@@ -58,21 +58,21 @@ def _nesterov(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, velocity: Any) ->
     return v.add(w, v.sub(v.mul(momentum, velocity), step)), velocity
 
 
-def _decay(v: Arithmetic, old: Any, rho: Any, new: Any) -> Any:
+def running_mean(v: Arithmetic, old: Any, rho: Any, new: Any) -> Any:
     """rho * old + (1 - rho) * new."""
     return v.fma(v.sub(v.constant(1.0), rho), new, v.mul(rho, old))
 
 
 def _rmsprop(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, square: Any) -> Sequence[Any]:
     rate, rho, epsilon = h
-    square = _decay(v, square, rho, v.mul(g, g))
+    square = running_mean(v, square, rho, v.mul(g, g))
     minus_rate = v.sub(v.constant(-0.0), rate)
     return v.fma(v.mul(minus_rate, g), v.rsqrt(v.add(square, epsilon)), w), square
 
 
 def _rmsprop_centered(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, square: Any, mean: Any) -> Sequence[Any]:
     rate, rho, epsilon = h
-    square, mean = _decay(v, square, rho, v.mul(g, g)), _decay(v, mean, rho, g)
+    square, mean = running_mean(v, square, rho, v.mul(g, g)), running_mean(v, mean, rho, g)
     variance = v.sub(square, v.mul(mean, mean))
     return v.sub(w, v.div(v.mul(rate, g), v.sqrt(v.add(variance, epsilon)))), square, mean
 
@@ -123,9 +123,9 @@ def _adagrad(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, accumulator: Any) 
 
 def _adadelta(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, square: Any, moved: Any) -> Sequence[Any]:
     rate, rho, epsilon = h
-    square = _decay(v, square, rho, v.mul(g, g))
+    square = running_mean(v, square, rho, v.mul(g, g))
     step = v.mul(g, v.sqrt(v.div(v.add(moved, epsilon), v.add(square, epsilon))))
-    return v.sub(w, v.mul(rate, step)), square, _decay(v, moved, rho, v.mul(step, step))
+    return v.sub(w, v.mul(rate, step)), square, running_mean(v, moved, rho, v.mul(step, step))
 
 
 def _first_corrected(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -181,7 +181,7 @@ def _nadam(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, second: Any)
 
 def _lion(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any) -> Sequence[Any]:
     rate, beta_1, beta_2 = h
-    return v.sub(w, v.mul(rate, v.sign(_decay(v, m, beta_1, g)))), _decay(v, m, beta_2, g)
+    return v.sub(w, v.mul(rate, v.sign(running_mean(v, m, beta_1, g)))), running_mean(v, m, beta_2, g)
 
 
 def _inverse_rates(options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Nothing, Pointer, Size, Sizes, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, Sizes, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
 from fastnn.kernels.cpu.simd.vectors import I64
-from fastnn.kernels.formulas.steps import STEPS, Step
+from fastnn.kernels.formulas.steps import STEPS, Step, running_mean
 
 
 def hyper_parameters(v: Vectors, step: Step, hyper: Any) -> Sequence[Any]:
@@ -49,3 +49,10 @@ def update_row(
         return run
 
     switch_on(v.builder, code, [case(step) for step in STEPS.values()])
+
+
+@micro_kernel
+def average_row(v: Vectors, count: Size, average: Pointer, kept: Number, w: Pointer) -> Nothing:
+    """average = kept * average + (1 - kept) * w."""
+    rho = v.splat(kept)
+    for_each(v, count, lambda at: at.store(running_mean(v, at.load(average), rho, at.load(w)), average))

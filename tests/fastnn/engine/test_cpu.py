@@ -52,6 +52,8 @@ OPTIMIZERS = {
         optimizers.schedules.PiecewiseConstantDecay([30, 70], [0.001, 0.0005, 0.0002]), weight_decay=0.5
     ),
     "adamw": lambda: optimizers.AdamW(0.001, 0.3),
+    "averaged-rmsprop": lambda: optimizers.RMSprop(0.001, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=4),
+    "averaged-adam-clipnorm": lambda: optimizers.Adam(0.001, clipnorm=0.2, use_ema=True),
     "adagrad": lambda: optimizers.Adagrad(0.01, 0.05),
     "adagrad-decay": lambda: optimizers.Adagrad(0.01, weight_decay=0.2),
     "adadelta": lambda: optimizers.Adadelta(0.5, rho=0.9),
@@ -208,6 +210,26 @@ def assert_agree(monkeypatch, build, x, y, **options):
     assert one.optimizer.iterations == other.optimizer.iterations
     for metric in one.metrics:
         assert metric.result() == fused[metric.name][-1]
+
+
+@pytest.mark.parametrize("every", [None, 1, 4])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
+@pytest.mark.parametrize("rule", [optimizers.SGD, optimizers.RMSprop, partial(optimizers.Adam, clipnorm=0.1)])
+def test_averages_are_those_of_the_layerwise_runner(monkeypatch, rule, kind, every):
+    """And the rest of the state: rows of zeros that the step itself would leave for later have their averages too."""
+    rng = np.random.default_rng(5)
+    x, y = inputs(kind, 65, 34, rng), targets("sparse_categorical_crossentropy", 65, rng)
+    ends = []
+    for runner in ("fused", "layerwise"):
+        averaged = rule(0.002, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=every)
+        built = model(x, (10,), "tanh", "sparse_categorical_crossentropy", "sgd", None, "float64")
+        built.compile(averaged, built.loss)
+        fit(monkeypatch, runner, built, x, y, batch_size=8, epochs=3)
+        state = built.optimizer.state
+        assert all((p.value == state[p.path]["average"]).all() for p in built.weights)
+        ends.append([array for slots in state.values() for array in slots.values()])
+    for mine, its in zip(*ends, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("dense", "float64"), ("sparse", "float64"), ("strokes", "float32")])
@@ -540,6 +562,8 @@ def drawn_optimizer(rng):
     """An optimizer that keeps small steps, with or without clipping and decay."""
     clip = [{}, {"clipvalue": 0.05}, {"clipnorm": 0.3}, {"global_clipnorm": 0.5}][rng.integers(4)]
     options = {**clip, "weight_decay": 0.2 if rng.random() < 0.3 else None}
+    if rng.random() < 0.3:
+        options.update(use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=[None, 1, 5][rng.integers(3)])
     return [
         optimizers.SGD(0.003, **options),
         optimizers.SGD(0.002, momentum=0.5, nesterov=True, **options),
@@ -782,7 +806,7 @@ def small(kind="dense", optimizer="rmsprop", rows=300, **options):
 
 @pytest.mark.parametrize("dropout", [(0.0, (0.0,)), (0.0, (0.5,)), (0.2, (0.5,))])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
-@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop-clipnorm", "momentum-global"])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop-clipnorm", "momentum-global", "averaged-rmsprop"])
 def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch):
     from fastnn.kernels.cpu import threads
 
