@@ -29,6 +29,7 @@ from fastnn.engine.protocols import (
     Draw,
     DropForm,
     LayerForm,
+    PReLUForm,
     RescaleForm,
     ReshapeForm,
     Shape,
@@ -663,6 +664,12 @@ class PReLU(Layer):
         self.shared_axes = [checks.integer(f"shared_axes[{i}]", axis, 1) for i, axis in enumerate(axes)]
         super().__init__(**options)
         self.dtype: str = self.dtype or "float32"
+
+    def form(self) -> LayerForm | None:
+        """Slopes along the only axis of a sample."""
+        if self.input_shape is None or len(self.input_shape) != 2:
+            return None
+        return PReLUForm(self.alpha, self.alpha.shape != self.input_shape[1:])
 
     @property
     def alpha(self) -> Parameter:

@@ -25,7 +25,7 @@ from fastnn.engine.form import figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, DropForm, Logs, Network, RescaleForm, StepHooks
-from fastnn.engine.session import Session, addresses, code_of, places_of, region_nanoseconds, zeros
+from fastnn.engine.session import Session, addresses, kind_of, places_of, region_nanoseconds, zeros
 from fastnn.kernels.interrupts import held
 
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
@@ -173,7 +173,9 @@ class _Prediction:
         self._tasks = threads.get_num_threads()
         self._pace = _Pace(_ROWS_A_TASK * self._tasks)
         self._layout = layout.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
-        kinds = [layout.StageKind(code_of(stage.activation), stage.kernel is not None) for stage in form.stages]
+        kinds = [
+            kind_of(stage)._replace(trains_kernel=False, trains_bias=False, penalized=False) for stage in form.stages
+        ]
         table, size, scratch = self._layout.stages(kinds)
         params = zeros(size, network.dtype)
         self._memory = records.blank(records.Scratch, network.dtype)._replace(work=zeros(scratch, network.dtype))

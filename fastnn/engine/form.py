@@ -21,6 +21,7 @@ from fastnn.engine.protocols import (
     Network,
     Optimizer,
     Parameter,
+    PReLUForm,
     RescaleForm,
     ReshapeForm,
 )
@@ -38,11 +39,15 @@ class Drop:
 
 @dataclass(frozen=True)
 class Stage:
-    """A dense layer, or none, the activation on it, and either (l1, l2) on its outputs or dropout behind that."""
+    """A dense layer, or none, the activation on it, and either (l1, l2) on its outputs or dropout behind that.
+
+    Or a PReLU alone, whose slopes are in place of the bias.
+    """
 
     activation: Activation = LINEAR
     kernel: Parameter | None = None
     bias: Parameter | None = None
+    prelu: bool = False
     output_penalty: tuple[float, float] = (0.0, 0.0)
     drop: Drop = Drop()
 
@@ -91,6 +96,8 @@ def form_of(network: Network) -> Form:
                 stages.append(Stage(LINEAR, kernel, bias))
             case ActivationForm(activation):
                 pass
+            case PReLUForm(alpha, _):
+                stages.append(Stage(bias=alpha, prelu=True))
             case RescaleForm(scale, offset):
                 before = replace(before, scale=scale * before.scale, offset=scale * before.offset + offset)
             case DropForm(rate, _) if rate > 0 and not stages and before.drop.rate == 0:
@@ -117,10 +124,12 @@ def _told_by_outputs(activation: Activation) -> bool:
 def _taken(stages: list[Stage], fits: Callable[[Activation], bool], penalized: bool = False) -> Stage:
     """The stage on top, taken off, if its activation ``fits`` and nothing is behind that; else a new one.
 
-    Where it may be ``penalized``, penalties on its outputs may be there.
+    Where it may be ``penalized``, penalties on its outputs may be there. A PReLU stays alone.
     """
-    free = bool(stages) and stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
-    return stages.pop() if free and fits(stages[-1].activation) else Stage()
+    if not stages or stages[-1].prelu or not fits(stages[-1].activation):
+        return Stage()
+    free = stages[-1].drop.rate == 0 and (penalized or not any(stages[-1].output_penalty))
+    return stages.pop() if free else Stage()
 
 
 def _late_rescaling(network: Network) -> str | None:
@@ -169,6 +178,8 @@ def _obstacles_to_prediction(network: Network) -> Iterator[str]:
             yield f"{layer.name} takes samples of several axes, or is a layer of the user's own"
         elif isinstance(form, DenseForm | ActivationForm) and not form.activation.fusable:
             yield f"the activation of {layer.name} is a function of the user's own"
+        elif isinstance(form, PReLUForm) and form.shared:
+            yield f"{layer.name} shares its slopes"
     if (late := _late_rescaling(network)) is not None:
         yield f"{late} rescales what layers give, not the inputs"
     if not any(isinstance(layer.form(), DenseForm) for layer in network.layers):

@@ -124,6 +124,13 @@ class ActivationForm(NamedTuple):
     activation: Activation
 
 
+class PReLUForm(NamedTuple):
+    """x where x > 0, else alpha * x: a slope for each number of a sample, or ``shared`` ones."""
+
+    alpha: Parameter
+    shared: bool
+
+
 class DropForm(NamedTuple):
     """Dropout of a share of the inputs; the seed of the masks, None for the fit's."""
 
@@ -143,7 +150,7 @@ class ReshapeForm(NamedTuple):
 
 
 # How a layer describes itself to the runners that do not call it.
-LayerForm = DenseForm | ActivationForm | DropForm | RescaleForm | ReshapeForm
+LayerForm = DenseForm | ActivationForm | PReLUForm | DropForm | RescaleForm | ReshapeForm
 
 
 class Layer(Protocol):

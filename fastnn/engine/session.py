@@ -340,6 +340,7 @@ def kind_of(stage: Stage) -> Any:
     return layout.StageKind(
         code_of(stage.activation),
         product=stage.kernel is not None,
+        prelu=stage.prelu,
         trains_kernel=stage.kernel is not None and stage.kernel.trainable,
         trains_bias=stage.bias is not None and stage.bias.trainable,
         penalized=any(stage.output_penalty),

@@ -86,56 +86,88 @@ def _gemm_signature(dtype: Any) -> Any:
     return types.void(operand, operand, bias, bias, writes(dtype, 2), scratch, scratch, *[size] * 7)
 
 
+class _Matrix(NamedTuple):
+    """A matrix and the distances of its rows and of its columns, in numbers."""
+
+    array: Any
+    row: Any
+    column: Any
+
+
+class _Part(NamedTuple):
+    """Rows ``i`` to ``i + rows`` and columns ``j`` to ``j + columns`` of a matrix."""
+
+    i: Any
+    rows: Any
+    j: Any
+    columns: Any
+
+
+class _Epilogue(NamedTuple):
+    """What is done to the product: the activation's code, none if negative, and numbers, and the bias before it."""
+
+    code: Any
+    bias: Any
+    numbers: Any
+
+
 @register_jitable
-def _pack_strided(b, k0, rows, first, columns, width, panels, at):
+def _matrix(array):
+    return _Matrix(array, array.strides[0] // array.itemsize, array.strides[1] // array.itemsize)
+
+
+@register_jitable
+def _pack_strided(b, part, panels, at, NR):
     """The panel of B with any strides, zeros in the columns beyond."""
-    for j in range(width):
-        if j < columns:
-            for i in range(rows):
-                panels[at + i * width + j] = b[k0 + i, first + j]
+    for j in range(NR):
+        if j < part.columns:
+            for i in range(part.rows):
+                panels[at + i * NR + j] = b.array[part.i + i, part.j + j]
         else:
-            for i in range(rows):
-                panels[at + i * width + j] = 0.0
+            for i in range(part.rows):
+                panels[at + i * NR + j] = 0.0
 
 
 @register_jitable
-def _pack_transposed(b, k0, rows, first, columns, step, VL, width, panels, at):
-    """The same for B whose columns are contiguous (a transposed view), ``step`` apart: VL x VL numbers at a time.
+def _pack_transposed(b, part, panels, at, NR):
+    """The same for B whose columns are contiguous (a transposed view): VL x VL numbers at a time.
 
     Columns beyond are not zeros but copies, and beyond the next multiple of VL not written: no result depends on them.
     """
+    VL, rows = NR // NV, part.rows
     whole = rows // VL * VL
-    for j in range(0, columns, VL):
-        count = min(VL, columns - j)
+    for j in range(0, part.columns, VL):
+        count = min(VL, part.columns - j)
         for i in range(0, whole, VL):
-            source = address(b, (first + j) * step + k0 + i)
-            transpose_block(count, VL, source, step, address(panels, at + i * width + j), width)
+            source = address(b.array, (part.j + j) * b.column + part.i + i)
+            transpose_block(count, VL, source, b.column, address(panels, at + i * NR + j), NR)
         for i in range(whole, rows):
             for c in range(j, j + count):
-                panels[at + i * width + c] = b[k0 + i, first + c]
+                panels[at + i * NR + c] = b.array[part.i + i, part.j + c]
 
 
 @register_jitable
-def _pack(b, k0, rows, j, m, row_b, column_b, NR, panels, at):
-    """panels[at : at + rows * NR] = B's rows from k0 on, columns j to j + NR or to the last one."""
-    columns = min(NR, m - j)
-    if column_b == 1:
-        copy_rows(rows, columns, NR, address(b, k0 * row_b + j), row_b, address(panels, at), NR)
-    elif row_b == 1 and column_b > 0:
-        _pack_transposed(b, k0, rows, j, columns, column_b, NR // NV, NR, panels, at)
+def _pack(b, part, panels, at, NR):
+    """panels[at : at + rows * NR] = a part of B of NR columns or fewer."""
+    if b.column == 1:
+        source = address(b.array, part.i * b.row + part.j)
+        copy_rows(part.rows, part.columns, NR, source, b.row, address(panels, at), NR)
+    elif b.row == 1 and b.column > 0:
+        _pack_transposed(b, part, panels, at, NR)
     else:
-        _pack_strided(b, k0, rows, j, columns, NR, panels, at)
+        _pack_strided(b, part, panels, at, NR)
 
 
 @register_jitable
-def _pack_together(b, k0, depth, j, end, m, row_b, column_b, NR, panels, at):
-    """The panels [depth, NR] of B's rows from k0 on, columns j to ``end``, one behind the other from ``at`` on."""
-    in_turn = depth if row_b == 1 else _ROWS_IN_TURN  # a column that is contiguous is best read as a whole
+def _pack_together(b, part, panels, at, NR):
+    """A part of B as panels [rows, NR], one behind the other from ``at`` on."""
+    depth, end = part.rows, part.j + part.columns
+    in_turn = depth if b.row == 1 else _ROWS_IN_TURN  # a column that is contiguous is best read as a whole
     for i in range(0, depth, in_turn):
         rows = min(in_turn, depth - i)
-        for first in range(j, end, NR):
-            to = at + (first - j) * depth + i * NR
-            _pack(b, k0 + i, rows, first, m, row_b, column_b, NR, panels, to)
+        for j in range(part.j, end, NR):
+            to = at + (j - part.j) * depth + i * NR
+            _pack(b, _Part(part.i + i, rows, j, min(NR, end - j)), panels, to, NR)
 
 
 @register_jitable
@@ -151,11 +183,11 @@ def _share(t, tasks, count, tiles, by_rows):
 
 
 @register_jitable
-def _bias_and_activate(code, low, high, width, c, row_c, j, bias, numbers):
-    """c = f(c + bias) in rows ``low`` to ``high`` of the columns from j on."""
-    for r in range(low, high):
-        z = address(c, r * row_c + j)
-        forward_bias_row(code, width, z, address(bias, j), address(numbers, 0), z)
+def _bias_and_activate(c, part, epilogue):
+    """c = f(c + bias) in a part of C."""
+    for r in range(part.i, part.i + part.rows):
+        z, bias = address(c.array, r * c.row + part.j), address(epilogue.bias, part.j)
+        forward_bias_row(epilogue.code, part.columns, z, bias, address(epilogue.numbers, 0), z)
 
 
 @register_jitable
@@ -171,33 +203,37 @@ def _tile_size(depth, MR, VL):
 
 
 @register_jitable
-def _copy_tiles(a, i0, rows, tiles, first, last, k0, depth, row_a, column_a, MR, VL, copies):
-    """Tiles ``first`` to ``last`` of ``tiles`` of A's rows i0 to i0 + rows, columns k0 to k0 + depth, as [depth, MR].
+def _copy_tile(a, part, copies, at, MR, VL):
+    """A part of A, whose columns are not contiguous, as [columns, MR] from ``at`` on."""
+    low, rows, k0, depth = part
+    whole = depth // VL * VL if a.column == 1 else 0
+    for k in range(0, whole, VL):
+        for r in range((rows - 1) // VL * VL, -1, -VL):  # the last first: it writes beyond the tile's rows
+            source = address(a.array, (low + r) * a.row + k0 + k)
+            transpose_block(min(VL, rows - r), VL, source, a.row, address(copies, at + k * MR + r), MR)
+    for k in range(whole, depth):
+        for r in range(rows):
+            copies[at + k * MR + r] = a.array[low + r, k0 + k]
+
+
+@register_jitable
+def _copy_tiles(a, part, tiles, first, last, copies, MR, VL):
+    """Tiles ``first`` to ``last`` of ``tiles`` of a part of A, as [columns, MR].
 
     What lies behind a tile's last row, in every column, is of no account.
     """
+    i0, n, k0, depth = part
     size = _tile_size(depth, MR, VL)
-    if row_a == 1:
-        width = (MR + VL - 1) // VL * VL
-        for k in range(0, depth, _ROWS_IN_TURN):
-            count = min(_ROWS_IN_TURN, depth - k)
-            for i in range(first, last):
-                low, high = _rows_of_tile(i, tiles, i0, rows)
-                source = address(a, low + (k0 + k) * column_a)
-                copy_rows(count, high - low, width, source, column_a, address(copies, i * size + k * MR), MR)
-        return
-    whole = depth // VL * VL if column_a == 1 else 0
-    for i in range(first, last):
-        low, high = _rows_of_tile(i, tiles, i0, rows)
-        for k in range(0, whole, VL):
-            for r in range((high - low - 1) // VL * VL, -1, -VL):  # the last first: it writes beyond the tile's rows
-                source = address(a, (low + r) * row_a + k0 + k)
-                transpose_block(
-                    min(VL, high - low - r), VL, source, row_a, address(copies, i * size + k * MR + r), MR
-                )  # fmt: skip
-        for k in range(whole, depth):
-            for r in range(high - low):
-                copies[i * size + k * MR + r] = a[low + r, k0 + k]
+    in_turn = _ROWS_IN_TURN if a.row == 1 else depth
+    for k in range(0, depth, in_turn):
+        count = min(in_turn, depth - k)
+        for i in range(first, last):
+            low, high = _rows_of_tile(i, tiles, i0, n)
+            if a.row == 1:
+                source, target = address(a.array, low + (k0 + k) * a.column), address(copies, i * size + k * MR)
+                copy_rows(count, high - low, (MR + VL - 1) // VL * VL, source, a.column, target, MR)
+            else:
+                _copy_tile(a, _Part(low, high - low, k0, depth), copies, i * size, MR, VL)
 
 
 @register_jitable
@@ -210,22 +246,19 @@ def _most_tiles(n, MC, height):
 def _gemm(MR: int, NR: int) -> Any:
     VL = NR // NV
 
+    # numbers one by one, for a call that unpacks a named tuple takes longer
     def gemm(a, b, bias, numbers, c, panels, copies, source, code, height, MC, KC, together, tasks):
         n, k = a.shape
         m = b.shape[1]
-        item = a.itemsize
-        row_a, column_a = a.strides[0] // item, a.strides[1] // item
-        row_c = c.strides[0] // item
-        row_b, column_b = b.strides[0] // item, b.strides[1] // item
         copied = copies.size > 0
         # another Python thread may have asked for more tasks since the memory for their copies was taken
         if copied:
             tasks = min(tasks, copies.size // _tile_size(min(k, KC), MR, VL) - _most_tiles(n, MC, height))
-        part = together * min(k, KC) * NR  # of the panels: a task's own
+        own = together * min(k, KC) * NR  # of the panels: a task's own
         packs_from = m  # columns from this one on are packed here
         if source != _PACKED_BEFORE:
             packs_from = 0 if source == _PACKED_HERE else m // NR * NR
-            tasks = min(tasks, panels.size // part)
+            tasks = min(tasks, panels.size // own)
         count = (m + NR - 1) // NR
         for k0 in range(0, k, KC):
             depth = min(KC, k - k0)
@@ -242,23 +275,26 @@ def _gemm(MR: int, NR: int) -> Any:
                 if copied:
                     for t in prange(tasks):
                         first, last = t * tiles // tasks, (t + 1) * tiles // tasks
-                        _copy_tiles(a, i0, rows, tiles, first, last, k0, depth, row_a, column_a, MR, VL, copies)
+                        _copy_tiles(_matrix(a), _Part(i0, rows, k0, depth), tiles, first, last, copies, MR, VL)
                 for t in prange(tasks):
+                    # here, for Numba takes no named tuple into a parallel loop
+                    left, right, product, epilogue = _matrix(a), _matrix(b), _matrix(c), _Epilogue(code, bias, numbers)
                     tall, top, begin, end = _share(t, tasks, count, tiles, by_rows)
                     while begin < end:
                         first = begin // tall
                         last = min(first + together, (end + tall - 1) // tall)
                         packs = first * NR >= packs_from
                         if packs:
-                            stop = min(last * NR, m)
-                            _pack_together(b, k0, depth, first * NR, stop, m, row_b, column_b, NR, panels, t * part)
+                            j = first * NR
+                            _pack_together(right, _Part(k0, depth, j, min(last * NR, m) - j), panels, t * own, NR)
                         for s in range(tall):
                             i = top + s
                             low, high = _rows_of_tile(i, tiles, i0, rows)
                             if copied:
                                 tile_a, row, column = address(copies, i * size), 1, MR
                             else:
-                                tile_a, row, column = address(a, low * row_a + k0 * column_a), row_a, column_a
+                                tile_a = address(a, low * left.row + k0 * left.column)
+                                row, column = left.row, left.column
                             for p in range(first, last):
                                 if p * tall + s < begin or p * tall + s >= end:
                                     continue
@@ -267,15 +303,15 @@ def _gemm(MR: int, NR: int) -> Any:
                                 if source == _PACKED_BEFORE:
                                     panel, row_p = address(panels, (p * k + k0) * NR), NR
                                 elif packs:
-                                    panel, row_p = address(panels, t * part + (p - first) * depth * NR), NR
+                                    panel, row_p = address(panels, t * own + (p - first) * depth * NR), NR
                                 else:
-                                    panel, row_p = address(b, k0 * row_b + j), row_b
+                                    panel, row_p = address(b, k0 * right.row + j), right.row
                                 gemm_tile(
                                     high - low, width, depth, tile_a, row, column,
-                                    panel, row_p, address(c, low * row_c + j), row_c, k0,
+                                    panel, row_p, address(c, low * product.row + j), product.row, k0,
                                 )  # fmt: skip
                                 if k0 + KC >= k and code >= 0:
-                                    _bias_and_activate(code, low, high, width, c, row_c, j, bias, numbers)
+                                    _bias_and_activate(product, _Part(low, high - low, j, width), epilogue)
                         begin = min(end, last * tall)
 
     return gemm
@@ -414,11 +450,10 @@ class Panels:
 def _pack_panels(MR: int, NR: int) -> Any:
     def pack_panels(w, panels, tasks):
         k, m = w.shape
-        row, column = w.strides[0] // w.itemsize, w.strides[1] // w.itemsize
         count = (m + NR - 1) // NR
         for t in prange(tasks):
             for p in range(t * count // tasks, (t + 1) * count // tasks):
-                _pack(w, 0, k, p * NR, m, row, column, NR, panels, p * k * NR)
+                _pack(_matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), panels, p * k * NR, NR)
 
     return pack_panels
 

@@ -24,6 +24,7 @@ _SEGMENT = 48
 # there. Only for even shares: with these, one task of two waits 3 us a batch of MNIST's, of Reuters' 2 to 6.
 _UPDATE_COST = 60.0
 _DENSE_COST, _DENSE_UPDATE_COST = 0.3, 125.0
+_PRELU_COST = 1.0  # roughly, of a sample's part of the slopes of a panel
 
 # Codes of the activations whose derivative takes their inputs, and of those that are flat where they are 0.
 _FROM_INPUT = [CODES[name] for name, activation in ACTIVATIONS.items() if activation.needs == "x"]
@@ -31,10 +32,14 @@ _FLAT_AT_ZERO = [CODES[name] for name, activation in ACTIVATIONS.items() if acti
 
 
 class StageKind(NamedTuple):
-    """What a stage is: the code of its activation, whether a product is before that, and what needs its gradient."""
+    """What a stage is: the code of its activation, whether a product is before that, and what needs its gradient.
+
+    Or it is a PReLU and nothing else; what it trains of its own are the slopes, in place of a bias.
+    """
 
     activation: int
     product: bool = False
+    prelu: bool = False
     trains_kernel: bool = False
     trains_bias: bool = False
     penalized: bool = False
@@ -51,9 +56,10 @@ class Layout:
     """Where the numbers of a network of these ``sizes`` lie: the width of the inputs, then of each stage's outputs.
 
     The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
-    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide; a stage without weights
-    has panels of no columns. Scratch memory holds the gathered inputs of a batch, then for every stage its outputs,
-    their gradient, and above the first stage that needs it the transposed weights as panels [K/NR, N, NR].
+    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. A PReLU has slopes in
+    place of a bias, and no weights; an activation alone has panels of no columns. Scratch memory holds the gathered
+    inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that needs it the
+    transposed weights as panels [K/NR, N, NR].
 
     With ``pairs`` the products are those of bfloat16 numbers (``gemm_tile_pairs``), but for a sparse first stage: the
     transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
@@ -107,16 +113,17 @@ class Layout:
         for s, kind in enumerate(kinds):
             k, n, ld = self.sizes[s], self.sizes[s + 1], self.leading(self.sizes[s + 1])
             y, dz = (place("scratch", self.rows * ld) for _ in range(2))
-            seen = before if kind.activation in _FROM_INPUT else Rows(y, ld)
+            seen = before if kind.prelu or kind.activation in _FROM_INPUT else Rows(y, ld)
             sizes = {"inputs": k, "outputs": n, "y": y, "ld": ld, "dz": dz, "seen": seen.at, "ld_seen": seen.ld}
             row = {**kind._asdict(), **sizes, "flat_at_zero": kind.activation in _FLAT_AT_ZERO}
-            if kind.product:
-                panel, pairs = self.panel(s), self.pairs and not (s == 0 and self.sparse)
-                trained = kind.trains_kernel or kind.trains_bias
-                row |= {"panel": panel, "pairs": pairs}
-                row["units"] = -(-n // panel) * -(-k // UNIT_ROWS) if trained else 0
-                row["w"] = place("parameters", self.padded(n, panel) * k)
+            if kind.product or kind.prelu:
+                panel, blocks = self.panel(s), -(-k // UNIT_ROWS) if kind.product else 1
+                row |= {"panel": panel, "blocks": blocks}
+                row["units"] = -(-n // panel) * blocks if kind.trains_kernel or kind.trains_bias else 0
+                row["w"] = place("parameters", self.padded(n, panel) * k * kind.product)
                 row["b"] = place("parameters", self.padded(n, panel))
+            if kind.product:
+                row["pairs"] = pairs = self.pairs and not (s == 0 and self.sparse)
                 if s > first:
                     row["wt"] = place("scratch", self.padded(k, self.NR) * (-(-n // 2) if pairs else n))
                 if pairs:
@@ -144,8 +151,10 @@ class Layout:
         touched = 1 - (1 - frequencies) ** self.batch
         units = []
         for s, stage in enumerate(table):
-            k, n, blocks = int(stage["inputs"]), int(stage["outputs"]), -(-int(stage["inputs"]) // UNIT_ROWS)
-            if s == 0 and self.sparse:
+            k, n, blocks = (int(stage[name]) for name in ("inputs", "outputs", "blocks"))
+            if stage["prelu"]:
+                work = np.full(1, _PRELU_COST * self.batch)
+            elif s == 0 and self.sparse:
                 work = np.add.reduceat(expected + _UPDATE_COST * touched, np.arange(0, k, UNIT_ROWS))
             else:
                 rows = np.minimum(UNIT_ROWS, k - UNIT_ROWS * np.arange(blocks))

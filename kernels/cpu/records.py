@@ -32,7 +32,8 @@ IDENTITY = CODES["identity"]
 # Kinds of inputs.
 DENSE, BYTES, SPARSE, EXPANDED = range(4)
 
-# What of a stage has penalties; weights and bias are also shrunk, clipped and updated.
+# What of a stage has penalties; weights and bias, or in place of it a PReLU's slopes, are also shrunk, clipped and
+# updated.
 KERNEL, BIAS, OUTPUTS = range(3)
 
 # Codes of the losses and metrics of a row of outputs, behind those of ``loss_row``.
@@ -71,18 +72,21 @@ STAGE = _record(
     ("outputs", np.int64),
     ("activation", np.int64),  # its code
     ("flat_at_zero", np.bool_),  # whether the activation's derivative is 0 where its outputs are
+    ("product", np.bool_),  # whether it multiplies by weights, and adds a bias
+    ("prelu", np.bool_),  # whether negative inputs are multiplied with slopes, which are where a bias would be
     ("trains_kernel", np.bool_),
     ("trains_bias", np.bool_),
     ("penalized", np.bool_),  # whether its outputs are
     ("pairs", np.bool_),  # whether it multiplies pairs of bfloat16 numbers
-    ("panel", np.int64),  # columns of a panel; 0 without a product
+    ("panel", np.int64),  # columns of a panel of weights, or of slopes; 0 without either
+    ("blocks", np.int64),  # of ``UNIT_ROWS`` rows of a panel
     ("units", np.int64),  # of the update
     ("w", np.int64),  # weights and bias, among the parameters
     ("b", np.int64),
     ("wt", np.int64),  # transposed weights, in scratch memory, as all that follows
     ("y", np.int64),  # outputs, and the distance of their rows
     ("ld", np.int64),
-    ("dz", np.int64),  # their gradient, of the same distance
+    ("dz", np.int64),  # the gradient by what the activation takes, of the same distance; of a PReLU, by its outputs
     ("seen", np.int64),  # what of both the activation's derivative takes: its outputs, or those of the stage before
     ("ld_seen", np.int64),
     ("w_pairs", np.int64),  # as pairs: weights, then inputs and gradient by neighbours in a row and in a column
@@ -398,12 +402,6 @@ def inputs_of(s, net):
 def panel_count(stage):
     """The number of a stage's panels."""
     return (stage.outputs + stage.panel - 1) // stage.panel if stage.panel > 0 else 0
-
-
-@inlined
-def block_count(stage):
-    """The number of blocks of ``UNIT_ROWS`` rows of a stage's weights."""
-    return (stage.inputs + UNIT_ROWS - 1) // UNIT_ROWS
 
 
 @inlined

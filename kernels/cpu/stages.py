@@ -29,7 +29,15 @@ from fastnn.kernels.cpu.records import (
     panel_count,
 )
 from fastnn.kernels.cpu.simd.dropout import dropout_row
-from fastnn.kernels.cpu.simd.elementwise import backward_row, copy_row, forward_bias_row, forward_row, widen_row
+from fastnn.kernels.cpu.simd.elementwise import (
+    backward_row,
+    copy_row,
+    forward_bias_row,
+    forward_row,
+    prelu_row,
+    prelu_slope_row,
+    widen_row,
+)
 from fastnn.kernels.cpu.simd.kernel import address, prefetch
 from fastnn.kernels.cpu.simd.losses import add_penalty_row, loss_row
 from fastnn.kernels.cpu.simd.softmax import argmax_row, cross_entropy_row, label_row, probability_loss_row, softmax_row
@@ -185,10 +193,13 @@ def forward_rows(inputs, batch, share, net, memory, made, tile):
         stage, x = net.stages[s], inputs_of(s, net)
         m, y, ld = stage.outputs, stage.y, stage.ld
         numbers = address(net.numbers, s * net.numbers.shape[1])
-        if stage.panel == 0:
+        if not stage.product:
             for r in range(share.low, share.high):
-                target = address(work, y + r * ld)
-                forward_row(stage.activation, m, address(work, x.at + r * x.ld), numbers, target)
+                source, target = address(work, x.at + r * x.ld), address(work, y + r * ld)
+                if stage.prelu:
+                    prelu_row(m, source, address(net.params, stage.b), target)
+                else:
+                    forward_row(stage.activation, m, source, numbers, target)
                 _drop(net.masks[s + 1], batch.step, r, m, target)
             continue
         block = Block(share.low, share.high, 0, panel_count(stage))
@@ -303,7 +314,11 @@ def _backward_product(s, share, net, work, tile):
     if after.pairs:
         source, depth = Rows(after.dz_by_row, after.ld // 2), (depth + 1) // 2
     source = Rows(source.at + low * source.ld, source.ld)
-    if after.panel == 0:
+    if after.prelu:
+        for r in range(rows):
+            dy, x = address(work, source.at + r * source.ld), address(work, after.seen + (low + r) * after.ld_seen)
+            prelu_slope_row(m, dy, x, address(net.params, after.b), address(work, dx.at + r * dx.ld))
+    elif not after.product:
         for r in range(rows):
             copy_row(m, address(work, source.at + r * source.ld), address(work, dx.at + r * dx.ld))
     else:

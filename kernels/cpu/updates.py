@@ -20,12 +20,17 @@ from fastnn.kernels.cpu.records import (
     STEPS,
     UNIT_ROWS,
     WHOLE,
-    block_count,
     inputs_of,
     panel_count,
     state_pointer,
 )
-from fastnn.kernels.cpu.simd.elementwise import clip_row, copy_row, scale_row, squares_row
+from fastnn.kernels.cpu.simd.elementwise import (
+    clip_row,
+    copy_row,
+    prelu_backward_row,
+    scale_row,
+    squares_row,
+)
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.losses import add_penalty_row
 from fastnn.kernels.cpu.simd.optim import average_row, update_row
@@ -49,7 +54,7 @@ class _Pass(NamedTuple):
 class _Unit(NamedTuple):
     """Rows ``low`` to ``high`` and ``width`` columns from ``j`` on of the weights of stage s, and the first rows' bias.
 
-    They are in the panel at ``panel``. ``index`` is the unit's place among all.
+    They are in the panel at ``panel``. ``index`` is the unit's place among all. Of a PReLU it is the slopes alone.
     """
 
     index: Any
@@ -184,6 +189,22 @@ def _update_bias(doing, unit, net, rules, memory, tile):
 
 
 @inlined
+def _update_slopes(doing, unit, net, rules, memory, tile):
+    """The slopes of a unit's columns: the sums of their rows' parts. dX, made before, is made again in place of dY."""
+    work, stage = memory.work, net.stages[unit.s]
+    for c in range(unit.j, unit.j + unit.width, tile.NR):
+        count = min(tile.NR, unit.j + unit.width - c)
+        run = _run(doing, BIAS, stage.b + c, count, net, memory)
+        if doing.phase != STEPS:
+            work[doing.buffer : doing.buffer + count] = 0
+            copy_row(count, address(work, doing.buffer), run.g)
+            for r in range(doing.rows):
+                dy, x = address(work, stage.dz + r * stage.ld + c), address(work, stage.seen + r * stage.ld_seen + c)
+                prelu_backward_row(count, dy, x, run.weights, dy, run.g)
+        _update(doing, unit, run, net, rules, memory)
+
+
+@inlined
 def clip_by_norm(net, rules, memory):
     """From the units' squares to what the gradients of each parameter are multiplied with."""
     factors, squares = memory.factors, memory.squares
@@ -249,7 +270,9 @@ def _update_unit(doing, unit, kind, net, rules, memory, tile):
             _update_dense(doing, unit, net, rules, memory, tile)
         if doing.phase != GRADIENTS:
             _copy_unit(unit, net, memory.work, doing.buffer, tile)
-    if unit.low == 0 and stage.trains_bias:
+    if stage.prelu:
+        _update_slopes(doing, unit, net, rules, memory, tile)
+    elif unit.low == 0 and stage.trains_bias:
         _update_bias(doing, unit, net, rules, memory, tile)
 
 
@@ -283,8 +306,8 @@ def _buffer(work, t, tile):
 def copy_weights(net, work, t, tasks, tile):
     """Task t's share of the copies of all weights that scratch memory holds."""
     for s in range(net.stages.size):
-        blocks = block_count(net.stages[s])
-        units = panel_count(net.stages[s]) * blocks
+        blocks = net.stages[s].blocks
+        units = panel_count(net.stages[s]) * blocks if net.stages[s].product else 0
         for u in range(t * units // tasks, (t + 1) * units // tasks):
             _copy_unit(_unit(u, s, u // blocks, u % blocks, net.stages), net, work, _buffer(work, t, tile), tile)
 
@@ -307,7 +330,7 @@ def update_units(phase, batch, share, inputs, net, rules, memory, tile):
         while u - passed >= net.stages[s].units:
             passed += net.stages[s].units
             s += 1
-        blocks = block_count(net.stages[s])
+        blocks = net.stages[s].blocks
         end = r1 - (r1 - r) * (u1 - u - 1) // (u1 - u)
         for i in range(r, end):
             ask_for_sample(inputs, batch.order[following + i], net.stages[0].inputs)

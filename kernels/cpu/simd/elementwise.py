@@ -118,6 +118,12 @@ def prelu_row(v: Vectors, count: Size, x: Pointer, alpha: Pointer, y: Pointer) -
 
 
 @micro_kernel
+def prelu_slope_row(v: Vectors, count: Size, dy: Pointer, x: Pointer, alpha: Pointer, dx: Pointer) -> Nothing:
+    """dx = dy where x > 0, else alpha * dy; dx may be dy."""
+    mapped(v, lambda v, *operands: prelu_backward(v, *operands)[0], count, [dy, x, alpha], dx)()
+
+
+@micro_kernel
 def prelu_backward_row(
     v: Vectors, count: Size, dy: Pointer, x: Pointer, alpha: Pointer, dx: Pointer, dalpha: Pointer
 ) -> Nothing:

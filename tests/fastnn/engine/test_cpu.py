@@ -443,6 +443,45 @@ STACKS = {
         "mse",
         [],
     ),
+    "slopes": (
+        lambda: [layers.Dense(41), layers.PReLU("glorot_uniform"), layers.Dense(7), layers.PReLU(), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "slopes with penalties": (
+        lambda: [
+            layers.Dense(7, "tanh"),
+            layers.PReLU(alpha_regularizer=regularizers.L1L2(0.01, 0.1), activity_regularizer="l2"),
+            layers.Dense(4),
+        ],
+        "mse",
+        ["mae"],
+    ),
+    "slopes between dropouts": (
+        lambda: [layers.Dense(9), layers.Dropout(0.2), layers.PReLU("ones"), layers.Dropout(0.3), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "slopes on slopes": (
+        lambda: [layers.Dense(9, "softmax"), *(layers.PReLU("normal") for _ in range(2)), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "slopes of the inputs": (
+        lambda: [layers.PReLU("ones"), layers.Activation("tanh"), layers.Dense(4)],
+        "mse",
+        ["mae"],
+    ),
+    "slopes of the logits": (
+        lambda: [layers.Dense(7), layers.Dense(4), layers.PReLU(), layers.Activation("softmax")],
+        "sparse_categorical_crossentropy",
+        ["accuracy"],
+    ),
+    "slopes of the outputs": (
+        lambda: [layers.Dense(7, "tanh"), layers.Dense(4), layers.PReLU("normal")],
+        "mae",
+        ["mse"],
+    ),
     "an activation under the logits": (
         lambda: [layers.Dense(7, "tanh"), layers.Dense(4, "relu"), layers.Activation("softmax")],
         "sparse_categorical_crossentropy",
@@ -548,6 +587,9 @@ def drawn_layer(rng, units=None):
     activation = str(rng.choice(["relu", "tanh", "sigmoid", "linear", "softmax"]))
     kernel, bias, output = rng.choice([None, None, None, regularizers.L1L2(0.002, 0.01), regularizers.L2(0.01)], 3)
     if units is None and rng.random() < 0.5:
+        if rng.random() < 0.25:
+            slopes = {"alpha_regularizer": kernel, "activity_regularizer": output}
+            return layers.PReLU("normal", **slopes, trainable=rng.random() < 0.8)
         if rng.random() < 0.4:
             return layers.Dropout(float(rng.choice([0.0, 0.2, 0.4])), activity_regularizer=output)
         if rng.random() < 0.3:
@@ -1083,6 +1125,7 @@ OBSTACLES = {
         layers.Dense(2),
     ],
     "has a penalty of the user's own on its outputs": [layers.Dense(3, activity_regularizer=Absolute())],
+    "shares its slopes": [layers.Dense(3), layers.PReLU(shared_axes=1)],
     "has a penalty of the user's own": [layers.Dense(3, kernel_regularizer=Absolute())],
 }
 
