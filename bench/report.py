@@ -162,6 +162,12 @@ def _prediction(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*prediction.cases()]
 
 
+def _loops(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import loops
+
+    return [*loops.cases()]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
@@ -187,6 +193,7 @@ _GROUPS: dict[str, _Group] = {
     "training": _Group(
         "an epoch of the documents' networks against NumPy, PyTorch, JAX, Keras, scikit-learn", _training
     ),
+    "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", _loops),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False

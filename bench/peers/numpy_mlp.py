@@ -1,4 +1,4 @@
-"""A ReLU network with softmax cross-entropy and RMSprop (Keras's formula) in NumPy alone: the textbook loop."""
+"""A ReLU network with RMSprop (Keras's formula) in NumPy alone: the textbook loop."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from bench.peers.network import Network
 
 
 class NumpyMLP:
-    """Layers of (kernel, bias) on rows x (n, in) and labels (n,)."""
+    """Layers of (kernel, bias) on rows x (n, in) and targets y (n,)."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
         self.weights = [w.copy() for w in network.weights]
         self.mean_squares = [np.zeros_like(w) for w in self.weights]
         self.learning_rate, self.rho, self.epsilon = network.learning_rate, network.rho, network.epsilon
-        self._x, self._labels, self._batch_size = x, y, batch_size
+        self._x, self._batch_size = x, batch_size
+        self._targets, self._loss = (y, _cross_entropy) if network.classifies else (y[:, np.newaxis], _squared_error)
         self._rng = np.random.default_rng()
 
     def epoch(self, shuffle: bool = True) -> float:
-        """Train on all rows once, counting right answers as well; mean loss."""
+        """Train on all rows once, counting right answers as well where there are classes; mean loss."""
         order = self._rng.permutation(len(self._x)) if shuffle else np.arange(len(self._x))
         loss, right = 0.0, 0
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            batch_loss, batch_right = self._step(self._x[rows], self._labels[rows])
+            batch_loss, batch_right = self._step(self._x[rows], self._targets[rows])
             loss += batch_loss
             right += batch_right
         return loss / len(order)
@@ -47,18 +48,10 @@ class NumpyMLP:
             outputs.append(np.maximum(z, 0, out=z) if layer + 2 < len(self.weights) else z)
         return outputs
 
-    def _step(self, x: Any, labels: Any) -> tuple[float, int]:
+    def _step(self, x: Any, targets: Any) -> tuple[float, int]:
         """One batch; the sum of its losses and the number of right answers."""
         outputs = self._outputs(x)
-        rows = np.arange(len(x))
-        shifted = outputs[-1] - outputs[-1].max(axis=1, keepdims=True)
-        right = int(np.sum(shifted.argmax(axis=1) == labels))
-        p = np.exp(shifted)
-        sums = p.sum(axis=1, keepdims=True)
-        loss = float(np.sum(np.log(sums[:, 0]) - shifted[rows, labels]))
-        dz = p / sums
-        dz[rows, labels] -= 1
-        dz /= len(x)
+        loss, right, dz = self._loss(outputs[-1], targets)
         for layer in range(len(self.weights) - 2, -1, -2):
             below = outputs[layer // 2]
             dw, db = below.T @ dz, dz.sum(axis=0)
@@ -73,3 +66,23 @@ class NumpyMLP:
         mean_square *= self.rho
         mean_square += (1 - self.rho) * gradient * gradient
         self.weights[index] -= self.learning_rate * gradient / np.sqrt(mean_square + self.epsilon)
+
+
+def _cross_entropy(logits: Any, labels: Any) -> tuple[float, int, Any]:
+    """(sum of the rows' losses, right answers, derivative of the mean)."""
+    rows = np.arange(len(logits))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    right = int(np.sum(shifted.argmax(axis=1) == labels))
+    p = np.exp(shifted)
+    sums = p.sum(axis=1, keepdims=True)
+    loss = float(np.sum(np.log(sums[:, 0]) - shifted[rows, labels]))
+    dz = p / sums
+    dz[rows, labels] -= 1
+    dz /= len(logits)
+    return loss, right, dz
+
+
+def _squared_error(outputs: Any, values: Any) -> tuple[float, int, Any]:
+    """The same of values (n, 1), none of which is right or wrong."""
+    off = outputs - values
+    return float(np.sum(off * off)), 0, off * (2 / len(off))
