@@ -247,8 +247,8 @@ class Session:
         name, rates, decays = self._step_name(), self._rates(steps), self._decays()
         step, (clip, limit) = STEPS[name], self._clipping()
         kernel = self._net.penalties[0, self._records.KERNEL]
-        penalized = kernel["l1"] != 0 or kernel["l2"] != 0
-        plain = decays[0, self._records.KERNEL] == 0 and not penalized and not self._optimizer.use_ema
+        shrinks = decays[0, self._records.KERNEL] > 0
+        plain = not (shrinks or kernel["l1"] or kernel["l2"] or self._optimizer.use_ema)
         direct = step.direct and clip == self._records.NO_CLIP and plain
         return self._records.Rules(
             batch=self._batch,
