@@ -52,9 +52,14 @@ class Stage:
     drop: Drop = Drop()
 
     @property
+    def parameters(self) -> tuple[Parameter | None, Parameter | None]:
+        """Kernel and bias, where there are any."""
+        return self.kernel, self.bias
+
+    @property
     def penalties(self) -> list[tuple[float, float]]:
         """(l1, l2) on kernel, bias and outputs, zeros where there is none."""
-        found = [p and p.regularizer and _weights(p.regularizer) for p in (self.kernel, self.bias)]
+        found = [p and p.regularizer and _weights(p.regularizer) for p in self.parameters]
         return [*(weights or (0.0, 0.0) for weights in found), self.output_penalty]
 
 

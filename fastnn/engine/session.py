@@ -89,7 +89,10 @@ class Session:
         epoch.train.compiled(dtype)  # now, where an interrupt may come: that takes seconds the first time
 
     def _described(self, loss: Loss, weighted: bool) -> Any:
-        """The loss of samples that may be weighted, and the metrics, as the kernel knows them."""
+        """The loss of samples that may be weighted, and the metrics, as the kernel knows them.
+
+        Where the metrics look at other rows than the last stage's, there is room for these in scratch memory then.
+        """
         records, described, figures, last = self._records, loss.form, self._figures, self._table[-1]
         if described is None:
             raise RuntimeError(f"{loss} is none of the kernels' losses")
@@ -163,7 +166,7 @@ class Session:
 
     def _placed(self) -> tuple[list[_Place], Array]:
         """Where parameters and state are, for the kernel; found anew where an array was replaced, or is copied."""
-        parameters = (parameter for stage in self._stages for parameter in (stage.kernel, stage.bias))
+        parameters = (parameter for stage in self._stages for parameter in stage.parameters)
         arrays = [array for parameter in parameters if parameter is not None for array, _ in self._arrays(parameter)]
         if not self._places or any(p.own is not a for p, a in zip(self._places, arrays, strict=True)):
             self._places = list(places_of(self._stages, self._table, self._arrays))
@@ -244,13 +247,14 @@ class Session:
         name, rates, decays = self._step_name(), self._rates(steps), self._decays()
         step, (clip, limit) = STEPS[name], self._clipping()
         kernel = self._net.penalties[0, self._records.KERNEL]
-        plain = decays[0] == 0 and kernel["l1"] == 0 and kernel["l2"] == 0 and not self._optimizer.use_ema
+        shrinks = decays[0, self._records.KERNEL] > 0
+        plain = not (shrinks or kernel["l1"] or kernel["l2"] or self._optimizer.use_ema)
         direct = step.direct and clip == self._records.NO_CLIP and plain
         return self._records.Rules(
             batch=self._batch,
             step=STEP_CODES[name],
             hyper=self._hyper(step, rates, steps),
-            shrink=(1 - np.outer(rates, decays)).astype(self._dtype),
+            shrink=(1 - np.multiply.outer(rates, decays)).astype(self._dtype),
             clip=clip,
             limit=self._dtype.type(limit),
             averages=self._averages(steps),
@@ -276,8 +280,8 @@ class Session:
 
     def _decays(self) -> Array:
         """By stage, the share of kernel and bias that goes before a step of rate 1."""
-        parameters = [parameter for stage in self._stages for parameter in (stage.kernel, stage.bias)]
-        return np.array([0.0 if p is None else self._optimizer.decay_of(p.path) for p in parameters])
+        decay_of = self._optimizer.decay_of
+        return np.array([[0.0 if p is None else decay_of(p.path) for p in stage.parameters] for stage in self._stages])
 
     def _clipping(self) -> tuple[int, float]:
         """The code of the optimizer's clipping, and its limit."""

@@ -111,7 +111,7 @@ def _update(doing, unit, run, net, rules, memory):
         return
     if phase == STEPS:
         scale_row(count, g, memory.work.dtype.type(memory.factors[s, part]))
-    shrink = rules.shrink[min(turn, rules.shrink.shape[0] - 1), 2 * s + part]
+    shrink = rules.shrink[min(turn, rules.shrink.shape[0] - 1), s, part]
     if shrink != 1.0:
         scale_row(count, weights, shrink)
     if rules.clip == CLIP_VALUE:
