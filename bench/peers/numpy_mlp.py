@@ -17,7 +17,8 @@ class NumpyMLP:
         self.mean_squares = [np.zeros_like(w) for w in self.weights]
         self.learning_rate, self.rho, self.epsilon = network.learning_rate, network.rho, network.epsilon
         self._x, self._batch_size = x, batch_size
-        self._targets, self._loss = (y, _cross_entropy) if network.classifies else (y[:, np.newaxis], _squared_error)
+        self._targets = y if network.classifies else y[:, np.newaxis]
+        self._loss = _cross_entropy if network.classifies else _squared_error
         self._rng = np.random.default_rng()
 
     def epoch(self, shuffle: bool = True) -> float:
