@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import addresses, environment, kernels, pedantic, peers, prediction, report, suite, timing, training
+from bench import addresses, environment, kernels, loops, pedantic, peers, prediction, report, suite, timing, training
 from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import Network
@@ -315,6 +315,18 @@ def test_the_check_of_products_at_one_offset_sees_other_numbers(monkeypatch):
         addresses._workload(40, None, packed=False).check()
 
 
+@pytest.mark.parametrize("case", loops.cases(), ids=lambda case: case.name)
+def test_loops_of_ones_own_have_equal_loss_curves(case):
+    case.make().check()
+
+
+def test_loops_check_sees_another_curve(monkeypatch):
+    epoch = NumpyMLP.epoch
+    monkeypatch.setattr(NumpyMLP, "epoch", lambda self, shuffle=True: epoch(self, shuffle) * 1.001)
+    with pytest.raises(AssertionError, match="loss, fastnn.ops against NumPy"):
+        loops.cases()[0].make().check()
+
+
 def test_prediction_contenders_agree():
     (made,) = [case for case in prediction.cases() if "made" in case.name]
     workload = made.make()
@@ -481,7 +493,7 @@ def test_a_group_whose_process_fails_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernel"], "GROUP: got kernel, wants kernels or addresses or training or prediction or startup"),
+        (["kernel"], "GROUP: got kernel, wants kernels or addresses or training or loops or prediction or startup"),
         (["--threads", "0"], "--threads: got '0', wants 1 to"),
         (["--only", "("], "--only: got '(', wants a regular expression"),
         (["--json", "nowhere/results.json"], "--json: there is no folder"),
