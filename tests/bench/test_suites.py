@@ -323,7 +323,7 @@ def test_loops_of_ones_own_have_equal_loss_curves(case):
 def test_loops_check_sees_another_curve(monkeypatch):
     epoch = NumpyMLP.epoch
     monkeypatch.setattr(NumpyMLP, "epoch", lambda self, shuffle=True: epoch(self, shuffle) * 1.001)
-    with pytest.raises(AssertionError, match="loss, fastnn.ops against NumPy"):
+    with pytest.raises(AssertionError, match=r"loss, fastnn\.ops against NumPy"):
         loops.cases()[0].make().check()
 
 
