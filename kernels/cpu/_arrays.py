@@ -81,9 +81,8 @@ def contiguous(array: Any) -> Any:
 
 
 def direct(out: Any, *sources: Any) -> bool:
-    """Whether kernels can take ``out``, if there is one, and sources as they are, but for their shapes."""
-    kept = [array.flags for array in (out, *sources) if array is not None]
-    return all(flags.carray for flags in kept) and (out is None or all(flags.owndata for flags in kept))
+    """Whether kernels can take ``out``, if there is one, and sources as they lie, but for their shapes."""
+    return all(array.flags.carray for array in (out, *sources) if array is not None)
 
 
 def destination(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, elementwise: bool = False) -> Any:

@@ -144,13 +144,13 @@ def add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """Operands of another shape are broadcast first."""
     shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
     if a.shape == b.shape:
-        compute = _direct(_add, (), out, a, b)
+        compute, place = _direct(_add, (), out, a, b), placing(out, shape, dtype, a, b, elementwise=True)
         if compute is not None:
 
             def add(a: Any, b: Any, *, out: Any = None) -> Any:
-                y = np.empty(shape, dtype) if out is None else out
+                y = np.empty(shape, dtype) if out is None else place(out, a, b)
                 compute(a.ravel(), b.ravel(), y.ravel())
-                return y
+                return y if out is None else finish(y, out)
 
             return add
     run = _plan(_add, (), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
@@ -166,15 +166,15 @@ def _forward_op(name: str) -> Planned:
     def op(x: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
         shape, dtype = x.shape, x.dtype
         leading = CODES[name], numbers_of(name, dtype, numbers)
-        compute = _direct(_forward, leading, out, x)
+        compute, place = _direct(_forward, leading, out, x), placing(out, shape, dtype, x, elementwise=True)
         if compute is None:
             run = _plan(_forward, leading, shape, out, x)
             return lambda x, *numbers, out=None: run(out, x)
 
         def forward(x: Any, *numbers: float, out: Any = None) -> Any:
-            y = np.empty(shape, dtype) if out is None else out
+            y = np.empty(shape, dtype) if out is None else place(out, x)
             compute(x.ravel(), y.ravel())
-            return y
+            return y if out is None else finish(y, out)
 
         return forward
 
@@ -187,15 +187,16 @@ def _backward_op(name: str) -> Planned:
     def op(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
         shape, dtype = dy.shape, dy.dtype
         leading, s = (CODES[name], numbers_of(name, dtype, numbers)), x if from_input else y
-        compute = _direct(_backward, leading, out, dy, s)
+        compute, place = _direct(_backward, leading, out, dy, s), placing(out, shape, dtype, dy, s, elementwise=True)
         if compute is None:
             run = _plan(_backward, leading, shape, out, dy, s)
             return lambda dy, x, y, *numbers, out=None: run(out, dy, x if from_input else y)
 
         def backward(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Any:
-            dx = np.empty(shape, dtype) if out is None else out
-            compute(dy.ravel(), x.ravel() if from_input else y.ravel(), dx.ravel())
-            return dx
+            s = x if from_input else y
+            dx = np.empty(shape, dtype) if out is None else place(out, dy, s)
+            compute(dy.ravel(), s.ravel(), dx.ravel())
+            return dx if out is None else finish(dx, out)
 
         return backward
 

@@ -74,11 +74,3 @@ def test_what_kernels_cannot_walk_is_copied():
         assert np.array_equal(in_order(array), array)
     assert in_order(x) is x
     assert in_order(x, np.float64).dtype == np.float64
-
-
-def test_only_arrays_of_their_own_go_straight_to_a_kernel_with_out():
-    x, y = made(8), made(16)[:8]
-    assert direct(None, x, y)
-    assert direct(x, x)
-    assert not direct(x, y)
-    assert not direct(y, x)
