@@ -19,6 +19,7 @@ from fastnn.configurable import Configurable, aliases, find, snake_case, undefin
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
+from fastnn.errors import installing
 
 # Standard deviation of a unit normal cut off at +-2, by which a truncated draw must be divided to have unit variance.
 _TRUNCATED_STDDEV = 0.8796256610342398
@@ -284,6 +285,73 @@ class Orthogonal(RandomInitializer):
         return {"gain": self.gain, **super().get_config()}
 
 
+class STFT(Initializer):
+    """The waves of a short-time Fourier transform, each in a window: kernels (T, 1, F) of T samples and F bands.
+
+    kernel[t, 0, f] = window[t] / s * cos(2 pi t f / n) on the ``side`` "real", on "imag" -sin of that, n = 2 (F - 1).
+    ``window`` is the name of one of SciPy's, which must be installed for that, ``periodic`` or symmetric; T numbers; or
+    None for neither window nor ``scaling``. That is "density", s = sqrt(sum of window^2), "spectrum", s = sum of
+    |window|, or None, s = 1.
+    """
+
+    def __init__(
+        self,
+        side: str = "real",
+        window: Any = "hann",
+        scaling: str | None = "density",
+        periodic: bool = False,
+    ) -> None:
+        self.side = checks.one_of("side", side, ("real", "imag"))
+        self.scaling = None if scaling is None else checks.one_of("scaling", scaling, ("density", "spectrum"))
+        self.periodic = checks.instance("periodic", periodic, bool, "True or False")
+        self.window = window
+        if isinstance(window, str):
+            _window(window, 1, periodic)  # an unknown name is refused here
+        elif window is not None:
+            self.window = numeric_array("window", window)
+            if self.window.ndim != 1:
+                raise ValueError(f"window: got shape {self.window.shape}, wants one dimension")
+
+    def __call__(self, shape: Shape, dtype: Any = "float32") -> Array:
+        """A new array of waves."""
+        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+            raise ValueError(f"shape: got {tuple(shape)}, wants (samples, 1, bands), two bands at least")
+        samples, _, bands = shape
+        turns = np.arange(samples)[:, np.newaxis] * np.arange(bands) / (2 * (bands - 1))
+        waves = np.cos(2 * np.pi * turns) if self.side == "real" else -np.sin(2 * np.pi * turns)
+        return (waves * self._weights(samples)[:, np.newaxis])[:, np.newaxis].astype(dtype)
+
+    def _weights(self, samples: int) -> Array:
+        """The window, scaled."""
+        if self.window is None:
+            return np.ones(samples)
+        window = _window(self.window, samples, self.periodic) if isinstance(self.window, str) else self.window
+        if window.shape != (samples,):
+            raise ValueError(f"window: got {window.size} numbers, wants {samples}, as many as samples")
+        scales = {"density": np.sqrt(np.sum(window * window)), "spectrum": np.sum(abs(window)), None: 1.0}
+        weights: Array = window / scales[self.scaling]
+        return weights
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        named = self.window is None or isinstance(self.window, str)
+        window = self.window if named else self.window.tolist()
+        return {"side": self.side, "window": window, "scaling": self.scaling, "periodic": self.periodic}
+
+
+def _window(name: str, samples: int, periodic: bool) -> Array:
+    """One of SciPy's windows, in float64."""
+    try:
+        from scipy import signal
+    except ImportError as error:
+        raise ImportError(f"window: got {name!r}, wants numbers: names need SciPy ({installing('sklearn')})") from error
+    try:
+        window: Array = signal.get_window(name, samples, fftbins=periodic)
+    except ValueError as error:
+        raise ValueError(f"window: got {name!r}, wants the name of one of SciPy's windows ({error})") from None
+    return window
+
+
 def _truncated_normal(generator: np.random.Generator, shape: Shape) -> Array:
     draw = generator.standard_normal(shape)
     while (outside := np.abs(draw) > 2).any():
@@ -335,6 +403,7 @@ identity = IdentityInitializer = Identity
 lecun_normal = LecunNormal
 lecun_uniform = LecunUniform
 ones = Ones
+stft = STFTInitializer = STFT
 orthogonal = OrthogonalInitializer = Orthogonal
 random_normal = RandomNormal
 random_uniform = RandomUniform
@@ -346,6 +415,7 @@ NAMES = aliases(
     (
         *(Zeros, Ones, Constant, Identity, RandomUniform, RandomNormal, TruncatedNormal, VarianceScaling),
         *(GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal),
+        STFT,
     ),
     zero=Zeros,
     one=Ones,
@@ -353,6 +423,7 @@ NAMES = aliases(
     normal=RandomNormal,
     IdentityInitializer=Identity,
     OrthogonalInitializer=Orthogonal,
+    STFTInitializer=STFT,
 )
 
 # What a config may name: also what stands there for an initializer of the user's own.
@@ -409,7 +480,8 @@ def first_weights(initializer: Initializer | None, argument: str, shape: Shape, 
 
 _PUBLIC = {cls.__name__ for cls in NAMES.values()}
 __all__ = [
-    *("Initializer", "IdentityInitializer", "OrthogonalInitializer", "deserialize", "get", "serialize"),
+    *("Initializer", "IdentityInitializer", "OrthogonalInitializer", "STFTInitializer"),
+    *("deserialize", "get", "serialize"),
     *sorted(_PUBLIC | {snake_case(name) for name in _PUBLIC}),
 ]
 absent.explain(__name__)

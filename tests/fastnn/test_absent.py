@@ -37,7 +37,6 @@ def imported(module, name):
         ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.optimizers", "Muon", "which Keras has; it has Adadelta,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has BackupAndRestore, Callback,"),
-        ("fastnn.initializers", "STFT", "which Keras has; it has Constant, constant,"),
         ("fastnn.regularizers", "L3", "; it has deserialize, get, L1,"),
         ("fastnn.utils", "pad_sequences", "which Keras has; it has set_random_seed, to_categorical$"),
         ("fastnn.datasets", "imdb", "which Keras has; it has boston_housing,"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -130,7 +131,8 @@ def test_names_and_configs(name):
     again = initializers.get({"class_name": type(made).__name__, "config": made.get_config()})
     assert type(again) is type(made)
     assert again.get_config() == made.get_config()
-    assert made((4, 4), "float32").dtype == np.float32
+    shape = (4, 1, 4) if isinstance(made, initializers.STFT) else (4, 4)
+    assert made(shape, "float32").dtype == np.float32
     assert initializers.get(type(made)).get_config() == made.get_config()
     assert initializers.get(made) is made
     written = json.loads(json.dumps(initializers.serialize(made)))
@@ -301,3 +303,44 @@ def test_a_description_is_no_name_for_users():
     assert "given" not in initializers.NAMES
     with pytest.raises(ValueError, match="kernel_initializer: got 'Given', wants one of"):
         layers.Dense(2, kernel_initializer="Given")
+
+
+def test_waves_of_a_transform():
+    shape, window = (6, 1, 4), np.array([0.5, 1, 1, 2, 1, 0.5])
+    x = np.random.default_rng(0).standard_normal(6)
+    expected = np.fft.rfft(x * window)
+    for scaling, scale in ((None, 1), ("density", np.sqrt((window**2).sum())), ("spectrum", window.sum())):
+        real, imag = (initializers.STFT(side, window, scaling)(shape, "float64")[:, 0] for side in ("real", "imag"))
+        np.testing.assert_allclose((x @ real + 1j * (x @ imag)) * scale, expected, atol=1e-12)
+    plain = initializers.STFT("real", None)(shape)
+    assert plain.dtype == np.float32
+    np.testing.assert_allclose(x @ plain[:, 0], np.fft.rfft(x).real, atol=1e-5)
+    made = initializers.STFT("imag", window, None)
+    again = initializers.deserialize(initializers.serialize(made))
+    assert np.array_equal(made(shape), again(shape))
+    periodic, symmetric = (initializers.STFT(window="hann", periodic=each)(shape) for each in (True, False))
+    assert not np.array_equal(periodic, symmetric)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "wanted"),
+    [
+        ({"side": "left"}, None, "side: got 'left', wants one of 'real', 'imag'"),
+        ({"scaling": "l2"}, None, "scaling: got 'l2'"),
+        ({"window": "hahn"}, None, "window: got 'hahn', wants the name of one of SciPy's windows"),
+        ({"window": [[1.0]]}, None, r"window: got shape \(1, 1\)"),
+        ({"window": [1.0, 2.0]}, (3, 1, 4), "window: got 2 numbers, wants 3"),
+        ({}, (3, 4), r"shape: got \(3, 4\), wants \(samples, 1, bands\)"),
+        ({}, (3, 1, 1), "shape: got .*two bands"),
+    ],
+)
+def test_what_is_no_transform(options, shape, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        initializers.STFT(**options)(shape)
+
+
+def test_named_windows_need_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ImportError, match="window: got 'hann', wants numbers: names need SciPy"):
+        initializers.STFT()
+    assert initializers.STFT(window=None)((4, 1, 3)).shape == (4, 1, 3)

@@ -411,8 +411,22 @@ def test_initializers_by_name(name):
     ours, theirs = (getattr(library.initializers, name) for library in (fastnn, keras))
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
     assert ours().get_config().items() >= theirs().get_config().items()
-    spreads = [np.std(of_keras(lambda: make()((200, 300), "float32"))) for make in (ours, theirs)]  # noqa: B023
+    shape = (200, 1, 300) if name == "STFT" else (200, 300)
+    spreads = [np.std(of_keras(lambda: make()(shape, "float32"))) for make in (ours, theirs)]  # noqa: B023
     np.testing.assert_allclose(*spreads, rtol=0.02, atol=1e-8)
+
+
+@pytest.mark.parametrize("side", ["real", "imag"])
+@pytest.mark.parametrize("scaling", ["density", "spectrum", None])
+@pytest.mark.parametrize(
+    ("window", "periodic"), [("hann", False), ("hamming", True), (None, False), ([0.5] * 9, False)]
+)
+def test_waves_of_a_transform(side, scaling, window, periodic):
+    ours, theirs = (
+        of_keras(lambda: library.initializers.STFT(side, window, scaling, periodic)((9, 1, 5), "float64"))  # noqa: B023
+        for library in (fastnn, keras)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_initializers_with_axes():
