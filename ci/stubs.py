@@ -80,7 +80,7 @@ def _result(op: Op) -> str:
 def _stub(op: Op) -> str:
     parameters = []
     for parameter in op.signature.parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and "*" not in parameters:
             parameters.append("*")
         parameters.append(_parameter(op, parameter))
     lines = "".join(f"    {parameter},\n" for parameter in parameters)

@@ -257,16 +257,20 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             writable(operand.name, array)
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
-    if given.get("out") is not None:
-        _destination(given["out"], shape_of(op.returns[0], sizes), dtype)
+    _destinations(op, given, sizes, dtype)
 
 
-def _destination(out: Any, shape: tuple[int, ...], dtype: Any) -> None:
-    """Raise unless ``out`` can take a result of this shape and dtype."""
-    if out.shape != shape or out.dtype != dtype:
-        wrong = ValueError if out.dtype == dtype else TypeError
-        raise wrong(f"out: got {describe(out)}, wants an array of shape {shape} and dtype {dtype}")
-    writable("out", out)
+def _destinations(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any], dtype: Any) -> None:
+    """Raise unless what is given for results to go into can take them."""
+    for name, spec in op.into.items():
+        out = given[name]
+        if out is None:
+            continue
+        shape = shape_of(spec, sizes)
+        if out.shape != shape or out.dtype != dtype:
+            wrong = ValueError if out.dtype == dtype else TypeError
+            raise wrong(f"{name}: got {describe(out)}, wants an array of shape {shape} and dtype {dtype}")
+        writable(name, out)
 
 
 def _bind(op: Op, given: Mapping[str, Any], operand: _Operand, shape: tuple[int, ...], sizes: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ def _publish(op: Op) -> Callable[..., Any]:
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         if tape.follows(given):
-            return tape.record(op.name, call, given, op.inplace)
+            return tape.record(op.name, call, given, op.inplace, op.into)
         if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
             known = None
         backend = _home(op, arrays, given)
@@ -93,7 +93,7 @@ def _publish(op: Op) -> Callable[..., Any]:
 
 def _arrays(op: Op) -> tuple[str, ...]:
     """The parameters that are arrays."""
-    return (*op.operands, "out") if "out" in op.signature.parameters else tuple(op.operands)
+    return (*op.operands, *op.into)
 
 
 def _is_plain(array: Any) -> bool:
@@ -141,7 +141,7 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
         array = given[name]
         if type(array) is np.ndarray:
             homes["host"] = name
-        elif array is None and (name == "out" or op.optional(name)):
+        elif array is None and (name in op.into or op.optional(name)):
             continue
         elif name in op.packed and hasattr(array, "packed_for"):
             homes["host"] = name

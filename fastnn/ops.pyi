@@ -509,12 +509,16 @@ def linear_backward(
     activation: str = "linear",
     z: Array | None = None,
     need: Sequence[str] = ("dx", "dw", "db"),
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
 ) -> tuple[Any, Any, Any]:
     """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
 
     dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
     y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z). What is
-    not in ``need`` is not computed, and None: the first layer needs no dx.
+    not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
     """
 
 def cross_entropy(

@@ -6,7 +6,7 @@ backwards. A traced value is no NumPy array: what cannot be followed, a NumPy ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from numbers import Real
@@ -171,14 +171,17 @@ def follows(given: Mapping[str, Any]) -> bool:
     return any(isinstance(value, Traced) for value in given.values())
 
 
-def record(op: str, call: Callable[..., Any], given: Mapping[str, Any], written: tuple[str, ...]) -> Any:
+def record(
+    op: str, call: Callable[..., Any], given: Mapping[str, Any], inplace: Iterable[str], into: Iterable[str]
+) -> Any:
     """The results of an op, followed, with what a call of it on the values gives.
 
-    ``written`` are the operands that it writes to; followed ones are refused: what they held is still needed.
+    What it writes to is refused: ``inplace`` where it is followed, since what that held is still needed, and whatever
+    is there for results to go ``into``.
     """
     plain, parents = _split(given)
-    for name in (*written, "out"):
-        if parents.get(name) is not None or (name == "out" and given.get(name) is not None):
+    for name in (*(name for name in inplace if name in parents), *into):
+        if given[name] is not None:
             raise TypeError(f"{name}: got an array to write to where gradients are followed, wants none in {op}")
     results = call(**plain)
     together = results if isinstance(results, tuple) else (results,)

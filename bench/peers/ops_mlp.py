@@ -16,6 +16,7 @@ class OpsMLP:
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
         self.weights = [w.copy() for w in network.weights]
         self.mean_squares = [np.zeros_like(w) for w in self.weights]
+        self._gradients = [np.empty_like(w) for w in self.weights]
         self._classifies, self._batch_size, self._x = network.classifies, batch_size, x
         self._targets = y if network.classifies else y[:, np.newaxis]
         self._loss = getattr(ops, network.loss)
@@ -44,7 +45,9 @@ class OpsMLP:
         for layer in range(last, -1, -2):
             w, y, below = self.weights[layer], outputs[layer // 2 + 1], outputs[layer // 2]
             need = ("dx", "dw", "db") if layer else ("dw", "db")
-            dy, dw, db = ops.linear_backward(dy, below, w, y, "relu" if layer < last else "linear", need=need)
-            for index, gradient in ((layer, dw), (layer + 1, db)):
-                ops.rmsprop_step(self.weights[index], gradient, self.mean_squares[index], **self._rates)
+            dw, db = self._gradients[layer : layer + 2]
+            activation = "relu" if layer < last else "linear"
+            dy, _, _ = ops.linear_backward(dy, below, w, y, activation, need=need, dw=dw, db=db)
+            for index in (layer, layer + 1):
+                ops.rmsprop_step(self.weights[index], self._gradients[index], self.mean_squares[index], **self._rates)
         return loss, right

@@ -505,20 +505,61 @@ def linear_backward(
     activation: str = "linear",
     z: Any = None,
     need: Sequence[str] = ("dx", "dw", "db"),
+    *,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
 ) -> Callable[..., tuple[Any, Any, Any]]:
-    """dz first, then two products that read x and w through transposed strides, and the column sums of dz."""
+    """dz first, then two products that read x and w through transposed strides, and the column sums of dz.
+
+    An array that shares memory with an operand is written last of all.
+    """
     derive, dz = None, dy
     if activation != "linear":
         kind = elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax
         op = getattr(kind, f"{ELEMENTWISE_ACTIVATIONS.get(activation, activation)}_backward")
         derive, dz = op.plan(dy, y if z is None else z, y), np.empty(dy.shape, dy.dtype)
-    of_x = matmul.plan(dz, w.T) if "dx" in need else None
-    of_w = matmul.plan(x.T, dz) if "dw" in need else None
-    of_b = column_sums.plan(dz) if "db" in need else None
+    sources = dy, x, w, y, z
+    of_x = _product_into(dx, dz, w.T, *sources) if "dx" in need else None
+    of_w = _product_into(dw, x.T, dz, *sources) if "dw" in need else None
+    of_b = _sums_into(db, dz, *sources) if "db" in need else None
 
-    def run(dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = ()) -> Any:
-        dz = dy if derive is None else derive(dy, y if z is None else z, y)
-        return of_x and of_x(dz, w.T), of_w and of_w(x.T, dz), of_b and of_b(dz)
+    def run(
+        dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
+        *, dx: Any = None, dw: Any = None, db: Any = None,
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        dz, sources = dy if derive is None else derive(dy, y if z is None else z, y), (dy, x, w, y, z)
+        slope_x = of_x and of_x(dx, dz, w.T, *sources)
+        slope_w = of_w and of_w(dw, x.T, dz, *sources)
+        slope_b = of_b and of_b(db, dz, *sources)
+        return of_x and finish(slope_x, dx), of_w and finish(slope_w, dw), of_b and finish(slope_b, db)
+
+    return run
+
+
+def _product_into(out: Any, a: Any, b: Any, *sources: Any) -> Callable[..., Any]:
+    """What computes a @ b into ``out``, or into new memory where a source is there too: of (out, a, b, *sources)."""
+    place = placing(out, (a.shape[0], b.shape[1]), a.dtype, *sources)
+    read_a, read_b, no_bias = reader(a), reader(b), np.empty(0, a.dtype)
+    multiply = _planned_product(a, b, None, a.dtype)
+
+    def run(out: Any, a: Any, b: Any, *sources: Any) -> Any:
+        c = place(out, *sources)
+        multiply(read_a(a), read_b(b), no_bias, c)
+        return c
+
+    return run
+
+
+def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
+    """What sums the rows of z (n, m), in order, into ``out`` (m,) likewise: of (out, z, *sources)."""
+    place, read = placing(out, (z.shape[1],), z.dtype, *sources, elementwise=True), reader(z)
+    compute = _column_sums.planned(z.dtype, z.size / 4.0)
+
+    def run(out: Any, z: Any, *sources: Any) -> Any:
+        total = place(out, *sources)
+        compute(read(z), total)
+        return total
 
     return run
 
@@ -535,17 +576,3 @@ def _column_sums(MR: int, NR: int) -> Any:
                     total[j] += z[i, j]
 
     return column_sums
-
-
-@Planned
-def column_sums(z: Any) -> Callable[..., Any]:
-    """Sum of the rows of z (n, m), in order: (m,)."""
-    width, dtype, read = z.shape[1], z.dtype, reader(z)
-    compute = _column_sums.planned(dtype, z.size / 4.0)
-
-    def run(z: Any) -> Any:
-        total = np.empty(width, dtype)
-        compute(read(z), total)
-        return total
-
-    return run

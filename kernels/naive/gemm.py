@@ -55,6 +55,10 @@ def linear_backward(
     activation: str = "linear",
     z: Any = None,
     need: Sequence[str] = ("dx", "dw", "db"),
+    *,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
 ) -> tuple[Any, Any, Any]:
     """dz = dy * activation'(z); dx = dz w^T, dw = x^T dz, db = sum of the rows of dz."""
     (n, k), m = x.shape, w.shape[1]
@@ -63,11 +67,11 @@ def linear_backward(
         dz = [elementwise.backward(ELEMENTWISE_ACTIVATIONS[activation], *row) for row in rows]
     else:
         dz = [softmax.BACKWARD[activation](dy_row, y_row) for dy_row, _, y_row in rows]
-    dx = _product(dz, w.T.tolist(), n, m, k) if "dx" in need else None
-    dw = _product(x.T.tolist(), dz, k, n, m) if "dw" in need else None
-    db = _column_sums(dz, n, m) if "db" in need else None
-    found, kind = ((dx, (n, k)), (dw, (k, m)), (db, (m,))), np.dtype(x.dtype)
-    first, second, third = (None if slope is None else deliver(slope, shape, kind) for slope, shape in found)
+    of_x = _product(dz, w.T.tolist(), n, m, k) if "dx" in need else None
+    of_w = _product(x.T.tolist(), dz, k, n, m) if "dw" in need else None
+    of_b = _column_sums(dz, n, m) if "db" in need else None
+    found, kind = ((of_x, (n, k), dx), (of_w, (k, m), dw), (of_b, (m,), db)), np.dtype(x.dtype)
+    first, second, third = (None if slope is None else deliver(slope, shape, kind, out) for slope, shape, out in found)
     return first, second, third
 
 

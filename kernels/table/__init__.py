@@ -11,7 +11,8 @@ How to read a row:
   operand that says so; ``"n ..."`` any shape with at least one dimension; ``"*"`` broadcasts as NumPy does. ``returns``
   uses the same notation; ``""`` is a single number.
 - An operand whose default is None is optional. ``inplace`` lists the operands that are updated in place, ``packed``
-  those that may be packed weights (``fastnn.ops.pack``).
+  those that may be packed weights (``fastnn.ops.pack``). ``into`` names the parameters that take arrays for the results
+  to be written into, in their order: ``out`` where nothing is said.
 - ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
 - ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the
   limit. Bytes follow from the shapes: each operand and result once, in-place operands twice.

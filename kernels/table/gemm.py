@@ -72,6 +72,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     y="n out",
     z="n out",
     returns=("n in", "in out", "out"),
+    into=_GRADIENTS,
     options={"activation": Choice(ACTIVATIONS), "need": Subset(_GRADIENTS)},
     rules=(_Z,),
     flops=lambda n, out, **size: 4 * n * size["in"] * out,
@@ -80,10 +81,10 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     variants=tuple({**({} if each in FROM_INPUT else {"z": None}), "activation": each} for each in _EPILOGUES),
     draw={"y": "activation"},
 )
-def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS):
+def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS, *, dx=None, dw=None, db=None):
     """Gradients of ``linear``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
 
     dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
     y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z). What is
-    not in ``need`` is not computed, and None: the first layer needs no dx.
+    not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
     """

@@ -89,6 +89,7 @@ class Op:
     operands: Mapping[str, str]
     returns: tuple[str, ...]
     inplace: tuple[str, ...]
+    into: Mapping[str, str]
     packed: tuple[str, ...]
     options: Mapping[str, Option]
     rules: tuple[Rule, ...]
@@ -136,6 +137,7 @@ def op(
     *,
     returns: Sequence[str],
     inplace: Sequence[str] = (),
+    into: Sequence[str] = ("out",),
     packed: Sequence[str] = (),
     options: Mapping[str, Option] | None = None,
     rules: Sequence[Rule] = (),
@@ -149,14 +151,17 @@ def op(
     """Make a row of the function below it and enter it in the table."""
 
     def enter(stub: Callable[..., Any]) -> Op:
+        signature = inspect.signature(stub)
+        places = dict(zip(into, returns, strict=False))
         row = Op(
             name=stub.__name__,
             module=module,
-            signature=inspect.signature(stub),
+            signature=signature,
             doc=inspect.cleandoc(stub.__doc__ or ""),
             operands=operands,
             returns=tuple(returns),
             inplace=tuple(inplace),
+            into={name: spec for name, spec in places.items() if name in signature.parameters},
             packed=tuple(packed),
             options=options or {},
             rules=tuple(rules),

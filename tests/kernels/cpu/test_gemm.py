@@ -255,3 +255,39 @@ def test_gradients_that_nobody_needs_are_left_out(backend, activation):
         for wrong, error in (("dx", TypeError), (("dy",), ValueError), ((1,), TypeError), (None, TypeError)):
             with pytest.raises(error, match="need"):
                 ops.linear_backward(dy, x, w, y, activation, z, need=wrong)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "naive"])
+@pytest.mark.parametrize("activation", ["linear", "tanh", "gelu", "softmax"])
+def test_gradients_are_written_where_they_are_wanted(backend, activation):
+    """Into arrays of their own, with any strides, and over operands."""
+    rng = np.random.default_rng(4)
+    x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), 3, (5, 3)))
+    z = ops.linear(x, w, b)
+    y, z = ops.linear(x, w, b, activation), z if activation == "gelu" else None
+    with fastnn.use_backend(backend):
+        whole = ops.linear_backward(dy, x, w, y, activation, z)
+        places = {"dx": np.empty((5, 4)), "dw": np.empty((3, 4)).T, "db": np.empty(6)[::2]}
+        for _ in range(2):
+            for place in places.values():
+                place[...] = np.nan
+            found = ops.linear_backward(dy, x, w, y, activation, z, **places)
+            for one, other, place in zip(found, whole, places.values(), strict=True):
+                assert one is place
+                assert np.array_equal(one, other)
+        held = [array.copy() for array in (dy, x, w, y)]
+        found = ops.linear_backward(*held, activation, z, dx=held[1], dw=held[2])
+        assert found[0] is held[1]
+        assert found[1] is held[2]
+        for one, other in zip(found, whole, strict=True):
+            assert np.array_equal(one, other)
+        frozen = np.empty((4, 3))
+        frozen.flags.writeable = False
+        for name, wrong, error in (
+            ("dx", np.empty((4, 4)), ValueError),
+            ("dw", frozen, ValueError),
+            ("db", np.empty(3, "float32"), TypeError),
+            ("db", [0.0, 0.0, 0.0], TypeError),
+        ):
+            with pytest.raises(error, match=f"^{name}: got"):
+                ops.linear_backward(dy, x, w, y, activation, z, **{name: wrong})
