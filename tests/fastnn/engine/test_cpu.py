@@ -52,8 +52,6 @@ OPTIMIZERS = {
         optimizers.schedules.PiecewiseConstantDecay([30, 70], [0.001, 0.0005, 0.0002]), weight_decay=0.5
     ),
     "adamw": lambda: optimizers.AdamW(0.001, 0.3),
-    "averaged-rmsprop": lambda: optimizers.RMSprop(0.001, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=4),
-    "averaged-adam-clipnorm": lambda: optimizers.Adam(0.001, clipnorm=0.2, use_ema=True),
     "adagrad": lambda: optimizers.Adagrad(0.01, 0.05),
     "adagrad-decay": lambda: optimizers.Adagrad(0.01, weight_decay=0.2),
     "adadelta": lambda: optimizers.Adadelta(0.5, rho=0.9),
@@ -70,6 +68,10 @@ OPTIMIZERS = {
         clipnorm=0.5,
     ),
     "adam-schedule": lambda: optimizers.Adam(optimizers.schedules.CosineDecay(0.0, 150, 0.1, "c", 0.002, 20)),
+}
+# Beside those of the grids, which pair axes by their lengths.
+AVERAGED = {
+    "averaged-rmsprop": lambda: optimizers.RMSprop(0.001, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=4),
 }
 # Those whose steps the update of sparse inputs makes as it forms the gradient.
 DIRECT = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "amsgrad")
@@ -136,7 +138,7 @@ def model(x, hidden, activation, loss, optimizer, penalty, dtype, seed=3, dropou
         ]
     stack += [layers.Dense(units, dtype=dtype, use_bias=len(hidden) != 1), layers.Activation(last)]
     built = models.Sequential(stack)
-    built.compile(OPTIMIZERS[optimizer](), loss, figures)
+    built.compile({**OPTIMIZERS, **AVERAGED}[optimizer](), loss, figures)
     return built
 
 
