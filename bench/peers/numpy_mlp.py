@@ -6,31 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.loop import Loop
 from bench.peers.network import Network
 
 
-class NumpyMLP:
-    """Layers of (kernel, bias) on rows x (n, in) and targets y (n,)."""
+class NumpyMLP(Loop):
+    """The loop with NumPy's expressions."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
-        self.weights = [w.copy() for w in network.weights]
-        self.mean_squares = [np.zeros_like(w) for w in self.weights]
-        self.learning_rate, self.rho, self.epsilon = network.learning_rate, network.rho, network.epsilon
-        self._x, self._batch_size = x, batch_size
-        self._targets = y if network.classifies else y[:, np.newaxis]
+        super().__init__(network, x, y, batch_size)
         self._loss = _cross_entropy if network.classifies else _squared_error
-        self._rng = np.random.default_rng()
-
-    def epoch(self, shuffle: bool = True) -> float:
-        """Train on all rows once, counting right answers as well where there are classes; mean loss."""
-        order = self._rng.permutation(len(self._x)) if shuffle else np.arange(len(self._x))
-        loss, right = 0.0, 0
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            batch_loss, batch_right = self._step(self._x[rows], self._targets[rows])
-            loss += batch_loss
-            right += batch_right
-        return loss / len(order)
 
     def predict(self) -> Any:
         """Probabilities for all rows."""
@@ -63,10 +48,10 @@ class NumpyMLP:
         return loss, right
 
     def _update(self, index: int, gradient: Any) -> None:
-        mean_square = self.mean_squares[index]
-        mean_square *= self.rho
-        mean_square += (1 - self.rho) * gradient * gradient
-        self.weights[index] -= self.learning_rate * gradient / np.sqrt(mean_square + self.epsilon)
+        mean_square, (learning_rate, rho, epsilon) = self.mean_squares[index], self.rates.values()
+        mean_square *= rho
+        mean_square += (1 - rho) * gradient * gradient
+        self.weights[index] -= learning_rate * gradient / np.sqrt(mean_square + epsilon)
 
 
 def _cross_entropy(logits: Any, labels: Any) -> tuple[float, int, Any]:

@@ -6,36 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from bench.peers.loop import Loop
 from bench.peers.network import Network
 from fastnn import ops
 
 
-class OpsMLP:
-    """Layers of (kernel, bias) on rows x (n, in) and targets y (n,)."""
+class OpsMLP(Loop):
+    """The loop with ops, gradients in arrays that are kept."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
-        self.weights = [w.copy() for w in network.weights]
-        self.mean_squares = [np.zeros_like(w) for w in self.weights]
+        super().__init__(network, x, y, batch_size)
         self._gradients = [np.empty_like(w) for w in self.weights]
-        self._classifies, self._batch_size, self._x = network.classifies, batch_size, x
-        self._targets = y if network.classifies else y[:, np.newaxis]
-        self._loss = getattr(ops, network.loss)
-        self._rates = {"learning_rate": network.learning_rate, "rho": network.rho, "epsilon": network.epsilon}
-        self._rng = np.random.default_rng()
-
-    def epoch(self, shuffle: bool = True) -> float:
-        """Train on all rows once, counting right answers as well where there are classes; mean loss."""
-        order = self._rng.permutation(len(self._x)) if shuffle else np.arange(len(self._x))
-        loss, right = 0.0, 0
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            batch_loss, batch_right = self._step(self._x[rows], self._targets[rows])
-            loss += batch_loss * len(rows)
-            right += batch_right
-        return loss / len(order)
+        self._classifies, self._loss = network.classifies, getattr(ops, network.loss)
 
     def _step(self, x: Any, targets: Any) -> tuple[float, int]:
-        """One batch; its mean loss and the number of right answers."""
+        """One batch; the sum of its losses and the number of right answers."""
         outputs, last = [x], len(self.weights) - 2
         for layer in range(0, len(self.weights), 2):
             w, b = self.weights[layer : layer + 2]
@@ -49,5 +34,5 @@ class OpsMLP:
             activation = "relu" if layer < last else "linear"
             dy, _, _ = ops.linear_backward(dy, below, w, y, activation, need=need, dw=dw, db=db)
             for index in (layer, layer + 1):
-                ops.rmsprop_step(self.weights[index], self._gradients[index], self.mean_squares[index], **self._rates)
-        return loss, right
+                ops.rmsprop_step(self.weights[index], self._gradients[index], self.mean_squares[index], **self.rates)
+        return loss * len(x), right
