@@ -461,17 +461,8 @@ def _pack_panels(MR: int, NR: int) -> Any:
 @Planned
 def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """C = A @ B without epilogue."""
-    dtype = a.dtype
-    read_a, read_b = reader(a), reader(b)
-    place = placing(out, (a.shape[0], b.shape[1]), dtype, a, b)
-    multiply, no_bias = _planned_product(a, b, None, dtype), np.empty(0, dtype)
-
-    def run(a: Any, b: Any, *, out: Any = None) -> Any:
-        c = place(out, a, b)
-        multiply(read_a(a), read_b(b), no_bias, c)
-        return finish(c, out)
-
-    return run
+    multiply = _product_into(out, a, b, a, b)
+    return lambda a, b, *, out=None: finish(multiply(out, a, b, a, b), out)
 
 
 @Planned

@@ -238,13 +238,17 @@ def test_what_cannot_be_packed(w, error, match):
         ops.pack(np.ones((2, 2), "float32"))
 
 
+def layer(activation):
+    """(dy, x, w, y, z), z where the derivative needs it."""
+    rng = np.random.default_rng(4)
+    x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), 3, (5, 3)))
+    return dy, x, w, ops.linear(x, w, b, activation), ops.linear(x, w, b) if activation == "gelu" else None
+
+
 @pytest.mark.parametrize("backend", ["cpu", "naive"])
 @pytest.mark.parametrize("activation", ["linear", "tanh", "gelu", "softmax"])
 def test_gradients_that_nobody_needs_are_left_out(backend, activation):
-    rng = np.random.default_rng(4)
-    x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), 3, (5, 3)))
-    z = ops.linear(x, w, b)
-    y, z = ops.linear(x, w, b, activation), z if activation == "gelu" else None
+    dy, x, w, y, z = layer(activation)
     names = ("dx", "dw", "db")
     with fastnn.use_backend(backend):
         whole = ops.linear_backward(dy, x, w, y, activation, z)
@@ -261,10 +265,7 @@ def test_gradients_that_nobody_needs_are_left_out(backend, activation):
 @pytest.mark.parametrize("activation", ["linear", "tanh", "gelu", "softmax"])
 def test_gradients_are_written_where_they_are_wanted(backend, activation):
     """Into arrays of their own, with any strides, and over operands."""
-    rng = np.random.default_rng(4)
-    x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), 3, (5, 3)))
-    z = ops.linear(x, w, b)
-    y, z = ops.linear(x, w, b, activation), z if activation == "gelu" else None
+    dy, x, w, y, z = layer(activation)
     with fastnn.use_backend(backend):
         whole = ops.linear_backward(dy, x, w, y, activation, z)
         places = {"dx": np.empty((5, 4)), "dw": np.empty((3, 4)).T, "db": np.empty(6)[::2]}
