@@ -79,14 +79,12 @@ class Traced:
     def __add__(self, other: Any) -> Traced:
         return _calculated("plus", "+", self, other)
 
-    def __radd__(self, other: Any) -> Traced:
-        return _calculated("plus", "+", self, other)
+    __radd__ = __add__
 
     def __mul__(self, other: Any) -> Traced:
         return _calculated("times", "*", self, other)
 
-    def __rmul__(self, other: Any) -> Traced:
-        return _calculated("times", "*", self, other)
+    __rmul__ = __mul__
 
     def __neg__(self) -> Traced:
         return _calculated("times", "*", self, -1.0)
