@@ -191,13 +191,15 @@ def call(v: Vectors, name: str, *operands: Any) -> Any:
 # ------------------------------------------------------------------------------------------------ pointers, prefetching
 
 
-def _address(typingctx: Any, array: Any, offset: Any) -> Any:
-    """Pointer to the element ``offset`` places behind the first element of an array."""
-    signature = types.CPointer(array.dtype)(array, types.int64)
+def _address(typingctx: Any, base: Any, offset: Any) -> Any:
+    """Pointer to the element ``offset`` places behind the first element of an array, or behind that of a pointer."""
+    signature = types.CPointer(base.dtype)(base, types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.gep(data, [arguments[1]])
+        first = arguments[0]
+        if isinstance(signature.args[0], types.Array):
+            first = context.make_array(signature.args[0])(context, builder, first).data
+        return builder.gep(first, [arguments[1]])
 
     return signature, codegen
 
@@ -244,7 +246,7 @@ def opaque(builder: Any, value: Any) -> Any:
     return builder.call(same, [value])
 
 
-# Called in the kernels as address(array, offset), pointer(like, address) and prefetch(array, offset); Numba supplies
+# Called in the kernels as address(base, offset), pointer(like, address) and prefetch(array, offset); Numba supplies
 # the typing context.
 address: Any = intrinsic(_address)
 pointer: Any = intrinsic(_pointer)
