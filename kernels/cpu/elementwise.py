@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
+from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import Planned, contiguous, direct, finish, placing, workspace
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
@@ -37,6 +38,27 @@ def _code(_: Any) -> Any:
     return types.int64
 
 
+@register_jitable
+def forward_share(t, tasks, size, code, numbers, x, y):
+    """Task t's range of y = f(x)."""
+    low, high = t * size // tasks, (t + 1) * size // tasks
+    forward_row(code, high - low, address(x, low), numbers, address(y, low))
+
+
+@register_jitable
+def backward_share(t, tasks, size, code, numbers, one, dy, s, dx):
+    """Task t's range of dx = dy * f'(s); ``one`` is 1 in the numbers' dtype."""
+    low, high = t * size // tasks, (t + 1) * size // tasks
+    backward_row(code, high - low, address(dy, low), one, address(s, low), one, numbers, address(dx, low))
+
+
+@register_jitable
+def add_share(t, tasks, size, a, b, y):
+    """Task t's range of y = a + b."""
+    low, high = t * size // tasks, (t + 1) * size // tasks
+    add_row(high - low, address(a, low), address(b, low), address(y, low))
+
+
 @kernel(_signature(1, _code, flat))
 def _forward(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
@@ -45,10 +67,10 @@ def _forward(MR: int, NR: int) -> Any:
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
         for t in prange(tasks):
-            low, high = t * x.size // tasks, (t + 1) * x.size // tasks
             if buffers.size == 0:
-                forward_row(code, high - low, address(x, low), address(numbers, 0), address(y, low))
+                forward_share(t, tasks, x.size, code, address(numbers, 0), address(x, 0), address(y, 0))
             else:
+                low, high = t * x.size // tasks, (t + 1) * x.size // tasks
                 for i in range(low, high, at_once):
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
                     forward_row(code, count, address(x, i), address(numbers, 0), made)
@@ -67,11 +89,11 @@ def _backward(MR: int, NR: int) -> Any:
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
         for t in prange(tasks):
-            low, high = t * s.size // tasks, (t + 1) * s.size // tasks
             if buffers.size == 0:
-                a, b = address(dy, low), address(s, low)
-                backward_row(code, high - low, a, one, b, one, address(numbers, 0), address(dx, low))
+                operands = address(dy, 0), address(s, 0), address(dx, 0)
+                backward_share(t, tasks, s.size, code, address(numbers, 0), one, *operands)
             else:
+                low, high = t * s.size // tasks, (t + 1) * s.size // tasks
                 for i in range(low, high, at_once):
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
                     backward_row(code, count, address(dy, i), one, address(s, i), one, address(numbers, 0), made)
@@ -89,10 +111,10 @@ def _add(MR: int, NR: int) -> Any:
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
         for t in prange(tasks):
-            low, high = t * y.size // tasks, (t + 1) * y.size // tasks
             if buffers.size == 0:
-                add_row(high - low, address(a, low), address(b, low), address(y, low))
+                add_share(t, tasks, y.size, address(a, 0), address(b, 0), address(y, 0))
             else:
+                low, high = t * y.size // tasks, (t + 1) * y.size // tasks
                 for i in range(low, high, at_once):
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
                     add_row(count, address(a, i), address(b, i), made)

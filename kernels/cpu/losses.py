@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
@@ -40,57 +40,115 @@ def _loss_signature(dtype: Any) -> Any:
     return types.float64(size, size, size, size, run, *operands, run, flat(types.float64))
 
 
+class Rule(NamedTuple):
+    """What a loss is: its code, elements of a unit, what its targets must be, its numbers, 1 in their dtype."""
+
+    code: Any
+    unit: Any
+    wanted: Any
+    numbers: Any
+    one: Any
+
+
+class Scored(NamedTuple):
+    """``size`` predictions and what they are compared with: targets or, where ``labelled``, labels, one a unit.
+
+    ``weights`` are one a unit where the loss is ``weighted``; derivatives are multiplied with ``scale``.
+    """
+
+    size: Any
+    pred: Any
+    target: Any
+    labels: Any
+    labelled: Any
+    weights: Any
+    weighted: Any
+    scale: Any
+
+
 @register_jitable
-def _wrong(wanted, target, labels, classes):
-    """Whether a label is none of the classes, or a target is not what is ``wanted``; NaN is nothing of it."""
-    wrong = 0
-    for i in range(labels.size):
-        wrong += labels[i] < 0 or labels[i] >= classes
-    if wanted == _IN_UNIT:
-        for i in range(target.size):
-            wrong += not (target[i] >= 0 and target[i] <= 1)
-    elif wanted == _PROBABILITIES:
-        for low in range(0, target.size, classes):
+def wrong_units(first, last, rule, scored):
+    """Whether a label of these units is none of the classes, or a target is not what is wanted; NaN is nothing of it.
+
+    Labels and probabilities are of units that are rows.
+    """
+    wrong, low, high = 0, first * rule.unit, min(last * rule.unit, scored.size)
+    if scored.labelled:
+        for u in range(first, last):
+            wrong += scored.labels[u] < 0 or scored.labels[u] >= rule.unit
+    elif rule.wanted == _IN_UNIT:
+        for i in range(low, high):
+            wrong += not (scored.target[i] >= 0 and scored.target[i] <= 1)
+    elif rule.wanted == _PROBABILITIES:
+        for row in range(low, high, rule.unit):
             total = 0.0
-            for i in range(low, low + classes):
-                wrong += not target[i] >= 0
-                total += target[i]
+            for i in range(row, row + rule.unit):
+                wrong += not scored.target[i] >= 0
+                total += scored.target[i]
             wrong += not abs(total - 1) <= _MOST_OFF
     return wrong > 0
+
+
+@register_jitable
+def units_share(first, last, rule, scored, dpred, sums):
+    """Units ``first`` to ``last`` of a loss: their sums, and the derivatives of their elements."""
+    code, unit, one, pred = rule.code, rule.unit, rule.one, scored.pred
+    for u in range(first, last):
+        low = u * unit
+        count = min(unit, scored.size - low)
+        weight = scored.weights[u] if scored.weighted else one
+        share = weight * scored.scale
+        p, g, goal = address(pred, low), address(dpred, low), address(scored.target, low)
+        if scored.labelled:
+            if code == SOFTMAX_CROSS_ENTROPY:
+                sums[u] = weight * label_row(count, p, scored.labels[u], share, g)
+                continue
+            for i in range(count):  # a row with a 1 in it, where the derivative will be
+                g[i] = 0 * one
+            g[scored.labels[u]] = one
+            goal = g
+        if code == SOFTMAX_CROSS_ENTROPY:
+            top, mass = softmax_row(count, p, share, g)
+            log_sum = top + one * math.log(mass)
+            sums[u] = weight * cross_entropy_row(count, p, log_sum, goal, share, g)[0]
+        elif code == CROSS_ENTROPY:
+            sums[u] = weight * probability_loss_row(count, p, goal, share, g)
+        else:
+            sums[u] = weight * loss_row(code, count, p, goal, rule.numbers, share, g)
+
+
+@register_jitable
+def total_of(sums, units):
+    """The sum of the units' sums, in order."""
+    total = 0.0
+    for u in range(units):
+        total += sums[u]
+    return total
+
+
+@register_jitable
+def _rule(code, unit, wanted, numbers):
+    return Rule(code, unit, wanted, address(numbers, 0), numbers.dtype.type(1))
+
+
+@register_jitable
+def _scored(pred, target, labels, weights, scale):
+    operands = pred.size, address(pred, 0), address(target, 0), address(labels, 0), labels.size > 0
+    return Scored(*operands, address(weights, 0), weights.size > 0, pred.dtype.type(scale))
 
 
 @kernel(_loss_signature)
 def _loss(MR: int, NR: int) -> Any:
     def loss(tasks, code, unit, wanted, numbers, pred, target, labels, weights, scale, dpred, sums):
-        if _wrong(wanted, target, labels, unit):
+        rule, scored = _rule(code, unit, wanted, numbers), _scored(pred, target, labels, weights, scale)
+        if wrong_units(0, sums.size, rule, scored):
             return np.nan
         for t in prange(tasks):
-            for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
-                low = u * unit
-                count = min(unit, pred.size - low)
-                weight = weights[u] if weights.size else pred.dtype.type(1)
-                share = weight * pred.dtype.type(scale)
-                p, g, goal = address(pred, low), address(dpred, low), address(target, low)
-                if labels.size > 0:
-                    if code == SOFTMAX_CROSS_ENTROPY:
-                        sums[u] = weight * label_row(count, p, labels[u], share, g)
-                        continue
-                    for i in range(low, low + count):  # a row with a 1 in it, where the derivative will be
-                        dpred[i] = 0
-                    dpred[low + labels[u]] = 1
-                    goal = g
-                if code == SOFTMAX_CROSS_ENTROPY:
-                    top, mass = softmax_row(count, p, share, g)
-                    log_sum = top + pred.dtype.type(math.log(mass))
-                    sums[u] = weight * cross_entropy_row(count, p, log_sum, goal, share, g)[0]
-                elif code == CROSS_ENTROPY:
-                    sums[u] = weight * probability_loss_row(count, p, goal, share, g)
-                else:
-                    sums[u] = weight * loss_row(code, count, p, goal, address(numbers, 0), share, g)
-        total = 0.0
-        for u in range(sums.size):
-            total += sums[u]
-        return total
+            # here once more, for Numba takes no named tuple into a parallel loop
+            own, operands = _rule(code, unit, wanted, numbers), _scored(pred, target, labels, weights, scale)
+            first, last = t * sums.size // tasks, (t + 1) * sums.size // tasks
+            units_share(first, last, own, operands, address(dpred, 0), address(sums, 0))
+        return total_of(address(sums, 0), sums.size)
 
     return loss
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
+from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import Planned, contiguous, direct
 from fastnn.kernels.cpu.jit import flat, kernel
@@ -28,14 +29,20 @@ def _update_signature(dtype: Any) -> Any:
     return types.void(types.int64, types.int64, run, flat(types.int64), run, run, *[run] * 3)
 
 
+@register_jitable
+def update_share(t, tasks, size, code, w, dw, slots, hyper):
+    """Task t's range of a step of ``size`` weights; ``slots`` are the addresses of the parts of the state."""
+    low, high = t * size // tasks, (t + 1) * size // tasks
+    update_row(code, high - low, address(w, low), address(dw, low), slots, low, hyper)
+
+
 @kernel(_update_signature)
 def _update(MR: int, NR: int) -> Any:
     def update(tasks, code, hyper, slots, w, dw, first, second, third):
         slots[0], slots[1], slots[2] = first.ctypes.data, second.ctypes.data, third.ctypes.data
         for t in prange(tasks):
-            low, high = t * w.size // tasks, (t + 1) * w.size // tasks
-            weights, gradient = address(w, low), address(dw, low)
-            update_row(code, high - low, weights, gradient, address(slots, 0), low, address(hyper, 0))
+            operands = address(w, 0), address(dw, 0), address(slots, 0), address(hyper, 0)
+            update_share(t, tasks, w.size, code, *operands)
 
     return update
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import prange, types
+from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import Planned, finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
@@ -18,14 +19,28 @@ from fastnn.kernels.table.row import implements
 _NS_PER_ELEMENT = 0.4
 
 
+@register_jitable
+def forward_rows_share(t, tasks, n, c, code, x, y):
+    """Task t's rows of y = f(x), (n, c)."""
+    for i in range(t * n // tasks, (t + 1) * n // tasks):
+        row = address(x, i * c)
+        forward_row(code, c, row, row, address(y, i * c))  # no numbers
+
+
+@register_jitable
+def backward_rows_share(t, tasks, n, c, code, one, dy, y, dx):
+    """Task t's rows of dx, (n, c), from dy and y; ``one`` is 1 in the numbers' dtype."""
+    for i in range(t * n // tasks, (t + 1) * n // tasks):
+        row = address(y, i * c)
+        backward_row(code, c, address(dy, i * c), one, row, one, row, address(dx, i * c))  # no numbers
+
+
 @kernel(lambda dtype: types.void(types.int64, types.int64, matrix(dtype), matrix(dtype)))
 def _forward(MR: int, NR: int) -> Any:
     def forward(tasks, code, x, y):
         n, c = x.shape
         for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                row = address(x, i * c)
-                forward_row(code, c, row, row, address(y, i * c))  # no numbers
+            forward_rows_share(t, tasks, n, c, code, address(x, 0), address(y, 0))
 
     return forward
 
@@ -40,9 +55,7 @@ def _backward(MR: int, NR: int) -> Any:
         n, c = y.shape
         one = y.dtype.type(1)
         for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                row = address(y, i * c)
-                backward_row(code, c, address(dy, i * c), one, row, one, row, address(dx, i * c))  # no numbers
+            backward_rows_share(t, tasks, n, c, code, one, address(dy, 0), address(y, 0), address(dx, 0))
 
     return backward
 
