@@ -153,34 +153,59 @@ def _loss(MR: int, NR: int) -> Any:
     return loss
 
 
-def _plan(
-    op: str, name: str, divisor: float, unit: int, numbers: Sequence[float], pred: Any, target: Any, sample_weight: Any
-) -> Callable[..., tuple[float, Any]]:
-    """What computes the sum of one of ``FIGURES`` over units by ``divisor``, and its derivative, for such operands.
+class Described(NamedTuple):
+    """A loss of predictions: its code, elements of a unit, what its targets must be, its numbers, what divides it."""
 
-    Where labels or targets are not what the op wants, the loss is NaN: nobody needs to look at them beforehand.
-    """
-    shape, dtype = pred.shape, pred.dtype
-    if pred.size == 0:
-        return lambda *_: (0.0, np.empty(shape, dtype))
+    code: int
+    unit: int
+    wanted: int
+    numbers: list[float]
+    divisor: float
+
+
+def described(op: str, pred: Any, target: Any, sample_weight: Any, options: Sequence[Any]) -> Described:
+    """What the op computes of operands like these, which need not be arrays but have shapes."""
+    means = op in _OF_ROWS
+    name, numbers = _chosen(_OF_ROWS[op] if means else _OF_ELEMENTS[op], options)
+    rows = pred.shape[0] if pred.shape else 1
+    unit = pred.shape[1] if means else _UNIT if sample_weight is None else pred.size // max(1, rows)
     (drawn,) = (TABLE[op].draw.get(operand, "") for operand in ("target", "targets") if operand in TABLE[op].operands)
-    labelled, wanted = target.ndim < pred.ndim, _WANTED.get(drawn, _ANYTHING)
-    leading = FIGURES[name], unit, _ANYTHING if labelled else wanted, np.array([*numbers, 0.0], dtype)
-    compute = _loss.planned(dtype, pred.size * _NS_PER_ELEMENT, *leading)
-    none, scale, units = np.empty(0, dtype), 1.0 / divisor, -(-pred.size // unit)
-    no_labels, kind = np.empty(0, np.int64), np.dtype(np.int64) if labelled else dtype
-    given = [pred, target] if sample_weight is None else [pred, target, sample_weight]
-    plain = direct(None, *given) and target.dtype == kind
+    wanted = _ANYTHING if target.ndim < pred.ndim else _WANTED.get(drawn, _ANYTHING)
+    divisor = _DIVIDED_BY.get(op, lambda pred: rows if means else pred.size)(pred)
+    return Described(FIGURES[name], unit, wanted, [*numbers, 0.0], divisor)
 
-    def run(pred: Any, target: Any, sample_weight: Any = None, *_: Any) -> tuple[float, Any]:
-        dpred, weights = np.empty(shape, dtype), none if sample_weight is None else sample_weight
-        if not plain:
-            pred, target, weights = in_order(pred), in_order(target, kind), in_order(weights)
-        goal, labels = (none, target) if labelled else (target.ravel(), no_labels)
-        total = compute(pred.ravel(), goal, labels, weights, scale, dpred.ravel(), np.empty(units))
-        return total / divisor, dpred
 
-    return run
+def nanoseconds(size: int) -> float:
+    """One core's work for a loss of so many predictions."""
+    return size * _NS_PER_ELEMENT
+
+
+def loss_op(op: str) -> Planned:
+    """A loss. Where labels or targets are not what it wants it is NaN: nobody needs to look at them beforehand."""
+
+    def plan(pred: Any, target: Any, sample_weight: Any = None, *options: Any) -> Callable[..., tuple[float, Any]]:
+        shape, dtype = pred.shape, pred.dtype
+        if pred.size == 0:
+            return lambda *_: (0.0, np.empty(shape, dtype))
+        code, unit, wanted, numbers, divisor = described(op, pred, target, sample_weight, options)
+        compute = _loss.planned(dtype, nanoseconds(pred.size), code, unit, wanted, np.array(numbers, dtype))
+        none, scale, units = np.empty(0, dtype), 1.0 / divisor, -(-pred.size // unit)
+        labelled, no_labels = target.ndim < pred.ndim, np.empty(0, np.int64)
+        kind = np.dtype(np.int64) if labelled else dtype
+        given = [pred, target] if sample_weight is None else [pred, target, sample_weight]
+        plain = direct(None, *given) and target.dtype == kind
+
+        def run(pred: Any, target: Any, sample_weight: Any = None, *_: Any) -> tuple[float, Any]:
+            dpred, weights = np.empty(shape, dtype), none if sample_weight is None else sample_weight
+            if not plain:
+                pred, target, weights = in_order(pred), in_order(target, kind), in_order(weights)
+            goal, labels = (none, target) if labelled else (target.ravel(), no_labels)
+            total = compute(pred.ravel(), goal, labels, weights, scale, dpred.ravel(), np.empty(units))
+            return total / divisor, dpred
+
+        return run
+
+    return Planned(implements(op, plan))
 
 
 def _penalty_signature(dtype: Any) -> Any:
@@ -200,27 +225,6 @@ def _penalty(MR: int, NR: int) -> Any:
     return penalty
 
 
-def of_elements(op: str, name: str, divisor: Callable[[Any], float] = lambda pred: pred.size) -> Planned:
-    """The op that is a formula's sum over all elements by what ``divisor`` says of the predictions."""
-
-    def loss(pred: Any, target: Any, sample_weight: Any = None, *options: Any) -> Callable[..., tuple[float, Any]]:
-        unit = _UNIT if sample_weight is None else pred.size // max(1, pred.shape[0])
-        chosen, numbers = _chosen(name, options)
-        return _plan(op, chosen, divisor(pred), unit, numbers, pred, target, sample_weight)
-
-    return Planned(implements(op, loss))
-
-
-def of_rows(op: str, name: str) -> Planned:
-    """The op that is the mean over rows of a loss of rows; the labels of its targets stand for rows with a 1."""
-
-    def loss(pred: Any, targets: Any, sample_weight: Any = None, *options: Any) -> Callable[..., tuple[float, Any]]:
-        chosen, numbers = _chosen(name, options)
-        return _plan(op, chosen, pred.shape[0], pred.shape[1], numbers, pred, targets, sample_weight)
-
-    return Planned(implements(op, loss))
-
-
 # What losses are called that have a name of their own for logits.
 _OF_LOGITS = {"bernoulli": "bernoulli_logit", "bernoulli_focal": "bernoulli_logit_focal", "focal": "softmax_focal"}
 
@@ -233,8 +237,8 @@ def _chosen(name: str, options: Sequence[Any]) -> tuple[str, Sequence[float]]:
     return _OF_LOGITS[name] if from_logits else name, numbers
 
 
-# Means over all elements, and over rows, by the op.
-_MEANS = {
+# The formulas of losses that are sums over all elements, and over rows, by the op.
+_OF_ELEMENTS = {
     "mse": "squared",
     "mae": "absolute",
     "mape": "absolute_percentage",
@@ -246,8 +250,10 @@ _MEANS = {
     "poisson": "poisson",
     "binary_cross_entropy": "bernoulli",
     "binary_focal_cross_entropy": "bernoulli_focal",
+    "half_sse": "half_squared",
+    "quadratic_cost": "half_squared",
 }
-_MEANS_OF_ROWS = {
+_OF_ROWS = {
     "cross_entropy": "cross_entropy",
     "categorical_focal_cross_entropy": "focal",
     "kl_divergence": "divergence",
@@ -255,11 +261,14 @@ _MEANS_OF_ROWS = {
     "categorical_hinge": "categorical_hinge",
     "multiclass_hinge": "multiclass_hinge",
     "nll": "likelihood",
+    "softmax_cross_entropy": "softmax_cross_entropy",
 }
-globals().update({op: of_elements(op, name) for op, name in _MEANS.items()})
-globals().update({op: of_rows(op, name) for op, name in _MEANS_OF_ROWS.items()})
-half_sse = of_elements("half_sse", "half_squared", lambda pred: 1)
-quadratic_cost = of_elements("quadratic_cost", "half_squared", len)
+# What divides such a sum: the number of elements, or of rows, but for these.
+_DIVIDED_BY: dict[str, Callable[[Any], float]] = {
+    "half_sse": lambda pred: 1,
+    "quadratic_cost": lambda pred: pred.shape[0],
+}
+globals().update({op: loss_op(op) for op in (*_OF_ELEMENTS, *_OF_ROWS) if TABLE[op].module == "losses"})
 
 
 def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]:

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import Planned, finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
-from fastnn.kernels.cpu.losses import of_rows
+from fastnn.kernels.cpu.losses import loss_op
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES, backward_row, forward_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.table.row import implements
@@ -99,4 +99,4 @@ def _backward_op(name: str) -> Planned:
 
 softmax, softmax_backward = _forward_op("softmax"), _backward_op("softmax")
 log_softmax, log_softmax_backward = _forward_op("log_softmax"), _backward_op("log_softmax")
-softmax_cross_entropy = of_rows("softmax_cross_entropy", "softmax_cross_entropy")
+softmax_cross_entropy = loss_op("softmax_cross_entropy")
