@@ -85,12 +85,60 @@ def _gemm_signature(dtype: Any) -> Any:
     return types.void(*[size] * 7, bias, bias, operand, operand, writes(dtype, 2), scratch, scratch)
 
 
-class _Matrix(NamedTuple):
-    """A matrix and the distances of its rows and of its columns, in numbers."""
+class Matrix(NamedTuple):
+    """A pointer to a matrix's first number, and the distances of its rows and of its columns, in numbers."""
 
-    array: Any
+    at: Any
     row: Any
     column: Any
+
+
+class Operands(NamedTuple):
+    """A (n, k), B (k, m) and C (n, m), whose rows are contiguous. Of B packed beforehand only the size counts."""
+
+    n: Any
+    k: Any
+    m: Any
+    a: Matrix
+    b: Matrix
+    c: Matrix
+
+
+class Plan(NamedTuple):
+    """How a product is computed: the blocks, and what is copied."""
+
+    height: Any  # most rows of a tile
+    copied: Any  # whether A is copied into tiles
+    source: Any  # where panels of B come from
+    together: Any  # panels of B that are used together
+    MC: Any
+    KC: Any
+
+
+class Epilogue(NamedTuple):
+    """What is done to the product: the activation's code, none if negative, and numbers, and the bias before it."""
+
+    code: Any
+    bias: Any
+    numbers: Any
+
+
+class Scratch(NamedTuple):
+    """Pointers to the copied tiles of A, and to the panels: each task's own one behind the other, or B's as packed."""
+
+    copies: Any
+    panels: Any
+
+
+class _Block(NamedTuple):
+    """Rows ``i0`` to ``i0 + rows`` of C and numbers ``k0`` to ``k0 + depth`` of the sums, and how tasks share it."""
+
+    i0: Any
+    rows: Any
+    k0: Any
+    depth: Any
+    tiles: Any
+    by_rows: Any
 
 
 class _Part(NamedTuple):
@@ -102,33 +150,41 @@ class _Part(NamedTuple):
     columns: Any
 
 
-class _Epilogue(NamedTuple):
-    """What is done to the product: the activation's code, none if negative, and numbers, and the bias before it."""
+class _Group(NamedTuple):
+    """Panels that are used together: a pointer to the first, and the distances of panels and of their rows."""
 
-    code: Any
-    bias: Any
-    numbers: Any
-
-
-@register_jitable
-def _matrix(array):
-    return _Matrix(array, array.strides[0] // array.itemsize, array.strides[1] // array.itemsize)
+    at: Any
+    panel: Any
+    row: Any
 
 
 @register_jitable
-def _pack_strided(b, part, panels, at, NR):
+def matrix(array):
+    """An array (rows, columns) as compiled code takes it."""
+    return Matrix(address(array, 0), array.strides[0] // array.itemsize, array.strides[1] // array.itemsize)
+
+
+@register_jitable
+def _at(x, i, j):
+    """Pointer to a number of a matrix."""
+    return address(x.at, i * x.row + j * x.column)
+
+
+@register_jitable
+def _pack_strided(b, part, panel, NR):
     """The panel of B with any strides, zeros in the columns beyond."""
     for j in range(NR):
         if j < part.columns:
+            column = _at(b, part.i, part.j + j)
             for i in range(part.rows):
-                panels[at + i * NR + j] = b.array[part.i + i, part.j + j]
+                panel[i * NR + j] = column[i * b.row]
         else:
             for i in range(part.rows):
-                panels[at + i * NR + j] = 0.0
+                panel[i * NR + j] = 0.0
 
 
 @register_jitable
-def _pack_transposed(b, part, panels, at, NR):
+def _pack_transposed(b, part, panel, NR):
     """The same for B whose columns are contiguous (a transposed view): VL x VL numbers at a time.
 
     Columns beyond are not zeros but copies, and beyond the next multiple of VL not written: no result depends on them.
@@ -138,35 +194,48 @@ def _pack_transposed(b, part, panels, at, NR):
     for j in range(0, part.columns, VL):
         count = min(VL, part.columns - j)
         for i in range(0, whole, VL):
-            source = address(b.array, (part.j + j) * b.column + part.i + i)
-            transpose_block(count, VL, source, b.column, address(panels, at + i * NR + j), NR)
+            transpose_block(count, VL, _at(b, part.i + i, part.j + j), b.column, address(panel, i * NR + j), NR)
         for i in range(whole, rows):
+            row = _at(b, part.i + i, part.j)
             for c in range(j, j + count):
-                panels[at + i * NR + c] = b.array[part.i + i, part.j + c]
+                panel[i * NR + c] = row[c * b.column]
 
 
 @register_jitable
-def _pack(b, part, panels, at, NR):
-    """panels[at : at + rows * NR] = a part of B of NR columns or fewer."""
+def _pack(b, part, panel, NR):
+    """The ``rows`` * NR numbers at ``panel`` = a part of B of NR columns or fewer."""
     if b.column == 1:
-        source = address(b.array, part.i * b.row + part.j)
-        copy_rows(part.rows, part.columns, NR, source, b.row, address(panels, at), NR)
+        copy_rows(part.rows, part.columns, NR, _at(b, part.i, part.j), b.row, panel, NR)
     elif b.row == 1 and b.column > 0:
-        _pack_transposed(b, part, panels, at, NR)
+        _pack_transposed(b, part, panel, NR)
     else:
-        _pack_strided(b, part, panels, at, NR)
+        _pack_strided(b, part, panel, NR)
 
 
 @register_jitable
-def _pack_together(b, part, panels, at, NR):
-    """A part of B as panels [rows, NR], one behind the other from ``at`` on."""
+def _pack_together(b, part, panels, NR):
+    """A part of B as panels [rows, NR], one behind the other."""
     depth, end = part.rows, part.j + part.columns
     in_turn = depth if b.row == 1 else _ROWS_IN_TURN  # a column that is contiguous is best read as a whole
     for i in range(0, depth, in_turn):
         rows = min(in_turn, depth - i)
         for j in range(part.j, end, NR):
-            to = at + (j - part.j) * depth + i * NR
-            _pack(b, _Part(part.i + i, rows, j, min(NR, end - j)), panels, to, NR)
+            to = address(panels, (j - part.j) * depth + i * NR)
+            _pack(b, _Part(part.i + i, rows, j, min(NR, end - j)), to, NR)
+
+
+@register_jitable
+def _group(t, first, last, operands, plan, block, panels, NR):
+    """Panels ``first`` to ``last`` of a block of B, packed by task t where none is there that tiles can walk."""
+    k, m, b, k0, depth = operands.k, operands.m, operands.b, block.k0, block.depth
+    j = first * NR
+    if plan.source == _PACKED_BEFORE:
+        return _Group(address(panels, (first * k + k0) * NR), k * NR, NR)
+    if plan.source == _IN_PLACE and j + NR <= m:  # one panel alone
+        return _Group(_at(b, k0, j), NR, b.row)
+    own = address(panels, t * plan.together * min(k, plan.KC) * NR)
+    _pack_together(b, _Part(k0, depth, j, min(last * NR, m) - j), own, NR)
+    return _Group(own, depth * NR, NR)
 
 
 @register_jitable
@@ -185,14 +254,14 @@ def _share(t, tasks, count, tiles, by_rows):
 def _bias_and_activate(c, part, epilogue):
     """c = f(c + bias) in a part of C."""
     for r in range(part.i, part.i + part.rows):
-        z, bias = address(c.array, r * c.row + part.j), address(epilogue.bias, part.j)
-        forward_bias_row(epilogue.code, part.columns, z, bias, address(epilogue.numbers, 0), z)
+        z, bias = _at(c, r, part.j), address(epilogue.bias, part.j)
+        forward_bias_row(epilogue.code, part.columns, z, bias, epilogue.numbers, z)
 
 
 @register_jitable
-def _rows_of_tile(i, tiles, i0, rows):
-    """The first row of tile i of ``tiles`` of the rows i0 to i0 + rows, and the one behind its last: balanced."""
-    return i0 + i * rows // tiles, i0 + (i + 1) * rows // tiles
+def _rows_of_tile(i, block):
+    """The first row of tile i of a block, and the one behind its last: balanced."""
+    return block.i0 + i * block.rows // block.tiles, block.i0 + (i + 1) * block.rows // block.tiles
 
 
 @register_jitable
@@ -202,43 +271,93 @@ def _tile_size(depth, MR, VL):
 
 
 @register_jitable
-def _copy_tile(a, part, copies, at, MR, VL):
-    """A part of A, whose columns are not contiguous, as [columns, MR] from ``at`` on."""
+def _copy_tile(a, part, target, MR, VL):
+    """A part of A, whose columns are not contiguous, as [columns, MR]."""
     low, rows, k0, depth = part
     whole = depth // VL * VL if a.column == 1 else 0
     for k in range(0, whole, VL):
         for r in range((rows - 1) // VL * VL, -1, -VL):  # the last first: it writes beyond the tile's rows
-            source = address(a.array, (low + r) * a.row + k0 + k)
-            transpose_block(min(VL, rows - r), VL, source, a.row, address(copies, at + k * MR + r), MR)
+            transpose_block(min(VL, rows - r), VL, _at(a, low + r, k0 + k), a.row, address(target, k * MR + r), MR)
     for k in range(whole, depth):
+        column = _at(a, low, k0 + k)
         for r in range(rows):
-            copies[at + k * MR + r] = a.array[low + r, k0 + k]
+            target[k * MR + r] = column[r * a.row]
 
 
 @register_jitable
-def _copy_tiles(a, part, tiles, first, last, copies, MR, VL):
-    """Tiles ``first`` to ``last`` of ``tiles`` of a part of A, as [columns, MR].
+def copy_share(t, tasks, a, block, copies, MR, VL):
+    """Task t's share of the tiles of a block of A (``block_at``), as [columns, MR].
 
     What lies behind a tile's last row, in every column, is of no account.
     """
-    i0, n, k0, depth = part
-    size = _tile_size(depth, MR, VL)
+    k0, depth, size = block.k0, block.depth, _tile_size(block.depth, MR, VL)
     in_turn = _ROWS_IN_TURN if a.row == 1 else depth
     for k in range(0, depth, in_turn):
         count = min(in_turn, depth - k)
-        for i in range(first, last):
-            low, high = _rows_of_tile(i, tiles, i0, n)
+        for i in range(t * block.tiles // tasks, (t + 1) * block.tiles // tasks):
+            low, high = _rows_of_tile(i, block)
+            target = address(copies, i * size + k * MR)
             if a.row == 1:
-                source, target = address(a.array, low + (k0 + k) * a.column), address(copies, i * size + k * MR)
-                copy_rows(count, high - low, (MR + VL - 1) // VL * VL, source, a.column, target, MR)
+                copy_rows(count, high - low, (MR + VL - 1) // VL * VL, _at(a, low, k0 + k), a.column, target, MR)
             else:
-                _copy_tile(a, _Part(low, high - low, k0, depth), copies, i * size, MR, VL)
+                _copy_tile(a, _Part(low, high - low, k0, depth), target, MR, VL)
 
 
 @register_jitable
 def _most_tiles(n, MC, height):
     """Tiles of a row block that no task rounds up."""
     return (min(n, MC) + height - 1) // height
+
+
+@register_jitable
+def block_at(i0, k0, tasks, operands, plan, MR):
+    """The block that begins at row ``i0`` and at number ``k0`` of the sums, multiples of MC and KC.
+
+    A task has the same tiles of C of all blocks of the same rows: where A is not copied, none waits between two blocks.
+    """
+    n, m = operands.n, operands.m
+    rows = min(plan.MC, n - i0)
+    tiles = (rows + plan.height - 1) // plan.height
+    if plan.source == _PACKED_HERE:  # each task packs all panels
+        by_rows = rows > _BY_ROWS * m and rows >= tasks * _PACK_FROM_ROWS
+    else:
+        by_rows = rows > m and rows >= tasks * MR
+    if by_rows:  # the same number of tiles for every task
+        tiles = (tiles + tasks - 1) // tasks * tasks
+    return _Block(i0, rows, k0, min(plan.KC, operands.k - k0), tiles, by_rows)
+
+
+@register_jitable
+def product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR):
+    """Task t's share of a block (``block_at``) of a product, its part of A copied by all where the plan says so.
+
+    All tasks have to be done with it before the next block's part of A is copied.
+    """
+    a, c, m, k0, depth = operands.a, operands.c, operands.m, block.k0, block.depth
+    size = _tile_size(depth, MR, NR // NV)
+    ends = epilogue.code >= 0 and k0 + depth == operands.k
+    tall, top, begin, end = _share(t, tasks, (m + NR - 1) // NR, block.tiles, block.by_rows)
+    while begin < end:
+        first = begin // tall
+        last = min(first + plan.together, (end + tall - 1) // tall)
+        group = _group(t, first, last, operands, plan, block, scratch.panels, NR)
+        for s in range(tall):
+            low, high = _rows_of_tile(top + s, block)
+            left = Matrix(_at(a, low, k0), a.row, a.column)
+            if plan.copied:
+                left = Matrix(address(scratch.copies, (top + s) * size), 1, MR)
+            for p in range(first, last):
+                if p * tall + s < begin or p * tall + s >= end:
+                    continue
+                j = p * NR
+                width, panel = min(NR, m - j), address(group.at, (p - first) * group.panel)
+                gemm_tile(
+                    high - low, width, depth, left.at, left.row, left.column,
+                    panel, group.row, _at(c, low, j), c.row, k0,
+                )  # fmt: skip
+                if ends:
+                    _bias_and_activate(c, _Part(low, high - low, j, width), epilogue)
+        begin = min(end, last * tall)
 
 
 @kernel(_gemm_signature)
@@ -250,88 +369,33 @@ def _gemm(MR: int, NR: int) -> Any:
         n, k = a.shape
         m = b.shape[1]
         copied = copies.size > 0
-        # another Python thread may have asked for more tasks since the memory for their copies was taken
+        # another Python thread may have asked for more tasks since the memory for their copies and panels was taken
         if copied:
             tasks = min(tasks, copies.size // _tile_size(min(k, KC), MR, VL) - _most_tiles(n, MC, height))
-        own = together * min(k, KC) * NR  # of the panels: a task's own
-        packs_from = m  # columns from this one on are packed here
         if source != _PACKED_BEFORE:
-            packs_from = 0 if source == _PACKED_HERE else m // NR * NR
-            tasks = min(tasks, panels.size // own)
-        count = (m + NR - 1) // NR
+            tasks = min(tasks, panels.size // (together * min(k, KC) * NR))
         for k0 in range(0, k, KC):
-            depth = min(KC, k - k0)
-            size = _tile_size(depth, MR, VL)
             for i0 in range(0, n, MC):
-                rows = min(MC, n - i0)
-                tiles = (rows + height - 1) // height
-                if source == _PACKED_HERE:  # each task packs all panels
-                    by_rows = rows > _BY_ROWS * m and rows >= tasks * _PACK_FROM_ROWS
-                else:
-                    by_rows = rows > m and rows >= tasks * MR
-                if by_rows:  # the same number of tiles for every task
-                    tiles = (tiles + tasks - 1) // tasks * tasks
+                # in the loops, for Numba takes no named tuple into a parallel one
                 if copied:
                     for t in prange(tasks):
-                        first, last = t * tiles // tasks, (t + 1) * tiles // tasks
-                        _copy_tiles(_matrix(a), _Part(i0, rows, k0, depth), tiles, first, last, copies, MR, VL)
+                        plan = Plan(height, copied, source, together, MC, KC)
+                        operands = Operands(n, k, m, matrix(a), matrix(b), matrix(c))
+                        block = block_at(i0, k0, tasks, operands, plan, MR)
+                        copy_share(t, tasks, operands.a, block, address(copies, 0), MR, VL)
                 for t in prange(tasks):
-                    # here, for Numba takes no named tuple into a parallel loop
-                    left, right, product, epilogue = _matrix(a), _matrix(b), _matrix(c), _Epilogue(code, bias, numbers)
-                    tall, top, begin, end = _share(t, tasks, count, tiles, by_rows)
-                    while begin < end:
-                        first = begin // tall
-                        last = min(first + together, (end + tall - 1) // tall)
-                        packs = first * NR >= packs_from
-                        if packs:
-                            j = first * NR
-                            _pack_together(right, _Part(k0, depth, j, min(last * NR, m) - j), panels, t * own, NR)
-                        for s in range(tall):
-                            i = top + s
-                            low, high = _rows_of_tile(i, tiles, i0, rows)
-                            if copied:
-                                tile_a, row, column = address(copies, i * size), 1, MR
-                            else:
-                                tile_a = address(a, low * left.row + k0 * left.column)
-                                row, column = left.row, left.column
-                            for p in range(first, last):
-                                if p * tall + s < begin or p * tall + s >= end:
-                                    continue
-                                j = p * NR
-                                width = min(NR, m - j)
-                                if source == _PACKED_BEFORE:
-                                    panel, row_p = address(panels, (p * k + k0) * NR), NR
-                                elif packs:
-                                    panel, row_p = address(panels, t * own + (p - first) * depth * NR), NR
-                                else:
-                                    panel, row_p = address(b, k0 * right.row + j), right.row
-                                gemm_tile(
-                                    high - low, width, depth, tile_a, row, column,
-                                    panel, row_p, address(c, low * product.row + j), product.row, k0,
-                                )  # fmt: skip
-                                if k0 + KC >= k and code >= 0:
-                                    _bias_and_activate(product, _Part(low, high - low, j, width), epilogue)
-                        begin = min(end, last * tall)
+                    plan = Plan(height, copied, source, together, MC, KC)
+                    operands = Operands(n, k, m, matrix(a), matrix(b), matrix(c))
+                    block = block_at(i0, k0, tasks, operands, plan, MR)
+                    epilogue = Epilogue(code, address(bias, 0), address(numbers, 0))
+                    scratch = Scratch(address(copies, 0), address(panels, 0))
+                    product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR)
 
     return gemm
 
 
-class _Plan(NamedTuple):
-    """How a product is computed: the blocks, and what is copied."""
-
-    nanoseconds: float  # of work, roughly
-    height: int  # most rows of a tile
-    copied: bool  # whether A is copied into tiles
-    source: int  # where panels of B come from
-    together: int  # panels of B that are used together
-    MC: int
-    KC: int
-
-
 @lru_cache(_PLANS)
-def _plan(
-    n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], strides_b: tuple[int, int] | None
-) -> _Plan:
+def _plan(n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], strides_b: tuple[int, int] | None) -> Plan:
     """The plan of A (n, k) times B (k, m) with these strides in bytes; B has none where it was packed beforehand.
 
     KC x NR numbers of a panel fill an eighth of L2 at most, the panels that are used together half of it, MC x KC of A
@@ -349,7 +413,7 @@ def _plan(
     if strides_b is not None:
         source = _PACKED_HERE if _packs(n, k, m, strides_b, itemsize) else _IN_PLACE
     together = 1 if source == _IN_PLACE else max(1, memory.l2 // 2 // (KC * shape.NR * itemsize))
-    return _Plan(2.0 * n * k * m / _FLOPS_PER_NS, rows if copied else height, copied, source, together, MC, KC)
+    return Plan(rows if copied else height, copied, source, together, MC, KC)
 
 
 def _block(size: int, most: int, step: int) -> int:
@@ -383,6 +447,46 @@ def _packs(rows: int, k: int, m: int, strides: tuple[int, int], itemsize: int) -
     return rows * k * (math.gcd(strides[0], 2 * ALIASED) // ALIASED) >= _PACK_ALIASED_FROM
 
 
+class Product(NamedTuple):
+    """What a product c = f(a @ b + bias) takes beside its operands, for all whose shapes, strides and dtype are alike.
+
+    ``code`` and ``numbers`` are those of the epilogue; ``copies`` the numbers of scratch memory for the tiles of A,
+    ``copies_each`` as many more for each task, ``panels_each`` those for each task's panels of B.
+    """
+
+    nanoseconds: float  # of work, roughly
+    plan: Plan
+    code: int
+    numbers: Any
+    copies: int
+    copies_each: int
+    panels_each: int
+
+
+def product_of(a: Any, b: Any, activation: str | None) -> Product:
+    """The product of operands like these, (n, k) and (k, m), none of the sizes 0; ``b`` may be ``Panels``.
+
+    Without an activation there is no epilogue, and no bias.
+    """
+    (n, k), m, dtype = a.shape, b.shape[1], a.dtype
+    before = isinstance(b, Panels)
+    plan = _plan(n, k, m, dtype.itemsize, a.strides, None if before else b.strides)
+    shape, depth = tile(dtype.itemsize), min(k, plan.KC)
+    size = _tile_size(depth, shape.MR, shape.VL) if plan.copied else 0
+    code, numbers = _NO_EPILOGUE, np.zeros(1, dtype)
+    if activation is not None:
+        code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
+    return Product(
+        nanoseconds=2.0 * n * k * m / _FLOPS_PER_NS,
+        plan=plan,
+        code=code,
+        numbers=numbers,
+        copies=_most_tiles(n, plan.MC, plan.height) * size,
+        copies_each=size,
+        panels_each=0 if before else plan.together * depth * shape.NR,
+    )
+
+
 def _planned_product(a: Any, b: Any, activation: str | None, dtype: Any) -> Callable[..., None]:
     """What computes c = f(a @ b + bias) for operands like these, f by its op, as a function of (a, b, bias, c).
 
@@ -396,24 +500,15 @@ def _planned_product(a: Any, b: Any, activation: str | None, dtype: Any) -> Call
         multiply = _planned_product(*zeros, activation, dtype)
         return lambda a, b, bias, c: multiply(*zeros, bias, c)
     before = isinstance(b, Panels)
-    plan = _plan(n, k, m, dtype.itemsize, a.strides, None if before else b.strides)
-    shape, depth = tile(dtype.itemsize), min(k, plan.KC)
-    part = 0 if before else plan.together * depth * shape.NR
-    tiles, size = _most_tiles(n, plan.MC, plan.height), _tile_size(depth, shape.MR, shape.VL)
-    nanoseconds, height, copied, source, together, MC, KC = plan
-    code, numbers = _NO_EPILOGUE, np.zeros(1, dtype)
-    if activation is not None:
-        code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
-
-    compute, none = (
-        _gemm.planned(dtype, nanoseconds, source, code, height, MC, KC, together, numbers),
-        np.empty(0, dtype),
-    )
+    nanoseconds, plan, code, numbers, shared, copies_each, panels_each = product_of(a, b, activation)
+    height, copied, source, together, MC, KC = plan
+    compute = _gemm.planned(dtype, nanoseconds, source, code, height, MC, KC, together, numbers)
+    none = np.empty(0, dtype)
 
     def run(a: Any, b: Any, bias: Any, c: Any) -> None:
         tasks = threads.count(nanoseconds)
-        copies = (tiles + tasks) * size if copied else 0
-        scratch = workspace(copies + tasks * part, dtype)
+        copies = shared + tasks * copies_each
+        scratch = workspace(copies + tasks * panels_each, dtype)
         panels = b.panels if before else scratch[copies:] if copied else scratch
         compute(bias, a, b.like if before else b, c, panels, scratch[:copies] if copied else none)
 
@@ -453,7 +548,7 @@ def _pack_panels(MR: int, NR: int) -> Any:
         count = (m + NR - 1) // NR
         for t in prange(tasks):
             for p in range(t * count // tasks, (t + 1) * count // tasks):
-                _pack(_matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), panels, p * k * NR, NR)
+                _pack(matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), address(panels, p * k * NR), NR)
 
     return pack_panels
 
@@ -555,15 +650,23 @@ def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
     return run
 
 
+@register_jitable
+def column_sums_share(t, tasks, n, m, z, total):
+    """total = the sums of the n rows of z, in order, in task t's share of the m columns."""
+    low, high = t * m // tasks, (t + 1) * m // tasks
+    for j in range(low, high):
+        total[j] = 0.0
+    for i in range(n):
+        row = address(z.at, i * z.row)
+        for j in range(low, high):
+            total[j] += row[j * z.column]
+
+
 @kernel(lambda dtype: types.void(types.int64, reads(dtype, 2), flat(dtype)))
 def _column_sums(MR: int, NR: int) -> Any:
     def column_sums(tasks, z, total):
         n, m = z.shape
         for t in prange(tasks):
-            low, high = t * m // tasks, (t + 1) * m // tasks
-            total[low:high] = 0.0
-            for i in range(n):
-                for j in range(low, high):
-                    total[j] += z[i, j]
+            column_sums_share(t, tasks, n, m, matrix(z), address(total, 0))
 
     return column_sums
