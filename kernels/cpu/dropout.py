@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from numba import prange, types
+from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import destination, finish, in_order
+from fastnn.kernels.cpu._arrays import Planned, finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
 from fastnn.kernels.cpu.simd.dropout import dropout_row
 from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.table.row import implements
 
 # Nanoseconds an element on one core, roughly.
 _NS_PER_ELEMENT = 0.4
@@ -26,29 +29,44 @@ def scale(rate: float) -> float:
     return 1.0 / (1.0 - rate)
 
 
+@register_jitable
+def dropout_share(t, tasks, n, c, threshold, seed, stream, step, x, scale, y):
+    """What task t has of n rows of c numbers: rows."""
+    for i in range(t * n // tasks, (t + 1) * n // tasks):
+        dropout_row(threshold, seed, stream, step, i, c, address(x, i * c), scale, address(y, i * c))
+
+
 def _signature(dtype: Any) -> Any:
-    return types.void(*[types.int64] * 5, matrix(dtype), dtype, matrix(dtype))
+    size = types.int64
+    return types.void(size, size, dtype, size, size, size, matrix(dtype), matrix(dtype))
 
 
 @kernel(_signature)
 def _dropout(MR: int, NR: int) -> Any:
-    def dropout(tasks, threshold, seed, stream, step, x, scale, y):
+    def dropout(tasks, threshold, scale, seed, step, stream, x, y):
         n, c = x.shape
         for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                dropout_row(threshold, seed, stream, step, i, c, address(x, i * c), scale, address(y, i * c))
+            dropout_share(t, tasks, n, c, threshold, seed, stream, step, address(x, 0), scale, address(y, 0))
 
     return dropout
 
 
-def dropout(x: Any, rate: Any, seed: Any, step: Any = 0, stream: Any = 0, *, out: Any = None) -> Any:
-    """One row after the other."""
-    y = destination(out, x.shape, x.dtype, x, elementwise=True)
-    factor, work = x.dtype.type(scale(rate)), x.size * _NS_PER_ELEMENT
-    _dropout(x.dtype, work, threshold(rate), seed, stream, step, in_order(x), factor, y)
-    return finish(y, out)
+def _op(name: str) -> Planned:
+    """One row after the other. The derivative is the function: it is linear in x."""
+
+    def plan(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Callable[..., Any]:
+        place = placing(out, x.shape, x.dtype, x, elementwise=True)
+        leading = threshold(rate), x.dtype.type(scale(rate))
+        compute = _dropout.planned(x.dtype, x.size * _NS_PER_ELEMENT, *leading)
+
+        def run(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
+            y = place(out, x)
+            compute(seed, step, stream, in_order(x), y)
+            return finish(y, out)
+
+        return run
+
+    return Planned(implements(name, plan))
 
 
-def dropout_backward(dy: Any, rate: Any, seed: Any, step: Any = 0, stream: Any = 0, *, out: Any = None) -> Any:
-    """The derivative is the function: it is linear in x."""
-    return dropout(dy, rate, seed, step, stream, out=out)
+dropout, dropout_backward = _op("dropout"), _op("dropout_backward")

@@ -208,19 +208,27 @@ def loss_op(op: str) -> Planned:
     return Planned(implements(op, plan))
 
 
+@register_jitable
+def penalty_share(t, tasks, size, l1, l2, w, dw, sums):
+    """What task t has of a penalty of ``size`` weights: units, whose sums it leaves in ``sums``, and their derivative.
+
+    There are ceil(size / _UNIT) of them.
+    """
+    units = (size + _UNIT - 1) // _UNIT
+    for u in range(t * units // tasks, (t + 1) * units // tasks):
+        low = u * _UNIT
+        sums[u] = penalty_row(min(_UNIT, size - low), address(w, low), l1, l2, address(dw, low))
+
+
 def _penalty_signature(dtype: Any) -> Any:
-    return types.void(types.int64, flat(dtype), dtype, dtype, flat(dtype), flat(types.float64))
+    return types.void(types.int64, dtype, dtype, flat(dtype), flat(dtype), flat(types.float64))
 
 
 @kernel(_penalty_signature)
 def _penalty(MR: int, NR: int) -> Any:
-    unit = _UNIT
-
-    def penalty(tasks, w, l1, l2, dw, sums):
+    def penalty(tasks, l1, l2, w, dw, sums):
         for t in prange(tasks):
-            for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
-                low = u * unit
-                sums[u] = penalty_row(min(unit, w.size - low), address(w, low), l1, l2, address(dw, low))
+            penalty_share(t, tasks, w.size, l1, l2, address(w, 0), address(dw, 0), address(sums, 0))
 
     return penalty
 
@@ -271,10 +279,15 @@ _DIVIDED_BY: dict[str, Callable[[Any], float]] = {
 globals().update({op: loss_op(op) for op in (*_OF_ELEMENTS, *_OF_ROWS) if TABLE[op].module == "losses"})
 
 
-def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]:
+@Planned
+def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> Callable[..., tuple[float, Any]]:
     """Sum over elements."""
-    dw = np.empty(w.shape, w.dtype)
-    sums = np.empty(-(-w.size // _UNIT))
-    kind = w.dtype.type
-    _penalty(w.dtype, w.size * _NS_PER_ELEMENT, contiguous(w), kind(l1), kind(l2), dw.reshape(-1), sums)
-    return float(sums.sum()), dw
+    shape, dtype, units = w.shape, w.dtype, -(-w.size // _UNIT)
+    compute = _penalty.planned(dtype, w.size * _NS_PER_ELEMENT, dtype.type(l1), dtype.type(l2))
+
+    def run(w: Any, *_: Any) -> tuple[float, Any]:
+        dw, sums = np.empty(shape, dtype), np.empty(units)
+        compute(contiguous(w), dw.reshape(-1), sums)
+        return float(sums.sum()), dw
+
+    return run

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import prange, types
+from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import contiguous, destination, finish, in_order
+from fastnn.kernels.cpu._arrays import Planned, contiguous, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.elementwise import prelu_backward_row, prelu_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -16,19 +19,34 @@ from fastnn.kernels.cpu.simd.kernel import address
 _NS_PER_ELEMENT = 0.25
 
 
-def _signature(dtype: Any) -> Any:
-    return types.void(types.int64, matrix(dtype), flat(dtype), matrix(dtype))
+@register_jitable
+def prelu_share(t, tasks, n, c, x, alpha, y):
+    """What task t has of y = prelu(x) of n rows of c numbers: rows."""
+    for i in range(t * n // tasks, (t + 1) * n // tasks):
+        prelu_row(c, address(x, i * c), alpha, address(y, i * c))
 
 
-@kernel(_signature)
+@kernel(lambda dtype: types.void(types.int64, matrix(dtype), flat(dtype), matrix(dtype)))
 def _prelu(MR: int, NR: int) -> Any:
     def forward(tasks, x, alpha, y):
         n, c = x.shape
         for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                prelu_row(c, address(x, i * c), address(alpha, 0), address(y, i * c))
+            prelu_share(t, tasks, n, c, address(x, 0), address(alpha, 0), address(y, 0))
 
     return forward
+
+
+@register_jitable
+def prelu_backward_share(t, tasks, n, c, dy, x, alpha, dx, dalpha):
+    """What task t has of the gradients of n rows of c numbers: columns."""
+    low, high = t * c // tasks, (t + 1) * c // tasks
+    for j in range(low, high):
+        dalpha[j] = 0
+    for i in range(n):
+        at = i * c + low
+        prelu_backward_row(
+            high - low, address(dy, at), address(x, at), address(alpha, low), address(dx, at), address(dalpha, low)
+        )
 
 
 def _backward_signature(dtype: Any) -> Any:
@@ -41,37 +59,43 @@ def _prelu_backward(MR: int, NR: int) -> Any:
     def backward(tasks, dy, x, alpha, dx, dalpha):
         n, c = x.shape
         for t in prange(tasks):
-            low, high = t * c // tasks, (t + 1) * c // tasks
-            dalpha[low:high] = 0.0
-            for i in range(n):
-                at = i * c + low
-                prelu_backward_row(
-                    high - low, address(dy, at), address(x, at), address(alpha, low),
-                    address(dx, at), address(dalpha, low),
-                )  # fmt: skip
+            prelu_backward_share(
+                t, tasks, n, c, address(dy, 0), address(x, 0), address(alpha, 0), address(dx, 0), address(dalpha, 0)
+            )
 
     return backward
 
 
-def prelu(x: Any, alpha: Any, *, out: Any = None) -> Any:
+def _rows(x: Any) -> tuple[int, int]:
+    """The samples of x, and the numbers of one."""
+    return x.shape[0], math.prod(x.shape[1:])
+
+
+@Planned
+def prelu(x: Any, alpha: Any, *, out: Any = None) -> Callable[..., Any]:
     """One sample after the other."""
-    y = destination(out, x.shape, x.dtype, x, alpha, elementwise=True)
-    if x.size:
-        slopes = contiguous(alpha)
-        _prelu(x.dtype, x.size * _NS_PER_ELEMENT, _rows(x, slopes), slopes, y.reshape(-1, slopes.size))
-    return finish(y, out)
+    shape, dtype, rows = x.shape, x.dtype, _rows(x)
+    place = placing(out, shape, dtype, x, alpha, elementwise=True)
+    compute = _prelu.planned(dtype, x.size * _NS_PER_ELEMENT)
+
+    def run(x: Any, alpha: Any, *, out: Any = None) -> Any:
+        y = place(out, x, alpha)
+        compute(in_order(x).reshape(rows), contiguous(alpha), y.reshape(rows))
+        return finish(y, out)
+
+    return run
 
 
-def _rows(array: Any, slopes: Any) -> Any:
-    return in_order(array).reshape(-1, slopes.size)
-
-
-def prelu_backward(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+@Planned
+def prelu_backward(dy: Any, x: Any, alpha: Any) -> Callable[..., tuple[Any, Any]]:
     """One column after the other."""
-    dx, dalpha = np.empty(x.shape, x.dtype), np.zeros(alpha.shape, x.dtype)
-    if x.size:
-        slopes = contiguous(alpha)
-        rows = [_rows(array, slopes) for array in (dy, x)]
-        places = dx.reshape(-1, slopes.size), dalpha.reshape(-1)
-        _prelu_backward(x.dtype, x.size * _NS_PER_ELEMENT, *rows, slopes, *places)
-    return dx, dalpha
+    shape, dtype, rows, slopes = x.shape, x.dtype, _rows(x), alpha.shape
+    compute = _prelu_backward.planned(dtype, x.size * _NS_PER_ELEMENT)
+
+    def run(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+        dx, dalpha = np.empty(shape, dtype), np.empty(slopes, dtype)
+        numbers = in_order(dy).reshape(rows), in_order(x).reshape(rows), contiguous(alpha)
+        compute(*numbers, dx.reshape(rows), dalpha.reshape(-1))
+        return dx, dalpha
+
+    return run

@@ -14,7 +14,7 @@ import fastnn
 from fastnn import backends, ops
 from fastnn.backends import use_num_threads
 from fastnn.kernels.cases import draw, sizes_name, variant_name
-from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE
+from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Integer
 from fastnn.kernels.table.elementwise import FROM_INPUT
 
 BACKENDS = ("naive", "cpu")
@@ -119,6 +119,24 @@ def test_signatures_are_the_tables(backend):
         assert [(p.name, p.kind, p.default) for p in implementation.parameters.values()] == wanted, op.name
         assert inspect.signature(getattr(ops, op.name)) == op.signature
         assert getattr(ops, op.name).__doc__ == op.doc
+
+
+@pytest.mark.parametrize("op", TABLE.values(), ids=lambda op: op.name)
+def test_ops_plan_for_calls_that_are_alike(op):
+    """What a plan was made of may change, but for what it is like: arrays' numbers, and the options that vary."""
+    implementation = backends.implementation("cpu", op.module, op.name)
+    run_again = None
+    for seed in range(2):
+        given = draw(op, op.cases[-2], op.variants[0], "float32", seeded("plans", op.name, seed))
+        given |= {name: seed + 3 for name, option in op.options.items() if isinstance(option, Integer)}
+        expected = run(op, given, "cpu")
+        call = inspect.signature(implementation).bind(**given)
+        call.apply_defaults()
+        run_again = run_again or implementation.plan(*call.args, **call.kwargs)
+        result = run_again(*call.args, **call.kwargs)
+        for key, value in expected.items():
+            again = given[key] if op.inplace else result[key] if isinstance(result, tuple) else result
+            assert np.array_equal(again, value), key
 
 
 def test_every_op_has_cases_and_a_docstring():
