@@ -124,6 +124,11 @@ def _add(MR: int, NR: int) -> Any:
     return add
 
 
+def nanoseconds(size: int) -> float:
+    """One core's work for so many numbers."""
+    return size * _NS_PER_ELEMENT
+
+
 def _beyond_caches(size: int, dtype: Any) -> bool:
     """Whether no cache holds a result until it is read again."""
     return bool(size * dtype.itemsize > caches().l3)
@@ -134,7 +139,7 @@ def _direct(kernel_: Kernel, leading: tuple[Any, ...], out: Any, *sources: Any) 
     size, dtype = sources[0].size, sources[0].dtype
     if not direct(out, *sources) or _beyond_caches(size, dtype):
         return None
-    return kernel_.planned(dtype, size * _NS_PER_ELEMENT, *leading, np.empty(0, dtype))
+    return kernel_.planned(dtype, nanoseconds(size), *leading, np.empty(0, dtype))
 
 
 def _plan(
@@ -147,7 +152,7 @@ def _plan(
     """
     dtype, size = sources[0].dtype, math.prod(shape)
     place = placing(out, shape, dtype, *sources, elementwise=True)
-    beyond_caches, nanoseconds = _beyond_caches(size, dtype), size * _NS_PER_ELEMENT
+    beyond_caches, work = _beyond_caches(size, dtype), nanoseconds(size)
     none = np.empty(0, dtype)
 
     def run(out: Any, *sources: Any) -> Any:
@@ -155,7 +160,7 @@ def _plan(
         runs = [contiguous(source) for source in sources]
         streams = beyond_caches and not any(np.may_share_memory(y, run) for run in runs)
         buffers = workspace(get_num_threads() * _AT_ONCE, dtype) if streams else none
-        kernel_(dtype, nanoseconds, *leading, buffers, *runs, y.reshape(-1))
+        kernel_(dtype, work, *leading, buffers, *runs, y.reshape(-1))
         return finish(y, out)
 
     return run

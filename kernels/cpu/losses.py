@@ -276,7 +276,8 @@ _DIVIDED_BY: dict[str, Callable[[Any], float]] = {
     "half_sse": lambda pred: 1,
     "quadratic_cost": lambda pred: pred.shape[0],
 }
-globals().update({op: loss_op(op) for op in (*_OF_ELEMENTS, *_OF_ROWS) if TABLE[op].module == "losses"})
+LOSSES = (*_OF_ELEMENTS, *_OF_ROWS)
+globals().update({op: loss_op(op) for op in LOSSES if TABLE[op].module == "losses"})
 
 
 @Planned

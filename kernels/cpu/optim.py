@@ -47,6 +47,11 @@ def _update(MR: int, NR: int) -> Any:
     return update
 
 
+def nanoseconds(size: int) -> float:
+    """One core's work for so many numbers."""
+    return size * _NS_PER_ELEMENT
+
+
 def _hyper(step: Step, op: Op, given: Mapping[str, Any]) -> Callable[..., Any]:
     """What gives a step's hyper-parameters as an array, from the op's arguments, like those ``given`` but for some.
 
@@ -69,18 +74,23 @@ def _hyper(step: Step, op: Op, given: Mapping[str, Any]) -> Callable[..., Any]:
     return hyper
 
 
+def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The name of the step that an op does with these arguments, and those that are its arrays: w, dw, its states."""
+    states = [operand for operand in op.operands if operand not in ("w", "dw") and given[operand] is not None]
+    name = step_name(op.name, states, given)
+    return name, ["w", "dw", *STEPS[name].states]
+
+
 def _step(op: Op) -> Planned:
     """One step of an optimizer's op; arrays that are not contiguous are updated in a copy and written back."""
     parameters = list(op.signature.parameters)
-    states = [operand for operand in op.operands if operand not in ("w", "dw")]
 
     def plan(*arguments: Any) -> Callable[..., None]:
         given = dict(zip(parameters, arguments, strict=True))
         w = given["w"]
-        name = step_name(op.name, [state for state in states if given[state] is not None], given)
-        step = STEPS[name]
-        pick = itemgetter(*(parameters.index(operand) for operand in ("w", "dw", *step.states)))
-        compute, hyper = _update.planned(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name]), _hyper(step, op, given)
+        name, arrays = chosen(op, given)
+        step, pick = STEPS[name], itemgetter(*map(parameters.index, arrays))
+        compute, hyper = _update.planned(w.dtype, nanoseconds(w.size), STEP_CODES[name]), _hyper(step, op, given)
         none = [np.empty(0, w.dtype)] * (_SLOTS - len(step.states))
 
         def run(*arguments: Any) -> None:

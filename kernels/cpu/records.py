@@ -62,12 +62,13 @@ GRADIENTS, STEPS, WHOLE = range(3)
 # -------------------------------------------------------------------------------------------------------------- tables
 
 
-def _record(*fields: tuple[str, Any]) -> np.dtype[Any]:
+def record(*fields: tuple[str, Any]) -> np.dtype[Any]:
+    """The dtype of records with these fields."""
     return np.dtype(list(fields), align=True)
 
 
 # A stage (K inputs, N outputs). Places are those of the parameters' array and of scratch memory, see ``Layout``.
-STAGE = _record(
+STAGE = record(
     ("inputs", np.int64),
     ("outputs", np.int64),
     ("activation", np.int64),  # its code
@@ -98,7 +99,7 @@ STAGE = _record(
 
 # An array (K, N), which is a parameter or a part of the optimizer's state: the address of its numbers as others see it,
 # that of its panels, K (1 for a bias), N and the width of the panels.
-PLACE = _record(
+PLACE = record(
     ("address", np.int64),
     ("panels", np.int64),
     ("rows", np.int64),
@@ -107,11 +108,11 @@ PLACE = _record(
 )
 
 # The entries of a row of a batch that are sorted by feature: those from ``begin`` up to ``end``.
-ENTRIES = _record(("begin", np.int64), ("end", np.int64))
+ENTRIES = record(("begin", np.int64), ("end", np.int64))
 
 # What ``train`` notes as it goes: the steps made in all, whether the panels, not the arrays, are up to date, and sums
 # over samples of the loss and of the penalties on weights.
-PROGRESS = _record(("made", np.int64), ("in_panels", np.bool_), ("loss", np.float64), ("penalty", np.float64))
+PROGRESS = record(("made", np.int64), ("in_panels", np.bool_), ("loss", np.float64), ("penalty", np.float64))
 
 
 # One dtype for each dtype of the kernels: Numba remembers every one that it sees.
@@ -121,19 +122,19 @@ def mask(dtype: Any) -> np.dtype[Any]:
 
     A threshold of 0 is none.
     """
-    return _record(("threshold", np.int64), ("seed", np.int64), ("stream", np.int64), ("scale", dtype), ("kept", dtype))
+    return record(("threshold", np.int64), ("seed", np.int64), ("stream", np.int64), ("scale", dtype), ("kept", dtype))
 
 
 @lru_cache
 def penalty(dtype: Any) -> np.dtype[Any]:
     """The factors of a penalty: l1 * sum |x| + l2 * sum x^2."""
-    return _record(("l1", dtype), ("l2", dtype))
+    return record(("l1", dtype), ("l2", dtype))
 
 
 @lru_cache
 def average(dtype: Any) -> np.dtype[Any]:
     """What a step does to the average of weights: the share of it that stays, and whether it takes their place."""
-    return _record(("stays", dtype), ("due", np.bool_))
+    return record(("stays", dtype), ("due", np.bool_))
 
 
 # --------------------------------------------------------------------------------------------------------------- kinds

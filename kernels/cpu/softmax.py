@@ -60,13 +60,18 @@ def _backward(MR: int, NR: int) -> Any:
     return backward
 
 
+def nanoseconds(size: int) -> float:
+    """One core's work for so many numbers."""
+    return size * _NS_PER_ELEMENT
+
+
 def _forward_op(name: str) -> Planned:
     """One row after the other."""
     code = ROW_CODES[name]
 
     def op(x: Any, *, out: Any = None) -> Callable[..., Any]:
         dtype = x.dtype
-        compute = _forward.planned(dtype, x.size * _NS_PER_ELEMENT, code)
+        compute = _forward.planned(dtype, nanoseconds(x.size), code)
         place = placing(out, x.shape, dtype, x, elementwise=True)
 
         def run(x: Any, *, out: Any = None) -> Any:
@@ -84,7 +89,7 @@ def _backward_op(name: str) -> Planned:
     code = ROW_CODES[name]
 
     def op(dy: Any, x: Any, y: Any, *, out: Any = None) -> Callable[..., Any]:
-        compute = _backward.planned(y.dtype, y.size * _NS_PER_ELEMENT, code)
+        compute = _backward.planned(y.dtype, nanoseconds(y.size), code)
         place = placing(out, y.shape, y.dtype, dy, y, elementwise=True)
 
         def run(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:

@@ -35,7 +35,7 @@ from fastnn.kernels.cpu._arrays import aligned
 # sleep there, whether to stop, and turns of the waiting loop before a task sleeps. Each is on a cache line of its own:
 # 128 bytes apart, for such are the lines of Apple's CPUs, and x86 fetches its lines of 64 bytes in pairs.
 ARRIVED, PASSED, SLEEPERS, STOPPED, TURNS = range(0, 160, 32)
-_WORDS = 160
+WORDS = 160
 
 # Tasks of equal work arrive some microseconds apart, and waking a thread that sleeps takes tens: so many turns are some
 # 100 us on a Zen 5. A thread that waits longer lacks a core, which it gets sooner where the others sleep.
@@ -213,7 +213,7 @@ def run(function: Callable[..., Any], arguments: Sequence[Any], tasks: int) -> A
     """
     workers = _hire(tasks - 1)
     tasks = 1 + len(workers)
-    words = aligned((_WORDS,), np.int32)
+    words = aligned((WORDS,), np.int32)
     words[:] = 0
     words[TURNS] = _TURNS if tasks <= threads.available() else 0
     ended: list[BaseException | None] = []

@@ -225,6 +225,18 @@ def _prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
     return types.void(array, types.int64), codegen
 
 
+def _copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy so many bytes from one address in memory to another."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        to, since = (builder.inttoptr(each, byte) for each in arguments[:2])
+        cgutils.raw_memcpy(builder, to, since, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
 # How near to the core a prefetch brings a line.
 INTO_L1, INTO_L2 = 3, 2
 
@@ -246,8 +258,9 @@ def opaque(builder: Any, value: Any) -> Any:
     return builder.call(same, [value])
 
 
-# Called in the kernels as address(base, offset), pointer(like, address) and prefetch(array, offset); Numba supplies
-# the typing context.
+# Called in the kernels as address(base, offset), pointer(like, address), prefetch(array, offset) and copy_bytes(target,
+# source, count); Numba supplies the typing context.
 address: Any = intrinsic(_address)
 pointer: Any = intrinsic(_pointer)
 prefetch: Any = intrinsic(_prefetch)
+copy_bytes: Any = intrinsic(_copy_bytes)

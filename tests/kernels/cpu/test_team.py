@@ -58,7 +58,7 @@ def test_nobody_passes_the_barrier_alone(tasks, turns, monkeypatch):
 
 def test_words_share_no_cache_line():
     words = sorted((team.ARRIVED, team.PASSED, team.SLEEPERS, team.STOPPED, team.TURNS))
-    lines = np.array([*words, team._WORDS]) * np.dtype(np.int32).itemsize
+    lines = np.array([*words, team.WORDS]) * np.dtype(np.int32).itemsize
     assert (np.diff(lines) >= 128).all()  # Apple's
 
 

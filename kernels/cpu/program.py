@@ -1,0 +1,353 @@
+"""A recorded step on the CPU: its memory, who does what of it when, and its replay.
+
+Results live in one arena, each where nothing else lies that is still needed. Instructions are shared out among the
+tasks of a team: what is worth it by all of them, the rest by one each, so that small ones which do not depend on one
+another run side by side; where one needs what another task has made, all wait. A replay is one compiled call, or one
+for each stretch between calls that have no instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cpu import replay, team, threads
+from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
+from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
+
+# Work that one task does alone: to wait for one another costs some hundred nanoseconds.
+_ALONE_BELOW_NS = 3_000.0
+
+# Work of one compiled call, so that an interrupt is noticed soon.
+_AT_ONCE_NS = 100e6
+
+
+@dataclass
+class _Outside:
+    """A call that has no instructions, at its place among those."""
+
+    call: Call
+
+
+_Stretch = list[Instruction]
+
+
+def _dtype(graph: Graph) -> np.dtype[Any]:
+    """The dtype of the kernels: that of the first operand which has one."""
+    kinds = [view.dtype for call in graph.calls for view in (*call.views(), *_views(call.results))]
+    return next((kind for kind in kinds if kind.char in "fd"), np.dtype(np.float32))
+
+
+def _views(values: Sequence[Any]) -> list[View]:
+    return [value for value in values if isinstance(value, View)]
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def _lifetimes(stretches: Sequence[_Stretch | _Outside], kept: Sequence[View]) -> dict[Block, tuple[int, int]]:
+    """From which moment to which each block of results is needed; a moment is an instruction or a call outside."""
+    lives: dict[Block, tuple[int, int]] = {}
+    moment = 0
+
+    def note(block: Block | None) -> None:
+        if block is not None and block.inner:
+            lives[block] = lives.get(block, (moment, moment))[0], moment
+
+    for stretch in stretches:
+        if isinstance(stretch, _Outside):
+            for view in (*stretch.call.views(), *_views(stretch.call.results), *stretch.call.writes):
+                note(view.block)
+            moment += 1
+        else:
+            for instruction in stretch:
+                for each in (*instruction.reads, *instruction.writes):
+                    note(each.block)
+                moment += 1
+    for view in kept:
+        if view.block.inner:
+            lives[view.block] = lives.get(view.block, (0, 0))[0], moment
+    return lives
+
+
+def _places(lives: Mapping[Block, tuple[int, int]]) -> tuple[dict[Block, int], int]:
+    """Where each block lies in an arena, and the bytes of that: the largest first, each at the first place free.
+
+    A place is free where what lies there is needed at other moments only.
+    """
+    places: dict[Block, int] = {}
+    total = 0
+    for block in sorted(lives, key=lambda block: -block.size):
+        first, last = lives[block]
+        taken = sorted(
+            (at, at + other.size)
+            for other, at in places.items()
+            if lives[other][0] <= last and first <= lives[other][1]
+        )
+        at = 0
+        for low, high in taken:
+            if at + block.size <= low:
+                break
+            at = max(at, -(-high // LINE) * LINE)
+        places[block] = at
+        total = max(total, at + block.size)
+    return places, total
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) -> int:
+    """Choose the tasks of each instruction, and where all wait; how many tasks there are.
+
+    ``lies`` gives memory where it really is: two blocks may share a place, one after the other.
+    """
+    if sum(each.nanoseconds for each in stretch) < threads.SERIAL_BELOW_NS:
+        tasks = 1
+    touched: list[tuple[Instruction, list[Range], list[Range]]] = []
+    loads = [0.0] * tasks
+    for place, each in enumerate(stretch):
+        reads, writes = [lies(range_) for range_ in each.reads], [lies(range_) for range_ in each.writes]
+        pairs = [
+            (other, _hinders(other_reads, other_writes, reads, writes)) for other, other_reads, other_writes in touched
+        ]
+        before = [other for other, hinders in pairs if hinders]
+        wide = tasks > 1 and each.nanoseconds >= _ALONE_BELOW_NS
+        same = {other.first for other in before}
+        if before and (wide or any(other.tasks > 1 for other in before) or len(same) > 1) and tasks > 1:
+            stretch[place - 1].waits = True
+            touched, loads, before = [], [0.0] * tasks, []
+        each.first, each.tasks = (0, tasks) if wide else (before[0].first if before else loads.index(min(loads)), 1)
+        for task in range(each.first, each.first + each.tasks):
+            loads[task] += each.nanoseconds / each.tasks
+        touched.append((each, reads, writes))
+        if each.kind == replay.LOSS:  # where it finds wrong labels, nothing behind it may run
+            each.waits = True
+            touched, loads = [], [0.0] * tasks
+    if stretch:
+        stretch[-1].waits = True
+    return tasks
+
+
+def _hinders(reads: Sequence[Range], writes: Sequence[Range], later_reads: Any, later_writes: Any) -> bool:
+    """Whether what comes later has to wait: not where both only read."""
+    pairs = ((writes, later_reads), (writes, later_writes), (reads, later_writes))
+    return any(one.meets(other) for ones, others in pairs for one in ones for other in others)
+
+
+# -------------------------------------------------------------------------------------------------------------- replay
+
+
+@dataclass
+class _Compiled:
+    """A stretch as the compiled call gets it."""
+
+    table: Any
+    tasks: int
+    calls: list[int]
+    nanoseconds: float
+
+
+class Replay(CallByCall):
+    """A graph, ready to be run again and again by as many tasks as threads are chosen now."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._tasks = tasks = threads.get_num_threads()
+        self._dtype = _dtype(graph)
+        self._lowering = Lowering(self._dtype, tasks)
+        stretches = _lowered(graph, self._lowering)
+        self._places, size = _places(_lifetimes(stretches, graph.kept))
+        self._arena = aligned((max(1, size),), np.uint8)
+        self._start = int(self._arena.__array_interface__["data"][0])
+        self._slots: dict[Any, int] = {None: replay.NONE}
+        self._known: list[int] = [0]
+        self._patches: list[tuple[int, int, int]] = []
+        self._steps: list[_Compiled | Call] = [
+            stretch.call if isinstance(stretch, _Outside) else self._compiled(stretch, tasks) for stretch in stretches
+        ]
+        self._addresses = np.array(self._known, np.int64)
+        self._numbers = np.array([[*self._lowering.numbers, 0.0]], self._dtype)
+        self._varying = tuple(self._lowering.varying.values())
+        self._last: list[Any] = [None] * len(self._varying)
+        self._row = self.figures.reshape(1, -1)
+        self._status = np.zeros(1, replay.STATUS)
+        self._failed = self._status["instruction"]
+        self._words = aligned((team.WORDS,), np.int32)
+        self._words[:] = 0
+        self._run: Any = replay.replay.compiled(self._dtype) if any(map(_is_compiled, self._steps)) else None
+
+    def outdated(self) -> bool:
+        """Whether another number of threads is chosen."""
+        return threads.get_num_threads() != self._tasks
+
+    def run(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
+        """Run it on these arguments, whose memory begins at these addresses.
+
+        Where an instruction finds what it must not take, a label that is none, say, nothing behind it is run, and its
+        call is made as it was recorded: that raises the error.
+        """
+        self._take(addresses)
+        figures, last = self.figures, self._last
+        for place, (at, count, taken, make) in enumerate(self._varying):
+            now = [figures[figure] for figure in taken]
+            if now != last[place]:
+                self._numbers[0, at : at + count] = make(self.value)
+                last[place] = now
+        for step in self._steps:
+            if isinstance(step, Call):
+                self.again(step, arrays)
+            else:
+                self._replay(step, arrays, self._numbers, self._row, self.rows)
+
+    def turns(self, arrays: Sequence[Any], addresses: Sequence[int], order: Any, figures: Any) -> None:
+        """A run for each row of ``figures``, see ``CallByCall``: in one compiled call, or some where it takes long."""
+        if len(self._steps) != 1 or isinstance(self._steps[0], Call):
+            super().turns(arrays, addresses, order, figures)
+            return
+        self._take(addresses)
+        step = self._steps[0]
+        batch, most = len(order) // max(1, len(figures)), max(1, int(_AT_ONCE_NS / max(1.0, step.nanoseconds)))
+        for first in range(0, len(figures), most):
+            part = figures[first : first + most]
+            rows = order[first * batch : (first + len(part)) * batch]
+            self._replay(step, arrays, self._numbers_of(part), part, rows)
+
+    def stages(self) -> Sequence[Stage]:
+        """What a run does, in its order."""
+        stages: list[Stage] = []
+        numbers = {id(call): number for number, call in enumerate(self.graph.calls)}
+        for step in self._steps:
+            if isinstance(step, Call):
+                stages.append(Stage(numbers[id(step)], step.op, "called"))
+                continue
+            for call, row in zip(step.calls, step.table, strict=True):
+                several = row["tasks"] > 1 or step.tasks == 1
+                tasks = "all" if several else f"task {row['first']}"
+                stages.append(Stage(call, replay.KINDS[row["kind"]], tasks, bool(row["waits"]) and step.tasks > 1))
+        return stages
+
+    @property
+    def bytes(self) -> int:
+        """Of the memory that is its own."""
+        return int(self._arena.size)
+
+    def _take(self, addresses: Sequence[int]) -> None:
+        known = self._addresses
+        for slot, argument, offset in self._patches:
+            known[slot] = addresses[argument] + offset
+
+    def _numbers_of(self, figures: Any) -> Any:
+        """The numbers of turns: a row for each, or one where all have the same."""
+        taken = sorted({figure for each in self._varying for figure in each.figures})
+        same = all((figures[:, figure] == figures[0, figure]).all() for figure in taken)
+        numbers = np.repeat(self._numbers, 1 if same else len(figures), axis=0)
+        for row, turn in zip(numbers, figures, strict=False):
+            self.figures[:] = turn
+            for at, count, _, make in self._varying:
+                row[at : at + count] = make(self.value)
+        return numbers
+
+    def memory(self, block: Block) -> tuple[int, Any]:
+        """Where a block lies that is no argument's, and what keeps it alive."""
+        return self._address(block), self._arena if block.inner else block.owner
+
+    def _replay(self, step: _Compiled, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
+        given = step.table, self._addresses, numbers, figures, order, self._status
+        if step.tasks == 1:
+            self._run(*given, self._words, 0, 1)
+        else:
+            team.run(self._run, given, step.tasks)
+        if self._failed[0]:
+            self._explain(step, arrays, figures, order)
+
+    def _explain(self, step: _Compiled, arrays: Sequence[Any], figures: Any, order: Any) -> None:
+        """Make the call at which a replay stopped as it was recorded."""
+        turn, batch = int(self._status["turn"][0]), len(order) // len(figures)
+        call = self.graph.calls[step.calls[int(self._failed[0]) - 1]]
+        self._failed[0] = 0
+        self._words[:] = 0
+        self.figures[:] = figures[turn]
+        self.rows = order[turn * batch : (turn + 1) * batch]
+        self.again(call, arrays)
+        raise RuntimeError(f"{call.op}: got operands that its kernel does not take and its checks let pass")
+
+    # ------------------------------------------------------------------------------------------------------- addresses
+
+    def _address(self, block: Block) -> int:
+        if block.address is not None:
+            return block.address
+        return int(self._start + self._places[block])
+
+    def _slot(self, view: View | None, anew: bool = False) -> int:
+        """The place of a view's address in the table, ``anew`` at its end."""
+        key = None if view is None else (view.block, view.offset)
+        if key in self._slots and not anew:
+            return self._slots[key]
+        slot = len(self._known)
+        if view is None:
+            self._known.append(0)
+            return slot
+        self._slots.setdefault(key, slot)
+        argument = view.block.argument
+        if argument is None:
+            self._known.append(self._address(view.block) + view.offset)
+        else:
+            self._known.append(0)
+            self._patches.append((slot, argument, view.offset))
+        return slot
+
+    def _lies(self, range_: Range) -> Range:
+        """Memory that is known already by its address: two blocks may have some in common."""
+        block = range_.block
+        if block is None or block.argument is not None:
+            return range_
+        at = self._address(block)
+        return Range(_KNOWN, at + range_.low, at + range_.high)
+
+    def _compiled(self, stretch: _Stretch, tasks: int) -> _Compiled:
+        tasks = _share_out(stretch, tasks, self._lies)
+        table = np.zeros(len(stretch), replay.INSTRUCTION)
+        for row, each in zip(table, stretch, strict=True):
+            for name, views in each.views.items():
+                slots = [self._slot(view, anew=len(views) > 1) for view in views]  # those of several are neighbours
+                row[name] = slots[0] if slots else replay.NONE
+            for name, value in each.fields.items():
+                row[name] = value
+            row["kind"], row["first"], row["tasks"], row["waits"] = each.kind, each.first, each.tasks, each.waits
+        work = sum(each.nanoseconds for each in stretch)
+        return _Compiled(table, tasks, [each.call for each in stretch], work)
+
+
+# All memory whose addresses are known when a replay is made ready.
+_KNOWN = Block(0)
+
+
+def _is_compiled(step: Any) -> bool:
+    return isinstance(step, _Compiled)
+
+
+def _lowered(graph: Graph, lowering: Lowering) -> list[_Stretch | _Outside]:
+    """Instructions, and calls outside of them, in their order."""
+    stretches: list[_Stretch | _Outside] = []
+    for number, call in enumerate(graph.calls):
+        lowering.call, lowering.instructions = number, []
+        lower = LOWERED.get(call.op)
+        try:
+            if lower is None:
+                raise UnfitError
+            lower(lowering, call)
+        except UnfitError:
+            stretches.append(_Outside(call))
+            continue
+        if not stretches or isinstance(stretches[-1], _Outside):
+            stretches.append([])
+        last = stretches[-1]
+        assert isinstance(last, list)
+        last += lowering.instructions
+    return stretches

@@ -1,0 +1,269 @@
+"""Instructions: what a program's replay walks, in one compiled call on a team of threads.
+
+An instruction is one kernel on operands in memory, whose addresses stand in a table: those of arguments change from
+call to call. It runs on one task of the team or on several, each with its share; where a later one needs what it made
+on another task, all wait behind it. Numbers in the kernels' dtype (an optimizer's hyper-parameters) and figures in
+float64 (losses, factors) have a row for every turn: an epoch is as many turns as it has batches.
+
+``lowering`` makes instructions of calls of ops; the functions that compute a task's share are those that ops call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import from_dtype, types
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu.elementwise import add_share, backward_share, forward_share
+from fastnn.kernels.cpu.gemm import (
+    Epilogue,
+    Matrix,
+    Operands,
+    Plan,
+    Scratch,
+    block_at,
+    column_sums_share,
+    copy_share,
+    product_share,
+)
+from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
+from fastnn.kernels.cpu.losses import Rule, Scored, total_of, units_share, wrong_units
+from fastnn.kernels.cpu.machine import NV
+from fastnn.kernels.cpu.optim import update_share
+from fastnn.kernels.cpu.records import record
+from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
+from fastnn.kernels.cpu.simd.kernel import address, copy_bytes, pointer
+from fastnn.kernels.cpu.softmax import backward_rows_share, forward_rows_share
+from fastnn.kernels.cpu.team import STOPPED, wait
+
+# Kinds of instructions, with the operands ``a`` to ``f`` and the sizes of each. Optional operands have the slot NONE.
+KINDS = (
+    "forward",  # b = activation(a), n numbers
+    "backward",  # c = a * activation'(b), n numbers
+    "add",  # c = a + b, n numbers
+    "scale",  # b = figure * a, n numbers
+    "forward rows",  # b = f(a), n rows of m
+    "backward rows",  # c = derivative of a, by b, n rows of m
+    "loss",  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
+    "total",  # figure = sum of a / divisor, n float64 numbers
+    "update",  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
+    "calculation",  # figure = the figures m and k calculated with, by ``code``
+    "gather",  # b = rows of a, n of them, m bytes each, by the turn's part of the order
+    "copy tiles",  # e = tiles of a, of one block
+    "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
+    "column sums",  # b = sums of the n rows of a, of m columns
+)
+(
+    FORWARD,
+    BACKWARD,
+    ADD,
+    SCALE,
+    FORWARD_ROWS,
+    BACKWARD_ROWS,
+    LOSS,
+    TOTAL,
+    UPDATE,
+    CALCULATION,
+    GATHER,
+    COPY_TILES,
+    PRODUCT,
+    COLUMN_SUMS,
+) = range(len(KINDS))
+NONE = 0
+
+# Calculations with two figures.
+PLUS, MINUS, TIMES, OVER = range(4)
+
+INSTRUCTION = record(
+    ("kind", np.int64),
+    ("code", np.int64),  # of an activation, a loss, an optimizer's step, a calculation
+    ("first", np.int64),  # the tasks that run it, and whether all wait behind it
+    ("tasks", np.int64),
+    ("waits", np.bool_),
+    *((slot, np.int64) for slot in "abcdef"),  # operands, by their slots in the table of addresses
+    ("n", np.int64),
+    ("k", np.int64),
+    ("m", np.int64),
+    *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c")),  # in numbers
+    *((field, np.int64) for field in Plan._fields),  # of a product
+    *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
+    ("numbers", np.int64),  # where its numbers begin in a turn's row
+    ("figure", np.int64),  # the figure that it makes or takes
+    ("divisor", np.float64),
+    ("wanted", np.int64),  # what a loss's targets must be
+)
+
+# Where a step stopped because an instruction found what it must not take: its number, counted from 1.
+STATUS = record(("turn", np.int64), ("instruction", np.int64))
+
+# Numbers that are scaled while they are in L1.
+_AT_ONCE = 2048
+
+
+class Memory(NamedTuple):
+    """What instructions work on: addresses by slot, numbers and figures of a turn, and the order of an epoch's rows."""
+
+    addresses: Any
+    numbers: Any
+    figures: Any
+    order: Any
+
+
+@register_jitable
+def _place(memory, slot):
+    """Pointer to an operand in the kernels' dtype."""
+    return pointer(memory.numbers, memory.addresses[slot])
+
+
+@register_jitable
+def _numbers(memory, turn, first):
+    """Pointer to the numbers from ``first`` on of a turn, which has a row of its own or the one row of all turns."""
+    rows, columns = memory.numbers.shape
+    return address(memory.numbers, min(turn, rows - 1) * columns + first)
+
+
+@register_jitable
+def _scale(t, tasks, size, factor, x, y):
+    low, high = t * size // tasks, (t + 1) * size // tasks
+    for i in range(low, high, _AT_ONCE):
+        count = min(_AT_ONCE, high - i)
+        copy_row(count, address(x, i), address(y, i))
+        scale_row(count, address(y, i), factor)
+
+
+@register_jitable
+def _elementwise(each, memory, turn, t):
+    numbers = _numbers(memory, turn, each.numbers)
+    one = memory.numbers.dtype.type(1)
+    a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
+    if each.kind == FORWARD:
+        forward_share(t, each.tasks, each.n, each.code, numbers, a, b)
+    elif each.kind == BACKWARD:
+        backward_share(t, each.tasks, each.n, each.code, numbers, one, a, b, c)
+    elif each.kind == ADD:
+        add_share(t, each.tasks, each.n, a, b, c)
+    elif each.kind == SCALE:
+        _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
+    elif each.kind == FORWARD_ROWS:
+        forward_rows_share(t, each.tasks, each.n, each.m, each.code, a, b)
+    else:
+        backward_rows_share(t, each.tasks, each.n, each.m, each.code, one, a, b, c)
+
+
+@register_jitable
+def _loss(each, memory, turn, t):
+    """Whether a task's share of the labels or targets is wrong; if not, its sums and derivatives."""
+    like = memory.numbers.dtype.type
+    numbers = _numbers(memory, turn, each.numbers)
+    rule = Rule(each.code, each.m, each.wanted, numbers, like(1))
+    scored = Scored(
+        each.n, _place(memory, each.a), _place(memory, each.b),
+        pointer(memory.addresses, memory.addresses[each.c]), each.c != NONE,
+        _place(memory, each.d), each.d != NONE, like(1.0 / each.divisor),
+    )  # fmt: skip
+    units = (each.n + each.m - 1) // each.m
+    first, last = t * units // each.tasks, (t + 1) * units // each.tasks
+    if wrong_units(first, last, rule, scored):
+        return True
+    units_share(first, last, rule, scored, _place(memory, each.e), pointer(memory.figures, memory.addresses[each.f]))
+    return False
+
+
+@register_jitable
+def _operands(each, memory):
+    a = Matrix(_place(memory, each.a), each.row_a, each.column_a)
+    b = Matrix(_place(memory, each.b), each.row_b, each.column_b)
+    return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, 1))
+
+
+@register_jitable
+def _product(each, memory, turn, t, MR, NR):
+    """Blocks of a product, or the copy of one."""
+    operands = _operands(each, memory)
+    plan = Plan(each.height, each.copied, each.source, each.together, each.MC, each.KC)
+    epilogue = Epilogue(each.code, _place(memory, each.d), _numbers(memory, turn, each.numbers))
+    scratch = Scratch(_place(memory, each.e), _place(memory, each.f))
+    for k0 in range(each.k0, each.k1, each.KC):
+        for i0 in range(each.i0, each.i1, each.MC):
+            block = block_at(i0, k0, each.tasks, operands, plan, MR)
+            if each.kind == COPY_TILES:
+                copy_share(t, each.tasks, operands.a, block, scratch.copies, MR, NR // NV)
+            else:
+                product_share(t, each.tasks, operands, plan, block, epilogue, scratch, MR, NR)
+
+
+@register_jitable
+def _sum_columns(each, memory, t):
+    z = Matrix(_place(memory, each.a), each.row_a, each.column_a)
+    column_sums_share(t, each.tasks, each.n, each.m, z, _place(memory, each.b))
+
+
+@register_jitable
+def _calculate(each, figures, turn):
+    a, b = figures[turn, each.k], figures[turn, each.m]
+    if each.code == PLUS:
+        figures[turn, each.figure] = a + b
+    elif each.code == MINUS:
+        figures[turn, each.figure] = a - b
+    elif each.code == TIMES:
+        figures[turn, each.figure] = a * b
+    else:
+        figures[turn, each.figure] = a / b
+
+
+@register_jitable
+def _gather(each, memory, turn, t):
+    a, b = memory.addresses[each.a], memory.addresses[each.b]
+    for r in range(t * each.n // each.tasks, (t + 1) * each.n // each.tasks):
+        copy_bytes(b + r * each.m, a + memory.order[turn * each.n + r] * each.m, each.m)
+
+
+@register_jitable
+def _run(each, memory, turn, t, MR, NR):
+    """Task t's share of an instruction; True where it found what it must not take."""
+    if each.kind <= BACKWARD_ROWS:
+        _elementwise(each, memory, turn, t)
+    elif each.kind == LOSS:
+        return _loss(each, memory, turn, t)
+    elif each.kind == TOTAL:
+        sums = pointer(memory.figures, memory.addresses[each.a])
+        memory.figures[turn, each.figure] = total_of(sums, each.n) / each.divisor
+    elif each.kind == UPDATE:
+        slots = address(memory.addresses, each.c)
+        hyper = _numbers(memory, turn, each.numbers)
+        update_share(t, each.tasks, each.n, each.code, _place(memory, each.a), _place(memory, each.b), slots, hyper)
+    elif each.kind == CALCULATION:
+        _calculate(each, memory.figures, turn)
+    elif each.kind == GATHER:
+        _gather(each, memory, turn, t)
+    elif each.kind == COLUMN_SUMS:
+        _sum_columns(each, memory, t)
+    else:
+        _product(each, memory, turn, t, MR, NR)
+    return False
+
+
+def _signature(dtype: Any) -> Any:
+    tables = flat(from_dtype(INSTRUCTION)), flat(types.int64)
+    return types.void(*tables, matrix(dtype), matrix(types.float64), flat(types.int64), flat(from_dtype(STATUS)))
+
+
+@team_kernel(_signature)
+def replay(MR: int, NR: int) -> Any:
+    """replay(instructions, addresses, numbers, figures, order, status): a turn for each row of ``figures``."""
+
+    def replay(instructions, addresses, numbers, figures, order, status, words, t, tasks):
+        memory = Memory(addresses, numbers, figures, order)
+        for turn in range(figures.shape[0]):
+            for i in range(instructions.size):
+                each = instructions[i]
+                if each.first <= t < each.first + each.tasks and _run(each, memory, turn, t - each.first, MR, NR):
+                    status[0].turn, status[0].instruction = turn, i + 1
+                    words[STOPPED] = 1  # for the others, which wait behind it
+                    return
+                if each.waits and wait(tasks, words):
+                    return
+
+    return replay

@@ -1,0 +1,246 @@
+"""A recorded step as a backend gets it to make it ready for replays: calls of ops on places in memory, and numbers.
+
+Memory is ``Block``s: an argument's, that of an array which the step found outside, or of results, which is the
+backend's to provide. What an op takes and gives are ``View``s of these. Numbers (losses, learning rates) are
+``Figure``s: places in a row of float64, in which a replay finds those that it is given and leaves those that it makes.
+
+``CallByCall`` is the replay of a backend that has no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+@dataclass(eq=False)
+class Block:
+    """So many bytes: of an argument, by its place among them, of an ``owner``, at its address, or of results."""
+
+    size: int
+    argument: int | None = None
+    address: int | None = None
+    owner: Any = None
+
+    @property
+    def inner(self) -> bool:
+        """Whether it is the replay's own."""
+        return self.argument is None and self.address is None
+
+
+@dataclass(frozen=True)
+class View:
+    """An array in a block, ``offset`` bytes from its start; ``behaved`` where numbers are aligned."""
+
+    block: Block
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: Any
+    behaved: bool = True
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether its numbers lie one behind the other, in C order."""
+        expected = self.dtype.itemsize
+        for length, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if length != 1 and stride != expected:
+                return False
+            expected *= length
+        return self.behaved
+
+    @property
+    def T(self) -> View:  # noqa: N802 - NumPy's name
+        """With its axes in reverse."""
+        return View(self.block, self.offset, self.shape[::-1], self.strides[::-1], self.dtype, self.behaved)
+
+    def bounds(self) -> tuple[int, int]:
+        """The first byte of the block that it touches and the one behind the last."""
+        low = high = self.offset
+        for length, stride in zip(self.shape, self.strides, strict=True):
+            if length == 0:
+                return self.offset, self.offset
+            reach = (length - 1) * stride
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        return low, high + self.dtype.itemsize
+
+    def overlaps(self, other: View) -> bool:
+        """Whether both may have memory in common; blocks have none."""
+        low, high = self.bounds()
+        begin, end = other.bounds()
+        return self.block is other.block and low < end and begin < high
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number, by its place; ``early`` where it is known before any op runs, an int or a float by its ``kind``."""
+
+    place: int
+    early: bool = False
+    kind: type = float
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: ``run(**given)`` with arrays for views and floats for figures does what was recorded.
+
+    ``writes`` are the views that it writes to beside its results. ``op`` is a name of the table, or of a calculation.
+    """
+
+    op: str
+    given: Mapping[str, Any]
+    results: tuple[Any, ...]
+    writes: tuple[View, ...]
+    run: Callable[..., Any]
+
+    def views(self) -> list[View]:
+        """All that it takes, those in lists too."""
+        found: list[View] = []
+        for value in self.given.values():
+            found += [
+                each for each in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(each, View)
+            ]
+        return found
+
+
+@dataclass(frozen=True)
+class Order:
+    """In place of an argument of a call: the rows of data that a batch is made of, which change from turn to turn."""
+
+
+# What makes a batch of data: ``data[rows]``.
+GATHER = "rows of data"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Calls in their order, the arguments' arrays, how many figures there are, what is handed to the caller."""
+
+    calls: Sequence[Call]
+    arguments: Sequence[View]
+    figures: int
+    kept: Sequence[View]
+
+
+class _At:
+    """Says of an array where it lies, and keeps alive what it is a part of."""
+
+    def __init__(self, address: int, view: View, owner: Any) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": view.shape,
+            "strides": view.strides,
+            "typestr": view.dtype.str,
+            "version": 3,
+        }
+
+
+class Stage(NamedTuple):
+    """A part of a run: of which call it is, its kernel, who runs it, and whether all wait for one another behind it."""
+
+    call: int
+    kernel: str
+    tasks: str
+    waits: bool = False
+
+
+class CallByCall:
+    """A graph, ready to be run again and again on memory of its own, call by call as it was recorded.
+
+    ``figures`` is the row in which it finds and leaves numbers, ``rows`` what ``Order`` stands for. Not for two threads
+    at once.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.figures = graph, np.zeros(graph.figures)
+        self.rows = np.empty(0, np.int64)
+        self._own: dict[Block, Any] = {}
+
+    def outdated(self) -> bool:
+        """Whether another replay has to be made of the graph: it was made for what does not hold any more."""
+        return False
+
+    def run(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
+        """Run it on these arguments, whose memory begins at these addresses."""
+        for call in self.graph.calls:
+            self.again(call, arrays)
+
+    def turns(self, arrays: Sequence[Any], addresses: Sequence[int], order: Any, figures: Any) -> None:
+        """A run for each row of ``figures``, with as many rows of ``order`` as there are for each."""
+        batch = len(order) // max(1, len(figures))
+        for turn, row in enumerate(figures):
+            self.rows = order[turn * batch : (turn + 1) * batch]
+            self.figures[:] = row
+            self.run(arrays, addresses)
+            row[:] = self.figures
+
+    def stages(self) -> Sequence[Stage]:
+        """What a run does, in its order."""
+        return [Stage(number, call.op, "called") for number, call in enumerate(self.graph.calls)]
+
+    @property
+    def bytes(self) -> int:
+        """Of the memory that is its own."""
+        return sum(memory.size for memory in self._own.values())
+
+    def again(self, call: Call, arrays: Sequence[Any]) -> None:
+        """One call, as it was recorded."""
+        results = call.run(**{name: self._given(value, arrays) for name, value in call.given.items()})
+        together = results if isinstance(results, tuple) else (results,)
+        for place, result in zip(call.results, together, strict=bool(call.results)):
+            if isinstance(place, Figure):
+                self.figures[place.place] = result
+            elif isinstance(place, View):
+                array = self.array(place, arrays)
+                if array.__array_interface__["data"] != result.__array_interface__["data"]:
+                    array[...] = result
+
+    def value(self, given: Any) -> Any:
+        """What a figure stands for; anything else for itself."""
+        return given.kind(self.figures[given.place]) if isinstance(given, Figure) else given
+
+    def array(self, view: View, arrays: Sequence[Any]) -> Any:
+        """What a view stands for with these arguments."""
+        argument = view.block.argument
+        if argument is None:
+            address, owner = self.memory(view.block)
+            return np.asarray(_At(address + view.offset, view, owner))
+        array, whole = arrays[argument], self.graph.arguments[argument]
+        if view == whole:
+            return array
+        address = array.__array_interface__["data"][0] - whole.offset
+        return np.asarray(_At(address + view.offset, view, array))
+
+    def memory(self, block: Block) -> tuple[int, Any]:
+        """Where a block lies that is no argument's, and what keeps it alive."""
+        if block.address is not None:
+            return block.address, block.owner
+        if block not in self._own:
+            self._own[block] = np.empty(max(1, block.size), np.uint8)
+        return self._own[block].__array_interface__["data"][0], self._own[block]
+
+    def _given(self, value: Any, arrays: Sequence[Any]) -> Any:
+        if isinstance(value, View):
+            return self.array(value, arrays)
+        if isinstance(value, Order):
+            return self.rows
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._given(each, arrays) for each in value)
+        return self.value(value)
