@@ -48,6 +48,7 @@ _NAMES = {
     "set_num_threads": "backends",
     "warmup": "backends",
     "gradients": "differentiation",
+    "program": "programs",
     "Input": "layers",
     "Sequential": "models",
     "load_model": "models",

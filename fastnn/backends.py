@@ -9,18 +9,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastnn import checks
 from fastnn.errors import BackendError, installing
-from fastnn.kernels.table import DTYPES
+from fastnn.kernels.table import DTYPES, Op
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,19 @@ def _probe_cuda() -> str:
 _PROBES: dict[str, Callable[[], str]] = {"cuda": _probe_cuda, "cpu": _probe_cpu, "naive": _probe_naive}
 NAMES = tuple(_PROBES)
 
-# One default for the process, and an override for the current context (thread or task).
+
+class Recorder(Protocol):
+    """What takes the calls of ops in place of a backend: it writes down what that does."""
+
+    backend: str
+
+    def call(self, op: Op, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+        """The results of one call."""
+
+
+# One default for the process, and an override for the current context (thread or task): a name, or what records.
 default = "cpu"
-override: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+override: ContextVar[str | Recorder | None] = ContextVar("fastnn_backend", default=None)
 
 
 @cache
@@ -96,8 +106,7 @@ def resolve(name: str = "auto") -> str:
     checks.one_of("backend", name, ("auto", *NAMES))
     if name != "auto":
         return require(name)
-    chosen = override.get()
-    if chosen is not None or default != "cpu":
+    if override.get() is not None or default != "cpu":
         return current()
     fastest = next(name for name in NAMES if state(name).available)
     if fastest == "naive":
@@ -113,7 +122,24 @@ def _warn_of_loops(reason: str) -> None:
 
 def current() -> str:
     """The backend that serves NumPy arrays now."""
-    return override.get() or default
+    chosen = override.get()
+    return chosen if isinstance(chosen, str) else chosen.backend if chosen else default
+
+
+def recorder() -> Recorder | None:
+    """What records the calls of ops in this context, if anything does."""
+    chosen = override.get()
+    return None if isinstance(chosen, str) else chosen
+
+
+@contextmanager
+def chosen(name: str | Recorder) -> Iterator[None]:
+    """The backend, or what records calls, inside a ``with`` block, in this thread or task only."""
+    token = override.set(name)
+    try:
+        yield
+    finally:
+        override.reset(token)
 
 
 def set_backend(name: str) -> None:
@@ -127,12 +153,16 @@ def set_backend(name: str) -> None:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Choose the backend inside a ``with`` block, in this thread or task only."""
-    token = override.set(require(name))
-    try:
+    """Choose the backend inside a ``with`` block, in this thread or task only.
+
+    RuntimeError in a program that is being recorded: it has the backend that was chosen around its call.
+    """
+    if recorder() is not None:
+        raise RuntimeError(
+            f"use_backend: got {name!r} in a program, wants the backend chosen around the program's call"
+        )
+    with chosen(require(name)):
         yield
-    finally:
-        override.reset(token)
 
 
 @cache

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fastnn import checks, ops
 from fastnn.kernels.table import TABLE
 from fastnn.kernels.table.elementwise import FROM_INPUT
-from fastnn.tape import Node, Traced
+from fastnn.tape import Followed, Node, Traced, calculate
 
 Array = Any
 
@@ -38,11 +36,11 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     given = _checked(arguments)
     result, sources = _followed(f, given)
     loss, *others = result if isinstance(result, tuple) else (result,)
-    if not isinstance(loss, (Traced, int, float)) or (isinstance(loss, Traced) and loss.ndim):
-        got = repr(loss) if isinstance(loss, Traced) else checks.describe(loss)
+    if not isinstance(loss, (Followed, int, float)) or (isinstance(loss, Followed) and loss.ndim):
+        got = repr(loss) if isinstance(loss, Followed) else checks.describe(loss)
         raise TypeError(f"f: got a function that returns {got}, wants one that returns a number, a loss")
     slopes = _pull(loss, 1.0, sources) if isinstance(loss, Traced) else [None] * len(given)
-    whole = tuple(np.zeros_like(array) if slope is None else slope for slope, array in zip(slopes, given, strict=True))
+    whole = tuple(_whole(slope, array) for slope, array in zip(slopes, given, strict=True))
     value, *rest = (entry.value if isinstance(entry, Traced) else entry for entry in (loss, *others))
     return ((value, *rest) if others else value), whole
 
@@ -51,9 +49,14 @@ def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
     """From dL/dy: dL/dx, for y = f(x) of ops, an array; zeros where y does not depend on x."""
     y, sources = _followed(f, (x,))
     if not isinstance(y, Traced):
-        return np.zeros_like(x)
+        return _whole(None, x)
     (dx,) = _pull(y, dy, sources)
-    return np.zeros_like(x) if dx is None else dx
+    return _whole(dx, x)
+
+
+def _whole(slope: Any, array: Array) -> Array:
+    """A gradient by an array: zeros where nothing depends on it."""
+    return calculate("zeros", x=array) if slope is None else slope
 
 
 def _checked(arguments: Any) -> Sequence[Array]:
@@ -141,19 +144,12 @@ def _by_second_result(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {next(iter(TABLE[node.op].operands)): _scaled(node.results[1], slope)}
 
 
-def _scaled(array: Any, factor: float) -> Any:
-    return array if factor == 1 else array * array.dtype.type(factor)
-
-
-def _unbroadcast(slope: Any, shape: tuple[int, ...]) -> Any:
-    """The sum over what was broadcast from ``shape``."""
-    added = slope.sum(axis=tuple(range(slope.ndim - len(shape))), dtype=slope.dtype)
-    stretched = tuple(axis for axis, size in enumerate(shape) if size == 1 and added.shape[axis] != 1)
-    return (added.sum(axis=stretched, dtype=slope.dtype) if stretched else added).reshape(shape)
+def _scaled(array: Any, factor: Any) -> Any:
+    return array if isinstance(factor, float) and factor == 1 else calculate("scaled", x=array, factor=factor)
 
 
 def _of_sum(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
-    return {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+    return {name: calculate("unbroadcast", x=slopes[0], shape=node.given[name].shape) for name in node.parents}
 
 
 def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
@@ -174,6 +170,6 @@ _RULES: dict[str, _Rule] = {
     "times": lambda node, slopes: {"a": slopes[0] * node.given["b"], "b": slopes[0] * node.given["a"]},
     "over": lambda node, slopes: {
         "a": slopes[0] / node.given["b"],
-        "b": -slopes[0] * node.given["a"] / node.given["b"] ** 2,
+        "b": -slopes[0] * node.given["a"] / (node.given["b"] * node.given["b"]),
     },
 }

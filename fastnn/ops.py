@@ -52,6 +52,9 @@ def _publish(op: Op) -> Callable[..., Any]:
     def checked(known: Any, given: dict[str, Any]) -> Any:
         if tape.follows(given):
             return tape.record(op.name, call, given, op.inplace, op.into)
+        recorder = backends.recorder()
+        if recorder is not None:
+            return recorder.call(op, call, given)
         if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
             known = None
         backend = _home(op, arrays, given)

@@ -1,7 +1,8 @@
 """Values that are followed: what was computed of them, by which ops, is written down as it happens.
 
 ``fastnn.ops`` calls ``record`` where one of its arguments is ``Traced``; ``fastnn.differentiation`` reads the records
-backwards. A traced value is no NumPy array: what cannot be followed, a NumPy expression say, is refused by name.
+backwards. In a program (``fastnn.programs``) all calls go to its recorder, which has values of its own kind. What is
+followed is no NumPy array: what cannot be followed, a NumPy expression say, is refused by name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from numbers import Real
 from typing import Any, NoReturn
+
+import numpy as np
 
 _serial = count()
 
@@ -29,24 +32,30 @@ class Node:
     number: int = field(default_factory=lambda: next(_serial))
 
 
-class Traced:
+class Followed:
     """A value that is followed: an array with its shape and dtype, or a number, which can be calculated with.
 
-    ``value`` is what it stands for; what is made of that is not followed.
+    Subclasses say what it is followed for, and what becomes of what is made of it.
     """
 
-    __slots__ = ("node", "place", "value")
+    __slots__ = ("_value",)
 
-    def __init__(self, value: Any, node: Node | None = None, place: int = 0) -> None:
-        self.value, self.node, self.place = value, node, place
+    purpose, hint = "", ""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def made(self, name: str, given: Mapping[str, Any]) -> Any:
+        """What one of ``CALCULATIONS`` makes of these values, followed as well."""
+        raise NotImplementedError(f"{type(self).__name__}: wants a method made(name, given)")
 
     def __repr__(self) -> str:
-        return f"<{_described(self.value)}, followed>"
+        return f"<{_described(self._value)}, followed>"
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the array; () for a number."""
-        return getattr(self.value, "shape", ())
+        return getattr(self._value, "shape", ())
 
     @property
     def ndim(self) -> int:
@@ -56,58 +65,52 @@ class Traced:
     @property
     def dtype(self) -> Any:
         """Of the array."""
-        return self.value.dtype
+        return self._value.dtype
 
     @property
     def size(self) -> int:
         """Elements of the array."""
-        return int(self.value.size)
+        return int(self._value.size)
 
-    def reshape(self, *shape: Any) -> Traced:
+    def reshape(self, *shape: Any) -> Any:
         """The array in another shape."""
-        return _recorded("reshape", {"x": self}, self.value.reshape(*shape))
+        return self.made("reshape", {"x": self, "shape": shape})
 
-    def ravel(self) -> Traced:
+    def ravel(self) -> Any:
         """The array in one dimension."""
         return self.reshape(-1)
 
     @property
-    def T(self) -> Traced:  # noqa: N802 - NumPy's name
+    def T(self) -> Any:  # noqa: N802 - NumPy's name
         """The array with its axes in reverse."""
-        return _recorded("transpose", {"x": self}, self.value.T)
+        return self.made("transpose", {"x": self})
 
-    def __add__(self, other: Any) -> Traced:
+    def __add__(self, other: Any) -> Any:
         return _calculated("plus", "+", self, other)
 
     __radd__ = __add__
 
-    def __mul__(self, other: Any) -> Traced:
+    def __mul__(self, other: Any) -> Any:
         return _calculated("times", "*", self, other)
 
     __rmul__ = __mul__
 
-    def __neg__(self) -> Traced:
+    def __neg__(self) -> Any:
         return _calculated("times", "*", self, -1.0)
 
-    def __sub__(self, other: Any) -> Traced:
+    def __sub__(self, other: Any) -> Any:
         return _calculated("minus", "-", self, other)
 
-    def __rsub__(self, other: Any) -> Traced:
+    def __rsub__(self, other: Any) -> Any:
         return _calculated("minus", "-", other, self)
 
-    def __truediv__(self, other: Any) -> Traced:
+    def __truediv__(self, other: Any) -> Any:
         return _calculated("over", "/", self, other)
 
-    def __rtruediv__(self, other: Any) -> Traced:
+    def __rtruediv__(self, other: Any) -> Any:
         return _calculated("over", "/", other, self)
 
-    def __float__(self) -> NoReturn:
-        raise TypeError(_refusal("float", self))
-
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError(_refusal("numpy.asarray", self))
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **_: Any) -> Traced:
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **_: Any) -> Any:
         """Numbers of NumPy's calculate by ufuncs."""
         name = _UFUNCS.get(ufunc.__name__)
         if name is None or method != "__call__" or any(getattr(operand, "shape", ()) for operand in operands):
@@ -118,21 +121,93 @@ class Traced:
         raise TypeError(_refusal(f"numpy.{function.__name__}", self))
 
 
+def _refuse(name: str, wanted: str) -> Callable[..., NoReturn]:
+    """A method that says what cannot be done with a value which is followed."""
+
+    def method(self: Followed, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(_refusal(wanted, self))
+
+    method.__name__ = method.__qualname__ = name
+    return method
+
+
+# What Python or NumPy would make of the value unseen, by method.
+_UNSEEN = {
+    "__float__": "float",
+    "__int__": "int",
+    "__index__": "an index",
+    "__bool__": "if",
+    "__len__": "len",
+    "__iter__": "for",
+    "__getitem__": "[...]",
+    "__setitem__": "[...] =",
+    "__matmul__": "@",
+    "__rmatmul__": "@",
+    "__pow__": "**",
+    "__rpow__": "**",
+    "__lt__": "<",
+    "__le__": "<=",
+    "__gt__": ">",
+    "__ge__": ">=",
+    "__eq__": "==",
+    "__ne__": "!=",
+    "__array__": "numpy.asarray",
+}
+for _name, _wanted in _UNSEEN.items():
+    setattr(Followed, _name, _refuse(_name, _wanted))
+setattr(Followed, "__hash__", object.__hash__)  # noqa: B010 - it is itself, and equal to nothing else
+
+
+class Traced(Followed):
+    """A value that gradients are wanted of: ``value`` is what it stands for, and what is made of that is constant."""
+
+    __slots__ = ("node", "place")
+
+    purpose, hint = "for its gradient", " (what is made of its .value counts as constant)"
+
+    def __init__(self, value: Any, node: Node | None = None, place: int = 0) -> None:
+        super().__init__(value)
+        self.node, self.place = node, place
+
+    @property
+    def value(self) -> Any:
+        """What it stands for."""
+        return self._value
+
+    def made(self, name: str, given: Mapping[str, Any]) -> Traced:
+        """A calculation, followed."""
+        plain, parents = _split(given)
+        result = calculate(name, **plain)
+        return Traced(result, Node(name, plain, (result,), parents))
+
+
 def _described(value: Any) -> str:
+    if isinstance(value, Followed):
+        value = value._value
     if not hasattr(value, "dtype"):
         return f"the number {value}"
     return f"an array of shape {value.shape} and dtype {value.dtype}"
 
 
-def _refusal(what: str, got: Traced) -> str:
-    return (
-        f"{what}: got {_described(got.value)} that is followed for its gradient, wants an op of fastnn.ops in its "
-        "place (what is made of its .value counts as constant)"
-    )
+def _refusal(what: str, got: Followed) -> str:
+    wanted = f"wants an op of fastnn.ops in its place{got.hint}"
+    return f"{what}: got {_described(got)} that is followed {got.purpose}, {wanted}"
 
 
-# What becomes of two numbers.
-_CALCULATIONS: dict[str, Callable[..., Any]] = {
+def _unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
+    added = x.sum(axis=tuple(range(x.ndim - len(shape))), dtype=x.dtype)
+    stretched = tuple(axis for axis, size in enumerate(shape) if size == 1 and added.shape[axis] != 1)
+    return (added.sum(axis=stretched, dtype=x.dtype) if stretched else added).reshape(shape)
+
+
+# What is made of values beside what ops make of them: arrays of an array x, and numbers of numbers a and b. An array is
+# looked at in another way, multiplied with a number, or summed over what was broadcast from a shape.
+CALCULATIONS: dict[str, Callable[..., Any]] = {
+    "reshape": lambda x, shape: x.reshape(*shape),
+    "transpose": lambda x: x.T,
+    "scaled": lambda x, factor: x * x.dtype.type(factor),
+    "unbroadcast": _unbroadcast,
+    "zeros": lambda x: np.zeros(x.shape, x.dtype),
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,
@@ -142,20 +217,23 @@ _CALCULATIONS: dict[str, Callable[..., Any]] = {
 _UFUNCS = {"add": "plus", "subtract": "minus", "multiply": "times", "divide": "over"}
 
 
-def _calculated(name: str, sign: str, a: Any, b: Any) -> Traced:
+def calculate(name: str, **given: Any) -> Any:
+    """One of ``CALCULATIONS``, followed where one of the values is."""
+    followed = [value for value in given.values() if isinstance(value, Followed)]
+    if not followed:
+        return CALCULATIONS[name](**given)
+    # what gradients are wanted of may itself stand for what a program records, not the other way round
+    return next((value for value in followed if isinstance(value, Traced)), followed[0]).made(name, given)
+
+
+def _calculated(name: str, sign: str, a: Any, b: Any) -> Any:
     """A calculation with two numbers, one or both followed."""
     for operand in (a, b):
-        if isinstance(operand, Traced) and operand.ndim:
+        if isinstance(operand, Followed) and operand.ndim:
             raise TypeError(_refusal(sign, operand))
-        if not isinstance(operand, (Real, Traced)):
+        if not isinstance(operand, (Real, Followed)):
             raise TypeError(f"{sign}: got {type(operand).__name__} beside a number that is followed, wants a number")
-    plain, _ = _split({"a": a, "b": b})
-    return _recorded(name, {"a": a, "b": b}, _CALCULATIONS[name](**plain))
-
-
-def _recorded(op: str, given: Mapping[str, Any], result: Any) -> Traced:
-    plain, parents = _split(given)
-    return Traced(result, Node(op, plain, (result,), parents))
+    return calculate(name, a=a, b=b)
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Traced]]:

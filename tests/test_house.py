@@ -39,8 +39,8 @@ HOUSE = (
         "fastnn.configurable",
     ),
     ("fastnn.engine",),
-    ("fastnn.differentiation",),
-    ("fastnn.ops",),
+    ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
+    ("fastnn.ops", "fastnn.recorder"),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
     ("fastnn.files",),
@@ -90,8 +90,8 @@ def test_imports_point_down(module, path):
 
 
 # What each room of the kernels knows of the others, beside itself and what is common to all backends.
-COMMON = {"table", "cases", "formulas", "interrupts", "user_cache"}
-ROOMS = {"formulas": set(), "naive": {"table"}, "cpu": COMMON, "cuda": COMMON}
+COMMON = {"table", "cases", "formulas", "graph", "interrupts", "user_cache"}
+ROOMS = {"formulas": set(), "naive": {"table", "graph"}, "cpu": COMMON, "cuda": COMMON}
 
 
 @pytest.mark.parametrize("room", ROOMS)

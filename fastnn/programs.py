@@ -1,0 +1,465 @@
+"""Programs: a step over ``fastnn.ops``, recorded once and replayed by one call."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial, update_wrapper
+from itertools import accumulate
+from typing import Any, overload
+
+import numpy as np
+
+from fastnn import backends, checks, tape
+from fastnn.epochs import Epoch, Series, gathering, joined, series
+from fastnn.kernels.graph import Block, Call, Figure, Graph, View
+from fastnn.kernels.table import TABLE
+from fastnn.recorder import Recorder, rebuilt
+
+Array = Any
+
+# Recordings that a thread keeps of a program: each has memory of its own.
+_REMEMBERED = 64
+
+
+@overload
+def program(f: Callable[..., Any]) -> Program: ...
+@overload
+def program(*, static: Sequence[str] = (), copy: bool = False) -> Callable[[Callable[..., Any]], Program]: ...
+def program(f: Callable[..., Any] | None = None, *, static: Sequence[str] = (), copy: bool = False) -> Any:
+    """Make a program of a function over ``fastnn.ops``: recorded at its first call, replayed by one call from then on.
+
+    The function takes arrays and numbers, also in tuples, lists and dictionaries, and returns results of ops and what
+    is calculated of them with + - * /, in such structures as well. Arrays from outside (weights) are used where they
+    lie. At the first call with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A
+    later call runs just these ops: the rest of the function's Python is not run again. So
+
+    - branches and loops of Python are those of the recording; arguments named in ``static``, and all that are neither
+      arrays nor numbers (True, None, strings), are constants of it, and another value makes another recording;
+    - numbers that change from call to call (a learning rate, the number of a step) have to be arguments;
+    - a random number that Python draws, a clock, a counter is frozen as it was.
+
+    What would be lost raises TypeError by name as it is recorded: a NumPy expression on an argument or a result, an
+    array that the function made or wrote to by other means than ops.
+
+    Results are valid until the program's next call in the same thread, unless ``copy``. On the CPU a call takes some
+    microseconds beside its kernels; its bits are those of the same ops called one by one, with any number of threads.
+    Inside of another program, or of ``gradients``, the function is called as it is.
+
+    >>> @fastnn.program
+    ... def step(x, t, rate):
+    ...     loss, (dw, db) = fastnn.gradients(lambda w, b: ops.mse(ops.linear(x, w, b), t)[0], (w, b))
+    ...     ops.sgd_step(w, dw, learning_rate=rate)
+    ...     ops.sgd_step(b, db, learning_rate=rate)
+    ...     return loss
+    """
+    if f is None:
+        return partial(program, static=static, copy=copy)
+    return Program(f, static, copy)
+
+
+class Program:
+    """A function over ops with its recordings; see ``program``."""
+
+    def __init__(self, f: Callable[..., Any], static: Sequence[str] = (), copy: bool = False) -> None:
+        if not callable(f):
+            raise TypeError(f"f: got {checks.describe(f)}, wants a function over fastnn.ops")
+        if isinstance(static, str) or not all(isinstance(name, str) for name in static):
+            raise TypeError(f"static: got {checks.describe(static)}, wants names of arguments, such as ['depth']")
+        update_wrapper(self, f)
+        self._function, self._copy, self._static = f, copy, frozenset(static)
+        self._names = [
+            parameter.name
+            for parameter in inspect.signature(f).parameters.values()
+            if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        self._threads = threading.local()
+
+    def __repr__(self) -> str:
+        return f"<program {getattr(self._function, '__qualname__', self._function)}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns."""
+        # arrays and numbers by position: a loop of its own, for a small step takes no longer than the general way
+        known: list[Any] = [backends.override.get() or backends.default]
+        arrays: list[Array] = []
+        numbers: list[float] = []
+        for value in args:
+            kind = type(value)
+            if kind is np.ndarray:
+                arrays.append(value)
+                known += (value.dtype, value.shape, value.strides, value.flags.num)
+            elif kind is float or kind is int:
+                numbers.append(value)
+                known.append(kind)
+            else:
+                return self._call(args, kwargs)
+        if kwargs or self._static:
+            return self._call(args, kwargs)
+        recording = self._recordings.get(tuple(known))
+        return self._call(args, kwargs) if recording is None else self._run(recording, arrays, numbers, args, kwargs)
+
+    def repeat(
+        self,
+        data: Array | Sequence[Array],
+        order: Any,
+        batch: int,
+        /,
+        *,
+        each: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> Any:
+        """Run the program on batch after batch: an epoch in one compiled call.
+
+        ``data`` are arrays of equal length whose rows become the program's first arguments: ``batch`` rows at a time,
+        in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those numbers that have a
+        value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as it is.
+
+        Returns what the function does, with float64 arrays (batches,) in place of its numbers; its arrays are those of
+        the last batch. The bits are those of a call for each batch. Raises TypeError, ValueError or IndexError for what
+        does not fit, before the first batch; where labels of a batch are wrong, those before it have been trained on.
+
+        >>> losses = step.repeat((x, t), rng.permutation(len(x)), 128, rate=1e-3)
+        """
+        epoch = Epoch(data, order, batch, each or {}, others)
+        results: list[Any] = []
+        for first, turns in epoch.parts():
+            results += self._turns(epoch, first, turns)
+        return joined(results)
+
+    def _turns(self, epoch: Epoch, first: int, turns: int) -> list[Any]:
+        """The results of so many batches of one size, one after the other or together."""
+        arguments, named = epoch.arguments(first), epoch.named(first)
+        given = self._given(arguments, named)
+        recording = self._recordings.get(given.known())
+        replayed = recording and turns > 1 and recording.turns(epoch, given, first, turns)
+        if replayed:
+            return [replayed]
+        done = rebuilt(series, self._call(arguments, named))
+        return [done, *(self._turns(epoch, first + 1, turns - 1) if turns > 1 else [])]
+
+    def plan(self, file: Any = None) -> None:
+        """Print what the program's last recording in this thread does: ops, kernels, waits, memory, work.
+
+        A line for each kernel of a replay: whether all threads share it, or one has it alone beside others; and whether
+        all wait for one another behind it. RuntimeError where nothing has been recorded in this thread yet.
+        """
+        if not self._recordings:
+            raise RuntimeError(f"{self!r} has no plan in this thread yet: call it first")
+        recording = list(self._recordings.values())[-1]
+        print(described(repr(self), recording.graph, recording.replay), file=file)
+
+    def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The same for arguments of any kind."""
+        given = self._given(args, kwargs)
+        if given.followed or backends.recorder() is not None:
+            return self._function(*args, **kwargs)
+        recording = self._recordings.get(given.known())
+        if recording is None:
+            return self._record(given, args, kwargs)
+        return self._run(recording, given.arrays, given.numbers, args, kwargs)
+
+    def _run(
+        self,
+        recording: _Recording,
+        arrays: Sequence[Array],
+        numbers: Sequence[float],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        addresses = [array.__array_interface__["data"][0] for array in arrays]
+        if not recording.keeps_apart(addresses):
+            return self._function(*args, **kwargs)
+        results = recording.run(arrays, addresses, numbers)
+        return rebuilt(_copied, results) if self._copy else results
+
+    @property
+    def _recordings(self) -> dict[Any, _Recording]:
+        try:
+            held: dict[Any, _Recording] = self._threads.recordings
+        except AttributeError:
+            held = self._threads.recordings = {}
+        return held
+
+    def _given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Given:
+        given = _Given()
+        for place, value in enumerate(args):
+            self._take(given, self._names[place] if place < len(self._names) else f"argument {place}", value)
+        for name, value in kwargs.items():
+            given.likeness.append(name)
+            self._take(given, name, value)
+        return given
+
+    def _take(self, given: _Given, name: str, value: Any) -> None:
+        if name in self._static:
+            given.constant(name, value)
+        else:
+            given.take(name, value)
+
+    def _record(self, given: _Given, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the function op by op, and remember what it did."""
+        recorder = Recorder(backends.current())
+        stand_in = partial(rebuilt, partial(_stand_in, recorder))
+        names = [*self._names, *[""] * len(args)]
+        values = [value if name in self._static else stand_in(value) for name, value in zip(names, args, strict=False)]
+        named = {name: value if name in self._static else stand_in(value) for name, value in kwargs.items()}
+        with backends.chosen(recorder):
+            results = self._function(*values, **named)
+        del values, named
+        recording, recordings = _Recording(recorder, results), self._recordings
+        if len(recordings) >= _REMEMBERED:
+            recordings.clear()
+        recordings[given.known()] = recording
+        return rebuilt(_plain, results)
+
+
+class _Given:
+    """The arguments of a call: its arrays, its numbers, and what another call has to be alike in."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+        self.numbers: list[float] = []
+        self.places: dict[str, int] = {}
+        self.likeness: list[Any] = []
+        self.followed = False
+
+    def known(self) -> Any:
+        """What a recording is known by."""
+        return (backends.current(), *self.likeness)
+
+    def take(self, name: str, value: Any) -> None:
+        """An argument, or an entry of one."""
+        kind = type(value)
+        if kind is np.ndarray:
+            self.arrays.append(value)
+            self.likeness += (value.dtype, value.shape, value.strides, value.flags.num)
+        elif kind is float or kind is int:
+            self.places[name] = len(self.numbers)
+            self.numbers.append(value)
+            self.likeness.append(kind)
+        elif isinstance(value, tape.Followed):
+            self.followed = True
+        elif isinstance(value, dict):
+            self.likeness += (kind, *value)
+            for key, each in value.items():
+                self.take(f"{name}[{key!r}]", each)
+        elif isinstance(value, (list, tuple)):
+            self.likeness += (kind, len(value))
+            for place, each in enumerate(value):
+                self.take(f"{name}[{place}]", each)
+        else:
+            self._other(name, value)
+
+    def _other(self, name: str, value: Any) -> None:
+        """What is seldom an argument."""
+        if isinstance(value, np.ma.MaskedArray) or hasattr(value, "__cuda_array_interface__"):
+            raise TypeError(f"{name}: got {checks.describe(value)}, wants a NumPy array in a program")
+        if isinstance(value, np.ndarray):
+            self.take(name, value.view(np.ndarray))
+        elif isinstance(value, (np.floating, np.integer)):
+            self.take(name, value.item())
+        else:
+            self.constant(name, value)
+
+    def constant(self, name: str, value: Any) -> None:
+        """What a recording is made for."""
+        try:
+            hash(value)
+        except TypeError:
+            wanted = "an array, a number, or what can be a key of a dictionary"
+            raise TypeError(f"{name}: got {checks.describe(value)}, wants {wanted} in a program") from None
+        self.likeness += (type(value), value)
+
+
+def _stand_in(recorder: Recorder, value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return recorder.argument(value.view(np.ndarray))
+    if isinstance(value, (np.floating, np.integer)):
+        return recorder.argument(value.item())
+    return recorder.argument(value) if type(value) in (int, float) else value
+
+
+def _plain(value: Any) -> Any:
+    return value._value if isinstance(value, tape.Followed) else value
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+# ----------------------------------------------------------------------------------------------------------- recordings
+
+
+class _Recording:
+    """What a program does with arguments like those that it was recorded with."""
+
+    def __init__(self, recorder: Recorder, results: Any) -> None:
+        self.graph, self._template = recorder.finish(results)
+        self._numbers = [figure.place for figure in recorder.numbers]
+        self._constants, self._early = recorder.constants, recorder.early
+        self._make = backends.implementation(recorder.backend, "program", "Replay")
+        self._ready()
+        self._epochs: dict[Any, Any] = {}
+        self.keeps_apart = _Apart(self.graph)
+
+    def run(self, arrays: Sequence[Array], addresses: Sequence[int], numbers: Sequence[float]) -> Any:
+        """The results for these arguments, valid until the next run."""
+        if self.replay.outdated():
+            self._ready()
+        replay = self.replay
+        figures = replay.figures
+        for place, value in zip(self._numbers, numbers, strict=True):
+            figures[place] = value
+        self._calculate(replay)
+        replay.run(arrays, addresses)
+        return self._results(arrays)
+
+    def turns(self, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
+        """The results of so many batches, numbers as arrays; None where they have to be run one by one."""
+        likeness = tuple((data.dtype, data.shape, data.strides) for data in epoch.data)
+        held = self._epochs.get(likeness)
+        if held is None or held[0].outdated():
+            graph, template = gathering(self.graph, self._template, epoch.data)
+            held = self._epochs[likeness] = self._make(graph), template, _Apart(graph)
+        replay, template, keeps_apart = held
+        arrays = [*epoch.data, *given.arrays[len(epoch.data) :]]
+        addresses = [array.__array_interface__["data"][0] for array in arrays]
+        if not keeps_apart(addresses):
+            return None
+        figures = self._figures(replay, epoch, given, first, turns)
+        replay.turns(arrays, addresses, epoch.order[first * epoch.batch : (first + turns) * epoch.batch], figures)
+
+        def result(place: Any) -> Any:
+            if isinstance(place, Figure):
+                return Series(figures[:, place.place])
+            return replay.array(place, arrays) if isinstance(place, View) else place
+
+        return rebuilt(result, template)
+
+    def _figures(self, replay: Any, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
+        """A row of figures for every turn, with what is known beforehand."""
+        figures = np.zeros((turns, self.graph.figures))
+        for place, value in (*self._constants.items(), *zip(self._numbers, given.numbers, strict=True)):
+            figures[:, place] = value
+        for name, values in epoch.each.items():
+            figures[:, self._numbers[given.places[name]]] = values[first : first + turns]
+        for row in figures if self._early else ():
+            replay.figures[:] = row
+            self._calculate(replay)
+            row[:] = replay.figures
+        return figures
+
+    def _calculate(self, replay: Any) -> None:
+        """The figures that are calculated before any op runs."""
+        for made, name, a, b in self._early:
+            replay.figures[made.place] = tape.CALCULATIONS[name](replay.value(a), replay.value(b))
+
+    def _ready(self) -> None:
+        self.replay = self._make(self.graph)
+        for place, value in self._constants.items():
+            self.replay.figures[place] = value
+        self._results = _results(self._template, self.replay)
+
+
+def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
+    """What makes the results of a run with these arguments: what can be made beforehand is."""
+    if isinstance(template, Figure):
+        figures, place, kind = replay.figures, template.place, template.kind
+        return lambda arrays: kind(figures[place])
+    if isinstance(template, View):
+        if template.block.argument is not None:
+            return lambda arrays: replay.array(template, arrays)
+        array = replay.array(template, ())
+        return lambda arrays: array
+    if isinstance(template, tuple) and not hasattr(template, "_fields"):
+        parts = [_results(each, replay) for each in template]
+        return lambda arrays: tuple([part(arrays) for part in parts])
+    if isinstance(template, (tuple, list, dict)):
+        made = rebuilt(lambda each: _results(each, replay), template)
+        return lambda arrays: rebuilt(lambda part: part(arrays), made)
+    return lambda arrays: template
+
+
+class _Apart:
+    """Whether arguments share no memory with what a program writes to, nor those that it writes to with any other."""
+
+    def __init__(self, graph: Graph) -> None:
+        written = {view.block for call in graph.calls for view in call.writes}
+        touched = {view.block for call in graph.calls for view in (*call.views(), *call.writes)}
+        self._extents = [(argument.offset, argument.block.size) for argument in graph.arguments]
+        self._writes = [argument.block in written for argument in graph.arguments]
+        self._written = _Intervals(block for block in written if block.address is not None)
+        self._touched = _Intervals(block for block in touched if block.address is not None)
+
+    def __call__(self, addresses: Sequence[int]) -> bool:
+        """Whether arguments at these addresses do."""
+        if not any(self._writes):
+            return not any(
+                self._written.meets(at - offset, at - offset + size)
+                for at, (offset, size) in zip(addresses, self._extents, strict=True)
+            )
+        memory = [
+            (at - offset, at - offset + size) for at, (offset, size) in zip(addresses, self._extents, strict=True)
+        ]
+        for place, (low, high) in enumerate(memory):
+            if (self._touched if self._writes[place] else self._written).meets(low, high):
+                return False
+        return not any(
+            low < end and begin < high
+            for place, (low, high) in enumerate(memory)
+            if self._writes[place]
+            for other, (begin, end) in enumerate(memory)
+            if other != place
+        )
+
+
+class _Intervals:
+    """Parts of memory, in their order."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        ends = sorted((block.address, block.address + block.size) for block in blocks if block.address is not None)
+        self.starts = [low for low, _ in ends]
+        self._reached = list(accumulate((high for _, high in ends), max))
+
+    def meets(self, low: int, high: int) -> bool:
+        """Whether one of them has a byte of [low, high)."""
+        before = bisect_left(self.starts, high)
+        return before > 0 and self._reached[before - 1] > low
+
+
+# ---------------------------------------------------------------------------------------------------------------- plans
+
+
+def described(name: str, graph: Graph, replay: Any) -> str:
+    """What a replay does, as a table."""
+    lines = [name]
+    for stage in replay.stages():
+        call = graph.calls[stage.call]
+        shapes = ", ".join("x".join(map(str, view.shape)) or "1" for view in call.views())
+        lines.append(
+            f"{stage.call:4} {call.op:24} {stage.kernel:14} {stage.tasks:8} {'wait' if stage.waits else '':5} {shapes}"
+        )
+    work, moved = (sum(column) for column in zip(*map(_cost, graph.calls), strict=True)) if graph.calls else (0.0, 0)
+    waits = sum(stage.waits for stage in replay.stages())
+    lines.append(
+        f"{len(graph.calls)} calls, {len(lines) - 1} kernels, {waits} waits; {replay.bytes:,} bytes of its own; "
+        f"{work:,.0f} FLOP, {moved:,} bytes of operands a run"
+    )
+    return "\n".join(lines)
+
+
+def _cost(call: Call) -> tuple[float, int]:
+    """FLOP, as the table of ops counts them, and bytes of operands and results."""
+    views = [*call.views(), *(result for result in call.results if isinstance(result, View))]
+    moved = sum(view.size * view.dtype.itemsize for view in views)
+    op = TABLE.get(call.op)
+    if op is None or op.flops is None:
+        return 0.0, moved
+    sizes: dict[str, int] = {}
+    for operand, spec in op.operands.items():
+        view = call.given.get(operand)
+        if isinstance(view, View):
+            sizes |= dict(zip(spec.split(), view.shape, strict=False))
+    return op.flops(**sizes), moved

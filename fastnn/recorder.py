@@ -1,0 +1,322 @@
+"""What records a program: the calls of ops in one run of a function, on what memory, with which numbers.
+
+While it records, the function's arrays and numbers are stand-ins (``Recorded``), and ops run as ever. What a replay
+would not do is found and named: a NumPy expression on a stand-in at once, one on arrays from outside at the end, by
+what it made or changed.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends, tape
+from fastnn.kernels.graph import Block, Call, Figure, Graph, View
+from fastnn.kernels.table import Op
+
+Array = Any
+
+# Calculations of numbers alone.
+_OF_NUMBERS = ("plus", "minus", "times", "over")
+
+
+class Recorded(tape.Followed):
+    """A value in a program: an array with its view of memory, or a number with its figure."""
+
+    __slots__ = ("_recorder", "place")
+
+    purpose, hint = "in a program", ", or the calculation outside of the program"
+
+    def __init__(self, value: Any, place: Any, recorder: Recorder) -> None:
+        super().__init__(value)
+        self.place, self._recorder = place, recorder
+
+    def made(self, name: str, given: Mapping[str, Any]) -> Any:
+        """A calculation, recorded."""
+        return self._recorder.calculated(name, given)
+
+    def __format__(self, spec: str) -> str:
+        raise TypeError(
+            f"format: got {self!r} in a program, wants it printed outside, when the program has returned it"
+        )
+
+
+def _each(value: Any) -> Iterator[Any]:
+    """The value, or the entries of a list of such."""
+    if isinstance(value, (list, tuple)):
+        yield from value
+    else:
+        yield value
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """The function of the value, or the list of that of the entries."""
+    return type(value)(map(function, value)) if isinstance(value, (list, tuple)) else function(value)
+
+
+def _plain(value: Any) -> Any:
+    """What a stand-in stands for, in lists too."""
+    return _mapped(lambda each: each._value if isinstance(each, Recorded) else each, value)
+
+
+def bounds(array: Array) -> tuple[int, int]:
+    """The address of the first byte of an array's memory, and that behind the last."""
+    return np.lib.array_utils.byte_bounds(array)
+
+
+def _view(array: Array, block: Block, start: int) -> View:
+    """An array in a block that begins at an address."""
+    offset = array.__array_interface__["data"][0] - start
+    behaved = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
+    return View(block, offset, array.shape, array.strides, array.dtype, behaved)
+
+
+class _Outside:
+    """An array that a program found outside: who asked for it first, whether to read it, what it held at the last."""
+
+    def __init__(self, array: Array, asked: str, read: bool) -> None:
+        self.array, self.asked, self.read = array, asked, read
+        self.block: Block | None = None
+        self.look()
+
+    def look(self) -> None:
+        """Note what it holds."""
+        self.seen = self._sum()
+
+    @property
+    def changed(self) -> bool:
+        """Whether it holds anything else since then."""
+        return self.seen != self._sum()
+
+    def _sum(self) -> int:
+        return zlib.crc32(self.array.tobytes())
+
+
+def _owner(array: Array) -> Any:
+    """The array whose memory another one is a part of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _references(outside: _Outside, of: Callable[[Array], Array]) -> int:
+    """How often an array is referred to, and a constant more."""
+    return sys.getrefcount(of(outside.array))
+
+
+class Recorder:
+    """Writes down the calls of ops in one run of a function on a backend.
+
+    ``constants`` and ``early`` tell the figures that are known before any op runs: from the function's text, or
+    calculated from its arguments.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.constants: dict[int, float] = {}
+        self.early: list[tuple[Figure, str, Figure, Figure]] = []
+        self.arguments: list[View] = []
+        self.numbers: list[Figure] = []
+        self._calls: list[Call] = []
+        self._figures = 0
+        self._blocks: list[tuple[int, int, Block]] = []  # with the addresses of the first byte and behind the last
+        self._alive: list[Any] = []  # memory that is known by its address must not become another result's
+        self._outside: dict[int, _Outside] = {}
+
+    def argument(self, value: Any) -> Recorded:
+        """The stand-in of an argument, an array or a number."""
+        if isinstance(value, np.ndarray):
+            low, high = bounds(value)
+            block = Block(high - low, argument=len(self.arguments))
+            self._blocks.append((low, high, block))
+            self.arguments.append(_view(value, block, low))
+            return Recorded(value, self.arguments[-1], self)
+        self.numbers.append(self._figure(type(value), early=True))
+        return Recorded(value, self.numbers[-1], self)
+
+    def call(self, op: Op, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+        """What the op returns, recorded."""
+        for name in (*op.operands, *op.into):
+            for array in _each(given[name]):
+                self._look_at(array, f"{op.name}: {name}", name in op.operands)
+        for name in op.options:
+            _check_option(op.name, name, given[name])
+        with backends.chosen(self.backend):
+            results = function(**{name: _plain(value) for name, value in given.items()})
+        written = [array for name in (*op.inplace, *op.into) for array in _each(given[name]) if array is not None]
+        places = {name: self._placed(value) for name, value in given.items()}
+        return self._note(op.name, places, results, function, [self._placed(array) for array in written])
+
+    def calculated(self, name: str, given: Mapping[str, Any]) -> Any:
+        """What is calculated, recorded; where that is an array in another shape it is no call."""
+        for value in given.values():
+            self._look_at(value, name, read=True)
+        result = tape.CALCULATIONS[name](**{key: _plain(value) for key, value in given.items()})
+        if name in _OF_NUMBERS:
+            a, b = self._number(given["a"]), self._number(given["b"])
+            if a.early and b.early:
+                made = self._figure(type(result), early=True)
+                self.early.append((made, name, a, b))
+                return Recorded(result, made, self)
+            return self._note(name, {"a": a, "b": b}, result, tape.CALCULATIONS[name], [])
+        if np.may_share_memory(result, _plain(given["x"])):
+            return Recorded(result, self._place(result), self)
+        places = {key: self._placed(value) for key, value in given.items()}
+        if "factor" in given:
+            places["factor"] = self._number(given["factor"])
+        return self._note(name, places, result, tape.CALCULATIONS[name], [])
+
+    def finish(self, results: Any) -> tuple[Graph, Any]:
+        """The graph, and what the function returned with places in place of stand-ins."""
+        self._alive.clear()
+        kept: list[View] = []
+        returned: dict[int, Recorded] = {}
+
+        def placed(value: Any) -> Any:
+            if not isinstance(value, Recorded):
+                return value
+            if isinstance(value.place, View):
+                kept.append(value.place)
+                returned[id(value)] = value
+            return value.place
+
+        template = rebuilt(placed, results)
+        for outside in self._outside.values():
+            self._check(outside, returned.values())
+        for outside in self._outside.values():
+            if outside.block is not None:
+                outside.block.owner = outside.array
+        return Graph(tuple(self._calls), tuple(self.arguments), self._figures, tuple(kept)), template
+
+    # ----------------------------------------------------------------------------------------------------------- places
+
+    def _figure(self, kind: type, early: bool) -> Figure:
+        self._figures += 1
+        return Figure(self._figures - 1, early, int if kind is int else float)
+
+    def _number(self, value: Any) -> Figure:
+        """The figure of a number; a constant gets one."""
+        if isinstance(value, Recorded):
+            figure: Figure = value.place
+            return figure
+        made = self._figure(type(value), early=True)
+        self.constants[made.place] = value
+        return made
+
+    def _placed(self, value: Any) -> Any:
+        """What a call is given, with views for arrays, and figures for numbers of the program's."""
+        return _mapped(self._place, value)
+
+    def _place(self, value: Any) -> Any:
+        if isinstance(value, Recorded):
+            return value.place
+        if not isinstance(value, np.ndarray):
+            return value
+        low, high = bounds(value)
+        for begin, end, block in self._blocks:
+            if begin <= low and high <= end:
+                return _view(value, block, begin)
+        outside = self._outside.get(id(value))
+        block = Block(high - low, address=None if outside is None else low)
+        if outside is not None:
+            outside.block = block
+        self._blocks.append((low, high, block))
+        return _view(value, block, low)
+
+    def _note(self, name: str, given: Mapping[str, Any], results: Any, run: Any, written: Sequence[View]) -> Any:
+        """Write a call down; its results as stand-ins."""
+        together = results if isinstance(results, tuple) else (results,)
+        for result in together:
+            if not isinstance(result, (np.ndarray, int, float, type(None))):
+                raise TypeError(f"{name}: got a result of {type(result).__name__}, which a program cannot hold")
+        self._alive += together
+        places = tuple(
+            self._figure(float, early=False) if isinstance(result, (int, float)) else self._place(result)
+            for result in together
+        )
+        self._calls.append(Call(name, given, () if results is None else places, tuple(written), run))
+        blocks = {view.block for view in written}
+        for outside in self._outside.values():
+            if self._known(outside.array) in blocks:
+                outside.look()
+        made = [
+            None if place is None else Recorded(result, place, self)
+            for result, place in zip(together, places, strict=True)
+        ]
+        return tuple(made) if isinstance(results, tuple) else made[0]
+
+    def _known(self, array: Array) -> Block | None:
+        low, high = bounds(array)
+        return next((block for begin, end, block in self._blocks if begin <= low and high <= end), None)
+
+    # ----------------------------------------------------------------------------------------------- found outside
+
+    def _look_at(self, value: Any, asked: str, read: bool) -> None:
+        """Note an array that is no stand-in; it must be as ops left it."""
+        if not isinstance(value, np.ndarray):
+            return
+        outside = self._outside.get(id(value))
+        if outside is None:
+            self._outside[id(value)] = _Outside(value, asked, read)
+        elif outside.changed:
+            raise TypeError(_written_to(asked))
+
+    def _check(self, outside: _Outside, returned: Collection[Recorded]) -> None:
+        """Raise TypeError where an array from outside was written to by other than ops, or is nobody else's.
+
+        The stand-ins that the function returned refer to arrays, too.
+        """
+        if outside.changed:
+            raise TypeError(_written_to(outside.asked))
+        if outside.read and self._is_temporary(outside, returned):
+            raise TypeError(
+                f"{outside.asked}: got an array that was made inside the program by other than ops, wants an op of "
+                "fastnn.ops to make it, or it made outside"
+            )
+
+    def _is_temporary(self, outside: _Outside, returned: Collection[Recorded]) -> bool:
+        """Whether nothing but this recorder refers to the array, nor to the one whose memory it is a part of."""
+        if _owner(outside.array).base is not None:  # another library's memory
+            return False
+        return all(
+            _references(outside, of) - _references(_Outside(np.empty(1), "", read=False), of)
+            < sum(_is_held(each.array, outside, of) for each in self._outside.values())
+            + sum(_is_held(each._value, outside, of) for each in returned)
+            for of in (_itself, _owner)
+        )
+
+
+def _itself(array: Array) -> Array:
+    return array
+
+
+def _is_held(array: Array, outside: _Outside, of: Callable[[Array], Array]) -> bool:
+    """Whether an array refers to the one that counts, or is it."""
+    counted = of(outside.array)
+    return array is counted or array.base is counted
+
+
+def _written_to(asked: str) -> str:
+    return f"{asked}: got an array that was written to inside the program, wants an op of fastnn.ops to do that"
+
+
+def _check_option(op: str, name: str, value: Any) -> None:
+    if isinstance(value, Recorded) and not (isinstance(value.place, Figure) and value.place.early):
+        raise TypeError(
+            f"{name}: got a result as an option of {op} in a program, wants a number, an argument of the program, or "
+            "what is calculated of such"
+        )
+
+
+def rebuilt(function: Callable[[Any], Any], value: Any) -> Any:
+    """A structure of tuples, lists and dictionaries with the function of each of its leaves."""
+    if isinstance(value, dict):
+        return {key: rebuilt(function, each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        made = [rebuilt(function, each) for each in value]
+        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
+    return function(value)

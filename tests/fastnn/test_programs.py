@@ -1,0 +1,558 @@
+"""Programs: replays give the bits of the same ops one by one; what cannot be recorded is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import ops
+from fastnn.kernels.cases import draw, variant_name
+from fastnn.kernels.table import ACTIVATIONS, TABLE
+
+ELEMENTWISE = [name for name in ACTIVATIONS if name not in ("linear", "prelu")]
+
+
+def same(got, expected):
+    """Whether two structures of results hold the same bits."""
+    if isinstance(expected, dict):
+        return got.keys() == expected.keys() and all(same(got[key], expected[key]) for key in expected)
+    if isinstance(expected, (tuple, list)):
+        return len(got) == len(expected) and all(map(same, got, expected))
+    if isinstance(expected, np.ndarray):
+        return got.dtype == expected.dtype and got.shape == expected.shape and got.tobytes() == expected.tobytes()
+    return bool(got == expected or (isinstance(expected, float) and np.isnan(got) and np.isnan(expected)))
+
+
+def copied(values):
+    return [value.copy() if isinstance(value, np.ndarray) else value for value in values]
+
+
+def variants():
+    for op in TABLE.values():
+        for variant in op.variants:
+            yield pytest.param(op, variant, id=f"{op.name}-{variant_name(variant)}")
+
+
+@pytest.mark.parametrize("backend", ["naive", "cpu"])
+@pytest.mark.parametrize(("op", "variant"), list(variants()))
+def test_every_op(op, variant, backend):
+    """Recorded with some arrays, replayed with others: results and what is updated in place."""
+    sizes = [sizes for sizes in op.cases if all(1 < op.elements(spec, sizes) <= 300 for spec in op.operands.values())]
+    drawn = [draw(op, sizes[0], variant, "float32", np.random.default_rng(seed)) for seed in (1, 2, 3)]
+    arrays = [name for name in op.operands if drawn[0].get(name) is not None]
+    options = {name: value for name, value in drawn[0].items() if name not in arrays}
+
+    def call(*given):
+        given = dict(zip(arrays, given, strict=True))
+        results = getattr(ops, op.name)(**given, **options)
+        return results, [given[name] for name in op.inplace if name in given]
+
+    with fastnn.use_backend(backend):
+        program = fastnn.program(call)
+        for given in drawn:
+            values = [given[name] for name in arrays]
+            assert same(program(*copied(values)), call(*copied(values)))
+
+
+class Network:
+    """Weights of a stack of dense layers and a training step of them, op by op."""
+
+    def __init__(self, widths, dtype="float32", seed=0):
+        rng = np.random.default_rng(seed)
+        self.arrays = []
+        for rows, columns in pairwise(widths):
+            self.arrays += [rng.standard_normal((rows, columns)).astype(dtype) / rows, np.zeros(columns, dtype)]
+        self.states = [np.zeros_like(w) for w in self.arrays]
+
+    def step(self, x, t, rate):
+        outputs, layers = [x], len(self.arrays) // 2
+        for layer in range(layers):
+            w, b = self.arrays[2 * layer : 2 * layer + 2]
+            outputs.append(ops.linear(outputs[-1], w, b, "relu" if layer + 1 < layers else "linear"))
+        loss, dy = ops.softmax_cross_entropy(outputs[-1], t)
+        for layer in reversed(range(layers)):
+            need = ("dx", "dw", "db") if layer else ("dw", "db")
+            activation = "relu" if layer + 1 < layers else "linear"
+            w = self.arrays[2 * layer]
+            dy, *slopes = ops.linear_backward(dy, outputs[layer], w, outputs[layer + 1], activation, need=need)
+            for place, slope in enumerate(slopes, 2 * layer):
+                ops.rmsprop_step(self.arrays[place], slope, self.states[place], learning_rate=rate)
+        return loss, outputs[-1]
+
+    @property
+    def everything(self):
+        return [*self.arrays, *self.states]
+
+
+def batches(rows, width, classes, count, dtype="float32"):
+    rng = np.random.default_rng(5)
+    return [(rng.random((rows, width)).astype(dtype), rng.integers(0, classes, rows)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("widths", "rows"), [((5, 7, 3), 4), ((300, 200, 70, 10), 65), ((64, 256, 10), 300)])
+def test_training_step(widths, rows, dtype, threads):
+    one, other = Network(widths, dtype), Network(widths, dtype)
+    step = fastnn.program(other.step)
+    with fastnn.backends.use_num_threads(threads):
+        for turn, (x, t) in enumerate(batches(rows, widths[0], widths[-1], 4, dtype)):
+            assert same(step(x, t, 0.01 / (turn + 1)), one.step(x, t, 0.01 / (turn + 1)))
+            assert same(other.everything, one.everything)
+
+
+def test_another_number_of_threads_between_two_calls():
+    one, other = Network((300, 200, 10)), Network((300, 200, 10))
+    step = fastnn.program(other.step)
+    for threads, (x, t) in zip((1, 2, 3, 1), batches(64, 300, 10, 4), strict=True):
+        with fastnn.backends.use_num_threads(threads):
+            assert same(step(x, t, 0.01), one.step(x, t, 0.01))
+
+
+def slopes(x, w, t, rate):
+    """The gradient of a loss by x, in a tuple."""
+    return fastnn.gradients(lambda v: ops.half_sse(ops.tanh(ops.linear(v, w)), t)[0] * rate, (x,))[1]
+
+
+def drawn_program(seed):
+    """A random graph of ops on x (n, m), w (m, m), b (m,), which returns some of its arrays and numbers."""
+
+    def run(x, w, b, rate):
+        rng = np.random.default_rng(seed)
+        arrays, numbers = [x], []
+        for _ in range(rng.integers(3, 12)):
+            a, c = (arrays[rng.integers(len(arrays))] for _ in range(2))
+            choice = rng.integers(8)
+            if choice == 0:
+                arrays.append(ops.linear(a, w, b if rng.random() < 0.5 else None, str(rng.choice(ELEMENTWISE))))
+            elif choice == 1:
+                arrays.append(ops.add(a, c))
+            elif choice == 2:
+                arrays.append(ops.matmul(ops.matmul(a, c.T), x))
+            elif choice == 3:
+                arrays.append(getattr(ops, str(rng.choice(ELEMENTWISE)))(a))
+            elif choice == 4:
+                loss, slope = ops.mse(a, c)
+                numbers.append(loss * rate + 1)
+                arrays.append(slope)
+            elif choice == 5:
+                dx, dw, db = ops.linear_backward(a, c, w, ops.tanh(a), "tanh")
+                ops.sgd_step(w, dw, learning_rate=rate * 0.5)
+                ops.adam_step(b, db, ops.add(b, b), ops.relu(b), 3, learning_rate=rate)
+                arrays.append(dx)
+            elif choice == 6:
+                arrays.append(ops.relu(a.ravel(), out=ops.add(c, c).reshape(-1)).reshape(x.shape))
+            else:
+                arrays += slopes(a, w, c, rate)
+        return arrays[1:], numbers
+
+    return run
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_drawn_programs(seed):
+    """Random graphs of ops, in-place steps of arguments and gradients among them, at three sizes and in two calls."""
+    rng = np.random.default_rng(1000 + seed)
+    run = drawn_program(seed)
+    program = fastnn.program(run)
+    n, m = int(rng.integers(1, 40)), int(rng.integers(1, 40))
+    if seed % 6 == 0:
+        n, m = 5 * n, 8 * m
+    for _ in range(3):
+        given = [rng.standard_normal(shape).astype("float32") for shape in ((n, m), (m, m), (m,))]
+        one, other = copied(given), copied(given)
+        assert same(program(*other, 0.125), run(*one, 0.125))
+        assert same(other, one)
+
+
+def test_gradients_of_a_loss_of_ones_own():
+    rng = np.random.default_rng(3)
+    w, b = rng.standard_normal((6, 3)), rng.standard_normal(3)
+
+    def step(x, t, weight):
+        def loss(w, b):
+            y = ops.linear(x, w, b, "softplus")
+            return weight * ops.mse(y, t)[0] + ops.mae(y, t)[0] / 2 + ops.l1_l2_penalty(w, 0.0, 0.01)[0]
+
+        value, (dw, db) = fastnn.gradients(loss, (w, b))
+        ops.sgd_step(w, dw, learning_rate=0.1)
+        return value, dw, db
+
+    program = fastnn.program(step)
+    kept = w.copy()
+    for weight in (1.0, 0.25, 3):
+        x, t = rng.standard_normal((4, 6)), rng.standard_normal((4, 3))
+        w[:] = kept
+        expected = copied(step(x, t, weight))
+        w[:] = kept
+        assert same(list(program(x, t, weight)), expected)
+
+
+def test_inside_of_gradients_it_is_called_as_it_is():
+    rng = np.random.default_rng(4)
+    x, w = rng.standard_normal((3, 4)), rng.standard_normal((4, 2))
+    layer = fastnn.program(lambda v: ops.linear(x, v, None, "tanh"))
+    layer(w)
+    layer(w)
+    expected = fastnn.gradients(lambda v: ops.half_sse(ops.linear(x, v, None, "tanh"), x[:, :2].copy())[0], (w,))
+    assert same(fastnn.gradients(lambda v: ops.half_sse(layer(v), x[:, :2].copy())[0], (w,)), expected)
+
+
+def test_programs_of_programs():
+    inner = fastnn.program(ops.relu)
+    outer = fastnn.program(lambda x: ops.add(inner(x), inner(x)))
+    for x in np.random.default_rng(0).standard_normal((3, 7)):
+        assert same(outer(x), 2 * np.maximum(x, 0))
+
+
+# --------------------------------------------------------------------------------------------------- arguments, results
+
+
+def test_structures_static_arguments_and_keywords():
+    @fastnn.program(static=["depth"])
+    def run(pair, depth, *, table, flag=False):
+        x = pair[0]
+        for _ in range(depth):
+            x = ops.tanh(x)
+        return {"x": x, "rest": [ops.add(x, pair[1]), table["t"] if flag else None], "n": depth}
+
+    rng = np.random.default_rng(0)
+    for depth in (1, 3, 1):
+        for flag in (False, True):
+            a, b, t = rng.standard_normal((3, 4))
+            got = run((a, b), depth, table={"t": t}, flag=flag)
+            x = a
+            for _ in range(depth):
+                x = ops.tanh(x)
+            assert same(got, {"x": x, "rest": [ops.add(x, b), t if flag else None], "n": depth})
+
+
+def test_results_are_valid_until_the_next_call_or_copied():
+    x = np.random.default_rng(0).standard_normal((2, 9))
+    for copy in (False, True):
+        program = fastnn.program(ops.tanh, copy=copy)
+        program(x[0])
+        first = program(x[0])
+        kept = first.copy()
+        program(x[1])
+        assert same(first, kept) == copy
+
+
+def test_numbers_and_numpy_numbers_are_arguments():
+    program = fastnn.program(lambda x, t, a: ops.mse(x, t)[0] * a - a / 4)
+    x, t = np.random.default_rng(0).standard_normal((2, 5))
+    for a in (1, 2.5, np.float32(0.5), np.int64(3)):
+        assert program(x, t, a) == ops.mse(x, t)[0] * float(a) - float(a) / 4
+
+
+def test_other_shapes_strides_and_dtypes_are_other_recordings():
+    traced = []
+
+    @fastnn.program
+    def run(x):
+        traced.append(x.shape)
+        return ops.add(ops.relu(x), x)
+
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((6, 8))
+    for x in (wide, wide.T, wide[::2], wide.astype("float32"), wide[:, ::-1], wide):
+        assert same(run(x), ops.add(ops.relu(x), x))
+    assert len(traced) == 5
+
+
+def test_arguments_that_share_memory_with_what_is_written():
+    """Weights that are updated and an argument that is a part of them: as op by op."""
+    w = np.linspace(-1, 1, 12)
+
+    @fastnn.program
+    def run(x, out):
+        ops.sgd_step(w, ops.add(w, w), learning_rate=0.1)
+        return ops.relu(x, out=out)
+
+    def expected(x, out):
+        ops.sgd_step(w, ops.add(w, w), learning_rate=0.1)
+        return ops.relu(x, out=out)
+
+    apart = np.linspace(-2, 2, 12)
+    for x, out in ((apart, np.empty(12)), (apart, np.empty(12)), (w, np.empty(12)), (apart, apart), (apart, w)):
+        kept = w.copy(), x.copy(), out.copy()
+        got = [np.array(run(x, out)), w.copy(), out.copy()]
+        w[:], x[:], out[:] = kept
+        assert same(got, [np.array(expected(x, out)), w.copy(), out.copy()])
+
+
+# -------------------------------------------------------------------------------------------------------------- refused
+
+X = np.random.default_rng(1).standard_normal((4, 3)).astype("float32")
+T = np.array([0, 2, 1, 0])
+W = np.ones((3, 3), "float32")
+
+
+def _writes_between(x):
+    y = ops.matmul(x, W)
+    W[0, 0] += 1
+    return ops.add(y, ops.matmul(x, W))
+
+
+def _writes_at_the_end(x):
+    y = ops.matmul(x, W)
+    W[0, 0] += 1
+    return y
+
+
+REFUSED = {
+    "expression": (lambda x: ops.relu(x) * 2, r"\*: got an array of shape \(4, 3\) .* in a program"),
+    "on an argument": (lambda x: x / 255, "/: got an array"),
+    "ufunc": (np.exp, "numpy.exp: got an array"),
+    "function": (lambda x: np.argmax(ops.relu(x), axis=1), "numpy.argmax: got an array"),
+    "branch": (lambda x: ops.relu(x) if ops.mse(x, x)[0] > 0 else x, ">: got the number"),
+    "truth": (lambda x: ops.relu(x) if ops.mse(x, x)[0] else x, "if: got the number"),
+    "equal": (lambda x: ops.mse(x, x)[0] == 0, "==: got the number"),
+    "float": (lambda x: float(ops.mse(x, x)[0]), "float: got the number"),
+    "format": (lambda x: f"{ops.mse(x, x)[0]:.3f}", "format: got"),
+    "index": (lambda x: ops.relu(x)[0], r"\[...\]: got an array"),
+    "assignment": (lambda x: ops.relu(x).__setitem__(0, 1), r"\[...\] =: got an array"),
+    "length": (len, "len: got an array"),
+    "loop": (lambda x: [ops.relu(row) for row in x], "for: got an array"),
+    "made inside": (lambda x: ops.add(x, np.ones((4, 3), "float32")), "add: b: got an array that was made inside"),
+    "made of weights": (lambda x: ops.matmul(x, W * 2), "matmul: b: got an array that was made inside"),
+    "accumulator": (
+        lambda x: ops.add(a := np.zeros((4, 3), "float32"), x, out=a),
+        "add: a: got an array that was made",
+    ),
+    "written": (_writes_between, "matmul: b: got an array that was written to inside the program"),
+    "written at the end": (_writes_at_the_end, "matmul: b: got an array that was written to inside the program"),
+    "option of a result": (
+        lambda x: ops.sgd_step(x, x, learning_rate=ops.mse(x, x)[0]),
+        "learning_rate: got a result as an option of sgd_step",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_recorded_is_named(name):
+    f, message = REFUSED[name]
+    program = fastnn.program(f)
+    for _ in range(2):  # nothing is remembered of the first
+        with pytest.raises(TypeError, match=message):
+            program(X.copy())
+
+
+def test_arrays_made_inside_may_be_written_to_first():
+    program = fastnn.program(lambda x: ops.relu(x, out=np.empty((4, 3), "float32")))
+    views = fastnn.program(lambda x: ops.matmul(x, W.T))
+    for x in (X, 2 * X, -X):
+        assert same(program(x), ops.relu(x))
+        assert same(views(x), ops.matmul(x, W.T))
+
+
+def test_backends_are_chosen_around_the_call():
+    @fastnn.program
+    def run(x):
+        with fastnn.use_backend("naive"):
+            return ops.relu(x)
+
+    with pytest.raises(RuntimeError, match="use_backend: got 'naive' in a program"):
+        run(X)
+    program = fastnn.program(ops.softsign)
+    for backend in ("naive", "cpu", "naive"):
+        with fastnn.use_backend(backend):
+            assert same(program(X), ops.softsign(X))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: fastnn.program(3), TypeError, "f: got int 3"),
+        (lambda: fastnn.program(ops.relu, static="x"), TypeError, "static: got str 'x'"),
+        (lambda: fastnn.program(lambda x, y: x)(X, {1}), TypeError, "y: got .* in a program"),
+        (
+            lambda: fastnn.program(ops.relu)(np.ma.masked_array(X)),
+            TypeError,
+            "x: got .*, wants a NumPy array in a program",
+        ),
+        (lambda: fastnn.program(ops.relu)("text"), TypeError, "x: got str 'text'"),
+        (lambda: fastnn.program(ops.relu).plan(), RuntimeError, "has no plan in this thread yet"),
+    ],
+)
+def test_bad_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_wrong_labels_stop_a_replay_before_what_follows():
+    network = Network((3, 4, 3))
+    step = fastnn.program(network.step)
+    step(X, T, 0.1)
+    kept = copied(network.everything)
+    for wrong in (np.array([0, 3, 1, 0]), np.array([0, -1, 1, 0])):
+        for threads in (1, 2):
+            with fastnn.backends.use_num_threads(threads), pytest.raises(ValueError, match="targets: got"):
+                step(X, wrong, 0.1)
+        assert same(network.everything, kept)
+    assert np.isfinite(step(X, T, 0.1)[0])
+
+
+def test_nan_is_no_error():
+    network = Network((3, 4, 3))
+    step = fastnn.program(network.step)
+    for x in (X, np.full_like(X, np.nan)):
+        loss, _ = step(x, T, 0.1)
+    assert np.isnan(loss)
+
+
+# --------------------------------------------------------------------------------------------------------------- epochs
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("widths", [(7, 5, 3), (200, 256, 10)])
+def test_an_epoch_is_a_call_for_each_batch(widths, threads):
+    rng = np.random.default_rng(2)
+    x, t = rng.random((133, widths[0])).astype("float32"), rng.integers(0, widths[-1], 133)
+    rates = 0.01 / np.arange(1, 8)
+    one, other = Network(widths), Network(widths)
+    step = fastnn.program(other.step)
+    with fastnn.backends.use_num_threads(threads):
+        for _ in range(3):
+            order = rng.permutation(133)
+            losses, outputs = step.repeat((x, t), order, 20, each={"rate": rates})
+            parts = np.split(order, range(20, 133, 20))
+            expected = [one.step(x[rows], t[rows], rate) for rows, rate in zip(parts, rates, strict=True)]
+            assert losses.tolist() == [loss for loss, _ in expected]
+            assert same(outputs, expected[-1][1])
+            assert same(other.everything, one.everything)
+
+
+def test_an_epoch_with_arguments_of_all_batches_and_ops_outside_of_the_kernels():
+    x = np.random.default_rng(2).standard_normal((10, 4))
+    b = np.arange(4.0)
+    program = fastnn.program(lambda x, b, scale: (ops.half_sse(ops.add(x, b), x)[0] * scale, ops.prelu(x, b)))
+    for _ in range(2):
+        totals, last = program.repeat(x, np.arange(10)[::-1], 5, b=b, scale=2.0)
+        assert totals.tolist() == [ops.half_sse(ops.add(part, b), part)[0] * 2 for part in (x[:4:-1], x[4::-1])]
+        assert same(last, ops.prelu(x[4::-1].copy(), b))
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "error", "message"),
+    [
+        (((X, T[:3]), [0], 1), {"rate": 1.0}, ValueError, r"data\[1\]: got 3 rows, wants 4"),
+        (((X, None), [0], 1), {"rate": 1.0}, TypeError, r"data\[1\]: got None"),
+        (((), [0], 1), {"rate": 1.0}, ValueError, "data: got no arrays"),
+        (((X, T), [0, 4], 1), {"rate": 1.0}, IndexError, "order: got row 4"),
+        (((X, T), [0, -1], 1), {"rate": 1.0}, IndexError, "order: got row -1"),
+        (((X, T), [], 1), {"rate": 1.0}, ValueError, "order: got no rows"),
+        (((X, T), [0.5], 1), {"rate": 1.0}, TypeError, "order: got"),
+        (((X, T), [0], 0), {"rate": 1.0}, ValueError, "batch: got 0"),
+        (((X, T), [0, 1], 1), {"each": {"rate": [1.0]}}, ValueError, r"each\['rate'\]: got .*wants 2 numbers"),
+    ],
+)
+def test_bad_epochs(given, named, error, message):
+    network = Network((3, 4, 3))
+    kept = copied(network.everything)
+    with pytest.raises(error, match=message):
+        fastnn.program(network.step).repeat(*given, **named)
+    assert same(network.everything, kept)
+
+
+def test_wrong_labels_in_the_middle_of_an_epoch():
+    """The batches before it have been trained on, none behind it."""
+    one, other = Network((3, 4, 3)), Network((3, 4, 3))
+    x, t = np.tile(X, (6, 1)), np.tile(T, 6)
+    step = fastnn.program(other.step)
+    step(X, T, 0.1)
+    one.step(X, T, 0.1)
+    t[13] = 7
+    with pytest.raises(ValueError, match="targets: got"):
+        step.repeat((x, t), np.arange(24), 4, rate=0.1)
+    for first in (0, 4, 8):
+        one.step(x[first : first + 4], t[first : first + 4], 0.1)
+    assert same(other.everything, one.everything)
+
+
+# ------------------------------------------------------------------------------------------------------ threads, memory
+
+
+def test_threads_have_recordings_of_their_own():
+    program = fastnn.program(lambda x: ops.tanh(ops.relu(x)))
+    inputs = np.random.default_rng(0).standard_normal((4, 200, 50))
+    wrong = []
+
+    def work(x):
+        expected = ops.tanh(ops.relu(x))
+        wrong.extend(x for _ in range(50) if not same(program(x), expected))
+
+    threads = [threading.Thread(target=work, args=(x,)) for x in inputs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_replays():
+    network = Network((300, 256, 10))
+    step = fastnn.program(network.step)
+    (x, t), *_ = batches(64, 300, 10, 1)
+    step(x, t, 0.01)
+    step(x, t, 0.01)
+    kept = copied(network.everything)
+    expected, _ = step(x, t, 0.01)
+    for array, before in zip(network.everything, kept, strict=True):
+        array[:] = before
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if step(x, t, 0.01)[0] == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_no_array_is_allocated_in_the_steady_state():
+    """What a replay allocates does not grow with its arrays: results lie in the program's own memory."""
+    network = Network((64, 64, 10))
+    step = fastnn.program(network.step)
+    (x, t), *_ = batches(128, 64, 10, 1)
+    for _ in range(3):
+        step(x, t, 0.01)
+    tracemalloc.start()
+    try:
+        step(x, t, 0.01)
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(20):
+            step(x, t, 0.01)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now - before < 2048, "memory is kept from call to call"
+    assert peak - before < x.nbytes / 2, "an array was made"
+
+
+def test_plan_tells_ops_kernels_waits_and_work(capsys):
+    network = Network((300, 256, 10))
+    step = fastnn.program(network.step)
+    (x, t), *_ = batches(64, 300, 10, 1)
+    with fastnn.backends.use_num_threads(2):
+        step(x, t, 0.01)
+        step.plan()
+    printed = capsys.readouterr().out
+    assert "softmax_cross_entropy" in printed
+    assert "wait" in printed
+    assert f"{2 * 3 * 64 * (300 * 256 + 256 * 10) - 2 * 64 * 300 * 256 + 2 * 64 * 300 * 256:,} FLOP" in printed
+
+
+def test_recordings_are_dropped_with_their_program():
+    program = fastnn.program(ops.relu)
+    x = np.ones(5)
+    program(x)
+    count = sys.getrefcount(x)
+    del program
+    assert sys.getrefcount(x) <= count
