@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -258,6 +259,32 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
     _destinations(op, given, sizes, dtype)
+
+
+@contextmanager
+def element(index: int) -> Iterator[None]:
+    """What errors say of an argument, inside a ``with`` block, they say of its element ``index``."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        name, colon, said = str(error).partition(":")
+        raise type(error)(f"{name}[{index}]{colon}{said}") from None
+
+
+def lists(op: Op, given: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """Those operands of an op that are given, all of them lists or tuples of as many arrays as the first one has."""
+    found = {name: given[name] for name in op.operands if given[name] is not None or not op.optional(name)}
+    first = next(iter(op.operands))
+    for name, arrays in found.items():
+        wants = f"a list of {len(found[first])} arrays, as many as {first} has"
+        if not isinstance(arrays, (list, tuple)):
+            raise TypeError(f"{name}: got {describe(arrays)}, wants {wants}")
+        if len(arrays) != len(found[first]):
+            raise ValueError(f"{name}: got a {type(arrays).__name__} of {len(arrays)}, wants {wants}")
+        for index, array in enumerate(arrays):
+            if array is None:
+                raise TypeError(f"{name}[{index}]: got {describe(array)}, wants a NumPy or CuPy array")
+    return found
 
 
 def _destinations(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any], dtype: Any) -> None:

@@ -13,6 +13,7 @@ How to read a row:
 - An operand whose default is None is optional. ``inplace`` lists the operands that are updated in place, ``packed``
   those that may be packed weights (``fastnn.ops.pack``). ``into`` names the parameters that take arrays for the results
   to be written into, in their order: ``out`` where nothing is said.
+- ``lists`` says that operands may be lists of arrays, of one length and each with its own shape: one call does it all.
 - ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
 - ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the
   limit. Bytes follow from the shapes: each operand and result once, in-place operands twice.

@@ -98,6 +98,7 @@ class Op:
     bench: tuple[Sizes, ...]
     variants: tuple[Mapping[str, Any], ...]
     draw: Mapping[str, Any] = field(default_factory=dict)
+    lists: bool = False
 
     def optional(self, operand: str) -> bool:
         """Whether the operand may be left out."""
@@ -116,6 +117,12 @@ class Op:
 
 
 TABLE: dict[str, Op] = {}
+
+# What the docstring of an op ends with that takes lists.
+_OF_LISTS = """
+
+In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+call does for them what a call for each would, in their order."""
 
 
 def shape_of(spec: str, sizes: Sizes) -> tuple[int, ...]:
@@ -146,6 +153,7 @@ def op(
     bench: Sequence[Sizes] = (),
     variants: Sequence[Mapping[str, Any]] = ({},),
     draw: Mapping[str, Any] | None = None,
+    lists: bool = False,
     **operands: str,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Make a row of the function below it and enter it in the table."""
@@ -157,7 +165,7 @@ def op(
             name=stub.__name__,
             module=module,
             signature=signature,
-            doc=inspect.cleandoc(stub.__doc__ or ""),
+            doc=inspect.cleandoc(stub.__doc__ or "") + (_OF_LISTS if lists else ""),
             operands=operands,
             returns=tuple(returns),
             inplace=tuple(inplace),
@@ -170,6 +178,7 @@ def op(
             bench=tuple(bench),
             variants=tuple(variants),
             draw=draw or {},
+            lists=lists,
         )
         TABLE[row.name] = row
         return row
