@@ -48,6 +48,10 @@ _END_OF_LOSS = """loss, derivative = run({call})
     return (loss, derivative) if loss == loss else checked(None, {given})"""
 
 
+# That of an op that gathers rows: there is no result where one is wanted that is not there.
+_END_OF_ROWS = """rows = run({call})
+    return checked(None, {given}) if rows is None else rows"""
+
 # That of lists: what runs says whether the arrays were as it was planned for.
 _END_OF_LISTS = """if not run({call}):
         return checked(known, {given})"""
@@ -191,7 +195,9 @@ def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
             kept.append(checks.bounds(name, op.options[name]))
         else:
             likeness.append(f"{name}.__class__, {name}")
-    end = _END_OF_LISTS if of_lists else _END_OF_LOSS if checks.depends_on_values(op) else _END
+    end = _END_OF_LISTS if of_lists else _END
+    if checks.depends_on_values(op):
+        end = _END_OF_ROWS if op.sampled else _END_OF_LOSS
     passed = ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
     start = _START_OF_LISTS if op.lists and not of_lists else ""
@@ -221,11 +227,14 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
                 raise TypeError(f"{name}: got {array!r}, wants an array while the backend is {backends.current()!r}")
         elif hasattr(array, "__cuda_array_interface__"):
             homes["device"] = name
+        elif name in op.sparse and checks.is_csr(array):
+            homes["host"] = name
         elif isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
             given[name] = array.view(np.ndarray)
             homes["host"] = name
         else:
-            raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy or CuPy array")
+            others = ", or a CSR matrix of SciPy's" if name in op.sparse else ""
+            raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy or CuPy array{others}")
     if len(homes) > 1:
         raise TypeError(
             f"{homes['device']}: got a CuPy array beside the NumPy array {homes['host']}, wants all arrays in one "

@@ -477,6 +477,21 @@ def sign_backward(
 ) -> Array:
     """Derivative of sign: dx = 0."""
 
+def gather(
+    data: Array,
+    index: Array,
+    scale: float = 0.00392156862745098,
+    offset: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of data (rows, ...) in the order of index (n,), integers: y[i] = data[index[i]], (n, ...).
+
+    A row may be wanted more than once; one that data do not have is an IndexError, a negative number too. Bytes (uint8)
+    become float32: y[i] = scale * data[index[i]] + offset. Of a CSR matrix or array of SciPy's, y is one too, with its
+    numbers as they are.
+    """
+
 def matmul(
     a: Array,
     b: Array,

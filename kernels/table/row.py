@@ -99,6 +99,9 @@ class Op:
     variants: tuple[Mapping[str, Any], ...]
     draw: Mapping[str, Any] = field(default_factory=dict)
     lists: bool = False
+    sampled: tuple[str, ...] = ()
+    of_bytes: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
 
     def optional(self, operand: str) -> bool:
         """Whether the operand may be left out."""
@@ -109,8 +112,12 @@ class Op:
         return math.prod(shape_of(spec, sizes))
 
     def bytes(self, sizes: Sizes, itemsize: int) -> int:
-        """Bytes that one call must move at least: operands read, results written, in-place operands both."""
-        read = sum(self.elements(spec, sizes) for name, spec in self.operands.items() if not self.optional(name))
+        """Bytes that one call must move at least: operands read, results written, in-place operands both.
+
+        Of operands that are ``sampled`` as much is read as is written.
+        """
+        wanted = {name: self.returns[0] if name in self.sampled else spec for name, spec in self.operands.items()}
+        read = sum(self.elements(spec, sizes) for name, spec in wanted.items() if not self.optional(name))
         written = sum(self.elements(spec, sizes) for spec in self.returns)
         updated = sum(self.elements(self.operands[name], sizes) for name in self.inplace if not self.optional(name))
         return itemsize * (read + written + updated)
@@ -154,6 +161,9 @@ def op(
     variants: Sequence[Mapping[str, Any]] = ({},),
     draw: Mapping[str, Any] | None = None,
     lists: bool = False,
+    sampled: Sequence[str] = (),
+    of_bytes: Sequence[str] = (),
+    sparse: Sequence[str] = (),
     **operands: str,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Make a row of the function below it and enter it in the table."""
@@ -179,6 +189,9 @@ def op(
             variants=tuple(variants),
             draw=draw or {},
             lists=lists,
+            sampled=tuple(sampled),
+            of_bytes=tuple(of_bytes),
+            sparse=tuple(sparse),
         )
         TABLE[row.name] = row
         return row
