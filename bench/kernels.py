@@ -67,9 +67,10 @@ _BARS: Mapping[str, Mapping[str, float]] = {
     "tanh 10000000": _ELEMENTWISE_BARS,
     "tanh_backward 10000000": _ELEMENTWISE_BARS,
     "softmax_cross_entropy 4096x1000": _ELEMENTWISE_BARS,
+    "gather 10000x128x784": {NUMPY: 1.0},
 }
 # The modules whose ops PyTorch has lines of, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
-WITH_PYTORCH = ("elementwise", "prelu", "softmax", "losses")
+WITH_PYTORCH = ("elementwise", "gather", "prelu", "softmax", "losses")
 
 # Multiplications, or numbers moved, that plain Python does in about 0.2 s.
 _NAIVE_WORK = 1_000_000

@@ -56,7 +56,8 @@ def _parameter(op: Op, parameter: inspect.Parameter) -> str:
     if name in op.options:
         kind = _option_type(op.options[name])
     else:
-        kind = "Array | None" if parameter.default is None else "Array"
+        kind = "Array | Sequence[Array]" if op.lists else "Array"
+        kind += " | None" if parameter.default is None else ""
     default = "" if parameter.default is inspect.Parameter.empty else f" = {_literal(parameter.default)}"
     return f"{name}: {kind}{default}"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -146,6 +147,24 @@ def class_indices(name: str, labels: Any, classes: int) -> None:
         raise ValueError(f"{name}: got the label {worst}, wants class indices in [0, {classes})")
 
 
+def row_numbers(name: str, numbers: Any, rows: int) -> None:
+    """Raise unless ``numbers`` are integers, each that of one of so many rows, counted from 0."""
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"{name}: got {describe(numbers)}, wants an array of integers")
+    if numbers.size == 0 or not isinstance(numbers, np.ndarray):  # those of a device cannot be read without waiting
+        return
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < 0 or high >= rows:
+        worst = low if low < 0 else high
+        place = int(np.argmax(numbers == worst))
+        raise IndexError(f"{name}[{place}]: got {worst}, wants row numbers in [0, {rows})")
+
+
+def is_csr(value: Any) -> bool:
+    """Whether ``value`` is a CSR matrix or array of SciPy's, found out without importing it."""
+    return getattr(value, "format", None) == "csr" and hasattr(value, "indptr")
+
+
 def probability_rows(name: str, rows: Any) -> None:
     """Raise unless every row of ``rows`` holds numbers in [0, 1] that sum to 1."""
     if rows.size == 0:
@@ -188,6 +207,8 @@ class _Operand:
     optional: bool
     inplace: bool
     values: Callable[[str, Any], None] | None
+    row_numbers: bool
+    of_bytes: bool
 
     @property
     def rank(self) -> int:
@@ -202,7 +223,8 @@ def _layout(op: Op) -> tuple[_Operand, ...]:
         open_end = dims[-1] in ("...", "*")
         values = _VALUES.get(op.draw.get(name, ""))
         lead = tuple(dims[:-1] if open_end else dims)
-        rows.append(_Operand(name, lead, open_end, op.optional(name), name in op.inplace, values))
+        integers = op.draw.get(name) == "row_numbers", name in op.of_bytes
+        rows.append(_Operand(name, lead, open_end, op.optional(name), name in op.inplace, values, *integers))
     return tuple(rows)
 
 
@@ -217,7 +239,7 @@ def matrix(name: str, array: Any) -> None:
 
 def depends_on_values(op: Op) -> bool:
     """Whether an op's checks look into its arrays, not at dtypes, shapes and options alone."""
-    return any(operand.values is not None or operand.name == "targets" for operand in _layout(op))
+    return any(each.values is not None or each.row_numbers or each.name == "targets" for each in _layout(op))
 
 
 def bounds(name: str, spec: Real | Integer) -> str:
@@ -243,9 +265,12 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             if isinstance(array, np.ndarray):  # a device array's values cannot be read without waiting for the device
                 class_indices("targets", array, sizes["c"])
             continue
+        if operand.row_numbers:
+            _bind(op, given, operand, array.shape, sizes)
+            row_numbers(operand.name, array, sizes["rows"])
+            continue
         if dtype is None:
-            dtype, first = array.dtype, operand.name
-            floating(operand.name, array)
+            dtype, first = _computed_in(operand, array), operand.name
         elif array.dtype != dtype:
             floating(operand.name, array)
             raise TypeError(f"{operand.name}: got dtype {array.dtype}, wants {dtype}, the dtype of {first}")
@@ -258,6 +283,40 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
     _destinations(op, given, sizes, dtype)
+
+
+@contextmanager
+def element(index: int) -> Iterator[None]:
+    """What errors say of an argument, inside a ``with`` block, they say of its element ``index``."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        name, colon, said = str(error).partition(":")
+        raise type(error)(f"{name}[{index}]{colon}{said}") from None
+
+
+def lists(op: Op, given: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """Those operands of an op that are given, all of them lists or tuples of as many arrays as the first one has."""
+    found = {name: given[name] for name in op.operands if given[name] is not None or not op.optional(name)}
+    first = next(iter(op.operands))
+    for name, arrays in found.items():
+        wants = f"a list of {len(found[first])} arrays, as many as {first} has"
+        if not isinstance(arrays, (list, tuple)):
+            raise TypeError(f"{name}: got {describe(arrays)}, wants {wants}")
+        if len(arrays) != len(found[first]):
+            raise ValueError(f"{name}: got a {type(arrays).__name__} of {len(arrays)}, wants {wants}")
+        for index, array in enumerate(arrays):
+            if array is None:
+                raise TypeError(f"{name}[{index}]: got {describe(array)}, wants a NumPy or CuPy array")
+    return found
+
+
+def _computed_in(operand: _Operand, array: Any) -> Any:
+    """The dtype of an op's results by its first operand; raises for what is none of numbers that it takes."""
+    if operand.of_bytes and array.dtype == np.uint8 and not is_csr(array):
+        return np.dtype(np.float32)
+    floating(operand.name, array)
+    return array.dtype
 
 
 def _destinations(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any], dtype: Any) -> None:

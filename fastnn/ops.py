@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ _LIKENESS = ("__class__", "dtype", "shape", "strides", "flags.num")
 # The public function of an op. What a call is like is compared with earlier ones by code written out for the op's own
 # parameters: a loop over them would take twice as long, and be a large part of a small call.
 _FUNCTION = """
-def {name}({parameters}):
+def {name}({parameters}):{start}
     try:
         known = (override() or backends.default, {likeness})
         run = remembered.get(known)
@@ -36,10 +38,27 @@ def {name}({parameters}):
     {end}
 """
 
+# How that of an op begins whose operands may be lists, which have a function of their own.
+_START_OF_LISTS = """
+    if isinstance({first}, (list, tuple)):
+        return listed({call})"""
+
 # How it ends: a loss whose operands must have certain values is NaN where they have not, if its plan is remembered.
 _END = "return run({call})"
 _END_OF_LOSS = """loss, derivative = run({call})
     return (loss, derivative) if loss == loss else checked(None, {given})"""
+
+
+# That of an op that gathers rows: there is no result where one is wanted that is not there.
+_END_OF_ROWS = """rows = run({call})
+    return checked(None, {given}) if rows is None else rows"""
+
+# That of lists: what runs says whether the arrays were as it was planned for.
+_END_OF_LISTS = """if not run({call}):
+        return checked(known, {given})"""
+
+# What distinguishes plans for lists: the first one's arrays. Compiled code compares the rest.
+_LIKENESS_OF_LISTS = ("dtype", "shape")
 
 
 def _publish(op: Op) -> Callable[..., Any]:
@@ -50,21 +69,14 @@ def _publish(op: Op) -> Callable[..., Any]:
     remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
-        if tape.follows(given):
-            return tape.record(op.name, call, given, op.inplace, op.into)
-        recorder = backends.recorder()
-        if recorder is not None:
-            return recorder.call(op, call, given)
+        follower = _follower(op, given)
+        if follower is not None:
+            return follower(call, given)
         if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
             known = None
         backend = _home(op, arrays, given)
         checks.operands(op, given)
-        for name, spec in op.options.items():
-            given[name] = checks.option(name, given[name], spec)
-        for rule in op.rules:
-            if not rule.holds(given):
-                got = checks.describe(given[rule.parameter])
-                raise ValueError(f"{rule.parameter}: got {got}, wants it {rule.wants}")
+        _check_options(op, given)
         run = backends.implementation(backend, op.module, op.name)
         keywords = {name: given.pop(name) for name in named}
         if known is not None:
@@ -77,21 +89,90 @@ def _publish(op: Op) -> Callable[..., Any]:
                 remembered[known] = run
         return run(*given.values(), **keywords)
 
-    parts = _parts(op)
-    parts["end"] = (_END_OF_LOSS if by_values else _END).format(**parts)
-    space: dict[str, Any] = {"__name__": __name__}
-    space |= {
-        "override": backends.override.get,
-        "backends": backends,
-        "remembered": remembered,
-        "checked": checked,
-        "inf": math.inf,
-    }
-    exec(compile(_FUNCTION.format(**parts), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
-    call: Callable[..., Any] = space[op.name]
+    listed = _publish_lists(op) if op.lists else None
+    call = _compile(op, _parts(op), checked=checked, remembered=remembered, listed=listed)
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
+
+
+def _compile(op: Op, parts: Mapping[str, str], **names: Any) -> Callable[..., Any]:
+    """The function that ``_FUNCTION`` gives of these parts; ``names`` are those that are the op's own."""
+    space: dict[str, Any] = {
+        "__name__": __name__,
+        "override": backends.override.get,
+        "backends": backends,
+        "like": attrgetter(*_LIKENESS_OF_LISTS),
+        "inf": math.inf,
+        **names,
+    }
+    exec(compile(_FUNCTION.format(**parts), f"<fastnn.ops.{op.name}>", "exec"), space)  # the table alone writes it
+    call: Callable[..., Any] = space[op.name]
+    return call
+
+
+def _publish_lists(op: Op) -> Callable[..., None]:
+    """The function that a call with lists goes to: as ``_publish``, for all of their elements at once."""
+    remembered = backends.new_plans()
+
+    def checked(known: Any, given: dict[str, Any]) -> None:
+        follower = _follower(op, given)
+        if follower is not None:
+            return follower(call, given)
+        lists = checks.lists(op, given)
+        if not all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
+            known = None
+        _check_options(op, given)
+        calls = [{**given, **dict(zip(lists, each, strict=True))} for each in zip(*lists.values(), strict=True)]
+        homes = [_check_element(op, calls, index) for index in range(len(calls))]
+        if not calls:
+            return None
+        if len(set(homes)) > 1:
+            raise TypeError(f"{next(iter(lists))}: got arrays of NumPy and of CuPy, wants all arrays in one place")
+        step = backends.implementation(homes[0], op.module, op.name)
+        given |= {name: [single[name] for single in calls] for name in lists}
+        run = step.plan_lists(*given.values()) if hasattr(step, "plan_lists") else None
+        if run is None or not run(*given.values()):
+            for single in calls:
+                step(*single.values())
+        elif known is not None:
+            if len(remembered) >= _REMEMBERED:
+                remembered.clear()
+            remembered[known] = run
+        return None
+
+    call = _compile(op, _parts(op, of_lists=True), checked=checked, remembered=remembered)
+    return call
+
+
+def _follower(op: Op, given: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """What takes a call in place of its backend: it is followed for gradients, or recorded for a program."""
+    if tape.follows(given):
+        return lambda call, given: tape.record(op.name, call, given, op.inplace, op.into)
+    recorder = backends.recorder()
+    return None if recorder is None else partial(recorder.call, op)
+
+
+def _check_element(op: Op, calls: Sequence[dict[str, Any]], index: int) -> str:
+    """Check one of the calls that a call with lists stands for; the backend of its arrays."""
+    call, first = calls[index], next(iter(op.operands))
+    with checks.element(index):
+        home = _home(op, tuple(op.operands), call)
+        checks.operands(op, call)
+    dtype = calls[0][first].dtype
+    if call[first].dtype != dtype:
+        raise TypeError(f"{first}[{index}]: got dtype {call[first].dtype}, wants {dtype}, the dtype of {first}[0]")
+    return home
+
+
+def _check_options(op: Op, given: dict[str, Any]) -> None:
+    """Check and convert the options of a call; check the rules."""
+    for name, spec in op.options.items():
+        given[name] = checks.option(name, given[name], spec)
+    for rule in op.rules:
+        if not rule.holds(given):
+            got = checks.describe(given[rule.parameter])
+            raise ValueError(f"{rule.parameter}: got {got}, wants it {rule.wants}")
 
 
 def _arrays(op: Op) -> tuple[str, ...]:
@@ -109,8 +190,8 @@ def _is_number(option: Any) -> bool:
     return type(option) in (int, float)
 
 
-def _parts(op: Op) -> dict[str, str]:
-    """What the source of an op's function is made of."""
+def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
+    """What the source of an op's function is made of, or of that which takes lists."""
     parameters, call, likeness, kept, named = [], [], [], [], False
     for name, parameter in op.signature.parameters.items():
         required = parameter.default is inspect.Parameter.empty
@@ -121,19 +202,28 @@ def _parts(op: Op) -> dict[str, str]:
         call.append(f"{name}={name}" if named else name)
         if name in _arrays(op):
             like = ", ".join(f"{name}.{attribute}" for attribute in _LIKENESS)
+            if of_lists:
+                like = f"{name}.__class__, " + (f"len({name})" if likeness else f"*map(like, {name})")
             likeness.append(like if required else f"None if {name} is None else ({like})")
         elif varying(op.options[name]):
             likeness.append(f"{name}.__class__")
             kept.append(checks.bounds(name, op.options[name]))
         else:
             likeness.append(f"{name}.__class__, {name}")
+    end = _END_OF_LISTS if of_lists else _END
+    if checks.depends_on_values(op):
+        end = _END_OF_ROWS if op.sampled else _END_OF_LOSS
+    passed = ", ".join(call)
+    given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
+    start = _START_OF_LISTS if op.lists and not of_lists else ""
     return {
         "name": op.name,
         "parameters": ", ".join(parameters),
-        "call": ", ".join(call),
+        "start": start.format(first=next(iter(op.operands)), call=passed),
         "likeness": ", ".join(likeness),
         "kept": " and ".join(kept) or "True",
-        "given": "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}",
+        "given": given,
+        "end": end.format(call=passed, given=given),
     }
 
 
@@ -152,11 +242,14 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
                 raise TypeError(f"{name}: got {array!r}, wants an array while the backend is {backends.current()!r}")
         elif hasattr(array, "__cuda_array_interface__"):
             homes["device"] = name
+        elif name in op.sparse and checks.is_csr(array):
+            homes["host"] = name
         elif isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
             given[name] = array.view(np.ndarray)
             homes["host"] = name
         else:
-            raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy or CuPy array")
+            others = ", or a CSR matrix of SciPy's" if name in op.sparse else ""
+            raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy or CuPy array{others}")
     if len(homes) > 1:
         raise TypeError(
             f"{homes['device']}: got a CuPy array beside the NumPy array {homes['host']}, wants all arrays in one "

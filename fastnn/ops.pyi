@@ -477,6 +477,21 @@ def sign_backward(
 ) -> Array:
     """Derivative of sign: dx = 0."""
 
+def gather(
+    data: Array,
+    index: Array,
+    scale: float = 0.00392156862745098,
+    offset: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of data (rows, ...) in the order of index (n,), integers: y[i] = data[index[i]], (n, ...).
+
+    A row may be wanted more than once; one that data do not have is an IndexError, a negative number too. Bytes (uint8)
+    become float32: y[i] = scale * data[index[i]] + offset. Of a CSR matrix or array of SciPy's, y is one too, with its
+    numbers as they are.
+    """
+
 def matmul(
     a: Array,
     b: Array,
@@ -720,9 +735,9 @@ def l1_l2_penalty(
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
 
 def sgd_step(
-    w: Array,
-    dw: Array,
-    velocity: Array | None = None,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    velocity: Array | Sequence[Array] | None = None,
     learning_rate: float = 0.01,
     momentum: float = 0.0,
     nesterov: bool = False,
@@ -731,14 +746,17 @@ def sgd_step(
 
     Without momentum w -= lr * dw. With it v = momentum * v - lr * dw, then w += v, or with nesterov
     w += momentum * v - lr * dw.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def rmsprop_step(
-    w: Array,
-    dw: Array,
-    mean_square: Array,
-    velocity: Array | None = None,
-    mean: Array | None = None,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    mean_square: Array | Sequence[Array],
+    velocity: Array | Sequence[Array] | None = None,
+    mean: Array | Sequence[Array] | None = None,
     learning_rate: float = 0.001,
     rho: float = 0.9,
     momentum: float = 0.0,
@@ -749,15 +767,18 @@ def rmsprop_step(
     mean_square = rho * mean_square + (1 - rho) * dw^2, and with ``mean`` (centred) likewise the mean of dw;
     step = lr * dw / sqrt(mean_square - mean^2 + epsilon). Without momentum w -= step; with it
     velocity = momentum * velocity + step, w -= velocity.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def adam_step(
-    w: Array,
-    dw: Array,
-    m: Array,
-    v: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    m: Array | Sequence[Array],
+    v: Array | Sequence[Array],
     step: int,
-    v_max: Array | None = None,
+    v_max: Array | Sequence[Array] | None = None,
     learning_rate: float = 0.001,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
@@ -768,25 +789,31 @@ def adam_step(
     step counts from 1. m += (1 - beta_1) * (dw - m), v += (1 - beta_2) * (dw^2 - v), and with ``v_max`` (AMSGrad)
     v_max = max(v_max, v) takes v's place; w -= lr * sqrt(1 - beta_2^step) / (1 - beta_1^step) * m / (sqrt(v) +
     epsilon).
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def adagrad_step(
-    w: Array,
-    dw: Array,
-    accumulator: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    accumulator: Array | Sequence[Array],
     learning_rate: float = 0.001,
     epsilon: float = 1e-07,
 ) -> None:
     """One Adagrad step, in place (Duchi, Hazan and Singer 2011), epsilon inside the root.
 
     accumulator += dw^2, which begins at a number above 0; w -= lr * dw / sqrt(accumulator + epsilon).
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def adadelta_step(
-    w: Array,
-    dw: Array,
-    mean_square: Array,
-    mean_moved: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    mean_square: Array | Sequence[Array],
+    mean_moved: Array | Sequence[Array],
     learning_rate: float = 0.001,
     rho: float = 0.95,
     epsilon: float = 1e-07,
@@ -795,13 +822,16 @@ def adadelta_step(
 
     mean_square = rho * mean_square + (1 - rho) * dw^2; step = dw * sqrt((mean_moved + epsilon) / (mean_square +
     epsilon)); mean_moved = rho * mean_moved + (1 - rho) * step^2; w -= lr * step.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def adamax_step(
-    w: Array,
-    dw: Array,
-    m: Array,
-    norm: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    m: Array | Sequence[Array],
+    norm: Array | Sequence[Array],
     step: int,
     learning_rate: float = 0.001,
     beta_1: float = 0.9,
@@ -812,13 +842,16 @@ def adamax_step(
 
     step counts from 1. m += (1 - beta_1) * (dw - m), norm = max(beta_2 * norm, |dw|);
     w -= lr / (1 - beta_1^step) * m / (norm + epsilon).
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def nadam_step(
-    w: Array,
-    dw: Array,
-    m: Array,
-    v: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    m: Array | Sequence[Array],
+    v: Array | Sequence[Array],
     step: int,
     learning_rate: float = 0.001,
     beta_1: float = 0.9,
@@ -831,12 +864,15 @@ def nadam_step(
     m += (1 - beta_1) * (dw - m), v += (1 - beta_2) * (dw^2 - v), then
     mean = momentum(step + 1) * m / (1 - product(step + 1)) + (1 - momentum(step)) * dw / (1 - product(step)) and
     w -= lr * mean / (sqrt(v / (1 - beta_2^step)) + epsilon).
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def lion_step(
-    w: Array,
-    dw: Array,
-    m: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    m: Array | Sequence[Array],
     learning_rate: float = 0.001,
     beta_1: float = 0.9,
     beta_2: float = 0.99,
@@ -844,13 +880,16 @@ def lion_step(
     """One Lion step, in place (Chen et al. 2023).
 
     w -= lr * sign(beta_1 * m + (1 - beta_1) * dw), then m = beta_2 * m + (1 - beta_2) * dw.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def ftrl_step(
-    w: Array,
-    dw: Array,
-    accumulator: Array,
-    linear: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    accumulator: Array | Sequence[Array],
+    linear: Array | Sequence[Array],
     learning_rate: float = 0.001,
     learning_rate_power: float = -0.5,
     l1_regularization_strength: float = 0.0,
@@ -863,14 +902,17 @@ def ftrl_step(
     With p = -learning_rate_power, new = accumulator + dw^2 and sigma = (new^p - accumulator^p) / lr,
     linear += dw + 2 * l2_shrinkage * w - sigma * w, accumulator = new, and
     w = (clip(linear, -l1, l1) - linear) / (new^p / lr + 2 * l2 + beta / lr). Of w, nothing but linear remains.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def rprop_step(
-    w: Array,
-    dw: Array,
-    step_size: Array,
-    change: Array,
-    gradient: Array,
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    step_size: Array | Sequence[Array],
+    change: Array | Sequence[Array],
+    gradient: Array | Sequence[Array],
     eta_minus: float = 0.5,
     eta_plus: float = 1.2,
     step_min: float = 1e-06,
@@ -881,6 +923,9 @@ def rprop_step(
     Where dw has the sign that made the change before, step_size = min(step_size * eta_plus, step_max); where it has the
     other one, step_size = max(step_size * eta_minus, step_min), the change is undone and counts as 0 in the next step.
     But for these weights, change = -sign(dw) * step_size, w += change. gradient becomes dw, to tell how large it is.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
     """
 
 def prelu(

@@ -244,7 +244,11 @@ def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Traced]]
 
 def follows(given: Mapping[str, Any]) -> bool:
     """Whether a call's arguments have to be followed."""
-    return any(isinstance(value, Traced) for value in given.values())
+    return any(
+        isinstance(value, Traced)
+        or (isinstance(value, (list, tuple)) and any(isinstance(each, Traced) for each in value))
+        for value in given.values()
+    )
 
 
 def record(
@@ -255,6 +259,9 @@ def record(
     What it writes to is refused: ``inplace`` where it is followed, since what that held is still needed, and whatever
     is there for results to go ``into``.
     """
+    for name, value in given.items():
+        if isinstance(value, (list, tuple)) and any(isinstance(each, Traced) for each in value):
+            raise TypeError(f"{name}: got a list with arrays that are followed for their gradients, wants none in {op}")
     plain, parents = _split(given)
     for name in (*(name for name in inplace if name in parents), *into):
         if given[name] is not None:

@@ -64,6 +64,8 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
         shape = shape_of(spec, sizes)
         if how == "labels":
             given[name] = rng.integers(0, sizes["c"], shape)
+        elif how == "row_numbers":
+            given[name] = rng.integers(0, max(1, sizes["rows"]), shape)
         elif how in ("forward", "activation"):
             given[name] = _output(op, how, given, variant, rng, shape).astype(dtype)
         else:

@@ -726,6 +726,11 @@ def nll(log_probs: Any, targets: Any, out: Any) -> Any:
 
 
 @_op
+def gather(data: Any, index: Any) -> Any:
+    return data[index]
+
+
+@_op
 def sgd_step(w: Any, dw: Any, learning_rate: float = 0.01) -> None:
     w -= learning_rate * dw
 

@@ -33,6 +33,5 @@ class OpsMLP(Loop):
             dw, db = self._gradients[layer : layer + 2]
             activation = "relu" if layer < last else "linear"
             dy, _, _ = ops.linear_backward(dy, below, w, y, activation, need=need, dw=dw, db=db)
-            for index in (layer, layer + 1):
-                ops.rmsprop_step(self.weights[index], self._gradients[index], self.mean_squares[index], **self.rates)
+        ops.rmsprop_step(self.weights, self._gradients, self.mean_squares, **self.rates)
         return loss * len(x), right

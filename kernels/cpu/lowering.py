@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -340,20 +341,21 @@ def _loss(to: Lowering, call: Call) -> None:
 
 
 def _step(to: Lowering, call: Call) -> None:
+    """A step of one parameter, or of all in lists of them."""
     op = TABLE[call.op]
     name, names = optim.chosen(op, call.given)
-    step, arrays = STEPS[name], [call.given[operand] for operand in names]
-    to.plain(*arrays)
-    for written in arrays:
-        for other in arrays:
-            if written is not other:
-                _apart(written, other)
-    w, dw, *states = arrays
-    sizes: dict[str, Any] = {"code": STEP_CODES[name], "n": w.size, "numbers": _hyper(to, step, op, call)}
-    to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
-    made = to.instructions[-1]
-    made.views = {**made.views, "c": tuple(states)}
-    made.writes += [_range(state) for state in states]
+    numbers = _hyper(to, STEPS[name], op, call)
+    operands = [call.given[operand] for operand in names]
+    for arrays in zip(*operands, strict=True) if isinstance(operands[0], (list, tuple)) else [operands]:
+        to.plain(*arrays)
+        for written, other in permutations(arrays, 2):
+            _apart(written, other)
+        w, dw, *states = arrays
+        sizes: dict[str, Any] = {"code": STEP_CODES[name], "n": w.size, "numbers": numbers}
+        to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
+        made = to.instructions[-1]
+        made.views = {**made.views, "c": tuple(states)}
+        made.writes += [_range(state) for state in states]
 
 
 def _hyper(to: Lowering, step: Step, op: Any, call: Call) -> int:

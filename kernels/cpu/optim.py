@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
+from fastnn.kernels.cpu import objects
 from fastnn.kernels.cpu._arrays import Planned, contiguous, direct
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.objects import addresses
+from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
 from fastnn.kernels.table import TABLE, Op, varying
@@ -22,6 +25,9 @@ _NS_PER_ELEMENT = 0.5
 
 # Parts of the state that a step has at most.
 _SLOTS = max(len(step.states) for step in STEPS.values())
+
+# The place of the gradient among the arrays of a parameter.
+_GRADIENT = 1
 
 
 def _update_signature(dtype: Any) -> Any:
@@ -52,12 +58,12 @@ def nanoseconds(size: int) -> float:
     return size * _NS_PER_ELEMENT
 
 
-def _hyper(step: Step, op: Op, given: Mapping[str, Any]) -> Callable[..., Any]:
+def _hyper(step: Step, op: Op, given: Mapping[str, Any], dtype: Any) -> Callable[..., Any]:
     """What gives a step's hyper-parameters as an array, from the op's arguments, like those ``given`` but for some.
 
     It computes them anew only where these have changed since its last call.
     """
-    dtype, options = given["w"].dtype, {name: given[name] for name in op.options}
+    options = {name: given[name] for name in op.options}
     changing = [name for name, spec in op.options.items() if varying(spec)]
     places = [list(op.signature.parameters).index(name) for name in changing]
     last: tuple[Any, Any] = None, None
@@ -90,7 +96,8 @@ def _step(op: Op) -> Planned:
         w = given["w"]
         name, arrays = chosen(op, given)
         step, pick = STEPS[name], itemgetter(*map(parameters.index, arrays))
-        compute, hyper = _update.planned(w.dtype, nanoseconds(w.size), STEP_CODES[name]), _hyper(step, op, given)
+        compute = _update.planned(w.dtype, nanoseconds(w.size), STEP_CODES[name])
+        hyper = _hyper(step, op, given, w.dtype)
         none = [np.empty(0, w.dtype)] * (_SLOTS - len(step.states))
 
         def run(*arguments: Any) -> None:
@@ -107,7 +114,101 @@ def _step(op: Op) -> Planned:
 
         return run if direct(None, *pick(arguments)) else run_on_copies
 
-    return Planned(implements(op.name, plan))
+    return Steps(op, implements(op.name, plan))
+
+
+@register_jitable
+def _overlap(first, second, parts, starts, table, itemsize):
+    """Whether the step of one parameter writes what that of another reads or writes: all but gradients is written."""
+    for i in range(parts):
+        for j in range(parts):
+            low, other = table[first * parts + i], table[second * parts + j]
+            high = low + (starts[first + 1] - starts[first]) * itemsize
+            end = other + (starts[second + 1] - starts[second]) * itemsize
+            if low < end and other < high and (i != _GRADIENT or j != _GRADIENT):
+                return True
+    return False
+
+
+@register_jitable
+def _any_overlap(parts, starts, table, itemsize):
+    for second in range(starts.size - 1):
+        for first in range(second):
+            if _overlap(first, second, parts, starts, table, itemsize):
+                return True
+    return False
+
+
+@register_jitable
+def update_lists_share(t, tasks, code, count, parts, starts, table, hyper, itemsize):
+    """What task t has of one step on ``count`` parameters: a range of all their weights.
+
+    Weights of parameter p are starts[p] to starts[p + 1] of all. The table has ``parts`` addresses of each parameter:
+    those of its weights, its gradient and its states in the order of ``STEPS``.
+    """
+    begin, end = t * starts[count] // tasks, (t + 1) * starts[count] // tasks
+    for p in range(count):
+        low, high = max(begin, starts[p]) - starts[p], min(end, starts[p + 1]) - starts[p]
+        if low < high:
+            at, offset = p * parts, low * itemsize
+            weights, gradient = pointer(hyper, table[at] + offset), pointer(hyper, table[at + 1] + offset)
+            update_row(code, high - low, weights, gradient, address(table, at + 2), low, hyper)
+
+
+def _update_lists_signature(dtype: Any) -> Any:
+    size, sizes = types.int64, flat(types.int64)
+    return types.boolean(size, size, *[sizes] * 5, flat(dtype), sizes)
+
+
+@kernel(_update_lists_signature)
+def _update_lists(MR: int, NR: int) -> Any:
+    def update_lists(tasks, code, starts, flags, kinds, shapes, layout, hyper, table):
+        if not addresses(table, flags, kinds, shapes, layout):
+            return False
+        parts = flags.size
+        if tasks > 1 and _any_overlap(parts, starts, table, hyper.itemsize):
+            tasks = 1  # one after the other, as they were given
+        for t in prange(tasks):
+            update_lists_share(
+                t, tasks, code, starts.size - 1, parts, address(starts, 0), address(table, 0), address(hyper, 0),
+                hyper.itemsize,
+            )  # fmt: skip
+        return True
+
+    return update_lists
+
+
+class Steps(Planned):
+    """An optimizer's op, which takes lists as well."""
+
+    def __init__(self, op: Op, plan: Callable[..., Callable[..., Any]]) -> None:
+        super().__init__(plan)
+        self.op = op
+
+    def plan_lists(self, *arguments: Any) -> Callable[..., bool] | None:
+        """What steps all parameters of lists like these in one call, and says whether it did; None if nothing can.
+
+        It does where the arrays have the dtype and shapes that these have and lie in C order; else nothing is written.
+        """
+        op, parameters = self.op, list(self.op.signature.parameters)
+        given = dict(zip(parameters, arguments, strict=True))
+        w = given["w"]
+        name, operands = chosen(op, given)
+        step, dtype = STEPS[name], w[0].dtype
+        if not objects.are_known():
+            return None
+        pick = itemgetter(*map(parameters.index, operands))
+        hyper, count = _hyper(step, op, given, dtype), (2 + len(step.states)) * len(w)
+        starts = np.cumsum([0, *(array.size for array in w)])
+        flags = np.array([objects.WRITTEN, objects.READ, *[objects.WRITTEN] * len(step.states)])
+        leading = STEP_CODES[name], starts, flags, *objects.likeness(w), objects.LAYOUT
+        compute = _update_lists.planned(dtype, nanoseconds(starts[-1]), *leading)
+
+        def run(*arguments: Any) -> bool:
+            arrays = [*chain.from_iterable(zip(*pick(arguments), strict=True))]  # theirs until the call has returned
+            return bool(compute(hyper(*arguments), np.fromiter(map(id, arrays), np.int64, count)))
+
+        return run
 
 
 globals().update({name: _step(op) for name, op in TABLE.items() if op.module == "optim"})

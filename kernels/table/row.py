@@ -98,6 +98,10 @@ class Op:
     bench: tuple[Sizes, ...]
     variants: tuple[Mapping[str, Any], ...]
     draw: Mapping[str, Any] = field(default_factory=dict)
+    lists: bool = False
+    sampled: tuple[str, ...] = ()
+    of_bytes: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
 
     def optional(self, operand: str) -> bool:
         """Whether the operand may be left out."""
@@ -108,14 +112,24 @@ class Op:
         return math.prod(shape_of(spec, sizes))
 
     def bytes(self, sizes: Sizes, itemsize: int) -> int:
-        """Bytes that one call must move at least: operands read, results written, in-place operands both."""
-        read = sum(self.elements(spec, sizes) for name, spec in self.operands.items() if not self.optional(name))
+        """Bytes that one call must move at least: operands read, results written, in-place operands both.
+
+        Of operands that are ``sampled`` as much is read as is written.
+        """
+        wanted = {name: self.returns[0] if name in self.sampled else spec for name, spec in self.operands.items()}
+        read = sum(self.elements(spec, sizes) for name, spec in wanted.items() if not self.optional(name))
         written = sum(self.elements(spec, sizes) for spec in self.returns)
         updated = sum(self.elements(self.operands[name], sizes) for name in self.inplace if not self.optional(name))
         return itemsize * (read + written + updated)
 
 
 TABLE: dict[str, Op] = {}
+
+# What the docstring of an op ends with that takes lists.
+_OF_LISTS = """
+
+In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+call does for them what a call for each would, in their order."""
 
 
 def shape_of(spec: str, sizes: Sizes) -> tuple[int, ...]:
@@ -146,6 +160,10 @@ def op(
     bench: Sequence[Sizes] = (),
     variants: Sequence[Mapping[str, Any]] = ({},),
     draw: Mapping[str, Any] | None = None,
+    lists: bool = False,
+    sampled: Sequence[str] = (),
+    of_bytes: Sequence[str] = (),
+    sparse: Sequence[str] = (),
     **operands: str,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Make a row of the function below it and enter it in the table."""
@@ -157,7 +175,7 @@ def op(
             name=stub.__name__,
             module=module,
             signature=signature,
-            doc=inspect.cleandoc(stub.__doc__ or ""),
+            doc=inspect.cleandoc(stub.__doc__ or "") + (_OF_LISTS if lists else ""),
             operands=operands,
             returns=tuple(returns),
             inplace=tuple(inplace),
@@ -170,6 +188,10 @@ def op(
             bench=tuple(bench),
             variants=tuple(variants),
             draw=draw or {},
+            lists=lists,
+            sampled=tuple(sampled),
+            of_bytes=tuple(of_bytes),
+            sparse=tuple(sparse),
         )
         TABLE[row.name] = row
         return row

@@ -98,6 +98,48 @@ CASES = {
     "beta": (lambda: ops.adam_step(A, A, A, A, 1, beta_1=1.0), ValueError, r"beta_1: got 1\.0, .*below 1"),
     "epsilon": (lambda: ops.rmsprop_step(A, A, A, epsilon=0), ValueError, r"epsilon: got 0\.0, .*above 0"),
     "weights locked": (lambda: ops.sgd_step(LOCKED, A), ValueError, r"w: got a read-only array"),
+    "list beside": (
+        lambda: ops.sgd_step([A, A], A),
+        TypeError,
+        r"^dw: got ndarray of shape .*, wants a list of 2 arrays, as many as w has",
+    ),
+    "list beside array": (lambda: ops.sgd_step(A, [A]), TypeError, r"(?s)^dw: got list .*, wants a NumPy or"),
+    "list of fewer": (
+        lambda: ops.sgd_step([A, A], (A,)),
+        ValueError,
+        r"^dw: got a tuple of 1, wants a list of 2 arrays, as many as w has",
+    ),
+    "list element": (
+        lambda: ops.sgd_step([A, B, A], [A, B, B]),
+        ValueError,
+        r"^dw\[2\]: got shape \(3, 4\), wants shape \(2, 3\) to match w of shape",
+    ),
+    "list of mixed dtypes": (
+        lambda: ops.sgd_step([A, A.astype(float)], [A, A.astype(float)]),
+        TypeError,
+        r"^w\[1\]: got dtype float64, wants float32, the dtype of w\[0\]",
+    ),
+    "list of states": (
+        lambda: ops.sgd_step([A, B], [A, B], [A, None], momentum=0.5),
+        TypeError,
+        r"^velocity\[1\]: got NoneType None, wants a NumPy or CuPy array",
+    ),
+    "list without states": (
+        lambda: ops.rmsprop_step([A], [A], None),
+        TypeError,
+        r"^mean_square: got NoneType None, wants a list of 1 arrays",
+    ),
+    "list and velocity": (
+        lambda: ops.sgd_step([A], [A], [A]),
+        ValueError,
+        r"(?s)^velocity: got list .*, wants it given",
+    ),
+    "list locked": (lambda: ops.sgd_step([B, LOCKED], [B, A]), ValueError, r"^w\[1\]: got a read-only array"),
+    "list rate": (
+        lambda: ops.sgd_step([A], [A], learning_rate=-1),
+        ValueError,
+        r"^learning_rate: got -1\.0, .*at least 0",
+    ),
     "penalty": (lambda: ops.l1_l2_penalty(A, l2=-0.1), ValueError, r"l2: got -0\.1, .*at least 0"),
     "dropout all": (lambda: ops.dropout(A, 1.0, 1), ValueError, r"rate: got 1\.0, wants .*at least 0 and below 1"),
     "dropout negative": (lambda: ops.dropout(A, -0.1, 1), ValueError, r"rate: got -0\.1, wants .*at least 0"),

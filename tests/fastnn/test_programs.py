@@ -82,8 +82,8 @@ class Network:
             activation = "relu" if layer + 1 < layers else "linear"
             w = self.arrays[2 * layer]
             dy, *slopes = ops.linear_backward(dy, outputs[layer], w, outputs[layer + 1], activation, need=need)
-            for place, slope in enumerate(slopes, 2 * layer):
-                ops.rmsprop_step(self.arrays[place], slope, self.states[place], learning_rate=rate)
+            places = slice(2 * layer, 2 * layer + 2)
+            ops.rmsprop_step(self.arrays[places], slopes, self.states[places], learning_rate=rate)
         return loss, outputs[-1]
 
     @property

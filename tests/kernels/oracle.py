@@ -179,6 +179,10 @@ def add(a, b):
     return a + b
 
 
+def gather(data, index):
+    return data[index]
+
+
 def matmul(a, b):
     return np.einsum("nk,km->nm", a, b) if a.shape[1] else np.zeros((a.shape[0], b.shape[1]), WIDE)
 

@@ -330,7 +330,7 @@ def test_out_is_filled_and_nothing_beside_it(op, backend):
 @pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
 def test_out_may_alias_an_operand(op):
     """Writing over an operand, or over part of one, gives what a fresh result would."""
-    sizes = {"n": 16, "k": 16, "m": 16, "in": 16, "out": 16, "c": 16, "...": (16, 16), "*": (16, 16)}
+    sizes = {"rows": 16, "n": 16, "k": 16, "m": 16, "in": 16, "out": 16, "c": 16, "...": (16, 16), "*": (16, 16)}
     given = draw(op, sizes, op.variants[0], "float64", seeded("alias", op.name))
     expected = run(op, given, "cpu")[0]
     for name in op.operands:

@@ -9,7 +9,18 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Bytes, MicroKernel, Nothing, Number, Pointer, Size, call, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import (
+    INTO_L2,
+    Bytes,
+    MicroKernel,
+    Nothing,
+    Number,
+    Pointer,
+    Size,
+    call,
+    emit_prefetch,
+    micro_kernel,
+)
 from fastnn.kernels.cpu.simd.loops import Span, Total, for_each, mapped, switch_on
 from fastnn.kernels.cpu.simd.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastnn.kernels.cpu.simd.vectors import I64
@@ -141,6 +152,17 @@ def prelu_backward_row(
 def copy_row(v: Vectors, count: Size, x: Pointer, y: Pointer) -> Nothing:
     """y = x."""
     mapped(v, lambda _, x: x, count, [x], y)()
+
+
+@micro_kernel
+def copy_row_ahead(v: Vectors, count: Size, x: Pointer, y: Pointer, after: Pointer) -> Nothing:
+    """y = x, while as many numbers are asked for of what is copied ``after`` it, anywhere."""
+
+    def body(at: Span) -> None:
+        emit_prefetch(v.builder, v.builder.gep(after, [at.offset]), INTO_L2)
+        at.store(at.load(x), y)
+
+    for_each(v, count, body)
 
 
 @micro_kernel

@@ -1,0 +1,153 @@
+"""Rows of a table by their numbers: one after the other, a range of them each task's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu._arrays import Planned, direct, finish, in_order, placing
+from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.simd.elementwise import copy_row_ahead, widen_row
+from fastnn.kernels.cpu.simd.kernel import address
+
+# What it takes one core to bring one byte of a row from memory, roughly, and to write it.
+_NS_PER_BYTE = 0.1
+
+# Under this dtype the kernel is kept that copies words, whatever these are of.
+_WORDS = np.dtype(np.float32)
+
+
+@register_jitable
+def are_rows(n, index, rows):
+    """Whether n numbers are all those of one of so many rows."""
+    others = 0
+    for i in range(n):
+        others += index[i] < 0 or index[i] >= rows
+    return others == 0
+
+
+@register_jitable
+def gather_share(t, tasks, n, count, data, index, y):
+    """What task t has of n rows of ``count`` numbers."""
+    for i in range(t * n // tasks, (t + 1) * n // tasks):
+        after = index[min(i + 1, n - 1)]
+        copy_row_ahead(count, address(data, index[i] * count), address(y, i * count), address(data, after * count))
+
+
+@kernel(lambda dtype: types.boolean(types.int64, matrix(dtype), flat(types.int64), matrix(dtype)))
+def _gather(MR: int, NR: int) -> Any:
+    def gather(tasks, data, index, y):
+        n, count = y.shape
+        if not are_rows(n, address(index, 0), data.shape[0]):
+            return False
+        for t in prange(tasks):
+            gather_share(t, tasks, n, count, address(data, 0), address(index, 0), address(y, 0))
+        return True
+
+    return gather
+
+
+@register_jitable
+def widen_share(t, tasks, n, count, scale, offset, data, index, y):
+    """What task t has of n rows of ``count`` bytes, which become scale * byte + offset."""
+    for i in range(t * n // tasks, (t + 1) * n // tasks):
+        widen_row(count, address(data, index[i] * count), scale, offset, address(y, i * count))
+
+
+def _widen_signature(dtype: Any) -> Any:
+    return types.boolean(types.int64, dtype, dtype, matrix(types.uint8), flat(types.int64), matrix(dtype))
+
+
+@kernel(_widen_signature)
+def _widen(MR: int, NR: int) -> Any:
+    def widen(tasks, scale, offset, data, index, y):
+        n, count = y.shape
+        if not are_rows(n, address(index, 0), data.shape[0]):
+            return False
+        for t in prange(tasks):
+            widen_share(t, tasks, n, count, scale, offset, address(data, 0), address(index, 0), address(y, 0))
+        return True
+
+    return widen
+
+
+@Planned
+def gather(
+    data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None
+) -> Callable[..., Any]:
+    """None where a number is none of a row. Of data that are not in one piece, what is wanted is copied first."""
+    if hasattr(data, "indptr"):
+        return lambda data, index, *_, out=None: _rows_of_csr(data, in_order(index, np.int64))
+    dtype = np.dtype(np.float32) if data.dtype == np.uint8 else data.dtype
+    shape, count = (len(index), *data.shape[1:]), math.prod(data.shape[1:])
+    places = len(index), count
+    place = placing(out if direct(out) else None, shape, dtype, data, index)
+    nanoseconds = math.prod(places) * dtype.itemsize * _NS_PER_BYTE
+    if data.dtype == dtype:
+        compute = _gather.planned(dtype, nanoseconds)
+    else:
+        compute = _widen.planned(dtype, nanoseconds, dtype.type(scale), dtype.type(offset))
+    in_one_piece, plain = data.flags.c_contiguous, direct(None, data, index) and index.dtype == np.int64
+
+    def run(data: Any, index: Any, *_: Any, out: Any = None) -> Any:
+        y = place(out, data, index)
+        if not plain:
+            index = in_order(index, np.int64)
+            if not (in_one_piece or _are_rows(index, len(data))):
+                return None
+            data, index = (in_order(data), index) if in_one_piece else (data.take(index, 0), np.arange(len(index)))
+        done = compute(data.reshape(len(data), count), index, y.reshape(places))
+        return finish(y, out) if done else None
+
+    return run
+
+
+def _are_rows(index: Any, rows: int) -> bool:
+    """``are_rows`` in Python."""
+    return not index.size or bool(index.min() >= 0 and index.max() < rows)
+
+
+def _copy_signature(dtype: Any) -> Any:
+    places, words = flat(types.int64), flat(types.int32)
+    return types.void(types.int64, types.int64, places, places, words, words)
+
+
+@kernel(_copy_signature)
+def _copy_runs(MR: int, NR: int) -> Any:
+    def copy_runs(tasks, width, starts, bounds, source, target):
+        n = starts.size
+        for t in prange(tasks):
+            for i in range(t * n // tasks, (t + 1) * n // tasks):
+                low, at = starts[i] * width, bounds[i] * width
+                for j in range((bounds[i + 1] - bounds[i]) * width):
+                    target[at + j] = source[low + j]
+
+    return copy_runs
+
+
+def _runs(source: Any, starts: Any, bounds: Any) -> Any:
+    """The runs of an array that begin at ``starts``, end to end: the next one begins where ``bounds`` say."""
+    target, source = np.empty(bounds[-1], source.dtype), in_order(source)
+    width = source.itemsize // np.dtype(np.int32).itemsize
+    nanoseconds = target.nbytes * _NS_PER_BYTE
+    _copy_runs(_WORDS, nanoseconds, width, starts, bounds, source.view(np.int32), target.view(np.int32))
+    return target
+
+
+def _rows_of_csr(data: Any, index: Any) -> Any:
+    """Those of a CSR matrix, as one of its class; None where a number is none of a row."""
+    if not _are_rows(index, data.shape[0]):
+        return None
+    starts, ends = (data.indptr[places].astype(np.int64) for places in (index, index + 1))
+    stored = min(len(data.indices), len(data.data))
+    if not ((starts >= 0) & (starts <= ends) & (ends <= stored)).all():
+        raise ValueError("data: got a malformed CSR matrix (indptr), wants a valid one")
+    bounds = np.zeros(len(index) + 1, np.int64)
+    np.cumsum(ends - starts, out=bounds[1:])
+    parts = _runs(data.data, starts, bounds), _runs(data.indices, starts, bounds), bounds
+    return type(data)(parts, shape=(len(index), data.shape[1]))
