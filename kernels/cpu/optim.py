@@ -40,7 +40,7 @@ def _update(MR: int, NR: int) -> Any:
     return update
 
 
-def _hyper(step: Step, op: Op, given: Mapping[str, Any]) -> Callable[..., Any]:
+def hyper_of(step: Step, op: Op, given: Mapping[str, Any]) -> Callable[..., Any]:
     """What gives a step's hyper-parameters as an array, from the op's arguments, like those ``given`` but for some.
 
     It computes them anew only where these have changed since its last call.
@@ -73,7 +73,7 @@ def _step(op: Op) -> Planned:
         name = step_name(op.name, [state for state in states if given[state] is not None], given)
         step = STEPS[name]
         pick = itemgetter(*(parameters.index(operand) for operand in ("w", "dw", *step.states)))
-        compute, hyper = _update.planned(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name]), _hyper(step, op, given)
+        compute, hyper = _update.planned(w.dtype, w.size * _NS_PER_ELEMENT, STEP_CODES[name]), hyper_of(step, op, given)
         none = [np.empty(0, w.dtype)] * (_SLOTS - len(step.states))
 
         def run(*arguments: Any) -> None:
