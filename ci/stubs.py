@@ -66,7 +66,7 @@ def _literal(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, tuple):
-        return f"({', '.join(map(_literal, value))})"
+        return f"({', '.join(map(_literal, value))}{',' * (len(value) == 1)})"
     return 'float("inf")' if value == math.inf else repr(value)
 
 

@@ -990,6 +990,294 @@ def softmax_cross_entropy(
     Natural logarithm; stable for any finite logits. No rows give a loss of 0.
     """
 
+def linear_sgd_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    b: Array | None = None,
+    velocity: Array | None = None,
+    velocity_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.01,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``sgd_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What ``sgd_step``
+    keeps of w is in velocity, what it keeps of b in velocity_b. Each tile of dw = x.T @ dz goes straight into the step.
+    The result is dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first layer needs
+    none. An array given as dx is written into. All other parameters, and what the step does, are those of ``sgd_step``.
+    """
+
+def linear_rmsprop_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    mean_square: Array,
+    b: Array | None = None,
+    mean_square_b: Array | None = None,
+    velocity: Array | None = None,
+    velocity_b: Array | None = None,
+    mean: Array | None = None,
+    mean_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    rho: float = 0.9,
+    momentum: float = 0.0,
+    epsilon: float = 1e-07,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``rmsprop_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``rmsprop_step`` keeps of w is in mean_square, velocity, mean, what it keeps of b in mean_square_b, velocity_b,
+    mean_b. Each tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before
+    the step; None where ``need`` is empty, for a first layer needs none. An array given as dx is written into. All
+    other parameters, and what the step does, are those of ``rmsprop_step``.
+    """
+
+def linear_adam_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    b: Array | None = None,
+    m_b: Array | None = None,
+    v_b: Array | None = None,
+    v_max: Array | None = None,
+    v_max_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-07,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``adam_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What ``adam_step``
+    keeps of w is in m, v, v_max, what it keeps of b in m_b, v_b, v_max_b. Each tile of dw = x.T @ dz goes straight into
+    the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first
+    layer needs none. An array given as dx is written into. All other parameters, and what the step does, are those of
+    ``adam_step``.
+    """
+
+def linear_adagrad_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    accumulator: Array,
+    b: Array | None = None,
+    accumulator_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    epsilon: float = 1e-07,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``adagrad_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``adagrad_step`` keeps of w is in accumulator, what it keeps of b in accumulator_b. Each tile of dw = x.T @ dz goes
+    straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
+    for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
+    are those of ``adagrad_step``.
+    """
+
+def linear_adadelta_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    mean_square: Array,
+    mean_moved: Array,
+    b: Array | None = None,
+    mean_square_b: Array | None = None,
+    mean_moved_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    rho: float = 0.95,
+    epsilon: float = 1e-07,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``adadelta_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``adadelta_step`` keeps of w is in mean_square, mean_moved, what it keeps of b in mean_square_b, mean_moved_b. Each
+    tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before the step; None
+    where ``need`` is empty, for a first layer needs none. An array given as dx is written into. All other parameters,
+    and what the step does, are those of ``adadelta_step``.
+    """
+
+def linear_adamax_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    m: Array,
+    norm: Array,
+    step: int,
+    b: Array | None = None,
+    m_b: Array | None = None,
+    norm_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-07,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``adamax_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``adamax_step`` keeps of w is in m, norm, what it keeps of b in m_b, norm_b. Each tile of dw = x.T @ dz goes
+    straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
+    for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
+    are those of ``adamax_step``.
+    """
+
+def linear_nadam_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    b: Array | None = None,
+    m_b: Array | None = None,
+    v_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-07,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``nadam_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``nadam_step`` keeps of w is in m, v, what it keeps of b in m_b, v_b. Each tile of dw = x.T @ dz goes straight into
+    the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first
+    layer needs none. An array given as dx is written into. All other parameters, and what the step does, are those of
+    ``nadam_step``.
+    """
+
+def linear_lion_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    m: Array,
+    b: Array | None = None,
+    m_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.99,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``lion_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What ``lion_step``
+    keeps of w is in m, what it keeps of b in m_b. Each tile of dw = x.T @ dz goes straight into the step. The result is
+    dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first layer needs none. An array
+    given as dx is written into. All other parameters, and what the step does, are those of ``lion_step``.
+    """
+
+def linear_ftrl_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    accumulator: Array,
+    linear: Array,
+    b: Array | None = None,
+    accumulator_b: Array | None = None,
+    linear_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.001,
+    learning_rate_power: float = -0.5,
+    l1_regularization_strength: float = 0.0,
+    l2_regularization_strength: float = 0.0,
+    l2_shrinkage_regularization_strength: float = 0.0,
+    beta: float = 0.0,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``ftrl_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What ``ftrl_step``
+    keeps of w is in accumulator, linear, what it keeps of b in accumulator_b, linear_b. Each tile of dw = x.T @ dz goes
+    straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
+    for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
+    are those of ``ftrl_step``.
+    """
+
+def linear_rprop_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    step_size: Array,
+    change: Array,
+    gradient: Array,
+    b: Array | None = None,
+    step_size_b: Array | None = None,
+    change_b: Array | None = None,
+    gradient_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    step_min: float = 1e-06,
+    step_max: float = 50.0,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``rprop_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``rprop_step`` keeps of w is in step_size, change, gradient, what it keeps of b in step_size_b, change_b,
+    gradient_b. Each tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was
+    before the step; None where ``need`` is empty, for a first layer needs none. An array given as dx is written into.
+    All other parameters, and what the step does, are those of ``rprop_step``.
+    """
+
 def pack(
     w: Array,
 ) -> Any:

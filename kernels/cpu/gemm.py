@@ -36,8 +36,9 @@ from fastnn.kernels.cpu._arrays import Planned, aligned, finish, in_order, placi
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
-from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, transpose_block
+from fastnn.kernels.cpu.simd.kernel import address, pointer
+from fastnn.kernels.cpu.simd.optim import update_tile
+from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
@@ -123,6 +124,20 @@ class Epilogue(NamedTuple):
     numbers: Any
 
 
+class Stepping(NamedTuple):
+    """In place of an epilogue: C is weights, and the product is the gradient by which an optimizer steps them.
+
+    ``code`` is that of the step in ``STEP_CODES``; the rest are pointers: to its hyper-parameters, to the addresses of
+    its states, which have the strides of the weights, and to MR x NR numbers for each task.
+    """
+
+    code: Any
+    states: Any
+    hyper: Any
+    slots: Any
+    tiles: Any
+
+
 class Scratch(NamedTuple):
     """Pointers to the copied tiles of A, and to the panels: each task's own one behind the other, or B's as packed."""
 
@@ -156,6 +171,17 @@ class _Group(NamedTuple):
     at: Any
     panel: Any
     row: Any
+
+
+class _Tile(NamedTuple):
+    """A part of C and what it takes: rows of A, a panel of B, ``depth`` numbers of the sums from ``k0`` on."""
+
+    part: Any
+    a: Any
+    panel: Any
+    k0: Any
+    depth: Any
+    last: Any
 
 
 @register_jitable
@@ -251,11 +277,38 @@ def _share(t, tasks, count, tiles, by_rows):
 
 
 @register_jitable
-def _bias_and_activate(c, part, epilogue):
-    """c = f(c + bias) in a part of C."""
-    for r in range(part.i, part.i + part.rows):
-        z, bias = _at(c, r, part.j), address(epilogue.bias, part.j)
-        forward_bias_row(epilogue.code, part.columns, z, bias, epilogue.numbers, z)
+def _multiply(tile, c, row):
+    """A tile of C at ``c``, or with partial sums added to what is there."""
+    part, a, panel = tile.part, tile.a, tile.panel
+    gemm_tile(part.rows, part.columns, tile.depth, a.at, a.row, a.column, panel.at, panel.row, c, row, tile.k0)
+
+
+@register_jitable
+def _write(t, tile, c, epilogue, MR, NR):
+    """A tile of C, and once its sums are complete c = f(c + bias)."""
+    part = tile.part
+    _multiply(tile, _at(c, part.i, part.j), c.row)
+    if tile.last and epilogue.code >= 0:
+        for r in range(part.i, part.i + part.rows):
+            z, bias = _at(c, r, part.j), address(epilogue.bias, part.j)
+            forward_bias_row(epilogue.code, part.columns, z, bias, epilogue.numbers, z)
+
+
+@register_jitable
+def _step(t, tile, w, stepping, MR, NR):
+    """A tile of weights, C, stepped by a product whose sums are one block deep: it goes no further than L1."""
+    part, gradient, start = tile.part, address(stepping.tiles, t * MR * NR), tile.part.i * w.row + tile.part.j
+    rows, columns, row = part.rows, part.columns, NR
+    if columns == w.row:  # whole rows of weights lie end to end, and so do the gradient's: one run of numbers
+        rows, columns, row = 1, rows * columns, columns
+    ask_for_tile(rows, columns, address(w.at, start), w.row)
+    for state in range(stepping.states):
+        ask_for_tile(rows, columns, address(pointer(w.at, stepping.slots[state]), start), w.row)
+    _multiply(tile, gradient, row)
+    update_tile(
+        stepping.code, rows, columns, address(w.at, start), w.row, gradient, row,
+        stepping.slots, start, stepping.hyper,
+    )  # fmt: skip
 
 
 @register_jitable
@@ -328,14 +381,10 @@ def block_at(i0, k0, tasks, operands, plan, MR):
 
 
 @register_jitable
-def product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR):
-    """Task t's share of a block (``block_at``) of a product, its part of A copied by all where the plan says so.
-
-    All tasks have to be done with it before the next block's part of A is copied.
-    """
-    a, c, m, k0, depth = operands.a, operands.c, operands.m, block.k0, block.depth
-    size = _tile_size(depth, MR, NR // NV)
-    ends = epilogue.code >= 0 and k0 + depth == operands.k
+def _share_of_tiles(t, tasks, operands, plan, block, scratch, deliver, sink, MR, NR):
+    """Task t's share of a block's tiles, each through ``deliver(t, tile, C, sink, MR, NR)``."""
+    a, m, k0, depth = operands.a, operands.m, block.k0, block.depth
+    size, ends = _tile_size(depth, MR, NR // NV), k0 + depth == operands.k
     tall, top, begin, end = _share(t, tasks, (m + NR - 1) // NR, block.tiles, block.by_rows)
     while begin < end:
         first = begin // tall
@@ -349,15 +398,38 @@ def product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR):
             for p in range(first, last):
                 if p * tall + s < begin or p * tall + s >= end:
                     continue
-                j = p * NR
-                width, panel = min(NR, m - j), address(group.at, (p - first) * group.panel)
-                gemm_tile(
-                    high - low, width, depth, left.at, left.row, left.column,
-                    panel, group.row, _at(c, low, j), c.row, k0,
-                )  # fmt: skip
-                if ends:
-                    _bias_and_activate(c, _Part(low, high - low, j, width), epilogue)
+                part = _Part(low, high - low, p * NR, min(NR, m - p * NR))
+                panel = Matrix(address(group.at, (p - first) * group.panel), group.row, 1)
+                deliver(t, _Tile(part, left, panel, k0, depth, ends), operands.c, sink, MR, NR)
         begin = min(end, last * tall)
+
+
+@register_jitable
+def product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR):
+    """Task t's share of a block (``block_at``) of a product, its part of A copied by all where the plan says so.
+
+    All tasks have to be done with it before the next block's part of A is copied.
+    """
+    _share_of_tiles(t, tasks, operands, plan, block, scratch, _write, epilogue, MR, NR)
+
+
+@register_jitable
+def step_share(t, tasks, operands, plan, block, stepping, scratch, MR, NR):
+    """The same of a product by which the weights C, with these ``Stepping``, are stepped: k <= KC."""
+    _share_of_tiles(t, tasks, operands, plan, block, scratch, _step, stepping, MR, NR)
+
+
+@register_jitable
+def tasks_with_memory(tasks, n, k, source, height, MC, KC, together, panels, copies, MR, NR):
+    """``tasks``, or as many as there are so many numbers of memory for.
+
+    Another Python thread may have asked for more since the memory for their copies and panels was taken.
+    """
+    if copies > 0:
+        tasks = min(tasks, copies // _tile_size(min(k, KC), MR, NR // NV) - _most_tiles(n, MC, height))
+    if source != _PACKED_BEFORE:
+        tasks = min(tasks, panels // (together * min(k, KC) * NR))
+    return tasks
 
 
 @kernel(_gemm_signature)
@@ -369,11 +441,7 @@ def _gemm(MR: int, NR: int) -> Any:
         n, k = a.shape
         m = b.shape[1]
         copied = copies.size > 0
-        # another Python thread may have asked for more tasks since the memory for their copies and panels was taken
-        if copied:
-            tasks = min(tasks, copies.size // _tile_size(min(k, KC), MR, VL) - _most_tiles(n, MC, height))
-        if source != _PACKED_BEFORE:
-            tasks = min(tasks, panels.size // (together * min(k, KC) * NR))
+        tasks = tasks_with_memory(tasks, n, k, source, height, MC, KC, together, panels.size, copies.size, MR, NR)
         for k0 in range(0, k, KC):
             for i0 in range(0, n, MC):
                 # in the loops, for Numba takes no named tuple into a parallel one
@@ -556,7 +624,7 @@ def _pack_panels(MR: int, NR: int) -> Any:
 @Planned
 def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """C = A @ B without epilogue."""
-    multiply = _product_into(out, a, b, a, b)
+    multiply = product_into(out, a, b, a, b)
     return lambda a, b, *, out=None: finish(multiply(out, a, b, a, b), out)
 
 
@@ -600,21 +668,17 @@ def linear_backward(
 
     An array that shares memory with an operand is written last of all.
     """
-    derive, dz = None, dy
-    if activation != "linear":
-        kind = elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax
-        op = getattr(kind, f"{ELEMENTWISE_ACTIVATIONS.get(activation, activation)}_backward")
-        derive, dz = op.plan(dy, y if z is None else z, y), np.empty(dy.shape, dy.dtype)
+    derive, dz = derivative(dy, y, activation, z)
     sources = dy, x, w, y, z
-    of_x = _product_into(dx, dz, w.T, *sources) if "dx" in need else None
-    of_w = _product_into(dw, x.T, dz, *sources) if "dw" in need else None
+    of_x = product_into(dx, dz, w.T, *sources) if "dx" in need else None
+    of_w = product_into(dw, x.T, dz, *sources) if "dw" in need else None
     of_b = _sums_into(db, dz, *sources) if "db" in need else None
 
     def run(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
         *, dx: Any = None, dw: Any = None, db: Any = None,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        dz, sources = dy if derive is None else derive(dy, y if z is None else z, y), (dy, x, w, y, z)
+        dz, sources = derive(dy, y, z), (dy, x, w, y, z)
         slope_x = of_x and of_x(dx, dz, w.T, *sources)
         slope_w = of_w and of_w(dw, x.T, dz, *sources)
         slope_b = of_b and of_b(db, dz, *sources)
@@ -623,7 +687,17 @@ def linear_backward(
     return run
 
 
-def _product_into(out: Any, a: Any, b: Any, *sources: Any) -> Callable[..., Any]:
+def derivative(dy: Any, y: Any, activation: str, z: Any) -> tuple[Callable[..., Any], Any]:
+    """What gives dz for operands like these, as a function of (dy, y, z), and an array that is like it."""
+    if activation == "linear":
+        return lambda dy, y, z: dy, dy
+    kind = elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax
+    op = getattr(kind, f"{ELEMENTWISE_ACTIVATIONS.get(activation, activation)}_backward")
+    derive = op.plan(dy, y if z is None else z, y)
+    return lambda dy, y, z: derive(dy, y if z is None else z, y), np.empty(dy.shape, dy.dtype)
+
+
+def product_into(out: Any, a: Any, b: Any, *sources: Any) -> Callable[..., Any]:
     """What computes a @ b into ``out``, or into new memory where a source is there too: of (out, a, b, *sources)."""
     place = placing(out, (a.shape[0], b.shape[1]), a.dtype, *sources)
     read_a, read_b, no_bias = reader(a), reader(b), np.empty(0, a.dtype)

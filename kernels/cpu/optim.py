@@ -58,7 +58,7 @@ def nanoseconds(size: int) -> float:
     return size * _NS_PER_ELEMENT
 
 
-def _hyper(step: Step, op: Op, given: Mapping[str, Any], dtype: Any) -> Callable[..., Any]:
+def hyper_of(step: Step, op: Op, given: Mapping[str, Any], dtype: Any) -> Callable[..., Any]:
     """What gives a step's hyper-parameters as an array, from the op's arguments, like those ``given`` but for some.
 
     It computes them anew only where these have changed since its last call.
@@ -97,7 +97,7 @@ def _step(op: Op) -> Planned:
         name, arrays = chosen(op, given)
         step, pick = STEPS[name], itemgetter(*map(parameters.index, arrays))
         compute = _update.planned(w.dtype, nanoseconds(w.size), STEP_CODES[name])
-        hyper = _hyper(step, op, given, w.dtype)
+        hyper = hyper_of(step, op, given, w.dtype)
         none = [np.empty(0, w.dtype)] * (_SLOTS - len(step.states))
 
         def run(*arguments: Any) -> None:
@@ -198,7 +198,7 @@ class Steps(Planned):
         if not objects.are_known():
             return None
         pick = itemgetter(*map(parameters.index, operands))
-        hyper, count = _hyper(step, op, given, dtype), (2 + len(step.states)) * len(w)
+        hyper, count = hyper_of(step, op, given, dtype), (2 + len(step.states)) * len(w)
         starts = np.cumsum([0, *(array.size for array in w)])
         flags = np.array([objects.WRITTEN, objects.READ, *[objects.WRITTEN] * len(step.states)])
         leading = STEP_CODES[name], starts, flags, *objects.likeness(w), objects.LAYOUT

@@ -20,7 +20,7 @@ _LINEAR = tuple(sizes for sizes in _GEMM if sizes["n"] < 64)
 # What the tests run at every size; one of each kind: from y, from z, of rows.
 _EPILOGUES = ("linear", "relu", "sigmoid", "tanh", "gelu", "softmax")
 _GRADIENTS = ("dx", "dw", "db")
-_Z = Rule(
+Z_WHERE_NEEDED = Rule(
     "z",
     "given for activations whose derivative needs it, and None for all others",
     lambda given: (given["z"] is not None) == (given["activation"] in FROM_INPUT),
@@ -74,7 +74,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     returns=("n in", "in out", "out"),
     into=_GRADIENTS,
     options={"activation": Choice(ACTIVATIONS), "need": Subset(_GRADIENTS)},
-    rules=(_Z,),
+    rules=(Z_WHERE_NEEDED,),
     flops=lambda n, out, **size: 4 * n * size["in"] * out,
     cases=tuple({"n": s["n"], "in": s["k"], "out": s["m"]} for s in _LINEAR),
     bench=({"n": 128, "in": 784, "out": 512},),

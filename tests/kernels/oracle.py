@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backends
-from fastnn.kernels.table import NUMBERS, TABLE
+from fastnn.kernels.table import NUMBERS, TABLE, linear_steps
 
 WIDE = np.longdouble
 CLIP = WIDE("1e-7")
@@ -394,9 +394,29 @@ def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, 
     return {"w": w + np.where(turn > 0, -change, kept), "step_size": size, "change": kept, "gradient": dw}
 
 
+def layer_step(op):
+    """The op of a linear layer's step as its gradients and the optimizer's formula, of w and of b."""
+    step = linear_steps.step_of(op)
+    states = linear_steps.states_of(step)
+
+    def call(dy, x, w, y, b=None, activation="linear", z=None, need=("dx",), **given):
+        dx, dw, db = linear_backward(dy, x, w, y, activation, z)
+        options = {name: given[name] for name in step.options if name in given}
+        of_w, of_b = ({state: given.get(name(state)) for state in states} for name in (str, linear_steps.of_bias))
+        result = {0: dx} if need else {}
+        result |= ORACLES[step.name](w, dw, **of_w, **options)
+        if b is not None:
+            stepped = ORACLES[step.name](b, db, **of_b, **options)
+            result |= {"b" if name == "w" else linear_steps.of_bias(name): value for name, value in stepped.items()}
+        return result
+
+    return call
+
+
 ORACLES = {name: function for name, function in globals().items() if callable(function) and name in TABLE}
 for _name in (*NUMBERS, "softmax", "log_softmax"):
     ORACLES[_name], ORACLES[f"{_name}_backward"] = activation(_name), derivative(_name)
+ORACLES |= {name: layer_step(op) for name, op in TABLE.items() if op.module == "linear_steps"}
 
 
 def call(op, given):

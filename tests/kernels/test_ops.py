@@ -18,6 +18,8 @@ from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, N
 from fastnn.kernels.table.elementwise import FROM_INPUT
 
 BACKENDS = ("naive", "cpu")
+# The modules of ops that sum products.
+PRODUCTS = ("gemm", "linear_steps")
 # The plain loops take a second per hundred million multiplications; beyond this many elements they sit out.
 NAIVE_LIMIT = 40_000
 
@@ -39,17 +41,21 @@ def run(op, given, backend):
     """Results of the public op in the shape of ``oracle.call``; in-place operands are copied first."""
     given = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()}
     with fastnn.use_backend(backend):
-        result = getattr(ops, op.name)(**given)
-    if op.inplace:
-        assert result is None
-        return {name: given[name] for name in op.inplace if given.get(name) is not None}
-    return dict(enumerate(result if isinstance(result, tuple) else (result,)))
+        return named(op, getattr(ops, op.name)(**given), given)
+
+
+def named(op, result, given):
+    """What a call has returned and updated, in the shape of ``oracle.call``; what was not needed is left out."""
+    assert op.returns or result is None
+    returned = enumerate(result if isinstance(result, tuple) else (result,))
+    updated = {name: given[name] for name in op.inplace if given.get(name) is not None}
+    return {**{key: value for key, value in returned if value is not None}, **updated}
 
 
 def reduction_length(op, sizes):
     """How many terms the longest sum of an op has."""
-    if op.module == "gemm":
-        return 2 + sum(size for size in sizes.values())
+    if op.module in PRODUCTS:
+        return (2 if op.module == "gemm" else 18) + sum(size for size in sizes.values())
     if op.module in ("softmax", "losses", "prelu"):
         return 16 + int(np.prod([np.prod(size) for size in sizes.values()]))
     return 16
@@ -58,7 +64,7 @@ def reduction_length(op, sizes):
 def tolerance(op, given, sizes, dtype):
     """k * eps * magnitude: k the number of roundings on the way, magnitude that of the terms, not of their sum."""
     magnitude = oracle.call(
-        op, {k: abs(v) if op.module == "gemm" and isinstance(v, np.ndarray) else v for k, v in given.items()}
+        op, {k: abs(v) if op.module in PRODUCTS and isinstance(v, np.ndarray) else v for k, v in given.items()}
     )
     eps = np.finfo(dtype).eps
     terms = reduction_length(op, sizes)
@@ -193,12 +199,7 @@ def test_any_strides(op, how):
     plain, allowed = run(op, given, "cpu"), tolerance(op, given, sizes, "float32")
     odd = {k: strided(v, how) if isinstance(v, np.ndarray) and v.size else v for k, v in given.items()}
     with fastnn.use_backend("cpu"):
-        result = getattr(ops, op.name)(**odd)
-    results = (
-        {name: odd[name] for name in op.inplace if odd.get(name) is not None}
-        if op.inplace
-        else dict(enumerate(result if isinstance(result, tuple) else (result,)))
-    )
+        results = named(op, getattr(ops, op.name)(**odd), odd)
     for key, value in results.items():
         np.testing.assert_allclose(value, plain[key], rtol=0, atol=2 * allowed[key], err_msg=str(key))
 

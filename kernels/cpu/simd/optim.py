@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from numba.core import cgutils
+
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, Sizes, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, Sizes, call, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
-from fastnn.kernels.cpu.simd.vectors import I64
+from fastnn.kernels.cpu.simd.vectors import I64, ZERO
 from fastnn.kernels.formulas.steps import STEPS, Step, running_mean
 
 
@@ -25,30 +27,53 @@ def state_pointers(v: Vectors, step: Step, slots: Any, start: Any) -> Sequence[A
 
 
 @micro_kernel
-def update_row(
-    v: Vectors, code: Size, count: Size, w: Pointer, dw: Pointer, slots: Sizes, start: Size, hyper: Pointer
+def update_tile(
+    v: Vectors,
+    code: Size,
+    rows: Size,
+    columns: Size,
+    w: Pointer,
+    row_stride: Size,
+    dw: Pointer,
+    row_stride_dw: Size,
+    slots: Sizes,
+    start: Size,
+    hyper: Pointer,
 ) -> Nothing:
-    """One optimizer step on ``count`` weights in place, by code in ``STEP_CODES``.
+    """One optimizer step on ``rows`` rows of ``columns`` weights in place, by code in ``STEP_CODES``.
 
     ``slots`` are the addresses of the step's states in the order of ``STEPS``; those of these weights begin at number
-    ``start`` of each.
+    ``start`` of each, and have their row stride.
     """
+    builder = v.builder
 
     def case(step: Step) -> Callable[[], None]:
         def run() -> None:
             h = hyper_parameters(v, step, hyper)
             held = [w, *state_pointers(v, step, slots, start)]
+            with cgutils.for_range(builder, rows, intp=I64) as down:
+                at_row = builder.mul(down.index, row_stride)
+                kept = [builder.gep(pointer, [at_row]) for pointer in held]
+                gradient = builder.gep(dw, [builder.mul(down.index, row_stride_dw)])
 
-            def body(at: Span) -> None:
-                weight, *state = [at.load(pointer) for pointer in held]
-                for value, pointer in zip(step.update(v, h, weight, at.load(dw), *state), held, strict=True):
-                    at.store(value, pointer)
+                def body(at: Span) -> None:
+                    weight, *state = [at.load(pointer) for pointer in kept]
+                    for value, pointer in zip(step.update(v, h, weight, at.load(gradient), *state), kept, strict=True):
+                        at.store(value, pointer)
 
-            for_each(v, count, body)
+                for_each(v, columns, body)
 
         return run
 
-    switch_on(v.builder, code, [case(step) for step in STEPS.values()])
+    switch_on(builder, code, [case(step) for step in STEPS.values()])
+
+
+@micro_kernel
+def update_row(
+    v: Vectors, code: Size, count: Size, w: Pointer, dw: Pointer, slots: Sizes, start: Size, hyper: Pointer
+) -> Nothing:
+    """``update_tile`` of one row of ``count`` weights."""
+    call(v, "update_tile", code, I64(1), count, w, ZERO, dw, ZERO, slots, start, hyper)
 
 
 @micro_kernel

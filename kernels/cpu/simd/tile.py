@@ -152,6 +152,19 @@ def _emit_tiles(v: Vectors, rows: Any, columns: Any, product: Product, multiply_
     builder.position_at_end(done)
 
 
+@micro_kernel
+def ask_for_tile(v: Vectors, rows: Size, columns: Size, x: Pointer, row_stride: Size) -> Nothing:
+    """Ask for the lines of x[i, j], i < rows, j < columns, ahead of their use."""
+    builder = v.builder
+    last = builder.sub(columns, I64(1))
+    lines = builder.add(builder.sdiv(last, I64(LINE // v.format.bytes)), I64(1))
+    with cgutils.for_range(builder, rows, intp=I64) as down:
+        row = builder.gep(x, [builder.mul(down.index, row_stride)])
+        emit_prefetch(builder, builder.gep(row, [last]), INTO_L1)
+        with cgutils.for_range(builder, lines, intp=I64) as across:
+            emit_prefetch(builder, builder.gep(row, [builder.mul(across.index, I64(LINE // v.format.bytes))]), INTO_L1)
+
+
 # Rows ahead of its use that a row of B is asked for: rows lie so far apart that the CPU does not foresee the next one.
 _ROWS_AHEAD = 16
 

@@ -1,0 +1,229 @@
+"""Steps of a linear layer: each tile of dW = X.T @ dZ goes from the registers through L1 into the optimizer's step.
+
+Memory has weights and states read and written once, and no gradient at all. What that asks for: all of a batch's rows
+in one block of the sums, and arrays in C order, none of which shares memory with what is still to be read. Anything
+else is ``linear_backward`` and the steps of w and b, one after the other; the bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu import gemm, optim, threads
+from fastnn.kernels.cpu._arrays import Planned, direct, finish, reader, workspace
+from fastnn.kernels.cpu.jit import flat, kernel, matrix, reads
+from fastnn.kernels.cpu.machine import NV, tile
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
+from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
+from fastnn.kernels.table.row import implements
+
+# Parts of the state that a step has at most.
+_SLOTS = max(len(step.states) for step in STEPS.values())
+
+# Of a call: the addresses of the states of w and of b; the bounds in memory of w, b and all these, then of x and dZ.
+_WRITTEN = 2 * (1 + _SLOTS)
+_PLACES = 2 * _SLOTS + 2 * (_WRITTEN + 2)
+
+# One core's nanoseconds for the step of a weight whose gradient is at hand.
+_NS_PER_WEIGHT = 0.25
+
+
+@register_jitable
+def bias_step_share(t, tasks, n, m, dz, total, b, stepping):
+    """Task t's share of a step of the bias b (m,) by the sums of the n rows of dZ, which go through ``total``."""
+    gemm.column_sums_share(t, tasks, n, m, dz, total)
+    low, high = t * m // tasks, (t + 1) * m // tasks
+    update_row(stepping.code, high - low, address(b, low), address(total, low), stepping.slots, low, stepping.hyper)
+
+
+@register_jitable
+def _bounds(array):
+    """The address of a matrix's first byte, and of the one behind its last."""
+    low = high = array.ctypes.data
+    for axis in range(2):
+        reach = (array.shape[axis] - 1) * array.strides[axis]
+        low, high = low + min(0, reach), high + max(0, reach)
+    return low, high + array.itemsize
+
+
+@register_jitable
+def _note(slots, bounds, arrays):
+    """Where weights and their states lie."""
+    for part in range(len(arrays)):
+        first, size = arrays[part].ctypes.data, arrays[part].size * arrays[part].itemsize
+        bounds[2 * part], bounds[2 * part + 1] = first, first + size
+        if part > 0:
+            slots[part - 1] = first
+
+
+@register_jitable
+def _apart(bounds, written, count):
+    """Whether the first ``written`` of ``count`` arrays share no memory, with one another or with the others."""
+    for i in range(written):
+        for j in range(i + 1, count):
+            low, high = max(bounds[2 * i], bounds[2 * j]), min(bounds[2 * i + 1], bounds[2 * j + 1])
+            if low < high:
+                return False
+    return True
+
+
+def _signature(dtype: Any) -> Any:
+    size, run, operand = types.int64, flat(dtype), reads(dtype, 2)
+    weights, bias = [matrix(dtype)] * (1 + _SLOTS), [run] * (1 + _SLOTS)
+    return types.boolean(*[size] * 8, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
+
+
+@kernel(_signature)
+def _step_layer(MR: int, NR: int) -> Any:
+    VL = NR // NV
+
+    def step_layer(
+        tasks, source, code, states, height, MC, KC, together, hyper, places, a, dz,
+        w, w_1, w_2, w_3, b, b_1, b_2, b_3, panels, copies, tiles, total,
+    ):  # fmt: skip
+        (n, k), m, copied = a.shape, dz.shape[1], copies.size > 0
+        slots, bounds = address(places, 0), address(places, 2 * _SLOTS)
+        _note(slots, bounds, (w, w_1, w_2, w_3))
+        _note(address(slots, _SLOTS), address(bounds, _WRITTEN), (b, b_1, b_2, b_3))
+        bounds[2 * _WRITTEN], bounds[2 * _WRITTEN + 1] = _bounds(a)
+        bounds[2 * _WRITTEN + 2], bounds[2 * _WRITTEN + 3] = _bounds(dz)
+        if not _apart(bounds, _WRITTEN, _WRITTEN + 2):
+            return False
+        tasks = min(tasks, tiles.size // (MR * NR))
+        tasks = gemm.tasks_with_memory(tasks, n, k, source, height, MC, KC, together, panels.size, copies.size, MR, NR)
+        for i0 in range(0, n, MC):
+            # in the loops, for Numba takes no named tuple into a parallel one
+            if copied:
+                for t in prange(tasks):
+                    plan = gemm.Plan(height, copied, source, together, MC, KC)
+                    operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), gemm.matrix(w))
+                    block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
+                    gemm.copy_share(t, tasks, operands.a, block, address(copies, 0), MR, VL)
+            for t in prange(tasks):
+                plan = gemm.Plan(height, copied, source, together, MC, KC)
+                operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), gemm.matrix(w))
+                block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
+                scratch = gemm.Scratch(address(copies, 0), address(panels, 0))
+                stepping = gemm.Stepping(code, states, address(hyper, 0), address(places, 0), address(tiles, 0))
+                gemm.step_share(t, tasks, operands, plan, block, stepping, scratch, MR, NR)
+                if i0 == 0 and b.size > 0:
+                    stepping = gemm.Stepping(
+                        code, states, address(hyper, 0), address(places, _SLOTS), address(tiles, 0)
+                    )
+                    into = address(total, 0)
+                    bias_step_share(t, tasks, k, m, operands.b, into, address(b, 0), stepping)
+        return True
+
+    return step_layer
+
+
+def _fused(op: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | None:
+    """What steps w and b of calls like this: of the arguments and dz, whether it did; None where it never does."""
+    x, w, dtype = given["x"], given["w"], given["w"].dtype
+    step_op, parameters = step_of(op), list(op.signature.parameters)
+    name, _ = optim.chosen(step_op, given)
+    step = STEPS[name]
+    written = ["w", *step.states], ["b", *map(of_bias, step.states)] if given["b"] is not None else []
+    if not (x.size and w.size and direct(None, *(given[each] for names in written for each in names))):
+        return None
+    product = gemm.product_of(x.T, dz, None)
+    plan, shape = product.plan, tile(dtype.itemsize)
+    if len(x) > plan.KC:
+        return None
+    of_w, of_b = (_picker(parameters, names, none) for names, none in zip(written, _none(dtype), strict=True))
+    read_x, read_dz, hyper = reader(x.T), reader(dz), optim.hyper_of(step, op, given, dtype)
+    nanoseconds, place = product.nanoseconds + w.size * _NS_PER_WEIGHT, parameters.index("x")
+    leading = plan.source, STEP_CODES[name], len(step.states), plan.height, plan.MC, plan.KC, plan.together
+    compute = _step_layer.planned(dtype, nanoseconds, *leading)
+
+    def run(arguments: Sequence[Any], dz: Any) -> bool:
+        tasks = threads.count(nanoseconds)
+        copies, panels = product.copies + tasks * product.copies_each, tasks * product.panels_each
+        tiles = tasks * shape.MR * shape.NR
+        scratch = workspace(copies + panels + tiles + w.shape[1], dtype)
+        return bool(
+            compute(
+                hyper(*arguments), np.empty(_PLACES, np.int64), read_x(arguments[place].T), read_dz(dz),
+                *of_w(arguments), *of_b(arguments), scratch[copies : copies + panels], scratch[:copies],
+                scratch[copies + panels : copies + panels + tiles], scratch[copies + panels + tiles :],
+            )
+        )  # fmt: skip
+
+    return run
+
+
+def _none(dtype: Any) -> tuple[Any, Any]:
+    """What stands for weights and biases that are not there."""
+    return np.empty((0, 0), dtype), np.empty(0, dtype)
+
+
+def _picker(parameters: list[str], names: list[str], none: Any) -> Callable[[Sequence[Any]], list[Any]]:
+    """What picks these arguments and fills up the slots that are left."""
+    places, rest = [parameters.index(name) for name in names], [none] * (1 + _SLOTS - len(names))
+    return lambda arguments: [*(arguments[place] for place in places), *rest]
+
+
+def _one_by_one(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
+    """``linear_backward``, then the steps of w and of b, for calls like this."""
+    step, parameters, has_bias = step_of(op), list(op.signature.parameters), given["b"] is not None
+    layer = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "activation", "z")))
+    need = (*given["need"], "dw", *(["db"] if has_bias else []))
+    backward = gemm.linear_backward.plan(*layer(list(given.values())), need, dx=dx)
+    function = getattr(optim, step.name)
+
+    def arguments_of(given: Mapping[str, Any], gradient: Any, names: Mapping[str, str]) -> list[Any]:
+        return [gradient if each == "dw" else given[names.get(each, each)] for each in step.signature.parameters]
+
+    of_b = {"w": "b", **{state: of_bias(state) for state in states_of(step)}}
+    step_w = function.plan(*arguments_of(given, np.empty_like(given["w"], order="C"), {}))
+    step_b = (
+        function.plan(*arguments_of(given, np.empty(given["b"].shape, given["b"].dtype), of_b)) if has_bias else None
+    )
+
+    def run(*arguments: Any, dx: Any = None) -> Any:
+        slope, dw, db = backward(*layer(arguments), need, dx=dx)
+        given = dict(zip(parameters, arguments, strict=False))
+        step_w(*arguments_of(given, dw, {}))
+        if step_b is not None:
+            step_b(*arguments_of(given, db, of_b))
+        return slope
+
+    return run
+
+
+def _layer_step(op: Op) -> Planned:
+    parameters = list(op.signature.parameters)
+    layer = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "z")))
+
+    def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
+        given = dict(zip(parameters, arguments, strict=False))
+        dy, x, w, y, z = layer(arguments)
+        derive, like = gemm.derivative(dy, y, given["activation"], z)
+        fused, one_by_one = _fused(op, given, like), _one_by_one(op, given, dx)
+        if fused is None:
+            return one_by_one
+        of_x = gemm.product_into(dx, like, w.T, dy, x, w, y, z) if given["need"] else None
+
+        def run(*arguments: Any, dx: Any = None) -> Any:
+            dy, x, w, y, z = layer(arguments)
+            dz = derive(dy, y, z)
+            slope = of_x and of_x(dx, dz, w.T, dy, x, w, y, z)  # before w is another
+            if fused(arguments, dz):
+                return of_x and finish(slope, dx)
+            return one_by_one(*arguments, dx=dx)
+
+        return run
+
+    return Planned(implements(op.name, plan))
+
+
+globals().update({name: _layer_step(op) for name, op in TABLE.items() if op.module == "linear_steps"})
