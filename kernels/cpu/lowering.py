@@ -68,7 +68,8 @@ class Instruction:
     waits: bool = False
 
 
-def _range(view: View) -> Range:
+def range_of(view: View) -> Range:
+    """What an instruction touches of a view."""
     return Range(view.block, *view.bounds())
 
 
@@ -116,8 +117,8 @@ class Lowering:
                 kind,
                 fields,
                 views,
-                [_range(view) for view in read.values() if view is not None] + [_figure(place) for place in takes],
-                [_range(view) for view in written.values()] + [_figure(place) for place in makes],
+                [range_of(view) for view in read.values() if view is not None] + [_figure(place) for place in takes],
+                [range_of(view) for view in written.values()] + [_figure(place) for place in makes],
                 nanoseconds,
             )
         )
@@ -355,7 +356,7 @@ def _step(to: Lowering, call: Call) -> None:
         to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
         made = to.instructions[-1]
         made.views = {**made.views, "c": tuple(states)}
-        made.writes += [_range(state) for state in states]
+        made.writes += [range_of(state) for state in states]
 
 
 def _hyper(to: Lowering, step: Step, op: Any, call: Call) -> int:

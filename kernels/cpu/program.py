@@ -16,6 +16,7 @@ import numpy as np
 
 from fastnn.kernels.cpu import replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
@@ -161,7 +162,7 @@ class Replay(CallByCall):
         self._tasks = tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)
         self._lowering = Lowering(self._dtype, tasks)
-        stretches = _lowered(graph, self._lowering)
+        stretches = _fused(_lowered(graph, self._lowering), self._lowering, graph.kept)
         self._places, size = _places(_lifetimes(stretches, graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
         self._start = int(self._arena.__array_interface__["data"][0])
@@ -330,6 +331,16 @@ _KNOWN = Block(0)
 
 def _is_compiled(step: Any) -> bool:
     return isinstance(step, _Compiled)
+
+
+def _fused(
+    stretches: Sequence[_Stretch | _Outside], lowering: Lowering, kept: Sequence[View]
+) -> list[_Stretch | _Outside]:
+    """The stretches with neighbours fused, but for what somebody else looks at in between."""
+    called = [stretch.call for stretch in stretches if isinstance(stretch, _Outside)]
+    seen = {view.block for call in called for view in (*call.views(), *_views(call.results))}
+    seen |= {view.block for view in kept}
+    return [stretch if isinstance(stretch, _Outside) else fuse(stretch, lowering, seen) for stretch in stretches]
 
 
 def _lowered(graph: Graph, lowering: Lowering) -> list[_Stretch | _Outside]:

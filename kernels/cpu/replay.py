@@ -23,10 +23,12 @@ from fastnn.kernels.cpu.gemm import (
     Operands,
     Plan,
     Scratch,
+    Stepping,
     block_at,
     column_sums_share,
     copy_share,
     product_share,
+    step_share,
 )
 from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.losses import Rule, Scored, total_of, units_share, wrong_units
@@ -38,7 +40,7 @@ from fastnn.kernels.cpu.simd.kernel import address, copy_bytes, pointer
 from fastnn.kernels.cpu.softmax import backward_rows_share, forward_rows_share
 from fastnn.kernels.cpu.team import STOPPED, wait
 
-# Kinds of instructions, with the operands ``a`` to ``f`` and the sizes of each. Optional operands have the slot NONE.
+# Kinds of instructions, with the operands ``a`` to ``g`` and the sizes of each. Optional operands have the slot NONE.
 KINDS = (
     "forward",  # b = activation(a), n numbers
     "backward",  # c = a * activation'(b), n numbers
@@ -53,6 +55,7 @@ KINDS = (
     "gather",  # b = rows of a, n of them, m bytes each, by the turn's part of the order
     "copy tiles",  # e = tiles of a, of one block
     "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
+    "stepped product",  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
     "column sums",  # b = sums of the n rows of a, of m columns
 )
 (
@@ -69,6 +72,7 @@ KINDS = (
     GATHER,
     COPY_TILES,
     PRODUCT,
+    STEP_PRODUCT,
     COLUMN_SUMS,
 ) = range(len(KINDS))
 NONE = 0
@@ -82,13 +86,14 @@ INSTRUCTION = record(
     ("first", np.int64),  # the tasks that run it, and whether all wait behind it
     ("tasks", np.int64),
     ("waits", np.bool_),
-    *((slot, np.int64) for slot in "abcdef"),  # operands, by their slots in the table of addresses
+    *((slot, np.int64) for slot in "abcdefg"),  # operands, by their slots in the table of addresses
     ("n", np.int64),
     ("k", np.int64),
     ("m", np.int64),
     *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c")),  # in numbers
     *((field, np.int64) for field in Plan._fields),  # of a product
     *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
+    ("states", np.int64),  # parts of the state of a stepped product
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
@@ -183,13 +188,18 @@ def _product(each, memory, turn, t, MR, NR):
     """Blocks of a product, or the copy of one."""
     operands = _operands(each, memory)
     plan = Plan(each.height, each.copied, each.source, each.together, each.MC, each.KC)
-    epilogue = Epilogue(each.code, _place(memory, each.d), _numbers(memory, turn, each.numbers))
+    numbers = _numbers(memory, turn, each.numbers)
+    epilogue = Epilogue(each.code, _place(memory, each.d), numbers)
+    slots = address(memory.addresses, each.d)
+    stepping = Stepping(each.code, each.states, numbers, slots, _place(memory, each.g))
     scratch = Scratch(_place(memory, each.e), _place(memory, each.f))
     for k0 in range(each.k0, each.k1, each.KC):
         for i0 in range(each.i0, each.i1, each.MC):
             block = block_at(i0, k0, each.tasks, operands, plan, MR)
             if each.kind == COPY_TILES:
                 copy_share(t, each.tasks, operands.a, block, scratch.copies, MR, NR // NV)
+            elif each.kind == STEP_PRODUCT:
+                step_share(t, each.tasks, operands, plan, block, stepping, scratch, MR, NR)
             else:
                 product_share(t, each.tasks, operands, plan, block, epilogue, scratch, MR, NR)
 

@@ -536,6 +536,26 @@ def test_no_array_is_allocated_in_the_steady_state():
     assert peak - before < x.nbytes / 2, "an array was made"
 
 
+def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
+    """Unless somebody else looks at that."""
+    network = Network((30, 20, 10))
+    (x, t), *_ = batches(8, 30, 10, 1)
+
+    def run(x, t, returns):
+        w, b, s, sb = network.arrays[0], network.arrays[1], network.states[0], network.states[1]
+        y = ops.linear(x, w, b)
+        loss, dy = ops.mse(y, t)
+        _, dw, db = ops.linear_backward(dy, x, w, y, need=("dw", "db"))
+        ops.rmsprop_step([w, b], [dw, db], [s, sb])
+        return (loss, dw) if returns else loss
+
+    for returns in (False, True):
+        program = fastnn.program(run)
+        program(x, np.zeros((8, 20), "float32"), returns)
+        program.plan()
+        assert ("stepped product" in capsys.readouterr().out) != returns
+
+
 def test_plan_tells_ops_kernels_waits_and_work(capsys):
     network = Network((300, 256, 10))
     step = fastnn.program(network.step)
