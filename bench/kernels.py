@@ -16,6 +16,7 @@ import numpy as np
 from bench import timing
 from bench.peers.numpy_ops import NUMPY as NUMPY_OPS
 from bench.peers.numpy_ops import linear as numpy_linear
+from bench.peers.numpy_ops import linear_rmsprop_step as numpy_layer_step
 from bench.placing import place
 from bench.suite import (
     FASTNN,
@@ -88,13 +89,22 @@ _TRANSPOSED = (
 )
 
 
+# A layer's backward pass and RMSprop's step of it; the line's bar is NumPy's way.
+_LAYER_STEP, _LAYER_SIZES = "linear_rmsprop_step", {"n": 128, "in": 784, "out": 512}
+_LAYER_STEP_BARS = {NUMPY: 1.3, PYTORCH: 1.0}
+# What is left of the gradients' and the steps' time where each tile of a gradient goes straight into the step.
+_LAYER_STEP_AT_MOST = 98.0
+
 # linear with its weights packed beforehand, as layers keep them: n, in, out; against NumPy's three calls, and one.
 _PACKED_SIZES = {"n": 128, "in": 784, "out": 512}
 _PACKED_BARS = {MATMUL: 1.35, NUMPY: 1.7}
 
 
 def cases() -> list[Case]:
-    """One case for each op and size; after matmul's the transposed products, after linear's the packed one."""
+    """One case for each op and size; after matmul's the transposed products, after linear's the packed one.
+
+    After its gradients' comes the layer's step.
+    """
     listed = []
     for op in TABLE.values():
         listed += [_case(f"{op.name} {sizes_name(sizes)}", op, sizes) for sizes in op.bench]
@@ -102,12 +112,40 @@ def cases() -> list[Case]:
             listed += [_case(f"{name} {sizes_name(s)}", op, s, transposed) for name, s, transposed in _TRANSPOSED]
         if op.name == "linear":
             listed.append(_packed_case(op))
+        if op.name == "linear_backward":
+            name = f"{_LAYER_STEP} {sizes_name(_LAYER_SIZES)}"
+            listed.append(Case(name, partial(_layer_step_workload, TABLE[_LAYER_STEP], _LAYER_SIZES), _LAYER_STEP_BARS))
     return listed
 
 
 def gauges() -> list[Gauge]:
-    """The large product as a share of what the machine's multiply-adds allow."""
-    return [Gauge(f"{MATMUL_BAR}, share of the FMA peak", "%", _share_of_peak, at_least=93.0)]
+    """The large product as a share of what the machine's multiply-adds allow; a layer's step as one of its parts'."""
+    name = f"{_LAYER_STEP} {sizes_name(_LAYER_SIZES)}, share of linear_backward and rmsprop_step"
+    return [
+        Gauge(f"{MATMUL_BAR}, share of the FMA peak", "%", _share_of_peak, at_least=93.0),
+        Gauge(name, "%", _share_of_parts, at_most=_LAYER_STEP_AT_MOST),
+    ]
+
+
+def _share_of_parts(count: int) -> list[float]:
+    """Percent, each from a block of steps of a layer and one of gradients and steps right after it."""
+    op, sizes = TABLE[_LAYER_STEP], _LAYER_SIZES
+    whole = partial(ops.linear_rmsprop_step, **_layer_step_operands(op, sizes))
+    parts = partial(_step_by_parts, **_layer_step_operands(op, sizes, gradient=True))
+    calls = timing.calls(parts, _PEAK_SECONDS)
+    shares = []
+    for _ in range(count):
+        timing.settle()
+        shares.append(100 * timing.block(whole, calls) / timing.block(parts, calls))
+    return shares
+
+
+def _step_by_parts(
+    dy: Any, x: Any, w: Any, y: Any, mean_square: Any, b: Any, mean_square_b: Any, activation: str, dx: Any, dw: Any
+) -> None:
+    _, _, db = ops.linear_backward(dy, x, w, y, activation, dx=dx, dw=dw)
+    ops.rmsprop_step(w, dw, mean_square)
+    ops.rmsprop_step(b, db, mean_square_b)
 
 
 def _share_of_peak(count: int) -> list[float]:
@@ -184,6 +222,44 @@ def _packed_workload(op: Op, sizes: Sizes) -> Workload:
         assert_agree("linear, packed weights against NumPy", runs[FASTNN](), runs[NUMPY](), _TOLERANCE)
 
     return Workload({name: contender(op, sizes, run) for name, run in runs.items()}, check)
+
+
+def _layer_step_operands(
+    op: Op, sizes: Sizes, convert: Callable[[Any], Any] = np.asarray, gradient: bool = False
+) -> dict[str, Any]:
+    """Operands of its own for a side, equal for all, with memory for dx, and for dw on a side that forms it."""
+    variant = {**op.variants[0], "activation": "relu"}
+    given = draw(op, sizes, variant, _DTYPE, np.random.default_rng(_SEED))
+    given["dx"] = np.zeros_like(given["x"])
+    if gradient:
+        given["dw"] = np.zeros_like(given["w"])
+    return {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in place(given).items()}
+
+
+def _layer_step_workload(op: Op, sizes: Sizes) -> Workload:
+    """A layer's dx and RMSprop's step of its weights, after relu; peers keep memory for a gradient."""
+    sides: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        FASTNN: (ops.linear_rmsprop_step, _layer_step_operands(op, sizes)),
+        NUMPY: (numpy_layer_step, _layer_step_operands(op, sizes, gradient=True)),
+    }
+    if installed(PYTORCH):
+        import torch  # type: ignore[import-not-found, unused-ignore]
+
+        from bench.peers import pytorch_ops
+
+        given = _layer_step_operands(op, sizes, torch.from_numpy, gradient=True)
+        sides[PYTORCH] = pytorch_ops.linear_rmsprop_step, given
+
+    def result(name: str) -> Any:
+        function, given = sides[name]
+        return (function(**given), *(given[each] for each in op.inplace if each in given))
+
+    def check() -> None:
+        ours = result(FASTNN)
+        for name in sides.keys() - {FASTNN}:
+            assert_agree(f"{op.name}, fastnn against {name}", ours, result(name), _TOLERANCE)
+
+    return Workload({name: contender(op, sizes, partial(f, **given)) for name, (f, given) in sides.items()}, check)
 
 
 def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:

@@ -12,11 +12,10 @@ from fastnn import ops
 
 
 class OpsMLP(Loop):
-    """The loop with ops, gradients in arrays that are kept."""
+    """The loop with ops, weights stepped by gradients that are never in memory."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
         super().__init__(network, x, y, batch_size)
-        self._gradients = [np.empty_like(w) for w in self.weights]
         self._classifies, self._loss = network.classifies, getattr(ops, network.loss)
 
     def _step(self, x: Any, targets: Any) -> tuple[float, int]:
@@ -28,10 +27,10 @@ class OpsMLP(Loop):
         right = int(np.sum(outputs[-1].argmax(axis=1) == targets)) if self._classifies else 0
         loss, dy = self._loss(outputs[-1], targets)
         for layer in range(last, -1, -2):
-            w, y, below = self.weights[layer], outputs[layer // 2 + 1], outputs[layer // 2]
-            need = ("dx", "dw", "db") if layer else ("dw", "db")
-            dw, db = self._gradients[layer : layer + 2]
-            activation = "relu" if layer < last else "linear"
-            dy, _, _ = ops.linear_backward(dy, below, w, y, activation, need=need, dw=dw, db=db)
-        ops.rmsprop_step(self.weights, self._gradients, self.mean_squares, **self.rates)
+            (w, b), states = self.weights[layer : layer + 2], self.mean_squares[layer : layer + 2]
+            y, below, activation = outputs[layer // 2 + 1], outputs[layer // 2], "relu" if layer < last else "linear"
+            need = ("dx",) if layer else ()
+            dy = ops.linear_rmsprop_step(
+                dy, below, w, y, states[0], b, states[1], activation=activation, need=need, **self.rates
+            )
         return loss * len(x), right

@@ -43,6 +43,25 @@ def log_sigmoid_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     return torch.expm1(y, out=out).neg_().mul_(dy)
 
 
+def _rmsprop_step(w: Any, dw: Any, mean_square: Any) -> None:
+    """``rmsprop_step`` with its defaults; over ``dw``."""
+    mean_square.mul_(0.9).addcmul_(dw, dw, value=0.1)
+    w.addcdiv_(dw, (mean_square + 1e-7).sqrt_(), value=-0.001)
+
+
+def linear_rmsprop_step(
+    dy: Any, x: Any, w: Any, y: Any, mean_square: Any, b: Any, mean_square_b: Any, activation: str, dx: Any, dw: Any
+) -> Any:
+    """Of no row's bench: it has a line of its own. ``dw`` is memory for the gradient."""
+    assert activation == "relu"
+    dz = aten.threshold_backward(dy, y, 0)
+    torch.mm(dz, w.T, out=dx)
+    torch.mm(x.T, dz, out=dw)
+    _rmsprop_step(w, dw, mean_square)
+    _rmsprop_step(b, dz.sum(dim=0), mean_square_b)
+    return dx
+
+
 def prelu(x: Any, alpha: Any) -> Any:
     """It has no form with ``out``."""
     return torch.prelu(x, alpha)

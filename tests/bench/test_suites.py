@@ -35,6 +35,7 @@ def test_every_bench_size_of_the_table_is_a_case():
     names = [case.name for case in kernels.cases()]
     assert len(names) == len(set(names))
     more = {"matmul X.T @ dZ 784x128x512", "matmul dZ @ W.T 128x512x784", "linear, packed weights 128x784x512"}
+    more.add("linear_rmsprop_step 128x784x512")
     assert len(names) == sum(len(op.bench) for op in TABLE.values()) + len(more)
     assert more | set(kernels._BARS) <= set(names)
 
@@ -103,13 +104,29 @@ def test_packed_linear():
 
 
 def test_share_of_the_peak(monkeypatch):
-    (gauge,) = kernels.gauges()
+    gauge, _ = kernels.gauges()
     asked = []
     monkeypatch.setattr(kernels.peak, "measure", lambda dtype, threads: asked.append((dtype, threads)) or 4e12)
     monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
     monkeypatch.setattr(timing, "block", lambda run, count: 1e-3)
     assert gauge.read(2) == pytest.approx([100 * 2 * 1024**3 / 1e-3 / 4e12] * 2)
     assert asked == [("float32", get_num_threads())] * 2
+
+
+def test_the_step_of_a_layer():
+    (case,) = [case for case in kernels.cases() if case.name.startswith("linear_rmsprop_step")]
+    workload = case.make()
+    workload.check()
+    assert workload.contenders.keys() >= {FASTNN, NUMPY_COLUMN}
+
+
+def test_share_of_the_parts_of_a_layers_step(monkeypatch):
+    _, gauge = kernels.gauges()
+    asked = []
+    monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
+    monkeypatch.setattr(timing, "block", lambda run, count: asked.append(run()) or len(asked) % 2 + 1)
+    assert gauge.read(2) == [200.0, 200.0]
+    assert gauge.at_most < 100
 
 
 @pytest.mark.parametrize("op", [op for op in TABLE.values() if op.bench], ids=lambda op: op.name)
