@@ -72,12 +72,19 @@ def _publish(op: Op) -> Callable[..., Any]:
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
+        of_csr = any(checks.is_csr(given[name]) for name in op.sparse)
+        if of_csr:
+            known = _known_of_csr(op, given)
+            run = remembered.get(known)
+            result = None if run is None else run(**given)
+            if result is not None:
+                return result
         if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
             known = None
         backend = _home(op, arrays, given)
         checks.operands(op, given)
         _check_options(op, given)
-        run = backends.implementation(backend, op.module, op.name)
+        run = backends.implementation(backend, "csr" if of_csr else op.module, op.name)
         keywords = {name: given.pop(name) for name in named}
         if known is not None:
             planned = hasattr(run, "plan")
@@ -182,7 +189,23 @@ def _arrays(op: Op) -> tuple[str, ...]:
 
 def _is_plain(array: Any) -> bool:
     """Whether what is known of a call tells all about this array."""
-    return array is None or type(array) is np.ndarray or hasattr(array, "packed_for")
+    return array is None or type(array) is np.ndarray or hasattr(array, "packed_for") or checks.is_csr(array)
+
+
+def _known_of_csr(op: Op, given: Mapping[str, Any]) -> Any:
+    """What a call with CSR matrices is like; None where arrays or options are such that none is remembered."""
+    try:
+        arrays = [_of_array(given[name]) for name in _arrays(op)]
+        known = backends.current(), *arrays, *((given[name].__class__, given[name]) for name in op.options)
+        hash(known)
+    except (AttributeError, TypeError):
+        return None
+    return known
+
+
+def _of_array(array: Any) -> Any:
+    likeness = ("__class__", "dtype", "shape") if checks.is_csr(array) else _LIKENESS
+    return None if array is None else attrgetter(*likeness)(array)
 
 
 def _is_number(option: Any) -> bool:

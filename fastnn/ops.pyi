@@ -500,7 +500,8 @@ def matmul(
 ) -> Array:
     """Matrix product y = a @ b.
 
-    a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros.
+    a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros. a may be a CSR matrix or array
+    of SciPy's: what it does not store is no term.
     """
 
 def linear(
@@ -513,7 +514,7 @@ def linear(
 ) -> Array:
     """Linear layer with its bias and activation fused: y = activation(x @ w + b).
 
-    x is (n, in), w is (in, out), b is (out,) or None, y is (n, out).
+    x is (n, in), or a CSR matrix or array of SciPy's; w is (in, out), b is (out,) or None, y is (n, out).
     """
 
 def linear_backward(
@@ -534,6 +535,7 @@ def linear_backward(
     dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
     y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z). What is
     not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
+    x may be a CSR matrix or array of SciPy's; the gradients are dense.
     """
 
 def cross_entropy(

@@ -18,9 +18,6 @@ from fastnn.kernels.cpu.simd.kernel import address
 # What it takes one core to bring one byte of a row from memory, roughly, and to write it.
 _NS_PER_BYTE = 0.1
 
-# Under this dtype the kernel is kept that copies words, whatever these are of.
-_WORDS = np.dtype(np.float32)
-
 
 @register_jitable
 def are_rows(n, index, rows):
@@ -81,8 +78,6 @@ def gather(
     data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None
 ) -> Callable[..., Any]:
     """None where a number is none of a row. Of data that are not in one piece, what is wanted is copied first."""
-    if hasattr(data, "indptr"):
-        return lambda data, index, *_, out=None: _rows_of_csr(data, in_order(index, np.int64))
     dtype = np.dtype(np.float32) if data.dtype == np.uint8 else data.dtype
     shape, count = (len(index), *data.shape[1:]), math.prod(data.shape[1:])
     places = len(index), count
@@ -98,7 +93,7 @@ def gather(
         y = place(out, data, index)
         if not plain:
             index = in_order(index, np.int64)
-            if not (in_one_piece or _are_rows(index, len(data))):
+            if not (in_one_piece or all_are_rows(index, len(data))):
                 return None
             data, index = (in_order(data), index) if in_one_piece else (data.take(index, 0), np.arange(len(index)))
         done = compute(data.reshape(len(data), count), index, y.reshape(places))
@@ -107,47 +102,6 @@ def gather(
     return run
 
 
-def _are_rows(index: Any, rows: int) -> bool:
+def all_are_rows(index: Any, rows: int) -> bool:
     """``are_rows`` in Python."""
     return not index.size or bool(index.min() >= 0 and index.max() < rows)
-
-
-def _copy_signature(dtype: Any) -> Any:
-    places, words = flat(types.int64), flat(types.int32)
-    return types.void(types.int64, types.int64, places, places, words, words)
-
-
-@kernel(_copy_signature)
-def _copy_runs(MR: int, NR: int) -> Any:
-    def copy_runs(tasks, width, starts, bounds, source, target):
-        n = starts.size
-        for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                low, at = starts[i] * width, bounds[i] * width
-                for j in range((bounds[i + 1] - bounds[i]) * width):
-                    target[at + j] = source[low + j]
-
-    return copy_runs
-
-
-def _runs(source: Any, starts: Any, bounds: Any) -> Any:
-    """The runs of an array that begin at ``starts``, end to end: the next one begins where ``bounds`` say."""
-    target, source = np.empty(bounds[-1], source.dtype), in_order(source)
-    width = source.itemsize // np.dtype(np.int32).itemsize
-    nanoseconds = target.nbytes * _NS_PER_BYTE
-    _copy_runs(_WORDS, nanoseconds, width, starts, bounds, source.view(np.int32), target.view(np.int32))
-    return target
-
-
-def _rows_of_csr(data: Any, index: Any) -> Any:
-    """Those of a CSR matrix, as one of its class; None where a number is none of a row."""
-    if not _are_rows(index, data.shape[0]):
-        return None
-    starts, ends = (data.indptr[places].astype(np.int64) for places in (index, index + 1))
-    stored = min(len(data.indices), len(data.data))
-    if not ((starts >= 0) & (starts <= ends) & (ends <= stored)).all():
-        raise ValueError("data: got a malformed CSR matrix (indptr), wants a valid one")
-    bounds = np.zeros(len(index) + 1, np.int64)
-    np.cumsum(ends - starts, out=bounds[1:])
-    parts = _runs(data.data, starts, bounds), _runs(data.indices, starts, bounds), bounds
-    return type(data)(parts, shape=(len(index), data.shape[1]))

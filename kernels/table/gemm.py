@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastnn.kernels.table.elementwise import ACTIVATIONS, FROM_INPUT
 from fastnn.kernels.table.row import Choice, Rule, Subset, grid, op, product
 
@@ -27,12 +30,21 @@ Z_WHERE_NEEDED = Rule(
 )
 
 
+def _not_packed(sparse: str, packed: str) -> Rule:
+    def holds(given: Mapping[str, Any]) -> bool:
+        return not (hasattr(given[sparse], "indptr") and hasattr(given[packed], "packed_for"))
+
+    return Rule(packed, f"an array beside a CSR {sparse}", holds)
+
+
 @op(
     "gemm",
     a="n k",
     b="k m",
     returns=("n m",),
     packed=("b",),
+    sparse=("a",),
+    rules=(_not_packed("a", "b"),),
     flops=lambda n, k, m: 2 * n * k * m,
     cases=_GEMM,
     bench=_GEMM_BENCH,
@@ -40,7 +52,8 @@ Z_WHERE_NEEDED = Rule(
 def matmul(a, b, *, out=None):
     """Matrix product y = a @ b.
 
-    a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros.
+    a is (n, k), b is (k, m), y is (n, m); any strides. With k = 0 the product is zeros. a may be a CSR matrix or array
+    of SciPy's: what it does not store is no term.
     """
 
 
@@ -51,6 +64,8 @@ def matmul(a, b, *, out=None):
     b="out",
     returns=("n out",),
     packed=("w",),
+    sparse=("x",),
+    rules=(_not_packed("x", "w"),),
     options={"activation": Choice(ACTIVATIONS)},
     flops=lambda n, out, **size: 2 * n * size["in"] * out,
     cases=tuple({"n": s["n"], "in": s["k"], "out": s["m"]} for s in _LINEAR),
@@ -60,7 +75,7 @@ def matmul(a, b, *, out=None):
 def linear(x, w, b=None, activation="linear", *, out=None):
     """Linear layer with its bias and activation fused: y = activation(x @ w + b).
 
-    x is (n, in), w is (in, out), b is (out,) or None, y is (n, out).
+    x is (n, in), or a CSR matrix or array of SciPy's; w is (in, out), b is (out,) or None, y is (n, out).
     """
 
 
@@ -74,6 +89,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     returns=("n in", "in out", "out"),
     into=_GRADIENTS,
     options={"activation": Choice(ACTIVATIONS), "need": Subset(_GRADIENTS)},
+    sparse=("x",),
     rules=(Z_WHERE_NEEDED,),
     flops=lambda n, out, **size: 4 * n * size["in"] * out,
     cases=tuple({"n": s["n"], "in": s["k"], "out": s["m"]} for s in _LINEAR),
@@ -87,4 +103,5 @@ def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS, *
     dz = dy * activation'(z); dx = dz @ w.T (n, in), dw = x.T @ dz (in, out), db = sum of the rows of dz (out,). Where
     y tells the derivative z is None; gelu, silu, mish and others need it: z = x @ w + b, and y = activation(z). What is
     not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
+    x may be a CSR matrix or array of SciPy's; the gradients are dense.
     """

@@ -151,6 +151,14 @@ def test_every_op_has_cases_and_a_docstring():
         assert op.doc, op.name
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_signatures_of_what_takes_csr_are_the_tables(backend):
+    for op in TABLE.values():
+        if op.sparse:
+            implementation = backends.implementation(backend, "csr", op.name)
+            assert list(inspect.signature(implementation).parameters) == list(op.signature.parameters), op.name
+
+
 def test_an_op_without_a_formula_is_measured_by_its_loops(monkeypatch):
     """The naive backend stands in, so that an op needs no more than its three places."""
     monkeypatch.setattr(oracle, "ORACLES", {})

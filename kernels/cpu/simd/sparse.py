@@ -34,13 +34,21 @@ SPARSE_TILES = 2
 
 
 def _sparse_sums(
-    v: Vectors, features: int, count: Any, indices: Any, values: Any, table: Any, row_stride: Any
+    v: Vectors,
+    features: int,
+    count: Any,
+    indices: Any,
+    values: Any,
+    table: Any,
+    row_stride: Any,
+    masks: Sequence[Any] | None = None,
 ) -> Sequence[Sequence[Total]]:
     """Sums over j < count of values[j, i] * table[indices[j] * row_stride :], for each of i < ``features``.
 
-    They are SPARSE_TILES * NR numbers wide, as vectors. Two entries at a time: 2 * SPARSE_TILES * NV chains of
-    multiply-adds hide the latency of one. Loads are what the loop is short of: one brings two indices, one all values,
-    which are spread from their register, and a row of the table serves all features.
+    They are SPARSE_TILES * NR numbers wide, as vectors, of which ``masks`` say which lanes there are. Two entries at a
+    time: 2 * SPARSE_TILES * NV chains of multiply-adds hide the latency of one. Loads are what the loop is short of:
+    one brings two indices, one all values, which are spread from their register, and a row of the table serves all
+    features.
     """
     builder, vectors = v.builder, SPARSE_TILES * tile(v.format.bytes).NV
     even, odd = ([[Total(v) for _ in range(vectors)] for _ in range(features)] for _ in range(2))
@@ -48,7 +56,8 @@ def _sparse_sums(
     def step(index: Any, factors: Sequence[Any], totals: Sequence[Sequence[Total]]) -> None:
         row = builder.gep(table, [builder.mul(index, row_stride)])
         for i in range(vectors):
-            shared = v.load(row, I64(i * v.lanes))
+            place = I64(i * v.lanes)
+            shared = v.load(row, place) if masks is None else v.load_masked(row, place, masks[i])
             for factor, feature in zip(factors, totals, strict=True):
                 feature[i].fma(factor, shared)
 
@@ -82,6 +91,25 @@ def sparse_row(
     (sums,) = _sparse_sums(v, 1, count, indices, values, table, row_stride)
     for i, total in enumerate(sums):
         v.store(total.vector(), y, I64(i * v.lanes))
+
+
+@micro_kernel
+def sparse_row_part(
+    v: Vectors,
+    width: Size,
+    count: Size,
+    indices: Indices,
+    values: Pointer,
+    table: Pointer,
+    row_stride: Size,
+    y: Pointer,
+) -> Nothing:
+    """``sparse_row`` of the first ``width`` of its numbers: nothing behind them is read or written."""
+    starts = [I64(i * v.lanes) for i in range(SPARSE_TILES * tile(v.format.bytes).NV)]
+    masks = [v.mask(v.builder.sub(width, start)) for start in starts]
+    (sums,) = _sparse_sums(v, 1, count, indices, values, table, row_stride, masks)
+    for total, start, mask in zip(sums, starts, masks, strict=True):
+        v.store_masked(total.vector(), y, start, mask)
 
 
 @micro_kernel
