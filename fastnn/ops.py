@@ -91,9 +91,7 @@ def _publish(op: Op) -> Callable[..., Any]:
             if planned:
                 run = run.plan(*given.values(), **keywords)
             if planned or not by_values:
-                if len(remembered) >= _REMEMBERED:
-                    remembered.clear()
-                remembered[known] = run
+                _remember(remembered, known, run)
         return run(*given.values(), **keywords)
 
     listed = _publish_lists(op) if op.lists else None
@@ -101,6 +99,13 @@ def _publish(op: Op) -> Callable[..., Any]:
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
+
+
+def _remember(remembered: dict[Any, Any], known: Any, run: Callable[..., Any]) -> None:
+    """Keep what runs calls like one, and not too many of such."""
+    if len(remembered) >= _REMEMBERED:
+        remembered.clear()
+    remembered[known] = run
 
 
 def _compile(op: Op, parts: Mapping[str, str], **names: Any) -> Callable[..., Any]:
@@ -143,9 +148,7 @@ def _publish_lists(op: Op) -> Callable[..., None]:
             for single in calls:
                 step(*single.values())
         elif known is not None:
-            if len(remembered) >= _REMEMBERED:
-                remembered.clear()
-            remembered[known] = run
+            _remember(remembered, known, run)
         return None
 
     call = _compile(op, _parts(op, of_lists=True), checked=checked, remembered=remembered)
