@@ -1,4 +1,6 @@
-"""Training loops of one's own: over ``fastnn.ops``, op by op, against the same loop over NumPy, and PyTorch's eager.
+"""Training loops of one's own over ``fastnn.ops``: op by op, as a program, and an epoch of it in one call.
+
+Beside them the same loop over NumPy and PyTorch's eager one; an epoch stands beside our own ``fit``.
 
 An epoch has ``_STEPS`` batches of made rows; weights, batches and RMSprop are the same on every side. A line's work is
 that of its matrix products.
@@ -6,6 +8,8 @@ that of its matrix products.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,31 +17,57 @@ from typing import Any
 import numpy as np
 
 from bench.peers import DENSE, load
+from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import CROSS_ENTROPY, SQUARED_ERROR, Network
-from bench.peers.ops_mlp import OpsMLP
-from bench.suite import FASTNN, NUMPY, PYTORCH, Case, Contender, Workload, installed
+from bench.peers.ops_mlp import EpochMLP, OpsMLP, ProgramMLP
+from bench.suite import FASTNN, FIT, NUMPY, PYTORCH, Case, Contender, Workload, installed
 from bench.training import initial_weights
 
 _STEPS, _CHECKED_STEPS = 64, 4
 # PyTorch's epsilon sits outside the root: its curve is only close.
-_TOLERANCES = {NUMPY: 1e-4, PYTORCH: 0.1}
+_TOLERANCES = {NUMPY: 1e-4, PYTORCH: 0.1, FIT: 1e-4}
 
-# Widths, rows of a batch, the loss, and by contender how many times as fast as it a loop is promised to be.
+
+@dataclass(frozen=True)
+class _Loop:
+    """A network and its batches; by way of running it, how many times as fast as a contender it is promised to be."""
+
+    widths: tuple[int, ...]
+    batch: int
+    loss: str
+    op_by_op: Mapping[str, float]
+    program: Mapping[str, float]
+    epoch: Mapping[str, float]
+
+
 _LOOPS = (
-    ((13, 64, 64, 1), 16, SQUARED_ERROR, {NUMPY: 1.0}),
-    ((13, 64, 64, 1), 1, SQUARED_ERROR, {NUMPY: 1.0}),
-    ((784, 100, 10), 32, CROSS_ENTROPY, {NUMPY: 1.0}),
-    ((100, 256, 256, 1), 32, SQUARED_ERROR, {NUMPY: 1.0}),
-    ((784, 512, 10), 128, CROSS_ENTROPY, {NUMPY: 1.3}),
+    _Loop((13, 64, 64, 1), 16, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 5.0, PYTORCH: 20.0}, {FIT: 0.6}),
+    _Loop((13, 64, 64, 1), 1, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 5.0, PYTORCH: 20.0}, {FIT: 0.6}),
+    _Loop((784, 100, 10), 32, CROSS_ENTROPY, {NUMPY: 1.0}, {NUMPY: 2.0, PYTORCH: 4.0}, {FIT: 0.8}),
+    _Loop((100, 256, 256, 1), 32, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 2.0, PYTORCH: 4.0}, {FIT: 0.8}),
+    _Loop((784, 512, 10), 128, CROSS_ENTROPY, {NUMPY: 1.3}, {NUMPY: 1.6, PYTORCH: 2.0}, {FIT: 0.8}),
 )
+
+_SAID = {"op_by_op": "op by op", "program": "as a program", "epoch": "of an epoch as a program"}
+
+# The ways of running a loop, with our side of each and the others' sides.
+_WAYS: Mapping[str, tuple[Callable[..., Any], Sequence[str]]] = {
+    "op_by_op": (OpsMLP, (NUMPY, PYTORCH)),
+    "program": (ProgramMLP, (NUMPY, PYTORCH)),
+    "epoch": (EpochMLP, (FIT,)),
+}
 
 
 def cases() -> list[Case]:
-    """A line a network and batch size."""
+    """A line a way, network and batch size."""
     return [
-        Case(f"{_STEPS} steps op by op, {_architecture(widths)}, batch {batch}", make, bars)
-        for widths, batch, loss, bars in _LOOPS
-        for make in [partial(_workload, widths, batch, loss)]
+        Case(
+            f"{_STEPS} steps {_SAID[way]}, {_architecture(loop.widths)}, batch {loop.batch}",
+            partial(_workload, loop, way),
+            getattr(loop, way),
+        )
+        for way in _WAYS
+        for loop in _LOOPS
     ]
 
 
@@ -52,10 +82,16 @@ def _made(widths: tuple[int, ...], rows: int, loss: str) -> tuple[Any, Any]:
     return x, rng.integers(0, widths[-1], rows) if loss == CROSS_ENTROPY else rng.random(rows, np.float32)
 
 
-def _workload(widths: tuple[int, ...], batch: int, loss: str) -> Workload:
-    network = Network(initial_weights(widths), loss)
-    x, y = _made(widths, _STEPS * batch, loss)
-    makers = {FASTNN: OpsMLP} | {name: load(DENSE[name]) for name in (NUMPY, PYTORCH) if installed(name)}
+def _fit(network: Network, x: Any, y: Any, batch: int) -> FastnnMLP:
+    """The trainer on the same network, without metrics: an epoch as a program has none."""
+    return FastnnMLP(network, x, y, batch, metrics=None)
+
+
+def _workload(loop: _Loop, way: str) -> Workload:
+    network, batch = Network(initial_weights(loop.widths), loop.loss), loop.batch
+    x, y = _made(loop.widths, _STEPS * batch, loop.loss)
+    ours, others = _WAYS[way]
+    makers = {FASTNN: ours} | {name: _fit if name == FIT else load(DENSE[name]) for name in others if installed(name)}
     sides = {name: make(network, x, y, batch) for name, make in makers.items()}
 
     def check() -> None:
@@ -65,6 +101,6 @@ def _workload(widths: tuple[int, ...], batch: int, loss: str) -> Workload:
             about = f"loss, fastnn.ops against {name}"
             np.testing.assert_allclose(losses[FASTNN], losses[name], rtol=_TOLERANCES[name], err_msg=about)
 
-    products = sum(a * b for a, b in pairwise(widths))
-    flops = 2.0 * len(x) * (3 * products - widths[0] * widths[1])  # no gradient by the inputs
+    products = sum(a * b for a, b in pairwise(loop.widths))
+    flops = 2.0 * len(x) * (3 * products - loop.widths[0] * loop.widths[1])  # no gradient by the inputs
     return Workload({name: Contender(side.epoch, flops, float(x.nbytes)) for name, side in sides.items()}, check)

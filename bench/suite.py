@@ -11,9 +11,9 @@ import numpy as np
 
 NAIVE, NUMPY, MATMUL, FLOAT32 = "naive", "NumPy", "np.matmul", "float32"
 PYTORCH, JAX, KERAS, KERAS_XLA, SKLEARN = "PyTorch", "JAX", "Keras", "Keras XLA", "scikit-learn"
-FASTNN = "fastnn cpu"
+FIT, FASTNN = "fastnn fit", "fastnn cpu"
 # The order of the tables' columns.
-CONTENDERS = (NAIVE, NUMPY, MATMUL, SKLEARN, KERAS, KERAS_XLA, PYTORCH, JAX, FLOAT32, FASTNN)
+CONTENDERS = (NAIVE, NUMPY, MATMUL, SKLEARN, KERAS, KERAS_XLA, PYTORCH, JAX, FLOAT32, FIT, FASTNN)
 
 # What a contender imports, where that is not required; the extra `peers` installs all of it.
 _PACKAGES: Mapping[str, Sequence[str]] = {

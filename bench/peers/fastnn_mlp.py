@@ -26,8 +26,7 @@ class FastnnMLP:
         self.model.compile(
             optimizer=optimizers.RMSprop(network.learning_rate, rho=network.rho, epsilon=network.epsilon),
             loss="sparse_categorical_crossentropy" if network.classifies else "mse",
-            metrics=["accuracy"] if network.classifies else None,
-            **{"backend": "cpu", **compiling},
+            **{"backend": "cpu", "metrics": ["accuracy"] if network.classifies else None, **compiling},
         )
         self._data, self._batch_size = (x, y), batch_size
 

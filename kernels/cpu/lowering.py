@@ -18,7 +18,9 @@ from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
 from fastnn.kernels.graph import GATHER, Block, Call, Figure, View
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
+from fastnn.kernels.table.linear_steps import of_bias as bias_of
+from fastnn.kernels.table.linear_steps import states_of, step_of
 
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
@@ -284,23 +286,40 @@ def _linear(to: Lowering, call: Call) -> None:
 
 
 def _linear_backward(to: Lowering, call: Call) -> None:
-    dy, x, w, y, z, activation = (call.given[name] for name in ("dy", "x", "w", "y", "z", "activation"))
+    _gradients(to, call.given, *call.results)
+
+
+def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View | None, db: View | None) -> None:
+    """Those gradients of a linear layer that have a place."""
+    dy, x, w, y, z, activation = (given[name] for name in ("dy", "x", "w", "y", "z", "activation"))
     dz = dy
     if activation != "linear":
         dz = to.temporary(dy.shape)
         derive(to, ELEMENTWISE_ACTIVATIONS.get(activation, activation), dy, y if z is None else z, y, dz)
-    of_x, of_w, of_b = call.results
-    for result in (of_x, of_w, of_b):
+    for result in (dx, dw, db):
         if result is not None:
             _apart(result, dy, x, w, y, z)
-    if of_x is not None:
-        _product(to, dz, w.T, of_x)
-    if of_w is not None:
-        _product(to, x.T, dz, of_w)
-    if of_b is not None:
-        to.plain(of_b)
+    if dx is not None:
+        _product(to, dz, w.T, dx)
+    if dw is not None:
+        _product(to, x.T, dz, dw)
+    if db is not None:
+        to.plain(db)
         (n, m), work = dz.shape, dz.size / 4.0
-        to.add(replay.COLUMN_SUMS, work, reads={"a": dz}, writes={"b": of_b}, n=n, m=m, **_strides("a", dz))
+        to.add(replay.COLUMN_SUMS, work, reads={"a": dz}, writes={"b": db}, n=n, m=m, **_strides("a", dz))
+
+
+def _linear_step(to: Lowering, call: Call) -> None:
+    """The gradients and the steps by them, which are fused where that can be."""
+    step, given = step_of(TABLE[call.op]), dict(call.given)
+    w, b, dx = given["w"], given["b"], call.results[0] if call.results else None
+    to.plain(w)
+    dw, db = to.temporary(w.shape), None if b is None else to.temporary(b.shape)
+    _gradients(to, given, dx, dw, db)
+    _update(to, step, {**given, "dw": dw})
+    if b is not None:
+        of_bias = {state: given[bias_of(state)] for state in states_of(step)}
+        _update(to, step, {**given, **of_bias, "w": b, "dw": db})
 
 
 def _scaled(to: Lowering, call: Call) -> None:
@@ -343,25 +362,28 @@ def _loss(to: Lowering, call: Call) -> None:
 
 def _step(to: Lowering, call: Call) -> None:
     """A step of one parameter, or of all in lists of them."""
-    op = TABLE[call.op]
-    name, names = optim.chosen(op, call.given)
-    numbers = _hyper(to, STEPS[name], op, call)
-    operands = [call.given[operand] for operand in names]
-    for arrays in zip(*operands, strict=True) if isinstance(operands[0], (list, tuple)) else [operands]:
-        to.plain(*arrays)
-        for written, other in permutations(arrays, 2):
-            _apart(written, other)
-        w, dw, *states = arrays
-        sizes: dict[str, Any] = {"code": STEP_CODES[name], "n": w.size, "numbers": numbers}
-        to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
-        made = to.instructions[-1]
-        made.views = {**made.views, "c": tuple(states)}
-        made.writes += [range_of(state) for state in states]
+    op, lists = TABLE[call.op], [name for name, value in call.given.items() if isinstance(value, (list, tuple))]
+    for each in zip(*(call.given[name] for name in lists), strict=True) if lists else [()]:
+        _update(to, op, {**call.given, **dict(zip(lists, each, strict=True))})
 
 
-def _hyper(to: Lowering, step: Step, op: Any, call: Call) -> int:
+def _update(to: Lowering, op: Op, given: Mapping[str, Any]) -> None:
+    name, names = optim.chosen(op, given)
+    arrays = [given[operand] for operand in names]
+    to.plain(*arrays)
+    for written, other in permutations(arrays, 2):
+        _apart(written, other)
+    w, dw, *states = arrays
+    sizes: dict[str, Any] = {"code": STEP_CODES[name], "n": w.size, "numbers": _hyper(to, STEPS[name], op, given)}
+    to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
+    made = to.instructions[-1]
+    made.views = {**made.views, "c": tuple(states)}
+    made.writes += [range_of(state) for state in states]
+
+
+def _hyper(to: Lowering, step: Step, op: Op, given: Mapping[str, Any]) -> int:
     """Where a step's hyper-parameters stand."""
-    options = {name: call.given[name] for name in op.options}
+    options = {name: given[name] for name in op.options}
 
     def make(value: Callable[[Any], Any]) -> Sequence[Any]:
         return step.numbers({name: value(option) for name, option in options.items()})
@@ -407,6 +429,7 @@ LOWERED: dict[str, _Lower] = {
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
     **dict.fromkeys(losses.LOSSES, _loss),
     **{name: _step for name, op in TABLE.items() if op.module == "optim"},
+    **{name: _linear_step for name, op in TABLE.items() if op.module == "linear_steps"},
     **{
         name: _with(_calculated, code)
         for name, code in {
