@@ -127,12 +127,14 @@ class Epilogue(NamedTuple):
 class Stepping(NamedTuple):
     """In place of an epilogue: C is weights, and the product is the gradient by which an optimizer steps them.
 
-    ``code`` is that of the step in ``STEP_CODES``; the rest are pointers: to its hyper-parameters, to the addresses of
-    its states, which have the strides of the weights, and to MR x NR numbers for each task.
+    ``code`` is that of the step in ``STEP_CODES``, ``states`` how many it has; ``ahead`` says whether a tile's weights
+    and states are asked for before its product. The rest are pointers: to hyper-parameters, to the addresses of the
+    states, which have the strides of the weights, and to MR x NR numbers for each task.
     """
 
     code: Any
     states: Any
+    ahead: Any
     hyper: Any
     slots: Any
     tiles: Any
@@ -301,9 +303,10 @@ def _step(t, tile, w, stepping, MR, NR):
     rows, columns, row = part.rows, part.columns, NR
     if columns == w.row:  # whole rows of weights lie end to end, and so do the gradient's: one run of numbers
         rows, columns, row = 1, rows * columns, columns
-    ask_for_tile(rows, columns, address(w.at, start), w.row)
-    for state in range(stepping.states):
-        ask_for_tile(rows, columns, address(pointer(w.at, stepping.slots[state]), start), w.row)
+    if stepping.ahead:
+        ask_for_tile(rows, columns, address(w.at, start), w.row)
+        for state in range(stepping.states):
+            ask_for_tile(rows, columns, address(pointer(w.at, stepping.slots[state]), start), w.row)
     _multiply(tile, gradient, row)
     update_tile(
         stepping.code, rows, columns, address(w.at, start), w.row, gradient, row,

@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 from fastnn.kernels.cpu import gemm, optim, threads
 from fastnn.kernels.cpu._arrays import Planned, direct, finish, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, matrix, reads
-from fastnn.kernels.cpu.machine import NV, tile
+from fastnn.kernels.cpu.machine import NV, caches, tile
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, step_name
@@ -79,7 +79,7 @@ def _apart(bounds, written, count):
 def _signature(dtype: Any) -> Any:
     size, run, operand = types.int64, flat(dtype), reads(dtype, 2)
     weights, bias = [matrix(dtype)] * (1 + _SLOTS), [run] * (1 + _SLOTS)
-    return types.boolean(*[size] * 8, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
+    return types.boolean(*[size] * 9, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
 
 
 @kernel(_signature)
@@ -87,7 +87,7 @@ def _step_layer(MR: int, NR: int) -> Any:
     VL = NR // NV
 
     def step_layer(
-        tasks, source, code, states, height, MC, KC, together, hyper, places, a, dz,
+        tasks, source, code, states, ahead, height, MC, KC, together, hyper, places, a, dz,
         w, w_1, w_2, w_3, b, b_1, b_2, b_3, panels, copies, tiles, total,
     ):  # fmt: skip
         (n, k), m, copied = a.shape, dz.shape[1], copies.size > 0
@@ -113,14 +113,12 @@ def _step_layer(MR: int, NR: int) -> Any:
                 operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), gemm.matrix(w))
                 block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
                 scratch = gemm.Scratch(address(copies, 0), address(panels, 0))
-                stepping = gemm.Stepping(code, states, address(hyper, 0), address(places, 0), address(tiles, 0))
+                numbers, into = address(hyper, 0), address(tiles, 0)
+                stepping = gemm.Stepping(code, states, ahead, numbers, slots, into)
                 gemm.step_share(t, tasks, operands, plan, block, stepping, scratch, MR, NR)
                 if i0 == 0 and b.size > 0:
-                    stepping = gemm.Stepping(
-                        code, states, address(hyper, 0), address(places, _SLOTS), address(tiles, 0)
-                    )
-                    into = address(total, 0)
-                    bias_step_share(t, tasks, k, m, operands.b, into, address(b, 0), stepping)
+                    biased = gemm.Stepping(code, states, ahead, numbers, address(slots, _SLOTS), into)
+                    bias_step_share(t, tasks, k, m, operands.b, address(total, 0), address(b, 0), biased)
         return True
 
     return step_layer
@@ -142,7 +140,9 @@ def _fused(op: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | N
     of_w, of_b = (_picker(parameters, names, none) for names, none in zip(written, _none(dtype), strict=True))
     read_x, read_dz, hyper = reader(x.T), reader(dz), optim.hyper_of(step, op, given)
     nanoseconds, place = product.nanoseconds + w.size * _NS_PER_WEIGHT, parameters.index("x")
-    leading = plan.source, STEP_CODES[name], len(step.states), plan.height, plan.MC, plan.KC, plan.together
+    states = len(step.states)
+    ahead = (1 + states) * w.nbytes > caches().l2 // 2  # what lies nearer comes soon enough
+    leading = plan.source, STEP_CODES[name], states, ahead, plan.height, plan.MC, plan.KC, plan.together
     compute = _step_layer.planned(dtype, nanoseconds, *leading)
 
     def run(arguments: Sequence[Any], dz: Any) -> bool:
