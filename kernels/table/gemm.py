@@ -73,6 +73,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     z="n out",
     returns=("n in", "in out", "out"),
     into=_GRADIENTS,
+    packed=("w",),
     options={"activation": Choice(ACTIVATIONS), "need": Subset(_GRADIENTS)},
     rules=(Z_WHERE_NEEDED,),
     flops=lambda n, out, **size: 4 * n * size["in"] * out,
