@@ -1,8 +1,9 @@
 """Steps of a linear layer: each tile of dW = X.T @ dZ goes from the registers through L1 into the optimizer's step.
 
 Memory has weights and states read and written once, and no gradient at all. What that asks for: all of a batch's rows
-in one block of the sums, and arrays in C order, none of which shares memory with what is still to be read. Anything
-else is ``linear_backward`` and the steps of w and b, one after the other; the bits are the same.
+in one block of the sums, and arrays in C order, or weights and states packed alike, none of which shares memory with
+what is still to be read. Anything else is ``linear_backward`` and the steps of w and b, one after the other; the bits
+are the same.
 """
 
 from __future__ import annotations
