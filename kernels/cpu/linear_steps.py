@@ -234,10 +234,10 @@ def _layer_step(op: Op) -> Planned:
         given = dict(zip(parameters, arguments, strict=False))
         dy, x, w, y, z = layer(arguments)
         derive, like = gemm.derivative(dy, y, given["activation"], z)
-        one_by_one = (_on_copies if isinstance(w, gemm.Panels) else _one_by_one)(op, given, dx)
+        by_parts = _on_copies if isinstance(w, gemm.Panels) else _one_by_one
         fused = _fused(op, given, like)
         if fused is None:
-            return one_by_one
+            return by_parts(op, given, dx)
         of_x = gemm.product_into(dx, like, gemm.transposed(w), dy, x, w, y, z) if given["need"] else None
 
         def run(*arguments: Any, dx: Any = None) -> Any:
@@ -246,7 +246,7 @@ def _layer_step(op: Op) -> Planned:
             slope = of_x and of_x(dx, dz, gemm.transposed(w), dy, x, w, y, z)  # before w is another
             if fused(arguments, dz):
                 return of_x and finish(slope, dx)
-            return one_by_one(*arguments, dx=dx)
+            return by_parts(op, dict(zip(parameters, arguments, strict=False)), dx)(*arguments, dx=dx)
 
         return run
 
