@@ -34,6 +34,11 @@ def pack(
     w: Array,
 ) -> Any:
     """Weights laid out as the kernels read them fastest, to stand for ``w`` in ``linear`` and ``b`` in ``matmul``."""
+
+def unpack(
+    packed: Any,
+) -> Array:
+    """Packed weights as a new array."""
 '''
 
 

@@ -376,7 +376,9 @@ def _broadcast_shape(op: Op, given: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def writable(name: str, array: Any) -> None:
-    """Raise unless ``array`` may be written to and no two of its elements share memory."""
+    """Raise unless ``array`` may be written to and no two of its elements share memory; packed weights may."""
+    if hasattr(array, "packed_for"):
+        return
     if isinstance(array, np.ndarray) and not array.flags.writeable:
         raise ValueError(f"{name}: got a read-only array, wants one that can be written to")
     if (

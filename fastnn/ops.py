@@ -292,8 +292,10 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
 def pack(w: Any) -> Any:
     """Weights (in, out) laid out as the kernels read them fastest, for ``linear`` (w) and ``matmul`` (b).
 
-    Pays where the same weights meet many batches. A copy: later changes of ``w`` do not reach it. float32 or float64,
-    any strides; on the "cpu" backend only. Raises TypeError and ValueError as the ops do.
+    Pays where the same weights meet many batches. A copy: later changes of ``w`` do not reach it, but
+    ``linear_backward`` takes it, and steps such as ``linear_rmsprop_step`` step it in place, with what they keep of it
+    packed alike; ``unpack`` reads it. float32 or float64, any strides; on the "cpu" backend only. Raises TypeError and
+    ValueError as the ops do.
     """
     backend = backends.current()
     if backend != "cpu":
@@ -303,6 +305,13 @@ def pack(w: Any) -> Any:
     return panels(w)
 
 
-__all__ = sorted([*TABLE, "pack"])
+def unpack(packed: Any) -> Any:
+    """Packed weights as a new array (in, out) in C order. Raises TypeError for what ``pack`` has not made."""
+    if not hasattr(packed, "packed_for"):
+        raise TypeError(f"packed: got {checks.describe(packed)}, wants what pack returned")
+    return packed.array()
+
+
+__all__ = sorted([*TABLE, "pack", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 absent.explain(__name__)

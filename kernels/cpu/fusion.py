@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from fastnn.kernels.cpu import replay
+from fastnn.kernels.cpu import gemm, replay
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.graph import Block
@@ -52,8 +52,8 @@ def _stepping(product: Instruction, update: Instruction, to: Lowering) -> Instru
     """The product with the update in place of its result."""
     gradient = product.views["c"][0]
     states, shape = update.views["c"], tile(to.dtype.itemsize)
-    tiles = to.temporary((to.tasks * shape.MR * shape.NR,))
     assert gradient is not None
+    tiles = to.temporary((to.tasks * shape.MR * shape.NR,))
     return replace(
         product,
         kind=replay.STEP_PRODUCT,
@@ -62,6 +62,7 @@ def _stepping(product: Instruction, update: Instruction, to: Lowering) -> Instru
             "code": update.fields["code"],
             "numbers": update.fields["numbers"],
             "states": len(states),
+            "ahead": gemm.asks_ahead((1 + len(states)) * gradient.size * to.dtype.itemsize),
         },
         views={**product.views, "c": update.views["a"], "d": states, "g": (tiles,)},
         writes=[

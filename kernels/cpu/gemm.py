@@ -127,15 +127,24 @@ class Epilogue(NamedTuple):
 class Stepping(NamedTuple):
     """In place of an epilogue: C is weights, and the product is the gradient by which an optimizer steps them.
 
-    ``code`` is that of the step in ``STEP_CODES``; the rest are pointers: to its hyper-parameters, to the addresses of
-    its states, which have the strides of the weights, and to MR x NR numbers for each task.
+    Weights in panels [m/NR, k, NR] are a matrix with rows NR numbers apart and columns k: tiles begin at panels' edges.
+
+    ``code`` is that of the step in ``STEP_CODES``, ``states`` how many it has; ``ahead`` says whether a tile's weights
+    and states are asked for before its product. The rest are pointers: to hyper-parameters, to the addresses of the
+    states, which have the strides of the weights, and to MR x NR numbers for each task.
     """
 
     code: Any
     states: Any
+    ahead: Any
     hyper: Any
     slots: Any
     tiles: Any
+
+
+def asks_ahead(size: int) -> bool:
+    """Whether to ask ahead for weights and states of so many bytes: what L2 holds comes soon enough."""
+    return size > caches().l2 // 2
 
 
 class Scratch(NamedTuple):
@@ -297,13 +306,15 @@ def _write(t, tile, c, epilogue, MR, NR):
 @register_jitable
 def _step(t, tile, w, stepping, MR, NR):
     """A tile of weights, C, stepped by a product whose sums are one block deep: it goes no further than L1."""
-    part, gradient, start = tile.part, address(stepping.tiles, t * MR * NR), tile.part.i * w.row + tile.part.j
+    part, gradient = tile.part, address(stepping.tiles, t * MR * NR)
+    start = part.i * w.row + part.j * w.column
     rows, columns, row = part.rows, part.columns, NR
     if columns == w.row:  # whole rows of weights lie end to end, and so do the gradient's: one run of numbers
         rows, columns, row = 1, rows * columns, columns
-    ask_for_tile(rows, columns, address(w.at, start), w.row)
-    for state in range(stepping.states):
-        ask_for_tile(rows, columns, address(pointer(w.at, stepping.slots[state]), start), w.row)
+    if stepping.ahead:
+        ask_for_tile(rows, columns, address(w.at, start), w.row)
+        for state in range(stepping.states):
+            ask_for_tile(rows, columns, address(pointer(w.at, stepping.slots[state]), start), w.row)
     _multiply(tile, gradient, row)
     update_tile(
         stepping.code, rows, columns, address(w.at, start), w.row, gradient, row,
@@ -603,7 +614,18 @@ class Panels:
         self.panels = aligned((max(1, -(-m // NR) * k * NR),), w.dtype)
         self.like = np.broadcast_to(self.panels[:1], (k, m))
         self.strides, self.flags = self.like.strides, self.like.flags
-        _pack_panels(w.dtype, w.nbytes / 4, readable(w), self.panels)
+        self.fill(w)
+
+    def fill(self, w: Any) -> None:
+        """Take over the numbers of a matrix of this shape and dtype."""
+        _pack_panels(self.dtype, w.nbytes / 4, readable(w), self.panels)
+
+    def array(self) -> Any:
+        """The matrix in C order, a copy."""
+        (k, m), NR = self.shape, tile(self.dtype.itemsize).NR
+        count = -(-m // NR)
+        panels = self.panels[: count * k * NR].reshape(count, k, NR)
+        return np.ascontiguousarray(panels.swapaxes(0, 1).reshape(k, count * NR)[:, :m])
 
     def __repr__(self) -> str:
         return f"<weights of shape {self.shape} and dtype {self.dtype}, packed for {self.packed_for!r}>"
@@ -666,11 +688,11 @@ def linear_backward(
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz first, then two products that read x and w through transposed strides, and the column sums of dz.
 
-    An array that shares memory with an operand is written last of all.
+    An array that shares memory with an operand is written last of all. Packed weights are laid out anew for dx.
     """
     derive, dz = derivative(dy, y, activation, z)
     sources = dy, x, w, y, z
-    of_x = product_into(dx, dz, w.T, *sources) if "dx" in need else None
+    of_x = product_into(dx, dz, transposed(w), *sources) if "dx" in need else None
     of_w = product_into(dw, x.T, dz, *sources) if "dw" in need else None
     of_b = _sums_into(db, dz, *sources) if "db" in need else None
 
@@ -679,12 +701,17 @@ def linear_backward(
         *, dx: Any = None, dw: Any = None, db: Any = None,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
         dz, sources = derive(dy, y, z), (dy, x, w, y, z)
-        slope_x = of_x and of_x(dx, dz, w.T, *sources)
+        slope_x = of_x and of_x(dx, dz, transposed(w), *sources)
         slope_w = of_w and of_w(dw, x.T, dz, *sources)
         slope_b = of_b and of_b(db, dz, *sources)
         return of_x and finish(slope_x, dx), of_w and finish(slope_w, dw), of_b and finish(slope_b, db)
 
     return run
+
+
+def transposed(w: Any) -> Any:
+    """The transpose of weights, or of packed ones' copy."""
+    return w.array().T if isinstance(w, Panels) else w.T
 
 
 def derivative(dy: Any, y: Any, activation: str, z: Any) -> tuple[Callable[..., Any], Any]:

@@ -1,8 +1,9 @@
 """Steps of a linear layer: each tile of dW = X.T @ dZ goes from the registers through L1 into the optimizer's step.
 
 Memory has weights and states read and written once, and no gradient at all. What that asks for: all of a batch's rows
-in one block of the sums, and arrays in C order, none of which shares memory with what is still to be read. Anything
-else is ``linear_backward`` and the steps of w and b, one after the other; the bits are the same.
+in one block of the sums, and arrays in C order, or weights and states packed alike, none of which shares memory with
+what is still to be read. Anything else is ``linear_backward`` and the steps of w and b, one after the other; the bits
+are the same.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _apart(bounds, written, count):
 def _signature(dtype: Any) -> Any:
     size, run, operand = types.int64, flat(dtype), reads(dtype, 2)
     weights, bias = [matrix(dtype)] * (1 + _SLOTS), [run] * (1 + _SLOTS)
-    return types.boolean(*[size] * 8, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
+    return types.boolean(*[size] * 11, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
 
 
 @kernel(_signature)
@@ -87,7 +88,7 @@ def _step_layer(MR: int, NR: int) -> Any:
     VL = NR // NV
 
     def step_layer(
-        tasks, source, code, states, height, MC, KC, together, hyper, places, a, dz,
+        tasks, source, code, states, ahead, row, column, height, MC, KC, together, hyper, places, a, dz,
         w, w_1, w_2, w_3, b, b_1, b_2, b_3, panels, copies, tiles, total,
     ):  # fmt: skip
         (n, k), m, copied = a.shape, dz.shape[1], copies.size > 0
@@ -105,22 +106,22 @@ def _step_layer(MR: int, NR: int) -> Any:
             if copied:
                 for t in prange(tasks):
                     plan = gemm.Plan(height, copied, source, together, MC, KC)
-                    operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), gemm.matrix(w))
+                    weights = gemm.Matrix(address(w, 0), row, column)
+                    operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), weights)
                     block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
                     gemm.copy_share(t, tasks, operands.a, block, address(copies, 0), MR, VL)
             for t in prange(tasks):
                 plan = gemm.Plan(height, copied, source, together, MC, KC)
-                operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), gemm.matrix(w))
+                weights = gemm.Matrix(address(w, 0), row, column)
+                operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), weights)
                 block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
                 scratch = gemm.Scratch(address(copies, 0), address(panels, 0))
-                stepping = gemm.Stepping(code, states, address(hyper, 0), address(places, 0), address(tiles, 0))
+                numbers, into = address(hyper, 0), address(tiles, 0)
+                stepping = gemm.Stepping(code, states, ahead, numbers, slots, into)
                 gemm.step_share(t, tasks, operands, plan, block, stepping, scratch, MR, NR)
                 if i0 == 0 and b.size > 0:
-                    stepping = gemm.Stepping(
-                        code, states, address(hyper, 0), address(places, _SLOTS), address(tiles, 0)
-                    )
-                    into = address(total, 0)
-                    bias_step_share(t, tasks, k, m, operands.b, into, address(b, 0), stepping)
+                    biased = gemm.Stepping(code, states, ahead, numbers, address(slots, _SLOTS), into)
+                    bias_step_share(t, tasks, k, m, operands.b, address(total, 0), address(b, 0), biased)
         return True
 
     return step_layer
@@ -133,7 +134,8 @@ def _fused(op: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | N
     name, _ = optim.chosen(step_op, given)
     step = STEPS[name]
     written = ["w", *step.states], ["b", *map(of_bias, step.states)] if given["b"] is not None else []
-    if not (x.size and w.size and direct(None, *(given[each] for names in written for each in names))):
+    arrays = [_memory(given[each]) for names in written for each in names]
+    if 0 in (*x.shape, *w.shape) or not direct(None, *arrays):
         return None
     product = gemm.product_of(x.T, dz, None)
     plan, shape = product.plan, tile(dtype.itemsize)
@@ -141,15 +143,19 @@ def _fused(op: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | N
         return None
     of_w, of_b = (_picker(parameters, names, none) for names, none in zip(written, _none(dtype), strict=True))
     read_x, read_dz, hyper = reader(x.T), reader(dz), optim.hyper_of(step, op, given, dtype)
-    nanoseconds, place = product.nanoseconds + w.size * _NS_PER_WEIGHT, parameters.index("x")
-    leading = plan.source, STEP_CODES[name], len(step.states), plan.height, plan.MC, plan.KC, plan.together
-    compute = _step_layer.planned(dtype, nanoseconds, *leading)
+    (inputs, outputs), states = w.shape, len(step.states)
+    size, place = inputs * outputs, parameters.index("x")
+    nanoseconds = product.nanoseconds + size * _NS_PER_WEIGHT
+    ahead = gemm.asks_ahead((1 + states) * size * dtype.itemsize)
+    strides = (shape.NR, inputs) if isinstance(w, gemm.Panels) else (outputs, 1)
+    blocks = plan.height, plan.MC, plan.KC, plan.together
+    compute = _step_layer.planned(dtype, nanoseconds, plan.source, STEP_CODES[name], states, ahead, *strides, *blocks)
 
     def run(arguments: Sequence[Any], dz: Any) -> bool:
         tasks = threads.count(nanoseconds)
         copies, panels = product.copies + tasks * product.copies_each, tasks * product.panels_each
         tiles = tasks * shape.MR * shape.NR
-        scratch = workspace(copies + panels + tiles + w.shape[1], dtype)
+        scratch = workspace(copies + panels + tiles + outputs, dtype)
         return bool(
             compute(
                 hyper(*arguments), np.empty(_PLACES, np.int64), read_x(arguments[place].T), read_dz(dz),
@@ -169,7 +175,12 @@ def _none(dtype: Any) -> tuple[Any, Any]:
 def _picker(parameters: list[str], names: list[str], none: Any) -> Callable[[Sequence[Any]], list[Any]]:
     """What picks these arguments and fills up the slots that are left."""
     places, rest = [parameters.index(name) for name in names], [none] * (1 + _SLOTS - len(names))
-    return lambda arguments: [*(arguments[place] for place in places), *rest]
+    return lambda arguments: [*(_memory(arguments[place]) for place in places), *rest]
+
+
+def _memory(array: Any) -> Any:
+    """An array, or that of packed weights, as one row."""
+    return array.panels[np.newaxis] if isinstance(array, gemm.Panels) else array
 
 
 def _one_by_one(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
@@ -200,6 +211,21 @@ def _one_by_one(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]
     return run
 
 
+def _on_copies(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
+    """The same where weights and states are packed: on copies, which are packed again."""
+    parameters, names = list(op.signature.parameters), [each for each in given if isinstance(given[each], gemm.Panels)]
+
+    def run(*arguments: Any, dx: Any = None) -> Any:
+        given = dict(zip(parameters, arguments, strict=False))
+        copies = {name: given[name].array() for name in names}
+        slope = _one_by_one(op, {**given, **copies}, dx)(*{**given, **copies}.values(), dx=dx)
+        for name, copy in copies.items():
+            given[name].fill(copy)
+        return slope
+
+    return run
+
+
 def _layer_step(op: Op) -> Planned:
     parameters = list(op.signature.parameters)
     layer = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "z")))
@@ -208,18 +234,19 @@ def _layer_step(op: Op) -> Planned:
         given = dict(zip(parameters, arguments, strict=False))
         dy, x, w, y, z = layer(arguments)
         derive, like = gemm.derivative(dy, y, given["activation"], z)
-        fused, one_by_one = _fused(op, given, like), _one_by_one(op, given, dx)
+        by_parts = _on_copies if isinstance(w, gemm.Panels) else _one_by_one
+        fused = _fused(op, given, like)
         if fused is None:
-            return one_by_one
-        of_x = gemm.product_into(dx, like, w.T, dy, x, w, y, z) if given["need"] else None
+            return by_parts(op, given, dx)
+        of_x = gemm.product_into(dx, like, gemm.transposed(w), dy, x, w, y, z) if given["need"] else None
 
         def run(*arguments: Any, dx: Any = None) -> Any:
             dy, x, w, y, z = layer(arguments)
             dz = derive(dy, y, z)
-            slope = of_x and of_x(dx, dz, w.T, dy, x, w, y, z)  # before w is another
+            slope = of_x and of_x(dx, dz, gemm.transposed(w), dy, x, w, y, z)  # before w is another
             if fused(arguments, dz):
                 return of_x and finish(slope, dx)
-            return one_by_one(*arguments, dx=dx)
+            return by_parts(op, dict(zip(parameters, arguments, strict=False)), dx)(*arguments, dx=dx)
 
         return run
 

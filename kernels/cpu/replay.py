@@ -93,7 +93,8 @@ INSTRUCTION = record(
     *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c")),  # in numbers
     *((field, np.int64) for field in Plan._fields),  # of a product
     *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
-    ("states", np.int64),  # parts of the state of a stepped product
+    ("states", np.int64),  # of a stepped product, how many parts its state has, and whether they are asked for ahead
+    ("ahead", np.bool_),
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
@@ -191,7 +192,7 @@ def _product(each, memory, turn, t, MR, NR):
     numbers = _numbers(memory, turn, each.numbers)
     epilogue = Epilogue(each.code, _place(memory, each.d), numbers)
     slots = address(memory.addresses, each.d)
-    stepping = Stepping(each.code, each.states, numbers, slots, _place(memory, each.g))
+    stepping = Stepping(each.code, each.states, each.ahead, numbers, slots, _place(memory, each.g))
     scratch = Scratch(_place(memory, each.e), _place(memory, each.f))
     for k0 in range(each.k0, each.k1, each.KC):
         for i0 in range(each.i0, each.i1, each.MC):

@@ -88,6 +88,7 @@ def linear(x, w, b=None, activation="linear", *, out=None):
     z="n out",
     returns=("n in", "in out", "out"),
     into=_GRADIENTS,
+    packed=("w",),
     options={"activation": Choice(ACTIVATIONS), "need": Subset(_GRADIENTS)},
     sparse=("x",),
     rules=(Z_WHERE_NEEDED,),

@@ -42,6 +42,14 @@ def _rule(state: str) -> Rule:
     )
 
 
+def _packed_alike(state: str) -> Rule:
+    return Rule(
+        state,
+        "packed where w is, and as an array where w is one",
+        lambda given: given[state] is None or hasattr(given[state], "packed_for") == hasattr(given["w"], "packed_for"),
+    )
+
+
 def _signature(step: Op) -> inspect.Signature:
     """dy, x, w, y, what the step must be given, the bias, all other states, the layer's options, the step's, dx."""
     given = [p for name, p in step.signature.parameters.items() if name not in ("w", "dw")]
@@ -66,7 +74,7 @@ _DOC = """``linear_backward``, then ``{step}`` of w and of b, in place, without 
 dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. {states}Each tile of
 dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before the step; None where
 ``need`` is empty, for a first layer needs none. An array given as dx is written into. All other parameters, and what
-the step does, are those of ``{step}``.
+the step does, are those of ``{step}``. Packed weights are stepped where they lie, what is kept of them packed alike.
 """
 
 _STATES = "What ``{step}`` keeps of w is in {of_w}, what it keeps of b in {of_b}. "
@@ -115,8 +123,9 @@ def _enter(step: Op) -> None:
         returns=("n in",),
         into=("dx",),
         inplace=("w", *states, "b", *biases),
+        packed=("w", *states),
         options={"activation": Choice(ACTIVATIONS), "need": Subset(("dx",)), **step.options},
-        rules=(Z_WHERE_NEEDED, *step.rules, *map(_rule, states)),
+        rules=(Z_WHERE_NEEDED, *step.rules, *map(_rule, states), *map(_packed_alike, states)),
         flops=lambda n, out, **size: 4 * n * size["in"] * out,
         cases=_CASES,
         variants=_variants(step),

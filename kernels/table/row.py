@@ -70,7 +70,7 @@ def varying(option: Option) -> bool:
 class Rule:
     """A condition between parameters: ``holds(values)`` or a ValueError that says ``wants`` about ``parameter``.
 
-    It looks at options and at which operands are None, not into arrays.
+    It looks at options and at which operands are None or packed, not into arrays.
     """
 
     parameter: str

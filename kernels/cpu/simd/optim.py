@@ -7,6 +7,7 @@ from typing import Any
 
 from numba.core import cgutils
 
+from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, Sizes, call, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
@@ -47,21 +48,34 @@ def update_tile(
     """
     builder = v.builder
 
+    def whole_vectors(body: Callable[[Span], None]) -> None:
+        for j in range(NV):
+            body(Span(v, I64(j * v.lanes)))
+
     def case(step: Step) -> Callable[[], None]:
         def run() -> None:
             h = hyper_parameters(v, step, hyper)
             held = [w, *state_pointers(v, step, slots, start)]
-            with cgutils.for_range(builder, rows, intp=I64) as down:
-                at_row = builder.mul(down.index, row_stride)
-                kept = [builder.gep(pointer, [at_row]) for pointer in held]
-                gradient = builder.gep(dw, [builder.mul(down.index, row_stride_dw)])
 
-                def body(at: Span) -> None:
-                    weight, *state = [at.load(pointer) for pointer in kept]
-                    for value, pointer in zip(step.update(v, h, weight, at.load(gradient), *state), kept, strict=True):
-                        at.store(value, pointer)
+            def by_rows(across: Callable[[Callable[[Span], None]], None]) -> None:
+                with cgutils.for_range(builder, rows, intp=I64) as down:
+                    at_row = builder.mul(down.index, row_stride)
+                    kept = [builder.gep(pointer, [at_row]) for pointer in held]
+                    gradient = builder.gep(dw, [builder.mul(down.index, row_stride_dw)])
 
-                for_each(v, columns, body)
+                    def body(at: Span) -> None:
+                        weight, *state = [at.load(pointer) for pointer in kept]
+                        stepped = step.update(v, h, weight, at.load(gradient), *state)
+                        for value, pointer in zip(stepped, kept, strict=True):
+                            at.store(value, pointer)
+
+                    across(body)
+
+            with builder.if_else(builder.icmp_signed("==", columns, I64(NV * v.lanes))) as (whole, other):
+                with whole:
+                    by_rows(whole_vectors)
+                with other:
+                    by_rows(lambda body: for_each(v, columns, body))
 
         return run
 

@@ -174,6 +174,34 @@ def test_weights_may_share_memory_with_what_is_read(name, shift):
         assert np.array_equal(given[each], value), each
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_packed_weights_are_stepped_where_they_lie(shape, threads):
+    """The longest batch is one that is stepped one by one."""
+    op = TABLE["linear_adam_step"]
+    given = with_states(op, layer(shape), {"step": 3})
+    names = ("w", *states_of(step_of(op)))
+    with backends.use_num_threads(threads):
+        dx, expected = one_by_one(op, given)
+        for _ in range(2):  # the second call is one that is remembered
+            packed = {**copied(given), **{name: ops.pack(given[name]) for name in names}}
+            assert np.array_equal(ops.linear_adam_step(**packed), dx)
+            for name, value in expected.items():
+                assert np.array_equal(ops.unpack(packed[name]) if name in names else packed[name], value), name
+
+
+def test_packed_weights_go_tile_by_tile_with_states_packed_alike(fused_only, monkeypatch):
+    monkeypatch.setattr(linear_steps, "_on_copies", lambda *_: lambda *_, **__: pytest.fail("stepped on copies"))
+    op = TABLE["linear_rmsprop_step"]
+    given = with_states(op, layer((16, 20, 70)), {"velocity": None, "mean": None})
+    unremembered(op)(**{**given, **{name: ops.pack(given[name]) for name in ("w", "mean_square")}})
+    for mixed in ("w", "mean_square"):
+        with pytest.raises(ValueError, match=r"mean_square: got .*wants it packed where w is"):
+            ops.linear_rmsprop_step(**{**given, mixed: ops.pack(given[mixed])})
+    with pytest.raises(TypeError, match="b: got"):
+        ops.linear_rmsprop_step(**{**given, "b": ops.pack(given["w"])})
+
+
 def test_dx_is_written_where_it_is_wanted():
     op = TABLE["linear_rmsprop_step"]
     given = with_states(op, layer((16, 20, 40)), {"velocity": None, "mean": None})
