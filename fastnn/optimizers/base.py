@@ -325,7 +325,7 @@ class Optimizer(Configurable):
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
         """One step: update every parameter in place by its gradient, its average, then do what its constraint says.
 
-        An interrupt waits until all are updated.
+        An interrupt waits until all are updated. In ``fit`` the gradients are valid until the next step.
         """
         self.build(parameters)
         clipped = self._clip(gradients)
@@ -333,7 +333,7 @@ class Optimizer(Configurable):
         if "step" in options:
             options = {**options, "step": self.iterations + 1}
         decays = [self.decay_of(parameter.path) * self._learning_rate for parameter in parameters]
-        averaging = self.averaging(self.iterations, 1)
+        averaging = self.averaging(self.iterations, 1) if self.use_ema else ()
         with held():
             self.iterations += 1
             for parameter, decay in zip(parameters, decays, strict=True):
