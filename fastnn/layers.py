@@ -148,8 +148,12 @@ class Layer(WeightLists, Configurable):
     through, ``backward(dy, kept, need_dx) -> (dx, gradients)``, one gradient a parameter: fastnn derives nothing from
     Python code, so Keras's ``call`` does not do. Where shapes change it defines ``compute_output_shape(input_shape)``,
     where it has weights ``make_parameters(input_shape)``, which puts ``Parameter`` objects into ``self.parameters``.
-    Models with such a layer run layer by layer.
+    Models with such a layer run layer by layer. One of whose class ``recordable`` is True says that its passes are ops
+    of ``fastnn.ops`` on what they are given and on its parameters, and do nothing else that matters: ``fit`` then
+    records them and makes one compiled call of a step (``fastnn.program``).
     """
+
+    recordable = False
 
     def __init__(
         self,
@@ -187,8 +191,10 @@ class Layer(WeightLists, Configurable):
     def __init_subclass__(cls) -> None:
         """What the kernels make of a layer is not what a subclass with a pass of its own does."""
         super().__init_subclass__()
-        if {"forward", "backward"} & vars(cls).keys() and "form" not in vars(cls):
-            cls.form = Layer.form  # type: ignore[method-assign]
+        if {"forward", "backward"} & vars(cls).keys():
+            if "form" not in vars(cls):
+                cls.form = Layer.form  # type: ignore[method-assign]
+            cls.recordable = vars(cls).get("recordable", False)
 
     def avoid_names(self, taken: Container[str]) -> None:
         """Take another default name while ``taken`` holds this one; given names and built layers stay."""
@@ -356,6 +362,8 @@ def sample_shape(name: str, shape: Any) -> Shape:
 class InputLayer(Layer):
     """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
 
+    recordable = True
+
     def __init__(
         self,
         shape: Sequence[int] | None = None,
@@ -430,6 +438,8 @@ class Dense(_Activated):
 
     Constraints say what the weights become after every step of training (``fastnn.constraints``).
     """
+
+    recordable = True
 
     def __init__(
         self,
@@ -554,6 +564,8 @@ class Dense(_Activated):
 class _Activating(Layer):
     """What layers share that are an activation; those of rows work along the last axis."""
 
+    recordable = True
+
     _activation = LINEAR
 
     def form(self) -> LayerForm | None:
@@ -648,6 +660,8 @@ class PReLU(Layer):
     alpha has a sample's shape, of length 1 along ``shared_axes`` (counted from 1: 0 is the batch's).
     """
 
+    recordable = True
+
     def __init__(
         self,
         alpha_initializer: Any = "zeros",
@@ -730,6 +744,8 @@ class Softmax(_NamedActivation):
     Keras's ``mask`` is not supported.
     """
 
+    recordable = True
+
     _OPTIONS = ("axis",)
 
     def __init__(self, axis: int = -1, **options: Any) -> None:
@@ -771,6 +787,8 @@ class Softmax(_NamedActivation):
 class Flatten(Layer):
     """Each sample as one row: (n, a, b, ...) becomes (n, a * b * ...)."""
 
+    recordable = True
+
     def form(self) -> LayerForm | None:
         """Nothing happens to the numbers."""
         return ReshapeForm()
@@ -781,7 +799,7 @@ class Flatten(Layer):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """The inputs as rows, and their shape."""
-        return x.reshape(len(x), math.prod(x.shape[1:])), x.shape
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), x.shape
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """The gradient in the shape of the inputs."""
@@ -796,6 +814,8 @@ class Dropout(Layer):
     the library's generator (``utils.set_random_seed``). Called by itself with ``training=True`` the layer drops too,
     other inputs in every call. Keras's ``noise_shape`` is not supported.
     """
+
+    recordable = True
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         limits = TABLE["dropout"].options
@@ -820,7 +840,7 @@ class Dropout(Layer):
         return (dy if kept is None else self._masked(ops.dropout_backward, dy, kept)), ()
 
     def _masked(self, op: Any, x: Array, draw: Draw) -> Array:
-        rows: Array = op(x.reshape(len(x), math.prod(x.shape[1:])), self.rate, *draw)
+        rows: Array = op(x.reshape(x.shape[0], math.prod(x.shape[1:])), self.rate, *draw)
         return rows.reshape(x.shape)
 
     def _draw(self) -> Draw:
@@ -840,6 +860,8 @@ class Rescaling(Layer):
 
     As a model's first layer it is part of how training gathers samples: bytes stay bytes in memory.
     """
+
+    recordable = True
 
     def __init__(self, scale: float, offset: float = 0.0, **options: Any) -> None:
         self.scale = checks.real("scale", scale)

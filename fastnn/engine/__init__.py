@@ -3,7 +3,7 @@
 It works on the objects it is given, through the protocols of ``engine.protocols``; it knows no layer, loss or
 optimizer by name. ``plan`` decides what will run: ``cpu`` trains many steps in one compiled call, where ``form``,
 ``inputs`` and ``session`` are what it makes of a network, of data, of a fit; ``layerwise`` runs any network on any
-backend through ``fastnn.ops``.
+backend through ``fastnn.ops``, and what ``recorded`` can make a program of by one compiled call a step.
 """
 
 from __future__ import annotations

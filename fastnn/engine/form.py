@@ -59,7 +59,7 @@ class Stage:
     @property
     def penalties(self) -> list[tuple[float, float]]:
         """(l1, l2) on kernel, bias and outputs, zeros where there is none."""
-        found = [p and p.regularizer and _weights(p.regularizer) for p in self.parameters]
+        found = [p and p.regularizer and penalty_numbers(p.regularizer) for p in self.parameters]
         return [*(weights or (0.0, 0.0) for weights in found), self.output_penalty]
 
 
@@ -113,7 +113,7 @@ def form_of(network: Network) -> Form:
             stages.append(Stage(activation))
         elif activation != LINEAR and not (index == last and network.fused_loss is not None):
             stages.append(replace(_taken(stages, lambda held: held == LINEAR), activation=activation))
-        penalty = (layer.activity_regularizer and _weights(layer.activity_regularizer)) or (0.0, 0.0)
+        penalty = (layer.activity_regularizer and penalty_numbers(layer.activity_regularizer)) or (0.0, 0.0)
         if any(penalty):
             stage = _taken(stages, lambda _: True, penalized=True)
             l1, l2 = (a + b for a, b in zip(stage.output_penalty, penalty, strict=True))
@@ -149,16 +149,16 @@ def _late_rescaling(network: Network) -> str | None:
 
 
 def _layer_obstacle(layer: Layer) -> str | None:
-    if layer.activity_regularizer is not None and not _weights(layer.activity_regularizer):
+    if layer.activity_regularizer is not None and not penalty_numbers(layer.activity_regularizer):
         return f"{layer.name} has a penalty of the user's own on its outputs"
-    if any(p.regularizer is not None and not _weights(p.regularizer) for p in layer.parameters):
+    if any(p.regularizer is not None and not penalty_numbers(p.regularizer) for p in layer.parameters):
         return f"{layer.name} has a penalty of the user's own"
     if any(p.constraint is not None and p.trainable for p in layer.parameters):
         return f"{layer.name} has a constraint on its weights"
     return None
 
 
-def _weights(regularizer: Any) -> tuple[float, float] | None:
+def penalty_numbers(regularizer: Any) -> tuple[float, float] | None:
     """(l1, l2) of a regularizer; None for one that is something else."""
     l1, l2 = getattr(regularizer, "l1", None), getattr(regularizer, "l2", None)
     return None if l1 is None or l2 is None else (float(l1), float(l2))

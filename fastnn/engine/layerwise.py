@@ -1,4 +1,7 @@
-"""The layer-by-layer runner: any network on any backend through ``fastnn.ops``, the reference for the fused ones."""
+"""The layer-by-layer runner: any network on any backend through ``fastnn.ops``, the reference for the fused ones.
+
+On the CPU a training step becomes a program where its network allows (``recorded``): the same bits by one call.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from fastnn.engine import seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.protocols import Array, Draw, DropForm, Layer, Logs, Metric, Network, StepHooks
+from fastnn.engine.recorded import RecordedStep
 from fastnn.errors import DivergenceError
 
 
@@ -58,7 +62,7 @@ def divergence(what: str, network: Network, epoch: int, step: int) -> Divergence
 
 
 class LayerwiseRunner:
-    """Runs a network one layer and one op at a time."""
+    """Runs a network one layer and one op at a time, or what was recorded of that."""
 
     def __init__(self, network: Network, backend: str) -> None:
         self.network = network
@@ -70,6 +74,7 @@ class LayerwiseRunner:
         # No gradient flows below the first layer that learns.
         self._first = trained.index(True) if any(trained) else len(trained)
         self._mask_seeds: list[int] | None = None
+        self._recorded = RecordedStep(network, self._gradients) if backend == "cpu" else None
 
     @property
     def mask_seeds(self) -> list[int]:
@@ -116,7 +121,7 @@ class LayerwiseRunner:
             for step, batch in enumerate(data.batches(batch_size)):
                 if hooks is not None:
                     hooks.begin(step)
-                scores, _, penalty, _ = self._forward(batch.x, training=False)
+                scores, _, penalty, _ = self._forward(batch.x)
                 figures.update(self.loss(batch, scores) + penalty + self.weight_penalty(), batch, scores)
                 if hooks is not None and hooks.end(step, figures.logs):
                     break
@@ -146,10 +151,24 @@ class LayerwiseRunner:
             x, _ = layer.forward(x, training)
         return x
 
-    def gradients(self, batch: Batch) -> tuple[float, Array, list[Array]]:
-        """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order."""
-        scores, kept, penalty, activity = self._forward(batch.x, training=True)
-        loss, dy = self._score(batch, scores)
+    def gradients(self, batch: Batch) -> tuple[float, Array, Sequence[Array]]:
+        """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order.
+
+        The gradients are valid until the next call.
+        """
+        made = self.network.optimizer.iterations if self.network.optimizer else 0
+        given = [array for array in (batch.x, batch.y, batch.sample_weight) if array is not None]
+        step = made % 2**32  # the op has 32 bits for it
+        if self._recorded is None or batch.y is None:
+            return self._gradients(step, *given)
+        return self._recorded(self.mask_seeds, step, *given)
+
+    def _gradients(
+        self, step: int, x: Array, y: Array | None = None, sample_weight: Array | None = None
+    ) -> tuple[float, Array, tuple[Array, ...]]:
+        """The same in step ``step``, by which masks are drawn; also of what stands for arrays in a program."""
+        scores, kept, penalty, activity = self._forward(x, step)
+        loss, dy = self._score(y, scores, sample_weight)
         gradients: list[Array] = []
         layers: Iterable[tuple[int, Layer]] = reversed(list(enumerate(self.network.layers)))
         for index, layer in layers:
@@ -161,12 +180,7 @@ class LayerwiseRunner:
             gradients[:0] = [g for g, p in zip(own, layer.parameters, strict=True) if p.trainable]
             if dx is not None:
                 dy = dx
-        return loss + penalty + self._add_weight_penalties(gradients), scores, gradients
-
-    def _draw(self, index: int) -> Draw:
-        """What the layer's masks are drawn from in the step to come; the op has 32 bits for the step."""
-        made = self.network.optimizer.iterations if self.network.optimizer else 0
-        return Draw(self.mask_seeds[index], made % 2**32, index)
+        return loss + penalty + self._add_weight_penalties(gradients), scores, tuple(gradients)
 
     def _stop_if_diverged(self, loss: float, gradients: Sequence[Array], epoch: int, step: int) -> None:
         names = (parameter.path for parameter in self._trained)
@@ -176,16 +190,20 @@ class LayerwiseRunner:
         what = f"the gradient of {bad} is not finite" if math.isfinite(loss) else f"the loss is {loss}"
         raise divergence(what, self.network, epoch, step)
 
-    def _forward(self, x: Array, training: bool) -> tuple[Array, list[Any], float, list[Array | None]]:
-        """Scores, what each layer keeps for its backward pass, the activity penalty and its gradient by layer."""
+    def _forward(self, x: Array, step: int | None = None) -> tuple[Array, list[Any], float, list[Array | None]]:
+        """Scores, what each layer keeps for its backward pass, the activity penalty and its gradient by layer.
+
+        Of the training pass in step ``step``; without one, of no training.
+        """
         kept: list[Any] = []
         gradients: list[Array | None] = []
         penalty = 0.0
         last = len(self.network.layers) - 1
         for index, layer in enumerate(self.network.layers):
-            samples = max(len(x), 1)
+            samples = max(x.shape[0], 1)
             activated = not (self._fused is not None and index == last)
-            x, memory = layer.forward(x, training and self._draw(index), activate=activated)
+            training = step is not None and Draw(self.mask_seeds[index], step, index)
+            x, memory = layer.forward(x, training, activate=activated)
             kept.append(memory)
             gradient = None
             if layer.activity_regularizer is not None:
@@ -201,12 +219,12 @@ class LayerwiseRunner:
 
     def loss(self, batch: Batch, scores: Array) -> float:
         """Loss of a batch without penalties; ``scores`` are logits where loss and last activation are fused."""
-        return self._score(batch, scores)[0]
+        return self._score(batch.y, scores, batch.sample_weight)[0]
 
-    def _score(self, batch: Batch, scores: Array) -> tuple[float, Array]:
-        if self._loss is None or batch.y is None:
+    def _score(self, y: Array | None, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
+        if self._loss is None or y is None:
             raise RuntimeError("a network without a loss, or a batch without targets, cannot be scored")
-        return self._loss.value_and_gradient(batch.y, scores, batch.sample_weight)
+        return self._loss.value_and_gradient(y, scores, sample_weight)
 
     def weight_penalty(self) -> float:
         """The sum of the trained parameters' penalties."""

@@ -159,6 +159,11 @@ class Layer(Protocol):
     name: str
 
     @property
+    def recordable(self) -> bool:
+        """Whether its passes are ops of what they are given and of its parameters, and nothing else that matters."""
+        ...
+
+    @property
     def activation(self) -> Activation:
         """What the outputs go through at the end."""
         ...
@@ -325,7 +330,7 @@ class Optimizer(Protocol):
         ...
 
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Any]) -> None:
-        """One step: update every parameter in place."""
+        """One step: update every parameter in place; the gradients are valid until the next step."""
         ...
 
 

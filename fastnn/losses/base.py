@@ -91,9 +91,10 @@ class Loss(Configurable):
         lead = y_pred.shape[:-1]
         rows = y_pred.reshape(math.prod(lead), y_pred.shape[-1])
         true = y_true.reshape(-1) if self.integer_targets else y_true.reshape(rows.shape)
-        weight = None
-        if sample_weight is not None:
-            weight = np.broadcast_to(along(sample_weight, lead), lead).flatten()
+        weight = sample_weight
+        if weight is not None:
+            weight = weight if weight.shape == lead else np.broadcast_to(along(weight, lead), lead)
+            weight = weight.reshape(-1)
         value, gradient = self._batch(true, rows, weight)
         factor = self._factor(lead, sample_weight)
         if factor != 1:

@@ -325,7 +325,7 @@ class Optimizer(Configurable):
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Parameter]) -> None:
         """One step: update every parameter in place by its gradient, its average, then do what its constraint says.
 
-        An interrupt waits until all are updated.
+        An interrupt waits until all are updated. In ``fit`` the gradients are valid until the next step.
         """
         self.build(parameters)
         clipped = self._clip(gradients)
@@ -333,17 +333,31 @@ class Optimizer(Configurable):
         if "step" in options:
             options = {**options, "step": self.iterations + 1}
         decays = [self.decay_of(parameter.path) * self._learning_rate for parameter in parameters]
-        step, averaging = getattr(ops, name), self.averaging(self.iterations, 1)
+        averaging = self.averaging(self.iterations, 1) if self.use_ema else ()
         with held():
             self.iterations += 1
-            for gradient, parameter, decay in zip(clipped, parameters, decays, strict=True):
+            for parameter, decay in zip(parameters, decays, strict=True):
                 if decay:
                     parameter.value *= parameter.value.dtype.type(1 - decay)
-                state = self.state[parameter.path]
-                step(parameter.value, gradient, **options, **{slot: state[slot] for slot in self.slots})
+            self._step(getattr(ops, name), options, clipped, parameters)
+            for parameter in parameters:
                 for stays, due in averaging:
-                    _average(parameter.value, state[AVERAGE], stays, due)
+                    _average(parameter.value, self.state[parameter.path][AVERAGE], stays, due)
                 constraints.enforce(parameter)
+
+    def _step(
+        self,
+        step: Callable[..., None],
+        options: Mapping[str, Any],
+        gradients: Sequence[Array],
+        parameters: Sequence[Parameter],
+    ) -> None:
+        """The op's step of every parameter: one call for all of a dtype, which costs little more than that of one."""
+        for dtype in {parameter.value.dtype for parameter in parameters}:
+            pairs = [pair for pair in zip(gradients, parameters, strict=True) if pair[1].value.dtype == dtype]
+            states = [self.state[parameter.path] for _, parameter in pairs]
+            slots = {slot: [state[slot] for state in states] for slot in self.slots}
+            step([parameter.value for _, parameter in pairs], [gradient for gradient, _ in pairs], **options, **slots)
 
     def averaging(self, first: int, count: int) -> Array:
         """For each of ``count`` steps from step ``first`` on: the share of the average that stays, 0 in the first step.

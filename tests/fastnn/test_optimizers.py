@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastnn import layers, optimizers
+from fastnn import layers, ops, optimizers
 from fastnn.constraints import NonNeg
 from fastnn.layers import Parameter
 
@@ -244,6 +244,32 @@ def test_a_copied_optimizer_has_a_rate_of_its_own():
     copied = copy.deepcopy(optimizer)
     copied.learning_rate.assign(0.5)
     assert (optimizer.learning_rate, copied.learning_rate) == (0.1, 0.5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_parameters_step_together(monkeypatch, rule):
+    """All of a dtype, to the bits that each has alone: with decay, average and constraint as well."""
+    make, _ = RULES[rule]
+    options = {"weight_decay": 0.1, "use_ema": True, "ema_overwrite_frequency": 2}
+
+    def made():
+        found = [parameter(), parameter([2.0, -1.0], "a/bias"), parameter(path="b/kernel", dtype="float32")]
+        found[1].constraint = NonNeg()
+        return found
+
+    one, other, together = made(), made(), make(**options)
+    alone = [make(**options) for _ in other]
+    name, _ = together.rule
+    calls, plain = [], getattr(ops, name)
+    monkeypatch.setattr(ops, name, lambda w, *args, **given: (calls.append(len(w)), plain(w, *args, **given)))
+    for gradient in GRADIENTS:
+        gradients = [gradient, gradient[0, :2].copy(), gradient.astype("float32")]
+        together.apply(gradients, one)
+        assert sorted(calls) == [1, 2]
+        for each, own, weight in zip(alone, gradients, other, strict=True):
+            each.apply([own], [weight])
+        calls.clear()
+        assert [weight.value.tobytes() for weight in one] == [weight.value.tobytes() for weight in other]
 
 
 @pytest.mark.parametrize("rule", RULES)
