@@ -74,7 +74,7 @@ class LayerwiseRunner:
         # No gradient flows below the first layer that learns.
         self._first = trained.index(True) if any(trained) else len(trained)
         self._mask_seeds: list[int] | None = None
-        self._recorded = RecordedStep(network, self._gradients) if backend == "cpu" else None
+        self._recorded: RecordedStep | None = None
 
     @property
     def mask_seeds(self) -> list[int]:
@@ -159,8 +159,10 @@ class LayerwiseRunner:
         made = self.network.optimizer.iterations if self.network.optimizer else 0
         given = [array for array in (batch.x, batch.y, batch.sample_weight) if array is not None]
         step = made % 2**32  # the op has 32 bits for it
-        if self._recorded is None or batch.y is None:
+        if self.backend != "cpu" or batch.y is None:
             return self._gradients(step, *given)
+        if self._recorded is None:  # here, for it refers to this runner: a prediction leaves no circle behind
+            self._recorded = RecordedStep(self.network, self._gradients)
         return self._recorded(self.mask_seeds, step, *given)
 
     def _gradients(
