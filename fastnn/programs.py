@@ -23,6 +23,9 @@ Array = Any
 # Recordings that a thread keeps of a program: each has memory of its own.
 _REMEMBERED = 64
 
+# The largest integer that float64 holds, as all below it; a larger one, a seed say, is a constant of its recording.
+_MOST = 2**53
+
 
 @overload
 def program(f: Callable[..., Any]) -> Program: ...
@@ -91,7 +94,7 @@ class Program:
             if kind is np.ndarray:
                 arrays.append(value)
                 known += (value.dtype, value.shape, value.strides, value.flags.num)
-            elif kind is float or kind is int:
+            elif kind is float or (kind is int and -_MOST <= value <= _MOST):
                 numbers.append(value)
                 known.append(kind)
             else:
@@ -131,14 +134,20 @@ class Program:
 
     def _turns(self, epoch: Epoch, first: int, turns: int) -> list[Any]:
         """The results of so many batches of one size, one after the other or together."""
-        arguments, named = epoch.arguments(first), epoch.named(first)
-        given = self._given(arguments, named)
-        recording = self._recordings.get(given.known())
-        replayed = recording and turns > 1 and recording.turns(epoch, given, first, turns)
-        if replayed:
-            return [replayed]
-        done = rebuilt(series, self._call(arguments, named))
-        return [done, *(self._turns(epoch, first + 1, turns - 1) if turns > 1 else [])]
+        results: list[Any] = []
+        while len(results) < turns:
+            batch = first + len(results)
+            arguments, named = epoch.arguments(batch), epoch.named(batch)
+            given = self._given(arguments, named)
+            recording, left = self._recordings.get(given.known()), turns - len(results)
+            if recording is not None and left > 1 and recording.gathers(epoch, given):
+                return [*results, self._own(recording.turns(epoch, given, batch, left))]
+            results.append(rebuilt(series, self._call(arguments, named)))
+        return results
+
+    def _own(self, results: Any) -> Any:
+        """Results that stay, if that was asked for."""
+        return rebuilt(_copied, results) if self._copy else results
 
     def plan(self, file: Any = None) -> None:
         """Print what the program's last recording in this thread does: ops, kernels, waits, memory, work.
@@ -169,11 +178,10 @@ class Program:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        addresses = [array.__array_interface__["data"][0] for array in arrays]
+        addresses = _addresses(arrays)
         if not recording.keeps_apart(addresses):
             return self._function(*args, **kwargs)
-        results = recording.run(arrays, addresses, numbers)
-        return rebuilt(_copied, results) if self._copy else results
+        return self._own(recording.run(arrays, addresses, numbers))
 
     @property
     def _recordings(self) -> dict[Any, _Recording]:
@@ -235,7 +243,7 @@ class _Given:
         if kind is np.ndarray:
             self.arrays.append(value)
             self.likeness += (value.dtype, value.shape, value.strides, value.flags.num)
-        elif kind is float or kind is int:
+        elif _is_number(value):
             self.places[name] = len(self.numbers)
             self.numbers.append(value)
             self.likeness.append(kind)
@@ -277,8 +285,13 @@ def _stand_in(recorder: Recorder, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return recorder.argument(value.view(np.ndarray))
     if isinstance(value, (np.floating, np.integer)):
-        return recorder.argument(value.item())
-    return recorder.argument(value) if type(value) in (int, float) else value
+        return _stand_in(recorder, value.item())
+    return recorder.argument(value) if _is_number(value) else value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it can be an argument that changes: float64 holds it."""
+    return type(value) is float or (type(value) is int and -_MOST <= value <= _MOST)
 
 
 def _plain(value: Any) -> Any:
@@ -301,7 +314,7 @@ class _Recording:
         self._constants, self._early = recorder.constants, recorder.early
         self._make = backends.implementation(recorder.backend, "program", "Replay")
         self._ready()
-        self._epochs: dict[Any, Any] = {}
+        self._epochs: dict[Any, tuple[Any, Any, _Apart]] = {}
         self.keeps_apart = _Apart(self.graph)
 
     def run(self, arrays: Sequence[Array], addresses: Sequence[int], numbers: Sequence[float]) -> Any:
@@ -316,18 +329,24 @@ class _Recording:
         replay.run(arrays, addresses)
         return self._results(arrays)
 
-    def turns(self, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
-        """The results of so many batches, numbers as arrays; None where they have to be run one by one."""
+    def gathers(self, epoch: Epoch, given: _Given) -> bool:
+        """Whether batches can be gathered by the replay: no data lie where the program writes."""
+        return self._gathering(epoch)[2](_addresses(_whole(epoch, given)))
+
+    def _gathering(self, epoch: Epoch) -> tuple[Any, Any, _Apart]:
+        """A replay that gathers batches of such data, the places of its results, what tells memory apart."""
         likeness = tuple((data.dtype, data.shape, data.strides) for data in epoch.data)
         held = self._epochs.get(likeness)
         if held is None or held[0].outdated():
             graph, template = gathering(self.graph, self._template, epoch.data)
             held = self._epochs[likeness] = self._make(graph), template, _Apart(graph)
-        replay, template, keeps_apart = held
-        arrays = [*epoch.data, *given.arrays[len(epoch.data) :]]
-        addresses = [array.__array_interface__["data"][0] for array in arrays]
-        if not keeps_apart(addresses):
-            return None
+        return held
+
+    def turns(self, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
+        """The results of so many batches, numbers as arrays."""
+        replay, template, _ = self._gathering(epoch)
+        arrays = _whole(epoch, given)
+        addresses = _addresses(arrays)
         figures = self._figures(replay, epoch, given, first, turns)
         replay.turns(arrays, addresses, epoch.order[first * epoch.batch : (first + turns) * epoch.batch], figures)
 
@@ -361,6 +380,15 @@ class _Recording:
         for place, value in self._constants.items():
             self.replay.figures[place] = value
         self._results = _results(self._template, self.replay)
+
+
+def _addresses(arrays: Sequence[Array]) -> list[int]:
+    return [array.__array_interface__["data"][0] for array in arrays]
+
+
+def _whole(epoch: Epoch, given: _Given) -> list[Array]:
+    """The arguments of a batch with all of the data in place of its rows."""
+    return [*epoch.data, *given.arrays[len(epoch.data) :]]
 
 
 def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:

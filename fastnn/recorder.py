@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,8 @@ class Recorder:
         self.numbers: list[Figure] = []
         self._calls: list[Call] = []
         self._figures = 0
-        self._blocks: list[tuple[int, int, Block]] = []  # with the addresses of the first byte and behind the last
+        # With the addresses of the first byte and behind the last; not arguments', which may lie where others do.
+        self._blocks: list[tuple[int, int, Block]] = []
         self._alive: list[Any] = []  # memory that is known by its address must not become another result's
         self._outside: dict[int, _Outside] = {}
 
@@ -132,7 +133,6 @@ class Recorder:
         if isinstance(value, np.ndarray):
             low, high = bounds(value)
             block = Block(high - low, argument=len(self.arguments))
-            self._blocks.append((low, high, block))
             self.arguments.append(_view(value, block, low))
             return Recorded(value, self.arguments[-1], self)
         self.numbers.append(self._figure(type(value), early=True))
@@ -149,7 +149,8 @@ class Recorder:
             results = function(**{name: _plain(value) for name, value in given.items()})
         written = [array for name in (*op.inplace, *op.into) for array in _each(given[name]) if array is not None]
         places = {name: self._placed(value) for name, value in given.items()}
-        return self._note(op.name, places, results, function, [self._placed(array) for array in written])
+        inputs = [given[name] for name in op.into]
+        return self._note(op.name, places, results, function, [self._placed(array) for array in written], inputs)
 
     def calculated(self, name: str, given: Mapping[str, Any]) -> Any:
         """What is calculated, recorded; where that is an array in another shape it is no call."""
@@ -163,8 +164,11 @@ class Recorder:
                 self.early.append((made, name, a, b))
                 return Recorded(result, made, self)
             return self._note(name, {"a": a, "b": b}, result, tape.CALCULATIONS[name], [])
-        if np.may_share_memory(result, _plain(given["x"])):
-            return Recorded(result, self._place(result), self)
+        source = _plain(given["x"])
+        if np.may_share_memory(result, source):
+            place = self._place(given["x"])
+            start = source.__array_interface__["data"][0] - place.offset
+            return Recorded(result, _view(result, place.block, start), self)
         places = {key: self._placed(value) for key, value in given.items()}
         if "factor" in given:
             places["factor"] = self._number(given["factor"])
@@ -227,15 +231,22 @@ class Recorder:
         self._blocks.append((low, high, block))
         return _view(value, block, low)
 
-    def _note(self, name: str, given: Mapping[str, Any], results: Any, run: Any, written: Sequence[View]) -> Any:
-        """Write a call down; its results as stand-ins."""
+    def _place_of(self, result: Any, inputs: Iterable[Any]) -> Any:
+        """That of the stand-in which a result is an op's destination of, else its own."""
+        stand_ins = (value for value in inputs if isinstance(value, Recorded))
+        return next((value.place for value in stand_ins if value._value is result), None) or self._place(result)
+
+    def _note(
+        self, name: str, given: Mapping[str, Any], results: Any, run: Any, written: Sequence[View], inputs: Any = ()
+    ) -> Any:
+        """Write a call down; its results as stand-ins. ``inputs`` are the arrays that they may be written to."""
         together = results if isinstance(results, tuple) else (results,)
         for result in together:
             if not isinstance(result, (np.ndarray, int, float, type(None))):
                 raise TypeError(f"{name}: got a result of {type(result).__name__}, which a program cannot hold")
         self._alive += together
         places = tuple(
-            self._figure(float, early=False) if isinstance(result, (int, float)) else self._place(result)
+            self._figure(float, early=False) if isinstance(result, (int, float)) else self._place_of(result, inputs)
             for result in together
         )
         self._calls.append(Call(name, given, () if results is None else places, tuple(written), run))

@@ -268,6 +268,23 @@ def test_other_shapes_strides_and_dtypes_are_other_recordings():
     assert len(traced) == 5
 
 
+def test_arguments_that_were_one_when_it_was_recorded():
+    """An array given twice, and one that the function also knows by itself, are told apart later."""
+    rng = np.random.default_rng(0)
+    known = rng.standard_normal((4, 4))
+    program = fastnn.program(lambda a, b: (ops.matmul(a, b.T), ops.add(a, known), ops.relu(b.reshape(2, 8))))
+    for a, b in ((known, known), rng.standard_normal((2, 4, 4)), (known, rng.standard_normal((4, 4)))):
+        assert same(program(a, b), (ops.matmul(a, b.T), ops.add(a, known), ops.relu(b.reshape(2, 8))))
+
+
+def test_large_integers_are_constants():
+    program = fastnn.program(lambda x, seed, step: ops.dropout(x, 0.5, seed, step))
+    x = np.ones((4, 50), "float32")
+    for seed in (2**62, 2**62 + 1, 3, 4):
+        for step in (1, 2):
+            assert same(program(x, seed, step), ops.dropout(x, 0.5, seed, step))
+
+
 def test_arguments_that_share_memory_with_what_is_written():
     """Weights that are updated and an argument that is a part of them: as op by op."""
     w = np.linspace(-1, 1, 12)
@@ -439,6 +456,47 @@ def test_an_epoch_with_arguments_of_all_batches_and_ops_outside_of_the_kernels()
         totals, last = program.repeat(x, np.arange(10)[::-1], 5, b=b, scale=2.0)
         assert totals.tolist() == [ops.half_sse(ops.add(part, b), part)[0] * 2 for part in (x[:4:-1], x[4::-1])]
         assert same(last, ops.prelu(x[4::-1].copy(), b))
+
+
+def test_an_epoch_of_a_program_that_returns_nothing_or_one_array():
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((2300, 3)), np.zeros(3)
+
+    def run(rows):
+        ops.sgd_step(w, rows.reshape(3), learning_rate=0.5)
+
+    program = fastnn.program(run)
+    for _ in range(2):
+        w[:] = 0
+        assert program.repeat(x, np.arange(2300), 1) is None
+        got = w.copy()
+        w[:] = 0
+        for row in x:
+            ops.sgd_step(w, row, learning_rate=0.5)
+        assert same(got, w)
+    outputs = fastnn.program(ops.tanh, copy=True)
+    for _ in range(2):
+        assert same(outputs.repeat(x, np.arange(30), 10), ops.tanh(x[20:30]))
+
+
+def test_an_epoch_on_data_that_is_written_to():
+    """Each batch sees what those before it have done, as call by call."""
+    x = np.random.default_rng(2).standard_normal((1200, 3))
+    whole = fastnn.program(lambda rows: ops.sgd_step(x, x, learning_rate=0.001) or ops.half_sse(rows, rows)[0])
+    sums = fastnn.program(lambda rows: (ops.sgd_step(x, x, learning_rate=0.001), ops.add(rows, rows))[1])
+    for program in (whole, sums):
+        kept = x.copy()
+        got = program.repeat(x, np.arange(1200), 1)
+        after = x.copy()
+        x[:] = kept
+        for row in range(1200):
+            last = x[row : row + 1].copy()
+            ops.sgd_step(x, x, learning_rate=0.001)
+        assert same(after, x)
+        if program is whole:
+            assert np.shape(got) == (1200,)
+        else:
+            assert same(got, last + last)
 
 
 @pytest.mark.parametrize(
