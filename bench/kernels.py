@@ -112,7 +112,7 @@ def cases() -> list[Case]:
             listed += [_case(f"{name} {sizes_name(s)}", op, s, transposed) for name, s, transposed in _TRANSPOSED]
         if op.name == "linear":
             listed.append(_packed_case(op))
-        if op.name == "linear_backward":
+        if op.name == "linear_backward" and _LAYER_STEP in TABLE:  # the gate's baseline may be older than the op
             name = f"{_LAYER_STEP} {sizes_name(_LAYER_SIZES)}"
             listed.append(Case(name, partial(_layer_step_workload, TABLE[_LAYER_STEP], _LAYER_SIZES), _LAYER_STEP_BARS))
     return listed

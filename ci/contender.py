@@ -167,7 +167,8 @@ def _slow(owner: Any, name: str, busy: Callable[[], Any]) -> None:
         return longer
 
     if hasattr(function, "plan"):  # it goes on planning its calls once: what then runs is slowed
-        setattr(owner, name, type(function)(lambda *args, **kwargs: slowed(function.plan(*args, **kwargs))))
+        plan = function.plan
+        function.plan = lambda *args, **kwargs: slowed(plan(*args, **kwargs))
     else:
         setattr(owner, name, slowed(function))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import threading
 
@@ -10,11 +11,13 @@ import pytest
 
 import fastnn
 from bench import suite, timing
-from ci import contender
+from ci import contender, perf_gate
 from ci.contender import Contender
 from fastnn import backends, ops
 from fastnn.engine.cpu import FusedRunner
-from fastnn.kernels.cpu import gemm, losses
+from fastnn.kernels.cases import draw
+from fastnn.kernels.cpu import losses
+from fastnn.kernels.table import TABLE
 
 
 @pytest.fixture
@@ -105,19 +108,20 @@ def test_an_op_slowed_takes_a_third_longer(monkeypatch, cpu_time):
     assert cpu_time[0] == pytest.approx(40, abs=0.1)
 
 
-def test_a_planned_op_slowed_plans_its_calls_once(monkeypatch, cpu_time):
-    planned, real = [], gemm.matmul
-    monkeypatch.setattr(gemm, "matmul", real)
+@pytest.mark.parametrize("name", [name for name in perf_gate._SLOWED if name != "epoch"])
+def test_a_planned_op_slowed_plans_its_calls_once(monkeypatch, cpu_time, name):
+    op, planned = TABLE[name], []
+    real = getattr(importlib.import_module(f"fastnn.kernels.cpu.{op.module}"), name)
     monkeypatch.setattr(
         real, "plan", lambda *args, plan=real.plan, **kwargs: planned.append(1) or plan(*args, **kwargs)
     )
-    contender.slow("matmul")
+    contender.slow(name)
     backends.forget()
     try:
-        a = np.ones((4, 4), np.float32)
+        given = draw(op, op.cases[-1], op.variants[0], "float32", np.random.default_rng(0))
         for _ in range(3):
             before = cpu_time[0]
-            np.testing.assert_array_equal(ops.matmul(a, a), 4 * a)
+            getattr(ops, name)(**given)
             assert cpu_time[0] > before
         assert len(planned) == 1
     finally:
