@@ -24,6 +24,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from time import perf_counter
 
@@ -41,11 +42,12 @@ CLEAR, FLOOR, CERTAIN = SLOWER**-0.25, SLOWER**-0.5, SLOWER**-0.75
 
 # A line is measured until the median of its ratios tells (bench/attempts.py), each time in new processes, on operands
 # at other places: what disturbs a measurement comes and goes, and what lies where differs from one process to the next,
-# but a slow kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW; one that
+# but a slow kernel stays slow. One that seems slow is never so called after fewer attempts than _FEWEST_SLOW, on
+# threads, which share caches and memory's bandwidth, after fewer than _FEWEST_SLOW_ON_THREADS; one that
 # does not is measured again where the blocks of the first attempt were at odds, a quarter of them below FLOOR: for a
 # moment the machine may favour one side by as much as the gate looks for.
 _ATTEMPTS = 7
-_FEWEST_SLOW = 3
+_FEWEST_SLOW, _FEWEST_SLOW_ON_THREADS = 3, 5
 _MORE = 3  # times as many blocks in every attempt but the first
 
 # Lines beyond are left to smaller ones, which watch the same code: multiplications of a product, numbers of others.
@@ -128,18 +130,19 @@ class Outcome:
 
 def verdict(attempts: Sequence[Attempt], threads: int) -> str | None:
     """What the attempts at a line on ``threads`` threads say; None while more of them are needed."""
-    if not enough(attempts, _tell, _ATTEMPTS):
+    fewest = _FEWEST_SLOW if threads == 1 else _FEWEST_SLOW_ON_THREADS
+    if not enough(attempts, partial(_tell, fewest), _ATTEMPTS):
         return None
     if _ratio(attempts) >= FLOOR:
         return OK
     return NOT_JUDGED if threads > 1 and disturbed([attempt.others for attempt in attempts], threads) else SLOW
 
 
-def _tell(attempts: Sequence[Attempt]) -> bool:
+def _tell(fewest_slow: int, attempts: Sequence[Attempt]) -> bool:
     """Whether the attempts are no close call."""
     if _ratio(attempts) >= CLEAR:
         return len(attempts) > 1 or attempts[0].low >= FLOOR
-    return _ratio(attempts) <= CERTAIN and len(attempts) >= _FEWEST_SLOW
+    return _ratio(attempts) <= CERTAIN and len(attempts) >= fewest_slow
 
 
 def _ratio(attempts: Sequence[Attempt]) -> float:

@@ -82,11 +82,18 @@ def test_a_first_attempt_whose_blocks_are_at_odds_is_not_enough(blocks, expected
     ],
 )
 def test_threads_are_judged_only_where_they_had_their_cores(ratio, others, threads, expected):
-    assert perf_gate.verdict(attempts(*[ratio] * 3, others=others), threads) == expected
+    assert perf_gate.verdict(attempts(*[ratio] * 5, others=others), threads) == expected
+
+
+def test_threads_are_called_slow_after_more_attempts():
+    assert perf_gate.verdict(attempts(0.5, 0.5, 0.5), threads=1) == SLOW
+    assert perf_gate.verdict(attempts(0.5, 0.5, 0.5), threads=2) is None
+    assert perf_gate.verdict(attempts(0.5, 0.5, 0.5, 1.0, 1.0), threads=2) == SLOW
+    assert perf_gate.verdict(attempts(0.5, 0.5, 1.0, 1.0, 1.0), threads=2) == OK
 
 
 def test_a_disturbance_that_passes_does_not_hide_slow_threads():
-    found = [*attempts(0.5, others=1.0), *attempts(0.5, 0.5)]
+    found = [*attempts(0.5, 0.5, others=1.0), *attempts(0.5, 0.5, 0.5)]
     assert perf_gate.verdict(found, threads=2) == SLOW
 
 
