@@ -14,6 +14,8 @@ from typing import Any
 # C++'s name of a dtype, and what ends the names of its functions and its numbers.
 _NOT_FINITE = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
 _REALS = {"float32": ("float", "f"), "float64": ("double", "")}
+# The smallest normal number of each.
+_SMALLEST = {"float32": 2.0**-126, "float64": 2.0**-1022}
 
 
 class Cpp:
@@ -21,6 +23,7 @@ class Cpp:
 
     def __init__(self, dtype: str) -> None:
         self.real, self._suffix = _REALS[dtype]
+        self._smallest = _SMALLEST[dtype]
         self.statements: list[str] = []
 
     def _let(self, expression: str) -> str:
@@ -88,6 +91,10 @@ class Cpp:
         """1, -1, or x itself where x is 0 or NaN."""
         zero, one = self.constant(0.0), self.constant(1.0)
         return self.where(">", x, zero, one, self.where("<", x, zero, self.constant(-1.0), x))
+
+    def flush(self, x: str) -> str:
+        """x, or 0 where it is a denormal number."""
+        return self.where("<", self.abs(x), self.constant(self._smallest), self.constant(0.0), x)
 
     def exp(self, x: str) -> str:
         """e^x."""

@@ -67,6 +67,10 @@ class Arithmetic(Protocol):
         """1, -1, or x itself where x is 0 or NaN."""
         ...
 
+    def flush(self, x: Any) -> Any:
+        """x, or 0 where it is a denormal number."""
+        ...
+
     def exp(self, x: Any) -> Any:
         """e^x; overflow gives inf, underflow a denormal or 0."""
         ...

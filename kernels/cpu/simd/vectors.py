@@ -290,6 +290,13 @@ class Primitives:
         zero = self.constant(0.0)
         return self.where(">", x, zero, self.constant(1.0), self.where("<", x, zero, self.constant(-1.0), x))
 
+    def flush(self, x: Any) -> Any:
+        """x, or 0 where its exponent's bits are all zeros: in lanes with a denormal number."""
+        exponent = self.iconstant((2 * self.format.bias + 1) << self.format.mantissa)
+        bits = self.builder.and_(self.builder.bitcast(x, self.itype), exponent)
+        small = self.builder.icmp_signed("==", bits, self.iconstant(0))
+        return self.builder.select(small, self.constant(0.0), x)
+
     def sum(self, x: Any) -> Any:
         """Sum of the lanes, halving: lane i plus lane i + lanes / 2, and so on."""
         return self._fold(x, self.builder.fadd)

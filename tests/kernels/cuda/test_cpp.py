@@ -37,6 +37,7 @@ FORMULAS = {
     **{f"{name}_backward": (("dy", "s", *entry.numbers), entry.backward, 1) for name, entry in ACTIVATIONS.items()},
     **{f"{name}_loss": (("p", "t", *entry.numbers), entry.formula, 2) for name, entry in LOSSES.items()},
     "l1_l2": (("l1", "l2", "x"), l1_l2, 2),
+    "flush": (("x",), lambda v, x: v.flush(x), 1),
     **{
         f"{name}_step": (
             (*(f"h_{n}" for n in step.hyper), "w", "g", *(f"s_{n}" for n in step.states)),
@@ -137,6 +138,16 @@ def test_losses(compiled, name, dtype):
         ulps = 1.5e5 if name.startswith("bernoulli") and dtype == "float32" and p == 1 else 64
         assert close(loss, wanted, dtype, ulps=ulps), (p, t, loss, wanted)
         assert close(slope, wanted_slope, dtype, ulps=ulps), (p, t, slope, wanted_slope)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_denormal_numbers_are_flushed(compiled, dtype):
+    smallest = float(np.finfo(dtype).smallest_normal)
+    for x in rounded(dtype, 0.0, smallest, 1.0, math.inf):
+        for sign in (1.0, -1.0):
+            assert compiled("flush", dtype, sign * x) == [sign * x]
+            assert compiled("flush", dtype, sign * smallest / 2) == [0.0]
+    assert math.isnan(compiled("flush", dtype, math.nan)[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

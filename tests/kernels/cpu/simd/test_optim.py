@@ -44,3 +44,16 @@ def test_a_tile_is_stepped_row_by_row(name, columns, dtype):
         assert np.array_equal(one, other, equal_nan=True)
         assert np.array_equal(one[~inside], old[~inside])
     assert not np.array_equal(held[0], before[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", STEPS)
+def test_what_shrinks_becomes_zero_and_never_denormal(name, dtype):
+    """States just above the smallest normal number, of both signs, and no gradient."""
+    library.load(from_dtype(np.dtype(dtype)))
+    smallest = np.finfo(dtype).smallest_normal
+    above, signs = np.nextafter(smallest, np.inf, dtype=dtype), np.where(np.arange(34) % 2, -1, 1).astype(dtype)
+    w, zeros, states = np.zeros(34, dtype), np.zeros(34, dtype), [above * signs for _ in STEPS[name].states]
+    slots, hyper = np.array([array.ctypes.data for array in states] or [0], np.int64), np.full(8, 0.5, dtype)
+    update_row(STEP_CODES[name], 34, w, zeros, slots, 0, hyper)
+    assert all(((state == 0) | (np.abs(state) >= smallest)).all() for state in states)
