@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn import backends, checks, tape
 from fastnn.epochs import Epoch, Series, gathering, joined, series
+from fastnn.kernels.addresses import address
 from fastnn.kernels.graph import Block, Call, Figure, Graph, View
 from fastnn.kernels.table import TABLE
 from fastnn.recorder import Recorder, rebuilt
@@ -383,7 +384,7 @@ class _Recording:
 
 
 def _addresses(arrays: Sequence[Array]) -> list[int]:
-    return [array.__array_interface__["data"][0] for array in arrays]
+    return [address(array) for array in arrays]
 
 
 def _whole(epoch: Epoch, given: _Given) -> list[Array]:
@@ -417,34 +418,32 @@ class _Apart:
         written = {view.block for call in graph.calls for view in call.writes}
         touched = {view.block for call in graph.calls for view in (*call.views(), *call.writes)}
         self._extents = [(argument.offset, argument.block.size) for argument in graph.arguments]
-        self._writes = [argument.block in written for argument in graph.arguments]
-        self._written = _Intervals(block for block in written if block.address is not None)
-        self._touched = _Intervals(block for block in touched if block.address is not None)
+        self._writes = [place for place, argument in enumerate(graph.arguments) if argument.block in written]
+        of_written, of_touched = _Intervals(written), _Intervals(touched)
+        self._known = [of_touched if argument.block in written else of_written for argument in graph.arguments]
 
     def __call__(self, addresses: Sequence[int]) -> bool:
         """Whether arguments at these addresses do."""
-        if not any(self._writes):
-            return not any(
-                self._written.meets(at - offset, at - offset + size)
-                for at, (offset, size) in zip(addresses, self._extents, strict=True)
-            )
+        for at, (offset, size), known in zip(addresses, self._extents, self._known, strict=True):
+            if known.meets(at - offset, at - offset + size):
+                return False
+        return not self._writes or self._are_apart(addresses)
+
+    def _are_apart(self, addresses: Sequence[int]) -> bool:
+        """Whether what is written to shares no memory with another argument."""
         memory = [
             (at - offset, at - offset + size) for at, (offset, size) in zip(addresses, self._extents, strict=True)
         ]
-        for place, (low, high) in enumerate(memory):
-            if (self._touched if self._writes[place] else self._written).meets(low, high):
-                return False
         return not any(
-            low < end and begin < high
-            for place, (low, high) in enumerate(memory)
-            if self._writes[place]
-            for other, (begin, end) in enumerate(memory)
+            low < memory[place][1] and memory[place][0] < high
+            for place in self._writes
+            for other, (low, high) in enumerate(memory)
             if other != place
         )
 
 
 class _Intervals:
-    """Parts of memory, in their order."""
+    """The blocks whose addresses are known, in their order."""
 
     def __init__(self, blocks: Iterable[Block]) -> None:
         ends = sorted((block.address, block.address + block.size) for block in blocks if block.address is not None)

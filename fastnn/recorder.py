@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, tape
+from fastnn.kernels.addresses import address
 from fastnn.kernels.graph import Block, Call, Figure, Graph, View
 from fastnn.kernels.table import Op
 
@@ -70,7 +71,7 @@ def bounds(array: Array) -> tuple[int, int]:
 
 def _view(array: Array, block: Block, start: int) -> View:
     """An array in a block that begins at an address."""
-    offset = array.__array_interface__["data"][0] - start
+    offset = address(array) - start
     behaved = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
     return View(block, offset, array.shape, array.strides, array.dtype, behaved)
 
@@ -167,7 +168,7 @@ class Recorder:
         source = _plain(given["x"])
         if np.may_share_memory(result, source):
             place = self._place(given["x"])
-            start = source.__array_interface__["data"][0] - place.offset
+            start = address(source) - place.offset
             return Recorded(result, _view(result, place.block, start), self)
         places = {key: self._placed(value) for key, value in given.items()}
         if "factor" in given:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.addresses import address
+
 
 @dataclass(eq=False)
 class Block:
@@ -220,13 +222,12 @@ class CallByCall:
         """What a view stands for with these arguments."""
         argument = view.block.argument
         if argument is None:
-            address, owner = self.memory(view.block)
-            return np.asarray(_At(address + view.offset, view, owner))
+            start, owner = self.memory(view.block)
+            return np.asarray(_At(start + view.offset, view, owner))
         array, whole = arrays[argument], self.graph.arguments[argument]
         if view == whole:
             return array
-        address = array.__array_interface__["data"][0] - whole.offset
-        return np.asarray(_At(address + view.offset, view, array))
+        return np.asarray(_At(address(array) - whole.offset + view.offset, view, array))
 
     def memory(self, block: Block) -> tuple[int, Any]:
         """Where a block lies that is no argument's, and what keeps it alive."""
@@ -234,7 +235,7 @@ class CallByCall:
             return block.address, block.owner
         if block not in self._own:
             self._own[block] = np.empty(max(1, block.size), np.uint8)
-        return self._own[block].__array_interface__["data"][0], self._own[block]
+        return address(self._own[block]), self._own[block]
 
     def _given(self, value: Any, arrays: Sequence[Any]) -> Any:
         if isinstance(value, View):

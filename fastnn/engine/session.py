@@ -21,6 +21,7 @@ from fastnn.engine.inputs import (
     most_entries,
 )
 from fastnn.engine.protocols import Activation, Array, Logs, Loss, Network, Optimizer, Parameter
+from fastnn.kernels.addresses import address
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
 from fastnn.kernels.interrupts import held
 
@@ -70,7 +71,7 @@ class Session:
             penalties=np.array([stage.penalties for stage in self._stages], records.penalty(dtype)),
             masks=_masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype),
             params=zeros(size, dtype),
-            slots=np.array([_address(slot) for slot in self._state], np.int64),
+            slots=np.array([address(slot) for slot in self._state], np.int64),
         )
         self._figures = figures_of(network)
         self._objective = self._described(loss, data.sample_weight is not None or loss.ignore_class is not None)
@@ -401,15 +402,8 @@ def addresses(places: Sequence[_Place]) -> Array:
     """The kernel's table of arrays, which it reads and writes by their addresses: keep them as long as it runs."""
     from fastnn.kernels.cpu import records
 
-    rows = [
-        (_address(p.own), _address(p.flat) + p.offset * p.flat.itemsize, p.rows, p.columns, p.width) for p in places
-    ]
+    rows = [(address(p.own), address(p.flat) + p.offset * p.flat.itemsize, p.rows, p.columns, p.width) for p in places]
     return np.array(rows, records.PLACE)
-
-
-def _address(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def _masks(drops: Sequence[Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu.machine import LINE
 
 _scratch = threading.local()
@@ -23,7 +24,7 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
     kind = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
     raw = np.empty(size + LINE, np.uint8)
-    start = -raw.__array_interface__["data"][0] % LINE
+    start = -address(raw) % LINE
     return raw[start : start + size].view(kind).reshape(shape)
 
 
@@ -132,8 +133,7 @@ def _first(out: Any, *_: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    start, other = a.__array_interface__["data"][0], b.__array_interface__["data"][0]
-    return bool(start == other and a.strides == b.strides and a.shape == b.shape)
+    return bool(address(a) == address(b) and a.strides == b.strides and a.shape == b.shape)
 
 
 class Planned:

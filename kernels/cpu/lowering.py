@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import elementwise, gemm, losses, optim, replay, softmax
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
@@ -149,7 +150,7 @@ class Lowering:
     def zeros(self, shape: tuple[int, ...]) -> View:
         """Memory that holds zeros, in the kernels' dtype."""
         held = np.zeros(shape, self.dtype)
-        block = Block(held.nbytes, address=held.__array_interface__["data"][0], owner=held)
+        block = Block(held.nbytes, address=address(held), owner=held)
         return View(block, 0, shape, held.strides, self.dtype)
 
     def plain(self, *views: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
@@ -165,7 +166,7 @@ class Replay(CallByCall):
         stretches = _fused(_lowered(graph, self._lowering), self._lowering, graph.kept)
         self._places, size = _places(_lifetimes(stretches, graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
-        self._start = int(self._arena.__array_interface__["data"][0])
+        self._start = address(self._arena)
         self._slots: dict[Any, int] = {None: replay.NONE}
         self._known: list[int] = [0]
         self._patches: list[tuple[int, int, int]] = []
