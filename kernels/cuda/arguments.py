@@ -1,0 +1,53 @@
+"""What a kernel is given: one structure by value, declared once for NumPy, which fills it, and for C++, which reads it.
+
+A launch that passes many arguments converts each of them; one record is filled in place and passed as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# NumPy's kind and C++'s of a field; pointers are to the kernel's numbers, or to what they are named for.
+_KINDS = {
+    "int": ("i4", "int"),
+    "int64": ("i8", "int64"),
+    "real": (None, "real"),
+    "real*": ("u8", "real*"),
+    "const real*": ("u8", "const real*"),
+    "const int64*": ("u8", "const int64*"),
+    "uint64": ("u8", "uint64"),
+}
+
+
+class Field(NamedTuple):
+    """A field of a structure; ``length`` of an array's."""
+
+    name: str
+    kind: str
+    length: int = 0
+
+
+class Structure:
+    """A structure: ``source`` declares it in C++, ``record`` makes one for numbers of a dtype."""
+
+    def __init__(self, name: str, *fields: Field) -> None:
+        self.name, self.fields = name, fields
+
+    @property
+    def source(self) -> str:
+        """The declaration."""
+        lines = [
+            f"    {_KINDS[field.kind][1]} {field.name}{f'[{field.length}]' if field.length else ''};"
+            for field in self.fields
+        ]
+        return "\n".join([f"struct {self.name} {{", *lines, "};", ""])
+
+    def record(self, dtype: Any) -> Any:
+        """An array (1,) that holds one, zeros."""
+        kinds = [
+            (field.name, _KINDS[field.kind][0] or np.dtype(dtype).str, *([(field.length,)] if field.length else []))
+            for field in self.fields
+        ]
+        return np.zeros(1, np.dtype(kinds, align=True))

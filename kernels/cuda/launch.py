@@ -1,0 +1,62 @@
+"""Kernels from sources: compiled for a dtype and a formula at first use, launched on the caller's current stream.
+
+A module is ``prelude.cuh``, the structure of its kernels' arguments, what the caller puts before (formulas), and a
+``.cu`` file. CuPy keeps what is compiled on disk, under a hash of all of the text. A kernel takes one structure, by
+value, and is launched on a grid in one dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cupy
+
+from fastnn.kernels.cuda.arguments import Structure
+
+# Contractions to fused multiply-adds are the formulas' to ask for: they give the same bits wherever they are compiled.
+OPTIONS = ("-std=c++17", "--fmad=false")
+
+# Threads of a block, and blocks that a multiprocessor has at hand where a grid is as large as is useful.
+THREADS = 256
+_BLOCKS_AT_HAND = 8
+
+_REALS = {"float32": "float", "float64": "double"}
+
+Launch = Callable[[int, Any], None]
+
+
+@cache
+def _file(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def text(source: str, dtype: str, structure: Structure, before: str = "") -> str:
+    """The whole text of a module."""
+    parts = [
+        f"typedef {_REALS[dtype]} real;\n",
+        f'#line 1 "prelude.cuh"\n{_file("prelude.cuh")}',
+        structure.source,
+        before,
+        f'#line 1 "{source}"\n{_file(source)}',
+    ]
+    return "".join(parts)
+
+
+@cache
+def kernel(source: str, entry: str, dtype: str, structure: Structure, before: str = "") -> Any:
+    """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``."""
+    return cupy.RawModule(code=text(source, dtype, structure, before), options=OPTIONS).get_function(entry)
+
+
+@cache
+def _multiprocessors(device: int) -> int:
+    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+def blocks(threads: int) -> int:
+    """Blocks for so many threads that stride over a grid: no more than the device has at hand at a time."""
+    most = _BLOCKS_AT_HAND * _multiprocessors(cupy.cuda.runtime.getDevice())
+    return max(1, min(most, -(-threads // THREADS)))

@@ -1,0 +1,99 @@
+"""CUDA sources as libraries of the host: compiled by g++ under host.h, their kernels called through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+CACHE = HERE.parents[1] / "build" / "cuda_host"
+
+COMPILER = shutil.which("g++")
+_FLAGS = ("-std=gnu++17", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden")
+# Of the kernels; the device itself is compiled without what instruments them.
+_KERNEL_FLAGS = ("-O1", "-Wall", "-Werror", "-Wno-unused-function", "-Wno-unused-value", "-Wno-unknown-pragmas")
+_DEVICE_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fno-builtin")
+
+# extern "C" __global__ void NAME(const STRUCTURE given), with or without bounds of its launch.
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(const (\w+) \w+\)')
+
+# One device: its state is not for two threads.
+_lock = threading.Lock()
+
+
+class LaunchError(RuntimeError):
+    """A kernel did what CUDA leaves undefined."""
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _compiled(target: Path, command: Sequence[str | Path]) -> Path:
+    """The target, made by a command that writes to the path behind it."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        own = target.with_name(f"{target.name}.{threading.get_ident()}")
+        done = subprocess.run([*map(str, command), "-o", str(own)], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"g++ did not compile a CUDA source:\n{done.stderr[:8000]}")
+        own.replace(target)
+    return target
+
+
+@cache
+def _device(extra: tuple[str, ...]) -> Path:
+    """The object file of host.cpp."""
+    tsan = [] if not extra else ["-DFASTNN_TSAN"]
+    sources = (HERE / "host.h").read_text(), (HERE / "host.cpp").read_text()
+    target = CACHE / f"{_hash(*sources, *tsan)}.o"
+    return _compiled(target, [COMPILER or "g++", *_FLAGS, *_DEVICE_FLAGS, *tsan, "-c", HERE / "host.cpp"])
+
+
+def library(text: str, sanitize: bool = False) -> ctypes.CDLL:
+    """A module's text as a library; ``sanitize`` for ThreadSanitizer, whose runtime the process must have loaded."""
+    return ctypes.CDLL(str(compiled(text, sanitize)))
+
+
+@cache
+def compiled(text: str, sanitize: bool = False) -> Path:
+    """The file of a module's library."""
+    kernels = "".join(f"HOST_KERNEL({name}, {structure})\n" for name, structure in _KERNEL.findall(text))
+    extra = ("-fsanitize=thread", "-g") if sanitize else ()
+    device = _device(extra)
+    target = CACHE / f"{_hash(text, kernels, device.name, *_FLAGS, *_KERNEL_FLAGS, *extra)}.so"
+    source = target.with_suffix(".cpp")
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(text + kernels)
+    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-shared", "-include", HERE / "host.h"]
+    return _compiled(target, [COMPILER or "g++", *flags, source, device])
+
+
+class Kernel:
+    """A kernel of a library: ``launch(grid, block, record, shared_bytes)`` with its structure as a NumPy array (1,)."""
+
+    def __init__(self, module: ctypes.CDLL, name: str) -> None:
+        self._module, self._entry = module, ctypes.c_void_p.in_dll(module, f"{name}_entry")
+        run: Callable[..., bytes | None] = module.fastnn_host_launch
+        run.restype = ctypes.c_char_p  # type: ignore[attr-defined]
+        self._run, self._name = run, name
+
+    def launch(
+        self, grid: Sequence[int], block: Sequence[int], record: np.ndarray, shared_bytes: int = 0, seed: int = 0
+    ) -> None:
+        """Run it; LaunchError with what it did wrong."""
+        sizes = [(ctypes.c_uint * 3)(*[*given, 1, 1][:3]) for given in (grid, block)]
+        given = ctypes.c_void_p(record.ctypes.data)
+        with _lock:
+            error = self._run(self._entry, given, *sizes, ctypes.c_uint64(shared_bytes), ctypes.c_uint(seed))
+        if error:
+            raise LaunchError(f"{self._name}: {error.decode()}")

@@ -1,0 +1,56 @@
+"""Every op of the table on the device that the host stands in for: against the oracle, at odd places and strides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+from test_ops import calls, named, seeded, tolerance
+
+from fastnn import ops
+from fastnn.kernels.cases import draw
+from fastnn.kernels.table import TABLE
+from tests.cuda_host import build
+from tests.cuda_host.backend import on_host
+
+pytestmark = pytest.mark.skipif(build.COMPILER is None, reason="no g++")
+
+SOURCES = Path(__file__).parents[3] / "kernels" / "cuda"
+OPS = [op for op in TABLE.values() if (SOURCES / f"{op.module}.py").exists()]
+
+
+@pytest.fixture(scope="module")
+def device():
+    with on_host() as cupy:
+        yield cupy
+
+
+def on_device(cupy, value):
+    return cupy.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def on_host_again(value):
+    if isinstance(value, tuple):
+        return tuple(map(on_host_again, value))
+    return value.get() if hasattr(value, "get") else value
+
+
+def run(cupy, op, given):
+    """Results of the public op in the shape of ``oracle.call``."""
+    given = {name: on_device(cupy, value) for name, value in given.items()}
+    result = on_host_again(getattr(ops, op.name)(**given))
+    return named(op, result, {name: on_host_again(value) for name, value in given.items()})
+
+
+@pytest.mark.parametrize(("op", "variant", "sizes", "dtype"), [call for call in calls() if call.values[0] in OPS])
+def test_matches_oracle(device, op, variant, sizes, dtype):
+    given = draw(op, sizes, variant, dtype, seeded(op.name, variant, sizes))
+    expected, allowed = oracle.call(op, given), tolerance(op, given, sizes, dtype)
+    results = run(device, op, given)
+    assert results.keys() == expected.keys()
+    for key, result in results.items():
+        assert result.dtype == dtype, key
+        assert result.shape == expected[key].shape, key
+        np.testing.assert_allclose(oracle.wide(result), expected[key], rtol=0, atol=allowed[key], err_msg=str(key))
