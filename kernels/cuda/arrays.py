@@ -44,7 +44,7 @@ def has_gaps(array: Any) -> bool:
     expected = array.itemsize
     for stride, length in sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1):
         if stride != expected:
-            return array.size > 1
+            return bool(array.size > 1)
         expected *= length
     return False
 
