@@ -21,14 +21,12 @@ from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
 from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, label_row, probability_loss_row, softmax_row
 from fastnn.kernels.table import TABLE
+from fastnn.kernels.table import losses as table
+from fastnn.kernels.table.losses import IN_UNIT, LOSSES, PROBABILITIES
 from fastnn.kernels.table.row import MOST_OFF, implements
 
 _UNIT = 1024
 _NS_PER_ELEMENT = 0.4
-
-# What targets must be, by the way in which the table draws them: anything, rows of probabilities, numbers in [0, 1].
-_ANYTHING, _PROBABILITIES, _IN_UNIT = range(3)
-_WANTED = {"labels": _PROBABILITIES, "bits": _IN_UNIT}
 
 # The sum of a row that the checks let pass may be a little further off by another order of its terms.
 _MOST_OFF = 2 * MOST_OFF
@@ -76,10 +74,10 @@ def wrong_units(first, last, rule, scored):
     if scored.labelled:
         for u in range(first, last):
             wrong += scored.labels[u] < 0 or scored.labels[u] >= rule.unit
-    elif rule.wanted == _IN_UNIT:
+    elif rule.wanted == IN_UNIT:
         for i in range(low, high):
             wrong += not (scored.target[i] >= 0 and scored.target[i] <= 1)
-    elif rule.wanted == _PROBABILITIES:
+    elif rule.wanted == PROBABILITIES:
         for row in range(low, high, rule.unit):
             total = 0.0
             for i in range(row, row + rule.unit):
@@ -165,13 +163,9 @@ class Described(NamedTuple):
 
 def described(op: str, pred: Any, target: Any, sample_weight: Any, options: Sequence[Any]) -> Described:
     """What the op computes of operands like these, which need not be arrays but have shapes."""
-    means = op in _OF_ROWS
-    name, numbers = _chosen(_OF_ROWS[op] if means else _OF_ELEMENTS[op], options)
+    name, of_rows, wanted, numbers, divisor = table.described(op, pred, target, options)
     rows = pred.shape[0] if pred.shape else 1
-    unit = pred.shape[1] if means else _UNIT if sample_weight is None else pred.size // max(1, rows)
-    (drawn,) = (TABLE[op].draw.get(operand, "") for operand in ("target", "targets") if operand in TABLE[op].operands)
-    wanted = _ANYTHING if target.ndim < pred.ndim else _WANTED.get(drawn, _ANYTHING)
-    divisor = _DIVIDED_BY.get(op, lambda pred: rows if means else pred.size)(pred)
+    unit = pred.shape[1] if of_rows else _UNIT if sample_weight is None else pred.size // max(1, rows)
     return Described(FIGURES[name], unit, wanted, [*numbers, 0.0], divisor)
 
 
@@ -233,50 +227,6 @@ def _penalty(MR: int, NR: int) -> Any:
     return penalty
 
 
-# What losses are called that have a name of their own for logits.
-_OF_LOGITS = {"bernoulli": "bernoulli_logit", "bernoulli_focal": "bernoulli_logit_focal", "focal": "softmax_focal"}
-
-
-def _chosen(name: str, options: Sequence[Any]) -> tuple[str, Sequence[float]]:
-    """The name of a loss, which may be of logits, as its last option says then, and its numbers."""
-    if name not in _OF_LOGITS:
-        return name, options
-    *numbers, from_logits = options
-    return _OF_LOGITS[name] if from_logits else name, numbers
-
-
-# The formulas of losses that are sums over all elements, and over rows, by the op.
-_OF_ELEMENTS = {
-    "mse": "squared",
-    "mae": "absolute",
-    "mape": "absolute_percentage",
-    "msle": "squared_logarithmic",
-    "huber": "huber",
-    "log_cosh": "log_cosh",
-    "hinge": "hinge",
-    "squared_hinge": "squared_hinge",
-    "poisson": "poisson",
-    "binary_cross_entropy": "bernoulli",
-    "binary_focal_cross_entropy": "bernoulli_focal",
-    "half_sse": "half_squared",
-    "quadratic_cost": "half_squared",
-}
-_OF_ROWS = {
-    "cross_entropy": "cross_entropy",
-    "categorical_focal_cross_entropy": "focal",
-    "kl_divergence": "divergence",
-    "cosine_similarity": "cosine",
-    "categorical_hinge": "categorical_hinge",
-    "multiclass_hinge": "multiclass_hinge",
-    "nll": "likelihood",
-    "softmax_cross_entropy": "softmax_cross_entropy",
-}
-# What divides such a sum: the number of elements, or of rows, but for these.
-_DIVIDED_BY: dict[str, Callable[[Any], float]] = {
-    "half_sse": lambda pred: 1,
-    "quadratic_cost": lambda pred: pred.shape[0],
-}
-LOSSES = (*_OF_ELEMENTS, *_OF_ROWS)
 globals().update({op: loss_op(op) for op in LOSSES if TABLE[op].module == "losses"})
 
 

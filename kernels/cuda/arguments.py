@@ -18,15 +18,21 @@ _KINDS = {
     "const real*": ("u8", "const real*"),
     "const int64*": ("u8", "const int64*"),
     "uint64": ("u8", "uint64"),
+    "unsigned": ("u4", "unsigned"),
+    "char": ("i1", "char"),
+    "const unsigned char*": ("u8", "const unsigned char*"),
+    "double": ("f8", "double"),
+    "double*": ("u8", "double*"),
+    "const double*": ("u8", "const double*"),
 }
 
 
 class Field(NamedTuple):
-    """A field of a structure; ``length`` of an array's."""
+    """A field of a structure; ``lengths`` of an array's."""
 
     name: str
     kind: str
-    length: int = 0
+    lengths: tuple[int, ...] = ()
 
 
 class Structure:
@@ -39,15 +45,12 @@ class Structure:
     def source(self) -> str:
         """The declaration."""
         lines = [
-            f"    {_KINDS[field.kind][1]} {field.name}{f'[{field.length}]' if field.length else ''};"
+            f"    {_KINDS[field.kind][1]} {field.name}{''.join(f'[{length}]' for length in field.lengths)};"
             for field in self.fields
         ]
         return "\n".join([f"struct {self.name} {{", *lines, "};", ""])
 
     def record(self, dtype: Any) -> Any:
         """An array (1,) that holds one, zeros."""
-        kinds = [
-            (field.name, _KINDS[field.kind][0] or np.dtype(dtype).str, *([(field.length,)] if field.length else []))
-            for field in self.fields
-        ]
+        kinds = [(field.name, _KINDS[field.kind][0] or np.dtype(dtype).str, field.lengths) for field in self.fields]
         return np.zeros(1, np.dtype(kinds, align=True))

@@ -49,20 +49,31 @@ def has_gaps(array: Any) -> bool:
     return False
 
 
-def written_to(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tuple[Any, Callable[[], Any]]:
-    """The array to compute in, and what makes ``out`` of it: another one where ``out`` lies over a source elsewhere."""
+def in_order(array: Any) -> Any:
+    """The array if it lies in C order, else a copy that does."""
+    return cupy.ascontiguousarray(array)
+
+
+def written_to(
+    out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False
+) -> tuple[Any, Callable[[], Any]]:
+    """The array to compute in, and what makes ``out`` of it.
+
+    That is another one where ``out`` lies over a source elsewhere, or has to be ``ordered`` and is not in C order.
+    """
     if out is None:
         made = cupy.empty(shape, dtype)
         return made, lambda: made
-    if any(overlap(out, source) and not is_same(out, source) for source in sources):
-        made = cupy.empty(shape, dtype)
+    apart = not any(overlap(out, source) and not is_same(out, source) for source in sources)
+    if apart and (out.flags.c_contiguous or not ordered):
+        return out, lambda: out
+    made = cupy.empty(shape, dtype)
 
-        def copied() -> Any:
-            out[...] = made
-            return out
+    def copied() -> Any:
+        out[...] = made
+        return out
 
-        return made, copied
-    return out, lambda: out
+    return made, copied
 
 
 def coalesced(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:

@@ -25,13 +25,13 @@ ELEMENTWISE = Structure(
     Field("a", "const real*"),
     Field("b", "const real*"),
     Field("c", "real*"),
-    Field("numbers", "real", MOST_NUMBERS),
+    Field("numbers", "real", (MOST_NUMBERS,)),
     Field("aligned", "int"),
     Field("rank", "int"),
-    Field("shape", "int64", _RANK),
-    Field("strides_a", "int64", _RANK),
-    Field("strides_b", "int64", _RANK),
-    Field("strides_c", "int64", _RANK),
+    Field("shape", "int64", (_RANK,)),
+    Field("strides_a", "int64", (_RANK,)),
+    Field("strides_b", "int64", (_RANK,)),
+    Field("strides_c", "int64", (_RANK,)),
 )
 
 
@@ -46,7 +46,7 @@ class Formula:
         """The kernel ``flat`` or ``strided``."""
         if (entry, dtype) not in self._kernels:
             before = self._before(dtype)
-            self._kernels[entry, dtype] = launch.kernel("elementwise.cu", entry, dtype, ELEMENTWISE, before)
+            self._kernels[entry, dtype] = launch.kernel("elementwise.cu", entry, dtype, (ELEMENTWISE,), before)
         return self._kernels[entry, dtype]
 
 

@@ -1,13 +1,13 @@
 """Kernels from sources: compiled for a dtype and a formula at first use, launched on the caller's current stream.
 
-A module is ``prelude.cuh``, the structure of its kernels' arguments, what the caller puts before (formulas), and a
+A module is ``prelude.cuh``, the structures of its kernels' arguments, what the caller puts before (formulas), and a
 ``.cu`` file. CuPy keeps what is compiled on disk, under a hash of all of the text. A kernel takes one structure, by
 value, and is launched on a grid in one dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ OPTIONS = ("-std=c++17", "--fmad=false")
 THREADS = 256
 _BLOCKS_AT_HAND = 8
 
+# Columns from which on a row is a block's, not a warp's.
+_WIDE = 1024
+
 _REALS = {"float32": "float", "float64": "double"}
 
 Launch = Callable[[int, Any], None]
@@ -33,12 +36,12 @@ def _file(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def text(source: str, dtype: str, structure: Structure, before: str = "") -> str:
+def text(source: str, dtype: str, structures: Sequence[Structure], before: str = "") -> str:
     """The whole text of a module."""
     parts = [
-        f"typedef {_REALS[dtype]} real;\n",
+        f"typedef {_REALS[dtype]} real;\n#define THREADS {THREADS}\n",
         f'#line 1 "prelude.cuh"\n{_file("prelude.cuh")}',
-        structure.source,
+        *(structure.source for structure in structures),
         before,
         f'#line 1 "{source}"\n{_file(source)}',
     ]
@@ -46,9 +49,9 @@ def text(source: str, dtype: str, structure: Structure, before: str = "") -> str
 
 
 @cache
-def kernel(source: str, entry: str, dtype: str, structure: Structure, before: str = "") -> Any:
+def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...], before: str = "") -> Any:
     """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``."""
-    return cupy.RawModule(code=text(source, dtype, structure, before), options=OPTIONS).get_function(entry)
+    return cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
 
 
 @cache
@@ -60,3 +63,10 @@ def blocks(threads: int) -> int:
     """Blocks for so many threads that stride over a grid: no more than the device has at hand at a time."""
     most = _BLOCKS_AT_HAND * _multiprocessors(cupy.cuda.runtime.getDevice())
     return max(1, min(most, -(-threads // THREADS)))
+
+
+def group(columns: int) -> int:
+    """Threads that share a row of so many numbers: those of a block, of a warp, or so few that none has nothing."""
+    if columns > _WIDE:
+        return THREADS
+    return min(32, max(4, 1 << (max(1, columns) - 1).bit_length()))

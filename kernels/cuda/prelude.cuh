@@ -17,6 +17,7 @@ typedef unsigned long long uint64;
 #endif
 
 #define FUNCTION static __device__ __forceinline__
+#define FUNCTION_OF_CLASS __device__ __forceinline__
 
 #define EVERY_LANE 0xffffffffu
 
@@ -29,3 +30,46 @@ struct __align__(16) Pack {
 // The number of this thread among all of a grid in one dimension, and how many there are: a loop's start and stride.
 FUNCTION int64 first_of_grid() { return int64(blockIdx.x) * blockDim.x + threadIdx.x; }
 FUNCTION int64 grid_stride() { return int64(gridDim.x) * blockDim.x; }
+
+// A join of the values of GROUP threads, a power of two: neighbours in a warp, or all threads of a block. All get the
+// result, and its bits are the same each time: neighbours join in pairs, warps in their order. All threads of a block
+// have to call it.
+template <int GROUP, class T, class Join> FUNCTION T joined(T value, Join join) {
+    constexpr int lanes = GROUP < 32 ? GROUP : 32;
+    for (int step = lanes / 2; step > 0; step /= 2) value = join(value, __shfl_xor_sync(EVERY_LANE, value, step));
+    if constexpr (GROUP > 32) {
+        SHARED(T, warps, [GROUP / 32]);
+        __syncthreads(); // everybody has read what the time before has left
+        if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+        __syncthreads();
+        value = warps[0];
+        for (int warp = 1; warp < GROUP / 32; warp++) value = join(value, warps[warp]);
+    }
+    return value;
+}
+
+template <int GROUP, class T> FUNCTION T sum(T value) {
+    return joined<GROUP>(value, [](T a, T b) { return a + b; });
+}
+
+// NaN in any of them is the result.
+template <int GROUP, class T> FUNCTION T largest(T value) {
+    return joined<GROUP>(value, [](T a, T b) { return a > b || a != a ? a : b; });
+}
+
+template <int GROUP, class T> FUNCTION T smallest(T value) {
+    return joined<GROUP>(value, [](T a, T b) { return a < b ? a : b; });
+}
+
+// The rows of a grid, GROUP threads each. All threads of a block make as many turns, since they meet in sums; a row from
+// n on has no columns.
+template <int GROUP> struct Turn {
+    int64 first, n, row;
+
+    FUNCTION_OF_CLASS Turn(int64 rows) : first(int64(blockIdx.x) * groups()), n(rows) { row = first + threadIdx.x / GROUP; }
+    FUNCTION_OF_CLASS static int64 groups() { return blockDim.x / GROUP; }
+    FUNCTION_OF_CLASS static int64 lane() { return threadIdx.x % GROUP; }
+    FUNCTION_OF_CLASS bool any() const { return first < n; }
+    FUNCTION_OF_CLASS bool is_row() const { return row < n; }
+    FUNCTION_OF_CLASS void next() { first += gridDim.x * groups(), row += gridDim.x * groups(); }
+};

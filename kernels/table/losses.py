@@ -1,10 +1,11 @@
-"""Losses and penalties: their value and derivative."""
+"""Losses and penalties: their value and derivative, and which formula is whose."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from fastnn.kernels.table.row import BATCHES, BATCHES_BENCH, ELEMENTWISE, ROWS, ROWS_BENCH, Flag, Real, op
+from fastnn.kernels.table.row import BATCHES, BATCHES_BENCH, ELEMENTWISE, ROWS, ROWS_BENCH, TABLE, Flag, Real, op
 
 # The rows of losses over all elements, a weight a row.
 _ELEMENTWISE_LOSS: dict[str, Any] = {
@@ -257,3 +258,72 @@ def categorical_focal_cross_entropy(pred, target, sample_weight=None, gamma=2.0,
 )
 def l1_l2_penalty(w, l1=0.0, l2=0.0):
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
+
+
+# The formulas of losses that are sums over all elements, and over rows, by the op.
+_OF_ELEMENTS = {
+    "mse": "squared",
+    "mae": "absolute",
+    "mape": "absolute_percentage",
+    "msle": "squared_logarithmic",
+    "huber": "huber",
+    "log_cosh": "log_cosh",
+    "hinge": "hinge",
+    "squared_hinge": "squared_hinge",
+    "poisson": "poisson",
+    "binary_cross_entropy": "bernoulli",
+    "binary_focal_cross_entropy": "bernoulli_focal",
+    "half_sse": "half_squared",
+    "quadratic_cost": "half_squared",
+}
+_OF_ROWS = {
+    "cross_entropy": "cross_entropy",
+    "categorical_focal_cross_entropy": "focal",
+    "kl_divergence": "divergence",
+    "cosine_similarity": "cosine",
+    "categorical_hinge": "categorical_hinge",
+    "multiclass_hinge": "multiclass_hinge",
+    "nll": "likelihood",
+    "softmax_cross_entropy": "softmax_cross_entropy",
+}
+LOSSES = (*_OF_ELEMENTS, *_OF_ROWS)
+# What losses are called that have a name of their own for logits.
+_OF_LOGITS = {"bernoulli": "bernoulli_logit", "bernoulli_focal": "bernoulli_logit_focal", "focal": "softmax_focal"}
+# What divides such a sum: the number of elements, or of rows, but for these.
+_DIVIDED_BY: dict[str, Callable[[Any], float]] = {
+    "half_sse": lambda pred: 1,
+    "quadratic_cost": lambda pred: pred.shape[0],
+}
+# What targets must be, by the way in which they are drawn: anything, rows of probabilities, numbers in [0, 1].
+ANYTHING, PROBABILITIES, IN_UNIT = range(3)
+_WANTED = {"labels": PROBABILITIES, "bits": IN_UNIT}
+
+
+class Described(NamedTuple):
+    """A loss of predictions: its formula, whether a row is one loss, what targets must be, numbers, what divides it."""
+
+    formula: str
+    of_rows: bool
+    wanted: int
+    numbers: Sequence[float]
+    divisor: float
+
+
+def described(op: str, pred: Any, target: Any, options: Sequence[Any]) -> Described:
+    """What the op computes of operands with these shapes."""
+    of_rows = op in _OF_ROWS
+    name, numbers = _chosen(_OF_ROWS[op] if of_rows else _OF_ELEMENTS[op], options)
+    rows = pred.shape[0] if pred.shape else 1
+    (drawn,) = (TABLE[op].draw.get(operand, "") for operand in ("target", "targets") if operand in TABLE[op].operands)
+    wanted = ANYTHING if target.ndim < pred.ndim else _WANTED.get(drawn, ANYTHING)
+    return Described(
+        name, of_rows, wanted, numbers, _DIVIDED_BY.get(op, lambda _: rows if of_rows else pred.size)(pred)
+    )
+
+
+def _chosen(name: str, options: Sequence[Any]) -> tuple[str, Sequence[float]]:
+    """The name of a loss, which may be of logits, as its last option says then, and its numbers."""
+    if name not in _OF_LOGITS:
+        return name, options
+    *numbers, from_logits = options
+    return _OF_LOGITS[name] if from_logits else name, numbers

@@ -85,6 +85,9 @@ class ndarray:  # noqa: N801 - CuPy's name
         reshaped = self._host.reshape(*shape)
         return ndarray(self._memory, reshaped) if np.shares_memory(reshaped, self._host) else asarray(reshaped)
 
+    def astype(self, dtype: Any, copy: bool = True) -> ndarray:
+        return asarray(self._host.astype(dtype)) if copy or self.dtype != dtype else self
+
     def get(self) -> np.ndarray:
         return self._host.copy()
 

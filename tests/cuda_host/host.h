@@ -7,7 +7,8 @@
 
 #pragma once
 
-#include <cmath>
+#include <math.h>
+
 #include <cstdint>
 #include <cstring>
 
