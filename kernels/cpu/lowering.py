@@ -22,6 +22,7 @@ from fastnn.kernels.graph import GATHER, Block, Call, Figure, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
+from fastnn.kernels.table.losses import LOSSES
 
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
@@ -428,7 +429,7 @@ LOWERED: dict[str, _Lower] = {
     "scaled": _scaled,
     **{name: _with(_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
-    **dict.fromkeys(losses.LOSSES, _loss),
+    **dict.fromkeys(LOSSES, _loss),
     **{name: _step for name, op in TABLE.items() if op.module == "optim"},
     **{name: _linear_step for name, op in TABLE.items() if op.module == "linear_steps"},
     **{

@@ -316,9 +316,8 @@ def described(op: str, pred: Any, target: Any, options: Sequence[Any]) -> Descri
     rows = pred.shape[0] if pred.shape else 1
     (drawn,) = (TABLE[op].draw.get(operand, "") for operand in ("target", "targets") if operand in TABLE[op].operands)
     wanted = ANYTHING if target.ndim < pred.ndim else _WANTED.get(drawn, ANYTHING)
-    return Described(
-        name, of_rows, wanted, numbers, _DIVIDED_BY.get(op, lambda _: rows if of_rows else pred.size)(pred)
-    )
+    divided_by = _DIVIDED_BY.get(op, lambda pred: rows if of_rows else pred.size)
+    return Described(name, of_rows, wanted, numbers, divided_by(pred))
 
 
 def _chosen(name: str, options: Sequence[Any]) -> tuple[str, Sequence[float]]:
