@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -38,12 +39,13 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
-def _compiled(target: Path, command: Sequence[str | Path]) -> Path:
-    """The target, made by a command that writes to the path behind it."""
+def _compiled(target: Path, command: Sequence[str | Path], source: str = "") -> Path:
+    """The target, made by a command that reads the source and writes to the path behind it."""
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        own = target.with_name(f"{target.name}.{threading.get_ident()}")
-        done = subprocess.run([*map(str, command), "-o", str(own)], check=False, capture_output=True, text=True)
+        own = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}")
+        whole = [*map(str, command), "-o", str(own)]
+        done = subprocess.run(whole, input=source, check=False, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"g++ did not compile a CUDA source:\n{done.stderr[:8000]}")
         own.replace(target)
@@ -71,11 +73,8 @@ def compiled(text: str, sanitize: bool = False) -> Path:
     extra = ("-fsanitize=thread", "-g") if sanitize else ()
     device = _device(extra)
     target = CACHE / f"{_hash(text, kernels, device.name, *_FLAGS, *_KERNEL_FLAGS, *extra)}.so"
-    source = target.with_suffix(".cpp")
-    source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_text(text + kernels)
-    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-shared", "-include", HERE / "host.h"]
-    return _compiled(target, [COMPILER or "g++", *flags, source, device])
+    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-shared", "-include", HERE / "host.h", "-x", "c++", "-", "-x", "none"]
+    return _compiled(target, [COMPILER or "g++", *flags, device], text + kernels)
 
 
 class Kernel:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cuda_host import build
 
-pytestmark = pytest.mark.skipif(build.COMPILER is None, reason="no g++")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
 
 GIVEN = """
 struct Given {

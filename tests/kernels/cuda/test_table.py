@@ -15,7 +15,7 @@ from fastnn.kernels.table import TABLE
 from tests.cuda_host import build
 from tests.cuda_host.backend import on_host
 
-pytestmark = pytest.mark.skipif(build.COMPILER is None, reason="no g++")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
 
 SOURCES = Path(__file__).parents[3] / "kernels" / "cuda"
 OPS = [op for op in TABLE.values() if (SOURCES / f"{op.module}.py").exists()]
