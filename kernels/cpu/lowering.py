@@ -146,9 +146,9 @@ class Lowering:
         strides = tuple(int(np.prod(shape[place + 1 :], dtype=np.int64)) * kind.itemsize for place in range(len(shape)))
         return View(Block(max(1, count) * kind.itemsize), 0, shape, strides, kind)
 
-    def zeros(self, shape: tuple[int, ...]) -> View:
-        """Memory that holds zeros, in the kernels' dtype."""
-        held = np.zeros(shape, self.dtype)
+    def holding(self, number: float, shape: tuple[int, ...]) -> View:
+        """Memory that holds one number again and again, in the kernels' dtype."""
+        held = np.full(shape, number, self.dtype)
         block = Block(held.nbytes, address=held.__array_interface__["data"][0], owner=held)
         return View(block, 0, shape, held.strides, self.dtype)
 
@@ -177,9 +177,12 @@ def _add(to: Lowering, call: Call) -> None:
     a, b, (y,) = call.given["a"], call.given["b"], call.results
     to.plain(a, b, y)
     _apart(y, a, b, same=True)
-    if a.shape != b.shape:
+    plain = elementwise.addends(a, b)
+    if plain is None:
         raise UnfitError
-    to.add(replay.ADD, elementwise.nanoseconds(y.size), reads={"a": a, "b": b}, writes={"c": y}, n=y.size)
+    whole, part = (b, a) if plain.swapped else (a, b)
+    work, reads = elementwise.nanoseconds(y.size), {"a": whole, "b": part}
+    to.add(replay.ADD, work, reads=reads, writes={"c": y}, n=y.size, m=plain.period)
 
 
 def _forward(name: str, to: Lowering, call: Call) -> None:
@@ -248,7 +251,7 @@ def _product(to: Lowering, a: View, b: View, c: View, activation: str | None = N
             raise UnfitError
     product = gemm.product_of(a, b, activation)
     if activation is not None and bias is None:
-        bias = to.zeros((b.shape[1],))
+        bias = to.holding(0.0, (b.shape[1],))
     copies = to.temporary((product.copies + to.tasks * product.copies_each,)) if product.plan.copied else None
     panels = to.temporary((to.tasks * product.panels_each,))
     (n, k), m, plan = a.shape, b.shape[1], product.plan

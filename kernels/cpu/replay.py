@@ -16,7 +16,7 @@ import numpy as np
 from numba import from_dtype, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.elementwise import add_share, backward_share, forward_share
+from fastnn.kernels.cpu.elementwise import add_share, backward_share, backward_sums_share, forward_share
 from fastnn.kernels.cpu.gemm import (
     Epilogue,
     Matrix,
@@ -44,7 +44,8 @@ from fastnn.kernels.cpu.team import STOPPED, wait
 KINDS = (
     "forward",  # b = activation(a), n numbers
     "backward",  # c = a * activation'(b), n numbers
-    "add",  # c = a + b, n numbers
+    "backward sums",  # c = a * activation'(b), n rows of m; d = sums of these
+    "add",  # c = a + b, n numbers, of which b has m, again and again
     "scale",  # b = figure * a, n numbers
     "forward rows",  # b = f(a), n rows of m
     "backward rows",  # c = derivative of a, by b, n rows of m
@@ -61,6 +62,7 @@ KINDS = (
 (
     FORWARD,
     BACKWARD,
+    BACKWARD_SUMS,
     ADD,
     SCALE,
     FORWARD_ROWS,
@@ -76,6 +78,9 @@ KINDS = (
     COLUMN_SUMS,
 ) = range(len(KINDS))
 NONE = 0
+
+# Those that stop a step where they find what they must not take.
+STOPPING = (LOSS,)
 
 # Calculations with two figures.
 PLUS, MINUS, TIMES, OVER = range(4)
@@ -148,8 +153,11 @@ def _elementwise(each, memory, turn, t):
         forward_share(t, each.tasks, each.n, each.code, numbers, a, b)
     elif each.kind == BACKWARD:
         backward_share(t, each.tasks, each.n, each.code, numbers, one, a, b, c)
+    elif each.kind == BACKWARD_SUMS:
+        sums = _place(memory, each.d)
+        backward_sums_share(t, each.tasks, each.n, each.m, each.code, numbers, one, a, b, c, sums)
     elif each.kind == ADD:
-        add_share(t, each.tasks, each.n, a, b, c)
+        add_share(t, each.tasks, each.n, each.m, a, b, c)
     elif each.kind == SCALE:
         _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
     elif each.kind == FORWARD_ROWS:

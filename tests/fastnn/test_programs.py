@@ -130,7 +130,7 @@ def drawn_program(seed):
         arrays, numbers = [x], []
         for _ in range(rng.integers(3, 12)):
             a, c = (arrays[rng.integers(len(arrays))] for _ in range(2))
-            choice = rng.integers(8)
+            choice = rng.integers(9)
             if choice == 0:
                 arrays.append(ops.linear(a, w, b if rng.random() < 0.5 else None, str(rng.choice(ELEMENTWISE))))
             elif choice == 1:
@@ -149,6 +149,8 @@ def drawn_program(seed):
                 ops.adam_step(b, db, ops.add(b, b), ops.relu(b), 3, learning_rate=rate)
                 arrays.append(dx)
             elif choice == 6:
+                arrays.append(getattr(ops, str(rng.choice(ELEMENTWISE)))(ops.add(ops.matmul(a, w), b)))
+            elif choice == 7:
                 arrays.append(ops.relu(a.ravel(), out=ops.add(c, c).reshape(-1)).reshape(x.shape))
             else:
                 arrays += slopes(a, w, c, rate)
@@ -613,6 +615,91 @@ def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
         program(x, np.zeros((8, 20), "float32"), returns)
         program.plan()
         assert ("stepped product" in capsys.readouterr().out) != returns
+
+
+def kernels_of(program, capsys):
+    """What the plan of a program's last recording calls its kernels."""
+    program.plan()
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    return [line[30:45].strip() for line in lines]
+
+
+@pytest.mark.parametrize(("n", "k", "m"), [(1, 4, 4), (5, 7, 3), (64, 300, 200), (70, 2500, 40), (300, 33, 1030)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bias_and_activation_are_fused_into_the_product(n, k, m, dtype, capsys):
+    """Whatever has made them; blocks of the sums, and copies of operands, among them."""
+    rng = np.random.default_rng(n)
+    given = [rng.standard_normal(shape).astype(dtype) for shape in ((n, k), (k, m), (m,))]
+    for f in (
+        lambda x, w, b: ops.add(ops.matmul(x, w), b),
+        lambda x, w, b: ops.relu(ops.add(b, ops.matmul(x, w))),
+        lambda x, w, b: ops.gelu(ops.linear(x, w, b)),
+        lambda x, w, b: ops.elu(ops.matmul(x, w), 0.3),
+    ):
+        program = fastnn.program(f)
+        for _ in range(2):
+            assert same(program(*given), f(*given))
+        assert set(kernels_of(program, capsys)) <= {"product", "copy tiles"}
+
+
+def test_products_that_are_seen_keep_their_results(capsys):
+    """By the caller, by another op, or because what is to be added changes in between."""
+    x, w, b = (np.random.default_rng(0).standard_normal(shape) for shape in ((4, 4), (4, 4), (4,)))
+
+    def returned(x, w, b):
+        z = ops.matmul(x, w)
+        return ops.add(z, b), z
+
+    def read(x, w, b):
+        z = ops.matmul(x, w)
+        return ops.relu(z), ops.tanh(z)
+
+    def changed(x, w, b):
+        z = ops.matmul(x, w)
+        ops.sgd_step(b, b, learning_rate=0.5)
+        return ops.add(z, b)
+
+    def twice(x, w, b):
+        z = ops.matmul(x, w)
+        return ops.add(z, z)
+
+    def over_an_operand(x, w, b):
+        return ops.relu(ops.matmul(x, w), out=x)
+
+    for f in (returned, read, changed, twice, over_an_operand):
+        program = fastnn.program(f)
+        for rows in (4, 1):
+            for _ in range(2):
+                one, other = copied([x[:rows], w, b]), copied([x[:rows], w, b])
+                assert same(program(*one), f(*other))
+                assert same(one, other)
+        assert len(kernels_of(program, capsys)) > 1
+
+
+def test_an_epilogue_without_a_bias_keeps_the_sign_of_zero():
+    """Of sums that underflow; the bias that stands in is -0."""
+    x, w = np.full((1, 1), 1e-30, "float32"), np.array([[-1e-30, 1e-30]], "float32")
+    program = fastnn.program(lambda x, w: ops.tanh(ops.matmul(x, w)))
+    for _ in range(2):
+        assert same(program(x, w), ops.tanh(ops.matmul(x, w)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_bias_gradient_is_fused_into_the_derivative(threads, capsys):
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape).astype("float32") for shape in ((33, 20), (20, 770), (33, 770)))
+    y = np.tanh(dy)
+
+    def run(dy, x, w, y):
+        return ops.linear_backward(dy, x, w, y, "tanh")
+
+    program = fastnn.program(run)
+    with fastnn.backends.use_num_threads(threads):
+        for _ in range(2):
+            assert same(program(dy, x, w, y), run(dy, x, w, y))
+    kernels = kernels_of(program, capsys)
+    assert "backward sums" in kernels
+    assert "column sums" not in kernels
 
 
 def test_plan_tells_ops_kernels_waits_and_work(capsys):
