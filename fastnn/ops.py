@@ -238,7 +238,7 @@ def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
             likeness.append(f"{name}.__class__, {name}")
     end = _END_OF_LISTS if of_lists else _END
     if checks.depends_on_values(op):
-        end = _END_OF_ROWS if op.sampled else _END_OF_LOSS
+        end = _END_OF_ROWS if "row_numbers" in op.draw.values() else _END_OF_LOSS
     passed = ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
     start = _START_OF_LISTS if op.lists and not of_lists else ""

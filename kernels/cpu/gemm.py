@@ -738,10 +738,15 @@ def product_into(out: Any, a: Any, b: Any, *sources: Any) -> Callable[..., Any]:
     return run
 
 
+def nanoseconds_of_sums(size: int) -> float:
+    """One core's work for the sums of so many numbers."""
+    return size / 4.0
+
+
 def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
     """What sums the rows of z (n, m), in order, into ``out`` (m,) likewise: of (out, z, *sources)."""
     place, read = placing(out, (z.shape[1],), z.dtype, *sources, elementwise=True), reader(z)
-    compute = _column_sums.planned(z.dtype, z.size / 4.0)
+    compute = _column_sums.planned(z.dtype, nanoseconds_of_sums(z.size))
 
     def run(out: Any, z: Any, *sources: Any) -> Any:
         total = place(out, *sources)
@@ -749,6 +754,13 @@ def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
         return total
 
     return run
+
+
+@Planned
+def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
+    """Row after row."""
+    sums = _sums_into(out, x, x)
+    return lambda x, *, out=None: finish(sums(out, x, x), out)
 
 
 @register_jitable

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.cpu import elementwise, gemm, losses, optim, replay, softmax
+from fastnn.kernels.cpu import dropout, elementwise, gather, gemm, losses, optim, prelu, replay, softmax
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
@@ -24,9 +24,6 @@ from fastnn.kernels.table.linear_steps import states_of, step_of
 
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
-
-# And for a byte that is gathered.
-_NS_PER_BYTE = 0.1
 
 # Activations that look at whole rows.
 _OF_ROWS = tuple(name for name in ROW_CODES if name not in CODES)
@@ -307,9 +304,21 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
     if dw is not None:
         _product(to, x.T, dz, dw)
     if db is not None:
-        to.plain(db)
-        (n, m), work = dz.shape, dz.size / 4.0
-        to.add(replay.COLUMN_SUMS, work, reads={"a": dz}, writes={"b": db}, n=n, m=m, **_strides("a", dz))
+        _sum_columns(to, dz, db)
+
+
+def _sum_columns(to: Lowering, x: View, total: View) -> None:
+    to.plain(total)
+    (n, m), work = x.shape, gemm.nanoseconds_of_sums(x.size)
+    to.add(replay.COLUMN_SUMS, work, reads={"a": x}, writes={"b": total}, n=n, m=m, **_strides("a", x))
+
+
+def _column_sums(to: Lowering, call: Call) -> None:
+    x, (y,) = call.given["x"], call.results
+    if not x.behaved or x.dtype != to.dtype or x.size == 0:
+        raise UnfitError
+    _apart(y, x)
+    _sum_columns(to, x, y)
 
 
 def _linear_step(to: Lowering, call: Call) -> None:
@@ -359,8 +368,23 @@ def _loss(to: Lowering, call: Call) -> None:
         writes={"e": dpred, "f": sums}, code=code, n=pred.size, m=unit, wanted=wanted, divisor=divisor,
         numbers=to.constants(numbers),
     )  # fmt: skip
-    total: dict[str, Any] = {"n": units, "divisor": divisor, "figure": loss.place}
-    to.add(replay.TOTAL, float(units), reads={"a": sums}, makes=[loss.place], **total)
+    _total(to, sums, divisor, loss)
+
+
+def _total(to: Lowering, sums: View, divisor: float, figure: Figure) -> None:
+    """figure = the sum of sums / divisor."""
+    fields: dict[str, Any] = {"n": sums.size, "divisor": divisor, "figure": figure.place}
+    to.add(replay.TOTAL, float(sums.size), reads={"a": sums}, makes=[figure.place], **fields)
+
+
+def _penalty(to: Lowering, call: Call) -> None:
+    w, (value, dw) = call.given["w"], call.results
+    to.plain(w, dw)
+    options = {name: call.given[name] for name in TABLE[call.op].options}
+    numbers = _numbers_by(to, call.op, options, len(options), lambda given: [*map(given, options.values())])
+    sums, work = to.temporary((losses.units_of(w.size),), np.float64), losses.nanoseconds(w.size)
+    to.add(replay.PENALTY, work, reads={"a": w}, writes={"e": dw, "f": sums}, n=w.size, numbers=numbers)
+    _total(to, sums, 1.0, value)
 
 
 def _step(to: Lowering, call: Call) -> None:
@@ -391,10 +415,83 @@ def _hyper(to: Lowering, step: Step, op: Op, given: Mapping[str, Any]) -> int:
     def make(value: Callable[[Any], Any]) -> Sequence[Any]:
         return step.numbers({name: value(option) for name, option in options.items()})
 
+    return _numbers_by(to, id(step), options, len(step.hyper), make)
+
+
+def _numbers_by(
+    to: Lowering,
+    key: Any,
+    options: Mapping[str, Any],
+    count: int,
+    make: Callable[[Callable[[Any], Any]], Sequence[Any]],
+) -> int:
+    """Where so many numbers stand that follow from options; of one ``key`` they follow in one way."""
     figures = [option for option in options.values() if isinstance(option, Figure)]
     if figures:
-        return to.following((id(step), *options.items()), figures, len(step.hyper), make)
+        return to.following((key, *options.items()), figures, count, make)
     return to.constants([*make(lambda option: option), 0.0])
+
+
+def _dropout(to: Lowering, call: Call) -> None:
+    x, (y,) = call.given[next(iter(TABLE[call.op].operands))], call.results
+    to.plain(x, y)
+    _apart(y, x, same=True)
+    rate, (n, m) = _constant(call.given["rate"]), x.shape
+    drawn = {name: _integer(call.given[name]) for name in ("seed", "step", "stream")}
+    fields: dict[str, Any] = {"n": n, "m": m, "threshold": dropout.threshold(rate), **drawn}
+    numbers = to.constants([dropout.scale(rate)])
+    to.add(replay.DROPOUT, dropout.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, numbers=numbers, **fields)
+
+
+def _integer(value: Any) -> int:
+    """An integer as an instruction has it: of a figure, ~ its place."""
+    return ~value.place if isinstance(value, Figure) else int(value)
+
+
+def _prelu(to: Lowering, call: Call) -> None:
+    x, alpha, (y,) = call.given["x"], call.given["alpha"], call.results
+    to.plain(x, alpha, y)
+    _apart(y, x, same=True)
+    _apart(y, alpha)
+    n, m = prelu.rows_of(x)
+    to.add(replay.PRELU, prelu.nanoseconds(x.size), reads={"a": x, "b": alpha}, writes={"c": y}, n=n, m=m)
+
+
+def _prelu_backward(to: Lowering, call: Call) -> None:
+    dy, x, alpha, (dx, dalpha) = (*(call.given[name] for name in ("dy", "x", "alpha")), call.results)
+    to.plain(dy, x, alpha, dx, dalpha)
+    (n, m), reads, writes = prelu.rows_of(x), {"a": dy, "b": x, "e": alpha}, {"c": dx, "d": dalpha}
+    to.add(replay.PRELU_BACKWARD, prelu.nanoseconds(x.size), reads=reads, writes=writes, n=n, m=m)
+
+
+def _indexed_rows(to: Lowering, call: Call) -> None:
+    data, index, (y,) = call.given["data"], call.given["index"], call.results
+    _by_index(to, replay.INDEXED_ROWS, data, index, y, data.shape[0])
+
+
+def _scatter(to: Lowering, call: Call) -> None:
+    dy, index, (y,) = call.given["dy"], call.given["index"], call.results
+    _by_index(to, replay.SCATTER, dy, index, y, y.shape[0])
+
+
+def _by_index(to: Lowering, kind: int, a: View, index: View, c: View, rows: int) -> None:
+    """c from a, both rows of numbers; a number of the index is that of one of so many ``rows``, of a or of c."""
+    to.plain(a, c)
+    if not index.contiguous or index.dtype != np.int64 or index.size == 0:
+        raise UnfitError
+    _apart(c, a, index)
+    sizes: dict[str, Any] = {"n": index.size, "k": rows, "m": c.size // c.shape[0]}
+    moved = c.size if kind == replay.INDEXED_ROWS else a.size + c.size
+    work = moved * to.dtype.itemsize * gather.NS_PER_BYTE
+    to.add(kind, work, reads={"a": a, "b": index}, writes={"c": c}, **sizes)
+
+
+def _zeros(to: Lowering, call: Call) -> None:
+    (y,) = call.results
+    to.plain(y)
+    zeros, work = to.holding(0.0, y.shape), elementwise.nanoseconds(y.size)
+    fields: dict[str, Any] = {"code": CODES["identity"], "n": y.size, "numbers": to.constants([0.0])}
+    to.add(replay.FORWARD, work, reads={"a": zeros}, writes={"b": y}, **fields)
 
 
 def _gather(to: Lowering, call: Call) -> None:
@@ -402,7 +499,7 @@ def _gather(to: Lowering, call: Call) -> None:
     if not data.contiguous or not rows.contiguous or rows.size == 0:
         raise UnfitError
     n, m = rows.shape[0], rows.strides[0]
-    to.add(replay.GATHER, n * m * _NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
+    to.add(replay.GATHER, n * m * gather.NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
 
 
 def _calculated(code: int, to: Lowering, call: Call) -> None:
@@ -426,8 +523,16 @@ LOWERED: dict[str, _Lower] = {
     "matmul": _matmul,
     "linear": _linear,
     "linear_backward": _linear_backward,
+    "column_sums": _column_sums,
     "add": _add,
     "scaled": _scaled,
+    "zeros": _zeros,
+    **dict.fromkeys(("dropout", "dropout_backward"), _dropout),
+    "prelu": _prelu,
+    "prelu_backward": _prelu_backward,
+    "l1_l2_penalty": _penalty,
+    "gather": _indexed_rows,
+    "gather_backward": _scatter,
     **{name: _with(_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
     **dict.fromkeys(losses.LOSSES, _loss),

@@ -30,6 +30,13 @@ def same(got, expected):
     return bool(got == expected or (isinstance(expected, float) and np.isnan(got) and np.isnan(expected)))
 
 
+def kernels_of(program, capsys, column=slice(30, 44)):
+    """What the plan of a program's last recording calls its kernels, or what else a column of it has."""
+    program.plan()
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    return [line[column].strip() for line in lines]
+
+
 def copied(values):
     return [value.copy() if isinstance(value, np.ndarray) else value for value in values]
 
@@ -122,39 +129,81 @@ def slopes(x, w, t, rate):
     return fastnn.gradients(lambda v: ops.half_sse(ops.tanh(ops.linear(v, w)), t)[0] * rate, (x,))[1]
 
 
-def drawn_program(seed):
-    """A random graph of ops on x (n, m), w (m, m), b (m,), which returns some of its arrays and numbers."""
+class Drawing:
+    """A random graph of ops on x (n, m), w (m, m), b (m,), n row numbers, as it grows by arrays (n, m) and numbers."""
 
-    def run(x, w, b, rate):
+    def __init__(self, rng, x, w, b, rows, rate, step):
+        self.rng, self.x, self.w, self.b, self.rows, self.rate, self.step = rng, x, w, b, rows, rate, step
+        self.arrays, self.numbers = [x], []
+
+    @property
+    def activation(self):
+        return str(self.rng.choice(ELEMENTWISE))
+
+    def linear(self, a, c):
+        return [ops.linear(a, self.w, self.b if self.rng.random() < 0.5 else None, self.activation)]
+
+    def sum(self, a, c):
+        return [ops.add(a, c)]
+
+    def products(self, a, c):
+        return [ops.matmul(ops.matmul(a, c.T), self.x)]
+
+    def activated(self, a, c):
+        return [getattr(ops, self.activation)(a)]
+
+    def biased(self, a, c):
+        return [getattr(ops, self.activation)(ops.add(ops.matmul(a, self.w), self.b))]
+
+    def loss(self, a, c):
+        loss, slope = ops.mse(a, c)
+        self.numbers.append(loss * self.rate + 1)
+        return [slope]
+
+    def stepped(self, a, c):
+        w, b = self.w, self.b
+        dx, dw, db = ops.linear_backward(a, c, w, ops.tanh(a), "tanh")
+        ops.sgd_step(w, dw, learning_rate=self.rate * 0.5)
+        ops.adam_step(b, db, ops.add(b, b), ops.relu(b), 3, learning_rate=self.rate)
+        return [dx]
+
+    def written(self, a, c):
+        return [ops.relu(a.ravel(), out=ops.add(c, c).reshape(-1)).reshape(self.x.shape)]
+
+    def dropped(self, a, c):
+        return [ops.prelu(ops.dropout(a, 0.25, 3, self.step), ops.add(self.b, self.b))]
+
+    def penalty(self, a, c):
+        self.numbers.append(ops.l1_l2_penalty(a, 0.1, self.rate)[0])
+        return [ops.gather(c, self.rows)]
+
+    def slopes(self, a, c):
+        return list(slopes(a, self.w, c, self.rate))
+
+    def slopes_of_rows(self, a, c):
+        """By a table, and by a bias."""
+
+        def loss(v, b):
+            return ops.mae(ops.add(ops.gather(v, self.rows), b), c)[0]
+
+        dv, db = fastnn.gradients(loss, (a, self.b))[1]
+        return [ops.add(dv, db)]
+
+
+GROWN_BY = [name for name in vars(Drawing) if name not in ("activation",) and not name.startswith("_")]
+
+
+def drawn_program(seed):
+    """A function of what a ``Drawing`` takes, which returns its arrays and numbers."""
+
+    def run(*given):
         rng = np.random.default_rng(seed)
-        arrays, numbers = [x], []
+        drawing = Drawing(rng, *given)
+        arrays = drawing.arrays
         for _ in range(rng.integers(3, 12)):
             a, c = (arrays[rng.integers(len(arrays))] for _ in range(2))
-            choice = rng.integers(9)
-            if choice == 0:
-                arrays.append(ops.linear(a, w, b if rng.random() < 0.5 else None, str(rng.choice(ELEMENTWISE))))
-            elif choice == 1:
-                arrays.append(ops.add(a, c))
-            elif choice == 2:
-                arrays.append(ops.matmul(ops.matmul(a, c.T), x))
-            elif choice == 3:
-                arrays.append(getattr(ops, str(rng.choice(ELEMENTWISE)))(a))
-            elif choice == 4:
-                loss, slope = ops.mse(a, c)
-                numbers.append(loss * rate + 1)
-                arrays.append(slope)
-            elif choice == 5:
-                dx, dw, db = ops.linear_backward(a, c, w, ops.tanh(a), "tanh")
-                ops.sgd_step(w, dw, learning_rate=rate * 0.5)
-                ops.adam_step(b, db, ops.add(b, b), ops.relu(b), 3, learning_rate=rate)
-                arrays.append(dx)
-            elif choice == 6:
-                arrays.append(getattr(ops, str(rng.choice(ELEMENTWISE)))(ops.add(ops.matmul(a, w), b)))
-            elif choice == 7:
-                arrays.append(ops.relu(a.ravel(), out=ops.add(c, c).reshape(-1)).reshape(x.shape))
-            else:
-                arrays += slopes(a, w, c, rate)
-        return arrays[1:], numbers
+            arrays += getattr(drawing, str(rng.choice(GROWN_BY)))(a, c)
+        return arrays[1:], drawing.numbers
 
     return run
 
@@ -168,11 +217,102 @@ def test_drawn_programs(seed):
     n, m = int(rng.integers(1, 40)), int(rng.integers(1, 40))
     if seed % 6 == 0:
         n, m = 5 * n, 8 * m
-    for _ in range(3):
+    for step in range(3):
         given = [rng.standard_normal(shape).astype("float32") for shape in ((n, m), (m, m), (m,))]
+        given.append(rng.integers(0, n, n))
         one, other = copied(given), copied(given)
-        assert same(program(*other, 0.125), run(*one, 0.125))
+        assert same(program(*other, 0.125, step), run(*one, 0.125, step))
         assert same(other, one)
+
+
+def gradients_of_rows(x, w, b, index, step, rate):
+    """By rows of a table that some of a batch share, and a bias; behind dropout, with a penalty."""
+
+    def loss(w, b):
+        rows = ops.add(ops.gather(w, index), ops.gather(x, index))
+        kept = ops.dropout(ops.prelu(ops.add(rows, b), b), 0.25, 7, step)
+        return ops.half_sse(ops.tanh(kept), ops.gather(x, index))[0] + rate * ops.l1_l2_penalty(w, 0.01, rate)[0]
+
+    return fastnn.gradients(loss, (w, b))
+
+
+# By name: ops that kernels of a replay do, of x and w (n, m), b (m,), numbers of rows, and two numbers.
+LOWERED = {
+    "dropout": lambda x, w, b, index, step, rate: ops.dropout(x, 0.3, 5, step),
+    "dropout, by numbers": lambda x, w, b, index, step, rate: ops.dropout_backward(x, 0.3, step, 2**31 + 3, step),
+    "prelu": lambda x, w, b, index, step, rate: ops.prelu(x, b),
+    "prelu_backward": lambda x, w, b, index, step, rate: ops.prelu_backward(w, x, b),
+    "l1_l2_penalty": lambda x, w, b, index, step, rate: ops.l1_l2_penalty(w, rate, 0.25),
+    "column_sums": lambda x, w, b, index, step, rate: (ops.column_sums(x), ops.column_sums(w.T)),
+    "add": lambda x, w, b, index, step, rate: (ops.add(x, b), ops.add(b.reshape(1, 33), x), ops.add(x, w)),
+    "gather": lambda x, w, b, index, step, rate: ops.gather(x, index),
+    "gather_backward": lambda x, w, b, index, step, rate: ops.gather_backward(ops.gather(x, index), w, index),
+    "gradients": gradients_of_rows,
+    "gradients of nothing": lambda x, w, b, index, step, rate: fastnn.gradients(lambda x: 2.0, (x,)),
+}
+
+
+BYTES, ROWS = np.arange(24, dtype="uint8").reshape(8, 3), np.array([7, 0, 0, 5])
+
+# Calls of ops on arrays that no kernel takes as they lie, or with numbers that none takes from call to call.
+CALLED = {
+    "strides": lambda x: ops.relu(x.T),
+    "sums of what is stretched": lambda x: fastnn.gradients(lambda v: ops.half_sse(ops.add(x, v), x)[0], (X[:, :1],))[
+        1
+    ],
+    "bytes": lambda x: ops.add(x, ops.gather(BYTES, ROWS)),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 7, 300])
+@pytest.mark.parametrize("name", LOWERED)
+def test_kernels_of_ops(name, rows, dtype, threads, capsys):
+    """Bits, and that no Python is run between kernels."""
+    rng = np.random.default_rng(rows)
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((rows, 33), (rows, 33), (33,)))
+    index = rng.integers(0, rows, 50)
+    f = LOWERED[name]
+    program = fastnn.program(f)
+    with fastnn.backends.use_num_threads(threads):
+        for turn in range(3):
+            assert same(program(x, w, b, index, turn, 0.5 + turn), f(x, w, b, index, turn, 0.5 + turn))
+    assert "called" not in kernels_of(program, capsys, column=slice(45, 53))
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_ops_that_are_called_as_they_were(name, capsys):
+    program = fastnn.program(CALLED[name])
+    for x in (X, -X):
+        assert same(program(x), CALLED[name](x))
+    assert "called" in kernels_of(program, capsys, column=slice(45, 53))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [-1, 300, 2**40])
+@pytest.mark.parametrize("op", ["gather", "gather_backward"])
+def test_row_numbers_that_are_none_stop_a_replay(op, wrong, threads):
+    """Before anything is written, and what follows is run."""
+    x, index, w = np.ones((300, 200)), np.arange(300) % 7, np.ones((300, 200))
+
+    @fastnn.program
+    def run(x, index, out):
+        given = (x, index) if op == "gather" else (x, x, index)
+        getattr(ops, op)(*given, out=out)
+        ops.sgd_step(w, x, learning_rate=1.0)
+
+    with fastnn.backends.use_num_threads(threads):
+        out = np.zeros((300, 200))
+        run(x, index, out)
+        out[:], w[:], index[250] = 7, 7, wrong
+        with pytest.raises(IndexError, match=rf"index\[250\]: got {wrong}, wants row numbers in \[0, 300\)"):
+            run(x, index, out)
+        assert (out == 7).all()
+        assert (w == 7).all()
+        index[250] = 3
+        run(x, index, out)
+        assert (w == 6).all()
 
 
 def test_gradients_of_a_loss_of_ones_own():
@@ -615,13 +755,6 @@ def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
         program(x, np.zeros((8, 20), "float32"), returns)
         program.plan()
         assert ("stepped product" in capsys.readouterr().out) != returns
-
-
-def kernels_of(program, capsys):
-    """What the plan of a program's last recording calls its kernels."""
-    program.plan()
-    lines = capsys.readouterr().out.splitlines()[1:-1]
-    return [line[30:45].strip() for line in lines]
 
 
 @pytest.mark.parametrize(("n", "k", "m"), [(1, 4, 4), (5, 7, 3), (64, 300, 200), (70, 2500, 40), (300, 33, 1030)])
