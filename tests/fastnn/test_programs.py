@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+import time
 import tracemalloc
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from interrupting import interrupted_at
 
 import fastnn
 from fastnn import ops
@@ -453,6 +456,7 @@ def test_arguments_that_share_memory_with_what_is_written():
 X = np.random.default_rng(1).standard_normal((4, 3)).astype("float32")
 T = np.array([0, 2, 1, 0])
 W = np.ones((3, 3), "float32")
+LESS = -np.ones(1, "float32")
 
 
 def _writes_between(x):
@@ -698,22 +702,191 @@ def test_threads_have_recordings_of_their_own():
     assert not wrong
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_threads_train_networks_of_their_own_by_one_program(count):
+    """Calls and epochs, all at the same time, on teams of threads."""
+
+    @fastnn.program
+    def step(x, t, arrays, states, rate):
+        network = Network.__new__(Network)
+        network.arrays, network.states = arrays, states
+        return network.step(x, t, rate)[0]
+
+    (x, t), *_ = batches(192, 300, 10, 1)
+    trained, order = [Network((300, 128, 10)) for _ in range(5)], np.arange(192)[::-1]
+    results = [None] * len(trained)
+
+    def work(place):
+        network = trained[place]
+        with fastnn.backends.use_num_threads(count):
+            losses = [step(x[:64], t[:64], network.arrays, network.states, 0.01) for _ in range(10)]
+            for _ in range(3):
+                losses += step.repeat(
+                    (x, t), order, 64, arrays=network.arrays, states=network.states, rate=0.01
+                ).tolist()
+        results[place] = losses
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(1, len(trained))]
+    for thread in threads:
+        thread.start()
+    work(0)
+    for thread in threads:
+        thread.join()
+    for network, losses in zip(trained, results, strict=True):
+        assert losses == results[0]
+        assert same(network.everything, trained[0].everything)
+
+
+def passes_in_a_child(check):
+    """Whether a check is true in a forked child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if check() else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_replays():
+    """As its parent would: calls and epochs; so does a child of its own, and the parent again."""
     network = Network((300, 256, 10))
     step = fastnn.program(network.step)
     (x, t), *_ = batches(64, 300, 10, 1)
     step(x, t, 0.01)
-    step(x, t, 0.01)
     kept = copied(network.everything)
-    expected, _ = step(x, t, 0.01)
-    for array, before in zip(network.everything, kept, strict=True):
-        array[:] = before
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if step(x, t, 0.01)[0] == expected else 1)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def losses():
+        for array, before in zip(network.everything, kept, strict=True):
+            array[:] = before
+        return [step(x, t, 0.01)[0], *step.repeat((x, t), np.arange(64), 32, rate=0.01)[0]]
+
+    expected = losses()
+    assert passes_in_a_child(lambda: losses() == expected)
+    assert passes_in_a_child(lambda: losses() == expected and passes_in_a_child(lambda: losses() == expected))
+    assert losses() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_replays():
+    network, (x, t) = Network((300, 256, 10)), batches(64, 300, 10, 1)[0]
+    step = fastnn.program(lambda x, t: ops.softmax_cross_entropy(ops.linear(x, *network.arrays[:2], "relu"), t)[0])
+    expected, over = step(x, t), threading.Event()
+
+    def work():
+        while not over.is_set():
+            step(x, t)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert all(passes_in_a_child(lambda: step(x, t) == expected) for _ in range(5))
+    finally:
+        over.set()
+        thread.join()
+
+
+# ----------------------------------------------------------------------------------------------------------- interrupts
+
+
+@pytest.fixture
+def alarm():
+    """What lets KeyboardInterrupt come in so many seconds, wherever Python looks for it then."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no timer that interrupts")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_long_epoch_is_interrupted(threads, alarm, capsys):
+    """In its middle; what has been trained until then is as batch by batch, and so is what comes after."""
+    one, other = Network((256, 256, 10)), Network((256, 256, 10))
+    x, t = np.tile(np.random.default_rng(0).random((64, 256)).astype("float32"), (200, 1)), np.arange(12_800) % 10
+    step = fastnn.program(other.step)
+    counted = np.zeros(1, "float32")
+    count = fastnn.program(lambda x, t, rate: (step(x, t, rate)[0], ops.sgd_step(counted, LESS, learning_rate=1.0))[0])
+    order = np.tile(np.arange(12_800), 40)
+    with fastnn.backends.use_num_threads(threads):
+        count.repeat((x, t), order[:128], 64, rate=0.001)
+        began = time.perf_counter()
+        alarm(0.3)
+        with pytest.raises(KeyboardInterrupt):
+            count.repeat((x, t), order, 64, rate=0.001)
+        assert time.perf_counter() - began < 3
+        assert 2 < counted[0] < 8000
+        assert "called" not in kernels_of(count, capsys, column=slice(45, 53))
+        for turn in [0, 1, *range(int(counted[0]) - 2)]:
+            rows = order[turn * 64 : (turn + 1) * 64]
+            one.step(x[rows], t[rows], 0.001)
+        assert same(other.everything, one.everything)
+        assert same(step(x[:64], t[:64], 0.001), one.step(x[:64], t[:64], 0.001))
+
+
+def test_a_long_call_is_interrupted(alarm):
+    """Between two kernels, and it may be called again."""
+    counts = [np.zeros(1, "float32") for _ in range(60)]
+    w = np.eye(700, dtype="float32")
+
+    @fastnn.program
+    def run(x):
+        for count in counts:
+            x = ops.matmul(x, w)
+            ops.sgd_step(count, LESS, learning_rate=1.0)
+        return x
+
+    x = np.random.default_rng(0).standard_normal((700, 700)).astype("float32")
+    began = time.perf_counter()
+    run(x)
+    alarm(0.2 * (time.perf_counter() - began))
+    with pytest.raises(KeyboardInterrupt):
+        run(x)
+    assert counts[0] == 2
+    assert counts[-1] == 1
+    assert same(run(x), x)
+
+
+@pytest.mark.parametrize("every", ["line", "opcode"])
+def test_an_interrupt_at_any_point_leaves_a_program_usable(every):
+    """Wherever it comes: the next calls, with numbers that they have had before, give the bits of the ops."""
+    kept = np.linspace(-1, 1, 6)
+    w = kept.copy()
+
+    @fastnn.program
+    def step(x, t, rate):
+        loss, slope = ops.softmax_cross_entropy(ops.add(x, w.reshape(2, 3)), t)
+        ops.sgd_step(w, slope.ravel(), learning_rate=rate)
+        return loss
+
+    x, t, wrong = np.ones((2, 3)), np.array([0, 2]), np.array([0, 3])
+
+    def refused():
+        with pytest.raises(ValueError, match="targets"):
+            step(x, wrong, 0.5)
+
+    def run(rate):
+        w[:] = kept
+        return step(x, t, rate), w.copy()
+
+    step(x, t, 0.5)
+    expected = {rate: run(rate) for rate in (0.25, 0.5)}
+    calls = [lambda: step(x, t, 0.25), lambda: step.repeat((x, t), [0, 1, 1, 0], 2, rate=0.25), refused]
+    for call in calls:
+        for point in range(1, 400, 1 if every == "line" else 3):
+            run(0.5)
+            if not interrupted_at(point, call, every):
+                break
+            for rate in (0.5, 0.25):
+                assert same(run(rate), expected[rate]), point
 
 
 def test_no_array_is_allocated_in_the_steady_state():
