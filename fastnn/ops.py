@@ -297,6 +297,8 @@ def pack(w: Any) -> Any:
     packed alike; ``unpack`` reads it. float32 or float64, any strides; on the "cpu" backend only. Raises TypeError and
     ValueError as the ops do.
     """
+    if backends.recorder() is not None:
+        raise TypeError("w: got weights to pack inside a program, wants them packed outside")
     backend = backends.current()
     if backend != "cpu":
         raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")

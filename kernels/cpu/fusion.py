@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fastnn.kernels.cpu import gemm, replay
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
-from fastnn.kernels.cpu.machine import LINE, tile
+from fastnn.kernels.cpu import replay
+from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, Stepped, is_whole, range_of, stepping
+from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.graph import Block, View
 
@@ -38,14 +38,12 @@ def fuse(stretch: _Stretch, to: Lowering, seen: Collection[Block]) -> _Stretch:
 
 def _step(stretch: _Stretch, update: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
     """With an update in the products of its gradient, if these are plain and one block of the sums deep."""
-    products = _products_of(stretch, update, update.views["b"][0], seen)
-    if all(each.fields["code"] < 0 and _is_whole(each) for each in products):
-        return _replaced(stretch, update, {id(each): _stepping(each, update, to) for each in products})
-    return stretch
-
-
-def _is_whole(product: Instruction) -> bool:
-    return bool(product.fields["k0"] == 0 and product.fields["k1"] <= product.fields["KC"])
+    products, (w,) = _products_of(stretch, update, update.views["b"][0], seen), update.views["a"]
+    if w is None or not all(each.fields["code"] < 0 and is_whole(each) for each in products):
+        return stretch
+    code, numbers = update.fields["code"], update.fields["numbers"]
+    stepped = Stepped(w, update.views["c"], code, numbers, {}, update.nanoseconds)
+    return _replaced(stretch, update, {id(each): stepping(to, each, stepped) for each in products})
 
 
 def _bias(stretch: _Stretch, sum_: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
@@ -133,28 +131,6 @@ def _ending(
 def _besides(product: Instruction, made: View) -> list[Range]:
     """What a product writes beside its result: scratch memory."""
     return [each for each in product.writes if each.block is not made.block]
-
-
-def _stepping(product: Instruction, update: Instruction, to: Lowering) -> Instruction:
-    """The product with the update in place of its result."""
-    gradient = product.views["c"][0]
-    states, shape = update.views["c"], tile(to.dtype.itemsize)
-    assert gradient is not None
-    tiles = to.temporary((to.tasks * shape.MR * shape.NR,))
-    return replace(
-        product,
-        kind=replay.STEP_PRODUCT,
-        fields={
-            **product.fields,
-            "code": update.fields["code"],
-            "numbers": update.fields["numbers"],
-            "states": len(states),
-            "ahead": gemm.asks_ahead((1 + len(states)) * gradient.size * to.dtype.itemsize),
-        },
-        views={**product.views, "c": update.views["a"], "d": states, "g": (tiles,)},
-        writes=[*_besides(product, gradient), *update.writes, range_of(tiles)],
-        nanoseconds=product.nanoseconds + update.nanoseconds,
-    )
 
 
 # ----------------------------------------------------------------------------------------------------------------- sums

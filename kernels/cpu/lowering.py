@@ -1,19 +1,21 @@
 """From calls of ops to instructions: what a program's replay walks, and the memory that it works in.
 
-``_LOWERED`` says how. What has no instructions, or has operands that they do not take (strided ones, packed weights),
+``_LOWERED`` says how. What has no instructions, or has operands that they do not take (strided ones, bytes),
 is called as it was recorded, between two stretches of instructions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.kernels.cpu import dropout, elementwise, gather, gemm, losses, optim, prelu, replay, softmax
+from fastnn.kernels.cpu.gemm import Panels
+from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
@@ -94,6 +96,7 @@ class Lowering:
     instructions: list[Instruction] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
     varying: dict[Any, Numbers] = field(default_factory=dict)
+    known: dict[int, Block] = field(default_factory=dict)
     call: int = 0
 
     def add(
@@ -148,6 +151,13 @@ class Lowering:
         held = np.full(shape, number, self.dtype)
         block = Block(held.nbytes, address=held.__array_interface__["data"][0], owner=held)
         return View(block, 0, shape, held.strides, self.dtype)
+
+    def packed(self, panels: Panels) -> View:
+        """The memory of packed weights, which are known by their address."""
+        memory = panels.panels
+        at = memory.__array_interface__["data"][0]
+        block = self.known.setdefault(at, Block(memory.nbytes, address=at, owner=memory))
+        return View(block, 0, memory.shape, memory.strides, memory.dtype)
 
     def plain(self, *views: Any) -> None:
         """Raise ``UnfitError`` unless all are in C order, in the kernels' dtype, and not empty."""
@@ -239,27 +249,37 @@ def _strides(name: str, view: View) -> dict[str, Any]:
     return {f"row_{name}": row, f"column_{name}": column}
 
 
-def _product(to: Lowering, a: View, b: View, c: View, activation: str | None = None, bias: View | None = None) -> None:
+def _product(
+    to: Lowering, a: View, b: View | Panels, c: View, activation: str | None = None, bias: View | None = None
+) -> None:
     """c = activation(a @ b + bias); a and b may have any strides."""
     to.plain(c, *([] if bias is None else [bias]))
-    _apart(c, a, b, bias)
-    for view in (a, b):
+    packed = to.packed(b) if isinstance(b, Panels) else None
+    matrices = [view for view in (a, b) if not isinstance(view, Panels)]
+    _apart(c, *matrices, bias)
+    for view in matrices:
         if not isinstance(view, View) or not view.behaved or view.dtype != to.dtype or view.size == 0:
             raise UnfitError
     product = gemm.product_of(a, b, activation)
     if activation is not None and bias is None:
         bias = to.holding(0.0, (b.shape[1],))
     copies = to.temporary((product.copies + to.tasks * product.copies_each,)) if product.plan.copied else None
-    panels = to.temporary((to.tasks * product.panels_each,))
     (n, k), m, plan = a.shape, b.shape[1], product.plan
     fields: dict[str, Any] = {
-        "code": product.code, "n": n, "k": k, "m": m, **_strides("a", a), **_strides("b", b), "row_c": m,
+        "code": product.code, "n": n, "k": k, "m": m, **_strides("a", a), "row_c": m, "column_c": 1,
         **plan._asdict(), "numbers": to.constants(list(product.numbers)),
     }  # fmt: skip
-    operands = {"a": a, "b": b, "d": bias}
+    operands: dict[str, View | None] = {"a": a, "d": bias}
+    written = {"c": c}
+    if isinstance(b, Panels):
+        operands |= {"b": packed, "f": packed}
+    else:
+        fields |= _strides("b", b)
+        operands["b"] = b
+        written["f"] = to.temporary((to.tasks * product.panels_each,))
     if copies is None:
         ends: dict[str, Any] = {"i0": 0, "i1": n, "k0": 0, "k1": k}
-        to.add(replay.PRODUCT, product.nanoseconds, reads=operands, writes={"c": c, "f": panels}, **fields, **ends)
+        to.add(replay.PRODUCT, product.nanoseconds, reads=operands, writes=written, **fields, **ends)
         return
     for k0 in range(0, k, plan.KC):
         for i0 in range(0, n, plan.MC):
@@ -267,9 +287,7 @@ def _product(to: Lowering, a: View, b: View, c: View, activation: str | None = N
             work = product.nanoseconds * (ends["i1"] - i0) * (ends["k1"] - k0) / (n * k)
             # c: the slot has to hold some address of numbers
             to.add(replay.COPY_TILES, work / 8, reads={"a": a, "c": a}, writes={"e": copies}, **fields, **ends)
-            to.add(
-                replay.PRODUCT, work, reads={**operands, "e": copies}, writes={"c": c, "f": panels}, **fields, **ends
-            )  # fmt: skip
+            to.add(replay.PRODUCT, work, reads={**operands, "e": copies}, writes=written, **fields, **ends)
 
 
 def _matmul(to: Lowering, call: Call) -> None:
@@ -296,15 +314,23 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
     if activation != "linear":
         dz = to.temporary(dy.shape)
         derive(to, ELEMENTWISE_ACTIVATIONS.get(activation, activation), dy, y if z is None else z, y, dz)
+    plain_w = None if isinstance(w, Panels) else w
     for result in (dx, dw, db):
         if result is not None:
-            _apart(result, dy, x, w, y, z)
+            _apart(result, dy, x, plain_w, y, z)
     if dx is not None:
-        _product(to, dz, w.T, dx)
+        _product(to, dz, (_unpacked(to, w) if isinstance(w, Panels) else w).T, dx)
     if dw is not None:
         _product(to, x.T, dz, dw)
     if db is not None:
         _sum_columns(to, dz, db)
+
+
+def _unpacked(to: Lowering, panels: Panels) -> View:
+    (k, m), w = panels.shape, to.temporary(panels.shape)
+    work = gemm.nanoseconds_of_packing(w.block.size)
+    to.add(replay.UNPACK, work, reads={"a": to.packed(panels)}, writes={"b": w}, k=k, m=m)
+    return w
 
 
 def _sum_columns(to: Lowering, x: View, total: View) -> None:
@@ -325,13 +351,71 @@ def _linear_step(to: Lowering, call: Call) -> None:
     """The gradients and the steps by them, which are fused where that can be."""
     step, given = step_of(TABLE[call.op]), dict(call.given)
     w, b, dx = given["w"], given["b"], call.results[0] if call.results else None
-    to.plain(w)
     dw, db = to.temporary(w.shape), None if b is None else to.temporary(b.shape)
     _gradients(to, given, dx, dw, db)
-    _update(to, step, {**given, "dw": dw})
+    if isinstance(w, Panels):
+        _step_packed(to, step, {**given, "dw": dw})
+    else:
+        _update(to, step, {**given, "dw": dw})
     if b is not None:
         of_bias = {state: given[bias_of(state)] for state in states_of(step)}
         _update(to, step, {**given, **of_bias, "w": b, "dw": db})
+
+
+def _step_packed(to: Lowering, step: Op, given: Mapping[str, Any]) -> None:
+    """A step of weights whose states are packed as they are, in place of the gradient: as deep as a block at most."""
+    name, names = optim.chosen(step, given)
+    w, *states = (to.packed(given[each]) for each in names if each != "dw")
+    for one, other in permutations((w, *states), 2):
+        _apart(one, other)
+    products = {id(each): each for each in to.instructions if each.views.get("c") == (given["dw"],)}
+    if not all(map(is_whole, products.values())):
+        raise UnfitError
+    numbers = _hyper(to, STEPS[name], step, given)
+    strides = {"row_c": tile(to.dtype.itemsize).NR, "column_c": given["w"].shape[0]}
+    stepped = Stepped(w, states, STEP_CODES[name], numbers, strides, optim.nanoseconds(w.size))
+    to.instructions = [stepping(to, each, stepped) if id(each) in products else each for each in to.instructions]
+
+
+class Stepped(NamedTuple):
+    """Weights that a step is of, the parts of their state, the step's code and numbers, the weights' ``strides``."""
+
+    w: View
+    states: Sequence[View | None]
+    code: int
+    numbers: int
+    strides: Mapping[str, int]
+    nanoseconds: float
+
+
+def is_whole(product: Instruction) -> bool:
+    """Whether one block holds all of a product's sums."""
+    return bool(product.fields["k0"] == 0 and product.fields["k"] <= product.fields["KC"])
+
+
+def stepping(to: Lowering, product: Instruction, stepped: Stepped) -> Instruction:
+    """A product that is a gradient, with a step by it in place of its result."""
+    (gradient,), shape = product.views["c"], tile(to.dtype.itemsize)
+    assert gradient is not None
+    tiles, arrays = to.temporary((to.tasks * shape.MR * shape.NR,)), (stepped.w, *stepped.states)
+    return replace(
+        product,
+        kind=replay.STEP_PRODUCT,
+        fields={
+            **product.fields,
+            **stepped.strides,
+            "code": stepped.code,
+            "numbers": stepped.numbers,
+            "states": len(stepped.states),
+            "ahead": gemm.asks_ahead(len(arrays) * gradient.size * to.dtype.itemsize),
+        },
+        views={**product.views, "c": (stepped.w,), "d": tuple(stepped.states), "g": (tiles,)},
+        writes=[
+            *(each for each in product.writes if each.block is not gradient.block),
+            *(range_of(each) for each in (*arrays, tiles) if each is not None),
+        ],
+        nanoseconds=product.nanoseconds + stepped.nanoseconds,
+    )
 
 
 def _scaled(to: Lowering, call: Call) -> None:

@@ -31,6 +31,7 @@ from fastnn.kernels.cpu.gemm import (
     copy_share,
     product_share,
     step_share,
+    unpack_share,
 )
 from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.losses import Rule, Scored, penalty_share, total_of, units_share, wrong_units
@@ -63,6 +64,7 @@ KINDS = (
     "update",  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
     "calculation",  # figure = the figures m and k calculated with, by ``code``
     "gather",  # b = rows of a, n of them, m bytes each, by the turn's part of the order
+    "unpack",  # b = the matrix (k, m) whose panels are a
     "copy tiles",  # e = tiles of a, of one block
     "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
     "stepped product",  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
@@ -87,6 +89,7 @@ KINDS = (
     UPDATE,
     CALCULATION,
     GATHER,
+    UNPACK,
     COPY_TILES,
     PRODUCT,
     STEP_PRODUCT,
@@ -110,7 +113,7 @@ INSTRUCTION = record(
     ("n", np.int64),
     ("k", np.int64),
     ("m", np.int64),
-    *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c")),  # in numbers
+    *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c", "column_c")),  # in numbers
     *((field, np.int64) for field in Plan._fields),  # of a product
     *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
     ("states", np.int64),  # of a stepped product, how many parts its state has, and whether they are asked for ahead
@@ -245,7 +248,7 @@ def _loss(each, memory, turn, t):
 def _operands(each, memory):
     a = Matrix(_place(memory, each.a), each.row_a, each.column_a)
     b = Matrix(_place(memory, each.b), each.row_b, each.column_b)
-    return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, 1))
+    return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, each.column_c))
 
 
 @register_jitable
@@ -319,6 +322,8 @@ def _run(each, memory, turn, t, MR, NR):
         _gather(each, memory, turn, t)
     elif each.kind == COLUMN_SUMS:
         _sum_columns(each, memory, t)
+    elif each.kind == UNPACK:
+        unpack_share(t, each.tasks, each.k, each.m, _place(memory, each.a), _place(memory, each.b), NR)
     else:
         _product(each, memory, turn, t, MR, NR)
     return False

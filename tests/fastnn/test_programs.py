@@ -127,6 +127,53 @@ def test_another_number_of_threads_between_two_calls():
             assert same(step(x, t, 0.01), one.step(x, t, 0.01))
 
 
+class Packed:
+    """A layer with packed weights, trained by an optimizer whose step keeps so many parts of a state."""
+
+    def __init__(self, step, count):
+        rng = np.random.default_rng(3)
+        w, b = rng.standard_normal((70, 45)).astype("float32"), rng.standard_normal(45).astype("float32")
+        self.step, self.w, self.b = getattr(ops, f"linear_{step}_step"), ops.pack(w), b
+        self.states = [ops.pack(np.abs(w)) for _ in range(count)]
+        self.of_bias = [np.abs(b) for _ in range(count)]
+
+    def __call__(self, x, dy, turn, rate):
+        y = ops.linear(x, self.w, self.b, "relu")
+        dx, dw, db = ops.linear_backward(dy, x, self.w, y, "relu")
+        states = [*self.states, *([turn] if len(self.states) > 1 else []), self.b, *self.of_bias]
+        slope = self.step(dy, x, self.w, y, *states, activation="relu", learning_rate=rate)
+        return ops.matmul(x, self.w), dx, dw, db, slope
+
+    @property
+    def everything(self):
+        return [self.b, *self.of_bias, *map(ops.unpack, (self.w, *self.states))]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 33, 5000])
+@pytest.mark.parametrize(("step", "count"), [("sgd", 0), ("rmsprop", 1), ("adam", 2)])
+def test_packed_weights(step, count, rows, threads):
+    """With more rows than a block of the sums holds as well."""
+    one, other = Packed(step, count), Packed(step, count)
+    rng = np.random.default_rng(rows)
+    program = fastnn.program(other)
+    with fastnn.backends.use_num_threads(threads):
+        for turn in range(1, 4):
+            x, dy = (rng.standard_normal((rows, width)).astype("float32") for width in (70, 45))
+            assert same(program(x, dy, turn, 0.01 / turn), one(x, dy, turn, 0.01 / turn))
+            assert same(other.everything, one.everything)
+
+
+def test_a_step_of_packed_weights_is_fused(capsys):
+    layer = Packed("rmsprop", 1)
+    program = fastnn.program(layer)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((30, width)).astype("float32") for width in (70, 45))
+    program(x, dy, 1, 0.1)
+    assert "stepped product" in kernels_of(program, capsys, column=slice(30, 45))
+    assert "called" not in kernels_of(program, capsys, column=slice(45, 53))
+
+
 def slopes(x, w, t, rate):
     """The gradient of a loss by x, in a tuple."""
     return fastnn.gradients(lambda v: ops.half_sse(ops.tanh(ops.linear(v, w)), t)[0] * rate, (x,))[1]
@@ -493,6 +540,7 @@ REFUSED = {
     ),
     "written": (_writes_between, "matmul: b: got an array that was written to inside the program"),
     "written at the end": (_writes_at_the_end, "matmul: b: got an array that was written to inside the program"),
+    "packed inside": (lambda x: ops.linear(x, ops.pack(W)), "w: got weights to pack inside a program"),
     "option of a result": (
         lambda x: ops.sgd_step(x, x, learning_rate=ops.mse(x, x)[0]),
         "learning_rate: got a result as an option of sgd_step",
