@@ -238,7 +238,7 @@ def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
             likeness.append(f"{name}.__class__, {name}")
     end = _END_OF_LISTS if of_lists else _END
     if checks.depends_on_values(op):
-        end = _END_OF_ROWS if op.sampled else _END_OF_LOSS
+        end = _END_OF_ROWS if "row_numbers" in op.draw.values() else _END_OF_LOSS
     passed = ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
     start = _START_OF_LISTS if op.lists and not of_lists else ""
@@ -297,6 +297,8 @@ def pack(w: Any) -> Any:
     packed alike; ``unpack`` reads it. float32 or float64, any strides; on the "cpu" backend only. Raises TypeError and
     ValueError as the ops do.
     """
+    if backends.recorder() is not None:
+        raise TypeError("w: got weights to pack inside a program, wants them packed outside")
     backend = backends.current()
     if backend != "cpu":
         raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")

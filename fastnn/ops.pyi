@@ -492,6 +492,18 @@ def gather(
     numbers as they are.
     """
 
+def gather_backward(
+    dy: Array,
+    data: Array,
+    index: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``gather`` by data: zeros of data's shape, and dy[i] added to row index[i], in the order of index.
+
+    Of data only the shape counts.
+    """
+
 def matmul(
     a: Array,
     b: Array,
@@ -537,6 +549,13 @@ def linear_backward(
     not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
     x may be a CSR matrix or array of SciPy's; the gradients are dense.
     """
+
+def column_sums(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""
 
 def cross_entropy(
     probs: Array,

@@ -214,8 +214,7 @@ class Program:
         names = [*self._names, *[""] * len(args)]
         values = [value if name in self._static else stand_in(value) for name, value in zip(names, args, strict=False)]
         named = {name: value if name in self._static else stand_in(value) for name, value in kwargs.items()}
-        with backends.chosen(recorder):
-            results = self._function(*values, **named)
+        results = backends.recorded(recorder, self._function, *values, **named)
         del values, named
         recording, recordings = _Recording(recorder, results), self._recordings
         if len(recordings) >= _REMEMBERED:
@@ -314,21 +313,26 @@ class _Recording:
         self._numbers = [figure.place for figure in recorder.numbers]
         self._constants, self._early = recorder.constants, recorder.early
         self._make = backends.implementation(recorder.backend, "program", "Replay")
-        self._ready()
+        self._made = self._ready()
         self._epochs: dict[Any, tuple[Any, Any, _Apart]] = {}
         self.keeps_apart = _Apart(self.graph)
 
     def run(self, arrays: Sequence[Array], addresses: Sequence[int], numbers: Sequence[float]) -> Any:
         """The results for these arguments, valid until the next run."""
-        if self.replay.outdated():
-            self._ready()
-        replay = self.replay
+        replay, results = self._made
+        if replay.outdated():
+            replay, results = self._made = self._ready()
         figures = replay.figures
         for place, value in zip(self._numbers, numbers, strict=True):
             figures[place] = value
         self._calculate(replay)
         replay.run(arrays, addresses)
-        return self._results(arrays)
+        return results(arrays)
+
+    @property
+    def replay(self) -> Any:
+        """What runs it."""
+        return self._made[0]
 
     def gathers(self, epoch: Epoch, given: _Given) -> bool:
         """Whether batches can be gathered by the replay: no data lie where the program writes."""
@@ -376,11 +380,12 @@ class _Recording:
         for made, name, a, b in self._early:
             replay.figures[made.place] = tape.CALCULATIONS[name](replay.value(a), replay.value(b))
 
-    def _ready(self) -> None:
-        self.replay = self._make(self.graph)
+    def _ready(self) -> tuple[Any, Callable[[Sequence[Array]], Any]]:
+        """A replay, and what makes the results of its runs."""
+        replay = self._make(self.graph)
         for place, value in self._constants.items():
-            self.replay.figures[place] = value
-        self._results = _results(self._template, self.replay)
+            replay.figures[place] = value
+        return replay, _results(self._template, replay)
 
 
 def _addresses(arrays: Sequence[Array]) -> list[int]:
@@ -486,7 +491,6 @@ def _cost(call: Call) -> tuple[float, int]:
         return 0.0, moved
     sizes: dict[str, int] = {}
     for operand, spec in op.operands.items():
-        view = call.given.get(operand)
-        if isinstance(view, View):
-            sizes |= dict(zip(spec.split(), view.shape, strict=False))
+        shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights
+        sizes |= dict(zip(spec.split(), shape, strict=False))
     return op.flops(**sizes), moved

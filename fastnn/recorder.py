@@ -64,6 +64,11 @@ def _plain(value: Any) -> Any:
     return _mapped(lambda each: each._value if isinstance(each, Recorded) else each, value)
 
 
+def _memory(value: Any) -> Any:
+    """The array that holds packed weights; any other value itself."""
+    return value.panels if hasattr(value, "packed_for") else value
+
+
 def bounds(array: Array) -> tuple[int, int]:
     """The address of the first byte of an array's memory, and that behind the last."""
     return np.lib.array_utils.byte_bounds(array)
@@ -151,7 +156,7 @@ class Recorder:
         written = [array for name in (*op.inplace, *op.into) for array in _each(given[name]) if array is not None]
         places = {name: self._placed(value) for name, value in given.items()}
         inputs = [given[name] for name in op.into]
-        return self._note(op.name, places, results, function, [self._placed(array) for array in written], inputs)
+        return self._note(op.name, places, results, function, [self._place(_memory(each)) for each in written], inputs)
 
     def calculated(self, name: str, given: Mapping[str, Any]) -> Any:
         """What is calculated, recorded; where that is an array in another shape it is no call."""
@@ -268,12 +273,13 @@ class Recorder:
     # ----------------------------------------------------------------------------------------------- found outside
 
     def _look_at(self, value: Any, asked: str, read: bool) -> None:
-        """Note an array that is no stand-in; it must be as ops left it."""
-        if not isinstance(value, np.ndarray):
+        """Note an array that is no stand-in, or that of packed weights; it must be as ops left it."""
+        array = _memory(value)
+        if not isinstance(array, np.ndarray):
             return
-        outside = self._outside.get(id(value))
+        outside = self._outside.get(id(array))
         if outside is None:
-            self._outside[id(value)] = _Outside(value, asked, read)
+            self._outside[id(array)] = _Outside(array, asked, read)
         elif outside.changed:
             raise TypeError(_written_to(asked))
 

@@ -25,7 +25,7 @@ from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
 # Work that one task does alone: to wait for one another costs some hundred nanoseconds.
 _ALONE_BELOW_NS = 3_000.0
 
-# Work of one compiled call, so that an interrupt is noticed soon.
+# Work of one compiled call, if no single instruction takes longer, so that an interrupt is noticed soon.
 _AT_ONCE_NS = 100e6
 
 
@@ -128,7 +128,7 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
         for task in range(each.first, each.first + each.tasks):
             loads[task] += each.nanoseconds / each.tasks
         touched.append((each, reads, writes))
-        if each.kind == replay.LOSS:  # where it finds wrong labels, nothing behind it may run
+        if each.kind in replay.STOPPING:  # where it finds wrong labels, nothing behind it may run
             each.waits = True
             touched, loads = [], [0.0] * tasks
     if stretch:
@@ -163,7 +163,7 @@ class Replay(CallByCall):
         self._tasks = tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)
         self._lowering = Lowering(self._dtype, tasks)
-        stretches = _fused(_lowered(graph, self._lowering), self._lowering, graph.kept)
+        stretches = _cut(_fused(_lowered(graph, self._lowering), self._lowering, graph.kept))
         self._places, size = _places(_lifetimes(stretches, graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
         self._start = address(self._arena)
@@ -199,6 +199,7 @@ class Replay(CallByCall):
         for place, (at, count, taken, make) in enumerate(self._varying):
             now = [figures[figure] for figure in taken]
             if now != last[place]:
+                last[place] = None  # should an interrupt come before they are complete
                 self._numbers[0, at : at + count] = make(self.value)
                 last[place] = now
         for step in self._steps:
@@ -261,23 +262,31 @@ class Replay(CallByCall):
 
     def _replay(self, step: _Compiled, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
         given = step.table, self._addresses, numbers, figures, order, self._status
-        if step.tasks == 1:
-            self._run(*given, self._words, 0, 1)
-        else:
-            team.run(self._run, given, step.tasks)
-        if self._failed[0]:
-            self._explain(step, arrays, figures, order)
+        try:
+            if step.tasks == 1:
+                self._run(*given, self._words, 0, 1)
+            else:
+                team.run(self._run, given, step.tasks)
+            if self._failed[0]:
+                self._explain(step, arrays, figures, order)
+        except BaseException:  # an interrupt, say, before the error was told
+            self._forget()
+            raise
 
     def _explain(self, step: _Compiled, arrays: Sequence[Any], figures: Any, order: Any) -> None:
         """Make the call at which a replay stopped as it was recorded."""
         turn, batch = int(self._status["turn"][0]), len(order) // len(figures)
         call = self.graph.calls[step.calls[int(self._failed[0]) - 1]]
-        self._failed[0] = 0
-        self._words[:] = 0
+        self._forget()
         self.figures[:] = figures[turn]
         self.rows = order[turn * batch : (turn + 1) * batch]
         self.again(call, arrays)
         raise RuntimeError(f"{call.op}: got operands that its kernel does not take and its checks let pass")
+
+    def _forget(self) -> None:
+        """Be as before a run."""
+        self._failed[0] = 0
+        self._words[:] = 0
 
     # ------------------------------------------------------------------------------------------------------- addresses
 
@@ -342,6 +351,23 @@ def _fused(
     seen = {view.block for call in called for view in (*call.views(), *_views(call.results))}
     seen |= {view.block for view in kept}
     return [stretch if isinstance(stretch, _Outside) else fuse(stretch, lowering, seen) for stretch in stretches]
+
+
+def _cut(stretches: Sequence[_Stretch | _Outside]) -> list[_Stretch | _Outside]:
+    """Long stretches in parts, between which Python looks for interrupts; all tasks wait at the end of each."""
+    parts: list[_Stretch | _Outside] = []
+    for stretch in stretches:
+        if isinstance(stretch, _Outside):
+            parts.append(stretch)
+            continue
+        part: _Stretch = []
+        for each in stretch:
+            if part and sum(other.nanoseconds for other in (*part, each)) > _AT_ONCE_NS:
+                parts.append(part)
+                part = []
+            part.append(each)
+        parts.append(part)
+    return parts
 
 
 def _lowered(graph: Graph, lowering: Lowering) -> list[_Stretch | _Outside]:

@@ -106,3 +106,8 @@ def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS, *
     not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
     x may be a CSR matrix or array of SciPy's; the gradients are dense.
     """
+
+
+@op("gemm", x="n m", returns=("m",), cases=tuple({"n": s["n"], "m": s["m"]} for s in _LINEAR))
+def column_sums(x, *, out=None):
+    """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""
