@@ -17,7 +17,7 @@ from fastnn.kernels.cpu import elementwise, gemm, losses, optim, replay, softmax
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
-from fastnn.kernels.graph import GATHER, Block, Call, Figure, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
@@ -25,7 +25,7 @@ from fastnn.kernels.table.linear_steps import states_of, step_of
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
 
-# And for a byte that is gathered.
+# And for a byte that is copied.
 _NS_PER_BYTE = 0.1
 
 # Activations that look at whole rows.
@@ -402,6 +402,14 @@ def _gather(to: Lowering, call: Call) -> None:
     to.add(replay.GATHER, n * m * _NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
 
 
+def _put(to: Lowering, call: Call) -> None:
+    x, into, turn = (call.given[name] for name in ("x", "into", "turn"))
+    if not x.contiguous or x.size == 0:
+        raise UnfitError
+    n, figure = x.size * x.dtype.itemsize, turn.place
+    to.add(replay.PUT, n * _NS_PER_BYTE, reads={"a": x}, writes={"b": into}, takes=[figure], n=n, figure=figure)
+
+
 def _calculated(code: int, to: Lowering, call: Call) -> None:
     a, b, (result,) = call.given["a"], call.given["b"], call.results
     places: dict[str, Any] = {"k": a.place, "m": b.place, "figure": result.place}
@@ -420,6 +428,7 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
 # How a call becomes instructions, by its op or by what is calculated.
 LOWERED: dict[str, _Lower] = {
     GATHER: _gather,
+    PUT: _put,
     "matmul": _matmul,
     "linear": _linear,
     "linear_backward": _linear_backward,
