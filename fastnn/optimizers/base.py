@@ -345,6 +345,23 @@ class Optimizer(Configurable):
                     _average(parameter.value, self.state[parameter.path][AVERAGE], stays, due)
                 constraints.enforce(parameter)
 
+    def recordable(self, parameters: Sequence[Parameter]) -> bool:
+        """Whether ``step`` is all that ``apply`` does to these parameters, so that a program may record it.
+
+        What gradients or weights that are not finite do to them has to stay in weights or state.
+        """
+        plain = type(self).apply is Optimizer.apply and self.clipping is None and not self.use_ema
+        return plain and not any(p.constraint is not None or self.decay_of(p.path) for p in parameters)
+
+    def step(self, gradients: Sequence[Array], parameters: Sequence[Parameter], rate: float, number: int) -> None:
+        """The op's step of every parameter, with the step size ``rate``, the ``number``-th, counted from 1.
+
+        The state has to be made before.
+        """
+        name, options = self.rule
+        now = {"learning_rate": rate, "step": number}
+        self._step(getattr(ops, name), {key: now.get(key, options[key]) for key in options}, gradients, parameters)
+
     def _step(
         self,
         step: Callable[..., None],
