@@ -330,7 +330,7 @@ class Optimizer(Protocol):
         ...
 
     def recordable(self, parameters: Sequence[Any]) -> bool:
-        """Whether ``step`` is all that ``apply`` does to these parameters, so that a program may record it."""
+        """Whether ``step`` does all that ``apply`` does to these parameters, so that a program may record it."""
         ...
 
     def step(self, gradients: Sequence[Array], parameters: Sequence[Any], rate: float, number: int) -> None:

@@ -130,6 +130,7 @@ class RecordedSteps:
         arrays = [array for state in states for array in state.values()]
         name, options = optimizer.rule
         fixed = {key: value for key, value in options.items() if key not in ("learning_rate", "step")}
+        fixed["decays"] = [optimizer.decay_of(parameter.path) for parameter in self._trained]
         recordable = optimizer.recordable(self._trained)
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
             self._arrays = [*(parameter.value for parameter in self._trained), *arrays]

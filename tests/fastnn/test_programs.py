@@ -621,6 +621,27 @@ def test_no_array_is_allocated_in_the_steady_state():
     assert peak - before < x.nbytes / 2, "an array was made"
 
 
+def test_an_epoch_allocates_what_it_returns():
+    """And figures of its batches, and one batch to know the recording by, however many there are."""
+    network = Network((256, 64, 10))
+    step = fastnn.program(network.step)
+    (x, t), *_ = batches(64 * 64, 256, 10, 1)
+    order, peaks = np.arange(len(x)), []
+    for _ in range(3):
+        step.repeat((x, t), order, 64, rate=0.01)
+    for rows in (order, order[: 64 * 32]):
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            losses, _ = step.repeat((x, t), rows, 64, rate=0.01)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            tracemalloc.stop()
+        assert len(losses) == len(rows) // 64
+    assert peaks[0] - peaks[1] < 32 * 256, "memory of more than figures is taken for each batch"
+    assert max(peaks) < 2 * x[:64].nbytes, "arrays of more than the first batch are made"
+
+
 def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
     """Unless somebody else looks at that."""
     network = Network((30, 20, 10))

@@ -329,6 +329,12 @@ def drawn_fit(rng):
     )
 
 
+def decaying():
+    optimizer = optimizers.AdamW(0.01, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
 # Optimizers, and whether their updates are ops alone.
 OPTIMIZERS = [
     (lambda: optimizers.SGD(0.01, momentum=0.9, nesterov=True), True),
@@ -337,7 +343,7 @@ OPTIMIZERS = [
     (lambda: optimizers.Nadam(0.01), True),
     (lambda: optimizers.Lion(0.001), True),
     (lambda: optimizers.Ftrl(0.01), True),
-    (lambda: optimizers.AdamW(0.01), False),
+    (decaying, True),
     (lambda: optimizers.SGD(0.1, global_clipnorm=0.1), False),
     (lambda: optimizers.Adam(0.01, use_ema=True), False),
     (optimizers.Rprop, False),
