@@ -1,6 +1,7 @@
 """Training loops of one's own over ``fastnn.ops``: op by op, as a program, and an epoch of it in one call.
 
-Beside them the same loop over NumPy and PyTorch's eager one; an epoch stands beside our own ``fit``.
+Beside them the same loop over NumPy and PyTorch's eager one; an epoch stands beside our own ``fit``, and so does the
+same ``fit`` layer by layer.
 
 An epoch has ``_STEPS`` batches of made rows; weights, batches and RMSprop are the same on every side. A line's work is
 that of its matrix products.
@@ -9,7 +10,7 @@ that of its matrix products.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.peers import DENSE, load
-from bench.peers.fastnn_mlp import FastnnMLP
+from bench.peers.fastnn_mlp import FastnnMLP, LayerwiseMLP
 from bench.peers.network import CROSS_ENTROPY, SQUARED_ERROR, Network
 from bench.peers.ops_mlp import EpochMLP, OpsMLP, ProgramMLP
 from bench.suite import FASTNN, FIT, NUMPY, PYTORCH, Case, Contender, Workload, installed
@@ -30,31 +31,45 @@ _TOLERANCES = {NUMPY: 1e-4, PYTORCH: 0.1, FIT: 1e-4}
 
 @dataclass(frozen=True)
 class _Loop:
-    """A network and its batches; by way of running it, how many times as fast as a contender it is promised to be."""
+    """A network and its batches; by way of running it, how many times as fast as a contender it is promised to be.
+
+    There is no line of a way without such promises.
+    """
 
     widths: tuple[int, ...]
     batch: int
     loss: str
-    op_by_op: Mapping[str, float]
-    program: Mapping[str, float]
-    epoch: Mapping[str, float]
+    op_by_op: Mapping[str, float] = field(default_factory=dict)
+    program: Mapping[str, float] = field(default_factory=dict)
+    epoch: Mapping[str, float] = field(default_factory=dict)
+    layerwise: Mapping[str, float] = field(default_factory=dict)
 
 
 _LOOPS = (
     _Loop((13, 64, 64, 1), 16, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 5.0, PYTORCH: 20.0}, {FIT: 0.6}),
     _Loop((13, 64, 64, 1), 1, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 5.0, PYTORCH: 20.0}, {FIT: 0.6}),
     _Loop((784, 100, 10), 32, CROSS_ENTROPY, {NUMPY: 1.0}, {NUMPY: 2.0, PYTORCH: 4.0}, {FIT: 0.8}),
-    _Loop((100, 256, 256, 1), 32, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 2.0, PYTORCH: 4.0}, {FIT: 0.8}),
-    _Loop((784, 512, 10), 128, CROSS_ENTROPY, {NUMPY: 1.3}, {NUMPY: 1.6, PYTORCH: 2.0}, {FIT: 0.8}),
+    _Loop((100, 256, 256, 1), 32, SQUARED_ERROR, {NUMPY: 1.0}, {NUMPY: 2.0, PYTORCH: 4.0}, {FIT: 0.8}, {FIT: 0.7}),
+    _Loop((784, 512, 10), 128, CROSS_ENTROPY, {NUMPY: 1.3}, {NUMPY: 1.6, PYTORCH: 2.0}, {FIT: 0.8}, {FIT: 0.85}),
+    _Loop((20, 32, 1), 8, SQUARED_ERROR, layerwise={FIT: 0.2}),
 )
 
-_SAID = {"op_by_op": "op by op", "program": "as a program", "epoch": "of an epoch as a program"}
+_SAID = {
+    "op_by_op": f"{_STEPS} steps op by op",
+    "program": f"{_STEPS} steps as a program",
+    "epoch": f"{_STEPS} steps of an epoch as a program",
+    "layerwise": "fit layer by layer",
+}
+
+# The trainer without metrics: an epoch as a program has none.
+_fit, _fit_layerwise = partial(FastnnMLP, metrics=None), partial(LayerwiseMLP, metrics=None)
 
 # The ways of running a loop, with our side of each and the others' sides.
 _WAYS: Mapping[str, tuple[Callable[..., Any], Sequence[str]]] = {
     "op_by_op": (OpsMLP, (NUMPY, PYTORCH)),
     "program": (ProgramMLP, (NUMPY, PYTORCH)),
     "epoch": (EpochMLP, (FIT,)),
+    "layerwise": (_fit_layerwise, (FIT,)),
 }
 
 
@@ -62,12 +77,13 @@ def cases() -> list[Case]:
     """A line a way, network and batch size."""
     return [
         Case(
-            f"{_STEPS} steps {_SAID[way]}, {_architecture(loop.widths)}, batch {loop.batch}",
+            f"{_SAID[way]}, {_architecture(loop.widths)}, batch {loop.batch}",
             partial(_workload, loop, way),
             getattr(loop, way),
         )
         for way in _WAYS
         for loop in _LOOPS
+        if getattr(loop, way)
     ]
 
 
@@ -80,11 +96,6 @@ def _made(widths: tuple[int, ...], rows: int, loss: str) -> tuple[Any, Any]:
     rng = np.random.default_rng(7)
     x = rng.random((rows, widths[0]), np.float32)
     return x, rng.integers(0, widths[-1], rows) if loss == CROSS_ENTROPY else rng.random(rows, np.float32)
-
-
-def _fit(network: Network, x: Any, y: Any, batch: int) -> FastnnMLP:
-    """The trainer on the same network, without metrics: an epoch as a program has none."""
-    return FastnnMLP(network, x, y, batch, metrics=None)
 
 
 def _workload(loop: _Loop, way: str) -> Workload:

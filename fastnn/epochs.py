@@ -8,23 +8,28 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks
-from fastnn.kernels.graph import GATHER, Block, Call, Graph, Order, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, View
 from fastnn.recorder import rebuilt
 
 Array = Any
 
 
 class Epoch:
-    """Data, the order of their rows, rows of a batch; numbers by batch, and arguments that are the same for all."""
+    """Data, the order of their rows, rows of a batch; numbers by batch, and arguments that are the same for all.
 
-    def __init__(self, data: Any, order: Any, batch: Any, each: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    Where they are to be ``joined``, arrays of all batches are wanted, not those of the last.
+    """
+
+    def __init__(
+        self, data: Any, order: Any, batch: Any, each: Mapping[str, Any], joined: bool, others: Mapping[str, Any]
+    ) -> None:
         arrays = data if isinstance(data, (tuple, list)) else [data]
         self.data = [_rows(f"data[{place}]", array, arrays[0]) for place, array in enumerate(arrays)]
         if not self.data:
             raise ValueError("data: got no arrays, wants one or more whose rows make the batches")
         self.batch = checks.integer("batch", batch, 1)
         self.order = _order(order, len(self.data[0]))
-        self.others = others
+        self.joined, self.others = joined, others
         self.each = {name: _by_batch(f"each[{name!r}]", values, self._batches) for name, values in each.items()}
 
     @property
@@ -47,6 +52,12 @@ class Epoch:
     def named(self, batch: int) -> dict[str, Any]:
         """The other arguments of a batch."""
         return {**self.others, **{name: values[batch].item() for name, values in self.each.items()}}
+
+    def kept(self, value: Any) -> Any:
+        """What is wanted of a batch's result: a number or array as one of many, or any other value as it is."""
+        if isinstance(value, (int, float)):
+            return Series(np.array([value], np.float64))
+        return Series(np.array(value, ndmin=1)) if self.joined and isinstance(value, np.ndarray) else value
 
 
 def _rows(name: str, array: Any, first: Any) -> Array:
@@ -97,6 +108,32 @@ def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph
     return Graph(tuple(calls), tuple(arguments), graph.figures, kept), rebuilt(move, template)
 
 
+def putting(graph: Graph, template: Any) -> tuple[Graph, Any]:
+    """The graph, and its results, with what it returns of every turn put into arrays, arguments behind its own.
+
+    The last figure is the number of the turn.
+    """
+    turn = Figure(graph.figures, early=True, kind=int)
+    arguments, calls = list(graph.arguments), list(graph.calls)
+
+    def put(place: Any) -> Any:
+        if not isinstance(place, View):
+            return place
+        one = np.empty(place.shape or 1, place.dtype)
+        into = View(Block(one.nbytes, argument=len(arguments)), 0, one.shape, one.strides, one.dtype)
+        arguments.append(into)
+        calls.append(Call(PUT, {"x": place, "into": into, "turn": turn}, (), (into,), _put))
+        return into
+
+    template = rebuilt(put, template)
+    return Graph(tuple(calls), tuple(arguments), graph.figures + 1, graph.kept), template
+
+
+def _put(x: Array, into: Array, turn: int) -> None:
+    rows = len(into) if x.ndim == 0 else len(x)
+    into[turn * rows : (turn + 1) * rows] = x
+
+
 def _take(data: Array, rows: Array) -> Array:
     return data[rows]
 
@@ -120,19 +157,14 @@ def _each(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 class Series:
-    """The numbers of batches, one after the other."""
+    """The numbers or arrays of batches, one after the other."""
 
     def __init__(self, values: Array) -> None:
         self.values = values
 
 
-def series(value: Any) -> Any:
-    """The number of a batch as such; any other result as it is."""
-    return Series(np.array([value], np.float64)) if isinstance(value, (int, float)) else value
-
-
 def joined(results: Sequence[Any]) -> Any:
-    """The results of batches: all their numbers, and of all else the last."""
+    """The results of batches: what is one of many together, and of all else the last."""
     last = results[-1]
     if isinstance(last, Series):
         return np.concatenate([each.values for each in results])

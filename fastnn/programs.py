@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn import backends, checks, tape
-from fastnn.epochs import Epoch, Series, gathering, joined, series
+from fastnn.epochs import Epoch, Series, gathering, joined, putting
 from fastnn.kernels.addresses import address
 from fastnn.kernels.graph import Block, Call, Figure, Graph, View
 from fastnn.kernels.table import TABLE
@@ -113,6 +113,7 @@ class Program:
         /,
         *,
         each: Mapping[str, Any] | None = None,
+        join: bool = False,
         **others: Any,
     ) -> Any:
         """Run the program on batch after batch: an epoch in one compiled call.
@@ -122,12 +123,15 @@ class Program:
         value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as it is.
 
         Returns what the function does, with float64 arrays (batches,) in place of its numbers; its arrays are those of
-        the last batch. The bits are those of a call for each batch. Raises TypeError, ValueError or IndexError for what
-        does not fit, before the first batch; where labels of a batch are wrong, those before it have been trained on.
+        the last batch. To ``join`` them makes one array of what ops gave in all batches, along the first axis: outputs
+        (batch, k) become (n, k), in ``order``. The bits are those of a call for each batch.
+
+        Raises TypeError, ValueError or IndexError for what does not fit, before the first batch; where labels of a
+        batch are wrong, those before it have been trained on.
 
         >>> losses = step.repeat((x, t), rng.permutation(len(x)), 128, rate=1e-3)
         """
-        epoch = Epoch(data, order, batch, each or {}, others)
+        epoch = Epoch(data, order, batch, each or {}, join, others)
         results: list[Any] = []
         for first, turns in epoch.parts():
             results += self._turns(epoch, first, turns)
@@ -143,7 +147,7 @@ class Program:
             recording, left = self._recordings.get(given.known()), turns - len(results)
             if recording is not None and left > 1 and recording.gathers(epoch, given):
                 return [*results, self._own(recording.turns(epoch, given, batch, left))]
-            results.append(rebuilt(series, self._call(arguments, named)))
+            results.append(rebuilt(epoch.kept, self._call(arguments, named)))
         return results
 
     def _own(self, results: Any) -> Any:
@@ -340,17 +344,21 @@ class _Recording:
 
     def _gathering(self, epoch: Epoch) -> tuple[Any, Any, _Apart]:
         """A replay that gathers batches of such data, the places of its results, what tells memory apart."""
-        likeness = tuple((data.dtype, data.shape, data.strides) for data in epoch.data)
+        likeness = epoch.joined, *((data.dtype, data.shape, data.strides) for data in epoch.data)
         held = self._epochs.get(likeness)
         if held is None or held[0].outdated():
             graph, template = gathering(self.graph, self._template, epoch.data)
-            held = self._epochs[likeness] = self._make(graph), template, _Apart(graph)
+            apart = _Apart(graph)
+            if epoch.joined:
+                graph, template = putting(graph, template)
+            held = self._epochs[likeness] = self._make(graph), template, apart
         return held
 
     def turns(self, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
         """The results of so many batches, numbers as arrays."""
         replay, template, _ = self._gathering(epoch)
         arrays = _whole(epoch, given)
+        arrays += (_of_turns(into, turns) for into in replay.graph.arguments[len(arrays) :])
         addresses = _addresses(arrays)
         figures = self._figures(replay, epoch, given, first, turns)
         replay.turns(arrays, addresses, epoch.order[first * epoch.batch : (first + turns) * epoch.batch], figures)
@@ -358,13 +366,17 @@ class _Recording:
         def result(place: Any) -> Any:
             if isinstance(place, Figure):
                 return Series(figures[:, place.place])
-            return replay.array(place, arrays) if isinstance(place, View) else place
+            if isinstance(place, View):
+                return Series(replay.array(place, arrays)) if epoch.joined else replay.array(place, arrays)
+            return place
 
         return rebuilt(result, template)
 
     def _figures(self, replay: Any, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
         """A row of figures for every turn, with what is known beforehand."""
-        figures = np.zeros((turns, self.graph.figures))
+        figures = np.zeros((turns, replay.graph.figures))
+        if epoch.joined:
+            figures[:, -1] = np.arange(turns)
         for place, value in (*self._constants.items(), *zip(self._numbers, given.numbers, strict=True)):
             figures[:, place] = value
         for name, values in epoch.each.items():
@@ -395,6 +407,11 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
 def _whole(epoch: Epoch, given: _Given) -> list[Array]:
     """The arguments of a batch with all of the data in place of its rows."""
     return [*epoch.data, *given.arrays[len(epoch.data) :]]
+
+
+def _of_turns(into: View, turns: int) -> Array:
+    """Memory for a result of every turn."""
+    return np.empty((turns * into.shape[0], *into.shape[1:]), into.dtype)
 
 
 def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:

@@ -129,6 +129,9 @@ class Order:
 # What makes a batch of data: ``data[rows]``.
 GATHER = "rows of data"
 
+# What keeps a result of every turn: ``into`` has them one behind the other, that of turn ``turn`` is ``x``.
+PUT = "result of a turn"
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -20,7 +20,7 @@ from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
-from fastnn.kernels.graph import GATHER, Block, Call, Figure, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
@@ -587,6 +587,14 @@ def _gather(to: Lowering, call: Call) -> None:
     to.add(replay.GATHER, n * m * gather.NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
 
 
+def _put(to: Lowering, call: Call) -> None:
+    x, into, turn = (call.given[name] for name in ("x", "into", "turn"))
+    if not x.contiguous or x.size == 0:
+        raise UnfitError
+    n, figure = x.size * x.dtype.itemsize, turn.place
+    to.add(replay.PUT, n * gather.NS_PER_BYTE, reads={"a": x}, writes={"b": into}, takes=[figure], n=n, figure=figure)
+
+
 def _calculated(code: int, to: Lowering, call: Call) -> None:
     a, b, (result,) = call.given["a"], call.given["b"], call.results
     places: dict[str, Any] = {"k": a.place, "m": b.place, "figure": result.place}
@@ -605,6 +613,7 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
 # How a call becomes instructions, by its op or by what is calculated.
 LOWERED: dict[str, _Lower] = {
     GATHER: _gather,
+    PUT: _put,
     "matmul": _matmul,
     "linear": _linear,
     "linear_backward": _linear_backward,

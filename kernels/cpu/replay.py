@@ -65,6 +65,7 @@ KINDS = (
     "calculation",  # figure = the figures m and k calculated with, by ``code``
     "gather",  # b = rows of a, n of them, m bytes each, by the turn's part of the order
     "unpack",  # b = the matrix (k, m) whose panels are a
+    "put",  # the part of b that the figure numbers, n bytes = a
     "copy tiles",  # e = tiles of a, of one block
     "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
     "stepped product",  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
@@ -90,6 +91,7 @@ KINDS = (
     CALCULATION,
     GATHER,
     UNPACK,
+    PUT,
     COPY_TILES,
     PRODUCT,
     STEP_PRODUCT,
@@ -299,6 +301,13 @@ def _gather(each, memory, turn, t):
 
 
 @register_jitable
+def _put(each, memory, turn, t):
+    low, high = t * each.n // each.tasks, (t + 1) * each.n // each.tasks
+    a, b = memory.addresses[each.a], memory.addresses[each.b] + int(memory.figures[turn, each.figure]) * each.n
+    copy_bytes(b + low, a + low, high - low)
+
+
+@register_jitable
 def _run(each, memory, turn, t, MR, NR):
     """Task t's share of an instruction; True where it found what it must not take."""
     if each.kind <= BACKWARD_ROWS:
@@ -320,6 +329,8 @@ def _run(each, memory, turn, t, MR, NR):
         _calculate(each, memory.figures, turn)
     elif each.kind == GATHER:
         _gather(each, memory, turn, t)
+    elif each.kind == PUT:
+        _put(each, memory, turn, t)
     elif each.kind == COLUMN_SUMS:
         _sum_columns(each, memory, t)
     elif each.kind == UNPACK:

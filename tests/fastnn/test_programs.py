@@ -693,6 +693,32 @@ def test_an_epoch_on_data_that_is_written_to():
             assert same(got, last + last)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("rows", "batch"), [(4, 4), (133, 20), (120, 20), (2300, 1)])
+def test_results_of_all_batches(rows, batch, threads):
+    """One behind the other, with the bits of a call for each batch: of kernels, of ops outside of them, strided."""
+    rng = np.random.default_rng(2)
+    x, alpha = rng.standard_normal((rows, 300 if batch > 1 else 3)), np.full(4, 0.3)
+    u = rng.standard_normal((x.shape[1], 4))
+
+    def run(x, rate):
+        y = ops.matmul(x, u)
+        moved = ops.add(ops.prelu(y, alpha), y)
+        return {"arrays": (ops.tanh(y.T).T, y.reshape(-1), moved), "sum": [rate + ops.half_sse(moved, y)[0], None]}
+
+    program = fastnn.program(run)
+    rates = np.linspace(0.1, 0.2, -(-rows // batch))
+    with fastnn.backends.use_num_threads(threads):
+        for _ in range(3):
+            order = rng.permutation(rows)
+            got = program.repeat(x, order, batch, each={"rate": rates}, join=True)
+            program(x[:batch], 0.1)  # what was joined stays
+            parts = np.split(order, range(batch, rows, batch))
+            each = [run(x[part], rate) for part, rate in zip(parts, rates.tolist(), strict=True)]
+            arrays = tuple(map(np.concatenate, zip(*(one["arrays"] for one in each), strict=True)))
+            assert same(got, {"arrays": arrays, "sum": [np.array([one["sum"][0] for one in each]), None]})
+
+
 @pytest.mark.parametrize(
     ("given", "named", "error", "message"),
     [
@@ -956,6 +982,27 @@ def test_no_array_is_allocated_in_the_steady_state():
         tracemalloc.stop()
     assert now - before < 2048, "memory is kept from call to call"
     assert peak - before < x.nbytes / 2, "an array was made"
+
+
+def test_an_epoch_allocates_what_it_returns():
+    """And figures of its batches, and one batch to know the recording by, however many there are."""
+    network = Network((256, 64, 10))
+    step = fastnn.program(network.step)
+    (x, t), *_ = batches(64 * 64, 256, 10, 1)
+    order, peaks = np.arange(len(x)), []
+    for _ in range(3):
+        step.repeat((x, t), order, 64, rate=0.01)
+    for rows in (order, order[: 64 * 32]):
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            losses, _ = step.repeat((x, t), rows, 64, rate=0.01)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            tracemalloc.stop()
+        assert len(losses) == len(rows) // 64
+    assert peaks[0] - peaks[1] < 32 * 256, "memory of more than figures is taken for each batch"
+    assert max(peaks) < 2 * x[:64].nbytes, "arrays of more than the first batch are made"
 
 
 def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
