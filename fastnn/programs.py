@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn import backends, checks, tape
 from fastnn.epochs import Epoch, Series, gathering, joined, series
-from fastnn.kernels.graph import Block, Call, Figure, Graph, View
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE
 from fastnn.recorder import Recorder, rebuilt
 
@@ -35,9 +35,10 @@ def program(f: Callable[..., Any] | None = None, *, static: Sequence[str] = (), 
     """Make a program of a function over ``fastnn.ops``: recorded at its first call, replayed by one call from then on.
 
     The function takes arrays and numbers, also in tuples, lists and dictionaries, and returns results of ops and what
-    is calculated of them with + - * /, in such structures as well. Arrays from outside (weights) are used where they
-    lie. At the first call with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A
-    later call runs just these ops: the rest of the function's Python is not run again. So
+    is calculated of them with + - * /, in such structures as well. A CSR matrix of SciPy's is an argument like an
+    array, whatever number of non-zeros it has. Arrays from outside (weights) are used where they lie. At the first call
+    with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A later call runs just these
+    ops: the rest of the function's Python is not run again. So
 
     - branches and loops of Python are those of the recording; arguments named in ``static``, and all that are neither
       arrays nor numbers (True, None, strings), are constants of it, and another value makes another recording;
@@ -116,9 +117,10 @@ class Program:
     ) -> Any:
         """Run the program on batch after batch: an epoch in one compiled call.
 
-        ``data`` are arrays of equal length whose rows become the program's first arguments: ``batch`` rows at a time,
-        in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those numbers that have a
-        value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as it is.
+        ``data`` are arrays, or CSR matrices, of equal length whose rows become the program's first arguments: ``batch``
+        rows at a time, in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those
+        numbers that have a value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as
+        it is.
 
         Returns what the function does, with float64 arrays (batches,) in place of its numbers; its arrays are those of
         the last batch. The bits are those of a call for each batch. Raises TypeError, ValueError or IndexError for what
@@ -179,7 +181,7 @@ class Program:
         kwargs: Mapping[str, Any],
     ) -> Any:
         addresses = _addresses(arrays)
-        if not recording.keeps_apart(addresses):
+        if not recording.keeps_apart(arrays, addresses):
             return self._function(*args, **kwargs)
         return self._own(recording.run(arrays, addresses, numbers))
 
@@ -268,6 +270,9 @@ class _Given:
             self.take(name, value.view(np.ndarray))
         elif isinstance(value, (np.floating, np.integer)):
             self.take(name, value.item())
+        elif checks.is_csr(value):  # whatever number of non-zeros it has
+            self.arrays += checks.csr_parts(name, value)
+            self.likeness += (type(value), value.dtype, value.shape)
         else:
             self.constant(name, value)
 
@@ -286,7 +291,7 @@ def _stand_in(recorder: Recorder, value: Any) -> Any:
         return recorder.argument(value.view(np.ndarray))
     if isinstance(value, (np.floating, np.integer)):
         return _stand_in(recorder, value.item())
-    return recorder.argument(value) if _is_number(value) else value
+    return recorder.argument(value) if _is_number(value) or checks.is_csr(value) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -331,15 +336,15 @@ class _Recording:
 
     def gathers(self, epoch: Epoch, given: _Given) -> bool:
         """Whether batches can be gathered by the replay: no data lie where the program writes."""
-        return self._gathering(epoch)[2](_addresses(_whole(epoch, given)))
+        arrays = _whole(epoch, given)
+        return self._gathering(epoch)[2](arrays, _addresses(arrays))
 
     def _gathering(self, epoch: Epoch) -> tuple[Any, Any, _Apart]:
         """A replay that gathers batches of such data, the places of its results, what tells memory apart."""
-        likeness = tuple((data.dtype, data.shape, data.strides) for data in epoch.data)
-        held = self._epochs.get(likeness)
+        held = self._epochs.get(epoch.likeness)
         if held is None or held[0].outdated():
             graph, template = gathering(self.graph, self._template, epoch.data)
-            held = self._epochs[likeness] = self._make(graph), template, _Apart(graph)
+            held = self._epochs[epoch.likeness] = self._make(graph), template, _Apart(graph)
         return held
 
     def turns(self, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
@@ -388,7 +393,7 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
 
 def _whole(epoch: Epoch, given: _Given) -> list[Array]:
     """The arguments of a batch with all of the data in place of its rows."""
-    return [*epoch.data, *given.arrays[len(epoch.data) :]]
+    return [*epoch.arrays, *given.arrays[len(epoch.arrays) :]]
 
 
 def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
@@ -417,12 +422,15 @@ class _Apart:
         written = {view.block for call in graph.calls for view in call.writes}
         touched = {view.block for call in graph.calls for view in (*call.views(), *call.writes)}
         self._extents = [(argument.offset, argument.block.size) for argument in graph.arguments]
+        self._varying = [place for place, argument in enumerate(graph.arguments) if argument.block.varies]
         self._writes = [argument.block in written for argument in graph.arguments]
         self._written = _Intervals(block for block in written if block.address is not None)
         self._touched = _Intervals(block for block in touched if block.address is not None)
 
-    def __call__(self, addresses: Sequence[int]) -> bool:
-        """Whether arguments at these addresses do."""
+    def __call__(self, arrays: Sequence[Array], addresses: Sequence[int]) -> bool:
+        """Whether these arguments, at these addresses, do."""
+        for place in self._varying:
+            self._extents[place] = 0, arrays[place].nbytes
         if not any(self._writes):
             return not any(
                 self._written.meets(at - offset, at - offset + size)
@@ -465,7 +473,7 @@ def described(name: str, graph: Graph, replay: Any) -> str:
     lines = [name]
     for stage in replay.stages():
         call = graph.calls[stage.call]
-        shapes = ", ".join("x".join(map(str, view.shape)) or "1" for view in call.views())
+        shapes = ", ".join("x".join(map(str, operand.shape)) or "1" for operand in _operands(call))
         lines.append(
             f"{stage.call:4} {call.op:24} {stage.kernel:14} {stage.tasks:8} {'wait' if stage.waits else '':5} {shapes}"
         )
@@ -478,6 +486,12 @@ def described(name: str, graph: Graph, replay: Any) -> str:
     return "\n".join(lines)
 
 
+def _operands(call: Call) -> list[View | Sparse]:
+    """All that a call takes, matrices whole."""
+    parts = [value if isinstance(value, (list, tuple)) else [value] for value in call.given.values()]
+    return [each for part in parts for each in part if isinstance(each, (View, Sparse))]
+
+
 def _cost(call: Call) -> tuple[float, int]:
     """FLOP, as the table of ops counts them, and bytes of operands and results."""
     views = [*call.views(), *(result for result in call.results if isinstance(result, View))]
@@ -488,6 +502,6 @@ def _cost(call: Call) -> tuple[float, int]:
     sizes: dict[str, int] = {}
     for operand, spec in op.operands.items():
         view = call.given.get(operand)
-        if isinstance(view, View):
+        if isinstance(view, (View, Sparse)):
             sizes |= dict(zip(spec.split(), view.shape, strict=False))
     return op.flops(**sizes), moved

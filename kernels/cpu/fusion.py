@@ -5,10 +5,10 @@ Bits stay: what is fused computes the same sums in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from fastnn.kernels.cpu import gemm, replay
+from fastnn.kernels.cpu import gemm, replay, sparse_lowering
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.graph import Block
@@ -19,7 +19,7 @@ def fuse(stretch: list[Instruction], to: Lowering, seen: Collection[Block]) -> l
     for update in [each for each in stretch if each.kind == replay.UPDATE]:
         products = _products_of(stretch, update, seen)
         if products:
-            stepping = {id(each): _stepping(each, update, to) for each in products}
+            stepping = {id(each): _STEPPED[each.kind](each, update, to) for each in products}
             stretch = [stepping.get(id(each), each) for each in stretch if each is not update]
     return stretch
 
@@ -30,12 +30,15 @@ def _products_of(stretch: list[Instruction], update: Instruction, seen: Collecti
     if gradient is None or gradient.ndim != 2 or not gradient.block.inner or gradient.block in seen:
         return []
     touching = [each for each in stretch if _touches(each, gradient.block)]
-    products = [each for each in touching if each.kind == replay.PRODUCT and each.views["c"] == (gradient,)]
+    products = [each for each in touching if each.kind in _STEPPED and each.views["c"] == (gradient,)]
     if not products or touching != [*products, update]:
         return []
     between = stretch[stretch.index(products[0]) : stretch.index(update)]
     free = all(each.kind != replay.LOSS and not _meet([*each.reads, *each.writes], update.writes) for each in between)
-    whole = all(each.fields["k0"] == 0 and each.fields["k1"] <= each.fields["KC"] for each in products)
+    whole = all(
+        each.kind != replay.PRODUCT or (each.fields["k0"] == 0 and each.fields["k1"] <= each.fields["KC"])
+        for each in products
+    )
     plain = all(each.fields["code"] < 0 for each in products)
     return products if free and whole and plain else []
 
@@ -72,3 +75,10 @@ def _stepping(product: Instruction, update: Instruction, to: Lowering) -> Instru
         ],
         nanoseconds=product.nanoseconds + update.nanoseconds,
     )
+
+
+# Products that may be gradients, by kind: what makes steps of them.
+_STEPPED: dict[int, Callable[[Instruction, Instruction, Lowering], Instruction]] = {
+    replay.PRODUCT: _stepping,
+    replay.SPARSE_GRADIENT: lambda gradient, update, to: sparse_lowering.stepping(gradient, update),
+}

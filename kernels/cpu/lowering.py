@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.cpu import elementwise, gemm, losses, optim, replay, softmax
+from fastnn.kernels.cpu import elementwise, gemm, losses, optim, replay, softmax, sparse_lowering
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
-from fastnn.kernels.graph import GATHER, Block, Call, Figure, View
+from fastnn.kernels.graph import GATHER, Block, Call, Figure, Sparse, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
@@ -90,10 +90,15 @@ class Numbers(NamedTuple):
 
 @dataclass
 class Lowering:
-    """The instructions of a graph as they are found; the lowering functions below add to it."""
+    """The instructions of a graph as they are found; the lowering functions below add to it.
+
+    Behind its ``arguments`` come blocks of ``rooms``: memory whose size is known when it runs.
+    """
 
     dtype: np.dtype[Any]
     tasks: int
+    arguments: int
+    rooms: list[sparse_lowering.Room] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
     varying: dict[Any, Numbers] = field(default_factory=dict)
@@ -145,6 +150,12 @@ class Lowering:
         count = int(np.prod(shape, dtype=np.int64))
         strides = tuple(int(np.prod(shape[place + 1 :], dtype=np.int64)) * kind.itemsize for place in range(len(shape)))
         return View(Block(max(1, count) * kind.itemsize), 0, shape, strides, kind)
+
+    def room(self, x: Sparse) -> sparse_lowering.Room:
+        """Memory for a batch's non-zeros."""
+        first = self.arguments + sum(len(room.blocks) for room in self.rooms)
+        self.rooms.append(sparse_lowering.Room(x, Block(0, argument=first), Block(0, argument=first + 1), self.dtype))
+        return self.rooms[-1]
 
     def zeros(self, shape: tuple[int, ...]) -> View:
         """Memory that holds zeros, in the kernels' dtype."""
@@ -239,9 +250,16 @@ def _strides(name: str, view: View) -> dict[str, Any]:
     return {f"row_{name}": row, f"column_{name}": column}
 
 
-def _product(to: Lowering, a: View, b: View, c: View, activation: str | None = None, bias: View | None = None) -> None:
-    """c = activation(a @ b + bias); a and b may have any strides."""
+def _product(
+    to: Lowering, a: View | Sparse, b: View, c: View, activation: str | None = None, bias: View | None = None
+) -> None:
+    """c = activation(a @ b + bias); a and b may have any strides, or a be a CSR matrix."""
     to.plain(c, *([] if bias is None else [bias]))
+    if isinstance(a, Sparse):
+        to.plain(b)
+        _apart(c, b, bias)
+        sparse_lowering.product(to, a, b, c, bias, activation)
+        return
     _apart(c, a, b, bias)
     for view in (a, b):
         if not isinstance(view, View) or not view.behaved or view.dtype != to.dtype or view.size == 0:
@@ -298,10 +316,13 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
         derive(to, ELEMENTWISE_ACTIVATIONS.get(activation, activation), dy, y if z is None else z, y, dz)
     for result in (dx, dw, db):
         if result is not None:
-            _apart(result, dy, x, w, y, z)
+            _apart(result, dy, *(x.parts if isinstance(x, Sparse) else [x]), w, y, z)
     if dx is not None:
         _product(to, dz, w.T, dx)
-    if dw is not None:
+    if dw is not None and isinstance(x, Sparse):
+        to.plain(dw, dz)
+        sparse_lowering.gradient(to, x, dz, dw)
+    elif dw is not None:
         _product(to, x.T, dz, dw)
     if db is not None:
         to.plain(db)

@@ -161,10 +161,11 @@ class Replay(CallByCall):
         super().__init__(graph)
         self._tasks = tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)
-        self._lowering = Lowering(self._dtype, tasks)
+        self._lowering = Lowering(self._dtype, tasks, len(graph.arguments))
         stretches = _fused(_lowered(graph, self._lowering), self._lowering, graph.kept)
         self._places, size = _places(_lifetimes(stretches, graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
+        self._rooms = [[np.empty(0, dtype) for dtype in room.blocks.values()] for room in self._lowering.rooms]
         self._start = int(self._arena.__array_interface__["data"][0])
         self._slots: dict[Any, int] = {None: replay.NONE}
         self._known: list[int] = [0]
@@ -193,7 +194,7 @@ class Replay(CallByCall):
         Where an instruction finds what it must not take, a label that is none, say, nothing behind it is run, and its
         call is made as it was recorded: that raises the error.
         """
-        self._take(addresses)
+        self._take(arrays, addresses)
         figures, last = self.figures, self._last
         for place, (at, count, taken, make) in enumerate(self._varying):
             now = [figures[figure] for figure in taken]
@@ -211,7 +212,7 @@ class Replay(CallByCall):
         if len(self._steps) != 1 or isinstance(self._steps[0], Call):
             super().turns(arrays, addresses, order, figures)
             return
-        self._take(addresses)
+        self._take(arrays, addresses)
         step = self._steps[0]
         batch, most = len(order) // max(1, len(figures)), max(1, int(_AT_ONCE_NS / max(1.0, step.nanoseconds)))
         for first in range(0, len(figures), most):
@@ -236,12 +237,22 @@ class Replay(CallByCall):
     @property
     def bytes(self) -> int:
         """Of the memory that is its own."""
-        return int(self._arena.size)
+        return int(self._arena.size) + sum(memory.nbytes for held in self._rooms for memory in held)
 
-    def _take(self, addresses: Sequence[int]) -> None:
-        known = self._addresses
+    def _take(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
+        known, rooms = self._addresses, self._lowering.rooms
+        if rooms:
+            addresses = [*addresses, *self._room(arrays)]
         for slot, argument, offset in self._patches:
             known[slot] = addresses[argument] + offset
+
+    def _room(self, arrays: Sequence[Any]) -> list[int]:
+        """Addresses of memory for as many non-zeros as batches of these arguments may have."""
+        for place, room in enumerate(self._lowering.rooms):
+            most = room.most(arrays)
+            if most > self._rooms[place][0].size:
+                self._rooms[place] = [aligned((most,), dtype) for dtype in room.blocks.values()]
+        return [memory.__array_interface__["data"][0] for held in self._rooms for memory in held]
 
     def _numbers_of(self, figures: Any) -> Any:
         """The numbers of turns: a row for each, or one where all have the same."""

@@ -172,10 +172,35 @@ def sparse_update(
     is not 0. Where ``coupled`` is not 0, rows f and f + 1 share the entries of f, f even, each of which has two values.
     """
     entries = begins, ends, samples, values, dz, row_stride_dz
+    width = I64(SPARSE_TILES * tile(v.format.bytes).NR)
     with v.builder.if_else(v.builder.icmp_signed("==", coupled, ZERO)) as branches:
         for features, branch in enumerate(branches, 1):
             with branch:
-                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, (slots, start), hyper)
+                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, width, (slots, start), hyper)
+
+
+@micro_kernel
+def sparse_step(
+    v: Vectors,
+    code: Size,
+    low: Size,
+    high: Size,
+    all_rows: Size,
+    begins: Indices,
+    ends: Indices,
+    samples: Indices,
+    values: Pointer,
+    dz: Pointer,
+    row_stride_dz: Size,
+    w: Pointer,
+    row_stride: Size,
+    slots: Sizes,
+    start: Size,
+    hyper: Pointer,
+) -> Nothing:
+    """``sparse_update`` of rows ``row_stride`` apart that share no entries, their states as they are."""
+    entries = begins, ends, samples, values, dz, row_stride_dz
+    _update_rows(v, 1, code, low, high, all_rows, entries, None, w, row_stride, (slots, start), hyper)
 
 
 # Rows of which an update looks for those with entries at a time: a branch for each would go either way at random.
@@ -202,13 +227,13 @@ def _update_rows(
     entries: Sequence[Any],
     decay: Any,
     w: Any,
+    row_stride: Any,
     states: tuple[Any, Any],
     hyper: Any,
 ) -> None:
-    """``sparse_update`` for rows of which so many share their entries."""
+    """``sparse_update`` for rows of which so many share their entries; states stay as they are without a ``decay``."""
     begins, ends, samples, values, dz, row_stride_dz = entries
     builder = v.builder
-    width = I64(SPARSE_TILES * tile(v.format.bytes).NR)
     every = builder.sext(builder.icmp_signed("!=", all_rows, ZERO), I64)
     left = cgutils.alloca_once(builder, I64)
     with cgutils.for_range_slice(builder, low, high, I64(_LOOK), intp=I64) as (start, _):
@@ -220,18 +245,24 @@ def _update_rows(
             places = builder.gep(samples, [begin])
             numbers = builder.gep(values, [builder.mul(begin, I64(features))])
             sums = _sparse_sums(v, features, builder.sub(end, begin), places, numbers, dz, row_stride_dz)
-            row = builder.mul(f, width)
-            factors = [v.splat(builder.load(builder.gep(decay, [builder.add(f, I64(i))]))) for i in range(features)]
-            gradient = [(total, factor) for totals, factor in zip(sums, factors, strict=True) for total in totals]
+            factors = [
+                None if decay is None else v.splat(builder.load(builder.gep(decay, [builder.add(f, I64(i))])))
+                for i in range(features)
+            ]
+            gradient = [
+                (builder.add(builder.mul(builder.add(f, I64(feature)), row_stride), I64(i * v.lanes)), total, factor)
+                for feature, (totals, factor) in enumerate(zip(sums, factors, strict=True))
+                for i, total in enumerate(totals)
+            ]
 
-            def case(step: Step, row: Any = row, gradient: Any = gradient) -> Callable[[], None]:
+            def case(step: Step, gradient: Any = gradient) -> Callable[[], None]:
                 def run() -> None:
                     h = hyper_parameters(v, step, hyper)
                     held = [w, *state_pointers(v, step, *states)]
-                    for i, (total, factor) in enumerate(gradient):
-                        offset = builder.add(row, I64(i * v.lanes))
+                    for offset, total, factor in gradient:
                         weight, *state = [v.load(pointer, offset) for pointer in held]
-                        state[:1] = [v.mul(first, factor) for first in state[:1]]
+                        if factor is not None:
+                            state[:1] = [v.mul(first, factor) for first in state[:1]]
                         after = step.update(v, h, weight, total.vector(), *state)
                         for value, pointer in zip(after, held, strict=True):
                             v.store(value, pointer, offset)

@@ -1,0 +1,231 @@
+"""What instructions of a replay do with CSR matrices: products, gradients of weights, steps of weights by them.
+
+The sums are those of the ops of ``csr``, number by number in the same order; what differs is where they go. A batch is
+rows of a matrix, as they are or by the turn's part of the order: no row is ever copied. Dense matrices are walked in
+strips of columns, as wide as ``sparse_row`` is.
+
+For gradients a batch's non-zeros are sorted by column, by a count of these. Tasks share that by parts of the rows and
+by ranges of the columns; then whoever forms the gradient of a row of weights has all that it takes side by side, and
+the row is stepped while its gradient is in L1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba.extending import register_jitable
+
+from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.cpu.simd.sparse import prefetch_row, sparse_row, sparse_row_part, sparse_step
+from fastnn.kernels.cpu.simd.tile import copy_rows
+
+# Rows ahead of its use that a row's non-zeros are asked for: they lie anywhere in memory.
+_AHEAD = 4
+
+
+class Batch(NamedTuple):
+    """``n`` rows of a CSR matrix of k columns: where ``ordered`` those that ``order`` tells, else its first ones."""
+
+    n: Any
+    k: Any
+    ordered: Any
+    order: Any
+    first: Any
+    indptr: Any
+    indices: Any
+    values: Any
+
+
+class Strips(NamedTuple):
+    """A dense matrix: pointer to its first number, distances of its rows and of its strips of columns."""
+
+    at: Any
+    row: Any
+    strip: Any
+
+
+class Copies(NamedTuple):
+    """Whether strips are copied, so that their rows lie end to end, and the task's own memory for one."""
+
+    made: Any
+    at: Any
+
+
+class Columns(NamedTuple):
+    """Non-zeros by column: where those of each begin and end, the rows of the batch that they are of, their values."""
+
+    begins: Any
+    ends: Any
+    rows: Any
+    values: Any
+
+
+class SparseStepping(NamedTuple):
+    """What becomes of a gradient: a step by its ``code``, nothing if that is negative.
+
+    ``direct`` says whether the kernel of a whole strip makes it, in registers.
+    """
+
+    code: Any
+    direct: Any
+    hyper: Any
+    slots: Any
+
+
+@register_jitable
+def _row(batch, r):
+    """Where the non-zeros of row r of a batch begin, and how many they are."""
+    row = batch.order[batch.first + r] if batch.ordered else r
+    begin = batch.indptr[row]
+    return begin, batch.indptr[row + 1] - begin
+
+
+@register_jitable
+def _sums(columns, width, count, indices, values, table, row, y):
+    """A strip of a row of a product, ``columns`` wide."""
+    if columns == width:
+        sparse_row(count, indices, values, table, row, y)
+    else:
+        sparse_row_part(columns, count, indices, values, table, row, y)
+
+
+@register_jitable
+def _strip(rows, columns, width, source, copies):
+    """A strip, or its copy: where its rows begin, and how far they are apart."""
+    if copies.made:
+        copy_rows(rows, columns, width, source.at, source.row, copies.at, width)
+        return copies.at, width
+    return source.at, source.row
+
+
+@register_jitable
+def sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, c):
+    """What task t has of C = f(S @ B + bias), S a batch, B and C of m columns; rows of C lie end to end.
+
+    Tasks share the strips where that makes even shares: then the strips of B stay in the caches of whoever steps them.
+    The last strip comes first: the step left it there.
+    """
+    strips = (m + width - 1) // width
+    by_strips = strips % tasks == 0
+    first, last = (t * strips // tasks, (t + 1) * strips // tasks) if by_strips else (0, strips)
+    low, high = (0, batch.n) if by_strips else (t * batch.n // tasks, (t + 1) * batch.n // tasks)
+    for s in range(last - 1, first - 1, -1):
+        j, columns = s * width, min(width, m - s * width)
+        table, row = _strip(batch.k, columns, width, Strips(address(b.at, s * b.strip), b.row, b.strip), copies)
+        for r in range(low, high):
+            if s == last - 1 and r + _AHEAD < high:
+                begin, count = _row(batch, r + _AHEAD)
+                prefetch_row(count, address(batch.indices, begin), address(batch.values, begin))
+            begin, count = _row(batch, r)
+            y = address(c, r * m + j)
+            _sums(columns, width, count, address(batch.indices, begin), address(batch.values, begin), table, row, y)
+            if epilogue.code >= 0:
+                forward_bias_row(epilogue.code, columns, y, address(epilogue.bias, j), epilogue.numbers, y)
+
+
+# ------------------------------------------------------------------------------------------------ non-zeros by column
+
+
+@register_jitable
+def count_share(t, tasks, batch, parts, counts):
+    """How many non-zeros of each column each of so many ``parts`` of the rows has, for those that are task t's.
+
+    Behind these counts come those of as many ranges of the columns.
+    """
+    k = batch.k
+    for part in range(t * parts // tasks, (t + 1) * parts // tasks):
+        mine, totals = address(counts, part * k), address(counts, parts * (k + part))
+        for j in range(k):
+            mine[j] = 0
+        for r in range(part * batch.n // parts, (part + 1) * batch.n // parts):
+            begin, count = _row(batch, r)
+            for e in range(begin, begin + count):
+                mine[batch.indices[e]] += 1
+        for q in range(parts):
+            total = 0
+            for j in range(q * k // parts, (q + 1) * k // parts):
+                total += mine[j]
+            totals[q] = total
+
+
+@register_jitable
+def allot_share(t, tasks, k, parts, counts, bounds):
+    """For the ranges of columns that task t has: where their non-zeros begin and end, in ``counts`` those of a part."""
+    totals, first = address(counts, parts * k), t * parts // tasks
+    place = 0
+    for part in range(parts):
+        for q in range(first):
+            place += totals[part * parts + q]
+    for j in range(first * k // parts, ((t + 1) * parts // tasks) * k // parts):
+        bounds[j] = place
+        for part in range(parts):
+            count = counts[part * k + j]
+            counts[part * k + j] = place
+            place += count
+        bounds[k + j] = place
+
+
+@register_jitable
+def sort_share(t, tasks, batch, parts, places, rows, values):
+    """The non-zeros of the parts that are task t's to their ``places``, in the order of the rows."""
+    for part in range(t * parts // tasks, (t + 1) * parts // tasks):
+        mine = address(places, part * batch.k)
+        for r in range(part * batch.n // parts, (part + 1) * batch.n // parts):
+            begin, count = _row(batch, r)
+            for e in range(begin, begin + count):
+                j = batch.indices[e]
+                at = mine[j]
+                mine[j] = at + 1
+                rows[at] = r
+                values[at] = batch.values[e]
+
+
+# --------------------------------------------------------------------------------------------------- gradients, steps
+
+
+@register_jitable
+def _first_column(k, wanted, begins):
+    """The first of k columns before which there is as much work: columns, and non-zeros of these."""
+    low, high = 0, k
+    while low < high:
+        middle = (low + high) // 2
+        if begins[middle] + middle < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@register_jitable
+def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping):
+    """What task t has of dW = S.T @ dZ (k, m), dZ (n, m), or in place of it of the step of the weights W by it.
+
+    Where there is a step, ``gradient`` is a strip of one row that is the task's own.
+    """
+    begins, ends, total = by_column.begins, by_column.ends, k + by_column.ends[k - 1]
+    strips = (m + width - 1) // width
+    low, high = t * strips * total // tasks, (t + 1) * strips * total // tasks
+    for s in range(low // total, (high + total - 1) // total):
+        j, columns = s * width, min(width, m - s * width)
+        first = _first_column(k, low - s * total, begins)
+        last = _first_column(k, high - s * total, begins)
+        table, row = _strip(n, columns, width, Strips(address(dz, j), m, width), copies)
+        start = s * weights.strip
+        if stepping.direct and columns == width:
+            sparse_step(
+                stepping.code, first, last, 1, begins, ends, by_column.rows, by_column.values, table, row,
+                address(weights.at, start), weights.row, stepping.slots, start, stepping.hyper,
+            )  # fmt: skip
+            continue
+        for f in range(first, last):
+            begin, at = begins[f], start + f * weights.row
+            rows, values = address(by_column.rows, begin), address(by_column.values, begin)
+            if stepping.code < 0:
+                _sums(columns, width, ends[f] - begin, rows, values, table, row, address(weights.at, at))
+                continue
+            _sums(columns, width, ends[f] - begin, rows, values, table, row, gradient)
+            update_row(
+                stepping.code, columns, address(weights.at, at), gradient, stepping.slots, at, stepping.hyper
+            )  # fmt: skip
