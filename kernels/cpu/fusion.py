@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from fastnn.kernels.cpu import gemm, replay, sparse_lowering
+from fastnn.kernels.cpu import gemm, replay, sparse_fusion
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.graph import Block
@@ -80,5 +80,5 @@ def _stepping(product: Instruction, update: Instruction, to: Lowering) -> Instru
 # Products that may be gradients, by kind: what makes steps of them.
 _STEPPED: dict[int, Callable[[Instruction, Instruction, Lowering], Instruction]] = {
     replay.PRODUCT: _stepping,
-    replay.SPARSE_GRADIENT: lambda gradient, update, to: sparse_lowering.stepping(gradient, update),
+    replay.SPARSE_GRADIENT: lambda gradient, update, to: sparse_fusion.stepping(gradient, update),
 }

@@ -55,7 +55,9 @@ class Range(NamedTuple):
 class Instruction:
     """One instruction before its tasks are chosen.
 
-    ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it.
+    ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it. An update
+    ``rests`` where it leaves weights without a gradient as they are, and of their state all but the first part, which
+    it multiplies by the number at place ``rho`` of its own, if there is one.
     """
 
     call: int
@@ -68,6 +70,8 @@ class Instruction:
     first: int = 0
     tasks: int = 1
     waits: bool = False
+    rests: bool = False
+    rho: int | None = None
 
 
 def range_of(view: View) -> Range:
@@ -399,7 +403,18 @@ def _update(to: Lowering, op: Op, given: Mapping[str, Any]) -> None:
     to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
     made = to.instructions[-1]
     made.views = {**made.views, "c": tuple(states)}
+    made.rests, made.rho = _rest(to, STEPS[name], given)
     made.writes += [range_of(state) for state in states]
+
+
+def _rest(to: Lowering, step: Step, given: Mapping[str, Any]) -> tuple[bool, int | None]:
+    """Whether weights without a gradient rest, and where rho is among the step's numbers, if it is.
+
+    The same at every turn; and no state, a 0 among them, may turn the step into what is no number.
+    """
+    same = all(not isinstance(given[name], Figure) for name in ("rho", "epsilon") if name in step.hyper)
+    finite = "epsilon" not in step.hyper or (same and to.dtype.type(given["epsilon"]) > 0)
+    return step.lazy and same and finite, step.hyper.index("rho") if "rho" in step.hyper else None
 
 
 def _hyper(to: Lowering, step: Step, op: Op, given: Mapping[str, Any]) -> int:

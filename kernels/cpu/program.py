@@ -19,7 +19,9 @@ from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
 from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.sparse_fusion import resting
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
+from fastnn.kernels.interrupts import held
 
 # Work that one task does alone: to wait for one another costs some hundred nanoseconds.
 _ALONE_BELOW_NS = 3_000.0
@@ -170,6 +172,9 @@ class Replay(CallByCall):
         self._slots: dict[Any, int] = {None: replay.NONE}
         self._known: list[int] = [0]
         self._patches: list[tuple[int, int, int]] = []
+        together = stretches[0] if len(stretches) == 1 else []
+        self._resting = resting(together, self._lies) if isinstance(together, list) else []
+        self._settling = self._compiled([each.settle for each in self._resting], tasks)
         self._steps: list[_Compiled | Call] = [
             stretch.call if isinstance(stretch, _Outside) else self._compiled(stretch, tasks) for stretch in stretches
         ]
@@ -270,13 +275,31 @@ class Replay(CallByCall):
         return self._address(block), self._arena if block.inner else block.owner
 
     def _replay(self, step: _Compiled, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
+        if self._resting:
+            with held():  # what rests must be settled
+                for each in self._resting:
+                    each.touched[0] = -1
+                self._go(step, numbers, figures, order)
+                self._settle(numbers, figures, order)
+        else:
+            self._go(step, numbers, figures, order)
+        if self._failed[0]:
+            self._explain(step, arrays, figures, order)
+
+    def _go(self, step: _Compiled, numbers: Any, figures: Any, order: Any) -> None:
         given = step.table, self._addresses, numbers, figures, order, self._status
         if step.tasks == 1:
             self._run(*given, self._words, 0, 1)
         else:
             team.run(self._run, given, step.tasks)
-        if self._failed[0]:
-            self._explain(step, arrays, figures, order)
+
+    def _settle(self, numbers: Any, figures: Any, order: Any) -> None:
+        """Let states that rested catch up with all turns, or with those before the one that failed."""
+        self._words[:] = 0
+        failed, turn = int(self._failed[0]), int(self._status["turn"][0])
+        for each, row in zip(self._resting, self._settling.table, strict=True):
+            row["n"] = turn + (each.place < failed - 1) if failed else len(figures)
+        self._go(self._settling, numbers, figures[:1], order)
 
     def _explain(self, step: _Compiled, arrays: Sequence[Any], figures: Any, order: Any) -> None:
         """Make the call at which a replay stopped as it was recorded."""

@@ -48,6 +48,8 @@ from fastnn.kernels.cpu.sparse_shares import (
     allot_share,
     count_share,
     gradient_share,
+    note_share,
+    settle_share,
     sort_share,
     sparse_product_share,
 )
@@ -73,10 +75,12 @@ KINDS = (
     # of a batch of CSR rows (n, k): values a, indices e, indptr f
     "sparse product",  # c = epilogue(batch @ b), m columns; the epilogue's bias d; scratch g for copies of strips of b
     "count columns",  # c = how many non-zeros of each column its parts have
-    "allot columns",  # c = where those of each part belong; d = where each column's begin, and where they end
+    "allot columns",  # c = where those of each part belong; d = where each column's begin, and where they end; if there
+    # is h: at which turn each had some last, and what those missed that have some now
     "sort columns",  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
     "sparse gradient",  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
-    "sparse step",  # a step of weights c by that; b: the first part of its state
+    "sparse step",  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    "settle",  # the state b (k, m) catches up by h with what it missed of n turns
 )
 (
     FORWARD,
@@ -100,6 +104,7 @@ KINDS = (
     SORT_COLUMNS,
     SPARSE_GRADIENT,
     SPARSE_STEP,
+    SETTLE,
 ) = range(len(KINDS))
 NONE = 0
 
@@ -112,7 +117,7 @@ INSTRUCTION = record(
     ("first", np.int64),  # the tasks that run it, and whether all wait behind it
     ("tasks", np.int64),
     ("waits", np.bool_),
-    *((slot, np.int64) for slot in "abcdefg"),  # operands, by their slots in the table of addresses
+    *((slot, np.int64) for slot in "abcdefgh"),  # operands, by their slots in the table of addresses
     ("n", np.int64),
     ("k", np.int64),
     ("m", np.int64),
@@ -125,6 +130,8 @@ INSTRUCTION = record(
     ("parts", np.int64),
     ("strip", np.int64),  # the distance of strips of columns; whether the sparse kernel makes the step
     ("direct", np.bool_),
+    ("all_rows", np.bool_),  # whether rows of weights without non-zeros are stepped; where rho is among its numbers
+    ("rho", np.int64),
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
@@ -277,7 +284,7 @@ def _sparse(each, memory, turn, t, NR):
     kind, n, k, m, tasks, width = each.kind, each.n, each.k, each.m, each.tasks, SPARSE_TILES * NR
     indptr = pointer(memory.addresses, memory.addresses[each.f])
     batch = Batch(n, k, each.ordered, memory.order, turn * n, indptr, _indices(memory, each.e), _place(memory, each.a))
-    numbers, own = _numbers(memory, turn, each.numbers), _place(memory, each.g)
+    numbers, own, touched = _numbers(memory, turn, each.numbers), _place(memory, each.g), _indices(memory, each.h)
     if kind == SPARSE_PRODUCT:
         b = Strips(_place(memory, each.b), each.row_b, each.strip)
         copies = Copies(each.copied, address(own, t * k * width))
@@ -287,14 +294,21 @@ def _sparse(each, memory, turn, t, NR):
         count_share(t, tasks, batch, each.parts, _indices(memory, each.c))
     elif kind == ALLOT_COLUMNS:
         allot_share(t, tasks, k, each.parts, _indices(memory, each.c), _indices(memory, each.d))
+        if each.h != NONE:
+            note_share(t, tasks, k, each.parts, turn, _indices(memory, each.d), _indices(memory, each.h))
     elif kind == SORT_COLUMNS:
         sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
+    elif kind == SETTLE:
+        settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
     else:
         bounds = _indices(memory, each.d)
         by_column = Columns(bounds, address(bounds, k), _indices(memory, each.e), _place(memory, each.f))
         gradient = address(own, t * width * (1 + n * each.copied))
         weights = Strips(_place(memory, each.c), each.row_c, each.strip)
-        stepping = SparseStepping(each.code, each.direct, numbers, address(memory.addresses, each.b))
+        stepping = SparseStepping(
+            each.code, each.direct, each.all_rows, numbers, address(memory.addresses, each.b), each.h != NONE,
+            address(touched, k), numbers[each.rho], _place(memory, each.b),
+        )  # fmt: skip
         copies = Copies(each.copied, address(gradient, width))
         dz = _place(memory, each.a)
         gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,11 +11,10 @@ from fastnn.kernels.cpu import csr, elementwise, replay
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.formulas.activations import CODES
-from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, Sparse, View
 
 if TYPE_CHECKING:
-    from fastnn.kernels.cpu.lowering import Instruction, Lowering
+    from fastnn.kernels.cpu.lowering import Lowering
 
 
 class Room(NamedTuple):
@@ -96,23 +94,3 @@ def gradient(to: Lowering, x: Sparse, dz: View, dw: View) -> None:
         writes={"c": dw, "g": to.temporary((tasks * (n * width * copied + width),))},
         **sizes, m=m, code=csr.NO_EPILOGUE, copied=copied, **_strips("c", m, width),
     )  # fmt: skip
-
-
-def stepping(gradient: Instruction, update: Instruction) -> Instruction:
-    """The gradient with the update in place of its result."""
-    (dw,) = gradient.views["c"]
-    assert dw is not None
-    code = update.fields["code"]
-    return replace(
-        gradient,
-        kind=replay.SPARSE_STEP,
-        fields={
-            **gradient.fields,
-            "code": code,
-            "numbers": update.fields["numbers"],
-            "direct": list(STEPS.values())[code].direct,
-        },
-        views={**gradient.views, "c": update.views["a"], "b": update.views["c"]},
-        writes=[*(each for each in gradient.writes if each.block is not dw.block), *update.writes],
-        nanoseconds=gradient.nanoseconds + update.nanoseconds,
-    )

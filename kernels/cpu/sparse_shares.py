@@ -15,14 +15,19 @@ from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import copy_row_ahead, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
-from fastnn.kernels.cpu.simd.sparse import prefetch_row, sparse_row, sparse_row_part, sparse_step
-from fastnn.kernels.cpu.simd.tile import copy_rows
+from fastnn.kernels.cpu.simd.sparse import decay_row, prefetch_row, sparse_row, sparse_row_part, sparse_step
 
 # Rows ahead of its use that a row's non-zeros are asked for: they lie anywhere in memory.
 _AHEAD = 4
+
+# Rows ahead of its copy that a part of a row is asked for.
+_COPY_AHEAD = 16
+
+# Rows of weights whose state catches up before they are stepped: they stay in L1 in between.
+_AT_ONCE = 32
 
 
 class Batch(NamedTuple):
@@ -65,13 +70,20 @@ class Columns(NamedTuple):
 class SparseStepping(NamedTuple):
     """What becomes of a gradient: a step by its ``code``, nothing if that is negative.
 
-    ``direct`` says whether the kernel of a whole strip makes it, in registers.
+    ``direct`` says whether the kernel of a whole strip makes it, in registers; ``all_rows`` whether rows without
+    non-zeros are stepped, too. What those of a ``state`` missed since they were stepped last is counted in ``missed``,
+    where they ``rest``: so many times it is to be multiplied by rho.
     """
 
     code: Any
     direct: Any
+    all_rows: Any
     hyper: Any
     slots: Any
+    rest: Any
+    missed: Any
+    rho: Any
+    state: Any
 
 
 @register_jitable
@@ -95,7 +107,9 @@ def _sums(columns, width, count, indices, values, table, row, y):
 def _strip(rows, columns, width, source, copies):
     """A strip, or its copy: where its rows begin, and how far they are apart."""
     if copies.made:
-        copy_rows(rows, columns, width, source.at, source.row, copies.at, width)
+        for i in range(rows):
+            after = address(source.at, min(i + _COPY_AHEAD, rows - 1) * source.row)
+            copy_row_ahead(columns, address(source.at, i * source.row), address(copies.at, i * width), after)
         return copies.at, width
     return source.at, source.row
 
@@ -168,6 +182,19 @@ def allot_share(t, tasks, k, parts, counts, bounds):
 
 
 @register_jitable
+def note_share(t, tasks, k, parts, turn, bounds, touched):
+    """For the columns of the ranges that task t has: how many turns those missed that now have non-zeros.
+
+    ``touched`` holds the turn at which each had some last, and behind these what they missed.
+    """
+    first, last = (t * parts // tasks) * k // parts, ((t + 1) * parts // tasks) * k // parts
+    for j in range(first, last):
+        some = bounds[j] < bounds[k + j]
+        touched[k + j] = turn - 1 - touched[j] if some else 0
+        touched[j] = turn if some else touched[j]
+
+
+@register_jitable
 def sort_share(t, tasks, batch, parts, places, rows, values):
     """The non-zeros of the parts that are task t's to their ``places``, in the order of the rows."""
     for part in range(t * parts // tasks, (t + 1) * parts // tasks):
@@ -199,12 +226,27 @@ def _first_column(k, wanted, begins):
 
 
 @register_jitable
+def _step_rows(low, high, columns, width, by_column, table, row, gradient, start, weights, stepping):
+    """Rows of a strip of dW, or in place of them the step of those of W by them."""
+    for f in range(low, high):
+        begin, at = by_column.begins[f], start + f * weights.row
+        count, w = by_column.ends[f] - begin, address(weights.at, at)
+        rows, values = address(by_column.rows, begin), address(by_column.values, begin)
+        if stepping.code < 0:
+            _sums(columns, width, count, rows, values, table, row, w)
+        elif count > 0 or stepping.all_rows:
+            _sums(columns, width, count, rows, values, table, row, gradient)
+            update_row(stepping.code, columns, w, gradient, stepping.slots, at, stepping.hyper)
+
+
+@register_jitable
 def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping):
     """What task t has of dW = S.T @ dZ (k, m), dZ (n, m), or in place of it of the step of the weights W by it.
 
     Where there is a step, ``gradient`` is a strip of one row that is the task's own.
     """
-    begins, ends, total = by_column.begins, by_column.ends, k + by_column.ends[k - 1]
+    begins, ends = by_column.begins, by_column.ends
+    total = k + ends[k - 1]
     strips = (m + width - 1) // width
     low, high = t * strips * total // tasks, (t + 1) * strips * total // tasks
     for s in range(low // total, (high + total - 1) // total):
@@ -213,19 +255,27 @@ def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, we
         last = _first_column(k, high - s * total, begins)
         table, row = _strip(n, columns, width, Strips(address(dz, j), m, width), copies)
         start = s * weights.strip
-        if stepping.direct and columns == width:
-            sparse_step(
-                stepping.code, first, last, 1, begins, ends, by_column.rows, by_column.values, table, row,
-                address(weights.at, start), weights.row, stepping.slots, start, stepping.hyper,
-            )  # fmt: skip
-            continue
-        for f in range(first, last):
-            begin, at = begins[f], start + f * weights.row
-            rows, values = address(by_column.rows, begin), address(by_column.values, begin)
-            if stepping.code < 0:
-                _sums(columns, width, ends[f] - begin, rows, values, table, row, address(weights.at, at))
-                continue
-            _sums(columns, width, ends[f] - begin, rows, values, table, row, gradient)
-            update_row(
-                stepping.code, columns, address(weights.at, at), gradient, stepping.slots, at, stepping.hyper
-            )  # fmt: skip
+        at_once = _AT_ONCE if stepping.rest else k
+        for f0 in range(first, last, at_once):
+            f1 = min(f0 + at_once, last)
+            if stepping.rest:
+                for f in range(f0, f1):
+                    if stepping.missed[f] > 0:
+                        state = address(stepping.state, start + f * weights.row)
+                        decay_row(columns, stepping.missed[f], stepping.rho, state)
+            if stepping.direct and columns == width:
+                sparse_step(
+                    stepping.code, f0, f1, stepping.all_rows, begins, ends, by_column.rows, by_column.values, table,
+                    row, address(weights.at, start), weights.row, stepping.slots, start, stepping.hyper,
+                )  # fmt: skip
+            else:
+                _step_rows(f0, f1, columns, width, by_column, table, row, gradient, start, weights, stepping)
+
+
+@register_jitable
+def settle_share(t, tasks, k, m, turns, touched, rho, state):
+    """Let the rows of a state (k, m) that task t has catch up with what they missed of so many turns."""
+    for f in range(t * k // tasks, (t + 1) * k // tasks):
+        missed = turns - 1 - touched[f]
+        if missed > 0:
+            decay_row(m, missed, rho, address(state, f * m))

@@ -12,6 +12,7 @@ from numba.core import cgutils
 from fastnn.kernels.cpu.machine import LINE, tile
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import (
+    INTO_L1,
     INTO_L2,
     Indices,
     Nothing,
@@ -198,10 +199,30 @@ def sparse_step(
     start: Size,
     hyper: Pointer,
 ) -> Nothing:
-    """``sparse_update`` of rows ``row_stride`` apart that share no entries, their states as they are."""
-    entries = begins, ends, samples, values, dz, row_stride_dz
-    _update_rows(v, 1, code, low, high, all_rows, entries, None, w, row_stride, (slots, start), hyper)
+    """``sparse_update`` of rows ``row_stride`` apart that share no entries, their states as they are.
 
+    Rows to come are asked for ahead: where they are parts of longer ones, no core guesses where the next one lies.
+    """
+    entries = begins, ends, samples, values, dz, row_stride_dz
+    _update_rows(v, 1, code, low, high, all_rows, entries, None, w, row_stride, (slots, start), hyper, _ROWS_AHEAD)
+
+
+@micro_kernel
+def decay_row(v: Vectors, count: Size, times: Size, factor: Number, x: Pointer) -> Nothing:
+    """x times ``factor``, so many times, rounded each time."""
+    builder, held = v.builder, v.splat(factor)
+
+    def body(at: Span) -> None:
+        number = cgutils.alloca_once_value(builder, at.load(x))
+        with cgutils.for_range(builder, times, intp=I64):
+            builder.store(v.mul(builder.load(number), held), number)
+        at.store(builder.load(number), x)
+
+    for_each(v, count, body)
+
+
+# Rows of weights ahead of their step that they are asked for.
+_ROWS_AHEAD = 8
 
 # Rows of which an update looks for those with entries at a time: a branch for each would go either way at random.
 _LOOK = 32
@@ -230,8 +251,12 @@ def _update_rows(
     row_stride: Any,
     states: tuple[Any, Any],
     hyper: Any,
+    ahead: int = 0,
 ) -> None:
-    """``sparse_update`` for rows of which so many share their entries; states stay as they are without a ``decay``."""
+    """``sparse_update`` for rows of which so many share their entries; states stay as they are without a ``decay``.
+
+    The row that is so many rows ``ahead``, if any, is asked for.
+    """
     begins, ends, samples, values, dz, row_stride_dz = entries
     builder = v.builder
     every = builder.sext(builder.icmp_signed("!=", all_rows, ZERO), I64)
@@ -260,6 +285,10 @@ def _update_rows(
                     h = hyper_parameters(v, step, hyper)
                     held = [w, *state_pointers(v, step, *states)]
                     for offset, total, factor in gradient:
+                        if ahead:
+                            after = builder.add(offset, builder.mul(row_stride, I64(ahead)))
+                            for pointer in held:
+                                emit_prefetch(builder, builder.gep(pointer, [after]), INTO_L1)
                         weight, *state = [v.load(pointer, offset) for pointer in held]
                         if factor is not None:
                             state[:1] = [v.mul(first, factor) for first in state[:1]]
