@@ -21,7 +21,7 @@ def fuse(stretch: list[Instruction], to: Lowering, seen: Collection[Block]) -> l
         if products:
             stepping = {id(each): _STEPPED[each.kind](each, update, to) for each in products}
             stretch = [stepping.get(id(each), each) for each in stretch if each is not update]
-    return stretch
+    return sparse_fusion.sorted_early(stretch)
 
 
 def _products_of(stretch: list[Instruction], update: Instruction, seen: Collection[Block]) -> list[Instruction]:

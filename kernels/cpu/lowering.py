@@ -178,8 +178,10 @@ class Lowering:
 
 
 def _apart(result: View, *sources: View | None, same: bool = False) -> None:
-    """Raise ``UnfitError`` where a result lies over a source, but for the ``same`` place."""
+    """Raise ``UnfitError`` where a result lies over a source, but for the ``same`` place, or a source is no array."""
     for source in sources:
+        if source is not None and not isinstance(source, View):
+            raise UnfitError
         if source is not None and result.overlaps(source) and not (same and _same(result, source)):
             raise UnfitError
 
@@ -323,15 +325,15 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
             _apart(result, dy, *(x.parts if isinstance(x, Sparse) else [x]), w, y, z)
     if dx is not None:
         _product(to, dz, w.T, dx)
+    if db is not None:
+        to.plain(db)
+        (n, m), work = dz.shape, dz.size / 4.0
+        to.add(replay.COLUMN_SUMS, work, reads={"a": dz}, writes={"b": db}, n=n, m=m, **_strides("a", dz))
     if dw is not None and isinstance(x, Sparse):
         to.plain(dw, dz)
         sparse_lowering.gradient(to, x, dz, dw)
     elif dw is not None:
         _product(to, x.T, dz, dw)
-    if db is not None:
-        to.plain(db)
-        (n, m), work = dz.shape, dz.size / 4.0
-        to.add(replay.COLUMN_SUMS, work, reads={"a": dz}, writes={"b": db}, n=n, m=m, **_strides("a", dz))
 
 
 def _linear_step(to: Lowering, call: Call) -> None:

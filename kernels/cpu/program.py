@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
 from fastnn.kernels.cpu.machine import LINE
-from fastnn.kernels.cpu.sparse_fusion import resting
+from fastnn.kernels.cpu.sparse_fusion import holding
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
 from fastnn.kernels.interrupts import held
 
@@ -173,8 +174,10 @@ class Replay(CallByCall):
         self._known: list[int] = [0]
         self._patches: list[tuple[int, int, int]] = []
         together = stretches[0] if len(stretches) == 1 else []
-        self._resting = resting(together, self._lies) if isinstance(together, list) else []
-        self._settling = self._compiled([each.settle for each in self._resting], tasks)
+        self._held = holding(together, self._lowering, self._lies) if isinstance(together, list) else []
+        self._before, self._after = (
+            self._compiled([each for one in self._held for each in part(one)], tasks) for part in _AROUND
+        )
         self._steps: list[_Compiled | Call] = [
             stretch.call if isinstance(stretch, _Outside) else self._compiled(stretch, tasks) for stretch in stretches
         ]
@@ -242,7 +245,7 @@ class Replay(CallByCall):
     @property
     def bytes(self) -> int:
         """Of the memory that is its own."""
-        return int(self._arena.size) + sum(memory.nbytes for held in self._rooms for memory in held)
+        return int(self._arena.size) + sum(memory.nbytes for room in self._rooms for memory in room)
 
     def _take(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
         known, rooms = self._addresses, self._lowering.rooms
@@ -257,7 +260,7 @@ class Replay(CallByCall):
             most = room.most(arrays)
             if most > self._rooms[place][0].size:
                 self._rooms[place] = [aligned((most,), dtype) for dtype in room.blocks.values()]
-        return [memory.__array_interface__["data"][0] for held in self._rooms for memory in held]
+        return [memory.__array_interface__["data"][0] for room in self._rooms for memory in room]
 
     def _numbers_of(self, figures: Any) -> Any:
         """The numbers of turns: a row for each, or one where all have the same."""
@@ -275,12 +278,11 @@ class Replay(CallByCall):
         return self._address(block), self._arena if block.inner else block.owner
 
     def _replay(self, step: _Compiled, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
-        if self._resting:
-            with held():  # what rests must be settled
-                for each in self._resting:
-                    each.touched[0] = -1
+        if self._held:
+            with held():  # what is held must be put back
+                self._hold(numbers, figures, order)
                 self._go(step, numbers, figures, order)
-                self._settle(numbers, figures, order)
+                self._put_back(numbers, figures, order)
         else:
             self._go(step, numbers, figures, order)
         if self._failed[0]:
@@ -293,13 +295,20 @@ class Replay(CallByCall):
         else:
             team.run(self._run, given, step.tasks)
 
-    def _settle(self, numbers: Any, figures: Any, order: Any) -> None:
-        """Let states that rested catch up with all turns, or with those before the one that failed."""
+    def _hold(self, numbers: Any, figures: Any, order: Any) -> None:
+        """Take what turns hold."""
+        for each in self._held:
+            if each.touched is not None:
+                each.touched[0] = -1
+        self._go(self._before, numbers, figures[:1], order)
+
+    def _put_back(self, numbers: Any, figures: Any, order: Any) -> None:
+        """Put back what turns held; what rested catches up with all turns, or with those before one that failed."""
         self._words[:] = 0
         failed, turn = int(self._failed[0]), int(self._status["turn"][0])
-        for each, row in zip(self._resting, self._settling.table, strict=True):
-            row["n"] = turn + (each.place < failed - 1) if failed else len(figures)
-        self._go(self._settling, numbers, figures[:1], order)
+        turns = [turn + (each.place < failed - 1) if failed else len(figures) for each in self._held]
+        self._after.table["n"] = np.repeat(turns, [len(each.after) for each in self._held])
+        self._go(self._after, numbers, figures[:1], order)
 
     def _explain(self, step: _Compiled, arrays: Sequence[Any], figures: Any, order: Any) -> None:
         """Make the call at which a replay stopped as it was recorded."""
@@ -358,6 +367,9 @@ class Replay(CallByCall):
         work = sum(each.nanoseconds for each in stretch)
         return _Compiled(table, tasks, [each.call for each in stretch], work)
 
+
+# What comes before all turns, and behind them.
+_AROUND = attrgetter("before"), attrgetter("after")
 
 # All memory whose addresses are known when a replay is made ready.
 _KNOWN = Block(0)

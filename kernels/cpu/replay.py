@@ -49,6 +49,7 @@ from fastnn.kernels.cpu.sparse_shares import (
     count_share,
     gradient_share,
     note_share,
+    pack_share,
     settle_share,
     sort_share,
     sparse_product_share,
@@ -80,6 +81,8 @@ KINDS = (
     "sort columns",  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
     "sparse gradient",  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
     "sparse step",  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    "pack",  # c = a (k, m) in panels, its strips of columns one behind the other
+    "unpack",  # a = c
     "settle",  # the state b (k, m) catches up by h with what it missed of n turns
 )
 (
@@ -104,6 +107,8 @@ KINDS = (
     SORT_COLUMNS,
     SPARSE_GRADIENT,
     SPARSE_STEP,
+    PACK,
+    UNPACK,
     SETTLE,
 ) = range(len(KINDS))
 NONE = 0
@@ -298,6 +303,8 @@ def _sparse(each, memory, turn, t, NR):
             note_share(t, tasks, k, each.parts, turn, _indices(memory, each.d), _indices(memory, each.h))
     elif kind == SORT_COLUMNS:
         sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
+    elif kind in (PACK, UNPACK):
+        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c), kind == UNPACK)
     elif kind == SETTLE:
         settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
     else:

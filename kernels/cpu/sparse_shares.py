@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.simd.elementwise import copy_row_ahead, forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import copy_row, copy_row_ahead, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.cpu.simd.sparse import decay_row, prefetch_row, sparse_row, sparse_row_part, sparse_step
+from fastnn.kernels.cpu.simd.tile import copy_rows
 
 # Rows ahead of its use that a row's non-zeros are asked for: they lie anywhere in memory.
 _AHEAD = 4
@@ -166,19 +168,31 @@ def count_share(t, tasks, batch, parts, counts):
 
 @register_jitable
 def allot_share(t, tasks, k, parts, counts, bounds):
-    """For the ranges of columns that task t has: where their non-zeros begin and end, in ``counts`` those of a part."""
+    """For the ranges of columns that task t has: where their non-zeros begin and end, in ``counts`` those of a part.
+
+    Most of its loops are such that LLVM makes vectors of them.
+    """
     totals, first = address(counts, parts * k), t * parts // tasks
     place = 0
     for part in range(parts):
         for q in range(first):
             place += totals[part * parts + q]
-    for j in range(first * k // parts, ((t + 1) * parts // tasks) * k // parts):
-        bounds[j] = place
-        for part in range(parts):
+    low, high = first * k // parts, ((t + 1) * parts // tasks) * k // parts
+    ends = address(bounds, k)
+    for j in range(low, high):
+        ends[j] = counts[j]
+    for part in range(1, parts):
+        for j in range(low, high):
+            ends[j] += counts[part * k + j]
+    for j in range(low, high):
+        count = ends[j]
+        bounds[j] = ends[j] = place
+        place += count
+    for part in range(parts):
+        for j in range(low, high):
             count = counts[part * k + j]
-            counts[part * k + j] = place
-            place += count
-        bounds[k + j] = place
+            counts[part * k + j] = ends[j]
+            ends[j] += count
 
 
 @register_jitable
@@ -189,9 +203,9 @@ def note_share(t, tasks, k, parts, turn, bounds, touched):
     """
     first, last = (t * parts // tasks) * k // parts, ((t + 1) * parts // tasks) * k // parts
     for j in range(first, last):
-        some = bounds[j] < bounds[k + j]
-        touched[k + j] = turn - 1 - touched[j] if some else 0
-        touched[j] = turn if some else touched[j]
+        some, before = np.int32(bounds[j] < bounds[k + j]), touched[j]
+        touched[k + j] = (turn - 1 - before) * some
+        touched[j] = before + (turn - before) * some
 
 
 @register_jitable
@@ -273,9 +287,26 @@ def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, we
 
 
 @register_jitable
+def pack_share(t, tasks, k, m, width, matrix, panels, back):
+    """Task t's rows of a matrix (k, m) into panels, its strips one behind the other, or ``back``."""
+    low, high = t * k // tasks, (t + 1) * k // tasks
+    for j in range(0, m, width):
+        columns = min(width, m - j)
+        there, here = address(panels, j * k + low * width), address(matrix, low * m + j)
+        if back:
+            for i in range(high - low):
+                copy_row(columns, address(there, i * width), address(here, i * m))
+        else:
+            copy_rows(high - low, columns, width, here, m, there, width)
+
+
+@register_jitable
 def settle_share(t, tasks, k, m, turns, touched, rho, state):
-    """Let the rows of a state (k, m) that task t has catch up with what they missed of so many turns."""
+    """Let the rows of a state (k, m) that task t has catch up with what they missed of so many turns.
+
+    Those that the turn behind these would have stepped have been noted as if it had.
+    """
     for f in range(t * k // tasks, (t + 1) * k // tasks):
-        missed = turns - 1 - touched[f]
+        missed = touched[k + f] if touched[f] >= turns else turns - 1 - touched[f]
         if missed > 0:
             decay_row(m, missed, rho, address(state, f * m))

@@ -184,6 +184,22 @@ def test_dense_data_beside_it_in_any_place():
         assert same(got, run(a[rows], dense[rows], b[rows], a[rows]))
 
 
+def test_a_matrix_from_outside():
+    """It is used as it is at each call."""
+    rng = np.random.default_rng(6)
+    x, w, s, dy = made(9, 12), *(rng.random(shape).astype("float32") for shape in ((12, 5), (12, 5), (9, 5)))
+
+    def run(dy, w, s):
+        ops.linear_rmsprop_step(dy, x, w, dy, s, need=())
+        return ops.linear(x, w), ops.linear_backward(dy, x, w, dy)
+
+    program, (v, u) = fastnn.program(run), (w.copy(), s.copy())
+    for _ in range(3):
+        results, expected = program(dy, w, s), run(dy, v, u)
+        assert same([results[0], *results[1], w, s], [expected[0], *expected[1], v, u])
+        x.data *= 2
+
+
 def test_order_and_duplicates_of_columns_are_kept():
     parts = np.array([0.1, 0.2, 0.3, 0.4, 0.5], "f"), np.array([2, 0, 2, 1, 1]), np.array([0, 3, 5])
     x, w = scipy_sparse.csr_array(parts, shape=(2, 3)), np.random.default_rng(0).standard_normal((3, 4)).astype("f")
@@ -263,6 +279,92 @@ def test_wrong_labels_in_the_middle_of_an_epoch():
         for first in range(0, 25, 5):
             one.step(x[first : first + 5], t[first : first + 5], 0.1)
         assert same(other.everything, one.everything)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["sgd_step", "adagrad_step", "rmsprop_step", "adam_step"])
+def test_rows_that_are_touched_seldom_or_never(name, threads):
+    """Long epochs of few non-zeros; the rate changes, and calls of other batches come in between."""
+    rng = np.random.default_rng(7)
+    x, dy = made(400, 90, density=0.01), rng.standard_normal((400, 64)).astype("float32")
+    states = [each for each in ("accumulator", "mean_square", "m", "v") if each in TABLE[name].operands]
+
+    def parameters():
+        fresh = np.random.default_rng(8)
+        arrays = {each: fresh.random((90, 64)).astype("float32") for each in ("w", *states)}
+        return arrays | ({"step": 3} if name == "adam_step" else {})
+
+    def run(given):
+        def step(x, dy, rate):
+            getattr(ops, f"linear_{name}")(dy, x, y=dy, need=(), learning_rate=rate, **given)
+
+        return step
+
+    one, other = parameters(), parameters()
+    expected, step = run(one), fastnn.program(run(other))
+    rates = np.linspace(0.1, 0.2, 100)
+    with use_num_threads(threads):
+        for _ in range(2):
+            order = rng.permutation(400)
+            step.repeat((x, dy), order, 4, each={"rate": rates})
+            step(x[:7], dy[:7], 0.1)
+            for rows, rate in zip(order.reshape(100, 4), rates, strict=True):
+                expected(x[rows], dy[rows], rate)
+            expected(x[:7], dy[:7], 0.1)
+            assert same([other[each] for each in ("w", *states)], [one[each] for each in ("w", *states)])
+
+
+def test_weights_and_states_that_others_look_at():
+    """A penalty, a product of the weights, a state that is returned: what each turn finds is as op by op."""
+    rng = np.random.default_rng(9)
+    x, dy = made(60, 30, density=0.05), rng.standard_normal((60, 8)).astype("float32")
+
+    def run(w, s, kind):
+        def step(x, dy):
+            before = ops.matmul(w.T, w) if kind == "product" else None
+            ops.linear_rmsprop_step(dy, x, w, dy, s, need=())
+            if kind == "penalty":
+                return before, ops.l1_l2_penalty(w, 0.01, 0.02)[0]
+            return before, ops.half_sse(s, w)[0]
+
+        return step
+
+    for kind in ("penalty", "product", "state"):
+        (w, s), (v, u) = ([np.full((30, 8), number, "float32") for number in (1.0, 0.5)] for _ in range(2))
+        step, expected = fastnn.program(run(w, s, kind)), run(v, u, kind)
+        for _ in range(2):
+            product, numbers = step.repeat((x, dy), np.arange(60), 10)
+            results = [expected(x[first : first + 10], dy[first : first + 10]) for first in range(0, 60, 10)]
+            assert np.array_equal(numbers, [number for _, number in results])
+            assert product is None or same(product, results[-1][0])
+            assert same([w, s], [v, u])
+
+
+def test_wrong_labels_behind_a_step():
+    """What comes before them in their batch has been done."""
+
+    def run(w, s):
+        def step(x, dy, t):
+            ops.linear_rmsprop_step(dy, x, w, dy, s, need=())
+            return ops.softmax_cross_entropy(dy, t)[0]
+
+        return step
+
+    x, dy = made(40, 30, density=0.05), np.random.default_rng(1).standard_normal((40, 8)).astype("float32")
+    t = np.zeros(40, int)
+    (w, s), (v, u) = ([np.full((30, 8), number, "float32") for number in (1.0, 0.5)] for _ in range(2))
+    step, expected = fastnn.program(run(w, s)), run(v, u)
+    step.repeat((x, dy, t), np.arange(40), 5)
+    for first in range(0, 40, 5):
+        expected(x[first : first + 5], dy[first : first + 5], t[first : first + 5])
+    t[27] = 9
+    with pytest.raises(ValueError, match="targets: got"):
+        step.repeat((x, dy, t), np.arange(40), 5)
+    for first in range(0, 25, 5):
+        expected(x[first : first + 5], dy[first : first + 5], t[first : first + 5])
+    with pytest.raises(ValueError, match="targets: got"):
+        expected(x[25:30], dy[25:30], t[25:30])
+    assert same([w, s], [v, u])
 
 
 def test_a_matrix_whose_values_are_the_weights():
