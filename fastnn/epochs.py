@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastnn import checks
-from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, Sparse, View
 from fastnn.recorder import rebuilt
 
 Array = Any
@@ -17,6 +18,7 @@ Array = Any
 class Epoch:
     """Data, the order of their rows, rows of a batch; numbers by batch, and arguments that are the same for all.
 
+    ``arrays`` are those that the data consist of: a CSR matrix has three.
     Where they are to be ``joined``, arrays of all batches are wanted, not those of the last.
     """
 
@@ -27,8 +29,15 @@ class Epoch:
         self.data = [_rows(f"data[{place}]", array, arrays[0]) for place, array in enumerate(arrays)]
         if not self.data:
             raise ValueError("data: got no arrays, wants one or more whose rows make the batches")
+        self.arrays: list[Array] = []
+        likeness: list[Any] = []
+        for place, held in enumerate(self.data):
+            csr = checks.is_csr(held)
+            self.arrays += checks.csr_parts(f"data[{place}]", held) if csr else [held]
+            likeness.append((type(held), held.dtype, held.shape, None if csr else held.strides))
+        self.likeness = tuple(likeness)
         self.batch = checks.integer("batch", batch, 1)
-        self.order = _order(order, len(self.data[0]))
+        self.order = _order(order, self.data[0].shape[0])
         self.joined, self.others = joined, others
         self.each = {name: _by_batch(f"each[{name!r}]", values, self._batches) for name, values in each.items()}
 
@@ -61,11 +70,12 @@ class Epoch:
 
 
 def _rows(name: str, array: Any, first: Any) -> Array:
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy array of rows")
-    if len(array) != len(first):
-        raise ValueError(f"{name}: got {len(array)} rows, wants {len(first)}, as data[0] has")
-    return np.ascontiguousarray(array)
+    csr = checks.is_csr(array)
+    if not csr and (not isinstance(array, np.ndarray) or array.ndim == 0):
+        raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy array of rows, or a CSR matrix")
+    if array.shape[0] != first.shape[0]:
+        raise ValueError(f"{name}: got {array.shape[0]} rows, wants {first.shape[0]}, as data[0] has")
+    return array if csr else np.ascontiguousarray(array)
 
 
 def _order(order: Any, rows: int) -> Array:
@@ -90,17 +100,26 @@ def _by_batch(name: str, values: Any, batches: int) -> Array:
 
 
 def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph, Any]:
-    """The graph, and its results, with data in place of its first arguments: each turn gathers a batch of them."""
+    """The graph, and its results, with data in place of its first arguments: each turn gathers a batch of them.
+
+    Of a CSR matrix nothing is gathered: the calls that it is given to read a batch's rows where they lie.
+    """
     arguments = list(graph.arguments)
     moved: dict[Block, Block] = {}
+    wholes: dict[Block, View] = {}
     calls: list[Call] = []
-    for place, array in enumerate(data):
-        whole = arguments[place]
-        moved[whole.block] = Block(whole.block.size)
-        arguments[place] = View(Block(array.nbytes, argument=place), 0, array.shape, array.strides, array.dtype)
-        batch = _moved(moved)(whole)
-        calls.append(Call(GATHER, {"data": arguments[place], "rows": Order()}, (batch,), (), _take))
-    move = _moved(moved)
+    for each in data:
+        place = len(moved) + len(wholes)
+        if checks.is_csr(each):
+            for number, part in enumerate(checks.csr_parts("data", each), place):
+                block = arguments[number].block
+                arguments[number] = wholes[block] = _argument(part, number, varies=True)
+            continue
+        batch = arguments[place]
+        moved[batch.block] = Block(batch.block.size)
+        arguments[place] = _argument(each, place)
+        calls.append(Call(GATHER, {"data": arguments[place], "rows": Order()}, (_moved(moved, {})(batch),), (), _take))
+    move = _moved(moved, wholes)
     for call in graph.calls:
         given = {name: _each(move, value) for name, value in call.given.items()}
         calls.append(Call(call.op, given, _each(move, call.results), _each(move, call.writes), call.run))
@@ -134,14 +153,21 @@ def _put(x: Array, into: Array, turn: int) -> None:
     into[turn * rows : (turn + 1) * rows] = x
 
 
+def _argument(array: Array, place: int, varies: bool = False) -> View:
+    return View(Block(array.nbytes, argument=place, varies=varies), 0, array.shape, array.strides, array.dtype)
+
+
 def _take(data: Array, rows: Array) -> Array:
     return data[rows]
 
 
-def _moved(blocks: Mapping[Block, Block]) -> Callable[[Any], Any]:
-    """Views in other blocks; what is no view stays."""
+def _moved(blocks: Mapping[Block, Block], wholes: Mapping[Block, View]) -> Callable[[Any], Any]:
+    """Views in other blocks, and CSR matrices as rows of whole ones; anything else stays."""
 
     def move(value: Any) -> Any:
+        if isinstance(value, Sparse) and value.values.block in wholes:
+            values, indices, indptr = (wholes[part.block] for part in value.parts)
+            return replace(value, values=values, indices=indices, indptr=indptr, ordered=True)
         if not isinstance(value, View) or value.block not in blocks:
             return value
         return View(blocks[value.block], value.offset, value.shape, value.strides, value.dtype, value.behaved)

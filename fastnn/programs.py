@@ -15,7 +15,7 @@ import numpy as np
 from fastnn import backends, checks, tape
 from fastnn.epochs import Epoch, Series, gathering, joined, putting
 from fastnn.kernels.addresses import address
-from fastnn.kernels.graph import Block, Call, Figure, Graph, View
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE
 from fastnn.recorder import Recorder, rebuilt
 
@@ -36,9 +36,10 @@ def program(f: Callable[..., Any] | None = None, *, static: Sequence[str] = (), 
     """Make a program of a function over ``fastnn.ops``: recorded at its first call, replayed by one call from then on.
 
     The function takes arrays and numbers, also in tuples, lists and dictionaries, and returns results of ops and what
-    is calculated of them with + - * /, in such structures as well. Arrays from outside (weights) are used where they
-    lie. At the first call with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A
-    later call runs just these ops: the rest of the function's Python is not run again. So
+    is calculated of them with + - * /, in such structures as well. A CSR matrix of SciPy's is an argument like an
+    array, whatever number of non-zeros it has. Arrays from outside (weights) are used where they lie. At the first call
+    with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A later call runs just these
+    ops: the rest of the function's Python is not run again. So
 
     - branches and loops of Python are those of the recording; arguments named in ``static``, and all that are neither
       arrays nor numbers (True, None, strings), are constants of it, and another value makes another recording;
@@ -118,9 +119,10 @@ class Program:
     ) -> Any:
         """Run the program on batch after batch: an epoch in one compiled call.
 
-        ``data`` are arrays of equal length whose rows become the program's first arguments: ``batch`` rows at a time,
-        in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those numbers that have a
-        value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as it is.
+        ``data`` are arrays, or CSR matrices, of equal length whose rows become the program's first arguments: ``batch``
+        rows at a time, in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those
+        numbers that have a value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as
+        it is.
 
         Returns what the function does, with float64 arrays (batches,) in place of its numbers; its arrays are those of
         the last batch. To ``join`` them makes one array of what ops gave in all batches, along the first axis: outputs
@@ -184,7 +186,7 @@ class Program:
         kwargs: Mapping[str, Any],
     ) -> Any:
         addresses = _addresses(arrays)
-        if not recording.keeps_apart(addresses):
+        if not recording.keeps_apart(arrays, addresses):
             return self._function(*args, **kwargs)
         return self._own(recording.run(arrays, addresses, numbers))
 
@@ -272,6 +274,9 @@ class _Given:
             self.take(name, value.view(np.ndarray))
         elif isinstance(value, (np.floating, np.integer)):
             self.take(name, value.item())
+        elif checks.is_csr(value):  # whatever number of non-zeros it has
+            self.arrays += checks.csr_parts(name, value)
+            self.likeness += (type(value), value.dtype, value.shape)
         else:
             self.constant(name, value)
 
@@ -290,7 +295,7 @@ def _stand_in(recorder: Recorder, value: Any) -> Any:
         return recorder.argument(value.view(np.ndarray))
     if isinstance(value, (np.floating, np.integer)):
         return _stand_in(recorder, value.item())
-    return recorder.argument(value) if _is_number(value) else value
+    return recorder.argument(value) if _is_number(value) or checks.is_csr(value) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -340,11 +345,12 @@ class _Recording:
 
     def gathers(self, epoch: Epoch, given: _Given) -> bool:
         """Whether batches can be gathered by the replay: no data lie where the program writes."""
-        return self._gathering(epoch)[2](_addresses(_whole(epoch, given)))
+        arrays = _whole(epoch, given)
+        return self._gathering(epoch)[2](arrays, _addresses(arrays))
 
     def _gathering(self, epoch: Epoch) -> tuple[Any, Any, _Apart]:
         """A replay that gathers batches of such data, the places of its results, what tells memory apart."""
-        likeness = epoch.joined, *((data.dtype, data.shape, data.strides) for data in epoch.data)
+        likeness = epoch.joined, epoch.likeness
         held = self._epochs.get(likeness)
         if held is None or held[0].outdated():
             graph, template = gathering(self.graph, self._template, epoch.data)
@@ -406,7 +412,7 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
 
 def _whole(epoch: Epoch, given: _Given) -> list[Array]:
     """The arguments of a batch with all of the data in place of its rows."""
-    return [*epoch.data, *given.arrays[len(epoch.data) :]]
+    return [*epoch.arrays, *given.arrays[len(epoch.arrays) :]]
 
 
 def _of_turns(into: View, turns: int) -> Array:
@@ -440,12 +446,15 @@ class _Apart:
         written = {view.block for call in graph.calls for view in call.writes}
         touched = {view.block for call in graph.calls for view in (*call.views(), *call.writes)}
         self._extents = [(argument.offset, argument.block.size) for argument in graph.arguments]
+        self._varying = [place for place, argument in enumerate(graph.arguments) if argument.block.varies]
         self._writes = [place for place, argument in enumerate(graph.arguments) if argument.block in written]
         of_written, of_touched = _Intervals(written), _Intervals(touched)
         self._known = [of_touched if argument.block in written else of_written for argument in graph.arguments]
 
-    def __call__(self, addresses: Sequence[int]) -> bool:
-        """Whether arguments at these addresses do."""
+    def __call__(self, arrays: Sequence[Array], addresses: Sequence[int]) -> bool:
+        """Whether these arguments, at these addresses, do."""
+        for place in self._varying:
+            self._extents[place] = 0, arrays[place].nbytes
         for at, (offset, size), known in zip(addresses, self._extents, self._known, strict=True):
             if known.meets(at - offset, at - offset + size):
                 return False
@@ -486,7 +495,7 @@ def described(name: str, graph: Graph, replay: Any) -> str:
     lines = [name]
     for stage in replay.stages():
         call = graph.calls[stage.call]
-        shapes = ", ".join("x".join(map(str, view.shape)) or "1" for view in call.views())
+        shapes = ", ".join("x".join(map(str, operand.shape)) or "1" for operand in _operands(call))
         lines.append(
             f"{stage.call:4} {call.op:24} {stage.kernel:14} {stage.tasks:8} {'wait' if stage.waits else '':5} {shapes}"
         )
@@ -499,6 +508,12 @@ def described(name: str, graph: Graph, replay: Any) -> str:
     return "\n".join(lines)
 
 
+def _operands(call: Call) -> list[View | Sparse]:
+    """All that a call takes, matrices whole."""
+    parts = [value if isinstance(value, (list, tuple)) else [value] for value in call.given.values()]
+    return [each for part in parts for each in part if isinstance(each, (View, Sparse))]
+
+
 def _cost(call: Call) -> tuple[float, int]:
     """FLOP, as the table of ops counts them, and bytes of operands and results."""
     views = [*call.views(), *(result for result in call.results if isinstance(result, View))]
@@ -508,6 +523,6 @@ def _cost(call: Call) -> tuple[float, int]:
         return 0.0, moved
     sizes: dict[str, int] = {}
     for operand, spec in op.operands.items():
-        shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights
+        shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights or a CSR matrix
         sizes |= dict(zip(spec.split(), shape, strict=False))
     return op.flops(**sizes), moved

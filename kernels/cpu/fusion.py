@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fastnn.kernels.cpu import replay
+from fastnn.kernels.cpu import replay, sparse_fusion
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, Stepped, is_whole, range_of, stepping
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.formulas.activations import CODES
@@ -30,7 +30,7 @@ def fuse(stretch: _Stretch, to: Lowering, seen: Collection[Block]) -> _Stretch:
     for kind, join in _JOINED.items():
         for each in [each for each in stretch if each.kind == kind]:
             stretch = join(stretch, each, to, seen)
-    return stretch
+    return sparse_fusion.sorted_early(stretch)
 
 
 # ------------------------------------------------------------------------------------------------------------ epilogues
@@ -38,12 +38,24 @@ def fuse(stretch: _Stretch, to: Lowering, seen: Collection[Block]) -> _Stretch:
 
 def _step(stretch: _Stretch, update: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
     """With an update in the products of its gradient, if these are plain and one block of the sums deep."""
-    products, (w,) = _products_of(stretch, update, update.views["b"][0], seen), update.views["a"]
-    if w is None or not all(each.fields["code"] < 0 and is_whole(each) for each in products):
+    products, (w,) = _products_of(stretch, update, update.views["b"][0], seen, _GRADIENTS), update.views["a"]
+    if w is None or not all(each.fields["code"] < 0 and _is_whole(each) for each in products):
         return stretch
     code, numbers = update.fields["code"], update.fields["numbers"]
     stepped = Stepped(w, update.views["c"], code, numbers, {}, update.nanoseconds)
-    return _replaced(stretch, update, {id(each): stepping(to, each, stepped) for each in products})
+    fused = {
+        id(each): stepping(to, each, stepped) if each.kind == replay.PRODUCT else sparse_fusion.stepping(each, update)
+        for each in products
+    }
+    return _replaced(stretch, update, fused)
+
+
+# Products that may be gradients of weights.
+_GRADIENTS = (replay.PRODUCT, replay.SPARSE_GRADIENT)
+
+
+def _is_whole(gradient: Instruction) -> bool:
+    return gradient.kind != replay.PRODUCT or is_whole(gradient)
 
 
 def _bias(stretch: _Stretch, sum_: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
@@ -70,16 +82,20 @@ def _activation(stretch: _Stretch, forward: Instruction, to: Lowering, seen: Col
 
 
 def _products_of(
-    stretch: _Stretch, user: Instruction, made: View | None, seen: Collection[Block]
+    stretch: _Stretch,
+    user: Instruction,
+    made: View | None,
+    seen: Collection[Block],
+    kinds: Collection[int] = (replay.PRODUCT,),
 ) -> Sequence[Instruction]:
-    """The products that make what an instruction takes, if it can be a part of them; else none.
+    """The products, of these kinds, that make what an instruction takes, if it can be a part of them; else none.
 
     Between them and it nothing may touch what it writes, nor write what else it reads, nor stop.
     """
     if made is None or made.ndim != 2 or not made.block.inner or made.block in seen:
         return []
     touching = [each for each in stretch if _touches(each, made.block)]
-    products = [each for each in touching if each.kind == replay.PRODUCT and each.views["c"] == (made,)]
+    products = [each for each in touching if each.kind in kinds and each.views["c"] == (made,)]
     if not products or touching != [*products, user]:
         return []
     others = [each for each in user.reads if each.block is not made.block]

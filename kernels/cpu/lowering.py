@@ -14,13 +14,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu import dropout, elementwise, gather, gemm, losses, optim, prelu, replay, softmax
+from fastnn.kernels.cpu import (
+    dropout,
+    elementwise,
+    gather,
+    gemm,
+    losses,
+    optim,
+    prelu,
+    replay,
+    softmax,
+    sparse_lowering,
+)
 from fastnn.kernels.cpu.gemm import Panels
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
-from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Sparse, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
@@ -55,7 +66,9 @@ class Range(NamedTuple):
 class Instruction:
     """One instruction before its tasks are chosen.
 
-    ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it.
+    ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it. An update
+    ``rests`` where it leaves weights without a gradient as they are, and of their state all but the first part, which
+    it multiplies by the number at place ``rho`` of its own, if there is one.
     """
 
     call: int
@@ -68,6 +81,8 @@ class Instruction:
     first: int = 0
     tasks: int = 1
     waits: bool = False
+    rests: bool = False
+    rho: int | None = None
 
 
 def range_of(view: View) -> Range:
@@ -90,10 +105,15 @@ class Numbers(NamedTuple):
 
 @dataclass
 class Lowering:
-    """The instructions of a graph as they are found; the lowering functions below add to it."""
+    """The instructions of a graph as they are found; the lowering functions below add to it.
+
+    Behind its ``arguments`` come blocks of ``rooms``: memory whose size is known when it runs.
+    """
 
     dtype: np.dtype[Any]
     tasks: int
+    arguments: int
+    rooms: list[sparse_lowering.Room] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
     varying: dict[Any, Numbers] = field(default_factory=dict)
@@ -153,10 +173,16 @@ class Lowering:
         block = Block(held.nbytes, address=address(held), owner=held)
         return View(block, 0, shape, held.strides, self.dtype)
 
+    def room(self, x: Sparse) -> sparse_lowering.Room:
+        """Memory for a batch's non-zeros."""
+        first = self.arguments + sum(len(room.blocks) for room in self.rooms)
+        self.rooms.append(sparse_lowering.Room(x, Block(0, argument=first), Block(0, argument=first + 1), self.dtype))
+        return self.rooms[-1]
+
     def packed(self, panels: Panels) -> View:
         """The memory of packed weights, which are known by their address."""
         memory = panels.panels
-        at = memory.__array_interface__["data"][0]
+        at = address(memory)
         block = self.known.setdefault(at, Block(memory.nbytes, address=at, owner=memory))
         return View(block, 0, memory.shape, memory.strides, memory.dtype)
 
@@ -171,8 +197,10 @@ class Lowering:
 
 
 def _apart(result: View, *sources: View | None, same: bool = False) -> None:
-    """Raise ``UnfitError`` where a result lies over a source, but for the ``same`` place."""
+    """Raise ``UnfitError`` where a result lies over a source, but for the ``same`` place, or a source is no array."""
     for source in sources:
+        if source is not None and not isinstance(source, View):
+            raise UnfitError
         if source is not None and result.overlaps(source) and not (same and _same(result, source)):
             raise UnfitError
 
@@ -251,10 +279,16 @@ def _strides(name: str, view: View) -> dict[str, Any]:
 
 
 def _product(
-    to: Lowering, a: View, b: View | Panels, c: View, activation: str | None = None, bias: View | None = None
+    to: Lowering, a: View | Sparse, b: View | Panels, c: View, activation: str | None = None, bias: View | None = None
 ) -> None:
-    """c = activation(a @ b + bias); a and b may have any strides."""
+    """c = activation(a @ b + bias); a and b may have any strides, or a be a CSR matrix."""
     to.plain(c, *([] if bias is None else [bias]))
+    if isinstance(a, Sparse):
+        to.plain(b)
+        assert isinstance(b, View)
+        _apart(c, b, bias)
+        sparse_lowering.product(to, a, b, c, bias, activation)
+        return
     packed = to.packed(b) if isinstance(b, Panels) else None
     matrices = [view for view in (a, b) if not isinstance(view, Panels)]
     _apart(c, *matrices, bias)
@@ -318,13 +352,16 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
     plain_w = None if isinstance(w, Panels) else w
     for result in (dx, dw, db):
         if result is not None:
-            _apart(result, dy, x, plain_w, y, z)
+            _apart(result, dy, *(x.parts if isinstance(x, Sparse) else [x]), plain_w, y, z)
     if dx is not None:
         _product(to, dz, (_unpacked(to, w) if isinstance(w, Panels) else w).T, dx)
-    if dw is not None:
-        _product(to, x.T, dz, dw)
     if db is not None:
         _sum_columns(to, dz, db)
+    if dw is not None and isinstance(x, Sparse):
+        to.plain(dw, dz)
+        sparse_lowering.gradient(to, x, dz, dw)
+    elif dw is not None:
+        _product(to, x.T, dz, dw)
 
 
 def _unpacked(to: Lowering, panels: Panels) -> View:
@@ -490,7 +527,18 @@ def _update(to: Lowering, op: Op, given: Mapping[str, Any]) -> None:
     to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
     made = to.instructions[-1]
     made.views = {**made.views, "c": tuple(states)}
+    made.rests, made.rho = _rest(to, STEPS[name], given)
     made.writes += [range_of(state) for state in states]
+
+
+def _rest(to: Lowering, step: Step, given: Mapping[str, Any]) -> tuple[bool, int | None]:
+    """Whether weights without a gradient rest, and where rho is among the step's numbers, if it is.
+
+    The same at every turn; and no state, a 0 among them, may turn the step into what is no number.
+    """
+    same = all(not isinstance(given[name], Figure) for name in ("rho", "epsilon") if name in step.hyper)
+    finite = "epsilon" not in step.hyper or (same and to.dtype.type(given["epsilon"]) > 0)
+    return step.lazy and same and finite, step.hyper.index("rho") if "rho" in step.hyper else None
 
 
 def _hyper(to: Lowering, step: Step, op: Op, given: Mapping[str, Any]) -> int:

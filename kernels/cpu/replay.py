@@ -41,7 +41,23 @@ from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
 from fastnn.kernels.cpu.simd.kernel import address, copy_bytes, pointer
+from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.cpu.softmax import backward_rows_share, forward_rows_share
+from fastnn.kernels.cpu.sparse_shares import (
+    Batch,
+    Columns,
+    Copies,
+    SparseStepping,
+    Strips,
+    allot_share,
+    count_share,
+    gradient_share,
+    note_share,
+    pack_share,
+    settle_share,
+    sort_share,
+    sparse_product_share,
+)
 from fastnn.kernels.cpu.team import STOPPED, wait
 
 # Kinds of instructions, with the operands ``a`` to ``g`` and the sizes of each. Optional operands have the slot NONE.
@@ -70,6 +86,17 @@ KINDS = (
     "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
     "stepped product",  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
     "column sums",  # b = sums of the n rows of a, of m columns
+    # of a batch of CSR rows (n, k): values a, indices e, indptr f
+    "sparse product",  # c = epilogue(batch @ b), m columns; the epilogue's bias d; scratch g for copies of strips of b
+    "count columns",  # c = how many non-zeros of each column its parts have
+    "allot columns",  # c = where those of each part belong; d = where each column's begin, and where they end; if there
+    # is h: at which turn each had some last, and what those missed that have some now
+    "sort columns",  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
+    "sparse gradient",  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
+    "sparse step",  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    "pack strips",  # c = a (k, m) in panels, its strips of columns one behind the other
+    "unpack strips",  # a = c
+    "settle",  # the state b (k, m) catches up by h with what it missed of n turns
 )
 (
     FORWARD,
@@ -96,6 +123,15 @@ KINDS = (
     PRODUCT,
     STEP_PRODUCT,
     COLUMN_SUMS,
+    SPARSE_PRODUCT,
+    COUNT_COLUMNS,
+    ALLOT_COLUMNS,
+    SORT_COLUMNS,
+    SPARSE_GRADIENT,
+    SPARSE_STEP,
+    PACK_STRIPS,
+    UNPACK_STRIPS,
+    SETTLE,
 ) = range(len(KINDS))
 NONE = 0
 
@@ -111,7 +147,7 @@ INSTRUCTION = record(
     ("first", np.int64),  # the tasks that run it, and whether all wait behind it
     ("tasks", np.int64),
     ("waits", np.bool_),
-    *((slot, np.int64) for slot in "abcdefg"),  # operands, by their slots in the table of addresses
+    *((slot, np.int64) for slot in "abcdefgh"),  # operands, by their slots in the table of addresses
     ("n", np.int64),
     ("k", np.int64),
     ("m", np.int64),
@@ -120,6 +156,12 @@ INSTRUCTION = record(
     *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
     ("states", np.int64),  # of a stepped product, how many parts its state has, and whether they are asked for ahead
     ("ahead", np.bool_),
+    ("ordered", np.bool_),  # of a sparse batch: whether its rows are those that the order tells, and parts of them
+    ("parts", np.int64),
+    ("strip", np.int64),  # the distance of strips of columns; whether the sparse kernel makes the step
+    ("direct", np.bool_),
+    ("all_rows", np.bool_),  # whether rows of weights without non-zeros are stepped; where rho is among its numbers
+    ("rho", np.int64),
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
@@ -138,12 +180,16 @@ _AT_ONCE = 2048
 
 
 class Memory(NamedTuple):
-    """What instructions work on: addresses by slot, numbers and figures of a turn, and the order of an epoch's rows."""
+    """What instructions work on: addresses by slot, numbers and figures of a turn, and the order of an epoch's rows.
+
+    ``words`` are the team's, of int32 as columns' numbers are.
+    """
 
     addresses: Any
     numbers: Any
     figures: Any
     order: Any
+    words: Any
 
 
 @register_jitable
@@ -308,6 +354,50 @@ def _put(each, memory, turn, t):
 
 
 @register_jitable
+def _indices(memory, slot):
+    """Pointer to an operand of int32."""
+    return pointer(memory.words, memory.addresses[slot])
+
+
+@register_jitable
+def _sparse(each, memory, turn, t, NR):
+    """A task's share of what is done with a sparse batch."""
+    kind, n, k, m, tasks, width = each.kind, each.n, each.k, each.m, each.tasks, SPARSE_TILES * NR
+    indptr = pointer(memory.addresses, memory.addresses[each.f])
+    batch = Batch(n, k, each.ordered, memory.order, turn * n, indptr, _indices(memory, each.e), _place(memory, each.a))
+    numbers, own, touched = _numbers(memory, turn, each.numbers), _place(memory, each.g), _indices(memory, each.h)
+    if kind == SPARSE_PRODUCT:
+        b = Strips(_place(memory, each.b), each.row_b, each.strip)
+        copies = Copies(each.copied, address(own, t * k * width))
+        epilogue = Epilogue(each.code, _place(memory, each.d), numbers)
+        sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, _place(memory, each.c))
+    elif kind == COUNT_COLUMNS:
+        count_share(t, tasks, batch, each.parts, _indices(memory, each.c))
+    elif kind == ALLOT_COLUMNS:
+        allot_share(t, tasks, k, each.parts, _indices(memory, each.c), _indices(memory, each.d))
+        if each.h != NONE:
+            note_share(t, tasks, k, each.parts, turn, _indices(memory, each.d), _indices(memory, each.h))
+    elif kind == SORT_COLUMNS:
+        sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
+    elif kind in (PACK_STRIPS, UNPACK_STRIPS):
+        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c), kind == UNPACK_STRIPS)
+    elif kind == SETTLE:
+        settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
+    else:
+        bounds = _indices(memory, each.d)
+        by_column = Columns(bounds, address(bounds, k), _indices(memory, each.e), _place(memory, each.f))
+        gradient = address(own, t * width * (1 + n * each.copied))
+        weights = Strips(_place(memory, each.c), each.row_c, each.strip)
+        stepping = SparseStepping(
+            each.code, each.direct, each.all_rows, numbers, address(memory.addresses, each.b), each.h != NONE,
+            address(touched, k), numbers[each.rho], _place(memory, each.b),
+        )  # fmt: skip
+        copies = Copies(each.copied, address(gradient, width))
+        dz = _place(memory, each.a)
+        gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping)
+
+
+@register_jitable
 def _run(each, memory, turn, t, MR, NR):
     """Task t's share of an instruction; True where it found what it must not take."""
     if each.kind <= BACKWARD_ROWS:
@@ -335,6 +425,8 @@ def _run(each, memory, turn, t, MR, NR):
         _sum_columns(each, memory, t)
     elif each.kind == UNPACK:
         unpack_share(t, each.tasks, each.k, each.m, _place(memory, each.a), _place(memory, each.b), NR)
+    elif each.kind >= SPARSE_PRODUCT:
+        _sparse(each, memory, turn, t, NR)
     else:
         _product(each, memory, turn, t, MR, NR)
     return False
@@ -350,7 +442,7 @@ def replay(MR: int, NR: int) -> Any:
     """replay(instructions, addresses, numbers, figures, order, status): a turn for each row of ``figures``."""
 
     def replay(instructions, addresses, numbers, figures, order, status, words, t, tasks):
-        memory = Memory(addresses, numbers, figures, order)
+        memory = Memory(addresses, numbers, figures, order, words)
         for turn in range(figures.shape[0]):
             for i in range(instructions.size):
                 each = instructions[i]

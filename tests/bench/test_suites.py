@@ -174,7 +174,7 @@ def test_made_data_has_the_shape_and_density_of_the_real():
     pairs = x.reshape(512, -1, 2).any(axis=2)
     assert np.count_nonzero(x) / np.count_nonzero(pairs) == pytest.approx(1.71, abs=0.05)  # MNIST's
     assert set(labels) == set(range(10))
-    x, labels = training._made_reuters(512)
+    x, labels = training.made_reuters(512)
     assert np.all(x.sum(axis=1) == 82)
     assert np.count_nonzero(x.any(axis=0)) == pytest.approx(5963, rel=0.05)  # words that 512 newswires touch
     assert labels.max() < 46
