@@ -109,7 +109,7 @@ def made_mnist(rows: int) -> Rows:
     return strokes * rng.random((rows, 784), np.float32), rng.integers(0, 10, rows)
 
 
-def _made_reuters(rows: int) -> Rows:
+def made_reuters(rows: int) -> Rows:
     """Multi-hot rows of 82 distinct words of 10,000, drawn by Zipf's law, and labels.
 
     Words are drawn without replacement: the largest of log p + Gumbel noise.
@@ -150,7 +150,7 @@ _JOBS = (
         rows=8_982,
         quick_rows=2_048,
         at_least={JAX: 15.0, PYTORCH: 10.0, SKLEARN: 8.0},
-        made=_made_reuters,
+        made=made_reuters,
     ),
     _Job(
         "boston_housing",

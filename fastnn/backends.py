@@ -11,7 +11,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -133,13 +133,26 @@ def recorder() -> Recorder | None:
 
 
 @contextmanager
-def chosen(name: str | Recorder) -> Iterator[None]:
-    """The backend, or what records calls, inside a ``with`` block, in this thread or task only."""
+def chosen(name: str) -> Iterator[None]:
+    """The backend inside a ``with`` block, in this thread or task only."""
     token = override.set(name)
     try:
         yield
     finally:
         override.reset(token)
+
+
+def recorded(recorder: Recorder, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a function returns, its calls of ops recorded.
+
+    In a context of its own, which ends with it: an interrupt at any moment leaves nothing chosen.
+    """
+
+    def run() -> Any:
+        override.set(recorder)
+        return f(*args, **kwargs)
+
+    return copy_context().run(run)
 
 
 def set_backend(name: str) -> None:

@@ -165,6 +165,26 @@ def is_csr(value: Any) -> bool:
     return getattr(value, "format", None) == "csr" and hasattr(value, "indptr")
 
 
+def csr_parts(name: str, matrix: Any) -> tuple[Any, Any, Any]:
+    """(values, indices as int32, indptr as int64) of a CSR matrix, in C order: its own where they are so.
+
+    Raises ValueError unless its rows lie one behind the other, in columns that there are.
+    """
+    rows, columns = matrix.shape
+    values, indices, indptr = matrix.data, matrix.indices, matrix.indptr
+    stored = min(len(values), len(indices))
+    first, last = (int(indptr[0]), int(indptr[-1])) if len(indptr) == rows + 1 else (0, -1)
+    whole = 0 <= first <= last <= stored and bool((indptr[1:] >= indptr[:-1]).all())
+    used = indices[first:last] if whole else indices[:0]
+    if not whole or (used.size and (used.min() < 0 or used.max() >= columns)):
+        raise ValueError(
+            f"{name}: got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
+        )
+    wanted = (values, None), (indices, np.int32), (indptr, np.int64)
+    values, indices, indptr = (np.require(part, dtype, ["C", "A"]) for part, dtype in wanted)
+    return values, indices, indptr
+
+
 def probability_rows(name: str, rows: Any) -> None:
     """Raise unless every row of ``rows`` holds numbers in [0, 1] that sum to 1."""
     if rows.size == 0:

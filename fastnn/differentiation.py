@@ -6,6 +6,7 @@ or a rule of ``_RULES``. A gradient is the sum of what comes back along every wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -149,7 +150,18 @@ def _scaled(array: Any, factor: Any) -> Any:
 
 
 def _of_sum(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
-    return {name: calculate("unbroadcast", x=slopes[0], shape=node.given[name].shape) for name in node.parents}
+    return {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+
+
+def _unbroadcast(dy: Any, shape: tuple[int, ...]) -> Any:
+    """dy summed over what was broadcast from a shape: rows by an op, what was stretched otherwise by NumPy."""
+    if shape == dy.shape:
+        return calculate("scaled", x=dy, factor=1.0)  # of its own: the other operand's gradient may be dy, too
+    row = shape[next((place for place, size in enumerate(shape) if size != 1), len(shape)) :]
+    count = math.prod(row)
+    if not row or count == 0 or dy.shape[dy.ndim - len(row) :] != row:
+        return calculate("unbroadcast", x=dy, shape=shape)
+    return ops.column_sums(dy.reshape(-1, count)).reshape(shape)
 
 
 def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:

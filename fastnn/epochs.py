@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastnn import checks
-from fastnn.kernels.graph import GATHER, Block, Call, Graph, Order, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, Sparse, View
 from fastnn.recorder import rebuilt
 
 Array = Any
 
 
 class Epoch:
-    """Data, the order of their rows, rows of a batch; numbers by batch, and arguments that are the same for all."""
+    """Data, the order of their rows, rows of a batch; numbers by batch, and arguments that are the same for all.
 
-    def __init__(self, data: Any, order: Any, batch: Any, each: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    ``arrays`` are those that the data consist of: a CSR matrix has three.
+    Where they are to be ``joined``, arrays of all batches are wanted, not those of the last.
+    """
+
+    def __init__(
+        self, data: Any, order: Any, batch: Any, each: Mapping[str, Any], joined: bool, others: Mapping[str, Any]
+    ) -> None:
         arrays = data if isinstance(data, (tuple, list)) else [data]
         self.data = [_rows(f"data[{place}]", array, arrays[0]) for place, array in enumerate(arrays)]
         if not self.data:
             raise ValueError("data: got no arrays, wants one or more whose rows make the batches")
+        self.arrays: list[Array] = []
+        likeness: list[Any] = []
+        for place, held in enumerate(self.data):
+            csr = checks.is_csr(held)
+            self.arrays += checks.csr_parts(f"data[{place}]", held) if csr else [held]
+            likeness.append((type(held), held.dtype, held.shape, None if csr else held.strides))
+        self.likeness = tuple(likeness)
         self.batch = checks.integer("batch", batch, 1)
-        self.order = _order(order, len(self.data[0]))
-        self.others = others
+        self.order = _order(order, self.data[0].shape[0])
+        self.joined, self.others = joined, others
         self.each = {name: _by_batch(f"each[{name!r}]", values, self._batches) for name, values in each.items()}
 
     @property
@@ -48,13 +62,20 @@ class Epoch:
         """The other arguments of a batch."""
         return {**self.others, **{name: values[batch].item() for name, values in self.each.items()}}
 
+    def kept(self, value: Any) -> Any:
+        """What is wanted of a batch's result: a number or array as one of many, or any other value as it is."""
+        if isinstance(value, (int, float)):
+            return Series(np.array([value], np.float64))
+        return Series(np.array(value, ndmin=1)) if self.joined and isinstance(value, np.ndarray) else value
+
 
 def _rows(name: str, array: Any, first: Any) -> Array:
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy array of rows")
-    if len(array) != len(first):
-        raise ValueError(f"{name}: got {len(array)} rows, wants {len(first)}, as data[0] has")
-    return np.ascontiguousarray(array)
+    csr = checks.is_csr(array)
+    if not csr and (not isinstance(array, np.ndarray) or array.ndim == 0):
+        raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy array of rows, or a CSR matrix")
+    if array.shape[0] != first.shape[0]:
+        raise ValueError(f"{name}: got {array.shape[0]} rows, wants {first.shape[0]}, as data[0] has")
+    return array if csr else np.ascontiguousarray(array)
 
 
 def _order(order: Any, rows: int) -> Array:
@@ -79,17 +100,26 @@ def _by_batch(name: str, values: Any, batches: int) -> Array:
 
 
 def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph, Any]:
-    """The graph, and its results, with data in place of its first arguments: each turn gathers a batch of them."""
+    """The graph, and its results, with data in place of its first arguments: each turn gathers a batch of them.
+
+    Of a CSR matrix nothing is gathered: the calls that it is given to read a batch's rows where they lie.
+    """
     arguments = list(graph.arguments)
     moved: dict[Block, Block] = {}
+    wholes: dict[Block, View] = {}
     calls: list[Call] = []
-    for place, array in enumerate(data):
-        whole = arguments[place]
-        moved[whole.block] = Block(whole.block.size)
-        arguments[place] = View(Block(array.nbytes, argument=place), 0, array.shape, array.strides, array.dtype)
-        batch = _moved(moved)(whole)
-        calls.append(Call(GATHER, {"data": arguments[place], "rows": Order()}, (batch,), (), _take))
-    move = _moved(moved)
+    for each in data:
+        place = len(moved) + len(wholes)
+        if checks.is_csr(each):
+            for number, part in enumerate(checks.csr_parts("data", each), place):
+                block = arguments[number].block
+                arguments[number] = wholes[block] = _argument(part, number, varies=True)
+            continue
+        batch = arguments[place]
+        moved[batch.block] = Block(batch.block.size)
+        arguments[place] = _argument(each, place)
+        calls.append(Call(GATHER, {"data": arguments[place], "rows": Order()}, (_moved(moved, {})(batch),), (), _take))
+    move = _moved(moved, wholes)
     for call in graph.calls:
         given = {name: _each(move, value) for name, value in call.given.items()}
         calls.append(Call(call.op, given, _each(move, call.results), _each(move, call.writes), call.run))
@@ -97,14 +127,47 @@ def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph
     return Graph(tuple(calls), tuple(arguments), graph.figures, kept), rebuilt(move, template)
 
 
+def putting(graph: Graph, template: Any) -> tuple[Graph, Any]:
+    """The graph, and its results, with what it returns of every turn put into arrays, arguments behind its own.
+
+    The last figure is the number of the turn.
+    """
+    turn = Figure(graph.figures, early=True, kind=int)
+    arguments, calls = list(graph.arguments), list(graph.calls)
+
+    def put(place: Any) -> Any:
+        if not isinstance(place, View):
+            return place
+        one = np.empty(place.shape or 1, place.dtype)
+        into = View(Block(one.nbytes, argument=len(arguments)), 0, one.shape, one.strides, one.dtype)
+        arguments.append(into)
+        calls.append(Call(PUT, {"x": place, "into": into, "turn": turn}, (), (into,), _put))
+        return into
+
+    template = rebuilt(put, template)
+    return Graph(tuple(calls), tuple(arguments), graph.figures + 1, graph.kept), template
+
+
+def _put(x: Array, into: Array, turn: int) -> None:
+    rows = len(into) if x.ndim == 0 else len(x)
+    into[turn * rows : (turn + 1) * rows] = x
+
+
+def _argument(array: Array, place: int, varies: bool = False) -> View:
+    return View(Block(array.nbytes, argument=place, varies=varies), 0, array.shape, array.strides, array.dtype)
+
+
 def _take(data: Array, rows: Array) -> Array:
     return data[rows]
 
 
-def _moved(blocks: Mapping[Block, Block]) -> Callable[[Any], Any]:
-    """Views in other blocks; what is no view stays."""
+def _moved(blocks: Mapping[Block, Block], wholes: Mapping[Block, View]) -> Callable[[Any], Any]:
+    """Views in other blocks, and CSR matrices as rows of whole ones; anything else stays."""
 
     def move(value: Any) -> Any:
+        if isinstance(value, Sparse) and value.values.block in wholes:
+            values, indices, indptr = (wholes[part.block] for part in value.parts)
+            return replace(value, values=values, indices=indices, indptr=indptr, ordered=True)
         if not isinstance(value, View) or value.block not in blocks:
             return value
         return View(blocks[value.block], value.offset, value.shape, value.strides, value.dtype, value.behaved)
@@ -120,19 +183,14 @@ def _each(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 class Series:
-    """The numbers of batches, one after the other."""
+    """The numbers or arrays of batches, one after the other."""
 
     def __init__(self, values: Array) -> None:
         self.values = values
 
 
-def series(value: Any) -> Any:
-    """The number of a batch as such; any other result as it is."""
-    return Series(np.array([value], np.float64)) if isinstance(value, (int, float)) else value
-
-
 def joined(results: Sequence[Any]) -> Any:
-    """The results of batches: all their numbers, and of all else the last."""
+    """The results of batches: what is one of many together, and of all else the last."""
     last = results[-1]
     if isinstance(last, Series):
         return np.concatenate([each.values for each in results])

@@ -66,6 +66,7 @@ def _publish(op: Op) -> Callable[..., Any]:
     arrays = _arrays(op)
     changing = [name for name, spec in op.options.items() if varying(spec)]
     named = [p.name for p in op.signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    others = [name for name in op.signature.parameters if name not in named]
     remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
@@ -76,23 +77,24 @@ def _publish(op: Op) -> Callable[..., Any]:
         if of_csr:
             known = _known_of_csr(op, given)
             run = remembered.get(known)
-            result = None if run is None else run(**given)
-            if result is not None:
-                return result
+            if run is not None:
+                result = run(*(given[name] for name in others), **{name: given[name] for name in named})
+                if result is not None or not by_values:  # else there is none of such operands
+                    return result
         if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
             known = None
         backend = _home(op, arrays, given)
         checks.operands(op, given)
         _check_options(op, given)
         run = backends.implementation(backend, "csr" if of_csr else op.module, op.name)
-        keywords = {name: given.pop(name) for name in named}
+        arguments, keywords = [given[name] for name in others], {name: given[name] for name in named}
         if known is not None:
             planned = hasattr(run, "plan")
             if planned:
-                run = run.plan(*given.values(), **keywords)
+                run = run.plan(*arguments, **keywords)
             if planned or not by_values:
                 _remember(remembered, known, run)
-        return run(*given.values(), **keywords)
+        return run(*arguments, **keywords)
 
     listed = _publish_lists(op) if op.lists else None
     call = _compile(op, _parts(op), checked=checked, remembered=remembered, listed=listed)
@@ -238,7 +240,7 @@ def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
             likeness.append(f"{name}.__class__, {name}")
     end = _END_OF_LISTS if of_lists else _END
     if checks.depends_on_values(op):
-        end = _END_OF_ROWS if op.sampled else _END_OF_LOSS
+        end = _END_OF_ROWS if "row_numbers" in op.draw.values() else _END_OF_LOSS
     passed = ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
     start = _START_OF_LISTS if op.lists and not of_lists else ""
@@ -297,6 +299,8 @@ def pack(w: Any) -> Any:
     packed alike; ``unpack`` reads it. float32 or float64, any strides; on the "cpu" backend only. Raises TypeError and
     ValueError as the ops do.
     """
+    if backends.recorder() is not None:
+        raise TypeError("w: got weights to pack inside a program, wants them packed outside")
     backend = backends.current()
     if backend != "cpu":
         raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")

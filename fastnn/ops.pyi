@@ -492,6 +492,18 @@ def gather(
     numbers as they are.
     """
 
+def gather_backward(
+    dy: Array,
+    data: Array,
+    index: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``gather`` by data: zeros of data's shape, and dy[i] added to row index[i], in the order of index.
+
+    Of data only the shape counts.
+    """
+
 def matmul(
     a: Array,
     b: Array,
@@ -537,6 +549,13 @@ def linear_backward(
     not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
     x may be a CSR matrix or array of SciPy's; the gradients are dense.
     """
+
+def column_sums(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""
 
 def cross_entropy(
     probs: Array,
@@ -1015,7 +1034,8 @@ def linear_sgd_step(
     keeps of w is in velocity, what it keeps of b in velocity_b. Each tile of dw = x.T @ dz goes straight into the step.
     The result is dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first layer needs
     none. An array given as dx is written into. All other parameters, and what the step does, are those of ``sgd_step``.
-    Packed weights are stepped where they lie, what is kept of them packed alike.
+    x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they lie, what is kept of them packed
+    alike.
     """
 
 def linear_rmsprop_step(
@@ -1046,8 +1066,8 @@ def linear_rmsprop_step(
     ``rmsprop_step`` keeps of w is in mean_square, velocity, mean, what it keeps of b in mean_square_b, velocity_b,
     mean_b. Each tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before
     the step; None where ``need`` is empty, for a first layer needs none. An array given as dx is written into. All
-    other parameters, and what the step does, are those of ``rmsprop_step``. Packed weights are stepped where they lie,
-    what is kept of them packed alike.
+    other parameters, and what the step does, are those of ``rmsprop_step``. x may be a CSR matrix or array of SciPy's.
+    Packed weights are stepped where they lie, what is kept of them packed alike.
     """
 
 def linear_adam_step(
@@ -1079,7 +1099,8 @@ def linear_adam_step(
     keeps of w is in m, v, v_max, what it keeps of b in m_b, v_b, v_max_b. Each tile of dw = x.T @ dz goes straight into
     the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first
     layer needs none. An array given as dx is written into. All other parameters, and what the step does, are those of
-    ``adam_step``. Packed weights are stepped where they lie, what is kept of them packed alike.
+    ``adam_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they lie, what is kept of
+    them packed alike.
     """
 
 def linear_adagrad_step(
@@ -1104,7 +1125,8 @@ def linear_adagrad_step(
     ``adagrad_step`` keeps of w is in accumulator, what it keeps of b in accumulator_b. Each tile of dw = x.T @ dz goes
     straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
     for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
-    are those of ``adagrad_step``. Packed weights are stepped where they lie, what is kept of them packed alike.
+    are those of ``adagrad_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they lie,
+    what is kept of them packed alike.
     """
 
 def linear_adadelta_step(
@@ -1132,8 +1154,8 @@ def linear_adadelta_step(
     ``adadelta_step`` keeps of w is in mean_square, mean_moved, what it keeps of b in mean_square_b, mean_moved_b. Each
     tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before the step; None
     where ``need`` is empty, for a first layer needs none. An array given as dx is written into. All other parameters,
-    and what the step does, are those of ``adadelta_step``. Packed weights are stepped where they lie, what is kept of
-    them packed alike.
+    and what the step does, are those of ``adadelta_step``. x may be a CSR matrix or array of SciPy's. Packed weights
+    are stepped where they lie, what is kept of them packed alike.
     """
 
 def linear_adamax_step(
@@ -1163,7 +1185,8 @@ def linear_adamax_step(
     ``adamax_step`` keeps of w is in m, norm, what it keeps of b in m_b, norm_b. Each tile of dw = x.T @ dz goes
     straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
     for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
-    are those of ``adamax_step``. Packed weights are stepped where they lie, what is kept of them packed alike.
+    are those of ``adamax_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they lie,
+    what is kept of them packed alike.
     """
 
 def linear_nadam_step(
@@ -1193,7 +1216,8 @@ def linear_nadam_step(
     ``nadam_step`` keeps of w is in m, v, what it keeps of b in m_b, v_b. Each tile of dw = x.T @ dz goes straight into
     the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first
     layer needs none. An array given as dx is written into. All other parameters, and what the step does, are those of
-    ``nadam_step``. Packed weights are stepped where they lie, what is kept of them packed alike.
+    ``nadam_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they lie, what is kept
+    of them packed alike.
     """
 
 def linear_lion_step(
@@ -1218,8 +1242,8 @@ def linear_lion_step(
     dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What ``lion_step``
     keeps of w is in m, what it keeps of b in m_b. Each tile of dw = x.T @ dz goes straight into the step. The result is
     dx (n, in), from w as it was before the step; None where ``need`` is empty, for a first layer needs none. An array
-    given as dx is written into. All other parameters, and what the step does, are those of ``lion_step``. Packed
-    weights are stepped where they lie, what is kept of them packed alike.
+    given as dx is written into. All other parameters, and what the step does, are those of ``lion_step``. x may be a
+    CSR matrix or array of SciPy's. Packed weights are stepped where they lie, what is kept of them packed alike.
     """
 
 def linear_ftrl_step(
@@ -1250,7 +1274,8 @@ def linear_ftrl_step(
     keeps of w is in accumulator, linear, what it keeps of b in accumulator_b, linear_b. Each tile of dw = x.T @ dz goes
     straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
     for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
-    are those of ``ftrl_step``. Packed weights are stepped where they lie, what is kept of them packed alike.
+    are those of ``ftrl_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they lie,
+    what is kept of them packed alike.
     """
 
 def linear_rprop_step(
@@ -1281,8 +1306,8 @@ def linear_rprop_step(
     ``rprop_step`` keeps of w is in step_size, change, gradient, what it keeps of b in step_size_b, change_b,
     gradient_b. Each tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was
     before the step; None where ``need`` is empty, for a first layer needs none. An array given as dx is written into.
-    All other parameters, and what the step does, are those of ``rprop_step``. Packed weights are stepped where they
-    lie, what is kept of them packed alike.
+    All other parameters, and what the step does, are those of ``rprop_step``. x may be a CSR matrix or array of
+    SciPy's. Packed weights are stepped where they lie, what is kept of them packed alike.
     """
 
 def pack(

@@ -13,9 +13,9 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn import backends, checks, tape
-from fastnn.epochs import Epoch, Series, gathering, joined, series
+from fastnn.epochs import Epoch, Series, gathering, joined, putting
 from fastnn.kernels.addresses import address
-from fastnn.kernels.graph import Block, Call, Figure, Graph, View
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE
 from fastnn.recorder import Recorder, rebuilt
 
@@ -36,9 +36,10 @@ def program(f: Callable[..., Any] | None = None, *, static: Sequence[str] = (), 
     """Make a program of a function over ``fastnn.ops``: recorded at its first call, replayed by one call from then on.
 
     The function takes arrays and numbers, also in tuples, lists and dictionaries, and returns results of ops and what
-    is calculated of them with + - * /, in such structures as well. Arrays from outside (weights) are used where they
-    lie. At the first call with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A
-    later call runs just these ops: the rest of the function's Python is not run again. So
+    is calculated of them with + - * /, in such structures as well. A CSR matrix of SciPy's is an argument like an
+    array, whatever number of non-zeros it has. Arrays from outside (weights) are used where they lie. At the first call
+    with arguments of new shapes, strides or dtypes the ops run as ever, and are recorded. A later call runs just these
+    ops: the rest of the function's Python is not run again. So
 
     - branches and loops of Python are those of the recording; arguments named in ``static``, and all that are neither
       arrays nor numbers (True, None, strings), are constants of it, and another value makes another recording;
@@ -113,21 +114,26 @@ class Program:
         /,
         *,
         each: Mapping[str, Any] | None = None,
+        join: bool = False,
         **others: Any,
     ) -> Any:
         """Run the program on batch after batch: an epoch in one compiled call.
 
-        ``data`` are arrays of equal length whose rows become the program's first arguments: ``batch`` rows at a time,
-        in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those numbers that have a
-        value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as it is.
+        ``data`` are arrays, or CSR matrices, of equal length whose rows become the program's first arguments: ``batch``
+        rows at a time, in ``order``, row numbers (n,). ``others`` are its other arguments by name, ``each`` those
+        numbers that have a value for each batch, as sequences of ceil(n / batch) of them. A short last batch is run as
+        it is.
 
         Returns what the function does, with float64 arrays (batches,) in place of its numbers; its arrays are those of
-        the last batch. The bits are those of a call for each batch. Raises TypeError, ValueError or IndexError for what
-        does not fit, before the first batch; where labels of a batch are wrong, those before it have been trained on.
+        the last batch. To ``join`` them makes one array of what ops gave in all batches, along the first axis: outputs
+        (batch, k) become (n, k), in ``order``. The bits are those of a call for each batch.
+
+        Raises TypeError, ValueError or IndexError for what does not fit, before the first batch; where labels of a
+        batch are wrong, those before it have been trained on.
 
         >>> losses = step.repeat((x, t), rng.permutation(len(x)), 128, rate=1e-3)
         """
-        epoch = Epoch(data, order, batch, each or {}, others)
+        epoch = Epoch(data, order, batch, each or {}, join, others)
         results: list[Any] = []
         for first, turns in epoch.parts():
             results += self._turns(epoch, first, turns)
@@ -143,7 +149,7 @@ class Program:
             recording, left = self._recordings.get(given.known()), turns - len(results)
             if recording is not None and left > 1 and recording.gathers(epoch, given):
                 return [*results, self._own(recording.turns(epoch, given, batch, left))]
-            results.append(rebuilt(series, self._call(arguments, named)))
+            results.append(rebuilt(epoch.kept, self._call(arguments, named)))
         return results
 
     def _own(self, results: Any) -> Any:
@@ -180,7 +186,7 @@ class Program:
         kwargs: Mapping[str, Any],
     ) -> Any:
         addresses = _addresses(arrays)
-        if not recording.keeps_apart(addresses):
+        if not recording.keeps_apart(arrays, addresses):
             return self._function(*args, **kwargs)
         return self._own(recording.run(arrays, addresses, numbers))
 
@@ -214,8 +220,7 @@ class Program:
         names = [*self._names, *[""] * len(args)]
         values = [value if name in self._static else stand_in(value) for name, value in zip(names, args, strict=False)]
         named = {name: value if name in self._static else stand_in(value) for name, value in kwargs.items()}
-        with backends.chosen(recorder):
-            results = self._function(*values, **named)
+        results = backends.recorded(recorder, self._function, *values, **named)
         del values, named
         recording, recordings = _Recording(recorder, results), self._recordings
         if len(recordings) >= _REMEMBERED:
@@ -269,6 +274,9 @@ class _Given:
             self.take(name, value.view(np.ndarray))
         elif isinstance(value, (np.floating, np.integer)):
             self.take(name, value.item())
+        elif checks.is_csr(value):  # whatever number of non-zeros it has
+            self.arrays += checks.csr_parts(name, value)
+            self.likeness += (type(value), value.dtype, value.shape)
         else:
             self.constant(name, value)
 
@@ -287,7 +295,7 @@ def _stand_in(recorder: Recorder, value: Any) -> Any:
         return recorder.argument(value.view(np.ndarray))
     if isinstance(value, (np.floating, np.integer)):
         return _stand_in(recorder, value.item())
-    return recorder.argument(value) if _is_number(value) else value
+    return recorder.argument(value) if _is_number(value) or checks.is_csr(value) else value
 
 
 def _is_number(value: Any) -> bool:
@@ -314,39 +322,49 @@ class _Recording:
         self._numbers = [figure.place for figure in recorder.numbers]
         self._constants, self._early = recorder.constants, recorder.early
         self._make = backends.implementation(recorder.backend, "program", "Replay")
-        self._ready()
+        self._made = self._ready()
         self._epochs: dict[Any, tuple[Any, Any, _Apart]] = {}
         self.keeps_apart = _Apart(self.graph)
 
     def run(self, arrays: Sequence[Array], addresses: Sequence[int], numbers: Sequence[float]) -> Any:
         """The results for these arguments, valid until the next run."""
-        if self.replay.outdated():
-            self._ready()
-        replay = self.replay
+        replay, results = self._made
+        if replay.outdated():
+            replay, results = self._made = self._ready()
         figures = replay.figures
         for place, value in zip(self._numbers, numbers, strict=True):
             figures[place] = value
         self._calculate(replay)
         replay.run(arrays, addresses)
-        return self._results(arrays)
+        return results(arrays)
+
+    @property
+    def replay(self) -> Any:
+        """What runs it."""
+        return self._made[0]
 
     def gathers(self, epoch: Epoch, given: _Given) -> bool:
         """Whether batches can be gathered by the replay: no data lie where the program writes."""
-        return self._gathering(epoch)[2](_addresses(_whole(epoch, given)))
+        arrays = _whole(epoch, given)
+        return self._gathering(epoch)[2](arrays, _addresses(arrays))
 
     def _gathering(self, epoch: Epoch) -> tuple[Any, Any, _Apart]:
         """A replay that gathers batches of such data, the places of its results, what tells memory apart."""
-        likeness = tuple((data.dtype, data.shape, data.strides) for data in epoch.data)
+        likeness = epoch.joined, epoch.likeness
         held = self._epochs.get(likeness)
         if held is None or held[0].outdated():
             graph, template = gathering(self.graph, self._template, epoch.data)
-            held = self._epochs[likeness] = self._make(graph), template, _Apart(graph)
+            apart = _Apart(graph)
+            if epoch.joined:
+                graph, template = putting(graph, template)
+            held = self._epochs[likeness] = self._make(graph), template, apart
         return held
 
     def turns(self, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
         """The results of so many batches, numbers as arrays."""
         replay, template, _ = self._gathering(epoch)
         arrays = _whole(epoch, given)
+        arrays += (_of_turns(into, turns) for into in replay.graph.arguments[len(arrays) :])
         addresses = _addresses(arrays)
         figures = self._figures(replay, epoch, given, first, turns)
         replay.turns(arrays, addresses, epoch.order[first * epoch.batch : (first + turns) * epoch.batch], figures)
@@ -354,13 +372,17 @@ class _Recording:
         def result(place: Any) -> Any:
             if isinstance(place, Figure):
                 return Series(figures[:, place.place])
-            return replay.array(place, arrays) if isinstance(place, View) else place
+            if isinstance(place, View):
+                return Series(replay.array(place, arrays)) if epoch.joined else replay.array(place, arrays)
+            return place
 
         return rebuilt(result, template)
 
     def _figures(self, replay: Any, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
         """A row of figures for every turn, with what is known beforehand."""
-        figures = np.zeros((turns, self.graph.figures))
+        figures = np.zeros((turns, replay.graph.figures))
+        if epoch.joined:
+            figures[:, -1] = np.arange(turns)
         for place, value in (*self._constants.items(), *zip(self._numbers, given.numbers, strict=True)):
             figures[:, place] = value
         for name, values in epoch.each.items():
@@ -376,11 +398,12 @@ class _Recording:
         for made, name, a, b in self._early:
             replay.figures[made.place] = tape.CALCULATIONS[name](replay.value(a), replay.value(b))
 
-    def _ready(self) -> None:
-        self.replay = self._make(self.graph)
+    def _ready(self) -> tuple[Any, Callable[[Sequence[Array]], Any]]:
+        """A replay, and what makes the results of its runs."""
+        replay = self._make(self.graph)
         for place, value in self._constants.items():
-            self.replay.figures[place] = value
-        self._results = _results(self._template, self.replay)
+            replay.figures[place] = value
+        return replay, _results(self._template, replay)
 
 
 def _addresses(arrays: Sequence[Array]) -> list[int]:
@@ -389,7 +412,12 @@ def _addresses(arrays: Sequence[Array]) -> list[int]:
 
 def _whole(epoch: Epoch, given: _Given) -> list[Array]:
     """The arguments of a batch with all of the data in place of its rows."""
-    return [*epoch.data, *given.arrays[len(epoch.data) :]]
+    return [*epoch.arrays, *given.arrays[len(epoch.arrays) :]]
+
+
+def _of_turns(into: View, turns: int) -> Array:
+    """Memory for a result of every turn."""
+    return np.empty((turns * into.shape[0], *into.shape[1:]), into.dtype)
 
 
 def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
@@ -418,12 +446,15 @@ class _Apart:
         written = {view.block for call in graph.calls for view in call.writes}
         touched = {view.block for call in graph.calls for view in (*call.views(), *call.writes)}
         self._extents = [(argument.offset, argument.block.size) for argument in graph.arguments]
+        self._varying = [place for place, argument in enumerate(graph.arguments) if argument.block.varies]
         self._writes = [place for place, argument in enumerate(graph.arguments) if argument.block in written]
         of_written, of_touched = _Intervals(written), _Intervals(touched)
         self._known = [of_touched if argument.block in written else of_written for argument in graph.arguments]
 
-    def __call__(self, addresses: Sequence[int]) -> bool:
-        """Whether arguments at these addresses do."""
+    def __call__(self, arrays: Sequence[Array], addresses: Sequence[int]) -> bool:
+        """Whether these arguments, at these addresses, do."""
+        for place in self._varying:
+            self._extents[place] = 0, arrays[place].nbytes
         for at, (offset, size), known in zip(addresses, self._extents, self._known, strict=True):
             if known.meets(at - offset, at - offset + size):
                 return False
@@ -464,7 +495,7 @@ def described(name: str, graph: Graph, replay: Any) -> str:
     lines = [name]
     for stage in replay.stages():
         call = graph.calls[stage.call]
-        shapes = ", ".join("x".join(map(str, view.shape)) or "1" for view in call.views())
+        shapes = ", ".join("x".join(map(str, operand.shape)) or "1" for operand in _operands(call))
         lines.append(
             f"{stage.call:4} {call.op:24} {stage.kernel:14} {stage.tasks:8} {'wait' if stage.waits else '':5} {shapes}"
         )
@@ -477,6 +508,12 @@ def described(name: str, graph: Graph, replay: Any) -> str:
     return "\n".join(lines)
 
 
+def _operands(call: Call) -> list[View | Sparse]:
+    """All that a call takes, matrices whole."""
+    parts = [value if isinstance(value, (list, tuple)) else [value] for value in call.given.values()]
+    return [each for part in parts for each in part if isinstance(each, (View, Sparse))]
+
+
 def _cost(call: Call) -> tuple[float, int]:
     """FLOP, as the table of ops counts them, and bytes of operands and results."""
     views = [*call.views(), *(result for result in call.results if isinstance(result, View))]
@@ -486,7 +523,6 @@ def _cost(call: Call) -> tuple[float, int]:
         return 0.0, moved
     sizes: dict[str, int] = {}
     for operand, spec in op.operands.items():
-        view = call.given.get(operand)
-        if isinstance(view, View):
-            sizes |= dict(zip(spec.split(), view.shape, strict=False))
+        shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights or a CSR matrix
+        sizes |= dict(zip(spec.split(), shape, strict=False))
     return op.flops(**sizes), moved

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import backends, tape
+from fastnn import backends, checks, tape
 from fastnn.kernels.addresses import address
-from fastnn.kernels.graph import Block, Call, Figure, Graph, View
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import Op
 
 Array = Any
@@ -62,6 +62,11 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """What a stand-in stands for, in lists too."""
     return _mapped(lambda each: each._value if isinstance(each, Recorded) else each, value)
+
+
+def _memory(value: Any) -> Any:
+    """The array that holds packed weights; any other value itself."""
+    return value.panels if hasattr(value, "packed_for") else value
 
 
 def bounds(array: Array) -> tuple[int, int]:
@@ -130,14 +135,20 @@ class Recorder:
         self._outside: dict[int, _Outside] = {}
 
     def argument(self, value: Any) -> Recorded:
-        """The stand-in of an argument, an array or a number."""
+        """The stand-in of an argument: an array, a CSR matrix or a number."""
         if isinstance(value, np.ndarray):
-            low, high = bounds(value)
-            block = Block(high - low, argument=len(self.arguments))
-            self.arguments.append(_view(value, block, low))
-            return Recorded(value, self.arguments[-1], self)
+            return Recorded(value, self._argument(value), self)
+        if checks.is_csr(value):
+            values, indices, indptr = (self._argument(part, varies=True) for part in checks.csr_parts("matrix", value))
+            return Recorded(value, Sparse(values, indices, indptr, value.shape, type(value)), self)
         self.numbers.append(self._figure(type(value), early=True))
         return Recorded(value, self.numbers[-1], self)
+
+    def _argument(self, array: Array, varies: bool = False) -> View:
+        low, high = bounds(array)
+        block = Block(high - low, argument=len(self.arguments), varies=varies)
+        self.arguments.append(_view(array, block, low))
+        return self.arguments[-1]
 
     def call(self, op: Op, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
         """What the op returns, recorded."""
@@ -151,11 +162,13 @@ class Recorder:
         written = [array for name in (*op.inplace, *op.into) for array in _each(given[name]) if array is not None]
         places = {name: self._placed(value) for name, value in given.items()}
         inputs = [given[name] for name in op.into]
-        return self._note(op.name, places, results, function, [self._placed(array) for array in written], inputs)
+        return self._note(op.name, places, results, function, [self._place(_memory(each)) for each in written], inputs)
 
     def calculated(self, name: str, given: Mapping[str, Any]) -> Any:
         """What is calculated, recorded; where that is an array in another shape it is no call."""
         for value in given.values():
+            if isinstance(value, Recorded) and isinstance(value.place, Sparse):
+                raise TypeError(f"{name}: got a CSR matrix in a program, wants it as an operand of ops only")
             self._look_at(value, name, read=True)
         result = tape.CALCULATIONS[name](**{key: _plain(value) for key, value in given.items()})
         if name in _OF_NUMBERS:
@@ -184,6 +197,8 @@ class Recorder:
         def placed(value: Any) -> Any:
             if not isinstance(value, Recorded):
                 return value
+            if isinstance(value.place, Sparse):
+                raise TypeError("result: got a CSR matrix in a program, wants arrays and numbers")
             if isinstance(value.place, View):
                 kept.append(value.place)
                 returned[id(value)] = value
@@ -268,12 +283,13 @@ class Recorder:
     # ----------------------------------------------------------------------------------------------- found outside
 
     def _look_at(self, value: Any, asked: str, read: bool) -> None:
-        """Note an array that is no stand-in; it must be as ops left it."""
-        if not isinstance(value, np.ndarray):
+        """Note an array that is no stand-in, or that of packed weights; it must be as ops left it."""
+        array = _memory(value)
+        if not isinstance(array, np.ndarray):
             return
-        outside = self._outside.get(id(value))
+        outside = self._outside.get(id(array))
         if outside is None:
-            self._outside[id(value)] = _Outside(value, asked, read)
+            self._outside[id(array)] = _Outside(array, asked, read)
         elif outside.changed:
             raise TypeError(_written_to(asked))
 

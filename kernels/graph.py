@@ -20,12 +20,16 @@ from fastnn.kernels.addresses import address
 
 @dataclass(eq=False)
 class Block:
-    """So many bytes: of an argument, by its place among them, of an ``owner``, at its address, or of results."""
+    """So many bytes: of an argument, by its place among them, of an ``owner``, at its address, or of results.
+
+    Where it ``varies`` an argument has other bytes from call to call: the non-zeros of a CSR matrix.
+    """
 
     size: int
     argument: int | None = None
     address: int | None = None
     owner: Any = None
+    varies: bool = False
 
     @property
     def inner(self) -> bool:
@@ -90,6 +94,42 @@ class View:
 
 
 @dataclass(frozen=True)
+class Sparse:
+    """A CSR matrix: its parts, each an argument whose length varies, its shape, its class.
+
+    Indices are int32, indptr is int64. Where it is ``ordered`` it is a batch: rows of the matrix that the parts are of,
+    those that ``Order`` stands for.
+    """
+
+    values: View
+    indices: View
+    indptr: View
+    shape: tuple[int, int]
+    kind: type
+    ordered: bool = False
+
+    @property
+    def parts(self) -> tuple[View, View, View]:
+        """Values, indices, indptr."""
+        return self.values, self.indices, self.indptr
+
+    @property
+    def dtype(self) -> Any:
+        """Of the values."""
+        return self.values.dtype
+
+    @property
+    def ndim(self) -> int:
+        """How many dimensions."""
+        return len(self.shape)
+
+    @property
+    def entries(self) -> float:
+        """Non-zeros, about: as many a row as the matrix had that was seen first."""
+        return self.values.size * self.shape[0] / max(1, self.indptr.size - 1)
+
+
+@dataclass(frozen=True)
 class Figure:
     """A number, by its place; ``early`` where it is known before any op runs, an int or a float by its ``kind``."""
 
@@ -112,12 +152,11 @@ class Call:
     run: Callable[..., Any]
 
     def views(self) -> list[View]:
-        """All that it takes, those in lists too."""
+        """All that it takes, those in lists too, and the parts of CSR matrices."""
         found: list[View] = []
         for value in self.given.values():
-            found += [
-                each for each in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(each, View)
-            ]
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                found += each.parts if isinstance(each, Sparse) else [each] if isinstance(each, View) else []
         return found
 
 
@@ -128,6 +167,9 @@ class Order:
 
 # What makes a batch of data: ``data[rows]``.
 GATHER = "rows of data"
+
+# What keeps a result of every turn: ``into`` has them one behind the other, that of turn ``turn`` is ``x``.
+PUT = "result of a turn"
 
 
 @dataclass(frozen=True)
@@ -240,8 +282,16 @@ class CallByCall:
     def _given(self, value: Any, arrays: Sequence[Any]) -> Any:
         if isinstance(value, View):
             return self.array(value, arrays)
+        if isinstance(value, Sparse):
+            return self._matrix(value, arrays)
         if isinstance(value, Order):
             return self.rows
         if isinstance(value, (list, tuple)):
             return type(value)(self._given(each, arrays) for each in value)
         return self.value(value)
+
+    def _matrix(self, value: Sparse, arrays: Sequence[Any]) -> Any:
+        """The CSR matrix of these parts, or the batch of it."""
+        parts = tuple(self.array(view, arrays) for view in value.parts)
+        whole = value.kind(parts, shape=(len(parts[2]) - 1, value.shape[1]))
+        return whole[self.rows] if value.ordered else whole

@@ -22,7 +22,7 @@ class Loop:
 
     def epoch(self, shuffle: bool = True) -> float:
         """Train on all rows once, counting right answers as well where there are classes; mean loss."""
-        order = self._rng.permutation(len(self._x)) if shuffle else np.arange(len(self._x))
+        order = self._rng.permutation(len(self._targets)) if shuffle else np.arange(len(self._targets))
         loss, right = 0.0, 0
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]

@@ -55,7 +55,7 @@ class EpochMLP(ProgramMLP):
 
     def epoch(self, shuffle: bool = True) -> float:
         """Train on all rows once; mean loss."""
-        rows = len(self._x)
+        rows = len(self._targets)
         order = self._rng.permutation(rows) if shuffle else np.arange(rows)
         losses, _ = self._train.repeat((self._x, self._targets), order, self._batch_size)  # type: ignore[attr-defined]
         sizes = np.full(len(losses), self._batch_size)

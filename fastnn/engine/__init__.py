@@ -3,7 +3,8 @@
 It works on the objects it is given, through the protocols of ``engine.protocols``; it knows no layer, loss or
 optimizer by name. ``plan`` decides what will run: ``cpu`` trains many steps in one compiled call, where ``form``,
 ``inputs`` and ``session`` are what it makes of a network, of data, of a fit; ``layerwise`` runs any network on any
-backend through ``fastnn.ops``, and what ``recorded`` can make a program of by one compiled call a step.
+backend through ``fastnn.ops``, and what ``recorded`` can make a program of by one compiled call for many steps, or one
+for each step where callbacks listen to batches or the update is more than an op.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ It trains what ``obstacle`` finds nothing against; ``plan`` sends everything els
 which also evaluates and predicts few samples here. Between two calls of this runner the parameters and the
 optimizer's state are ordinary arrays, so callbacks may read and change them.
 
-Python handles no signal while a compiled call lasts. So these last some 50 ms, however long an epoch is (``_Pace``),
+Python handles no signal while a compiled call lasts. So these last some 50 ms, however long an epoch is (``pace``),
 and what comes meanwhile is put off until the arrays are those of the last whole step (``kernels.interrupts``).
 """
 
@@ -24,6 +24,7 @@ from fastnn.engine.data import DataSet, DenseSource, Source
 from fastnn.engine.form import figures_of, form_of, numbers_of, sizes_of
 from fastnn.engine.inputs import density, inputs_of, is_sparse, is_worth_skipping, mean_entries, parts
 from fastnn.engine.layerwise import LayerwiseRunner, divergence
+from fastnn.engine.pace import Pace
 from fastnn.engine.protocols import Array, DropForm, Logs, Network, RescaleForm, StepHooks
 from fastnn.engine.session import Session, addresses, kind_of, places_of, region_nanoseconds, zeros
 from fastnn.kernels.interrupts import held
@@ -36,26 +37,6 @@ _PREDICT_FROM = 256
 _PREDICT_AT_ONCE = 1 << 15
 _PROGRESS_CALLS = 25
 
-# A compiled call lasts about so long.
-_CALL_SECONDS = 0.05
-
-
-class _Pace:
-    """How much to ask of one compiled call, steps or samples: ``least`` until their time is known."""
-
-    def __init__(self, least: int = 1) -> None:
-        self._least = least
-        self._seconds = 0.0  # of one, when last measured
-
-    @property
-    def amount(self) -> int:
-        """What is done in ``_CALL_SECONDS``."""
-        return max(self._least, int(_CALL_SECONDS / self._seconds)) if self._seconds else self._least
-
-    def measured(self, amount: int, seconds: float) -> None:
-        """Take note of how long so much has taken."""
-        self._seconds = seconds / amount
-
 
 class FusedRunner(LayerwiseRunner):
     """Trains and predicts in few compiled calls."""
@@ -63,7 +44,7 @@ class FusedRunner(LayerwiseRunner):
     def __init__(self, network: Network, backend: str) -> None:
         super().__init__(network, backend)
         self._session: Session | None = None
-        self._pace = _Pace()
+        self._pace = Pace()
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -144,7 +125,8 @@ class FusedRunner(LayerwiseRunner):
                 part = data.part(rows)
                 scored = replace(part, x=DenseSource(prediction.outputs(part.x), network.dtype))
                 for batch in scored.batches(batch_size):
-                    figures.update(self.loss(batch, batch.x) + penalty, batch, batch.x)
+                    loss = self.loss(batch, batch.x) + penalty
+                    figures.update(loss, batch.rows, batch.y, batch.sample_weight, batch.x)
                 if hooks is not None and hooks.end(last, figures.logs):
                     break
         return figures.logs()
@@ -171,7 +153,7 @@ class _Prediction:
         self._form = form = form_of(network)
         sizes = sizes_of(form.stages)
         self._tasks = threads.get_num_threads()
-        self._pace = _Pace(_ROWS_A_TASK * self._tasks)
+        self._pace = Pace(_ROWS_A_TASK * self._tasks)
         self._layout = layout.Layout(sizes, _ROWS_A_TASK * self._tasks, network.dtype.itemsize, sparse)
         kinds = [
             kind_of(stage)._replace(trains_kernel=False, trains_bias=False, penalized=False) for stage in form.stages

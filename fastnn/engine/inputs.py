@@ -34,8 +34,9 @@ COUPLED_FROM = 1.5
 _SAMPLE = 256
 _PIECES = 16
 
-# Bytes up to which data that are mapped from a file are copied all the same, converted or as their non-zeros; and those
-# of the samples and targets that are converted at a time beyond that, in the model's dtype.
+# Bytes up to which data that are mapped from a file are copied all the same, converted or as their non-zeros, and any
+# data for steps that are recorded; and those of the samples and targets that are converted at a time beyond that, in
+# the model's dtype.
 COPIED_UP_TO = 1 << 28
 AT_A_TIME = 1 << 24
 
@@ -192,6 +193,20 @@ class Feed:
         """The weights of samples, with those at 0 that the loss ignores; None where all count alike."""
         share = None if y is None else self._loss.shares(y.reshape(-1), batch_size, self._dtype)
         return weight if share is None else share if weight is None else share * weight
+
+
+def arrays_of(data: DataSet) -> list[Array] | None:
+    """Inputs, targets and weights of all samples, what there is of them, in the dtypes that batches have.
+
+    Where they lie, or copies; None for sparse inputs, and where copies would take too much memory.
+    """
+    if not isinstance(data.x, DenseSource):
+        return None
+    dtype = data.x.dtype
+    wanted = (data.x.array, dtype), (data.y, data.y_dtype), (data.sample_weight, dtype)
+    held = [(a, a.dtype if kind is None else np.dtype(kind)) for a, kind in wanted if a is not None]
+    copied = sum(array.size * kind.itemsize for array, kind in held if not _in_place(array, kind))
+    return None if copied > COPIED_UP_TO else [np.require(array, kind, ["C", "A"]) for array, kind in held]
 
 
 def _exceeds(data: DataSet, loss: Loss, dtype: Any) -> bool:

@@ -1,22 +1,26 @@
 """The layer-by-layer runner: any network on any backend through ``fastnn.ops``, the reference for the fused ones.
 
-On the CPU a training step becomes a program where its network allows (``recorded``): the same bits by one call.
+On the CPU training steps become programs where the network allows (``recorded``), many of them by one call where
+nobody looks at the batches in between: the same bits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from fastnn import backends, ops
-from fastnn.engine import seeds
+from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
-from fastnn.engine.protocols import Array, Draw, DropForm, Layer, Logs, Metric, Network, StepHooks
-from fastnn.engine.recorded import RecordedStep
+from fastnn.engine.pace import Pace
+from fastnn.engine.protocols import Array, Draw, DropForm, Layer, Logs, Metric, Network, Optimizer, StepHooks
+from fastnn.engine.recorded import RecordedStep, RecordedSteps
 from fastnn.errors import DivergenceError
 
 
@@ -32,12 +36,12 @@ class RunningFigures:
         for metric in (*self._metrics, *self._weighted_metrics):
             metric.reset_state()
 
-    def update(self, loss: float, batch: Batch, scores: Array) -> None:
+    def update(self, loss: float, rows: int, y: Array | None, sample_weight: Array | None, scores: Any) -> None:
         """Count one batch; ``scores`` are logits where the loss is fused, else outputs."""
-        self._loss += loss * batch.rows
-        self._rows += batch.rows
-        self._update(self._metrics, batch.y, scores, None)
-        self._update(self._weighted_metrics, batch.y, scores, batch.sample_weight)
+        self._loss += loss * rows
+        self._rows += rows
+        self._update(self._metrics, y, scores, None)
+        self._update(self._weighted_metrics, y, scores, sample_weight)
 
     def _update(self, metrics: Sequence[Metric], y: Any, scores: Array, sample_weight: Array | None) -> None:
         for metric in metrics:
@@ -50,6 +54,28 @@ class RunningFigures:
         figures = {"loss": self._loss / self._rows if self._rows else 0.0}
         figures.update((metric.name, metric.result()) for metric in (*self._metrics, *self._weighted_metrics))
         return figures
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """Samples of an epoch in their order, which batches are made of, and the figures so far."""
+
+    number: int
+    data: DataSet
+    batch_size: int
+    order: Array
+    figures: RunningFigures
+
+    def rows(self, step: int, steps: int = 1) -> Array:
+        """The samples of so many batches from ``step`` on."""
+        return self.order[step * self.batch_size : (step + steps) * self.batch_size]
+
+    def count(self, rows: Array, losses: Array, scores: Array | None) -> None:
+        """Count the batches of these samples, with scores where metrics want them."""
+        for batch, loss in enumerate(losses.tolist()):
+            some = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            y, weight = (None, None) if scores is None else self.data.labels(rows[some])
+            self.figures.update(loss, rows[some].size, y, weight, None if scores is None else scores[some])
 
 
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
@@ -75,6 +101,8 @@ class LayerwiseRunner:
         self._first = trained.index(True) if any(trained) else len(trained)
         self._mask_seeds: list[int] | None = None
         self._recorded: RecordedStep | None = None
+        self._together: RecordedSteps | None = None
+        self._pace, self._alone = Pace(), 0  # steps made one by one
 
     @property
     def mask_seeds(self) -> list[int]:
@@ -98,21 +126,56 @@ class LayerwiseRunner:
 
         Raises DivergenceError when a loss or gradient is not finite, before any weight is updated with it.
         """
-        optimizer = self.network.optimizer
-        if optimizer is None:
-            raise RuntimeError("a network without an optimizer cannot be trained")
-        figures = self.figures()
+        order = np.arange(data.rows - data.left_out) if order is None else order
+        samples = _Epoch(epoch, data, batch_size, order, self.figures())
+        steps, step, stopped = data.steps(batch_size), 0, False
         with backends.use_backend(self.backend):
-            for step, batch in enumerate(data.batches(batch_size, order)):
-                if hooks is not None:
+            while step < steps and not stopped:
+                most = steps - step
+                if hooks is not None and hooks.every_batch:
                     hooks.begin(step)
-                loss, scores, gradients = self.gradients(batch)
-                self._stop_if_diverged(loss, gradients, epoch, step)
-                figures.update(loss, batch, scores)  # before the update: a metric that does not fit changes nothing
-                optimizer.apply(gradients, self._trained)
-                if hooks is not None and hooks.end(step, figures.logs):
-                    break
-        return figures.logs()
+                    most = 1
+                step += self._train_some(samples, step, most)
+                stopped = hooks is not None and hooks.end(step - 1, samples.figures.logs)
+        return samples.figures.logs()
+
+    def _train_some(self, samples: _Epoch, step: int, most: int) -> int:
+        """Train on up to ``most`` batches from ``step`` on; on how many."""
+        started = perf_counter()
+        steps = min(most, self._pace.amount) if self._alone >= recorded.OP_BY_OP else 1
+        if steps == 1 or not self._train_together(samples, samples.rows(step, steps)):
+            steps = 1
+            self._train_alone(samples, step)
+        self._pace.measured(steps, perf_counter() - started)
+        return steps
+
+    def _train_alone(self, samples: _Epoch, step: int) -> None:
+        """Train on one batch."""
+        optimizer, rows = self._optimizer, samples.rows(step)
+        batch = samples.data.batch(rows, rows.size)
+        loss, scores, gradients = self.gradients(batch)
+        self._stop_if_diverged(loss, gradients, samples.number, step)
+        # before the update: a metric that does not fit changes nothing
+        samples.figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
+        optimizer.apply(gradients, self._trained)
+        self._alone += 1
+
+    def _train_together(self, samples: _Epoch, rows: Array) -> bool:
+        """Train on the batches of these samples, or on none; whether it was done."""
+        if self.backend != "cpu" or samples.data.y is None:
+            return False
+        if self._together is None:
+            self._together = RecordedSteps(self.network, self._optimizer, self._gradients)
+        results = self._together(self.mask_seeds, samples.data, rows, samples.batch_size)
+        if results is not None:
+            samples.count(rows, *results)
+        return results is not None
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        if self.network.optimizer is None:
+            raise RuntimeError("a network without an optimizer cannot be trained")
+        return self.network.optimizer
 
     def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
         """Loss and metrics over all batches, weights untouched."""
@@ -122,7 +185,8 @@ class LayerwiseRunner:
                 if hooks is not None:
                     hooks.begin(step)
                 scores, _, penalty, _ = self._forward(batch.x)
-                figures.update(self.loss(batch, scores) + penalty + self.weight_penalty(), batch, scores)
+                loss = self.loss(batch, scores) + penalty + self.weight_penalty()
+                figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
                 if hooks is not None and hooks.end(step, figures.logs):
                     break
         return figures.logs()

@@ -329,6 +329,14 @@ class Optimizer(Protocol):
         """Make the state of parameters that have none."""
         ...
 
+    def recordable(self, parameters: Sequence[Any]) -> bool:
+        """Whether ``step`` does all that ``apply`` does to these parameters, so that a program may record it."""
+        ...
+
+    def step(self, gradients: Sequence[Array], parameters: Sequence[Any], rate: float, number: int) -> None:
+        """Update every parameter in place, with the step size ``rate``, the ``number``-th time, counted from 1."""
+        ...
+
     def apply(self, gradients: Sequence[Array], parameters: Sequence[Any]) -> None:
         """One step: update every parameter in place; the gradients are valid until the next step."""
         ...

@@ -1,4 +1,4 @@
-"""A training step of the layer-by-layer runner as a program: recorded where its network allows, else op by op."""
+"""Training steps of the layer-by-layer runner as programs: recorded where its network allows, else op by op."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from fastnn.engine.data import DataSet
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.protocols import Array, Layer, Network
+from fastnn.engine.inputs import arrays_of
+from fastnn.engine.protocols import Array, Layer, Network, Optimizer
+from fastnn.kernels.interrupts import held
 from fastnn.programs import Program
 
 # Batches of a size that run op by op before they are recorded, which takes as long as some steps.
@@ -17,41 +22,57 @@ OP_BY_OP = 8
 Gradients = tuple[float, Array, tuple[Array, ...]]
 
 
+class _Kept:
+    """The program of a function of a network, another one whenever what that depends on has changed.
+
+    Beside its arguments, that is: weights that are other arrays, layers that are frozen, another rate of a dropout.
+    ``program`` is None where it cannot be recorded, which may turn out later.
+    """
+
+    def __init__(self, network: Network, function: Callable[..., Any]) -> None:
+        self._network, self._function = network, function
+        self._settings: Any = None
+        self._alive: Sequence[Array] = ()  # so that no other array has the id of one of them
+        self.program: Program | None = None
+
+    def changed(self, seeds: Sequence[int], arrays: Sequence[Array] = (), *more: Any) -> bool:
+        """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
+        network, loss = self._network, self._network.loss
+        settings = [list(seeds), loss and (loss.form, loss.reduction), *map(_settings, network.layers)]
+        settings += [*map(id, arrays), *more]
+        if settings == self._settings:
+            return False
+        self._settings = settings
+        self._alive = [*arrays, *(parameter.value for parameter in network.parameters)]
+        self.program = Program(self._function) if is_recordable(network) else None
+        return True
+
+
 class RecordedStep:
     """``gradients(step, x, y, sample_weight)`` of a network, replayed once some batches of a size have been run.
 
-    ``gradients`` is called as it is, for good, where the network cannot be recorded. What it depends on beside its
-    arguments is compared with what was recorded at every call: weights that are other arrays, layers that are frozen,
-    another rate of a dropout. The gradients of a replay are valid until the next one; scores are a copy, since metrics
-    may keep them.
+    ``gradients`` is called as it is, for good, where the network cannot be recorded. The gradients of a replay are
+    valid until the next one; scores are a copy, since metrics may keep them.
     """
 
     def __init__(self, network: Network, gradients: Callable[..., Gradients]) -> None:
-        self._network, self._gradients = network, gradients
-        self._settings: Any = None
-        self._values: Sequence[Array] = ()  # alive, so that no other array has the id of one of them
+        self._gradients, self._kept = gradients, _Kept(network, gradients)
         self._seen: Counter[Any] = Counter()
-        self._program: Program | None = None
 
     def __call__(self, seeds: Sequence[int], step: int, *given: Array) -> Gradients:
         """What ``gradients`` gives for step ``step`` and these arrays; ``seeds`` are those of the layers' masks."""
-        network, loss = self._network, self._network.loss
-        settings = [list(seeds), loss and (loss.form, loss.reduction), *map(_settings, network.layers)]
-        if settings != self._settings:
-            self._settings, self._program = settings, None
-            self._values = [parameter.value for parameter in network.parameters]
+        if self._kept.changed(seeds):
             self._seen.clear()
-            if is_recordable(network):
-                self._program = Program(self._gradients)
-        if self._program is None:
+        program = self._kept.program
+        if program is None:
             return self._gradients(step, *given)
         likeness = len(given), given[0].shape
         self._seen[likeness] += 1
         if self._seen[likeness] <= OP_BY_OP:
             return self._gradients(step, *given)
         if self._seen[likeness] == OP_BY_OP + 1:
-            return self._recorded(self._program, step, *given)
-        loss, scores, gradients = self._program(step, *given)
+            return self._recorded(program, step, *given)
+        loss, scores, gradients = program(step, *given)
         return loss, scores.copy(), gradients
 
     def _recorded(self, program: Program, *given: Any) -> Gradients:
@@ -59,9 +80,87 @@ class RecordedStep:
         try:
             results: Gradients = program(*given)
         except Exception:  # stand-ins of arrays may fail layers and losses in any way
-            self._program = None
+            self._kept.program = None
             return self._gradients(*given)
         return results
+
+
+class RecordedSteps:
+    """Whole steps of a network, ``gradients(draw, x, y, sample_weight)`` and the update by them, many by one call.
+
+    Either all of them are made, or none is: then weights and state are as they were, and it is for somebody else to
+    make them one by one, until what the steps depend on changes. So it is where they cannot be recorded, where one
+    raises, and where a loss, a weight or a part of the state is not finite any more.
+    """
+
+    def __init__(self, network: Network, optimizer: Optimizer, gradients: Callable[..., Gradients]) -> None:
+        self._network, self._optimizer, self._gradients = network, optimizer, gradients
+        self._kept = _Kept(network, self._step)
+        self._trained = [parameter for parameter in network.parameters if parameter.trainable]
+        self._scored = bool(network.metrics or network.weighted_metrics)
+        self._arrays: list[Array] = []
+        self._before: list[Array] = []
+        self._data: DataSet | None = None
+        self._samples: list[Array] | None = None
+
+    def __call__(
+        self, seeds: Sequence[int], data: DataSet, rows: Array, batch_size: int
+    ) -> tuple[Array, Array | None] | None:
+        """Train on batches of the samples ``rows``; their losses, and the scores where metrics want them.
+
+        None where no step was made. An interrupt waits for the last one.
+        """
+        if not self._ready(seeds, data):
+            return None
+        for array, before in zip(self._arrays, self._before, strict=True):
+            np.copyto(before, array)
+        with held():
+            results = self._trained_on(rows, batch_size)
+            if results is None:
+                self._kept.program = None
+                for array, before in zip(self._arrays, self._before, strict=True):
+                    np.copyto(array, before)
+        return results
+
+    def _ready(self, seeds: Sequence[int], data: DataSet) -> bool:
+        """Whether there is a program of steps as they are now, and arrays that it can take samples from."""
+        optimizer = self._optimizer
+        optimizer.build(self._trained)
+        states = [optimizer.state[parameter.path] for parameter in self._trained]
+        arrays = [array for state in states for array in state.values()]
+        name, options = optimizer.rule
+        fixed = {key: value for key, value in options.items() if key not in ("learning_rate", "step")}
+        fixed["decays"] = [optimizer.decay_of(parameter.path) for parameter in self._trained]
+        recordable = optimizer.recordable(self._trained)
+        if self._kept.changed(seeds, arrays, name, fixed, recordable):
+            self._arrays = [*(parameter.value for parameter in self._trained), *arrays]
+            self._before = [np.empty_like(array) for array in self._arrays]
+        if not recordable or self._kept.program is None:
+            return False
+        if self._data is not data:
+            self._data, self._samples = data, arrays_of(data)
+        return self._samples is not None
+
+    def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Array | None] | None:
+        optimizer, program, arrays = self._optimizer, self._kept.program, self._samples
+        assert program is not None
+        assert arrays is not None
+        made, steps = optimizer.iterations, -(-rows.size // batch_size)
+        numbers = made + np.arange(steps)
+        try:
+            each = {"draw": numbers % 2**32, "number": numbers + 1, "rate": optimizer.rates(made, steps)}
+            losses, scores = program.repeat(arrays, rows, batch_size, each=each, join=True)
+        except Exception:  # whatever that is, it will be raised by the step that it belongs to
+            return None
+        if not all(np.isfinite(array).all() for array in (losses, *self._arrays)):
+            return None
+        optimizer.iterations += steps
+        return losses, scores
+
+    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[float, Array | None]:
+        loss, scores, gradients = self._gradients(draw, *given)
+        self._optimizer.step(gradients, self._trained, rate, number)
+        return loss, scores if self._scored else None
 
 
 def is_recordable(network: Network) -> bool:

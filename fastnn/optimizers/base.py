@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import checks, configurable, constraints, ops
+from fastnn import checks, configurable, constraints, ops, tape
 from fastnn.configurable import Configurable
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
@@ -332,18 +332,42 @@ class Optimizer(Configurable):
         name, options = self.rule
         if "step" in options:
             options = {**options, "step": self.iterations + 1}
-        decays = [self.decay_of(parameter.path) * self._learning_rate for parameter in parameters]
+        rate = self._learning_rate
         averaging = self.averaging(self.iterations, 1) if self.use_ema else ()
         with held():
             self.iterations += 1
-            for parameter, decay in zip(parameters, decays, strict=True):
-                if decay:
-                    parameter.value *= parameter.value.dtype.type(1 - decay)
+            self._decay(parameters, rate)
             self._step(getattr(ops, name), options, clipped, parameters)
             for parameter in parameters:
                 for stays, due in averaging:
                     _average(parameter.value, self.state[parameter.path][AVERAGE], stays, due)
                 constraints.enforce(parameter)
+
+    def recordable(self, parameters: Sequence[Parameter]) -> bool:
+        """Whether ``step`` does all that ``apply`` does to these parameters, so that a program may record it.
+
+        What gradients or weights that are not finite do to them has to stay in weights or state.
+        """
+        plain = type(self).apply is Optimizer.apply and self.clipping is None and not self.use_ema
+        return plain and all(parameter.constraint is None for parameter in parameters)
+
+    def step(self, gradients: Sequence[Array], parameters: Sequence[Parameter], rate: float, number: int) -> None:
+        """Decay and the op's step of every parameter, with the step size ``rate``, the ``number``-th, counted from 1.
+
+        The state has to be made before.
+        """
+        name, options = self.rule
+        now = {"learning_rate": rate, "step": number}
+        self._decay(parameters, rate)
+        self._step(getattr(ops, name), {key: now.get(key, options[key]) for key in options}, gradients, parameters)
+
+    def _decay(self, parameters: Sequence[Parameter], rate: float) -> None:
+        """Let go the share of weights that goes before a step of this size."""
+        for parameter in parameters:
+            decay = self.decay_of(parameter.path)
+            if decay:
+                left = tape.calculate("scaled", x=parameter.value, factor=1 - decay * rate)
+                ops.identity(left, out=parameter.value)
 
     def _step(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastnn import checks
-from fastnn.engine.protocols import Array
+from fastnn.engine.protocols import Array, Parameter
 from fastnn.optimizers.base import Optimizer
 from fastnn.optimizers.schedules import LearningRateSchedule
 
@@ -381,6 +382,10 @@ class Rprop(Optimizer):
     def starts(self) -> dict[str, float]:
         """Step sizes begin at the learning rate."""
         return {"step_size": self._learning_rate}
+
+    def recordable(self, parameters: Sequence[Parameter]) -> bool:
+        """No: only the signs of gradients stay, and a batch is the whole data set."""
+        return False
 
     @property
     def converged(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu import elementwise, gemm, softmax
+from fastnn.kernels.cpu import elementwise, gemm, linear_steps, softmax
 from fastnn.kernels.cpu._arrays import Planned, aligned, direct, finish, in_order, placing
 from fastnn.kernels.cpu.gather import all_are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
@@ -24,7 +24,8 @@ from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES, sparse_row, sparse_row_part
 from fastnn.kernels.formulas.activations import CODES
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
+from fastnn.kernels.table.row import implements
 
 # Nanoseconds on one core, roughly: a number of the result for each non-zero, a non-zero that is moved, a byte of a row.
 _NS_PER_PRODUCT = 0.03
@@ -37,7 +38,7 @@ _NS_PER_BYTE = 0.1
 _CROWDED, _APART_FROM = ALIASED // 4, 4
 
 # In place of an activation's code: nothing is done to the product.
-_NO_EPILOGUE = -1
+NO_EPILOGUE = -1
 
 # Under this dtype the kernel is kept that copies words, whatever these are of.
 _WORDS = np.dtype(np.float32)
@@ -166,6 +167,16 @@ def _transpose(MR: int, NR: int) -> Any:
     return transpose
 
 
+def nanoseconds(entries: float, m: int) -> float:
+    """One core's work for a product of so many non-zeros with rows of m numbers."""
+    return entries * m * _NS_PER_PRODUCT
+
+
+def nanoseconds_of_moves(entries: float) -> float:
+    """One core's work for so many non-zeros that are moved."""
+    return entries * _NS_PER_MOVE
+
+
 # What the kernels read of a CSR matrix: where its rows' non-zeros begin, their columns, their values.
 _Entries = tuple[Any, Any, Any]
 
@@ -182,27 +193,32 @@ def _transposed(s: Any) -> _Entries | None:
     count = max(0, min(len(entries[1]), int(entries[0][-1] - entries[0][0])))
     found = np.empty(k + 1, np.int64), np.empty(count, np.int32), np.empty(count, s.dtype)
     bounds, rows, moved = found
-    done = _transpose(s.dtype, count * _NS_PER_MOVE, *entries, bounds, np.empty(k, np.int64), rows, moved)
+    done = _transpose(s.dtype, nanoseconds_of_moves(count), *entries, bounds, np.empty(k, np.int64), rows, moved)
     return found if done else None
 
 
 def _multiply(name: str, entries: _Entries | None, b: Any, c: Any, *epilogue: Any) -> None:
     """C = f(S @ B + bias); raises for a malformed S, by the ``name`` that it has."""
     if entries is not None:
-        nanoseconds = len(entries[1]) * b.shape[1] * _NS_PER_PRODUCT
-        if _product(b.dtype, nanoseconds, *epilogue, *entries, _apart(b, len(entries[1])), c):
+        work = nanoseconds(len(entries[1]), b.shape[1])
+        if _product(b.dtype, work, *epilogue, *entries, _apart(b, len(entries[1])), c):
             return
     raise ValueError(f"{name}: {_MALFORMED}")
 
 
-def _apart(b: Any, entries: int) -> Any:
-    """B, or a copy whose rows lie a line further apart, where a strip of them has but few sets of the caches else.
+def pays_apart(k: int, m: int, itemsize: int, entries: float) -> bool:
+    """Whether to copy a dense matrix (k, m) of so many bytes a number, of which so many non-zeros want a row each.
 
-    It pays where its rows are read often enough.
+    A strip of its rows has but few sets of the caches else, and the rows are read often enough.
     """
+    crowded = math.gcd(m * itemsize, ALIASED) >= _CROWDED and m > SPARSE_TILES * tile(itemsize).NR
+    return crowded and entries >= _APART_FROM * k
+
+
+def _apart(b: Any, entries: int) -> Any:
+    """B, or a copy whose rows lie a line further apart, where that pays."""
     k, m = b.shape
-    crowded = math.gcd(m * b.itemsize, ALIASED) >= _CROWDED and m > SPARSE_TILES * tile(b.itemsize).NR
-    if not crowded or entries < _APART_FROM * k:
+    if not pays_apart(k, m, b.itemsize, entries):
         return in_order(b)
     copy = aligned((k, m + LINE // b.itemsize), b.dtype)
     copy[:, :m] = b
@@ -210,7 +226,7 @@ def _apart(b: Any, entries: int) -> Any:
 
 
 def _no_epilogue(dtype: Any) -> tuple[int, Any, Any]:
-    return _NO_EPILOGUE, np.zeros(1, dtype), np.zeros(1, dtype)
+    return NO_EPILOGUE, np.zeros(1, dtype), np.zeros(1, dtype)
 
 
 def _placing(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
@@ -296,6 +312,19 @@ def linear_backward(
         return slope_x, None if slope_w is None else finish(slope_w, dw), slope_b
 
     return run
+
+
+def _layer_step(op: Op) -> Planned:
+    """The gradients, then the steps of w and of b."""
+    parameters = list(op.signature.parameters)
+
+    def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
+        return linear_steps.one_by_one(linear_backward, op, dict(zip(parameters, arguments, strict=False)), dx)
+
+    return Planned(implements(op.name, plan))
+
+
+globals().update({name: _layer_step(op) for name, op in TABLE.items() if op.module == "linear_steps"})
 
 
 def _copy_signature(dtype: Any) -> Any:

@@ -19,6 +19,11 @@ from fastnn.kernels.table.row import implements
 _NS_PER_ELEMENT = 0.4
 
 
+def nanoseconds(size: int) -> float:
+    """One core's work for so many numbers."""
+    return size * _NS_PER_ELEMENT
+
+
 def threshold(rate: float) -> int:
     """What a kept element's word is not below: words w < rate * 2^32 drop, which for whole w is w < its ceiling."""
     return math.ceil(rate * 2.0**32)
@@ -57,7 +62,7 @@ def _op(name: str) -> Planned:
     def plan(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Callable[..., Any]:
         place = placing(out, x.shape, x.dtype, x, elementwise=True)
         leading = threshold(rate), x.dtype.type(scale(rate))
-        compute = _dropout.planned(x.dtype, x.size * _NS_PER_ELEMENT, *leading)
+        compute = _dropout.planned(x.dtype, nanoseconds(x.size), *leading)
 
         def run(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
             y = place(out, x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
@@ -53,10 +53,33 @@ def backward_share(t, tasks, size, code, numbers, one, dy, s, dx):
 
 
 @register_jitable
-def add_share(t, tasks, size, a, b, y):
-    """Task t's range of y = a + b."""
+def backward_sums_share(t, tasks, n, m, code, numbers, one, dy, s, dx, total):
+    """Task t's columns of dx = dy * f'(s), (n, m), and of ``total``, the sums of its rows, in order."""
+    low, high = t * m // tasks, (t + 1) * m // tasks
+    for j in range(low, high):
+        total[j] = 0.0
+    for i in range(n):
+        at = i * m + low
+        row = address(dx, at)
+        backward_row(code, high - low, address(dy, at), one, address(s, at), one, numbers, row)
+        add_row(high - low, address(total, low), row, address(total, low))
+
+
+@register_jitable
+def _add_range(low, high, period, a, b, made):
+    """Numbers ``low`` to ``high`` of a + b, where b are ``period`` numbers again and again."""
+    i = low
+    while i < high:
+        count = min(high - i, period - i % period)
+        add_row(count, address(a, i), address(b, i % period), address(made, i - low))
+        i += count
+
+
+@register_jitable
+def add_share(t, tasks, size, period, a, b, y):
+    """Task t's range of y = a + b, where b are ``period`` numbers again and again."""
     low, high = t * size // tasks, (t + 1) * size // tasks
-    add_row(high - low, address(a, low), address(b, low), address(y, low))
+    _add_range(low, high, period, a, b, address(y, low))
 
 
 @kernel(_signature(1, _code, flat))
@@ -103,21 +126,21 @@ def _backward(MR: int, NR: int) -> Any:
     return backward
 
 
-@kernel(_signature(2))
+@kernel(_signature(2, _code))
 def _add(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def add(tasks, buffers, a, b, y):
+    def add(tasks, period, buffers, a, b, y):
         if buffers.size > 0:
             tasks = min(tasks, buffers.size // at_once)
         for t in prange(tasks):
             if buffers.size == 0:
-                add_share(t, tasks, y.size, address(a, 0), address(b, 0), address(y, 0))
+                add_share(t, tasks, y.size, period, address(a, 0), address(b, 0), address(y, 0))
             else:
                 low, high = t * y.size // tasks, (t + 1) * y.size // tasks
                 for i in range(low, high, at_once):
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    add_row(count, address(a, i), address(b, i), made)
+                    _add_range(i, i + count, period, address(a, 0), address(b, 0), made)
                     stream_row(count, made, address(y, i))
                 drain(address(y, low))
 
@@ -166,22 +189,46 @@ def _plan(
     return run
 
 
+class Addends(NamedTuple):
+    """How two arrays are added: whether they change places, and how many numbers of what is then the second repeat."""
+
+    swapped: bool
+    period: int
+
+
+def addends(a: Any, b: Any) -> Addends | None:
+    """How arrays are added of which one has the shape of the sum, the other its trailing dimensions; else None."""
+    shape, swapped = np.broadcast_shapes(a.shape, b.shape), a.ndim < b.ndim or a.size < b.size
+    whole, part = (b, a) if swapped else (a, b)
+    repeated = part.shape
+    while len(repeated) > 0 and repeated[0] == 1 and repeated != shape:
+        repeated = repeated[1:]
+    fits = whole.shape == shape and shape[len(shape) - len(repeated) :] == repeated
+    return Addends(swapped, math.prod(repeated)) if fits and (repeated or not shape) else None
+
+
 @Planned
 def add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
-    """Operands of another shape are broadcast first."""
+    """Where none has the shape of the sum, or the other is stretched, both are broadcast first."""
     shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
-    if a.shape == b.shape:
-        compute, place = _direct(_add, (), out, a, b), placing(out, shape, dtype, a, b, elementwise=True)
-        if compute is not None:
+    plain = addends(a, b)
+    if plain is None:
+        run = _plan(_add, (math.prod(shape),), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
+        return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
+    swapped, period = plain
+    whole, part = (b, a) if swapped else (a, b)
+    compute, place = _direct(_add, (period,), out, whole, part), placing(out, shape, dtype, a, b, elementwise=True)
+    if compute is None:
+        run = _plan(_add, (period,), shape, out, whole, part)
+        return lambda a, b, *, out=None: run(out, b, a) if swapped else run(out, a, b)
 
-            def add(a: Any, b: Any, *, out: Any = None) -> Any:
-                y = np.empty(shape, dtype) if out is None else place(out, a, b)
-                compute(a.ravel(), b.ravel(), y.ravel())
-                return y if out is None else finish(y, out)
+    def add(a: Any, b: Any, *, out: Any = None) -> Any:
+        whole, part = (b, a) if swapped else (a, b)
+        y = np.empty(shape, dtype) if out is None else place(out, a, b)
+        compute(whole.ravel(), part.ravel(), y.ravel())
+        return y if out is None else finish(y, out)
 
-            return add
-    run = _plan(_add, (), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
-    return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
+    return add
 
 
 def numbers_of(name: str, dtype: Any, numbers: Sequence[float] = ()) -> Any:

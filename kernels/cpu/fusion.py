@@ -1,43 +1,117 @@
-"""Neighbours among instructions that one kernel does in one pass: a weights' gradient and the step by it.
+"""Neighbours among instructions that one kernel does in one pass.
+
+- The step of weights goes into the product that makes their gradient.
+- A bias and an activation go into the epilogue of the product that they follow.
+- The sums of a bias's gradient go along with the activation's derivative that is summed.
 
 Bits stay: what is fused computes the same sums in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from fastnn.kernels.cpu import gemm, replay
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
-from fastnn.kernels.cpu.machine import tile
-from fastnn.kernels.graph import Block
+from fastnn.kernels.cpu import replay, sparse_fusion
+from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, Stepped, is_whole, range_of, stepping
+from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.formulas.activations import CODES
+from fastnn.kernels.graph import Block, View
+
+_Stretch = list[Instruction]
+
+# Lines of cache that each task has of a row, at least, for a pass by columns: two tasks write to none together.
+_LINES_OF_TASK = 4
 
 
-def fuse(stretch: list[Instruction], to: Lowering, seen: Collection[Block]) -> list[Instruction]:
-    """The instructions with steps fused into the products that they step by, unless these are ``seen`` elsewhere."""
-    for update in [each for each in stretch if each.kind == replay.UPDATE]:
-        products = _products_of(stretch, update, seen)
-        if products:
-            stepping = {id(each): _stepping(each, update, to) for each in products}
-            stretch = [stepping.get(id(each), each) for each in stretch if each is not update]
+def fuse(stretch: _Stretch, to: Lowering, seen: Collection[Block]) -> _Stretch:
+    """The instructions, fused where nobody looks at what is then not made: others do not, nor is it ``seen``."""
+    for kind, join in _JOINED.items():
+        for each in [each for each in stretch if each.kind == kind]:
+            stretch = join(stretch, each, to, seen)
+    return sparse_fusion.sorted_early(stretch)
+
+
+# ------------------------------------------------------------------------------------------------------------ epilogues
+
+
+def _step(stretch: _Stretch, update: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
+    """With an update in the products of its gradient, if these are plain and one block of the sums deep."""
+    products, (w,) = _products_of(stretch, update, update.views["b"][0], seen, _GRADIENTS), update.views["a"]
+    if w is None or not all(each.fields["code"] < 0 and _is_whole(each) for each in products):
+        return stretch
+    code, numbers = update.fields["code"], update.fields["numbers"]
+    stepped = Stepped(w, update.views["c"], code, numbers, {}, update.nanoseconds)
+    fused = {
+        id(each): stepping(to, each, stepped) if each.kind == replay.PRODUCT else sparse_fusion.stepping(each, update)
+        for each in products
+    }
+    return _replaced(stretch, update, fused)
+
+
+# Products that may be gradients of weights.
+_GRADIENTS = (replay.PRODUCT, replay.SPARSE_GRADIENT)
+
+
+def _is_whole(gradient: Instruction) -> bool:
+    return gradient.kind != replay.PRODUCT or is_whole(gradient)
+
+
+def _bias(stretch: _Stretch, sum_: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
+    """With a sum in the epilogue of the products that make its first operand, where the second is one of their rows."""
+    products = _products_of(stretch, sum_, sum_.views["a"][0], seen)
+    if all(each.fields["code"] < 0 and each.fields["m"] == sum_.fields["m"] for each in products):
+        bias = sum_.views["b"][0]
+        plain = to.constants([0.0])
+        ended = {id(each): _ending(each, sum_, CODES["identity"], plain, bias, len(products)) for each in products}
+        return _replaced(stretch, sum_, ended)
     return stretch
 
 
-def _products_of(stretch: list[Instruction], update: Instruction, seen: Collection[Block]) -> list[Instruction]:
-    """The products that make the gradient of an update, if it can be a part of them; else none."""
-    (gradient,) = update.views["b"]
-    if gradient is None or gradient.ndim != 2 or not gradient.block.inner or gradient.block in seen:
+def _activation(stretch: _Stretch, forward: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
+    """With an activation in the epilogue of the products that make its operand, behind a bias or -0, which is none."""
+    products = _products_of(stretch, forward, forward.views["a"][0], seen)
+    if all(each.fields["code"] in (-1, CODES["identity"]) for each in products):
+        fields, ended = forward.fields, {}
+        for each in products:
+            bias = each.views["d"][0] or to.holding(-0.0, (each.fields["m"],))
+            ended[id(each)] = _ending(each, forward, fields["code"], fields["numbers"], bias, len(products))
+        return _replaced(stretch, forward, ended)
+    return stretch
+
+
+def _products_of(
+    stretch: _Stretch,
+    user: Instruction,
+    made: View | None,
+    seen: Collection[Block],
+    kinds: Collection[int] = (replay.PRODUCT,),
+) -> Sequence[Instruction]:
+    """The products, of these kinds, that make what an instruction takes, if it can be a part of them; else none.
+
+    Between them and it nothing may touch what it writes, nor write what else it reads, nor stop.
+    """
+    if made is None or made.ndim != 2 or not made.block.inner or made.block in seen:
         return []
-    touching = [each for each in stretch if _touches(each, gradient.block)]
-    products = [each for each in touching if each.kind == replay.PRODUCT and each.views["c"] == (gradient,)]
-    if not products or touching != [*products, update]:
+    touching = [each for each in stretch if _touches(each, made.block)]
+    products = [each for each in touching if each.kind in kinds and each.views["c"] == (made,)]
+    if not products or touching != [*products, user]:
         return []
-    between = stretch[stretch.index(products[0]) : stretch.index(update)]
-    free = all(each.kind != replay.LOSS and not _meet([*each.reads, *each.writes], update.writes) for each in between)
-    whole = all(each.fields["k0"] == 0 and each.fields["k1"] <= each.fields["KC"] for each in products)
-    plain = all(each.fields["code"] < 0 for each in products)
-    return products if free and whole and plain else []
+    others = [each for each in user.reads if each.block is not made.block]
+    between = stretch[stretch.index(products[0]) : stretch.index(user)]
+    takes_once = len(others) == len(user.reads) - 1
+    return products if takes_once and _is_free(between, others, user.writes) else []
+
+
+def _is_free(between: Sequence[Instruction], reads: Collection[Range], writes: Collection[Range]) -> bool:
+    """Whether these reads and writes may as well come before the instructions between."""
+    return all(
+        each.kind not in replay.STOPPING
+        and not _meet(each.writes, reads)
+        and not _meet([*each.reads, *each.writes], writes)
+        for each in between
+    )
 
 
 def _touches(each: Instruction, block: Block) -> bool:
@@ -48,27 +122,70 @@ def _meet(ones: Collection[Range], others: Collection[Range]) -> bool:
     return any(one.meets(other) for one in ones for other in others)
 
 
-def _stepping(product: Instruction, update: Instruction, to: Lowering) -> Instruction:
-    """The product with the update in place of its result."""
-    gradient = product.views["c"][0]
-    states, shape = update.views["c"], tile(to.dtype.itemsize)
-    assert gradient is not None
-    tiles = to.temporary((to.tasks * shape.MR * shape.NR,))
+def _replaced(stretch: _Stretch, gone: Instruction, new: Mapping[int, Instruction]) -> _Stretch:
+    """With instructions in the places of others, by these's identity, one of which takes over what is gone."""
+    return [new.get(id(each), each) for each in stretch if each is not gone] if new else stretch
+
+
+def _ending(
+    product: Instruction, last: Instruction, code: int, numbers: int, bias: View | None, parts: int
+) -> Instruction:
+    """The product, one of so many ``parts``, with an epilogue that makes the result of the instruction ``last``."""
+    (made,), result = product.views["c"], last.views["b" if last.kind == replay.FORWARD else "c"]
+    assert made is not None
+    assert bias is not None
     return replace(
         product,
-        kind=replay.STEP_PRODUCT,
-        fields={
-            **product.fields,
-            "code": update.fields["code"],
-            "numbers": update.fields["numbers"],
-            "states": len(states),
-            "ahead": gemm.asks_ahead((1 + len(states)) * gradient.size * to.dtype.itemsize),
-        },
-        views={**product.views, "c": update.views["a"], "d": states, "g": (tiles,)},
-        writes=[
-            *(each for each in product.writes if each.block is not gradient.block),
-            *update.writes,
-            range_of(tiles),
-        ],
-        nanoseconds=product.nanoseconds + update.nanoseconds,
+        fields={**product.fields, "code": code, "numbers": numbers},
+        views={**product.views, "c": result, "d": (bias,)},
+        reads=[*product.reads, range_of(bias)],
+        writes=[*_besides(product, made), *last.writes],
+        nanoseconds=product.nanoseconds + last.nanoseconds / parts,
     )
+
+
+def _besides(product: Instruction, made: View) -> list[Range]:
+    """What a product writes beside its result: scratch memory."""
+    return [each for each in product.writes if each.block is not made.block]
+
+
+# ----------------------------------------------------------------------------------------------------------------- sums
+
+
+def _sums(stretch: _Stretch, sums: Instruction, to: Lowering, _: Collection[Block]) -> _Stretch:
+    """With column sums in the pass over an activation's derivative that makes what is summed."""
+    (dz,) = sums.views["a"]
+    behind = stretch.index(sums)
+    made = [place for place in range(behind) if _meet(stretch[place].writes, sums.reads)]
+    if not made or dz is None or not _by_columns(sums, to):
+        return stretch
+    derivative = stretch[made[-1]]
+    fits = derivative.kind == replay.BACKWARD and derivative.views["c"] == (dz,)
+    if not fits or not _is_free(stretch[made[-1] : behind], [], sums.writes):
+        return stretch
+    fields: dict[str, Any] = {**derivative.fields, "n": sums.fields["n"], "m": sums.fields["m"]}
+    joined = replace(
+        derivative,
+        kind=replay.BACKWARD_SUMS,
+        fields=fields,
+        views={**derivative.views, "d": sums.views["b"]},
+        writes=[*derivative.writes, *sums.writes],
+        nanoseconds=derivative.nanoseconds + sums.nanoseconds,
+    )
+    return _replaced(stretch, sums, {id(derivative): joined})
+
+
+def _by_columns(sums: Instruction, to: Lowering) -> bool:
+    """Whether tasks may share the columns of what is summed, rows of which lie one behind the other."""
+    (dz,) = sums.views["a"]
+    wide = sums.fields["m"] * to.dtype.itemsize >= _LINES_OF_TASK * LINE * to.tasks
+    return wide and dz is not None and dz.contiguous
+
+
+# What joins instructions of a kind with others before them, in this order: an activation comes behind a bias.
+_JOINED: dict[int, Callable[[_Stretch, Instruction, Lowering, Collection[Block]], _Stretch]] = {
+    replay.UPDATE: _step,
+    replay.ADD: _bias,
+    replay.FORWARD: _activation,
+    replay.COLUMN_SUMS: _sums,
+}

@@ -12,11 +12,11 @@ from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import Planned, direct, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.simd.elementwise import copy_row_ahead, widen_row
+from fastnn.kernels.cpu.simd.elementwise import add_row, copy_row_ahead, widen_row
 from fastnn.kernels.cpu.simd.kernel import address
 
 # What it takes one core to bring one byte of a row from memory, roughly, and to write it.
-_NS_PER_BYTE = 0.1
+NS_PER_BYTE = 0.1
 
 
 @register_jitable
@@ -47,6 +47,31 @@ def _gather(MR: int, NR: int) -> Any:
         return True
 
     return gather
+
+
+@register_jitable
+def scatter_share(t, tasks, n, rows, count, dy, index, y):
+    """What task t has of ``rows`` rows of ``count`` numbers, on each of which those n of dy are added that it was."""
+    low, high = t * rows // tasks, (t + 1) * rows // tasks
+    for j in range(low * count, high * count):
+        y[j] = 0.0
+    for i in range(n):
+        if low <= index[i] < high:
+            row = address(y, index[i] * count)
+            add_row(count, row, address(dy, i * count), row)
+
+
+@kernel(lambda dtype: types.boolean(types.int64, matrix(dtype), flat(types.int64), matrix(dtype)))
+def _scatter(MR: int, NR: int) -> Any:
+    def scatter(tasks, dy, index, y):
+        (rows, count), n = y.shape, index.size
+        if not are_rows(n, address(index, 0), rows):
+            return False
+        for t in prange(tasks):
+            scatter_share(t, tasks, n, rows, count, address(dy, 0), address(index, 0), address(y, 0))
+        return True
+
+    return scatter
 
 
 @register_jitable
@@ -82,7 +107,7 @@ def gather(
     shape, count = (len(index), *data.shape[1:]), math.prod(data.shape[1:])
     places = len(index), count
     place = placing(out if direct(out) else None, shape, dtype, data, index)
-    nanoseconds = math.prod(places) * dtype.itemsize * _NS_PER_BYTE
+    nanoseconds = math.prod(places) * dtype.itemsize * NS_PER_BYTE
     if data.dtype == dtype:
         compute = _gather.planned(dtype, nanoseconds)
     else:
@@ -97,6 +122,21 @@ def gather(
                 return None
             data, index = (in_order(data), index) if in_one_piece else (data.take(index, 0), np.arange(len(index)))
         done = compute(data.reshape(len(data), count), index, y.reshape(places))
+        return finish(y, out) if done else None
+
+    return run
+
+
+@Planned
+def gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Callable[..., Any]:
+    """Tasks share the rows of the result, so that each is a sum in one order. None as ``gather``."""
+    dtype, shape, count = dy.dtype, data.shape, math.prod(data.shape[1:])
+    place = placing(out if direct(out) else None, shape, dtype, dy, index)
+    compute = _scatter.planned(dtype, (dy.size + data.size) * dtype.itemsize * NS_PER_BYTE)
+
+    def run(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
+        y = place(out, dy, index)
+        done = compute(in_order(dy).reshape(len(index), count), in_order(index, np.int64), y.reshape(len(data), count))
         return finish(y, out) if done else None
 
     return run

@@ -35,7 +35,7 @@ from fastnn.kernels.cpu import elementwise, softmax, threads
 from fastnn.kernels.cpu._arrays import Planned, aligned, finish, in_order, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
-from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
 from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
@@ -618,14 +618,13 @@ class Panels:
 
     def fill(self, w: Any) -> None:
         """Take over the numbers of a matrix of this shape and dtype."""
-        _pack_panels(self.dtype, w.nbytes / 4, readable(w), self.panels)
+        _pack_panels(self.dtype, nanoseconds_of_packing(w.nbytes), readable(w), self.panels)
 
     def array(self) -> Any:
         """The matrix in C order, a copy."""
-        (k, m), NR = self.shape, tile(self.dtype.itemsize).NR
-        count = -(-m // NR)
-        panels = self.panels[: count * k * NR].reshape(count, k, NR)
-        return np.ascontiguousarray(panels.swapaxes(0, 1).reshape(k, count * NR)[:, :m])
+        w = np.empty(self.shape, self.dtype)
+        _unpack_panels(self.dtype, nanoseconds_of_packing(w.nbytes), self.panels, w)
+        return w
 
     def __repr__(self) -> str:
         return f"<weights of shape {self.shape} and dtype {self.dtype}, packed for {self.packed_for!r}>"
@@ -641,6 +640,29 @@ def _pack_panels(MR: int, NR: int) -> Any:
                 _pack(matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), address(panels, p * k * NR), NR)
 
     return pack_panels
+
+
+def nanoseconds_of_packing(size: int) -> float:
+    """One core's work for so many bytes."""
+    return size / 4.0
+
+
+@register_jitable
+def unpack_share(t, tasks, k, m, panels, w, NR):
+    """Task t's rows of w (k, m) from its panels."""
+    for i in range(t * k // tasks, (t + 1) * k // tasks):
+        for j in range(0, m, NR):
+            copy_row(min(NR, m - j), address(panels, j * k + i * NR), address(w, i * m + j))
+
+
+@kernel(lambda dtype: types.void(types.int64, flat(dtype), writes(dtype, 2)))
+def _unpack_panels(MR: int, NR: int) -> Any:
+    def unpack_panels(tasks, panels, w):
+        k, m = w.shape
+        for t in prange(tasks):
+            unpack_share(t, tasks, k, m, address(panels, 0), address(w, 0), NR)
+
+    return unpack_panels
 
 
 @Planned
@@ -738,10 +760,15 @@ def product_into(out: Any, a: Any, b: Any, *sources: Any) -> Callable[..., Any]:
     return run
 
 
+def nanoseconds_of_sums(size: int) -> float:
+    """One core's work for the sums of so many numbers."""
+    return size / 4.0
+
+
 def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
     """What sums the rows of z (n, m), in order, into ``out`` (m,) likewise: of (out, z, *sources)."""
     place, read = placing(out, (z.shape[1],), z.dtype, *sources, elementwise=True), reader(z)
-    compute = _column_sums.planned(z.dtype, z.size / 4.0)
+    compute = _column_sums.planned(z.dtype, nanoseconds_of_sums(z.size))
 
     def run(out: Any, z: Any, *sources: Any) -> Any:
         total = place(out, *sources)
@@ -749,6 +776,13 @@ def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
         return total
 
     return run
+
+
+@Planned
+def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
+    """Row after row."""
+    sums = _sums_into(out, x, x)
+    return lambda x, *, out=None: finish(sums(out, x, x), out)
 
 
 @register_jitable

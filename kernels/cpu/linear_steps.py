@@ -183,12 +183,12 @@ def _memory(array: Any) -> Any:
     return array.panels[np.newaxis] if isinstance(array, gemm.Panels) else array
 
 
-def _one_by_one(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
-    """``linear_backward``, then the steps of w and of b, for calls like this."""
+def one_by_one(layer_backward: Planned, op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
+    """``linear_backward`` of a kind of x, then the steps of w and of b, for calls like this."""
     step, parameters, has_bias = step_of(op), list(op.signature.parameters), given["b"] is not None
     layer = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "activation", "z")))
     need = (*given["need"], "dw", *(["db"] if has_bias else []))
-    backward = gemm.linear_backward.plan(*layer(list(given.values())), need, dx=dx)
+    backward = layer_backward.plan(*layer(list(given.values())), need, dx=dx)
     function = getattr(optim, step.name)
 
     def arguments_of(given: Mapping[str, Any], gradient: Any, names: Mapping[str, str]) -> list[Any]:
@@ -211,6 +211,10 @@ def _one_by_one(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]
     return run
 
 
+def _dense(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
+    return one_by_one(gemm.linear_backward, op, given, dx)
+
+
 def _on_copies(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
     """The same where weights and states are packed: on copies, which are packed again."""
     parameters, names = list(op.signature.parameters), [each for each in given if isinstance(given[each], gemm.Panels)]
@@ -218,7 +222,7 @@ def _on_copies(op: Op, given: Mapping[str, Any], dx: Any) -> Callable[..., Any]:
     def run(*arguments: Any, dx: Any = None) -> Any:
         given = dict(zip(parameters, arguments, strict=False))
         copies = {name: given[name].array() for name in names}
-        slope = _one_by_one(op, {**given, **copies}, dx)(*{**given, **copies}.values(), dx=dx)
+        slope = _dense(op, {**given, **copies}, dx)(*{**given, **copies}.values(), dx=dx)
         for name, copy in copies.items():
             given[name].fill(copy)
         return slope
@@ -234,7 +238,7 @@ def _layer_step(op: Op) -> Planned:
         given = dict(zip(parameters, arguments, strict=False))
         dy, x, w, y, z = layer(arguments)
         derive, like = gemm.derivative(dy, y, given["activation"], z)
-        by_parts = _on_copies if isinstance(w, gemm.Panels) else _one_by_one
+        by_parts = _on_copies if isinstance(w, gemm.Panels) else _dense
         fused = _fused(op, given, like)
         if fused is None:
             return by_parts(op, given, dx)

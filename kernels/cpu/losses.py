@@ -169,6 +169,11 @@ def described(op: str, pred: Any, target: Any, sample_weight: Any, options: Sequ
     return Described(FIGURES[name], unit, wanted, [*numbers, 0.0], divisor)
 
 
+def units_of(size: int) -> int:
+    """Units of a penalty of so many weights."""
+    return -(-size // _UNIT)
+
+
 def nanoseconds(size: int) -> float:
     """One core's work for a loss of so many predictions."""
     return size * _NS_PER_ELEMENT
@@ -206,7 +211,7 @@ def loss_op(op: str) -> Planned:
 def penalty_share(t, tasks, size, l1, l2, w, dw, sums):
     """What task t has of a penalty of ``size`` weights: units, whose sums it leaves in ``sums``, and their derivative.
 
-    There are ceil(size / _UNIT) of them.
+    There are ``units_of(size)`` of them.
     """
     units = (size + _UNIT - 1) // _UNIT
     for u in range(t * units // tasks, (t + 1) * units // tasks):
@@ -215,7 +220,7 @@ def penalty_share(t, tasks, size, l1, l2, w, dw, sums):
 
 
 def _penalty_signature(dtype: Any) -> Any:
-    return types.void(types.int64, dtype, dtype, flat(dtype), flat(dtype), flat(types.float64))
+    return types.float64(types.int64, dtype, dtype, flat(dtype), flat(dtype), flat(types.float64))
 
 
 @kernel(_penalty_signature)
@@ -223,6 +228,7 @@ def _penalty(MR: int, NR: int) -> Any:
     def penalty(tasks, l1, l2, w, dw, sums):
         for t in prange(tasks):
             penalty_share(t, tasks, w.size, l1, l2, address(w, 0), address(dw, 0), address(sums, 0))
+        return total_of(address(sums, 0), sums.size)
 
     return penalty
 
@@ -233,12 +239,11 @@ globals().update({op: loss_op(op) for op in LOSSES if TABLE[op].module == "losse
 @Planned
 def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> Callable[..., tuple[float, Any]]:
     """Sum over elements."""
-    shape, dtype, units = w.shape, w.dtype, -(-w.size // _UNIT)
-    compute = _penalty.planned(dtype, w.size * _NS_PER_ELEMENT, dtype.type(l1), dtype.type(l2))
+    shape, dtype, units = w.shape, w.dtype, units_of(w.size)
+    compute = _penalty.planned(dtype, nanoseconds(w.size), dtype.type(l1), dtype.type(l2))
 
     def run(w: Any, *_: Any) -> tuple[float, Any]:
         dw, sums = np.empty(shape, dtype), np.empty(units)
-        compute(contiguous(w), dw.reshape(-1), sums)
-        return float(sums.sum()), dw
+        return compute(contiguous(w), dw.reshape(-1), sums), dw
 
     return run

@@ -1,24 +1,37 @@
 """From calls of ops to instructions: what a program's replay walks, and the memory that it works in.
 
-``_LOWERED`` says how. What has no instructions, or has operands that they do not take (strided ones, packed weights),
+``_LOWERED`` says how. What has no instructions, or has operands that they do not take (strided ones, bytes),
 is called as it was recorded, between two stretches of instructions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu import elementwise, gemm, losses, optim, replay, softmax
+from fastnn.kernels.cpu import (
+    dropout,
+    elementwise,
+    gather,
+    gemm,
+    losses,
+    optim,
+    prelu,
+    replay,
+    softmax,
+    sparse_lowering,
+)
+from fastnn.kernels.cpu.gemm import Panels
+from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
-from fastnn.kernels.graph import GATHER, Block, Call, Figure, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Sparse, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
@@ -26,9 +39,6 @@ from fastnn.kernels.table.losses import LOSSES
 
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
-
-# And for a byte that is gathered.
-_NS_PER_BYTE = 0.1
 
 # Activations that look at whole rows.
 _OF_ROWS = tuple(name for name in ROW_CODES if name not in CODES)
@@ -57,7 +67,9 @@ class Range(NamedTuple):
 class Instruction:
     """One instruction before its tasks are chosen.
 
-    ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it.
+    ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it. An update
+    ``rests`` where it leaves weights without a gradient as they are, and of their state all but the first part, which
+    it multiplies by the number at place ``rho`` of its own, if there is one.
     """
 
     call: int
@@ -70,6 +82,8 @@ class Instruction:
     first: int = 0
     tasks: int = 1
     waits: bool = False
+    rests: bool = False
+    rho: int | None = None
 
 
 def range_of(view: View) -> Range:
@@ -92,13 +106,19 @@ class Numbers(NamedTuple):
 
 @dataclass
 class Lowering:
-    """The instructions of a graph as they are found; the lowering functions below add to it."""
+    """The instructions of a graph as they are found; the lowering functions below add to it.
+
+    Behind its ``arguments`` come blocks of ``rooms``: memory whose size is known when it runs.
+    """
 
     dtype: np.dtype[Any]
     tasks: int
+    arguments: int
+    rooms: list[sparse_lowering.Room] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
     varying: dict[Any, Numbers] = field(default_factory=dict)
+    known: dict[int, Block] = field(default_factory=dict)
     call: int = 0
 
     def add(
@@ -148,11 +168,24 @@ class Lowering:
         strides = tuple(int(np.prod(shape[place + 1 :], dtype=np.int64)) * kind.itemsize for place in range(len(shape)))
         return View(Block(max(1, count) * kind.itemsize), 0, shape, strides, kind)
 
-    def zeros(self, shape: tuple[int, ...]) -> View:
-        """Memory that holds zeros, in the kernels' dtype."""
-        held = np.zeros(shape, self.dtype)
+    def holding(self, number: float, shape: tuple[int, ...]) -> View:
+        """Memory that holds one number again and again, in the kernels' dtype."""
+        held = np.full(shape, number, self.dtype)
         block = Block(held.nbytes, address=address(held), owner=held)
         return View(block, 0, shape, held.strides, self.dtype)
+
+    def room(self, x: Sparse) -> sparse_lowering.Room:
+        """Memory for a batch's non-zeros."""
+        first = self.arguments + sum(len(room.blocks) for room in self.rooms)
+        self.rooms.append(sparse_lowering.Room(x, Block(0, argument=first), Block(0, argument=first + 1), self.dtype))
+        return self.rooms[-1]
+
+    def packed(self, panels: Panels) -> View:
+        """The memory of packed weights, which are known by their address."""
+        memory = panels.panels
+        at = address(memory)
+        block = self.known.setdefault(at, Block(memory.nbytes, address=at, owner=memory))
+        return View(block, 0, memory.shape, memory.strides, memory.dtype)
 
     def plain(self, *views: Any) -> None:
         """Raise ``UnfitError`` unless all are in C order, in the kernels' dtype, and not empty."""
@@ -165,8 +198,10 @@ class Lowering:
 
 
 def _apart(result: View, *sources: View | None, same: bool = False) -> None:
-    """Raise ``UnfitError`` where a result lies over a source, but for the ``same`` place."""
+    """Raise ``UnfitError`` where a result lies over a source, but for the ``same`` place, or a source is no array."""
     for source in sources:
+        if source is not None and not isinstance(source, View):
+            raise UnfitError
         if source is not None and result.overlaps(source) and not (same and _same(result, source)):
             raise UnfitError
 
@@ -179,9 +214,12 @@ def _add(to: Lowering, call: Call) -> None:
     a, b, (y,) = call.given["a"], call.given["b"], call.results
     to.plain(a, b, y)
     _apart(y, a, b, same=True)
-    if a.shape != b.shape:
+    plain = elementwise.addends(a, b)
+    if plain is None:
         raise UnfitError
-    to.add(replay.ADD, elementwise.nanoseconds(y.size), reads={"a": a, "b": b}, writes={"c": y}, n=y.size)
+    whole, part = (b, a) if plain.swapped else (a, b)
+    work, reads = elementwise.nanoseconds(y.size), {"a": whole, "b": part}
+    to.add(replay.ADD, work, reads=reads, writes={"c": y}, n=y.size, m=plain.period)
 
 
 def _forward(name: str, to: Lowering, call: Call) -> None:
@@ -241,27 +279,43 @@ def _strides(name: str, view: View) -> dict[str, Any]:
     return {f"row_{name}": row, f"column_{name}": column}
 
 
-def _product(to: Lowering, a: View, b: View, c: View, activation: str | None = None, bias: View | None = None) -> None:
-    """c = activation(a @ b + bias); a and b may have any strides."""
+def _product(
+    to: Lowering, a: View | Sparse, b: View | Panels, c: View, activation: str | None = None, bias: View | None = None
+) -> None:
+    """c = activation(a @ b + bias); a and b may have any strides, or a be a CSR matrix."""
     to.plain(c, *([] if bias is None else [bias]))
-    _apart(c, a, b, bias)
-    for view in (a, b):
+    if isinstance(a, Sparse):
+        to.plain(b)
+        assert isinstance(b, View)
+        _apart(c, b, bias)
+        sparse_lowering.product(to, a, b, c, bias, activation)
+        return
+    packed = to.packed(b) if isinstance(b, Panels) else None
+    matrices = [view for view in (a, b) if not isinstance(view, Panels)]
+    _apart(c, *matrices, bias)
+    for view in matrices:
         if not isinstance(view, View) or not view.behaved or view.dtype != to.dtype or view.size == 0:
             raise UnfitError
     product = gemm.product_of(a, b, activation)
     if activation is not None and bias is None:
-        bias = to.zeros((b.shape[1],))
+        bias = to.holding(0.0, (b.shape[1],))
     copies = to.temporary((product.copies + to.tasks * product.copies_each,)) if product.plan.copied else None
-    panels = to.temporary((to.tasks * product.panels_each,))
     (n, k), m, plan = a.shape, b.shape[1], product.plan
     fields: dict[str, Any] = {
-        "code": product.code, "n": n, "k": k, "m": m, **_strides("a", a), **_strides("b", b), "row_c": m,
+        "code": product.code, "n": n, "k": k, "m": m, **_strides("a", a), "row_c": m, "column_c": 1,
         **plan._asdict(), "numbers": to.constants(list(product.numbers)),
     }  # fmt: skip
-    operands = {"a": a, "b": b, "d": bias}
+    operands: dict[str, View | None] = {"a": a, "d": bias}
+    written = {"c": c}
+    if isinstance(b, Panels):
+        operands |= {"b": packed, "f": packed}
+    else:
+        fields |= _strides("b", b)
+        operands["b"] = b
+        written["f"] = to.temporary((to.tasks * product.panels_each,))
     if copies is None:
         ends: dict[str, Any] = {"i0": 0, "i1": n, "k0": 0, "k1": k}
-        to.add(replay.PRODUCT, product.nanoseconds, reads=operands, writes={"c": c, "f": panels}, **fields, **ends)
+        to.add(replay.PRODUCT, product.nanoseconds, reads=operands, writes=written, **fields, **ends)
         return
     for k0 in range(0, k, plan.KC):
         for i0 in range(0, n, plan.MC):
@@ -269,9 +323,7 @@ def _product(to: Lowering, a: View, b: View, c: View, activation: str | None = N
             work = product.nanoseconds * (ends["i1"] - i0) * (ends["k1"] - k0) / (n * k)
             # c: the slot has to hold some address of numbers
             to.add(replay.COPY_TILES, work / 8, reads={"a": a, "c": a}, writes={"e": copies}, **fields, **ends)
-            to.add(
-                replay.PRODUCT, work, reads={**operands, "e": copies}, writes={"c": c, "f": panels}, **fields, **ends
-            )  # fmt: skip
+            to.add(replay.PRODUCT, work, reads={**operands, "e": copies}, writes=written, **fields, **ends)
 
 
 def _matmul(to: Lowering, call: Call) -> None:
@@ -298,30 +350,111 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
     if activation != "linear":
         dz = to.temporary(dy.shape)
         derive(to, ELEMENTWISE_ACTIVATIONS.get(activation, activation), dy, y if z is None else z, y, dz)
+    plain_w = None if isinstance(w, Panels) else w
     for result in (dx, dw, db):
         if result is not None:
-            _apart(result, dy, x, w, y, z)
+            _apart(result, dy, *(x.parts if isinstance(x, Sparse) else [x]), plain_w, y, z)
     if dx is not None:
-        _product(to, dz, w.T, dx)
-    if dw is not None:
-        _product(to, x.T, dz, dw)
+        _product(to, dz, (_unpacked(to, w) if isinstance(w, Panels) else w).T, dx)
     if db is not None:
-        to.plain(db)
-        (n, m), work = dz.shape, dz.size / 4.0
-        to.add(replay.COLUMN_SUMS, work, reads={"a": dz}, writes={"b": db}, n=n, m=m, **_strides("a", dz))
+        _sum_columns(to, dz, db)
+    if dw is not None and isinstance(x, Sparse):
+        to.plain(dw, dz)
+        sparse_lowering.gradient(to, x, dz, dw)
+    elif dw is not None:
+        _product(to, x.T, dz, dw)
+
+
+def _unpacked(to: Lowering, panels: Panels) -> View:
+    (k, m), w = panels.shape, to.temporary(panels.shape)
+    work = gemm.nanoseconds_of_packing(w.block.size)
+    to.add(replay.UNPACK, work, reads={"a": to.packed(panels)}, writes={"b": w}, k=k, m=m)
+    return w
+
+
+def _sum_columns(to: Lowering, x: View, total: View) -> None:
+    to.plain(total)
+    (n, m), work = x.shape, gemm.nanoseconds_of_sums(x.size)
+    to.add(replay.COLUMN_SUMS, work, reads={"a": x}, writes={"b": total}, n=n, m=m, **_strides("a", x))
+
+
+def _column_sums(to: Lowering, call: Call) -> None:
+    x, (y,) = call.given["x"], call.results
+    if not x.behaved or x.dtype != to.dtype or x.size == 0:
+        raise UnfitError
+    _apart(y, x)
+    _sum_columns(to, x, y)
 
 
 def _linear_step(to: Lowering, call: Call) -> None:
     """The gradients and the steps by them, which are fused where that can be."""
     step, given = step_of(TABLE[call.op]), dict(call.given)
     w, b, dx = given["w"], given["b"], call.results[0] if call.results else None
-    to.plain(w)
     dw, db = to.temporary(w.shape), None if b is None else to.temporary(b.shape)
     _gradients(to, given, dx, dw, db)
-    _update(to, step, {**given, "dw": dw})
+    if isinstance(w, Panels):
+        _step_packed(to, step, {**given, "dw": dw})
+    else:
+        _update(to, step, {**given, "dw": dw})
     if b is not None:
         of_bias = {state: given[bias_of(state)] for state in states_of(step)}
         _update(to, step, {**given, **of_bias, "w": b, "dw": db})
+
+
+def _step_packed(to: Lowering, step: Op, given: Mapping[str, Any]) -> None:
+    """A step of weights whose states are packed as they are, in place of the gradient: as deep as a block at most."""
+    name, names = optim.chosen(step, given)
+    w, *states = (to.packed(given[each]) for each in names if each != "dw")
+    for one, other in permutations((w, *states), 2):
+        _apart(one, other)
+    products = {id(each): each for each in to.instructions if each.views.get("c") == (given["dw"],)}
+    if not all(map(is_whole, products.values())):
+        raise UnfitError
+    numbers = _hyper(to, STEPS[name], step, given)
+    strides = {"row_c": tile(to.dtype.itemsize).NR, "column_c": given["w"].shape[0]}
+    stepped = Stepped(w, states, STEP_CODES[name], numbers, strides, optim.nanoseconds(w.size))
+    to.instructions = [stepping(to, each, stepped) if id(each) in products else each for each in to.instructions]
+
+
+class Stepped(NamedTuple):
+    """Weights that a step is of, the parts of their state, the step's code and numbers, the weights' ``strides``."""
+
+    w: View
+    states: Sequence[View | None]
+    code: int
+    numbers: int
+    strides: Mapping[str, int]
+    nanoseconds: float
+
+
+def is_whole(product: Instruction) -> bool:
+    """Whether one block holds all of a product's sums."""
+    return bool(product.fields["k0"] == 0 and product.fields["k"] <= product.fields["KC"])
+
+
+def stepping(to: Lowering, product: Instruction, stepped: Stepped) -> Instruction:
+    """A product that is a gradient, with a step by it in place of its result."""
+    (gradient,), shape = product.views["c"], tile(to.dtype.itemsize)
+    assert gradient is not None
+    tiles, arrays = to.temporary((to.tasks * shape.MR * shape.NR,)), (stepped.w, *stepped.states)
+    return replace(
+        product,
+        kind=replay.STEP_PRODUCT,
+        fields={
+            **product.fields,
+            **stepped.strides,
+            "code": stepped.code,
+            "numbers": stepped.numbers,
+            "states": len(stepped.states),
+            "ahead": gemm.asks_ahead(len(arrays) * gradient.size * to.dtype.itemsize),
+        },
+        views={**product.views, "c": (stepped.w,), "d": tuple(stepped.states), "g": (tiles,)},
+        writes=[
+            *(each for each in product.writes if each.block is not gradient.block),
+            *(range_of(each) for each in (*arrays, tiles) if each is not None),
+        ],
+        nanoseconds=product.nanoseconds + stepped.nanoseconds,
+    )
 
 
 def _scaled(to: Lowering, call: Call) -> None:
@@ -358,8 +491,23 @@ def _loss(to: Lowering, call: Call) -> None:
         writes={"e": dpred, "f": sums}, code=code, n=pred.size, m=unit, wanted=wanted, divisor=divisor,
         numbers=to.constants(numbers),
     )  # fmt: skip
-    total: dict[str, Any] = {"n": units, "divisor": divisor, "figure": loss.place}
-    to.add(replay.TOTAL, float(units), reads={"a": sums}, makes=[loss.place], **total)
+    _total(to, sums, divisor, loss)
+
+
+def _total(to: Lowering, sums: View, divisor: float, figure: Figure) -> None:
+    """figure = the sum of sums / divisor."""
+    fields: dict[str, Any] = {"n": sums.size, "divisor": divisor, "figure": figure.place}
+    to.add(replay.TOTAL, float(sums.size), reads={"a": sums}, makes=[figure.place], **fields)
+
+
+def _penalty(to: Lowering, call: Call) -> None:
+    w, (value, dw) = call.given["w"], call.results
+    to.plain(w, dw)
+    options = {name: call.given[name] for name in TABLE[call.op].options}
+    numbers = _numbers_by(to, call.op, options, len(options), lambda given: [*map(given, options.values())])
+    sums, work = to.temporary((losses.units_of(w.size),), np.float64), losses.nanoseconds(w.size)
+    to.add(replay.PENALTY, work, reads={"a": w}, writes={"e": dw, "f": sums}, n=w.size, numbers=numbers)
+    _total(to, sums, 1.0, value)
 
 
 def _step(to: Lowering, call: Call) -> None:
@@ -380,7 +528,18 @@ def _update(to: Lowering, op: Op, given: Mapping[str, Any]) -> None:
     to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
     made = to.instructions[-1]
     made.views = {**made.views, "c": tuple(states)}
+    made.rests, made.rho = _rest(to, STEPS[name], given)
     made.writes += [range_of(state) for state in states]
+
+
+def _rest(to: Lowering, step: Step, given: Mapping[str, Any]) -> tuple[bool, int | None]:
+    """Whether weights without a gradient rest, and where rho is among the step's numbers, if it is.
+
+    The same at every turn; and no state, a 0 among them, may turn the step into what is no number.
+    """
+    same = all(not isinstance(given[name], Figure) for name in ("rho", "epsilon") if name in step.hyper)
+    finite = "epsilon" not in step.hyper or (same and to.dtype.type(given["epsilon"]) > 0)
+    return step.lazy and same and finite, step.hyper.index("rho") if "rho" in step.hyper else None
 
 
 def _hyper(to: Lowering, step: Step, op: Op, given: Mapping[str, Any]) -> int:
@@ -390,10 +549,83 @@ def _hyper(to: Lowering, step: Step, op: Op, given: Mapping[str, Any]) -> int:
     def make(value: Callable[[Any], Any]) -> Sequence[Any]:
         return step.numbers({name: value(option) for name, option in options.items()})
 
+    return _numbers_by(to, id(step), options, len(step.hyper), make)
+
+
+def _numbers_by(
+    to: Lowering,
+    key: Any,
+    options: Mapping[str, Any],
+    count: int,
+    make: Callable[[Callable[[Any], Any]], Sequence[Any]],
+) -> int:
+    """Where so many numbers stand that follow from options; of one ``key`` they follow in one way."""
     figures = [option for option in options.values() if isinstance(option, Figure)]
     if figures:
-        return to.following((id(step), *options.items()), figures, len(step.hyper), make)
+        return to.following((key, *options.items()), figures, count, make)
     return to.constants([*make(lambda option: option), 0.0])
+
+
+def _dropout(to: Lowering, call: Call) -> None:
+    x, (y,) = call.given[next(iter(TABLE[call.op].operands))], call.results
+    to.plain(x, y)
+    _apart(y, x, same=True)
+    rate, (n, m) = _constant(call.given["rate"]), x.shape
+    drawn = {name: _integer(call.given[name]) for name in ("seed", "step", "stream")}
+    fields: dict[str, Any] = {"n": n, "m": m, "threshold": dropout.threshold(rate), **drawn}
+    numbers = to.constants([dropout.scale(rate)])
+    to.add(replay.DROPOUT, dropout.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, numbers=numbers, **fields)
+
+
+def _integer(value: Any) -> int:
+    """An integer as an instruction has it: of a figure, ~ its place."""
+    return ~value.place if isinstance(value, Figure) else int(value)
+
+
+def _prelu(to: Lowering, call: Call) -> None:
+    x, alpha, (y,) = call.given["x"], call.given["alpha"], call.results
+    to.plain(x, alpha, y)
+    _apart(y, x, same=True)
+    _apart(y, alpha)
+    n, m = prelu.rows_of(x)
+    to.add(replay.PRELU, prelu.nanoseconds(x.size), reads={"a": x, "b": alpha}, writes={"c": y}, n=n, m=m)
+
+
+def _prelu_backward(to: Lowering, call: Call) -> None:
+    dy, x, alpha, (dx, dalpha) = (*(call.given[name] for name in ("dy", "x", "alpha")), call.results)
+    to.plain(dy, x, alpha, dx, dalpha)
+    (n, m), reads, writes = prelu.rows_of(x), {"a": dy, "b": x, "e": alpha}, {"c": dx, "d": dalpha}
+    to.add(replay.PRELU_BACKWARD, prelu.nanoseconds(x.size), reads=reads, writes=writes, n=n, m=m)
+
+
+def _indexed_rows(to: Lowering, call: Call) -> None:
+    data, index, (y,) = call.given["data"], call.given["index"], call.results
+    _by_index(to, replay.INDEXED_ROWS, data, index, y, data.shape[0])
+
+
+def _scatter(to: Lowering, call: Call) -> None:
+    dy, index, (y,) = call.given["dy"], call.given["index"], call.results
+    _by_index(to, replay.SCATTER, dy, index, y, y.shape[0])
+
+
+def _by_index(to: Lowering, kind: int, a: View, index: View, c: View, rows: int) -> None:
+    """c from a, both rows of numbers; a number of the index is that of one of so many ``rows``, of a or of c."""
+    to.plain(a, c)
+    if not index.contiguous or index.dtype != np.int64 or index.size == 0:
+        raise UnfitError
+    _apart(c, a, index)
+    sizes: dict[str, Any] = {"n": index.size, "k": rows, "m": c.size // c.shape[0]}
+    moved = c.size if kind == replay.INDEXED_ROWS else a.size + c.size
+    work = moved * to.dtype.itemsize * gather.NS_PER_BYTE
+    to.add(kind, work, reads={"a": a, "b": index}, writes={"c": c}, **sizes)
+
+
+def _zeros(to: Lowering, call: Call) -> None:
+    (y,) = call.results
+    to.plain(y)
+    zeros, work = to.holding(0.0, y.shape), elementwise.nanoseconds(y.size)
+    fields: dict[str, Any] = {"code": CODES["identity"], "n": y.size, "numbers": to.constants([0.0])}
+    to.add(replay.FORWARD, work, reads={"a": zeros}, writes={"b": y}, **fields)
 
 
 def _gather(to: Lowering, call: Call) -> None:
@@ -401,7 +633,15 @@ def _gather(to: Lowering, call: Call) -> None:
     if not data.contiguous or not rows.contiguous or rows.size == 0:
         raise UnfitError
     n, m = rows.shape[0], rows.strides[0]
-    to.add(replay.GATHER, n * m * _NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
+    to.add(replay.GATHER, n * m * gather.NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
+
+
+def _put(to: Lowering, call: Call) -> None:
+    x, into, turn = (call.given[name] for name in ("x", "into", "turn"))
+    if not x.contiguous or x.size == 0:
+        raise UnfitError
+    n, figure = x.size * x.dtype.itemsize, turn.place
+    to.add(replay.PUT, n * gather.NS_PER_BYTE, reads={"a": x}, writes={"b": into}, takes=[figure], n=n, figure=figure)
 
 
 def _calculated(code: int, to: Lowering, call: Call) -> None:
@@ -422,11 +662,20 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
 # How a call becomes instructions, by its op or by what is calculated.
 LOWERED: dict[str, _Lower] = {
     GATHER: _gather,
+    PUT: _put,
     "matmul": _matmul,
     "linear": _linear,
     "linear_backward": _linear_backward,
+    "column_sums": _column_sums,
     "add": _add,
     "scaled": _scaled,
+    "zeros": _zeros,
+    **dict.fromkeys(("dropout", "dropout_backward"), _dropout),
+    "prelu": _prelu,
+    "prelu_backward": _prelu_backward,
+    "l1_l2_penalty": _penalty,
+    "gather": _indexed_rows,
+    "gather_backward": _scatter,
     **{name: _with(_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
     **dict.fromkeys(LOSSES, _loss),

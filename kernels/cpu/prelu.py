@@ -19,6 +19,11 @@ from fastnn.kernels.cpu.simd.kernel import address
 _NS_PER_ELEMENT = 0.25
 
 
+def nanoseconds(size: int) -> float:
+    """One core's work for so many numbers."""
+    return size * _NS_PER_ELEMENT
+
+
 @register_jitable
 def prelu_share(t, tasks, n, c, x, alpha, y):
     """What task t has of y = prelu(x) of n rows of c numbers: rows."""
@@ -66,7 +71,7 @@ def _prelu_backward(MR: int, NR: int) -> Any:
     return backward
 
 
-def _rows(x: Any) -> tuple[int, int]:
+def rows_of(x: Any) -> tuple[int, int]:
     """The samples of x, and the numbers of one."""
     return x.shape[0], math.prod(x.shape[1:])
 
@@ -74,9 +79,9 @@ def _rows(x: Any) -> tuple[int, int]:
 @Planned
 def prelu(x: Any, alpha: Any, *, out: Any = None) -> Callable[..., Any]:
     """One sample after the other."""
-    shape, dtype, rows = x.shape, x.dtype, _rows(x)
+    shape, dtype, rows = x.shape, x.dtype, rows_of(x)
     place = placing(out, shape, dtype, x, alpha, elementwise=True)
-    compute = _prelu.planned(dtype, x.size * _NS_PER_ELEMENT)
+    compute = _prelu.planned(dtype, nanoseconds(x.size))
 
     def run(x: Any, alpha: Any, *, out: Any = None) -> Any:
         y = place(out, x, alpha)
@@ -89,8 +94,8 @@ def prelu(x: Any, alpha: Any, *, out: Any = None) -> Callable[..., Any]:
 @Planned
 def prelu_backward(dy: Any, x: Any, alpha: Any) -> Callable[..., tuple[Any, Any]]:
     """One column after the other."""
-    shape, dtype, rows, slopes = x.shape, x.dtype, _rows(x), alpha.shape
-    compute = _prelu_backward.planned(dtype, x.size * _NS_PER_ELEMENT)
+    shape, dtype, rows, slopes = x.shape, x.dtype, rows_of(x), alpha.shape
+    compute = _prelu_backward.planned(dtype, nanoseconds(x.size))
 
     def run(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
         dx, dalpha = np.empty(shape, dtype), np.empty(slopes, dtype)

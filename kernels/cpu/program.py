@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
 from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.sparse_fusion import holding
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
+from fastnn.kernels.interrupts import held
 
 # Work that one task does alone: to wait for one another costs some hundred nanoseconds.
 _ALONE_BELOW_NS = 3_000.0
 
-# Work of one compiled call, so that an interrupt is noticed soon.
+# Work of one compiled call, if no single instruction takes longer, so that an interrupt is noticed soon.
 _AT_ONCE_NS = 100e6
 
 
@@ -128,7 +131,7 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
         for task in range(each.first, each.first + each.tasks):
             loads[task] += each.nanoseconds / each.tasks
         touched.append((each, reads, writes))
-        if each.kind == replay.LOSS:  # where it finds wrong labels, nothing behind it may run
+        if each.kind in replay.STOPPING:  # where it finds wrong labels, nothing behind it may run
             each.waits = True
             touched, loads = [], [0.0] * tasks
     if stretch:
@@ -162,14 +165,20 @@ class Replay(CallByCall):
         super().__init__(graph)
         self._tasks = tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)
-        self._lowering = Lowering(self._dtype, tasks)
-        stretches = _fused(_lowered(graph, self._lowering), self._lowering, graph.kept)
+        self._lowering = Lowering(self._dtype, tasks, len(graph.arguments))
+        stretches = _cut(_fused(_lowered(graph, self._lowering), self._lowering, graph.kept))
         self._places, size = _places(_lifetimes(stretches, graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
+        self._rooms = [[np.empty(0, dtype) for dtype in room.blocks.values()] for room in self._lowering.rooms]
         self._start = address(self._arena)
         self._slots: dict[Any, int] = {None: replay.NONE}
         self._known: list[int] = [0]
         self._patches: list[tuple[int, int, int]] = []
+        together = stretches[0] if len(stretches) == 1 else []
+        self._held = holding(together, self._lowering, self._lies) if isinstance(together, list) else []
+        self._before, self._after = (
+            self._compiled([each for one in self._held for each in part(one)], tasks) for part in _AROUND
+        )
         self._steps: list[_Compiled | Call] = [
             stretch.call if isinstance(stretch, _Outside) else self._compiled(stretch, tasks) for stretch in stretches
         ]
@@ -194,11 +203,12 @@ class Replay(CallByCall):
         Where an instruction finds what it must not take, a label that is none, say, nothing behind it is run, and its
         call is made as it was recorded: that raises the error.
         """
-        self._take(addresses)
+        self._take(arrays, addresses)
         figures, last = self.figures, self._last
         for place, (at, count, taken, make) in enumerate(self._varying):
             now = [figures[figure] for figure in taken]
             if now != last[place]:
+                last[place] = None  # should an interrupt come before they are complete
                 self._numbers[0, at : at + count] = make(self.value)
                 last[place] = now
         for step in self._steps:
@@ -212,7 +222,7 @@ class Replay(CallByCall):
         if len(self._steps) != 1 or isinstance(self._steps[0], Call):
             super().turns(arrays, addresses, order, figures)
             return
-        self._take(addresses)
+        self._take(arrays, addresses)
         step = self._steps[0]
         batch, most = len(order) // max(1, len(figures)), max(1, int(_AT_ONCE_NS / max(1.0, step.nanoseconds)))
         for first in range(0, len(figures), most):
@@ -237,12 +247,22 @@ class Replay(CallByCall):
     @property
     def bytes(self) -> int:
         """Of the memory that is its own."""
-        return int(self._arena.size)
+        return int(self._arena.size) + sum(memory.nbytes for room in self._rooms for memory in room)
 
-    def _take(self, addresses: Sequence[int]) -> None:
-        known = self._addresses
+    def _take(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
+        known, rooms = self._addresses, self._lowering.rooms
+        if rooms:
+            addresses = [*addresses, *self._room(arrays)]
         for slot, argument, offset in self._patches:
             known[slot] = addresses[argument] + offset
+
+    def _room(self, arrays: Sequence[Any]) -> list[int]:
+        """Addresses of memory for as many non-zeros as batches of these arguments may have."""
+        for place, room in enumerate(self._lowering.rooms):
+            most = room.most(arrays)
+            if most > self._rooms[place][0].size:
+                self._rooms[place] = [aligned((most,), dtype) for dtype in room.blocks.values()]
+        return [address(memory) for room in self._rooms for memory in room]
 
     def _numbers_of(self, figures: Any) -> Any:
         """The numbers of turns: a row for each, or one where all have the same."""
@@ -260,24 +280,56 @@ class Replay(CallByCall):
         return self._address(block), self._arena if block.inner else block.owner
 
     def _replay(self, step: _Compiled, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
+        try:
+            if self._held:
+                with held():  # what is held must be put back
+                    self._hold(numbers, figures, order)
+                    self._go(step, numbers, figures, order)
+                    self._put_back(numbers, figures, order)
+            else:
+                self._go(step, numbers, figures, order)
+            if self._failed[0]:
+                self._explain(step, arrays, figures, order)
+        except BaseException:  # an interrupt, say, before the error was told
+            self._forget()
+            raise
+
+    def _go(self, step: _Compiled, numbers: Any, figures: Any, order: Any) -> None:
         given = step.table, self._addresses, numbers, figures, order, self._status
         if step.tasks == 1:
             self._run(*given, self._words, 0, 1)
         else:
             team.run(self._run, given, step.tasks)
-        if self._failed[0]:
-            self._explain(step, arrays, figures, order)
+
+    def _hold(self, numbers: Any, figures: Any, order: Any) -> None:
+        """Take what turns hold."""
+        for each in self._held:
+            if each.touched is not None:
+                each.touched[0] = -1
+        self._go(self._before, numbers, figures[:1], order)
+
+    def _put_back(self, numbers: Any, figures: Any, order: Any) -> None:
+        """Put back what turns held; what rested catches up with all turns, or with those before one that failed."""
+        self._words[:] = 0
+        failed, turn = int(self._failed[0]), int(self._status["turn"][0])
+        turns = [turn + (each.place < failed - 1) if failed else len(figures) for each in self._held]
+        self._after.table["n"] = np.repeat(turns, [len(each.after) for each in self._held])
+        self._go(self._after, numbers, figures[:1], order)
 
     def _explain(self, step: _Compiled, arrays: Sequence[Any], figures: Any, order: Any) -> None:
         """Make the call at which a replay stopped as it was recorded."""
         turn, batch = int(self._status["turn"][0]), len(order) // len(figures)
         call = self.graph.calls[step.calls[int(self._failed[0]) - 1]]
-        self._failed[0] = 0
-        self._words[:] = 0
+        self._forget()
         self.figures[:] = figures[turn]
         self.rows = order[turn * batch : (turn + 1) * batch]
         self.again(call, arrays)
         raise RuntimeError(f"{call.op}: got operands that its kernel does not take and its checks let pass")
+
+    def _forget(self) -> None:
+        """Be as before a run."""
+        self._failed[0] = 0
+        self._words[:] = 0
 
     # ------------------------------------------------------------------------------------------------------- addresses
 
@@ -326,6 +378,9 @@ class Replay(CallByCall):
         return _Compiled(table, tasks, [each.call for each in stretch], work)
 
 
+# What comes before all turns, and behind them.
+_AROUND = attrgetter("before"), attrgetter("after")
+
 # All memory whose addresses are known when a replay is made ready.
 _KNOWN = Block(0)
 
@@ -342,6 +397,23 @@ def _fused(
     seen = {view.block for call in called for view in (*call.views(), *_views(call.results))}
     seen |= {view.block for view in kept}
     return [stretch if isinstance(stretch, _Outside) else fuse(stretch, lowering, seen) for stretch in stretches]
+
+
+def _cut(stretches: Sequence[_Stretch | _Outside]) -> list[_Stretch | _Outside]:
+    """Long stretches in parts, between which Python looks for interrupts; all tasks wait at the end of each."""
+    parts: list[_Stretch | _Outside] = []
+    for stretch in stretches:
+        if isinstance(stretch, _Outside):
+            parts.append(stretch)
+            continue
+        part: _Stretch = []
+        for each in stretch:
+            if part and sum(other.nanoseconds for other in (*part, each)) > _AT_ONCE_NS:
+                parts.append(part)
+                part = []
+            part.append(each)
+        parts.append(part)
+    return parts
 
 
 def _lowered(graph: Graph, lowering: Lowering) -> list[_Stretch | _Outside]:

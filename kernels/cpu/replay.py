@@ -16,7 +16,9 @@ import numpy as np
 from numba import from_dtype, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu.elementwise import add_share, backward_share, forward_share
+from fastnn.kernels.cpu.dropout import dropout_share
+from fastnn.kernels.cpu.elementwise import add_share, backward_share, backward_sums_share, forward_share
+from fastnn.kernels.cpu.gather import are_rows, gather_share, scatter_share
 from fastnn.kernels.cpu.gemm import (
     Epilogue,
     Matrix,
@@ -29,53 +31,112 @@ from fastnn.kernels.cpu.gemm import (
     copy_share,
     product_share,
     step_share,
+    unpack_share,
 )
 from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
-from fastnn.kernels.cpu.losses import Rule, Scored, total_of, units_share, wrong_units
+from fastnn.kernels.cpu.losses import Rule, Scored, penalty_share, total_of, units_share, wrong_units
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.optim import update_share
+from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
 from fastnn.kernels.cpu.simd.kernel import address, copy_bytes, pointer
+from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.cpu.softmax import backward_rows_share, forward_rows_share
+from fastnn.kernels.cpu.sparse_shares import (
+    Batch,
+    Columns,
+    Copies,
+    SparseStepping,
+    Strips,
+    allot_share,
+    count_share,
+    gradient_share,
+    note_share,
+    pack_share,
+    settle_share,
+    sort_share,
+    sparse_product_share,
+)
 from fastnn.kernels.cpu.team import STOPPED, wait
 
 # Kinds of instructions, with the operands ``a`` to ``g`` and the sizes of each. Optional operands have the slot NONE.
 KINDS = (
     "forward",  # b = activation(a), n numbers
     "backward",  # c = a * activation'(b), n numbers
-    "add",  # c = a + b, n numbers
+    "backward sums",  # c = a * activation'(b), n rows of m; d = sums of these
+    "add",  # c = a + b, n numbers, of which b has m, again and again
     "scale",  # b = figure * a, n numbers
     "forward rows",  # b = f(a), n rows of m
     "backward rows",  # c = derivative of a, by b, n rows of m
+    "dropout",  # b = a where the mask keeps, n rows of m
+    "prelu",  # c = prelu(a) with the slopes b, n rows of m
+    "prelu backward",  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
+    "penalty",  # of n weights a: derivative e, sums of units f
+    "indexed rows",  # c = rows of a by their numbers b, n of them; a has k of m numbers
+    "scatter",  # c = k rows of m numbers, sums of the n rows of a by their numbers b
     "loss",  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
     "total",  # figure = sum of a / divisor, n float64 numbers
     "update",  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
     "calculation",  # figure = the figures m and k calculated with, by ``code``
     "gather",  # b = rows of a, n of them, m bytes each, by the turn's part of the order
+    "unpack",  # b = the matrix (k, m) whose panels are a
+    "put",  # the part of b that the figure numbers, n bytes = a
     "copy tiles",  # e = tiles of a, of one block
     "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
     "stepped product",  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
     "column sums",  # b = sums of the n rows of a, of m columns
+    # of a batch of CSR rows (n, k): values a, indices e, indptr f
+    "sparse product",  # c = epilogue(batch @ b), m columns; the epilogue's bias d; scratch g for copies of strips of b
+    "count columns",  # c = how many non-zeros of each column its parts have
+    "allot columns",  # c = where those of each part belong; d = where each column's begin, and where they end; if there
+    # is h: at which turn each had some last, and what those missed that have some now
+    "sort columns",  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
+    "sparse gradient",  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
+    "sparse step",  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    "pack strips",  # c = a (k, m) in panels, its strips of columns one behind the other
+    "unpack strips",  # a = c
+    "settle",  # the state b (k, m) catches up by h with what it missed of n turns
 )
 (
     FORWARD,
     BACKWARD,
+    BACKWARD_SUMS,
     ADD,
     SCALE,
     FORWARD_ROWS,
     BACKWARD_ROWS,
+    DROPOUT,
+    PRELU,
+    PRELU_BACKWARD,
+    PENALTY,
+    INDEXED_ROWS,
+    SCATTER,
     LOSS,
     TOTAL,
     UPDATE,
     CALCULATION,
     GATHER,
+    UNPACK,
+    PUT,
     COPY_TILES,
     PRODUCT,
     STEP_PRODUCT,
     COLUMN_SUMS,
+    SPARSE_PRODUCT,
+    COUNT_COLUMNS,
+    ALLOT_COLUMNS,
+    SORT_COLUMNS,
+    SPARSE_GRADIENT,
+    SPARSE_STEP,
+    PACK_STRIPS,
+    UNPACK_STRIPS,
+    SETTLE,
 ) = range(len(KINDS))
 NONE = 0
+
+# Those that stop a step where they find what they must not take.
+STOPPING = (LOSS, INDEXED_ROWS, SCATTER)
 
 # Calculations with two figures.
 PLUS, MINUS, TIMES, OVER = range(4)
@@ -86,18 +147,28 @@ INSTRUCTION = record(
     ("first", np.int64),  # the tasks that run it, and whether all wait behind it
     ("tasks", np.int64),
     ("waits", np.bool_),
-    *((slot, np.int64) for slot in "abcdefg"),  # operands, by their slots in the table of addresses
+    *((slot, np.int64) for slot in "abcdefgh"),  # operands, by their slots in the table of addresses
     ("n", np.int64),
     ("k", np.int64),
     ("m", np.int64),
-    *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c")),  # in numbers
+    *((stride, np.int64) for stride in ("row_a", "column_a", "row_b", "column_b", "row_c", "column_c")),  # in numbers
     *((field, np.int64) for field in Plan._fields),  # of a product
     *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
     ("states", np.int64),  # of a stepped product, how many parts its state has, and whether they are asked for ahead
     ("ahead", np.bool_),
+    ("ordered", np.bool_),  # of a sparse batch: whether its rows are those that the order tells, and parts of them
+    ("parts", np.int64),
+    ("strip", np.int64),  # the distance of strips of columns; whether the sparse kernel makes the step
+    ("direct", np.bool_),
+    ("all_rows", np.bool_),  # whether rows of weights without non-zeros are stepped; where rho is among its numbers
+    ("rho", np.int64),
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
+    ("threshold", np.int64),  # of dropout; what else its mask follows from is, where negative, ~ the place of a figure
+    ("seed", np.int64),
+    ("step", np.int64),
+    ("stream", np.int64),
     ("wanted", np.int64),  # what a loss's targets must be
 )
 
@@ -109,12 +180,16 @@ _AT_ONCE = 2048
 
 
 class Memory(NamedTuple):
-    """What instructions work on: addresses by slot, numbers and figures of a turn, and the order of an epoch's rows."""
+    """What instructions work on: addresses by slot, numbers and figures of a turn, and the order of an epoch's rows.
+
+    ``words`` are the team's, of int32 as columns' numbers are.
+    """
 
     addresses: Any
     numbers: Any
     figures: Any
     order: Any
+    words: Any
 
 
 @register_jitable
@@ -148,14 +223,54 @@ def _elementwise(each, memory, turn, t):
         forward_share(t, each.tasks, each.n, each.code, numbers, a, b)
     elif each.kind == BACKWARD:
         backward_share(t, each.tasks, each.n, each.code, numbers, one, a, b, c)
+    elif each.kind == BACKWARD_SUMS:
+        sums = _place(memory, each.d)
+        backward_sums_share(t, each.tasks, each.n, each.m, each.code, numbers, one, a, b, c, sums)
     elif each.kind == ADD:
-        add_share(t, each.tasks, each.n, a, b, c)
+        add_share(t, each.tasks, each.n, each.m, a, b, c)
     elif each.kind == SCALE:
         _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
     elif each.kind == FORWARD_ROWS:
         forward_rows_share(t, each.tasks, each.n, each.m, each.code, a, b)
     else:
         backward_rows_share(t, each.tasks, each.n, each.m, each.code, one, a, b, c)
+
+
+@register_jitable
+def _integer(memory, turn, given):
+    """An instruction's integer, or that of a figure."""
+    return given if given >= 0 else np.int64(memory.figures[turn, ~given])
+
+
+@register_jitable
+def _of_rows(each, memory, turn, t):
+    numbers = _numbers(memory, turn, each.numbers)
+    a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
+    if each.kind == DROPOUT:
+        seed, step = _integer(memory, turn, each.seed), _integer(memory, turn, each.step)
+        stream = _integer(memory, turn, each.stream)
+        dropout_share(t, each.tasks, each.n, each.m, each.threshold, seed, stream, step, a, numbers[0], b)
+    elif each.kind == PRELU:
+        prelu_share(t, each.tasks, each.n, each.m, a, b, c)
+    elif each.kind == PRELU_BACKWARD:
+        slopes, sums = _place(memory, each.e), _place(memory, each.d)
+        prelu_backward_share(t, each.tasks, each.n, each.m, a, b, slopes, c, sums)
+    else:
+        sums_of_units = pointer(memory.figures, memory.addresses[each.f])
+        penalty_share(t, each.tasks, each.n, numbers[0], numbers[1], a, _place(memory, each.e), sums_of_units)
+
+
+@register_jitable
+def _by_index(each, memory, t):
+    """Whether a row is wanted that is not there; if not, task t's share of rows that are read or added to."""
+    a, c, index = _place(memory, each.a), _place(memory, each.c), pointer(memory.addresses, memory.addresses[each.b])
+    if not are_rows(each.n, index, each.k):
+        return True
+    if each.kind == INDEXED_ROWS:
+        gather_share(t, each.tasks, each.n, each.m, a, index, c)
+    else:
+        scatter_share(t, each.tasks, each.n, each.k, each.m, a, index, c)
+    return False
 
 
 @register_jitable
@@ -181,7 +296,7 @@ def _loss(each, memory, turn, t):
 def _operands(each, memory):
     a = Matrix(_place(memory, each.a), each.row_a, each.column_a)
     b = Matrix(_place(memory, each.b), each.row_b, each.column_b)
-    return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, 1))
+    return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, each.column_c))
 
 
 @register_jitable
@@ -232,10 +347,65 @@ def _gather(each, memory, turn, t):
 
 
 @register_jitable
+def _put(each, memory, turn, t):
+    low, high = t * each.n // each.tasks, (t + 1) * each.n // each.tasks
+    a, b = memory.addresses[each.a], memory.addresses[each.b] + int(memory.figures[turn, each.figure]) * each.n
+    copy_bytes(b + low, a + low, high - low)
+
+
+@register_jitable
+def _indices(memory, slot):
+    """Pointer to an operand of int32."""
+    return pointer(memory.words, memory.addresses[slot])
+
+
+@register_jitable
+def _sparse(each, memory, turn, t, NR):
+    """A task's share of what is done with a sparse batch."""
+    kind, n, k, m, tasks, width = each.kind, each.n, each.k, each.m, each.tasks, SPARSE_TILES * NR
+    indptr = pointer(memory.addresses, memory.addresses[each.f])
+    batch = Batch(n, k, each.ordered, memory.order, turn * n, indptr, _indices(memory, each.e), _place(memory, each.a))
+    numbers, own, touched = _numbers(memory, turn, each.numbers), _place(memory, each.g), _indices(memory, each.h)
+    if kind == SPARSE_PRODUCT:
+        b = Strips(_place(memory, each.b), each.row_b, each.strip)
+        copies = Copies(each.copied, address(own, t * k * width))
+        epilogue = Epilogue(each.code, _place(memory, each.d), numbers)
+        sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, _place(memory, each.c))
+    elif kind == COUNT_COLUMNS:
+        count_share(t, tasks, batch, each.parts, _indices(memory, each.c))
+    elif kind == ALLOT_COLUMNS:
+        allot_share(t, tasks, k, each.parts, _indices(memory, each.c), _indices(memory, each.d))
+        if each.h != NONE:
+            note_share(t, tasks, k, each.parts, turn, _indices(memory, each.d), _indices(memory, each.h))
+    elif kind == SORT_COLUMNS:
+        sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
+    elif kind in (PACK_STRIPS, UNPACK_STRIPS):
+        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c), kind == UNPACK_STRIPS)
+    elif kind == SETTLE:
+        settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
+    else:
+        bounds = _indices(memory, each.d)
+        by_column = Columns(bounds, address(bounds, k), _indices(memory, each.e), _place(memory, each.f))
+        gradient = address(own, t * width * (1 + n * each.copied))
+        weights = Strips(_place(memory, each.c), each.row_c, each.strip)
+        stepping = SparseStepping(
+            each.code, each.direct, each.all_rows, numbers, address(memory.addresses, each.b), each.h != NONE,
+            address(touched, k), numbers[each.rho], _place(memory, each.b),
+        )  # fmt: skip
+        copies = Copies(each.copied, address(gradient, width))
+        dz = _place(memory, each.a)
+        gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping)
+
+
+@register_jitable
 def _run(each, memory, turn, t, MR, NR):
     """Task t's share of an instruction; True where it found what it must not take."""
     if each.kind <= BACKWARD_ROWS:
         _elementwise(each, memory, turn, t)
+    elif each.kind <= PENALTY:
+        _of_rows(each, memory, turn, t)
+    elif each.kind <= SCATTER:
+        return _by_index(each, memory, t)
     elif each.kind == LOSS:
         return _loss(each, memory, turn, t)
     elif each.kind == TOTAL:
@@ -249,8 +419,14 @@ def _run(each, memory, turn, t, MR, NR):
         _calculate(each, memory.figures, turn)
     elif each.kind == GATHER:
         _gather(each, memory, turn, t)
+    elif each.kind == PUT:
+        _put(each, memory, turn, t)
     elif each.kind == COLUMN_SUMS:
         _sum_columns(each, memory, t)
+    elif each.kind == UNPACK:
+        unpack_share(t, each.tasks, each.k, each.m, _place(memory, each.a), _place(memory, each.b), NR)
+    elif each.kind >= SPARSE_PRODUCT:
+        _sparse(each, memory, turn, t, NR)
     else:
         _product(each, memory, turn, t, MR, NR)
     return False
@@ -266,7 +442,7 @@ def replay(MR: int, NR: int) -> Any:
     """replay(instructions, addresses, numbers, figures, order, status): a turn for each row of ``figures``."""
 
     def replay(instructions, addresses, numbers, figures, order, status, words, t, tasks):
-        memory = Memory(addresses, numbers, figures, order)
+        memory = Memory(addresses, numbers, figures, order, words)
         for turn in range(figures.shape[0]):
             for i in range(instructions.size):
                 each = instructions[i]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.naive import gemm
+from fastnn.kernels.naive import gemm, linear_steps
+from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.table.row import implements
 
 
 def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
@@ -35,6 +37,19 @@ def linear_backward(
 ) -> tuple[Any, Any, Any]:
     """Those of the dense matrix."""
     return gemm.linear_backward(dy, x.toarray(), w, y, activation, z, need, dx=dx, dw=dw, db=db)
+
+
+def _layer_step(op: Op) -> Callable[..., Any]:
+    """That of the dense matrix."""
+    step, place = getattr(linear_steps, op.name), list(op.signature.parameters).index("x")
+
+    def run(*arguments: Any, dx: Any = None) -> Any:
+        return step(*arguments[:place], arguments[place].toarray(), *arguments[place + 1 :], dx=dx)
+
+    return implements(op.name, run)
+
+
+globals().update({name: _layer_step(op) for name, op in TABLE.items() if op.module == "linear_steps"})
 
 
 def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:

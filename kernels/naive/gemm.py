@@ -81,3 +81,11 @@ def _column_sums(z: Any, n: int, m: int) -> list[float]:
         for j in range(m):
             sums[j] += z[i][j]
     return sums
+
+
+def column_sums(x: Any, *, out: Any = None) -> Any:
+    """Row after row."""
+    total = [0.0] * x.shape[1]
+    for row in x.tolist():
+        total = [a + b for a, b in zip(total, row, strict=True)]
+    return deliver(total, (x.shape[1],), x.dtype, out)

@@ -30,7 +30,9 @@ Z_WHERE_NEEDED = Rule(
 )
 
 
-def _not_packed(sparse: str, packed: str) -> Rule:
+def not_packed(sparse: str, packed: str) -> Rule:
+    """That an operand is no packed one beside a CSR matrix."""
+
     def holds(given: Mapping[str, Any]) -> bool:
         return not (hasattr(given[sparse], "indptr") and hasattr(given[packed], "packed_for"))
 
@@ -44,7 +46,7 @@ def _not_packed(sparse: str, packed: str) -> Rule:
     returns=("n m",),
     packed=("b",),
     sparse=("a",),
-    rules=(_not_packed("a", "b"),),
+    rules=(not_packed("a", "b"),),
     flops=lambda n, k, m: 2 * n * k * m,
     cases=_GEMM,
     bench=_GEMM_BENCH,
@@ -65,7 +67,7 @@ def matmul(a, b, *, out=None):
     returns=("n out",),
     packed=("w",),
     sparse=("x",),
-    rules=(_not_packed("x", "w"),),
+    rules=(not_packed("x", "w"),),
     options={"activation": Choice(ACTIVATIONS)},
     flops=lambda n, out, **size: 2 * n * size["in"] * out,
     cases=tuple({"n": s["n"], "in": s["k"], "out": s["m"]} for s in _LINEAR),
@@ -106,3 +108,8 @@ def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS, *
     not in ``need`` is not computed, and None: the first layer needs no dx. Arrays given as dx, dw, db are written into.
     x may be a CSR matrix or array of SciPy's; the gradients are dense.
     """
+
+
+@op("gemm", x="n m", returns=("m",), cases=tuple({"n": s["n"], "m": s["m"]} for s in _LINEAR))
+def column_sums(x, *, out=None):
+    """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastnn.kernels.table.elementwise import ACTIVATIONS
-from fastnn.kernels.table.gemm import Z_WHERE_NEEDED
+from fastnn.kernels.table.gemm import Z_WHERE_NEEDED, not_packed
 from fastnn.kernels.table.row import TABLE, Choice, Op, Rule, Subset, grid, op
 
 # Around tiles, and nothing; no more than these: the products have their cases, and so have the steps.
@@ -74,7 +74,8 @@ _DOC = """``linear_backward``, then ``{step}`` of w and of b, in place, without 
 dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. {states}Each tile of
 dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before the step; None where
 ``need`` is empty, for a first layer needs none. An array given as dx is written into. All other parameters, and what
-the step does, are those of ``{step}``. Packed weights are stepped where they lie, what is kept of them packed alike.
+the step does, are those of ``{step}``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they
+lie, what is kept of them packed alike.
 """
 
 _STATES = "What ``{step}`` keeps of w is in {of_w}, what it keeps of b in {of_b}. "
@@ -124,8 +125,9 @@ def _enter(step: Op) -> None:
         into=("dx",),
         inplace=("w", *states, "b", *biases),
         packed=("w", *states),
+        sparse=("x",),
         options={"activation": Choice(ACTIVATIONS), "need": Subset(("dx",)), **step.options},
-        rules=(Z_WHERE_NEEDED, *step.rules, *map(_rule, states), *map(_packed_alike, states)),
+        rules=(Z_WHERE_NEEDED, not_packed("x", "w"), *step.rules, *map(_rule, states), *map(_packed_alike, states)),
         flops=lambda n, out, **size: 4 * n * size["in"] * out,
         cases=_CASES,
         variants=_variants(step),

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import layers, ops, optimizers
 from fastnn.constraints import NonNeg
 from fastnn.layers import Parameter
@@ -270,6 +271,35 @@ def test_parameters_step_together(monkeypatch, rule):
             each.apply([own], [weight])
         calls.clear()
         assert [weight.value.tobytes() for weight in one] == [weight.value.tobytes() for weight in other]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_recorded_step_is_apply(rule):
+    """With decay, to the bit, numbers of the step as a program's arguments; what steps do beside that is not in it."""
+    make, _ = RULES[rule]
+    one, other = make(weight_decay=0.1), make(weight_decay=0.1)
+    applied, stepped = parameter(), parameter()
+    other.build([stepped])
+    step = fastnn.program(lambda gradient, rate, number: other.step([gradient], [stepped], rate, number))
+    for number, gradient in enumerate(GRADIENTS, 1):
+        one.apply([gradient], [applied])
+        step(gradient, float(other.learning_rate), number)
+        assert stepped.value.tobytes() == applied.value.tobytes()
+    assert one.recordable([applied])
+    applied.constraint = NonNeg()
+    assert not one.recordable([applied])
+    for options in ({"clipvalue": 1.0}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}, {"use_ema": True}):
+        assert not make(**options).recordable([stepped])
+
+
+def test_what_is_not_recorded():
+    class Own(optimizers.SGD):
+        def apply(self, gradients, parameters):
+            super().apply(gradients, parameters)
+
+    assert optimizers.SGD().recordable([parameter()])
+    assert not Own().recordable([parameter()])
+    assert not optimizers.Rprop().recordable([parameter()])
 
 
 @pytest.mark.parametrize("rule", RULES)

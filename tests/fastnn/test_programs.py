@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+import time
 import tracemalloc
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from interrupting import interrupted_at
 
 import fastnn
 from fastnn import ops
@@ -28,6 +31,13 @@ def same(got, expected):
     if isinstance(expected, np.ndarray):
         return got.dtype == expected.dtype and got.shape == expected.shape and got.tobytes() == expected.tobytes()
     return bool(got == expected or (isinstance(expected, float) and np.isnan(got) and np.isnan(expected)))
+
+
+def kernels_of(program, capsys, column=slice(30, 44)):
+    """What the plan of a program's last recording calls its kernels, or what else a column of it has."""
+    program.plan()
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    return [line[column].strip() for line in lines]
 
 
 def copied(values):
@@ -117,42 +127,133 @@ def test_another_number_of_threads_between_two_calls():
             assert same(step(x, t, 0.01), one.step(x, t, 0.01))
 
 
+class Packed:
+    """A layer with packed weights, trained by an optimizer whose step keeps so many parts of a state."""
+
+    def __init__(self, step, count):
+        rng = np.random.default_rng(3)
+        w, b = rng.standard_normal((70, 45)).astype("float32"), rng.standard_normal(45).astype("float32")
+        self.step, self.w, self.b = getattr(ops, f"linear_{step}_step"), ops.pack(w), b
+        self.states = [ops.pack(np.abs(w)) for _ in range(count)]
+        self.of_bias = [np.abs(b) for _ in range(count)]
+
+    def __call__(self, x, dy, turn, rate):
+        y = ops.linear(x, self.w, self.b, "relu")
+        dx, dw, db = ops.linear_backward(dy, x, self.w, y, "relu")
+        states = [*self.states, *([turn] if len(self.states) > 1 else []), self.b, *self.of_bias]
+        slope = self.step(dy, x, self.w, y, *states, activation="relu", learning_rate=rate)
+        return ops.matmul(x, self.w), dx, dw, db, slope
+
+    @property
+    def everything(self):
+        return [self.b, *self.of_bias, *map(ops.unpack, (self.w, *self.states))]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 33, 5000])
+@pytest.mark.parametrize(("step", "count"), [("sgd", 0), ("rmsprop", 1), ("adam", 2)])
+def test_packed_weights(step, count, rows, threads):
+    """With more rows than a block of the sums holds as well."""
+    one, other = Packed(step, count), Packed(step, count)
+    rng = np.random.default_rng(rows)
+    program = fastnn.program(other)
+    with fastnn.backends.use_num_threads(threads):
+        for turn in range(1, 4):
+            x, dy = (rng.standard_normal((rows, width)).astype("float32") for width in (70, 45))
+            assert same(program(x, dy, turn, 0.01 / turn), one(x, dy, turn, 0.01 / turn))
+            assert same(other.everything, one.everything)
+
+
+def test_a_step_of_packed_weights_is_fused(capsys):
+    layer = Packed("rmsprop", 1)
+    program = fastnn.program(layer)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((30, width)).astype("float32") for width in (70, 45))
+    program(x, dy, 1, 0.1)
+    assert "stepped product" in kernels_of(program, capsys, column=slice(30, 45))
+    assert "called" not in kernels_of(program, capsys, column=slice(45, 53))
+
+
 def slopes(x, w, t, rate):
     """The gradient of a loss by x, in a tuple."""
     return fastnn.gradients(lambda v: ops.half_sse(ops.tanh(ops.linear(v, w)), t)[0] * rate, (x,))[1]
 
 
-def drawn_program(seed):
-    """A random graph of ops on x (n, m), w (m, m), b (m,), which returns some of its arrays and numbers."""
+class Drawing:
+    """A random graph of ops on x (n, m), w (m, m), b (m,), n row numbers, as it grows by arrays (n, m) and numbers."""
 
-    def run(x, w, b, rate):
+    def __init__(self, rng, x, w, b, rows, rate, step):
+        self.rng, self.x, self.w, self.b, self.rows, self.rate, self.step = rng, x, w, b, rows, rate, step
+        self.arrays, self.numbers = [x], []
+
+    @property
+    def activation(self):
+        return str(self.rng.choice(ELEMENTWISE))
+
+    def linear(self, a, c):
+        return [ops.linear(a, self.w, self.b if self.rng.random() < 0.5 else None, self.activation)]
+
+    def sum(self, a, c):
+        return [ops.add(a, c)]
+
+    def products(self, a, c):
+        return [ops.matmul(ops.matmul(a, c.T), self.x)]
+
+    def activated(self, a, c):
+        return [getattr(ops, self.activation)(a)]
+
+    def biased(self, a, c):
+        return [getattr(ops, self.activation)(ops.add(ops.matmul(a, self.w), self.b))]
+
+    def loss(self, a, c):
+        loss, slope = ops.mse(a, c)
+        self.numbers.append(loss * self.rate + 1)
+        return [slope]
+
+    def stepped(self, a, c):
+        w, b = self.w, self.b
+        dx, dw, db = ops.linear_backward(a, c, w, ops.tanh(a), "tanh")
+        ops.sgd_step(w, dw, learning_rate=self.rate * 0.5)
+        ops.adam_step(b, db, ops.add(b, b), ops.relu(b), 3, learning_rate=self.rate)
+        return [dx]
+
+    def written(self, a, c):
+        return [ops.relu(a.ravel(), out=ops.add(c, c).reshape(-1)).reshape(self.x.shape)]
+
+    def dropped(self, a, c):
+        return [ops.prelu(ops.dropout(a, 0.25, 3, self.step), ops.add(self.b, self.b))]
+
+    def penalty(self, a, c):
+        self.numbers.append(ops.l1_l2_penalty(a, 0.1, self.rate)[0])
+        return [ops.gather(c, self.rows)]
+
+    def slopes(self, a, c):
+        return list(slopes(a, self.w, c, self.rate))
+
+    def slopes_of_rows(self, a, c):
+        """By a table, and by a bias."""
+
+        def loss(v, b):
+            return ops.mae(ops.add(ops.gather(v, self.rows), b), c)[0]
+
+        dv, db = fastnn.gradients(loss, (a, self.b))[1]
+        return [ops.add(dv, db)]
+
+
+GROWN_BY = [name for name in vars(Drawing) if name not in ("activation",) and not name.startswith("_")]
+
+
+def drawn_program(seed):
+    """A function of what a ``Drawing`` takes, which returns its arrays and numbers."""
+
+    def run(*given):
         rng = np.random.default_rng(seed)
-        arrays, numbers = [x], []
+        drawing = Drawing(rng, *given)
+        arrays = drawing.arrays
         for _ in range(rng.integers(3, 12)):
             a, c = (arrays[rng.integers(len(arrays))] for _ in range(2))
-            choice = rng.integers(8)
-            if choice == 0:
-                arrays.append(ops.linear(a, w, b if rng.random() < 0.5 else None, str(rng.choice(ELEMENTWISE))))
-            elif choice == 1:
-                arrays.append(ops.add(a, c))
-            elif choice == 2:
-                arrays.append(ops.matmul(ops.matmul(a, c.T), x))
-            elif choice == 3:
-                arrays.append(getattr(ops, str(rng.choice(ELEMENTWISE)))(a))
-            elif choice == 4:
-                loss, slope = ops.mse(a, c)
-                numbers.append(loss * rate + 1)
-                arrays.append(slope)
-            elif choice == 5:
-                dx, dw, db = ops.linear_backward(a, c, w, ops.tanh(a), "tanh")
-                ops.sgd_step(w, dw, learning_rate=rate * 0.5)
-                ops.adam_step(b, db, ops.add(b, b), ops.relu(b), 3, learning_rate=rate)
-                arrays.append(dx)
-            elif choice == 6:
-                arrays.append(ops.relu(a.ravel(), out=ops.add(c, c).reshape(-1)).reshape(x.shape))
-            else:
-                arrays += slopes(a, w, c, rate)
-        return arrays[1:], numbers
+            arrays += getattr(drawing, str(rng.choice(GROWN_BY)))(a, c)
+        return arrays[1:], drawing.numbers
 
     return run
 
@@ -166,11 +267,102 @@ def test_drawn_programs(seed):
     n, m = int(rng.integers(1, 40)), int(rng.integers(1, 40))
     if seed % 6 == 0:
         n, m = 5 * n, 8 * m
-    for _ in range(3):
+    for step in range(3):
         given = [rng.standard_normal(shape).astype("float32") for shape in ((n, m), (m, m), (m,))]
+        given.append(rng.integers(0, n, n))
         one, other = copied(given), copied(given)
-        assert same(program(*other, 0.125), run(*one, 0.125))
+        assert same(program(*other, 0.125, step), run(*one, 0.125, step))
         assert same(other, one)
+
+
+def gradients_of_rows(x, w, b, index, step, rate):
+    """By rows of a table that some of a batch share, and a bias; behind dropout, with a penalty."""
+
+    def loss(w, b):
+        rows = ops.add(ops.gather(w, index), ops.gather(x, index))
+        kept = ops.dropout(ops.prelu(ops.add(rows, b), b), 0.25, 7, step)
+        return ops.half_sse(ops.tanh(kept), ops.gather(x, index))[0] + rate * ops.l1_l2_penalty(w, 0.01, rate)[0]
+
+    return fastnn.gradients(loss, (w, b))
+
+
+# By name: ops that kernels of a replay do, of x and w (n, m), b (m,), numbers of rows, and two numbers.
+LOWERED = {
+    "dropout": lambda x, w, b, index, step, rate: ops.dropout(x, 0.3, 5, step),
+    "dropout, by numbers": lambda x, w, b, index, step, rate: ops.dropout_backward(x, 0.3, step, 2**31 + 3, step),
+    "prelu": lambda x, w, b, index, step, rate: ops.prelu(x, b),
+    "prelu_backward": lambda x, w, b, index, step, rate: ops.prelu_backward(w, x, b),
+    "l1_l2_penalty": lambda x, w, b, index, step, rate: ops.l1_l2_penalty(w, rate, 0.25),
+    "column_sums": lambda x, w, b, index, step, rate: (ops.column_sums(x), ops.column_sums(w.T)),
+    "add": lambda x, w, b, index, step, rate: (ops.add(x, b), ops.add(b.reshape(1, 33), x), ops.add(x, w)),
+    "gather": lambda x, w, b, index, step, rate: ops.gather(x, index),
+    "gather_backward": lambda x, w, b, index, step, rate: ops.gather_backward(ops.gather(x, index), w, index),
+    "gradients": gradients_of_rows,
+    "gradients of nothing": lambda x, w, b, index, step, rate: fastnn.gradients(lambda x: 2.0, (x,)),
+}
+
+
+BYTES, ROWS = np.arange(24, dtype="uint8").reshape(8, 3), np.array([7, 0, 0, 5])
+
+# Calls of ops on arrays that no kernel takes as they lie, or with numbers that none takes from call to call.
+CALLED = {
+    "strides": lambda x: ops.relu(x.T),
+    "sums of what is stretched": lambda x: fastnn.gradients(lambda v: ops.half_sse(ops.add(x, v), x)[0], (X[:, :1],))[
+        1
+    ],
+    "bytes": lambda x: ops.add(x, ops.gather(BYTES, ROWS)),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 7, 300])
+@pytest.mark.parametrize("name", LOWERED)
+def test_kernels_of_ops(name, rows, dtype, threads, capsys):
+    """Bits, and that no Python is run between kernels."""
+    rng = np.random.default_rng(rows)
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((rows, 33), (rows, 33), (33,)))
+    index = rng.integers(0, rows, 50)
+    f = LOWERED[name]
+    program = fastnn.program(f)
+    with fastnn.backends.use_num_threads(threads):
+        for turn in range(3):
+            assert same(program(x, w, b, index, turn, 0.5 + turn), f(x, w, b, index, turn, 0.5 + turn))
+    assert "called" not in kernels_of(program, capsys, column=slice(45, 53))
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_ops_that_are_called_as_they_were(name, capsys):
+    program = fastnn.program(CALLED[name])
+    for x in (X, -X):
+        assert same(program(x), CALLED[name](x))
+    assert "called" in kernels_of(program, capsys, column=slice(45, 53))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [-1, 300, 2**40])
+@pytest.mark.parametrize("op", ["gather", "gather_backward"])
+def test_row_numbers_that_are_none_stop_a_replay(op, wrong, threads):
+    """Before anything is written, and what follows is run."""
+    x, index, w = np.ones((300, 200)), np.arange(300) % 7, np.ones((300, 200))
+
+    @fastnn.program
+    def run(x, index, out):
+        given = (x, index) if op == "gather" else (x, x, index)
+        getattr(ops, op)(*given, out=out)
+        ops.sgd_step(w, x, learning_rate=1.0)
+
+    with fastnn.backends.use_num_threads(threads):
+        out = np.zeros((300, 200))
+        run(x, index, out)
+        out[:], w[:], index[250] = 7, 7, wrong
+        with pytest.raises(IndexError, match=rf"index\[250\]: got {wrong}, wants row numbers in \[0, 300\)"):
+            run(x, index, out)
+        assert (out == 7).all()
+        assert (w == 7).all()
+        index[250] = 3
+        run(x, index, out)
+        assert (w == 6).all()
 
 
 def test_gradients_of_a_loss_of_ones_own():
@@ -311,6 +503,7 @@ def test_arguments_that_share_memory_with_what_is_written():
 X = np.random.default_rng(1).standard_normal((4, 3)).astype("float32")
 T = np.array([0, 2, 1, 0])
 W = np.ones((3, 3), "float32")
+LESS = -np.ones(1, "float32")
 
 
 def _writes_between(x):
@@ -347,6 +540,7 @@ REFUSED = {
     ),
     "written": (_writes_between, "matmul: b: got an array that was written to inside the program"),
     "written at the end": (_writes_at_the_end, "matmul: b: got an array that was written to inside the program"),
+    "packed inside": (lambda x: ops.linear(x, ops.pack(W)), "w: got weights to pack inside a program"),
     "option of a result": (
         lambda x: ops.sgd_step(x, x, learning_rate=ops.mse(x, x)[0]),
         "learning_rate: got a result as an option of sgd_step",
@@ -499,6 +693,32 @@ def test_an_epoch_on_data_that_is_written_to():
             assert same(got, last + last)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("rows", "batch"), [(4, 4), (133, 20), (120, 20), (2300, 1)])
+def test_results_of_all_batches(rows, batch, threads):
+    """One behind the other, with the bits of a call for each batch: of kernels, of ops outside of them, strided."""
+    rng = np.random.default_rng(2)
+    x, alpha = rng.standard_normal((rows, 300 if batch > 1 else 3)), np.full(4, 0.3)
+    u = rng.standard_normal((x.shape[1], 4))
+
+    def run(x, rate):
+        y = ops.matmul(x, u)
+        moved = ops.add(ops.prelu(y, alpha), y)
+        return {"arrays": (ops.tanh(y.T).T, y.reshape(-1), moved), "sum": [rate + ops.half_sse(moved, y)[0], None]}
+
+    program = fastnn.program(run)
+    rates = np.linspace(0.1, 0.2, -(-rows // batch))
+    with fastnn.backends.use_num_threads(threads):
+        for _ in range(3):
+            order = rng.permutation(rows)
+            got = program.repeat(x, order, batch, each={"rate": rates}, join=True)
+            program(x[:batch], 0.1)  # what was joined stays
+            parts = np.split(order, range(batch, rows, batch))
+            each = [run(x[part], rate) for part, rate in zip(parts, rates.tolist(), strict=True)]
+            arrays = tuple(map(np.concatenate, zip(*(one["arrays"] for one in each), strict=True)))
+            assert same(got, {"arrays": arrays, "sum": [np.array([one["sum"][0] for one in each]), None]})
+
+
 @pytest.mark.parametrize(
     ("given", "named", "error", "message"),
     [
@@ -556,22 +776,192 @@ def test_threads_have_recordings_of_their_own():
     assert not wrong
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_threads_train_networks_of_their_own_by_one_program(count):
+    """Calls and epochs, all at the same time, on teams of threads."""
+
+    @fastnn.program
+    def step(x, t, arrays, states, rate):
+        network = Network.__new__(Network)
+        network.arrays, network.states = arrays, states
+        return network.step(x, t, rate)[0]
+
+    (x, t), *_ = batches(192, 300, 10, 1)
+    trained, order = [Network((300, 128, 10)) for _ in range(5)], np.arange(192)[::-1]
+    results = [None] * len(trained)
+
+    def work(place):
+        network = trained[place]
+        with fastnn.backends.use_num_threads(count):
+            losses = [step(x[:64], t[:64], network.arrays, network.states, 0.01) for _ in range(10)]
+            for _ in range(3):
+                losses += step.repeat(
+                    (x, t), order, 64, arrays=network.arrays, states=network.states, rate=0.01
+                ).tolist()
+        results[place] = losses
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(1, len(trained))]
+    for thread in threads:
+        thread.start()
+    work(0)
+    for thread in threads:
+        thread.join()
+    for network, losses in zip(trained, results, strict=True):
+        assert losses == results[0]
+        assert same(network.everything, trained[0].everything)
+
+
+def passes_in_a_child(check):
+    """Whether a check is true in a forked child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if check() else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_replays():
+    """As its parent would: calls and epochs; so does a child of its own, and the parent again."""
     network = Network((300, 256, 10))
     step = fastnn.program(network.step)
     (x, t), *_ = batches(64, 300, 10, 1)
     step(x, t, 0.01)
-    step(x, t, 0.01)
     kept = copied(network.everything)
-    expected, _ = step(x, t, 0.01)
-    for array, before in zip(network.everything, kept, strict=True):
-        array[:] = before
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if step(x, t, 0.01)[0] == expected else 1)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def losses():
+        for array, before in zip(network.everything, kept, strict=True):
+            array[:] = before
+        return [step(x, t, 0.01)[0], *step.repeat((x, t), np.arange(64), 32, rate=0.01)[0]]
+
+    expected = losses()
+    assert passes_in_a_child(lambda: losses() == expected)
+    assert passes_in_a_child(lambda: losses() == expected and passes_in_a_child(lambda: losses() == expected))
+    assert losses() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_replays():
+    network, (x, t) = Network((300, 256, 10)), batches(64, 300, 10, 1)[0]
+    step = fastnn.program(lambda x, t: ops.softmax_cross_entropy(ops.linear(x, *network.arrays[:2], "relu"), t)[0])
+    expected, over = step(x, t), threading.Event()
+
+    def work():
+        while not over.is_set():
+            step(x, t)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert all(passes_in_a_child(lambda: step(x, t) == expected) for _ in range(5))
+    finally:
+        over.set()
+        thread.join()
+
+
+# ----------------------------------------------------------------------------------------------------------- interrupts
+
+
+@pytest.fixture
+def alarm():
+    """What lets KeyboardInterrupt come in so many seconds, wherever Python looks for it then."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no timer that interrupts")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_long_epoch_is_interrupted(threads, alarm, capsys):
+    """In its middle; what has been trained until then is as batch by batch, and so is what comes after."""
+    one, other = Network((256, 256, 10)), Network((256, 256, 10))
+    x, t = np.tile(np.random.default_rng(0).random((64, 256)).astype("float32"), (200, 1)), np.arange(12_800) % 10
+    step = fastnn.program(other.step)
+    counted = np.zeros(1, "float32")
+    count = fastnn.program(lambda x, t, rate: (step(x, t, rate)[0], ops.sgd_step(counted, LESS, learning_rate=1.0))[0])
+    order = np.tile(np.arange(12_800), 40)
+    with fastnn.backends.use_num_threads(threads):
+        count.repeat((x, t), order[:128], 64, rate=0.001)
+        began = time.perf_counter()
+        alarm(0.3)
+        with pytest.raises(KeyboardInterrupt):
+            count.repeat((x, t), order, 64, rate=0.001)
+        assert time.perf_counter() - began < 3
+        assert 2 < counted[0] < 8000
+        assert "called" not in kernels_of(count, capsys, column=slice(45, 53))
+        for turn in [0, 1, *range(int(counted[0]) - 2)]:
+            rows = order[turn * 64 : (turn + 1) * 64]
+            one.step(x[rows], t[rows], 0.001)
+        assert same(other.everything, one.everything)
+        assert same(step(x[:64], t[:64], 0.001), one.step(x[:64], t[:64], 0.001))
+
+
+def test_a_long_call_is_interrupted(alarm):
+    """Between two kernels, and it may be called again."""
+    counts = [np.zeros(1, "float32") for _ in range(60)]
+    w = np.eye(700, dtype="float32")
+
+    @fastnn.program
+    def run(x):
+        for count in counts:
+            x = ops.matmul(x, w)
+            ops.sgd_step(count, LESS, learning_rate=1.0)
+        return x
+
+    x = np.random.default_rng(0).standard_normal((700, 700)).astype("float32")
+    run(x)
+    began = time.perf_counter()
+    run(x)
+    alarm(0.2 * (time.perf_counter() - began))
+    with pytest.raises(KeyboardInterrupt):
+        run(x)
+    assert counts[0] == 3
+    assert counts[-1] == 2
+    assert same(run(x), x)
+
+
+@pytest.mark.parametrize("every", ["line", "opcode"])
+def test_an_interrupt_at_any_point_leaves_a_program_usable(every):
+    """Wherever it comes: the next calls, with numbers that they have had before, give the bits of the ops."""
+    kept = np.linspace(-1, 1, 6)
+    w = kept.copy()
+
+    @fastnn.program
+    def step(x, t, rate):
+        loss, slope = ops.softmax_cross_entropy(ops.add(x, w.reshape(2, 3)), t)
+        ops.sgd_step(w, slope.ravel(), learning_rate=rate)
+        return loss
+
+    x, t, wrong = np.ones((2, 3)), np.array([0, 2]), np.array([0, 3])
+
+    def refused():
+        with pytest.raises(ValueError, match="targets"):
+            step(x, wrong, 0.5)
+
+    def run(rate):
+        w[:] = kept
+        return step(x, t, rate), w.copy()
+
+    step(x, t, 0.5)
+    expected = {rate: run(rate) for rate in (0.25, 0.5)}
+    calls = [lambda: step(x, t, 0.25), lambda: step.repeat((x, t), [0, 1, 1, 0], 2, rate=0.25), refused]
+    for call in calls:
+        for point in range(1, 400, 1 if every == "line" else 3):
+            run(0.5)
+            if not interrupted_at(point, call, every):
+                break
+            for rate in (0.5, 0.25):
+                assert same(run(rate), expected[rate]), point
 
 
 def test_no_array_is_allocated_in_the_steady_state():
@@ -595,6 +985,27 @@ def test_no_array_is_allocated_in_the_steady_state():
     assert peak - before < x.nbytes / 2, "an array was made"
 
 
+def test_an_epoch_allocates_what_it_returns():
+    """And figures of its batches, and one batch to know the recording by, however many there are."""
+    network = Network((256, 64, 10))
+    step = fastnn.program(network.step)
+    (x, t), *_ = batches(64 * 64, 256, 10, 1)
+    order, peaks = np.arange(len(x)), []
+    for _ in range(3):
+        step.repeat((x, t), order, 64, rate=0.01)
+    for rows in (order, order[: 64 * 32]):
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            losses, _ = step.repeat((x, t), rows, 64, rate=0.01)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            tracemalloc.stop()
+        assert len(losses) == len(rows) // 64
+    assert peaks[0] - peaks[1] < 32 * 256, "memory of more than figures is taken for each batch"
+    assert max(peaks) < 2 * x[:64].nbytes, "arrays of more than the first batch are made"
+
+
 def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
     """Unless somebody else looks at that."""
     network = Network((30, 20, 10))
@@ -613,6 +1024,84 @@ def test_a_step_is_fused_into_the_product_of_its_gradient(capsys):
         program(x, np.zeros((8, 20), "float32"), returns)
         program.plan()
         assert ("stepped product" in capsys.readouterr().out) != returns
+
+
+@pytest.mark.parametrize(("n", "k", "m"), [(1, 4, 4), (5, 7, 3), (64, 300, 200), (70, 2500, 40), (300, 33, 1030)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bias_and_activation_are_fused_into_the_product(n, k, m, dtype, capsys):
+    """Whatever has made them; blocks of the sums, and copies of operands, among them."""
+    rng = np.random.default_rng(n)
+    given = [rng.standard_normal(shape).astype(dtype) for shape in ((n, k), (k, m), (m,))]
+    for f in (
+        lambda x, w, b: ops.add(ops.matmul(x, w), b),
+        lambda x, w, b: ops.relu(ops.add(b, ops.matmul(x, w))),
+        lambda x, w, b: ops.gelu(ops.linear(x, w, b)),
+        lambda x, w, b: ops.elu(ops.matmul(x, w), 0.3),
+    ):
+        program = fastnn.program(f)
+        for _ in range(2):
+            assert same(program(*given), f(*given))
+        assert set(kernels_of(program, capsys)) <= {"product", "copy tiles"}
+
+
+def test_products_that_are_seen_keep_their_results(capsys):
+    """By the caller, by another op, or because what is to be added changes in between."""
+    x, w, b = (np.random.default_rng(0).standard_normal(shape) for shape in ((4, 4), (4, 4), (4,)))
+
+    def returned(x, w, b):
+        z = ops.matmul(x, w)
+        return ops.add(z, b), z
+
+    def read(x, w, b):
+        z = ops.matmul(x, w)
+        return ops.relu(z), ops.tanh(z)
+
+    def changed(x, w, b):
+        z = ops.matmul(x, w)
+        ops.sgd_step(b, b, learning_rate=0.5)
+        return ops.add(z, b)
+
+    def twice(x, w, b):
+        z = ops.matmul(x, w)
+        return ops.add(z, z)
+
+    def over_an_operand(x, w, b):
+        return ops.relu(ops.matmul(x, w), out=x)
+
+    for f in (returned, read, changed, twice, over_an_operand):
+        program = fastnn.program(f)
+        for rows in (4, 1):
+            for _ in range(2):
+                one, other = copied([x[:rows], w, b]), copied([x[:rows], w, b])
+                assert same(program(*one), f(*other))
+                assert same(one, other)
+        assert len(kernels_of(program, capsys)) > 1
+
+
+def test_an_epilogue_without_a_bias_keeps_the_sign_of_zero():
+    """Of sums that underflow; the bias that stands in is -0."""
+    x, w = np.full((1, 1), 1e-30, "float32"), np.array([[-1e-30, 1e-30]], "float32")
+    program = fastnn.program(lambda x, w: ops.tanh(ops.matmul(x, w)))
+    for _ in range(2):
+        assert same(program(x, w), ops.tanh(ops.matmul(x, w)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_bias_gradient_is_fused_into_the_derivative(threads, capsys):
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape).astype("float32") for shape in ((33, 20), (20, 770), (33, 770)))
+    y = np.tanh(dy)
+
+    def run(dy, x, w, y):
+        return ops.linear_backward(dy, x, w, y, "tanh")
+
+    program = fastnn.program(run)
+    with fastnn.backends.use_num_threads(threads):
+        for _ in range(2):
+            assert same(program(dy, x, w, y), run(dy, x, w, y))
+    kernels = kernels_of(program, capsys)
+    assert "backward sums" in kernels
+    assert "column sums" not in kernels
 
 
 def test_plan_tells_ops_kernels_waits_and_work(capsys):

@@ -183,6 +183,16 @@ def gather(data, index):
     return data[index]
 
 
+def gather_backward(dy, data, index):
+    total = np.zeros_like(data)
+    np.add.at(total, index, dy)
+    return total
+
+
+def column_sums(x):
+    return x.sum(axis=0)
+
+
 def matmul(a, b):
     return np.einsum("nk,km->nm", a, b) if a.shape[1] else np.zeros((a.shape[0], b.shape[1]), WIDE)
 

@@ -262,3 +262,20 @@ def test_what_is_refused(case, backend):
             ops.linear(SPARSE, W)
             with pytest.raises(error, match=message):
                 call()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", [name for name, op in TABLE.items() if op.module == "linear_steps"])
+def test_steps_of_a_layer_are_those_of_the_dense_layer(name, backend):
+    op = TABLE[name]
+    for variant in op.variants:
+        given = thinned(draw(op, {"n": 9, "in": 33, "out": 71}, variant, "float64", np.random.default_rng(5)), "x")
+        other = {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in given.items()}
+        sparse = other | {"x": scipy_sparse.csr_array(other["x"])}
+        with fastnn.use_backend(backend):
+            for _ in range(2):  # the last call as the one before was planned
+                found, expected = (getattr(ops, name)(**each) for each in (sparse, given))
+        assert (found is None) == (expected is None)
+        for key in op.inplace:
+            if given.get(key) is not None:
+                np.testing.assert_allclose(other[key], given[key], rtol=1e-9, atol=1e-11)

@@ -179,6 +179,34 @@ def test_matmul_of_integers_is_exact(sizes, dtype):
     assert np.array_equal(ops.matmul(a, b), a.astype(np.int64) @ b.astype(np.int64))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(((5, 37), shape) for shape in ((37,), (1, 37), (5, 1), (1, 1), (1,), ())),
+        *(((2, 3, 17), shape) for shape in ((17,), (3, 17), (1, 3, 17), (2, 1, 17), (3, 1))),
+        ((1, 9), (4, 1)),
+        ((1, 9), (9,)),
+        ((0, 3), (3,)),
+        ((400, 300), (300,)),
+    ],
+)
+def test_sums_of_what_broadcasts(one, other, dtype, backend):
+    """As NumPy's, in either order, beside and in place of an operand, by any number of threads."""
+    rng = seeded("broadcast", one, other)
+    a, b = rng.standard_normal(one).astype(dtype), rng.standard_normal(other).astype(dtype)
+    expected = a + b
+    for threads in (1, 3):
+        with fastnn.use_backend(backend), use_num_threads(threads):
+            for result in (ops.add(a, b), ops.add(b, a)):
+                assert result.dtype == dtype
+                assert np.array_equal(result, expected)
+            if expected.shape == one:
+                place = a.copy()
+                assert np.array_equal(ops.add(place, b, out=place), expected)
+
+
 def strided(array, how):
     """The same numbers behind other strides."""
     if how == "fortran":

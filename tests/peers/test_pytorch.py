@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn import gradients, layers, losses, models, ops, optimizers, regularizers, utils
+from fastnn import gradients, layers, losses, models, ops, optimizers, program, regularizers, utils
 from fastnn.kernels.formulas import activations as formulas
 from fastnn.kernels.table import TABLE
 
@@ -543,7 +543,10 @@ SMOOTH = [name for name in ACTIVATIONS if not ACTIVATIONS[name].kinks(*ACTIVATIO
 
 @pytest.mark.parametrize("seed", range(40))
 def test_gradients_of_drawn_functions(seed):
-    """Layers with skips between them, all weights of one size so that they may meet again, by autograd too."""
+    """Layers with skips between them, all weights of one size so that they may meet again, by autograd too.
+
+    Op by op, as a program records them, and as it replays them.
+    """
     generator = np.random.default_rng(seed)
     n, size, depth = generator.integers(1, 9), generator.integers(1, 7), generator.integers(1, 7)
     weights = [generator.standard_normal((size, size)) / size for _ in range(generator.integers(1, depth + 1))]
@@ -574,13 +577,67 @@ def test_gradients_of_drawn_functions(seed):
         wanted = case.rows(made[-1], torch.tensor(true)).mean()
         return shares[0] * wanted + shares[1] * weights[0].square().sum() / 2
 
-    value, slopes = gradients(ours, [bias, *weights])
     inputs = [torch.tensor(array, requires_grad=True) for array in (bias, *weights)]
     wanted = theirs(*inputs)
+    step = program(lambda *given: gradients(ours, given))
+    for found in (gradients(ours, [bias, *weights]), step(bias, *weights), step(bias, *weights)):
+        assert_gradients(found, wanted, inputs)
+
+
+def assert_gradients(found, wanted, inputs):
+    """A value and its gradients are autograd's."""
+    value, slopes = found
     assert_equal(value, wanted)
-    found = torch.autograd.grad(wanted, inputs, allow_unused=True)
-    for slope, other in zip(slopes, found, strict=True):
+    others = torch.autograd.grad(wanted, inputs, allow_unused=True, retain_graph=True)
+    for slope, other in zip(slopes, others, strict=True):
         if other is None:
             assert not slope.any()
         else:
             np.testing.assert_allclose(slope, other.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def dropped(x, step):
+    return x * torch.tensor(ops.dropout(np.ones(x.shape), 0.3, 5, step))
+
+
+# By name, ours and PyTorch's: functions of an array, weights, a bias, row numbers, and a number of the step.
+PARTS = {
+    "linear": (lambda v, w, b, r, k: ops.linear(v, w, b, "tanh"), lambda v, w, b, r, k: torch.tanh(v @ w + b)),
+    "biased": (
+        lambda v, w, b, r, k: ops.softplus(ops.add(ops.matmul(v, w), b)),
+        lambda v, w, b, r, k: functional.softplus(v @ w + b),
+    ),
+    "sum": (lambda v, w, b, r, k: ops.add(ops.sigmoid(v), b), lambda v, w, b, r, k: torch.sigmoid(v) + b),
+    "prelu": (lambda v, w, b, r, k: ops.prelu(v, b), lambda v, w, b, r, k: torch.where(v > 0, v, b * v)),
+    "dropout": (lambda v, w, b, r, k: ops.dropout(v, 0.3, 5, k), lambda v, w, b, r, k: dropped(v, k)),
+    "gather": (lambda v, w, b, r, k: ops.gather(v, r), lambda v, w, b, r, k: v[r]),
+    "skip": (lambda v, w, b, r, k: ops.add(v, ops.gelu(v)), lambda v, w, b, r, k: v + functional.gelu(v)),
+    "softmax": (lambda v, w, b, r, k: ops.softmax(v), lambda v, w, b, r, k: torch.softmax(v, 1)),
+}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_gradients_of_drawn_programs(seed):
+    """Whose data, row numbers and step change from call to call, as replays of one recording."""
+    generator = np.random.default_rng(1000 + seed)
+    n, size = generator.integers(1, 40), generator.integers(1, 40)
+    parts = [PARTS[name] for name in generator.choice(list(PARTS), generator.integers(1, 8))]
+
+    def loss_of(v, t, w, b, rows, step):
+        for part, _ in parts:
+            v = part(v, w, b, rows, step)
+        return ops.mse(v, t)[0] + ops.l1_l2_penalty(w, 0.01, 0.1)[0]
+
+    @program
+    def ours(x, t, w, b, rows, step):
+        return gradients(lambda x, w, b: loss_of(x, t, w, b, rows, step), (x, w, b))
+
+    for step in range(3):
+        x, t = generator.standard_normal((2, n, size))
+        w, b, rows = generator.standard_normal((size, size)) / size, generator.random(size), generator.integers(0, n, n)
+        inputs = [torch.tensor(array, requires_grad=True) for array in (x, w, b)]
+        v, weights, bias = inputs
+        for _, part in parts:
+            v = part(v, weights, bias, rows, step)
+        wanted = (v - torch.tensor(t)).square().mean() + 0.01 * weights.abs().sum() + 0.1 * weights.square().sum()
+        assert_gradients(ours(x, t, w, b, rows, step), wanted, inputs)

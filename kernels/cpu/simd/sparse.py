@@ -12,6 +12,7 @@ from numba.core import cgutils
 from fastnn.kernels.cpu.machine import LINE, tile
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import (
+    INTO_L1,
     INTO_L2,
     Indices,
     Nothing,
@@ -172,11 +173,56 @@ def sparse_update(
     is not 0. Where ``coupled`` is not 0, rows f and f + 1 share the entries of f, f even, each of which has two values.
     """
     entries = begins, ends, samples, values, dz, row_stride_dz
+    width = I64(SPARSE_TILES * tile(v.format.bytes).NR)
     with v.builder.if_else(v.builder.icmp_signed("==", coupled, ZERO)) as branches:
         for features, branch in enumerate(branches, 1):
             with branch:
-                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, (slots, start), hyper)
+                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, width, (slots, start), hyper)
 
+
+@micro_kernel
+def sparse_step(
+    v: Vectors,
+    code: Size,
+    low: Size,
+    high: Size,
+    all_rows: Size,
+    begins: Indices,
+    ends: Indices,
+    samples: Indices,
+    values: Pointer,
+    dz: Pointer,
+    row_stride_dz: Size,
+    w: Pointer,
+    row_stride: Size,
+    slots: Sizes,
+    start: Size,
+    hyper: Pointer,
+) -> Nothing:
+    """``sparse_update`` of rows ``row_stride`` apart that share no entries, their states as they are.
+
+    Rows to come are asked for ahead: where they are parts of longer ones, no core guesses where the next one lies.
+    """
+    entries = begins, ends, samples, values, dz, row_stride_dz
+    _update_rows(v, 1, code, low, high, all_rows, entries, None, w, row_stride, (slots, start), hyper, _ROWS_AHEAD)
+
+
+@micro_kernel
+def decay_row(v: Vectors, count: Size, times: Size, factor: Number, x: Pointer) -> Nothing:
+    """x times ``factor``, so many times, rounded each time; never denormal, as optimizers' steps leave their state."""
+    builder, held = v.builder, v.splat(factor)
+
+    def body(at: Span) -> None:
+        number = cgutils.alloca_once_value(builder, at.load(x))
+        with cgutils.for_range(builder, times, intp=I64):
+            builder.store(v.mul(builder.load(number), held), number)
+        at.store(v.flush(builder.load(number)), x)
+
+    for_each(v, count, body)
+
+
+# Rows of weights ahead of their step that they are asked for.
+_ROWS_AHEAD = 8
 
 # Rows of which an update looks for those with entries at a time: a branch for each would go either way at random.
 _LOOK = 32
@@ -202,13 +248,17 @@ def _update_rows(
     entries: Sequence[Any],
     decay: Any,
     w: Any,
+    row_stride: Any,
     states: tuple[Any, Any],
     hyper: Any,
+    ahead: int = 0,
 ) -> None:
-    """``sparse_update`` for rows of which so many share their entries."""
+    """``sparse_update`` for rows of which so many share their entries; states stay as they are without a ``decay``.
+
+    The row that is so many rows ``ahead``, if any, is asked for.
+    """
     begins, ends, samples, values, dz, row_stride_dz = entries
     builder = v.builder
-    width = I64(SPARSE_TILES * tile(v.format.bytes).NR)
     every = builder.sext(builder.icmp_signed("!=", all_rows, ZERO), I64)
     left = cgutils.alloca_once(builder, I64)
     with cgutils.for_range_slice(builder, low, high, I64(_LOOK), intp=I64) as (start, _):
@@ -220,18 +270,28 @@ def _update_rows(
             places = builder.gep(samples, [begin])
             numbers = builder.gep(values, [builder.mul(begin, I64(features))])
             sums = _sparse_sums(v, features, builder.sub(end, begin), places, numbers, dz, row_stride_dz)
-            row = builder.mul(f, width)
-            factors = [v.splat(builder.load(builder.gep(decay, [builder.add(f, I64(i))]))) for i in range(features)]
-            gradient = [(total, factor) for totals, factor in zip(sums, factors, strict=True) for total in totals]
+            factors = [
+                None if decay is None else v.splat(builder.load(builder.gep(decay, [builder.add(f, I64(i))])))
+                for i in range(features)
+            ]
+            gradient = [
+                (builder.add(builder.mul(builder.add(f, I64(feature)), row_stride), I64(i * v.lanes)), total, factor)
+                for feature, (totals, factor) in enumerate(zip(sums, factors, strict=True))
+                for i, total in enumerate(totals)
+            ]
 
-            def case(step: Step, row: Any = row, gradient: Any = gradient) -> Callable[[], None]:
+            def case(step: Step, gradient: Any = gradient) -> Callable[[], None]:
                 def run() -> None:
                     h = hyper_parameters(v, step, hyper)
                     held = [w, *state_pointers(v, step, *states)]
-                    for i, (total, factor) in enumerate(gradient):
-                        offset = builder.add(row, I64(i * v.lanes))
+                    for offset, total, factor in gradient:
+                        if ahead:
+                            after = builder.add(offset, builder.mul(row_stride, I64(ahead)))
+                            for pointer in held:
+                                emit_prefetch(builder, builder.gep(pointer, [after]), INTO_L1)
                         weight, *state = [v.load(pointer, offset) for pointer in held]
-                        state[:1] = [v.mul(first, factor) for first in state[:1]]
+                        if factor is not None:
+                            state[:1] = [v.mul(first, factor) for first in state[:1]]
                         after = step.update(v, h, weight, total.vector(), *state)
                         for value, pointer in zip(after, held, strict=True):
                             v.store(value, pointer, offset)

@@ -190,6 +190,24 @@ def test_mapped_data_are_converted_piece_by_piece(how, dtype, tmp_path, small_pi
     assert_same(trained(held, locked(y)), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool", ">f4"])
+def test_arrays_of_all_samples(dtype, tmp_path, monkeypatch):
+    """As batches have them, where they lie or copied up to a limit."""
+    weight = np.linspace(0.5, 2, ROWS)
+    for x in (samples(dtype), samples(dtype)[::-1], mapped(tmp_path, samples(dtype))):
+        data = DataSet(input_source("x", x, F32), labels().astype("uint8"), weight, np.dtype("int64"))
+        found, batch = inputs.arrays_of(data), data.batch(slice(5, 9), 4)
+        for array, expected in zip(found, (batch.x, batch.y, batch.sample_weight), strict=True):
+            assert array.dtype == expected.dtype
+            assert array[5:9].tobytes() == expected.tobytes()
+        assert np.shares_memory(found[0], x) == (dtype == "float32" and x.flags.c_contiguous)
+        copied = sum(array.nbytes for array in found if not np.shares_memory(array, x))
+        for limit in (copied, copied - 1):
+            monkeypatch.setattr(inputs, "COPIED_UP_TO", limit)
+            assert (inputs.arrays_of(data) is None) == (limit < copied)
+        monkeypatch.undo()
+
+
 def test_mapped_targets_are_converted_piece_by_piece(tmp_path, small_pieces):
     x, weight = samples("uint8"), np.linspace(0.5, 2, ROWS)
     y = np.eye(CLASSES)[labels()]

@@ -12,8 +12,8 @@ import pytest
 from interrupting import interrupted_at
 
 import fastnn
-from fastnn import callbacks, engine, layers, models, ops, optimizers, utils
-from fastnn.engine import cpu
+from fastnn import callbacks, engine, layers, models, ops, optimizers, programs, utils
+from fastnn.engine import cpu, pace, recorded
 from fastnn.engine.session import Session
 
 pytestmark = pytest.mark.usefixtures("control_c")
@@ -35,7 +35,7 @@ Y = RNG.integers(0, 3, ROWS)
 @pytest.fixture
 def one_step_a_call(monkeypatch):
     """Every compiled call makes one step, or predicts the fewest rows."""
-    monkeypatch.setattr(cpu, "_CALL_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "CALL_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_an_interrupted_fit_is_one_that_made_fewer_steps(kind, optimizer, when, 
 def test_calls_of_any_length_train_alike(kind, threads, monkeypatch):
     results = []
     for seconds in (0.0, 1e9):
-        monkeypatch.setattr(cpu, "_CALL_SECONDS", seconds)
+        monkeypatch.setattr(pace, "CALL_SECONDS", seconds)
         made = model("rmsprop")
         history = fit(made, kind, epochs=3, threads=threads).history
         results.append((history, state(made)))
@@ -177,14 +177,14 @@ def test_calls_of_any_length_train_alike(kind, threads, monkeypatch):
 
 
 def test_calls_last_as_long_as_they_should():
-    pace = cpu._Pace(least=4)
-    assert pace.amount == 4
-    pace.measured(4, 4e-4)
-    assert pace.amount == pytest.approx(cpu._CALL_SECONDS / 1e-4, abs=1)
-    pace.measured(500, 500 * cpu._CALL_SECONDS / 20)  # others were at work
-    assert pace.amount == 20
-    pace.measured(20, 60.0)
-    assert pace.amount == 4
+    measured = pace.Pace(least=4)
+    assert measured.amount == 4
+    measured.measured(4, 4e-4)
+    assert measured.amount == pytest.approx(pace.CALL_SECONDS / 1e-4, abs=1)
+    measured.measured(500, 500 * pace.CALL_SECONDS / 20)  # others were at work
+    assert measured.amount == 20
+    measured.measured(20, 60.0)
+    assert measured.amount == 4
 
 
 @pytest.mark.parametrize("call", [1, 2])
@@ -198,7 +198,7 @@ def test_an_epoch_is_made_in_calls_of_that_length(call, monkeypatch):
         def __call__(self, dtype, nanoseconds, *arguments):
             order = arguments[6]
             calls.append(-(-order.size // 2))
-            now[0] += calls[-1] * cpu._CALL_SECONDS / 3
+            now[0] += calls[-1] * pace.CALL_SECONDS / 3
             train(dtype, nanoseconds, *arguments)
 
     monkeypatch.setattr(cpu, "perf_counter", lambda: now[0])
@@ -426,6 +426,49 @@ def test_an_interrupt_of_a_fit_layer_by_layer(op, call, steps, monkeypatch):
     assert state(made) == after(steps, "adam", "dense")
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_interrupt_of_steps_made_together(call, optimizer, monkeypatch):
+    """It ends with the call at hand: all its steps are made."""
+    monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+    monkeypatch.setattr(recorded, "OP_BY_OP", 1)
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e9)
+    repeats = Interrupted(programs.Program.repeat, call, "after")
+    made = model(optimizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(programs.Program, "repeat", lambda *given, **named: repeats(*given, **named))  # noqa: PLW0108 - a method
+        if optimizer == "nesterov, clipped":  # is made one by one
+            fit(made, epochs=3)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                fit(made, epochs=3)
+            assert repeats.calls == call
+            assert len(made.history.epoch) == call - 1
+    assert state(made) == after(made.optimizer.iterations, optimizer, "dense")
+    assert made.optimizer.iterations == (3 if repeats.calls == 0 else call) * STEPS
+    fit(made)
+    assert np.isfinite(made.get_weights()[0]).all()
+
+
+@pytest.mark.parametrize("apart", [997, pytest.param(97, marks=pytest.mark.slow)])
+@discards
+def test_interrupts_at_any_line_of_steps_made_together(apart, monkeypatch):
+    """In two epochs, of which each has one alone or all the others together."""
+    monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)
+    monkeypatch.setattr(recorded, "OP_BY_OP", 1)
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e9)
+    whole = {steps: after(steps, "adam", "dense") for steps in (0, 1, STEPS, 2 * STEPS)}
+    seen = set()
+    for point in itertools.count(1, apart):
+        made = model()
+        made.optimizer.build(made.weights)
+        if not interrupted_at(point, lambda made=made: fit(made, epochs=2, threads=1)):
+            break
+        assert state(made) == whole[made.optimizer.iterations]
+        seen.add(made.optimizer.iterations)
+    assert seen == whole.keys()
+
+
 # ------------------------------------------------------------------------------------------------- outputs and figures
 
 
@@ -458,7 +501,7 @@ def test_outputs_do_not_depend_on_the_calls(kind, batch_size, monkeypatch):
     x, y = np.tile(X[kind], (40, 1)), np.tile(Y, 40)
     results = []
     for seconds in (0.0, 1e9):
-        monkeypatch.setattr(cpu, "_CALL_SECONDS", seconds)
+        monkeypatch.setattr(pace, "CALL_SECONDS", seconds)
         made, forward = model(), Interrupted(epoch.forward, 0, "")
         with monkeypatch.context() as patch:
             patch.setattr(epoch, "forward", forward)

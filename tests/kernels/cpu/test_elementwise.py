@@ -25,13 +25,15 @@ def past_caches(monkeypatch):
 def test_results_past_the_caches_are_the_same(past_caches, number, offset, count, dtype):
     x, s = np.random.default_rng(count).standard_normal((2, count)).astype(dtype)
     calls = [(elementwise.tanh, (x,)), (elementwise.tanh_backward, (x, x, s)), (elementwise.add, (x, s))]
+    calls.append((elementwise.add, (np.tile(x, (3, 1)), s)))
     for function, operands in calls:
-        guarded = np.full(count + 40, 7, dtype)
-        out = guarded[offset + 8 : offset + 8 + count]
+        shape, size = operands[0].shape, operands[0].size
+        guarded = np.full(size + 40, 7, dtype)
+        out = guarded[offset + 8 : offset + 8 + size].reshape(shape)
         with use_num_threads(number):
             assert function(*operands, out=out) is out
         wanted = [op.copy() for op in operands]
         function(*wanted, out=wanted[0])  # over an operand, which never goes past the caches
         assert np.array_equal(out, wanted[0])
         assert (guarded[: offset + 8] == 7).all()
-        assert (guarded[offset + 8 + count :] == 7).all()
+        assert (guarded[offset + 8 + size :] == 7).all()

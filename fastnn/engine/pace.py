@@ -1,0 +1,23 @@
+"""How much to do between two looks at what else there is: interrupts, the progress line."""
+
+from __future__ import annotations
+
+# A call that nothing can break into lasts about so long.
+CALL_SECONDS = 0.05
+
+
+class Pace:
+    """How much to ask of one call, steps or samples: ``least`` until their time is known."""
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+        self._seconds = 0.0  # of one, when last measured
+
+    @property
+    def amount(self) -> int:
+        """What is done in ``CALL_SECONDS``."""
+        return max(self._least, int(CALL_SECONDS / self._seconds)) if self._seconds else self._least
+
+    def measured(self, amount: int, seconds: float) -> None:
+        """Take note of how long so much has taken."""
+        self._seconds = seconds / amount

@@ -1,0 +1,191 @@
+"""Steps of weights by the non-zeros of a batch: in place of gradients, and only where there are any.
+
+Rows of weights that a batch does not touch get no gradient. Where the step leaves such weights as they are, and of its
+state all but a decay, they are not looked at before they are touched again, or before the last turn is over: then the
+state is multiplied by rho as often as it was not, each time rounded, so that its bits are those of a step every turn.
+
+From the first turn to the last the weights and their states are the replay's: they lie in panels, strip by strip, where
+each row of a strip begins at a line of the caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.kernels.addresses import address
+from fastnn.kernels.cpu import replay
+from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
+from fastnn.kernels.cpu.sparse_lowering import width_of
+from fastnn.kernels.formulas.steps import STEPS
+from fastnn.kernels.graph import Block, View
+
+# One core's nanoseconds for a number of a state that catches up, and for one that is moved into panels.
+_NS_PER_DECAY, _NS_PER_MOVE = 0.2, 0.5
+
+
+def stepping(gradient: Instruction, update: Instruction) -> Instruction:
+    """The gradient with the update in place of its result."""
+    (dw,) = gradient.views["c"]
+    assert dw is not None
+    code = update.fields["code"]
+    return replace(
+        gradient,
+        kind=replay.SPARSE_STEP,
+        fields={
+            **gradient.fields,
+            "code": code,
+            "numbers": update.fields["numbers"],
+            "direct": list(STEPS.values())[code].direct,
+            "all_rows": not update.rests or update.rho is not None,
+        },
+        views={**gradient.views, "c": update.views["a"], "b": update.views["c"]},
+        writes=[*(each for each in gradient.writes if each.block is not dw.block), *update.writes],
+        nanoseconds=gradient.nanoseconds + update.nanoseconds,
+        rests=update.rests,
+        rho=update.rho,
+    )
+
+
+def sorted_early(stretch: list[Instruction]) -> list[Instruction]:
+    """The instructions with a batch's non-zeros sorted between those that its product is the first of.
+
+    All wait behind these anyway, and a gradient that finds its columns sorted waits for nothing else.
+    """
+    for sort in [each for each in stretch if each.kind == replay.SORT_COLUMNS]:
+        parts = [each for each in stretch if each.kind in _SORTING and each.views["c"] == sort.views["c"]]
+        rest = [each for each in stretch if all(each is not part for part in parts)]
+        first = next((place for place, each in enumerate(rest) if _multiplies(each, sort)), None)
+        last = next(place for place, each in enumerate(rest) if each.views.get("e") == sort.views["b"])
+        if first is not None and first < last:
+            count, allot, _ = parts
+            ends = min(first + 1, last), min(first + 2, last)
+            stretch = [*rest[:first], count, *rest[first : ends[0]], allot, *rest[ends[0] : ends[1]], sort]
+            stretch += rest[ends[1] :]
+    return stretch
+
+
+# What sorts a batch's non-zeros, in order.
+_SORTING = (replay.COUNT_COLUMNS, replay.ALLOT_COLUMNS, replay.SORT_COLUMNS)
+
+
+def _multiplies(each: Instruction, sort: Instruction) -> bool:
+    """Whether it is the product of the batch that is sorted."""
+    return each.kind == replay.SPARSE_PRODUCT and all(each.views[part] == sort.views[part] for part in "aef")
+
+
+# ------------------------------------------------------------------------------------------------ weights that are held
+
+
+class Held(NamedTuple):
+    """A step, by its place in the turn, whose weights and states are held: what comes before and behind all turns.
+
+    Where rows rest, ``touched`` holds the last turn at which each was stepped, and what it missed before that.
+    """
+
+    place: int
+    before: list[Instruction]
+    after: list[Instruction]
+    touched: Any
+
+
+def holding(stretch: list[Instruction], to: Lowering, lies: Callable[[Range], Range]) -> list[Held]:
+    """The steps of a turn whose weights and states lie in panels, as long as turns last, and may rest meanwhile.
+
+    Nobody else looks at them but products with the weights. These, the steps, and what sorts for them are changed to
+    do so. ``lies`` gives memory where it really is.
+    """
+    found: list[Held] = []
+    for place, step in enumerate(stretch):
+        if step.kind != replay.SPARSE_STEP or not step.fields["ordered"]:
+            continue
+        arrays = [view for view in (*step.views["c"], *step.views["b"]) if view is not None]
+        products = [
+            each for each in stretch if each.kind == replay.SPARSE_PRODUCT and each.views["b"] == step.views["c"]
+        ]
+        own = {range_of(view) for view in arrays}
+        ranges = [range_ for each in stretch for range_ in (*each.reads, *each.writes) if range_ not in own]
+        ranges += [
+            range_
+            for each in stretch
+            if each is not step
+            for range_ in (*each.reads, *each.writes)
+            if range_ in own and each not in products
+        ]
+        if any(lies(range_).meets(lies(range_of(view))) for range_ in ranges for view in arrays):
+            continue
+        panels = {range_of(view): _panels(view, to) for view in arrays}
+        moves = [_move(step, view, panels[range_of(view)], to) for view in arrays]
+        for each in (step, *products):
+            _hold(each, panels, to)
+        after, touched = [each for _, each in moves], None
+        if step.rests and step.rho is not None:
+            settle, touched = _rest(step, stretch, arrays[1])
+            after.append(settle)
+        found.append(Held(place, [each for each, _ in moves], after, touched))
+    return found
+
+
+def _panels(view: View, to: Lowering) -> View:
+    """Memory for a matrix in panels: its strips one behind the other."""
+    (k, m), width = view.shape, width_of(to.dtype)
+    memory = aligned((-(-m // width) * k * width,), to.dtype)
+    block = Block(memory.nbytes, address=address(memory), owner=memory)
+    return View(block, 0, memory.shape, memory.strides, to.dtype)
+
+
+def _move(step: Instruction, view: View, panels: View, to: Lowering) -> tuple[Instruction, Instruction]:
+    """A matrix into panels, and back."""
+    (k, m), there, here = view.shape, range_of(panels), range_of(view)
+    pack = Instruction(
+        step.call,
+        replay.PACK_STRIPS,
+        {"k": k, "m": m},
+        {"a": (view,), "c": (panels,)},
+        [here],
+        [there],
+        k * m * _NS_PER_MOVE,
+    )
+    return pack, replace(pack, kind=replay.UNPACK_STRIPS, reads=[there], writes=[here])
+
+
+def _hold(each: Instruction, panels: Mapping[Range, View], to: Lowering) -> None:
+    """Let an instruction find in panels what it found elsewhere."""
+
+    def moved(view: View | None) -> View | None:
+        return view if view is None else panels.get(range_of(view), view)
+
+    k, width = each.fields["k"], width_of(to.dtype)
+    row = "row_b" if each.kind == replay.SPARSE_PRODUCT else "row_c"
+    each.views = {name: tuple(map(moved, views)) for name, views in each.views.items()}
+    each.reads, each.writes = (
+        [range_of(panels[range_]) if range_ in panels else range_ for range_ in ranges]
+        for ranges in (each.reads, each.writes)
+    )
+    each.fields = {**each.fields, row: width, "strip": k * width}
+    if each.kind == replay.SPARSE_PRODUCT:
+        each.fields["copied"] = False
+
+
+def _rest(step: Instruction, stretch: list[Instruction], state: View) -> tuple[Instruction, Any]:
+    """Let rows rest at which a batch has no non-zeros; what settles their state behind all turns, and what it reads."""
+    sorts = (each for each in stretch if each.kind == replay.ALLOT_COLUMNS)
+    allot = next(each for each in sorts if each.views["d"] == step.views["d"])
+    touched = np.empty((2, step.fields["k"]), np.int32)
+    block = Block(touched.nbytes, address=address(touched), owner=touched)
+    view = View(block, 0, touched.shape, touched.strides, touched.dtype)
+    for each in (allot, step):
+        each.views = {**each.views, "h": (view,)}
+    allot.writes = [*allot.writes, range_of(view)]
+    step.reads = [*step.reads, range_of(view)]
+    fields = {name: step.fields[name] for name in ("k", "m", "numbers")} | {"rho": step.rho}
+    step.fields = {**step.fields, "all_rows": False, "rho": step.rho}
+    settle = Instruction(
+        step.call, replay.SETTLE, fields, {"b": (state,), "h": (view,)}, [range_of(view)], [range_of(state)],
+        state.size * _NS_PER_DECAY,
+    )  # fmt: skip
+    return settle, touched
