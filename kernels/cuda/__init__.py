@@ -1,4 +1,8 @@
-"""CUDA kernels through CuPy. This release registers the backend and says why it cannot serve; it has no kernels yet."""
+"""CUDA kernels through CuPy: a ``.cu`` file and its launchers for each module of the table.
+
+The backend does not serve before every op of the table has its kernels: products with CSR matrices and the steps of
+linear layers have none yet. Until then only tests run them, compiled for the host.
+"""
 
 from __future__ import annotations
 
@@ -8,4 +12,4 @@ def probe() -> str:
     import cupy
 
     count = cupy.cuda.runtime.getDeviceCount()  # raises without a driver
-    raise RuntimeError(f"{count} CUDA device(s) found, but this version of fastnn has no CUDA kernels")
+    raise RuntimeError(f"{count} CUDA device(s) found, but this version of fastnn has CUDA kernels for some ops only")

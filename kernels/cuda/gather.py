@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cupy
 import numpy as np
 
 from fastnn.kernels.cuda import launch
@@ -22,6 +23,16 @@ ROWS = Structure(
     Field("scale", "real"),
     Field("offset", "real"),
 )
+SCATTERED = Structure(
+    "Scattered",
+    Field("rows", "int64"),
+    Field("m", "int64"),
+    Field("data", "const real*"),
+    Field("order", "const int64*"),
+    Field("begins", "const int64*"),
+    Field("ends", "const int64*"),
+    Field("y", "real*"),
+)
 
 
 def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
@@ -34,6 +45,22 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
         start, numbers = map(address, kept)
         places = (0, start) if of_bytes else (start, 0)
         record[0] = n, y.size // n, data.shape[0], *places, numbers, address(y), scale, offset
-        kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS,), f"#define BYTES {int(of_bytes)}\n")
+        kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS, SCATTERED), f"#define BYTES {int(of_bytes)}\n")
         kernel((launch.blocks(y.size),), (launch.THREADS,), (record,))
+    return finished()
+
+
+def gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
+    """Sums of rows of dy by their numbers, each row's in one order; rows that data do not have are left out."""
+    (rows, *sample), n, dtype = data.shape, index.shape[0], dy.dtype
+    ddata, finished = written_to(out, (rows, *sample), dtype, dy, data, ordered=True)
+    if ddata.size:
+        numbers = index.astype(np.int64, copy=False)
+        order = cupy.argsort(numbers * n + cupy.arange(n))  # stable
+        own, wanted = numbers[order], cupy.arange(rows)
+        begins, ends = (cupy.searchsorted(own, wanted, side) for side in ("left", "right"))
+        record, kept = SCATTERED.record(dtype), in_order(dy)
+        record[0] = rows, ddata.size // rows, *map(address, (kept, order, begins, ends, ddata))
+        kernel = launch.kernel("gather.cu", "scatter", dtype.name, (ROWS, SCATTERED), "#define BYTES 0\n")
+        kernel((launch.blocks(ddata.size),), (launch.THREADS,), (record,))
     return finished()

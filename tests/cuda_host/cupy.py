@@ -76,7 +76,15 @@ class ndarray:  # noqa: N801 - CuPy's name
         return len(self._host)
 
     def __getitem__(self, key: Any) -> ndarray:
+        if isinstance(key, ndarray):
+            return asarray(self._host[key._host])
         return ndarray(self._memory, np.asarray(self._host[key]))
+
+    def __mul__(self, other: Any) -> ndarray:
+        return asarray(self._host * asnumpy(other))
+
+    def __add__(self, other: Any) -> ndarray:
+        return asarray(self._host + asnumpy(other))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._host[key] = asnumpy(value)
@@ -124,6 +132,18 @@ def ascontiguousarray(value: ndarray) -> ndarray:
 
 def broadcast_to(value: ndarray, shape: Any) -> ndarray:
     return ndarray(value._memory, np.broadcast_to(value._host, shape))
+
+
+def arange(count: int) -> ndarray:
+    return asarray(np.arange(count))
+
+
+def argsort(value: ndarray) -> ndarray:
+    return asarray(np.argsort(value._host))
+
+
+def searchsorted(value: ndarray, wanted: ndarray, side: str = "left") -> ndarray:
+    return asarray(np.searchsorted(value._host, wanted._host, side))
 
 
 class RawModule:
