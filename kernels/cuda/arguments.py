@@ -18,6 +18,7 @@ _KINDS = {
     "const real*": ("u8", "const real*"),
     "const int64*": ("u8", "const int64*"),
     "uint64": ("u8", "uint64"),
+    "uint4*": ("u8", "uint4*"),
 }
 
 

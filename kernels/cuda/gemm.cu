@@ -9,25 +9,8 @@
 constexpr int SIZE = Pack::SIZE;
 constexpr int DOWN = ROWS / THREAD_ROWS, ACROSS = COLUMNS / THREAD_COLUMNS, THREADS = DOWN * ACROSS;
 
-// A seen as its rows, or B as its columns: `count` vectors along k, by the distances of vectors and along them.
-struct Operand {
-    const real* at;
-    int64 vector, along, count;
-    bool wide; // whether all packs begin at multiples of 16 bytes
-};
-
-FUNCTION Operand rows_of_a(const Product& given) { return {given.a, given.a_row, given.a_column, given.n, bool(given.a_wide)}; }
-FUNCTION Operand columns_of_b(const Product& given) {
-    return {given.b, given.b_column, given.b_row, given.m, bool(given.b_wide)};
-}
-
 FUNCTION float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 FUNCTION double multiply_add(double a, double b, double c) { return fma(a, b, c); }
-
-// A number of an operand, zero beyond its edges.
-FUNCTION real number(const Operand& x, int64 vector, int64 k, int64 end) {
-    return vector < x.count && k < end ? x.at[vector * x.vector + k * x.along] : real(0);
-}
 
 // Neighbours of an operand: of `SIZE` vectors where these lie side by side, else along a vector.
 FUNCTION Pack neighbours(const Operand& x, int64 vector, int64 k, int64 end) {
@@ -191,13 +174,4 @@ extern "C" __global__ void __launch_bounds__(THREADS) product(const Product give
         given.totals[part.tile * given.m + part.j + c] = total;
     }
 #endif
-}
-
-extern "C" __global__ void summed(const Product given) {
-    for (int64 at = first_of_grid(); at < given.n * given.m; at += grid_stride()) {
-        const int64 i = at / given.m, j = at % given.m;
-        real sum = 0;
-        for (int split = 0; split < given.splits; split++) sum += given.partial[split * given.n * given.m + at];
-        given.c[place_of_c(given, i, j)] = finished(given, i, j, sum);
-    }
 }

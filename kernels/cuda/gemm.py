@@ -5,11 +5,15 @@ formulas: bias and activation; an activation's derivative, with the sums of C's 
 or an optimizer's step of the weights C by the product as their gradient.
 
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
+
+Products of float32 arrays are exact to rounding, or where ``precision`` says so, of operands rounded to "tf32" or
+"bfloat16", their sums in float32, on tensor cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -40,6 +44,9 @@ PRODUCT = Structure(
     Field("depth", "int64"),
     Field("partial", "real*"),
     Field("totals", "real*"),
+    Field("units", "int64"),
+    Field("units_a", "uint4*"),
+    Field("units_b", "uint4*"),
     Field("bias", "const real*"),
     Field("bias_step", "int64"),
     Field("s", "const real*"),
@@ -82,9 +89,41 @@ class Tile(NamedTuple):
         return self.rows // self.thread_rows * (self.columns // self.thread_columns)
 
     @property
-    def source(self) -> str:
-        """The tile as the kernels know it."""
-        return "".join(f"#define {name.upper()} {size}\n" for name, size in self._asdict().items())
+    def before(self) -> str:
+        """The tile as the kernels know it, and the headers that they take."""
+        return _sizes(**self._asdict()) + launch.header("gemm.cuh")
+
+
+def _sizes(**sizes: int) -> str:
+    return "".join(f"constexpr int {name.upper()} = {size};\n" for name, size in sizes.items())
+
+
+class TensorTile(NamedTuple):
+    """The same on tensor cores: numbers of C that a block computes and a warp does, and the numbers of a step."""
+
+    rows: int
+    columns: int
+    depth: int
+    warp_rows: int
+    warp_columns: int
+    format: str
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * (self.rows // self.warp_rows) * (self.columns // self.warp_columns)
+
+    @property
+    def before(self) -> str:
+        """The tile as the kernels know it, and the headers that they take."""
+        sizes = self._asdict()
+        format_ = f"typedef {sizes.pop('format')} Format;\n"
+        return launch.header("ptx.cuh") + format_ + _sizes(**sizes) + launch.header("gemm.cuh")
+
+    @property
+    def unit(self) -> int:
+        """Numbers of the sums that a fragment has."""
+        return _DEPTHS[self.format]
 
 
 # Large ones read each number of the operands less often; narrow ones are for few rows or columns.
@@ -104,6 +143,28 @@ TILES = {
     ),
 }
 
+# The formats of ptx.cuh, with the depth of their fragments.
+_DEPTHS = {"Tf32": 8, "Bf16": 16}
+
+TENSOR_TILES = {
+    name: tuple(
+        TensorTile(rows, columns, 2 * _DEPTHS[format_], warp_rows, 32, format_)
+        for rows, columns, warp_rows in ((128, 128, 64), (64, 64, 32))
+    )
+    for name, format_ in (("tf32", "Tf32"), ("bfloat16", "Bf16"))
+}
+
+PRECISIONS = ("float32", *TENSOR_TILES)
+
+# What products of float32 arrays are computed in, where a call does not say.
+precision: ContextVar[str] = ContextVar("precision", default="float32")
+
+# The least compute capability, as CuPy writes it, that has tensor cores for these formats.
+_TENSOR_FROM = 80
+
+# Units of an operand of 16 bytes a lane: rows or columns, and bytes of a warp.
+_UNIT, _UNIT_BYTES = 16, 32 * 16
+
 # What it takes to read a number of a panel, in multiply-adds; a split's depth at least, and splits at most. Unmeasured.
 _READ, _LEAST_DEPTH, _MOST_SPLITS = 16, 128, 32
 
@@ -111,13 +172,13 @@ _READ, _LEAST_DEPTH, _MOST_SPLITS = 16, 128, 32
 class Plan(NamedTuple):
     """The tile, how many parts the sums have, and how long each is: a multiple of the tile's depth."""
 
-    tile: Tile
+    tile: Tile | TensorTile
     splits: int
     depth: int
 
 
 @lru_cache(1024)
-def _plan(n: int, k: int, m: int, tiles: Sequence[Tile], multiprocessors: int) -> Plan:
+def _plan(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> Plan:
     """The cheapest: blocks in turn on the multiprocessors, each as long as its multiply-adds and what it reads take."""
 
     def cost(plan: Plan) -> tuple[float, int]:
@@ -131,7 +192,7 @@ def _plan(n: int, k: int, m: int, tiles: Sequence[Tile], multiprocessors: int) -
     return min((plan for tile in tiles for plan in _splits(k, tile)), key=cost)
 
 
-def _splits(k: int, tile: Tile) -> list[Plan]:
+def _splits(k: int, tile: Tile | TensorTile) -> list[Plan]:
     """A tile with 1, 2, 4 and more splits of the sums, all of one depth but for the last."""
     plans = [Plan(tile, 1, -(-k // tile.depth) * tile.depth)]
     while plans[-1].depth >= 2 * _LEAST_DEPTH and plans[-1].splits < _MOST_SPLITS:
@@ -144,7 +205,7 @@ def _splits(k: int, tile: Tile) -> list[Plan]:
 class Epilogue:
     """What becomes of the sums: C++ that defines ``finished(given, i, j, sum)`` for a dtype, and the numbers it takes.
 
-    ``sums_columns``: tiles add up what they write of each column, too.
+    ``sums_columns``: tiles add up what they write of each column, too, but those on tensor cores.
     """
 
     before: Callable[[str], str]
@@ -230,15 +291,37 @@ def update(step: str) -> Epilogue:
     return Epilogue(before)
 
 
-def source_of(tile: Tile, epilogue: Epilogue, dtype: str) -> str:
-    """What comes before the kernels of products: the tile and the epilogue."""
-    sums = f"#define SUMS_COLUMNS {int(epilogue.sums_columns)}\n"
-    return tile.source + sums + epilogue.before(dtype) + launch.header("gemm.cuh")
+def source_of(tile: Tile | TensorTile) -> str:
+    """The file with a tile's kernels."""
+    return "gemm.cu" if isinstance(tile, Tile) else "tensor.cu"
+
+
+def before(tile: Tile | TensorTile, epilogue: Epilogue, dtype: str) -> str:
+    """What comes before the kernels of products: the epilogue and the tile."""
+    return f"#define SUMS_COLUMNS {int(epilogue.sums_columns)}\n{epilogue.before(dtype)}{tile.before}"
 
 
 @cache
-def _kernel(entry: str, tile: Tile, epilogue: Epilogue, dtype: str) -> Any:
-    return launch.kernel("gemm.cu", entry, dtype, PRODUCT, source_of(tile, epilogue, dtype))
+def _kernel(entry: str, tile: Tile | TensorTile, epilogue: Epilogue, dtype: str) -> Any:
+    return launch.kernel(source_of(tile), entry, dtype, PRODUCT, before(tile, epilogue, dtype))
+
+
+@cache
+def _has_tensor_cores(device: int) -> bool:
+    return int(cupy.cuda.Device(device).compute_capability) >= _TENSOR_FROM
+
+
+def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
+    """The tiles for a dtype and a precision; ValueError for an unknown one, RuntimeError where the device has none."""
+    if wanted not in PRECISIONS:
+        raise ValueError(f"precision: got {wanted!r}, wants one of {', '.join(map(repr, PRECISIONS))}")
+    if dtype != "float32" or wanted == "float32":
+        return TILES[dtype]
+    device = cupy.cuda.runtime.getDevice()
+    if not _has_tensor_cores(device):
+        found = cupy.cuda.Device(device).compute_capability
+        raise RuntimeError(f"precision: got {wanted!r}, wants a device of compute capability 8.0 or later, not {found}")
+    return TENSOR_TILES[wanted]
 
 
 def _steps(array: Any) -> tuple[int, int]:
@@ -276,7 +359,8 @@ def product(
         record = PRODUCT.record(c.dtype)
         _describe(record[0], a, b, c)
         _describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
-        _multiply(record, _plan(n, k, m, TILES[c.dtype.name], launch.multiprocessors()), epilogue, totals, c)
+        tiles = _tiles(c.dtype.name, precision.get())
+        _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
     elif totals is not None:
         column_sums(c, totals)
 
@@ -307,18 +391,34 @@ def _multiply(record: Any, plan: Plan, epilogue: Epilogue, totals: Any, c: Any) 
     given, (tile, splits, depth), (n, m), dtype = record[0], plan, c.shape, c.dtype
     given["splits"], given["depth"] = splits, depth
     down, across = -(-n // tile.rows), -(-m // tile.columns)
-    made = []  # memory that launches use is kept until all are made
+    units = _pack(record, tile, epilogue, dtype.name) if isinstance(tile, TensorTile) else None
+    sums = c  # what the columns' sums are the sums of
     if splits > 1:
-        made.append(cupy.empty((splits, n, m), dtype))
-        given["partial"] = address(made[-1])
-    elif epilogue.sums_columns:
-        made.append(cupy.empty((down, m), dtype))
-        given["totals"] = address(made[-1])
+        partial = cupy.empty((splits, n, m), dtype)
+        given["partial"] = address(partial)
+    elif epilogue.sums_columns and isinstance(tile, Tile):
+        sums = cupy.empty((down, m), dtype)
+        given["totals"] = address(sums)
     _kernel("product", tile, epilogue, dtype.name)((down * across * splits,), (tile.threads,), (record,))
     if splits > 1:
         _kernel("summed", tile, epilogue, dtype.name)((launch.blocks(n * m),), (launch.THREADS,), (record,))
     if totals is not None:
-        column_sums(made[-1] if splits == 1 else c, totals)
+        column_sums(sums, totals)
+    del units  # which the launches have used
+
+
+def _pack(record: Any, tile: TensorTile, epilogue: Epilogue, dtype: str) -> Any:
+    """Both operands in units, as fragments lie: the memory that holds them."""
+    given = record[0]
+    n, k, m = (int(given[name]) for name in "nkm")
+    given["units"] = -(-k // tile.depth) * (tile.depth // tile.unit)
+    of_a, of_b = (-(-size // _UNIT) * int(given["units"]) for size in (n, m))
+    units = cupy.empty(((of_a + of_b) * _UNIT_BYTES,), "uint8")
+    given["units_a"], given["units_b"] = address(units), address(units) + of_a * _UNIT_BYTES
+    if units.size:
+        threads = (of_a + of_b) * 32
+        _kernel("packed", tile, epilogue, dtype)((launch.blocks(threads),), (launch.THREADS,), (record,))
+    return units
 
 
 def _columns(activation: str | None, dtype: str) -> Any:
@@ -375,8 +475,9 @@ def _placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tupl
 
 
 def _plain(a: Any, b: Any, c: Any) -> None:
-    """C = A @ B, by cuBLAS where that is large."""
-    if a.shape[0] * a.shape[1] * b.shape[1] >= CUBLAS_FROM and c.flags.c_contiguous:
+    """C = A @ B, by cuBLAS where that is large and exact."""
+    size = a.shape[0] * a.shape[1] * b.shape[1]
+    if size >= CUBLAS_FROM and c.flags.c_contiguous and precision.get() == "float32":
         cupy.matmul(a, b, out=c)
     else:
         product(a, b, c)
