@@ -272,3 +272,115 @@ def test_precisions_that_there_are_not(cupy, gemm, precision, monkeypatch):
     monkeypatch.setattr(gemm, "_has_tensor_cores", lambda device: False)
     with pytest.raises(RuntimeError, match=r"precision: got 'tf32', wants a device of compute capability 8\.0"):
         ops.matmul(*given)
+
+
+# A part of a source, what stands there in its place, and the precision of the products that show it.
+FAULTS = {
+    "no barrier between panels": ("gemm.cu", "        __syncthreads();\n    }", "    }", "float32"),
+    "a row too many": ("gemm.cu", "if (i >= given.n) continue;", "if (i > given.n) continue;", "float32"),
+    "a column too many": ("gemm.cu", "if (j + q < given.m) at", "if (j + q <= given.m) at", "float32"),
+    "a number too many of the sums": ("gemm.cuh", "k < end ?", "k <= end ?", "float32"),
+    "numbers of a pack swapped": (
+        "gemm.cu",
+        "rows[r / SIZE].at[r % SIZE]",
+        "rows[r / SIZE].at[r % SIZE ^ 1]",
+        "float32",
+    ),
+    "words of B swapped": ("tensor.cu", "columns[c].x, columns[c].y", "columns[c].y, columns[c].x", "tf32"),
+    "eights of A swapped": ("tensor.cu", "8 * (word / eight % 2)", "8 * (1 - word / eight % 2)", "bfloat16"),
+    "halves of the sums swapped": ("tensor.cu", "of_a ? 1 : 2, half = of_a ? 2 : 1", "1, half = 2", "bfloat16"),
+    "rows of C swapped": ("tensor.cu", "8 * (place / 2)", "8 * (1 - place / 2)", "tf32"),
+    "no barrier between stages": ("tensor.cu", "            __syncthreads();\n", "", "tf32"),
+    "a copy not waited for": ("tensor.cu", "wait_for_groups<STAGES - 2>", "wait_for_groups<STAGES - 1>", "tf32"),
+    "a step ahead of its stage": ("tensor.cu", "step + STAGES - 1", "step + STAGES", "bfloat16"),
+    "a column of C too many": ("tensor.cu", "j >= given.m", "j > given.m", "tf32"),
+}
+
+
+@pytest.fixture
+def sources(cupy, gemm, monkeypatch):
+    """Changes the kernels' sources for a test."""
+    from fastnn.kernels.cuda import launch
+
+    read = launch._file
+
+    def change(name, right, wrong):
+        assert right in read(name)
+        monkeypatch.setattr(launch, "_file", lambda file: read(file).replace(right, wrong if file == name else right))
+        forget()
+
+    def forget():
+        gemm._kernel.cache_clear()
+        launch.kernel.cache_clear()
+
+    yield change
+    forget()
+
+
+def is_right(cupy, gemm, n, k, m):
+    """Whether products of integers are, in any order of the threads, of rows and of columns side by side."""
+    a, b = integers((n, k)), integers((k, m), seed=1)
+    rows = cupy.asarray(a), cupy.asarray(b)
+    columns = cupy.asarray(np.ascontiguousarray(a.T)).T, cupy.asarray(np.ascontiguousarray(b.T)).T
+    for seed in range(3):
+        cupy.seed = seed
+        for given in (rows, columns):
+            try:
+                if not np.array_equal(ops.matmul(*given).get(), a @ b):
+                    return False
+            except build.LaunchError:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("name", [None, *FAULTS])
+def test_seeded_faults_are_caught(cupy, gemm, precision, monkeypatch, sources, name):
+    """And what is not faulty passes the same."""
+    monkeypatch.setattr(cupy, "seed", 1)
+    for wanted in ["float32", *ROUNDED] if name is None else [FAULTS[name][3]]:
+        precision(wanted)
+        # narrow enough for a row too many to end in the guard behind the array
+        tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+        if name is not None:
+            sources(*FAULTS[name][:3])
+        only(gemm, monkeypatch, tile)
+        sizes = (tile.rows - 2, 4 * tile.depth - 3, tile.columns - 2)
+        assert is_right(cupy, gemm, *sizes) == (name is None)
+
+
+# Of a precision, with a part of a source in another's place.
+_SANITIZED = """
+import os, sys
+os.environ.pop("LD_PRELOAD")  # not for the compiler
+import numpy as np
+from tests.cuda_host.backend import on_host
+wanted, name, right, wrong = sys.argv[1:]
+with on_host() as cupy:
+    from fastnn.kernels.cuda import gemm, launch
+    cupy.sanitize, read = True, launch._file
+    launch._file = lambda file: read(file).replace(right, wrong) if file == name else read(file)
+    gemm.precision.set(wanted)
+    tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+    gemm._plan = lambda *given: gemm.Plan(tile, 2, 3 * tile.depth)
+    n, k, m = 70, 5 * tile.depth, 35
+    ones = lambda *shape: cupy.asarray(np.ones(shape, "float32"))
+    c = cupy.empty((n, m), "float32")
+    gemm.product(ones(n, k), ones(k, m), c)
+    gemm._plan = lambda *given: gemm.Plan(tile, 1, 5 * tile.depth)
+    total = cupy.empty((m,), "float32")
+    gemm.product(ones(n, k), ones(k, m), c, gemm.derivative("relu"), s=ones(n, m), totals=total)
+    assert name or ((c.get() == k).all() and (total.get() == n * k).all())
+"""
+
+MISSING_BARRIERS = {name: fault for name, fault in FAULTS.items() if name.startswith("no barrier")}
+
+
+@pytest.mark.parametrize("wanted", ["float32", *ROUNDED])
+def test_the_sanitizer_finds_no_race(wanted):
+    assert "data race" not in build.sanitized(_SANITIZED, wanted, "", "", "")
+
+
+@pytest.mark.parametrize("name", MISSING_BARRIERS)
+def test_the_sanitizer_finds_a_missing_barrier(name):
+    file, right, wrong, wanted = MISSING_BARRIERS[name]
+    assert "data race" in build.sanitized(_SANITIZED, wanted, file, right, wrong)
