@@ -12,11 +12,12 @@ Products of float32 arrays are exact to rounding, or where ``precision`` says so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
+from itertools import product as product_of
 from typing import Any, NamedTuple
 
 import cupy
@@ -324,6 +325,26 @@ def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
     return TENSOR_TILES[wanted]
 
 
+def modules() -> Iterator[launch.Module]:
+    """Every tile, with an epilogue of each kind; sums of columns, with and without a derivative."""
+    epilogues = {
+        "plain": PLAIN,
+        "gelu": forward("gelu"),
+        "gelu_backward": derivative("gelu"),
+        "amsgrad": update("amsgrad"),
+    }
+    of_precision: dict[str, Sequence[Tile | TensorTile]] = {**TILES, **TENSOR_TILES}
+    for name, tiles in of_precision.items():
+        dtype = name if name in TILES else "float32"
+        for tile, (kind, epilogue) in product_of(tiles, epilogues.items()):
+            text = launch.text(source_of(tile), dtype, PRODUCT, before(tile, epilogue, dtype))
+            label = f"product {tile.rows}x{tile.columns}x{tile.depth} {kind} {name}"
+            yield launch.Module(label, text, _TENSOR_FROM if name in TENSOR_TILES else 75)
+    for activation, dtype in product_of((None, "gelu"), TILES):
+        text = launch.text("columns.cu", dtype, COLUMNS, _value(activation, dtype))
+        yield launch.Module(f"column_sums {activation or 'plain'} {dtype}", text)
+
+
 def _steps(array: Any) -> tuple[int, int]:
     """Distances of rows and of columns, in numbers."""
     row, column = array.strides
@@ -421,8 +442,8 @@ def _pack(record: Any, tile: TensorTile, epilogue: Epilogue, dtype: str) -> Any:
     return units
 
 
-def _columns(activation: str | None, dtype: str) -> Any:
-    """The kernel that sums columns: of a matrix, or of the dz = dy f'(s) that it writes."""
+def _value(activation: str | None, dtype: str) -> str:
+    """The source of what is summed: a number of a matrix, or of the dz = dy f'(s) that is written."""
     body = "    return given.dy[i * given.dy_row + j * given.dy_column];\n"
     before = ""
     if activation is not None:
@@ -431,11 +452,12 @@ def _columns(activation: str | None, dtype: str) -> Any:
         given = ", ".join([*places[:2], *_given(count)])
         body = f"    real& dz = {places[2]};\n    slope({given}, &dz);\n    return dz;\n"
         before = _slope(activation, dtype)
-    before += f"FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
-    return launch.kernel("columns.cu", "column_sums", dtype, COLUMNS, before)
+    return f"{before}FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
 
 
-_columns_kernel = cache(_columns)
+@cache
+def _columns_kernel(activation: str | None, dtype: str) -> Any:
+    return launch.kernel("columns.cu", "column_sums", dtype, COLUMNS, _value(activation, dtype))
 
 
 def column_sums(dy: Any, total: Any, activation: str | None = None, s: Any = None, dz: Any = None) -> None:

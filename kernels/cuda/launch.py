@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 
@@ -48,6 +48,14 @@ def text(source: str, dtype: str, structure: Structure, before: str = "") -> str
         f'#line 1 "{source}"\n{_file(source)}',
     ]
     return "".join(parts)
+
+
+class Module(NamedTuple):
+    """A module that launchers may ask for, for the compile gate; ``least`` is the first architecture that has it."""
+
+    name: str
+    text: str
+    least: int = 75
 
 
 @cache

@@ -36,8 +36,10 @@ FUNCTION uint4 packed_of(const Operand& x, bool of_a, int64 vector, int64 k, int
 // The units of this thread's share of a step, of `count` rows or columns of units from `first` on.
 template <int COUNT> FUNCTION void fetch(uint4 (&stage)[COUNT][STEP * LANES], const uint4* units, int64 first, int64 last,
                                          int64 along, int64 unit) {
+    static_assert(COUNT * STEP * LANES % THREADS == 0, "a step is so many copies for every thread");
 #pragma unroll
-    for (int number = threadIdx.x; number < COUNT * STEP * LANES; number += THREADS) {
+    for (int copy = 0; copy < COUNT * STEP * LANES / THREADS; copy++) {
+        const int number = threadIdx.x + copy * THREADS;
         const int vector = number / (STEP * LANES), within = number % (STEP * LANES);
         // what lies beyond the last unit goes into sums that nobody wants
         copy_later(&stage[vector][within], units + (least(first + vector, last) * along + unit) * LANES + within);
