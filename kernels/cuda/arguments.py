@@ -24,6 +24,7 @@ _KINDS = {
     "double": ("f8", "double"),
     "double*": ("u8", "double*"),
     "const double*": ("u8", "const double*"),
+    "uint4*": ("u8", "uint4*"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cupy
@@ -13,7 +13,7 @@ from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address, coalesced, has_gaps, written_to
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
-from fastnn.kernels.table import NUMBERS
+from fastnn.kernels.table import DTYPES, NUMBERS
 from fastnn.kernels.table.row import implements
 
 # Dimensions that the strided kernel takes; arrays that have more, once neighbours are joined, are copied by CuPy.
@@ -49,6 +49,10 @@ class Formula:
             self._kernels[entry, dtype] = launch.kernel("elementwise.cu", entry, dtype, (ELEMENTWISE,), before)
         return self._kernels[entry, dtype]
 
+    def text(self, dtype: str) -> str:
+        """The whole text of the module of both kernels."""
+        return launch.text("elementwise.cu", dtype, (ELEMENTWISE,), self._before(dtype))
+
 
 def _of(inputs: int, names: Sequence[str], numbers: Sequence[str], formula: Callable[..., Any]) -> Formula:
     """A formula of the arithmetic's, on values by these names and an op's numbers."""
@@ -68,6 +72,14 @@ def _of(inputs: int, names: Sequence[str], numbers: Sequence[str], formula: Call
 _FORWARD = {name: _of(1, ("x",), entry.numbers, entry.forward) for name, entry in ACTIVATIONS.items()}
 _BACKWARD = {name: _of(2, ("dy", "s"), entry.numbers, entry.backward) for name, entry in ACTIVATIONS.items()}
 _SUM = _of(2, ("a", "b"), (), lambda v, a, b: v.add(a, b))
+
+
+def modules() -> Iterator[launch.Module]:
+    """All that there may be."""
+    formulas = {"add": _SUM, **_FORWARD, **{f"{name}_backward": formula for name, formula in _BACKWARD.items()}}
+    for name, formula in formulas.items():
+        for dtype in DTYPES:
+            yield launch.Module(f"{name} {dtype}", formula.text(dtype))
 
 
 def _broadcast(array: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 
@@ -36,6 +36,11 @@ def _file(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
+def header(name: str) -> str:
+    """The text of a ``.cuh`` file, for what comes before a module's source."""
+    return f'#line 1 "{name}"\n{_file(name)}'
+
+
 def text(source: str, dtype: str, structures: Sequence[Structure], before: str = "") -> str:
     """The whole text of a module."""
     parts = [
@@ -46,6 +51,14 @@ def text(source: str, dtype: str, structures: Sequence[Structure], before: str =
         f'#line 1 "{source}"\n{_file(source)}',
     ]
     return "".join(parts)
+
+
+class Module(NamedTuple):
+    """A module that launchers may ask for, for the compile gate; ``least`` is the first architecture that has it."""
+
+    name: str
+    text: str
+    least: int = 75
 
 
 @cache
@@ -59,9 +72,14 @@ def _multiprocessors(device: int) -> int:
     return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
+def multiprocessors() -> int:
+    """Those of the current device."""
+    return _multiprocessors(cupy.cuda.runtime.getDevice())
+
+
 def blocks(threads: int) -> int:
     """Blocks for so many threads that stride over a grid: no more than the device has at hand at a time."""
-    most = _BLOCKS_AT_HAND * _multiprocessors(cupy.cuda.runtime.getDevice())
+    most = _BLOCKS_AT_HAND * multiprocessors()
     return max(1, min(most, -(-threads // THREADS)))
 
 

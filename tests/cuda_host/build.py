@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -75,6 +76,31 @@ def compiled(text: str, sanitize: bool = False) -> Path:
     target = CACHE / f"{_hash(text, kernels, device.name, *_FLAGS, *_KERNEL_FLAGS, *extra)}.so"
     flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-shared", "-include", HERE / "host.h", "-x", "c++", "-", "-x", "none"]
     return _compiled(target, [COMPILER or "g++", *flags, device], text + kernels)
+
+
+def sanitized(program: str, *arguments: str) -> str:
+    """What ThreadSanitizer says of a Python program that runs kernels built for it.
+
+    It is a process of its own, which has loaded the sanitizer's runtime: a library cannot bring it along.
+    """
+    compiler = COMPILER or "g++"
+    runtime = subprocess.run([compiler, "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=HERE.parents[1],
+        env={
+            "PATH": os.environ["PATH"],
+            "LD_PRELOAD": runtime.stdout.strip(),
+            "TSAN_OPTIONS": "exitcode=66",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
+    )
+    if done.returncode not in (0, 66):
+        raise RuntimeError(f"a program under ThreadSanitizer ended with {done.returncode}:\n{done.stderr[-8000:]}")
+    return done.stderr
 
 
 class Kernel:

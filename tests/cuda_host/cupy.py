@@ -22,6 +22,8 @@ _PAINT = 0xFF
 
 # The order in which a launch's threads take their turns.
 seed = 1
+# Whether kernels are built for ThreadSanitizer.
+sanitize = False
 # Names of the kernels launched, for tests that count.
 launched: list[str] = []
 
@@ -146,11 +148,18 @@ def searchsorted(value: ndarray, wanted: ndarray, side: str = "left") -> ndarray
     return asarray(np.searchsorted(value._host, wanted._host, side))
 
 
+def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
+    """CuPy's own product."""
+    launched.append("cupy.matmul")
+    np.matmul(a._host, b._host, out=out._host)
+    return out
+
+
 class RawModule:
     """Kernels from a text: libraries of g++'s, for CUDA code is what it reads with host.h before it."""
 
     def __init__(self, code: str, options: tuple[str, ...] = (), **_: Any) -> None:
-        self._library = build.library(code)
+        self._library = build.library(code, sanitize)
 
     def get_function(self, name: str) -> Any:
         kernel = build.Kernel(self._library, name)

@@ -96,6 +96,14 @@ enum State { READY, WAITING, RETURNED };
 struct Block;
 struct Warp;
 
+// A thread's copies to come, in the order asked for, each with the number of its group.
+struct Copies {
+    static constexpr int MOST = 64;
+    Copy copy[MOST];
+    int group[MOST];
+    int first = 0, count = 0, current = 0;
+};
+
 struct Thread {
     Place place;
     Block* block;
@@ -107,6 +115,7 @@ struct Thread {
     uint64_t result = 0;
     bool started = false;
     void* sanitizer = nullptr;
+    Copies copies;
 };
 
 // Lanes that have come to an exchange and wait for the rest of their mask.
@@ -125,6 +134,8 @@ struct Warp {
     std::vector<Meeting> meetings;
     char tokens[2];
     int turn = 0;
+    Fragment fragments[2][32]; // by turns: a lane reads one gathering's while another gives its own to the next
+    int gathers = 0;
 
     Warp() { meetings.reserve(32); } // no memory of a fibre's is another's to free: the sanitizer would take it for a race
 };
@@ -355,9 +366,38 @@ uint64_t exchange(Exchange kind, unsigned mask, uint64_t value, int source, int 
         }
         warp.meetings.erase(meeting);
         warp.turn++;
+        warp.gathers += kind == GATHER;
     }
     if (kind == WAIT) acquire(token);
     return thread->result;
+}
+
+const Fragment* gather(const Fragment& own, int line) {
+    Warp& warp = *current->warp;
+    Fragment* all = warp.fragments[warp.gathers % 2];
+    all[current->lane] = own;
+    exchange(GATHER, 0xffffffffu, 0, 0, line);
+    return all;
+}
+
+void copy_later(uint4* to, const uint4* from, int line) {
+    Copies& copies = current->copies;
+    if ((uintptr_t(to) | uintptr_t(from)) % 16) fail("line %d: a copy of 16 bytes that is not aligned", line);
+    if (copies.count == Copies::MOST) fail("line %d: a thread asks for more than %d copies", line, Copies::MOST);
+    const int place = (copies.first + copies.count++) % Copies::MOST;
+    copies.copy[place] = {to, from};
+    copies.group[place] = copies.current;
+}
+
+void end_group() { current->copies.current++; }
+
+const Copy* copy_due(int pending) {
+    Copies& copies = current->copies;
+    if (copies.count == 0 || copies.group[copies.first] >= copies.current - pending) return nullptr;
+    const Copy* due = &copies.copy[copies.first];
+    copies.first = (copies.first + 1) % Copies::MOST;
+    copies.count--;
+    return due;
 }
 
 void* shared(const void* site, uint64_t bytes, const char* name) {

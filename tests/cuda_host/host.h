@@ -52,13 +52,32 @@ extern dim3 block_size, grid_size;
 void barrier(int line);
 
 // What the lanes of a mask give one another: all give a value, and get that of a lane, or a bit of each.
-enum Exchange { SHUFFLE, BALLOT, WAIT };
+enum Exchange { SHUFFLE, BALLOT, WAIT, GATHER };
 uint64_t exchange(Exchange kind, unsigned mask, uint64_t value, int source, int line);
 
 inline void wait_for_lanes(int line, unsigned mask = 0xffffffffu) { exchange(WAIT, mask, 0, 0, line); }
 
 // The lane of the calling thread.
 int lane();
+
+// What a lane holds of a product's operands; `gather` gives every lane of the warp what all of them hold.
+struct Fragment {
+    unsigned word[6];
+};
+const Fragment* gather(const Fragment& own, int line);
+
+// Copies of 16 bytes that a thread asks for and goes on: made as late as may be, when it waits for them.
+struct Copy {
+    uint4* to;
+    const uint4* from;
+};
+void copy_later(uint4* to, const uint4* from, int line);
+void end_group();
+const Copy* copy_due(int pending); // the next one of all but the last `pending` groups, or null
+
+inline void wait_for_groups(int pending) {
+    while (const Copy* copy = copy_due(pending)) *copy->to = *copy->from;
+}
 
 // The block's memory of a site, guarded on both sides; dynamic memory has the site null.
 void* shared(const void* site, uint64_t bytes, const char* name);

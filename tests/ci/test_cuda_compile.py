@@ -1,0 +1,53 @@
+"""The compile gate of CUDA: what it reads of ptxas, and what it calls a jump."""
+
+from __future__ import annotations
+
+import pytest
+
+from ci import cuda_compile
+from ci.cuda_compile import Usage
+
+LOG = """
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'summed' for 'sm_90'
+ptxas info    : Function properties for summed
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 32 registers, used 0 barriers
+ptxas info    : Compile time = 9.0 ms
+ptxas info    : Compiling entry function 'product' for 'sm_90'
+ptxas info    : Function properties for product
+    0 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 128 registers, used 1 barriers, 38912 bytes smem
+"""
+
+
+def test_what_ptxas_says():
+    assert cuda_compile.usages(LOG) == {"summed": Usage(32, 0, 0), "product": Usage(128, 38912, 20)}
+
+
+def test_the_table_is_read_as_it_was_written():
+    found = {("a: b: c", 75): Usage(40, 0, 0), ("a: b: c", 90): Usage(48, 512, 0), ("d", 120): Usage(9, 1, 0)}
+    version, known = cuda_compile.read(cuda_compile.table(found, "12.9"))
+    assert version == "12.9"
+    assert known == {("a: b: c", 75): (40, 512), ("a: b: c", 90): (48, 512), ("d", 120): (9, 1)}
+
+
+@pytest.mark.parametrize(
+    ("usage", "said"),
+    [
+        (Usage(112, 1024, 0), []),
+        (Usage(113, 1024, 0), ["k, sm_90: 113 registers, 100 before"]),
+        (Usage(20, 1025, 0), ["k, sm_90: 1025 bytes of shared memory, 1024 before"]),
+    ],
+)
+def test_jumps(usage, said):
+    assert list(cuda_compile.jumps({("k", 90): usage}, {("k", 90): (100, 1024)})) == said
+
+
+def test_a_kernel_that_the_table_lacks():
+    assert list(cuda_compile.jumps({("k", 90): Usage(1, 0, 0)}, {})) == ["k, sm_90: not in the table (--write)"]
+
+
+def test_every_kernel_of_the_table_is_of_a_room_that_is_compiled():
+    _, known = cuda_compile.read(cuda_compile.TABLE.read_text(encoding="utf-8"))
+    assert {name.partition(":")[0] for name, _ in known} == set(cuda_compile.ROOMS)

@@ -1,0 +1,425 @@
+"""Products on the device that the host stands in for: tiles' edges, splits, epilogues, precisions, seeded faults."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import ops
+from fastnn.kernels.formulas.activations import ACTIVATIONS
+from fastnn.kernels.formulas.steps import STEPS
+from fastnn.kernels.naive import elementwise
+from tests.cuda_host import build
+from tests.cuda_host.backend import on_host
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
+
+REALS = ("float32", "float64")
+ROUNDED = ("tf32", "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    with on_host() as module:
+        yield module
+
+
+@pytest.fixture
+def gemm(cupy):
+    from fastnn.kernels.cuda import gemm
+
+    return gemm
+
+
+@pytest.fixture
+def precision(gemm):
+    """Sets the precision of a test's products."""
+    tokens = []
+    yield lambda name: tokens.append(gemm.precision.set(name))
+    for token in reversed(tokens):
+        gemm.precision.reset(token)
+
+
+def integers(shape, dtype="float32", seed=0, most=4):
+    return np.random.default_rng([seed, *shape]).integers(-most, most + 1, shape).astype(dtype)
+
+
+def only(gemm, monkeypatch, tile, splits=1):
+    """Products take this tile and so many splits, the last of which may be short."""
+
+    def plan(n, k, m, tiles, multiprocessors):
+        depth = -(-k // (splits * tile.depth)) * tile.depth
+        return gemm.Plan(tile, splits if depth == 0 else max(1, -(-k // depth)), depth)
+
+    monkeypatch.setattr(gemm, "_plan", plan)
+
+
+def tiles_of(gemm):
+    return [
+        *((name, "float32", tile) for name in REALS for tile in gemm.TILES[name]),
+        *(("float32", name, tile) for name in ROUNDED for tile in gemm.TENSOR_TILES[name]),
+    ]
+
+
+def around(tile):
+    """Sizes at a tile's edges and at primes, each next to each in some product."""
+    edges = [(size - 1, size, size + 1) for size in (tile.rows, tile.depth, tile.columns)]
+    yield from zip(*edges, strict=True)
+    yield from ((1, 0, 1), (1, 1, 1), (edges[0][2], 2 * tile.depth + 1, 1), (1, tile.depth, edges[2][2]), (37, 53, 41))
+
+
+@pytest.mark.parametrize("number", range(13))
+def test_every_tile_is_exact_on_integers_at_its_edges(cupy, gemm, precision, monkeypatch, number):
+    """Small integers are exact in every format, in any order."""
+    dtype, wanted, tile = tiles_of(gemm)[number]
+    precision(wanted)
+    only(gemm, monkeypatch, tile)
+    for n, k, m in around(tile):
+        a, b = integers((n, k), dtype), integers((k, m), dtype, 1)
+        np.testing.assert_array_equal(ops.matmul(cupy.asarray(a), cupy.asarray(b)).get(), a @ b, err_msg=f"{n} {k} {m}")
+
+
+def test_those_are_all_the_tiles(gemm):
+    assert len(tiles_of(gemm)) == 13
+
+
+def views(array):
+    """The array's numbers by other strides: transposed, with gaps, backwards, shifted off 16 bytes."""
+    n, k = array.shape
+    yield np.ascontiguousarray(array.T).T
+    wide = np.zeros((n, 3 * k + 1), array.dtype)
+    wide[:, 1::3] = array
+    yield wide[:, 1::3]
+    yield np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1]
+    shifted = np.zeros((n, k + 1), array.dtype)
+    shifted[:, 1:] = array
+    yield shifted[:, 1:]
+
+
+def strided(cupy, view):
+    """A device array with a host view's numbers and strides."""
+    base = view
+    while base.base is not None and isinstance(base.base, np.ndarray):
+        base = base.base
+    made = cupy.asarray(base)
+    offset = view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    host = np.ndarray(view.shape, view.dtype, made._host, offset, view.strides)
+    return cupy.ndarray(made._memory, host)
+
+
+@pytest.mark.parametrize("wanted", ["float32", *ROUNDED])
+def test_any_strides(cupy, precision, wanted):
+    precision(wanted)
+    a, b = integers((35, 29)), integers((29, 38), seed=1)
+    for left in views(a):
+        for right in views(b):
+            found = ops.matmul(strided(cupy, left), strided(cupy, right))
+            np.testing.assert_array_equal(found.get(), a @ b, err_msg=f"{left.strides} {right.strides}")
+    for out in views(np.zeros((35, 38), "float32")):
+        target = strided(cupy, out)
+        assert ops.matmul(cupy.asarray(a), cupy.asarray(b), out=target) is target
+        np.testing.assert_array_equal(target.get(), a @ b)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_a_result_over_an_operand(cupy, dtype):
+    a, b = integers((33, 33), dtype), integers((33, 33), dtype, 1)
+    for which in range(2):
+        given = [cupy.asarray(a), cupy.asarray(b)]
+        assert ops.matmul(*given, out=given[which]) is given[which]
+        np.testing.assert_array_equal(given[which].get(), a @ b)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_gradients_into_arrays_of_any_strides_or_over_operands(cupy, dtype):
+    dy, x, w, y = (integers(shape, dtype, seed) for seed, shape in enumerate([(33, 33)] * 4))
+    dz = np.where(y > 0, dy, 0)
+    expected = dz @ w.T, x.T @ dz, dz.sum(axis=0)
+    into = [strided(cupy, next(views(np.zeros((33, 33), dtype)))) for _ in range(2)]
+    into.append(strided(cupy, np.zeros(66, dtype)[::2]))
+    given = [cupy.asarray(each) for each in (dy, x, w, y)]
+    over = [given[1], given[2], given[0][5]]
+    for dx, dw, db in (into, over):
+        found = ops.linear_backward(*given, "relu", dx=dx, dw=dw, db=db)
+        for result, target, wanted in zip(found, (dx, dw, db), expected, strict=True):
+            assert result is target
+            np.testing.assert_array_equal(result.get(), wanted)
+
+
+def test_gradients_that_nobody_needs_are_none(cupy):
+    given = [cupy.asarray(integers(shape)) for shape in ((5, 4), (5, 3), (3, 4), (5, 4))]
+    whole = ops.linear_backward(*given, "relu")
+    for need in ((), ("dx",), ("dw", "db"), ("db",)):
+        found = ops.linear_backward(*given, "relu", None, need)
+        for name, result, wanted in zip(("dx", "dw", "db"), found, whole, strict=True):
+            assert (result is None) == (name not in need)
+            assert result is None or (result.get() == wanted.get()).all()
+
+
+def test_sums_of_many_rows(cupy, gemm):
+    """More than one launch, the same bits in any order of the blocks."""
+    rows = np.random.default_rng(4).standard_normal((9001, 35)).astype("float32")
+    found = []
+    for seed in range(2):
+        cupy.seed = seed
+        found.append(cupy.empty((35,), "float32"))
+        gemm.column_sums(cupy.asarray(rows), found[-1])
+    assert (found[0].get() == found[1].get()).all()
+    bound = 256 * np.finfo("float32").eps * abs(rows).sum(axis=0)
+    assert (abs(found[0].get() - rows.astype("float64").sum(axis=0)) <= bound).all()
+
+
+@pytest.mark.parametrize("wanted", ["float32", *ROUNDED])
+@pytest.mark.parametrize("splits", [2, 3, 7])
+def test_splits_give_the_same_and_repeat(cupy, gemm, precision, monkeypatch, splits, wanted):
+    precision(wanted)
+    tile = gemm.TILES["float32"][2] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+    a, b, bias = integers((45, 250)), integers((250, 39), seed=1), integers((39,), seed=2)
+    only(gemm, monkeypatch, tile, splits)
+    for seed in range(2):
+        monkeypatch.setattr(cupy, "seed", seed)
+        y = ops.linear(cupy.asarray(a), cupy.asarray(b), cupy.asarray(bias), "relu")
+        np.testing.assert_array_equal(y.get(), np.maximum(a @ b + bias, 0))
+    rng = np.random.default_rng(1)
+    given = [cupy.asarray(rng.standard_normal(shape).astype("float32")) for shape in ((45, 250), (250, 39))]
+    found = []
+    for seed in range(3):
+        monkeypatch.setattr(cupy, "seed", seed)
+        found.append(ops.matmul(*given).get())
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+
+
+def test_plans(gemm):
+    """All of the sums are done, tiles are as large as the device can be busy with, and few of them are split."""
+    for n, k, m in ((1, 1, 1), (128, 784, 512), (4096, 4096, 4096), (10, 100_000, 10), (5, 0, 7), (70_000, 3, 1)):
+        for tiles in (gemm.TILES["float32"], gemm.TENSOR_TILES["tf32"]):
+            tile, splits, depth = gemm._plan(n, k, m, tiles, 132)
+            assert depth % tile.depth == 0
+            assert splits * depth >= k
+            assert splits == 1 or (splits - 1) * depth < k
+    assert gemm._plan(4096, 4096, 4096, gemm.TILES["float32"], 132)[:2] == (gemm.TILES["float32"][0], 1)
+    assert gemm._plan(10, 100_000, 10, gemm.TILES["float32"], 132).splits > 8
+
+
+@pytest.mark.parametrize("wanted", ["float32", *ROUNDED])
+@pytest.mark.parametrize("splits", [1, 2])
+def test_back_through_an_activation_with_the_sums_of_columns(cupy, gemm, precision, monkeypatch, splits, wanted):
+    precision(wanted)
+    tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+    only(gemm, monkeypatch, tile, splits)
+    dz, w, s = integers((131, 34)), integers((70, 34), seed=1), integers((131, 70), seed=2)
+    given = [cupy.asarray(each) for each in (dz, w, s)]
+    c, totals = cupy.empty((131, 70), "float32"), cupy.empty((70,), "float32")
+    gemm.product(given[0], given[1].T, c, gemm.derivative("relu"), s=given[2], totals=totals)
+    expected = np.where(s > 0, dz @ w.T, 0)
+    np.testing.assert_array_equal(c.get(), expected)
+    np.testing.assert_array_equal(totals.get(), expected.sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop_centered_momentum"])
+def test_weights_stepped_by_the_product(cupy, gemm, name, dtype):
+    """As by the product first, and the step of the formula in NumPy's arithmetic after it."""
+    step, rng = STEPS[name], np.random.default_rng(2)
+    x, dz = integers((37, 45), dtype), integers((37, 34), dtype, 1)
+    w, *states = (1 + rng.random((45, 34)).astype(dtype) for _ in range(1 + len(step.states)))
+    if "mean" in step.states:
+        states[step.states.index("mean")] *= 0  # the mean square is above the squared mean
+    hyper = [0.125, 0.25, 0.5, 0.75][: len(step.hyper)]
+    device, kept = cupy.asarray(w), [cupy.asarray(state) for state in states]
+    gemm.product(cupy.asarray(x).T, cupy.asarray(dz), device, gemm.update(name), states=kept, numbers=hyper)
+    wanted = stepped(step, hyper, w, x.T @ dz, states)
+    for found, expected in zip((device, *kept), wanted, strict=True):
+        np.testing.assert_allclose(found.get(), expected, rtol=64 * np.finfo(dtype).eps, atol=64 * np.finfo(dtype).eps)
+
+
+class Doubles:
+    """Formulas' arithmetic on arrays of doubles."""
+
+    add, sub, mul, div = (staticmethod(f) for f in (np.add, np.subtract, np.multiply, np.divide))
+    sqrt, constant, flush = staticmethod(np.sqrt), staticmethod(float), staticmethod(lambda x: x)
+    fma = staticmethod(lambda a, b, c: a * b + c)
+    rsqrt = staticmethod(lambda x: 1 / np.sqrt(x))
+
+
+def stepped(step, hyper, *arrays):
+    w, g, states = arrays
+    return step.update(Doubles, hyper, w.astype("float64"), g.astype("float64"), *(s.astype("float64") for s in states))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_an_epilogue(cupy, name):
+    x, w = np.linspace(-2, 2, 15).reshape(5, 3), np.linspace(-1, 1, 12).reshape(3, 4)
+    activation = "linear" if name == "identity" else name
+    found = ops.linear(cupy.asarray(x), cupy.asarray(w), None, activation).get()
+    np.testing.assert_allclose(found.ravel(), elementwise.forward(name, list((x @ w).ravel())), rtol=1e-13, atol=1e-14)
+
+
+def test_large_plain_products_are_cublas(cupy, gemm, monkeypatch):
+    a, b = integers((20, 30)), integers((30, 10), seed=1)
+    given = [cupy.asarray(a), cupy.asarray(b)]
+    monkeypatch.setattr(gemm, "CUBLAS_FROM", 20 * 30 * 10)
+    cupy.launched.clear()
+    np.testing.assert_array_equal(ops.matmul(*given).get(), a @ b)
+    assert cupy.launched == ["cupy.matmul"]
+    monkeypatch.setattr(gemm, "CUBLAS_FROM", 20 * 30 * 10 + 1)
+    cupy.launched.clear()
+    np.testing.assert_array_equal(ops.matmul(*given).get(), a @ b)
+    assert "cupy.matmul" not in cupy.launched
+
+
+def rounded_to(wanted, x):
+    """Float32 numbers with the bits that a format keeps, to the nearest."""
+    bits = x.view("uint32").astype("uint64")
+    dropped = {"tf32": 13, "bfloat16": 16}[wanted]
+    return ((bits + (1 << dropped - 1)) >> dropped << dropped).astype("uint32").view("float32")
+
+
+@pytest.mark.parametrize("wanted", ROUNDED)
+def test_products_of_rounded_operands(cupy, precision, wanted):
+    """As of operands with fewer bits, which random numbers tell apart from those with all; doubles keep theirs."""
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal(shape).astype("float32") for shape in ((70, 90), (90, 50)))
+    exact = rounded_to(wanted, a).astype("float64") @ rounded_to(wanted, b).astype("float64")
+    precision(wanted)
+    found = ops.matmul(cupy.asarray(a), cupy.asarray(b)).get()
+    bound = 90 * np.finfo("float32").eps * (abs(a) @ abs(b))
+    assert (abs(found - exact) <= bound).all()
+    assert (abs(found - a.astype("float64") @ b) > bound).any()
+    doubles = ops.matmul(cupy.asarray(a.astype("float64")), cupy.asarray(b.astype("float64"))).get()
+    np.testing.assert_allclose(doubles, a.astype("float64") @ b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("wanted", ROUNDED)
+def test_what_is_not_finite_stays_so(cupy, precision, wanted):
+    precision(wanted)
+    a, b = np.ones((3, 4), "float32"), np.ones((4, 5), "float32")
+    a[0, 1], a[1, 2] = np.nan, np.inf
+    found = ops.matmul(cupy.asarray(a), cupy.asarray(b)).get()
+    assert np.isnan(found[0]).all()
+    assert np.isposinf(found[1]).all()
+    assert (found[2] == 4).all()
+
+
+def test_precisions_that_there_are_not(cupy, gemm, precision, monkeypatch):
+    given = [cupy.asarray(integers((2, 2))) for _ in range(2)]
+    precision("float16")
+    with pytest.raises(ValueError, match="precision: got 'float16', wants one of 'float32', 'tf32', 'bfloat16'"):
+        ops.matmul(*given)
+    precision("tf32")
+    monkeypatch.setattr(gemm, "_has_tensor_cores", lambda device: False)
+    with pytest.raises(RuntimeError, match=r"precision: got 'tf32', wants a device of compute capability 8\.0"):
+        ops.matmul(*given)
+
+
+# A part of a source, what stands there in its place, and the precision of the products that show it.
+FAULTS = {
+    "no barrier between panels": ("gemm.cu", "        __syncthreads();\n    }", "    }", "float32"),
+    "a row too many": ("gemm.cu", "if (i >= given.n) continue;", "if (i > given.n) continue;", "float32"),
+    "a column too many": ("gemm.cu", "if (j + q < given.m) at", "if (j + q <= given.m) at", "float32"),
+    "a number too many of the sums": ("gemm.cuh", "k < end ?", "k <= end ?", "float32"),
+    "numbers of a pack swapped": (
+        "gemm.cu",
+        "rows[r / SIZE].at[r % SIZE]",
+        "rows[r / SIZE].at[r % SIZE ^ 1]",
+        "float32",
+    ),
+    "words of B swapped": ("tensor.cu", "columns[c].x, columns[c].y", "columns[c].y, columns[c].x", "tf32"),
+    "eights of A swapped": ("tensor.cu", "8 * (word / eight % 2)", "8 * (1 - word / eight % 2)", "bfloat16"),
+    "halves of the sums swapped": ("tensor.cu", "of_a ? 1 : 2, half = of_a ? 2 : 1", "1, half = 2", "bfloat16"),
+    "rows of C swapped": ("tensor.cu", "8 * (place / 2)", "8 * (1 - place / 2)", "tf32"),
+    "no barrier between stages": ("tensor.cu", "            __syncthreads();\n", "", "tf32"),
+    "a copy not waited for": ("tensor.cu", "wait_for_groups<STAGES - 2>", "wait_for_groups<STAGES - 1>", "tf32"),
+    "a step ahead of its stage": ("tensor.cu", "step + STAGES - 1", "step + STAGES", "bfloat16"),
+    "a column of C too many": ("tensor.cu", "j >= given.m", "j > given.m", "tf32"),
+}
+
+
+@pytest.fixture
+def sources(cupy, gemm, monkeypatch):
+    """Changes the kernels' sources for a test."""
+    from fastnn.kernels.cuda import launch
+
+    read = launch._file
+
+    def change(name, right, wrong):
+        assert right in read(name)
+        monkeypatch.setattr(launch, "_file", lambda file: read(file).replace(right, wrong if file == name else right))
+        forget()
+
+    def forget():
+        gemm._kernel.cache_clear()
+        launch.kernel.cache_clear()
+
+    yield change
+    forget()
+
+
+def is_right(cupy, gemm, n, k, m):
+    """Whether products of integers are, in any order of the threads, of rows and of columns side by side."""
+    a, b = integers((n, k)), integers((k, m), seed=1)
+    rows = cupy.asarray(a), cupy.asarray(b)
+    columns = cupy.asarray(np.ascontiguousarray(a.T)).T, cupy.asarray(np.ascontiguousarray(b.T)).T
+    for seed in range(3):
+        cupy.seed = seed
+        for given in (rows, columns):
+            try:
+                if not np.array_equal(ops.matmul(*given).get(), a @ b):
+                    return False
+            except build.LaunchError:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("name", [None, *FAULTS])
+def test_seeded_faults_are_caught(cupy, gemm, precision, monkeypatch, sources, name):
+    """And what is not faulty passes the same."""
+    monkeypatch.setattr(cupy, "seed", 1)
+    for wanted in ["float32", *ROUNDED] if name is None else [FAULTS[name][3]]:
+        precision(wanted)
+        # narrow enough for a row too many to end in the guard behind the array
+        tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+        if name is not None:
+            sources(*FAULTS[name][:3])
+        only(gemm, monkeypatch, tile)
+        sizes = (tile.rows - 2, 4 * tile.depth - 3, tile.columns - 2)
+        assert is_right(cupy, gemm, *sizes) == (name is None)
+
+
+# Of a precision, with a part of a source in another's place.
+_SANITIZED = """
+import os, sys
+os.environ.pop("LD_PRELOAD")  # not for the compiler
+import numpy as np
+from tests.cuda_host.backend import on_host
+wanted, name, right, wrong = sys.argv[1:]
+with on_host() as cupy:
+    from fastnn.kernels.cuda import gemm, launch
+    cupy.sanitize, read = True, launch._file
+    launch._file = lambda file: read(file).replace(right, wrong) if file == name else read(file)
+    gemm.precision.set(wanted)
+    tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+    gemm._plan = lambda *given: gemm.Plan(tile, 2, 3 * tile.depth)
+    n, k, m = 70, 5 * tile.depth, 35
+    ones = lambda *shape: cupy.asarray(np.ones(shape, "float32"))
+    c = cupy.empty((n, m), "float32")
+    gemm.product(ones(n, k), ones(k, m), c)
+    gemm._plan = lambda *given: gemm.Plan(tile, 1, 5 * tile.depth)
+    total = cupy.empty((m,), "float32")
+    gemm.product(ones(n, k), ones(k, m), c, gemm.derivative("relu"), s=ones(n, m), totals=total)
+    assert name or ((c.get() == k).all() and (total.get() == n * k).all())
+"""
+
+MISSING_BARRIERS = {name: fault for name, fault in FAULTS.items() if name.startswith("no barrier")}
+
+
+@pytest.mark.parametrize("wanted", ["float32", "tf32"])
+def test_the_sanitizer_finds_no_race(wanted):
+    assert "data race" not in build.sanitized(_SANITIZED, wanted, "", "", "")
+
+
+@pytest.mark.parametrize("name", MISSING_BARRIERS)
+def test_the_sanitizer_finds_a_missing_barrier(name):
+    file, right, wrong, wanted = MISSING_BARRIERS[name]
+    assert "data race" in build.sanitized(_SANITIZED, wanted, file, right, wrong)
