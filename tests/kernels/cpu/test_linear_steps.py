@@ -83,7 +83,7 @@ def fused_only(monkeypatch):
     def refuse(op, given, dx):
         return lambda *arguments, **keywords: pytest.fail("the step was made of its parts")
 
-    monkeypatch.setattr(linear_steps, "_one_by_one", refuse)
+    monkeypatch.setattr(linear_steps, "_dense", refuse)
 
 
 def unremembered(op):
