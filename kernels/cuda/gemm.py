@@ -383,7 +383,7 @@ def product(
         tiles = _tiles(c.dtype.name, precision.get())
         _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
     elif totals is not None:
-        column_sums(c, totals)
+        sum_columns(c, totals)
 
 
 def _describe(given: Any, a: Any, b: Any, c: Any) -> None:
@@ -424,7 +424,7 @@ def _multiply(record: Any, plan: Plan, epilogue: Epilogue, totals: Any, c: Any) 
     if splits > 1:
         _kernel("summed", tile, epilogue, dtype.name)((launch.blocks(n * m),), (launch.THREADS,), (record,))
     if totals is not None:
-        column_sums(sums, totals)
+        sum_columns(sums, totals)
     del units  # which the launches have used
 
 

@@ -44,7 +44,7 @@ def header(name: str) -> str:
 def text(source: str, dtype: str, structures: Sequence[Structure], before: str = "") -> str:
     """The whole text of a module."""
     parts = [
-        f"typedef {_REALS[dtype]} real;\n#define THREADS {THREADS}\n",
+        f"typedef {_REALS[dtype]} real;\n#define BLOCK {THREADS}\n",
         f'#line 1 "prelude.cuh"\n{_file("prelude.cuh")}',
         *(structure.source for structure in structures),
         before,

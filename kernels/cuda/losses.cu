@@ -11,7 +11,7 @@ extern "C" __global__ void units(const Scored given) {
     for (int64 unit = blockIdx.x; unit < count; unit += gridDim.x) {
         const int64 end = (unit + 1) * UNIT < given.n ? (unit + 1) * UNIT : given.n;
         double part = 0;
-        for (int64 i = unit * UNIT + threadIdx.x; i < end; i += THREADS) {
+        for (int64 i = unit * UNIT + threadIdx.x; i < end; i += BLOCK) {
             const real t = given.target ? given.target[i] : real(0);
             const real weight = given.weights ? given.weights[i / given.width] : real(1);
             real loss, slope;
@@ -20,7 +20,7 @@ extern "C" __global__ void units(const Scored given) {
             given.dpred[i] = slope * (weight * given.scale);
             part += weight * loss;
         }
-        part = sum<THREADS>(part);
+        part = sum<BLOCK>(part);
         if (threadIdx.x == 0) given.sums[unit] = part;
     }
 }

@@ -2,7 +2,7 @@
 
 extern "C" __global__ void total(const Total given) {
     double part = 0;
-    for (int64 i = threadIdx.x; i < given.n; i += THREADS) part += given.sums[i];
-    part = sum<THREADS>(part);
+    for (int64 i = threadIdx.x; i < given.n; i += BLOCK) part += given.sums[i];
+    part = sum<BLOCK>(part);
     if (threadIdx.x == 0) *given.total = part / given.divisor;
 }

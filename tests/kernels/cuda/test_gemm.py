@@ -163,7 +163,7 @@ def test_sums_of_many_rows(cupy, gemm):
     for seed in range(2):
         cupy.seed = seed
         found.append(cupy.empty((35,), "float32"))
-        gemm.column_sums(cupy.asarray(rows), found[-1])
+        gemm.sum_columns(cupy.asarray(rows), found[-1])
     assert (found[0].get() == found[1].get()).all()
     bound = 256 * np.finfo("float32").eps * abs(rows).sum(axis=0)
     assert (abs(found[0].get() - rows.astype("float64").sum(axis=0)) <= bound).all()
