@@ -10,8 +10,6 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -97,14 +95,20 @@ def set_num_threads(threads: int) -> None:
     _state["threads"] = threads
 
 
-@contextmanager
-def use_num_threads(threads: int | None) -> Iterator[None]:
-    """Choose the number inside a ``with`` block, in this Python thread or task only; None leaves it as it is."""
-    token = _override.set(threads or _override.get())
-    try:
-        yield
-    finally:
-        _override.reset(token)
+class use_num_threads:  # noqa: N801 - reads as what it is in a `with` statement
+    """Choose the number inside a ``with`` block, in this Python thread or task only; None leaves it as it is.
+
+    No generator: one that an interrupt leaves behind would be closed at any time, in any context.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        self._token = _override.set(self._threads or _override.get())
+
+    def __exit__(self, *_: object) -> None:
+        _override.reset(self._token)
 
 
 def count(nanoseconds: float) -> int:
