@@ -43,6 +43,9 @@ stats = double.compiled(x.dtype).stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(built))
 """
 HIT, MISS = (1, 0), (0, 2)  # the kernel and the library of micro-kernels
+# What kernels are installed as.
+SOURCES = {".py", ".pyc", ".cu", ".cuh"}
+
 PLACES = ("NUMBA_CACHE_DIR", "FASTNN_CACHE", "XDG_CACHE_HOME")
 
 
@@ -204,7 +207,7 @@ def test_two_installations_share_nothing_and_hold_nothing_but_sources(installed,
         assert len(entries(tmp_path / "cache")) == number
     for site, variables in sites:
         assert run(variables) == (*HIT, "")
-        assert {path.suffix for path in (site / "fastnn" / "kernels").rglob("*") if path.is_file()} <= {".py", ".pyc"}
+        assert {path.suffix for path in (site / "fastnn" / "kernels").rglob("*") if path.is_file()} <= SOURCES
 
 
 def test_a_damaged_file_is_compiled_anew_and_replaced(tmp_path):
