@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu.dropout import dropout_share
 from fastnn.kernels.cpu.elementwise import add_share, backward_share, backward_sums_share, forward_share
@@ -37,6 +36,7 @@ from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.losses import Rule, Scored, penalty_share, total_of, units_share, wrong_units
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.optim import update_share
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
@@ -192,20 +192,20 @@ class Memory(NamedTuple):
     words: Any
 
 
-@register_jitable
+@compiled_in
 def _place(memory, slot):
     """Pointer to an operand in the kernels' dtype."""
     return pointer(memory.numbers, memory.addresses[slot])
 
 
-@register_jitable
+@compiled_in
 def _numbers(memory, turn, first):
     """Pointer to the numbers from ``first`` on of a turn, which has a row of its own or the one row of all turns."""
     rows, columns = memory.numbers.shape
     return address(memory.numbers, min(turn, rows - 1) * columns + first)
 
 
-@register_jitable
+@compiled_in
 def _scale(t, tasks, size, factor, x, y):
     low, high = t * size // tasks, (t + 1) * size // tasks
     for i in range(low, high, _AT_ONCE):
@@ -214,7 +214,7 @@ def _scale(t, tasks, size, factor, x, y):
         scale_row(count, address(y, i), factor)
 
 
-@register_jitable
+@compiled_in
 def _elementwise(each, memory, turn, t):
     numbers = _numbers(memory, turn, each.numbers)
     one = memory.numbers.dtype.type(1)
@@ -236,13 +236,13 @@ def _elementwise(each, memory, turn, t):
         backward_rows_share(t, each.tasks, each.n, each.m, each.code, one, a, b, c)
 
 
-@register_jitable
+@compiled_in
 def _integer(memory, turn, given):
     """An instruction's integer, or that of a figure."""
     return given if given >= 0 else np.int64(memory.figures[turn, ~given])
 
 
-@register_jitable
+@compiled_in
 def _of_rows(each, memory, turn, t):
     numbers = _numbers(memory, turn, each.numbers)
     a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
@@ -260,7 +260,7 @@ def _of_rows(each, memory, turn, t):
         penalty_share(t, each.tasks, each.n, numbers[0], numbers[1], a, _place(memory, each.e), sums_of_units)
 
 
-@register_jitable
+@compiled_in
 def _by_index(each, memory, t):
     """Whether a row is wanted that is not there; if not, task t's share of rows that are read or added to."""
     a, c, index = _place(memory, each.a), _place(memory, each.c), pointer(memory.addresses, memory.addresses[each.b])
@@ -273,7 +273,7 @@ def _by_index(each, memory, t):
     return False
 
 
-@register_jitable
+@compiled_in
 def _loss(each, memory, turn, t):
     """Whether a task's share of the labels or targets is wrong; if not, its sums and derivatives."""
     like = memory.numbers.dtype.type
@@ -292,14 +292,14 @@ def _loss(each, memory, turn, t):
     return False
 
 
-@register_jitable
+@compiled_in
 def _operands(each, memory):
     a = Matrix(_place(memory, each.a), each.row_a, each.column_a)
     b = Matrix(_place(memory, each.b), each.row_b, each.column_b)
     return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, each.column_c))
 
 
-@register_jitable
+@compiled_in
 def _product(each, memory, turn, t, MR, NR):
     """Blocks of a product, or the copy of one."""
     operands = _operands(each, memory)
@@ -320,13 +320,13 @@ def _product(each, memory, turn, t, MR, NR):
                 product_share(t, each.tasks, operands, plan, block, epilogue, scratch, MR, NR)
 
 
-@register_jitable
+@compiled_in
 def _sum_columns(each, memory, t):
     z = Matrix(_place(memory, each.a), each.row_a, each.column_a)
     column_sums_share(t, each.tasks, each.n, each.m, z, _place(memory, each.b))
 
 
-@register_jitable
+@compiled_in
 def _calculate(each, figures, turn):
     a, b = figures[turn, each.k], figures[turn, each.m]
     if each.code == PLUS:
@@ -339,27 +339,27 @@ def _calculate(each, figures, turn):
         figures[turn, each.figure] = a / b
 
 
-@register_jitable
+@compiled_in
 def _gather(each, memory, turn, t):
     a, b = memory.addresses[each.a], memory.addresses[each.b]
     for r in range(t * each.n // each.tasks, (t + 1) * each.n // each.tasks):
         copy_bytes(b + r * each.m, a + memory.order[turn * each.n + r] * each.m, each.m)
 
 
-@register_jitable
+@compiled_in
 def _put(each, memory, turn, t):
     low, high = t * each.n // each.tasks, (t + 1) * each.n // each.tasks
     a, b = memory.addresses[each.a], memory.addresses[each.b] + int(memory.figures[turn, each.figure]) * each.n
     copy_bytes(b + low, a + low, high - low)
 
 
-@register_jitable
+@compiled_in
 def _indices(memory, slot):
     """Pointer to an operand of int32."""
     return pointer(memory.words, memory.addresses[slot])
 
 
-@register_jitable
+@compiled_in
 def _sparse(each, memory, turn, t, NR):
     """A task's share of what is done with a sparse batch."""
     kind, n, k, m, tasks, width = each.kind, each.n, each.k, each.m, each.tasks, SPARSE_TILES * NR
@@ -397,7 +397,7 @@ def _sparse(each, memory, turn, t, NR):
         gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping)
 
 
-@register_jitable
+@compiled_in
 def _run(each, memory, turn, t, MR, NR):
     """Task t's share of an instruction; True where it found what it must not take."""
     if each.kind <= BACKWARD_ROWS:
