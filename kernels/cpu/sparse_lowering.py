@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from fastnn.kernels.cpu.lowering import Lowering
 
 
+# Non-zeros of a batch: their places are int32, as columns' numbers are.
+_MOST = np.iinfo(np.int32).max
+
+
 class Room(NamedTuple):
     """Memory for the non-zeros of a batch, how many of them there may ever be: blocks of their rows, their values."""
 
@@ -35,12 +39,15 @@ class Room(NamedTuple):
         return [View(block, 0, (1,), (dtype.itemsize,), dtype) for block, dtype in self.blocks.items()]
 
     def most(self, arrays: Sequence[Any]) -> int:
-        """Most non-zeros of a batch with these arguments."""
+        """Most non-zeros of a batch with these arguments. Raises ValueError where int32 cannot count them."""
         place = self.x.indptr.block.argument
         assert place is not None
         indptr = arrays[place]
         stored = int(indptr[-1] - indptr[0])
-        return min(stored, self.x.shape[0] * int(np.diff(indptr).max(initial=0))) if self.x.ordered else stored
+        most = min(stored, self.x.shape[0] * int(np.diff(indptr).max(initial=0))) if self.x.ordered else stored
+        if most > _MOST:
+            raise ValueError(f"x: got CSR rows that may hold {most:,} non-zeros, wants at most {_MOST:,} in a batch")
+        return most
 
 
 def width_of(dtype: np.dtype[Any]) -> int:
