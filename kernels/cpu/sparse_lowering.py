@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.cpu import csr, elementwise, replay
+from fastnn.kernels.cpu import csr, elementwise
 from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.graph import Block, Sparse, View
@@ -75,7 +76,7 @@ def product(to: Lowering, x: Sparse, b: View, c: View, bias: View | None, activa
     if bias is None:
         bias = to.holding(0.0, (m,))
     to.add(
-        replay.SPARSE_PRODUCT, nanoseconds,
+        Kind.SPARSE_PRODUCT, nanoseconds,
         reads={"a": x.values, "b": b, "d": bias, "e": x.indices, "f": x.indptr},
         writes={"c": c} | ({"g": to.temporary((to.tasks * k * width,))} if copied else {}),
         **_batch(x), m=m, code=code, numbers=to.constants([*numbers, 0.0]), copied=copied, **_strips("b", m, width),
@@ -90,13 +91,13 @@ def gradient(to: Lowering, x: Sparse, dz: View, dw: View) -> None:
     sizes: dict[str, Any] = {**_batch(x), "parts": tasks}
     of_rows = {"e": x.indices, "f": x.indptr}
     work = csr.nanoseconds_of_moves(x.entries) / 2 + k / 4
-    to.add(replay.COUNT_COLUMNS, work, reads=of_rows, writes={"c": counts}, **sizes)
-    to.add(replay.ALLOT_COLUMNS, tasks * k / 2, reads={"c": counts}, writes={"d": bounds}, **sizes)
+    to.add(Kind.COUNT_COLUMNS, work, reads=of_rows, writes={"c": counts}, **sizes)
+    to.add(Kind.ALLOT_COLUMNS, tasks * k / 2, reads={"c": counts}, writes={"d": bounds}, **sizes)
     moves = {"c": counts, "b": rows, "g": values}
-    to.add(replay.SORT_COLUMNS, work, reads={"a": x.values, **of_rows}, writes=moves, **sizes)
+    to.add(Kind.SORT_COLUMNS, work, reads={"a": x.values, **of_rows}, writes=moves, **sizes)
     copied = m > width
     to.add(
-        replay.SPARSE_GRADIENT, csr.nanoseconds(x.entries, m) + k * m / 8,
+        Kind.SPARSE_GRADIENT, csr.nanoseconds(x.entries, m) + k * m / 8,
         reads={"a": dz, "d": bounds, "e": rows, "f": values},
         writes={"c": dw, "g": to.temporary((tasks * (n * width * copied + width),))},
         **sizes, m=m, code=csr.NO_EPILOGUE, copied=copied, **_strips("c", m, width),
