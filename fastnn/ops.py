@@ -271,7 +271,7 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
         elif hasattr(array, "__cuda_array_interface__"):
             homes["device"] = name
         elif name in op.sparse and checks.is_csr(array):
-            homes["host"] = name
+            homes["device" if hasattr(array.data, "__cuda_array_interface__") else "host"] = name
         elif isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray):
             given[name] = array.view(np.ndarray)
             homes["host"] = name

@@ -206,12 +206,14 @@ def _splits(k: int, tile: Tile | TensorTile) -> list[Plan]:
 class Epilogue:
     """What becomes of the sums: C++ that defines ``finished(given, i, j, sum)`` for a dtype, and the numbers it takes.
 
-    ``sums_columns``: tiles add up what they write of each column, too, but those on tensor cores.
+    ``sums_columns``: tiles add up what they write of each column, too, but those on tensor cores. ``skips_zeros``: it
+    changes nothing where the sum is 0.
     """
 
     before: Callable[[str], str]
     numbers: tuple[float, ...] = ()
     sums_columns: bool = False
+    skips_zeros: bool = False
 
 
 _FINISHED = "FUNCTION real finished(const Product& given, int64 i, int64 j, real sum) {{\n{body}}}\n"
@@ -289,7 +291,7 @@ def update(step: str) -> Epilogue:
         body = "".join(f"    {line}\n" for line in lines)
         return function("update", names, formula, dtype) + _FINISHED.format(body=body)
 
-    return Epilogue(before)
+    return Epilogue(before, skips_zeros=entry.lazy and "rho" not in entry.hyper)
 
 
 def source_of(tile: Tile | TensorTile) -> str:
@@ -379,7 +381,7 @@ def product(
     if n and m:
         record = PRODUCT.record(c.dtype)
         _describe(record[0], a, b, c)
-        _describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
+        describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
         tiles = _tiles(c.dtype.name, precision.get())
         _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
     elif totals is not None:
@@ -390,13 +392,18 @@ def _describe(given: Any, a: Any, b: Any, c: Any) -> None:
     """Sizes, and where the operands lie."""
     (given["n"], given["k"]), given["m"] = a.shape, b.shape[1]
     for name, array in zip("abc", (a, b, c), strict=True):
-        given[name] = address(array)
-        given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+        describe_matrix(given, name, array)
         given[f"{name}_wide"] = _is_wide(array)
     given["c_wide"] &= c.strides[1] == c.itemsize
 
 
-def _describe_epilogue(given: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float]) -> None:
+def describe_matrix(given: Any, name: str, array: Any) -> None:
+    """Where an operand lies."""
+    given[name] = address(array)
+    given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+
+
+def describe_epilogue(given: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float]) -> None:
     """What an epilogue takes."""
     if bias is not None:
         given["bias"], given["bias_step"] = address(bias), bias.strides[0] // bias.itemsize
