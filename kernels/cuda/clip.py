@@ -66,7 +66,7 @@ def _group(arrays: Sequence[Any], limit: float) -> _Group:
 
 
 def _clipping(clip: Callable[[Sequence[_Group]], None]) -> Callable[[Sequence[Any], float], None]:
-    """The function of arrays: in as many groups as it takes; what is not in C order by a copy, which is written back."""
+    """The function of arrays: in as many groups as it takes, what is not in C order by copies that are written back."""
 
     def clipped(gradients: Sequence[Any], limit: float) -> None:
         whole = [array for array in gradients if array.size]
