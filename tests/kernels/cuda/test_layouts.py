@@ -67,7 +67,11 @@ def assert_close(op, given, sizes, results):
 def test_more_numbers_than_a_block_has(cupy, name):
     op, sizes = TABLE[name], LARGE[name]
     given = draw(op, sizes, op.variants[0], "float32", seeded("large", name))
-    assert_close(op, given, sizes, run(cupy, op, given))
+    results = run(cupy, op, given)
+    for key, expected in oracle.call(op, given).items():
+        # so many roundings as there are in sums by many threads: those of the table's cases would let a warp be lost
+        allowed = 64 * np.finfo("float32").eps * np.abs(expected).max()
+        np.testing.assert_allclose(oracle.wide(results[key]), expected, rtol=0, atol=allowed, err_msg=str(key))
 
 
 # Of each kind of kernel some: of arrays that are read in order all others are alike.
