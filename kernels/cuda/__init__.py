@@ -1,7 +1,7 @@
 """CUDA kernels through CuPy: a ``.cu`` file and its launchers for each module of the table.
 
-The backend does not serve before every op of the table has its kernels: products with CSR matrices and the steps of
-linear layers have none yet. Until then only tests run them, compiled for the host.
+The backend does not serve before every op of the table has its kernels: products with CSR matrices have none yet. Until
+then only tests run them, compiled for the host.
 """
 
 from __future__ import annotations
