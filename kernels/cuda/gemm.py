@@ -6,14 +6,13 @@ or an optimizer's step of the weights C by the product as their gradient.
 
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
 
-Products of float32 arrays are exact to rounding, or where ``precision`` says so, of operands rounded to "tf32" or
-"bfloat16", their sums in float32, on tensor cores.
+Products of float32 arrays are exact to rounding, or where ``fastnn.kernels.precision`` says so, of operands rounded to
+"tf32" or "bfloat16", their sums in float32, on tensor cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
+from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address, overlap, written_to
@@ -154,11 +154,6 @@ TENSOR_TILES = {
     )
     for name, format_ in (("tf32", "Tf32"), ("bfloat16", "Bf16"))
 }
-
-PRECISIONS = ("float32", *TENSOR_TILES)
-
-# What products of float32 arrays are computed in, where a call does not say.
-precision: ContextVar[str] = ContextVar("precision", default="float32")
 
 # The least compute capability, as CuPy writes it, that has tensor cores for these formats.
 _TENSOR_FROM = 80
@@ -313,9 +308,7 @@ def _has_tensor_cores(device: int) -> bool:
 
 
 def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
-    """The tiles for a dtype and a precision; ValueError for an unknown one, RuntimeError where the device has none."""
-    if wanted not in PRECISIONS:
-        raise ValueError(f"precision: got {wanted!r}, wants one of {', '.join(map(repr, PRECISIONS))}")
+    """The tiles for a dtype and a precision; RuntimeError where the device has none."""
     if dtype != "float32" or wanted == "float32":
         return TILES[dtype]
     device = cupy.cuda.runtime.getDevice()
@@ -380,7 +373,7 @@ def product(
         record = PRODUCT.record(c.dtype)
         _describe(record[0], a, b, c)
         _describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
-        tiles = _tiles(c.dtype.name, precision.get())
+        tiles = _tiles(c.dtype.name, precision.current())
         _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
     elif totals is not None:
         sum_columns(c, totals)
@@ -499,7 +492,7 @@ def _placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tupl
 def _plain(a: Any, b: Any, c: Any) -> None:
     """C = A @ B, by cuBLAS where that is large and exact."""
     size = a.shape[0] * a.shape[1] * b.shape[1]
-    if size >= CUBLAS_FROM and c.flags.c_contiguous and precision.get() == "float32":
+    if size >= CUBLAS_FROM and c.flags.c_contiguous and precision.current() == "float32":
         cupy.matmul(a, b, out=c)
     else:
         product(a, b, c)
