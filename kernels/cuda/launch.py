@@ -7,17 +7,22 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cupy
+import numpy as np
 
+from fastnn.kernels import precision
 from fastnn.kernels.cuda.arguments import Structure
 
 # Contractions to fused multiply-adds are the formulas' to ask for: they give the same bits wherever they are compiled.
 OPTIONS = ("-std=c++17", "--fmad=false")
+
+# The least architecture, as CuPy writes a compute capability: that of Turing.
+LEAST = 75
 
 # Threads of a block, and blocks that a multiprocessor has at hand where a grid is as large as is useful.
 THREADS = 256
@@ -27,8 +32,6 @@ _BLOCKS_AT_HAND = 8
 _WIDE = 1024
 
 _REALS = {"float32": "float", "float64": "double"}
-
-Launch = Callable[[int, Any], None]
 
 
 @cache
@@ -58,13 +61,56 @@ class Module(NamedTuple):
 
     name: str
     text: str
-    least: int = 75
+    least: int = LEAST
 
 
 @cache
 def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...], before: str = "") -> Any:
     """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``."""
     return cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
+
+
+class Launch:
+    """A kernel on a grid with its record, all but addresses: what a plan holds.
+
+    A call writes addresses into a copy of the record, at ``places``, counted in words of 8 bytes.
+    """
+
+    def __init__(self, kernel: Any, blocks: int, record: Any, places: Sequence[int], threads: int = THREADS) -> None:
+        self._kernel, self._grid, self._block = kernel, (blocks,), (threads,)
+        self._record, self._places = record, tuple(places)
+
+    def __call__(self, *addresses: int) -> None:
+        """Launch it on these."""
+        self.run(self.record(), addresses)
+
+    def record(self) -> Any:
+        """A copy, for what differs from call to call."""
+        return self._record.copy()
+
+    def run(self, record: Any, addresses: Sequence[int]) -> None:
+        """Launch it with a record of its own."""
+        words = record.view(np.uint64)
+        for place, address in zip(self._places, addresses, strict=True):
+            words[place] = address
+        self._kernel(self._grid, self._block, (record,))
+
+
+def places(record: Any, *names: str) -> list[int]:
+    """Where a record has the addresses of these names, in words of 8 bytes."""
+    return [record.dtype.fields[name][1] // 8 for name in names]
+
+
+def surroundings() -> tuple[int, str]:
+    """What a plan is made for beside arrays: the current device, and the precision of products."""
+    return cupy.cuda.runtime.getDevice(), precision.current()
+
+
+def out_of_memory(error: MemoryError) -> MemoryError:
+    """CuPy's error, which says what was asked for, with what the device has."""
+    free, total = cupy.cuda.runtime.memGetInfo()
+    device = cupy.cuda.runtime.getDevice()
+    return MemoryError(f"{str(error).rstrip('.')}; free on CUDA device {device}: {free:,} of {total:,} bytes")
 
 
 @cache

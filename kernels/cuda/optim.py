@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, combinations
+from itertools import accumulate, chain, combinations, pairwise
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap
+from fastnn.kernels.cuda.arrays import WIDE, bounds, in_order, overlap
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS, step_name
-from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.planned import Planned
+from fastnn.kernels.table import TABLE, Op, varying
 from fastnn.kernels.table.row import implements
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
 _AT_ONCE = 56
+# What of an array a step of lists is planned for.
+_LIKENESS = attrgetter("dtype", "shape", "strides", "data.device_id")
+
 _PARTS = 2 + max(len(step.states) for step in STEPS.values())
 _HYPER = max(len(step.hyper) for step in STEPS.values())
 
@@ -55,30 +60,53 @@ def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
     return name, ["w", "dw", *STEPS[name].states]
 
 
-def _launch(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:
-    """One step on so many parameters, each its arrays w, dw and states, in C order."""
-    dtype = parameters[0][0].dtype
+def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Sequence[float], Sequence[Any]], None]:
+    """What steps parameters like these, each its arrays w, dw and states, in C order, as few launches as there may be.
+
+    It is given the step's hyper-parameters, and the arrays one after the other.
+    """
+    launches = []
+    for first in range(0, len(parameters), _AT_ONCE):
+        some = parameters[first : first + _AT_ONCE]
+        launch_ = _launch(name, some)
+        if launch_ is not None:
+            launches.append((first * len(some[0]), len(some), launch_))
+    parts = len(parameters[0])
+
+    def run(hyper: Sequence[float], arrays: Sequence[Any]) -> None:
+        addresses = [array.data.ptr for array in arrays]
+        for first, count, launch_ in launches:
+            record, given = launch_.record(), addresses[first : first + count * parts]
+            record["hyper"][0, : len(hyper)] = hyper
+            if any(address % WIDE for address in given):
+                each = [given[at : at + parts] for at in range(0, len(given), parts)]
+                record["aligned"][0, :count] = [not any(start % WIDE for start in starts) for starts in each]
+            launch_.run(record, given)
+
+    return run
+
+
+def _launch(name: str, parameters: Sequence[Sequence[Any]]) -> launch.Launch | None:
+    """That of so many parameters as a record has room for; None where they have no numbers."""
+    dtype, parts, count = parameters[0][0].dtype, len(parameters[0]), len(parameters)
     record, size = STEPS_GIVEN.record(dtype), WIDE // dtype.itemsize
-    given, count = record[0], len(parameters)
-    given["count"] = count
-    given["hyper"][: len(hyper)] = hyper
+    given = record[0]
+    given["count"], given["aligned"] = count, 1
     given["sizes"][:count] = [arrays[0].size for arrays in parameters]
     given["packs"][: count + 1] = [0, *accumulate(-(-arrays[0].size // size) for arrays in parameters)]
-    for place, arrays in enumerate(parameters):
-        starts = [address(array) for array in arrays]
-        given["aligned"][place] = not any(start % WIDE for start in starts)
-        given["arrays"][place, : len(starts)] = starts
     threads = int(given["packs"][count])
-    if threads:
-        kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
-        kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
+    if not threads:
+        return None
+    kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
+    (begin,) = launch.places(record, "arrays")
+    places = [begin + place * _PARTS + part for place in range(count) for part in range(parts)]
+    return launch.Launch(kernel, launch.blocks(threads), record, places)
 
 
 def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:
-    """The same for arrays of any strides: of what is not in C order a copy is stepped, and written back."""
+    """A step of arrays of any strides: of what is not in C order a copy is stepped, and written back."""
     ordered = [[in_order(array) for array in arrays] for arrays in parameters]
-    for first in range(0, len(ordered), _AT_ONCE):
-        _launch(name, hyper, ordered[first : first + _AT_ONCE])
+    _stepping(name, ordered)(hyper, [*chain.from_iterable(ordered)])
     for arrays, copies in zip(parameters, ordered, strict=True):
         for place, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
             if copy is not array and place != 1:
@@ -87,6 +115,9 @@ def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[An
 
 def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     """Whether no parameter's step writes what another's reads or writes."""
+    spans = sorted(bounds(array) for arrays in parameters for array in arrays)
+    if all(high <= low for (_, high), (low, _) in pairwise(spans)):  # none meets any: nearly always so
+        return True
     return not any(
         (i != 1 or j != 1) and overlap(a, b)
         for one, other in combinations(parameters, 2)
@@ -95,28 +126,77 @@ def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     )
 
 
-def _step(op: Op) -> Callable[..., None]:
+def _hyper(op: Op, given: Mapping[str, Any]) -> Callable[..., Sequence[float]]:
+    """What gives a step's hyper-parameters from the op's arguments, like those ``given`` but for options that vary."""
+    name, _ = chosen(op, given)
+    options = {option: given[option] for option in op.options}
+    changing = [option for option, spec in op.options.items() if varying(spec)]
+    places = [list(op.signature.parameters).index(option) for option in changing]
+
+    def hyper(*arguments: Any) -> Sequence[float]:
+        now = {option: arguments[place] for option, place in zip(changing, places, strict=True)}
+        return STEPS[name].numbers({**options, **now})
+
+    return hyper
+
+
+def _described(op: Op, arguments: Sequence[Any]) -> tuple[str, Callable[..., Any], Callable[..., Sequence[float]]]:
+    """The step's name, what picks its arrays from the op's arguments, and what gives its hyper-parameters."""
     names = list(op.signature.parameters)
-
-    def run(*arguments: Any) -> None:
-        given = dict(zip(names, arguments, strict=True))
-        name, arrays = chosen(op, given)
-        _stepped(name, STEPS[name].numbers(given), [[given[each] for each in arrays]])
-
-    def lists(*arguments: Any) -> bool:
-        given = dict(zip(names, arguments, strict=True))
-        name, arrays = chosen(op, given)
-        parameters = [*zip(*(given[each] for each in arrays), strict=True)]
-        hyper = STEPS[name].numbers({**given})
-        if _apart(parameters):
-            _stepped(name, hyper, parameters)
-        else:  # one after the other, as they were given
-            for each in parameters:
-                _stepped(name, hyper, [each])
-        return True
-
-    run.plan_lists = lambda *arguments: lists  # type: ignore[attr-defined]
-    return implements(op.name, run)
+    given = dict(zip(names, arguments, strict=True))
+    name, arrays = chosen(op, given)
+    return name, itemgetter(*map(names.index, arrays)), _hyper(op, given)
 
 
-globals().update({name: _step(op) for name, op in TABLE.items() if op.module == "optim"})
+class Steps(Planned):
+    """An optimizer's op, which takes lists as well."""
+
+    def __init__(self, op: Op) -> None:
+        def plan(*arguments: Any) -> Callable[..., None]:
+            name, pick, hyper = _described(op, arguments)
+            if not all(array.flags.c_contiguous for array in pick(arguments)):
+                return lambda *arguments: _stepped(name, hyper(*arguments), [pick(arguments)])
+            step = _stepping(name, [pick(arguments)])
+            return lambda *arguments: step(hyper(*arguments), pick(arguments))
+
+        super().__init__(implements(op.name, plan))
+        self._op = op
+
+    def plan_lists(self, *arguments: Any) -> Callable[..., bool]:
+        """What steps all parameters of lists like these at once, and says whether it did: they may be others' by then.
+
+        Then nothing is written.
+        """
+        name, pick, hyper = _described(self._op, arguments)
+        parameters = [*zip(*pick(arguments), strict=True)]
+        arrays, device = [*chain.from_iterable(parameters)], launch.surroundings()[0]
+        wanted, ordered = [*map(_LIKENESS, arrays)], all(array.flags.c_contiguous for array in arrays)
+        step = _stepping(name, parameters) if ordered else None
+
+        def run(*arguments: Any) -> bool:
+            parameters = [*zip(*pick(arguments), strict=True)]
+            arrays = [*chain.from_iterable(parameters)]
+            if not _are_alike(arrays, wanted) or launch.surroundings()[0] != device:
+                return False
+            numbers = hyper(*arguments)
+            if not _apart(parameters):  # one after the other, as they were given
+                for each in parameters:
+                    _stepped(name, numbers, [each])
+            elif step is None:
+                _stepped(name, numbers, parameters)
+            else:
+                step(numbers, arrays)
+            return True
+
+        return run
+
+
+def _are_alike(arrays: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Whether they are device arrays of this likeness."""
+    try:
+        return [*map(_LIKENESS, arrays)] == wanted
+    except AttributeError:
+        return False
+
+
+globals().update({name: Steps(op) for name, op in TABLE.items() if op.module == "optim"})
