@@ -68,8 +68,9 @@ COLUMNS = Structure(
     Field("numbers", "real", (MOST_NUMBERS,)),
 )
 
-# Multiply-adds from which a plain product is cuBLAS's. Unmeasured: for a run on a device to set.
+# Multiply-adds from which a plain product is cuBLAS's, and the device on which a run found that: none has yet.
 CUBLAS_FROM = 2**30
+CUBLAS_MEASURED_ON: str | None = None
 
 # Columns of a block of columns.cu, the rows it takes at a time, and the most chunks of rows: a second launch sums them.
 _SUM_WIDTH, _SUM_HEIGHT, _SUM_CHUNKS = 32, 8, 256

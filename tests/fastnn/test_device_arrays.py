@@ -5,7 +5,9 @@ The device is the host, its kernels are not compiled: results hold nothing.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -262,6 +264,47 @@ def test_arrays_of_another_device(device, a, b):
             ops.sgd_step([there[0]], [there[0]], learning_rate=0.5)
 
 
+class Csr:
+    """A CSR matrix as CuPy has them, with what is asked of it before it comes to a kernel."""
+
+    format = "csr"
+
+    def __init__(self, device, dtype="float32"):
+        self.data, self.indices, self.indptr = (
+            device.zeros(2, dtype),
+            device.zeros(2, "int32"),
+            device.zeros(3, "int32"),
+        )
+        self.dtype, self.shape, self.ndim = np.dtype(dtype), (2, 3), 2
+
+
+def test_csr_matrices_of_the_device(device, a, b, monkeypatch):
+    seen, checked = [], []
+    kernels = ModuleType("fastnn.kernels.cuda.csr")
+    kernels.matmul = lambda a, b, *, out=None: seen.append((a, b)) or out
+    monkeypatch.setitem(sys.modules, kernels.__name__, kernels)
+    backends.forget()
+    operands = fastnn.checks.operands
+    monkeypatch.setattr("fastnn.checks.operands", lambda *given: (checked.append(given), operands(*given)))
+    with device.unread():
+        for _ in range(2):
+            ops.matmul(Csr(device), b, out=device.empty((2, 4), "float32"))
+            ops.matmul(Csr(device), Exported(b))
+    assert len(seen) == 4
+    assert len(checked) == 2  # with out and without
+    with pytest.raises(TypeError, match=r"b: got dtype float32, wants float64, the dtype of a"):
+        ops.matmul(Csr(device, "float64"), b)
+    with pytest.raises(
+        TypeError, match=r"a: got an array of tests's .* beside the NumPy array b, wants all arrays in one"
+    ):
+        ops.matmul(Csr(device), b.get())
+    with pytest.raises(
+        TypeError, match=r"b: got an array of tests's .* beside the NumPy array a, wants all arrays in one"
+    ):
+        ops.matmul(pytest.importorskip("scipy.sparse").csr_array(a.get()), b)
+    backends.forget()
+
+
 def test_memory_that_there_is_not(device, a, b, monkeypatch):
     monkeypatch.setattr(device, "most", 7)
     for _ in range(2):
@@ -291,6 +334,28 @@ def test_the_trainer_does_not_run_on_it_yet(device):
         backends.resolve("cuda")
     with fastnn.use_backend("cuda"), pytest.raises(BackendError, match=message):
         backends.resolve("auto")
+
+
+def test_info_says_what_serves_and_whose_products_are(device):
+    from fastnn import _environment
+
+    assert _environment._state(backends.state("cuda")) == (
+        "available: the host; for fastnn.ops, training does not use it yet"
+    )
+    ((name, said),) = _environment._products_on_device()
+    assert name == "products on cuda"
+    assert said.startswith("float32; cuBLAS's from 1,073,741,824 multiply-adds on (unmeasured) where nothing is fused")
+
+
+@pytest.mark.parametrize(("n", "by"), [(1023, "product"), (1024, "cupy.matmul")])
+def test_large_products_are_cublas_s(device, n, by):
+    a, b = device.empty((n, 1024), "float32"), device.empty((1024, 1024), "float32")
+    device.launched.clear()
+    ops.matmul(a, b)
+    with fastnn.use_precision("tf32"):
+        ops.matmul(a, b)
+    assert device.launched[0] == by
+    assert "cupy.matmul" not in device.launched[1:]
 
 
 def test_precisions():
