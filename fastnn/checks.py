@@ -176,6 +176,8 @@ def is_on_device(value: Any) -> bool:
     """
     if is_csr(value):
         return is_on_device(value.data)
+    if hasattr(getattr(value, "data", None), "device_id"):  # CuPy's, which ask the driver for what they export
+        return True
     if hasattr(type(value), "__dlpack_device__"):
         return value.__dlpack_device__()[0] in _DLPACK_CUDA
     return hasattr(value, "__cuda_array_interface__")

@@ -35,9 +35,17 @@ def address(array: Any) -> int:
     return pointer
 
 
+def reach(array: Any) -> tuple[int, int]:
+    """Bytes from an array's first number to the first one of its memory, and to that behind the last."""
+    if array.size == 0:
+        return 0, 0
+    ends = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
+    return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + array.itemsize
+
+
 def bounds(array: Any) -> tuple[int, int]:
     """The address of the first byte of an array's memory, and that behind the last."""
-    low, high = _reach(array)
+    low, high = reach(array)
     return address(array) + low, address(array) + high
 
 
@@ -76,8 +84,8 @@ def placing(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered
 
     if out is None or (ordered and not out.flags.c_contiguous):
         return fresh
-    first, last = _reach(out)
-    reaches = [(*_reach(each), each.strides == out.strides and each.shape == out.shape) for each in sources]
+    first, last = reach(out)
+    reaches = [(*reach(each), each.strides == out.strides and each.shape == out.shape) for each in sources]
 
     def place(out: Any, *sources: Any) -> Any:
         start = out.data.ptr
@@ -88,14 +96,6 @@ def placing(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered
         return out
 
     return place
-
-
-def _reach(array: Any) -> tuple[int, int]:
-    """Bytes from an array's first number to the first one of its memory, and to that behind the last."""
-    if array.size == 0:
-        return 0, 0
-    reaches = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
-    return sum(min(0, reach) for reach in reaches), sum(max(0, reach) for reach in reaches) + array.itemsize
 
 
 def finish(result: Any, out: Any) -> Any:

@@ -128,26 +128,26 @@ def _launching(
     return _copying(formula, numbers) if len(dims) > _RANK else _strided(formula, sources, numbers, dims, kept)
 
 
-def _record(sources: Sequence[Any], numbers: Sequence[float], size: int) -> tuple[Any, list[int]]:
-    """What both kernels are given, and the places of the addresses of the result and of the sources."""
+def _record(sources: Sequence[Any], numbers: Sequence[float], size: int) -> Any:
+    """What both kernels are given, all but addresses."""
     record = ELEMENTWISE.record(sources[0].dtype)
     record[0]["n"] = size
     record[0]["numbers"][: len(numbers)] = numbers
-    return record, launch.places(record, "c", *"ab"[: len(sources)])
+    return record
 
 
 def _flat(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], size: int) -> Callable[..., None]:
     """All lie in the same order, without gaps; in packs of 16 bytes where their addresses allow it."""
     dtype = sources[0].dtype
     kernel, blocks = formula.kernel("flat", dtype.name), launch.blocks(-(-size * dtype.itemsize // WIDE))
-    record, places = _record(sources, numbers, size)
-    shifted = launch.Launch(kernel, blocks, record.copy(), places)
+    record = _record(sources, numbers, size)
+    shifted = launch.Launch(kernel, blocks, record.copy(), "a", 3)
     record[0]["aligned"] = True
-    aligned = launch.Launch(kernel, blocks, record, places)
+    aligned = launch.Launch(kernel, blocks, record, "a", 3)
 
-    def compute(*arrays: Any) -> None:
-        addresses = [array.data.ptr for array in arrays]
-        (shifted if any(address % WIDE for address in addresses) else aligned)(*addresses)
+    def compute(result: Any, *sources: Any) -> None:
+        a, b, c = sources[0].data.ptr, sources[-1].data.ptr, result.data.ptr
+        (shifted if (a | b | c) % WIDE else aligned)(a, b, c)
 
     return compute
 
@@ -156,14 +156,14 @@ def _strided(
     formula: Formula, sources: Sequence[Any], numbers: Sequence[float], dims: Sequence[int], kept: Sequence[Any]
 ) -> Callable[..., None]:
     """By strides, those of the sources and the result, in as few dimensions as there may be."""
-    record, places = _record(sources, numbers, math.prod(dims))
+    record = _record(sources, numbers, math.prod(dims))
     record[0]["rank"] = len(dims)
     record[0]["shape"][: len(dims)] = dims
     for name, steps in zip([*"ab"[: len(sources)], "c"], kept, strict=True):
         record[0][f"strides_{name}"][: len(dims)] = steps
     blocks = launch.blocks(math.prod(dims))
-    run = launch.Launch(formula.kernel("strided", sources[0].dtype.name), blocks, record, places)
-    return lambda *arrays: run(*(array.data.ptr for array in arrays))
+    run = launch.Launch(formula.kernel("strided", sources[0].dtype.name), blocks, record, "a", 3)
+    return lambda result, *sources: run(sources[0].data.ptr, sources[-1].data.ptr, result.data.ptr)
 
 
 def _copying(formula: Formula, numbers: Sequence[float]) -> Callable[..., None]:

@@ -7,9 +7,10 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from struct import Struct
 from typing import Any, NamedTuple
 
 import cupy
@@ -73,32 +74,27 @@ def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...
 class Launch:
     """A kernel on a grid with its record, all but addresses: what a plan holds.
 
-    A call writes addresses into a copy of the record, at ``places``, counted in words of 8 bytes.
+    A call writes addresses into a copy of the record: ``count`` of them, one behind the other from the field ``first``.
     """
 
-    def __init__(self, kernel: Any, blocks: int, record: Any, places: Sequence[int], threads: int = THREADS) -> None:
+    def __init__(self, kernel: Any, blocks: int, record: Any, first: str, count: int, threads: int = THREADS) -> None:
         self._kernel, self._grid, self._block = kernel, (blocks,), (threads,)
-        self._record, self._places = record, tuple(places)
+        # of no fields: NumPy copies a structure field by field, which takes longer than all else
+        self._record = record.view(np.dtype((np.void, record.itemsize)))
+        self._offset, self._write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
 
     def __call__(self, *addresses: int) -> None:
         """Launch it on these."""
         self.run(self.record(), addresses)
 
     def record(self) -> Any:
-        """A copy, for what differs from call to call."""
+        """A copy, for what else differs from call to call."""
         return self._record.copy()
 
-    def run(self, record: Any, addresses: Sequence[int]) -> None:
+    def run(self, record: Any, addresses: Iterable[int]) -> None:
         """Launch it with a record of its own."""
-        words = record.view(np.uint64)
-        for place, address in zip(self._places, addresses, strict=True):
-            words[place] = address
+        self._write(record, self._offset, *addresses)
         self._kernel(self._grid, self._block, (record,))
-
-
-def places(record: Any, *names: str) -> list[int]:
-    """Where a record has the addresses of these names, in words of 8 bytes."""
-    return [record.dtype.fields[name][1] // 8 for name in names]
 
 
 def surroundings() -> tuple[int, str]:

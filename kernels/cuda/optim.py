@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, chain, combinations, pairwise
 from operator import attrgetter, itemgetter
+from struct import Struct, pack_into
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, bounds, in_order, overlap
+from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap, reach
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS, step_name
 from fastnn.kernels.planned import Planned
@@ -60,35 +61,37 @@ def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
     return name, ["w", "dw", *STEPS[name].states]
 
 
-def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Sequence[float], Sequence[Any]], None]:
-    """What steps parameters like these, each its arrays w, dw and states, in C order, as few launches as there may be.
+def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Sequence[float], Sequence[int]], None]:
+    """What steps parameters like these, each its arrays w, dw and states, in C order, in as few launches as can be.
 
-    It is given the step's hyper-parameters, and the arrays one after the other.
+    It is given the step's hyper-parameters, and the arrays' addresses one after the other.
     """
-    launches = []
-    for first in range(0, len(parameters), _AT_ONCE):
-        some = parameters[first : first + _AT_ONCE]
-        launch_ = _launch(name, some)
-        if launch_ is not None:
-            launches.append((first * len(some[0]), len(some), launch_))
-    parts = len(parameters[0])
+    dtype, parts = parameters[0][0].dtype, len(parameters[0])
+    starts = range(0, len(parameters), _AT_ONCE)
+    launches = [(first, _launch(name, parameters[first : first + _AT_ONCE])) for first in starts]
+    offsets = {field: STEPS_GIVEN.record(dtype).dtype.fields[field][1] for field in ("hyper", "aligned")}
+    write_hyper = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into
+    none = (0,) * (_PARTS - parts)
 
-    def run(hyper: Sequence[float], arrays: Sequence[Any]) -> None:
-        addresses = [array.data.ptr for array in arrays]
-        for first, count, launch_ in launches:
-            record, given = launch_.record(), addresses[first : first + count * parts]
-            record["hyper"][0, : len(hyper)] = hyper
-            if any(address % WIDE for address in given):
-                each = [given[at : at + parts] for at in range(0, len(given), parts)]
-                record["aligned"][0, :count] = [not any(start % WIDE for start in starts) for starts in each]
-            launch_.run(record, given)
+    def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
+        each = [(*addresses[at : at + parts], *none) for at in range(0, len(addresses), parts)]
+        shifted = any(start % WIDE for start in addresses)
+        for first, launch_ in launches:
+            if launch_ is None:
+                continue
+            record, given = launch_.record(), each[first : first + _AT_ONCE]
+            write_hyper(record, offsets["hyper"], *hyper)
+            if shifted:
+                flags = [not any(start % WIDE for start in some) for some in given]
+                pack_into(f"{len(flags)}?", record, offsets["aligned"], *flags)
+            launch_.run(record, chain.from_iterable(given))
 
     return run
 
 
 def _launch(name: str, parameters: Sequence[Sequence[Any]]) -> launch.Launch | None:
     """That of so many parameters as a record has room for; None where they have no numbers."""
-    dtype, parts, count = parameters[0][0].dtype, len(parameters[0]), len(parameters)
+    dtype, count = parameters[0][0].dtype, len(parameters)
     record, size = STEPS_GIVEN.record(dtype), WIDE // dtype.itemsize
     given = record[0]
     given["count"], given["aligned"] = count, 1
@@ -98,15 +101,13 @@ def _launch(name: str, parameters: Sequence[Sequence[Any]]) -> launch.Launch | N
     if not threads:
         return None
     kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
-    (begin,) = launch.places(record, "arrays")
-    places = [begin + place * _PARTS + part for place in range(count) for part in range(parts)]
-    return launch.Launch(kernel, launch.blocks(threads), record, places)
+    return launch.Launch(kernel, launch.blocks(threads), record, "arrays", count * _PARTS)
 
 
 def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:
     """A step of arrays of any strides: of what is not in C order a copy is stepped, and written back."""
     ordered = [[in_order(array) for array in arrays] for arrays in parameters]
-    _stepping(name, ordered)(hyper, [*chain.from_iterable(ordered)])
+    _stepping(name, ordered)(hyper, [*map(address, chain.from_iterable(ordered))])
     for arrays, copies in zip(parameters, ordered, strict=True):
         for place, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
             if copy is not array and place != 1:
@@ -115,9 +116,6 @@ def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[An
 
 def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     """Whether no parameter's step writes what another's reads or writes."""
-    spans = sorted(bounds(array) for arrays in parameters for array in arrays)
-    if all(high <= low for (_, high), (low, _) in pairwise(spans)):  # none meets any: nearly always so
-        return True
     return not any(
         (i != 1 or j != 1) and overlap(a, b)
         for one, other in combinations(parameters, 2)
@@ -157,7 +155,7 @@ class Steps(Planned):
             if not all(array.flags.c_contiguous for array in pick(arguments)):
                 return lambda *arguments: _stepped(name, hyper(*arguments), [pick(arguments)])
             step = _stepping(name, [pick(arguments)])
-            return lambda *arguments: step(hyper(*arguments), pick(arguments))
+            return lambda *arguments: step(hyper(*arguments), [array.data.ptr for array in pick(arguments)])
 
         super().__init__(implements(op.name, plan))
         self._op = op
@@ -170,7 +168,8 @@ class Steps(Planned):
         name, pick, hyper = _described(self._op, arguments)
         parameters = [*zip(*pick(arguments), strict=True)]
         arrays, device = [*chain.from_iterable(parameters)], launch.surroundings()[0]
-        wanted, ordered = [*map(_LIKENESS, arrays)], all(array.flags.c_contiguous for array in arrays)
+        wanted, reaches = [*map(_LIKENESS, arrays)], [*map(reach, arrays)]
+        ordered = all(array.flags.c_contiguous for array in arrays)
         step = _stepping(name, parameters) if ordered else None
 
         def run(*arguments: Any) -> bool:
@@ -178,17 +177,23 @@ class Steps(Planned):
             arrays = [*chain.from_iterable(parameters)]
             if not _are_alike(arrays, wanted) or launch.surroundings()[0] != device:
                 return False
-            numbers = hyper(*arguments)
-            if not _apart(parameters):  # one after the other, as they were given
+            numbers, addresses = hyper(*arguments), [array.data.ptr for array in arrays]
+            if not (_meet_nowhere(addresses, reaches) or _apart(parameters)):  # one after the other, as they were given
                 for each in parameters:
                     _stepped(name, numbers, [each])
             elif step is None:
                 _stepped(name, numbers, parameters)
             else:
-                step(numbers, arrays)
+                step(numbers, addresses)
             return True
 
         return run
+
+
+def _meet_nowhere(addresses: Sequence[int], reaches: Sequence[tuple[int, int]]) -> bool:
+    """Whether no two arrays share memory: nearly always so, and sooner told than which of them do."""
+    spans = sorted((at + low, at + high) for at, (low, high) in zip(addresses, reaches, strict=True))
+    return all(high <= low for (_, high), (low, _) in pairwise(spans))
 
 
 def _are_alike(arrays: Sequence[Any], wanted: Sequence[Any]) -> bool:
