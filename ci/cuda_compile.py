@@ -25,8 +25,9 @@ TABLE = Path(__file__).parents[1] / "bench" / "results" / "cuda_registers.txt"
 
 ARCHITECTURES = (75, 80, 90, 100, 120)
 
-# The rooms of fastnn.kernels.cuda with kernels: each lists its own as ``modules()``.
-ROOMS = ("elementwise", "gemm")
+# The rooms of fastnn.kernels.cuda with kernels are those that launch them: each lists its own as ``modules()``.
+_ROOMS = Path(__file__).parents[1] / "kernels" / "cuda"
+ROOMS = tuple(path.stem for path in sorted(_ROOMS.glob("*.py")) if "launch.kernel(" in path.read_text(encoding="utf-8"))
 
 # How many registers more than the table's are a jump: more than both.
 _MORE, _SHARE = 8, 1 / 8

@@ -12,6 +12,8 @@ import numpy as np
 # NumPy's kind and C++'s of a field; pointers are to the kernel's numbers, or to what they are named for.
 _KINDS = {
     "int": ("i4", "int"),
+    "int*": ("u8", "int*"),
+    "const int*": ("u8", "const int*"),
     "int64": ("i8", "int64"),
     "real": (None, "real"),
     "real*": ("u8", "real*"),

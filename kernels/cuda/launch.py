@@ -31,6 +31,8 @@ _BLOCKS_AT_HAND = 8
 
 # Columns from which on a row is a block's, not a warp's.
 _WIDE = 1024
+# Threads that share a row, at least and of the kinds that compile to other code: few, a warp, a block.
+GROUPS = (4, 32, THREADS)
 
 _REALS = {"float32": "float", "float64": "double"}
 
@@ -129,4 +131,4 @@ def group(columns: int) -> int:
     """Threads that share a row of so many numbers: those of a block, of a warp, or so few that none has nothing."""
     if columns > _WIDE:
         return THREADS
-    return min(32, max(4, 1 << (max(1, columns) - 1).bit_length()))
+    return min(32, max(GROUPS[0], 1 << (max(1, columns) - 1).bit_length()))

@@ -6,7 +6,8 @@ wants it is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product as product_of
 from typing import Any
 
 import cupy
@@ -16,9 +17,9 @@ from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, in_order
 from fastnn.kernels.cuda.cpp import function
-from fastnn.kernels.formulas.losses import LOSSES
+from fastnn.kernels.formulas.losses import LOSSES, Loss
 from fastnn.kernels.formulas.penalties import l1_l2
-from fastnn.kernels.table import TABLE
+from fastnn.kernels.table import DTYPES, TABLE
 from fastnn.kernels.table.losses import IN_UNIT, PROBABILITIES, described
 from fastnn.kernels.table.losses import LOSSES as OPS
 from fastnn.kernels.table.row import MOST_OFF, implements
@@ -46,7 +47,7 @@ TOTAL = Structure(
     "Total", Field("n", "int64"), Field("sums", "const double*"), Field("divisor", "double"), Field("total", "double*")
 )
 
-# The losses of rows that are no sums of their numbers': their functions in row_losses.cu, and whether of logits.
+# The losses of rows: their functions in row_losses.cu, which sums up those of single numbers, and whether of logits.
 _ROW_FUNCTIONS = {
     "softmax_cross_entropy": ("softmax_cross_entropy", True),
     "cross_entropy": ("cross_entropy", False),
@@ -55,16 +56,41 @@ _ROW_FUNCTIONS = {
     "cosine": ("cosine", False),
     "categorical_hinge": ("categorical_hinge", False),
     "multiclass_hinge": ("multiclass_hinge", False),
+    "divergence": ("summed", False),
+    "likelihood": ("summed", False),
 }
 
 
-def _formula(dtype: str, formula: Callable[..., Any], numbers: Sequence[str]) -> str:
+# A penalty as a loss whose target is of no account.
+_PENALTY = Loss(lambda v, p, t, l1, l2: l1_l2(v, l1, l2, p), ("l1", "l2"))
+
+
+def _formula(loss: Loss, dtype: str) -> str:
     """A loss of one number and its target as C++ that defines LOSS."""
-    given = ", ".join(["p", "t", *(f"numbers[{place}]" for place in range(len(numbers)))])
+    given = ", ".join(["p", "t", *(f"numbers[{place}]" for place in range(len(loss.numbers)))])
     return (
-        f"{function('formula', ('p', 't', *numbers), formula, dtype)}"
+        f"{function('formula', ('p', 't', *loss.numbers), loss.formula, dtype)}"
         f"#define LOSS(p, t, numbers, loss, slope) formula({given}, loss, slope)\n"
     )
+
+
+def _rows(name: str, group: int, dtype: str) -> str:
+    """What comes before the kernel of a loss of rows, so many threads each."""
+    row_function, of_logits = _ROW_FUNCTIONS[name]
+    formula = _formula(LOSSES[name], dtype) if name in LOSSES else ""
+    return f"{formula}#define GROUP {group}\n#define ROW_LOSS {row_function}\n#define SOFTMAX {int(of_logits)}\n"
+
+
+def modules() -> Iterator[launch.Module]:
+    """Every loss of numbers, every one of rows for the fewest threads, a warp and a block, and the second stage."""
+    for dtype in DTYPES:
+        for name, loss in {**LOSSES, "l1_l2": _PENALTY}.items():
+            text = launch.text("losses.cu", dtype, (SCORED,), _formula(loss, dtype))
+            yield launch.Module(f"{name} {dtype}", text)
+        for name, group in product_of(_ROW_FUNCTIONS, launch.GROUPS):
+            text = launch.text("row_losses.cu", dtype, (SCORED_ROWS,), _rows(name, group, dtype))
+            yield launch.Module(f"rows {name} {group} {dtype}", text)
+    yield launch.Module("total", launch.text("total.cu", "float64", (TOTAL,)))
 
 
 def _sum(sums: Any, divisor: float) -> Any:
@@ -77,7 +103,7 @@ def _sum(sums: Any, divisor: float) -> Any:
 
 
 def _of_elements(
-    pred: Any, target: Any, weights: Any, formula: str, numbers: Sequence[float], scale: float, in_unit: bool
+    pred: Any, target: Any, weights: Any, loss: Loss, numbers: Sequence[float], scale: float, in_unit: bool
 ) -> tuple[Any, Any]:
     """The sums of units, and the derivative."""
     dpred, units = cupy.empty(pred.shape, pred.dtype), -(-pred.size // _UNIT)
@@ -88,7 +114,7 @@ def _of_elements(
     given["dpred"], given["sums"] = address(dpred), address(sums)
     given["numbers"][: len(numbers)] = numbers
     given["width"] = pred.size // (pred.shape[0] if pred.ndim else 1)
-    kernel = launch.kernel("losses.cu", "units", pred.dtype.name, (SCORED,), formula)
+    kernel = launch.kernel("losses.cu", "units", pred.dtype.name, (SCORED,), _formula(loss, pred.dtype.name))
     kernel((launch.blocks(units * launch.THREADS),), (launch.THREADS,), (record,))
     return sums, dpred
 
@@ -109,10 +135,7 @@ def _of_rows(
     given["dpred"], given["sums"] = address(dpred), address(sums)
     given["numbers"][: len(numbers)] = numbers
     group = launch.group(c)
-    row_function, of_logits = _ROW_FUNCTIONS.get(name, ("summed", False))
-    formula = "" if name in _ROW_FUNCTIONS else _formula(dtype, LOSSES[name].formula, LOSSES[name].numbers)
-    before = f"{formula}#define GROUP {group}\n#define ROW_LOSS {row_function}\n#define SOFTMAX {int(of_logits)}\n"
-    kernel = launch.kernel("row_losses.cu", "rows", dtype, (SCORED_ROWS,), before)
+    kernel = launch.kernel("row_losses.cu", "rows", dtype, (SCORED_ROWS,), _rows(name, group, dtype))
     kernel((launch.blocks(n * group),), (launch.THREADS,), (record,))
     return sums, dpred
 
@@ -129,8 +152,7 @@ def loss_op(op: str) -> Callable[..., tuple[Any, Any]]:
             most_off = 2 * MOST_OFF if wanted == PROBABILITIES else 0.0
             sums, dpred = _of_rows(*given, name, numbers, 1.0 / divisor, most_off)
         else:
-            formula = _formula(pred.dtype.name, LOSSES[name].formula, LOSSES[name].numbers)
-            sums, dpred = _of_elements(*given, formula, numbers, 1.0 / divisor, wanted == IN_UNIT)
+            sums, dpred = _of_elements(*given, LOSSES[name], numbers, 1.0 / divisor, wanted == IN_UNIT)
         return _sum(sums, divisor), dpred
 
     return implements(op, loss)
@@ -143,6 +165,5 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[Any, Any]:
     """The sum of l1 |w| + l2 w^2."""
     if w.size == 0:
         return cupy.zeros((), np.float64), cupy.empty(w.shape, w.dtype)
-    formula = _formula(w.dtype.name, lambda v, p, t, l1, l2: l1_l2(v, l1, l2, p), ("l1", "l2"))
-    sums, dw = _of_elements(w, None, None, formula, (l1, l2), 1.0, False)
+    sums, dw = _of_elements(w, None, None, _PENALTY, (l1, l2), 1.0, False)
     return _sum(sums, 1.0), dw

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, combinations, pairwise
+from itertools import product as product_of
 from operator import attrgetter, itemgetter
 from struct import Struct, pack_into
 from typing import Any
@@ -14,7 +15,7 @@ from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap, reach
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS, step_name
 from fastnn.kernels.planned import Planned
-from fastnn.kernels.table import TABLE, Op, varying
+from fastnn.kernels.table import DTYPES, TABLE, Op, varying
 from fastnn.kernels.table.row import implements
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
@@ -52,6 +53,12 @@ def formula(name: str, dtype: str) -> str:
         f"{function('formula', values, update, dtype)}"
         f"#define STATES {states}\n#define STEP(h, w, g, s) formula({read}, {written})\n"
     )
+
+
+def modules() -> Iterator[launch.Module]:
+    """Every step."""
+    for name, dtype in product_of(STEPS, DTYPES):
+        yield launch.Module(f"{name} {dtype}", launch.text("optim.cu", dtype, (STEPS_GIVEN,), formula(name, dtype)))
 
 
 def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:

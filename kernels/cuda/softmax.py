@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product as product_of
 from typing import Any
 
 from fastnn.kernels.cuda import launch
@@ -10,6 +11,7 @@ from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, finish, in_order, placing
 from fastnn.kernels.cuda.losses import loss_op
 from fastnn.kernels.planned import Planned
+from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
 
 ROWS = Structure(
@@ -22,6 +24,17 @@ ROWS = Structure(
 )
 
 
+def _before(name: str, group: int) -> str:
+    return f"#define GROUP {group}\n#define LOGARITHM {int(name == 'log_softmax')}\n"
+
+
+def modules() -> Iterator[launch.Module]:
+    """Both, for the fewest threads, a warp and a block."""
+    for name, group, dtype in product_of(("softmax", "log_softmax"), launch.GROUPS, DTYPES):
+        text = launch.text("softmax.cu", dtype, (ROWS,), _before(name, group))
+        yield launch.Module(f"{name} {group} {dtype}", text)
+
+
 def _planned(entry: str, name: str, sources: tuple[Any, ...], out: Any) -> Callable[..., Any]:
     """What runs the kernel ``entry`` on arrays (n, c) like these: ``run(out, *sources)``."""
     (n, c), dtype = sources[0].shape, sources[0].dtype
@@ -30,8 +43,7 @@ def _planned(entry: str, name: str, sources: tuple[Any, ...], out: Any) -> Calla
         return place
     record, group = ROWS.record(dtype), launch.group(c)
     record[0]["n"], record[0]["c"] = n, c
-    before = f"#define GROUP {group}\n#define LOGARITHM {int(name == 'log_softmax')}\n"
-    kernel = launch.kernel("softmax.cu", entry, dtype.name, (ROWS,), before)
+    kernel = launch.kernel("softmax.cu", entry, dtype.name, (ROWS,), _before(name, group))
     launch_ = launch.Launch(kernel, launch.blocks(n * group), record, "a", 3)
 
     def run(out: Any, *sources: Any) -> Any:

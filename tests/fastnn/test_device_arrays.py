@@ -19,6 +19,7 @@ from fastnn.kernels import cuda
 from fastnn.kernels.cases import draw, variant_name
 from fastnn.kernels.table import TABLE
 from tests.cuda_host.backend import on_host
+from tests.cuda_host.sparse import csr_matrix
 
 
 @pytest.fixture(scope="module")
@@ -264,18 +265,9 @@ def test_arrays_of_another_device(device, a, b):
             ops.sgd_step([there[0]], [there[0]], learning_rate=0.5)
 
 
-class Csr:
-    """A CSR matrix as CuPy has them, with what is asked of it before it comes to a kernel."""
-
-    format = "csr"
-
-    def __init__(self, device, dtype="float32"):
-        self.data, self.indices, self.indptr = (
-            device.zeros(2, dtype),
-            device.zeros(2, "int32"),
-            device.zeros(3, "int32"),
-        )
-        self.dtype, self.shape, self.ndim = np.dtype(dtype), (2, 3), 2
+def csr(device, dtype="float32"):
+    """A matrix of zeros (2, 3)."""
+    return csr_matrix((device.zeros(2, dtype), device.zeros(2, "int32"), device.zeros(3, "int32")), (2, 3))
 
 
 def test_csr_matrices_of_the_device(device, a, b, monkeypatch):
@@ -288,16 +280,16 @@ def test_csr_matrices_of_the_device(device, a, b, monkeypatch):
     monkeypatch.setattr("fastnn.checks.operands", lambda *given: (checked.append(given), operands(*given)))
     with device.unread():
         for _ in range(2):
-            ops.matmul(Csr(device), b, out=device.empty((2, 4), "float32"))
-            ops.matmul(Csr(device), Exported(b))
+            ops.matmul(csr(device), b, out=device.empty((2, 4), "float32"))
+            ops.matmul(csr(device), Exported(b))
     assert len(seen) == 4
     assert len(checked) == 2  # with out and without
     with pytest.raises(TypeError, match=r"b: got dtype float32, wants float64, the dtype of a"):
-        ops.matmul(Csr(device, "float64"), b)
+        ops.matmul(csr(device, "float64"), b)
     with pytest.raises(
         TypeError, match=r"a: got an array of tests's .* beside the NumPy array b, wants all arrays in one"
     ):
-        ops.matmul(Csr(device), b.get())
+        ops.matmul(csr(device), b.get())
     with pytest.raises(
         TypeError, match=r"b: got an array of tests's .* beside the NumPy array a, wants all arrays in one"
     ):
