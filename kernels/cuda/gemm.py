@@ -6,14 +6,13 @@ or an optimizer's step of the weights C by the product as their gradient.
 
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
 
-Products of float32 arrays are exact to rounding, or where ``precision`` says so, of operands rounded to "tf32" or
-"bfloat16", their sums in float32, on tensor cores.
+Products of float32 arrays are exact to rounding, or where ``fastnn.kernels.precision`` says so, of operands rounded to
+"tf32" or "bfloat16", their sums in float32, on tensor cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
+from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address, overlap, written_to
@@ -68,8 +68,9 @@ COLUMNS = Structure(
     Field("numbers", "real", (MOST_NUMBERS,)),
 )
 
-# Multiply-adds from which a plain product is cuBLAS's. Unmeasured: for a run on a device to set.
+# Multiply-adds from which a plain product is cuBLAS's, and the device on which a run found that: none has yet.
 CUBLAS_FROM = 2**30
+CUBLAS_MEASURED_ON: str | None = None
 
 # Columns of a block of columns.cu, the rows it takes at a time, and the most chunks of rows: a second launch sums them.
 _SUM_WIDTH, _SUM_HEIGHT, _SUM_CHUNKS = 32, 8, 256
@@ -154,11 +155,6 @@ TENSOR_TILES = {
     )
     for name, format_ in (("tf32", "Tf32"), ("bfloat16", "Bf16"))
 }
-
-PRECISIONS = ("float32", *TENSOR_TILES)
-
-# What products of float32 arrays are computed in, where a call does not say.
-precision: ContextVar[str] = ContextVar("precision", default="float32")
 
 # The least compute capability, as CuPy writes it, that has tensor cores for these formats.
 _TENSOR_FROM = 80
@@ -315,9 +311,7 @@ def _has_tensor_cores(device: int) -> bool:
 
 
 def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
-    """The tiles for a dtype and a precision; ValueError for an unknown one, RuntimeError where the device has none."""
-    if wanted not in PRECISIONS:
-        raise ValueError(f"precision: got {wanted!r}, wants one of {', '.join(map(repr, PRECISIONS))}")
+    """The tiles for a dtype and a precision; RuntimeError where the device has none."""
     if dtype != "float32" or wanted == "float32":
         return TILES[dtype]
     device = cupy.cuda.runtime.getDevice()
@@ -382,7 +376,7 @@ def product(
         record = PRODUCT.record(c.dtype)
         _describe(record[0], a, b, c)
         describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
-        tiles = _tiles(c.dtype.name, precision.get())
+        tiles = _tiles(c.dtype.name, precision.current())
         _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
     elif totals is not None:
         sum_columns(c, totals)
@@ -507,7 +501,7 @@ def multiply(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -
     """``product``, by cuBLAS where that is large, plain and exact."""
     size = a.shape[0] * a.shape[1] * b.shape[1]
     is_plain = epilogue is PLAIN and c.flags.c_contiguous
-    if size >= CUBLAS_FROM and is_plain and precision.get() == "float32":
+    if size >= CUBLAS_FROM and is_plain and precision.current() == "float32":
         cupy.matmul(a, b, out=c)
     else:
         product(a, b, c, epilogue, **given)
