@@ -71,5 +71,5 @@ def strided(cupy: Any, view: np.ndarray) -> Any:
     while isinstance(base.base, np.ndarray):
         base = base.base
     first = (view.ctypes.data - base.ctypes.data) // view.itemsize
-    numbers = cupy.asarray(base).reshape(-1)[first:]
+    numbers = cupy.asarray(base.ravel(order="K"))[first:]
     return cupy.lib.stride_tricks.as_strided(numbers, view.shape, view.strides)
