@@ -249,7 +249,7 @@ def _sizes(op: Op) -> Iterator[Sizes]:
 
 def _of_op(op: Op, sizes: Sizes) -> Job:
     name, of_products = f"{op.name} {sizes_name(sizes)}", op.flops is not None
-    moved = op.bytes(sizes, np.dtype(DTYPE).itemsize)
+    moved = operands.moved(op, sizes)
     is_large = sizes == operands.grown(op, sizes, _LARGE)
     return Job(
         name=name,

@@ -17,6 +17,8 @@ from fastnn.kernels.table import Op, Sizes, shape_of
 _SIDE = 1021
 _DRAWN = _SIDE * _SIDE
 
+_ITEM = np.dtype(DTYPE).itemsize
+
 # An operand is in memory, not in L2, if all sets together are so much larger.
 _BEYOND = 4
 _MOST_SETS = 16
@@ -86,14 +88,20 @@ def drawn(cupy: Any, op: Op, sizes: Sizes) -> dict[str, Any]:
     return made
 
 
+def moved(op: Op, sizes: Sizes) -> int:
+    """Bytes that a call must move: the table's count, without the one of x and y that a derivative does not read."""
+    unread = op.elements(op.operands["x"], sizes) if {"dy", "x", "y"} == set(op.operands) else 0
+    return op.bytes(sizes, _ITEM) - _ITEM * unread
+
+
 def sets(cupy: Any, op: Op, sizes: Sizes, l2: int, room: int) -> list[dict[str, Any]]:
     """Arguments of calls that do not find their operands in L2, unless one call's fit there many times."""
-    moved = op.bytes(sizes, np.dtype(DTYPE).itemsize)
+    size = max(1, moved(op, sizes))
     first = drawn(cupy, op, sizes)
-    if moved < l2 / _BEYOND:
+    if size < l2 / _BEYOND:
         return [first]
-    wanted = 1 + math.ceil(_BEYOND * l2 / moved)
-    count = max(1, min(_MOST_SETS, wanted, int(room // max(1, moved))))
+    wanted = 1 + math.ceil(_BEYOND * l2 / size)
+    count = max(1, min(_MOST_SETS, wanted, room // size))
     return [first, *(_copied(cupy, first) for _ in range(count - 1))]
 
 

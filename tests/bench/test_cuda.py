@@ -149,6 +149,14 @@ def test_large_sizes_are_written_and_small_ones_drawn(op):
     assert max(op.elements(spec, small) for spec in moved) <= 2 * operands._DRAWN
 
 
+def test_bytes_are_those_that_a_kernel_must_move():
+    """The derivative of an activation reads x or y; a step of Adam's reads four arrays and writes three."""
+    sizes = {"...": (1000,)}
+    counts = {"relu": 2, "relu_backward": 3, "sgd_step": 3, "adam_step": 7}
+    assert {name: operands.moved(TABLE[name], sizes) / 4000 for name in counts} == counts
+    assert operands.moved(TABLE["softmax_backward"], {"n": 10, "c": 100}) == 3 * 4000
+
+
 # --- how it is measured -----------------------------------------------------------------------------------------------
 
 
