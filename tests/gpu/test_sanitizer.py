@@ -13,7 +13,7 @@ from tests.cuda_host.places import compiles_for_host, device_only
 from tests.gpu import sanitized
 
 _FOUND = 86
-_SECONDS = 240
+_SECONDS = 100
 
 
 def _status(*command: str) -> tuple[int, str]:
