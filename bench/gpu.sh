@@ -46,8 +46,12 @@ machine() {
     true
 }
 
-cuda_extra() {  # CuPy's extra for this driver; none where CuPy is there already
+cuda_extra() {  # CuPy's extra: that of the wheels, or for this driver; none where CuPy is there already
     "$python" -c 'import cupy' >/dev/null 2>&1 && return
+    local release
+    for release in 12 13; do
+        [ -n "$wheels" ] && compgen -G "$wheels/cupy_cuda${release}x-*" >/dev/null && echo ",cuda$release" && return
+    done
     case $(nvidia-smi 2>/dev/null | grep -o 'CUDA Version: [0-9]*') in
         *1[3-9]) echo ,cuda13 ;;
         *) echo ,cuda12 ;;

@@ -132,6 +132,14 @@ def test_wheels_are_installed_without_an_index(stub, tmp_path):
     assert re.search(r"\[test,bench,gpu,cuda1[23]\]$", next(call for call in calls[::-1] if "pip install" in call))
 
 
+@pytest.mark.parametrize("release", [12, 13])
+def test_the_wheels_say_which_cupy(stub, tmp_path, release):
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / f"cupy_cuda{release}x-14.2.0-any.whl").touch()
+    _, calls = stub("found", "wheels", fail="import cupy")
+    assert next(call for call in calls if "pip install" in call).endswith(f"[test,bench,gpu,cuda{release}]")
+
+
 def test_an_installation_that_fails_is_the_end(stub, tmp_path):
     done, calls = stub("found", fail="pip install")
     assert done.returncode == 1
