@@ -1,8 +1,6 @@
-"""Ops on the device that the host stands in for: any strides, results over operands, more numbers than a block has."""
+"""Ops on a device, or the host that stands in: any strides, results over operands, more numbers than a block has."""
 
 from __future__ import annotations
-
-import ctypes
 
 import numpy as np
 import oracle
@@ -12,10 +10,7 @@ from test_ops import named, seeded, strided, tolerance
 from fastnn import ops
 from fastnn.kernels.cases import draw
 from fastnn.kernels.table import TABLE
-from tests.cuda_host import build
-from tests.cuda_host.backend import on_host
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
+from tests.cuda_host import places
 
 # More than a warp or a block, a unit or a chunk of sums, and a grid have at a time: sizes by the op.
 BLOCK_WIDE = {"n": 9, "c": 1500, "...": (1200,)}
@@ -28,20 +23,8 @@ LARGE = {
 }
 
 
-@pytest.fixture(scope="module")
-def cupy():
-    with on_host() as module:
-        yield module
-
-
-def on_device(cupy, view):
-    """An array with a host array's numbers and strides."""
-    if not isinstance(view, np.ndarray):
-        return view
-    low, high = np.lib.array_utils.byte_bounds(view)
-    made = cupy.asarray(np.frombuffer(ctypes.string_at(low, high - low), np.uint8))
-    offset = view.__array_interface__["data"][0] - low
-    return cupy.ndarray(made._memory, np.ndarray(view.shape, view.dtype, made._host, offset, view.strides))
+def on_device(cupy, value):
+    return places.strided(cupy, value) if isinstance(value, np.ndarray) else value
 
 
 def on_host_again(value):
@@ -79,7 +62,7 @@ STRIDED = [name for name, op in TABLE.items() if op.module not in ("elementwise"
 STRIDED += ["add", "gelu_backward", "adam_step", "mse", "kl_divergence", "l1_l2_penalty", "linear_adam_step"]
 
 
-@pytest.mark.parametrize("how", ["fortran", "step", "reversed", "offset"])
+@pytest.mark.parametrize("how", ["fortran", "step", "reversed", "interleaved"])
 @pytest.mark.parametrize("name", STRIDED)
 def test_any_strides(cupy, name, how):
     op = TABLE[name]
