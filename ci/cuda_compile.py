@@ -141,6 +141,24 @@ def module_of(kernel: str) -> str:
     return kernel.rpartition(": ")[0]
 
 
+def room_of(name: str) -> str:
+    """The room of a kernel or of a module."""
+    return name.partition(":")[0]
+
+
+def renewed(known: Table, whole: Sequence[Task], found: Usages) -> Table:
+    """The table with all modules of some rooms: as they were found, or as before where they were not compiled."""
+    digests = {task.name: task.digest for task in whole}
+    rooms, compiled = set(map(room_of, digests)), {(module_of(name), architecture) for name, architecture in found}
+    others = {name: digest for name, digest in known.digests.items() if room_of(name) not in rooms}
+    kept = {
+        (name, architecture): usage
+        for (name, architecture), usage in known.usages.items()
+        if module_of(name) in {**others, **digests} and (module_of(name), architecture) not in compiled
+    }
+    return Table(known.nvrtc, others | digests, kept | found)
+
+
 def written(table: Table) -> str:
     """Registers by architecture and the most shared memory, a line a kernel."""
     columns = " ".join(f"{f'sm_{architecture}':>6}" for architecture in ARCHITECTURES)
@@ -184,6 +202,15 @@ def jumps(found: Usages, known: Usages) -> Iterator[str]:
             yield f"{where}: {usage.shared} bytes of shared memory, {shared} before"
 
 
+def leftovers(known: Table, whole: Sequence[Task]) -> Iterator[str]:
+    """Modules of the table that there are no more in these rooms."""
+    names = {task.name for task in whole}
+    rooms = set(map(room_of, names))
+    for name in known.digests:
+        if room_of(name) in rooms and name not in names:
+            yield f"{name}: in the table, and no module (--write)"
+
+
 def main() -> int:
     """Compile, print what was compiled, and say what is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
@@ -192,8 +219,8 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="compile what is as it was in the table, too")
     parser.add_argument("--write", action="store_true", help="write the table that later runs compare with")
     given = parser.parse_args()
-    if given.write and (given.only or given.arch):
-        parser.error("--write: got --only or --arch, wants all kernels in the table")
+    if given.write and given.arch:
+        parser.error("--write: got --arch, wants every architecture in the table")
     try:
         nvrtc = version()
     except ImportError as error:
@@ -207,16 +234,13 @@ def main() -> int:
     faults += [
         f"{name}, sm_{each}: {usage.spills} bytes spilled" for (name, each), usage in found.items() if usage.spills
     ]
-    digests = {task.name: task.digest for task in whole}
-    print(written(Table(nvrtc, digests, found)), end="")
-    if given.write:
-        if not faults:
-            skipped = {(task.name, task.architecture) for task in whole} - {(t.name, t.architecture) for t in wanted}
-            kept = {key: usage for key, usage in known.usages.items() if (module_of(key[0]), key[1]) in skipped}
-            TABLE.write_text(written(Table(nvrtc, digests, kept | found)), encoding="utf-8")
+    print(written(renewed(Table(nvrtc, {}, {}), whole, found)), end="")
+    if given.write and not faults:
+        before = known if comparable else Table(nvrtc, {}, {})
+        TABLE.write_text(written(renewed(before, whole, found)), encoding="utf-8")
     elif comparable:
-        faults += jumps(found, known.usages)
-    else:
+        faults += [*jumps(found, known.usages), *leftovers(known, whole)]
+    elif not given.write:
         print(f"not compared: the table is NVRTC {known.nvrtc}'s")
     print("\n".join(faults) or f"{len(wanted)} of {len(whole)} modules compiled, the others are as they were; no spill")
     return 1 if faults else 0

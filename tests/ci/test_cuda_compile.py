@@ -31,6 +31,18 @@ def test_the_table_is_read_as_it_was_written():
     assert cuda_compile.read(cuda_compile.written(table)) == table
 
 
+def test_a_table_is_renewed_room_by_room():
+    """Of what was not compiled, the other rooms and what is as it was stay; modules that are no more go."""
+    kept = {("a: y: k", 75): Usage(2, 0, 0), ("b: z: k", 75): Usage(3, 0, 0)}
+    before = {**kept, ("a: x: k", 75): Usage(1, 0, 0), ("a: gone: k", 75): Usage(4, 0, 0)}
+    known = Table("12.9", {"a: x": "1", "a: y": "2", "b: z": "3", "a: gone": "4"}, before)
+    whole = [Task("a: x", "", "5", 75, True), Task("a: y", "", "2", 75, False)]
+    found = {("a: x: k", 75): Usage(9, 0, 0)}
+    wanted = Table("12.9", {"a: x": "5", "a: y": "2", "b: z": "3"}, kept | found)
+    assert cuda_compile.renewed(known, whole, found) == wanted
+    assert list(cuda_compile.leftovers(known, whole)) == ["a: gone: in the table, and no module (--write)"]
+
+
 def test_what_the_table_was_made_of():
     task = Task("a: b", "text", "0123", 90, False)
     assert Table("12.9", {"a: b": "0123"}, {}).is_of(task)
