@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 
-from fastnn.kernels.cpu._arrays import Planned, contiguous, direct, finish, placing, workspace
+from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, workspace
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.parts import compiled_in
@@ -17,6 +17,7 @@ from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, fo
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import NUMBERS
 from fastnn.kernels.table.row import implements
 
