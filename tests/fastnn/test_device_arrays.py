@@ -86,6 +86,13 @@ class OnHost(OnlyExported):
         return 1, 0
 
 
+class OfNoDevice(OnlyExported):
+    """An array of nothing that DLPack knows."""
+
+    def __dlpack_device__(self):
+        raise ValueError("unknown device")
+
+
 class Kept(Foreign):
     """One that its library does not give away."""
 
@@ -128,20 +135,21 @@ def test_calls_alike_are_checked_once(device, a, b, monkeypatch):
     checked = []
     operands = fastnn.checks.operands
     monkeypatch.setattr("fastnn.checks.operands", lambda *given: (checked.append(given), operands(*given)))
-    out = device.empty((2, 4), "float32")
+    out, index = device.empty((2, 4), "float32"), device.zeros(5, "int64")
     for _ in range(3):
         assert ops.matmul(a, b, out=out) is out
         assert ops.matmul(a, b).shape == (2, 4)
         ops.sgd_step(a, a, learning_rate=0.5)
-    assert len(checked) == 3
+        ops.gather(a, index)
+    assert len(checked) == 4
     ops.matmul(a, device.asarray(np.ones((4, 3), "float32")).T)  # other strides
     with fastnn.use_precision("tf32"):
         ops.matmul(a, b)
     with device.cuda.Device(1):
         ops.matmul(*(device.asarray(each.get()) for each in (a, b)))
-    assert len(checked) == 6
+    assert len(checked) == 7
     ops.sgd_step(a, a, learning_rate=0.25)  # a rate is hardly the same twice
-    assert len(checked) == 6
+    assert len(checked) == 7
     with pytest.raises(ValueError, match="learning_rate: got -1"):
         ops.sgd_step(a, a, learning_rate=-1.0)
 
@@ -240,8 +248,9 @@ def test_arrays_of_the_hosts_in_lists_are_not_taken_for_those_of_the_device(devi
 
 
 def test_other_libraries_arrays_that_are_refused(device, a, b):
-    with pytest.raises(TypeError, match=r"^b: got OnHost .*wants a NumPy or CuPy array"):
-        ops.matmul(a, OnHost(b))
+    for kind in (OnHost, OfNoDevice):
+        with pytest.raises(TypeError, match=rf"^b: got {kind.__name__} .*wants a NumPy or CuPy array"):
+            ops.matmul(a, kind(b))
     message = r"^b: got an array of tests's on a CUDA device that cannot be taken: it has a gradient: detach it first"
     with pytest.raises(TypeError, match=message):
         ops.matmul(a, Kept(b))
