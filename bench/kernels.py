@@ -37,8 +37,8 @@ from fastnn.kernels.cpu import peak
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.table import TABLE, Op, Sizes, shape_of
 
-_DTYPE = "float32"
-_SEED = 2
+DTYPE = "float32"
+SEED = 2
 
 # What is asked of an op where it has a choice; operands that may be left out are, except linear's bias.
 _CHOICES: Mapping[str, Mapping[str, Any]] = {
@@ -157,7 +157,7 @@ def _share_of_peak(count: int) -> list[float]:
     shares = []
     for _ in range(count):
         timing.settle()
-        limit = peak.measure(_DTYPE, get_num_threads())
+        limit = peak.measure(DTYPE, get_num_threads())
         shares.append(100 * flops / timing.block(run, calls) / limit)
     return shares
 
@@ -195,7 +195,7 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
 def contender(op: Op, sizes: Sizes, run: Callable[[], Any], note: str = "") -> Contender:
     """A call and the work that it does, by the table's counts."""
     flops = None if op.flops is None else op.flops(**sizes)
-    return Contender(run, flops, op.bytes(sizes, np.dtype(_DTYPE).itemsize), note)
+    return Contender(run, flops, op.bytes(sizes, np.dtype(DTYPE).itemsize), note)
 
 
 def _packed_case(op: Op) -> Case:
@@ -207,8 +207,8 @@ def _packed_workload(op: Op, sizes: Sizes) -> Workload:
     """Linear, bias and relu on packed weights; NumPy's three calls; its product alone."""
 
     def drawn() -> dict[str, Any]:
-        given = draw(op, sizes, {"activation": "relu"}, _DTYPE, np.random.default_rng(_SEED))
-        return place({**given, "out": np.zeros(shape_of(op.returns[0], sizes), _DTYPE)})
+        given = draw(op, sizes, {"activation": "relu"}, DTYPE, np.random.default_rng(SEED))
+        return place({**given, "out": np.zeros(shape_of(op.returns[0], sizes), DTYPE)})
 
     ours, theirs, product = drawn(), drawn(), drawn()
     ours["w"] = ops.pack(ours["w"])
@@ -229,7 +229,7 @@ def _layer_step_operands(
 ) -> dict[str, Any]:
     """Operands of its own for a side, equal for all, with memory for dx, and for dw on a side that forms it."""
     variant = {**op.variants[0], "activation": "relu"}
-    given = draw(op, sizes, variant, _DTYPE, np.random.default_rng(_SEED))
+    given = draw(op, sizes, variant, DTYPE, np.random.default_rng(SEED))
     given["dx"] = np.zeros_like(given["x"])
     if gradient:
         given["dw"] = np.zeros_like(given["w"])
@@ -271,6 +271,16 @@ def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:
     return _run(op, sizes, pytorch_ops.PYTORCH[op.name], convert=torch.from_numpy)
 
 
+def asked(op: Op) -> dict[str, Any]:
+    """The variant of an op that is measured."""
+    variant = {**{name: None for name in op.operands if op.optional(name)}, **_CHOICES.get(op.name, {})}
+    if "step" in op.options and op.inplace:
+        variant["step"] = 1
+    if op.name == "linear":
+        del variant["b"]
+    return variant
+
+
 def operands(
     op: Op,
     sizes: Sizes,
@@ -282,17 +292,12 @@ def operands(
 
     ``convert`` makes the function's kind of array of NumPy's.
     """
-    variant = {**{name: None for name in op.operands if op.optional(name)}, **_CHOICES.get(op.name, {})}
-    if "step" in op.options and op.inplace:
-        variant["step"] = 1
-    if op.name == "linear":
-        del variant["b"]
-    given = draw(op, sizes, variant, _DTYPE, np.random.default_rng(_SEED))
+    given = draw(op, sizes, asked(op), DTYPE, np.random.default_rng(SEED))
     given = {name: value for name, value in given.items() if value is not None}
     if transposed:
         given[transposed] = np.ascontiguousarray(given[transposed].T).T
     if "out" in inspect.signature(function).parameters:
-        given["out"] = np.zeros(shape_of(op.returns[-1], sizes), _DTYPE)
+        given["out"] = np.zeros(shape_of(op.returns[-1], sizes), DTYPE)
     given = place(given)
     if convert is not None:
         given = {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}

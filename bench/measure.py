@@ -53,7 +53,9 @@ class Bar:
 class Line:
     """One line of the table: seconds a call of every contender, block by block, and the work that a call does.
 
-    ``work`` is counted in units of 10^9; ``notes`` say whose is less than the line's.
+    ``work`` is counted in what the unit is made of; ``notes`` say whose is less than the line's. ``ours`` is whom the
+    others are compared with. ``limit`` is the most that the machine can do in the unit, where that was measured, and
+    ``share_at_least`` the share of it that the project promises.
     """
 
     name: str
@@ -64,6 +66,9 @@ class Line:
     at_least: Mapping[str, float] = field(default_factory=dict)
     threads: int = 1
     others: tuple[float, ...] = (0.0,)  # cores that other processes used meanwhile, attempt by attempt
+    ours: str = FASTNN
+    limit: float | None = None
+    share_at_least: float | None = None
 
     @property
     def disturbed(self) -> bool:
@@ -88,15 +93,20 @@ class Line:
     @property
     def ratios(self) -> Mapping[str, timing.Ratio]:
         """How many times as fast fastnn is, by contender; plain Python is compared by rates, its sizes being others."""
-        ours = self.samples[FASTNN]
+        ours = self.samples[self.ours]
         return {
             name: self._by_rate(sample) if name == NAIVE else timing.ratio(sample, ours)
             for name, sample in self.samples.items()
-            if name != FASTNN
+            if name != self.ours
         }
 
+    @property
+    def share(self) -> float | None:
+        """Our rate as a share of the limit."""
+        return None if self.limit is None else self.rates[self.ours] / self.limit
+
     def _by_rate(self, theirs: timing.Sample) -> timing.Ratio:
-        ours = self.rates[FASTNN] / self.work[NAIVE]
+        ours = self.rates[self.ours] / self.work[NAIVE]
         return timing.Ratio(*(ours * seconds for seconds in (theirs.seconds, min(theirs.blocks), max(theirs.blocks))))
 
     def bars(self) -> Iterator[Bar]:
@@ -109,6 +119,9 @@ class Line:
                 yield Bar(self.label, name, f"{timing.figure(ratio.median)}x", asked, ratio.median >= bar)
             else:
                 yield Bar(self.label, name, NOT_INSTALLED, asked, None)
+        if self.share_at_least is not None and self.share is not None:
+            found, asked = f"{self.share:.0%}", f"at least {self.share_at_least:.0%} of the limit"
+            yield Bar(self.label, "", found, asked, self.share >= self.share_at_least)
 
     def and_also(self, other: Line) -> Line:
         """The line with the blocks of another process as well."""
@@ -119,6 +132,7 @@ class Line:
         """The line as plain dictionaries, for ``--json``; beside what it is made of, what follows from that."""
         ratios = {name: asdict(ratio) for name, ratio in self.ratios.items()}
         follows = {"seconds": self.seconds, "rates": self.rates, "ratios": ratios, "disturbed": self.disturbed}
+        follows["share"] = self.share
         return {**asdict(self), **follows}
 
     @classmethod

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import re
 import sys
@@ -33,6 +34,7 @@ examples:
   fastnn bench                              everything, with real data: FASTNN_DATA=DIR fastnn bench
   fastnn bench training --only reuters      the epochs of one network
   fastnn bench kernels --quick              a minute, noisier figures
+  fastnn bench kernels --backend cuda       the same ops on a GPU
   fastnn bench --list                       what there is
 
 A rate is GFLOP/s where arithmetic is the limit and GB/s where memory is, from the op table's own counts; an epoch's is
@@ -60,10 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"GROUP: got {', '.join(unknown)}, wants {' or '.join(_GROUPS)}")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         parser.error(f"--json: there is no folder {options.json.absolute().parent}")
+    if options.backend == "cuda":
+        return _on_device(options, parser)
     if importlib.util.find_spec("threadpoolctl") is None:
         parser.error("threadpoolctl is not installed: pip install -e '.[bench]'")
     if environment.prepared(options.target, threads=options.threads) != dict(os.environ):
         return environment.run_prepared("bench.report", arguments, options.target, threads=options.threads)
+    if options.seconds != math.inf:
+        parser.error("--seconds: got it without --backend cuda")
     chosen = {
         group: [
             item for item in _GROUPS[group].items(options) if options.only is None or options.only.search(item.name)
@@ -77,6 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(chosen, options)
 
 
+def _on_device(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """The kernels on a CUDA device."""
+    if options.groups != ["kernels"]:
+        parser.error("--backend: got cuda, wants the group kernels with it")
+    for name in ("passes", "threads", "target"):
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"--{name}: got it beside --backend cuda, wants the backend cpu")
+    from bench.cuda import command
+
+    return command.run(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     groups = "\n".join(f"  {name:12}{group.what}" for name, group in _GROUPS.items())
     parser = argparse.ArgumentParser(
@@ -86,6 +104,19 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{' or '.join(_GROUPS)} (default: all)")
+    parser.add_argument(
+        "--backend",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: the kernels on this machine's GPU, beside CuPy, PyTorch and JAX (default: cpu)",
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=float,
+        default=math.inf,
+        help="with --backend cuda: leave out the lines that would begin later; those that have promises come first",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer blocks and fewer rows: minutes, noisier figures")
     parser.add_argument(
         "--passes",
@@ -205,7 +236,7 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
     facts = environment.facts()
     print(environment.heading(facts), flush=True)
     started = perf_counter()
-    results = _Results()
+    results = Results()
     wanted = [group for group, items in chosen.items() if items]
     for group in wanted:
         passes = options.passes if _GROUPS[group].in_passes else 1
@@ -227,7 +258,7 @@ def _run(chosen: dict[str, list[Case | Gauge]], options: argparse.Namespace) -> 
 
 
 @dataclass
-class _Results:
+class Results:
     """What was found: lines, readings, what could not be judged, how many lines had wrong results or none.
 
     ``facts`` says what else ran, and as what.
@@ -239,7 +270,7 @@ class _Results:
     wrong: int = 0
     facts: dict[str, str] = field(default_factory=dict)
 
-    def __iadd__(self, other: _Results) -> _Results:
+    def __iadd__(self, other: Results) -> Results:
         self.lines += other.lines
         self.readings += other.readings
         self.unjudged += other.unjudged
@@ -247,7 +278,7 @@ class _Results:
         self.facts |= other.facts
         return self
 
-    def pool(self, other: _Results) -> None:
+    def pool(self, other: Results) -> None:
         """Add what another process found of the same lines and readings."""
         self.lines = _pooled(self.lines, other.lines)
         self.readings = _pooled(self.readings, other.readings)
@@ -280,7 +311,7 @@ def _pooled(items: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return [item.and_also(found[item.name]) if item.name in found else item for item in items]
 
 
-def _apart(group: str, options: argparse.Namespace, passes: int) -> _Results:
+def _apart(group: str, options: argparse.Namespace, passes: int) -> Results:
     """Measure one group in processes of its own, as many as there are passes, one after the other."""
     more = [f"--threads={options.threads}", f"--target={options.target}", "--passes=1", *["--quick"] * options.quick]
     more += [f"--only={options.only.pattern}"] if options.only is not None else []
@@ -290,11 +321,11 @@ def _apart(group: str, options: argparse.Namespace, passes: int) -> _Results:
     return results
 
 
-def _one_pass(arguments: Sequence[str], options: argparse.Namespace) -> _Results:
+def _one_pass(arguments: Sequence[str], options: argparse.Namespace) -> Results:
     from bench.measure import Bar, Line, Reading
 
     found, status = _report_of(arguments, options.target, options.threads)
-    return _Results(
+    return Results(
         [Line.from_json(fields) for fields in found["lines"]],
         [Reading.from_json(fields) for fields in found["readings"]],
         [Bar(**fields) for fields in found["unjudged"]],
@@ -314,16 +345,16 @@ def _report_of(arguments: Sequence[str], target: str, threads: int) -> tuple[dic
         return json.loads(written.read_text()), status
 
 
-def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Results:
+def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> Results:
     """Measure one group, item by item."""
     from bench.measure import FULL, QUICK, measure, read, skipped
     from bench.suite import Case
     from fastnn.errors import BackendError
 
     effort = QUICK if options.quick else FULL
-    results = _Results()
+    results = Results()
     for number, item in enumerate(items, 1):
-        _progress(f"{number}/{len(items)} {item.name}")
+        progress(f"{number}/{len(items)} {item.name}")
         try:
             if item.skip:
                 results.unjudged += skipped(item, item.skip)
@@ -340,11 +371,11 @@ def _measured(items: Sequence[Case | Gauge], options: argparse.Namespace) -> _Re
         except RuntimeError as error:
             results.wrong += 1
             print(f"{item.name}: not measured: {error}", file=sys.stderr)
-    _progress("")
+    progress("")
     return results
 
 
-def _on_haswell(case: Case, options: argparse.Namespace) -> _Results:
+def _on_haswell(case: Case, options: argparse.Namespace) -> Results:
     """The matmul bar's line once more, both sides on AVX2, where this machine has more than that."""
     from dataclasses import replace
 
@@ -354,24 +385,25 @@ def _on_haswell(case: Case, options: argparse.Namespace) -> _Results:
     from fastnn.kernels.cpu import machine
 
     if options.target != "host" or case.name != MATMUL_BAR or machine.isa().name != "avx512":
-        return _Results()
+        return Results()
     wanted = ["kernels", "--target=haswell", f"--threads={options.threads}", f"--only=^{re.escape(case.name)}$"]
     wanted += ["--passes=1"]
     found, _ = _report_of([*wanted, *["--quick"] * options.quick], "haswell", options.threads)
     lines = [Line.from_json(fields) for fields in found["lines"]]
     lines = [replace(line, name=f"{line.name}, AVX2", at_least={NUMPY: _HASWELL_BAR}) for line in lines]
     facts = {_AVX2_LINE: f"{found['environment']['fastnn']}; {found['environment']['blas']}"}
-    return _Results(lines, facts=facts)
+    return Results(lines, facts=facts)
 
 
 def table(lines: Sequence[Line]) -> str:
     """The lines as text, columns aligned; a contender that no line has gets no column."""
-    from bench.suite import CONTENDERS, FASTNN
+    from bench.suite import CONTENDERS
 
     columns = [name for name in CONTENDERS if any(name in line.rates for line in lines)]
-    rivals = [name for name in columns if name != FASTNN]
-    rows = [["", "", *columns, "a call", *(f"x {name}" for name in reversed(rivals))]]
-    rows += [[*_cells(line, columns, rivals[::-1])] for line in lines]
+    rivals = [name for name in reversed(columns) if name not in {line.ours for line in lines}]
+    limits = ["of limit"] * any(line.limit is not None for line in lines)
+    rows = [["", "", *columns, *limits, "a call", *(f"x {name}" for name in rivals)]]
+    rows += [[*_cells(line, columns, bool(limits), rivals)] for line in lines]
     return _aligned(rows, left=2)
 
 
@@ -401,8 +433,8 @@ def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
     return "\n".join(line.rstrip() for line in aligned)
 
 
-def _cells(line: Line, columns: Sequence[str], rivals: Sequence[str]) -> list[str]:
-    from bench.suite import FASTNN, NAIVE
+def _cells(line: Line, columns: Sequence[str], limits: bool, rivals: Sequence[str]) -> list[str]:
+    from bench.suite import NAIVE
     from bench.timing import duration, figure
 
     def rate(name: str) -> str:
@@ -420,7 +452,8 @@ def _cells(line: Line, columns: Sequence[str], rivals: Sequence[str]) -> list[st
         line.label,
         line.unit,
         *map(rate, columns),
-        duration(line.seconds[FASTNN]),
+        *[f"{line.share:.0%}" if line.share is not None else ""] * limits,
+        duration(line.seconds[line.ours]),
         *map(times, rivals),
     ]
 
@@ -431,7 +464,7 @@ def bars_met(bars: Sequence[Bar]) -> str:
     return f"{sum(bar.met is True for bar in judged)} of {len(judged)} bars met. " if bars else ""
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
     """What is being measured: on a terminal in place, elsewhere a line each."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

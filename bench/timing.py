@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 Run = Callable[[], object]
 
@@ -164,10 +165,15 @@ def settle() -> None:
 def interleave(runs: Mapping[str, Run], blocks: int, block_seconds: float) -> dict[str, Sample]:
     """Time each contender in ``blocks`` blocks of about ``block_seconds``, by turns; the order reverses every round."""
     counts = {name: calls(run, block_seconds) for name, run in runs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    return by_turns({name: partial(block, run, counts[name]) for name, run in runs.items()}, blocks)
+
+
+def by_turns(stints: Mapping[str, Callable[[], float]], blocks: int) -> dict[str, Sample]:
+    """What the stint of each contender finds, which times a block, as often as that; the order reverses every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in stints}
     for turn in range(blocks):
-        for name in list(runs) if turn % 2 == 0 else reversed(list(runs)):
-            seconds[name].append(block(runs[name], counts[name]))
+        for name in list(stints) if turn % 2 == 0 else reversed(list(stints)):
+            seconds[name].append(stints[name]())
     return {name: Sample(tuple(times)) for name, times in seconds.items()}
 
 

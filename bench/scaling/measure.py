@@ -32,7 +32,8 @@ DTYPE = np.dtype(np.float32)
 PEAK = "multiply-adds on registers, as fastnn info --peak measures them"
 
 _SEED = 5
-_MOST_ROWS = 40_960  # 784 float32 a row: 128 MB, more than most caches hold
+# 784 float32 a row: 128 MB, more than most caches hold; of wide rows fewer, 328 MB.
+_MOST_ROWS, _MOST_NUMBERS = 40_960, 81_920_000
 _LEAST_BATCHES = 5
 _PROBE_BATCHES = 5
 _WARM_EPOCHS, _TIMED_EPOCHS = 1, 3
@@ -140,7 +141,7 @@ def _batches(setting: Setting, seconds: float) -> int:
     short, probe = (min(_epochs(model, setting, count, timed=1)) for count in (1, _PROBE_BATCHES))
     a_batch = max((probe - short) / (_PROBE_BATCHES - 1), probe / _PROBE_BATCHES / 10)
     wanted = math.ceil(max(seconds, 2 * short) / a_batch)
-    return max(_LEAST_BATCHES, min(wanted, _MOST_ROWS // setting.batch))
+    return max(_LEAST_BATCHES, min(wanted, _most_rows(setting.inputs) // setting.batch))
 
 
 def _epochs(model: models.Sequential, setting: Setting, batches: int, timed: int = _TIMED_EPOCHS) -> list[float]:
@@ -177,14 +178,19 @@ def _model(setting: Setting) -> models.Sequential:
     return model
 
 
+def _most_rows(inputs: int) -> int:
+    return min(_MOST_ROWS, _MOST_NUMBERS // inputs)
+
+
 @cache
 def _made(inputs: int) -> tuple[Array, Array, Array]:
     """Normal inputs, a number in [0, 1) beside each that decides by the density which ones stay, and labels."""
     rng = np.random.default_rng(_SEED)
-    shape = (_MOST_ROWS, inputs)
+    rows = _most_rows(inputs)
+    shape = (rows, inputs)
     x = rng.standard_normal(shape, np.float32)
     x[x == 0] = 1
-    return x, rng.random(shape, np.float32), rng.integers(0, Setting.outputs, _MOST_ROWS)
+    return x, rng.random(shape, np.float32), rng.integers(0, Setting.outputs, rows)
 
 
 def _rows(setting: Setting, rows: int) -> tuple[Array, Array]:

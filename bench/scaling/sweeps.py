@@ -41,6 +41,18 @@ class Setting:
         return self.flops - (1 - self.density) * 4 * self.sizes[0] * self.sizes[1]
 
 
+# Networks whose threads are swept, by the sweep's name: what they are, and the density of the data they are named for.
+NETWORKS: dict[str, tuple[str, Setting]] = {
+    "threads": ("784-512-10", Setting()),
+    "mnist": ("784-512-10, as many zeros as MNIST has", Setting(density=0.191)),
+    "fashion": ("784-512-10, as many zeros as Fashion-MNIST has", Setting(density=0.498)),
+    "wide": ("784-2048-2048-10", Setting((2048, 2048))),
+    "reuters": (
+        "10000-64-64-46, batch 512, as many zeros as Reuters has",
+        Setting((64, 64), batch=512, density=0.0082, inputs=10_000, outputs=46),
+    ),
+}
+
 # How a parameter's value goes into a setting.
 PARAMETERS: dict[str, Callable[[Setting, float], Setting]] = {
     "width": lambda setting, value: replace(setting, hidden=(int(value),) * len(setting.hidden)),
@@ -94,7 +106,10 @@ def sweeps(threads: int) -> tuple[Sweep, ...]:
         Sweep("narrow", "batch", doubled, "rows in one update of 784-32-10, a small network", Setting((32,)), curves),
         Sweep("depth", "depth", tuple(range(1, 9)), "hidden layers of 512 units", threads=curves),
         Sweep("density", "density", densities, "share of the inputs that are not zero, 784-512-10", threads=curves),
-        Sweep("threads", "threads", counts, "CPU threads, 784-512-10", threads=(threads,)),
+        *(
+            Sweep(name, "threads", counts, f"CPU threads, {what}", setting, (threads,))
+            for name, (what, setting) in NETWORKS.items()
+        ),
     )
 
 

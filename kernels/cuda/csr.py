@@ -85,7 +85,8 @@ def _arrays(x: Any) -> tuple[Any, Any, Any]:
 
 def _stored(s: Any) -> int:
     """How many non-zeros there is memory for."""
-    return min(s.indices.size, s.data.size)
+    count: int = min(s.indices.size, s.data.size)
+    return count
 
 
 def _entries(name: str, s: Any) -> _Entries:

@@ -46,6 +46,19 @@ def test_threads_double_up_to_all(count, values):
     assert sweep_of("batch", count).threads == ((count, 1) if count > 1 else (1,))
 
 
+def test_threads_are_swept_on_the_documents_networks():
+    found = {sweep.name: sweep.fixed for sweep in sweeps(16) if sweep.parameter == "threads"}
+    assert all(sweep_of(name, 16).values == (1, 2, 4, 8, 16) for name in found)
+    assert found["mnist"].sizes == found["fashion"].sizes == (784, 512, 10)
+    assert found["wide"].sizes == (784, 2048, 2048, 10)
+    assert found["reuters"].sizes == (10_000, 64, 64, 46)
+    assert found["reuters"].batch == 512
+    assert found["reuters"].density < found["mnist"].density < found["fashion"].density < 1
+    rows = measure._most_rows(10_000)
+    assert rows >= measure._LEAST_BATCHES * 512
+    assert rows * 10_000 * 4 < 400e6
+
+
 def test_a_sweep_varies_its_parameter_alone():
     for sweep in sweeps(2):
         low, high = (sweep.at(value, 2) for value in (sweep.values[0], sweep.values[-1]))

@@ -487,9 +487,9 @@ def test_a_group_measured_in_a_process_of_its_own():
 
 def test_what_several_processes_find_is_one_line():
     first, second = line("a"), line("a", samples={FASTNN: Sample((1e-5,)), NUMPY_COLUMN: Sample((4e-5,))})
-    results = report._Results([first, line("b")], [Reading("wait", "ms", (3.0,), 4.0, None)], wrong=1)
+    results = report.Results([first, line("b")], [Reading("wait", "ms", (3.0,), 4.0, None)], wrong=1)
     second = replace(second, others=(2.0, 2.0, 2.0))
-    results.pool(report._Results([second], [Reading("wait", "ms", (5.0, 7.0), 4.0, None)]))
+    results.pool(report.Results([second], [Reading("wait", "ms", (5.0, 7.0), 4.0, None)]))
     pooled, alone = results.lines
     assert pooled.samples[FASTNN].blocks == (2e-5, 2e-5, 1e-5)
     assert pooled.ratios[NUMPY_COLUMN].median == pytest.approx(2.0)

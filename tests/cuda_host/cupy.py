@@ -217,6 +217,13 @@ def broadcast_to(value: ndarray, shape: Any) -> ndarray:
     return ndarray(value._memory, np.broadcast_to(value._host, shape))
 
 
+def _as_strided(value: ndarray, shape: Any, strides: Any) -> ndarray:
+    return ndarray(value._memory, np.lib.stride_tricks.as_strided(value._host, shape, strides))
+
+
+lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
+
+
 def arange(count: int) -> ndarray:
     return asarray(np.arange(count))
 

@@ -5,14 +5,14 @@
 // launch: threads of a block at different barriers, a lane outside of its own mask, a mask with a lane that has
 // returned or waits elsewhere, memory beside a shared array written to. See host.cpp.
 
-#pragma once
+#ifndef FASTNN_HOST
+#define FASTNN_HOST 1
 
 #include <math.h>
 
 #include <cstdint>
 #include <cstring>
 
-#define FASTNN_HOST 1
 #define __global__
 #define __device__
 #define __forceinline__ inline __attribute__((always_inline))
@@ -156,3 +156,5 @@ inline double rsqrt(double x) { return 1 / sqrt(x); }
     extern "C" {                                                                                                       \
     __attribute__((visibility("default"))) void (*name##_entry)(const void*) = name##_thread;                          \
     }
+
+#endif

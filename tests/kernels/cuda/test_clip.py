@@ -1,4 +1,4 @@
-"""Clipping on the device that the host stands in for: against NumPy in extended precision."""
+"""Clipping on a device, or the host that stands in: against NumPy in extended precision."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.table import DTYPES
-from tests.cuda_host import build
-from tests.cuda_host.backend import on_host
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
+from tests.cuda_host.places import host_only
 
 # Around a unit of 4096 numbers, and nothing.
 SHAPES = ((), (7,), (0, 3), (64, 64), (4097,), (3, 5000))
-
-
-@pytest.fixture(scope="module")
-def cupy():
-    with on_host() as module:
-        yield module
 
 
 @pytest.fixture
@@ -76,6 +67,7 @@ def test_by_the_norm_of_all(cupy, clip, dtype, limit):
         assert_scaled(found, gradient, norm, limit)
 
 
+@host_only
 @pytest.mark.parametrize("kind", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_more_arrays_than_a_launch_takes(cupy, clip, monkeypatch, kind):
     """The same bits, in any order of the threads."""
@@ -100,6 +92,7 @@ def test_arrays_of_any_strides_and_none(cupy, clip, kind):
     clip.CLIPS[kind]([cupy.asarray(np.zeros((0, 3), "float32"))], 0.5)
 
 
+@host_only
 def test_optimizers_ask_for_all_kinds(clip):
     import inspect
 

@@ -1,4 +1,4 @@
-"""Steps of a linear layer on the device that the host stands in for: in the product's epilogue, or one by one."""
+"""Steps of a linear layer on a device, or the host that stands in: in the product's epilogue, or one by one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 
 from fastnn import ops
-from tests.cuda_host import build
-from tests.cuda_host.backend import on_host
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
+from tests.cuda_host.places import host_only
 
 STATES = ("m", "v", "b", "m_b", "v_b")
-
-
-@pytest.fixture(scope="module")
-def cupy():
-    with on_host() as module:
-        yield module
 
 
 def given(seed=0, n=33, inputs=30, outputs=33):
@@ -49,6 +40,7 @@ def columns_first(cupy, array):
     return cupy.asarray(np.ascontiguousarray(array.T)).T
 
 
+@host_only
 def test_the_gradient_of_the_weights_is_never_written(cupy):
     arrays = on_device(cupy, given(n=9))
     cupy.launched.clear()

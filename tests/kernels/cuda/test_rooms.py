@@ -25,7 +25,7 @@ def _device():
 @pytest.fixture(scope="module")
 def texts(_device):
     """What the gate compiles, by name and room."""
-    return {name: text for name, text, _ in cuda_compile.tasks(cuda_compile.ROOMS, (90,))}
+    return {task.name: task.text for task in cuda_compile.tasks(cuda_compile.ROOMS, (90,))}
 
 
 @pytest.mark.usefixtures("_device")
