@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,8 @@ _FORMATS = {
 _DEFAULT_ALGORITHM = -1
 
 _BLOCKS = 5
+
+_DRIVER = "/proc/driver/nvidia/version"
 
 
 def copy_bandwidth(cupy: Any, stopwatch: Stopwatch, arrays: tuple[Any, Any], block_seconds: float) -> float:
@@ -89,10 +95,23 @@ def facts(cupy: Any) -> Mapping[str, str]:
     return {
         "device": f"{name}, compute capability {device.compute_capability}, {found['multiProcessorCount']} "
         f"multiprocessors, {found['totalGlobalMem'] / 2**30:.0f} GiB, L2 {l2_bytes(cupy) / 2**20:.0f} MiB",
-        "driver": f"CUDA {_release(runtime.driverGetVersion())}",
-        "runtime": f"CUDA {_release(runtime.runtimeGetVersion())}, NVRTC {_nvrtc(cupy)}",
-        "cupy": str(cupy.__version__),
+        "driver": f"{driver()}, for CUDA up to {_release(runtime.driverGetVersion())}",
+        "runtime": f"CUDA {_release(runtime.runtimeGetVersion())}",
+        "software": f"CuPy {cupy.__version__}, NVRTC {_nvrtc(cupy)}, cuBLAS {_cublas_version(cupy)}",
     }
+
+
+def driver() -> str:
+    """The driver's version, as the system or its own tool tells it."""
+    with suppress(OSError):
+        found = re.search(r"Kernel Module.*?(\d+(?:\.\d+)+)", Path(_DRIVER).read_text())
+        if found:
+            return found[1]
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.splitlines()[0]
+    return "unknown"
 
 
 def l2_bytes(cupy: Any) -> int:
@@ -103,6 +122,12 @@ def l2_bytes(cupy: Any) -> int:
 def _release(number: int) -> str:
     """12040 is 12.4."""
     return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _cublas_version(cupy: Any) -> str:
+    """120803 is 12.8.3."""
+    number = _library(cupy).getVersion(cupy.cuda.device.get_cublas_handle())
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 def _nvrtc(cupy: Any) -> str:

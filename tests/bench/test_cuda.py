@@ -71,7 +71,7 @@ def bench(cupy, monkeypatch):
     of_cuda = {
         "Event": Event,
         "get_elapsed_time": lambda start, stop: float(max(1, stop.at - start.at)),
-        "cublas": SimpleNamespace(gemmEx=gemm_ex),
+        "cublas": SimpleNamespace(gemmEx=gemm_ex, getVersion=lambda handle: 120803),
         "nvrtc": SimpleNamespace(getVersion=lambda: (12, 9)),
         "device": SimpleNamespace(get_cublas_handle=lambda: 0),
     }
@@ -253,6 +253,22 @@ def test_our_own_products_beside_cublas(device, precision):
     assert line.limit == pytest.approx(device.rates[precision] / 1e12)
 
 
+def test_the_drivers_version(monkeypatch, tmp_path):
+    said = tmp_path / "version"
+    said.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\nGCC version: 12.3\n"
+    )
+    monkeypatch.setattr(limits, "_DRIVER", str(said))
+    assert limits.driver() == "570.86.15"
+    monkeypatch.setattr(limits, "_DRIVER", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert limits.driver() == "unknown"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 580.1\necho 580.1\n")
+    tool.chmod(0o755)
+    assert limits.driver() == "580.1"
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -269,13 +285,14 @@ def test_a_run_prints_tables_and_keeps_json(bench, capsys, tmp_path, monkeypatch
     assert command._run(bench, chosen, LEAST, kept, math.inf) == 0
     out, err = capsys.readouterr()
     assert "a host, compute capability 90, 3 multiprocessors" in out
-    assert "CUDA 12.4" in out
+    assert "for CUDA up to 12.4" in out
+    assert "CuPy none, NVRTC 12.9, cuBLAS 12.8.3" in out
     assert "copy bandwidth" in out
     assert "relu 10000" in out
     assert "softmax 128x10: not measured: ModuleNotFoundError: no such kernel" in err
     found = json.loads(kept.read_text())
     assert set(found) == {"environment", "lines", "readings", "bars", "unjudged"}
-    assert {"device", "driver", "runtime", "cupy", "commit", "versions"} <= set(found["environment"])
+    assert {"device", "driver", "runtime", "software", "commit", "versions"} <= set(found["environment"])
     assert {line["name"] for line in found["lines"]} >= {"linear 128x784x512, a loop of calls", "relu 10000"}
     assert {bar["asked"] for bar in found["bars"]} >= {"at least 1.25x"}
 
