@@ -106,14 +106,6 @@ def finish(result: Any, out: Any) -> Any:
     return out
 
 
-def written_to(
-    out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False
-) -> tuple[Any, Callable[[], Any]]:
-    """The array to compute in, as ``placing`` says, and what makes ``out`` of it."""
-    result = placing(out, shape, dtype, *sources, ordered=ordered)(out, *sources)
-    return result, lambda: finish(result, out)
-
-
 def coalesced(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
     """Shape and strides with as few dimensions as possible: neighbours are one where every array steps through both."""
     dims: list[int] = []

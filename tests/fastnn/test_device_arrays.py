@@ -6,6 +6,7 @@ The device is the host, its kernels are not compiled: results hold nothing.
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
 from types import ModuleType
 
@@ -152,6 +153,45 @@ def test_calls_alike_are_checked_once(device, a, b, monkeypatch):
     assert len(checked) == 7
     with pytest.raises(ValueError, match="learning_rate: got -1"):
         ops.sgd_step(a, a, learning_rate=-1.0)
+
+
+@pytest.mark.parametrize(("op", "variant"), list(calls()))
+def test_what_is_remembered_keeps_no_memory(device, op, variant):
+    given = draw(op, op.cases[-1], variant, "float32", np.random.default_rng(0))
+    given = {name: device.asarray(each) if isinstance(each, np.ndarray) else each for name, each in given.items()}
+    seen = [weakref.ref(each._memory) for each in given.values() if isinstance(each, device.ndarray)]
+    for _ in range(2):
+        getattr(ops, op.name)(**given)
+    given.clear()
+    assert [ref() for ref in seen] == [None] * len(seen)
+
+
+# The most functions of Python's that a call runs which is like an earlier one, CuPy's apart: what it costs, roughly.
+CALLS = {
+    "relu": (12, lambda a, b: ops.relu(a)),
+    "softmax": (16, lambda a, b: ops.softmax(a)),
+    "matmul": (22, ops.matmul),
+    "mse": (16, lambda a, b: ops.mse(a, a)),
+    "sgd_step": (22, lambda a, b: ops.sgd_step(a, a, learning_rate=0.5)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_like_an_earlier_one_runs_little(a, b, name):
+    most, call = CALLS[name]
+    call(a, b)
+    seen = []
+
+    def profile(frame, event, _):
+        if event == "call" and ("/kernels/" in frame.f_code.co_filename or "fastnn" in frame.f_code.co_filename):
+            seen.append(f"{frame.f_code.co_filename.rpartition('/')[2]} {frame.f_code.co_name}")
+
+    sys.setprofile(profile)
+    try:
+        call(a, b)
+    finally:
+        sys.setprofile(None)
+    assert len(seen) <= most, seen
 
 
 def test_what_is_unlike_is_refused_after_calls_that_were_not(device, a, b):
