@@ -28,7 +28,13 @@ def test_pytorchs_tensors(cupy):
     assert ops.matmul(*ours, out=target) is target
     cupy.cuda.get_current_stream().synchronize()
     assert torch.equal(out, a @ b)
-    assert torch.equal(torch.from_dlpack(ops.relu(ours[0])), torch.relu(a))
+    assert torch.equal(torch.from_dlpack(ops.relu(a)), torch.relu(a))
+    found = ops.matmul(a, b, out=out.zero_())
+    assert (type(found), found.data.ptr) == (cupy.ndarray, out.data_ptr())
+    cupy.cuda.get_current_stream().synchronize()
+    assert torch.equal(out, a @ b)
+    with pytest.raises(TypeError, match="x: got an array of torch's on a CUDA device that cannot be taken"):
+        ops.relu(a.requires_grad_())
 
 
 def test_pytorchs_current_stream(cupy):
@@ -53,6 +59,8 @@ def test_jaxs_arrays(cupy, monkeypatch):
     except RuntimeError as error:
         pytest.skip(f"JAX without CUDA: {error}")
     a, b = (jax.device_put(each, device).block_until_ready() for each in (A, B))
-    found = ops.matmul(cupy.from_dlpack(a), cupy.from_dlpack(b))
+    found = ops.matmul(a, b)
     assert np.array_equal(found.get(), A @ B)
+    with pytest.raises(ValueError, match="out: got a read-only array"):
+        ops.matmul(a, b, out=jax.device_put(A @ B, device))
     assert np.array_equal(np.asarray(jax.dlpack.from_dlpack(found)), A @ B)
