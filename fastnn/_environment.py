@@ -31,6 +31,7 @@ def rows() -> list[tuple[str, str]]:
         *((name, version) for name in _OPTIONAL if (version := _version(name))),
         *_cpu(),
         *((f"backend {state.name}", _state(state)) for state in backends.available_backends().values()),
+        *_products_on_device(),
     ]
 
 
@@ -61,7 +62,20 @@ def _version(package: str) -> str | None:
 
 
 def _state(state: backends.BackendState) -> str:
-    return f"{'available' if state.available else 'unavailable'}: {state.reason}"
+    said = f"{'available' if state.available else 'unavailable'}: {state.reason}"
+    trains = state.name in backends.TRAINING or not state.available
+    return said if trains else f"{said}; for fastnn.ops, training does not use it yet"
+
+
+def _products_on_device() -> list[tuple[str, str]]:
+    """Return which products are cuBLAS's, where there is a device."""
+    if not backends.available_backends()["cuda"].available:
+        return []
+    from fastnn.kernels.cuda import gemm
+
+    measured = f"measured on {gemm.CUBLAS_MEASURED_ON}" if gemm.CUBLAS_MEASURED_ON else "unmeasured"
+    by_cublas = f"cuBLAS's from {gemm.CUBLAS_FROM:,} multiply-adds on ({measured}) where nothing is fused or rounded"
+    return [("products on cuda", f"{backends.get_precision()}; {by_cublas}, else fastnn's own kernels")]
 
 
 def _cpu() -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.errors import BackendError, installing
+from fastnn.kernels import precision
 from fastnn.kernels.table import DTYPES, Op
 
 
@@ -55,9 +56,12 @@ def _probe_cuda() -> str:
     return cuda.probe()
 
 
-# Fastest first: the order in which "auto" tries them for training.
 _PROBES: dict[str, Callable[[], str]] = {"cuda": _probe_cuda, "cpu": _probe_cpu, "naive": _probe_naive}
 NAMES = tuple(_PROBES)
+
+# Those that train, fastest first: the order in which "auto" tries them. The trainer does not run on "cuda" yet, which
+# serves ``fastnn.ops`` alone: the only place that says so.
+TRAINING = ("cpu", "naive")
 
 
 class Recorder(Protocol):
@@ -101,17 +105,26 @@ def resolve(name: str = "auto") -> str:
     """The backend that training uses: ``name`` if it can serve, or for "auto" the fastest that can.
 
     Where only the plain loops can, a RuntimeWarning says why, once in a process.
-    Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there.
+    Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there. BackendError for one that does
+    not train, as "cuda" does not yet.
     """
     checks.one_of("backend", name, ("auto", *NAMES))
     if name != "auto":
-        return require(name)
+        return _trains(require(name))
     if override.get() is not None or default != "cpu":
-        return current()
-    fastest = next(name for name in NAMES if state(name).available)
+        return _trains(current())
+    fastest = next(name for name in TRAINING if state(name).available)
     if fastest == "naive":
         _warn_of_loops(state("cpu").reason)
     return fastest
+
+
+def _trains(name: str) -> str:
+    """``name`` if the trainer runs on that backend; else a BackendError."""
+    if name not in TRAINING:
+        others = ", ".join(map(repr, TRAINING))
+        raise BackendError(f"backend {name!r} serves fastnn.ops, and does not train yet; training runs on {others}")
+    return name
 
 
 @cache
@@ -184,6 +197,36 @@ def implementation(backend: str, module: str, name: str) -> Callable[..., Any]:
     require(backend)
     function: Callable[..., Any] = getattr(importlib.import_module(f"fastnn.kernels.{backend}.{module}"), name)
     return function
+
+
+def get_precision() -> str:
+    """The format that products of float32 CUDA arrays are computed in now: "float32", "tf32" or "bfloat16"."""
+    return precision.current()
+
+
+def set_precision(name: str) -> None:
+    """Choose, for this process, the format of products of float32 CUDA arrays in ``fastnn.ops``.
+
+    "float32", the default, is exact to rounding. "tf32" and "bfloat16" round the operands to 11 and 8 bits and sum
+    their products in float32, on the tensor cores of a device of compute capability 8.0 or later; on an earlier one
+    products raise RuntimeError. Float64 arrays, and NumPy arrays, are multiplied exactly whatever is chosen; what a
+    model trains with is its own ``compile(precision=...)``. Raises ValueError for another name.
+    """
+    precision.default = checks.one_of("precision", name, precision.PRECISIONS)
+
+
+def use_precision(name: str) -> AbstractContextManager[None]:
+    """Choose the format of products inside a ``with`` block, in this thread or task only; else as ``set_precision``."""
+    return _chosen_precision(checks.one_of("precision", name, precision.PRECISIONS))
+
+
+@contextmanager
+def _chosen_precision(name: str) -> Iterator[None]:
+    token = precision.override.set(name)
+    try:
+        yield
+    finally:
+        precision.override.reset(token)
 
 
 # What ops remember of earlier calls.

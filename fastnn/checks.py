@@ -165,6 +165,29 @@ def is_csr(value: Any) -> bool:
     return getattr(value, "format", None) == "csr" and hasattr(value, "indptr")
 
 
+# The kinds of devices that DLPack gives memory of CUDA's: a device's own, and what host and devices share.
+_DLPACK_CUDA = (2, 13)
+
+
+def is_on_device(value: Any) -> bool:
+    """Whether ``value`` is an array, or a CSR matrix, in a CUDA device's memory; its numbers are not looked at.
+
+    It says so itself, by DLPack or the CUDA array interface: arrays of CuPy, PyTorch, JAX and Numba do.
+    """
+    if is_csr(value):
+        return is_on_device(value.data)
+    if hasattr(getattr(value, "data", None), "device_id"):  # CuPy's, which ask the driver for what they export
+        return True
+    if hasattr(type(value), "__dlpack_device__"):
+        return value.__dlpack_device__()[0] in _DLPACK_CUDA
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def of_device(value: Any) -> str:
+    """A device array, for a message: whose it is."""
+    return f"an array of {type(value).__module__.partition('.')[0]}'s on a CUDA device"
+
+
 def csr_parts(name: str, matrix: Any) -> tuple[Any, Any, Any]:
     """(values, indices as int32, indptr as int64) of a CSR matrix, in C order: its own where they are so.
 
@@ -395,12 +418,23 @@ def _broadcast_shape(op: Op, given: Mapping[str, Any]) -> tuple[int, ...]:
         raise ValueError(f"{', '.join(arrays)}: got {got}, wants shapes that broadcast together") from None
 
 
+def not_locked(name: str, array: Any) -> None:
+    """Raise if a device array is said to be read-only, by the CUDA array interface: CuPy's arrays cannot say it."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if interface is not None and interface["data"][1]:
+        raise _read_only(name)
+
+
+def _read_only(name: str) -> ValueError:
+    return ValueError(f"{name}: got a read-only array, wants one that can be written to")
+
+
 def writable(name: str, array: Any) -> None:
     """Raise unless ``array`` may be written to and no two of its elements share memory; packed weights may."""
     if hasattr(array, "packed_for"):
         return
     if isinstance(array, np.ndarray) and not array.flags.writeable:
-        raise ValueError(f"{name}: got a read-only array, wants one that can be written to")
+        raise _read_only(name)
     if (
         0 in array.strides
         and array.size

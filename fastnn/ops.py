@@ -21,22 +21,30 @@ from fastnn.kernels.table import TABLE, Op, varying
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
 _REMEMBERED = 256
 
-# What of an array the checks look at and plans depend on.
+# What of an array the checks look at and plans depend on; and of one of CuPy's, which NumPy's lack.
 _LIKENESS = ("__class__", "dtype", "shape", "strides", "flags.num")
+_LIKENESS_ON_DEVICE = ("__class__", "dtype", "shape", "strides", "data.device_id")
 
 # The public function of an op. What a call is like is compared with earlier ones by code written out for the op's own
-# parameters: a loop over them would take twice as long, and be a large part of a small call.
+# parameters: a loop over them would take twice as long, and be a large part of a small call. Device arrays have a
+# function of their own, which this one hands them to.
 _FUNCTION = """
 def {name}({parameters}):{start}
     try:
         known = (override() or backends.default, {likeness})
         run = remembered.get(known)
-    except (AttributeError, TypeError):  # a device array, or what is no array or no option at all
+    except (AttributeError, TypeError):  # other arrays than those meant here, or no array or option at all
         known = run = None
     if run is None or not ({kept}):
-        return checked(known, {given})
+        return {unknown}
     {end}
 """
+
+# What becomes of calls that are like none before.
+_UNKNOWN = "checked(known, {given})"
+_UNKNOWN_OR_ON_DEVICE = (
+    "on_device({call}) if known is None and hasattr({first}.__class__, '__cuda_array_interface__') else " + _UNKNOWN
+)
 
 # How that of an op begins whose operands may be lists, which have a function of their own.
 _START_OF_LISTS = """
@@ -45,6 +53,10 @@ _START_OF_LISTS = """
 
 # How it ends: a loss whose operands must have certain values is NaN where they have not, if its plan is remembered.
 _END = "return run({call})"
+_END_ON_DEVICE = """try:
+        return run({call})
+    except MemoryError as error:
+        raise out_of_memory(error) from None"""
 _END_OF_LOSS = """loss, derivative = run({call})
     return (loss, derivative) if loss == loss else checked(None, {given})"""
 
@@ -81,9 +93,12 @@ def _publish(op: Op) -> Callable[..., Any]:
                 result = run(*(given[name] for name in others), **{name: given[name] for name in named})
                 if result is not None or not by_values:  # else there is none of such operands
                     return result
-        if not all(_is_plain(given[name]) for name in arrays) or not all(_is_number(given[name]) for name in changing):
-            known = None
+        plain = all(_is_plain(given[name]) for name in arrays)
         backend = _home(op, arrays, given)
+        if backend == "cuda" and _adopt(op, arrays, given):
+            return call(**given)
+        if not (plain or backend == "cuda") or not all(_is_number(given[name]) for name in changing):
+            known = None
         checks.operands(op, given)
         _check_options(op, given)
         run = backends.implementation(backend, "csr" if of_csr else op.module, op.name)
@@ -92,12 +107,16 @@ def _publish(op: Op) -> Callable[..., Any]:
             planned = hasattr(run, "plan")
             if planned:
                 run = run.plan(*arguments, **keywords)
-            if planned or not by_values:
+            if planned or not by_values or backend == "cuda":
                 _remember(remembered, known, run)
-        return run(*arguments, **keywords)
+        try:
+            return run(*arguments, **keywords)
+        except MemoryError as error:
+            raise (_out_of_memory(error) if backend == "cuda" else error) from None
 
-    listed = _publish_lists(op) if op.lists else None
-    call = _compile(op, _parts(op), checked=checked, remembered=remembered, listed=listed)
+    names = {"checked": checked, "remembered": remembered, "listed": _publish_lists(op) if op.lists else None}
+    on_device = _compile(op, _parts(op, "device"), **names)
+    call = _compile(op, _parts(op, "host"), **names, on_device=on_device)
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
@@ -117,6 +136,8 @@ def _compile(op: Op, parts: Mapping[str, str], **names: Any) -> Callable[..., An
         "override": backends.override.get,
         "backends": backends,
         "like": attrgetter(*_LIKENESS_OF_LISTS),
+        "surroundings": _surroundings,
+        "out_of_memory": _out_of_memory,
         "inf": math.inf,
         **names,
     }
@@ -153,7 +174,7 @@ def _publish_lists(op: Op) -> Callable[..., None]:
             _remember(remembered, known, run)
         return None
 
-    call = _compile(op, _parts(op, of_lists=True), checked=checked, remembered=remembered)
+    call = _compile(op, _parts(op, "lists"), checked=checked, remembered=remembered)
     return call
 
 
@@ -170,6 +191,8 @@ def _check_element(op: Op, calls: Sequence[dict[str, Any]], index: int) -> str:
     call, first = calls[index], next(iter(op.operands))
     with checks.element(index):
         home = _home(op, tuple(op.operands), call)
+        if home == "cuda":
+            _adopt(op, tuple(op.operands), call)
         checks.operands(op, call)
     dtype = calls[0][first].dtype
     if call[first].dtype != dtype:
@@ -193,7 +216,7 @@ def _arrays(op: Op) -> tuple[str, ...]:
 
 
 def _is_plain(array: Any) -> bool:
-    """Whether what is known of a call tells all about this array."""
+    """Whether what is known of a call tells all about this array of the host's."""
     return array is None or type(array) is np.ndarray or hasattr(array, "packed_for") or checks.is_csr(array)
 
 
@@ -209,8 +232,13 @@ def _known_of_csr(op: Op, given: Mapping[str, Any]) -> Any:
 
 
 def _of_array(array: Any) -> Any:
-    likeness = ("__class__", "dtype", "shape") if checks.is_csr(array) else _LIKENESS
-    return None if array is None else attrgetter(*likeness)(array)
+    if array is None:
+        return None
+    if not checks.is_csr(array):
+        on_host = isinstance(array, np.ndarray) or hasattr(array, "packed_for")
+        return attrgetter(*(_LIKENESS if on_host else _LIKENESS_ON_DEVICE))(array)
+    likeness = attrgetter("__class__", "dtype", "shape")(array)
+    return likeness if isinstance(array.data, np.ndarray) else (likeness, array.data.data.device_id, _surroundings())
 
 
 def _is_number(option: Any) -> bool:
@@ -218,8 +246,8 @@ def _is_number(option: Any) -> bool:
     return type(option) in (int, float)
 
 
-def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
-    """What the source of an op's function is made of, or of that which takes lists."""
+def _parts(op: Op, takes: str) -> dict[str, str]:
+    """What the source of an op's function is made of, which takes arrays of the "host", of the "device", or "lists"."""
     parameters, call, likeness, kept, named = [], [], [], [], False
     for name, parameter in op.signature.parameters.items():
         required = parameter.default is inspect.Parameter.empty
@@ -229,8 +257,9 @@ def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
         parameters.append(name if required else f"{name}={parameter.default!r}")
         call.append(f"{name}={name}" if named else name)
         if name in _arrays(op):
-            like = ", ".join(f"{name}.{attribute}" for attribute in _LIKENESS)
-            if of_lists:
+            attributes = _LIKENESS_ON_DEVICE if takes == "device" else _LIKENESS
+            like = ", ".join(f"{name}.{attribute}" for attribute in attributes)
+            if takes == "lists":
                 like = f"{name}.__class__, " + (f"len({name})" if likeness else f"*map(like, {name})")
             likeness.append(like if required else f"None if {name} is None else ({like})")
         elif varying(op.options[name]):
@@ -238,21 +267,43 @@ def _parts(op: Op, of_lists: bool = False) -> dict[str, str]:
             kept.append(checks.bounds(name, op.options[name]))
         else:
             likeness.append(f"{name}.__class__, {name}")
-    end = _END_OF_LISTS if of_lists else _END
-    if checks.depends_on_values(op):
-        end = _END_OF_ROWS if "row_numbers" in op.draw.values() else _END_OF_LOSS
-    passed = ", ".join(call)
+    if takes == "device":
+        likeness.append("surroundings()")
+    first, passed = next(iter(op.operands)), ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
-    start = _START_OF_LISTS if op.lists and not of_lists else ""
+    start = _START_OF_LISTS if op.lists and takes == "host" else ""
+    unknown = _UNKNOWN_OR_ON_DEVICE if takes == "host" else _UNKNOWN
     return {
         "name": op.name,
         "parameters": ", ".join(parameters),
-        "start": start.format(first=next(iter(op.operands)), call=passed),
+        "start": start.format(first=first, call=passed),
         "likeness": ", ".join(likeness),
         "kept": " and ".join(kept) or "True",
-        "given": given,
-        "end": end.format(call=passed, given=given),
+        "unknown": unknown.format(first=first, call=passed, given=given),
+        "end": _end(op, takes).format(call=passed, given=given),
     }
+
+
+def _end(op: Op, takes: str) -> str:
+    """How an op's function ends. Of a device nobody reads values here: what is wrong with them shows in results."""
+    if takes == "lists":
+        return _END_OF_LISTS
+    if takes == "device":
+        return _END_ON_DEVICE
+    if not checks.depends_on_values(op):
+        return _END
+    return _END_OF_ROWS if "row_numbers" in op.draw.values() else _END_OF_LOSS
+
+
+def _surroundings() -> Any:
+    """What plans for device arrays depend on beside them; BackendError where the backend "cuda" cannot serve."""
+    return backends.implementation("cuda", "launch", "surroundings")()
+
+
+def _out_of_memory(error: MemoryError) -> MemoryError:
+    """What CuPy says of memory that a device has not, and what it has."""
+    explained: MemoryError = backends.implementation("cuda", "launch", "out_of_memory")(error)
+    return explained
 
 
 def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
@@ -268,7 +319,7 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
             homes["host"] = name
             if backends.current() != array.packed_for:
                 raise TypeError(f"{name}: got {array!r}, wants an array while the backend is {backends.current()!r}")
-        elif hasattr(array, "__cuda_array_interface__"):
+        elif (name in op.sparse or not checks.is_csr(array)) and checks.is_on_device(array):
             homes["device"] = name
         elif name in op.sparse and checks.is_csr(array):
             homes["host"] = name
@@ -276,11 +327,12 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
             given[name] = array.view(np.ndarray)
             homes["host"] = name
         else:
-            others = ", or a CSR matrix of SciPy's" if name in op.sparse else ""
+            others = ", or a CSR matrix of SciPy's or CuPy's" if name in op.sparse else ""
             raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy or CuPy array{others}")
     if len(homes) > 1:
+        device, host = homes["device"], homes["host"]
         raise TypeError(
-            f"{homes['device']}: got a CuPy array beside the NumPy array {homes['host']}, wants all arrays in one "
+            f"{device}: got {checks.of_device(given[device])} beside the NumPy array {host}, wants all arrays in one "
             "place (cupy.asarray or cupy.asnumpy copies; fastnn never copies between host and device by itself)"
         )
     if "device" in homes:
@@ -289,6 +341,48 @@ def _home(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> str:
     if chosen == "cuda":
         raise TypeError(f"{homes['host']}: got a NumPy array, wants a CuPy array while the backend is 'cuda'")
     return chosen
+
+
+def _adopt(op: Op, arrays: tuple[str, ...], given: dict[str, Any]) -> bool:
+    """Put CuPy arrays in the place of other libraries' device arrays, over their memory; whether there were any.
+
+    Raises unless all are on the current device, and those that are written to may be.
+    """
+    adopted = backends.implementation("cuda", "arrays", "adopted")
+    foreign = False
+    for name in arrays:
+        array = given[name]
+        if array is None or checks.is_csr(array):
+            continue
+        try:
+            given[name] = adopted(array)
+        except Exception as error:  # whatever its library raises: for a gradient that it keeps, a dtype, a dead device
+            raise TypeError(f"{name}: got {checks.of_device(array)} that cannot be taken: {error}") from error
+        if given[name] is not array:
+            foreign = True
+            if name in op.inplace or name in op.into:
+                checks.not_locked(name, array)
+    _check_device({name: given[name] for name in arrays if given[name] is not None})
+    return foreign
+
+
+def _check_device(arrays: Mapping[str, Any]) -> None:
+    """Raise ValueError unless device arrays are on the current device, all of them."""
+    device_of = backends.implementation("cuda", "arrays", "device")
+    current, *_ = _surroundings()
+    devices = {name: device_of(array) for name, array in arrays.items()}
+    first = next(iter(devices))
+    for name, device in devices.items():
+        if device != devices[first]:
+            raise ValueError(
+                f"{name}: got an array of CUDA device {device} beside {first} of device {devices[first]}, wants all "
+                "arrays on one device"
+            )
+    if devices[first] != current:
+        raise ValueError(
+            f"{first}: got an array of CUDA device {devices[first]}, wants one of the current device, {current} (with "
+            f"cupy.cuda.Device({devices[first]}): chooses another)"
+        )
 
 
 def pack(w: Any) -> Any:

@@ -487,9 +487,9 @@ def gather(
 ) -> Array:
     """Rows of data (rows, ...) in the order of index (n,), integers: y[i] = data[index[i]], (n, ...).
 
-    A row may be wanted more than once; one that data do not have is an IndexError, a negative number too. Bytes (uint8)
-    become float32: y[i] = scale * data[index[i]] + offset. Of a CSR matrix or array of SciPy's, y is one too, with its
-    numbers as they are.
+    A row may be wanted more than once; one that data do not have is an IndexError, a negative number too, or on a
+    device, where nobody waits to read numbers, NaN. Bytes (uint8) become float32: y[i] = scale * data[index[i]] +
+    offset. Of a CSR matrix or array of SciPy's, y is one too, with its numbers as they are.
     """
 
 def gather_backward(
@@ -501,7 +501,7 @@ def gather_backward(
 ) -> Array:
     """Gradient of ``gather`` by data: zeros of data's shape, and dy[i] added to row index[i], in the order of index.
 
-    Of data only the shape counts.
+    Of data only the shape counts. A row that data do not have is an IndexError; on a device its dy[i] is left out.
     """
 
 def matmul(
@@ -567,6 +567,9 @@ def cross_entropy(
     With s = sum over j of probs[i, j], q = clip(probs / s, 1e-7, 1 - 1e-7) and t the target as a row, loss = 1/n * sum
     over i of weight[i] * -sum over j of t[i, j] * log q[i, j] (Keras's rescaling and clipping; where the clip acts, the
     derivative is 0). Fused with softmax it is ``softmax_cross_entropy``, which is faster and more accurate.
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
     """
 
 def binary_cross_entropy(
@@ -579,6 +582,9 @@ def binary_cross_entropy(
 
     On probabilities p = clip(pred, 1e-7, 1 - 1e-7): -(t log p + (1 - t) log(1 - p)), derivative 0 where the clip acts.
     On logits z: max(z, 0) - z t + log(1 + exp(-|z|)), derivative sigmoid(z) - t. Targets lie in [0, 1].
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
     """
 
 def mse(
@@ -682,6 +688,9 @@ def binary_focal_cross_entropy(
     The mean over all elements, each row scaled by its weight, of w (1 - q)^gamma * -(t log p + (1 - t) log(1 - p)),
     q = t p + (1 - t) (1 - p), w = positive * t + negative * (1 - t). Probabilities are clipped as in
     ``binary_cross_entropy``; on logits p = sigmoid(pred).
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
     """
 
 def kl_divergence(
@@ -723,6 +732,9 @@ def multiclass_hinge(
 
     The mean over rows of weight[i] * sum over j != y of max(0, s[j] - s[y] + 1); targets are class indices y, or rows
     with a 1 at y and 0 elsewhere.
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
     """
 
 def nll(
@@ -733,6 +745,9 @@ def nll(
     """Negative log-likelihood of logarithms of probabilities (``log_softmax``): (loss, dlog_probs).
 
     The mean over rows of weight[i] * -sum over j of t[i, j] * log_probs[i, j], t the target as a row.
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
     """
 
 def categorical_focal_cross_entropy(
@@ -1009,6 +1024,9 @@ def softmax_cross_entropy(
     targets are class indices (n,) or rows of probabilities (n, c). With p = softmax(logits) and t the target as a row,
     loss = 1/n * sum over i of weight[i] * -sum over j of t[i, j] * log p[i, j], dlogits = weight[i] * (p - t) / n.
     Natural logarithm; stable for any finite logits. No rows give a loss of 0.
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
     """
 
 def linear_sgd_step(

@@ -268,7 +268,7 @@ class _Given:
 
     def _other(self, name: str, value: Any) -> None:
         """What is seldom an argument."""
-        if isinstance(value, np.ma.MaskedArray) or hasattr(value, "__cuda_array_interface__"):
+        if isinstance(value, np.ma.MaskedArray) or checks.is_on_device(value):
             raise TypeError(f"{name}: got {checks.describe(value)}, wants a NumPy array in a program")
         if isinstance(value, np.ndarray):
             self.take(name, value.view(np.ndarray))

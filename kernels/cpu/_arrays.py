@@ -1,14 +1,13 @@
 """What kernels ask of arrays: alignment, contiguity, destinations that do not overlap their sources, scratch memory.
 
 A training loop calls an op again and again on arrays that are alike, so most of it is told once for all of them
-(``Planned``).
+(``fastnn.kernels.planned``).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import update_wrapper
 from typing import Any
 
 import numpy as np
@@ -134,20 +133,6 @@ def _first(out: Any, *_: Any) -> Any:
 
 def _same(a: Any, b: Any) -> bool:
     return bool(address(a) == address(b) and a.strides == b.strides and a.shape == b.shape)
-
-
-class Planned:
-    """An op that looks first at what its arrays are like (dtypes, shapes, strides, flags), then at the arrays.
-
-    Made of the function that does the former: ``plan(*arguments)`` returns what runs calls with arguments like these.
-    """
-
-    def __init__(self, plan: Callable[..., Callable[..., Any]]) -> None:
-        self.plan = plan
-        update_wrapper(self, plan)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.plan(*args, **kwargs)(*args, **kwargs)
 
 
 def finish(result: Any, out: Any) -> Any:

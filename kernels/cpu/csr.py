@@ -16,7 +16,7 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import elementwise, gemm, linear_steps, softmax
-from fastnn.kernels.cpu._arrays import Planned, aligned, direct, finish, in_order, placing
+from fastnn.kernels.cpu._arrays import aligned, direct, finish, in_order, placing
 from fastnn.kernels.cpu.gather import all_are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import ALIASED, LINE, tile
@@ -24,6 +24,7 @@ from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES, sparse_row, sparse_row_part
 from fastnn.kernels.formulas.activations import CODES
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
 from fastnn.kernels.table.row import implements
 

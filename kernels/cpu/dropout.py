@@ -9,10 +9,11 @@ from typing import Any
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import Planned, finish, in_order, placing
+from fastnn.kernels.cpu._arrays import finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
 from fastnn.kernels.cpu.simd.dropout import dropout_row
 from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table.row import implements
 
 # Nanoseconds an element on one core, roughly.

@@ -10,13 +10,14 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import Planned, contiguous, direct, finish, placing, workspace
+from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, workspace
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, forward_row, stream_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import NUMBERS
 from fastnn.kernels.table.row import implements
 

@@ -10,10 +10,11 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import Planned, direct, finish, in_order, placing
+from fastnn.kernels.cpu._arrays import direct, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.elementwise import add_row, copy_row_ahead, widen_row
 from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.planned import Planned
 
 # What it takes one core to bring one byte of a row from memory, roughly, and to write it.
 NS_PER_BYTE = 0.1

@@ -32,7 +32,7 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import elementwise, softmax, threads
-from fastnn.kernels.cpu._arrays import Planned, aligned, finish, in_order, placing, readable, reader, workspace
+from fastnn.kernels.cpu._arrays import aligned, finish, in_order, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
@@ -40,6 +40,7 @@ from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
 from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
 from fastnn.kernels.formulas.activations import CODES
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.

@@ -17,12 +17,13 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import gemm, optim, threads
-from fastnn.kernels.cpu._arrays import Planned, direct, finish, reader, workspace
+from fastnn.kernels.cpu._arrays import direct, finish, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, matrix, reads
 from fastnn.kernels.cpu.machine import NV, tile
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
 from fastnn.kernels.table.row import implements

@@ -14,12 +14,13 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import Planned, contiguous, direct, in_order
+from fastnn.kernels.cpu._arrays import contiguous, direct, in_order
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.records import CROSS_ENTROPY, FIGURES, SOFTMAX_CROSS_ENTROPY
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
 from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, label_row, probability_loss_row, softmax_row
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE
 from fastnn.kernels.table import losses as table
 from fastnn.kernels.table.losses import IN_UNIT, LOSSES, PROBABILITIES

@@ -12,12 +12,13 @@ from numba import prange, types
 from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import objects
-from fastnn.kernels.cpu._arrays import Planned, contiguous, direct
+from fastnn.kernels.cpu._arrays import contiguous, direct
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.objects import addresses
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op, varying
 from fastnn.kernels.table.row import implements
 

@@ -10,10 +10,11 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from fastnn.kernels.cpu._arrays import Planned, contiguous, finish, in_order, placing
+from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.elementwise import prelu_backward_row, prelu_row
 from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.planned import Planned
 
 # Nanoseconds an element on one core, roughly.
 _NS_PER_ELEMENT = 0.25

@@ -12,6 +12,8 @@ import numpy as np
 # NumPy's kind and C++'s of a field; pointers are to the kernel's numbers, or to what they are named for.
 _KINDS = {
     "int": ("i4", "int"),
+    "int*": ("u8", "int*"),
+    "const int*": ("u8", "const int*"),
     "int64": ("i8", "int64"),
     "real": (None, "real"),
     "real*": ("u8", "real*"),
@@ -41,6 +43,7 @@ class Structure:
 
     def __init__(self, name: str, *fields: Field) -> None:
         self.name, self.fields = name, fields
+        self._dtypes: dict[str, Any] = {}
 
     @property
     def source(self) -> str:
@@ -53,5 +56,8 @@ class Structure:
 
     def record(self, dtype: Any) -> Any:
         """An array (1,) that holds one, zeros."""
-        kinds = [(field.name, _KINDS[field.kind][0] or np.dtype(dtype).str, field.lengths) for field in self.fields]
-        return np.zeros(1, np.dtype(kinds, align=True))
+        real = np.dtype(dtype).str
+        if real not in self._dtypes:  # to describe a structure takes longer than a launch
+            kinds = [(field.name, _KINDS[field.kind][0] or real, field.lengths) for field in self.fields]
+            self._dtypes[real] = np.dtype(kinds, align=True)
+        return np.zeros(1, self._dtypes[real])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,19 +12,41 @@ import cupy
 WIDE = 16
 
 
+def adopted(array: Any) -> Any:
+    """The same memory as a CuPy array, of another library's too.
+
+    By DLPack, whose producer lets the current stream wait for its own; else by the CUDA array interface.
+    """
+    if isinstance(array, cupy.ndarray):
+        return array
+    return cupy.from_dlpack(array) if hasattr(type(array), "__dlpack_device__") else cupy.asarray(array)
+
+
+def device(array: Any) -> int:
+    """The number of the device that has an array, or the parts of a CSR matrix."""
+    memory = array.data.data if hasattr(array, "indptr") else array.data
+    number: int = memory.device_id
+    return number
+
+
 def address(array: Any) -> int:
     """Of the first number."""
     pointer: int = array.data.ptr
     return pointer
 
 
+def reach(array: Any) -> tuple[int, int]:
+    """Bytes from an array's first number to the first one of its memory, and to that behind the last."""
+    if array.size == 0:
+        return 0, 0
+    ends = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
+    return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + array.itemsize
+
+
 def bounds(array: Any) -> tuple[int, int]:
     """The address of the first byte of an array's memory, and that behind the last."""
-    low = high = address(array)
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        reach = (length - 1) * stride
-        low, high = low + min(0, reach), high + max(0, reach)
-    return low, high + array.itemsize
+    low, high = reach(array)
+    return address(array) + low, address(array) + high
 
 
 def overlap(a: Any, b: Any) -> bool:
@@ -34,17 +57,12 @@ def overlap(a: Any, b: Any) -> bool:
     return low < end and begin < high
 
 
-def is_same(a: Any, b: Any) -> bool:
-    """Whether both are the same numbers in the same order."""
-    return bool(address(a) == address(b) and a.strides == b.strides and a.shape == b.shape)
-
-
-def has_gaps(array: Any) -> bool:
-    """Whether its numbers do not lie end to end, in whatever order of the dimensions."""
-    expected = array.itemsize
-    for stride, length in sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1):
+def has_gaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether an array's numbers do not lie end to end, in whatever order of the dimensions."""
+    expected = itemsize
+    for stride, length in sorted((s, n) for s, n in zip(strides, shape, strict=True) if n != 1):
         if stride != expected:
-            return bool(array.size > 1)
+            return math.prod(shape) > 1
         expected *= length
     return False
 
@@ -54,26 +72,46 @@ def in_order(array: Any) -> Any:
     return cupy.ascontiguousarray(array)
 
 
+def placing(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False) -> Callable[..., Any]:
+    """``place(out, *sources)``, which gives the array to compute in, for arrays of these shapes and strides.
+
+    That is a new one where there is no ``out``, or it lies over a source elsewhere, or has to be ``ordered`` and is not
+    in C order. ``finish`` makes ``out`` of it.
+    """
+
+    def fresh(*_: Any) -> Any:
+        return cupy.empty(shape, dtype)
+
+    if out is None or (ordered and not out.flags.c_contiguous):
+        return fresh
+    first, last = reach(out)
+    reaches = [(*reach(each), each.strides == out.strides and each.shape == out.shape) for each in sources]
+
+    def place(out: Any, *sources: Any) -> Any:
+        start = out.data.ptr
+        for source, (low, high, alike) in zip(sources, reaches, strict=True):
+            begin = source.data.ptr
+            if begin + low < start + last and start + first < begin + high and not (alike and begin == start):
+                return fresh()
+        return out
+
+    return place
+
+
+def finish(result: Any, out: Any) -> Any:
+    """The array to return: ``out`` with the result in it, or the result where there is no ``out``."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
+
+
 def written_to(
     out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False
 ) -> tuple[Any, Callable[[], Any]]:
-    """The array to compute in, and what makes ``out`` of it.
-
-    That is another one where ``out`` lies over a source elsewhere, or has to be ``ordered`` and is not in C order.
-    """
-    if out is None:
-        made = cupy.empty(shape, dtype)
-        return made, lambda: made
-    apart = not any(overlap(out, source) and not is_same(out, source) for source in sources)
-    if apart and (out.flags.c_contiguous or not ordered):
-        return out, lambda: out
-    made = cupy.empty(shape, dtype)
-
-    def copied() -> Any:
-        out[...] = made
-        return out
-
-    return made, copied
+    """The array to compute in, as ``placing`` says, and what makes ``out`` of it."""
+    result = placing(out, shape, dtype, *sources, ordered=ordered)(out, *sources)
+    return result, lambda: finish(result, out)
 
 
 def coalesced(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
 
 MASKED = Structure(
@@ -23,6 +24,12 @@ MASKED = Structure(
     Field("step", "unsigned"),
     Field("stream", "unsigned"),
 )
+
+
+def modules() -> Iterator[launch.Module]:
+    """The one, of both dtypes."""
+    for dtype in DTYPES:
+        yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,)))
 
 
 def _op(name: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, coalesced, has_gaps, written_to
+from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, placing
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES, NUMBERS
 from fastnn.kernels.table.row import implements
 
@@ -89,62 +91,115 @@ def _broadcast(array: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*(0,) * missing, *(stride // array.itemsize if length != 1 else 0 for stride, length in lengths))
 
 
-def compute(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], out: Any) -> Any:
-    """The formula of arrays that broadcast together, in ``out`` or a new array."""
-    shape = np.broadcast_shapes(*(source.shape for source in sources))
+def _strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Those of C order."""
+    return tuple(itemsize * math.prod(shape[place + 1 :]) for place in range(len(shape)))
+
+
+def planned(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], out: Any) -> Callable[..., Any]:
+    """What computes the formula of arrays like these, which broadcast together: ``run(out, *sources)``."""
+    shape, dtype = np.broadcast_shapes(*(source.shape for source in sources)), sources[0].dtype
+    place = placing(out, shape, dtype, *sources)
+    strides = _strides(shape, dtype.itemsize) if out is None else out.strides
+    compute = _launching(formula, sources, numbers, shape, strides)
+
+    def run(out: Any, *sources: Any) -> Any:
+        result = place(out, *sources)
+        if result is not out and out is not None:  # which lies over a source
+            return finish(planned(formula, sources, numbers, None)(None, *sources), out)
+        compute(result, *sources)
+        return result
+
+    return run
+
+
+def _launching(
+    formula: Formula, sources: Sequence[Any], numbers: Sequence[float], shape: tuple[int, ...], strides: tuple[int, ...]
+) -> Callable[..., None]:
+    """What computes it in a result of this shape and these strides: ``compute(result, *sources)``."""
+    if math.prod(shape) == 0:
+        return lambda *_: None
+    itemsize = sources[0].dtype.itemsize
+    alike = all(each.strides == strides and each.shape == shape for each in sources)
+    if alike and not has_gaps(shape, strides, itemsize):
+        return _flat(formula, sources, numbers, math.prod(shape))
+    steps = tuple(stride // itemsize for stride in strides)
+    dims, kept = coalesced(shape, [*(_broadcast(each, shape) for each in sources), steps])
+    return _copying(formula, numbers) if len(dims) > _RANK else _strided(formula, sources, numbers, dims, kept)
+
+
+def _record(sources: Sequence[Any], numbers: Sequence[float], size: int) -> Any:
+    """What both kernels are given, all but addresses."""
+    record = ELEMENTWISE.record(sources[0].dtype)
+    record[0]["n"] = size
+    record[0]["numbers"][: len(numbers)] = numbers
+    return record
+
+
+def _flat(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], size: int) -> Callable[..., None]:
+    """All lie in the same order, without gaps; in packs of 16 bytes where their addresses allow it."""
     dtype = sources[0].dtype
-    result, finished = written_to(out, shape, dtype, *sources)
-    if result.size:
-        _launch(formula, sources, numbers, result)
-    return finished()
+    kernel, blocks = formula.kernel("flat", dtype.name), launch.blocks(-(-size * dtype.itemsize // WIDE))
+    record = _record(sources, numbers, size)
+    shifted = launch.Launch(kernel, blocks, record.copy(), "a", 3)
+    record[0]["aligned"] = True
+    aligned = launch.Launch(kernel, blocks, record, "a", 3)
+
+    def compute(result: Any, *sources: Any) -> None:
+        a, b, c = sources[0].data.ptr, sources[-1].data.ptr, result.data.ptr
+        (shifted if (a | b | c) % WIDE else aligned)(a, b, c)
+
+    return compute
 
 
-def _launch(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], result: Any) -> None:
-    record = ELEMENTWISE.record(result.dtype)
-    given = record[0]
-    given["n"], given["c"] = result.size, address(result)
-    for name, source in zip("ab", sources, strict=False):
-        given[name] = address(source)
-    given["numbers"][: len(numbers)] = numbers
-    if all(each.strides == result.strides and each.shape == result.shape for each in sources) and not has_gaps(result):
-        given["aligned"] = not any(address(each) % WIDE for each in (*sources, result))
-        threads = -(-result.size * result.itemsize // WIDE)
-        formula.kernel("flat", result.dtype.name)((launch.blocks(threads),), (launch.THREADS,), (record,))
-        return
-    dims, strides = coalesced(result.shape, [_broadcast(each, result.shape) for each in (*sources, result)])
-    if len(dims) > _RANK:
+def _strided(
+    formula: Formula, sources: Sequence[Any], numbers: Sequence[float], dims: Sequence[int], kept: Sequence[Any]
+) -> Callable[..., None]:
+    """By strides, those of the sources and the result, in as few dimensions as there may be."""
+    record = _record(sources, numbers, math.prod(dims))
+    record[0]["rank"] = len(dims)
+    record[0]["shape"][: len(dims)] = dims
+    for name, steps in zip([*"ab"[: len(sources)], "c"], kept, strict=True):
+        record[0][f"strides_{name}"][: len(dims)] = steps
+    blocks = launch.blocks(math.prod(dims))
+    run = launch.Launch(formula.kernel("strided", sources[0].dtype.name), blocks, record, "a", 3)
+    return lambda result, *sources: run(sources[0].data.ptr, sources[-1].data.ptr, result.data.ptr)
+
+
+def _copying(formula: Formula, numbers: Sequence[float]) -> Callable[..., None]:
+    """By copies in C order, of arrays of more dimensions than kernels take."""
+
+    def compute(result: Any, *sources: Any) -> None:
         copies = [cupy.ascontiguousarray(cupy.broadcast_to(each, result.shape)) for each in sources]
-        made = cupy.empty(result.shape, result.dtype)
-        _launch(formula, copies, numbers, made)
-        result[...] = made
-        return
-    given["rank"] = len(dims)
-    given["shape"][: len(dims)] = dims
-    for name, steps in zip(["a", "b", "c"] if len(sources) > 1 else ["a", "c"], strides, strict=True):
-        given[f"strides_{name}"][: len(dims)] = steps
-    formula.kernel("strided", result.dtype.name)((launch.blocks(result.size),), (launch.THREADS,), (record,))
+        result[...] = planned(formula, copies, numbers, None)(None, *copies)
+
+    return compute
 
 
-def add(a: Any, b: Any, *, out: Any = None) -> Any:
+def _add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     """The sum of arrays that broadcast together."""
-    return compute(_SUM, (a, b), (), out)
+    compute = planned(_SUM, (a, b), (), out)
+    return lambda a, b, *, out=None: compute(out, a, b)
 
 
-def _forward(name: str) -> Callable[..., Any]:
-    def forward(x: Any, *numbers: float, out: Any = None) -> Any:
-        return compute(_FORWARD[name], (x,), numbers, out)
+def _forward(name: str) -> Planned:
+    def forward(x: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
+        compute = planned(_FORWARD[name], (x,), numbers, out)
+        return lambda x, *numbers, out=None: compute(out, x)
 
-    return implements(name, forward)
+    return Planned(implements(name, forward))
 
 
-def _backward(name: str) -> Callable[..., Any]:
+def _backward(name: str) -> Planned:
     needs_x = ACTIVATIONS[name].needs == "x"
 
-    def backward(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Any:
-        return compute(_BACKWARD[name], (dy, x if needs_x else y), numbers, out)
+    def backward(dy: Any, x: Any, y: Any, *numbers: float, out: Any = None) -> Callable[..., Any]:
+        compute = planned(_BACKWARD[name], (dy, x if needs_x else y), numbers, out)
+        return lambda dy, x, y, *numbers, out=None: compute(out, dy, x if needs_x else y)
 
-    return implements(f"{name}_backward", backward)
+    return Planned(implements(f"{name}_backward", backward))
 
 
+add = Planned(implements("add", _add))
 globals().update({name: _forward(name) for name in NUMBERS})
 globals().update({f"{name}_backward": _backward(name) for name in NUMBERS})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cupy
@@ -10,6 +11,7 @@ import numpy as np
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.table import DTYPES
 
 ROWS = Structure(
     "Rows",
@@ -35,6 +37,16 @@ SCATTERED = Structure(
 )
 
 
+def _before(of_bytes: bool) -> str:
+    return f"#define BYTES {int(of_bytes)}\n"
+
+
+def modules() -> Iterator[launch.Module]:
+    """Of numbers of both dtypes, and of bytes."""
+    for name, dtype in (*((dtype, dtype) for dtype in DTYPES), ("bytes", "float32")):
+        yield launch.Module(name, launch.text("gather.cu", dtype, (ROWS, SCATTERED), _before(name == "bytes")))
+
+
 def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
     """y[i] = data[index[i]]; a row that data do not have is NaN, for nobody waits for the device to say so."""
     of_bytes, n = data.dtype == np.uint8, index.shape[0]
@@ -45,7 +57,7 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
         start, numbers = map(address, kept)
         places = (0, start) if of_bytes else (start, 0)
         record[0] = n, y.size // n, data.shape[0], *places, numbers, address(y), scale, offset
-        kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS, SCATTERED), f"#define BYTES {int(of_bytes)}\n")
+        kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS, SCATTERED), _before(of_bytes))
         kernel((launch.blocks(y.size),), (launch.THREADS,), (record,))
     return finished()
 
@@ -61,6 +73,6 @@ def gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
         begins, ends = (cupy.searchsorted(own, wanted, side) for side in ("left", "right"))
         record, kept = SCATTERED.record(dtype), in_order(dy)
         record[0] = rows, ddata.size // rows, *map(address, (kept, order, begins, ends, ddata))
-        kernel = launch.kernel("gather.cu", "scatter", dtype.name, (ROWS, SCATTERED), "#define BYTES 0\n")
+        kernel = launch.kernel("gather.cu", "scatter", dtype.name, (ROWS, SCATTERED), _before(False))
         kernel((launch.blocks(ddata.size),), (launch.THREADS,), (record,))
     return finished()

@@ -9,9 +9,6 @@
 constexpr int SIZE = Pack::SIZE;
 constexpr int DOWN = ROWS / THREAD_ROWS, ACROSS = COLUMNS / THREAD_COLUMNS, THREADS = DOWN * ACROSS;
 
-FUNCTION float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-FUNCTION double multiply_add(double a, double b, double c) { return fma(a, b, c); }
-
 // Neighbours of an operand: of `SIZE` vectors where these lie side by side, else along a vector.
 FUNCTION Pack neighbours(const Operand& x, int64 vector, int64 k, int64 end) {
     const bool side = x.vector == 1;

@@ -30,8 +30,6 @@ struct Part {
     int split;
 };
 
-FUNCTION int64 least(int64 a, int64 b) { return a < b ? a : b; }
-
 FUNCTION Part part_of_block(const Product& given) {
     const int64 down = (given.n + ROWS - 1) / ROWS, across = (given.m + COLUMNS - 1) / COLUMNS;
     const int split = blockIdx.x / (down * across);

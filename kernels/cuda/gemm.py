@@ -6,14 +6,13 @@ or an optimizer's step of the weights C by the product as their gradient.
 
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
 
-Products of float32 arrays are exact to rounding, or where ``precision`` says so, of operands rounded to "tf32" or
-"bfloat16", their sums in float32, on tensor cores.
+Products of float32 arrays are exact to rounding, or where ``fastnn.kernels.precision`` says so, of operands rounded to
+"tf32" or "bfloat16", their sums in float32, on tensor cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
+from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address, overlap, written_to
@@ -68,8 +68,9 @@ COLUMNS = Structure(
     Field("numbers", "real", (MOST_NUMBERS,)),
 )
 
-# Multiply-adds from which a plain product is cuBLAS's. Unmeasured: for a run on a device to set.
+# Multiply-adds from which a plain product is cuBLAS's, and the device on which a run found that: none has yet.
 CUBLAS_FROM = 2**30
+CUBLAS_MEASURED_ON: str | None = None
 
 # Columns of a block of columns.cu, the rows it takes at a time, and the most chunks of rows: a second launch sums them.
 _SUM_WIDTH, _SUM_HEIGHT, _SUM_CHUNKS = 32, 8, 256
@@ -155,11 +156,6 @@ TENSOR_TILES = {
     for name, format_ in (("tf32", "Tf32"), ("bfloat16", "Bf16"))
 }
 
-PRECISIONS = ("float32", *TENSOR_TILES)
-
-# What products of float32 arrays are computed in, where a call does not say.
-precision: ContextVar[str] = ContextVar("precision", default="float32")
-
 # The least compute capability, as CuPy writes it, that has tensor cores for these formats.
 _TENSOR_FROM = 80
 
@@ -206,12 +202,14 @@ def _splits(k: int, tile: Tile | TensorTile) -> list[Plan]:
 class Epilogue:
     """What becomes of the sums: C++ that defines ``finished(given, i, j, sum)`` for a dtype, and the numbers it takes.
 
-    ``sums_columns``: tiles add up what they write of each column, too, but those on tensor cores.
+    ``sums_columns``: tiles add up what they write of each column, too, but those on tensor cores. ``skips_zeros``: it
+    changes nothing where the sum is 0.
     """
 
     before: Callable[[str], str]
     numbers: tuple[float, ...] = ()
     sums_columns: bool = False
+    skips_zeros: bool = False
 
 
 _FINISHED = "FUNCTION real finished(const Product& given, int64 i, int64 j, real sum) {{\n{body}}}\n"
@@ -289,7 +287,7 @@ def update(step: str) -> Epilogue:
         body = "".join(f"    {line}\n" for line in lines)
         return function("update", names, formula, dtype) + _FINISHED.format(body=body)
 
-    return Epilogue(before)
+    return Epilogue(before, skips_zeros=entry.lazy and "rho" not in entry.hyper)
 
 
 def source_of(tile: Tile | TensorTile) -> str:
@@ -313,9 +311,7 @@ def _has_tensor_cores(device: int) -> bool:
 
 
 def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
-    """The tiles for a dtype and a precision; ValueError for an unknown one, RuntimeError where the device has none."""
-    if wanted not in PRECISIONS:
-        raise ValueError(f"precision: got {wanted!r}, wants one of {', '.join(map(repr, PRECISIONS))}")
+    """The tiles for a dtype and a precision; RuntimeError where the device has none."""
     if dtype != "float32" or wanted == "float32":
         return TILES[dtype]
     device = cupy.cuda.runtime.getDevice()
@@ -379,8 +375,8 @@ def product(
     if n and m:
         record = PRODUCT.record(c.dtype)
         _describe(record[0], a, b, c)
-        _describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
-        tiles = _tiles(c.dtype.name, precision.get())
+        describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
+        tiles = _tiles(c.dtype.name, precision.current())
         _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
     elif totals is not None:
         sum_columns(c, totals)
@@ -390,13 +386,18 @@ def _describe(given: Any, a: Any, b: Any, c: Any) -> None:
     """Sizes, and where the operands lie."""
     (given["n"], given["k"]), given["m"] = a.shape, b.shape[1]
     for name, array in zip("abc", (a, b, c), strict=True):
-        given[name] = address(array)
-        given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+        describe_matrix(given, name, array)
         given[f"{name}_wide"] = _is_wide(array)
     given["c_wide"] &= c.strides[1] == c.itemsize
 
 
-def _describe_epilogue(given: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float]) -> None:
+def describe_matrix(given: Any, name: str, array: Any) -> None:
+    """Where an operand lies."""
+    given[name] = address(array)
+    given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+
+
+def describe_epilogue(given: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float]) -> None:
     """What an epilogue takes."""
     if bias is not None:
         given["bias"], given["bias_step"] = address(bias), bias.strides[0] // bias.itemsize
@@ -483,7 +484,7 @@ def sum_columns(dy: Any, total: Any, activation: str | None = None, s: Any = Non
         sum_columns(sums, total)
 
 
-def _placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tuple[Any, Callable[[], Any]]:
+def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tuple[Any, Callable[[], Any]]:
     """As ``written_to``; a product's operand is read after some of the result is written, wherever both begin."""
     if out is None or not any(source is not None and overlap(out, source) for source in sources):
         return written_to(out, shape, dtype)
@@ -496,20 +497,43 @@ def _placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tupl
     return made, copied
 
 
-def _plain(a: Any, b: Any, c: Any) -> None:
-    """C = A @ B, by cuBLAS where that is large and exact."""
+def multiply(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> None:
+    """``product``, by cuBLAS where that is large, plain and exact."""
     size = a.shape[0] * a.shape[1] * b.shape[1]
-    if size >= CUBLAS_FROM and c.flags.c_contiguous and precision.get() == "float32":
+    is_plain = epilogue is PLAIN and c.flags.c_contiguous
+    if size >= CUBLAS_FROM and is_plain and precision.current() == "float32":
         cupy.matmul(a, b, out=c)
     else:
-        product(a, b, c)
+        product(a, b, c, epilogue, **given)
 
 
-def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
-    """C = A @ B, without an epilogue."""
-    c, finished = _placed(out, (a.shape[0], b.shape[1]), a.dtype, a, b)
-    _plain(a, b, c)
-    return finished()
+class Kind(NamedTuple):
+    """What a layer's x may be, dense or sparse: its arrays, and the products C = f(x @ w) and C = f(x.T @ dz).
+
+    Both are called as ``multiply``: with x, the other operand, C, an epilogue and what that takes.
+    """
+
+    arrays: Callable[[Any], tuple[Any, ...]]
+    times: Callable[..., None]
+    transposed_times: Callable[..., None]
+
+
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> None:
+    multiply(x.T, dz, c, epilogue, **given)
+
+
+DENSE = Kind(lambda x: (x,), multiply, _transposed_times)
+
+
+def product_op(kind: Kind) -> Callable[..., Any]:
+    """``matmul`` of a kind of a."""
+
+    def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
+        c, finished = placed(out, (a.shape[0], b.shape[1]), b.dtype, *kind.arrays(a), b)
+        kind.times(a, b, c)
+        return finished()
+
+    return matmul
 
 
 def _of_rows(name: str) -> Callable[..., Any]:
@@ -518,49 +542,57 @@ def _of_rows(name: str) -> Callable[..., Any]:
     return found
 
 
-def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
-    """Bias and elementwise activation are the product's epilogue; what needs whole rows follows."""
-    y, finished = _placed(out, (x.shape[0], w.shape[1]), x.dtype, x, w, b)
-    fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
-    if b is None and fused == "identity":
-        _plain(x, w, y)
-    else:
-        product(x, w, y, forward(fused), bias=b)
-    if activation not in ELEMENTWISE_ACTIVATIONS:
-        _of_rows(activation)(y, out=y)
-    return finished()
+def layer_op(kind: Kind) -> Callable[..., Any]:
+    """``linear`` of a kind of x: bias and elementwise activation are the product's epilogue; of rows, it follows."""
+
+    def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
+        y, finished = placed(out, (x.shape[0], w.shape[1]), w.dtype, *kind.arrays(x), w, b)
+        fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
+        if b is None and fused == "identity":
+            kind.times(x, w, y)
+        else:
+            kind.times(x, w, y, forward(fused), bias=b)
+        if activation not in ELEMENTWISE_ACTIVATIONS:
+            _of_rows(activation)(y, out=y)
+        return finished()
+
+    return linear
 
 
-def linear_backward(
-    dy: Any,
-    x: Any,
-    w: Any,
-    y: Any,
-    activation: str = "linear",
-    z: Any = None,
-    need: Sequence[str] = ("dx", "dw", "db"),
-    *,
-    dx: Any = None,
-    dw: Any = None,
-    db: Any = None,
-) -> tuple[Any, Any, Any]:
-    """dz with its columns' sums in one pass, then two products that read x and w through transposed strides.
+def layer_backward_op(kind: Kind) -> Callable[..., Any]:
+    """``linear_backward`` of a kind of x: dz with its columns' sums in one pass, then two products.
 
     An array that shares memory with an operand is written last of all.
     """
-    sources = dy, x, w, y, z
-    into = {"dx": (dx, x.shape), "dw": (dw, w.shape), "db": (db, w.shape[1:])}
-    places = {name: _placed(*into[name], dy.dtype, *sources) for name in need}
-    dz = _derived(dy, y if z is None else z, y, activation, places["db"][0] if "db" in need else None)
-    if "dx" in need:
-        _plain(dz, w.T, places["dx"][0])
-    if "dw" in need:
-        _plain(x.T, dz, places["dw"][0])
-    found = {name: finished() for name, (_, finished) in places.items()}
-    return found.get("dx"), found.get("dw"), found.get("db")
+
+    def linear_backward(
+        dy: Any,
+        x: Any,
+        w: Any,
+        y: Any,
+        activation: str = "linear",
+        z: Any = None,
+        need: Sequence[str] = ("dx", "dw", "db"),
+        *,
+        dx: Any = None,
+        dw: Any = None,
+        db: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        sources = dy, *kind.arrays(x), w, y, z
+        into = {"dx": (dx, x.shape), "dw": (dw, w.shape), "db": (db, w.shape[1:])}
+        places = {name: placed(*into[name], dy.dtype, *sources) for name in need}
+        dz = derived(dy, y if z is None else z, y, activation, places["db"][0] if "db" in need else None)
+        if "dx" in need:
+            multiply(dz, w.T, places["dx"][0])
+        if "dw" in need:
+            kind.transposed_times(x, dz, places["dw"][0])
+        found = {name: finished() for name, (_, finished) in places.items()}
+        return found.get("dx"), found.get("dw"), found.get("db")
+
+    return linear_backward
 
 
-def _derived(dy: Any, s: Any, y: Any, activation: str, total: Any) -> Any:
+def derived(dy: Any, s: Any, y: Any, activation: str, total: Any) -> Any:
     """dz = dy f'(s), and the sums of its columns in ``total`` where that is wanted."""
     dz = dy
     if activation in ELEMENTWISE_ACTIVATIONS and activation != "linear":
@@ -575,8 +607,11 @@ def _derived(dy: Any, s: Any, y: Any, activation: str, total: Any) -> Any:
     return dz
 
 
+matmul, linear, linear_backward = product_op(DENSE), layer_op(DENSE), layer_backward_op(DENSE)
+
+
 def column_sums(x: Any, *, out: Any = None) -> Any:
     """The sums of the rows of x."""
-    total, finished = _placed(out, x.shape[1:], x.dtype, x)
+    total, finished = placed(out, x.shape[1:], x.dtype, x)
     sum_columns(x, total)
     return finished()

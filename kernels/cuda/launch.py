@@ -7,17 +7,23 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from struct import Struct
 from typing import Any, NamedTuple
 
 import cupy
+import numpy as np
 
+from fastnn.kernels import precision
 from fastnn.kernels.cuda.arguments import Structure
 
 # Contractions to fused multiply-adds are the formulas' to ask for: they give the same bits wherever they are compiled.
 OPTIONS = ("-std=c++17", "--fmad=false")
+
+# The least architecture, as CuPy writes a compute capability: that of Turing.
+LEAST = 75
 
 # Threads of a block, and blocks that a multiprocessor has at hand where a grid is as large as is useful.
 THREADS = 256
@@ -25,10 +31,10 @@ _BLOCKS_AT_HAND = 8
 
 # Columns from which on a row is a block's, not a warp's.
 _WIDE = 1024
+# Threads that share a row, at least and of the kinds that compile to other code: few, a warp, a block.
+GROUPS = (4, 32, THREADS)
 
 _REALS = {"float32": "float", "float64": "double"}
-
-Launch = Callable[[int, Any], None]
 
 
 @cache
@@ -58,13 +64,51 @@ class Module(NamedTuple):
 
     name: str
     text: str
-    least: int = 75
+    least: int = LEAST
 
 
 @cache
 def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...], before: str = "") -> Any:
     """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``."""
     return cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
+
+
+class Launch:
+    """A kernel on a grid with its record, all but addresses: what a plan holds.
+
+    A call writes addresses into a copy of the record: ``count`` of them, one behind the other from the field ``first``.
+    """
+
+    def __init__(self, kernel: Any, blocks: int, record: Any, first: str, count: int, threads: int = THREADS) -> None:
+        self._kernel, self._grid, self._block = kernel, (blocks,), (threads,)
+        # of no fields: NumPy copies a structure field by field, which takes longer than all else
+        self._record = record.view(np.dtype((np.void, record.itemsize)))
+        self._offset, self._write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
+
+    def __call__(self, *addresses: int) -> None:
+        """Launch it on these."""
+        self.run(self.record(), addresses)
+
+    def record(self) -> Any:
+        """A copy, for what else differs from call to call."""
+        return self._record.copy()
+
+    def run(self, record: Any, addresses: Iterable[int]) -> None:
+        """Launch it with a record of its own."""
+        self._write(record, self._offset, *addresses)
+        self._kernel(self._grid, self._block, (record,))
+
+
+def surroundings() -> tuple[int, str]:
+    """What a plan is made for beside arrays: the current device, and the precision of products."""
+    return cupy.cuda.runtime.getDevice(), precision.current()
+
+
+def out_of_memory(error: MemoryError) -> MemoryError:
+    """CuPy's error, which says what was asked for, with what the device has."""
+    free, total = cupy.cuda.runtime.memGetInfo()
+    device = cupy.cuda.runtime.getDevice()
+    return MemoryError(f"{str(error).rstrip('.')}; free on CUDA device {device}: {free:,} of {total:,} bytes")
 
 
 @cache
@@ -87,4 +131,4 @@ def group(columns: int) -> int:
     """Threads that share a row of so many numbers: those of a block, of a warp, or so few that none has nothing."""
     if columns > _WIDE:
         return THREADS
-    return min(32, max(4, 1 << (max(1, columns) - 1).bit_length()))
+    return min(32, max(GROUPS[0], 1 << (max(1, columns) - 1).bit_length()))

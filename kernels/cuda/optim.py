@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, combinations
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, chain, combinations, pairwise
+from itertools import product as product_of
+from operator import attrgetter, itemgetter
+from struct import Struct, pack_into
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap
+from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap, reach
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS, step_name
-from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.planned import Planned
+from fastnn.kernels.table import DTYPES, TABLE, Op, varying
 from fastnn.kernels.table.row import implements
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
 _AT_ONCE = 56
+# What of an array a step of lists is planned for.
+_LIKENESS = attrgetter("dtype", "shape", "strides", "data.device_id")
+
 _PARTS = 2 + max(len(step.states) for step in STEPS.values())
 _HYPER = max(len(step.hyper) for step in STEPS.values())
 
@@ -48,6 +55,12 @@ def formula(name: str, dtype: str) -> str:
     )
 
 
+def modules() -> Iterator[launch.Module]:
+    """Every step."""
+    for name, dtype in product_of(STEPS, DTYPES):
+        yield launch.Module(f"{name} {dtype}", launch.text("optim.cu", dtype, (STEPS_GIVEN,), formula(name, dtype)))
+
+
 def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The name of the step that an op does with these arguments, and those that are its arrays: w, dw, its states."""
     states = [operand for operand in op.operands if operand not in ("w", "dw") and given[operand] is not None]
@@ -55,30 +68,53 @@ def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
     return name, ["w", "dw", *STEPS[name].states]
 
 
-def _launch(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:
-    """One step on so many parameters, each its arrays w, dw and states, in C order."""
-    dtype = parameters[0][0].dtype
+def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Sequence[float], Sequence[int]], None]:
+    """What steps parameters like these, each its arrays w, dw and states, in C order, in as few launches as can be.
+
+    It is given the step's hyper-parameters, and the arrays' addresses one after the other.
+    """
+    dtype, parts = parameters[0][0].dtype, len(parameters[0])
+    starts = range(0, len(parameters), _AT_ONCE)
+    launches = [(first, _launch(name, parameters[first : first + _AT_ONCE])) for first in starts]
+    offsets = {field: STEPS_GIVEN.record(dtype).dtype.fields[field][1] for field in ("hyper", "aligned")}
+    write_hyper = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into
+    none = (0,) * (_PARTS - parts)
+
+    def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
+        each = [(*addresses[at : at + parts], *none) for at in range(0, len(addresses), parts)]
+        shifted = any(start % WIDE for start in addresses)
+        for first, launch_ in launches:
+            if launch_ is None:
+                continue
+            record, given = launch_.record(), each[first : first + _AT_ONCE]
+            write_hyper(record, offsets["hyper"], *hyper)
+            if shifted:
+                flags = [not any(start % WIDE for start in some) for some in given]
+                pack_into(f"{len(flags)}?", record, offsets["aligned"], *flags)
+            launch_.run(record, chain.from_iterable(given))
+
+    return run
+
+
+def _launch(name: str, parameters: Sequence[Sequence[Any]]) -> launch.Launch | None:
+    """That of so many parameters as a record has room for; None where they have no numbers."""
+    dtype, count = parameters[0][0].dtype, len(parameters)
     record, size = STEPS_GIVEN.record(dtype), WIDE // dtype.itemsize
-    given, count = record[0], len(parameters)
-    given["count"] = count
-    given["hyper"][: len(hyper)] = hyper
+    given = record[0]
+    given["count"], given["aligned"] = count, 1
     given["sizes"][:count] = [arrays[0].size for arrays in parameters]
     given["packs"][: count + 1] = [0, *accumulate(-(-arrays[0].size // size) for arrays in parameters)]
-    for place, arrays in enumerate(parameters):
-        starts = [address(array) for array in arrays]
-        given["aligned"][place] = not any(start % WIDE for start in starts)
-        given["arrays"][place, : len(starts)] = starts
     threads = int(given["packs"][count])
-    if threads:
-        kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
-        kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
+    if not threads:
+        return None
+    kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
+    return launch.Launch(kernel, launch.blocks(threads), record, "arrays", count * _PARTS)
 
 
 def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:
-    """The same for arrays of any strides: of what is not in C order a copy is stepped, and written back."""
+    """A step of arrays of any strides: of what is not in C order a copy is stepped, and written back."""
     ordered = [[in_order(array) for array in arrays] for arrays in parameters]
-    for first in range(0, len(ordered), _AT_ONCE):
-        _launch(name, hyper, ordered[first : first + _AT_ONCE])
+    _stepping(name, ordered)(hyper, [*map(address, chain.from_iterable(ordered))])
     for arrays, copies in zip(parameters, ordered, strict=True):
         for place, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
             if copy is not array and place != 1:
@@ -95,28 +131,84 @@ def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     )
 
 
-def _step(op: Op) -> Callable[..., None]:
+def _hyper(op: Op, given: Mapping[str, Any]) -> Callable[..., Sequence[float]]:
+    """What gives a step's hyper-parameters from the op's arguments, like those ``given`` but for options that vary."""
+    name, _ = chosen(op, given)
+    options = {option: given[option] for option in op.options}
+    changing = [option for option, spec in op.options.items() if varying(spec)]
+    places = [list(op.signature.parameters).index(option) for option in changing]
+
+    def hyper(*arguments: Any) -> Sequence[float]:
+        now = {option: arguments[place] for option, place in zip(changing, places, strict=True)}
+        return STEPS[name].numbers({**options, **now})
+
+    return hyper
+
+
+def _described(op: Op, arguments: Sequence[Any]) -> tuple[str, Callable[..., Any], Callable[..., Sequence[float]]]:
+    """The step's name, what picks its arrays from the op's arguments, and what gives its hyper-parameters."""
     names = list(op.signature.parameters)
-
-    def run(*arguments: Any) -> None:
-        given = dict(zip(names, arguments, strict=True))
-        name, arrays = chosen(op, given)
-        _stepped(name, STEPS[name].numbers(given), [[given[each] for each in arrays]])
-
-    def lists(*arguments: Any) -> bool:
-        given = dict(zip(names, arguments, strict=True))
-        name, arrays = chosen(op, given)
-        parameters = [*zip(*(given[each] for each in arrays), strict=True)]
-        hyper = STEPS[name].numbers({**given})
-        if _apart(parameters):
-            _stepped(name, hyper, parameters)
-        else:  # one after the other, as they were given
-            for each in parameters:
-                _stepped(name, hyper, [each])
-        return True
-
-    run.plan_lists = lambda *arguments: lists  # type: ignore[attr-defined]
-    return implements(op.name, run)
+    given = dict(zip(names, arguments, strict=True))
+    name, arrays = chosen(op, given)
+    return name, itemgetter(*map(names.index, arrays)), _hyper(op, given)
 
 
-globals().update({name: _step(op) for name, op in TABLE.items() if op.module == "optim"})
+class Steps(Planned):
+    """An optimizer's op, which takes lists as well."""
+
+    def __init__(self, op: Op) -> None:
+        def plan(*arguments: Any) -> Callable[..., None]:
+            name, pick, hyper = _described(op, arguments)
+            if not all(array.flags.c_contiguous for array in pick(arguments)):
+                return lambda *arguments: _stepped(name, hyper(*arguments), [pick(arguments)])
+            step = _stepping(name, [pick(arguments)])
+            return lambda *arguments: step(hyper(*arguments), [array.data.ptr for array in pick(arguments)])
+
+        super().__init__(implements(op.name, plan))
+        self._op = op
+
+    def plan_lists(self, *arguments: Any) -> Callable[..., bool]:
+        """What steps all parameters of lists like these at once, and says whether it did: they may be others' by then.
+
+        Then nothing is written.
+        """
+        name, pick, hyper = _described(self._op, arguments)
+        parameters = [*zip(*pick(arguments), strict=True)]
+        arrays, device = [*chain.from_iterable(parameters)], launch.surroundings()[0]
+        wanted, reaches = [*map(_LIKENESS, arrays)], [*map(reach, arrays)]
+        ordered = all(array.flags.c_contiguous for array in arrays)
+        step = _stepping(name, parameters) if ordered else None
+
+        def run(*arguments: Any) -> bool:
+            parameters = [*zip(*pick(arguments), strict=True)]
+            arrays = [*chain.from_iterable(parameters)]
+            if not _are_alike(arrays, wanted) or launch.surroundings()[0] != device:
+                return False
+            numbers, addresses = hyper(*arguments), [array.data.ptr for array in arrays]
+            if not (_meet_nowhere(addresses, reaches) or _apart(parameters)):  # one after the other, as they were given
+                for each in parameters:
+                    _stepped(name, numbers, [each])
+            elif step is None:
+                _stepped(name, numbers, parameters)
+            else:
+                step(numbers, addresses)
+            return True
+
+        return run
+
+
+def _meet_nowhere(addresses: Sequence[int], reaches: Sequence[tuple[int, int]]) -> bool:
+    """Whether no two arrays share memory: nearly always so, and sooner told than which of them do."""
+    spans = sorted((at + low, at + high) for at, (low, high) in zip(addresses, reaches, strict=True))
+    return all(high <= low for (_, high), (low, _) in pairwise(spans))
+
+
+def _are_alike(arrays: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Whether they are device arrays of this likeness."""
+    try:
+        return [*map(_LIKENESS, arrays)] == wanted
+    except AttributeError:
+        return False
+
+
+globals().update({name: Steps(op) for name, op in TABLE.items() if op.module == "optim"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cupy
@@ -9,6 +10,7 @@ import cupy
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.table import DTYPES
 
 # Rows that a thread sums up before the parts are.
 _CHUNK = 256
@@ -24,6 +26,12 @@ SLOPES = Structure(
     Field("parts", "real*"),
     Field("dalpha", "real*"),
 )
+
+
+def modules() -> Iterator[launch.Module]:
+    """The one, of both dtypes."""
+    for dtype in DTYPES:
+        yield launch.Module(dtype, launch.text("prelu.cu", dtype, (SLOPES,)))
 
 
 def _launch(entry: str, record: Any, dtype: Any, threads: int) -> None:

@@ -27,6 +27,12 @@ struct __align__(16) Pack {
     real at[SIZE];
 };
 
+FUNCTION int64 least(int64 a, int64 b) { return a < b ? a : b; }
+
+// a * b + c, rounded once.
+FUNCTION float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+FUNCTION double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
 // The number of this thread among all of a grid in one dimension, and how many there are: a loop's start and stride.
 FUNCTION int64 first_of_grid() { return int64(blockIdx.x) * blockDim.x + threadIdx.x; }
 FUNCTION int64 grid_stride() { return int64(gridDim.x) * blockDim.x; }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product as product_of
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.cuda.arrays import address, finish, in_order, placing
 from fastnn.kernels.cuda.losses import loss_op
+from fastnn.kernels.planned import Planned
+from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
 
 ROWS = Structure(
@@ -21,33 +24,50 @@ ROWS = Structure(
 )
 
 
-def _compute(entry: str, name: str, sources: tuple[Any, ...], out: Any) -> Any:
-    """The kernel ``entry`` of arrays (n, c), in ``out`` or a new array."""
+def _before(name: str, group: int) -> str:
+    return f"#define GROUP {group}\n#define LOGARITHM {int(name == 'log_softmax')}\n"
+
+
+def modules() -> Iterator[launch.Module]:
+    """Both, for the fewest threads, a warp and a block."""
+    for name, group, dtype in product_of(("softmax", "log_softmax"), launch.GROUPS, DTYPES):
+        text = launch.text("softmax.cu", dtype, (ROWS,), _before(name, group))
+        yield launch.Module(f"{name} {group} {dtype}", text)
+
+
+def _planned(entry: str, name: str, sources: tuple[Any, ...], out: Any) -> Callable[..., Any]:
+    """What runs the kernel ``entry`` on arrays (n, c) like these: ``run(out, *sources)``."""
     (n, c), dtype = sources[0].shape, sources[0].dtype
-    result, finished = written_to(out, (n, c), dtype, *sources, ordered=True)
-    if result.size:
-        record = ROWS.record(dtype)
-        kept = [in_order(source) for source in sources]
-        record[0] = n, c, address(kept[0]), address(kept[-1]), address(result)
-        group = launch.group(c)
-        before = f"#define GROUP {group}\n#define LOGARITHM {int(name == 'log_softmax')}\n"
-        kernel = launch.kernel("softmax.cu", entry, dtype.name, (ROWS,), before)
-        kernel((launch.blocks(n * group),), (launch.THREADS,), (record,))
-    return finished()
+    place = placing(out, (n, c), dtype, *sources, ordered=True)
+    if n == 0 or c == 0:
+        return place
+    record, group = ROWS.record(dtype), launch.group(c)
+    record[0]["n"], record[0]["c"] = n, c
+    kernel = launch.kernel("softmax.cu", entry, dtype.name, (ROWS,), _before(name, group))
+    launch_ = launch.Launch(kernel, launch.blocks(n * group), record, "a", 3)
+
+    def run(out: Any, *sources: Any) -> Any:
+        result, kept = place(out, *sources), [*map(in_order, sources)]
+        launch_(address(kept[0]), address(kept[-1]), address(result))
+        return finish(result, out)
+
+    return run
 
 
-def _forward(name: str) -> Callable[..., Any]:
-    def forward(x: Any, *, out: Any = None) -> Any:
-        return _compute("forward", name, (x,), out)
+def _forward(name: str) -> Planned:
+    def forward(x: Any, *, out: Any = None) -> Callable[..., Any]:
+        run = _planned("forward", name, (x,), out)
+        return lambda x, *, out=None: run(out, x)
 
-    return implements(name, forward)
+    return Planned(implements(name, forward))
 
 
-def _backward(name: str) -> Callable[..., Any]:
-    def backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Any:
-        return _compute("backward", name, (dy, y), out)
+def _backward(name: str) -> Planned:
+    def backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Callable[..., Any]:
+        run = _planned("backward", name, (dy, y), out)
+        return lambda dy, x, y, *, out=None: run(out, dy, y)
 
-    return implements(f"{name}_backward", backward)
+    return Planned(implements(f"{name}_backward", backward))
 
 
 globals().update({name: _forward(name) for name in ("softmax", "log_softmax")})

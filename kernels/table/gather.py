@@ -53,9 +53,9 @@ def _has_place(given: Mapping[str, Any]) -> bool:
 def gather(data, index, scale=_SCALE, offset=0.0, *, out=None):
     """Rows of data (rows, ...) in the order of index (n,), integers: y[i] = data[index[i]], (n, ...).
 
-    A row may be wanted more than once; one that data do not have is an IndexError, a negative number too. Bytes (uint8)
-    become float32: y[i] = scale * data[index[i]] + offset. Of a CSR matrix or array of SciPy's, y is one too, with its
-    numbers as they are.
+    A row may be wanted more than once; one that data do not have is an IndexError, a negative number too, or on a
+    device, where nobody waits to read numbers, NaN. Bytes (uint8) become float32: y[i] = scale * data[index[i]] +
+    offset. Of a CSR matrix or array of SciPy's, y is one too, with its numbers as they are.
     """
 
 
@@ -71,5 +71,5 @@ def gather(data, index, scale=_SCALE, offset=0.0, *, out=None):
 def gather_backward(dy, data, index, *, out=None):
     """Gradient of ``gather`` by data: zeros of data's shape, and dy[i] added to row index[i], in the order of index.
 
-    Of data only the shape counts.
+    Of data only the shape counts. A row that data do not have is an IndexError; on a device its dy[i] is left out.
     """

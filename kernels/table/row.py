@@ -131,6 +131,12 @@ _OF_LISTS = """
 In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
 call does for them what a call for each would, in their order."""
 
+# And that of an op whose labels or targets must have certain values.
+_OF_VALUES = """
+
+Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+NaN."""
+
 
 def shape_of(spec: str, sizes: Sizes) -> tuple[int, ...]:
     """Shape of dimensions ``spec`` ("n k", "n ...", "...", "*") for given sizes; "..." and "*" stand for tuples.
@@ -171,11 +177,12 @@ def op(
     def enter(stub: Callable[..., Any]) -> Op:
         signature = inspect.signature(stub)
         places = dict(zip(into, returns, strict=False))
+        judged = "targets" in operands or not {"labels", "bits"}.isdisjoint((draw or {}).values())
         row = Op(
             name=stub.__name__,
             module=module,
             signature=signature,
-            doc=inspect.cleandoc(stub.__doc__ or "") + (_OF_LISTS if lists else ""),
+            doc=inspect.cleandoc(stub.__doc__ or "") + (_OF_LISTS if lists else "") + (_OF_VALUES if judged else ""),
             operands=operands,
             returns=tuple(returns),
             inplace=tuple(inplace),

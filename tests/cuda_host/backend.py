@@ -15,11 +15,15 @@ _KERNELS = "fastnn.kernels.cuda"
 
 
 @contextmanager
-def on_host() -> Iterator[Any]:
-    """Inside a ``with`` block, arrays of this module's are device arrays; it is what the block is given."""
+def on_host(compiles: bool = True) -> Iterator[Any]:
+    """Inside a ``with`` block, arrays of this module's are device arrays; it is what the block is given.
+
+    Kernels that are not compiled do nothing, which needs no compiler.
+    """
     held = {name: module for name, module in sys.modules.items() if _is_ours(name)}
     probe = backends._PROBES["cuda"]
     _replace({"cupy": cupy})
+    cupy.compiles = compiles
     backends._PROBES["cuda"] = lambda: "the host"
     _look_again()
     try:

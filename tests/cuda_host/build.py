@@ -62,6 +62,14 @@ def _device(extra: tuple[str, ...]) -> Path:
     return _compiled(target, [COMPILER or "g++", *_FLAGS, *_DEVICE_FLAGS, *tsan, "-c", HERE / "host.cpp"])
 
 
+@cache
+def _header(extra: tuple[str, ...]) -> Path:
+    """What kernels include, compiled once for all of them: as it is named, less the suffix that g++ looks for."""
+    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra]
+    target = CACHE / f"{_hash((HERE / 'host.h').read_text(), *flags)}.h.gch"
+    return _compiled(target, [COMPILER or "g++", *flags, "-x", "c++-header", HERE / "host.h"]).with_suffix("")
+
+
 def library(text: str, sanitize: bool = False) -> ctypes.CDLL:
     """A module's text as a library; ``sanitize`` for ThreadSanitizer, whose runtime the process must have loaded."""
     return ctypes.CDLL(str(compiled(text, sanitize)))
@@ -72,9 +80,10 @@ def compiled(text: str, sanitize: bool = False) -> Path:
     """The file of a module's library."""
     kernels = "".join(f"HOST_KERNEL({name}, {structure})\n" for name, structure in _KERNEL.findall(text))
     extra = ("-fsanitize=thread", "-g") if sanitize else ()
-    device = _device(extra)
+    device, header = _device(extra), _header(extra)
     target = CACHE / f"{_hash(text, kernels, device.name, *_FLAGS, *_KERNEL_FLAGS, *extra)}.so"
-    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-shared", "-include", HERE / "host.h", "-x", "c++", "-", "-x", "none"]
+    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-Winvalid-pch", "-shared", "-include", header]
+    flags += ["-x", "c++", "-", "-x", "none"]
     return _compiled(target, [COMPILER or "g++", *flags, device], text + kernels)
 
 

@@ -1,7 +1,7 @@
 """As much of CuPy as the launchers use, on the host: the same Python drives a device and this.
 
-Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Streams are
-names: work is done when it is asked for.
+Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Streams and
+devices are names: work is done when it is asked for.
 """
 
 from __future__ import annotations
@@ -24,18 +24,50 @@ _PAINT = 0xFF
 seed = 1
 # Whether kernels are built for ThreadSanitizer.
 sanitize = False
+# Whether kernels are compiled at all: those that are not do nothing.
+compiles = True
+# Whether somebody may wait for the device, who reads a number of its.
+readable = True
+# Bytes that may be allocated at a time.
+most = 2**40
 # Names of the kernels launched, for tests that count.
 launched: list[str] = []
 
 _memories: weakref.WeakSet[_Memory] = weakref.WeakSet()
 
+__version__ = "on the host"
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """Inside a ``with`` block, whoever waits for the device is told."""
+    global readable  # noqa: PLW0603 - it is the module's
+    readable = False
+    try:
+        yield
+    finally:
+        readable = True
+
+
+def _wait() -> None:
+    if not readable:
+        raise AssertionError("waited for the device")
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy words it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
+
 
 class _Memory:
     """Bytes with guards on both sides."""
 
-    device_id = 0
-
     def __init__(self, size: int) -> None:
+        if size > most:
+            raise OutOfMemoryError(size)
+        self.device_id = _current.id
         raw = np.full(size + 2 * _GUARD + _ALIGNED, _PAINT, np.uint8)
         start = -(raw.ctypes.data + _GUARD) % _ALIGNED
         self._before, self._behind = raw[: start + _GUARD], raw[start + _GUARD + size :]
@@ -61,15 +93,36 @@ class ndarray:  # noqa: N801 - CuPy's name
     nbytes = property(lambda self: self._host.nbytes)
     flags = property(lambda self: SimpleNamespace(c_contiguous=self._host.flags.c_contiguous))
     T = property(lambda self: ndarray(self._memory, self._host.T))
-    device = SimpleNamespace(id=0)
+    device = property(lambda self: _Device(self._memory.device_id))
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self._host.ctypes.data, device_id=0)
+        return SimpleNamespace(ptr=self._host.ctypes.data, device_id=self._memory.device_id)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {**self._host.__array_interface__, "stream": None}
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._memory.device_id
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __index__(self) -> int:
+        return int(self.get())
+
+    def item(self) -> Any:
+        return self.get().item()
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Use `.get()`.")
@@ -83,13 +136,13 @@ class ndarray:  # noqa: N801 - CuPy's name
         return ndarray(self._memory, np.asarray(self._host[key]))
 
     def __mul__(self, other: Any) -> ndarray:
-        return asarray(self._host * asnumpy(other))
+        return asarray(self._host * _numbers(other))
 
     def __add__(self, other: Any) -> ndarray:
-        return asarray(self._host + asnumpy(other))
+        return asarray(self._host + _numbers(other))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._host[key] = asnumpy(value)
+        self._host[key] = _numbers(value)
 
     def reshape(self, *shape: Any) -> ndarray:
         reshaped = self._host.reshape(*shape)
@@ -99,7 +152,27 @@ class ndarray:  # noqa: N801 - CuPy's name
         return asarray(self._host.astype(dtype)) if copy or self.dtype != dtype else self
 
     def get(self) -> np.ndarray:
+        _wait()
         return self._host.copy()
+
+
+class _Borrowed:
+    """Memory of another library's, on its device."""
+
+    def __init__(self, owner: Any, device_id: int) -> None:
+        self.owner, self.device_id = owner, device_id
+
+
+class _Host:
+    """An array of the host's by another library's interface."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = {**interface, "version": 3}
+
+
+def _numbers(value: Any) -> Any:
+    """What a device reads."""
+    return value._host if isinstance(value, ndarray) else value
 
 
 def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
@@ -112,10 +185,18 @@ def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
 def asarray(value: Any, dtype: Any = None) -> ndarray:
     if isinstance(value, ndarray):
         return value
+    if hasattr(value, "__cuda_array_interface__"):
+        return ndarray(_Borrowed(value, 0), np.asarray(_Host(value.__cuda_array_interface__)))
     host = np.asarray(value, dtype)
     made = empty(host.shape, host.dtype)
     made._host[...] = host
     return made
+
+
+def from_dlpack(value: Any) -> ndarray:
+    """The array of a library whose capsules are arrays of ours."""
+    given = value.__dlpack__(stream=0)
+    return ndarray(_Borrowed(value, value.__dlpack_device__()[1]), given._host)
 
 
 def zeros(shape: Any, dtype: Any = np.float64) -> ndarray:
@@ -129,7 +210,7 @@ def asnumpy(value: Any) -> Any:
 
 
 def ascontiguousarray(value: ndarray) -> ndarray:
-    return value if value.flags.c_contiguous else asarray(value.get())
+    return value if value.flags.c_contiguous else asarray(value._host)
 
 
 def broadcast_to(value: ndarray, shape: Any) -> ndarray:
@@ -166,14 +247,18 @@ class RawModule:
     """Kernels from a text: libraries of g++'s, for CUDA code is what it reads with host.h before it."""
 
     def __init__(self, code: str, options: tuple[str, ...] = (), **_: Any) -> None:
-        self._library = build.library(code, sanitize)
+        self._library = build.library(code, sanitize) if compiles else None
 
     def get_function(self, name: str) -> Any:
-        kernel = build.Kernel(self._library, name)
+        kernel = None if self._library is None else build.Kernel(self._library, name)
 
         def launch(grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
             (record,) = arguments
+            if record.size != 1:
+                raise TypeError("a NumPy array as an argument has one element")
             launched.append(name)
+            if kernel is None:
+                return
             kernel.launch(grid, block, record, shared_mem, seed)
             if not all(memory.is_intact() for memory in _memories):
                 raise build.LaunchError(f"{name}: memory beside an array was written to")
@@ -200,19 +285,51 @@ class Stream:
         pass
 
     def synchronize(self) -> None:
-        pass
+        _wait()
 
 
 class _Device:
-    def __init__(self, number: int = 0) -> None:
-        self.id = number
+    """A number; current inside of a ``with`` block."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.id = _current.id if number is None else number
         self.attributes = {"MultiProcessorCount": 3}
         self.compute_capability = "90"
+
+    def __enter__(self) -> _Device:
+        self._before, _current.id = _current.id, self.id
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        _current.id = self._before
+
+    def synchronize(self) -> None:
+        _wait()
+
+
+_current = SimpleNamespace(id=0)
+
+
+class CUDARuntimeError(RuntimeError):
+    """An error of the runtime, by its number."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"an error {status} of the runtime")
+        self.status = status
 
 
 cuda = SimpleNamespace(
     Device=_Device,
     Stream=Stream,
-    runtime=SimpleNamespace(getDevice=lambda: 0, getDeviceCount=lambda: 1),
+    runtime=SimpleNamespace(
+        CUDARuntimeError=CUDARuntimeError,
+        getDevice=lambda: _current.id,
+        getDeviceCount=lambda: 2,
+        getDeviceProperties=lambda _: {"name": b"The host", "major": 9, "minor": 0, "totalGlobalMem": most},
+        memGetInfo=lambda: (most, 2 * most),
+        driverGetVersion=lambda: 13000,
+        runtimeGetVersion=lambda: 12090,
+        deviceSynchronize=_wait,
+    ),
     get_current_stream=lambda: SimpleNamespace(ptr=0),
 )

@@ -288,6 +288,14 @@ void resume(Thread& thread) {
     go(scheduler, thread.context);
 }
 
+// The lanes that have come with the same value as one of them.
+uint64_t same(const Meeting& meeting, int lane) {
+    uint64_t lanes = 0;
+    for (int i = 0; i < 32; i++)
+        if (meeting.mask >> i & 1 && meeting.value[i] == meeting.value[lane]) lanes |= 1u << i;
+    return lanes;
+}
+
 // What is wrong where no thread can go on.
 std::string deadlock(const std::vector<std::unique_ptr<Block>>& blocks) {
     for (const auto& block : blocks) {
@@ -361,7 +369,9 @@ uint64_t exchange(Exchange kind, unsigned mask, uint64_t value, int source, int 
             if (mask >> i & 1) ballot |= (meeting->value[i] & 1) << i;
         for (int i = 0; i < 32; i++) {
             if (!(mask >> i & 1)) continue;
-            warp.lanes[i]->result = kind == SHUFFLE ? meeting->value[meeting->source[i]] : ballot;
+            warp.lanes[i]->result = kind == SHUFFLE ? meeting->value[meeting->source[i]]
+                                    : kind == MATCH ? same(*meeting, i)
+                                                    : ballot;
             warp.lanes[i]->state = READY;
         }
         warp.meetings.erase(meeting);

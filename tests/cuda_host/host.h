@@ -5,14 +5,14 @@
 // launch: threads of a block at different barriers, a lane outside of its own mask, a mask with a lane that has
 // returned or waits elsewhere, memory beside a shared array written to. See host.cpp.
 
-#pragma once
+#ifndef FASTNN_HOST
+#define FASTNN_HOST 1
 
 #include <math.h>
 
 #include <cstdint>
 #include <cstring>
 
-#define FASTNN_HOST 1
 #define __global__
 #define __device__
 #define __forceinline__ inline __attribute__((always_inline))
@@ -51,8 +51,8 @@ extern dim3 block_size, grid_size;
 // Wait for all threads of the block that have not returned.
 void barrier(int line);
 
-// What the lanes of a mask give one another: all give a value, and get that of a lane, or a bit of each.
-enum Exchange { SHUFFLE, BALLOT, WAIT, GATHER };
+// What the lanes of a mask give one another: all give a value, and get that of a lane, a bit of each, or who has the same.
+enum Exchange { SHUFFLE, BALLOT, MATCH, WAIT, GATHER };
 uint64_t exchange(Exchange kind, unsigned mask, uint64_t value, int source, int line);
 
 inline void wait_for_lanes(int line, unsigned mask = 0xffffffffu) { exchange(WAIT, mask, 0, 0, line); }
@@ -111,6 +111,7 @@ constexpr int warpSize = 32;
 #define __ballot_sync(mask, bit) ((unsigned)host::exchange(host::BALLOT, mask, (bit) != 0, 0, __LINE__))
 #define __any_sync(mask, bit) (__ballot_sync(mask, bit) != 0)
 #define __all_sync(mask, bit) (__ballot_sync(mask, bit) == (mask))
+#define __match_any_sync(mask, value) ((unsigned)host::exchange(host::MATCH, mask, host::bits_of(value), 0, __LINE__))
 #define __shfl_sync(mask, value, source) host::from_lane(mask, value, (source) & 31, __LINE__)
 #define __shfl_xor_sync(mask, value, bits) host::from_lane(mask, value, host::lane() ^ (bits), __LINE__)
 #define __shfl_down_sync(mask, value, by) host::from_lane(mask, value, host::in_segment(host::lane() + (by), 32), __LINE__)
@@ -122,8 +123,13 @@ constexpr int warpSize = 32;
     name##_array& name = *static_cast<name##_array*>(host::shared(&name##_site, sizeof(name##_array), #name))
 #define DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(host::shared(nullptr, 0, #name))
 
+template <class T> T loaded(T* at) {
+    T value;
+    __atomic_load(at, &value, __ATOMIC_RELAXED);
+    return value;
+}
 template <class T> T atomicAdd(T* at, T value) {
-    T old = *(volatile T*)at, sum = old + value;
+    T old = loaded(at), sum = old + value;
     while (!__atomic_compare_exchange(at, &old, &sum, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) sum = old + value;
     return old;
 }
@@ -133,11 +139,13 @@ template <class T> T atomicExch(T* at, T value) {
     return old;
 }
 template <class T> T atomicMax(T* at, T value) {
-    T old = *(volatile T*)at;
+    T old = loaded(at);
     while (old < value && !__atomic_compare_exchange(at, &old, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
     return old;
 }
+
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
@@ -148,3 +156,5 @@ inline double rsqrt(double x) { return 1 / sqrt(x); }
     extern "C" {                                                                                                       \
     __attribute__((visibility("default"))) void (*name##_entry)(const void*) = name##_thread;                          \
     }
+
+#endif

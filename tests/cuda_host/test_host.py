@@ -86,6 +86,18 @@ def test_lanes_that_never_meet_are_an_error():
         run(alone, np.ones(1, "float32"), 1, 1, threads=32, name="alone")
 
 
+def test_lanes_that_have_the_same():
+    match = """
+    extern "C" __global__ void match(const Given given) {
+        const unsigned same = __match_any_sync(0xffffffffu, int(given.x[threadIdx.x]));
+        given.y[threadIdx.x] = __popc(same) + 100 * (same >> threadIdx.x & 1);
+    }
+    """
+    x = (np.arange(32) ** 2 % 7).astype("float32")
+    counts = [100 + np.count_nonzero(x == each) for each in x]
+    np.testing.assert_array_equal(run(match, x, 32, 1, threads=32, seed=2, name="match"), counts)
+
+
 def test_atomics_of_many_blocks_lose_nothing():
     count = """
     extern "C" __global__ void count(const Given given) {

@@ -1,0 +1,229 @@
+"""The ops of CSR matrices on the device: products with dense ones, their gradients, rows by their numbers.
+
+A product S @ B walks the non-zeros of a row of S, each times a strip of a row of B, and ends in the epilogues of dense
+products. S.T @ B is such a product of S by its columns, which a stable counting sort finds: each number of a result is
+one chain of multiply-adds in the order of the non-zeros, so that its bits repeat.
+
+Nobody waits to hear whether a matrix is malformed: it makes NaN of the rows that are not valid, and of all of S.T @ B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
+from itertools import product as product_of
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from fastnn.kernels.cuda import gemm, launch, linear_steps
+from fastnn.kernels.cuda.arguments import Field, Structure
+from fastnn.kernels.cuda.arrays import address, in_order
+from fastnn.kernels.cuda.scan import running_sums
+from fastnn.kernels.table import DTYPES, TABLE
+
+# As that of dense products, whose epilogues read it, with S in place of A.
+PRODUCT = Structure(
+    "Product",
+    *gemm.PRODUCT.fields,
+    Field("bounds", "const int*"),
+    Field("bounds_step", "int64"),
+    Field("indices", "const int*"),
+    Field("values", "const real*"),
+    Field("stored", "int64"),
+    Field("fault", "const int*"),
+)
+ENTRIES = Structure(
+    "Entries",
+    *(Field(name, "int64") for name in ("n", "k", "stored", "chunk", "chunks")),
+    *(Field(name, "const int*") for name in ("indptr", "indices")),
+    Field("values", "const real*"),
+    *(Field(name, "int*") for name in ("starts", "rows")),
+    Field("moved", "real*"),
+    Field("fault", "int*"),
+)
+ROWS = Structure(
+    "CsrRows",
+    *(Field(name, "int64") for name in ("n", "rows", "stored")),
+    Field("index", "const int64*"),
+    *(Field(name, "const int*") for name in ("indptr", "indices")),
+    Field("values", "const real*"),
+    *(Field(name, "int*") for name in ("bounds", "columns")),
+    Field("copies", "real*"),
+    Field("fault", "int*"),
+)
+
+# Numbers of a row of the result that a lane may have, and how many warps each multiprocessor wants. Unmeasured.
+_LANE_COLUMNS, _WARPS = (4, 2, 1), 16
+
+# Non-zeros that a warp sorts at least, and the most counters of the sort. Unmeasured.
+_LEAST_CHUNK, _MOST_COUNTERS = 256, 2**22
+
+_MALFORMED = "got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
+
+# What the kernels say of rows that they were asked for.
+_MALFORMED_ROW, _NO_ROW = 1, 2
+
+
+class _Entries(NamedTuple):
+    """What the kernels read of a CSR matrix: where rows' non-zeros begin, ``step`` numbers apart, places and values.
+
+    ``fault`` is None, or where the device says that they are of no use.
+    """
+
+    bounds: Any
+    step: int
+    indices: Any
+    values: Any
+    fault: Any
+
+
+def _arrays(x: Any) -> tuple[Any, Any, Any]:
+    return x.data, x.indices, x.indptr
+
+
+def _stored(s: Any) -> int:
+    """How many non-zeros there is memory for."""
+    count: int = min(s.indices.size, s.data.size)
+    return count
+
+
+def _entries(name: str, s: Any) -> _Entries:
+    """Those of a matrix; ValueError, by its ``name``, where the arrays' sizes cannot be those of one."""
+    if s.indptr.size != s.shape[0] + 1 or _stored(s) > np.iinfo(np.int32).max:
+        raise ValueError(f"{name}: {_MALFORMED}")
+    bounds, indices = (in_order(part.astype(np.int32, copy=False)) for part in (s.indptr, s.indices))
+    return _Entries(bounds, 1, indices, in_order(s.data), None)
+
+
+@cache
+def _product_kernel(columns: int, epilogue: gemm.Epilogue, dtype: str) -> Any:
+    return launch.kernel("csr.cu", "product", dtype, (PRODUCT,), _before(columns, epilogue, dtype))
+
+
+def _before(columns: int, epilogue: gemm.Epilogue, dtype: str) -> str:
+    """What comes before the kernel of products: the width of a lane, and the epilogue."""
+    defined = f"#define LANE_COLUMNS {columns}\n#define SKIPS_EMPTY {int(epilogue.skips_zeros)}\n"
+    return f"{defined}{epilogue.before(dtype)}"
+
+
+def _lane_columns(n: int, m: int) -> int:
+    """The most with which lanes have something to do and the device has enough warps; results do not depend on it."""
+    wanted = _WARPS * launch.multiprocessors()
+    return next(each for each in _LANE_COLUMNS if each == 1 or (m > 16 * each and n * _warps(m, each) >= wanted))
+
+
+def _warps(m: int, columns: int) -> int:
+    return -(-m // (32 * columns))
+
+
+def _multiply(
+    entries: _Entries,
+    b: Any,
+    c: Any,
+    epilogue: gemm.Epilogue,
+    *,
+    bias: Any = None,
+    states: Sequence[Any] = (),
+    numbers: Sequence[float] = (),
+) -> None:
+    """C = f(S @ B), f an epilogue and what it takes."""
+    (n, m), dtype = c.shape, c.dtype
+    if c.size == 0:
+        return
+    record = PRODUCT.record(dtype)
+    given = record[0]
+    given["n"], given["k"], given["m"] = n, b.shape[0], m
+    for name, array in (("b", b), ("c", c)):
+        gemm.describe_matrix(given, name, array)
+    gemm.describe_epilogue(given, bias, None, states, numbers or epilogue.numbers)
+    given["bounds"], given["indices"], given["values"] = map(address, (entries.bounds, entries.indices, entries.values))
+    given["bounds_step"], given["stored"] = entries.step, min(entries.indices.size, entries.values.size)
+    given["fault"] = 0 if entries.fault is None else address(entries.fault)
+    columns = _lane_columns(n, m)
+    kernel = _product_kernel(columns, epilogue, dtype.name)
+    kernel((launch.blocks(32 * n * _warps(m, columns)),), (launch.THREADS,), (record,))
+
+
+def _times(x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, *, name: str = "x", **given: Any) -> None:
+    """C = f(x @ w), of an x by this ``name``."""
+    _multiply(_entries(name, x), w, c, epilogue, **given)
+
+
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> None:
+    """C = f(x.T @ dz)."""
+    _multiply(_transposed(x), dz, c, epilogue, **given)
+
+
+def _transposed(s: Any) -> _Entries:
+    """The non-zeros of a matrix by their columns, in the order of the rows."""
+    entries, (n, k), stored = _entries("x", s), s.shape, _stored(s)
+    chunks = max(1, min(-(-stored // _LEAST_CHUNK), _MOST_COUNTERS // max(1, k)))
+    chunk = -(-stored // (32 * chunks)) * 32
+    starts, fault = cupy.zeros((k * chunks + 2,), np.int32), cupy.zeros((1,), np.int32)
+    found = _Entries(starts, chunks, cupy.empty((stored,), np.int32), cupy.empty((stored,), s.dtype), fault)
+    record = ENTRIES.record(s.dtype)
+    places = map(address, (entries.bounds, entries.indices, entries.values, starts, found.indices, found.values, fault))
+    record[0] = n, k, stored, chunk, chunks, *places
+    _launch("transpose.cu", "counted", ENTRIES, record, s.dtype, max(n, stored))
+    running_sums(starts[: k * chunks + 1])
+    _launch("transpose.cu", "moved", ENTRIES, record, s.dtype, 32 * chunks)
+    return found
+
+
+def _launch(source: str, entry: str, structure: Structure, record: Any, dtype: Any, threads: int) -> None:
+    kernel = launch.kernel(source, entry, dtype.name, (structure,))
+    kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
+
+
+SPARSE = gemm.Kind(_arrays, _times, _transposed_times)
+
+matmul = gemm.product_op(SPARSE._replace(times=partial(_times, name="a")))
+linear, linear_backward = gemm.layer_op(SPARSE), gemm.layer_backward_op(SPARSE)
+globals().update(
+    {name: linear_steps.layer_step(op, SPARSE) for name, op in TABLE.items() if op.module == "linear_steps"}
+)
+
+
+def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
+    """As a matrix of the same class. Its arrays are as long as it has non-zeros: this op alone waits for the device.
+
+    IndexError for a number that is none of a row, ValueError for a malformed matrix.
+    """
+    rows, dtype = index.shape[0], data.dtype
+    entries, numbers = _entries("data", data), in_order(index.astype(np.int64, copy=False))
+    bounds = cupy.empty((rows + 2,), np.int32)  # the last one is the fault
+    bounds[rows + 1] = 0
+    record = ROWS.record(dtype)
+    given = record[0]
+    given["n"], given["rows"], given["stored"] = rows, data.shape[0], _stored(data)
+    given["index"], given["bounds"], given["fault"] = address(numbers), address(bounds), address(bounds[rows + 1 :])
+    given["indptr"], given["indices"], given["values"] = map(address, (entries.bounds, entries.indices, entries.values))
+    _launch("csr_rows.cu", "lengths", ROWS, record, dtype, rows)
+    running_sums(bounds[: rows + 1])
+    count, fault = bounds[rows:].get().tolist()
+    _raise(fault, data.shape[0])
+    columns, copies = cupy.empty((count,), np.int32), cupy.empty((count,), dtype)
+    given["columns"], given["copies"] = address(columns), address(copies)
+    if count:
+        _launch("csr_rows.cu", "copied", ROWS, record, dtype, 32 * rows)
+    return type(data)((copies, columns, bounds[: rows + 1]), shape=(rows, data.shape[1]))
+
+
+def _raise(fault: int, rows: int) -> None:
+    if fault == _NO_ROW:
+        raise IndexError(f"index: got a number that is none of a row, wants row numbers in [0, {rows})")
+    if fault == _MALFORMED_ROW:
+        raise ValueError(f"data: {_MALFORMED}")
+
+
+def modules() -> Iterator[launch.Module]:
+    """Products of every width with an epilogue of each kind, and what sorts and copies."""
+    epilogues = {"plain": gemm.PLAIN, "gelu": gemm.forward("gelu"), "amsgrad": gemm.update("amsgrad")}
+    for dtype in DTYPES:
+        for columns, (kind, epilogue) in product_of(_LANE_COLUMNS, epilogues.items()):
+            text = launch.text("csr.cu", dtype, (PRODUCT,), _before(columns, epilogue, dtype))
+            yield launch.Module(f"product {columns} {kind} {dtype}", text)
+        for source, structure in (("transpose.cu", ENTRIES), ("csr_rows.cu", ROWS)):
+            yield launch.Module(f"{source.removesuffix('.cu')} {dtype}", launch.text(source, dtype, (structure,)))
