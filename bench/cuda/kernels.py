@@ -18,7 +18,7 @@ from bench.cuda.stopwatch import EVENTS, WALL, Calls, Stopwatch
 from bench.kernels import DTYPE, naive_sizes
 from bench.measure import Line
 from bench.suite import CUBLAS, CUPY, FASTNN_CUDA, JAX, PYTORCH, assert_agree, installed
-from fastnn import ops
+from fastnn import ops, use_precision
 from fastnn.kernels.cases import sizes_name
 from fastnn.kernels.table import TABLE, Op, Sizes
 
@@ -343,11 +343,8 @@ def _own_calls(precision: str, size: int, device: Device) -> dict[str, Calls]:
 def _own_product(precision: str, a: Any, b: Any, c: Any) -> Any:
     from fastnn.kernels.cuda import gemm
 
-    token = gemm.precision.set(precision)
-    try:
+    with use_precision(precision):
         gemm.product(a, b, c)
-    finally:
-        gemm.precision.reset(token)
     return c
 
 

@@ -67,10 +67,10 @@ def _divided(size: Any, share: int) -> Any:
 
 
 def grown(op: Op, sizes: Sizes, numbers: int) -> dict[str, Any]:
-    """Sizes at which the largest of what is written has at least so many numbers."""
-    written = [*op.returns, *(op.operands[name] for name in op.inplace)]
-    most = max(op.elements(spec, sizes) for spec in written)
-    first, factor = growing(sizes), max(1, -(-numbers // most))
+    """Sizes at which the largest array of what grows has at least so many numbers."""
+    first = growing(sizes)
+    arrays = [spec for spec in (*op.operands.values(), *op.returns) if first in spec.split()]
+    factor = max(1, -(-numbers // max(op.elements(spec, sizes) for spec in arrays)))
     size = sizes[first]
     return {**sizes, first: (size[0] * factor, *size[1:]) if isinstance(size, tuple) else size * factor}
 
