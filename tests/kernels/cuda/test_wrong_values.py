@@ -6,17 +6,6 @@ import numpy as np
 import pytest
 
 from fastnn import ops
-from tests.cuda_host import build
-from tests.cuda_host.backend import on_host
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
-
-
-@pytest.fixture(scope="module")
-def cupy():
-    with on_host() as module:
-        yield module
-
 
 ROWS = np.full((3, 2), 0.5)
 WRONG = {
