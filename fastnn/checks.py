@@ -6,7 +6,7 @@ import difflib
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NoReturn
@@ -179,7 +179,9 @@ def is_on_device(value: Any) -> bool:
     if hasattr(getattr(value, "data", None), "device_id"):  # CuPy's, which ask the driver for what they export
         return True
     if hasattr(type(value), "__dlpack_device__"):
-        return value.__dlpack_device__()[0] in _DLPACK_CUDA
+        with suppress(Exception):  # PyTorch's of no device at all, for one
+            return value.__dlpack_device__()[0] in _DLPACK_CUDA
+        return False
     return hasattr(value, "__cuda_array_interface__")
 
 

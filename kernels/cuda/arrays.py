@@ -37,8 +37,8 @@ def address(array: Any) -> int:
 
 def reach(array: Any) -> tuple[int, int]:
     """Bytes from an array's first number to the first one of its memory, and to that behind the last."""
-    if array.size == 0:
-        return 0, 0
+    if array.flags.c_contiguous or array.size == 0:
+        return 0, array.nbytes
     ends = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
     return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + array.itemsize
 
@@ -104,14 +104,6 @@ def finish(result: Any, out: Any) -> Any:
         return result
     out[...] = result
     return out
-
-
-def written_to(
-    out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False
-) -> tuple[Any, Callable[[], Any]]:
-    """The array to compute in, as ``placing`` says, and what makes ``out`` of it."""
-    result = placing(out, shape, dtype, *sources, ordered=ordered)(out, *sources)
-    return result, lambda: finish(result, out)
 
 
 def coalesced(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from struct import pack_into
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.cuda.arrays import finish, in_order, placing
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
 
@@ -32,22 +34,31 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,)))
 
 
-def _op(name: str) -> Callable[..., Any]:
+def _op(name: str) -> Planned:
     """The derivative is the function: it is linear in x."""
 
-    def drop(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
+    def drop(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Callable[..., Any]:
         (n, c), dtype = x.shape, x.dtype
-        y, finished = written_to(out, (n, c), dtype, x, ordered=True)
-        if y.size:
-            record, kept = MASKED.record(dtype), in_order(x)
-            # words w < rate * 2^32 drop, which for whole w is w < its ceiling
-            threshold = math.ceil(rate * 2.0**32)
-            record[0] = n, c, address(kept), address(y), 1.0 / (1.0 - rate), threshold, seed, step, stream
-            kernel = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,))
-            kernel((launch.blocks(n * -(-c // 64) * 16),), (launch.THREADS,), (record,))
-        return finished()
+        place = placing(out, (n, c), dtype, x, ordered=True)
+        if x.size == 0:
+            return lambda x, rate, seed, step=0, stream=0, *, out=None: place(out, x)
+        record = MASKED.record(dtype)
+        given = record[0]
+        # words w < rate * 2^32 drop, which for whole w is w < its ceiling
+        given["n"], given["c"], given["threshold"] = n, c, math.ceil(rate * 2.0**32)
+        given["scale"] = 1.0 / (1.0 - rate)
+        kernel, counters = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,)), record.dtype.fields["seed"][1]
+        launch_ = launch.Launch(kernel, launch.blocks(n * -(-c // 64) * 16), record, "x", 2)
 
-    return implements(name, drop)
+        def run(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
+            y, kept, record = place(out, x), in_order(x), launch_.template.copy()
+            pack_into("QII", record, counters, seed, step, stream)
+            launch_.on(launch_.template.filled((kept.data.ptr, y.data.ptr), record))
+            return finish(y, out)
+
+        return run
+
+    return Planned(implements(name, drop))
 
 
 dropout, dropout_backward = _op("dropout"), _op("dropout_backward")

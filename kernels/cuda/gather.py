@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cupy
@@ -10,8 +11,10 @@ import numpy as np
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.cuda.arrays import address, finish, in_order, placing
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
+from fastnn.kernels.table.row import implements
 
 ROWS = Structure(
     "Rows",
@@ -47,32 +50,53 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(name, launch.text("gather.cu", dtype, (ROWS, SCATTERED), _before(name == "bytes")))
 
 
-def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
+def _gather(
+    data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None
+) -> Callable[..., Any]:
     """y[i] = data[index[i]]; a row that data do not have is NaN, for nobody waits for the device to say so."""
-    of_bytes, n = data.dtype == np.uint8, index.shape[0]
-    dtype, shape = np.dtype(np.float32) if of_bytes else data.dtype, (n, *data.shape[1:])
-    y, finished = written_to(out, shape, dtype, data, ordered=True)
-    if y.size:
-        record, kept = ROWS.record(dtype), (in_order(data), in_order(index.astype(np.int64, copy=False)))
-        start, numbers = map(address, kept)
-        places = (0, start) if of_bytes else (start, 0)
-        record[0] = n, y.size // n, data.shape[0], *places, numbers, address(y), scale, offset
-        kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS, SCATTERED), _before(of_bytes))
-        kernel((launch.blocks(y.size),), (launch.THREADS,), (record,))
-    return finished()
+    of_bytes, n, sample = data.dtype == np.uint8, index.shape[0], data.shape[1:]
+    dtype, m = np.dtype(np.float32) if of_bytes else data.dtype, math.prod(sample)
+    place = placing(out, (n, *sample), dtype, data, ordered=True)
+    if n * m == 0:
+        return lambda data, index, scale=0.0, offset=0.0, *, out=None: place(out, data)
+    record = ROWS.record(dtype)
+    given = record[0]
+    given["n"], given["m"], given["rows"], given["scale"], given["offset"] = n, m, data.shape[0], scale, offset
+    kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS, SCATTERED), _before(of_bytes))
+    launch_ = launch.Launch(kernel, launch.blocks(n * m), record, "data", 4)
+
+    def run(data: Any, index: Any, scale: float = 0.0, offset: float = 0.0, *, out: Any = None) -> Any:
+        y, kept, numbers = place(out, data), in_order(data), in_order(index.astype(np.int64, copy=False))
+        start = kept.data.ptr
+        launch_(*((0, start) if of_bytes else (start, 0)), numbers.data.ptr, y.data.ptr)
+        return finish(y, out)
+
+    return run
 
 
-def gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
+def _gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Callable[..., Any]:
     """Sums of rows of dy by their numbers, each row's in one order; rows that data do not have are left out."""
-    (rows, *sample), n, dtype = data.shape, index.shape[0], dy.dtype
-    ddata, finished = written_to(out, (rows, *sample), dtype, dy, data, ordered=True)
-    if ddata.size:
-        numbers = index.astype(np.int64, copy=False)
-        order = cupy.argsort(numbers * n + cupy.arange(n))  # stable
+    (rows, *sample), dtype, m = data.shape, dy.dtype, math.prod(data.shape[1:])
+    place = placing(out, (rows, *sample), dtype, dy, data, ordered=True)
+    if rows * m == 0:
+        return lambda dy, data, index, *, out=None: place(out, dy, data)
+    record = SCATTERED.record(dtype)
+    record[0]["rows"], record[0]["m"] = rows, m
+    kernel = launch.kernel("gather.cu", "scatter", dtype.name, (ROWS, SCATTERED), _before(False))
+    launch_ = launch.Launch(kernel, launch.blocks(rows * m), record, "data", 5)
+
+    def run(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
+        ddata, kept, numbers = place(out, dy, data), in_order(dy), index.astype(np.int64, copy=False)
+        order = cupy.argsort(numbers, kind="stable")
         own, wanted = numbers[order], cupy.arange(rows)
         begins, ends = (cupy.searchsorted(own, wanted, side) for side in ("left", "right"))
-        record, kept = SCATTERED.record(dtype), in_order(dy)
-        record[0] = rows, ddata.size // rows, *map(address, (kept, order, begins, ends, ddata))
-        kernel = launch.kernel("gather.cu", "scatter", dtype.name, (ROWS, SCATTERED), _before(False))
-        kernel((launch.blocks(ddata.size),), (launch.THREADS,), (record,))
-    return finished()
+        launch_(*map(address, (kept, order, begins, ends, ddata)))
+        return finish(ddata, out)
+
+    return run
+
+
+gather, gather_backward = (
+    Planned(implements("gather", _gather)),
+    Planned(implements("gather_backward", _gather_backward)),
+)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
 from itertools import product as product_of
+from struct import pack_into
 from typing import Any, NamedTuple
 
 import cupy
@@ -24,7 +25,7 @@ import cupy
 from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, overlap, written_to
+from fastnn.kernels.cuda.arrays import WIDE, address, finish, overlap
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.steps import STEPS
@@ -34,36 +35,34 @@ from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
 _NUMBERS = max(MOST_NUMBERS, *(len(step.hyper) for step in STEPS.values()))
 _STATES = max(len(step.states) for step in STEPS.values())
 
+# What launches write comes first, as they write it.
+_ADDRESSES = (
+    *(Field(name, "const real*") for name in "ab"),
+    *(Field(name, "real*") for name in ("c", "partial", "totals")),
+    *(Field(name, "uint4*") for name in ("units_a", "units_b")),
+    *(Field(name, "const real*") for name in ("bias", "s")),
+)
 PRODUCT = Structure(
     "Product",
+    *_ADDRESSES,
+    Field("states", "real*", (_STATES,)),
     *(Field(name, "int64") for name in "nkm"),
-    *(Field(name, "const real*") for name in "ab"),
-    Field("c", "real*"),
     *(Field(f"{name}_{step}", "int64") for name in "abc" for step in ("row", "column")),
     *(Field(f"{name}_wide", "int") for name in "abc"),
     Field("splits", "int"),
     Field("depth", "int64"),
-    Field("partial", "real*"),
-    Field("totals", "real*"),
     Field("units", "int64"),
-    Field("units_a", "uint4*"),
-    Field("units_b", "uint4*"),
-    Field("bias", "const real*"),
     Field("bias_step", "int64"),
-    Field("s", "const real*"),
     Field("s_row", "int64"),
     Field("s_column", "int64"),
-    Field("states", "real*", (_STATES,)),
     Field("numbers", "real", (_NUMBERS,)),
 )
 
 COLUMNS = Structure(
     "Columns",
-    Field("rows", "int64"),
-    Field("columns", "int64"),
-    Field("height", "int64"),
     *(Field(name, "const real*") for name in ("dy", "s")),
     *(Field(name, "real*") for name in ("dz", "totals")),
+    *(Field(name, "int64") for name in ("rows", "columns", "height")),
     *(Field(f"{name}_{step}", "int64") for name in ("dy", "s", "dz", "totals") for step in ("row", "column")),
     Field("numbers", "real", (MOST_NUMBERS,)),
 )
@@ -73,7 +72,7 @@ CUBLAS_FROM = 2**30
 CUBLAS_MEASURED_ON: str | None = None
 
 # Columns of a block of columns.cu, the rows it takes at a time, and the most chunks of rows: a second launch sums them.
-_SUM_WIDTH, _SUM_HEIGHT, _SUM_CHUNKS = 32, 8, 256
+_SUM_WIDTH, _SUM_HEIGHT, _SUM_CHUNKS = 32, launch.THREADS // 32, 256
 
 
 class Tile(NamedTuple):
@@ -371,15 +370,15 @@ def product(
     C shares no memory with a, b and bias. ``bias`` is (m,) or None, s is (n, m), ``states`` have the shape and strides
     of c; ``totals`` (m,) takes the sums of c's columns where the epilogue makes them; ``numbers`` stand in for its own.
     """
-    (n, k), m = a.shape, b.shape[1]
-    if n and m:
-        record = PRODUCT.record(c.dtype)
-        _describe(record[0], a, b, c)
-        describe_epilogue(record[0], bias, s, states, numbers or epilogue.numbers)
-        tiles = _tiles(c.dtype.name, precision.current())
-        _multiply(record, _plan(n, k, m, tiles, launch.multiprocessors()), epilogue, totals, c)
-    elif totals is not None:
-        sum_columns(c, totals)
+    if not c.size:
+        if totals is not None:
+            sum_columns(c, totals)
+        return
+    alike = [(each.shape, each.strides, each.data.ptr % WIDE == 0) for each in (a, b, c)]
+    others = [None if each is None else each.strides for each in (bias, s)]
+    key = (*alike, *others, len(states), c.dtype, epilogue, *launch.surroundings())
+    made = launch.known(_products, key, lambda: _Product(a, b, c, epilogue, bias, s, states))
+    made(a, b, c, bias, s, states, numbers, totals)
 
 
 def _describe(given: Any, a: Any, b: Any, c: Any) -> None:
@@ -408,39 +407,62 @@ def describe_epilogue(given: Any, bias: Any, s: Any, states: Sequence[Any], numb
     given["numbers"][: len(numbers)] = numbers
 
 
-def _multiply(record: Any, plan: Plan, epilogue: Epilogue, totals: Any, c: Any) -> None:
-    """The launches of a product: of the tiles, of the sum of the splits, and of the columns' sums."""
-    given, (tile, splits, depth), (n, m), dtype = record[0], plan, c.shape, c.dtype
-    given["splits"], given["depth"] = splits, depth
-    down, across = -(-n // tile.rows), -(-m // tile.columns)
-    units = _pack(record, tile, epilogue, dtype.name) if isinstance(tile, TensorTile) else None
-    sums = c  # what the columns' sums are the sums of
-    if splits > 1:
-        partial = cupy.empty((splits, n, m), dtype)
-        given["partial"] = address(partial)
-    elif epilogue.sums_columns and isinstance(tile, Tile):
-        sums = cupy.empty((down, m), dtype)
-        given["totals"] = address(sums)
-    _kernel("product", tile, epilogue, dtype.name)((down * across * splits,), (tile.threads,), (record,))
-    if splits > 1:
-        _kernel("summed", tile, epilogue, dtype.name)((launch.blocks(n * m),), (launch.THREADS,), (record,))
-    if totals is not None:
-        sum_columns(sums, totals)
-    del units  # which the launches have used
+class _Product:
+    """The launches of a product of operands like some: all but addresses, and the numbers of a step."""
+
+    def __init__(self, a: Any, b: Any, c: Any, epilogue: Epilogue, bias: Any, s: Any, states: Sequence[Any]) -> None:
+        (n, k), m, dtype = a.shape, b.shape[1], c.dtype
+        tiles = _tiles(dtype.name, precision.current())
+        tile, splits, depth = _plan(n, k, m, tiles, launch.multiprocessors())
+        record = PRODUCT.record(dtype)
+        given = record[0]
+        _describe(given, a, b, c)
+        describe_epilogue(given, bias, s, states, epilogue.numbers)
+        given["splits"], given["depth"] = splits, depth
+        down, across = -(-n // tile.rows), -(-m // tile.columns)
+        grids = {"product": (down * across * splits, tile.threads)}
+        self._units = (0, 0)
+        if isinstance(tile, TensorTile):
+            steps = -(-k // tile.depth) * (tile.depth // tile.unit)
+            of_a, of_b = (-(-size // _UNIT) * steps for size in (n, m))
+            given["units"], self._units = steps, (of_a * _UNIT_BYTES, of_b * _UNIT_BYTES)
+            if steps:
+                grids = {"packed": (launch.blocks((of_a + of_b) * 32), launch.THREADS), **grids}
+        if splits > 1:
+            grids["summed"] = launch.blocks(n * m), launch.THREADS
+        self._launches = [
+            (_kernel(entry, tile, epilogue, dtype.name), (blocks,), (threads,))
+            for entry, (blocks, threads) in grids.items()
+        ]
+        self._partial = (splits, n, m) if splits > 1 else None
+        # of each tile's numbers, which are what the columns' sums are the sums of then
+        self._sums = (down, m) if splits == 1 and epilogue.sums_columns and isinstance(tile, Tile) else None
+        self._template = launch.Template(record, "a", len(_ADDRESSES) + _STATES)
+        self._numbers, self._char = record.dtype.fields["numbers"][1], dtype.char
+
+    def __call__(
+        self, a: Any, b: Any, c: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float], totals: Any
+    ) -> None:
+        """Launch them on these, on the current stream, whose memory is not another's before they have used it."""
+        record, dtype = self._template.copy(), c.dtype
+        if numbers:
+            pack_into(f"{len(numbers)}{self._char}", record, self._numbers, *numbers)
+        partial = None if self._partial is None else cupy.empty(self._partial, dtype)
+        sums = None if self._sums is None else cupy.empty(self._sums, dtype)
+        of_a, of_b = self._units
+        units = cupy.empty((of_a + of_b,), "uint8") if of_a else None
+        at_units = 0 if units is None else units.data.ptr
+        at = [0 if each is None else each.data.ptr for each in (a, b, c, partial, sums, bias, s, *states)]
+        none = [0] * (_STATES - len(states))
+        self._template.filled((*at[:5], at_units, at_units + of_a, *at[5:], *none), record)
+        for kernel, grid, block in self._launches:
+            kernel(grid, block, (record,))
+        if totals is not None:
+            sum_columns(c if sums is None else sums, totals)
 
 
-def _pack(record: Any, tile: TensorTile, epilogue: Epilogue, dtype: str) -> Any:
-    """Both operands in units, as fragments lie: the memory that holds them."""
-    given = record[0]
-    n, k, m = (int(given[name]) for name in "nkm")
-    given["units"] = -(-k // tile.depth) * (tile.depth // tile.unit)
-    of_a, of_b = (-(-size // _UNIT) * int(given["units"]) for size in (n, m))
-    units = cupy.empty(((of_a + of_b) * _UNIT_BYTES,), "uint8")
-    given["units_a"], given["units_b"] = address(units), address(units) + of_a * _UNIT_BYTES
-    if units.size:
-        threads = (of_a + of_b) * 32
-        _kernel("packed", tile, epilogue, dtype)((launch.blocks(threads),), (launch.THREADS,), (record,))
-    return units
+# Those made, by what their operands are like.
+_products: dict[Any, _Product] = {}
 
 
 def _value(activation: str | None, dtype: str) -> str:
@@ -456,45 +478,47 @@ def _value(activation: str | None, dtype: str) -> str:
     return f"{before}FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
 
 
-@cache
-def _columns_kernel(activation: str | None, dtype: str) -> Any:
-    return launch.kernel("columns.cu", "column_sums", dtype, (COLUMNS,), _value(activation, dtype))
-
-
 def sum_columns(dy: Any, total: Any, activation: str | None = None, s: Any = None, dz: Any = None) -> None:
     """Total (m,) = the sums of the rows of dy (n, m); or of dz = dy f'(s), which is written, with an activation."""
-    n, m = dy.shape
-    if m == 0:
+    if dy.shape[1] == 0:
         return
-    chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT))))
-    sums = total.reshape(1, m) if chunks == 1 else cupy.empty((chunks, m), dy.dtype)
-    record = COLUMNS.record(dy.dtype)
-    given = record[0]
-    given["rows"], given["columns"], given["height"] = n, m, -(-n // chunks)
-    for name, array in (("dy", dy), ("s", s), ("dz", dz), ("totals", sums)):
-        if array is not None:
-            given[name] = address(array)
-            given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
-    if activation is not None:
-        numbers = _numbers_of(activation)
-        given["numbers"][: len(numbers)] = numbers
-    grid, block = (chunks * -(-m // _SUM_WIDTH),), (_SUM_WIDTH * _SUM_HEIGHT,)
-    _columns_kernel(activation, dy.dtype.name)(grid, block, (record,))
+    strides = [None if each is None else each.strides for each in (dy, s, dz, total)]
+    key = dy.shape, *strides, dy.dtype, activation
+    chunks, launch_ = launch.known(_columns, key, lambda: _columns_launch(dy, s, dz, total, activation))
+    sums = total if chunks == 1 else cupy.empty((chunks, dy.shape[1]), dy.dtype)
+    launch_(*(0 if each is None else each.data.ptr for each in (dy, s, dz, sums)))
     if chunks > 1:
         sum_columns(sums, total)
 
 
+def _columns_launch(dy: Any, s: Any, dz: Any, total: Any, activation: str | None) -> tuple[int, launch.Launch]:
+    """Into how many sums of each column of arrays like these, and what sums them up."""
+    (n, m), record = dy.shape, COLUMNS.record(dy.dtype)
+    chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT))))
+    given = record[0]
+    given["rows"], given["columns"], given["height"] = n, m, -(-n // chunks)
+    for name, array in (("dy", dy), ("s", s), ("dz", dz)):
+        if array is not None:
+            given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+    given["totals_row"], given["totals_column"] = (m, 1) if chunks > 1 else (0, total.strides[0] // total.itemsize)
+    if activation is not None:
+        numbers = _numbers_of(activation)
+        given["numbers"][: len(numbers)] = numbers
+    kernel = launch.kernel("columns.cu", "column_sums", dy.dtype.name, (COLUMNS,), _value(activation, dy.dtype.name))
+    return chunks, launch.Launch(kernel, chunks * -(-m // _SUM_WIDTH), record, "dy", 4)
+
+
+_columns: dict[Any, tuple[int, launch.Launch]] = {}
+
+
 def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tuple[Any, Callable[[], Any]]:
-    """As ``written_to``; a product's operand is read after some of the result is written, wherever both begin."""
-    if out is None or not any(source is not None and overlap(out, source) for source in sources):
-        return written_to(out, shape, dtype)
-    made = cupy.empty(shape, dtype)
+    """The array to compute in, and what makes ``out`` of it, which is to share no memory with a source.
 
-    def copied() -> Any:
-        out[...] = made
-        return out
-
-    return made, copied
+    A product's operand is read after some of the result is written, wherever both begin.
+    """
+    shares = out is not None and any(source is not None and overlap(out, source) for source in sources)
+    made = cupy.empty(shape, dtype) if out is None or shares else out
+    return made, lambda: finish(made, out)
 
 
 def multiply(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> None:

@@ -7,11 +7,11 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cupy
 import numpy as np
@@ -27,6 +27,7 @@ LEAST = 75
 
 # Threads of a block, and blocks that a multiprocessor has at hand where a grid is as large as is useful.
 THREADS = 256
+_BLOCK = (THREADS,)
 _BLOCKS_AT_HAND = 8
 
 # Columns from which on a row is a block's, not a warp's.
@@ -73,30 +74,57 @@ def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...
     return cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
 
 
-class Launch:
-    """A kernel on a grid with its record, all but addresses: what a plan holds.
+class Template:
+    """A record, all but addresses: what a plan holds.
 
-    A call writes addresses into a copy of the record: ``count`` of them, one behind the other from the field ``first``.
+    A call writes ``count`` addresses into a copy, one behind the other from the field ``first``.
     """
 
-    def __init__(self, kernel: Any, blocks: int, record: Any, first: str, count: int, threads: int = THREADS) -> None:
-        self._kernel, self._grid, self._block = kernel, (blocks,), (threads,)
+    def __init__(self, record: Any, first: str, count: int) -> None:
         # of no fields: NumPy copies a structure field by field, which takes longer than all else
         self._record = record.view(np.dtype((np.void, record.itemsize)))
         self._offset, self._write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
 
-    def __call__(self, *addresses: int) -> None:
-        """Launch it on these."""
-        self.run(self.record(), addresses)
-
-    def record(self) -> Any:
-        """A copy, for what else differs from call to call."""
+    def copy(self) -> Any:
+        """For what else differs from call to call."""
         return self._record.copy()
 
-    def run(self, record: Any, addresses: Iterable[int]) -> None:
-        """Launch it with a record of its own."""
+    def filled(self, addresses: Iterable[int], copy: Any = None) -> Any:
+        """A copy, or the one that is given, with these addresses."""
+        record = self._record.copy() if copy is None else copy
         self._write(record, self._offset, *addresses)
-        self._kernel(self._grid, self._block, (record,))
+        return record
+
+
+class Launch:
+    """A kernel on a grid with its template."""
+
+    def __init__(self, kernel: Any, blocks: int, record: Any, first: str, count: int) -> None:
+        self.kernel, self.grid, self.template = kernel, (blocks,), Template(record, first, count)
+
+    def __call__(self, *addresses: int) -> None:
+        """Launch it on these."""
+        self.kernel(self.grid, _BLOCK, (self.template.filled(addresses),))
+
+    def on(self, record: Any) -> None:
+        """Launch it with a copy of the template that is filled."""
+        self.kernel(self.grid, _BLOCK, (record,))
+
+
+# Likenesses that a table of plans has at most.
+_KNOWN = 1024
+
+Made = TypeVar("Made")
+
+
+def known(plans: dict[Any, Made], key: Any, make: Callable[[], Made]) -> Made:
+    """The plan of this key, made where there is none, in a table that does not grow for ever."""
+    found = plans.get(key)
+    if found is None:
+        if len(plans) >= _KNOWN:
+            plans.clear()
+        found = plans[key] = make()
+    return found
 
 
 def surroundings() -> tuple[int, str]:

@@ -86,12 +86,12 @@ def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Seque
         for first, launch_ in launches:
             if launch_ is None:
                 continue
-            record, given = launch_.record(), each[first : first + _AT_ONCE]
+            record, given = launch_.template.copy(), each[first : first + _AT_ONCE]
             write_hyper(record, offsets["hyper"], *hyper)
             if shifted:
                 flags = [not any(start % WIDE for start in some) for some in given]
                 pack_into(f"{len(flags)}?", record, offsets["aligned"], *flags)
-            launch_.run(record, chain.from_iterable(given))
+            launch_.on(launch_.template.filled(chain.from_iterable(given), record))
 
     return run
 

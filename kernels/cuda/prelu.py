@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cupy
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, in_order, written_to
+from fastnn.kernels.cuda.arrays import address, finish, in_order, placing
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
+from fastnn.kernels.table.row import implements
 
 # Rows that a thread sums up before the parts are.
 _CHUNK = 256
@@ -34,29 +36,44 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(dtype, launch.text("prelu.cu", dtype, (SLOPES,)))
 
 
-def _launch(entry: str, record: Any, dtype: Any, threads: int) -> None:
-    kernel = launch.kernel("prelu.cu", entry, dtype.name, (SLOPES,))
-    kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
+def _launches(x: Any, alpha: Any, **threads: int) -> list[launch.Launch]:
+    """Of these entries, each with so many threads, on arrays like these."""
+    dtype, record = x.dtype, SLOPES.record(x.dtype)
+    record[0]["n"], record[0]["m"] = x.shape[0], alpha.size
+    return [
+        launch.Launch(launch.kernel("prelu.cu", entry, dtype.name, (SLOPES,)), launch.blocks(count), record, "x", 6)
+        for entry, count in threads.items()
+        if count
+    ]
 
 
-def prelu(x: Any, alpha: Any, *, out: Any = None) -> Any:
+def _prelu(x: Any, alpha: Any, *, out: Any = None) -> Callable[..., Any]:
     """Y = x where x > 0, else alpha * x."""
-    y, finished = written_to(out, x.shape, x.dtype, x, alpha, ordered=True)
-    if y.size:
-        record, kept = SLOPES.record(x.dtype), (in_order(x), in_order(alpha))
-        record[0] = x.shape[0], alpha.size, *map(address, kept), 0, address(y), 0, 0
-        _launch("forward", record, x.dtype, y.size)
-    return finished()
+    place, launches = placing(out, x.shape, x.dtype, x, alpha, ordered=True), _launches(x, alpha, forward=x.size)
+
+    def run(x: Any, alpha: Any, *, out: Any = None) -> Any:
+        y, kept, slopes = place(out, x, alpha), in_order(x), in_order(alpha)
+        for launch_ in launches:
+            launch_(kept.data.ptr, slopes.data.ptr, 0, y.data.ptr, 0, 0)
+        return finish(y, out)
+
+    return run
 
 
-def prelu_backward(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+def _prelu_backward(dy: Any, x: Any, alpha: Any) -> Callable[..., tuple[Any, Any]]:
     """(dx, dalpha)."""
-    n, m, dtype = x.shape[0], alpha.size, x.dtype
-    dx, dalpha = cupy.empty(x.shape, dtype), cupy.empty(alpha.shape, dtype)
-    parts, record = cupy.empty((-(-n // _CHUNK), m), dtype), SLOPES.record(dtype)
-    kept = in_order(x), in_order(alpha), in_order(dy)
-    record[0] = n, m, *map(address, (*kept, dx, parts, dalpha))
-    for entry, threads in (("backward", n * m), ("slopes", parts.size), ("columns", m)):
-        if threads:
-            _launch(entry, record, dtype, threads)
-    return dx, dalpha
+    n, m, dtype, shapes = x.shape[0], alpha.size, x.dtype, (x.shape, alpha.shape)
+    chunks = -(-n // _CHUNK)
+    launches = _launches(x, alpha, backward=n * m, slopes=chunks * m, columns=m)
+
+    def run(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
+        dx, dalpha, parts = (cupy.empty(shape, dtype) for shape in (*shapes, (chunks, m)))
+        addresses = [*map(address, (in_order(x), in_order(alpha), in_order(dy), dx, parts, dalpha))]
+        for launch_ in launches:
+            launch_(*addresses)
+        return dx, dalpha
+
+    return run
+
+
+prelu, prelu_backward = Planned(implements("prelu", _prelu)), Planned(implements("prelu_backward", _prelu_backward))

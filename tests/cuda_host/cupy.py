@@ -228,8 +228,8 @@ def arange(count: int) -> ndarray:
     return asarray(np.arange(count))
 
 
-def argsort(value: ndarray) -> ndarray:
-    return asarray(np.argsort(value._host))
+def argsort(value: ndarray, kind: str | None = None) -> ndarray:
+    return asarray(np.argsort(value._host, kind=kind))
 
 
 def searchsorted(value: ndarray, wanted: ndarray, side: str = "left") -> ndarray:

@@ -6,6 +6,7 @@ The device is the host, its kernels are not compiled: results hold nothing.
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
 from types import ModuleType
 
@@ -86,6 +87,13 @@ class OnHost(OnlyExported):
         return 1, 0
 
 
+class OfNoDevice(OnlyExported):
+    """An array of nothing that DLPack knows."""
+
+    def __dlpack_device__(self):
+        raise ValueError("unknown device")
+
+
 class Kept(Foreign):
     """One that its library does not give away."""
 
@@ -128,22 +136,62 @@ def test_calls_alike_are_checked_once(device, a, b, monkeypatch):
     checked = []
     operands = fastnn.checks.operands
     monkeypatch.setattr("fastnn.checks.operands", lambda *given: (checked.append(given), operands(*given)))
-    out = device.empty((2, 4), "float32")
+    out, index = device.empty((2, 4), "float32"), device.zeros(5, "int64")
     for _ in range(3):
         assert ops.matmul(a, b, out=out) is out
         assert ops.matmul(a, b).shape == (2, 4)
         ops.sgd_step(a, a, learning_rate=0.5)
-    assert len(checked) == 3
+        ops.gather(a, index)
+    assert len(checked) == 4
     ops.matmul(a, device.asarray(np.ones((4, 3), "float32")).T)  # other strides
     with fastnn.use_precision("tf32"):
         ops.matmul(a, b)
     with device.cuda.Device(1):
         ops.matmul(*(device.asarray(each.get()) for each in (a, b)))
-    assert len(checked) == 6
+    assert len(checked) == 7
     ops.sgd_step(a, a, learning_rate=0.25)  # a rate is hardly the same twice
-    assert len(checked) == 6
+    assert len(checked) == 7
     with pytest.raises(ValueError, match="learning_rate: got -1"):
         ops.sgd_step(a, a, learning_rate=-1.0)
+
+
+@pytest.mark.parametrize(("op", "variant"), list(calls()))
+def test_what_is_remembered_keeps_no_memory(device, op, variant):
+    given = draw(op, op.cases[-1], variant, "float32", np.random.default_rng(0))
+    given = {name: device.asarray(each) if isinstance(each, np.ndarray) else each for name, each in given.items()}
+    seen = [weakref.ref(each._memory) for each in given.values() if isinstance(each, device.ndarray)]
+    for _ in range(2):
+        getattr(ops, op.name)(**given)
+    given.clear()
+    assert [ref() for ref in seen] == [None] * len(seen)
+
+
+# The most functions of Python's that a call runs which is like an earlier one, CuPy's apart: what it costs, roughly.
+CALLS = {
+    "relu": (12, lambda a, b: ops.relu(a)),
+    "softmax": (16, lambda a, b: ops.softmax(a)),
+    "matmul": (22, ops.matmul),
+    "mse": (16, lambda a, b: ops.mse(a, a)),
+    "sgd_step": (22, lambda a, b: ops.sgd_step(a, a, learning_rate=0.5)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_like_an_earlier_one_runs_little(a, b, name):
+    most, call = CALLS[name]
+    call(a, b)
+    seen = []
+
+    def profile(frame, event, _):
+        if event == "call" and ("/kernels/" in frame.f_code.co_filename or "fastnn" in frame.f_code.co_filename):
+            seen.append(f"{frame.f_code.co_filename.rpartition('/')[2]} {frame.f_code.co_name}")
+
+    sys.setprofile(profile)
+    try:
+        call(a, b)
+    finally:
+        sys.setprofile(None)
+    assert len(seen) <= most, seen
 
 
 def test_what_is_unlike_is_refused_after_calls_that_were_not(device, a, b):
@@ -240,8 +288,9 @@ def test_arrays_of_the_hosts_in_lists_are_not_taken_for_those_of_the_device(devi
 
 
 def test_other_libraries_arrays_that_are_refused(device, a, b):
-    with pytest.raises(TypeError, match=r"^b: got OnHost .*wants a NumPy or CuPy array"):
-        ops.matmul(a, OnHost(b))
+    for kind in (OnHost, OfNoDevice):
+        with pytest.raises(TypeError, match=rf"^b: got {kind.__name__} .*wants a NumPy or CuPy array"):
+            ops.matmul(a, kind(b))
     message = r"^b: got an array of tests's on a CUDA device that cannot be taken: it has a gradient: detach it first"
     with pytest.raises(TypeError, match=message):
         ops.matmul(a, Kept(b))

@@ -51,6 +51,7 @@ def only(gemm, monkeypatch, tile, splits=1):
         return gemm.Plan(tile, splits if depth == 0 else max(1, -(-k // depth)), depth)
 
     monkeypatch.setattr(gemm, "_plan", plan)
+    gemm._products.clear()
 
 
 def tiles_of(gemm):
@@ -295,6 +296,7 @@ def test_precisions_that_there_are_not(cupy, gemm, precision, monkeypatch):
     given = [cupy.asarray(integers((2, 2))) for _ in range(2)]
     precision("tf32")
     monkeypatch.setattr(gemm, "_has_tensor_cores", lambda device: False)
+    gemm._products.clear()
     with pytest.raises(RuntimeError, match=r"precision: got 'tf32', wants a device of compute capability 8\.0"):
         ops.matmul(*given)
 
@@ -336,6 +338,8 @@ def sources(cupy, gemm, monkeypatch):
 
     def forget():
         gemm._kernel.cache_clear()
+        gemm._products.clear()
+        gemm._columns.clear()
         launch.kernel.cache_clear()
 
     yield change

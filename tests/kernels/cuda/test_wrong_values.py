@@ -35,5 +35,9 @@ def test_rows_that_there_are_not(cupy):
     found = ops.gather(data, index).get()
     np.testing.assert_array_equal(found[[0, 3]], [[4, 5], [0, 1]])
     assert np.isnan(found[[1, 2, 4]]).all()
+    assert (
+        ops.gather_backward(cupy.asarray(np.ones((2, 2))), data, cupy.asarray(np.array([2**63 - 1, 0]))).get()[0, 0]
+        == 1
+    )
     summed = ops.gather_backward(cupy.asarray(np.ones((5, 2))), data, index).get()
     np.testing.assert_array_equal(summed, [[1, 1], [0, 0], [1, 1]])
