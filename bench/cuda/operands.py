@@ -106,10 +106,12 @@ def sets(cupy: Any, op: Op, sizes: Sizes, l2: int, room: int) -> list[dict[str, 
         return [first]
     wanted = 1 + math.ceil(_BEYOND * l2 / size)
     count = max(1, min(_MOST_SETS, wanted, room // size))
-    return [first, *(_copied(cupy, first) for _ in range(count - 1))]
+    return [first, *(copied(cupy, first) for _ in range(count - 1))]
 
 
-def _copied(cupy: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def copied(cupy: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arguments with arrays of their own."""
+
     def copy(value: Any) -> Any:
         made = cupy.empty(value.shape, value.dtype)
         made[...] = value
