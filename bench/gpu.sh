@@ -105,7 +105,8 @@ export FASTNN_NUM_THREADS=$((cores < 16 ? cores : 16))
 step engine 80 "$python" -m fastnn bench scaling threads mnist fashion wide reuters --quick --output "$dir/engine"
 products='^matmul (128x784x512|512x512x512|2048x2048x2048)$'
 for threads in 1 2 4 8 16; do
-    [ "$threads" -gt "$cores" ] || step "matmul-$threads" 16 "$python" -m fastnn bench kernels --quick --only "$products" \
+    [ "$threads" -gt "$cores" ] && continue
+    step "matmul-$threads" 16 "$python" -m fastnn bench kernels --quick --only "$products" \
         --threads "$threads" --json "$dir/matmul-$threads.json"
 done
 
