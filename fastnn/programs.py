@@ -17,7 +17,7 @@ from fastnn import backends, checks, tape
 from fastnn.epochs import Epoch, Series, gathering, joined, putting
 from fastnn.kernels.addresses import address
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
-from fastnn.kernels.table import TABLE
+from fastnn.kernels.table import TABLE, Integer, Real
 from fastnn.recorder import Recorder, rebuilt
 
 Array = Any
@@ -454,7 +454,7 @@ class _Bounds:
             (value.place, value.kind, spec): name
             for call in graph.calls
             for name, spec in (TABLE[call.op].options.items() if call.op in TABLE else ())
-            if isinstance(value := call.given.get(name), Figure)
+            if isinstance(value := call.given.get(name), Figure) and isinstance(spec, (Real, Integer))
         }
         conditions = [checks.bounds(f"figures[{place}]", spec) for place, _, spec in self._options]
         self.kept: Callable[[Any], bool] = eval(  # written out: a loop over them would take longer than a small step

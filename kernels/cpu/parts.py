@@ -73,7 +73,13 @@ class _Compiler(CompilerBase):
 
 
 # Options are the parts' own: they would be compiled anew for each set of options of those that call them.
-_OPTIONS = {"nogil": True, "_nrt": False, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "_nrt": False,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 class _Part(types.Dispatcher):
