@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All that a machine with a GPU has to show, in under 10 minutes and without a network: the tests that need a device, the
-# kernels' benchmark on it, and the CPU engine and products on 1 to 16 threads, which such a machine has.
+# All that a machine with a GPU has to show, in under 10 minutes and without a network: the tests that need a device,
+# the kernels' benchmark on it, and the CPU engine and products on 1 to 16 threads, which such a machine has.
 #
 #   bench/gpu.sh [--python PYTHON] DIR [WHEELS]
 #
@@ -93,19 +93,21 @@ cd "$root" || exit 2
 step machine 10 bash -c machine
 if [ "$own" = 1 ]; then
     step environment 15 bash -c environment || stop 1 environment
-    step install 80 bash -c install || stop 1 install
+    step install 75 bash -c install || stop 1 install
 fi
 step device 15 "$python" -c 'from fastnn import backends; print(backends.state("cuda"))
 backends.require("cuda")' || stop 2 device
 
-step tests 170 "$python" -m pytest -m gpu -p no:cacheprovider -n $((cores < 8 ? cores : 8)) --junitxml="$dir/tests.xml"
-step kernels 125 "$python" -m fastnn bench kernels --backend cuda --quick --seconds 95 --json "$dir/kernels.json"
-step warmup 45 "$python" -c 'import fastnn; fastnn.warmup(["float32"])'
+step tests 160 "$python" -m pytest -m gpu -p no:cacheprovider -n $((cores < 8 ? cores : 8)) --junitxml="$dir/tests.xml"
+step kernels 120 "$python" -m fastnn bench kernels --backend cuda --quick --seconds 90 --json "$dir/kernels.json"
+step warmup 40 "$python" -c 'import fastnn; fastnn.warmup(["float32"])'
 export FASTNN_NUM_THREADS=$((cores < 16 ? cores : 16))
-step engine 60 "$python" -m fastnn bench scaling threads mnist fashion wide reuters --quick --output "$dir/engine"
+step engine 80 "$python" -m fastnn bench scaling threads mnist fashion wide reuters --quick --output "$dir/engine"
+products='^matmul (128x784x512|512x512x512|2048x2048x2048)$'
 for threads in 1 2 4 8 16; do
-    [ "$threads" -gt "$cores" ] || step "matmul-$threads" 12 "$python" -m fastnn bench kernels --quick \
-        --only '^matmul (512x512x512|1024x|2048x)' --threads "$threads" --json "$dir/matmul-$threads.json"
+    [ "$threads" -gt "$cores" ] && continue
+    step "matmul-$threads" 16 "$python" -m fastnn bench kernels --quick --only "$products" \
+        --threads "$threads" --json "$dir/matmul-$threads.json"
 done
 
 grep FAILED "$dir/summary.txt" || echo "nothing failed"

@@ -103,7 +103,7 @@ def test_a_run_of_all_steps(stub, tmp_path):
     assert all((tmp_path / "found" / f"{name}.log").exists() for name in found)
     joined = "\n".join(calls)
     assert "-m pytest -m gpu" in joined
-    assert f"bench kernels --backend cuda --quick --seconds 95 --json {tmp_path}/found/kernels.json" in joined
+    assert f"bench kernels --backend cuda --quick --seconds 90 --json {tmp_path}/found/kernels.json" in joined
     assert "bench scaling threads mnist fashion wide reuters" in joined
     assert f"--threads 1 --json {tmp_path}/found/matmul-1.json" in joined
     assert "pip" not in joined

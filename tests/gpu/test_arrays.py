@@ -23,6 +23,6 @@ def test_bits_repeat(cupy, op, monkeypatch):
     """In any order of the blocks."""
     given, found = drawn(op), []
     for seed in range(3):
-        monkeypatch.setattr(cupy, "seed", seed, raising=False)
+        monkeypatch.setattr(cupy, "seed", seed)
         found.append(bits(results(op, copied(cupy, given))))
     assert found[0] == found[1] == found[2]
