@@ -64,9 +64,9 @@ class Epoch:
 
     def kept(self, value: Any) -> Any:
         """What is wanted of a batch's result: a number or array as one of many, or any other value as it is."""
-        if isinstance(value, (int, float)):
-            return Series(np.array([value], np.float64))
-        return Series(np.array(value, ndmin=1)) if self.joined and isinstance(value, np.ndarray) else value
+        if self.joined and isinstance(value, np.ndarray):
+            return Series(np.array(value, ndmin=1))
+        return constant(value, 1)
 
 
 def _rows(name: str, array: Any, first: Any) -> Array:
@@ -187,6 +187,12 @@ class Series:
 
     def __init__(self, values: Array) -> None:
         self.values = values
+
+
+def constant(value: Any, turns: int) -> Any:
+    """What a value that is the same in so many batches becomes: of a number an array."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return Series(np.full(turns, value, np.float64)) if is_number else value
 
 
 def joined(results: Sequence[Any]) -> Any:

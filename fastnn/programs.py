@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn import backends, checks, tape
-from fastnn.epochs import Epoch, Series, gathering, joined, putting
+from fastnn.epochs import Epoch, Series, constant, gathering, joined, putting
 from fastnn.kernels.addresses import address
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE, Integer, Real
@@ -378,7 +378,7 @@ class _Recording:
                 return Series(figures[:, place.place])
             if isinstance(place, View):
                 return Series(replay.array(place, arrays)) if epoch.joined else replay.array(place, arrays)
-            return place
+            return constant(place, turns)
 
         return rebuilt(result, template)
 

@@ -1150,3 +1150,18 @@ def test_options_that_are_arguments_keep_their_bounds(rate):
     with pytest.raises(ValueError, match=f"learning_rate: got {got}, wants"):
         step.repeat((data,), order, 3, each={"rate": [0.1, 0.1, rate]})
     np.testing.assert_array_equal(w, before)
+
+
+@pytest.mark.parametrize("join", [False, True])
+@pytest.mark.parametrize("rows", [3, 6, 12, 11, 2])
+def test_constants_among_the_results_of_batches(rows, join):
+    step = fastnn.program(lambda x: {"number": 3, "flag": True, "parts": (None, "a", 2.5), "outputs": ops.relu(x)})
+    x = np.random.default_rng(0).standard_normal((rows, 2))
+    for _ in range(2):
+        results, batches = step.repeat((x,), np.arange(rows), 3, join=join), -(-rows // 3)
+        np.testing.assert_array_equal(results["number"], np.full(batches, 3.0))
+        assert results["flag"] is True
+        assert results["parts"][:2] == (None, "a")
+        np.testing.assert_array_equal(results["parts"][2], np.full(batches, 2.5))
+        wanted = np.maximum(x, 0) if join else np.maximum(x[3 * (batches - 1) :], 0)
+        np.testing.assert_array_equal(results["outputs"], wanted)
