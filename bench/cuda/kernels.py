@@ -248,7 +248,7 @@ def _sizes(op: Op) -> Iterator[Sizes]:
 
 def _of_op(op: Op, sizes: Sizes) -> Job:
     name, of_products = f"{op.name} {sizes_name(sizes)}", op.flops is not None
-    moved = operands.moved(op, sizes)
+    moved = op.bytes(sizes, operands.ITEM)
     is_large = sizes == operands.grown(op, sizes, _LARGE)
     return Job(
         name=name,

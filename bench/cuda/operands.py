@@ -17,7 +17,7 @@ from fastnn.kernels.table import Op, Sizes, shape_of
 _SIDE = 1021
 _DRAWN = _SIDE * _SIDE
 
-_ITEM = np.dtype(DTYPE).itemsize
+ITEM = np.dtype(DTYPE).itemsize
 
 # An operand is in memory, not in L2, if all sets together are so much larger.
 _BEYOND = 4
@@ -57,7 +57,7 @@ def smaller(op: Op, sizes: Sizes) -> dict[str, Any]:
 
 def touched(op: Op) -> list[str]:
     """The shapes of what an op reads or writes as a whole."""
-    return [*(spec for name, spec in op.operands.items() if name not in op.sampled), *op.returns]
+    return [*(spec for name, spec in op.operands.items() if name not in (*op.sampled, *op.unread)), *op.returns]
 
 
 def growing(op: Op, sizes: Sizes) -> str:
@@ -92,15 +92,9 @@ def drawn(cupy: Any, op: Op, sizes: Sizes) -> dict[str, Any]:
     return made
 
 
-def moved(op: Op, sizes: Sizes) -> int:
-    """Bytes that a call must move: the table's count, without the one of x and y that a derivative does not read."""
-    unread = op.elements(op.operands["x"], sizes) if {"dy", "x", "y"} == set(op.operands) else 0
-    return op.bytes(sizes, _ITEM) - _ITEM * unread
-
-
 def sets(cupy: Any, op: Op, sizes: Sizes, l2: int, room: int) -> list[dict[str, Any]]:
     """Arguments of calls that do not find their operands in L2, unless one call's fit there many times."""
-    size = max(1, moved(op, sizes))
+    size = max(1, op.bytes(sizes, ITEM))
     first = drawn(cupy, op, sizes)
     if size < l2 / _BEYOND:
         return [first]

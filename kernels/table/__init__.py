@@ -15,7 +15,7 @@ How to read a row:
   to be written into, in their order: ``out`` where nothing is said.
 - ``sparse`` lists the operands that may be CSR matrices of SciPy's, for which the module ``csr`` has the op;
   ``of_bytes`` those that may be uint8 where results are float32; ``sampled`` those of which no more is read than is
-  written.
+  written, ``unread`` those of which only the shape counts or, of a derivative, nothing at all.
 - ``lists`` says that operands may be lists of arrays, of one length and each with its own shape: one call does it all.
 - ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
 - ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the

@@ -33,7 +33,14 @@ def add(a, b, *, out=None):
 _Number = tuple[float, Option, float]
 
 
-def _row(name: str, doc: str, operands: tuple[str, ...], numbers: dict[str, _Number], draw: dict[str, str]) -> Op:
+def _row(
+    name: str,
+    doc: str,
+    operands: tuple[str, ...],
+    numbers: dict[str, _Number],
+    draw: dict[str, str],
+    unread: tuple[str, ...] = (),
+) -> Op:
     """Enter an op of operands of one shape, an activation's numbers, and ``out``."""
 
     def stub() -> None:
@@ -57,6 +64,7 @@ def _row(name: str, doc: str, operands: tuple[str, ...], numbers: dict[str, _Num
         bench=ELEMENTWISE_BENCH,
         variants=({}, {number: other for number, (*_, other) in numbers.items()}) if numbers else ({},),
         draw=draw,
+        unread=unread,
         **shapes_of,
     )(stub)
 
@@ -66,7 +74,10 @@ def _activation(name: str, y: str, dx: str, **numbers: _Number) -> None:
     if tuple(numbers) != formulas.ACTIVATIONS[name].numbers:
         raise ValueError(f"{name}: the row has {tuple(numbers)}, the formula {formulas.ACTIVATIONS[name].numbers}")
     _row(name, y, ("x",), numbers, {})
-    _row(f"{name}_backward", f"Derivative of {name}: dx = {dx}.", ("dy", "x", "y"), numbers, {"y": "forward"})
+    unread = "y" if formulas.ACTIVATIONS[name].needs == "x" else "x"
+    _row(
+        f"{name}_backward", f"Derivative of {name}: dx = {dx}.", ("dy", "x", "y"), numbers, {"y": "forward"}, (unread,)
+    )
 
 
 _SLOPE = Real(low=0.0)

@@ -68,6 +68,7 @@ def gather(data, index, scale=_SCALE, offset=0.0, *, out=None):
     cases=_CASES,
     bench=({"rows": 10_000, "n": 1024, "...": (64,)},),
     draw=_DRAW,
+    unread=("data",),
 )
 def gather_backward(dy, data, index, *, out=None):
     """Gradient of ``gather`` by data: zeros of data's shape, and dy[i] added to row index[i], in the order of index.

@@ -100,6 +100,7 @@ class Op:
     draw: Mapping[str, Any] = field(default_factory=dict)
     lists: bool = False
     sampled: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     of_bytes: tuple[str, ...] = ()
     sparse: tuple[str, ...] = ()
 
@@ -114,9 +115,13 @@ class Op:
     def bytes(self, sizes: Sizes, itemsize: int) -> int:
         """Bytes that one call must move at least: operands read, results written, in-place operands both.
 
-        Of operands that are ``sampled`` as much is read as is written.
+        Of operands that are ``sampled`` as much is read as is written, of those that are ``unread`` nothing.
         """
-        wanted = {name: self.returns[0] if name in self.sampled else spec for name, spec in self.operands.items()}
+        wanted = {
+            name: self.returns[0] if name in self.sampled else spec
+            for name, spec in self.operands.items()
+            if name not in self.unread
+        }
         read = sum(self.elements(spec, sizes) for name, spec in wanted.items() if not self.optional(name))
         written = sum(self.elements(spec, sizes) for spec in self.returns)
         updated = sum(self.elements(self.operands[name], sizes) for name in self.inplace if not self.optional(name))
@@ -168,6 +173,7 @@ def op(
     draw: Mapping[str, Any] | None = None,
     lists: bool = False,
     sampled: Sequence[str] = (),
+    unread: Sequence[str] = (),
     of_bytes: Sequence[str] = (),
     sparse: Sequence[str] = (),
     **operands: str,
@@ -197,6 +203,7 @@ def op(
             draw=draw or {},
             lists=lists,
             sampled=tuple(sampled),
+            unread=tuple(unread),
             of_bytes=tuple(of_bytes),
             sparse=tuple(sparse),
         )

@@ -13,7 +13,17 @@ def softmax(x, *, out=None):
     """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
 
 
-@op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=ROWS, bench=ROWS_BENCH, draw={"y": "forward"})
+@op(
+    "softmax",
+    dy="n c",
+    x="n c",
+    y="n c",
+    returns=("n c",),
+    cases=ROWS,
+    bench=ROWS_BENCH,
+    draw={"y": "forward"},
+    unread=("x",),
+)
 def softmax_backward(dy, x, y, *, out=None):
     """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
 
@@ -23,7 +33,17 @@ def log_softmax(x, *, out=None):
     """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
 
 
-@op("softmax", dy="n c", x="n c", y="n c", returns=("n c",), cases=ROWS, bench=ROWS_BENCH, draw={"y": "forward"})
+@op(
+    "softmax",
+    dy="n c",
+    x="n c",
+    y="n c",
+    returns=("n c",),
+    cases=ROWS,
+    bench=ROWS_BENCH,
+    draw={"y": "forward"},
+    unread=("x",),
+)
 def log_softmax_backward(dy, x, y, *, out=None):
     """Derivative of log_softmax: dx[i, j] = dy[i, j] - exp(y[i, j]) * sum over l of dy[i, l]."""
 
