@@ -17,8 +17,9 @@ for folder in (ROOT, ROOT / "tests" / "kernels"):
 import numpy as np  # noqa: E402
 from test_ops import seeded  # noqa: E402
 
-from fastnn import ops  # noqa: E402
+from fastnn import ops, use_precision  # noqa: E402
 from fastnn.kernels.cases import draw  # noqa: E402
+from fastnn.kernels.precision import PRECISIONS  # noqa: E402
 from fastnn.kernels.table import TABLE  # noqa: E402
 from tests.cuda_host.backend import on_host  # noqa: E402
 
@@ -36,13 +37,12 @@ _FAULTS = {
 def _products() -> None:
     from fastnn.kernels.cuda import gemm
 
-    for wanted in gemm.PRECISIONS:
+    for wanted in PRECISIONS:
         if wanted != "float32" and not gemm._has_tensor_cores(0):
             continue
-        token = gemm.precision.set(wanted)
-        _call("matmul", {"n": 62, "k": 61, "m": 35})
-        _call("linear_backward", {"n": 33, "in": 70, "out": 18})
-        gemm.precision.reset(token)
+        with use_precision(wanted):
+            _call("matmul", {"n": 62, "k": 61, "m": 35})
+            _call("linear_backward", {"n": 33, "in": 70, "out": 18})
 
 
 def _call(name: str, sizes: dict[str, int] | None = None) -> None:
