@@ -5,12 +5,12 @@
     python -m ci.ulp --functions exp,tanh    some of the functions
     python -m ci.ulp --target haswell        on the AVX2 level (nehalem: without fused multiply-add)
 
-The error of a result y is |y - f(x)| / u, u the distance between the format's numbers around f(x). The oracle is NumPy
-in the next wider format; its own error is below 2^-20 ULP of float32 and 2^-6 ULP of float64. Infinity in place of a
-number counts as the power of 2 behind the largest one; NaN in place of a number, a number in place of NaN or infinity
-and a zero of the wrong sign count as infinitely far. The exit status is 1 where a bound is not kept. float64 is not
-measured where a long double is a double (Windows, macOS on ARM), the normal distribution of float32 not without SciPy.
-Activations have their default numbers.
+The error of a result y is |y - f(x)| / u, u the distance between the format's numbers around f(x); where y is f(x)
+rounded right, 1/2 stands for it. The oracle is NumPy in the next wider format; its own error is below 2^-20 ULP of
+float32 and 2^-6 ULP of float64. Infinity in place of a number counts as the power of 2 behind the largest one; NaN in
+place of a number, a number in place of NaN or infinity and a zero of the wrong sign count as infinitely far. The exit
+status is 1 where a bound is not kept. float64 is not measured where a long double is a double (Windows, macOS on ARM),
+the normal distribution of float32 not without SciPy. Activations have their default numbers.
 """
 
 from __future__ import annotations
@@ -285,14 +285,24 @@ def _activation(name: str) -> Callable[[Any, Any], Any]:
 
 
 def tally(name: str, x: Array) -> Tally:
-    """The errors of a function at ``x``."""
+    """The errors of a function at ``x``: of a result that is rounded right 1/2, or 0 where nothing is rounded away."""
     function, dtype = FUNCTIONS[name], x.dtype.name
+    got = vector_function(name, dtype)(x)
     with np.errstate(all="ignore"):
         exact = function.oracle(x.astype(wider(dtype)))
-    errors = error(vector_function(name, dtype)(x), exact, function.denormals.get(dtype, 0))
-    worst = errors.argmax()
+        rounded = exact.astype(dtype)
+        # most are right, and of those that are not the errors are dear
+        wrong = np.flatnonzero((_patterns(got) != _patterns(rounded)) & ~(np.isnan(got) & np.isnan(rounded)))
+        inexact = bool(np.any((rounded != exact) & ~np.isnan(exact)))
+    errors = error(got[wrong], exact[wrong], function.denormals.get(dtype, 0))
     beyond = (int(np.count_nonzero(errors > limit)) for limit in (0.5, 1.0))
-    return Tally(x.size, float(errors[worst]), float(x[worst]), *beyond)
+    worst = errors.argmax() if wrong.size and errors.max() > 0.5 * inexact else None
+    found = (0.5 * inexact, math.nan) if worst is None else (float(errors[worst]), float(x[wrong[worst]]))
+    return Tally(x.size, *found, *beyond)
+
+
+def _patterns(x: Array) -> Array:
+    return x.view(_unsigned(x.dtype.name))
 
 
 def every(name: str, dtype: str) -> Iterator[range]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,7 +130,7 @@ class Program:
         (batch, k) become (n, k), in ``order``. The bits are those of a call for each batch.
 
         Raises TypeError, ValueError or IndexError for what does not fit, before the first batch; where labels of a
-        batch are wrong, those before it have been trained on.
+        batch are wrong, or a number of ``each`` that an op checks, batches before it have been trained on.
 
         >>> losses = step.repeat((x, t), rng.permutation(len(x)), 128, rate=1e-3)
         """
@@ -322,6 +323,7 @@ class _Recording:
         self._numbers = [figure.place for figure in recorder.numbers]
         self._constants, self._early = recorder.constants, recorder.early
         self._make = backends.implementation(recorder.backend, "program", "Replay")
+        self._bounds = _Bounds(self.graph)
         self._made = self._ready()
         self._epochs: dict[Any, tuple[Any, Any, _Apart]] = {}
         self.keeps_apart = _Apart(self.graph)
@@ -335,6 +337,8 @@ class _Recording:
         for place, value in zip(self._numbers, numbers, strict=True):
             figures[place] = value
         self._calculate(replay)
+        if not self._bounds.kept(figures):
+            self._bounds.explain(figures)
         replay.run(arrays, addresses)
         return results(arrays)
 
@@ -391,6 +395,9 @@ class _Recording:
             replay.figures[:] = row
             self._calculate(replay)
             row[:] = replay.figures
+        for row in figures:
+            if not self._bounds.kept(row):
+                self._bounds.explain(row)
         return figures
 
     def _calculate(self, replay: Any) -> None:
@@ -437,6 +444,27 @@ def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
         made = rebuilt(lambda each: _results(each, replay), template)
         return lambda arrays: rebuilt(lambda part: part(arrays), made)
     return lambda arrays: template
+
+
+class _Bounds:
+    """Whether figures are what the ops want that take them as options; all of those are known before any op runs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._options = {
+            (value.place, value.kind, spec): name
+            for call in graph.calls
+            for name, spec in (TABLE[call.op].options.items() if call.op in TABLE else ())
+            if isinstance(value := call.given.get(name), Figure)
+        }
+        conditions = [checks.bounds(f"figures[{place}]", spec) for place, _, spec in self._options]
+        self.kept: Callable[[Any], bool] = eval(  # written out: a loop over them would take longer than a small step
+            f"lambda figures: {' and '.join(conditions) or True}", {"inf": math.inf}
+        )
+
+    def explain(self, figures: Any) -> None:
+        """Raise for the first that is not."""
+        for (place, kind, spec), name in self._options.items():
+            checks.option(name, kind(figures[place]), spec)
 
 
 class _Apart:

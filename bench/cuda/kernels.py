@@ -231,8 +231,7 @@ def jobs(quick: bool) -> list[Job]:
                 listed.append(job)
             if is_loop:
                 listed.append(_as_loop(job))
-    sides = _OWN_SIZES[-1:] if quick else _OWN_SIZES
-    listed += [*(_own("float32", side) for side in sides), *(_own(name, _LARGEST) for name in _ROUNDED_BARS)]
+    listed += [*(_own("float32", side) for side in _OWN_SIZES), *(_own(name, _LARGEST) for name in _ROUNDED_BARS)]
     return sorted(listed, key=lambda job: not (job.at_least or job.share_at_least))
 
 
@@ -298,10 +297,11 @@ def _arrays_of(peer: _Peer, given: Mapping[str, Any]) -> dict[str, Any]:
 def _check(op: Op, sizes: Sizes, device: Device) -> None:
     """AssertionError unless all agree, at sizes that plain Python could do as well."""
     small = naive_sizes(op, sizes)
-    given = operands.drawn(device.cupy, op, small)
+    drawn = operands.drawn(device.cupy, op, small)
+    given = operands.copied(device.cupy, drawn)
     ours = _results(op, partial(getattr(ops, op.name), **given), given, _host)
     for name, peer in device.peers_of(op.name).items():
-        fresh = _arrays_of(peer, operands.drawn(device.cupy, op, small))
+        fresh = _arrays_of(peer, operands.copied(device.cupy, drawn))
         function = peer.functions[op.name]
         try:
             theirs = _results(op, partial(function, **operands.passed(function, fresh)), fresh, peer.host)

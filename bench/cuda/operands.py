@@ -48,16 +48,21 @@ def smaller(op: Op, sizes: Sizes) -> dict[str, Any]:
     if op.flops is not None:
         return {name: min(size, _SIDE) for name, size in sizes.items()}
     small = dict(sizes)
-    first = growing(sizes)
+    first = growing(op, sizes)
     most = max(op.elements(spec, sizes) for spec in (*op.operands.values(), *op.returns))
     share = max(1, most // _DRAWN)
     small[first] = _divided(sizes[first], share)
     return small
 
 
-def growing(sizes: Sizes) -> str:
-    """The size by which an op's work grows: of rows, where there are any."""
-    return "n" if "n" in sizes else next(iter(sizes))
+def touched(op: Op) -> list[str]:
+    """The shapes of what an op reads or writes as a whole."""
+    return [*(spec for name, spec in op.operands.items() if name not in op.sampled), *op.returns]
+
+
+def growing(op: Op, sizes: Sizes) -> str:
+    """The size by which an op's work grows: the first of the largest array that it touches."""
+    return max(touched(op), key=lambda spec: op.elements(spec, sizes)).split()[0]
 
 
 def _divided(size: Any, share: int) -> Any:
@@ -67,10 +72,9 @@ def _divided(size: Any, share: int) -> Any:
 
 
 def grown(op: Op, sizes: Sizes, numbers: int) -> dict[str, Any]:
-    """Sizes at which the largest of what is written has at least so many numbers."""
-    written = [*op.returns, *(op.operands[name] for name in op.inplace)]
-    most = max(op.elements(spec, sizes) for spec in written)
-    first, factor = growing(sizes), max(1, -(-numbers // most))
+    """Sizes at which the largest of what is touched has at least so many numbers."""
+    most = max(op.elements(spec, sizes) for spec in touched(op))
+    first, factor = growing(op, sizes), max(1, -(-numbers // most))
     size = sizes[first]
     return {**sizes, first: (size[0] * factor, *size[1:]) if isinstance(size, tuple) else size * factor}
 
@@ -102,10 +106,12 @@ def sets(cupy: Any, op: Op, sizes: Sizes, l2: int, room: int) -> list[dict[str, 
         return [first]
     wanted = 1 + math.ceil(_BEYOND * l2 / size)
     count = max(1, min(_MOST_SETS, wanted, room // size))
-    return [first, *(_copied(cupy, first) for _ in range(count - 1))]
+    return [first, *(copied(cupy, first) for _ in range(count - 1))]
 
 
-def _copied(cupy: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def copied(cupy: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arguments with arrays of their own."""
+
     def copy(value: Any) -> Any:
         made = cupy.empty(value.shape, value.dtype)
         made[...] = value

@@ -731,6 +731,18 @@ def gather(data: Any, index: Any) -> Any:
 
 
 @_op
+def gather_backward(dy: Any, data: Any, index: Any, out: Any) -> Any:
+    out[...] = 0
+    np.add.at(out, index, dy)
+    return out
+
+
+@_op
+def column_sums(x: Any, out: Any) -> Any:
+    return x.sum(axis=0, out=out)
+
+
+@_op
 def sgd_step(w: Any, dw: Any, learning_rate: float = 0.01) -> None:
     w -= learning_rate * dw
 

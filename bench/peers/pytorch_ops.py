@@ -302,6 +302,7 @@ _BACKWARD: dict[str, Callable[..., Any]] = {
 PYTORCH: dict[str, Callable[..., Any]] = {
     "add": lambda a, b, out: torch.add(a, b, out=out),
     "gather": lambda data, index, out: torch.index_select(data, 0, index, out=out),
+    "gather_backward": lambda dy, data, index, out: out.zero_().index_add_(0, index, dy),
     **_FORWARD,
     **{f"{name}_backward": function for name, function in _BACKWARD.items()},
     **_LOSSES,

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import elementwise, gemm, linear_steps, softmax
 from fastnn.kernels.cpu._arrays import aligned, direct, finish, in_order, placing
 from fastnn.kernels.cpu.gather import all_are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import ALIASED, LINE, tile
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES, sparse_row, sparse_row_part
@@ -47,7 +47,7 @@ _WORDS = np.dtype(np.float32)
 _MALFORMED = "got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
 
 
-@register_jitable
+@compiled_in
 def _are_entries(n, k, stored, indptr, indices):
     """Whether n rows of non-zeros lie one behind the other within what is ``stored``, in columns below k."""
     others = 0
@@ -60,7 +60,7 @@ def _are_entries(n, k, stored, indptr, indices):
     return others == 0
 
 
-@register_jitable
+@compiled_in
 def _first_row(t, tasks, n, indptr):
     """The first of n rows that task t has: rows and non-zeros are shared evenly."""
     wanted = indptr[0] + t * (indptr[n] - indptr[0] + n) // tasks
@@ -74,7 +74,7 @@ def _first_row(t, tasks, n, indptr):
     return low
 
 
-@register_jitable
+@compiled_in
 def product_share(t, tasks, n, m, width, indptr, indices, values, b, row_stride_b, code, bias, numbers, c):
     """What task t has of C = f(S @ B + bias), S of n rows, B and C of m columns, f by its code, none if negative.
 
@@ -120,7 +120,7 @@ def _product(MR: int, NR: int) -> Any:
     return product
 
 
-@register_jitable
+@compiled_in
 def _count_share(t, tasks, n, k, indptr, indices, bounds):
     """The non-zeros of the columns that task t has, each column's number behind its place in ``bounds``."""
     low, high = t * k // tasks, (t + 1) * k // tasks
@@ -132,7 +132,7 @@ def _count_share(t, tasks, n, k, indptr, indices, bounds):
             bounds[j + 1] += 1
 
 
-@register_jitable
+@compiled_in
 def _move_share(t, tasks, n, k, indptr, indices, values, ends, rows, moved):
     """The non-zeros of the columns that task t has, with their rows, in order; ``ends`` is where each one's begin."""
     low, high = t * k // tasks, (t + 1) * k // tasks

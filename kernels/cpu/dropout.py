@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.dropout import dropout_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.planned import Planned
@@ -35,7 +35,7 @@ def scale(rate: float) -> float:
     return 1.0 / (1.0 - rate)
 
 
-@register_jitable
+@compiled_in
 def dropout_share(t, tasks, n, c, threshold, seed, stream, step, x, scale, y):
     """What task t has of n rows of c numbers: rows."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, workspace
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, forward_row, stream_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.threads import get_num_threads
@@ -39,21 +39,21 @@ def _code(_: Any) -> Any:
     return types.int64
 
 
-@register_jitable
+@compiled_in
 def forward_share(t, tasks, size, code, numbers, x, y):
     """Task t's range of y = f(x)."""
     low, high = t * size // tasks, (t + 1) * size // tasks
     forward_row(code, high - low, address(x, low), numbers, address(y, low))
 
 
-@register_jitable
+@compiled_in
 def backward_share(t, tasks, size, code, numbers, one, dy, s, dx):
     """Task t's range of dx = dy * f'(s); ``one`` is 1 in the numbers' dtype."""
     low, high = t * size // tasks, (t + 1) * size // tasks
     backward_row(code, high - low, address(dy, low), one, address(s, low), one, numbers, address(dx, low))
 
 
-@register_jitable
+@compiled_in
 def backward_sums_share(t, tasks, n, m, code, numbers, one, dy, s, dx, total):
     """Task t's columns of dx = dy * f'(s), (n, m), and of ``total``, the sums of its rows, in order."""
     low, high = t * m // tasks, (t + 1) * m // tasks
@@ -66,7 +66,7 @@ def backward_sums_share(t, tasks, n, m, code, numbers, one, dy, s, dx, total):
         add_row(high - low, address(total, low), row, address(total, low))
 
 
-@register_jitable
+@compiled_in
 def _add_range(low, high, period, a, b, made):
     """Numbers ``low`` to ``high`` of a + b, where b are ``period`` numbers again and again."""
     i = low
@@ -76,7 +76,7 @@ def _add_range(low, high, period, a, b, made):
         i += count
 
 
-@register_jitable
+@compiled_in
 def add_share(t, tasks, size, period, a, b, y):
     """Task t's range of y = a + b, where b are ``period`` numbers again and again."""
     low, high = t * size // tasks, (t + 1) * size // tasks

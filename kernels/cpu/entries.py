@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.kernels.cpu.jit import inlined
+from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import POWERS, panel_count, state_pointer
 from fastnn.kernels.cpu.simd.elementwise import scale_row
 from fastnn.kernels.cpu.simd.kernel import address

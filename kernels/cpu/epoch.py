@@ -29,8 +29,9 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu.entries import catch_up, sort_by_feature, split_rows
-from fastnn.kernels.cpu.jit import inlined, matrix, team_kernel
+from fastnn.kernels.cpu.jit import matrix, team_kernel
 from fastnn.kernels.cpu.machine import NV
+from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import (
     CLIP_NORM,
     GRADIENTS,

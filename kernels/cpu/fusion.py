@@ -16,6 +16,7 @@ from typing import Any
 from fastnn.kernels.cpu import replay, sparse_fusion
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, Stepped, is_whole, range_of, stepping
 from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.graph import Block, View
 
@@ -44,18 +45,18 @@ def _step(stretch: _Stretch, update: Instruction, to: Lowering, seen: Collection
     code, numbers = update.fields["code"], update.fields["numbers"]
     stepped = Stepped(w, update.views["c"], code, numbers, {}, update.nanoseconds)
     fused = {
-        id(each): stepping(to, each, stepped) if each.kind == replay.PRODUCT else sparse_fusion.stepping(each, update)
+        id(each): stepping(to, each, stepped) if each.kind == Kind.PRODUCT else sparse_fusion.stepping(each, update)
         for each in products
     }
     return _replaced(stretch, update, fused)
 
 
 # Products that may be gradients of weights.
-_GRADIENTS = (replay.PRODUCT, replay.SPARSE_GRADIENT)
+_GRADIENTS = (Kind.PRODUCT, Kind.SPARSE_GRADIENT)
 
 
 def _is_whole(gradient: Instruction) -> bool:
-    return gradient.kind != replay.PRODUCT or is_whole(gradient)
+    return gradient.kind != Kind.PRODUCT or is_whole(gradient)
 
 
 def _bias(stretch: _Stretch, sum_: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
@@ -86,7 +87,7 @@ def _products_of(
     user: Instruction,
     made: View | None,
     seen: Collection[Block],
-    kinds: Collection[int] = (replay.PRODUCT,),
+    kinds: Collection[int] = (Kind.PRODUCT,),
 ) -> Sequence[Instruction]:
     """The products, of these kinds, that make what an instruction takes, if it can be a part of them; else none.
 
@@ -131,7 +132,7 @@ def _ending(
     product: Instruction, last: Instruction, code: int, numbers: int, bias: View | None, parts: int
 ) -> Instruction:
     """The product, one of so many ``parts``, with an epilogue that makes the result of the instruction ``last``."""
-    (made,), result = product.views["c"], last.views["b" if last.kind == replay.FORWARD else "c"]
+    (made,), result = product.views["c"], last.views["b" if last.kind == Kind.FORWARD else "c"]
     assert made is not None
     assert bias is not None
     return replace(
@@ -160,13 +161,13 @@ def _sums(stretch: _Stretch, sums: Instruction, to: Lowering, _: Collection[Bloc
     if not made or dz is None or not _by_columns(sums, to):
         return stretch
     derivative = stretch[made[-1]]
-    fits = derivative.kind == replay.BACKWARD and derivative.views["c"] == (dz,)
+    fits = derivative.kind == Kind.BACKWARD and derivative.views["c"] == (dz,)
     if not fits or not _is_free(stretch[made[-1] : behind], [], sums.writes):
         return stretch
     fields: dict[str, Any] = {**derivative.fields, "n": sums.fields["n"], "m": sums.fields["m"]}
     joined = replace(
         derivative,
-        kind=replay.BACKWARD_SUMS,
+        kind=Kind.BACKWARD_SUMS,
         fields=fields,
         views={**derivative.views, "d": sums.views["b"]},
         writes=[*derivative.writes, *sums.writes],
@@ -184,8 +185,8 @@ def _by_columns(sums: Instruction, to: Lowering) -> bool:
 
 # What joins instructions of a kind with others before them, in this order: an activation comes behind a bias.
 _JOINED: dict[int, Callable[[_Stretch, Instruction, Lowering, Collection[Block]], _Stretch]] = {
-    replay.UPDATE: _step,
-    replay.ADD: _bias,
-    replay.FORWARD: _activation,
-    replay.COLUMN_SUMS: _sums,
+    Kind.UPDATE: _step,
+    Kind.ADD: _bias,
+    Kind.FORWARD: _activation,
+    Kind.COLUMN_SUMS: _sums,
 }

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import direct, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import add_row, copy_row_ahead, widen_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.planned import Planned
@@ -20,7 +20,7 @@ from fastnn.kernels.planned import Planned
 NS_PER_BYTE = 0.1
 
 
-@register_jitable
+@compiled_in
 def are_rows(n, index, rows):
     """Whether n numbers are all those of one of so many rows."""
     others = 0
@@ -29,7 +29,7 @@ def are_rows(n, index, rows):
     return others == 0
 
 
-@register_jitable
+@compiled_in
 def gather_share(t, tasks, n, count, data, index, y):
     """What task t has of n rows of ``count`` numbers."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -50,7 +50,7 @@ def _gather(MR: int, NR: int) -> Any:
     return gather
 
 
-@register_jitable
+@compiled_in
 def scatter_share(t, tasks, n, rows, count, dy, index, y):
     """What task t has of ``rows`` rows of ``count`` numbers, on each of which those n of dy are added that it was."""
     low, high = t * rows // tasks, (t + 1) * rows // tasks
@@ -75,7 +75,7 @@ def _scatter(MR: int, NR: int) -> Any:
     return scatter
 
 
-@register_jitable
+@compiled_in
 def widen_share(t, tasks, n, count, scale, offset, data, index, y):
     """What task t has of n rows of ``count`` bytes, which become scale * byte + offset."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):

@@ -29,12 +29,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import elementwise, softmax, threads
 from fastnn.kernels.cpu._arrays import aligned, finish, in_order, placing, readable, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
@@ -194,19 +194,19 @@ class _Tile(NamedTuple):
     last: Any
 
 
-@register_jitable
+@compiled_in
 def matrix(array):
     """An array (rows, columns) as compiled code takes it."""
     return Matrix(address(array, 0), array.strides[0] // array.itemsize, array.strides[1] // array.itemsize)
 
 
-@register_jitable
+@compiled_in
 def _at(x, i, j):
     """Pointer to a number of a matrix."""
     return address(x.at, i * x.row + j * x.column)
 
 
-@register_jitable
+@compiled_in
 def _pack_strided(b, part, panel, NR):
     """The panel of B with any strides, zeros in the columns beyond."""
     for j in range(NR):
@@ -219,7 +219,7 @@ def _pack_strided(b, part, panel, NR):
                 panel[i * NR + j] = 0.0
 
 
-@register_jitable
+@compiled_in
 def _pack_transposed(b, part, panel, NR):
     """The same for B whose columns are contiguous (a transposed view): VL x VL numbers at a time.
 
@@ -237,7 +237,7 @@ def _pack_transposed(b, part, panel, NR):
                 panel[i * NR + c] = row[c * b.column]
 
 
-@register_jitable
+@compiled_in
 def _pack(b, part, panel, NR):
     """The ``rows`` * NR numbers at ``panel`` = a part of B of NR columns or fewer."""
     if b.column == 1:
@@ -248,7 +248,7 @@ def _pack(b, part, panel, NR):
         _pack_strided(b, part, panel, NR)
 
 
-@register_jitable
+@compiled_in
 def _pack_together(b, part, panels, NR):
     """A part of B as panels [rows, NR], one behind the other."""
     depth, end = part.rows, part.j + part.columns
@@ -260,7 +260,7 @@ def _pack_together(b, part, panels, NR):
             _pack(b, _Part(part.i + i, rows, j, min(NR, end - j)), to, NR)
 
 
-@register_jitable
+@compiled_in
 def _group(t, first, last, operands, plan, block, panels, NR):
     """Panels ``first`` to ``last`` of a block of B, packed by task t where none is there that tiles can walk."""
     k, m, b, k0, depth = operands.k, operands.m, operands.b, block.k0, block.depth
@@ -274,7 +274,7 @@ def _group(t, first, last, operands, plan, block, panels, NR):
     return _Group(own, depth * NR, NR)
 
 
-@register_jitable
+@compiled_in
 def _share(t, tasks, count, tiles, by_rows):
     """(tiles of a panel, the first of them, first and last tile of all) that task t has of ``count`` panels.
 
@@ -286,14 +286,14 @@ def _share(t, tasks, count, tiles, by_rows):
     return tiles, 0, t * count * tiles // tasks, (t + 1) * count * tiles // tasks
 
 
-@register_jitable
+@compiled_in
 def _multiply(tile, c, row):
     """A tile of C at ``c``, or with partial sums added to what is there."""
     part, a, panel = tile.part, tile.a, tile.panel
     gemm_tile(part.rows, part.columns, tile.depth, a.at, a.row, a.column, panel.at, panel.row, c, row, tile.k0)
 
 
-@register_jitable
+@compiled_in
 def _write(t, tile, c, epilogue, MR, NR):
     """A tile of C, and once its sums are complete c = f(c + bias)."""
     part = tile.part
@@ -304,7 +304,7 @@ def _write(t, tile, c, epilogue, MR, NR):
             forward_bias_row(epilogue.code, part.columns, z, bias, epilogue.numbers, z)
 
 
-@register_jitable
+@compiled_in
 def _step(t, tile, w, stepping, MR, NR):
     """A tile of weights, C, stepped by a product whose sums are one block deep: it goes no further than L1."""
     part, gradient = tile.part, address(stepping.tiles, t * MR * NR)
@@ -323,19 +323,19 @@ def _step(t, tile, w, stepping, MR, NR):
     )  # fmt: skip
 
 
-@register_jitable
+@compiled_in
 def _rows_of_tile(i, block):
     """The first row of tile i of a block, and the one behind its last: balanced."""
     return block.i0 + i * block.rows // block.tiles, block.i0 + (i + 1) * block.rows // block.tiles
 
 
-@register_jitable
+@compiled_in
 def _tile_size(depth, MR, VL):
     """Numbers from one copied tile of A to the next: the last row may be written as whole vectors."""
     return (depth * MR + 2 * VL - 1) // VL * VL
 
 
-@register_jitable
+@compiled_in
 def _copy_tile(a, part, target, MR, VL):
     """A part of A, whose columns are not contiguous, as [columns, MR]."""
     low, rows, k0, depth = part
@@ -349,7 +349,7 @@ def _copy_tile(a, part, target, MR, VL):
             target[k * MR + r] = column[r * a.row]
 
 
-@register_jitable
+@compiled_in
 def copy_share(t, tasks, a, block, copies, MR, VL):
     """Task t's share of the tiles of a block of A (``block_at``), as [columns, MR].
 
@@ -368,13 +368,13 @@ def copy_share(t, tasks, a, block, copies, MR, VL):
                 _copy_tile(a, _Part(low, high - low, k0, depth), target, MR, VL)
 
 
-@register_jitable
+@compiled_in
 def _most_tiles(n, MC, height):
     """Tiles of a row block that no task rounds up."""
     return (min(n, MC) + height - 1) // height
 
 
-@register_jitable
+@compiled_in
 def block_at(i0, k0, tasks, operands, plan, MR):
     """The block that begins at row ``i0`` and at number ``k0`` of the sums, multiples of MC and KC.
 
@@ -392,7 +392,7 @@ def block_at(i0, k0, tasks, operands, plan, MR):
     return _Block(i0, rows, k0, min(plan.KC, operands.k - k0), tiles, by_rows)
 
 
-@register_jitable
+@compiled_in
 def _share_of_tiles(t, tasks, operands, plan, block, scratch, deliver, sink, MR, NR):
     """Task t's share of a block's tiles, each through ``deliver(t, tile, C, sink, MR, NR)``."""
     a, m, k0, depth = operands.a, operands.m, block.k0, block.depth
@@ -416,7 +416,7 @@ def _share_of_tiles(t, tasks, operands, plan, block, scratch, deliver, sink, MR,
         begin = min(end, last * tall)
 
 
-@register_jitable
+@compiled_in
 def product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR):
     """Task t's share of a block (``block_at``) of a product, its part of A copied by all where the plan says so.
 
@@ -425,13 +425,13 @@ def product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR):
     _share_of_tiles(t, tasks, operands, plan, block, scratch, _write, epilogue, MR, NR)
 
 
-@register_jitable
+@compiled_in
 def step_share(t, tasks, operands, plan, block, stepping, scratch, MR, NR):
     """The same of a product by which the weights C, with these ``Stepping``, are stepped: k <= KC."""
     _share_of_tiles(t, tasks, operands, plan, block, scratch, _step, stepping, MR, NR)
 
 
-@register_jitable
+@compiled_in
 def tasks_with_memory(tasks, n, k, source, height, MC, KC, together, panels, copies, MR, NR):
     """``tasks``, or as many as there are so many numbers of memory for.
 
@@ -648,7 +648,7 @@ def nanoseconds_of_packing(size: int) -> float:
     return size / 4.0
 
 
-@register_jitable
+@compiled_in
 def unpack_share(t, tasks, k, m, panels, w, NR):
     """Task t's rows of w (k, m) from its panels."""
     for i in range(t * k // tasks, (t + 1) * k // tasks):
@@ -786,7 +786,7 @@ def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     return lambda x, *, out=None: finish(sums(out, x, x), out)
 
 
-@register_jitable
+@compiled_in
 def column_sums_share(t, tasks, n, m, z, total):
     """total = the sums of the n rows of z, in order, in task t's share of the m columns."""
     low, high = t * m // tasks, (t + 1) * m // tasks

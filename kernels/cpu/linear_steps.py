@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import gemm, optim, threads
 from fastnn.kernels.cpu._arrays import direct, finish, reader, workspace
 from fastnn.kernels.cpu.jit import flat, kernel, matrix, reads
 from fastnn.kernels.cpu.machine import NV, tile
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
@@ -39,7 +39,7 @@ _PLACES = 2 * _SLOTS + 2 * (_WRITTEN + 2)
 _NS_PER_WEIGHT = 0.25
 
 
-@register_jitable
+@compiled_in
 def bias_step_share(t, tasks, n, m, dz, total, b, stepping):
     """Task t's share of a step of the bias b (m,) by the sums of the n rows of dZ, which go through ``total``."""
     gemm.column_sums_share(t, tasks, n, m, dz, total)
@@ -47,7 +47,7 @@ def bias_step_share(t, tasks, n, m, dz, total, b, stepping):
     update_row(stepping.code, high - low, address(b, low), address(total, low), stepping.slots, low, stepping.hyper)
 
 
-@register_jitable
+@compiled_in
 def _bounds(array):
     """The address of a matrix's first byte, and of the one behind its last."""
     low = high = array.ctypes.data
@@ -57,7 +57,7 @@ def _bounds(array):
     return low, high + array.itemsize
 
 
-@register_jitable
+@compiled_in
 def _note(slots, bounds, arrays):
     """Where weights and their states lie."""
     for part in range(len(arrays)):
@@ -67,7 +67,7 @@ def _note(slots, bounds, arrays):
             slots[part - 1] = first
 
 
-@register_jitable
+@compiled_in
 def _apart(bounds, written, count):
     """Whether the first ``written`` of ``count`` arrays share no memory, with one another or with the others."""
     for i in range(written):

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import contiguous, direct, in_order
 from fastnn.kernels.cpu.jit import flat, kernel
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import CROSS_ENTROPY, FIGURES, SOFTMAX_CROSS_ENTROPY
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
@@ -65,7 +65,7 @@ class Scored(NamedTuple):
     scale: Any
 
 
-@register_jitable
+@compiled_in
 def wrong_units(first, last, rule, scored):
     """Whether a label of these units is none of the classes, or a target is not what is wanted; NaN is nothing of it.
 
@@ -88,7 +88,7 @@ def wrong_units(first, last, rule, scored):
     return wrong > 0
 
 
-@register_jitable
+@compiled_in
 def units_share(first, last, rule, scored, dpred, sums):
     """Units ``first`` to ``last`` of a loss: their sums, and the derivatives of their elements."""
     code, unit, one, pred = rule.code, rule.unit, rule.one, scored.pred
@@ -116,7 +116,7 @@ def units_share(first, last, rule, scored, dpred, sums):
             sums[u] = weight * loss_row(code, count, p, goal, rule.numbers, share, g)
 
 
-@register_jitable
+@compiled_in
 def total_of(sums, units):
     """The sum of the units' sums, in order."""
     total = 0.0
@@ -125,12 +125,12 @@ def total_of(sums, units):
     return total
 
 
-@register_jitable
+@compiled_in
 def _rule(code, unit, wanted, numbers):
     return Rule(code, unit, wanted, address(numbers, 0), numbers.dtype.type(1))
 
 
-@register_jitable
+@compiled_in
 def _scored(pred, target, labels, weights, scale):
     operands = pred.size, address(pred, 0), address(target, 0), address(labels, 0), labels.size > 0
     return Scored(*operands, address(weights, 0), weights.size > 0, pred.dtype.type(scale))
@@ -208,7 +208,7 @@ def loss_op(op: str) -> Planned:
     return Planned(implements(op, plan))
 
 
-@register_jitable
+@compiled_in
 def penalty_share(t, tasks, size, l1, l2, w, dw, sums):
     """What task t has of a penalty of ``size`` weights: units, whose sums it leaves in ``sums``, and their derivative.
 

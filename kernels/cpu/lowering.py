@@ -28,6 +28,7 @@ from fastnn.kernels.cpu import (
 )
 from fastnn.kernels.cpu.gemm import Panels
 from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
@@ -219,7 +220,7 @@ def _add(to: Lowering, call: Call) -> None:
         raise UnfitError
     whole, part = (b, a) if plain.swapped else (a, b)
     work, reads = elementwise.nanoseconds(y.size), {"a": whole, "b": part}
-    to.add(replay.ADD, work, reads=reads, writes={"c": y}, n=y.size, m=plain.period)
+    to.add(Kind.ADD, work, reads=reads, writes={"c": y}, n=y.size, m=plain.period)
 
 
 def _forward(name: str, to: Lowering, call: Call) -> None:
@@ -231,12 +232,12 @@ def _forward(name: str, to: Lowering, call: Call) -> None:
     else:
         numbers = _numbers_of(to, name, call)
         work, code = elementwise.nanoseconds(x.size), CODES[name]
-        to.add(replay.FORWARD, work, reads={"a": x}, writes={"b": y}, code=code, n=x.size, numbers=numbers)
+        to.add(Kind.FORWARD, work, reads={"a": x}, writes={"b": y}, code=code, n=x.size, numbers=numbers)
 
 
 def _rows(to: Lowering, name: str, x: View, y: View) -> None:
     (n, m), work = x.shape, softmax.nanoseconds(x.size)
-    to.add(replay.FORWARD_ROWS, work, reads={"a": x}, writes={"b": y}, code=ROW_CODES[name], n=n, m=m)
+    to.add(Kind.FORWARD_ROWS, work, reads={"a": x}, writes={"b": y}, code=ROW_CODES[name], n=n, m=m)
 
 
 def _numbers_of(to: Lowering, name: str, call: Call) -> int:
@@ -259,13 +260,13 @@ def derive(to: Lowering, name: str, dy: View, x: View, y: View, dx: View, number
         to.plain(y)
         n, m = y.shape
         sizes: dict[str, Any] = {"code": ROW_CODES[name], "n": n, "m": m}
-        to.add(replay.BACKWARD_ROWS, softmax.nanoseconds(y.size), reads={"a": dy, "b": y}, writes={"c": dx}, **sizes)
+        to.add(Kind.BACKWARD_ROWS, softmax.nanoseconds(y.size), reads={"a": dy, "b": y}, writes={"c": dx}, **sizes)
     else:
         s = x if ACTIVATIONS[name].needs == "x" else y
         to.plain(s)
         at = to.constants([*NUMBERS[name].values(), 0.0]) if numbers is None else numbers
         sizes = {"code": CODES[name], "n": dy.size, "numbers": at}
-        to.add(replay.BACKWARD, elementwise.nanoseconds(dy.size), reads={"a": dy, "b": s}, writes={"c": dx}, **sizes)
+        to.add(Kind.BACKWARD, elementwise.nanoseconds(dy.size), reads={"a": dy, "b": s}, writes={"c": dx}, **sizes)
 
 
 def _backward(name: str, to: Lowering, call: Call) -> None:
@@ -315,15 +316,15 @@ def _product(
         written["f"] = to.temporary((to.tasks * product.panels_each,))
     if copies is None:
         ends: dict[str, Any] = {"i0": 0, "i1": n, "k0": 0, "k1": k}
-        to.add(replay.PRODUCT, product.nanoseconds, reads=operands, writes=written, **fields, **ends)
+        to.add(Kind.PRODUCT, product.nanoseconds, reads=operands, writes=written, **fields, **ends)
         return
     for k0 in range(0, k, plan.KC):
         for i0 in range(0, n, plan.MC):
             ends = {"i0": i0, "i1": min(n, i0 + plan.MC), "k0": k0, "k1": min(k, k0 + plan.KC)}
             work = product.nanoseconds * (ends["i1"] - i0) * (ends["k1"] - k0) / (n * k)
             # c: the slot has to hold some address of numbers
-            to.add(replay.COPY_TILES, work / 8, reads={"a": a, "c": a}, writes={"e": copies}, **fields, **ends)
-            to.add(replay.PRODUCT, work, reads={**operands, "e": copies}, writes=written, **fields, **ends)
+            to.add(Kind.COPY_TILES, work / 8, reads={"a": a, "c": a}, writes={"e": copies}, **fields, **ends)
+            to.add(Kind.PRODUCT, work, reads={**operands, "e": copies}, writes=written, **fields, **ends)
 
 
 def _matmul(to: Lowering, call: Call) -> None:
@@ -368,14 +369,14 @@ def _gradients(to: Lowering, given: Mapping[str, Any], dx: View | None, dw: View
 def _unpacked(to: Lowering, panels: Panels) -> View:
     (k, m), w = panels.shape, to.temporary(panels.shape)
     work = gemm.nanoseconds_of_packing(w.block.size)
-    to.add(replay.UNPACK, work, reads={"a": to.packed(panels)}, writes={"b": w}, k=k, m=m)
+    to.add(Kind.UNPACK, work, reads={"a": to.packed(panels)}, writes={"b": w}, k=k, m=m)
     return w
 
 
 def _sum_columns(to: Lowering, x: View, total: View) -> None:
     to.plain(total)
     (n, m), work = x.shape, gemm.nanoseconds_of_sums(x.size)
-    to.add(replay.COLUMN_SUMS, work, reads={"a": x}, writes={"b": total}, n=n, m=m, **_strides("a", x))
+    to.add(Kind.COLUMN_SUMS, work, reads={"a": x}, writes={"b": total}, n=n, m=m, **_strides("a", x))
 
 
 def _column_sums(to: Lowering, call: Call) -> None:
@@ -439,7 +440,7 @@ def stepping(to: Lowering, product: Instruction, stepped: Stepped) -> Instructio
     tiles, arrays = to.temporary((to.tasks * shape.MR * shape.NR,)), (stepped.w, *stepped.states)
     return replace(
         product,
-        kind=replay.STEP_PRODUCT,
+        kind=Kind.STEPPED_PRODUCT,
         fields={
             **product.fields,
             **stepped.strides,
@@ -465,7 +466,12 @@ def _scaled(to: Lowering, call: Call) -> None:
         raise UnfitError
     sizes: dict[str, Any] = {"n": x.size, "figure": factor.place}
     to.add(
-        replay.SCALE, elementwise.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, takes=[factor.place], **sizes
+        Kind.SCALE,
+        elementwise.nanoseconds(x.size),
+        reads={"a": x},
+        writes={"b": y},
+        takes=[factor.place],
+        **sizes,
     )
 
 
@@ -487,7 +493,7 @@ def _loss(to: Lowering, call: Call) -> None:
     sums = to.temporary((units,), np.float64)
     goal = {"c": target} if labelled else {"b": target}
     to.add(
-        replay.LOSS, losses.nanoseconds(pred.size), reads={"a": pred, **goal, "d": weights},
+        Kind.LOSS, losses.nanoseconds(pred.size), reads={"a": pred, **goal, "d": weights},
         writes={"e": dpred, "f": sums}, code=code, n=pred.size, m=unit, wanted=wanted, divisor=divisor,
         numbers=to.constants(numbers),
     )  # fmt: skip
@@ -497,7 +503,7 @@ def _loss(to: Lowering, call: Call) -> None:
 def _total(to: Lowering, sums: View, divisor: float, figure: Figure) -> None:
     """figure = the sum of sums / divisor."""
     fields: dict[str, Any] = {"n": sums.size, "divisor": divisor, "figure": figure.place}
-    to.add(replay.TOTAL, float(sums.size), reads={"a": sums}, makes=[figure.place], **fields)
+    to.add(Kind.TOTAL, float(sums.size), reads={"a": sums}, makes=[figure.place], **fields)
 
 
 def _penalty(to: Lowering, call: Call) -> None:
@@ -506,7 +512,7 @@ def _penalty(to: Lowering, call: Call) -> None:
     options = {name: call.given[name] for name in TABLE[call.op].options}
     numbers = _numbers_by(to, call.op, options, len(options), lambda given: [*map(given, options.values())])
     sums, work = to.temporary((losses.units_of(w.size),), np.float64), losses.nanoseconds(w.size)
-    to.add(replay.PENALTY, work, reads={"a": w}, writes={"e": dw, "f": sums}, n=w.size, numbers=numbers)
+    to.add(Kind.PENALTY, work, reads={"a": w}, writes={"e": dw, "f": sums}, n=w.size, numbers=numbers)
     _total(to, sums, 1.0, value)
 
 
@@ -525,7 +531,7 @@ def _update(to: Lowering, op: Op, given: Mapping[str, Any]) -> None:
         _apart(written, other)
     w, dw, *states = arrays
     sizes: dict[str, Any] = {"code": STEP_CODES[name], "n": w.size, "numbers": _hyper(to, STEPS[name], op, given)}
-    to.add(replay.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
+    to.add(Kind.UPDATE, optim.nanoseconds(w.size), reads={"b": dw}, writes={"a": w}, **sizes)
     made = to.instructions[-1]
     made.views = {**made.views, "c": tuple(states)}
     made.rests, made.rho = _rest(to, STEPS[name], given)
@@ -574,7 +580,7 @@ def _dropout(to: Lowering, call: Call) -> None:
     drawn = {name: _integer(call.given[name]) for name in ("seed", "step", "stream")}
     fields: dict[str, Any] = {"n": n, "m": m, "threshold": dropout.threshold(rate), **drawn}
     numbers = to.constants([dropout.scale(rate)])
-    to.add(replay.DROPOUT, dropout.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, numbers=numbers, **fields)
+    to.add(Kind.DROPOUT, dropout.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, numbers=numbers, **fields)
 
 
 def _integer(value: Any) -> int:
@@ -588,24 +594,24 @@ def _prelu(to: Lowering, call: Call) -> None:
     _apart(y, x, same=True)
     _apart(y, alpha)
     n, m = prelu.rows_of(x)
-    to.add(replay.PRELU, prelu.nanoseconds(x.size), reads={"a": x, "b": alpha}, writes={"c": y}, n=n, m=m)
+    to.add(Kind.PRELU, prelu.nanoseconds(x.size), reads={"a": x, "b": alpha}, writes={"c": y}, n=n, m=m)
 
 
 def _prelu_backward(to: Lowering, call: Call) -> None:
     dy, x, alpha, (dx, dalpha) = (*(call.given[name] for name in ("dy", "x", "alpha")), call.results)
     to.plain(dy, x, alpha, dx, dalpha)
     (n, m), reads, writes = prelu.rows_of(x), {"a": dy, "b": x, "e": alpha}, {"c": dx, "d": dalpha}
-    to.add(replay.PRELU_BACKWARD, prelu.nanoseconds(x.size), reads=reads, writes=writes, n=n, m=m)
+    to.add(Kind.PRELU_BACKWARD, prelu.nanoseconds(x.size), reads=reads, writes=writes, n=n, m=m)
 
 
 def _indexed_rows(to: Lowering, call: Call) -> None:
     data, index, (y,) = call.given["data"], call.given["index"], call.results
-    _by_index(to, replay.INDEXED_ROWS, data, index, y, data.shape[0])
+    _by_index(to, Kind.INDEXED_ROWS, data, index, y, data.shape[0])
 
 
 def _scatter(to: Lowering, call: Call) -> None:
     dy, index, (y,) = call.given["dy"], call.given["index"], call.results
-    _by_index(to, replay.SCATTER, dy, index, y, y.shape[0])
+    _by_index(to, Kind.SCATTER, dy, index, y, y.shape[0])
 
 
 def _by_index(to: Lowering, kind: int, a: View, index: View, c: View, rows: int) -> None:
@@ -615,7 +621,7 @@ def _by_index(to: Lowering, kind: int, a: View, index: View, c: View, rows: int)
         raise UnfitError
     _apart(c, a, index)
     sizes: dict[str, Any] = {"n": index.size, "k": rows, "m": c.size // c.shape[0]}
-    moved = c.size if kind == replay.INDEXED_ROWS else a.size + c.size
+    moved = c.size if kind == Kind.INDEXED_ROWS else a.size + c.size
     work = moved * to.dtype.itemsize * gather.NS_PER_BYTE
     to.add(kind, work, reads={"a": a, "b": index}, writes={"c": c}, **sizes)
 
@@ -625,7 +631,7 @@ def _zeros(to: Lowering, call: Call) -> None:
     to.plain(y)
     zeros, work = to.holding(0.0, y.shape), elementwise.nanoseconds(y.size)
     fields: dict[str, Any] = {"code": CODES["identity"], "n": y.size, "numbers": to.constants([0.0])}
-    to.add(replay.FORWARD, work, reads={"a": zeros}, writes={"b": y}, **fields)
+    to.add(Kind.FORWARD, work, reads={"a": zeros}, writes={"b": y}, **fields)
 
 
 def _gather(to: Lowering, call: Call) -> None:
@@ -633,7 +639,7 @@ def _gather(to: Lowering, call: Call) -> None:
     if not data.contiguous or not rows.contiguous or rows.size == 0:
         raise UnfitError
     n, m = rows.shape[0], rows.strides[0]
-    to.add(replay.GATHER, n * m * gather.NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
+    to.add(Kind.GATHER, n * m * gather.NS_PER_BYTE, reads={"a": data}, writes={"b": rows}, n=n, m=m)
 
 
 def _put(to: Lowering, call: Call) -> None:
@@ -641,7 +647,7 @@ def _put(to: Lowering, call: Call) -> None:
     if not x.contiguous or x.size == 0:
         raise UnfitError
     n, figure = x.size * x.dtype.itemsize, turn.place
-    to.add(replay.PUT, n * gather.NS_PER_BYTE, reads={"a": x}, writes={"b": into}, takes=[figure], n=n, figure=figure)
+    to.add(Kind.PUT, n * gather.NS_PER_BYTE, reads={"a": x}, writes={"b": into}, takes=[figure], n=n, figure=figure)
 
 
 def _calculated(code: int, to: Lowering, call: Call) -> None:
@@ -649,7 +655,7 @@ def _calculated(code: int, to: Lowering, call: Call) -> None:
     places: dict[str, Any] = {"k": a.place, "m": b.place, "figure": result.place}
     if not result.early:
         takes = [a.place, b.place]
-        to.add(replay.CALCULATION, _NS_PER_CALCULATION, takes=takes, makes=[result.place], code=code, **places)
+        to.add(Kind.CALCULATION, _NS_PER_CALCULATION, takes=takes, makes=[result.place], code=code, **places)
 
 
 _Lower = Callable[[Lowering, Call], None]

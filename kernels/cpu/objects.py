@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import pointer
 
 
@@ -63,13 +63,13 @@ def likeness(arrays: Sequence[Any]) -> tuple[Any, Any]:
     return kinds, np.array([size for array in arrays for size in (array.ndim, *array.shape)], np.int64)
 
 
-@register_jitable
+@compiled_in
 def _word(like, place):
     """The 64-bit integer at a place in memory."""
     return pointer(like, place)[0]
 
 
-@register_jitable
+@compiled_in
 def _is_alike(found, kinds, shapes, at, flags, layout):
     """Whether an object is an array of these kinds, of the shape that begins at ``at``, with these flags."""
     if _word(layout, found + layout[0]) != kinds[0]:
@@ -85,7 +85,7 @@ def _is_alike(found, kinds, shapes, at, flags, layout):
     return others == 0
 
 
-@register_jitable
+@compiled_in
 def addresses(objects, flags, kinds, shapes, layout):
     """Replace ids of arrays by the addresses of their numbers; False if one of them is not as was planned.
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu import objects
 from fastnn.kernels.cpu._arrays import contiguous, direct
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.objects import addresses
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
@@ -36,7 +36,7 @@ def _update_signature(dtype: Any) -> Any:
     return types.void(types.int64, types.int64, run, flat(types.int64), run, run, *[run] * 3)
 
 
-@register_jitable
+@compiled_in
 def update_share(t, tasks, size, code, w, dw, slots, hyper):
     """Task t's range of a step of ``size`` weights; ``slots`` are the addresses of the parts of the state."""
     low, high = t * size // tasks, (t + 1) * size // tasks
@@ -118,7 +118,7 @@ def _step(op: Op) -> Planned:
     return Steps(op, implements(op.name, plan))
 
 
-@register_jitable
+@compiled_in
 def _overlap(first, second, parts, starts, table, itemsize):
     """Whether the step of one parameter writes what that of another reads or writes: all but gradients is written."""
     for i in range(parts):
@@ -131,7 +131,7 @@ def _overlap(first, second, parts, starts, table, itemsize):
     return False
 
 
-@register_jitable
+@compiled_in
 def _any_overlap(parts, starts, table, itemsize):
     for second in range(starts.size - 1):
         for first in range(second):
@@ -140,7 +140,7 @@ def _any_overlap(parts, starts, table, itemsize):
     return False
 
 
-@register_jitable
+@compiled_in
 def update_lists_share(t, tasks, code, count, parts, starts, table, hyper, itemsize):
     """What task t has of one step on ``count`` parameters: a range of all their weights.
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import prelu_backward_row, prelu_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.planned import Planned
@@ -25,7 +25,7 @@ def nanoseconds(size: int) -> float:
     return size * _NS_PER_ELEMENT
 
 
-@register_jitable
+@compiled_in
 def prelu_share(t, tasks, n, c, x, alpha, y):
     """What task t has of y = prelu(x) of n rows of c numbers: rows."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -42,7 +42,7 @@ def _prelu(MR: int, NR: int) -> Any:
     return forward
 
 
-@register_jitable
+@compiled_in
 def prelu_backward_share(t, tasks, n, c, dy, x, alpha, dx, dalpha):
     """What task t has of the gradients of n rows of c numbers: columns."""
     low, high = t * c // tasks, (t + 1) * c // tasks

@@ -241,7 +241,7 @@ class Replay(CallByCall):
             for call, row in zip(step.calls, step.table, strict=True):
                 several = row["tasks"] > 1 or step.tasks == 1
                 tasks = "all" if several else f"task {row['first']}"
-                stages.append(Stage(call, replay.KINDS[row["kind"]], tasks, bool(row["waits"]) and step.tasks > 1))
+                stages.append(Stage(call, str(replay.Kind(row["kind"])), tasks, bool(row["waits"]) and step.tasks > 1))
         return stages
 
     @property

@@ -10,11 +10,11 @@ float64 (losses, factors) have a row for every turn: an epoch is as many turns a
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu.dropout import dropout_share
 from fastnn.kernels.cpu.elementwise import add_share, backward_share, backward_sums_share, forward_share
@@ -37,6 +37,7 @@ from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
 from fastnn.kernels.cpu.losses import Rule, Scored, penalty_share, total_of, units_share, wrong_units
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.optim import update_share
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
@@ -60,83 +61,58 @@ from fastnn.kernels.cpu.sparse_shares import (
 )
 from fastnn.kernels.cpu.team import STOPPED, wait
 
-# Kinds of instructions, with the operands ``a`` to ``g`` and the sizes of each. Optional operands have the slot NONE.
-KINDS = (
-    "forward",  # b = activation(a), n numbers
-    "backward",  # c = a * activation'(b), n numbers
-    "backward sums",  # c = a * activation'(b), n rows of m; d = sums of these
-    "add",  # c = a + b, n numbers, of which b has m, again and again
-    "scale",  # b = figure * a, n numbers
-    "forward rows",  # b = f(a), n rows of m
-    "backward rows",  # c = derivative of a, by b, n rows of m
-    "dropout",  # b = a where the mask keeps, n rows of m
-    "prelu",  # c = prelu(a) with the slopes b, n rows of m
-    "prelu backward",  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
-    "penalty",  # of n weights a: derivative e, sums of units f
-    "indexed rows",  # c = rows of a by their numbers b, n of them; a has k of m numbers
-    "scatter",  # c = k rows of m numbers, sums of the n rows of a by their numbers b
-    "loss",  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
-    "total",  # figure = sum of a / divisor, n float64 numbers
-    "update",  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
-    "calculation",  # figure = the figures m and k calculated with, by ``code``
-    "gather",  # b = rows of a, n of them, m bytes each, by the turn's part of the order
-    "unpack",  # b = the matrix (k, m) whose panels are a
-    "put",  # the part of b that the figure numbers, n bytes = a
-    "copy tiles",  # e = tiles of a, of one block
-    "product",  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
-    "stepped product",  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
-    "column sums",  # b = sums of the n rows of a, of m columns
+
+class Kind(IntEnum):
+    """Kinds of instructions, with the operands ``a`` to ``h`` and the sizes of each.
+
+    Optional operands have the slot ``NONE``.
+    """
+
+    FORWARD = 0  # b = activation(a), n numbers
+    BACKWARD = 1  # c = a * activation'(b), n numbers
+    BACKWARD_SUMS = 2  # c = a * activation'(b), n rows of m; d = sums of these
+    ADD = 3  # c = a + b, n numbers, of which b has m, again and again
+    SCALE = 4  # b = figure * a, n numbers
+    FORWARD_ROWS = 5  # b = f(a), n rows of m
+    BACKWARD_ROWS = 6  # c = derivative of a, by b, n rows of m
+    DROPOUT = 7  # b = a where the mask keeps, n rows of m
+    PRELU = 8  # c = prelu(a) with the slopes b, n rows of m
+    PRELU_BACKWARD = 9  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
+    PENALTY = 10  # of n weights a: derivative e, sums of units f
+    INDEXED_ROWS = 11  # c = rows of a by their numbers b, n of them; a has k of m numbers
+    SCATTER = 12  # c = k rows of m numbers, sums of the n rows of a by their numbers b
+    LOSS = 13  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
+    TOTAL = 14  # figure = sum of a / divisor, n float64 numbers
+    UPDATE = 15  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
+    CALCULATION = 16  # figure = the figures m and k calculated with, by ``code``
+    GATHER = 17  # b = rows of a, n of them, m bytes each, by the turn's part of the order
+    UNPACK = 18  # b = the matrix (k, m) whose panels are a
+    PUT = 19  # the part of b that the figure numbers, n bytes = a
+    COPY_TILES = 20  # e = tiles of a, of one block
+    PRODUCT = 21  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
+    STEPPED_PRODUCT = 22  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
+    COLUMN_SUMS = 23  # b = sums of the n rows of a, of m columns
     # of a batch of CSR rows (n, k): values a, indices e, indptr f
-    "sparse product",  # c = epilogue(batch @ b), m columns; the epilogue's bias d; scratch g for copies of strips of b
-    "count columns",  # c = how many non-zeros of each column its parts have
-    "allot columns",  # c = where those of each part belong; d = where each column's begin, and where they end; if there
-    # is h: at which turn each had some last, and what those missed that have some now
-    "sort columns",  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
-    "sparse gradient",  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
-    "sparse step",  # a step of weights c by that; b: the first part of its state, which catches up first by h
-    "pack strips",  # c = a (k, m) in panels, its strips of columns one behind the other
-    "unpack strips",  # a = c
-    "settle",  # the state b (k, m) catches up by h with what it missed of n turns
-)
-(
-    FORWARD,
-    BACKWARD,
-    BACKWARD_SUMS,
-    ADD,
-    SCALE,
-    FORWARD_ROWS,
-    BACKWARD_ROWS,
-    DROPOUT,
-    PRELU,
-    PRELU_BACKWARD,
-    PENALTY,
-    INDEXED_ROWS,
-    SCATTER,
-    LOSS,
-    TOTAL,
-    UPDATE,
-    CALCULATION,
-    GATHER,
-    UNPACK,
-    PUT,
-    COPY_TILES,
-    PRODUCT,
-    STEP_PRODUCT,
-    COLUMN_SUMS,
-    SPARSE_PRODUCT,
-    COUNT_COLUMNS,
-    ALLOT_COLUMNS,
-    SORT_COLUMNS,
-    SPARSE_GRADIENT,
-    SPARSE_STEP,
-    PACK_STRIPS,
-    UNPACK_STRIPS,
-    SETTLE,
-) = range(len(KINDS))
+    SPARSE_PRODUCT = 24  # c = epilogue(batch @ b), m columns; the bias d; scratch g for copies of strips of b
+    COUNT_COLUMNS = 25  # c = how many non-zeros of each column its parts have
+    # c = where those of each part belong; d = where each column's begin, and where they end; if there is h: at which
+    # turn each had some last, and what those missed that have some now
+    ALLOT_COLUMNS = 26
+    SORT_COLUMNS = 27  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
+    SPARSE_GRADIENT = 28  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
+    SPARSE_STEP = 29  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other
+    UNPACK_STRIPS = 31  # a = c
+    SETTLE = 32  # the state b (k, m) catches up by h with what it missed of n turns
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
 NONE = 0
 
 # Those that stop a step where they find what they must not take.
-STOPPING = (LOSS, INDEXED_ROWS, SCATTER)
+STOPPING = (Kind.LOSS, Kind.INDEXED_ROWS, Kind.SCATTER)
 
 # Calculations with two figures.
 PLUS, MINUS, TIMES, OVER = range(4)
@@ -192,20 +168,20 @@ class Memory(NamedTuple):
     words: Any
 
 
-@register_jitable
+@compiled_in
 def _place(memory, slot):
     """Pointer to an operand in the kernels' dtype."""
     return pointer(memory.numbers, memory.addresses[slot])
 
 
-@register_jitable
+@compiled_in
 def _numbers(memory, turn, first):
     """Pointer to the numbers from ``first`` on of a turn, which has a row of its own or the one row of all turns."""
     rows, columns = memory.numbers.shape
     return address(memory.numbers, min(turn, rows - 1) * columns + first)
 
 
-@register_jitable
+@compiled_in
 def _scale(t, tasks, size, factor, x, y):
     low, high = t * size // tasks, (t + 1) * size // tasks
     for i in range(low, high, _AT_ONCE):
@@ -214,45 +190,45 @@ def _scale(t, tasks, size, factor, x, y):
         scale_row(count, address(y, i), factor)
 
 
-@register_jitable
+@compiled_in
 def _elementwise(each, memory, turn, t):
     numbers = _numbers(memory, turn, each.numbers)
     one = memory.numbers.dtype.type(1)
     a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
-    if each.kind == FORWARD:
+    if each.kind == Kind.FORWARD:
         forward_share(t, each.tasks, each.n, each.code, numbers, a, b)
-    elif each.kind == BACKWARD:
+    elif each.kind == Kind.BACKWARD:
         backward_share(t, each.tasks, each.n, each.code, numbers, one, a, b, c)
-    elif each.kind == BACKWARD_SUMS:
+    elif each.kind == Kind.BACKWARD_SUMS:
         sums = _place(memory, each.d)
         backward_sums_share(t, each.tasks, each.n, each.m, each.code, numbers, one, a, b, c, sums)
-    elif each.kind == ADD:
+    elif each.kind == Kind.ADD:
         add_share(t, each.tasks, each.n, each.m, a, b, c)
-    elif each.kind == SCALE:
+    elif each.kind == Kind.SCALE:
         _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
-    elif each.kind == FORWARD_ROWS:
+    elif each.kind == Kind.FORWARD_ROWS:
         forward_rows_share(t, each.tasks, each.n, each.m, each.code, a, b)
     else:
         backward_rows_share(t, each.tasks, each.n, each.m, each.code, one, a, b, c)
 
 
-@register_jitable
+@compiled_in
 def _integer(memory, turn, given):
     """An instruction's integer, or that of a figure."""
     return given if given >= 0 else np.int64(memory.figures[turn, ~given])
 
 
-@register_jitable
+@compiled_in
 def _of_rows(each, memory, turn, t):
     numbers = _numbers(memory, turn, each.numbers)
     a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
-    if each.kind == DROPOUT:
+    if each.kind == Kind.DROPOUT:
         seed, step = _integer(memory, turn, each.seed), _integer(memory, turn, each.step)
         stream = _integer(memory, turn, each.stream)
         dropout_share(t, each.tasks, each.n, each.m, each.threshold, seed, stream, step, a, numbers[0], b)
-    elif each.kind == PRELU:
+    elif each.kind == Kind.PRELU:
         prelu_share(t, each.tasks, each.n, each.m, a, b, c)
-    elif each.kind == PRELU_BACKWARD:
+    elif each.kind == Kind.PRELU_BACKWARD:
         slopes, sums = _place(memory, each.e), _place(memory, each.d)
         prelu_backward_share(t, each.tasks, each.n, each.m, a, b, slopes, c, sums)
     else:
@@ -260,20 +236,20 @@ def _of_rows(each, memory, turn, t):
         penalty_share(t, each.tasks, each.n, numbers[0], numbers[1], a, _place(memory, each.e), sums_of_units)
 
 
-@register_jitable
+@compiled_in
 def _by_index(each, memory, t):
     """Whether a row is wanted that is not there; if not, task t's share of rows that are read or added to."""
     a, c, index = _place(memory, each.a), _place(memory, each.c), pointer(memory.addresses, memory.addresses[each.b])
     if not are_rows(each.n, index, each.k):
         return True
-    if each.kind == INDEXED_ROWS:
+    if each.kind == Kind.INDEXED_ROWS:
         gather_share(t, each.tasks, each.n, each.m, a, index, c)
     else:
         scatter_share(t, each.tasks, each.n, each.k, each.m, a, index, c)
     return False
 
 
-@register_jitable
+@compiled_in
 def _loss(each, memory, turn, t):
     """Whether a task's share of the labels or targets is wrong; if not, its sums and derivatives."""
     like = memory.numbers.dtype.type
@@ -292,14 +268,14 @@ def _loss(each, memory, turn, t):
     return False
 
 
-@register_jitable
+@compiled_in
 def _operands(each, memory):
     a = Matrix(_place(memory, each.a), each.row_a, each.column_a)
     b = Matrix(_place(memory, each.b), each.row_b, each.column_b)
     return Operands(each.n, each.k, each.m, a, b, Matrix(_place(memory, each.c), each.row_c, each.column_c))
 
 
-@register_jitable
+@compiled_in
 def _product(each, memory, turn, t, MR, NR):
     """Blocks of a product, or the copy of one."""
     operands = _operands(each, memory)
@@ -312,21 +288,21 @@ def _product(each, memory, turn, t, MR, NR):
     for k0 in range(each.k0, each.k1, each.KC):
         for i0 in range(each.i0, each.i1, each.MC):
             block = block_at(i0, k0, each.tasks, operands, plan, MR)
-            if each.kind == COPY_TILES:
+            if each.kind == Kind.COPY_TILES:
                 copy_share(t, each.tasks, operands.a, block, scratch.copies, MR, NR // NV)
-            elif each.kind == STEP_PRODUCT:
+            elif each.kind == Kind.STEPPED_PRODUCT:
                 step_share(t, each.tasks, operands, plan, block, stepping, scratch, MR, NR)
             else:
                 product_share(t, each.tasks, operands, plan, block, epilogue, scratch, MR, NR)
 
 
-@register_jitable
+@compiled_in
 def _sum_columns(each, memory, t):
     z = Matrix(_place(memory, each.a), each.row_a, each.column_a)
     column_sums_share(t, each.tasks, each.n, each.m, z, _place(memory, each.b))
 
 
-@register_jitable
+@compiled_in
 def _calculate(each, figures, turn):
     a, b = figures[turn, each.k], figures[turn, each.m]
     if each.code == PLUS:
@@ -339,49 +315,49 @@ def _calculate(each, figures, turn):
         figures[turn, each.figure] = a / b
 
 
-@register_jitable
+@compiled_in
 def _gather(each, memory, turn, t):
     a, b = memory.addresses[each.a], memory.addresses[each.b]
     for r in range(t * each.n // each.tasks, (t + 1) * each.n // each.tasks):
         copy_bytes(b + r * each.m, a + memory.order[turn * each.n + r] * each.m, each.m)
 
 
-@register_jitable
+@compiled_in
 def _put(each, memory, turn, t):
     low, high = t * each.n // each.tasks, (t + 1) * each.n // each.tasks
     a, b = memory.addresses[each.a], memory.addresses[each.b] + int(memory.figures[turn, each.figure]) * each.n
     copy_bytes(b + low, a + low, high - low)
 
 
-@register_jitable
+@compiled_in
 def _indices(memory, slot):
     """Pointer to an operand of int32."""
     return pointer(memory.words, memory.addresses[slot])
 
 
-@register_jitable
+@compiled_in
 def _sparse(each, memory, turn, t, NR):
     """A task's share of what is done with a sparse batch."""
     kind, n, k, m, tasks, width = each.kind, each.n, each.k, each.m, each.tasks, SPARSE_TILES * NR
     indptr = pointer(memory.addresses, memory.addresses[each.f])
     batch = Batch(n, k, each.ordered, memory.order, turn * n, indptr, _indices(memory, each.e), _place(memory, each.a))
     numbers, own, touched = _numbers(memory, turn, each.numbers), _place(memory, each.g), _indices(memory, each.h)
-    if kind == SPARSE_PRODUCT:
+    if kind == Kind.SPARSE_PRODUCT:
         b = Strips(_place(memory, each.b), each.row_b, each.strip)
         copies = Copies(each.copied, address(own, t * k * width))
         epilogue = Epilogue(each.code, _place(memory, each.d), numbers)
         sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, _place(memory, each.c))
-    elif kind == COUNT_COLUMNS:
+    elif kind == Kind.COUNT_COLUMNS:
         count_share(t, tasks, batch, each.parts, _indices(memory, each.c))
-    elif kind == ALLOT_COLUMNS:
+    elif kind == Kind.ALLOT_COLUMNS:
         allot_share(t, tasks, k, each.parts, _indices(memory, each.c), _indices(memory, each.d))
         if each.h != NONE:
             note_share(t, tasks, k, each.parts, turn, _indices(memory, each.d), _indices(memory, each.h))
-    elif kind == SORT_COLUMNS:
+    elif kind == Kind.SORT_COLUMNS:
         sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
-    elif kind in (PACK_STRIPS, UNPACK_STRIPS):
-        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c), kind == UNPACK_STRIPS)
-    elif kind == SETTLE:
+    elif kind in (Kind.PACK_STRIPS, Kind.UNPACK_STRIPS):
+        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c), kind == Kind.UNPACK_STRIPS)
+    elif kind == Kind.SETTLE:
         settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
     else:
         bounds = _indices(memory, each.d)
@@ -397,35 +373,35 @@ def _sparse(each, memory, turn, t, NR):
         gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping)
 
 
-@register_jitable
+@compiled_in
 def _run(each, memory, turn, t, MR, NR):
     """Task t's share of an instruction; True where it found what it must not take."""
-    if each.kind <= BACKWARD_ROWS:
+    if each.kind <= Kind.BACKWARD_ROWS:
         _elementwise(each, memory, turn, t)
-    elif each.kind <= PENALTY:
+    elif each.kind <= Kind.PENALTY:
         _of_rows(each, memory, turn, t)
-    elif each.kind <= SCATTER:
+    elif each.kind <= Kind.SCATTER:
         return _by_index(each, memory, t)
-    elif each.kind == LOSS:
+    elif each.kind == Kind.LOSS:
         return _loss(each, memory, turn, t)
-    elif each.kind == TOTAL:
+    elif each.kind == Kind.TOTAL:
         sums = pointer(memory.figures, memory.addresses[each.a])
         memory.figures[turn, each.figure] = total_of(sums, each.n) / each.divisor
-    elif each.kind == UPDATE:
+    elif each.kind == Kind.UPDATE:
         slots = address(memory.addresses, each.c)
         hyper = _numbers(memory, turn, each.numbers)
         update_share(t, each.tasks, each.n, each.code, _place(memory, each.a), _place(memory, each.b), slots, hyper)
-    elif each.kind == CALCULATION:
+    elif each.kind == Kind.CALCULATION:
         _calculate(each, memory.figures, turn)
-    elif each.kind == GATHER:
+    elif each.kind == Kind.GATHER:
         _gather(each, memory, turn, t)
-    elif each.kind == PUT:
+    elif each.kind == Kind.PUT:
         _put(each, memory, turn, t)
-    elif each.kind == COLUMN_SUMS:
+    elif each.kind == Kind.COLUMN_SUMS:
         _sum_columns(each, memory, t)
-    elif each.kind == UNPACK:
+    elif each.kind == Kind.UNPACK:
         unpack_share(t, each.tasks, each.k, each.m, _place(memory, each.a), _place(memory, each.b), NR)
-    elif each.kind >= SPARSE_PRODUCT:
+    elif each.kind >= Kind.SPARSE_PRODUCT:
         _sparse(each, memory, turn, t, NR)
     else:
         _product(each, memory, turn, t, MR, NR)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import prange, types
-from numba.extending import register_jitable
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
 from fastnn.kernels.cpu.losses import loss_op
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES, backward_row, forward_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.planned import Planned
@@ -20,7 +20,7 @@ from fastnn.kernels.table.row import implements
 _NS_PER_ELEMENT = 0.4
 
 
-@register_jitable
+@compiled_in
 def forward_rows_share(t, tasks, n, c, code, x, y):
     """Task t's rows of y = f(x), (n, c)."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):
@@ -28,7 +28,7 @@ def forward_rows_share(t, tasks, n, c, code, x, y):
         forward_row(code, c, row, row, address(y, i * c))  # no numbers
 
 
-@register_jitable
+@compiled_in
 def backward_rows_share(t, tasks, n, c, code, one, dy, y, dx):
     """Task t's rows of dx, (n, c), from dy and y; ``one`` is 1 in the numbers' dtype."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):

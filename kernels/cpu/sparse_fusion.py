@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu import replay
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
+from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, View
@@ -35,7 +35,7 @@ def stepping(gradient: Instruction, update: Instruction) -> Instruction:
     code = update.fields["code"]
     return replace(
         gradient,
-        kind=replay.SPARSE_STEP,
+        kind=Kind.SPARSE_STEP,
         fields={
             **gradient.fields,
             "code": code,
@@ -56,7 +56,7 @@ def sorted_early(stretch: list[Instruction]) -> list[Instruction]:
 
     All wait behind these anyway, and a gradient that finds its columns sorted waits for nothing else.
     """
-    for sort in [each for each in stretch if each.kind == replay.SORT_COLUMNS]:
+    for sort in [each for each in stretch if each.kind == Kind.SORT_COLUMNS]:
         parts = [each for each in stretch if each.kind in _SORTING and each.views["c"] == sort.views["c"]]
         rest = [each for each in stretch if all(each is not part for part in parts)]
         first = next((place for place, each in enumerate(rest) if _multiplies(each, sort)), None)
@@ -70,12 +70,12 @@ def sorted_early(stretch: list[Instruction]) -> list[Instruction]:
 
 
 # What sorts a batch's non-zeros, in order.
-_SORTING = (replay.COUNT_COLUMNS, replay.ALLOT_COLUMNS, replay.SORT_COLUMNS)
+_SORTING = (Kind.COUNT_COLUMNS, Kind.ALLOT_COLUMNS, Kind.SORT_COLUMNS)
 
 
 def _multiplies(each: Instruction, sort: Instruction) -> bool:
     """Whether it is the product of the batch that is sorted."""
-    return each.kind == replay.SPARSE_PRODUCT and all(each.views[part] == sort.views[part] for part in "aef")
+    return each.kind == Kind.SPARSE_PRODUCT and all(each.views[part] == sort.views[part] for part in "aef")
 
 
 # ------------------------------------------------------------------------------------------------ weights that are held
@@ -101,12 +101,10 @@ def holding(stretch: list[Instruction], to: Lowering, lies: Callable[[Range], Ra
     """
     found: list[Held] = []
     for place, step in enumerate(stretch):
-        if step.kind != replay.SPARSE_STEP or not step.fields["ordered"]:
+        if step.kind != Kind.SPARSE_STEP or not step.fields["ordered"]:
             continue
         arrays = [view for view in (*step.views["c"], *step.views["b"]) if view is not None]
-        products = [
-            each for each in stretch if each.kind == replay.SPARSE_PRODUCT and each.views["b"] == step.views["c"]
-        ]
+        products = [each for each in stretch if each.kind == Kind.SPARSE_PRODUCT and each.views["b"] == step.views["c"]]
         own = {range_of(view) for view in arrays}
         ranges = [range_ for each in stretch for range_ in (*each.reads, *each.writes) if range_ not in own]
         ranges += [
@@ -143,14 +141,14 @@ def _move(step: Instruction, view: View, panels: View, to: Lowering) -> tuple[In
     (k, m), there, here = view.shape, range_of(panels), range_of(view)
     pack = Instruction(
         step.call,
-        replay.PACK_STRIPS,
+        Kind.PACK_STRIPS,
         {"k": k, "m": m},
         {"a": (view,), "c": (panels,)},
         [here],
         [there],
         k * m * _NS_PER_MOVE,
     )
-    return pack, replace(pack, kind=replay.UNPACK_STRIPS, reads=[there], writes=[here])
+    return pack, replace(pack, kind=Kind.UNPACK_STRIPS, reads=[there], writes=[here])
 
 
 def _hold(each: Instruction, panels: Mapping[Range, View], to: Lowering) -> None:
@@ -160,20 +158,20 @@ def _hold(each: Instruction, panels: Mapping[Range, View], to: Lowering) -> None
         return view if view is None else panels.get(range_of(view), view)
 
     k, width = each.fields["k"], width_of(to.dtype)
-    row = "row_b" if each.kind == replay.SPARSE_PRODUCT else "row_c"
+    row = "row_b" if each.kind == Kind.SPARSE_PRODUCT else "row_c"
     each.views = {name: tuple(map(moved, views)) for name, views in each.views.items()}
     each.reads, each.writes = (
         [range_of(panels[range_]) if range_ in panels else range_ for range_ in ranges]
         for ranges in (each.reads, each.writes)
     )
     each.fields = {**each.fields, row: width, "strip": k * width}
-    if each.kind == replay.SPARSE_PRODUCT:
+    if each.kind == Kind.SPARSE_PRODUCT:
         each.fields["copied"] = False
 
 
 def _rest(step: Instruction, stretch: list[Instruction], state: View) -> tuple[Instruction, Any]:
     """Let rows rest at which a batch has no non-zeros; what settles their state behind all turns, and what it reads."""
-    sorts = (each for each in stretch if each.kind == replay.ALLOT_COLUMNS)
+    sorts = (each for each in stretch if each.kind == Kind.ALLOT_COLUMNS)
     allot = next(each for each in sorts if each.views["d"] == step.views["d"])
     touched = np.empty((2, step.fields["k"]), np.int32)
     block = Block(touched.nbytes, address=address(touched), owner=touched)
@@ -185,7 +183,7 @@ def _rest(step: Instruction, stretch: list[Instruction], state: View) -> tuple[I
     fields = {name: step.fields[name] for name in ("k", "m", "numbers")} | {"rho": step.rho}
     step.fields = {**step.fields, "all_rows": False, "rho": step.rho}
     settle = Instruction(
-        step.call, replay.SETTLE, fields, {"b": (state,), "h": (view,)}, [range_of(view)], [range_of(state)],
+        step.call, Kind.SETTLE, fields, {"b": (state,), "h": (view,)}, [range_of(view)], [range_of(state)],
         state.size * _NS_PER_DECAY,
     )  # fmt: skip
     return settle, touched

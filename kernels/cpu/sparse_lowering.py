@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.cpu import csr, elementwise, replay
+from fastnn.kernels.cpu import csr, elementwise
 from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.graph import Block, Sparse, View
 
 if TYPE_CHECKING:
     from fastnn.kernels.cpu.lowering import Lowering
+
+
+# Non-zeros of a batch: their places are int32, as columns' numbers are.
+_MOST = np.iinfo(np.int32).max
 
 
 class Room(NamedTuple):
@@ -35,12 +40,15 @@ class Room(NamedTuple):
         return [View(block, 0, (1,), (dtype.itemsize,), dtype) for block, dtype in self.blocks.items()]
 
     def most(self, arrays: Sequence[Any]) -> int:
-        """Most non-zeros of a batch with these arguments."""
+        """Most non-zeros of a batch with these arguments. Raises ValueError where int32 cannot count them."""
         place = self.x.indptr.block.argument
         assert place is not None
         indptr = arrays[place]
         stored = int(indptr[-1] - indptr[0])
-        return min(stored, self.x.shape[0] * int(np.diff(indptr).max(initial=0))) if self.x.ordered else stored
+        most = min(stored, self.x.shape[0] * int(np.diff(indptr).max(initial=0))) if self.x.ordered else stored
+        if most > _MOST:
+            raise ValueError(f"x: got CSR rows that may hold {most:,} non-zeros, wants at most {_MOST:,} in a batch")
+        return most
 
 
 def width_of(dtype: np.dtype[Any]) -> int:
@@ -68,7 +76,7 @@ def product(to: Lowering, x: Sparse, b: View, c: View, bias: View | None, activa
     if bias is None:
         bias = to.holding(0.0, (m,))
     to.add(
-        replay.SPARSE_PRODUCT, nanoseconds,
+        Kind.SPARSE_PRODUCT, nanoseconds,
         reads={"a": x.values, "b": b, "d": bias, "e": x.indices, "f": x.indptr},
         writes={"c": c} | ({"g": to.temporary((to.tasks * k * width,))} if copied else {}),
         **_batch(x), m=m, code=code, numbers=to.constants([*numbers, 0.0]), copied=copied, **_strips("b", m, width),
@@ -83,13 +91,13 @@ def gradient(to: Lowering, x: Sparse, dz: View, dw: View) -> None:
     sizes: dict[str, Any] = {**_batch(x), "parts": tasks}
     of_rows = {"e": x.indices, "f": x.indptr}
     work = csr.nanoseconds_of_moves(x.entries) / 2 + k / 4
-    to.add(replay.COUNT_COLUMNS, work, reads=of_rows, writes={"c": counts}, **sizes)
-    to.add(replay.ALLOT_COLUMNS, tasks * k / 2, reads={"c": counts}, writes={"d": bounds}, **sizes)
+    to.add(Kind.COUNT_COLUMNS, work, reads=of_rows, writes={"c": counts}, **sizes)
+    to.add(Kind.ALLOT_COLUMNS, tasks * k / 2, reads={"c": counts}, writes={"d": bounds}, **sizes)
     moves = {"c": counts, "b": rows, "g": values}
-    to.add(replay.SORT_COLUMNS, work, reads={"a": x.values, **of_rows}, writes=moves, **sizes)
+    to.add(Kind.SORT_COLUMNS, work, reads={"a": x.values, **of_rows}, writes=moves, **sizes)
     copied = m > width
     to.add(
-        replay.SPARSE_GRADIENT, csr.nanoseconds(x.entries, m) + k * m / 8,
+        Kind.SPARSE_GRADIENT, csr.nanoseconds(x.entries, m) + k * m / 8,
         reads={"a": dz, "d": bounds, "e": rows, "f": values},
         writes={"c": dw, "g": to.temporary((tasks * (n * width * copied + width),))},
         **sizes, m=m, code=csr.NO_EPILOGUE, copied=copied, **_strips("c", m, width),

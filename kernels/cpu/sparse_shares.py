@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
+from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import copy_row, copy_row_ahead, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
@@ -88,7 +88,7 @@ class SparseStepping(NamedTuple):
     state: Any
 
 
-@register_jitable
+@compiled_in
 def _row(batch, r):
     """Where the non-zeros of row r of a batch begin, and how many they are."""
     row = batch.order[batch.first + r] if batch.ordered else r
@@ -96,7 +96,7 @@ def _row(batch, r):
     return begin, batch.indptr[row + 1] - begin
 
 
-@register_jitable
+@compiled_in
 def _sums(columns, width, count, indices, values, table, row, y):
     """A strip of a row of a product, ``columns`` wide."""
     if columns == width:
@@ -105,7 +105,7 @@ def _sums(columns, width, count, indices, values, table, row, y):
         sparse_row_part(columns, count, indices, values, table, row, y)
 
 
-@register_jitable
+@compiled_in
 def _strip(rows, columns, width, source, copies):
     """A strip, or its copy: where its rows begin, and how far they are apart."""
     if copies.made:
@@ -116,7 +116,7 @@ def _strip(rows, columns, width, source, copies):
     return source.at, source.row
 
 
-@register_jitable
+@compiled_in
 def sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, c):
     """What task t has of C = f(S @ B + bias), S a batch, B and C of m columns; rows of C lie end to end.
 
@@ -144,7 +144,7 @@ def sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, c):
 # ------------------------------------------------------------------------------------------------ non-zeros by column
 
 
-@register_jitable
+@compiled_in
 def count_share(t, tasks, batch, parts, counts):
     """How many non-zeros of each column each of so many ``parts`` of the rows has, for those that are task t's.
 
@@ -166,7 +166,7 @@ def count_share(t, tasks, batch, parts, counts):
             totals[q] = total
 
 
-@register_jitable
+@compiled_in
 def allot_share(t, tasks, k, parts, counts, bounds):
     """For the ranges of columns that task t has: where their non-zeros begin and end, in ``counts`` those of a part.
 
@@ -195,7 +195,7 @@ def allot_share(t, tasks, k, parts, counts, bounds):
             ends[j] += count
 
 
-@register_jitable
+@compiled_in
 def note_share(t, tasks, k, parts, turn, bounds, touched):
     """For the columns of the ranges that task t has: how many turns those missed that now have non-zeros.
 
@@ -208,7 +208,7 @@ def note_share(t, tasks, k, parts, turn, bounds, touched):
         touched[j] = before + (turn - before) * some
 
 
-@register_jitable
+@compiled_in
 def sort_share(t, tasks, batch, parts, places, rows, values):
     """The non-zeros of the parts that are task t's to their ``places``, in the order of the rows."""
     for part in range(t * parts // tasks, (t + 1) * parts // tasks):
@@ -226,7 +226,7 @@ def sort_share(t, tasks, batch, parts, places, rows, values):
 # --------------------------------------------------------------------------------------------------- gradients, steps
 
 
-@register_jitable
+@compiled_in
 def _first_column(k, wanted, begins):
     """The first of k columns before which there is as much work: columns, and non-zeros of these."""
     low, high = 0, k
@@ -239,7 +239,7 @@ def _first_column(k, wanted, begins):
     return low
 
 
-@register_jitable
+@compiled_in
 def _step_rows(low, high, columns, width, by_column, table, row, gradient, start, weights, stepping):
     """Rows of a strip of dW, or in place of them the step of those of W by them."""
     for f in range(low, high):
@@ -253,7 +253,7 @@ def _step_rows(low, high, columns, width, by_column, table, row, gradient, start
             update_row(stepping.code, columns, w, gradient, stepping.slots, at, stepping.hyper)
 
 
-@register_jitable
+@compiled_in
 def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, weights, stepping):
     """What task t has of dW = S.T @ dZ (k, m), dZ (n, m), or in place of it of the step of the weights W by it.
 
@@ -286,7 +286,7 @@ def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, we
                 _step_rows(f0, f1, columns, width, by_column, table, row, gradient, start, weights, stepping)
 
 
-@register_jitable
+@compiled_in
 def pack_share(t, tasks, k, m, width, matrix, panels, back):
     """Task t's rows of a matrix (k, m) into panels, its strips one behind the other, or ``back``."""
     low, high = t * k // tasks, (t + 1) * k // tasks
@@ -300,7 +300,7 @@ def pack_share(t, tasks, k, m, width, matrix, panels, back):
             copy_rows(high - low, columns, width, here, m, there, width)
 
 
-@register_jitable
+@compiled_in
 def settle_share(t, tasks, k, m, turns, touched, rho, state):
     """Let the rows of a state (k, m) that task t has catch up with what they missed of so many turns.
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.cpu.entries import ask_for_entries, sparse_forward
-from fastnn.kernels.cpu.jit import inlined
 from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import (
     ACCURACY,
     BINARY_ACCURACY,

@@ -24,10 +24,11 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from fastnn.kernels.cpu import threads
 from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.parts import compiled_in
 
 # ------------------------------------------------------------------------------------------------------------- barrier
 
@@ -149,7 +150,7 @@ def _prepare() -> None:
 _prepare()
 
 
-@register_jitable
+@compiled_in
 def wait(tasks, words):
     """Wait for all tasks; True if the team was told to stop: its function must return then."""
     if tasks > 1:

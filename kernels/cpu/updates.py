@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.cpu.jit import inlined
+from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import (
     BIAS,
     CLIP_GLOBAL_NORM,

@@ -157,18 +157,34 @@ def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PL
 
 
 def _transposed(s: Any) -> _Entries:
-    """The non-zeros of a matrix by their columns, in the order of the rows."""
-    entries, (n, k), stored = _entries("x", s), s.shape, _stored(s)
+    """The non-zeros of a matrix by their columns."""
+    return _by_columns(_entries("x", s), *s.shape)
+
+
+def add_rows(index: Any, dy: Any, total: Any) -> None:
+    """Total (rows, m) = the sums of those rows of dy (n, m) whose numbers they are, index (n,), each in their order.
+
+    That is S.T @ dy, S with a 1 in each row, in the column of that number. Numbers that are none of a row are left out.
+    """
+    n, rows = index.shape[0], total.shape[0]
+    columns = index.astype(np.int64, copy=False).clip(-1, rows).astype(np.int32)
+    ones = _Entries(cupy.arange(n + 1, dtype=np.int32), 1, columns, cupy.ones((n,), dy.dtype), None)
+    _multiply(_by_columns(ones, n, rows)._replace(fault=None), dy, total, gemm.PLAIN)
+
+
+def _by_columns(entries: _Entries, n: int, k: int) -> _Entries:
+    """The non-zeros of a matrix (n, k) by their columns, in the order of the rows."""
+    stored, dtype = min(entries.indices.size, entries.values.size), entries.values.dtype
     chunks = max(1, min(-(-stored // _LEAST_CHUNK), _MOST_COUNTERS // max(1, k)))
     chunk = -(-stored // (32 * chunks)) * 32
     starts, fault = cupy.zeros((k * chunks + 2,), np.int32), cupy.zeros((1,), np.int32)
-    found = _Entries(starts, chunks, cupy.empty((stored,), np.int32), cupy.empty((stored,), s.dtype), fault)
-    record = ENTRIES.record(s.dtype)
+    found = _Entries(starts, chunks, cupy.empty((stored,), np.int32), cupy.empty((stored,), dtype), fault)
+    record = ENTRIES.record(dtype)
     places = map(address, (entries.bounds, entries.indices, entries.values, starts, found.indices, found.values, fault))
     record[0] = n, k, stored, chunk, chunks, *places
-    _launch("transpose.cu", "counted", ENTRIES, record, s.dtype, max(n, stored))
+    _launch("transpose.cu", "counted", ENTRIES, record, dtype, max(n, stored))
     running_sums(starts[: k * chunks + 1])
-    _launch("transpose.cu", "moved", ENTRIES, record, s.dtype, 32 * chunks)
+    _launch("transpose.cu", "moved", ENTRIES, record, dtype, 32 * chunks)
     return found
 
 

@@ -1,7 +1,5 @@
 // gather: y[i] = data[index[i]], n rows of m numbers: of `real`, or with BYTES of 1 of bytes, scale * byte + offset. A row
 // that data do not have is NaN.
-// scatter: y (rows, m) = for each row the sum of those of data (n, m) whose number it is, in their order: those of row r
-// are order[begins[r]] to order[ends[r] - 1].
 
 extern "C" __global__ void gather(const Rows given) {
     for (int64 i = first_of_grid(); i < given.n * given.m; i += grid_stride()) {
@@ -13,15 +11,5 @@ extern "C" __global__ void gather(const Rows given) {
 #else
         given.y[i] = has ? given.data[at] : real(NAN);
 #endif
-    }
-}
-
-extern "C" __global__ void scatter(const Scattered given) {
-    for (int64 i = first_of_grid(); i < given.rows * given.m; i += grid_stride()) {
-        const int64 row = i / given.m, column = i % given.m;
-        real total = 0;
-        for (int64 k = given.begins[row]; k < given.ends[row]; k++)
-            total += given.data[given.order[k] * given.m + column];
-        given.y[i] = total;
     }
 }

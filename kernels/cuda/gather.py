@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import launch
+from fastnn.kernels.cuda import csr, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, finish, in_order, placing
+from fastnn.kernels.cuda.arrays import finish, in_order, placing
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -28,16 +27,6 @@ ROWS = Structure(
     Field("scale", "real"),
     Field("offset", "real"),
 )
-SCATTERED = Structure(
-    "Scattered",
-    Field("rows", "int64"),
-    Field("m", "int64"),
-    Field("data", "const real*"),
-    Field("order", "const int64*"),
-    Field("begins", "const int64*"),
-    Field("ends", "const int64*"),
-    Field("y", "real*"),
-)
 
 
 def _before(of_bytes: bool) -> str:
@@ -47,7 +36,7 @@ def _before(of_bytes: bool) -> str:
 def modules() -> Iterator[launch.Module]:
     """Of numbers of both dtypes, and of bytes."""
     for name, dtype in (*((dtype, dtype) for dtype in DTYPES), ("bytes", "float32")):
-        yield launch.Module(name, launch.text("gather.cu", dtype, (ROWS, SCATTERED), _before(name == "bytes")))
+        yield launch.Module(name, launch.text("gather.cu", dtype, (ROWS,), _before(name == "bytes")))
 
 
 def _gather(
@@ -62,7 +51,7 @@ def _gather(
     record = ROWS.record(dtype)
     given = record[0]
     given["n"], given["m"], given["rows"], given["scale"], given["offset"] = n, m, data.shape[0], scale, offset
-    kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS, SCATTERED), _before(of_bytes))
+    kernel = launch.kernel("gather.cu", "gather", dtype.name, (ROWS,), _before(of_bytes))
     launch_ = launch.Launch(kernel, launch.blocks(n * m), record, "data", 4)
 
     def run(data: Any, index: Any, scale: float = 0.0, offset: float = 0.0, *, out: Any = None) -> Any:
@@ -76,21 +65,12 @@ def _gather(
 
 def _gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Callable[..., Any]:
     """Sums of rows of dy by their numbers, each row's in one order; rows that data do not have are left out."""
-    (rows, *sample), dtype, m = data.shape, dy.dtype, math.prod(data.shape[1:])
-    place = placing(out, (rows, *sample), dtype, dy, data, ordered=True)
-    if rows * m == 0:
-        return lambda dy, data, index, *, out=None: place(out, dy, data)
-    record = SCATTERED.record(dtype)
-    record[0]["rows"], record[0]["m"] = rows, m
-    kernel = launch.kernel("gather.cu", "scatter", dtype.name, (ROWS, SCATTERED), _before(False))
-    launch_ = launch.Launch(kernel, launch.blocks(rows * m), record, "data", 5)
+    (rows, *sample), n, m = data.shape, index.shape[0], math.prod(data.shape[1:])
+    place = placing(out, (rows, *sample), dy.dtype, dy, data, ordered=True)
 
     def run(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
-        ddata, kept, numbers = place(out, dy, data), in_order(dy), index.astype(np.int64, copy=False)
-        order = cupy.argsort(numbers, kind="stable")
-        own, wanted = numbers[order], cupy.arange(rows)
-        begins, ends = (cupy.searchsorted(own, wanted, side) for side in ("left", "right"))
-        launch_(*map(address, (kept, order, begins, ends, ddata)))
+        ddata = place(out, dy, data)
+        csr.add_rows(index, in_order(dy).reshape(n, m), ddata.reshape(rows, m))
         return finish(ddata, out)
 
     return run

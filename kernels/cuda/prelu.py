@@ -68,9 +68,9 @@ def _prelu_backward(dy: Any, x: Any, alpha: Any) -> Callable[..., tuple[Any, Any
 
     def run(dy: Any, x: Any, alpha: Any) -> tuple[Any, Any]:
         dx, dalpha, parts = (cupy.empty(shape, dtype) for shape in (*shapes, (chunks, m)))
-        kept = in_order(x), in_order(alpha), in_order(dy)  # until the launches have them
+        arrays = in_order(x), in_order(alpha), in_order(dy), dx, parts, dalpha  # kept until all is launched
         for launch_ in launches:
-            launch_(*map(address, (*kept, dx, parts, dalpha)))
+            launch_(*map(address, arrays))
         return dx, dalpha
 
     return run

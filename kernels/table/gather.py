@@ -66,6 +66,7 @@ def gather(data, index, scale=_SCALE, offset=0.0, *, out=None):
     index="n",
     returns=("rows ...",),
     cases=_CASES,
+    bench=({"rows": 10_000, "n": 1024, "...": (64,)},),
     draw=_DRAW,
 )
 def gather_backward(dy, data, index, *, out=None):

@@ -110,6 +110,12 @@ def linear_backward(dy, x, w, y, activation="linear", z=None, need=_GRADIENTS, *
     """
 
 
-@op("gemm", x="n m", returns=("m",), cases=tuple({"n": s["n"], "m": s["m"]} for s in _LINEAR))
+@op(
+    "gemm",
+    x="n m",
+    returns=("m",),
+    cases=tuple({"n": s["n"], "m": s["m"]} for s in _LINEAR),
+    bench=({"n": 128, "m": 512},),
+)
 def column_sums(x, *, out=None):
     """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""

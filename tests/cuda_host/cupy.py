@@ -151,6 +151,9 @@ class ndarray:  # noqa: N801 - CuPy's name
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
         return asarray(self._host.astype(dtype)) if copy or self.dtype != dtype else self
 
+    def clip(self, low: Any, high: Any) -> ndarray:
+        return asarray(self._host.clip(low, high))
+
     def get(self) -> np.ndarray:
         _wait()
         return self._host.copy()
@@ -205,6 +208,12 @@ def zeros(shape: Any, dtype: Any = np.float64) -> ndarray:
     return made
 
 
+def ones(shape: Any, dtype: Any = np.float64) -> ndarray:
+    made = empty(shape, dtype)
+    made._host[...] = 1
+    return made
+
+
 def asnumpy(value: Any) -> Any:
     return value.get() if isinstance(value, ndarray) else value
 
@@ -224,16 +233,8 @@ def _as_strided(value: ndarray, shape: Any, strides: Any) -> ndarray:
 lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
 
 
-def arange(count: int) -> ndarray:
-    return asarray(np.arange(count))
-
-
-def argsort(value: ndarray, kind: str | None = None) -> ndarray:
-    return asarray(np.argsort(value._host, kind=kind))
-
-
-def searchsorted(value: ndarray, wanted: ndarray, side: str = "left") -> ndarray:
-    return asarray(np.searchsorted(value._host, wanted._host, side))
+def arange(count: int, dtype: Any = None) -> ndarray:
+    return asarray(np.arange(count, dtype=dtype))
 
 
 def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -1124,3 +1126,27 @@ def test_recordings_are_dropped_with_their_program():
     count = sys.getrefcount(x)
     del program
     assert sys.getrefcount(x) <= count
+
+
+@pytest.mark.parametrize("rate", [-1.0, math.nan, math.inf])
+def test_options_that_are_arguments_keep_their_bounds(rate):
+    w, x = np.ones((3, 2)), np.ones((3, 2))
+
+    @fastnn.program
+    def step(x, rate):
+        ops.sgd_step(w, x, learning_rate=rate * 2.0)
+        return ops.half_sse(w, x)[0]
+
+    step(x, 0.1)
+    step(x, 0.1)
+    before, got = w.copy(), re.escape(str(rate * 2))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"learning_rate: got {got}, wants a finite number at least 0"):
+            step(x, rate)
+    np.testing.assert_array_equal(w, before)
+    data, order = np.ones((9, 2)), np.arange(9)
+    step.repeat((data,), order, 3, rate=0.1)
+    before = w.copy()
+    with pytest.raises(ValueError, match=f"learning_rate: got {got}, wants"):
+        step.repeat((data,), order, 3, each={"rate": [0.1, 0.1, rate]})
+    np.testing.assert_array_equal(w, before)

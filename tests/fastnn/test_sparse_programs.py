@@ -9,6 +9,8 @@ import fastnn
 from fastnn import ops
 from fastnn.backends import use_num_threads
 from fastnn.kernels.cases import variant_name
+from fastnn.kernels.cpu.sparse_lowering import Room
+from fastnn.kernels.graph import Block, Sparse, View
 from fastnn.kernels.table import TABLE
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
@@ -403,3 +405,13 @@ def test_a_step_is_fused_into_its_gradient_unless_somebody_looks_at_that(capsys)
         printed = capsys.readouterr().out
         assert ("sparse step" in printed) != returns
         assert "8x30" in printed
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_batch_has_no_more_non_zeros_than_int32_counts(ordered):
+    indptr = View(Block(0, argument=0), 0, (3,), (8,), np.dtype(np.int64))
+    room = Room(Sparse(indptr, indptr, indptr, (2, 9), object, ordered), Block(0), Block(0), np.dtype(np.float32))
+    most = 2**31 - 1
+    assert room.most([np.array([7, 7, 7 + most])]) == most
+    with pytest.raises(ValueError, match="x: got CSR rows that may hold 2,147,483,648 non-zeros, wants at most"):
+        room.most([np.array([7, 7, 8 + most])])

@@ -37,6 +37,19 @@ def test_pytorchs_tensors(cupy):
         ops.relu(a.requires_grad_())
 
 
+def test_pytorchs_tensors_as_they_are(cupy):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch without CUDA")
+    a, b = (torch.from_numpy(each).cuda() for each in (A, B))
+    out = torch.zeros(33, 20, device="cuda")
+    assert np.array_equal(ops.matmul(a, b).get(), A @ B)
+    ops.matmul(a, b, out=out)
+    assert np.array_equal(out.cpu().numpy(), A @ B)
+    with pytest.raises(TypeError, match=r"^b: "):
+        ops.matmul(a, torch.from_numpy(B))
+
+
 def test_pytorchs_current_stream(cupy):
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
@@ -59,8 +72,9 @@ def test_jaxs_arrays(cupy, monkeypatch):
     except RuntimeError as error:
         pytest.skip(f"JAX without CUDA: {error}")
     a, b = (jax.device_put(each, device).block_until_ready() for each in (A, B))
-    found = ops.matmul(a, b)
-    assert np.array_equal(found.get(), A @ B)
+    for given in ((cupy.from_dlpack(a), cupy.from_dlpack(b)), (a, b)):
+        found = ops.matmul(*given)
+        assert np.array_equal(found.get(), A @ B)
     with pytest.raises(ValueError, match="out: got a read-only array"):
         ops.matmul(a, b, out=jax.device_put(A @ B, device))
     assert np.array_equal(np.asarray(jax.dlpack.from_dlpack(found)), A @ B)

@@ -79,6 +79,11 @@ def test_a_second_device(cupy):
             assert product.device.id == curve.device.id == number
             assert np.array_equal(product.get(), a @ b)
             assert np.array_equal(curve.get(), np.maximum(a, 0))
+            here = cupy.asarray(b)
+        with cupy.cuda.Device(1 - number):
+            there = cupy.asarray(a)
+            with pytest.raises((TypeError, ValueError), match="device"):
+                ops.matmul(there, here)
 
 
 def test_too_little_memory_is_a_memory_error_and_costs_nothing(cupy):
@@ -89,7 +94,7 @@ def test_too_little_memory_is_a_memory_error_and_costs_nothing(cupy):
     before = pool.get_limit()
     pool.set_limit(size=pool.total_bytes() + (1 << 20))
     try:
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryError, match=r"free on CUDA device 0: [\d,]+ of [\d,]+ bytes"):
             ops.matmul(column, row)
         assert np.array_equal(column.get()[:, 0], np.arange(side))
     finally:

@@ -187,7 +187,7 @@ def test_an_edited_helper_is_never_stale(installed, tmp_path):
     (kernels / "counter.py").write_text(COUNTER)
     helper = kernels / "deep" / "deeper" / "helper.py"
     helper.parent.mkdir(parents=True)
-    text = "from fastnn.kernels.cpu.jit import inlined\n\n\n@inlined\ndef step():\n    return {}\n"
+    text = "from fastnn.kernels.cpu.parts import inlined\n\n\n@inlined\ndef step():\n    return {}\n"
 
     def counted(step):
         helper.write_text(text.format(step))

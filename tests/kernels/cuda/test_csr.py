@@ -259,6 +259,14 @@ def test_rows_that_are_not_there_or_malformed_are_refused(cupy):
             ops.gather(x, cupy.asarray(np.array([2, number])))
 
 
+def test_gradients_of_rows_by_numbers_that_are_none_of_theirs_are_left_out(cupy):
+    """Those that an int holds, and those that it would take for others."""
+    index = np.array([2, -1, 0, 3, 2**32, 2**32 + 1, -(2**63), 2, 2**62])
+    dy, data = np.arange(18, dtype="float32").reshape(9, 2), np.zeros((3, 2), "float32")
+    found = ops.gather_backward(*map(cupy.asarray, (dy, data, index)))
+    np.testing.assert_array_equal(found.get(), [dy[2], [0, 0], dy[0] + dy[7]])
+
+
 # The ops of CSR matrices, small, with a part of a source in another's place.
 _SANITIZED = """
 import os, sys

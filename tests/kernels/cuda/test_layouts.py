@@ -85,7 +85,7 @@ def test_results_over_operands(cupy, name):
         for further in (0, 1):
             memory = cupy.empty((array.size + 1,), "float32")
             operand = memory[: array.size].reshape(array.shape)
-            operand[...] = array
+            operand[...] = cupy.asarray(array)
             out = memory[further : further + wanted.size].reshape(wanted.shape)
             moved = {other: on_device(cupy, value) for other, value in given.items()} | {key: operand}
             assert getattr(ops, name)(**moved, out=out) is out
