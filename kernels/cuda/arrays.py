@@ -37,8 +37,11 @@ def address(array: Any) -> int:
 
 def reach(array: Any) -> tuple[int, int]:
     """Bytes from an array's first number to the first one of its memory, and to that behind the last."""
-    if array.flags.c_contiguous or array.size == 0:
+    flags = array.flags
+    if flags.c_contiguous or flags.f_contiguous:
         return 0, array.nbytes
+    if array.size == 0:
+        return 0, 0
     ends = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
     return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + array.itemsize
 

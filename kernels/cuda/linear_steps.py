@@ -12,10 +12,10 @@ from typing import Any
 
 import cupy
 
-from fastnn.kernels.cuda import gemm, optim
+from fastnn.kernels.cuda import gemm, launch, optim
 from fastnn.kernels.cuda.arrays import overlap
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.table import TABLE, Op, varying
 from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
 from fastnn.kernels.table.row import implements
 
@@ -41,8 +41,16 @@ def _step_weights(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) 
 
 
 def _step(step: Op, given: Mapping[str, Any]) -> None:
-    """The optimizer's op."""
-    getattr(optim, step.name)(*(given[name] for name in step.signature.parameters))
+    """The optimizer's op, planned once for arrays alike."""
+    arguments = [given[name] for name in step.signature.parameters]
+    arrays = [None if given[name] is None else (given[name].shape, given[name].strides) for name in step.operands]
+    options = [given[name] for name, spec in step.options.items() if not varying(spec)]
+    key = (step.name, given["w"].dtype, *arrays, *options, *launch.surroundings())
+    launch.known(_steps, key, lambda: getattr(optim, step.name).plan(*arguments))(*arguments)
+
+
+# Plans of the steps of arrays that are not stepped by a product.
+_steps: dict[Any, Callable[..., None]] = {}
 
 
 def layer_step(op: Op, kind: gemm.Kind) -> Callable[..., Any]:

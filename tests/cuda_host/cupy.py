@@ -91,7 +91,11 @@ class ndarray:  # noqa: N801 - CuPy's name
     ndim = property(lambda self: self._host.ndim)
     itemsize = property(lambda self: self._host.itemsize)
     nbytes = property(lambda self: self._host.nbytes)
-    flags = property(lambda self: SimpleNamespace(c_contiguous=self._host.flags.c_contiguous))
+    flags = property(
+        lambda self: SimpleNamespace(
+            c_contiguous=self._host.flags.c_contiguous, f_contiguous=self._host.flags.f_contiguous
+        )
+    )
     T = property(lambda self: ndarray(self._memory, self._host.T))
     device = property(lambda self: _Device(self._memory.device_id))
 

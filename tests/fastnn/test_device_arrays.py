@@ -465,6 +465,13 @@ WITHOUT = {
 }
 
 
+def test_without_cupy(probed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    state = probed()
+    assert not state.available
+    assert state.reason.startswith("CuPy is not installed: pip install")
+
+
 @pytest.mark.parametrize("case", WITHOUT)
 def test_what_there_is_not_is_said(probed, device, monkeypatch, case):
     broken, reason = WITHOUT[case]
