@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
+import numpy as np
 
 # Bytes of one access of a thread.
 WIDE = 16
+
+
+class Like(NamedTuple):
+    """What a plan keeps of an array: nothing of its memory. Strides are in bytes."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        size: int = self.dtype.itemsize
+        return size
+
+
+def like(array: Any) -> Any:
+    """What a plan keeps of it, of None nothing."""
+    return None if array is None else Like(array.shape, array.strides, array.dtype)
+
+
+def like_new(shape: tuple[int, ...], dtype: Any) -> Like:
+    """The same of a new array, in C order."""
+    kind = np.dtype(dtype)
+    return Like(shape, strides_of(shape, kind.itemsize), kind)
+
+
+def strides_of(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Those of C order, in bytes."""
+    return tuple(itemsize * math.prod(shape[place + 1 :]) for place in range(len(shape)))
 
 
 def adopted(array: Any) -> Any:
@@ -58,6 +89,17 @@ def overlap(a: Any, b: Any) -> bool:
         return False
     (low, high), (begin, end) = bounds(a), bounds(b)
     return low < end and begin < high
+
+
+def apart(written: Sequence[Any], read: Sequence[Any]) -> bool:
+    """Whether arrays that are written share no memory, with one another or with those that are read."""
+    spans = [bounds(array) for array in (*written, *read) if array.size]
+    count = sum(array.size > 0 for array in written)
+    for place, (low, high) in enumerate(spans[:count]):
+        for begin, end in spans[place + 1 :]:
+            if low < end and begin < high:
+                return False
+    return True
 
 
 def has_gaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:

@@ -9,7 +9,7 @@ Nobody waits to hear whether a matrix is malformed: it makes NaN of the rows tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import product as product_of
 from typing import Any, NamedTuple
@@ -136,8 +136,10 @@ def _multiply(
     given = record[0]
     given["n"], given["k"], given["m"] = n, b.shape[0], m
     for name, array in (("b", b), ("c", c)):
+        given[name] = address(array)
         gemm.describe_matrix(given, name, array)
-    gemm.describe_epilogue(given, bias, None, states, numbers or epilogue.numbers)
+    gemm.describe_epilogue(given, bias, None, numbers or epilogue.numbers)
+    given["bias"], given["states"][: len(states)] = 0 if bias is None else address(bias), [*map(address, states)]
     given["bounds"], given["indices"], given["values"] = map(address, (entries.bounds, entries.indices, entries.values))
     given["bounds_step"], given["stored"] = entries.step, min(entries.indices.size, entries.values.size)
     given["fault"] = 0 if entries.fault is None else address(entries.fault)
@@ -146,14 +148,14 @@ def _multiply(
     kernel((launch.blocks(32 * n * _warps(m, columns)),), (launch.THREADS,), (record,))
 
 
-def _times(x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, *, name: str = "x", **given: Any) -> None:
-    """C = f(x @ w), of an x by this ``name``."""
-    _multiply(_entries(name, x), w, c, epilogue, **given)
+def _times(name: str, x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **_: Any) -> Callable[..., None]:
+    """C = f(x @ w), of an x by this ``name``. There is no plan: the non-zeros differ from call to call."""
+    return lambda x, w, c, **given: _multiply(_entries(name, x), w, c, epilogue, **given)
 
 
-def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> None:
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **_: Any) -> Callable[..., None]:
     """C = f(x.T @ dz)."""
-    _multiply(_transposed(x), dz, c, epilogue, **given)
+    return lambda x, dz, c, **given: _multiply(_transposed(x), dz, c, epilogue, **given)
 
 
 def _transposed(s: Any) -> _Entries:
@@ -193,9 +195,9 @@ def _launch(source: str, entry: str, structure: Structure, record: Any, dtype: A
     kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
 
 
-SPARSE = gemm.Kind(_arrays, _times, _transposed_times)
+SPARSE = gemm.Kind(_arrays, partial(_times, "x"), _transposed_times)
 
-matmul = gemm.product_op(SPARSE._replace(times=partial(_times, name="a")))
+matmul = gemm.product_op(SPARSE._replace(times=partial(_times, "a")))
 linear, linear_backward = gemm.layer_op(SPARSE), gemm.layer_backward_op(SPARSE)
 globals().update(
     {name: linear_steps.layer_step(op, SPARSE) for name, op in TABLE.items() if op.module == "linear_steps"}

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, placing
+from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, placing, strides_of
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.planned import Planned
@@ -91,16 +91,11 @@ def _broadcast(array: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*(0,) * missing, *(stride // array.itemsize if length != 1 else 0 for stride, length in lengths))
 
 
-def _strides(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Those of C order."""
-    return tuple(itemsize * math.prod(shape[place + 1 :]) for place in range(len(shape)))
-
-
 def planned(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], out: Any) -> Callable[..., Any]:
     """What computes the formula of arrays like these, which broadcast together: ``run(out, *sources)``."""
     shape, dtype = np.broadcast_shapes(*(source.shape for source in sources)), sources[0].dtype
     place = placing(out, shape, dtype, *sources)
-    strides = _strides(shape, dtype.itemsize) if out is None else out.strides
+    strides = strides_of(shape, dtype.itemsize) if out is None else out.strides
     compute = _launching(formula, sources, numbers, shape, strides)
 
     def run(out: Any, *sources: Any) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from itertools import product as product_of
 from struct import pack_into
@@ -25,11 +25,13 @@ import cupy
 from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, finish, overlap
+from fastnn.kernels.cuda.arrays import WIDE, apart, finish, like, like_new
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.steps import STEPS
+from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
+from fastnn.kernels.table.row import implements
 
 # What an epilogue takes at most: numbers of an activation or hyper-parameters of a step, and parts of a step's state.
 _NUMBERS = max(MOST_NUMBERS, *(len(step.hyper) for step in STEPS.values()))
@@ -347,77 +349,98 @@ def _steps(array: Any) -> tuple[int, int]:
 
 
 def _is_wide(array: Any) -> bool:
-    """Whether packs of 16 bytes can be read of a matrix, along its rows or its columns."""
+    """Whether packs of 16 bytes can be read of a matrix along its rows or its columns, if it begins where one may."""
     row, column = array.strides
     other = row if column == array.itemsize else column
-    return address(array) % WIDE == 0 and other % WIDE == 0 and array.itemsize in (row, column)
+    return other % WIDE == 0 and array.itemsize in (row, column)
 
 
-def product(
-    a: Any,
-    b: Any,
-    c: Any,
-    epilogue: Epilogue = PLAIN,
-    *,
-    bias: Any = None,
-    s: Any = None,
-    states: Sequence[Any] = (),
-    numbers: Sequence[float] = (),
-    totals: Any = None,
-) -> None:
-    """C (n, m) = f(A (n, k) @ B (k, m)), f an epilogue and what it takes.
+def describe_matrix(given: Any, name: str, array: Any) -> None:
+    """The distances of an operand's rows and columns."""
+    given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+
+
+def describe_epilogue(given: Any, bias: Any, s: Any, numbers: Sequence[float]) -> None:
+    """What an epilogue takes beside addresses."""
+    if bias is not None:
+        given["bias_step"] = bias.strides[0] // bias.itemsize
+    if s is not None:
+        given["s_row"], given["s_column"] = _steps(s)
+    given["numbers"][: len(numbers)] = numbers
+
+
+def product(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> None:
+    """A ``Product`` of these operands, made once for all that are like them."""
+    likes = [like(given.get(name)) for name in ("bias", "s")]
+    key = (like(a), like(b), like(c), *likes, len(given.get("states", ())), epilogue, *launch.surroundings())
+    taken = {name: given[name] for name in ("bias", "s", "states") if name in given}
+    launch.known(_products, key, lambda: Product(a, b, c, epilogue, **taken))(a, b, c, **given)
+
+
+class Product:
+    """C (n, m) = f(A (n, k) @ B (k, m)) of operands like some, f an epilogue and what it takes.
 
     C shares no memory with a, b and bias. ``bias`` is (m,) or None, s is (n, m), ``states`` have the shape and strides
     of c; ``totals`` (m,) takes the sums of c's columns where the epilogue makes them; ``numbers`` stand in for its own.
     """
-    if not c.size:
-        if totals is not None:
-            sum_columns(c, totals)
-        return
-    alike = [(each.shape, each.strides, each.data.ptr % WIDE == 0) for each in (a, b, c)]
-    others = [None if each is None else each.strides for each in (bias, s)]
-    key = (*alike, *others, len(states), c.dtype, epilogue, *launch.surroundings())
-    made = launch.known(_products, key, lambda: _Product(a, b, c, epilogue, bias, s, states))
-    made(a, b, c, bias, s, states, numbers, totals)
+
+    def __init__(
+        self,
+        a: Any,
+        b: Any,
+        c: Any,
+        epilogue: Epilogue = PLAIN,
+        *,
+        bias: Any = None,
+        s: Any = None,
+        states: Sequence[Any] = (),
+    ) -> None:
+        self._likes = [like(each) for each in (a, b, c, bias, s)]
+        self._epilogue, self._is_empty = epilogue, 0 in c.shape
+        self._launches: dict[Any, _Launches] = {}
+
+    def __call__(
+        self,
+        a: Any,
+        b: Any,
+        c: Any,
+        *,
+        bias: Any = None,
+        s: Any = None,
+        states: Sequence[Any] = (),
+        numbers: Sequence[float] = (),
+        totals: Any = None,
+    ) -> None:
+        """Launch what computes it of these, on the current stream."""
+        if self._is_empty:
+            if totals is not None:
+                sum_columns(c, totals)
+            return
+        at = [a.data.ptr, b.data.ptr, c.data.ptr]
+        aligned = (at[0] % WIDE == 0, at[1] % WIDE == 0, at[2] % WIDE == 0)
+        made = self._launches.get(aligned)
+        if made is None:
+            made = self._launches[aligned] = _Launches(self._likes, self._epilogue, aligned)
+        others = [0 if each is None else each.data.ptr for each in (bias, s, *states)]
+        made(at, others, numbers, c, totals)
 
 
-def _describe(given: Any, a: Any, b: Any, c: Any) -> None:
-    """Sizes, and where the operands lie."""
-    (given["n"], given["k"]), given["m"] = a.shape, b.shape[1]
-    for name, array in zip("abc", (a, b, c), strict=True):
-        describe_matrix(given, name, array)
-        given[f"{name}_wide"] = _is_wide(array)
-    given["c_wide"] &= c.strides[1] == c.itemsize
+class _Launches:
+    """The launches of a product of a, b, c, bias and s like these: all but addresses, and the numbers of a step."""
 
-
-def describe_matrix(given: Any, name: str, array: Any) -> None:
-    """Where an operand lies."""
-    given[name] = address(array)
-    given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
-
-
-def describe_epilogue(given: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float]) -> None:
-    """What an epilogue takes."""
-    if bias is not None:
-        given["bias"], given["bias_step"] = address(bias), bias.strides[0] // bias.itemsize
-    if s is not None:
-        given["s"] = address(s)
-        given["s_row"], given["s_column"] = _steps(s)
-    given["states"][: len(states)] = [address(state) for state in states]
-    given["numbers"][: len(numbers)] = numbers
-
-
-class _Product:
-    """The launches of a product of operands like some: all but addresses, and the numbers of a step."""
-
-    def __init__(self, a: Any, b: Any, c: Any, epilogue: Epilogue, bias: Any, s: Any, states: Sequence[Any]) -> None:
+    def __init__(self, likes: Sequence[Any], epilogue: Epilogue, aligned: tuple[bool, ...]) -> None:
+        a, b, c, bias, s = likes
         (n, k), m, dtype = a.shape, b.shape[1], c.dtype
         tiles = _tiles(dtype.name, precision.current())
         tile, splits, depth = _plan(n, k, m, tiles, launch.multiprocessors())
         record = PRODUCT.record(dtype)
         given = record[0]
-        _describe(given, a, b, c)
-        describe_epilogue(given, bias, s, states, epilogue.numbers)
+        given["n"], given["k"], given["m"] = n, k, m
+        for name, matrix, is_aligned in zip("abc", (a, b, c), aligned, strict=True):
+            describe_matrix(given, name, matrix)
+            given[f"{name}_wide"] = is_aligned and _is_wide(matrix)
+        given["c_wide"] &= c.strides[1] == c.itemsize
+        describe_epilogue(given, bias, s, epilogue.numbers)
         given["splits"], given["depth"] = splits, depth
         down, across = -(-n // tile.rows), -(-m // tile.columns)
         grids = {"product": (down * across * splits, tile.threads)}
@@ -440,29 +463,32 @@ class _Product:
         self._template = launch.Template(record, "a", len(_ADDRESSES) + _STATES)
         self._numbers, self._char = record.dtype.fields["numbers"][1], dtype.char
 
-    def __call__(
-        self, a: Any, b: Any, c: Any, bias: Any, s: Any, states: Sequence[Any], numbers: Sequence[float], totals: Any
-    ) -> None:
-        """Launch them on these, on the current stream, whose memory is not another's before they have used it."""
+    def __call__(self, at: Sequence[int], others: Sequence[int], numbers: Sequence[float], c: Any, totals: Any) -> None:
+        """Launch them on a, b, c, and on bias, s and states, at these addresses.
+
+        What is allocated here is not another's before the current stream has used it.
+        """
         record, dtype = self._template.copy(), c.dtype
         if numbers:
             pack_into(f"{len(numbers)}{self._char}", record, self._numbers, *numbers)
-        partial = None if self._partial is None else cupy.empty(self._partial, dtype)
+        parts = None if self._partial is None else cupy.empty(self._partial, dtype)
         sums = None if self._sums is None else cupy.empty(self._sums, dtype)
         of_a, of_b = self._units
         units = cupy.empty((of_a + of_b,), "uint8") if of_a else None
-        at_units = 0 if units is None else units.data.ptr
-        at = [0 if each is None else each.data.ptr for each in (a, b, c, partial, sums, bias, s, *states)]
-        none = [0] * (_STATES - len(states))
-        self._template.filled((*at[:5], at_units, at_units + of_a, *at[5:], *none), record)
+        own = [0 if each is None else each.data.ptr for each in (parts, sums, units, units)]
+        own[3] += of_a
+        self._template.filled((*at, *own, *others, *_NO_STATES[len(others) - 2 :]), record)
         for kernel, grid, block in self._launches:
             kernel(grid, block, (record,))
         if totals is not None:
             sum_columns(c if sums is None else sums, totals)
 
 
-# Those made, by what their operands are like.
-_products: dict[Any, _Product] = {}
+# Those made by ``product``, by what their operands are like.
+_products: dict[Any, Product] = {}
+
+# In place of states that there are not.
+_NO_STATES = (0,) * _STATES
 
 
 def _value(activation: str | None, dtype: str) -> str:
@@ -478,112 +504,141 @@ def _value(activation: str | None, dtype: str) -> str:
     return f"{before}FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
 
 
-def sum_columns(dy: Any, total: Any, activation: str | None = None, s: Any = None, dz: Any = None) -> None:
-    """Total (m,) = the sums of the rows of dy (n, m); or of dz = dy f'(s), which is written, with an activation."""
-    if dy.shape[1] == 0:
-        return
-    strides = [None if each is None else each.strides for each in (dy, s, dz, total)]
-    key = dy.shape, *strides, dy.dtype, activation
-    chunks, launch_ = launch.known(_columns, key, lambda: _columns_launch(dy, s, dz, total, activation))
-    sums = total if chunks == 1 else cupy.empty((chunks, dy.shape[1]), dy.dtype)
-    launch_(*(0 if each is None else each.data.ptr for each in (dy, s, dz, sums)))
-    if chunks > 1:
-        sum_columns(sums, total)
+def sum_columns(dy: Any, total: Any) -> None:
+    """``ColumnSums`` of dy, made once for all arrays like it."""
+    key = like(dy), like(total)
+    launch.known(_columns, key, lambda: ColumnSums(dy, total))(dy, total)
 
 
-def _columns_launch(dy: Any, s: Any, dz: Any, total: Any, activation: str | None) -> tuple[int, launch.Launch]:
-    """Into how many sums of each column of arrays like these, and what sums them up."""
-    (n, m), record = dy.shape, COLUMNS.record(dy.dtype)
-    chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT))))
-    given = record[0]
-    given["rows"], given["columns"], given["height"] = n, m, -(-n // chunks)
-    for name, array in (("dy", dy), ("s", s), ("dz", dz)):
-        if array is not None:
-            given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
-    given["totals_row"], given["totals_column"] = (m, 1) if chunks > 1 else (0, total.strides[0] // total.itemsize)
-    if activation is not None:
-        numbers = _numbers_of(activation)
-        given["numbers"][: len(numbers)] = numbers
-    kernel = launch.kernel("columns.cu", "column_sums", dy.dtype.name, (COLUMNS,), _value(activation, dy.dtype.name))
-    return chunks, launch.Launch(kernel, chunks * -(-m // _SUM_WIDTH), record, "dy", 4)
+class ColumnSums:
+    """Total (m,) = the sums of the rows of dy (n, m), of arrays like some.
 
-
-_columns: dict[Any, tuple[int, launch.Launch]] = {}
-
-
-def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> tuple[Any, Callable[[], Any]]:
-    """The array to compute in, and what makes ``out`` of it, which is to share no memory with a source.
-
-    A product's operand is read after some of the result is written, wherever both begin.
+    With an activation they are those of dz = dy f'(s), which is written.
     """
-    shares = out is not None and any(source is not None and overlap(out, source) for source in sources)
-    made = cupy.empty(shape, dtype) if out is None or shares else out
-    return made, lambda: finish(made, out)
+
+    def __init__(self, dy: Any, total: Any, activation: str | None = None, s: Any = None, dz: Any = None) -> None:
+        (n, m), dtype = dy.shape, dy.dtype
+        chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT))))
+        self._shape, self._dtype, self._is_empty = (chunks, m), dtype, m == 0
+        self._rest = ColumnSums(like_new(self._shape, dtype), total) if chunks > 1 else None
+        record = COLUMNS.record(dtype)
+        given = record[0]
+        given["rows"], given["columns"], given["height"] = n, m, -(-n // chunks)
+        for name, array in (("dy", dy), ("s", s), ("dz", dz)):
+            if array is not None:
+                given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+        step = total.strides[0] // total.itemsize
+        given["totals_row"], given["totals_column"] = (m, 1) if chunks > 1 else (0, step)
+        if activation is not None:
+            numbers = _numbers_of(activation)
+            given["numbers"][: len(numbers)] = numbers
+        if not self._is_empty:
+            kernel = launch.kernel("columns.cu", "column_sums", dtype.name, (COLUMNS,), _value(activation, dtype.name))
+            self._launch = launch.Launch(kernel, chunks * -(-m // _SUM_WIDTH), record, "dy", 4)
+
+    def __call__(self, dy: Any, total: Any, s: Any = None, dz: Any = None) -> None:
+        """Launch what sums these."""
+        if self._is_empty:
+            return
+        sums = total if self._rest is None else cupy.empty(self._shape, self._dtype)
+        self._launch(*(0 if each is None else each.data.ptr for each in (dy, s, dz, sums)))
+        if self._rest is not None:
+            self._rest(sums, total)
 
 
-def multiply(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> None:
-    """``product``, by cuBLAS where that is large, plain and exact."""
+# Those made by ``sum_columns``.
+_columns: dict[Any, ColumnSums] = {}
+
+
+def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
+    """The array in C order to compute in: ``out``, or a new one where that is none or shares memory with a source.
+
+    A product's operand is read after some of the result is written, wherever both begin. ``finish`` makes ``out`` of
+    the array.
+    """
+    if out is None or not out.flags.c_contiguous:
+        return cupy.empty(shape, dtype)
+    return out if apart((out,), [source for source in sources if source is not None]) else cupy.empty(shape, dtype)
+
+
+def multiplying(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
+    """A ``Product`` of operands like these, cuBLAS's where that is large, plain and exact."""
     size = a.shape[0] * a.shape[1] * b.shape[1]
-    is_plain = epilogue is PLAIN and c.flags.c_contiguous
-    if size >= CUBLAS_FROM and is_plain and precision.current() == "float32":
-        cupy.matmul(a, b, out=c)
-    else:
-        product(a, b, c, epilogue, **given)
+    if size >= CUBLAS_FROM and epilogue is PLAIN and precision.current() == "float32":
+        return lambda a, b, c: cupy.matmul(a, b, out=c)
+    return Product(a, b, c, epilogue, **given)
 
 
 class Kind(NamedTuple):
     """What a layer's x may be, dense or sparse: its arrays, and the products C = f(x @ w) and C = f(x.T @ dz).
 
-    Both are called as ``multiply``: with x, the other operand, C, an epilogue and what that takes.
+    Both are planned as ``multiplying``: for x, the other operand, C, an epilogue and what that takes.
     """
 
     arrays: Callable[[Any], tuple[Any, ...]]
-    times: Callable[..., None]
-    transposed_times: Callable[..., None]
+    times: Callable[..., Callable[..., None]]
+    transposed_times: Callable[..., Callable[..., None]]
 
 
-def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> None:
-    multiply(x.T, dz, c, epilogue, **given)
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
+    multiply = multiplying(x.T, dz, c, epilogue, **given)
+    return lambda x, dz, c, **given: multiply(x.T, dz, c, **given)
 
 
-DENSE = Kind(lambda x: (x,), multiply, _transposed_times)
+DENSE = Kind(lambda x: (x,), multiplying, _transposed_times)
 
 
-def product_op(kind: Kind) -> Callable[..., Any]:
+def product_op(kind: Kind) -> Planned:
     """``matmul`` of a kind of a."""
 
-    def matmul(a: Any, b: Any, *, out: Any = None) -> Any:
-        c, finished = placed(out, (a.shape[0], b.shape[1]), b.dtype, *kind.arrays(a), b)
-        kind.times(a, b, c)
-        return finished()
+    def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
+        shape, dtype = (a.shape[0], b.shape[1]), b.dtype
+        times = kind.times(a, b, like_new(shape, dtype))
 
-    return matmul
+        def run(a: Any, b: Any, *, out: Any = None) -> Any:
+            c = placed(out, shape, dtype, *kind.arrays(a), b)
+            times(a, b, c)
+            return finish(c, out)
+
+        return run
+
+    return Planned(implements("matmul", matmul))
 
 
-def _of_rows(name: str) -> Callable[..., Any]:
+def _of_rows(name: str) -> Planned:
     """An op of softmax's."""
-    found: Callable[..., Any] = getattr(import_module("fastnn.kernels.cuda.softmax"), name)
+    found: Planned = getattr(import_module("fastnn.kernels.cuda.softmax"), name)
     return found
 
 
-def layer_op(kind: Kind) -> Callable[..., Any]:
+def layer_op(kind: Kind) -> Planned:
     """``linear`` of a kind of x: bias and elementwise activation are the product's epilogue; of rows, it follows."""
 
-    def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
-        y, finished = placed(out, (x.shape[0], w.shape[1]), w.dtype, *kind.arrays(x), w, b)
+    def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Callable[..., Any]:
+        shape, dtype = (x.shape[0], w.shape[1]), w.dtype
         fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
-        if b is None and fused == "identity":
-            kind.times(x, w, y)
-        else:
-            kind.times(x, w, y, forward(fused), bias=b)
-        if activation not in ELEMENTWISE_ACTIVATIONS:
-            _of_rows(activation)(y, out=y)
-        return finished()
+        is_plain = b is None and fused == "identity"
+        others = {} if is_plain else {"bias": b}
+        times = kind.times(x, w, like_new(shape, dtype), PLAIN if is_plain else forward(fused), **others)
+        y = None if activation in ELEMENTWISE_ACTIVATIONS else cupy.empty(shape, dtype)
+        of_rows = None if y is None else _of_rows(activation).plan(y, out=y)
 
-    return linear
+        def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
+            y = placed(out, shape, dtype, *kind.arrays(x), w, b)
+            if is_plain:
+                times(x, w, y)
+            else:
+                times(x, w, y, bias=b)
+            if of_rows is not None:
+                of_rows(y, out=y)
+            return finish(y, out)
+
+        return run
+
+    return Planned(implements("linear", linear))
 
 
-def layer_backward_op(kind: Kind) -> Callable[..., Any]:
+def layer_backward_op(kind: Kind) -> Planned:
     """``linear_backward`` of a kind of x: dz with its columns' sums in one pass, then two products.
 
     An array that shares memory with an operand is written last of all.
@@ -601,41 +656,71 @@ def layer_backward_op(kind: Kind) -> Callable[..., Any]:
         dx: Any = None,
         dw: Any = None,
         db: Any = None,
-    ) -> tuple[Any, Any, Any]:
-        sources = dy, *kind.arrays(x), w, y, z
-        into = {"dx": (dx, x.shape), "dw": (dw, w.shape), "db": (db, w.shape[1:])}
-        places = {name: placed(*into[name], dy.dtype, *sources) for name in need}
-        dz = derived(dy, y if z is None else z, y, activation, places["db"][0] if "db" in need else None)
-        if "dx" in need:
-            multiply(dz, w.T, places["dx"][0])
-        if "dw" in need:
-            kind.transposed_times(x, dz, places["dw"][0])
-        found = {name: finished() for name, (_, finished) in places.items()}
-        return found.get("dx"), found.get("dw"), found.get("db")
+    ) -> Callable[..., tuple[Any, Any, Any]]:
+        shapes, dtype = {"dx": x.shape, "dw": w.shape, "db": w.shape[1:]}, dy.dtype
+        dz, derive = deriving(dy, y if z is None else z, y, activation, "db" in need)
+        of_x = multiplying(dz, w.T, like_new(x.shape, dtype)) if "dx" in need else None
+        of_w = kind.transposed_times(x, dz, like_new(w.shape, dtype)) if "dw" in need else None
 
-    return linear_backward
+        def run(
+            dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
+            *, dx: Any = None, dw: Any = None, db: Any = None,
+        ) -> tuple[Any, Any, Any]:  # fmt: skip
+            into = {"dx": dx, "dw": dw, "db": db}
+            sources = () if dx is dw is db is None else (dy, *kind.arrays(x), w, y, z)
+            made = {name: placed(into[name], shapes[name], dtype, *sources) for name in need}
+            dz = derive(dy, y if z is None else z, y, made.get("db"))
+            if of_x is not None:
+                of_x(dz, w.T, made["dx"])
+            if of_w is not None:
+                of_w(x, dz, made["dw"])
+            found = {name: finish(array, into[name]) for name, array in made.items()}
+            return found.get("dx"), found.get("dw"), found.get("db")
+
+        return run
+
+    return Planned(implements("linear_backward", linear_backward))
 
 
-def derived(dy: Any, s: Any, y: Any, activation: str, total: Any) -> Any:
-    """dz = dy f'(s), and the sums of its columns in ``total`` where that is wanted."""
-    dz = dy
-    if activation in ELEMENTWISE_ACTIVATIONS and activation != "linear":
-        dz = cupy.empty(dy.shape, dy.dtype)
-        total = cupy.empty(dy.shape[1:], dy.dtype) if total is None else total
-        sum_columns(dy, total, ELEMENTWISE_ACTIVATIONS[activation], s, dz)
-        return dz
-    if activation != "linear":
-        dz = _of_rows(f"{activation}_backward")(dy, s, y)
-    if total is not None:
-        sum_columns(dz, total)
+def deriving(dy: Any, s: Any, y: Any, activation: str, with_sums: bool) -> tuple[Any, Callable[..., Any]]:
+    """What dz = dy f'(s) is like, and what makes it of (dy, s, y, total): in ``total`` the sums of its columns."""
+    total = like_new(dy.shape[1:], dy.dtype)
+    if activation == "linear":
+        sums = ColumnSums(dy, total) if with_sums else None
+        return like(dy), partial(_summed, lambda dy, s, y: dy, sums)
+    dz = like_new(dy.shape, dy.dtype)
+    if activation not in ELEMENTWISE_ACTIVATIONS:
+        derive = _of_rows(f"{activation}_backward").plan(dy, s, y)
+        return dz, partial(_summed, derive, ColumnSums(dz, total) if with_sums else None)
+    of_columns = ColumnSums(dy, total, ELEMENTWISE_ACTIVATIONS[activation], s, dz)
+
+    def both(dy: Any, s: Any, y: Any, total: Any) -> Any:
+        made = cupy.empty(dy.shape, dy.dtype)
+        of_columns(dy, cupy.empty(dy.shape[1:], dy.dtype) if total is None else total, s, made)
+        return made
+
+    return dz, both
+
+
+def _summed(derive: Callable[..., Any], sums: ColumnSums | None, dy: Any, s: Any, y: Any, total: Any) -> Any:
+    dz = derive(dy, s, y)
+    if sums is not None:
+        sums(dz, total)
     return dz
 
 
 matmul, linear, linear_backward = product_op(DENSE), layer_op(DENSE), layer_backward_op(DENSE)
 
 
-def column_sums(x: Any, *, out: Any = None) -> Any:
+@Planned
+def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     """The sums of the rows of x."""
-    total, finished = placed(out, x.shape[1:], x.dtype, x)
-    sum_columns(x, total)
-    return finished()
+    shape, dtype = x.shape[1:], x.dtype
+    sums = ColumnSums(x, like_new(shape, dtype))
+
+    def run(x: Any, *, out: Any = None) -> Any:
+        total = placed(out, shape, dtype, x)
+        sums(x, total)
+        return finish(total, out)
+
+    return run

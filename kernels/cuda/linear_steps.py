@@ -6,74 +6,96 @@ Anything else is the product, and the steps of w and b one after the other; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cupy
 
 from fastnn.kernels.cuda import gemm, launch, optim
-from fastnn.kernels.cuda.arrays import overlap
+from fastnn.kernels.cuda.arrays import apart, finish, like_new
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.table import TABLE, Op, varying
+from fastnn.kernels.planned import Planned
+from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
 from fastnn.kernels.table.row import implements
 
 
-def _fits(w: Any, states: Sequence[Any], sources: Sequence[Any]) -> bool:
-    """Whether each number of w and its states can be stepped as soon as its gradient is there."""
-    alike = all(state.strides == w.strides for state in states)
-    apart = not any(overlap(a, b) for a, b in combinations((w, *states), 2))
-    return alike and apart and not any(overlap(a, b) for a in (w, *states) for b in sources)
-
-
-def _step_weights(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> None:
-    """The step of w by X.T @ dZ."""
+def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | None:
+    """What steps w by X.T @ dZ: of (arguments, dz), whether it did; None where arguments like these never allow it."""
     (name, (_, _, *names)), x, w = optim.chosen(step, given), given["x"], given["w"]
     states = [given[each] for each in names]
-    if _fits(w, states, (*kind.arrays(x), dz)):
-        numbers = STEPS[name].numbers(given)
-        kind.transposed_times(x, dz, w, gemm.update(name), states=states, numbers=numbers)
-        return
-    dw = cupy.empty(w.shape, w.dtype)
-    kind.transposed_times(x, dz, dw)
-    _step(step, {**given, "dw": dw})
+    if any(state.strides != w.strides for state in states):
+        return None
+    times, numbers = kind.transposed_times(x, dz, w, gemm.update(name), states=states), STEPS[name].numbers
+
+    def run(given: Mapping[str, Any], dz: Any) -> bool:
+        x, w, states = given["x"], given["w"], [given[each] for each in names]
+        is_apart = apart((w, *states), (*kind.arrays(x), dz))
+        if is_apart:
+            times(x, dz, w, states=states, numbers=numbers(given))
+        return is_apart
+
+    return run
 
 
-def _step(step: Op, given: Mapping[str, Any]) -> None:
-    """The optimizer's op, planned once for arrays alike."""
-    arguments = [given[name] for name in step.signature.parameters]
-    arrays = [None if given[name] is None else (given[name].shape, given[name].strides) for name in step.operands]
-    options = [given[name] for name, spec in step.options.items() if not varying(spec)]
-    key = (step.name, given["w"].dtype, *arrays, *options, *launch.surroundings())
-    launch.known(_steps, key, lambda: getattr(optim, step.name).plan(*arguments))(*arguments)
+def _by_parts(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., None]:
+    """The product, and the step of w by it."""
+    shape, dtype = given["w"].shape, given["w"].dtype
+    times = kind.transposed_times(given["x"], dz, like_new(shape, dtype))
+    step_w = _stepping(step, {**given, "dw": cupy.empty(shape, dtype)})
+
+    def run(given: Mapping[str, Any], dz: Any) -> None:
+        dw = cupy.empty(shape, dtype)
+        times(given["x"], dz, dw)
+        step_w({**given, "dw": dw})
+
+    return run
 
 
-# Plans of the steps of arrays that are not stepped by a product.
-_steps: dict[Any, Callable[..., None]] = {}
+def _stepping(step: Op, given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
+    """The optimizer's op of arguments like these."""
+    names = list(step.signature.parameters)
+    planned = getattr(optim, step.name).plan(*(given[name] for name in names))
+    return lambda given: planned(*(given[name] for name in names))
 
 
-def layer_step(op: Op, kind: gemm.Kind) -> Callable[..., Any]:
+def layer_step(op: Op, kind: gemm.Kind) -> Planned:
     """The op of a kind of x."""
     parameters, step = list(op.signature.parameters), step_of(op)
+    biased = {"w": "b", **{state: of_bias(state) for state in states_of(step)}}
 
-    def run(*arguments: Any, dx: Any = None) -> Any:
+    def of_bias_alone(given: Mapping[str, Any], db: Any) -> dict[str, Any]:
+        return {**given, **{name: given[other] for name, other in biased.items()}, "dw": db}
+
+    def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
         given = dict(zip(parameters, arguments, strict=False))
         dy, x, w, y, b, z = (given[name] for name in ("dy", "x", "w", "y", "b", "z"))
-        db = None if b is None else cupy.empty(b.shape, b.dtype)
-        dz = gemm.derived(dy, y if z is None else z, y, given["activation"], db)
-        slope = None
-        if given["need"]:  # before w is another
-            updated = [given[name] for name in op.inplace]
-            slope, finished = gemm.placed(dx, x.shape, w.dtype, dy, *kind.arrays(x), y, z, *updated)
-            gemm.multiply(dz, w.T, slope)
-        _step_weights(kind, step, given, dz)
-        if b is not None:
-            of_b = {state: given[of_bias(state)] for state in states_of(step)}
-            _step(step, {**given, **of_b, "w": b, "dw": db})
-        return None if slope is None else finished()
+        dz, derive = gemm.deriving(dy, y if z is None else z, y, given["activation"], b is not None)
+        shape, dtype = x.shape, w.dtype
+        of_x = gemm.multiplying(dz, w.T, like_new(shape, dtype)) if given["need"] else None
+        in_place = _in_place(kind, step, given, dz)
+        by_parts: dict[None, Callable[..., None]] = {}  # planned where it comes to that
+        step_b = None if b is None else _stepping(step, of_bias_alone(given, cupy.empty(b.shape, dtype)))
 
-    return implements(op.name, run)
+        def run(*arguments: Any, dx: Any = None) -> Any:
+            given = dict(zip(parameters, arguments, strict=False))
+            dy, x, w, y, b, z = (given[name] for name in ("dy", "x", "w", "y", "b", "z"))
+            db = None if b is None else cupy.empty(b.shape, dtype)
+            dz = derive(dy, y if z is None else z, y, db)
+            slope = None
+            if of_x is not None:  # before w is another
+                updated = [] if dx is None else [given[name] for name in op.inplace]
+                slope = gemm.placed(dx, shape, dtype, dy, *kind.arrays(x), y, z, *updated)
+                of_x(dz, w.T, slope)
+            if in_place is None or not in_place(given, dz):
+                launch.known(by_parts, None, lambda: _by_parts(kind, step, given, dz))(given, dz)
+            if step_b is not None:
+                step_b(of_bias_alone(given, db))
+            return None if slope is None else finish(slope, dx)
+
+        return run
+
+    return Planned(implements(op.name, plan))
 
 
 globals().update({name: layer_step(op, gemm.DENSE) for name, op in TABLE.items() if op.module == "linear_steps"})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import ops
+from fastnn import backends, ops
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.naive import elementwise
@@ -51,7 +51,14 @@ def only(gemm, monkeypatch, tile, splits=1):
         return gemm.Plan(tile, splits if depth == 0 else max(1, -(-k // depth)), depth)
 
     monkeypatch.setattr(gemm, "_plan", plan)
+    forget(gemm)
+
+
+def forget(gemm):
+    """Plan products anew."""
     gemm._products.clear()
+    gemm._columns.clear()
+    backends.forget()
 
 
 def tiles_of(gemm):
@@ -250,10 +257,12 @@ def test_large_plain_products_are_cublas(cupy, gemm, monkeypatch):
     a, b = integers((20, 30)), integers((30, 10), seed=1)
     given = [cupy.asarray(a), cupy.asarray(b)]
     monkeypatch.setattr(gemm, "CUBLAS_FROM", 20 * 30 * 10)
+    forget(gemm)
     cupy.launched.clear()
     np.testing.assert_array_equal(ops.matmul(*given).get(), a @ b)
     assert cupy.launched == ["cupy.matmul"]
     monkeypatch.setattr(gemm, "CUBLAS_FROM", 20 * 30 * 10 + 1)
+    forget(gemm)
     cupy.launched.clear()
     np.testing.assert_array_equal(ops.matmul(*given).get(), a @ b)
     assert "cupy.matmul" not in cupy.launched
@@ -296,7 +305,7 @@ def test_precisions_that_there_are_not(cupy, gemm, precision, monkeypatch):
     given = [cupy.asarray(integers((2, 2))) for _ in range(2)]
     precision("tf32")
     monkeypatch.setattr(gemm, "_has_tensor_cores", lambda device: False)
-    gemm._products.clear()
+    forget(gemm)
     with pytest.raises(RuntimeError, match=r"precision: got 'tf32', wants a device of compute capability 8\.0"):
         ops.matmul(*given)
 
@@ -334,16 +343,15 @@ def sources(cupy, gemm, monkeypatch):
     def change(name, right, wrong):
         assert right in read(name)
         monkeypatch.setattr(launch, "_file", lambda file: read(file).replace(right, wrong if file == name else right))
-        forget()
+        forget_sources()
 
-    def forget():
+    def forget_sources():
         gemm._kernel.cache_clear()
-        gemm._products.clear()
-        gemm._columns.clear()
         launch.kernel.cache_clear()
+        forget(gemm)
 
     yield change
-    forget()
+    forget_sources()
 
 
 def is_right(cupy, gemm, n, k, m):
