@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,10 +26,20 @@ def _compiled_kernels_stay_where_they_are(request):
 
     store.entry()
     if sum(item.get_closest_marker("gpu") is None for item in request.session.items) >= MANY:
-        programs = [f"import fastnn; fastnn.warmup([{dtype!r}])" for dtype in DTYPES]
-        processes = [subprocess.Popen([sys.executable, "-c", program]) for program in programs]
-        for process in processes:
-            process.wait()  # what fails here does so in the tests too
+        for programs in _warmups(DTYPES):
+            processes = [subprocess.Popen([sys.executable, "-c", program]) for program in programs]
+            for process in processes:
+                process.wait()  # what fails here does so in the tests too
+
+
+def _warmups(dtypes):
+    """Programs to be run one after the other, each several side by side; of two workers each begins with another."""
+    programs = [f"import fastnn; fastnn.warmup([{dtype!r}])" for dtype in dtypes]
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return [programs]
+    first = int(worker.removeprefix("gw")) % len(programs)
+    return [[program] for program in programs[first:] + programs[:first]]
 
 
 @pytest.fixture

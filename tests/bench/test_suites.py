@@ -59,6 +59,7 @@ def test_formulas_have_lines_of_both_sizes_beside_both_peers(module):
             assert op.name in NUMPY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", [op for op in TABLE.values() if op.bench], ids=lambda op: op.name)
 def test_contenders_agree_at_sizes_that_plain_python_can_do(op):
     sizes = kernels.naive_sizes(op, op.bench[0])
@@ -473,6 +474,7 @@ def test_a_group_with_lines_gauges_wrong_results_and_skipped_ones(monkeypatch, c
     assert json.loads(json.dumps(results.as_json())).keys() == {"lines", "readings", "bars", "unjudged"}
 
 
+@pytest.mark.slow
 def test_a_group_measured_in_a_process_of_its_own():
     options = report._parser().parse_args(["--quick", "--only", "^softmax 128x10$", "--threads", "1"])
     found = report._apart("kernels", options, passes=2)
@@ -581,6 +583,7 @@ def test_kernels_of_avx512_are_confirmed():
     assert environment._kernels(None) == "None kernels"
 
 
+@pytest.mark.slow
 def test_bench_as_a_command(tmp_path):
     """A process of its own, with a variable that slows NumPy down: it is dropped, and results are kept."""
     results = tmp_path / "results.json"

@@ -1,7 +1,7 @@
 """Where tests of CUDA kernels run: on the host that stands in for a device, which takes long, and on a device.
 
 A ``conftest.py`` that imports ``cupy`` gives its tests that fixture: CuPy, or what stands in for it. Each of them runs
-in both places, unless it is ``host_only`` or ``device_only``. Without a device its tests are skipped with the reason.
+in both places, unless it is ``host_only`` or ``device_only``. Without a device the latter are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def on_device() -> Iterator[Any]:
 
 DEVICE = pytest.param(on_device, id="device", marks=pytest.mark.gpu)
 
+# Where there is none, what runs on the host as well is no test there, and what only a device shows is skipped.
+PLACES = [HOST] if missing() else [HOST, DEVICE]
+
 
 def compiles_for_host(test: Any) -> Any:
     """Mark a test without the fixture that compiles kernels for the host."""
@@ -60,7 +63,7 @@ host_only = pytest.mark.parametrize("cupy", [HOST], indirect=True)
 device_only = pytest.mark.parametrize("cupy", [DEVICE], indirect=True)
 
 
-@pytest.fixture(scope="module", params=[HOST, DEVICE])
+@pytest.fixture(scope="module", params=PLACES)
 def cupy(request: pytest.FixtureRequest) -> Iterator[Any]:
     with request.param() as module:
         yield module

@@ -124,6 +124,7 @@ print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(bui
     assert all(".part-" not in path.name for path in entry.iterdir())
 
 
+@pytest.mark.slow
 def test_another_target_is_compiled_for_anew(tmp_path):
     """CPU and features are part of the key of kernels and of micro-kernels: one entry serves unlike computers."""
     if machine._target()[0] not in ("x86_64", "amd64"):
@@ -135,7 +136,8 @@ def test_another_target_is_compiled_for_anew(tmp_path):
     assert len(entries(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("name", ["tile", pytest.param("caches", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tile", "caches"])
 def test_another_tile_and_other_caches_are_compiled_for_anew(tmp_path, name):
     """They are the host's, and a home may be many hosts'."""
     variables = {"FASTNN_CACHE": tmp_path}
@@ -150,6 +152,7 @@ def test_another_tile_and_other_caches_are_compiled_for_anew(tmp_path, name):
     assert run(variables) == (*HIT, "")
 
 
+@pytest.mark.slow
 def test_numbas_own_variable_wins(tmp_path):
     variables = {"NUMBA_CACHE_DIR": tmp_path / "numba", "FASTNN_CACHE": tmp_path / "fastnn", "HOME": tmp_path / "home"}
     assert run(variables) == (*MISS, "")
@@ -200,6 +203,7 @@ def test_an_edited_helper_is_never_stale(installed, tmp_path):
     assert len(entries(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_two_installations_share_nothing_and_hold_nothing_but_sources(installed, tmp_path):
     sites = [installed(name) for name in ("one", "two")]
     for number, (_, variables) in enumerate(sites, 1):
@@ -210,6 +214,7 @@ def test_two_installations_share_nothing_and_hold_nothing_but_sources(installed,
         assert {path.suffix for path in (site / "fastnn" / "kernels").rglob("*") if path.is_file()} <= SOURCES
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_compiled_anew_and_replaced(tmp_path):
     variables = {"FASTNN_CACHE": tmp_path}
     run(variables)
@@ -266,6 +271,7 @@ def test_a_cache_that_cannot_be_written_to_costs_one_warning(read_only, tmp_path
     assert not any(path.is_file() for folder in (home, cache) for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_cache_that_can_be_read_only_is_read(read_only, tmp_path):
     """Such as one that was filled while a container's image was built."""
     variables = {"FASTNN_CACHE": tmp_path / "cache"}

@@ -67,6 +67,7 @@ def loops(body):
             yield found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cpu", "dtype"), TARGETS, ids=str)
 def test_micro_kernels_as_assembly(assembly, cpu, dtype):
     """A full tile's loop is one multiply-add an accumulator, and touches no memory but A and B: nothing is spilled."""

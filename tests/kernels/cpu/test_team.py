@@ -226,6 +226,7 @@ def foreign(program, system, machine, folder):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "machine"), SYSTEMS)
 def test_who_waits_gives_the_core_away_where_there_is_no_futex(system, machine, tmp_path):
     foreign(BARRIER, system, machine, tmp_path)

@@ -129,7 +129,7 @@ callers = [threading.Thread(target=caller) for _ in range(4)]
 [c.join() for c in callers]
 assert not failures, failures
 """
-LAYERS = ("omp", "workqueue", "tbb")
+LAYERS = ("omp", pytest.param("workqueue", marks=pytest.mark.slow), "tbb")
 PROGRAMS = {
     "fork": PREAMBLE + FORK,
     "fork then train": PREAMBLE + FORK_THEN_TRAIN,
