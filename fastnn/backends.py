@@ -273,8 +273,8 @@ def use_num_threads(threads: int | None) -> AbstractContextManager[None]:
 def warmup(dtypes: Sequence[str] = DTYPES) -> None:
     """Compile ahead what training and ops on the CPU would compile on first use, so that no later call waits for it.
 
-    After an installation or an upgrade this takes about twenty seconds of one core for each of ``dtypes`` ("float32",
-    "float64") and leaves 2 MB each in the kernels' cache, which ``fastnn info`` names; from then on it loads them in
+    After an installation or an upgrade this takes up to a minute or so of one core for each of ``dtypes`` ("float32",
+    "float64") and leaves 5 MB each in the kernels' cache, which ``fastnn info`` names; from then on it loads them in
     about half a second. The ops' threads are started too: in a child that is forked later, ops run on one.
     Raises BackendError where the CPU backend cannot serve.
     """

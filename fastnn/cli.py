@@ -301,7 +301,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print(f"{arguments.dataset} {recipe.architecture}: {_settings(recipe)}, seed {arguments.seed}, on {backend}")
         if backend == "cpu" and not _environment.has_kernels("epoch"):
-            print("the first run compiles the kernels and keeps them: about ten seconds, once")
+            print("the first run compiles the kernels and keeps them: ten to thirty seconds, once")
     watch = _Stopwatch()
     history = model.fit(
         *data.train,

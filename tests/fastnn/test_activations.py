@@ -42,7 +42,6 @@ def test_further_names(alias, name):
         (layers.ReLU(6, 0.1, 0.5), "bounded_relu", (0.1, 6, 0.5)),
         (layers.ELU(0.5), "elu", (0.5,)),
     ],
-    ids=repr,
 )
 def test_numbers_are_kept(given, op, numbers):
     found = activations.get(given)
