@@ -24,6 +24,7 @@ from fastnn.engine.protocols import Activation, Array, Logs, Loss, Network, Opti
 from fastnn.kernels.addresses import address
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
 from fastnn.kernels.interrupts import held
+from fastnn.kernels.table.dropout import scale, threshold
 
 # Places of sorted non-zeros: the kernel numbers them by int32.
 _MOST_ENTRIES = 2**31 - 1
@@ -408,9 +409,9 @@ def addresses(places: Sequence[_Place]) -> Array:
 
 def _masks(drops: Sequence[Drop], seeds: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """The kernel's masks; ``seeds`` are those of the layers."""
-    from fastnn.kernels.cpu import dropout, records
+    from fastnn.kernels.cpu import records
 
-    rows = [(dropout.threshold(d.rate), seeds[d.layer], d.layer, dropout.scale(d.rate), 1.0 - d.rate) for d in drops]
+    rows = [(threshold(d.rate), seeds[d.layer], d.layer, scale(d.rate), 1.0 - d.rate) for d in drops]
     return np.array(rows, records.mask(dtype))
 
 

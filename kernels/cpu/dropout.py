@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.dropout import dropout_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.planned import Planned
+from fastnn.kernels.table.dropout import scale, threshold
 from fastnn.kernels.table.row import implements
 
 # Nanoseconds an element on one core, roughly.
@@ -23,16 +23,6 @@ _NS_PER_ELEMENT = 0.4
 def nanoseconds(size: int) -> float:
     """One core's work for so many numbers."""
     return size * _NS_PER_ELEMENT
-
-
-def threshold(rate: float) -> int:
-    """What a kept element's word is not below: words w < rate * 2^32 drop, which for whole w is w < its ceiling."""
-    return math.ceil(rate * 2.0**32)
-
-
-def scale(rate: float) -> float:
-    """What kept elements are multiplied with."""
-    return 1.0 / (1.0 - rate)
 
 
 @compiled_in

@@ -9,6 +9,7 @@ are the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -26,6 +27,7 @@ from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
+from fastnn.kernels.table.optim import chosen, hyper_of
 from fastnn.kernels.table.row import implements
 
 # Parts of the state that a step has at most.
@@ -132,7 +134,7 @@ def _fused(op: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | N
     """What steps w and b of calls like this: of the arguments and dz, whether it did; None where it never does."""
     x, w, dtype = given["x"], given["w"], given["w"].dtype
     step_op, parameters = step_of(op), list(op.signature.parameters)
-    name, _ = optim.chosen(step_op, given)
+    name, _ = chosen(step_op, given)
     step = STEPS[name]
     written = ["w", *step.states], ["b", *map(of_bias, step.states)] if given["b"] is not None else []
     arrays = [_memory(given[each]) for names in written for each in names]
@@ -143,7 +145,7 @@ def _fused(op: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | N
     if len(x) > plan.KC:
         return None
     of_w, of_b = (_picker(parameters, names, none) for names, none in zip(written, _none(dtype), strict=True))
-    read_x, read_dz, hyper = reader(x.T), reader(dz), optim.hyper_of(step, op, given, dtype)
+    read_x, read_dz, hyper = reader(x.T), reader(dz), hyper_of(name, op, given, partial(np.array, dtype=dtype))
     (inputs, outputs), states = w.shape, len(step.states)
     size, place = inputs * outputs, parameters.index("x")
     nanoseconds = product.nanoseconds + size * _NS_PER_WEIGHT

@@ -34,9 +34,11 @@ from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
 from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Sparse, View
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
+from fastnn.kernels.table.dropout import scale, threshold
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
 from fastnn.kernels.table.losses import LOSSES
+from fastnn.kernels.table.optim import chosen
 
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
@@ -404,7 +406,7 @@ def _linear_step(to: Lowering, call: Call) -> None:
 
 def _step_packed(to: Lowering, step: Op, given: Mapping[str, Any]) -> None:
     """A step of weights whose states are packed as they are, in place of the gradient: as deep as a block at most."""
-    name, names = optim.chosen(step, given)
+    name, names = chosen(step, given)
     w, *states = (to.packed(given[each]) for each in names if each != "dw")
     for one, other in permutations((w, *states), 2):
         _apart(one, other)
@@ -524,7 +526,7 @@ def _step(to: Lowering, call: Call) -> None:
 
 
 def _update(to: Lowering, op: Op, given: Mapping[str, Any]) -> None:
-    name, names = optim.chosen(op, given)
+    name, names = chosen(op, given)
     arrays = [given[operand] for operand in names]
     to.plain(*arrays)
     for written, other in permutations(arrays, 2):
@@ -578,8 +580,8 @@ def _dropout(to: Lowering, call: Call) -> None:
     _apart(y, x, same=True)
     rate, (n, m) = _constant(call.given["rate"]), x.shape
     drawn = {name: _integer(call.given[name]) for name in ("seed", "step", "stream")}
-    fields: dict[str, Any] = {"n": n, "m": m, "threshold": dropout.threshold(rate), **drawn}
-    numbers = to.constants([dropout.scale(rate)])
+    fields: dict[str, Any] = {"n": n, "m": m, "threshold": threshold(rate), **drawn}
+    numbers = to.constants([scale(rate)])
     to.add(Kind.DROPOUT, dropout.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, numbers=numbers, **fields)
 
 

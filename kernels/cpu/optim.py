@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -17,9 +18,10 @@ from fastnn.kernels.cpu.objects import addresses
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_row
-from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
+from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
 from fastnn.kernels.planned import Planned
-from fastnn.kernels.table import TABLE, Op, varying
+from fastnn.kernels.table import TABLE, Op
+from fastnn.kernels.table.optim import chosen, hyper_of
 from fastnn.kernels.table.row import implements
 
 _NS_PER_ELEMENT = 0.5
@@ -59,35 +61,6 @@ def nanoseconds(size: int) -> float:
     return size * _NS_PER_ELEMENT
 
 
-def hyper_of(step: Step, op: Op, given: Mapping[str, Any], dtype: Any) -> Callable[..., Any]:
-    """What gives a step's hyper-parameters as an array, from the op's arguments, like those ``given`` but for some.
-
-    It computes them anew only where these have changed since its last call.
-    """
-    options = {name: given[name] for name in op.options}
-    changing = [name for name, spec in op.options.items() if varying(spec)]
-    places = [list(op.signature.parameters).index(name) for name in changing]
-    last: tuple[Any, Any] = None, None
-
-    def hyper(*arguments: Any) -> Any:
-        nonlocal last
-        values, numbers = last
-        now = [arguments[place] for place in places]
-        if now != values:
-            numbers = np.array(step.numbers({**options, **dict(zip(changing, now, strict=True))}), dtype)
-            last = now, numbers  # at once, for whatever thread reads both
-        return numbers
-
-    return hyper
-
-
-def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The name of the step that an op does with these arguments, and those that are its arrays: w, dw, its states."""
-    states = [operand for operand in op.operands if operand not in ("w", "dw") and given[operand] is not None]
-    name = step_name(op.name, states, given)
-    return name, ["w", "dw", *STEPS[name].states]
-
-
 def _step(op: Op) -> Planned:
     """One step of an optimizer's op; arrays that are not contiguous are updated in a copy and written back."""
     parameters = list(op.signature.parameters)
@@ -98,7 +71,7 @@ def _step(op: Op) -> Planned:
         name, arrays = chosen(op, given)
         step, pick = STEPS[name], itemgetter(*map(parameters.index, arrays))
         compute = _update.planned(w.dtype, nanoseconds(w.size), STEP_CODES[name])
-        hyper = hyper_of(step, op, given, w.dtype)
+        hyper = hyper_of(name, op, given, partial(np.array, dtype=w.dtype))
         none = [np.empty(0, w.dtype)] * (_SLOTS - len(step.states))
 
         def run(*arguments: Any) -> None:
@@ -199,7 +172,7 @@ class Steps(Planned):
         if not objects.are_known():
             return None
         pick = itemgetter(*map(parameters.index, operands))
-        hyper, count = hyper_of(step, op, given, dtype), (2 + len(step.states)) * len(w)
+        hyper, count = hyper_of(name, op, given, partial(np.array, dtype=dtype)), (2 + len(step.states)) * len(w)
         starts = np.cumsum([0, *(array.size for array in w)])
         flags = np.array([objects.WRITTEN, objects.READ, *[objects.WRITTEN] * len(step.states)])
         leading = STEP_CODES[name], starts, flags, *objects.likeness(w), objects.LAYOUT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from struct import pack_into
 from typing import Any
@@ -12,6 +11,7 @@ from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import finish, in_order, placing
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
+from fastnn.kernels.table.dropout import scale, threshold
 from fastnn.kernels.table.row import implements
 
 MASKED = Structure(
@@ -44,9 +44,7 @@ def _op(name: str) -> Planned:
             return lambda x, rate, seed, step=0, stream=0, *, out=None: place(out, x)
         record = MASKED.record(dtype)
         given = record[0]
-        # words w < rate * 2^32 drop, which for whole w is w < its ceiling
-        given["n"], given["c"], given["threshold"] = n, c, math.ceil(rate * 2.0**32)
-        given["scale"] = 1.0 / (1.0 - rate)
+        given["n"], given["c"], given["threshold"], given["scale"] = n, c, threshold(rate), scale(rate)
         kernel, counters = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,)), record.dtype.fields["seed"][1]
         launch_ = launch.Launch(kernel, launch.blocks(n * -(-c // 64) * 16), record, "x", 2)
 

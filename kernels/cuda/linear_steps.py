@@ -17,12 +17,13 @@ from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
+from fastnn.kernels.table.optim import chosen
 from fastnn.kernels.table.row import implements
 
 
 def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | None:
     """What steps w by X.T @ dZ: of (arguments, dz), whether it did; None where arguments like these never allow it."""
-    (name, (_, _, *names)), x, w = optim.chosen(step, given), given["x"], given["w"]
+    (name, (_, _, *names)), x, w = chosen(step, given), given["x"], given["w"]
     states = [given[each] for each in names]
     if any(state.strides != w.strides for state in states):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, chain, combinations, pairwise
 from itertools import product as product_of
 from operator import attrgetter, itemgetter
@@ -13,9 +13,10 @@ from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap, reach
 from fastnn.kernels.cuda.cpp import function
-from fastnn.kernels.formulas.steps import STEPS, step_name
+from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.planned import Planned
-from fastnn.kernels.table import DTYPES, TABLE, Op, varying
+from fastnn.kernels.table import DTYPES, TABLE, Op
+from fastnn.kernels.table.optim import chosen, hyper_of
 from fastnn.kernels.table.row import implements
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
@@ -59,13 +60,6 @@ def modules() -> Iterator[launch.Module]:
     """Every step."""
     for name, dtype in product_of(STEPS, DTYPES):
         yield launch.Module(f"{name} {dtype}", launch.text("optim.cu", dtype, (STEPS_GIVEN,), formula(name, dtype)))
-
-
-def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The name of the step that an op does with these arguments, and those that are its arrays: w, dw, its states."""
-    states = [operand for operand in op.operands if operand not in ("w", "dw") and given[operand] is not None]
-    name = step_name(op.name, states, given)
-    return name, ["w", "dw", *STEPS[name].states]
 
 
 def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Sequence[float], Sequence[int]], None]:
@@ -131,26 +125,12 @@ def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     )
 
 
-def _hyper(op: Op, given: Mapping[str, Any]) -> Callable[..., Sequence[float]]:
-    """What gives a step's hyper-parameters from the op's arguments, like those ``given`` but for options that vary."""
-    name, _ = chosen(op, given)
-    options = {option: given[option] for option in op.options}
-    changing = [option for option, spec in op.options.items() if varying(spec)]
-    places = [list(op.signature.parameters).index(option) for option in changing]
-
-    def hyper(*arguments: Any) -> Sequence[float]:
-        now = {option: arguments[place] for option, place in zip(changing, places, strict=True)}
-        return STEPS[name].numbers({**options, **now})
-
-    return hyper
-
-
 def _described(op: Op, arguments: Sequence[Any]) -> tuple[str, Callable[..., Any], Callable[..., Sequence[float]]]:
     """The step's name, what picks its arrays from the op's arguments, and what gives its hyper-parameters."""
     names = list(op.signature.parameters)
     given = dict(zip(names, arguments, strict=True))
     name, arrays = chosen(op, given)
-    return name, itemgetter(*map(names.index, arrays)), _hyper(op, given)
+    return name, itemgetter(*map(names.index, arrays)), hyper_of(name, op, given, tuple)
 
 
 class Steps(Planned):

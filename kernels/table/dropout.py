@@ -1,7 +1,8 @@
-"""Dropout and its derivative."""
+"""Dropout and its derivative, and what its kernels make of the rate."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastnn.kernels.table.row import Integer, Real, grid, op
@@ -39,3 +40,13 @@ def dropout(x, rate, seed, step=0, stream=0, *, out=None):
 @op("dropout", dy="n c", **_DROPOUT)
 def dropout_backward(dy, rate, seed, step=0, stream=0, *, out=None):
     """Derivative of dropout: dx = dy / (1 - rate) where the same mask keeps, 0 where it drops."""
+
+
+def threshold(rate: float) -> int:
+    """What a kept element's word is not below: words w < rate * 2^32 drop, which for whole w is w < its ceiling."""
+    return math.ceil(rate * 2.0**32)
+
+
+def scale(rate: float) -> float:
+    """What kept elements are multiplied with."""
+    return 1.0 / (1.0 - rate)

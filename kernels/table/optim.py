@@ -1,8 +1,12 @@
-"""Optimizer steps, in place."""
+"""Optimizer steps, in place, and which formula a call asks for."""
 
 from __future__ import annotations
 
-from fastnn.kernels.table.row import ELEMENTWISE, Flag, Integer, Real, Rule, op, shapes
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastnn.kernels.formulas.steps import STEPS, step_name
+from fastnn.kernels.table.row import ELEMENTWISE, Flag, Integer, Op, Real, Rule, op, shapes, varying
 
 _RATE = Real(low=0.0, varies=True)
 _FRACTION = Real(low=0.0, high=1.0, open_high=True)
@@ -308,3 +312,32 @@ def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, 
     other one, step_size = max(step_size * eta_minus, step_min), the change is undone and counts as 0 in the next step.
     But for these weights, change = -sign(dw) * step_size, w += change. gradient becomes dw, to tell how large it is.
     """
+
+
+def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The name of the step that an op does with these arguments, and those that are its arrays: w, dw, its states."""
+    states = [operand for operand in op.operands if operand not in ("w", "dw") and given[operand] is not None]
+    name = step_name(op.name, states, given)
+    return name, ["w", "dw", *STEPS[name].states]
+
+
+def hyper_of(name: str, op: Op, given: Mapping[str, Any], made: Callable[[Sequence[float]], Any]) -> Callable[..., Any]:
+    """What gives a step's hyper-parameters, ``made`` something of, from the op's arguments, like those ``given``.
+
+    It makes it anew only where the options that vary have changed since its last call.
+    """
+    options = {option: given[option] for option in op.options}
+    changing = [option for option, spec in op.options.items() if varying(spec)]
+    places = [list(op.signature.parameters).index(option) for option in changing]
+    last: tuple[Any, Any] = None, None
+
+    def hyper(*arguments: Any) -> Any:
+        nonlocal last
+        values, numbers = last
+        now = [arguments[place] for place in places]
+        if now != values:
+            numbers = made(STEPS[name].numbers({**options, **dict(zip(changing, now, strict=True))}))
+            last = now, numbers  # at once, for whatever thread reads both
+        return numbers
+
+    return hyper
