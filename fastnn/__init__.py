@@ -18,9 +18,6 @@ __version__ = "0.1.0"
 if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))
 
-# Forks are watched from here on, whoever starts Numba's threads; the module itself needs nothing but Python.
-importlib.import_module("fastnn.kernels.cpu.threads")
-
 _SUBMODULES = (
     "activations",
     "backends",

@@ -19,7 +19,6 @@ from fastnn.kernels.table import DTYPES
 
 _REQUIRED = ("numpy", "numba", "llvmlite")
 _OPTIONAL = ("scipy", "matplotlib", "cupy")
-_PARALLEL_SIZE = 1 << 20  # numbers: enough work for the kernels to start their threads
 
 
 def rows() -> list[tuple[str, str]]:
@@ -63,8 +62,8 @@ def _version(package: str) -> str | None:
 
 def _state(state: backends.BackendState) -> str:
     said = f"{'available' if state.available else 'unavailable'}: {state.reason}"
-    trains = state.name in backends.TRAINING or not state.available
-    return said if trains else f"{said}; for fastnn.ops, training does not use it yet"
+    chosen = state.name in backends.AUTO or not state.available
+    return said if chosen else f"{said}; 'auto' does not choose it, because its speed is unmeasured"
 
 
 def _products_on_device() -> list[tuple[str, str]]:
@@ -90,7 +89,7 @@ def _cpu() -> list[tuple[str, str]]:
         ("compiled for", f"{machine.cpu_name()}: {isa.name}, {isa.registers} registers of {8 * isa.vector_bytes} bits"),
         ("register tile", tiles),
         ("caches", f"L1 {_bytes(caches.l1)}, L2 {_bytes(caches.l2)}, L3 {_bytes(caches.l3)}"),
-        ("threads", _threads()),
+        ("threads", str(fastnn.get_num_threads())),
         ("kernel cache", _kernel_cache()),
     ]
 
@@ -102,15 +101,6 @@ def _model_name() -> str:
     except OSError:
         match = None
     return match.group(1) if match else platform.processor() or platform.machine()
-
-
-def _threads() -> str:
-    """Return the number of threads and the layer that runs them, which Numba chooses when they start: so start them."""
-    from fastnn import ops
-    from fastnn.kernels.cpu import threads
-
-    ops.relu(np.zeros(_PARALLEL_SIZE, np.float32))
-    return f"{fastnn.get_num_threads()}, threading layer {threads.layer()}"
 
 
 def has_kernels(module: str) -> bool:

@@ -13,7 +13,19 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastnn.kernels.table import DTYPES, MOST_OFF, Choice, Flag, Integer, Op, Option, Real, Subset, shape_of
+from fastnn.kernels.table import (
+    DTYPES,
+    MALFORMED_CSR,
+    MOST_OFF,
+    Choice,
+    Flag,
+    Integer,
+    Op,
+    Option,
+    Real,
+    Subset,
+    shape_of,
+)
 
 _FLOATS = tuple(np.dtype(name) for name in DTYPES)
 
@@ -193,8 +205,11 @@ def of_device(value: Any) -> str:
 def csr_parts(name: str, matrix: Any) -> tuple[Any, Any, Any]:
     """(values, indices as int32, indptr as int64) of a CSR matrix, in C order: its own where they are so.
 
-    Raises ValueError unless its rows lie one behind the other, in columns that there are.
+    Raises ValueError unless its rows lie one behind the other, in columns that there are. On a device they are its own,
+    of whatever dtypes, and nobody waits to look at them.
     """
+    if is_on_device(matrix):
+        return matrix.data, matrix.indices, matrix.indptr
     rows, columns = matrix.shape
     values, indices, indptr = matrix.data, matrix.indices, matrix.indptr
     stored = min(len(values), len(indices))
@@ -202,9 +217,7 @@ def csr_parts(name: str, matrix: Any) -> tuple[Any, Any, Any]:
     whole = 0 <= first <= last <= stored and bool((indptr[1:] >= indptr[:-1]).all())
     used = indices[first:last] if whole else indices[:0]
     if not whole or (used.size and (used.min() < 0 or used.max() >= columns)):
-        raise ValueError(
-            f"{name}: got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
-        )
+        raise ValueError(f"{name}: {MALFORMED_CSR}")
     wanted = (values, None), (indices, np.int32), (indptr, np.int64)
     values, indices, indptr = (np.require(part, dtype, ["C", "A"]) for part, dtype in wanted)
     return values, indices, indptr

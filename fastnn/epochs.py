@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks
+from fastnn.kernels.addresses import ON_HOST, Arrays
 from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, Sparse, View
-from fastnn.recorder import rebuilt
+from fastnn.recorder import arrays_of, rebuilt
 
 Array = Any
 
@@ -25,8 +26,9 @@ class Epoch:
     def __init__(
         self, data: Any, order: Any, batch: Any, each: Mapping[str, Any], joined: bool, others: Mapping[str, Any]
     ) -> None:
-        arrays = data if isinstance(data, (tuple, list)) else [data]
-        self.data = [_rows(f"data[{place}]", array, arrays[0]) for place, array in enumerate(arrays)]
+        given = data if isinstance(data, (tuple, list)) else [data]
+        self.kind = arrays_of("cuda") if any(map(checks.is_on_device, given)) else ON_HOST
+        self.data = [_rows(f"data[{place}]", array, given[0], self.kind) for place, array in enumerate(given)]
         if not self.data:
             raise ValueError("data: got no arrays, wants one or more whose rows make the batches")
         self.arrays: list[Array] = []
@@ -37,7 +39,7 @@ class Epoch:
             likeness.append((type(held), held.dtype, held.shape, None if csr else held.strides))
         self.likeness = tuple(likeness)
         self.batch = checks.integer("batch", batch, 1)
-        self.order = _order(order, self.data[0].shape[0])
+        self.order = _order(order, self.data[0].shape[0], self.kind)
         self.joined, self.others = joined, others
         self.each = {name: _by_batch(f"each[{name!r}]", values, self._batches) for name, values in each.items()}
 
@@ -56,7 +58,7 @@ class Epoch:
     def arguments(self, batch: int) -> list[Array]:
         """The data of a batch."""
         rows = self.order[batch * self.batch : (batch + 1) * self.batch]
-        return [array[rows] for array in self.data]
+        return [self.kind.rows(array, rows) for array in self.data]
 
     def named(self, batch: int) -> dict[str, Any]:
         """The other arguments of a batch."""
@@ -64,29 +66,44 @@ class Epoch:
 
     def kept(self, value: Any) -> Any:
         """What is wanted of a batch's result: a number or array as one of many, or any other value as it is."""
-        if self.joined and isinstance(value, np.ndarray):
-            return Series(np.array(value, ndmin=1))
+        if self.kind.holds(value) and self.keeps(value):
+            return Series((value if value.ndim else value.reshape(1)).copy())
         return constant(value, 1)
 
+    def keeps(self, result: Any) -> bool:
+        """Whether of an array, or of its view, all batches' are wanted: on a device an array () is a number."""
+        return self.joined or not (result.ndim or self.kind.makes_numbers)
 
-def _rows(name: str, array: Any, first: Any) -> Array:
+    def series(self, values: Sequence[Any]) -> Any:
+        """What batches gave, one behind the other."""
+        return (self.kind.joined if self.kind.holds(values[0]) else np.concatenate)(values)
+
+
+def _rows(name: str, array: Any, first: Any, kind: Arrays) -> Array:
     csr = checks.is_csr(array)
-    if not csr and (not isinstance(array, np.ndarray) or array.ndim == 0):
-        raise TypeError(f"{name}: got {checks.describe(array)}, wants a NumPy array of rows, or a CSR matrix")
+    if not (kind.holds(array.data) if csr else kind.holds(array) and array.ndim):
+        got = checks.of_device(array) if checks.is_on_device(array) else checks.describe(array)
+        raise TypeError(f"{name}: got {got}, wants a {kind.name} array of rows, or a CSR matrix")
     if array.shape[0] != first.shape[0]:
         raise ValueError(f"{name}: got {array.shape[0]} rows, wants {first.shape[0]}, as data[0] has")
-    return array if csr else np.ascontiguousarray(array)
+    return array if csr else kind.in_order(array)
 
 
-def _order(order: Any, rows: int) -> Array:
-    found = np.asarray(order)
-    if found.ndim != 1 or not (np.issubdtype(found.dtype, np.integer) or found.size == 0):
+def _order(order: Any, rows: int, kind: Arrays) -> Array:
+    """Row numbers as an array of a kind; those that are on a device are not looked at."""
+    on_device = checks.is_on_device(order)
+    if on_device and not kind.holds(order):
+        raise TypeError(f"order: got {checks.of_device(order)}, wants row numbers (n,) in a {kind.name} array")
+    found = order if on_device else np.asarray(order)
+    if found.ndim != 1 or not (found.dtype.kind in "iu" or found.size == 0):
         raise TypeError(f"order: got {checks.describe(order)}, wants row numbers (n,)")
     if found.size == 0:
         raise ValueError("order: got no rows, wants one or more")
+    if on_device:
+        return kind.in_order(found.astype(np.int64, copy=False))
     if found.min() < 0 or found.max() >= rows:
         raise IndexError(f"order: got row {found.min() if found.min() < 0 else found.max()}, wants rows in [0, {rows})")
-    return np.ascontiguousarray(found, np.int64)
+    return kind.copied(np.ascontiguousarray(found, np.int64))
 
 
 def _by_batch(name: str, values: Any, batches: int) -> Array:
@@ -99,8 +116,8 @@ def _by_batch(name: str, values: Any, batches: int) -> Array:
 # ----------------------------------------------------------------------------------------------------------- the graph
 
 
-def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph, Any]:
-    """The graph, and its results, with data in place of its first arguments: each turn gathers a batch of them.
+def gathering(graph: Graph, template: Any, epoch: Epoch) -> tuple[Graph, Any]:
+    """The graph, and its results, with an epoch's arrays in place of its first arguments: turns gather batches of them.
 
     Of a CSR matrix nothing is gathered: the calls that it is given to read a batch's rows where they lie.
     """
@@ -108,17 +125,15 @@ def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph
     moved: dict[Block, Block] = {}
     wholes: dict[Block, View] = {}
     calls: list[Call] = []
-    for each in data:
-        place = len(moved) + len(wholes)
-        if checks.is_csr(each):
-            for number, part in enumerate(checks.csr_parts("data", each), place):
-                block = arguments[number].block
-                arguments[number] = wholes[block] = _argument(part, number, varies=True)
-            continue
+    for place, array in enumerate(epoch.arrays):
         batch = arguments[place]
+        arguments[place] = _argument(array, place, batch.block.varies)
+        if batch.block.varies:  # a part of a CSR matrix
+            wholes[batch.block] = arguments[place]
+            continue
         moved[batch.block] = Block(batch.block.size)
-        arguments[place] = _argument(each, place)
-        calls.append(Call(GATHER, {"data": arguments[place], "rows": Order()}, (_moved(moved, {})(batch),), (), _take))
+        given = {"data": arguments[place], "index": Order()}
+        calls.append(Call(GATHER, given, (_moved(moved, {})(batch),), (), epoch.kind.rows))
     move = _moved(moved, wholes)
     for call in graph.calls:
         given = {name: _each(move, value) for name, value in call.given.items()}
@@ -127,8 +142,8 @@ def gathering(graph: Graph, template: Any, data: Sequence[Array]) -> tuple[Graph
     return Graph(tuple(calls), tuple(arguments), graph.figures, kept), rebuilt(move, template)
 
 
-def putting(graph: Graph, template: Any) -> tuple[Graph, Any]:
-    """The graph, and its results, with what it returns of every turn put into arrays, arguments behind its own.
+def putting(graph: Graph, template: Any, epoch: Epoch) -> tuple[Graph, Any]:
+    """The graph, and its results, with what is wanted of every turn put into arrays, arguments behind its own.
 
     The last figure is the number of the turn.
     """
@@ -136,7 +151,7 @@ def putting(graph: Graph, template: Any) -> tuple[Graph, Any]:
     arguments, calls = list(graph.arguments), list(graph.calls)
 
     def put(place: Any) -> Any:
-        if not isinstance(place, View):
+        if not isinstance(place, View) or not epoch.keeps(place):
             return place
         one = np.empty(place.shape or 1, place.dtype)
         into = View(Block(one.nbytes, argument=len(arguments)), 0, one.shape, one.strides, one.dtype)
@@ -153,12 +168,8 @@ def _put(x: Array, into: Array, turn: int) -> None:
     into[turn * rows : (turn + 1) * rows] = x
 
 
-def _argument(array: Array, place: int, varies: bool = False) -> View:
+def _argument(array: Array, place: int, varies: bool) -> View:
     return View(Block(array.nbytes, argument=place, varies=varies), 0, array.shape, array.strides, array.dtype)
-
-
-def _take(data: Array, rows: Array) -> Array:
-    return data[rows]
 
 
 def _moved(blocks: Mapping[Block, Block], wholes: Mapping[Block, View]) -> Callable[[Any], Any]:
@@ -195,14 +206,14 @@ def constant(value: Any, turns: int) -> Any:
     return Series(np.full(turns, value, np.float64)) if is_number else value
 
 
-def joined(results: Sequence[Any]) -> Any:
+def joined(results: Sequence[Any], epoch: Epoch) -> Any:
     """The results of batches: what is one of many together, and of all else the last."""
     last = results[-1]
     if isinstance(last, Series):
-        return np.concatenate([each.values for each in results])
+        return epoch.series([each.values for each in results])
     if isinstance(last, dict):
-        return {key: joined([each[key] for each in results]) for key in last}
+        return {key: joined([each[key] for each in results], epoch) for key in last}
     if isinstance(last, (list, tuple)):
-        parts = [joined(column) for column in zip(*results, strict=True)]
+        parts = [joined(column, epoch) for column in zip(*results, strict=True)]
         return type(last)(*parts) if hasattr(last, "_fields") else type(last)(parts)
     return last

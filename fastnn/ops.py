@@ -109,10 +109,7 @@ def _publish(op: Op) -> Callable[..., Any]:
                 run = run.plan(*arguments, **keywords)
             if planned or not by_values or backend == "cuda":
                 _remember(remembered, known, run)
-        try:
-            return run(*arguments, **keywords)
-        except MemoryError as error:
-            raise (_out_of_memory(error) if backend == "cuda" else error) from None
+        return _run_on_device(run, arguments, keywords) if backend == "cuda" else run(*arguments, **keywords)
 
     names = {"checked": checked, "remembered": remembered, "listed": _publish_lists(op) if op.lists else None}
     on_device = _compile(op, _parts(op, "device"), **names)
@@ -298,6 +295,14 @@ def _end(op: Op, takes: str) -> str:
 def _surroundings() -> Any:
     """What plans for device arrays depend on beside them; BackendError where the backend "cuda" cannot serve."""
     return backends.implementation("cuda", "launch", "surroundings")()
+
+
+def _run_on_device(run: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """What an op returns; MemoryError with what the device has where that is too little."""
+    try:
+        return run(*arguments, **keywords)
+    except MemoryError as error:
+        raise _out_of_memory(error) from None
 
 
 def _out_of_memory(error: MemoryError) -> MemoryError:

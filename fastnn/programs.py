@@ -15,10 +15,9 @@ import numpy as np
 
 from fastnn import backends, checks, tape
 from fastnn.epochs import Epoch, Series, constant, gathering, joined, putting
-from fastnn.kernels.addresses import address
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE, Integer, Real
-from fastnn.recorder import Recorder, rebuilt
+from fastnn.recorder import Recorder, arrays_of, rebuilt
 
 Array = Any
 
@@ -53,6 +52,13 @@ def program(f: Callable[..., Any] | None = None, *, static: Sequence[str] = (), 
     Results are valid until the program's next call in the same thread, unless ``copy``. On the CPU a call takes some
     microseconds beside its kernels; its bits are those of the same ops called one by one, with any number of threads.
     Inside of another program, or of ``gradients``, the function is called as it is.
+
+    With CuPy arrays for arguments, or the backend "cuda" chosen, all arrays have to be CuPy's, on the current device.
+    There the third call captures a CUDA graph, which later ones launch on the current stream; at other addresses of
+    arguments than four, these are copied to the graph's own first. Calls that cannot be captured, those of CSR
+    matrices above all, are made in between: ``plan`` says which. A loss is an array () that nobody waits for, and so is
+    what is calculated of it. Nobody looks at what arrays hold: whether they were written to by other than ops is not
+    noticed. Bits are those of the ops one by one.
 
     >>> @fastnn.program
     ... def step(x, t, rate):
@@ -129,6 +135,10 @@ class Program:
         the last batch. To ``join`` them makes one array of what ops gave in all batches, along the first axis: outputs
         (batch, k) become (n, k), in ``order``. The bits are those of a call for each batch.
 
+        On a device nothing waits before the caller reads the results: a number that ops gave, an array () there, is one
+        of all batches' in a CuPy array (batches,). Row numbers in a CuPy array are not looked at: of a row that there
+        is not all bits are set, which is NaN or -1. CSR matrices are the exception, whose rows wait for the device.
+
         Raises TypeError, ValueError or IndexError for what does not fit, before the first batch; where labels of a
         batch are wrong, or a number of ``each`` that an op checks, batches before it have been trained on.
 
@@ -138,7 +148,7 @@ class Program:
         results: list[Any] = []
         for first, turns in epoch.parts():
             results += self._turns(epoch, first, turns)
-        return joined(results)
+        return joined(results, epoch)
 
     def _turns(self, epoch: Epoch, first: int, turns: int) -> list[Any]:
         """The results of so many batches of one size, one after the other or together."""
@@ -161,7 +171,8 @@ class Program:
         """Print what the program's last recording in this thread does: ops, kernels, waits, memory, work.
 
         A line for each kernel of a replay: whether all threads share it, or one has it alone beside others; and whether
-        all wait for one another behind it. RuntimeError where nothing has been recorded in this thread yet.
+        all wait for one another behind it. On a device it is one for each call: whether a graph has captured it, or it
+        is called between graphs. RuntimeError where nothing has been recorded in this thread yet.
         """
         if not self._recordings:
             raise RuntimeError(f"{self!r} has no plan in this thread yet: call it first")
@@ -186,7 +197,7 @@ class Program:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        addresses = _addresses(arrays)
+        addresses = recording.addresses(arrays)
         if not recording.keeps_apart(arrays, addresses):
             return self._function(*args, **kwargs)
         return self._own(recording.run(arrays, addresses, numbers))
@@ -216,7 +227,8 @@ class Program:
 
     def _record(self, given: _Given, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the function op by op, and remember what it did."""
-        recorder = Recorder(backends.current())
+        given.check()
+        recorder = Recorder(given.backend)
         stand_in = partial(rebuilt, partial(_stand_in, recorder))
         names = [*self._names, *[""] * len(args)]
         values = [value if name in self._static else stand_in(value) for name, value in zip(names, args, strict=False)]
@@ -239,15 +251,31 @@ class _Given:
         self.places: dict[str, int] = {}
         self.likeness: list[Any] = []
         self.followed = False
+        self._on_host = self._on_device = ""  # the names of such arrays
+
+    @property
+    def backend(self) -> str:
+        """That of the arrays, or where there are none the one that is chosen."""
+        return "cuda" if self._on_device else backends.current()
 
     def known(self) -> Any:
         """What a recording is known by."""
-        return (backends.current(), *self.likeness)
+        if self.backend != "cuda":
+            return (self.backend, *self.likeness)
+        return (self.backend, backends.implementation("cuda", "launch", "surroundings")(), *self.likeness)
+
+    def check(self) -> None:
+        """Raise TypeError where arrays are in two places, or not in that of the backend."""
+        if self._on_host and self.backend == "cuda":
+            other = f"beside {self._on_device}, which is on a CUDA device" if self._on_device else ""
+            beside = other or "for the backend 'cuda'"
+            raise TypeError(f"{self._on_host}: got a NumPy array {beside}, wants all arrays of a program in one place")
 
     def take(self, name: str, value: Any) -> None:
         """An argument, or an entry of one."""
         kind = type(value)
         if kind is np.ndarray:
+            self._on_host = name
             self.arrays.append(value)
             self.likeness += (value.dtype, value.shape, value.strides, value.flags.num)
         elif _is_number(value):
@@ -269,17 +297,31 @@ class _Given:
 
     def _other(self, name: str, value: Any) -> None:
         """What is seldom an argument."""
-        if isinstance(value, np.ma.MaskedArray) or checks.is_on_device(value):
-            raise TypeError(f"{name}: got {checks.describe(value)}, wants a NumPy array in a program")
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name}: got {checks.describe(value)}, wants a NumPy array in a program, or one of CuPy's")
+        if checks.is_on_device(value):
+            self._of_device(name, value)
+        elif isinstance(value, np.ndarray):
             self.take(name, value.view(np.ndarray))
         elif isinstance(value, (np.floating, np.integer)):
             self.take(name, value.item())
         elif checks.is_csr(value):  # whatever number of non-zeros it has
+            self._on_host = name
             self.arrays += checks.csr_parts(name, value)
             self.likeness += (type(value), value.dtype, value.shape)
         else:
             self.constant(name, value)
+
+    def _of_device(self, name: str, value: Any) -> None:
+        """A CuPy array, or a CSR matrix of such."""
+        self._on_device = name
+        parts = checks.csr_parts(name, value) if checks.is_csr(value) else (value,)
+        if not all(map(arrays_of("cuda").holds, parts)):
+            wanted = "a CuPy array in a program (cupy.from_dlpack makes one over the same memory)"
+            raise TypeError(f"{name}: got {checks.of_device(value)}, wants {wanted}")
+        self.arrays += parts
+        layout = () if checks.is_csr(value) else (value.strides,)  # whatever number of non-zeros it has
+        self.likeness += (type(value), value.dtype, value.shape, *layout)
 
     def constant(self, name: str, value: Any) -> None:
         """What a recording is made for."""
@@ -294,6 +336,8 @@ class _Given:
 def _stand_in(recorder: Recorder, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return recorder.argument(value.view(np.ndarray))
+    if checks.is_on_device(value):
+        return recorder.argument(value)
     if isinstance(value, (np.floating, np.integer)):
         return _stand_in(recorder, value.item())
     return recorder.argument(value) if _is_number(value) or checks.is_csr(value) else value
@@ -309,7 +353,7 @@ def _plain(value: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return value.copy() if hasattr(value, "strides") else value
 
 
 # ----------------------------------------------------------------------------------------------------------- recordings
@@ -323,7 +367,8 @@ class _Recording:
         self._numbers = [figure.place for figure in recorder.numbers]
         self._constants, self._early = recorder.constants, recorder.early
         self._make = backends.implementation(recorder.backend, "program", "Replay")
-        self._bounds = _Bounds(self.graph)
+        self._check = _check_of(self.graph)
+        self._arrays, self._address = recorder.arrays, recorder.arrays.address
         self._made = self._ready()
         self._epochs: dict[Any, tuple[Any, Any, _Apart]] = {}
         self.keeps_apart = _Apart(self.graph)
@@ -337,8 +382,7 @@ class _Recording:
         for place, value in zip(self._numbers, numbers, strict=True):
             figures[place] = value
         self._calculate(replay)
-        if not self._bounds.kept(figures):
-            self._bounds.explain(figures)
+        self._check(figures)
         replay.run(arrays, addresses)
         return results(arrays)
 
@@ -347,20 +391,24 @@ class _Recording:
         """What runs it."""
         return self._made[0]
 
+    def addresses(self, arrays: Sequence[Array]) -> list[int]:
+        """Where the arguments' numbers begin."""
+        return [*map(self._address, arrays)]
+
     def gathers(self, epoch: Epoch, given: _Given) -> bool:
         """Whether batches can be gathered by the replay: no data lie where the program writes."""
         arrays = _whole(epoch, given)
-        return self._gathering(epoch)[2](arrays, _addresses(arrays))
+        return self._gathering(epoch)[2](arrays, self.addresses(arrays))
 
     def _gathering(self, epoch: Epoch) -> tuple[Any, Any, _Apart]:
         """A replay that gathers batches of such data, the places of its results, what tells memory apart."""
         likeness = epoch.joined, epoch.likeness
         held = self._epochs.get(likeness)
         if held is None or held[0].outdated():
-            graph, template = gathering(self.graph, self._template, epoch.data)
+            graph, template = gathering(self.graph, self._template, epoch)
             apart = _Apart(graph)
-            if epoch.joined:
-                graph, template = putting(graph, template)
+            if any(map(epoch.keeps, graph.kept)):
+                graph, template = putting(graph, template, epoch)
             held = self._epochs[likeness] = self._make(graph), template, apart
         return held
 
@@ -368,8 +416,9 @@ class _Recording:
         """The results of so many batches, numbers as arrays."""
         replay, template, _ = self._gathering(epoch)
         arrays = _whole(epoch, given)
-        arrays += (_of_turns(into, turns) for into in replay.graph.arguments[len(arrays) :])
-        addresses = _addresses(arrays)
+        first_put = len(arrays)
+        arrays += (replay.room_of_turns(into, turns) for into in replay.graph.arguments[first_put:])
+        addresses = self.addresses(arrays)
         figures = self._figures(replay, epoch, given, first, turns)
         replay.turns(arrays, addresses, epoch.order[first * epoch.batch : (first + turns) * epoch.batch], figures)
 
@@ -377,7 +426,9 @@ class _Recording:
             if isinstance(place, Figure):
                 return Series(figures[:, place.place])
             if isinstance(place, View):
-                return Series(replay.array(place, arrays)) if epoch.joined else replay.array(place, arrays)
+                array = replay.array(place, arrays)
+                argument = place.block.argument
+                return array if argument is None or argument < first_put else Series(array)
             return constant(place, turns)
 
         return rebuilt(result, template)
@@ -385,7 +436,7 @@ class _Recording:
     def _figures(self, replay: Any, epoch: Epoch, given: _Given, first: int, turns: int) -> Any:
         """A row of figures for every turn, with what is known beforehand."""
         figures = np.zeros((turns, replay.graph.figures))
-        if epoch.joined:
+        if replay.graph.figures > self.graph.figures:  # which turn it is
             figures[:, -1] = np.arange(turns)
         for place, value in (*self._constants.items(), *zip(self._numbers, given.numbers, strict=True)):
             figures[:, place] = value
@@ -396,8 +447,7 @@ class _Recording:
             self._calculate(replay)
             row[:] = replay.figures
         for row in figures:
-            if not self._bounds.kept(row):
-                self._bounds.explain(row)
+            self._check(row)
         return figures
 
     def _calculate(self, replay: Any) -> None:
@@ -413,18 +463,9 @@ class _Recording:
         return replay, _results(self._template, replay)
 
 
-def _addresses(arrays: Sequence[Array]) -> list[int]:
-    return [address(array) for array in arrays]
-
-
 def _whole(epoch: Epoch, given: _Given) -> list[Array]:
     """The arguments of a batch with all of the data in place of its rows."""
     return [*epoch.arrays, *given.arrays[len(epoch.arrays) :]]
-
-
-def _of_turns(into: View, turns: int) -> Array:
-    """Memory for a result of every turn."""
-    return np.empty((turns * into.shape[0], *into.shape[1:]), into.dtype)
 
 
 def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
@@ -433,7 +474,7 @@ def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
         figures, place, kind = replay.figures, template.place, template.kind
         return lambda arrays: kind(figures[place])
     if isinstance(template, View):
-        if template.block.argument is not None:
+        if template.block.argument is not None or not replay.lasting:
             return lambda arrays: replay.array(template, arrays)
         array = replay.array(template, ())
         return lambda arrays: array
@@ -446,25 +487,27 @@ def _results(template: Any, replay: Any) -> Callable[[Sequence[Array]], Any]:
     return lambda arrays: template
 
 
-class _Bounds:
-    """Whether figures are what the ops want that take them as options; all of those are known before any op runs."""
+def _check_of(graph: Graph) -> Callable[[Any], object]:
+    """What raises, for a row of figures, unless they are what the ops want that take them as options.
 
-    def __init__(self, graph: Graph) -> None:
-        self._options = {
-            (value.place, value.kind, spec): name
-            for call in graph.calls
-            for name, spec in (TABLE[call.op].options.items() if call.op in TABLE else ())
-            if isinstance(value := call.given.get(name), Figure) and isinstance(spec, (Real, Integer))
-        }
-        conditions = [checks.bounds(f"figures[{place}]", spec) for place, _, spec in self._options]
-        self.kept: Callable[[Any], bool] = eval(  # written out: a loop over them would take longer than a small step
-            f"lambda figures: {' and '.join(conditions) or True}", {"inf": math.inf}
-        )
+    All of those are known before any op runs.
+    """
+    options = {
+        (value.place, value.kind, spec): name
+        for call in graph.calls
+        for name, spec in (TABLE[call.op].options.items() if call.op in TABLE else ())
+        if isinstance(value := call.given.get(name), Figure) and isinstance(spec, (Real, Integer))
+    }
 
-    def explain(self, figures: Any) -> None:
-        """Raise for the first that is not."""
-        for (place, kind, spec), name in self._options.items():
+    def explain(figures: Any) -> None:
+        for (place, kind, spec), name in options.items():
             checks.option(name, kind(figures[place]), spec)
+
+    kept = " and ".join(checks.bounds(f"figures[{place}]", spec) for place, _, spec in options) or "True"
+    # written out: a loop over them would take longer than a small step
+    names = {"inf": math.inf, "explain": explain}
+    check: Callable[[Any], object] = eval(f"lambda figures: ({kept}) or explain(figures)", names)
+    return check
 
 
 class _Apart:

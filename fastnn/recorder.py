@@ -8,14 +8,11 @@ what it made or changed.
 from __future__ import annotations
 
 import sys
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fastnn import backends, checks, tape
-from fastnn.kernels.addresses import address
+from fastnn.kernels.addresses import Arrays
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import Op
 
@@ -69,44 +66,22 @@ def _memory(value: Any) -> Any:
     return value.panels if hasattr(value, "packed_for") else value
 
 
-def bounds(array: Array) -> tuple[int, int]:
-    """The address of the first byte of an array's memory, and that behind the last."""
-    return np.lib.array_utils.byte_bounds(array)
-
-
-def _view(array: Array, block: Block, start: int) -> View:
-    """An array in a block that begins at an address."""
-    offset = address(array) - start
-    behaved = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
-    return View(block, offset, array.shape, array.strides, array.dtype, behaved)
-
-
 class _Outside:
     """An array that a program found outside: who asked for it first, whether to read it, what it held at the last."""
 
-    def __init__(self, array: Array, asked: str, read: bool) -> None:
-        self.array, self.asked, self.read = array, asked, read
+    def __init__(self, array: Array, asked: str, read: bool, arrays: Arrays) -> None:
+        self.array, self.asked, self.read, self._arrays = array, asked, read, arrays
         self.block: Block | None = None
         self.look()
 
     def look(self) -> None:
         """Note what it holds."""
-        self.seen = self._sum()
+        self.seen = self._arrays.seen(self.array)
 
     @property
     def changed(self) -> bool:
         """Whether it holds anything else since then."""
-        return self.seen != self._sum()
-
-    def _sum(self) -> int:
-        return zlib.crc32(self.array.tobytes())
-
-
-def _owner(array: Array) -> Any:
-    """The array whose memory another one is a part of."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
+        return bool(self.seen != self._arrays.seen(self.array))
 
 
 def _references(outside: _Outside, of: Callable[[Array], Array]) -> int:
@@ -114,15 +89,23 @@ def _references(outside: _Outside, of: Callable[[Array], Array]) -> int:
     return sys.getrefcount(of(outside.array))
 
 
+def arrays_of(backend: str) -> Arrays:
+    """The kind of arrays that programs of a backend take."""
+    arrays: Arrays = backends.implementation(backend, "program", "Replay").arrays  # type: ignore[attr-defined]
+    return arrays
+
+
 class Recorder:
     """Writes down the calls of ops in one run of a function on a backend.
 
     ``constants`` and ``early`` tell the figures that are known before any op runs: from the function's text, or
-    calculated from its arguments.
+    calculated from its arguments. On a device nobody looks at what arrays hold, and what was written to them by other
+    than ops is not noticed.
     """
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
+        self.arrays = arrays_of(backend)
         self.constants: dict[int, float] = {}
         self.early: list[tuple[Figure, str, Figure, Figure]] = []
         self.arguments: list[View] = []
@@ -136,19 +119,25 @@ class Recorder:
 
     def argument(self, value: Any) -> Recorded:
         """The stand-in of an argument: an array, a CSR matrix or a number."""
-        if isinstance(value, np.ndarray):
+        if self.arrays.holds(value):
             return Recorded(value, self._argument(value), self)
         if checks.is_csr(value):
-            values, indices, indptr = (self._argument(part, varies=True) for part in checks.csr_parts("matrix", value))
+            parts = checks.csr_parts("matrix", value)
+            values, indices, indptr = (self._argument(part, varies=True) for part in parts)
             return Recorded(value, Sparse(values, indices, indptr, value.shape, type(value)), self)
         self.numbers.append(self._figure(type(value), early=True))
         return Recorded(value, self.numbers[-1], self)
 
     def _argument(self, array: Array, varies: bool = False) -> View:
-        low, high = bounds(array)
+        low, high = self.arrays.bounds(array)
         block = Block(high - low, argument=len(self.arguments), varies=varies)
-        self.arguments.append(_view(array, block, low))
+        self.arguments.append(self._view(array, block, low))
         return self.arguments[-1]
+
+    def _view(self, array: Array, block: Block, start: int) -> View:
+        """An array in a block that begins at an address."""
+        offset = self.arrays.address(array) - start
+        return View(block, offset, array.shape, array.strides, array.dtype, self.arrays.is_aligned(array))
 
     def call(self, op: Op, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
         """What the op returns, recorded."""
@@ -173,16 +162,16 @@ class Recorder:
         result = tape.CALCULATIONS[name](**{key: _plain(value) for key, value in given.items()})
         if name in _OF_NUMBERS:
             a, b = self._number(given["a"]), self._number(given["b"])
-            if a.early and b.early:
+            if all(isinstance(each, Figure) and each.early for each in (a, b)):
                 made = self._figure(type(result), early=True)
                 self.early.append((made, name, a, b))
                 return Recorded(result, made, self)
             return self._note(name, {"a": a, "b": b}, result, tape.CALCULATIONS[name], [])
         source = _plain(given["x"])
-        if np.may_share_memory(result, source):
+        if self._share_memory(result, source):
             place = self._place(given["x"])
-            start = address(source) - place.offset
-            return Recorded(result, _view(result, place.block, start), self)
+            start = self.arrays.address(source) - place.offset
+            return Recorded(result, self._view(result, place.block, start), self)
         places = {key: self._placed(value) for key, value in given.items()}
         if "factor" in given:
             places["factor"] = self._number(given["factor"])
@@ -218,11 +207,16 @@ class Recorder:
         self._figures += 1
         return Figure(self._figures - 1, early, int if kind is int else float)
 
-    def _number(self, value: Any) -> Figure:
-        """The figure of a number; a constant gets one."""
+    def _share_memory(self, a: Array, b: Array) -> bool:
+        (low, high), (begin, end) = map(self.arrays.bounds, (a, b))
+        return low < end and begin < high
+
+    def _number(self, value: Any) -> Any:
+        """The figure of a number, or the view of an array () that has one; a constant gets a figure."""
         if isinstance(value, Recorded):
-            figure: Figure = value.place
-            return figure
+            return value.place
+        if self.arrays.holds(value):
+            return self._place(value)
         made = self._figure(type(value), early=True)
         self.constants[made.place] = value
         return made
@@ -234,18 +228,18 @@ class Recorder:
     def _place(self, value: Any) -> Any:
         if isinstance(value, Recorded):
             return value.place
-        if not isinstance(value, np.ndarray):
+        if not self.arrays.holds(value):
             return value
-        low, high = bounds(value)
+        low, high = self.arrays.bounds(value)
         for begin, end, block in self._blocks:
             if begin <= low and high <= end:
-                return _view(value, block, begin)
+                return self._view(value, block, begin)
         outside = self._outside.get(id(value))
         block = Block(high - low, address=None if outside is None else low)
         if outside is not None:
             outside.block = block
         self._blocks.append((low, high, block))
-        return _view(value, block, low)
+        return self._view(value, block, low)
 
     def _place_of(self, result: Any, inputs: Iterable[Any]) -> Any:
         """That of the stand-in which a result is an op's destination of, else its own."""
@@ -258,7 +252,7 @@ class Recorder:
         """Write a call down; its results as stand-ins. ``inputs`` are the arrays that they may be written to."""
         together = results if isinstance(results, tuple) else (results,)
         for result in together:
-            if not isinstance(result, (np.ndarray, int, float, type(None))):
+            if not (self.arrays.holds(result) or isinstance(result, (int, float, type(None)))):
                 raise TypeError(f"{name}: got a result of {type(result).__name__}, which a program cannot hold")
         self._alive += together
         places = tuple(
@@ -277,7 +271,7 @@ class Recorder:
         return tuple(made) if isinstance(results, tuple) else made[0]
 
     def _known(self, array: Array) -> Block | None:
-        low, high = bounds(array)
+        low, high = self.arrays.bounds(array)
         return next((block for begin, end, block in self._blocks if begin <= low and high <= end), None)
 
     # ----------------------------------------------------------------------------------------------- found outside
@@ -285,11 +279,16 @@ class Recorder:
     def _look_at(self, value: Any, asked: str, read: bool) -> None:
         """Note an array that is no stand-in, or that of packed weights; it must be as ops left it."""
         array = _memory(value)
-        if not isinstance(array, np.ndarray):
+        if not self.arrays.holds(array):
+            if checks.is_on_device(array):
+                wanted = "a CuPy array (cupy.from_dlpack makes one over the same memory)"
+                if self.backend != "cuda":
+                    wanted = "one of NumPy's, as the program's arguments are, or those and the backend 'cuda'"
+                raise TypeError(f"{asked}: got {checks.of_device(array)} in a program, wants {wanted}")
             return
         outside = self._outside.get(id(array))
         if outside is None:
-            self._outside[id(array)] = _Outside(array, asked, read)
+            self._outside[id(array)] = _Outside(array, asked, read, self.arrays)
         elif outside.changed:
             raise TypeError(_written_to(asked))
 
@@ -308,13 +307,15 @@ class Recorder:
 
     def _is_temporary(self, outside: _Outside, returned: Collection[Recorded]) -> bool:
         """Whether nothing but this recorder refers to the array, nor to the one whose memory it is a part of."""
-        if _owner(outside.array).base is not None:  # another library's memory
+        arrays = self.arrays
+        if arrays.is_lent(arrays.owner(outside.array)):
             return False
+        other = _Outside(arrays.empty((1,), "float32"), "", read=False, arrays=arrays)
         return all(
-            _references(outside, of) - _references(_Outside(np.empty(1), "", read=False), of)
+            _references(outside, of) - _references(other, of)
             < sum(_is_held(each.array, outside, of) for each in self._outside.values())
             + sum(_is_held(each._value, outside, of) for each in returned)
-            for of in (_itself, _owner)
+            for of in (_itself, arrays.owner)
         )
 
 

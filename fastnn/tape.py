@@ -200,14 +200,19 @@ def _unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
     return (added.sum(axis=stretched, dtype=x.dtype) if stretched else added).reshape(shape)
 
 
+def _scaled(x: Any, factor: Any) -> Any:
+    """On a device the factor may be an array (): a number that nobody waits for."""
+    return x * (factor.astype(x.dtype) if hasattr(factor, "astype") else x.dtype.type(factor))
+
+
 # What is made of values beside what ops make of them: arrays of an array x, and numbers of numbers a and b. An array is
 # looked at in another way, multiplied with a number, or summed over what was broadcast from a shape.
 CALCULATIONS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, shape: x.reshape(*shape),
     "transpose": lambda x: x.T,
-    "scaled": lambda x, factor: x * x.dtype.type(factor),
+    "scaled": _scaled,
     "unbroadcast": _unbroadcast,
-    "zeros": lambda x: np.zeros(x.shape, x.dtype),
+    "zeros": lambda x: np.zeros_like(x, order="C"),
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,

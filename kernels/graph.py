@@ -9,13 +9,13 @@ backend's to provide. What an op takes and gives are ``View``s of these. Numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.addresses import address
+from fastnn.kernels.addresses import ON_HOST, Arrays
 
 
 @dataclass(eq=False)
@@ -151,6 +151,10 @@ class Call:
     writes: tuple[View, ...]
     run: Callable[..., Any]
 
+    def touched(self) -> list[Block]:
+        """The blocks that it reads or writes."""
+        return [view.block for view in (*self.views(), *views_of(self.results), *self.writes)]
+
     def views(self) -> list[View]:
         """All that it takes, those in lists too, and the parts of CSR matrices."""
         found: list[View] = []
@@ -182,18 +186,27 @@ class Graph:
     kept: Sequence[View]
 
 
-class _At:
-    """Says of an array where it lies, and keeps alive what it is a part of."""
+def views_of(values: Iterable[Any]) -> list[View]:
+    """Those of them that are views."""
+    return [value for value in values if isinstance(value, View)]
 
-    def __init__(self, address: int, view: View, owner: Any) -> None:
-        self.owner = owner
-        self.__array_interface__ = {
-            "data": (address, False),
-            "shape": view.shape,
-            "strides": view.strides,
-            "typestr": view.dtype.str,
-            "version": 3,
-        }
+
+def lifetimes(moments: Iterable[Iterable[Block | None]], kept: Sequence[View]) -> dict[Block, tuple[int, int]]:
+    """From which moment to which each block of results is needed, those that are kept to the moment behind the last.
+
+    A moment is what is done at a time, of which the blocks that it touches are given.
+    """
+    lives: dict[Block, tuple[int, int]] = {}
+    behind = 0
+    for moment, blocks in enumerate(moments):
+        for block in blocks:
+            if block is not None and block.inner:
+                lives[block] = lives.get(block, (moment, moment))[0], moment
+        behind = moment + 1
+    for view in kept:
+        if view.block.inner:
+            lives[view.block] = lives.get(view.block, (0, 0))[0], behind
+    return lives
 
 
 class Stage(NamedTuple):
@@ -209,12 +222,16 @@ class CallByCall:
     """A graph, ready to be run again and again on memory of its own, call by call as it was recorded.
 
     ``figures`` is the row in which it finds and leaves numbers, ``rows`` what ``Order`` stands for. Not for two threads
-    at once.
+    at once. ``arrays`` is the kind of arrays that it takes; results are ``lasting`` where each lies at one place from
+    the beginning.
     """
+
+    arrays: Arrays = ON_HOST
+    lasting = True
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.figures = graph, np.zeros(graph.figures)
-        self.rows = np.empty(0, np.int64)
+        self.rows: Any = np.empty(0, np.int64)
         self._own: dict[Block, Any] = {}
 
     def outdated(self) -> bool:
@@ -235,6 +252,10 @@ class CallByCall:
             self.run(arrays, addresses)
             row[:] = self.figures
 
+    def room_of_turns(self, into: View, turns: int) -> Any:
+        """Memory for a result of every turn."""
+        return self.arrays.empty((turns * into.shape[0], *into.shape[1:]), into.dtype)
+
     def stages(self) -> Sequence[Stage]:
         """What a run does, in its order."""
         return [Stage(number, call.op, "called") for number, call in enumerate(self.graph.calls)]
@@ -246,15 +267,27 @@ class CallByCall:
 
     def again(self, call: Call, arrays: Sequence[Any]) -> None:
         """One call, as it was recorded."""
-        results = call.run(**{name: self._given(value, arrays) for name, value in call.given.items()})
+        results = self.run_of(call)(**self.given(call, arrays))
         together = results if isinstance(results, tuple) else (results,)
         for place, result in zip(call.results, together, strict=bool(call.results)):
             if isinstance(place, Figure):
                 self.figures[place.place] = result
             elif isinstance(place, View):
-                array = self.array(place, arrays)
-                if array.__array_interface__["data"] != result.__array_interface__["data"]:
-                    array[...] = result
+                self.keep(place, result, arrays)
+
+    def run_of(self, call: Call) -> Callable[..., Any]:
+        """What makes a call."""
+        return call.run
+
+    def given(self, call: Call, arrays: Sequence[Any]) -> dict[str, Any]:
+        """What a call is given, with these arguments."""
+        return {name: self._given(value, arrays) for name, value in call.given.items()}
+
+    def keep(self, place: View, result: Any, arrays: Sequence[Any]) -> None:
+        """Put a result where it is looked for."""
+        array = self.array(place, arrays)
+        if self.arrays.address(array) != self.arrays.address(result):
+            array[...] = result
 
     def value(self, given: Any) -> Any:
         """What a figure stands for; anything else for itself."""
@@ -265,19 +298,19 @@ class CallByCall:
         argument = view.block.argument
         if argument is None:
             start, owner = self.memory(view.block)
-            return np.asarray(_At(start + view.offset, view, owner))
+            return self.arrays.at(start + view.offset, view, owner)
         array, whole = arrays[argument], self.graph.arguments[argument]
         if view == whole:
             return array
-        return np.asarray(_At(address(array) - whole.offset + view.offset, view, array))
+        return self.arrays.at(self.arrays.address(array) - whole.offset + view.offset, view, array)
 
     def memory(self, block: Block) -> tuple[int, Any]:
         """Where a block lies that is no argument's, and what keeps it alive."""
         if block.address is not None:
             return block.address, block.owner
         if block not in self._own:
-            self._own[block] = np.empty(max(1, block.size), np.uint8)
-        return address(self._own[block]), self._own[block]
+            self._own[block] = self.arrays.empty((max(1, block.size),), np.uint8)
+        return self.arrays.address(self._own[block]), self._own[block]
 
     def _given(self, value: Any, arrays: Sequence[Any]) -> Any:
         if isinstance(value, View):
@@ -294,4 +327,4 @@ class CallByCall:
         """The CSR matrix of these parts, or the batch of it."""
         parts = tuple(self.array(view, arrays) for view in value.parts)
         whole = value.kind(parts, shape=(len(parts[2]) - 1, value.shape[1]))
-        return whole[self.rows] if value.ordered else whole
+        return self.arrays.rows(whole, self.rows) if value.ordered else whole

@@ -29,6 +29,9 @@ from fastnn.engine.protocols import Array, DropForm, Logs, Network, RescaleForm,
 from fastnn.engine.session import Session, addresses, kind_of, places_of, region_nanoseconds, zeros
 from fastnn.kernels.interrupts import held
 
+# Its name in a plan.
+RUNNER = "fused"
+
 # Prediction: samples that a task takes through all layers at a time, so that their activations stay in L2; samples from
 # which that is worth packing the weights for; samples whose outputs are kept at a time; parts that the progress line
 # is shown.

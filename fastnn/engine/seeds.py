@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+
+from fastnn.kernels.contexts import setting
 
 _generator = np.random.default_rng()
 
@@ -45,14 +46,9 @@ def in_state(state: Any) -> np.random.Generator:
     return made
 
 
-@contextmanager
-def untouched() -> Iterator[None]:
+def untouched() -> AbstractContextManager[None]:
     """Draw from a copy of the generator, in this thread and ``with`` block; other threads draw from it as ever."""
-    token = _aside.set(copy.deepcopy(generator()))
-    try:
-        yield
-    finally:
-        _aside.reset(token)
+    return setting(_aside, copy.deepcopy(generator()))
 
 
 def draw_seed() -> int:

@@ -20,7 +20,7 @@ def probe() -> str:
     """What kernels are compiled for, or a RuntimeError with the reason that none can be compiled and run here."""
     try:
         require_compiler()
-        importlib.import_module("fastnn.kernels.cpu.jit")  # prepares LLVM, and what a team needs of the system
+        importlib.import_module("fastnn.kernels.cpu.team")  # prepares LLVM, and what a team needs of the system
     except RuntimeError:
         raise
     except Exception as error:

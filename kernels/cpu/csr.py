@@ -12,20 +12,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu import elementwise, gemm, linear_steps, softmax
 from fastnn.kernels.cpu._arrays import aligned, direct, finish, in_order, placing
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.gather import all_are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.machine import ALIASED, LINE, tile
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES, sparse_row, sparse_row_part
+from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
+from fastnn.kernels.cpu.sparse_shares import first_behind, strip_of_row
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, MALFORMED_CSR, TABLE, Op
 from fastnn.kernels.table.row import implements
 
 # Nanoseconds on one core, roughly: a number of the result for each non-zero, a non-zero that is moved, a byte of a row.
@@ -44,8 +46,6 @@ NO_EPILOGUE = -1
 # Under this dtype the kernel is kept that copies words, whatever these are of.
 _WORDS = np.dtype(np.float32)
 
-_MALFORMED = "got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
-
 
 @compiled_in
 def _are_entries(n, k, stored, indptr, indices):
@@ -63,15 +63,7 @@ def _are_entries(n, k, stored, indptr, indices):
 @compiled_in
 def _first_row(t, tasks, n, indptr):
     """The first of n rows that task t has: rows and non-zeros are shared evenly."""
-    wanted = indptr[0] + t * (indptr[n] - indptr[0] + n) // tasks
-    low, high = 0, n
-    while low < high:
-        middle = (low + high) // 2
-        if indptr[middle] + middle < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    return first_behind(indptr[0] + t * (indptr[n] - indptr[0] + n) // tasks, n, indptr)
 
 
 @compiled_in
@@ -86,35 +78,29 @@ def product_share(t, tasks, n, m, width, indptr, indices, values, b, row_stride_
         for i in range(low, high):
             begin, y = indptr[i], address(c, i * m + j)
             count, places, factors = indptr[i + 1] - begin, address(indices, begin), address(values, begin)
-            if columns == width:
-                sparse_row(count, places, factors, strip, row_stride_b, y)
-            else:
-                sparse_row_part(columns, count, places, factors, strip, row_stride_b, y)
+            strip_of_row(columns, width, count, places, factors, strip, row_stride_b, y)
             if code >= 0:
                 forward_bias_row(code, columns, y, address(bias, j), numbers, y)
 
 
 def _product_signature(dtype: Any) -> Any:
     run, dense = flat(dtype), matrix(dtype)
-    return types.boolean(
-        types.int64, types.int64, run, run, flat(types.int64), flat(types.int32), run, dense, dense
-    )  # fmt: skip
+    return types.boolean(types.int64, run, run, flat(types.int64), flat(types.int32), run, dense, dense)
 
 
 @kernel(_product_signature)
 def _product(MR: int, NR: int) -> Any:
     width = SPARSE_TILES * NR
 
-    def product(tasks, code, numbers, bias, indptr, indices, values, b, c):
+    def product(code, numbers, bias, indptr, indices, values, b, c, words, t, tasks):
         k, stride = b.shape
         n, m = c.shape
         if indptr.size != n + 1 or not _are_entries(n, k, min(indices.size, values.size), indptr, indices):
             return False
-        for t in prange(tasks):
-            product_share(
-                t, tasks, n, m, width, address(indptr, 0), address(indices, 0), address(values, 0), address(b, 0),
-                stride, code, address(bias, 0), address(numbers, 0), address(c, 0),
-            )  # fmt: skip
+        product_share(
+            t, tasks, n, m, width, address(indptr, 0), address(indices, 0), address(values, 0), address(b, 0),
+            stride, code, address(bias, 0), address(numbers, 0), address(c, 0),
+        )  # fmt: skip
         return True
 
     return product
@@ -146,23 +132,24 @@ def _move_share(t, tasks, n, k, indptr, indices, values, ends, rows, moved):
 
 def _transpose_signature(dtype: Any) -> Any:
     places, sizes, run = flat(types.int32), flat(types.int64), flat(dtype)
-    return types.boolean(types.int64, sizes, places, run, sizes, sizes, places, run)
+    return types.boolean(sizes, places, run, sizes, sizes, places, run)
 
 
 @kernel(_transpose_signature)
 def _transpose(MR: int, NR: int) -> Any:
-    def transpose(tasks, indptr, indices, values, bounds, ends, rows, moved):
+    def transpose(indptr, indices, values, bounds, ends, rows, moved, words, t, tasks):
         n, k = indptr.size - 1, ends.size
         if not _are_entries(n, k, min(indices.size, values.size), indptr, indices):
             return False
-        for t in prange(tasks):
-            _count_share(t, tasks, n, k, indptr, indices, bounds)
-        bounds[0] = 0
-        for j in range(k):
-            ends[j] = bounds[j]
-            bounds[j + 1] += bounds[j]
-        for t in prange(tasks):
-            _move_share(t, tasks, n, k, indptr, indices, values, ends, rows, moved)
+        _count_share(t, tasks, n, k, indptr, indices, bounds)
+        wait(tasks, words)
+        if t == 0:
+            bounds[0] = 0
+            for j in range(k):
+                ends[j] = bounds[j]
+                bounds[j + 1] += bounds[j]
+        wait(tasks, words)
+        _move_share(t, tasks, n, k, indptr, indices, values, ends, rows, moved)
         return True
 
     return transpose
@@ -204,7 +191,7 @@ def _multiply(name: str, entries: _Entries | None, b: Any, c: Any, *epilogue: An
         work = nanoseconds(len(entries[1]), b.shape[1])
         if _product(b.dtype, work, *epilogue, *entries, _apart(b, len(entries[1])), c):
             return
-    raise ValueError(f"{name}: {_MALFORMED}")
+    raise ValueError(f"{name}: {MALFORMED_CSR}")
 
 
 def pays_apart(k: int, m: int, itemsize: int, entries: float) -> bool:
@@ -292,11 +279,7 @@ def linear_backward(
     db: Any = None,
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz first, then dw by the transposed x; the others are those of a dense x, which they do not read."""
-    derive, dz = None, dy
-    if activation != "linear":
-        kind = elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax
-        op = getattr(kind, f"{ELEMENTWISE_ACTIVATIONS.get(activation, activation)}_backward")
-        derive, dz = op.plan(dy, y if z is None else z, y), np.empty(dy.shape, dy.dtype)
+    derive, dz = gemm.derivative(dy, y, activation, z)
     others = tuple(name for name in need if name != "dw")
     dense = gemm.linear_backward.plan(dz, None, w, dz, "linear", None, others, dx=dx, db=db)
     place, epilogue = _placing(dw, w.shape, w.dtype, dy, w, y, z), _no_epilogue(w.dtype)
@@ -305,7 +288,7 @@ def linear_backward(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
         *, dx: Any = None, dw: Any = None, db: Any = None,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        dz, slope_w = dy if derive is None else derive(dy, y if z is None else z, y), None
+        dz, slope_w = derive(dy, y, z), None
         if "dw" in need:
             slope_w = place(dw, x, dy, w, y, z)
             _multiply("x", _transposed(x), dz, slope_w, *epilogue)
@@ -330,18 +313,17 @@ globals().update({name: _layer_step(op) for name, op in TABLE.items() if op.modu
 
 def _copy_signature(dtype: Any) -> Any:
     places, words = flat(types.int64), flat(types.int32)
-    return types.void(types.int64, types.int64, places, places, words, words)
+    return types.void(types.int64, places, places, words, words)
 
 
 @kernel(_copy_signature)
 def _copy_runs(MR: int, NR: int) -> Any:
-    def copy_runs(tasks, width, starts, bounds, source, target):
+    def copy_runs(width, starts, bounds, source, target, words, t, tasks):
         n = starts.size
-        for t in prange(tasks):
-            for i in range(t * n // tasks, (t + 1) * n // tasks):
-                low, at = starts[i] * width, bounds[i] * width
-                for j in range((bounds[i + 1] - bounds[i]) * width):
-                    target[at + j] = source[low + j]
+        for i in range(t * n // tasks, (t + 1) * n // tasks):
+            low, at = starts[i] * width, bounds[i] * width
+            for j in range((bounds[i + 1] - bounds[i]) * width):
+                target[at + j] = source[low + j]
 
     return copy_runs
 
@@ -363,7 +345,7 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
     starts, ends = (data.indptr[places].astype(np.int64) for places in (index, index + 1))
     stored = min(len(data.indices), len(data.data))
     if not ((starts >= 0) & (starts <= ends) & (ends <= stored)).all():
-        raise ValueError(f"data: {_MALFORMED}")
+        raise ValueError(f"data: {MALFORMED_CSR}")
     bounds = np.zeros(len(index) + 1, np.int64)
     np.cumsum(ends - starts, out=bounds[1:])
     parts = _runs(data.data, starts, bounds), _runs(data.indices, starts, bounds), bounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
@@ -34,15 +34,14 @@ def dropout_share(t, tasks, n, c, threshold, seed, stream, step, x, scale, y):
 
 def _signature(dtype: Any) -> Any:
     size = types.int64
-    return types.void(size, size, dtype, size, size, size, matrix(dtype), matrix(dtype))
+    return types.void(size, dtype, size, size, size, matrix(dtype), matrix(dtype))
 
 
 @kernel(_signature)
 def _dropout(MR: int, NR: int) -> Any:
-    def dropout(tasks, threshold, scale, seed, step, stream, x, y):
+    def dropout(threshold, scale, seed, step, stream, x, y, words, t, tasks):
         n, c = x.shape
-        for t in prange(tasks):
-            dropout_share(t, tasks, n, c, threshold, seed, stream, step, address(x, 0), scale, address(y, 0))
+        dropout_share(t, tasks, n, c, threshold, seed, stream, step, address(x, 0), scale, address(y, 0))
 
     return dropout
 

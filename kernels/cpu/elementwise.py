@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, workspace
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
@@ -31,7 +31,7 @@ _AT_ONCE = 2048
 def _signature(sources: int, *leading: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Numba's: tasks, what leads, buffers to compute in what goes past the caches, the sources, the result."""
     return lambda dtype: types.void(
-        types.int64, *(kind(dtype) for kind in leading), flat(dtype), *[flat(dtype)] * sources, flat(dtype)
+        *(kind(dtype) for kind in leading), flat(dtype), *[flat(dtype)] * sources, flat(dtype)
     )
 
 
@@ -87,10 +87,9 @@ def add_share(t, tasks, size, period, a, b, y):
 def _forward(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def forward(tasks, code, numbers, buffers, x, y):
-        if buffers.size > 0:
-            tasks = min(tasks, buffers.size // at_once)
-        for t in prange(tasks):
+    def forward(code, numbers, buffers, x, y, words, t, team):
+        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
+        if t < tasks:
             if buffers.size == 0:
                 forward_share(t, tasks, x.size, code, address(numbers, 0), address(x, 0), address(y, 0))
             else:
@@ -108,11 +107,10 @@ def _forward(MR: int, NR: int) -> Any:
 def _backward(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def backward(tasks, code, numbers, buffers, dy, s, dx):
+    def backward(code, numbers, buffers, dy, s, dx, words, t, team):
         one = s.dtype.type(1)
-        if buffers.size > 0:
-            tasks = min(tasks, buffers.size // at_once)
-        for t in prange(tasks):
+        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
+        if t < tasks:
             if buffers.size == 0:
                 operands = address(dy, 0), address(s, 0), address(dx, 0)
                 backward_share(t, tasks, s.size, code, address(numbers, 0), one, *operands)
@@ -131,10 +129,9 @@ def _backward(MR: int, NR: int) -> Any:
 def _add(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def add(tasks, period, buffers, a, b, y):
-        if buffers.size > 0:
-            tasks = min(tasks, buffers.size // at_once)
-        for t in prange(tasks):
+    def add(period, buffers, a, b, y, words, t, team):
+        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
+        if t < tasks:
             if buffers.size == 0:
                 add_share(t, tasks, y.size, period, address(a, 0), address(b, 0), address(y, 0))
             else:

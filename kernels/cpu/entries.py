@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import POWERS, panel_count, state_pointer
 from fastnn.kernels.cpu.simd.elementwise import scale_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import couple_row, prefetch_row, sparse_rows
-from fastnn.kernels.cpu.team import wait
 
 # Samples ahead of its use that a sample's non-zeros are asked for: from memory that no cache of this core holds, they
 # take as long to come as a few samples to sort.

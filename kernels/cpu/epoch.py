@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.entries import catch_up, sort_by_feature, split_rows
-from fastnn.kernels.cpu.jit import matrix, team_kernel
+from fastnn.kernels.cpu.jit import kernel, matrix
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import (
@@ -60,7 +61,6 @@ from fastnn.kernels.cpu.records import (
 from fastnn.kernels.cpu.simd.elementwise import copy_row
 from fastnn.kernels.cpu.simd.kernel import address, prefetch
 from fastnn.kernels.cpu.stages import backward_rows, first_product, forward_rows, gather_rows, score_row
-from fastnn.kernels.cpu.team import wait
 from fastnn.kernels.cpu.updates import clip_by_norm, copy_panels, copy_weights, update_units
 
 
@@ -119,7 +119,7 @@ def _signature(dtype: Any) -> Any:
     return types.void(*(numba_type(kind, dtype) for kind in kinds))
 
 
-@team_kernel(_signature)
+@kernel(_signature)
 def train(MR: int, NR: int) -> Any:
     """train(inputs, targets, net, objective, rules, memory, order, places, progress, metrics).
 
@@ -218,7 +218,7 @@ def _forward_signature(dtype: Any) -> Any:
     return types.void(*fixed, types.int64, numba_type(Places, dtype), matrix(dtype))
 
 
-@team_kernel(_forward_signature)
+@kernel(_forward_signature)
 def forward(MR: int, NR: int) -> Any:
     """forward(inputs, net, memory, order, rows, places, out): outputs of ``order``, ``rows`` samples at once.
 

@@ -14,7 +14,16 @@ from dataclasses import replace
 from typing import Any
 
 from fastnn.kernels.cpu import replay, sparse_fusion
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, Stepped, is_whole, range_of, stepping
+from fastnn.kernels.cpu.lowering import (
+    Instruction,
+    Lowering,
+    Range,
+    Stepped,
+    is_whole,
+    range_of,
+    stepping,
+    written_beside,
+)
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.formulas.activations import CODES
@@ -140,14 +149,9 @@ def _ending(
         fields={**product.fields, "code": code, "numbers": numbers},
         views={**product.views, "c": result, "d": (bias,)},
         reads=[*product.reads, range_of(bias)],
-        writes=[*_besides(product, made), *last.writes],
+        writes=[*written_beside(product, made), *last.writes],
         nanoseconds=product.nanoseconds + last.nanoseconds / parts,
     )
-
-
-def _besides(product: Instruction, made: View) -> list[Range]:
-    """What a product writes beside its result: scratch memory."""
-    return [each for each in product.writes if each.block is not made.block]
 
 
 # ----------------------------------------------------------------------------------------------------------------- sums

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu._arrays import direct, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
@@ -37,14 +37,13 @@ def gather_share(t, tasks, n, count, data, index, y):
         copy_row_ahead(count, address(data, index[i] * count), address(y, i * count), address(data, after * count))
 
 
-@kernel(lambda dtype: types.boolean(types.int64, matrix(dtype), flat(types.int64), matrix(dtype)))
+@kernel(lambda dtype: types.boolean(matrix(dtype), flat(types.int64), matrix(dtype)))
 def _gather(MR: int, NR: int) -> Any:
-    def gather(tasks, data, index, y):
+    def gather(data, index, y, words, t, tasks):
         n, count = y.shape
         if not are_rows(n, address(index, 0), data.shape[0]):
             return False
-        for t in prange(tasks):
-            gather_share(t, tasks, n, count, address(data, 0), address(index, 0), address(y, 0))
+        gather_share(t, tasks, n, count, address(data, 0), address(index, 0), address(y, 0))
         return True
 
     return gather
@@ -62,14 +61,13 @@ def scatter_share(t, tasks, n, rows, count, dy, index, y):
             add_row(count, row, address(dy, i * count), row)
 
 
-@kernel(lambda dtype: types.boolean(types.int64, matrix(dtype), flat(types.int64), matrix(dtype)))
+@kernel(lambda dtype: types.boolean(matrix(dtype), flat(types.int64), matrix(dtype)))
 def _scatter(MR: int, NR: int) -> Any:
-    def scatter(tasks, dy, index, y):
+    def scatter(dy, index, y, words, t, tasks):
         (rows, count), n = y.shape, index.size
         if not are_rows(n, address(index, 0), rows):
             return False
-        for t in prange(tasks):
-            scatter_share(t, tasks, n, rows, count, address(dy, 0), address(index, 0), address(y, 0))
+        scatter_share(t, tasks, n, rows, count, address(dy, 0), address(index, 0), address(y, 0))
         return True
 
     return scatter
@@ -83,17 +81,16 @@ def widen_share(t, tasks, n, count, scale, offset, data, index, y):
 
 
 def _widen_signature(dtype: Any) -> Any:
-    return types.boolean(types.int64, dtype, dtype, matrix(types.uint8), flat(types.int64), matrix(dtype))
+    return types.boolean(dtype, dtype, matrix(types.uint8), flat(types.int64), matrix(dtype))
 
 
 @kernel(_widen_signature)
 def _widen(MR: int, NR: int) -> Any:
-    def widen(tasks, scale, offset, data, index, y):
+    def widen(scale, offset, data, index, y, words, t, tasks):
         n, count = y.shape
         if not are_rows(n, address(index, 0), data.shape[0]):
             return False
-        for t in prange(tasks):
-            widen_share(t, tasks, n, count, scale, offset, address(data, 0), address(index, 0), address(y, 0))
+        widen_share(t, tasks, n, count, scale, offset, address(data, 0), address(index, 0), address(y, 0))
         return True
 
     return widen

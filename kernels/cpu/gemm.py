@@ -28,14 +28,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu import elementwise, softmax, threads
 from fastnn.kernels.cpu._arrays import aligned, finish, in_order, placing, readable, reader, workspace
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
+from fastnn.kernels.cpu.panels import unpack_share
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
 from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
@@ -84,7 +86,7 @@ _KC_TRANSPOSED = 256
 def _gemm_signature(dtype: Any) -> Any:
     size = types.int64
     operand, bias, scratch = reads(dtype, 2), flat(dtype, readonly=True), flat(dtype)
-    return types.void(*[size] * 7, bias, bias, operand, operand, writes(dtype, 2), scratch, scratch)
+    return types.void(*[size] * 6, bias, bias, operand, operand, writes(dtype, 2), scratch, scratch)
 
 
 class Matrix(NamedTuple):
@@ -449,27 +451,25 @@ def _gemm(MR: int, NR: int) -> Any:
     VL = NR // NV
 
     # numbers one by one, for a call that unpacks a named tuple takes longer
-    def gemm(tasks, source, code, height, MC, KC, together, numbers, bias, a, b, c, panels, copies):
+    def gemm(source, code, height, MC, KC, together, numbers, bias, a, b, c, panels, copies, words, t, team):
         n, k = a.shape
         m = b.shape[1]
         copied = copies.size > 0
-        tasks = tasks_with_memory(tasks, n, k, source, height, MC, KC, together, panels.size, copies.size, MR, NR)
+        tasks = tasks_with_memory(team, n, k, source, height, MC, KC, together, panels.size, copies.size, MR, NR)
+        plan = Plan(height, copied, source, together, MC, KC)
+        operands = Operands(n, k, m, matrix(a), matrix(b), matrix(c))
+        epilogue = Epilogue(code, address(bias, 0), address(numbers, 0))
+        scratch = Scratch(address(copies, 0), address(panels, 0))
         for k0 in range(0, k, KC):
             for i0 in range(0, n, MC):
-                # in the loops, for Numba takes no named tuple into a parallel one
+                block = block_at(i0, k0, tasks, operands, plan, MR)
                 if copied:
-                    for t in prange(tasks):
-                        plan = Plan(height, copied, source, together, MC, KC)
-                        operands = Operands(n, k, m, matrix(a), matrix(b), matrix(c))
-                        block = block_at(i0, k0, tasks, operands, plan, MR)
-                        copy_share(t, tasks, operands.a, block, address(copies, 0), MR, VL)
-                for t in prange(tasks):
-                    plan = Plan(height, copied, source, together, MC, KC)
-                    operands = Operands(n, k, m, matrix(a), matrix(b), matrix(c))
-                    block = block_at(i0, k0, tasks, operands, plan, MR)
-                    epilogue = Epilogue(code, address(bias, 0), address(numbers, 0))
-                    scratch = Scratch(address(copies, 0), address(panels, 0))
+                    if t < tasks:
+                        copy_share(t, tasks, operands.a, block, scratch.copies, MR, VL)
+                    wait(team, words)
+                if t < tasks:
                     product_share(t, tasks, operands, plan, block, epilogue, scratch, MR, NR)
+                wait(team, words)
 
     return gemm
 
@@ -631,14 +631,13 @@ class Panels:
         return f"<weights of shape {self.shape} and dtype {self.dtype}, packed for {self.packed_for!r}>"
 
 
-@kernel(lambda dtype: types.void(types.int64, reads(dtype, 2), flat(dtype)))
+@kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype)))
 def _pack_panels(MR: int, NR: int) -> Any:
-    def pack_panels(tasks, w, panels):
+    def pack_panels(w, panels, words, t, tasks):
         k, m = w.shape
         count = (m + NR - 1) // NR
-        for t in prange(tasks):
-            for p in range(t * count // tasks, (t + 1) * count // tasks):
-                _pack(matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), address(panels, p * k * NR), NR)
+        for p in range(t * count // tasks, (t + 1) * count // tasks):
+            _pack(matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), address(panels, p * k * NR), NR)
 
     return pack_panels
 
@@ -648,20 +647,11 @@ def nanoseconds_of_packing(size: int) -> float:
     return size / 4.0
 
 
-@compiled_in
-def unpack_share(t, tasks, k, m, panels, w, NR):
-    """Task t's rows of w (k, m) from its panels."""
-    for i in range(t * k // tasks, (t + 1) * k // tasks):
-        for j in range(0, m, NR):
-            copy_row(min(NR, m - j), address(panels, j * k + i * NR), address(w, i * m + j))
-
-
-@kernel(lambda dtype: types.void(types.int64, flat(dtype), writes(dtype, 2)))
+@kernel(lambda dtype: types.void(flat(dtype), writes(dtype, 2)))
 def _unpack_panels(MR: int, NR: int) -> Any:
-    def unpack_panels(tasks, panels, w):
+    def unpack_panels(panels, w, words, t, tasks):
         k, m = w.shape
-        for t in prange(tasks):
-            unpack_share(t, tasks, k, m, address(panels, 0), address(w, 0), NR)
+        unpack_share(t, tasks, k, m, NR, address(panels, 0), address(w, 0))
 
     return unpack_panels
 
@@ -798,11 +788,10 @@ def column_sums_share(t, tasks, n, m, z, total):
             total[j] += row[j * z.column]
 
 
-@kernel(lambda dtype: types.void(types.int64, reads(dtype, 2), flat(dtype)))
+@kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype)))
 def _column_sums(MR: int, NR: int) -> Any:
-    def column_sums(tasks, z, total):
+    def column_sums(z, total, words, t, tasks):
         n, m = z.shape
-        for t in prange(tasks):
-            column_sums_share(t, tasks, n, m, matrix(z), address(total, 0))
+        column_sums_share(t, tasks, n, m, matrix(z), address(total, 0))
 
     return column_sums

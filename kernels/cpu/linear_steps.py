@@ -14,10 +14,11 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu import gemm, optim, threads
 from fastnn.kernels.cpu._arrays import direct, finish, reader, workspace
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel, matrix, reads
 from fastnn.kernels.cpu.machine import NV, tile
 from fastnn.kernels.cpu.parts import compiled_in
@@ -83,7 +84,7 @@ def _apart(bounds, written, count):
 def _signature(dtype: Any) -> Any:
     size, run, operand = types.int64, flat(dtype), reads(dtype, 2)
     weights, bias = [matrix(dtype)] * (1 + _SLOTS), [run] * (1 + _SLOTS)
-    return types.boolean(*[size] * 11, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
+    return types.boolean(*[size] * 10, run, flat(size), operand, operand, *weights, *bias, run, run, run, run)
 
 
 @kernel(_signature)
@@ -91,40 +92,39 @@ def _step_layer(MR: int, NR: int) -> Any:
     VL = NR // NV
 
     def step_layer(
-        tasks, source, code, states, ahead, row, column, height, MC, KC, together, hyper, places, a, dz,
-        w, w_1, w_2, w_3, b, b_1, b_2, b_3, panels, copies, tiles, total,
+        source, code, states, ahead, row, column, height, MC, KC, together, hyper, places, a, dz,
+        w, w_1, w_2, w_3, b, b_1, b_2, b_3, panels, copies, tiles, total, words, t, team,
     ):  # fmt: skip
         (n, k), m, copied = a.shape, dz.shape[1], copies.size > 0
         slots, bounds = address(places, 0), address(places, 2 * _SLOTS)
-        _note(slots, bounds, (w, w_1, w_2, w_3))
-        _note(address(slots, _SLOTS), address(bounds, _WRITTEN), (b, b_1, b_2, b_3))
-        bounds[2 * _WRITTEN], bounds[2 * _WRITTEN + 1] = _bounds(a)
-        bounds[2 * _WRITTEN + 2], bounds[2 * _WRITTEN + 3] = _bounds(dz)
+        if t == 0:
+            _note(slots, bounds, (w, w_1, w_2, w_3))
+            _note(address(slots, _SLOTS), address(bounds, _WRITTEN), (b, b_1, b_2, b_3))
+            bounds[2 * _WRITTEN], bounds[2 * _WRITTEN + 1] = _bounds(a)
+            bounds[2 * _WRITTEN + 2], bounds[2 * _WRITTEN + 3] = _bounds(dz)
+        wait(team, words)
         if not _apart(bounds, _WRITTEN, _WRITTEN + 2):
             return False
-        tasks = min(tasks, tiles.size // (MR * NR))
+        tasks = min(team, tiles.size // (MR * NR))
         tasks = gemm.tasks_with_memory(tasks, n, k, source, height, MC, KC, together, panels.size, copies.size, MR, NR)
+        plan = gemm.Plan(height, copied, source, together, MC, KC)
+        weights = gemm.Matrix(address(w, 0), row, column)
+        operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), weights)
+        scratch = gemm.Scratch(address(copies, 0), address(panels, 0))
+        numbers, into = address(hyper, 0), address(tiles, 0)
+        stepping = gemm.Stepping(code, states, ahead, numbers, slots, into)
+        biased = gemm.Stepping(code, states, ahead, numbers, address(slots, _SLOTS), into)
         for i0 in range(0, n, MC):
-            # in the loops, for Numba takes no named tuple into a parallel one
+            block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
             if copied:
-                for t in prange(tasks):
-                    plan = gemm.Plan(height, copied, source, together, MC, KC)
-                    weights = gemm.Matrix(address(w, 0), row, column)
-                    operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), weights)
-                    block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
-                    gemm.copy_share(t, tasks, operands.a, block, address(copies, 0), MR, VL)
-            for t in prange(tasks):
-                plan = gemm.Plan(height, copied, source, together, MC, KC)
-                weights = gemm.Matrix(address(w, 0), row, column)
-                operands = gemm.Operands(n, k, m, gemm.matrix(a), gemm.matrix(dz), weights)
-                block = gemm.block_at(i0, 0, tasks, operands, plan, MR)
-                scratch = gemm.Scratch(address(copies, 0), address(panels, 0))
-                numbers, into = address(hyper, 0), address(tiles, 0)
-                stepping = gemm.Stepping(code, states, ahead, numbers, slots, into)
+                if t < tasks:
+                    gemm.copy_share(t, tasks, operands.a, block, scratch.copies, MR, VL)
+                wait(team, words)
+            if t < tasks:
                 gemm.step_share(t, tasks, operands, plan, block, stepping, scratch, MR, NR)
-                if i0 == 0 and b.size > 0:
-                    biased = gemm.Stepping(code, states, ahead, numbers, address(slots, _SLOTS), into)
-                    bias_step_share(t, tasks, k, m, operands.b, address(total, 0), address(b, 0), biased)
+            wait(team, words)
+        if b.size > 0:
+            bias_step_share(t, team, k, m, operands.b, address(total, 0), address(b, 0), biased)
         return True
 
     return step_layer

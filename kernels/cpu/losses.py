@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, direct, in_order
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import CROSS_ENTROPY, FIGURES, SOFTMAX_CROSS_ENTROPY
@@ -36,7 +37,7 @@ _MOST_OFF = 2 * MOST_OFF
 def _loss_signature(dtype: Any) -> Any:
     size, run = types.int64, flat(dtype)
     operands = run, run, flat(types.int64), run, types.float64
-    return types.float64(size, size, size, size, run, *operands, run, flat(types.float64))
+    return types.float64(size, size, size, run, *operands, run, flat(types.float64))
 
 
 class Rule(NamedTuple):
@@ -138,15 +139,14 @@ def _scored(pred, target, labels, weights, scale):
 
 @kernel(_loss_signature)
 def _loss(MR: int, NR: int) -> Any:
-    def loss(tasks, code, unit, wanted, numbers, pred, target, labels, weights, scale, dpred, sums):
+    def loss(code, unit, wanted, numbers, pred, target, labels, weights, scale, dpred, sums, words, t, tasks):
         rule, scored = _rule(code, unit, wanted, numbers), _scored(pred, target, labels, weights, scale)
-        if wrong_units(0, sums.size, rule, scored):
-            return np.nan
-        for t in prange(tasks):
-            # here once more, for Numba takes no named tuple into a parallel loop
-            own, operands = _rule(code, unit, wanted, numbers), _scored(pred, target, labels, weights, scale)
-            first, last = t * sums.size // tasks, (t + 1) * sums.size // tasks
-            units_share(first, last, own, operands, address(dpred, 0), address(sums, 0))
+        first, last = t * sums.size // tasks, (t + 1) * sums.size // tasks
+        if wrong_units(first, last, rule, scored):
+            sums[first] = np.nan  # and so is the total
+        else:
+            units_share(first, last, rule, scored, address(dpred, 0), address(sums, 0))
+        wait(tasks, words)
         return total_of(address(sums, 0), sums.size)
 
     return loss
@@ -170,7 +170,8 @@ def described(op: str, pred: Any, target: Any, sample_weight: Any, options: Sequ
     return Described(FIGURES[name], unit, wanted, [*numbers, 0.0], divisor)
 
 
-def units_of(size: int) -> int:
+@compiled_in
+def units_of(size):
     """Units of a penalty of so many weights."""
     return -(-size // _UNIT)
 
@@ -214,21 +215,21 @@ def penalty_share(t, tasks, size, l1, l2, w, dw, sums):
 
     There are ``units_of(size)`` of them.
     """
-    units = (size + _UNIT - 1) // _UNIT
+    units = units_of(size)
     for u in range(t * units // tasks, (t + 1) * units // tasks):
         low = u * _UNIT
         sums[u] = penalty_row(min(_UNIT, size - low), address(w, low), l1, l2, address(dw, low))
 
 
 def _penalty_signature(dtype: Any) -> Any:
-    return types.float64(types.int64, dtype, dtype, flat(dtype), flat(dtype), flat(types.float64))
+    return types.float64(dtype, dtype, flat(dtype), flat(dtype), flat(types.float64))
 
 
 @kernel(_penalty_signature)
 def _penalty(MR: int, NR: int) -> Any:
-    def penalty(tasks, l1, l2, w, dw, sums):
-        for t in prange(tasks):
-            penalty_share(t, tasks, w.size, l1, l2, address(w, 0), address(dw, 0), address(sums, 0))
+    def penalty(l1, l2, w, dw, sums, words, t, tasks):
+        penalty_share(t, tasks, w.size, l1, l2, address(w, 0), address(dw, 0), address(sums, 0))
+        wait(tasks, words)
         return total_of(address(sums, 0), sums.size)
 
     return penalty

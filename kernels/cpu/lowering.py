@@ -453,11 +453,16 @@ def stepping(to: Lowering, product: Instruction, stepped: Stepped) -> Instructio
         },
         views={**product.views, "c": (stepped.w,), "d": tuple(stepped.states), "g": (tiles,)},
         writes=[
-            *(each for each in product.writes if each.block is not gradient.block),
+            *written_beside(product, gradient),
             *(range_of(each) for each in (*arrays, tiles) if each is not None),
         ],
         nanoseconds=product.nanoseconds + stepped.nanoseconds,
     )
+
+
+def written_beside(product: Instruction, result: View) -> list[Range]:
+    """What a product writes beside its result: scratch memory."""
+    return [each for each in product.writes if each.block is not result.block]
 
 
 def _scaled(to: Lowering, call: Call) -> None:

@@ -9,10 +9,11 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu import objects
 from fastnn.kernels.cpu._arrays import contiguous, direct
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.objects import addresses
 from fastnn.kernels.cpu.parts import compiled_in
@@ -32,10 +33,13 @@ _SLOTS = max(len(step.states) for step in STEPS.values())
 # The place of the gradient among the arrays of a parameter.
 _GRADIENT = 1
 
+# In place of the first address: what was given is not what the call is for.
+_UNKNOWN = -1
+
 
 def _update_signature(dtype: Any) -> Any:
     run = flat(dtype)
-    return types.void(types.int64, types.int64, run, flat(types.int64), run, run, *[run] * 3)
+    return types.void(types.int64, run, flat(types.int64), run, run, *[run] * 3)
 
 
 @compiled_in
@@ -47,11 +51,12 @@ def update_share(t, tasks, size, code, w, dw, slots, hyper):
 
 @kernel(_update_signature)
 def _update(MR: int, NR: int) -> Any:
-    def update(tasks, code, hyper, slots, w, dw, first, second, third):
-        slots[0], slots[1], slots[2] = first.ctypes.data, second.ctypes.data, third.ctypes.data
-        for t in prange(tasks):
-            operands = address(w, 0), address(dw, 0), address(slots, 0), address(hyper, 0)
-            update_share(t, tasks, w.size, code, *operands)
+    def update(code, hyper, slots, w, dw, first, second, third, words, t, tasks):
+        if t == 0:
+            slots[0], slots[1], slots[2] = first.ctypes.data, second.ctypes.data, third.ctypes.data
+        wait(tasks, words)
+        operands = address(w, 0), address(dw, 0), address(slots, 0), address(hyper, 0)
+        update_share(t, tasks, w.size, code, *operands)
 
     return update
 
@@ -131,18 +136,21 @@ def update_lists_share(t, tasks, code, count, parts, starts, table, hyper, items
 
 def _update_lists_signature(dtype: Any) -> Any:
     size, sizes = types.int64, flat(types.int64)
-    return types.boolean(size, size, *[sizes] * 5, flat(dtype), sizes)
+    return types.boolean(size, *[sizes] * 5, flat(dtype), sizes)
 
 
 @kernel(_update_lists_signature)
 def _update_lists(MR: int, NR: int) -> Any:
-    def update_lists(tasks, code, starts, flags, kinds, shapes, layout, hyper, table):
-        if not addresses(table, flags, kinds, shapes, layout):
+    def update_lists(code, starts, flags, kinds, shapes, layout, hyper, table, words, t, tasks):
+        if t == 0 and not addresses(table, flags, kinds, shapes, layout):
+            table[0] = _UNKNOWN
+        wait(tasks, words)
+        if table[0] == _UNKNOWN:
             return False
         parts = flags.size
         if tasks > 1 and _any_overlap(parts, starts, table, hyper.itemsize):
             tasks = 1  # one after the other, as they were given
-        for t in prange(tasks):
+        if t < tasks:
             update_lists_share(
                 t, tasks, code, starts.size - 1, parts, address(starts, 0), address(table, 0), address(hyper, 0),
                 hyper.itemsize,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
@@ -32,12 +32,11 @@ def prelu_share(t, tasks, n, c, x, alpha, y):
         prelu_row(c, address(x, i * c), alpha, address(y, i * c))
 
 
-@kernel(lambda dtype: types.void(types.int64, matrix(dtype), flat(dtype), matrix(dtype)))
+@kernel(lambda dtype: types.void(matrix(dtype), flat(dtype), matrix(dtype)))
 def _prelu(MR: int, NR: int) -> Any:
-    def forward(tasks, x, alpha, y):
+    def forward(x, alpha, y, words, t, tasks):
         n, c = x.shape
-        for t in prange(tasks):
-            prelu_share(t, tasks, n, c, address(x, 0), address(alpha, 0), address(y, 0))
+        prelu_share(t, tasks, n, c, address(x, 0), address(alpha, 0), address(y, 0))
 
     return forward
 
@@ -57,17 +56,16 @@ def prelu_backward_share(t, tasks, n, c, dy, x, alpha, dx, dalpha):
 
 def _backward_signature(dtype: Any) -> Any:
     rows, run = matrix(dtype), flat(dtype)
-    return types.void(types.int64, rows, rows, run, rows, run)
+    return types.void(rows, rows, run, rows, run)
 
 
 @kernel(_backward_signature)
 def _prelu_backward(MR: int, NR: int) -> Any:
-    def backward(tasks, dy, x, alpha, dx, dalpha):
+    def backward(dy, x, alpha, dx, dalpha, words, t, tasks):
         n, c = x.shape
-        for t in prange(tasks):
-            prelu_backward_share(
-                t, tasks, n, c, address(dy, 0), address(x, 0), address(alpha, 0), address(dx, 0), address(dalpha, 0)
-            )
+        prelu_backward_share(
+            t, tasks, n, c, address(dy, 0), address(x, 0), address(alpha, 0), address(dx, 0), address(dalpha, 0)
+        )
 
     return backward
 

@@ -8,7 +8,7 @@ for each stretch between calls that have no instructions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -22,7 +22,7 @@ from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.sparse_fusion import holding
-from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View
+from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View, lifetimes, views_of
 from fastnn.kernels.interrupts import held
 
 # Work that one task does alone: to wait for one another costs some hundred nanoseconds.
@@ -44,40 +44,20 @@ _Stretch = list[Instruction]
 
 def _dtype(graph: Graph) -> np.dtype[Any]:
     """The dtype of the kernels: that of the first operand which has one."""
-    kinds = [view.dtype for call in graph.calls for view in (*call.views(), *_views(call.results))]
+    kinds = [view.dtype for call in graph.calls for view in (*call.views(), *views_of(call.results))]
     return next((kind for kind in kinds if kind.char in "fd"), np.dtype(np.float32))
-
-
-def _views(values: Sequence[Any]) -> list[View]:
-    return [value for value in values if isinstance(value, View)]
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
 
 
-def _lifetimes(stretches: Sequence[_Stretch | _Outside], kept: Sequence[View]) -> dict[Block, tuple[int, int]]:
-    """From which moment to which each block of results is needed; a moment is an instruction or a call outside."""
-    lives: dict[Block, tuple[int, int]] = {}
-    moment = 0
-
-    def note(block: Block | None) -> None:
-        if block is not None and block.inner:
-            lives[block] = lives.get(block, (moment, moment))[0], moment
-
+def _moments(stretches: Sequence[_Stretch | _Outside]) -> Iterator[list[Block | None]]:
+    """What each instruction, or call outside of them, touches."""
     for stretch in stretches:
         if isinstance(stretch, _Outside):
-            for view in (*stretch.call.views(), *_views(stretch.call.results), *stretch.call.writes):
-                note(view.block)
-            moment += 1
+            yield [*stretch.call.touched()]
         else:
-            for instruction in stretch:
-                for each in (*instruction.reads, *instruction.writes):
-                    note(each.block)
-                moment += 1
-    for view in kept:
-        if view.block.inner:
-            lives[view.block] = lives.get(view.block, (0, 0))[0], moment
-    return lives
+            yield from ([each.block for each in (*one.reads, *one.writes)] for one in stretch)
 
 
 def _places(lives: Mapping[Block, tuple[int, int]]) -> tuple[dict[Block, int], int]:
@@ -167,7 +147,7 @@ class Replay(CallByCall):
         self._dtype = _dtype(graph)
         self._lowering = Lowering(self._dtype, tasks, len(graph.arguments))
         stretches = _cut(_fused(_lowered(graph, self._lowering), self._lowering, graph.kept))
-        self._places, size = _places(_lifetimes(stretches, graph.kept))
+        self._places, size = _places(lifetimes(_moments(stretches), graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
         self._rooms = [[np.empty(0, dtype) for dtype in room.blocks.values()] for room in self._lowering.rooms]
         self._start = address(self._arena)
@@ -189,8 +169,6 @@ class Replay(CallByCall):
         self._row = self.figures.reshape(1, -1)
         self._status = np.zeros(1, replay.STATUS)
         self._failed = self._status["instruction"]
-        self._words = aligned((team.WORDS,), np.int32)
-        self._words[:] = 0
         self._run: Any = replay.replay.compiled(self._dtype) if any(map(_is_compiled, self._steps)) else None
 
     def outdated(self) -> bool:
@@ -295,11 +273,7 @@ class Replay(CallByCall):
             raise
 
     def _go(self, step: _Compiled, numbers: Any, figures: Any, order: Any) -> None:
-        given = step.table, self._addresses, numbers, figures, order, self._status
-        if step.tasks == 1:
-            self._run(*given, self._words, 0, 1)
-        else:
-            team.run(self._run, given, step.tasks)
+        team.run(self._run, step.tasks, (step.table, self._addresses, numbers, figures, order, self._status))
 
     def _hold(self, numbers: Any, figures: Any, order: Any) -> None:
         """Take what turns hold."""
@@ -310,7 +284,6 @@ class Replay(CallByCall):
 
     def _put_back(self, numbers: Any, figures: Any, order: Any) -> None:
         """Put back what turns held; what rested catches up with all turns, or with those before one that failed."""
-        self._words[:] = 0
         failed, turn = int(self._failed[0]), int(self._status["turn"][0])
         turns = [turn + (each.place < failed - 1) if failed else len(figures) for each in self._held]
         self._after.table["n"] = np.repeat(turns, [len(each.after) for each in self._held])
@@ -329,7 +302,6 @@ class Replay(CallByCall):
     def _forget(self) -> None:
         """Be as before a run."""
         self._failed[0] = 0
-        self._words[:] = 0
 
     # ------------------------------------------------------------------------------------------------------- addresses
 
@@ -394,7 +366,7 @@ def _fused(
 ) -> list[_Stretch | _Outside]:
     """The stretches with neighbours fused, but for what somebody else looks at in between."""
     called = [stretch.call for stretch in stretches if isinstance(stretch, _Outside)]
-    seen = {view.block for call in called for view in (*call.views(), *_views(call.results))}
+    seen = {view.block for call in called for view in (*call.views(), *views_of(call.results))}
     seen |= {view.block for view in kept}
     return [stretch if isinstance(stretch, _Outside) else fuse(stretch, lowering, seen) for stretch in stretches]
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
+from fastnn.kernels.cpu.barrier import STOPPED, wait
 from fastnn.kernels.cpu.dropout import dropout_share
 from fastnn.kernels.cpu.elementwise import add_share, backward_share, backward_sums_share, forward_share
 from fastnn.kernels.cpu.gather import are_rows, gather_share, scatter_share
@@ -31,12 +32,12 @@ from fastnn.kernels.cpu.gemm import (
     copy_share,
     product_share,
     step_share,
-    unpack_share,
 )
-from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
+from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.losses import Rule, Scored, penalty_share, total_of, units_share, wrong_units
 from fastnn.kernels.cpu.machine import NV
 from fastnn.kernels.cpu.optim import update_share
+from fastnn.kernels.cpu.panels import pack_share, unpack_share
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
 from fastnn.kernels.cpu.records import record
@@ -54,18 +55,16 @@ from fastnn.kernels.cpu.sparse_shares import (
     count_share,
     gradient_share,
     note_share,
-    pack_share,
     settle_share,
     sort_share,
     sparse_product_share,
 )
-from fastnn.kernels.cpu.team import STOPPED, wait
 
 
 class Kind(IntEnum):
     """Kinds of instructions, with the operands ``a`` to ``h`` and the sizes of each.
 
-    Optional operands have the slot ``NONE``.
+    Optional operands have the slot ``NONE``. Their order counts: ``_run`` tells families of them by where these end.
     """
 
     FORWARD = 0  # b = activation(a), n numbers
@@ -355,8 +354,10 @@ def _sparse(each, memory, turn, t, NR):
             note_share(t, tasks, k, each.parts, turn, _indices(memory, each.d), _indices(memory, each.h))
     elif kind == Kind.SORT_COLUMNS:
         sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
-    elif kind in (Kind.PACK_STRIPS, Kind.UNPACK_STRIPS):
-        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c), kind == Kind.UNPACK_STRIPS)
+    elif kind == Kind.PACK_STRIPS:
+        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c))
+    elif kind == Kind.UNPACK_STRIPS:
+        unpack_share(t, tasks, k, m, width, _place(memory, each.c), _place(memory, each.a))
     elif kind == Kind.SETTLE:
         settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
     else:
@@ -400,7 +401,7 @@ def _run(each, memory, turn, t, MR, NR):
     elif each.kind == Kind.COLUMN_SUMS:
         _sum_columns(each, memory, t)
     elif each.kind == Kind.UNPACK:
-        unpack_share(t, each.tasks, each.k, each.m, _place(memory, each.a), _place(memory, each.b), NR)
+        unpack_share(t, each.tasks, each.k, each.m, NR, _place(memory, each.a), _place(memory, each.b))
     elif each.kind >= Kind.SPARSE_PRODUCT:
         _sparse(each, memory, turn, t, NR)
     else:
@@ -413,7 +414,7 @@ def _signature(dtype: Any) -> Any:
     return types.void(*tables, matrix(dtype), matrix(types.float64), flat(types.int64), flat(from_dtype(STATUS)))
 
 
-@team_kernel(_signature)
+@kernel(_signature)
 def replay(MR: int, NR: int) -> Any:
     """replay(instructions, addresses, numbers, figures, order, status): a turn for each row of ``figures``."""
 

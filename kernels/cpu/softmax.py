@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
 from fastnn.kernels.cpu.jit import kernel, matrix
@@ -36,27 +36,25 @@ def backward_rows_share(t, tasks, n, c, code, one, dy, y, dx):
         backward_row(code, c, address(dy, i * c), one, row, one, row, address(dx, i * c))  # no numbers
 
 
-@kernel(lambda dtype: types.void(types.int64, types.int64, matrix(dtype), matrix(dtype)))
+@kernel(lambda dtype: types.void(types.int64, matrix(dtype), matrix(dtype)))
 def _forward(MR: int, NR: int) -> Any:
-    def forward(tasks, code, x, y):
+    def forward(code, x, y, words, t, tasks):
         n, c = x.shape
-        for t in prange(tasks):
-            forward_rows_share(t, tasks, n, c, code, address(x, 0), address(y, 0))
+        forward_rows_share(t, tasks, n, c, code, address(x, 0), address(y, 0))
 
     return forward
 
 
 def _backward_signature(dtype: Any) -> Any:
-    return types.void(types.int64, types.int64, *[matrix(dtype)] * 3)
+    return types.void(types.int64, *[matrix(dtype)] * 3)
 
 
 @kernel(_backward_signature)
 def _backward(MR: int, NR: int) -> Any:
-    def backward(tasks, code, dy, y, dx):
+    def backward(code, dy, y, dx, words, t, tasks):
         n, c = y.shape
         one = y.dtype.type(1)
-        for t in prange(tasks):
-            backward_rows_share(t, tasks, n, c, code, one, address(dy, 0), address(y, 0), address(dx, 0))
+        backward_rows_share(t, tasks, n, c, code, one, address(dy, 0), address(y, 0), address(dx, 0))
 
     return backward
 

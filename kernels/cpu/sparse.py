@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu.jit import flat, matrix, team_kernel
+from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import compress_row, scan_row
 
@@ -20,7 +20,7 @@ def _scan_signature(dtype: Any) -> Any:
     return types.void(matrix(dtype, readonly=True), dtype, flat(types.int64))
 
 
-@team_kernel(_scan_signature)
+@kernel(_scan_signature)
 def _scan(MR: int, NR: int) -> Any:
     def scan(x, limit, counts, words, t, tasks):
         n, k = x.shape
@@ -44,7 +44,7 @@ def _compress_signature(dtype: Any) -> Any:
     return types.void(matrix(dtype, readonly=True), flat(types.int64, readonly=True), flat(types.int32), flat(dtype))
 
 
-@team_kernel(_compress_signature)
+@kernel(_compress_signature)
 def _compress(MR: int, NR: int) -> Any:
     def compress(x, indptr, indices, values, words, t, tasks):
         n, k = x.shape

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu._arrays import aligned
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of
+from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of, written_beside
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
@@ -44,7 +44,7 @@ def stepping(gradient: Instruction, update: Instruction) -> Instruction:
             "all_rows": not update.rests or update.rho is not None,
         },
         views={**gradient.views, "c": update.views["a"], "b": update.views["c"]},
-        writes=[*(each for each in gradient.writes if each.block is not dw.block), *update.writes],
+        writes=[*written_beside(gradient, dw), *update.writes],
         nanoseconds=gradient.nanoseconds + update.nanoseconds,
         rests=update.rests,
         rho=update.rho,
@@ -105,20 +105,18 @@ def holding(stretch: list[Instruction], to: Lowering, lies: Callable[[Range], Ra
             continue
         arrays = [view for view in (*step.views["c"], *step.views["b"]) if view is not None]
         products = [each for each in stretch if each.kind == Kind.SPARSE_PRODUCT and each.views["b"] == step.views["c"]]
-        own = {range_of(view) for view in arrays}
-        ranges = [range_ for each in stretch for range_ in (*each.reads, *each.writes) if range_ not in own]
-        ranges += [
+        own, users = {range_of(view) for view in arrays}, (step, *products)
+        others = [
             range_
             for each in stretch
-            if each is not step
             for range_ in (*each.reads, *each.writes)
-            if range_ in own and each not in products
+            if range_ not in own or all(each is not user for user in users)
         ]
-        if any(lies(range_).meets(lies(range_of(view))) for range_ in ranges for view in arrays):
+        if any(lies(other).meets(lies(range_)) for other in others for range_ in own):
             continue
         panels = {range_of(view): _panels(view, to) for view in arrays}
         moves = [_move(step, view, panels[range_of(view)], to) for view in arrays]
-        for each in (step, *products):
+        for each in users:
             _hold(each, panels, to)
         after, touched = [each for _, each in moves], None
         if step.rests and step.rho is not None:

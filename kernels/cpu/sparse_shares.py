@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import copy_row, copy_row_ahead, forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import copy_row_ahead, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
 from fastnn.kernels.cpu.simd.sparse import decay_row, prefetch_row, sparse_row, sparse_row_part, sparse_step
-from fastnn.kernels.cpu.simd.tile import copy_rows
 
 # Rows ahead of its use that a row's non-zeros are asked for: they lie anywhere in memory.
 _AHEAD = 4
@@ -97,7 +96,20 @@ def _row(batch, r):
 
 
 @compiled_in
-def _sums(columns, width, count, indices, values, table, row, y):
+def first_behind(work, count, begins):
+    """The first of ``count`` rows behind so much ``work``: rows, and non-zeros, which begin where ``begins`` says."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if begins[middle] + middle < work:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled_in
+def strip_of_row(columns, width, count, indices, values, table, row, y):
     """A strip of a row of a product, ``columns`` wide."""
     if columns == width:
         sparse_row(count, indices, values, table, row, y)
@@ -135,8 +147,8 @@ def sparse_product_share(t, tasks, m, width, batch, b, copies, epilogue, c):
                 begin, count = _row(batch, r + _AHEAD)
                 prefetch_row(count, address(batch.indices, begin), address(batch.values, begin))
             begin, count = _row(batch, r)
-            y = address(c, r * m + j)
-            _sums(columns, width, count, address(batch.indices, begin), address(batch.values, begin), table, row, y)
+            places, factors, y = address(batch.indices, begin), address(batch.values, begin), address(c, r * m + j)
+            strip_of_row(columns, width, count, places, factors, table, row, y)
             if epilogue.code >= 0:
                 forward_bias_row(epilogue.code, columns, y, address(epilogue.bias, j), epilogue.numbers, y)
 
@@ -227,19 +239,6 @@ def sort_share(t, tasks, batch, parts, places, rows, values):
 
 
 @compiled_in
-def _first_column(k, wanted, begins):
-    """The first of k columns before which there is as much work: columns, and non-zeros of these."""
-    low, high = 0, k
-    while low < high:
-        middle = (low + high) // 2
-        if begins[middle] + middle < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@compiled_in
 def _step_rows(low, high, columns, width, by_column, table, row, gradient, start, weights, stepping):
     """Rows of a strip of dW, or in place of them the step of those of W by them."""
     for f in range(low, high):
@@ -247,9 +246,9 @@ def _step_rows(low, high, columns, width, by_column, table, row, gradient, start
         count, w = by_column.ends[f] - begin, address(weights.at, at)
         rows, values = address(by_column.rows, begin), address(by_column.values, begin)
         if stepping.code < 0:
-            _sums(columns, width, count, rows, values, table, row, w)
+            strip_of_row(columns, width, count, rows, values, table, row, w)
         elif count > 0 or stepping.all_rows:
-            _sums(columns, width, count, rows, values, table, row, gradient)
+            strip_of_row(columns, width, count, rows, values, table, row, gradient)
             update_row(stepping.code, columns, w, gradient, stepping.slots, at, stepping.hyper)
 
 
@@ -265,8 +264,7 @@ def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, we
     low, high = t * strips * total // tasks, (t + 1) * strips * total // tasks
     for s in range(low // total, (high + total - 1) // total):
         j, columns = s * width, min(width, m - s * width)
-        first = _first_column(k, low - s * total, begins)
-        last = _first_column(k, high - s * total, begins)
+        first, last = first_behind(low - s * total, k, begins), first_behind(high - s * total, k, begins)
         table, row = _strip(n, columns, width, Strips(address(dz, j), m, width), copies)
         start = s * weights.strip
         at_once = _AT_ONCE if stepping.rest else k
@@ -284,20 +282,6 @@ def gradient_share(t, tasks, n, k, m, width, by_column, dz, copies, gradient, we
                 )  # fmt: skip
             else:
                 _step_rows(f0, f1, columns, width, by_column, table, row, gradient, start, weights, stepping)
-
-
-@compiled_in
-def pack_share(t, tasks, k, m, width, matrix, panels, back):
-    """Task t's rows of a matrix (k, m) into panels, its strips one behind the other, or ``back``."""
-    low, high = t * k // tasks, (t + 1) * k // tasks
-    for j in range(0, m, width):
-        columns = min(width, m - j)
-        there, here = address(panels, j * k + low * width), address(matrix, low * m + j)
-        if back:
-            for i in range(high - low):
-                copy_row(columns, address(there, i * width), address(here, i * m))
-        else:
-            copy_rows(high - low, columns, width, here, m, there, width)
 
 
 @compiled_in

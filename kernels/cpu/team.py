@@ -2,266 +2,302 @@
 
 A parallel loop of Numba's starts and ends with the other threads' help; a function that has many of them is compiled
 twice over and cannot choose how its threads wait. A team's function is compiled once, as it would be for one thread: it
-is told which task of how many it is, takes its share of the work, and calls ``wait`` where it needs what the others
-have made. Threads belong to nobody between two runs, so that concurrent callers each have a team of their own, and a
-forked child makes itself new ones.
+is told which task of how many it is, takes its share of the work, and calls ``barrier.wait`` where it needs what the
+others have made. It raises nothing.
+
+The caller is task 0. The other threads never come back to Python: each waits in compiled code for a job, the address
+of a function and of its arguments, awake for a moment, for the next step of a training loop is soon there, then asleep.
+So a job costs neither Python's lock nor, in such a loop, the waking of a thread, which takes longer than a small step.
+A team belongs to nobody between two runs, so that concurrent callers each have one of their own, and a forked child
+makes itself new ones.
 """
 
 from __future__ import annotations
 
 import ctypes
-import operator
 import os
-import platform
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from queue import SimpleQueue
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastnn.kernels.cpu import threads
 from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.barrier import (
+    AWAKE,
+    FAILED,
+    STOPPED,
+    TURNS,
+    WORDS,
+    begin,
+    end,
+    exchange,
+    exchange_if,
+    external,
+    pause,
+    read,
+    wait_for_end,
+    write,
+)
+from fastnn.kernels.cpu.compiling import compile_now
 from fastnn.kernels.cpu.parts import compiled_in
 
-# ------------------------------------------------------------------------------------------------------------- barrier
+# ---------------------------------------------------------------------------------------------------------------- jobs
 
-# Words of a team's shared memory: tasks that have arrived at the barrier, how often all have passed it, tasks that
-# sleep there, whether to stop, and turns of the waiting loop before a task sleeps. Each is on a cache line of its own:
-# 128 bytes apart, for such are the lines of Apple's CPUs, and x86 fetches its lines of 64 bytes in pairs.
-ARRIVED, PASSED, SLEEPERS, STOPPED, TURNS = range(0, 160, 32)
-WORDS = 160
+# What a worker and its team share, in two cache lines of int64: the worker's state, the turns of its waiting loop
+# before it sleeps, the lock at which it does, and of a job the function, the record of its arguments, the task.
+_STATE, _AWAKE, _LOCK, _FUNCTION, _RECORD, _TASK = range(6)
+_RING = 16
 
-# Tasks of equal work arrive some microseconds apart, and waking a thread that sleeps takes tens: so many turns are some
-# 100 us on a Zen 5. A thread that waits longer lacks a core, which it gets sooner where the others sleep.
-_TURNS = 3_000
+_WAITING, _ASLEEP, _CALLED = range(3)
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-# Architectures go by the names that Linux, macOS and Windows have for them.
-_PAUSE = {"x86_64": "pause", "AMD64": "pause", "aarch64": "isb", "arm64": "isb", "ARM64": "isb"}
-# The number of the system call futex where threads sleep by it, and its operations on memory of one process. Elsewhere
-# a thread that waits gives the core away again and again, and nobody has to be woken.
-_FUTEX = {("Linux", "x86_64"): 202, ("Linux", "aarch64"): 98}
-_FUTEX_WAIT, _FUTEX_WAKE = 128, 129
-_SLEEP_NS = 50_000_000  # then a sleeper looks whether it is to stop
-# What compiled code calls by name: the C library's ``syscall``, or the function that gives the core away.
-_SYSCALL, _YIELD = "fastnn.syscall", "fastnn.yield"
+# Python's own locks, which need no Python: on every system there is one that a thread can sleep at.
+_ACQUIRE, _RELEASE = "fastnn.acquire", "fastnn.release"
+_API = ctypes.pythonapi
+_API.PyThread_allocate_lock.restype = ctypes.c_void_p
+_API.PyThread_acquire_lock.argtypes = (ctypes.c_void_p, ctypes.c_int)
+for _name, _function in ((_ACQUIRE, _API.PyThread_acquire_lock), (_RELEASE, _API.PyThread_release_lock)):
+    llvm.add_symbol(_name, ctypes.cast(_function, ctypes.c_void_p).value)
 
+_WORDS, _RINGS = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "C")
 
-def _atomic(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make of ``emit(builder, pointer, *values)`` a function of (array of int32, place, *values)."""
-
-    def enter(emit: Callable[..., Any]) -> Any:
-        def typer(typingctx: Any, words: Any, place: Any, *values: Any) -> Any:
-            def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-                data = context.make_array(signature.args[0])(context, builder, given[0]).data
-                returned = emit(builder, builder.gep(data, [given[1]]), *given[2:])
-                return context.get_dummy_value() if result is types.void else returned
-
-            return result(words, types.int64, *arguments), codegen
-
-        def one(typingctx, words, place, value):
-            return typer(typingctx, words, place, value)
-
-        def none(typingctx, words, place):
-            return typer(typingctx, words, place)
-
-        return intrinsic(one if arguments else none)
-
-    return enter
+_I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+_JOB = ir.FunctionType(ir.VoidType(), [_POINTER, _I64])
 
 
-@_atomic(types.int32, types.int32)
-def _add(builder: Any, word: Any, value: Any) -> Any:
-    """Add to a word; what it was."""
-    return builder.atomic_rmw("add", word, value, "seq_cst")
+def _intrinsic(typer: Callable[..., Any]) -> Any:
+    """Numba's decorator, whose own type tells type checkers of arguments that callers do not give."""
+    return intrinsic(typer)
 
 
-@_atomic(types.int32)
-def _read(builder: Any, word: Any) -> Any:
-    return builder.load_atomic(word, "seq_cst", 4)
+@_intrinsic
+def _acquire(typingctx, lock):
+    """Sleep until somebody releases a lock."""
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        function = external(builder, _ACQUIRE, ir.FunctionType(_I32, [_POINTER, _I32]))
+        builder.call(function, [builder.inttoptr(given[0], _POINTER), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
-@_atomic(types.void, types.int32)
-def _write(builder: Any, word: Any, value: Any) -> None:
-    builder.store_atomic(value, word, "seq_cst", 4)
+@_intrinsic
+def _release(typingctx, lock):
+    """Wake who sleeps at a lock."""
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        function = external(builder, _RELEASE, ir.FunctionType(ir.VoidType(), [_POINTER]))
+        builder.call(function, [builder.inttoptr(given[0], _POINTER)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
-@_atomic(types.void)
-def _pause(builder: Any, word: Any) -> None:
-    """Tell the core that this is a waiting loop."""
-    instruction = _PAUSE.get(platform.machine(), "")
-    builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), instruction, "~{memory}", True), [])
+@_intrinsic
+def _do(typingctx, function, record, task):
+    """Call a job's function, known by its address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        function = builder.inttoptr(given[0], _JOB.as_pointer())
+        builder.call(function, [builder.inttoptr(given[1], _POINTER), given[2]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@_atomic(types.void, types.int32)
-def _sleep(builder: Any, word: Any, value: Any) -> None:
-    """Sleep while the word has this value, and no longer than ``_SLEEP_NS``."""
-    time = ir.Constant(ir.ArrayType(_I64, 2), [0, _SLEEP_NS])
-    where = builder.alloca(time.type)
-    builder.store(time, where)
-    _system(builder, word, _FUTEX_WAIT, value, where)
+def _signature(typingctx: Any, function: Any, given: Sequence[Any]) -> Any:
+    """That of a part called with these types."""
+    return function.get_call_type(typingctx, tuple(given), {})
 
 
-@_atomic(types.void)
-def _wake(builder: Any, word: Any) -> None:
-    """Wake all that sleep at the word."""
-    _system(builder, word, _FUTEX_WAKE, _I32(2**31 - 1), ir.Constant(_I64.as_pointer(), None))
+def _call(context: Any, builder: Any, function: Any, kinds: Sequence[Any], values: Sequence[Any]) -> Any:
+    """Emit the call of a part: whether it raised, what it returned."""
+    signature = _signature(context.typing_context, function, kinds)
+    compiled = function.dispatcher.get_compile_result(signature)
+    context.add_linking_libs([compiled.library])
+    status, result = context.call_internal_no_propagate(builder, compiled.fndesc, signature, values)
+    return status.is_error, result
 
 
-def _system(builder: Any, word: Any, operation: int, value: Any, time: Any) -> None:
-    """A futex's operation on a word; without futex, to wait is to give the core away."""
-    number = _futex()
-    if number is not None:
-        nothing = ir.Constant(_I64.as_pointer(), None)
-        syscall = _external(builder, _SYSCALL, ir.FunctionType(_I64, [_I64], var_arg=True))
-        builder.call(syscall, [_I64(number), word, _I32(operation), value, time, nothing, _I32(0)])
-    elif operation == _FUTEX_WAIT:
-        builder.call(_external(builder, _YIELD, ir.FunctionType(_I32, [])), [])
+@_intrinsic
+def _attempt(typingctx, function, arguments, words, task, tasks):
+    """``function(*arguments, words, task, tasks)``: whether it raised, what it returned."""
+    kinds = [*arguments, words, types.int64, types.int64]
+    results = types.Tuple((types.boolean, _signature(typingctx, function, kinds).return_type))
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        each = [builder.extract_value(given[1], place) for place in range(len(arguments))]
+        failed, result = _call(context, builder, function, kinds, [*each, *given[2:]])
+        return context.make_tuple(builder, signature.return_type, [failed, result])
+
+    return results(function, arguments, words, types.int64, types.int64), codegen
 
 
-def _external(builder: Any, name: str, kind: Any) -> Any:
-    """A function outside of what is compiled, by name."""
-    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+@_intrinsic
+def _job(typingctx, function, arguments, words, tasks):
+    """``function(arguments, words, task, tasks)`` for any task: addresses of what to call, and of what it is given.
 
+    The latter is a variable of the caller's.
+    """
+    kinds = [arguments, words, types.int64, types.int64]
+    _signature(typingctx, function, kinds)
 
-def _futex() -> int | None:
-    return _FUTEX.get((platform.system(), platform.machine()))
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        kept = given[1:]
+        kind = ir.LiteralStructType([value.type for value in kept])
+        record = cgutils.alloca_once(builder, kind)
+        for place, value in enumerate(kept):
+            builder.store(value, builder.gep(record, [_I32(0), _I32(place)]))
+        job = ir.Function(builder.module, _JOB, f"{builder.function.name}.job")
+        job.linkage = "internal"
+        inner = ir.IRBuilder(job.append_basic_block())
+        source = inner.bitcast(job.args[0], kind.as_pointer())
+        arguments, words, tasks = (inner.load(inner.gep(source, [_I32(0), _I32(i)])) for i in range(len(kept)))
+        _call(context, inner, function, kinds, [arguments, words, job.args[1], tasks])
+        inner.ret_void()
+        addresses = [builder.ptrtoint(pointer, _I64) for pointer in (job, record)]
+        return context.make_tuple(builder, signature.return_type, addresses)
 
-
-def _prepare() -> None:
-    """Let compiled code find the system's function for waiting, and LLVM read the instruction of ``_pause``."""
-    llvm.initialize_native_asmparser()
-    if _futex() is not None:
-        name, function = _SYSCALL, ctypes.CDLL(None).syscall
-    elif platform.system() == "Windows":
-        name, function = _YIELD, ctypes.WinDLL("kernel32").SwitchToThread  # type: ignore[attr-defined]
-    else:
-        name, function = _YIELD, ctypes.CDLL(None).sched_yield
-    llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
-
-
-_prepare()
+    return types.UniTuple(types.int64, 2)(function, arguments, words, types.int64), codegen
 
 
 @compiled_in
-def wait(tasks, words):
-    """Wait for all tasks; True if the team was told to stop: its function must return then."""
-    if tasks > 1:
-        passed = _read(words, PASSED)
-        if _add(words, ARRIVED, 1) == tasks - 1:
-            _write(words, ARRIVED, 0)
-            _add(words, PASSED, 1)
-            if _read(words, SLEEPERS) > 0:
-                _wake(words, PASSED)
-        turns = words[TURNS]
-        while _read(words, PASSED) == passed and _read(words, STOPPED) == 0:
-            if turns > 0:
-                turns -= 1
-                _pause(words, PASSED)
-            else:
-                _add(words, SLEEPERS, 1)
-                _sleep(words, PASSED, passed)
-                _add(words, SLEEPERS, -1)
-    return _read(words, STOPPED) != 0
+def _give(rings, ring, function, record, task):
+    """Give a worker, whose ring begins there, a job."""
+    rings[ring + _FUNCTION], rings[ring + _RECORD], rings[ring + _TASK] = function, record, task
+    if exchange(rings, ring + _STATE, _CALLED) == _ASLEEP:
+        _release(rings[ring + _LOCK])
 
 
-# ------------------------------------------------------------------------------------------------------------- threads
+def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
+    """What runs a team's function, as its task 0: ``lead(words, rings, *arguments)``, and the signature of that.
 
-
-class _Worker:
-    """A thread that waits for jobs."""
-
-    def __init__(self) -> None:
-        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        threading.Thread(target=self._work, name="fastnn", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            self.jobs.get()()
-
-
-# Workers without a job.
-_idle: deque[_Worker] = deque()
-
-
-def _hire(wanted: int) -> list[_Worker]:
-    """So many workers, or fewer where the system lets no more threads start."""
-    workers: list[_Worker] = []
-    while len(workers) < wanted:
-        try:
-            workers.append(_idle.pop() if _idle else _Worker())
-        except IndexError:  # another caller was quicker
-            continue
-        except RuntimeError:
-            break
-    return workers
-
-
-def run(function: Callable[..., Any], arguments: Sequence[Any], tasks: int) -> Any:
-    """``function(*arguments, words, task, tasks)`` for every task at the same time; what task 0 returns.
-
-    ``words`` is the memory that ``wait`` needs. Where threads cannot be started, there are fewer tasks.
-
-    An error in one task stops the others at their next ``wait``. What else is raised in the caller's thread meanwhile,
-    by Ctrl-C say, stops nobody: all tasks come to their ends, and then it goes on.
+    ``function(*arguments, words, task, tasks)`` has the ``signature`` of its own arguments and result.
     """
-    workers = _hire(tasks - 1)
-    tasks = 1 + len(workers)
-    words = aligned((WORDS,), np.int32)
-    words[:] = 0
-    words[TURNS] = _TURNS if tasks <= threads.available() else 0
-    ended: list[BaseException | None] = []
-    bell: SimpleQueue[None] = SimpleQueue()
+    part = compiled_in(function)
 
-    def job(worker: _Worker, task: int) -> None:
-        error = None
+    @compiled_in
+    def run(arguments, words, task, tasks):
+        failed, result = _attempt(part, arguments, words, task, tasks)
+        if failed:
+            write(words, FAILED, 1)
+            write(words, STOPPED, 1)
+        return result
+
+    @compiled_in
+    def assist(arguments, words, task, tasks):
+        run(arguments, words, task, tasks)
+        end(words)
+
+    @compiled_in
+    def lead(arguments, words, rings):
+        begin(words)
+        tasks = 1 + rings.size // _RING
+        if tasks > 1:
+            job, record = _job(assist, arguments, words, tasks)
+            for task in range(1, tasks):
+                _give(rings, (task - 1) * _RING, job, record, task)
+        result = run(arguments, words, 0, tasks)
+        wait_for_end(tasks, words)
+        if read(words, FAILED):
+            raise SystemError("a task of a team has raised an error, and none may")
+        return result
+
+    return signature.return_type(_WORDS, _RINGS, *signature.args), _flat(lead, len(signature.args))
+
+
+def _flat(lead: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """The same as a function of so many arguments: Numba compiles none of any number for Python to call."""
+    names = ", ".join(f"a{place}" for place in range(count))
+    text = f"def flat(words, rings, {names}):\n    return lead(({names},), words, rings)\n"
+    made: dict[str, Any] = {"lead": lead, "__name__": __name__}
+    exec(text, made)
+    flat: Callable[..., Any] = made["flat"]
+    return flat
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+# Turns of its waiting loop before a worker without a job sleeps: some 300 us. Then the caller does other things.
+_LINGER = 3 * AWAKE
+
+
+def _serve(ring):
+    """A worker's life."""
+    turns = ring[_AWAKE]
+    while True:
+        if read(ring, _STATE) == _CALLED:
+            write(ring, _STATE, _WAITING)
+            _do(ring[_FUNCTION], ring[_RECORD], ring[_TASK])
+            turns = ring[_AWAKE]
+        elif turns > 0:
+            turns -= 1
+            pause(ring, _STATE)
+        elif exchange_if(ring, _STATE, _WAITING, _ASLEEP) == _WAITING:
+            _acquire(ring[_LOCK])
+
+
+@cache
+def server() -> Any:
+    """``_serve``, compiled."""
+    return compile_now(types.void(_RINGS), _serve)
+
+
+class Team:
+    """So many tasks, or fewer where the system lets no more threads start: their memory and the threads."""
+
+    def __init__(self, tasks: int) -> None:
+        crowded = tasks > 1 and tasks > threads.available()  # who waits then keeps others from what they wait for
+        self.words, rings = aligned((WORDS,), np.int32), aligned((tasks - 1, _RING), np.int64)
+        self.words[:], rings[:] = 0, 0
+        self.words[TURNS], rings[:, _AWAKE] = (0, 0) if crowded else (AWAKE, _LINGER)
+        self.tasks = 1
         try:
-            function(*arguments, words, task, tasks)
-        except BaseException as raised:  # handed to the caller
-            words[STOPPED] = 1
-            error = raised
-        _idle.append(worker)
-        ended.append(error)
-        bell.put(None)
+            for ring in rings:
+                ring[_LOCK] = _locked()
+                threading.Thread(target=server(), args=(ring,), name="fastnn", daemon=True).start()
+                self.tasks += 1
+        except RuntimeError:  # threads are used up
+            pass
+        self.rings = rings[: self.tasks - 1].reshape(-1)
 
-    orders = [partial(worker.jobs.put, partial(job, worker, task)) for task, worker in enumerate(workers, 1)]
-    results: list[Any] = []
+
+def _locked() -> int:
+    lock = _API.PyThread_allocate_lock()
+    if not lock or not _API.PyThread_acquire_lock(lock, 0):
+        raise RuntimeError("locks are used up")
+    return int(lock)
+
+
+# Teams that do nothing now, by the number of tasks.
+_idle: defaultdict[int, deque[Team]] = defaultdict(deque)
+
+# Words and rings of a task without others, for functions that stop no team: any number of callers may use them at once.
+ALONE = Team(1).words, Team(1).rings
+
+
+def run(lead: Callable[..., Any], tasks: int, arguments: Sequence[Any]) -> Any:
+    """Run a team's function on ``arguments``, by so many tasks, or fewer where threads cannot be started.
+
+    Returns what task 0 does.
+    """
     try:
-        # one call that runs no Python: an interrupt comes before all jobs are handed out, or after task 0 has ended
-        results.extend(map(operator.call, [*orders, partial(function, *arguments, words, 0, tasks)]))
-        interrupt = _wait_for(len(workers), ended, bell)
-    except BaseException:
-        handed_out = min(len(results), len(workers))
-        if len(results) <= len(workers):  # task 0 has not come to its end
-            words[STOPPED] = 1
-        _wait_for(handed_out, ended, bell)
-        _idle.extend(workers[handed_out:])
-        raise
-    for error in (interrupt, *ended):
-        if error is not None:
-            raise error
-    return results[-1]
-
-
-def _wait_for(count: int, ended: Sequence[Any], bell: SimpleQueue[None]) -> BaseException | None:
-    """Wait until so many jobs have ended, whatever is raised meanwhile, for they use the caller's arrays; return that.
-
-    An interrupt may come with a ring of the bell in hand: what has ended is counted, not the rings.
-    """
-    interrupt = None
-    while len(ended) < count:
-        try:
-            bell.get()
-        except BaseException as raised:
-            interrupt = interrupt or raised
-    return interrupt
+        team = _idle[tasks].pop()
+    except IndexError:
+        team = Team(tasks)
+    try:
+        return lead(team.words, team.rings, *arguments)
+    finally:
+        _idle[team.tasks].append(team)
 
 
 if hasattr(os, "register_at_fork"):

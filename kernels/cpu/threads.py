@@ -1,4 +1,4 @@
-"""Threads: how many, when they pay, and when they must not be started.
+"""Threads: how many, and when they pay.
 
 Kernels split their outputs over ``count`` tasks, never a sum, so results are bit-identical for any number of threads.
 """
@@ -8,22 +8,20 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
-import threading
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from fastnn.kernels.contexts import setting
+
 _ENVIRONMENT = "FASTNN_NUM_THREADS"
 
-# A parallel region costs some microseconds to open; below this many nanoseconds of estimated work it does not pay.
+# To give others a share costs some microseconds; below this many nanoseconds of estimated work it does not pay.
 SERIAL_BELOW_NS = 10_000.0
 
-_state = {"threads": 0, "started": False, "launched": 0, "single": False, "forked": False}
+_state = {"threads": 0}
 # Overrides ``_state`` in the current context: a Python thread or task; 0 where nothing does.
 _override: ContextVar[int] = ContextVar("fastnn_threads", default=0)
-# Numba's workqueue layer aborts the process when two threads enter it at once: then only one may.
-_single = threading.Lock()
 
 
 def default_threads() -> int:
@@ -95,110 +93,11 @@ def set_num_threads(threads: int) -> None:
     _state["threads"] = threads
 
 
-class use_num_threads:  # noqa: N801 - reads as what it is in a `with` statement
-    """Choose the number inside a ``with`` block, in this Python thread or task only; None leaves it as it is.
-
-    No generator: one that an interrupt leaves behind would be closed at any time, in any context.
-    """
-
-    def __init__(self, threads: int | None) -> None:
-        self._threads = threads
-
-    def __enter__(self) -> None:
-        self._token = _override.set(self._threads or _override.get())
-
-    def __exit__(self, *_: object) -> None:
-        _override.reset(self._token)
+def use_num_threads(threads: int | None) -> setting[int]:
+    """Choose the number inside a ``with`` block, in this Python thread or task only; None leaves it as it is."""
+    return setting(_override, threads)
 
 
 def count(nanoseconds: float) -> int:
     """The number of tasks for this much work: 1 where threads do not pay."""
     return 1 if nanoseconds < SERIAL_BELOW_NS else get_num_threads()
-
-
-def layer() -> str:
-    """Numba's threading layer, "not started" before the first parallel region."""
-    import numba
-
-    try:
-        return str(numba.threading_layer())  # type: ignore[attr-defined]
-    except ValueError:
-        return "not started"
-
-
-def at_hand(tasks: int) -> bool:
-    """Whether a ``region`` of so many threads needs neither preparation nor care: the common case, told at once."""
-    state = _state
-    return bool(state["started"] and not state["single"] and not state["forked"] and tasks >= state["launched"])
-
-
-class region:  # noqa: N801 - reads as what it is in a `with` statement
-    """``with region(tasks) as entered``: on ``tasks`` threads, unless a parallel region must not be opened now."""
-
-    __slots__ = ("entered", "others", "tasks")
-
-    def __init__(self, tasks: int) -> None:
-        self.tasks = tasks
-
-    def __enter__(self) -> bool:
-        self.others = 0
-        self.entered = False
-        if _state["forked"]:
-            return False
-        start()
-        self.entered = not _state["single"] or _single.acquire(blocking=False)
-        if self.entered and self.tasks < _state["launched"]:
-            import numba
-
-            self.others = int(numba.get_num_threads())
-            numba.set_num_threads(min(self.tasks, self.others))
-        return self.entered
-
-    def __exit__(self, *_: object) -> None:
-        if self.others:
-            import numba
-
-            numba.set_num_threads(self.others)
-        if self.entered and _state["single"]:
-            _single.release()
-
-
-# Turns of GNU OpenMP's waiting loop before a thread that waits for another sleeps. Its own 300,000 keep a core busy for
-# some 10 ms while the other thread waits for that core: beside a busy process these add up. But fewer let threads fall
-# asleep between one call of an op and the next: with 1,000 a product of 128x784x512 in a loop ran at half the speed
-# that it has with 30,000 or more. What a fit calls waits in its own way (``team``).
-_SPIN = {"GOMP_SPINCOUNT": "30000"}
-
-
-def start() -> None:
-    """Before the first parallel kernel is compiled or run: let Numba choose its threading layer."""
-    if _state["started"]:
-        return
-    from numba.np.ufunc import parallel
-
-    own = {} if {"OMP_WAIT_POLICY", *_SPIN} & os.environ.keys() else _SPIN
-    os.environ.update(own)  # OpenMP reads it as it is loaded, here
-    try:
-        parallel._launch_threads()
-    finally:
-        for name in own:
-            del os.environ[name]
-    _state["single"] = layer() == "workqueue"
-    _state["launched"] = parallel.get_thread_count()
-    _state["started"] = True
-
-
-def _after_fork() -> None:
-    """A child forked after Numba's threads were started has none, and GNU OpenMP kills it at its next region.
-
-    They may have been started by a compilation, or by kernels of the user's own.
-    """
-    global _single  # noqa: PLW0603 - the parent's lock may be held by a thread that the child does not have
-    _single = threading.Lock()
-    numba_parallel = sys.modules.get("numba.np.ufunc.parallel")
-    if numba_parallel is not None and numba_parallel._is_initialized:
-        _state["forked"] = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

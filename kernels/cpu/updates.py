@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.cpu.panels import pack_share, unpack_share
 from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.records import (
     BIAS,
@@ -35,7 +36,7 @@ from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.losses import add_penalty_row
 from fastnn.kernels.cpu.simd.optim import average_row, update_row
 from fastnn.kernels.cpu.simd.sparse import sparse_row, sparse_update
-from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, gemm_tile_pairs, pair_rows, transpose_block
+from fastnn.kernels.cpu.simd.tile import gemm_tile, gemm_tile_pairs, pair_rows, transpose_block
 from fastnn.kernels.cpu.stages import ask_for_sample
 
 
@@ -279,21 +280,13 @@ def _update_unit(doing, unit, kind, net, rules, memory, tile):
 @inlined
 def copy_panels(places, net, into, t, tasks):
     """Task t's share of the rows of all arrays [K, N] ``into`` panels [N/width, K, width], or back from them."""
-    like = net.params
     for a in range(places.size):
         place = places[a]
-        k, n, width = place.rows, place.columns, place.width
-        low, high = t * k // tasks, (t + 1) * k // tasks
-        for j in range(0, n, width):
-            columns = min(width, n - j)
-            outside = place.address + (low * n + j) * like.itemsize
-            panel = place.panels + (j * k + low * width) * like.itemsize
-            if into:
-                copy_rows(high - low, columns, width, pointer(like, outside), n, pointer(like, panel), width)
-            else:
-                for i in range(high - low):
-                    source = pointer(like, panel + i * width * like.itemsize)
-                    copy_row(columns, source, pointer(like, outside + i * n * like.itemsize))
+        array, panels = pointer(net.params, place.address), pointer(net.params, place.panels)
+        if into:
+            pack_share(t, tasks, place.rows, place.columns, place.width, array, panels)
+        else:
+            unpack_share(t, tasks, place.rows, place.columns, place.width, panels, array)
 
 
 @inlined

@@ -35,6 +35,7 @@ from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps 
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
     DTYPES,
+    MALFORMED_CSR,
     MOST_OFF,
     TABLE,
     Choice,
@@ -54,6 +55,7 @@ __all__ = [
     "ACTIVATIONS",
     "DTYPES",
     "ELEMENTWISE_ACTIVATIONS",
+    "MALFORMED_CSR",
     "MOST_OFF",
     "NUMBERS",
     "TABLE",

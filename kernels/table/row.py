@@ -15,6 +15,9 @@ DTYPES = ("float32", "float64")
 # Rows of probabilities may be off 1 by rounding of float32 rows, not more.
 MOST_OFF = 1e-3
 
+# What is said, behind its name, of a CSR matrix whose arrays are none of one.
+MALFORMED_CSR = "got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
+
 
 @dataclass(frozen=True)
 class Choice:

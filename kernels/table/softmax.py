@@ -7,13 +7,8 @@ from fastnn.kernels.table.row import ROWS, ROWS_BENCH, grid, op
 # Beside the others' sizes, batches of outputs: of digits, and of a thousand classes.
 _BENCH = (*grid(n=(128, 4096), c=(10, 1000)), *ROWS_BENCH)
 
-
-@op("softmax", x="n c", returns=("n c",), cases=ROWS, bench=_BENCH)
-def softmax(x, *, out=None):
-    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
-
-
-@op(
+# The row of what gives dx from dy and y.
+_derivative = op(
     "softmax",
     dy="n c",
     x="n c",
@@ -24,6 +19,14 @@ def softmax(x, *, out=None):
     draw={"y": "forward"},
     unread=("x",),
 )
+
+
+@op("softmax", x="n c", returns=("n c",), cases=ROWS, bench=_BENCH)
+def softmax(x, *, out=None):
+    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
+
+
+@_derivative
 def softmax_backward(dy, x, y, *, out=None):
     """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
 
@@ -33,17 +36,7 @@ def log_softmax(x, *, out=None):
     """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
 
 
-@op(
-    "softmax",
-    dy="n c",
-    x="n c",
-    y="n c",
-    returns=("n c",),
-    cases=ROWS,
-    bench=ROWS_BENCH,
-    draw={"y": "forward"},
-    unread=("x",),
-)
+@_derivative
 def log_softmax_backward(dy, x, y, *, out=None):
     """Derivative of log_softmax: dx[i, j] = dy[i, j] - exp(y[i, j]) * sum over l of dy[i, l]."""
 

@@ -15,13 +15,13 @@ from numba.core import event
 import fastnn
 from fastnn import layers, models, ops
 from fastnn.kernels.cases import draw
-from fastnn.kernels.cpu import jit, threads
+from fastnn.kernels.cpu import jit, team, threads
 from fastnn.kernels.cpu.simd import library
 from fastnn.kernels.table import TABLE
 
 fastnn.warmup([{dtype!r}])
 loaded = len(library._libraries)
-jit._njit = None  # compiles and loads: calling it is an error from here on
+jit.compile_now = team.compile_now = None  # compiles and loads: calling it is an error from here on
 threads.SERIAL_BELOW_NS = 0.0
 rng = np.random.default_rng(0)
 x = rng.random((40, 20)).astype({dtype!r})

@@ -17,7 +17,7 @@ from numba import types
 import fastnn
 import fastnn.kernels
 from bench import environment
-from fastnn.kernels.cpu import jit, machine, store
+from fastnn.kernels.cpu import compiling, jit, machine, store
 from fastnn.kernels.cpu.simd import library
 
 # A kernel of its own, and one micro-kernel: compiled in a moment.
@@ -30,16 +30,16 @@ library.MICRO_KERNELS = library.MICRO_KERNELS[:1]
 built = []
 library._build = lambda *args, build=library._build: built.append(1) or build(*args)
 
-@kernel(lambda dtype: types.void(types.int64, flat(dtype)))
+@kernel(lambda dtype: types.void(flat(dtype)))
 def double(MR, NR):
-    def double(tasks, x):
+    def double(x, words, t, tasks):
         x[0] *= 2
     return double
 
 x = np.full(1, 3.0)
 double(x.dtype, 0.0, x)
 assert x[0] == 6
-stats = double.compiled(x.dtype).stats
+stats = double.dispatchers[x.dtype.char].stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(built))
 """
 HIT, MISS = (1, 0), (0, 2)  # the kernel and the library of micro-kernels
@@ -113,7 +113,7 @@ x = np.linspace(-1, 1, 100).astype("f")
 built = []
 library._build = lambda *args, build=library._build: built.append(1) or build(*args)
 assert np.allclose(ops.tanh(x), np.tanh(x))
-stats = elementwise._forward.compiled(x.dtype, False).stats
+stats = elementwise._forward.dispatchers[x.dtype.char].stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()) + len(built))
 """
     variables = {"FASTNN_CACHE": tmp_path}
@@ -166,9 +166,9 @@ from numba import types
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.deep.deeper.helper import step
 
-@kernel(lambda dtype: types.void(types.int64, flat(dtype)))
+@kernel(lambda dtype: types.void(flat(dtype)))
 def count(MR, NR):
-    def count(tasks, x):
+    def count(x, words, t, tasks):
         x[0] += step()
     return count
 """
@@ -179,7 +179,7 @@ from fastnn.kernels.cpu.simd import library
 library.MICRO_KERNELS = ()
 x = np.zeros(1)
 counter.count(x.dtype, 0.0, x)
-print(int(x[0]), sum(counter.count.compiled(x.dtype).stats.cache_hits.values()))
+print(int(x[0]), sum(counter.count.dispatchers[x.dtype.char].stats.cache_hits.values()))
 """
 
 
@@ -306,7 +306,7 @@ def test_code_with_an_address_of_its_process_is_not_kept(monkeypatch):
     from types import SimpleNamespace
 
     monkeypatch.setattr(store, "_reported", False)
-    overloads = jit._Overloads(lambda x: x, "")
+    overloads = compiling._Overloads(lambda x: x, "")
     compiled = SimpleNamespace(library=SimpleNamespace(has_dynamic_globals=True))
     with pytest.warns(RuntimeWarning, match=r"<lambda> holds an address of this process"):
         overloads.save_overload("int64(int64)", compiled)
@@ -339,7 +339,7 @@ def test_an_interrupt_while_llvm_calls_python(called, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "entry", lambda: entry)
 
     def kernel():
-        return jit.Kernel(lambda MR, NR: lambda x: x + MR, lambda dtype: types.int64(types.int64))
+        return jit.Kernel(lambda MR, NR: lambda x, words, t, tasks: x + MR, lambda dtype: types.int64(types.int64))
 
     def interrupt(frame, event, argument):
         if frame.f_code.co_name == called:
@@ -356,7 +356,7 @@ def test_an_interrupt_while_llvm_calls_python(called, tmp_path, monkeypatch):
     finally:
         sys.settrace(before)
     assert seen
-    assert factory.compiled(dtype)(1) == 1 + machine.tile(4).MR
+    assert factory(dtype, 0.0, 1) == 1 + machine.tile(4).MR
     assert len(entry.files()) == 1
 
 

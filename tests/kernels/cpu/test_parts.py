@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numba import prange, types
+from numba import types
 
 from fastnn.kernels.cpu import jit, parts, store
 
@@ -25,16 +25,15 @@ def applied(f, x):
 
 
 def _factory(MR, NR):
-    def kernel(tasks, x, y):
-        for t in prange(tasks):
-            for i in range(t * x.size // tasks, (t + 1) * x.size // tasks):
-                y[i] = applied(twice, x[i])
+    def kernel(x, y, words, t, tasks):
+        for i in range(t * x.size // tasks, (t + 1) * x.size // tasks):
+            y[i] = applied(twice, x[i])
 
     return kernel
 
 
 def _signature(dtype):
-    return types.void(types.int64, jit.flat(dtype, readonly=True), jit.flat(dtype))
+    return types.void(jit.flat(dtype, readonly=True), jit.flat(dtype))
 
 
 @pytest.fixture(autouse=True)
@@ -46,20 +45,21 @@ def kept(monkeypatch):
     return names
 
 
-def _compile(dtype="float32", parallel=False):
-    return jit.Kernel(_factory, _signature).compiled(np.dtype(dtype), parallel)
+def _compile(dtype="float32"):
+    kernel = jit.Kernel(_factory, _signature)
+    kernel.compiled(np.dtype(dtype))
+    return kernel
 
 
 def _compiled(function):
     return next(each for each in parts._PARTS if each.py_func is function)
 
 
-@pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_kernels_call_parts_and_take_them_as_arguments(dtype, parallel):
+def test_kernels_call_parts_and_take_them_as_arguments(dtype):
     x = np.random.default_rng(0).random(100).astype(dtype)
     y = np.empty_like(x)
-    _compile(dtype, parallel)(2, x, y)
+    _compile(dtype)(x.dtype, 0.0, x, y)
     np.testing.assert_allclose(y, 2 * (x + 1) + 2 * (x + 2), rtol=1e-6)
 
 
@@ -68,10 +68,10 @@ def test_parts_stay_functions_of_python():
     assert type(twice) is type(lambda: None)
 
 
-def test_a_part_is_compiled_once_whatever_the_options_of_its_callers():
+def test_a_part_is_compiled_once_for_all_kernels():
     _compile()
     before = dict(_compiled(applied).overloads)
-    _compile(parallel=True)
+    _compile()
     assert before
     assert dict(_compiled(applied).overloads) == before
 

@@ -1,4 +1,4 @@
-"""Teams: nobody passes a barrier alone, and whatever goes wrong in one task, nobody waits for ever."""
+"""Teams: all tasks run, those that sleep too; whatever goes wrong in one, nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -8,87 +8,155 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from contextlib import suppress
 from time import sleep
 
-import numba
 import numpy as np
 import pytest
 from numba import types
 
-from fastnn.kernels.cpu import team
+from fastnn.kernels.cpu import barrier, jit, store, team
+from fastnn.kernels.cpu.barrier import wait
 
 ROUNDS = 300
 AHEAD = -1
+FLOAT32 = np.dtype(np.float32)
 
 
-@numba.njit(
-    [types.int64(types.int64[::1], types.int64, types.int32[::1], types.int64, types.int64)], nogil=True, cache=False
-)
-def meet(counts, rounds, words, t, tasks):
-    """Rounds that all tasks made together; AHEAD if one passed a barrier before another came to it."""
+@pytest.fixture(autouse=True)
+def unkept(monkeypatch):
+    """What the store has is for the sources of kernels, not for these."""
+    monkeypatch.setattr(store.Entry, "load", lambda self, name, key: None)
+    monkeypatch.setattr(store.Entry, "save", lambda self, name, key, data: None)
+
+
+def team_kernel(function, *kinds, returns=types.void):
+    """A function of arrays of int64 and numbers, run by so many tasks; what task 0 returns."""
+    kernel = jit.Kernel(lambda MR, NR: function, lambda dtype: returns(*kinds))
+    return lambda arguments, tasks: team.run(kernel.compiled(FLOAT32), tasks, arguments)
+
+
+def _meet(counts, made, rounds, words, t, tasks):
     for i in range(rounds):
         counts[t] = i + 1
-        if team.wait(tasks, words):
-            return i
+        if wait(tasks, words):
+            return
         for other in range(tasks):
             if counts[other] != i + 1:
-                return AHEAD
-        if team.wait(tasks, words):
-            return i
-    return rounds
+                made[t] = AHEAD
+                return
+        if wait(tasks, words):
+            return
+        made[t] = i + 1
+
+
+INTEGERS = jit.flat(types.int64)
+run_meet = team_kernel(_meet, INTEGERS, INTEGERS, types.int64)
+
+
+def meet(tasks, rounds=ROUNDS):
+    """Rounds that all tasks made together; AHEAD where one passed a barrier before another came to it."""
+    counts, made = np.zeros((2, tasks), np.int64)
+    run_meet((counts, made, rounds), tasks)
+    return made.tolist()
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Teams that are made now; afterwards those of before are back."""
+    monkeypatch.setattr(team, "_idle", team.defaultdict(team.deque))
 
 
 @pytest.mark.parametrize("turns", [0, 20, 3000])
 @pytest.mark.parametrize("tasks", [1, 2, 3, 4])
-def test_nobody_passes_the_barrier_alone(tasks, turns, monkeypatch):
+def test_nobody_passes_the_barrier_alone(tasks, turns, monkeypatch, fresh):
     """Asleep (no turns of the waiting loop), awake, and between the two."""
-    monkeypatch.setattr(team, "_TURNS", turns)
+    monkeypatch.setattr(team, "AWAKE", turns)
     monkeypatch.setattr(team.threads, "available", lambda: tasks)
-    made = []
+    assert meet(tasks) == [ROUNDS] * tasks
 
-    def task(counts, rounds, words, t, tasks):
-        made.append(meet(counts, rounds, words, t, tasks))
-        return t
 
-    assert team.run(task, (np.zeros(tasks, np.int64), ROUNDS), tasks) == 0
-    assert made == [ROUNDS] * tasks
+@pytest.mark.parametrize("pause", [0.0, 0.0003, 0.02])
+@pytest.mark.parametrize("turns", [0, 100, 9000])
+def test_jobs_reach_workers_awake_and_asleep(turns, pause, monkeypatch, fresh):
+    monkeypatch.setattr(team, "_LINGER", turns)
+    monkeypatch.setattr(team.threads, "available", lambda: 3)
+    for _ in range(30):
+        assert meet(3, 2) == [2] * 3
+        sleep(pause)
+
+
+def _number(first, words, t, tasks):
+    return first + t
+
+
+run_number = team_kernel(_number, types.int64, returns=types.int64)
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_the_result_is_that_of_task_0(tasks):
+    assert run_number((7,), tasks) == 7
 
 
 def test_words_share_no_cache_line():
-    words = sorted((team.ARRIVED, team.PASSED, team.SLEEPERS, team.STOPPED, team.TURNS))
-    lines = np.array([*words, team.WORDS]) * np.dtype(np.int32).itemsize
+    words = sorted(
+        (
+            barrier.ARRIVED,
+            barrier.PASSED,
+            barrier.ENDED,
+            barrier.SLEEPERS,
+            barrier.STOPPED,
+            barrier.FAILED,
+            barrier.TURNS,
+        )
+    )
+    lines = np.array([*words, barrier.WORDS]) * np.dtype(np.int32).itemsize
     assert (np.diff(lines) >= 128).all()  # Apple's
 
 
 def test_workers_are_used_again():
-    def task(words, t, tasks):
-        names.add(threading.current_thread().ident)
-
+    meet(3)
+    threads, idle = threading.active_count(), len(team._idle[3])
     for _ in range(20):
-        names = set()
-        team.run(task, (), 3)
-        assert len(names) == 3
-    idle = len(team._idle)
-    team.run(task, (), 3)
-    assert len(team._idle) == idle
+        assert meet(3) == [ROUNDS] * 3
+    assert (threading.active_count(), len(team._idle[3])) == (threads, idle)
+
+
+def _stop(counts, made, culprit, words, t, tasks):
+    if t == culprit:
+        for _ in range(1_000_000):  # the others wait at the barrier by then
+            counts[t] += wait(1, words)
+        words[barrier.STOPPED] = 1
+        return
+    wait(tasks, words)
+    made[t] = 1
+
+
+run_stop = team_kernel(_stop, INTEGERS, INTEGERS, types.int64)
 
 
 @pytest.mark.parametrize("culprit", [0, 1, 2])
-def test_an_error_in_one_task_ends_the_others_and_reaches_the_caller(culprit):
-    left = []
+def test_a_task_that_stops_the_team_ends_the_others(culprit):
+    counts, made = np.zeros((2, 3), np.int64)
+    run_stop((counts, made, culprit), 3)
+    assert made.tolist() == [int(task != culprit) for task in range(3)]
+    assert meet(3) == [ROUNDS] * 3
 
-    def task(counts, rounds, words, t, tasks):
-        if t == culprit:
-            sleep(0.02)  # the others wait at the barrier by then
-            raise MemoryError("none left")
-        left.append(meet(counts, rounds, words, t, tasks))
 
-    with pytest.raises(MemoryError, match="none left"):
-        team.run(task, (np.zeros(3, np.int64), ROUNDS), 3)
-    assert left == [0, 0]
-    assert team.run(lambda words, t, tasks: t, (), 3) == 0
+def _fail(culprit, words, t, tasks):
+    if t == culprit:
+        raise ValueError("none may")
+    wait(tasks, words)
+
+
+run_fail = team_kernel(_fail, types.int64)
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+def test_an_error_in_a_task_ends_the_others_and_is_told(culprit):
+    with pytest.raises(SystemError, match="a task of a team has raised an error, and none may"):
+        run_fail((culprit,), 3)
+    assert meet(3) == [ROUNDS] * 3
 
 
 @pytest.fixture
@@ -107,59 +175,60 @@ def interrupt_after():
 
 
 def test_interrupts_at_any_time(interrupt_after):
-    """All tasks run to their ends or none begins; the next run has all its tasks, and no worker is hired twice."""
+    """All tasks run to their ends or none begins, and the next run has all its tasks."""
     rng, interrupted = np.random.default_rng(0), 0
+    meet(3)
     for _ in range(400):
-        counts = np.zeros(3, np.int64)
+        counts, made = np.zeros((2, 3), np.int64)
         with suppress(KeyboardInterrupt):
             interrupted += 1
             interrupt_after(rng.uniform(1e-6, 3e-4))
-            team.run(meet, (counts, 20), 3)
+            run_meet((counts, made, 20), 3)
             interrupted -= 1
             sleep(0.001)  # the timer's signal, where it was later than the run
-        assert set(counts) in ({0}, {20})
-        assert len(set(team._idle)) == len(team._idle)
-        assert team.run(meet, (np.zeros(3, np.int64), 3), 3) == 3
+        assert set(made) in ({0}, {20})
+        assert len(set(team._idle[3])) == len(team._idle[3])
+        assert meet(3, 3) == [3] * 3
     assert interrupted > 20
 
 
-def test_an_interrupt_while_the_caller_waits_for_the_others(interrupt_after):
-    """The caller's arrays are in use until the last task has ended, and nobody tells it to stop."""
-    ended = []
-
-    def task(words, t, tasks):
-        if t == 0:
-            interrupt_after(0.05)
-        else:
-            sleep(0.2)
-            ended.append((t, int(words[team.STOPPED])))
-
-    with pytest.raises(KeyboardInterrupt):
-        team.run(task, (), 2)
-    assert ended == [(1, 0)]
-
-
-def test_fewer_tasks_where_no_thread_can_be_started(monkeypatch):
+def test_fewer_tasks_where_no_thread_can_be_started(monkeypatch, fresh):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(team, "_idle", deque())
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert team.run(meet, (np.zeros(4, np.int64), ROUNDS), 4) == ROUNDS
+    assert meet(4) == [ROUNDS, 0, 0, 0]
+    assert list(team._idle[1]) != []
 
 
 def test_concurrent_callers_have_teams_of_their_own():
     results = []
 
     def caller():
-        results.extend(team.run(meet, (np.zeros(2, np.int64), ROUNDS), 2) for _ in range(5))
+        results.extend(meet(2) for _ in range(5))
 
     callers = [threading.Thread(target=caller) for _ in range(4)]
     for one in callers:
         one.start()
     for one in callers:
         one.join()
-    assert results == [ROUNDS] * 20
+    assert results == [[ROUNDS] * 2] * 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_has_workers_of_its_own():
+    program = f"""
+import os, runpy
+test = runpy.run_path({__file__!r})
+assert test["meet"](3) == [300] * 3
+child = os.fork()
+if child == 0:
+    os._exit(0 if test["meet"](3) == [300] * 3 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert test["meet"](3) == [300] * 3
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 # A process that takes itself for one of another system: it has the functions of that system's library, and no others.
@@ -187,13 +256,9 @@ platform.system, platform.machine = lambda: SYSTEM, lambda: MACHINE
 BARRIER = """
 import runpy
 from fastnn.kernels.cpu import team
+team.AWAKE = 0  # who waits gives the core away at once
 test = runpy.run_path(os.environ["TEST"])
-made = []
-def task(counts, words, t, tasks):
-    made.append(test["meet"](counts, 30, words, t, tasks))
-team._TURNS = 0  # who waits gives the core away at once
-team.run(task, (np.zeros(3, np.int64),), 3)
-assert made == [30] * 3, made
+assert test["meet"](3, 30) == [30] * 3
 assert given_away > 0
 """
 TRAIN = """
