@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.cuda.operands import random_array
 from bench.cuda.stopwatch import EVENTS, Calls, Stopwatch
+from fastnn.kernels.cuda import release
 
 # Formats of a product's operands by cuBLAS's numbers for them: cudaDataType_t of A and B (C is float32), and
 # cublasComputeType_t.
@@ -95,8 +96,8 @@ def facts(cupy: Any) -> Mapping[str, str]:
     return {
         "device": f"{name}, compute capability {device.compute_capability}, {found['multiProcessorCount']} "
         f"multiprocessors, {found['totalGlobalMem'] / 2**30:.0f} GiB, L2 {l2_bytes(cupy) / 2**20:.0f} MiB",
-        "driver": f"{driver()}, for CUDA up to {_release(runtime.driverGetVersion())}",
-        "runtime": f"CUDA {_release(runtime.runtimeGetVersion())}",
+        "driver": f"{driver()}, for CUDA up to {release(runtime.driverGetVersion())}",
+        "runtime": f"CUDA {release(runtime.runtimeGetVersion())}",
         "software": f"CuPy {cupy.__version__}, NVRTC {_nvrtc(cupy)}, cuBLAS {_cublas_version(cupy)}",
     }
 
@@ -117,11 +118,6 @@ def driver() -> str:
 def l2_bytes(cupy: Any) -> int:
     """The size of the device's L2."""
     return int(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["l2CacheSize"])
-
-
-def _release(number: int) -> str:
-    """12040 is 12.4."""
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _cublas_version(cupy: Any) -> str:

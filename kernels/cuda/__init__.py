@@ -30,7 +30,7 @@ def _first_line(error: Exception) -> str:
 
 def _devices(runtime: Any) -> int:
     """How many there are, at least one."""
-    supported, wanted = map(_version, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    supported, wanted = map(release, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
     if runtime.driverGetVersion() == 0:  # which the runtime takes for one that is too old
         raise RuntimeError("no CUDA driver is installed")
     try:
@@ -43,8 +43,8 @@ def _devices(runtime: Any) -> int:
         raise RuntimeError(reasons.get(error.status, _first_line(error))) from error
 
 
-def _version(number: int) -> str:
-    """12090 as 12.9."""
+def release(number: int) -> str:
+    """A release of CUDA as its libraries number it, 12090, as people do: 12.9."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
@@ -82,7 +82,7 @@ def _description(cupy: Any, found: Any, count: int) -> str:
         _name(found) + (f", device {runtime.getDevice()} of {count}" if count > 1 else ""),
         f"compute capability {found['major']}.{found['minor']}",
         f"{found['totalGlobalMem'] / 2**30:.4g} GiB",
-        f"CuPy {cupy.__version__} for CUDA {_version(runtime.runtimeGetVersion())}",
-        f"driver for CUDA {_version(runtime.driverGetVersion())}",
+        f"CuPy {cupy.__version__} for CUDA {release(runtime.runtimeGetVersion())}",
+        f"driver for CUDA {release(runtime.driverGetVersion())}",
     ]
     return ", ".join(parts)

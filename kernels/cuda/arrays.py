@@ -1,4 +1,4 @@
-"""What launchers look at of device arrays: where they lie, and how few dimensions their strides have."""
+"""What launchers and programs look at of device arrays: where they lie, and how few dimensions their strides have."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
+
+from fastnn.kernels.addresses import Arrays, Place
 
 # Bytes of one access of a thread.
 WIDE = 16
@@ -85,10 +87,7 @@ def bounds(array: Any) -> tuple[int, int]:
 
 def overlap(a: Any, b: Any) -> bool:
     """Whether two arrays' bounds in memory meet."""
-    if a.size == 0 or b.size == 0:
-        return False
-    (low, high), (begin, end) = bounds(a), bounds(b)
-    return low < end and begin < high
+    return not apart((a,), (b,))
 
 
 def apart(written: Sequence[Any], read: Sequence[Any]) -> bool:
@@ -168,3 +167,51 @@ def coalesced(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[l
             for each, step in zip(kept, steps, strict=True):
                 each.append(step)
     return dims, kept
+
+
+class _OnDevice:
+    """CuPy's. What they hold is never looked at: that would be to wait for the device."""
+
+    name, makes_numbers = "CuPy", False
+    address, bounds = staticmethod(address), staticmethod(bounds)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, cupy.ndarray)
+
+    def is_aligned(self, array: Any) -> bool:
+        return array.data.ptr % array.itemsize == 0 and all(stride % array.itemsize == 0 for stride in array.strides)
+
+    def owner(self, array: Any) -> Any:
+        while array.base is not None:
+            array = array.base
+        return array
+
+    def is_lent(self, array: Any) -> bool:
+        return isinstance(array.data.mem, cupy.cuda.UnownedMemory)
+
+    def seen(self, array: Any) -> Any:
+        return None
+
+    def at(self, address: int, place: Place, owner: Any) -> Any:
+        memory = owner.data
+        return cupy.ndarray(place.shape, place.dtype, memory + (address - memory.ptr), place.strides)
+
+    def rows(self, data: Any, index: Any) -> Any:
+        from fastnn.kernels.cuda import batches, csr
+
+        return csr.gather(data, index) if hasattr(data, "indptr") else batches.rows(data, index)
+
+    def in_order(self, array: Any) -> Any:
+        return in_order(array)
+
+    def copied(self, host: Any) -> Any:
+        return cupy.asarray(host)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return cupy.empty(shape, dtype)
+
+    def joined(self, arrays: Sequence[Any]) -> Any:
+        return cupy.concatenate(arrays) if len(arrays) > 1 else arrays[0].copy()
+
+
+ON_DEVICE: Arrays = _OnDevice()

@@ -3,11 +3,10 @@
 //
 // What is summed comes before, as `value(given, i, j)`: a number of a matrix, or dz = dy f'(s), which is written too.
 //
-// A block has 32 columns and 8 rows at a time; blocks of the same rows follow one another.
+// A block has WIDTH columns and HEIGHT rows at a time, which come before, too; blocks of the same rows follow one
+// another.
 
-constexpr int WIDTH = 32, HEIGHT = 8;
-
-extern "C" __global__ void __launch_bounds__(256) column_sums(const Columns given) {
+extern "C" __global__ void __launch_bounds__(BLOCK) column_sums(const Columns given) {
     SHARED(real, part, [HEIGHT][WIDTH]);
     const int64 groups = (given.columns + WIDTH - 1) / WIDTH;
     const int x = threadIdx.x % WIDTH, y = threadIdx.x / WIDTH;

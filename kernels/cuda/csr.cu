@@ -21,6 +21,7 @@ FUNCTION Row row_of(const Product& given, int64 i) {
 }
 
 extern "C" __global__ void product(const Product given) {
+    const ProductNumbers chosen = numbers_of(given);
     const int64 strips = (given.m + STRIP - 1) / STRIP;
     for (int64 warp = first_of_grid() / LANES; warp < given.n * strips; warp += grid_stride() / LANES) {
         const int64 i = warp / strips, first = warp % strips * STRIP + threadIdx.x % LANES;
@@ -45,7 +46,7 @@ extern "C" __global__ void product(const Product given) {
 #pragma unroll
         for (int c = 0; c < LANE_COLUMNS; c++) {
             const int64 j = first + c * LANES;
-            if (j < given.m) given.c[i * given.c_row + j * given.c_column] = finished(given, i, j, sums[c]);
+            if (j < given.m) given.c[i * given.c_row + j * given.c_column] = finished(given, chosen, i, j, sums[c]);
         }
     }
 }

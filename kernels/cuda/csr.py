@@ -21,7 +21,7 @@ from fastnn.kernels.cuda import gemm, launch, linear_steps
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, in_order
 from fastnn.kernels.cuda.scan import running_sums
-from fastnn.kernels.table import DTYPES, TABLE
+from fastnn.kernels.table import DTYPES, MALFORMED_CSR, TABLE
 
 # As that of dense products, whose epilogues read it, with S in place of A.
 PRODUCT = Structure(
@@ -33,6 +33,7 @@ PRODUCT = Structure(
     Field("values", "const real*"),
     Field("stored", "int64"),
     Field("fault", "const int*"),
+    numbers=gemm.PRODUCT.numbers,
 )
 ENTRIES = Structure(
     "Entries",
@@ -59,8 +60,6 @@ _LANE_COLUMNS, _WARPS = (4, 2, 1), 16
 
 # Non-zeros that a warp sorts at least, and the most counters of the sort. Unmeasured.
 _LEAST_CHUNK, _MOST_COUNTERS = 256, 2**22
-
-_MALFORMED = "got a malformed CSR matrix, wants a valid one: rows in order, columns that there are"
 
 # What the kernels say of rows that they were asked for.
 _MALFORMED_ROW, _NO_ROW = 1, 2
@@ -92,7 +91,7 @@ def _stored(s: Any) -> int:
 def _entries(name: str, s: Any) -> _Entries:
     """Those of a matrix; ValueError, by its ``name``, where the arrays' sizes cannot be those of one."""
     if s.indptr.size != s.shape[0] + 1 or _stored(s) > np.iinfo(np.int32).max:
-        raise ValueError(f"{name}: {_MALFORMED}")
+        raise ValueError(f"{name}: {MALFORMED_CSR}")
     bounds, indices = (in_order(part.astype(np.int32, copy=False)) for part in (s.indptr, s.indices))
     return _Entries(bounds, 1, indices, in_order(s.data), None)
 
@@ -233,7 +232,7 @@ def _raise(fault: int, rows: int) -> None:
     if fault == _NO_ROW:
         raise IndexError(f"index: got a number that is none of a row, wants row numbers in [0, {rows})")
     if fault == _MALFORMED_ROW:
-        raise ValueError(f"data: {_MALFORMED}")
+        raise ValueError(f"data: {MALFORMED_CSR}")
 
 
 def modules() -> Iterator[launch.Module]:

@@ -18,16 +18,17 @@ FUNCTION Words philox(Words counter, unsigned key, unsigned key_high) {
 }
 
 extern "C" __global__ void drop(const Masked given) {
+    const MaskedNumbers chosen = numbers_of(given);
     const int64 counters = (given.c + 63) / 64 * 16;
     for (int64 i = first_of_grid(); i < given.n * counters; i += grid_stride()) {
         const int64 row = i / counters, counter = i % counters;
-        const Words from = {{unsigned(counter), unsigned(row), given.step, given.stream}};
-        const Words words = philox(from, unsigned(given.seed), unsigned(given.seed >> 32));
+        const Words from = {{unsigned(counter), unsigned(row), chosen.step, chosen.stream}};
+        const Words words = philox(from, unsigned(chosen.seed), unsigned(chosen.seed >> 32));
         for (int word = 0; word < 4; word++) {
             const int64 column = counter / 16 * 64 + word * 16 + counter % 16;
             if (column >= given.c) break;
             const int64 at = row * given.c + column;
-            given.y[at] = int64(words.at[word]) < given.threshold ? real(0) : given.x[at] * given.scale;
+            given.y[at] = int64(words.at[word]) < chosen.threshold ? real(0) : given.x[at] * chosen.scale;
         }
     }
 }

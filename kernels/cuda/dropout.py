@@ -20,11 +20,13 @@ MASKED = Structure(
     Field("c", "int64"),
     Field("x", "const real*"),
     Field("y", "real*"),
-    Field("scale", "real"),
-    Field("threshold", "int64"),
-    Field("seed", "uint64"),
-    Field("step", "unsigned"),
-    Field("stream", "unsigned"),
+    numbers=(
+        Field("scale", "real"),
+        Field("threshold", "int64"),
+        Field("seed", "uint64"),
+        Field("step", "unsigned"),
+        Field("stream", "unsigned"),
+    ),
 )
 
 

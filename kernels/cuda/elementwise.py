@@ -27,13 +27,13 @@ ELEMENTWISE = Structure(
     Field("a", "const real*"),
     Field("b", "const real*"),
     Field("c", "real*"),
-    Field("numbers", "real", (MOST_NUMBERS,)),
     Field("aligned", "int"),
     Field("rank", "int"),
     Field("shape", "int64", (_RANK,)),
     Field("strides_a", "int64", (_RANK,)),
     Field("strides_b", "int64", (_RANK,)),
     Field("strides_c", "int64", (_RANK,)),
+    numbers=(Field("numbers", "real", (MOST_NUMBERS,)),),
 )
 
 
@@ -75,10 +75,25 @@ _FORWARD = {name: _of(1, ("x",), entry.numbers, entry.forward) for name, entry i
 _BACKWARD = {name: _of(2, ("dy", "s"), entry.numbers, entry.backward) for name, entry in ACTIVATIONS.items()}
 _SUM = _of(2, ("a", "b"), (), lambda v, a, b: v.add(a, b))
 
+# Calculations of an array x with a number, on either side of x, by the names that programs have for them.
+_WITH_NUMBER = {
+    name: _of(1, ("x",), ("number",), formula)
+    for name, formula in {
+        "plus": lambda v, x, number: v.add(x, number),
+        "minus": lambda v, x, number: v.sub(x, number),
+        "times": lambda v, x, number: v.mul(x, number),
+        "over": lambda v, x, number: v.div(x, number),
+        "number minus": lambda v, x, number: v.sub(number, x),
+        "number over": lambda v, x, number: v.div(number, x),
+    }.items()
+}
+CALCULATED = ("plus", "minus", "times", "over", "scaled")
+
 
 def modules() -> Iterator[launch.Module]:
     """All that there may be."""
     formulas = {"add": _SUM, **_FORWARD, **{f"{name}_backward": formula for name, formula in _BACKWARD.items()}}
+    formulas |= {f"{name} number": formula for name, formula in _WITH_NUMBER.items()}
     for name, formula in formulas.items():
         for dtype in DTYPES:
             yield launch.Module(f"{name} {dtype}", formula.text(dtype))
@@ -169,6 +184,17 @@ def _copying(formula: Formula, numbers: Sequence[float]) -> Callable[..., None]:
         result[...] = planned(formula, copies, numbers, None)(None, *copies)
 
     return compute
+
+
+def calculated(name: str, *operands: Any, **named: Any) -> Any:
+    """One of ``CALCULATED``, of an array and a number, in whichever order they are given."""
+    a, b = (*operands, *named.values())
+    x, number = (a, b) if hasattr(a, "dtype") else (b, a)
+    if name == "scaled":
+        name = "times"
+    elif x is b and name in ("minus", "over"):
+        name = f"number {name}"
+    return planned(_WITH_NUMBER[name], (x,), (number,), None)(None, x)
 
 
 def _add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:

@@ -24,8 +24,7 @@ ROWS = Structure(
     Field("bytes", "const unsigned char*"),
     Field("index", "const int64*"),
     Field("y", "real*"),
-    Field("scale", "real"),
-    Field("offset", "real"),
+    numbers=(Field("scale", "real"), Field("offset", "real")),
 )
 
 

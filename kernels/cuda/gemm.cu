@@ -96,6 +96,7 @@ FUNCTION void put(const Product& given, int64 i, int64 j, const Pack& numbers) {
 
 // The tile's sums through the epilogue into C; `totals` are the sums of what a thread has written of its columns.
 FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums, real (&totals)[THREAD_COLUMNS]) {
+    const ProductNumbers chosen = numbers_of(given);
 #pragma unroll
     for (int r = 0; r < THREAD_ROWS; r++) {
         const int64 i = part.i + row_of(r);
@@ -107,7 +108,7 @@ FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums, 
 #pragma unroll
             for (int q = 0; q < SIZE; q++) {
                 if (j + q >= given.m) continue;
-                numbers.at[q] = finished(given, i, j + q, sums[r][c + q]);
+                numbers.at[q] = finished(given, chosen, i, j + q, sums[r][c + q]);
                 totals[c + q] += numbers.at[q];
             }
             put(given, i, j, numbers);

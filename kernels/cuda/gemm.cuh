@@ -1,5 +1,6 @@
 // What the kernels of products C (n, m) = A (n, k) @ B (k, m) have in common: the operands, which part a block computes,
-// and where its sums go. The epilogue comes before: `finished(given, i, j, sum)` is what C holds at (i, j).
+// and where its sums go. The epilogue comes before: `finished(given, numbers_of(given), i, j, sum)` is what C holds at
+// (i, j).
 //
 // A product of few tiles is split along k: every split writes its sums to given.partial (splits, n, m), and the kernel
 // `summed` adds them in order, so that results repeat bit for bit.
@@ -47,10 +48,11 @@ FUNCTION void put_partial(const Product& given, int split, int64 i, int64 j, rea
 }
 
 extern "C" __global__ void summed(const Product given) {
+    const ProductNumbers chosen = numbers_of(given);
     for (int64 at = first_of_grid(); at < given.n * given.m; at += grid_stride()) {
         const int64 i = at / given.m, j = at % given.m;
         real sum = 0;
         for (int split = 0; split < given.splits; split++) sum += given.partial[split * given.n * given.m + at];
-        given.c[place_of_c(given, i, j)] = finished(given, i, j, sum);
+        given.c[place_of_c(given, i, j)] = finished(given, chosen, i, j, sum);
     }
 }

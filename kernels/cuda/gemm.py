@@ -57,7 +57,7 @@ PRODUCT = Structure(
     Field("bias_step", "int64"),
     Field("s_row", "int64"),
     Field("s_column", "int64"),
-    Field("numbers", "real", (_NUMBERS,)),
+    numbers=(Field("numbers", "real", (_NUMBERS,)),),
 )
 
 COLUMNS = Structure(
@@ -201,10 +201,10 @@ def _splits(k: int, tile: Tile | TensorTile) -> list[Plan]:
 
 @dataclass(frozen=True, eq=False)
 class Epilogue:
-    """What becomes of the sums: C++ that defines ``finished(given, i, j, sum)`` for a dtype, and the numbers it takes.
+    """What becomes of the sums: C++ that defines ``finished(given, chosen, i, j, sum)`` for a dtype, and its numbers.
 
-    ``sums_columns``: tiles add up what they write of each column, too, but those on tensor cores. ``skips_zeros``: it
-    changes nothing where the sum is 0.
+    Those are ``chosen`` there. ``sums_columns``: tiles add up what they write of each column, too, but those on tensor
+    cores. ``skips_zeros``: it changes nothing where the sum is 0.
     """
 
     before: Callable[[str], str]
@@ -213,15 +213,18 @@ class Epilogue:
     skips_zeros: bool = False
 
 
-_FINISHED = "FUNCTION real finished(const Product& given, int64 i, int64 j, real sum) {{\n{body}}}\n"
+_FINISHED = """\
+FUNCTION real finished(const Product& given, const ProductNumbers& chosen, int64 i, int64 j, real sum) {{
+{body}}}
+"""
 
 # Nothing: C is the product.
 PLAIN = Epilogue(lambda dtype: _FINISHED.format(body="    return sum;\n"))
 
 
-def _given(count: int) -> list[str]:
-    """The first numbers of the structure, as arguments."""
-    return [f"given.numbers[{place}]" for place in range(count)]
+def _taken(source: str, count: int) -> list[str]:
+    """The first numbers of a structure, as arguments."""
+    return [f"{source}.numbers[{place}]" for place in range(count)]
 
 
 def _numbers_of(activation: str) -> tuple[float, ...]:
@@ -241,7 +244,7 @@ def forward(activation: str) -> Epilogue:
 
     def before(dtype: str) -> str:
         body = "    if (given.bias) sum += given.bias[j * given.bias_step];\n"
-        body += _result_of("activate", ["sum", *_given(len(entry.numbers))])
+        body += _result_of("activate", ["sum", *_taken("chosen", len(entry.numbers))])
         return function("activate", ("x", *entry.numbers), entry.forward, dtype) + _FINISHED.format(body=body)
 
     return Epilogue(before, _numbers_of(activation))
@@ -260,7 +263,8 @@ def derivative(activation: str) -> Epilogue:
 
     def before(dtype: str) -> str:
         s = "given.s[i * given.s_row + j * given.s_column]"
-        return _slope(activation, dtype) + _FINISHED.format(body=_result_of("slope", ["sum", s, *_given(count)]))
+        body = _result_of("slope", ["sum", s, *_taken("chosen", count)])
+        return _slope(activation, dtype) + _FINISHED.format(body=body)
 
     return Epilogue(before, _numbers_of(activation), sums_columns=True)
 
@@ -276,12 +280,13 @@ def update(step: str) -> Epilogue:
 
     def before(dtype: str) -> str:
         names = [*(f"h{place}" for place in range(hyper)), "w", "g", *(f"s{place}" for place in states)]
+        taken = _taken("chosen", hyper)
         olds = ["given.c[at]", "sum", *(f"given.states[{place}][at]" for place in states)]
         news = ["&result", *(f"&state_{place}" for place in states)]
         lines = [
             "const int64 at = i * given.c_row + j * given.c_column;",
             f"real {', '.join(new[1:] for new in news)};",
-            f"update({', '.join([*_given(hyper), *olds, *news])});",
+            f"update({', '.join([*taken, *olds, *news])});",
             *(f"given.states[{place}][at] = state_{place};" for place in states),
             "return result;",
         ]
@@ -498,10 +503,11 @@ def _value(activation: str | None, dtype: str) -> str:
     if activation is not None:
         count = len(ACTIVATIONS[activation].numbers)
         places = [f"given.{name}[i * given.{name}_row + j * given.{name}_column]" for name in ("dy", "s", "dz")]
-        given = ", ".join([*places[:2], *_given(count)])
+        given = ", ".join([*places[:2], *_taken("given", count)])
         body = f"    real& dz = {places[2]};\n    slope({given}, &dz);\n    return dz;\n"
         before = _slope(activation, dtype)
-    return f"{before}FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
+    shape = f"constexpr int WIDTH = {_SUM_WIDTH}, HEIGHT = {_SUM_HEIGHT};\n"
+    return f"{before}{shape}FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
 
 
 def sum_columns(dy: Any, total: Any) -> None:

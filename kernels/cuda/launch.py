@@ -8,6 +8,7 @@ value, and is launched on a grid in one dimension.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from struct import Struct
@@ -17,7 +18,7 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda.arguments import Structure
+from fastnn.kernels.cuda.arguments import Span, Structure
 
 # Contractions to fused multiply-adds are the formulas' to ask for: they give the same bits wherever they are compiled.
 OPTIONS = ("-std=c++17", "--fmad=false")
@@ -68,10 +69,35 @@ class Module(NamedTuple):
     least: int = LEAST
 
 
+class Numbered:
+    """A kernel whose numbers may be elsewhere, launched as CuPy's are, ``span`` says where they are in its record."""
+
+    def __init__(self, function: Any, span: Span) -> None:
+        self.function, self.span = function, span
+
+    def __call__(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
+        """Launch it, or hand it over to who takes launches."""
+        taker = takes_launches.get()
+        if taker is None:
+            self.function(grid, block, arguments)
+        else:
+            taker(self, grid, block, arguments[0])
+
+
+# What is given the launches of kernels with numbers in place of the device: (kernel, grid, block, record).
+Taker = Callable[[Numbered, Any, Any, Any], None]
+takes_launches: ContextVar[Taker | None] = ContextVar("takes_launches", default=None)
+
+
 @cache
 def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...], before: str = "") -> Any:
-    """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``."""
-    return cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
+    """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``.
+
+    Where a structure has numbers it is the only one.
+    """
+    function = cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
+    span = structures[0].span(dtype)
+    return function if span is None else Numbered(function, span)
 
 
 class Template:

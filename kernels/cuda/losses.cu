@@ -1,12 +1,12 @@
 // Losses and penalties as sums over numbers, with their derivatives. The formula and LOSS(p, t, numbers, loss, slope)
 // come before.
 //
-// units: a block takes UNIT neighbouring numbers at a time and leaves their sum, times the weights of their rows, in
-// sums[unit]; dpred = slope * weight * scale. A target that is not in [0, 1] where `unit_targets` says so makes NaN.
-
-#define UNIT 4096
+// units: a block takes UNIT neighbouring numbers at a time (UNIT comes before, too) and leaves their sum, times the
+// weights of their rows, in sums[unit]; dpred = slope * weight * scale. A target that is not in [0, 1] where
+// `unit_targets` says so makes NaN.
 
 extern "C" __global__ void units(const Scored given) {
+    [[maybe_unused]] const ScoredNumbers chosen = numbers_of(given);
     const int64 count = (given.n + UNIT - 1) / UNIT;
     for (int64 unit = blockIdx.x; unit < count; unit += gridDim.x) {
         const int64 end = (unit + 1) * UNIT < given.n ? (unit + 1) * UNIT : given.n;
@@ -15,7 +15,7 @@ extern "C" __global__ void units(const Scored given) {
             const real t = given.target ? given.target[i] : real(0);
             const real weight = given.weights ? given.weights[i / given.width] : real(1);
             real loss, slope;
-            LOSS(given.pred[i], t, given.numbers, &loss, &slope);
+            LOSS(given.pred[i], t, chosen.numbers, &loss, &slope);
             if (given.unit_targets && !(t >= 0 && t <= 1)) loss = NAN;
             given.dpred[i] = slope * (weight * given.scale);
             part += weight * loss;

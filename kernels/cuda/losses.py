@@ -38,8 +38,11 @@ _ADDRESSES = (
     Field("dpred", "real*"),
     Field("sums", "double*"),
 )
-_SCORED = (Field("n", "int64"), Field("scale", "real"), Field("numbers", "real", (_NUMBERS,)))
-SCORED = Structure("Scored", *_ADDRESSES, *_SCORED, Field("width", "int64"), Field("unit_targets", "int"))
+_SCORED = (Field("n", "int64"), Field("scale", "real"))
+_CHOSEN = (Field("numbers", "real", (_NUMBERS,)),)
+SCORED = Structure(
+    "Scored", *_ADDRESSES, *_SCORED, Field("width", "int64"), Field("unit_targets", "int"), numbers=_CHOSEN
+)
 SCORED_ROWS = Structure(
     "ScoredRows",
     *_ADDRESSES,
@@ -47,6 +50,7 @@ SCORED_ROWS = Structure(
     *_SCORED,
     Field("c", "int64"),
     Field("most_off", "double"),
+    numbers=_CHOSEN,
 )
 TOTAL = Structure(
     "Total", Field("sums", "const double*"), Field("total", "double*"), Field("n", "int64"), Field("divisor", "double")
@@ -79,6 +83,11 @@ def _formula(loss: Loss, dtype: str) -> str:
     )
 
 
+def _units(loss: Loss, dtype: str) -> str:
+    """What comes before the kernel of a loss of single numbers."""
+    return f"{_formula(loss, dtype)}#define UNIT {_UNIT}\n"
+
+
 def _rows(name: str, group: int, dtype: str) -> str:
     """What comes before the kernel of a loss of rows, so many threads each."""
     row_function, of_logits = _ROW_FUNCTIONS[name]
@@ -90,7 +99,7 @@ def modules() -> Iterator[launch.Module]:
     """Every loss of numbers, every one of rows for the fewest threads, a warp and a block, and the second stage."""
     for dtype in DTYPES:
         for name, loss in {**LOSSES, "l1_l2": _PENALTY}.items():
-            text = launch.text("losses.cu", dtype, (SCORED,), _formula(loss, dtype))
+            text = launch.text("losses.cu", dtype, (SCORED,), _units(loss, dtype))
             yield launch.Module(f"{name} {dtype}", text)
         for name, group in product_of(_ROW_FUNCTIONS, launch.GROUPS):
             text = launch.text("row_losses.cu", dtype, (SCORED_ROWS,), _rows(name, group, dtype))
@@ -113,7 +122,7 @@ def _of_elements(pred: Any, loss: Loss, numbers: Sequence[float], scale: float, 
     given["n"], given["scale"], given["unit_targets"] = pred.size, scale, in_unit
     given["numbers"][: len(numbers)] = numbers
     given["width"] = pred.size // (pred.shape[0] if pred.ndim else 1)
-    kernel = launch.kernel("losses.cu", "units", dtype, (SCORED,), _formula(loss, dtype))
+    kernel = launch.kernel("losses.cu", "units", dtype, (SCORED,), _units(loss, dtype))
     return _Stage(
         launch.Launch(kernel, launch.blocks(units * launch.THREADS), record, "pred", len(_ADDRESSES)), units, False
     )

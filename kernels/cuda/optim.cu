@@ -4,17 +4,17 @@
 // Threads take packs of 16 bytes; those of parameter p are the numbers packs[p] to packs[p + 1] - 1 of all. A parameter
 // whose arrays do not all begin at multiples of 16 bytes, and the numbers behind the last whole pack, go one by one.
 
-FUNCTION void step_one(const Steps& given, int p, int64 i) {
+FUNCTION void step_one(const Steps& given, const StepsNumbers& chosen, int p, int64 i) {
     real* const* at = given.arrays[p];
     real w = at[0][i], state[STATES + 1];
     const real g = at[1][i];
     for (int part = 0; part < STATES; part++) state[part] = at[2 + part][i];
-    STEP(given.hyper, w, g, state);
+    STEP(chosen.hyper, w, g, state);
     at[0][i] = w;
     for (int part = 0; part < STATES; part++) at[2 + part][i] = state[part];
 }
 
-FUNCTION void step_pack(const Steps& given, int p, int64 pack) {
+FUNCTION void step_pack(const Steps& given, const StepsNumbers& chosen, int p, int64 pack) {
     Pack* part[2 + STATES];
     Pack held[2 + STATES];
     for (int k = 0; k < 2 + STATES; k++) {
@@ -24,7 +24,7 @@ FUNCTION void step_pack(const Steps& given, int p, int64 pack) {
     for (int j = 0; j < Pack::SIZE; j++) {
         real w = held[0].at[j], state[STATES + 1];
         for (int k = 0; k < STATES; k++) state[k] = held[2 + k].at[j];
-        STEP(given.hyper, w, held[1].at[j], state);
+        STEP(chosen.hyper, w, held[1].at[j], state);
         held[0].at[j] = w;
         for (int k = 0; k < STATES; k++) held[2 + k].at[j] = state[k];
     }
@@ -33,13 +33,14 @@ FUNCTION void step_pack(const Steps& given, int p, int64 pack) {
 }
 
 extern "C" __global__ void step(const Steps given) {
+    const StepsNumbers chosen = numbers_of(given);
     int p = 0;
     for (int64 pack = first_of_grid(); pack < given.packs[given.count]; pack += grid_stride()) {
         while (pack >= given.packs[p + 1]) p++;
         const int64 first = (pack - given.packs[p]) * Pack::SIZE, size = given.sizes[p];
         if (given.aligned[p] && first + Pack::SIZE <= size)
-            step_pack(given, p, pack - given.packs[p]);
+            step_pack(given, chosen, p, pack - given.packs[p]);
         else
-            for (int64 i = first; i < first + Pack::SIZE && i < size; i++) step_one(given, p, i);
+            for (int64 i = first; i < first + Pack::SIZE && i < size; i++) step_one(given, chosen, p, i);
     }
 }

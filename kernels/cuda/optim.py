@@ -30,11 +30,11 @@ _HYPER = max(len(step.hyper) for step in STEPS.values())
 STEPS_GIVEN = Structure(
     "Steps",
     Field("count", "int"),
-    Field("hyper", "real", (_HYPER,)),
     Field("packs", "int64", (_AT_ONCE + 1,)),
     Field("sizes", "int64", (_AT_ONCE,)),
     Field("aligned", "char", (_AT_ONCE,)),
     Field("arrays", "real*", (_AT_ONCE, _PARTS)),
+    numbers=(Field("hyper", "real", (_HYPER,)),),
 )
 
 

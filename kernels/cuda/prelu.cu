@@ -1,10 +1,8 @@
 // The parametric rectified linear unit of samples x (n, m) with slopes alpha (m,).
 //
 // forward: y = x where x > 0, else alpha * x. backward: dx = dy where x > 0, else alpha * dy.
-// slopes: part[chunk] (m,) = the sums of dy * x over those rows of a chunk of CHUNK rows where x <= 0, columns side by
-// side in a block. columns: dalpha = the sums of the parts, in their order.
-
-#define CHUNK 256
+// slopes: part[chunk] (m,) = the sums of dy * x over those rows of a chunk where x <= 0, columns side by side in a
+// block. columns: dalpha = the sums of the parts, in their order. CHUNK, the rows of a chunk, comes before.
 
 extern "C" __global__ void forward(const Slopes given) {
     for (int64 i = first_of_grid(); i < given.n * given.m; i += grid_stride()) {

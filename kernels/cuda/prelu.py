@@ -16,6 +16,7 @@ from fastnn.kernels.table.row import implements
 
 # Rows that a thread sums up before the parts are.
 _CHUNK = 256
+_BEFORE = f"#define CHUNK {_CHUNK}\n"
 
 SLOPES = Structure(
     "Slopes",
@@ -33,7 +34,7 @@ SLOPES = Structure(
 def modules() -> Iterator[launch.Module]:
     """The one, of both dtypes."""
     for dtype in DTYPES:
-        yield launch.Module(dtype, launch.text("prelu.cu", dtype, (SLOPES,)))
+        yield launch.Module(dtype, launch.text("prelu.cu", dtype, (SLOPES,), _BEFORE))
 
 
 def _launches(x: Any, alpha: Any, **threads: int) -> list[launch.Launch]:
@@ -41,7 +42,9 @@ def _launches(x: Any, alpha: Any, **threads: int) -> list[launch.Launch]:
     dtype, record = x.dtype, SLOPES.record(x.dtype)
     record[0]["n"], record[0]["m"] = x.shape[0], alpha.size
     return [
-        launch.Launch(launch.kernel("prelu.cu", entry, dtype.name, (SLOPES,)), launch.blocks(count), record, "x", 6)
+        launch.Launch(
+            launch.kernel("prelu.cu", entry, dtype.name, (SLOPES,), _BEFORE), launch.blocks(count), record, "x", 6
+        )
         for entry, count in threads.items()
         if count
     ]

@@ -155,13 +155,14 @@ FUNCTION bool is_wrong(const ScoredRows& given, Goal t, int64 c) {
 }
 
 extern "C" __global__ void rows(const ScoredRows given) {
+    [[maybe_unused]] const ScoredRowsNumbers chosen = numbers_of(given);
     for (Turn<GROUP> turn(given.n); turn.any(); turn.next()) {
         const bool is_row = turn.is_row();
         const int64 c = is_row ? given.c : 0, at = turn.row * given.c;
         const Goal goal = {given.labels ? nullptr : given.target + at, given.labels && is_row ? given.labels[turn.row] : 0};
         const real weight = given.weights && is_row ? given.weights[turn.row] : real(1);
         const bool wrong = is_wrong(given, goal, c);
-        const real loss = ROW_LOSS(given.pred + at, goal, c, weight * given.scale, given.numbers, given.dpred + at);
+        const real loss = ROW_LOSS(given.pred + at, goal, c, weight * given.scale, chosen.numbers, given.dpred + at);
         if (is_row && turn.lane() == 0) given.sums[turn.row] = wrong ? double(NAN) : double(weight * loss);
     }
 }

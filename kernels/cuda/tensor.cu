@@ -68,6 +68,7 @@ FUNCTION void multiply(const uint4 (&a)[ROWS / UNIT][STEP * LANES], const uint4 
 }
 
 FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums) {
+    const ProductNumbers chosen = numbers_of(given);
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const int64 top = part.i + warp / WARPS_ACROSS * WARP_ROWS + lane / 4;
     const int64 left = part.j + warp % WARPS_ACROSS * WARP_COLUMNS + lane % 4 * 2;
@@ -82,7 +83,7 @@ FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums) 
                 if (given.splits > 1)
                     put_partial(given, part.split, i, j, sums[r][c][place]);
                 else
-                    given.c[place_of_c(given, i, j)] = finished(given, i, j, sums[r][c][place]);
+                    given.c[place_of_c(given, i, j)] = finished(given, chosen, i, j, sums[r][c][place]);
             }
 }
 

@@ -1,7 +1,7 @@
 """As much of CuPy as the launchers use, on the host: the same Python drives a device and this.
 
 Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Streams and
-devices are names: work is done when it is asked for.
+devices are names: work is done when it is asked for, or when a graph that has captured it is launched.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from tests.cuda_host import build
 _GUARD, _ALIGNED = 256, 512
 _PAINT = 0xFF
 
+# Status of errors of the runtime: not permitted while a stream is captured; the capture is void; there is none.
+_UNSUPPORTED, _INVALIDATED, _NO_CAPTURE = 900, 901, 903
+
 # The order in which a launch's threads take their turns.
 seed = 1
 # Whether kernels are built for ThreadSanitizer.
@@ -32,8 +35,10 @@ readable = True
 most = 2**40
 # Names of the kernels launched, for tests that count.
 launched: list[str] = []
+# What kernels were given, as bytes, for tests that compare.
+records: list[tuple[str, bytes]] = []
 
-_memories: weakref.WeakSet[_Memory] = weakref.WeakSet()
+_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
 
 __version__ = "on the host"
 
@@ -50,6 +55,7 @@ def unread() -> Iterator[None]:
 
 
 def _wait() -> None:
+    get_current_stream().refuse()
     if not readable:
         raise AssertionError("waited for the device")
 
@@ -61,28 +67,106 @@ class OutOfMemoryError(MemoryError):
         super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
 
 
-class _Memory:
+class Memory:
     """Bytes with guards on both sides."""
 
     def __init__(self, size: int) -> None:
         if size > most:
             raise OutOfMemoryError(size)
         self.device_id = _current.id
-        raw = np.full(size + 2 * _GUARD + _ALIGNED, _PAINT, np.uint8)
-        start = -(raw.ctypes.data + _GUARD) % _ALIGNED
-        self._before, self._behind = raw[: start + _GUARD], raw[start + _GUARD + size :]
-        self.bytes = raw[start + _GUARD : start + _GUARD + size]
+        self.raw = np.full(size + 2 * _GUARD + _ALIGNED, _PAINT, np.uint8)
+        start = -(self.raw.ctypes.data + _GUARD) % _ALIGNED
+        self._before, self._behind = self.raw[: start + _GUARD], self.raw[start + _GUARD + size :]
+        self.bytes = self.raw[start + _GUARD : start + _GUARD + size]
+        self.ptr = self.bytes.ctypes.data
         _memories.add(self)
 
     def is_intact(self) -> bool:
         return bool((self._before == _PAINT).all() and (self._behind == _PAINT).all())
 
 
+class MemoryPointer:
+    """A place in memory."""
+
+    def __init__(self, mem: Any, offset: int) -> None:
+        self.mem, self.ptr, self.device_id = mem, mem.ptr + offset, mem.device_id
+
+    def __add__(self, offset: int) -> MemoryPointer:
+        return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
+
+
+class _PooledMemory:
+    """Memory of a pool's, which keeps neither alive."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.bytes, self.ptr, self.device_id = memory.bytes, memory.ptr, memory.device_id
+
+
+class MemoryPool:
+    """Memory that goes back to it, to be given out anew to the stream that it was for. It has an end with the pool."""
+
+    def __init__(self, allocator: Any = None) -> None:
+        self._allocator = allocator or (lambda size: MemoryPointer(Memory(size), 0))
+        self._free: dict[Any, list[Memory]] = {}
+        self._in_use: dict[int, tuple[Any, Memory]] = {}
+        self._total = 0
+
+    def malloc(self, size: int) -> MemoryPointer:
+        key = size, get_current_stream().ptr
+        free = self._free.setdefault(key, [])
+        if free:
+            memory = free.pop()
+            if not _capturing():
+                memory.bytes[:] = _PAINT
+        else:
+            memory = self._allocator(size).mem
+            self._total += size
+            weakref.finalize(memory, memory.raw.fill, _PAINT).atexit = False
+        self._in_use[memory.ptr] = key, memory
+        pooled = _PooledMemory(memory)
+        weakref.finalize(pooled, _give_back, weakref.ref(self), memory.ptr).atexit = False
+        return MemoryPointer(pooled, 0)
+
+    def free_all_blocks(self) -> None:
+        self._free.clear()
+
+    def total_bytes(self) -> int:
+        return self._total
+
+
+def _give_back(pool: Any, ptr: int) -> None:
+    if pool() is not None:
+        key, memory = pool()._in_use.pop(ptr)
+        pool()._free.setdefault(key, []).append(memory)
+
+
+# Who gives memory, if a pool of the caller's does.
+_allocators: list[Any] = []
+
+
+@contextlib.contextmanager
+def _using_allocator(allocator: Any) -> Iterator[None]:
+    _allocators.append(allocator)
+    try:
+        yield
+    finally:
+        _allocators.pop()
+
+
+def _allocated(size: int) -> Any:
+    if _allocators and _allocators[-1] is not None:
+        return _allocators[-1](size).mem
+    get_current_stream().refuse()
+    return Memory(size)
+
+
 class ndarray:  # noqa: N801 - CuPy's name
     """An array on the device."""
 
-    def __init__(self, memory: _Memory, host: np.ndarray) -> None:
-        self._memory, self._host = memory, host
+    def __init__(self, shape: Any, dtype: Any, memptr: MemoryPointer, strides: Any = None) -> None:
+        kind = np.dtype(dtype)
+        said = {"data": (memptr.ptr, False), "shape": tuple(shape), "strides": strides or None, "typestr": kind.str}
+        self._memory, self._host, self.base = memptr.mem, np.asarray(_Host(said)), None
 
     dtype = property(lambda self: self._host.dtype)
     shape = property(lambda self: self._host.shape)
@@ -96,12 +180,17 @@ class ndarray:  # noqa: N801 - CuPy's name
             c_contiguous=self._host.flags.c_contiguous, f_contiguous=self._host.flags.f_contiguous
         )
     )
-    T = property(lambda self: ndarray(self._memory, self._host.T))
+    T = property(lambda self: self._part(self._host.T))
     device = property(lambda self: _Device(self._memory.device_id))
 
     @property
-    def data(self) -> Any:
-        return SimpleNamespace(ptr=self._host.ctypes.data, device_id=self._memory.device_id)
+    def data(self) -> MemoryPointer:
+        return MemoryPointer(self._memory, self._host.ctypes.data - self._memory.ptr)
+
+    def _part(self, host: np.ndarray) -> ndarray:
+        made = _array(self._memory, host)
+        made.base = self if self.base is None else self.base
+        return made
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -134,40 +223,92 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __len__(self) -> int:
         return len(self._host)
 
+    def __array_function__(self, function: Any, _: Any, given: Any, named: Any) -> Any:
+        functions = {"zeros_like": lambda x, order: zeros(x.shape, x.dtype), "broadcast_to": broadcast_to}
+        return functions[function.__name__](*given, **named)
+
     def __getitem__(self, key: Any) -> ndarray:
         if isinstance(key, ndarray):
-            return asarray(self._host[key._host])
-        return ndarray(self._memory, np.asarray(self._host[key]))
+            return _made(lambda x, rows: x[np.where((rows >= 0) & (rows < len(x)), rows, 0)], self, key)
+        return self._part(np.asarray(self._host[key]))
+
+    def __neg__(self) -> ndarray:
+        return _made(np.negative, self)
 
     def __mul__(self, other: Any) -> ndarray:
-        return asarray(self._host * _numbers(other))
+        return _made(np.multiply, self, other)
 
     def __add__(self, other: Any) -> ndarray:
-        return asarray(self._host + _numbers(other))
+        return _made(np.add, self, other)
+
+    def __sub__(self, other: Any) -> ndarray:
+        return _made(np.subtract, self, other)
+
+    def __truediv__(self, other: Any) -> ndarray:
+        return _made(np.divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> ndarray:
+        return _made(lambda x, a: np.divide(a, x), self, other)
+
+    def __rsub__(self, other: Any) -> ndarray:
+        return _made(lambda x, a: np.subtract(a, x), self, other)
+
+    __radd__, __rmul__ = __add__, __mul__
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._host[key] = _numbers(value)
+        key = _numbers(key)
+        _do(lambda: self._host.__setitem__(key, _numbers(value)))
+
+    def set(self, host: np.ndarray) -> None:
+        get_current_stream().refuse()
+        self._host[...] = host
+
+    def copy(self) -> ndarray:
+        return _made(np.copy, self)
 
     def reshape(self, *shape: Any) -> ndarray:
         reshaped = self._host.reshape(*shape)
-        return ndarray(self._memory, reshaped) if np.shares_memory(reshaped, self._host) else asarray(reshaped)
+        if np.shares_memory(reshaped, self._host):
+            return self._part(reshaped)
+        return _made(lambda x: x.reshape(*shape), self)
+
+    def view(self, dtype: Any) -> ndarray:
+        return self._part(self._host.view(dtype))
+
+    def sum(self, axis: Any = None, dtype: Any = None) -> ndarray:
+        return _made(lambda x: np.asarray(x.sum(axis=axis, dtype=dtype)), self)
 
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
-        return asarray(self._host.astype(dtype)) if copy or self.dtype != dtype else self
+        return _made(lambda x: x.astype(dtype), self) if copy or self.dtype != dtype else self
 
     def clip(self, low: Any, high: Any) -> ndarray:
-        return asarray(self._host.clip(low, high))
+        return _made(lambda x: x.clip(low, high), self)
 
     def get(self) -> np.ndarray:
         _wait()
         return self._host.copy()
 
 
-class _Borrowed:
-    """Memory of another library's, on its device."""
+def _array(memory: Any, host: np.ndarray) -> ndarray:
+    made = ndarray.__new__(ndarray)
+    made._memory, made._host, made.base = memory, host, None
+    return made
 
-    def __init__(self, owner: Any, device_id: int) -> None:
-        self.owner, self.device_id = owner, device_id
+
+def _made(function: Any, *given: Any) -> ndarray:
+    """A new array, of what the device computes of these."""
+    with np.errstate(all="ignore"):
+        like = np.asarray(function(*map(_numbers, given)))
+    made = empty(like.shape, like.dtype)
+    _do(lambda: made._host.__setitem__(..., function(*map(_numbers, given))))
+    return made
+
+
+class UnownedMemory:
+    """Memory of another's, on its device."""
+
+    def __init__(self, ptr: int, size: int, owner: Any, device_id: int = -1) -> None:
+        self.ptr, self.owner, self.device_id = ptr, owner, max(0, device_id)
 
 
 class _Host:
@@ -185,36 +326,38 @@ def _numbers(value: Any) -> Any:
 def empty(shape: Any, dtype: Any = np.float64) -> ndarray:
     kind = np.dtype(dtype)
     count = int(np.prod(shape, dtype=np.int64))
-    memory = _Memory(count * kind.itemsize)
-    return ndarray(memory, memory.bytes.view(kind).reshape(shape))
+    memory = _allocated(count * kind.itemsize)
+    return _array(memory, memory.bytes.view(kind).reshape(shape))
 
 
 def asarray(value: Any, dtype: Any = None) -> ndarray:
     if isinstance(value, ndarray):
         return value
     if hasattr(value, "__cuda_array_interface__"):
-        return ndarray(_Borrowed(value, 0), np.asarray(_Host(value.__cuda_array_interface__)))
+        host = np.asarray(_Host(value.__cuda_array_interface__))
+        return _array(UnownedMemory(host.ctypes.data, host.nbytes, value), host)
     host = np.asarray(value, dtype)
     made = empty(host.shape, host.dtype)
-    made._host[...] = host
+    made.set(host)
     return made
 
 
 def from_dlpack(value: Any) -> ndarray:
     """The array of a library whose capsules are arrays of ours."""
     given = value.__dlpack__(stream=0)
-    return ndarray(_Borrowed(value, value.__dlpack_device__()[1]), given._host)
+    host = given._host
+    return _array(UnownedMemory(host.ctypes.data, host.nbytes, value, value.__dlpack_device__()[1]), host)
 
 
 def zeros(shape: Any, dtype: Any = np.float64) -> ndarray:
     made = empty(shape, dtype)
-    made._host[...] = 0
+    made[...] = 0
     return made
 
 
 def ones(shape: Any, dtype: Any = np.float64) -> ndarray:
     made = empty(shape, dtype)
-    made._host[...] = 1
+    made[...] = 1
     return made
 
 
@@ -223,28 +366,31 @@ def asnumpy(value: Any) -> Any:
 
 
 def ascontiguousarray(value: ndarray) -> ndarray:
-    return value if value.flags.c_contiguous else asarray(value._host)
+    return value if value.flags.c_contiguous else _made(np.ascontiguousarray, value)
 
 
 def broadcast_to(value: ndarray, shape: Any) -> ndarray:
-    return ndarray(value._memory, np.broadcast_to(value._host, shape))
+    return value._part(np.broadcast_to(value._host, shape))
 
 
 def _as_strided(value: ndarray, shape: Any, strides: Any) -> ndarray:
-    return ndarray(value._memory, np.lib.stride_tricks.as_strided(value._host, shape, strides))
+    return value._part(np.lib.stride_tricks.as_strided(value._host, shape, strides))
 
 
 lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_as_strided))
 
 
 def arange(count: int, dtype: Any = None) -> ndarray:
-    return asarray(np.arange(count, dtype=dtype))
+    return _made(lambda: np.arange(count, dtype=dtype))
+
+
+def concatenate(arrays: Any) -> ndarray:
+    return _made(lambda *each: np.concatenate(each), *arrays)
 
 
 def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
     """CuPy's own product."""
-    launched.append("cupy.matmul")
-    np.matmul(a._host, b._host, out=out._host)
+    _do(lambda: np.matmul(a._host, b._host, out=out._host), "cupy.matmul")
     return out
 
 
@@ -261,36 +407,110 @@ class RawModule:
             (record,) = arguments
             if record.size != 1:
                 raise TypeError("a NumPy array as an argument has one element")
-            launched.append(name)
-            if kernel is None:
-                return
-            kernel.launch(grid, block, record, shared_mem, seed)
-            if not all(memory.is_intact() for memory in _memories):
-                raise build.LaunchError(f"{name}: memory beside an array was written to")
+            given = record.copy()  # what it holds now, whenever that is read
+            records.append((name, given.tobytes()))
+
+            def run() -> None:
+                if kernel is None:
+                    return
+                kernel.launch(grid, block, given, shared_mem, seed)
+                if not all(memory.is_intact() for memory in _memories):
+                    raise build.LaunchError(f"{name}: memory beside an array was written to")
+
+            _do(run, name)
 
         return launch
 
 
 class Stream:
-    """A name for an order of work."""
+    """An order of work, which is done when it is asked for, or captured."""
 
-    _numbers = itertools.count(1)
+    _count = itertools.count(1)
 
-    def __init__(self, **_: Any) -> None:
-        self.ptr = next(self._numbers)
-
-    @contextlib.contextmanager
-    def _entered(self) -> Iterator[Stream]:
-        yield self
+    def __init__(self, null: bool = False, **_: Any) -> None:
+        self.ptr = 0 if null else next(self._count)
+        self._captured: list[Any] | None = None
 
     def __enter__(self) -> Stream:
+        _streams.append(self)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        pass
+        assert _streams.pop() is self
 
     def synchronize(self) -> None:
         _wait()
+
+    def wait_event(self, event: Event) -> None:
+        pass
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self.ptr == 0 or self._captured is not None:
+            raise CUDARuntimeError(_UNSUPPORTED)
+        self._captured = []
+
+    def end_capture(self) -> Graph:
+        if self._captured is None:
+            raise CUDARuntimeError(_NO_CAPTURE)
+        captured, self._captured = self._captured, None
+        if None in captured:
+            raise CUDARuntimeError(_INVALIDATED)
+        return Graph(captured)
+
+    def refuse(self) -> None:
+        """What cannot be captured ends it."""
+        if self._captured is not None:
+            self._captured.append(None)
+            raise CUDARuntimeError(_UNSUPPORTED)
+
+    def is_capturing(self) -> bool:
+        return self._captured is not None
+
+
+class Graph:
+    """Work that was captured, with what launches were given then."""
+
+    def __init__(self, work: list[Any]) -> None:
+        self._work, self.launches = work, [name for _, name in work if name]
+
+    def launch(self, stream: Stream | None = None) -> None:
+        get_current_stream().refuse()
+        launched.append("graph")
+        for run, name in self._work:
+            _do(run, name)
+
+
+class Event:
+    """A moment of a stream's."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def record(self, stream: Stream | None = None) -> None:
+        pass
+
+
+# Those chosen, one inside of another.
+_streams = [Stream(null=True)]
+
+
+def get_current_stream() -> Stream:
+    return _streams[-1]
+
+
+def _capturing() -> bool:
+    return get_current_stream().is_capturing()
+
+
+def _do(run: Any, name: str = "") -> None:
+    """What the device does: now, or where it is captured when the graph is launched."""
+    captured = get_current_stream()._captured
+    if captured is not None:
+        captured.append((run, name))
+        return
+    if name:
+        launched.append(name)
+    run()
 
 
 class _Device:
@@ -325,7 +545,14 @@ class CUDARuntimeError(RuntimeError):
 
 cuda = SimpleNamespace(
     Device=_Device,
+    Event=Event,
+    Graph=Graph,
+    MemoryPool=MemoryPool,
     Stream=Stream,
+    Memory=Memory,
+    MemoryPointer=MemoryPointer,
+    UnownedMemory=UnownedMemory,
+    using_allocator=_using_allocator,
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         getDevice=lambda: _current.id,
@@ -336,5 +563,5 @@ cuda = SimpleNamespace(
         runtimeGetVersion=lambda: 12090,
         deviceSynchronize=_wait,
     ),
-    get_current_stream=lambda: SimpleNamespace(ptr=0),
+    get_current_stream=get_current_stream,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import ops
 from tests.cuda_host.places import device_only
 from tests.gpu.calls import OPS, bits, copied, drawn, results
@@ -100,3 +101,33 @@ def test_too_little_memory_is_a_memory_error_and_costs_nothing(cupy):
     finally:
         pool.set_limit(size=before)
     assert np.array_equal(ops.matmul(column, row)[:, 5].get(), np.arange(side))
+
+
+def test_a_program_is_on_the_callers_stream_and_does_not_wait(cupy, wait):
+    """Recorded, run for the first time, captured, launched; with a number that is another in each call and turn."""
+    rng = np.random.default_rng(0)
+    x, w = (cupy.asarray(rng.normal(size=shape)) for shape in ((64, 32), (32, 16)))
+    slopes = np.linspace(0.1, 0.8, 8)
+
+    def layer(x, slope):
+        return ops.leaky_relu(ops.matmul(x, w), slope)
+
+    program = fastnn.program(copy=True)(layer)
+    wanted = [layer(x, slope).get() for slope in slopes]
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        late = cupy.zeros_like(x)
+        for _ in range(3):
+            program(late, 0.5)
+            program.repeat(late, range(64), 8, each={"slope": slopes}, join=True)
+        cupy.cuda.runtime.deviceSynchronize()
+        wait()
+        late[...] = x
+        found = [program(late, slope) for slope in slopes]
+        turns = program.repeat(late, range(64), 8, each={"slope": slopes}, join=True)
+        waited = stream.done
+        stream.synchronize()
+    assert not waited, "the calls came back when the device was done"
+    np.testing.assert_array_equal([each.get() for each in found], wanted)
+    parts = [layer(x[8 * turn : 8 * turn + 8], slope).get() for turn, slope in enumerate(slopes)]
+    np.testing.assert_array_equal(turns.get(), np.concatenate(parts))

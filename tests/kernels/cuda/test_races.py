@@ -21,8 +21,8 @@ OPS += [
     "nll",
 ]
 
-# Ops by name at the last of the table's cases but one, and where they have rows as wide as a block's, with a part of a
-# source in another's place.
+# Ops by name at the last of the table's cases but one, and where they have rows as wide as a block's, and "turns" over
+# batches, with a part of a source in another's place.
 _SANITIZED = """
 import os, sys
 os.environ.pop("LD_PRELOAD")  # not for the compiler
@@ -32,11 +32,24 @@ from fastnn.kernels.cases import draw
 from fastnn.kernels.table import TABLE
 from tests.cuda_host.backend import on_host
 file, right, wrong, *names = sys.argv[1:]
+
+def turns():
+    from fastnn.kernels.cuda import batches
+    made, numbers = batches.Turns(300), cupy.zeros(64, "uint8")
+    order, into = cupy.arange(600, dtype="int64"), cupy.zeros((600, 3), "float32")
+    made.begin(0, order, cupy.zeros((2, 64), "uint8"))
+    for _ in range(2):
+        made.advance(numbers)
+        made.put(batches.rows(into, made.rows), into)
+
 with on_host() as cupy:
     from fastnn.kernels.cuda import launch
     cupy.sanitize, read = True, launch._file
     launch._file = lambda name: read(name).replace(right, wrong) if name == file else read(name)
     for name in names:
+        if name == "turns":
+            turns()
+            continue
         op = TABLE[name]
         sizes = op.cases[0] if op.module == "linear_steps" else op.cases[-2]
         wide = [{"n": 2, "c": 1030}] if op.module == "softmax" else []
@@ -62,11 +75,12 @@ FAULTS = {
         "softmax",
     ),
     "sums of columns read early": ("columns.cu", "    __syncthreads();\n", "", "column_sums"),
+    "a turn that ends early": ("batches.cu", "    __syncthreads(); // everybody", "    // everybody", "turns"),
 }
 
 
 def test_there_are_no_races():
-    said = build.sanitized(_SANITIZED, "", "", "", *OPS)
+    said = build.sanitized(_SANITIZED, "", "", "", *OPS, "turns")
     assert "data race" not in said
     assert "done" in said
 

@@ -1,0 +1,463 @@
+"""A recorded step on the device: captured as a CUDA graph, which is launched again and again.
+
+The first run is made call by call, the second is captured. What cannot be captured is called in between: an op of CSR
+matrices, whose kernels are told how many non-zeros there are, and whatever waits for the device.
+
+Memory that ops allocate is a pool's that nobody else takes from, so that it stays the graph's: a result goes back to it
+behind the last call that needs it, for later ones, and nothing is copied to where it is wanted.
+
+Arguments are read where they lie by a graph for these addresses: few sets of them have one, since to capture takes as
+long as many launches; at any others they are copied first to where one graph for all reads them.
+
+Numbers (a learning rate, the number of a step) stand in a table in the device's memory, see ``numbers.py``. Where they
+have changed, their calls are made once more, captured to be thrown away: what they would have launched with goes to the
+table, by CuPy's pinned memory, so that nobody waits. For turns over batches of data that is done beforehand for many
+turns: the graph of a turn begins with a kernel that takes the turn's numbers, and its rows of the data, from arrays of
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from fastnn.kernels.cuda import batches, elementwise
+from fastnn.kernels.cuda.arrays import ON_DEVICE, address
+from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
+from fastnn.kernels.graph import (
+    GATHER,
+    PUT,
+    Block,
+    Call,
+    CallByCall,
+    Figure,
+    Graph,
+    Sparse,
+    Stage,
+    View,
+    lifetimes,
+    views_of,
+)
+
+# Sets of addresses of arguments that have a graph of their own. Unmeasured.
+_DIRECT = 4
+
+# Turns whose numbers are found at a time, while the device is at those before. Unmeasured.
+_AT_ONCE = 64
+
+# What a turn begins with.
+_ADVANCE = "next turn"
+
+
+class _UncapturableError(Exception):
+    """A call that cannot be captured, by its number."""
+
+    def __init__(self, call: int) -> None:
+        self.call = call
+
+
+class _Captured(NamedTuple):
+    """Graphs, and the numbers of calls between them; where results lie that are needed when all is done."""
+
+    steps: Sequence[Any]
+    rooms: dict[Block, tuple[int, Any]]
+
+
+class Replay(CallByCall):
+    """A graph, ready to be run again and again by launches of what was captured."""
+
+    arrays = ON_DEVICE
+    lasting = False
+
+    def __init__(self, graph: Graph) -> None:
+        self._turns: batches.Turns | None = None
+        if any(map(_is_of_turns, graph.calls)):
+            graph = replace(graph, calls=(Call(_ADVANCE, {}, (), (), self._advance), *graph.calls))
+        super().__init__(graph)
+        self._rooms_of_turns: dict[Block, Any] = {}
+        self._needed = _needed(graph)
+        self._called = {number for number in self._needed if not _may_be_captured(graph.calls[number])}
+        self._numbered = {number: taken for number in self._needed if (taken := _figures(graph.calls[number]))}
+        self._stream, self._done = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event(disable_timing=True)
+        self._last_stream: int | None = None
+        self._rooms: dict[Block, tuple[int, Any]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be as before the first run."""
+        self._pool, self._table = _lasting_pool(), Table()
+        self._is_first, self._is_sent = True, False
+        self._values: dict[int, list[float]] = {}
+        self._settle()
+
+    def _settle(self) -> None:
+        """What follows from which calls are captured; nothing has been yet."""
+        calls = self.graph.calls
+        self._fixed = {block for number in self._called for block in calls[number].touched() if block.inner}
+        lives = lifetimes((calls[number].touched() for number in self._needed), self.graph.kept)
+        self._ending: dict[int, list[Block]] = {number: [] for number in self._needed}
+        for block, (_, last) in lives.items():
+            if last < len(self._needed) and block not in self._fixed:
+                self._ending[self._needed[last]].append(block)
+        touched = {block for number in self._needed if number not in self._called for block in calls[number].touched()}
+        written = {view.block for number in self._needed for view in calls[number].writes}
+        arguments = [view.block for view in self.graph.arguments]
+        self._read = [place for place, block in enumerate(arguments) if block in touched]
+        self._written = [place for place in self._read if arguments[place] in written]
+        self._graphs: dict[Any, _Captured] = {}
+        self._of_copies: tuple[_Captured, dict[int, Any]] | None = None
+        for block in self._fixed:
+            super().memory(block)
+
+    def run(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
+        """Run it on these arguments, whose memory begins at these addresses, on the current stream."""
+        with self._in_order():
+            if not self._is_first:
+                self._refresh(arrays)
+            if self._is_first:
+                self._run_first(arrays)
+                return
+            captured = self._captured_at(arrays, addresses)
+            if captured is None:
+                self._run_on_copies(arrays)
+            else:
+                self._launch(captured, arrays)
+
+    def turns(self, arrays: Sequence[Any], addresses: Sequence[int], order: Any, figures: Any) -> None:
+        """A run for each row of ``figures``, see ``CallByCall``: nothing is asked of the device before the last."""
+        batch = len(order) // len(figures)
+        if self._turns is None:
+            self._turns = batches.Turns(batch)
+            self.rows = self._turns.rows
+        with self._in_order():
+            done = 0
+            while done < len(figures):
+                numbers = None if self._is_first else self._numbers_of(arrays, figures[done : done + _AT_ONCE])
+                if numbers is None:
+                    self._turns.begin(done, order, self._table.device)
+                    self.figures[:] = figures[done]
+                    self._run_first(arrays)
+                    done += 1
+                    continue
+                self.figures[:] = figures[done]  # of which the launches are known
+                captured = self._captured_at(arrays, addresses, anew=True)
+                assert captured is not None
+                self._turns.begin(done, order, numbers)
+                for row in figures[done : done + len(numbers)]:
+                    self.figures[:] = row
+                    self._launch(captured, arrays)
+                done += len(numbers)
+
+    def room_of_turns(self, into: View, turns: int) -> Any:
+        """Memory for a result of every turn: where it was the last time, for the graph that writes there."""
+        held = self._rooms_of_turns.get(into.block)
+        if held is None or len(held) < turns * into.shape[0]:
+            held = self._rooms_of_turns[into.block] = super().room_of_turns(into, turns)
+        return held[: turns * into.shape[0]]
+
+    def stages(self) -> Sequence[Stage]:
+        """What a run does, in its order: what is captured, and what is called in between."""
+        return [
+            Stage(number, self.graph.calls[number].op, "called" if number in self._called else "captured")
+            for number in self._needed
+            if self.graph.calls[number].op != _ADVANCE
+        ]
+
+    @property
+    def bytes(self) -> int:
+        """Of the memory that is its own."""
+        copies = [*self._rooms_of_turns.values(), *(self._of_copies[1].values() if self._of_copies else ())]
+        total: int = super().bytes + self._pool.total_bytes() + sum(copy.nbytes for copy in copies)
+        return total
+
+    def memory(self, block: Block) -> tuple[int, Any]:
+        """Where a block lies that is no argument's, and what keeps it alive."""
+        if not block.inner or block in self._fixed:
+            return super().memory(block)
+        if block not in self._rooms:
+            made = cupy.empty((max(1, block.size),), np.uint8)
+            self._rooms[block] = address(made), self._held(made)
+        return self._rooms[block]
+
+    def run_of(self, call: Call) -> Callable[..., Any]:
+        """What makes a call: of a calculation with a number a launch that finds it in the table; of a turn's result."""
+        if call.op == PUT:
+            return self._put
+        of_numbers = call.op in elementwise.CALCULATED and any(isinstance(each, Figure) for each in call.given.values())
+        return partial(elementwise.calculated, call.op) if of_numbers else call.run
+
+    def keep(self, place: Any, result: Any, arrays: Sequence[Any]) -> None:
+        """Leave a new result where it is; one of memory that there is already is put there."""
+        block = place.block
+        known = not block.inner or block in self._fixed or block in self._rooms
+        if known or result.strides != place.strides:
+            super().keep(place, result, arrays)
+        else:
+            self._rooms[block] = address(result) - place.offset, self._held(result)
+
+    def _held(self, array: Any) -> Any:
+        """An array of the pool's memory that keeps the pool alive, which CuPy's own do not."""
+        memory = cupy.cuda.UnownedMemory(address(array), array.nbytes, (array, self._pool), array.device.id)
+        return cupy.ndarray(array.shape, array.dtype, cupy.cuda.MemoryPointer(memory, 0), array.strides)
+
+    # --------------------------------------------------------------------------------------------------------- running
+
+    @contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Work of the current stream comes behind that of the one that was current the last time."""
+        stream = cupy.cuda.get_current_stream()
+        if self._last_stream not in (None, stream.ptr):
+            stream.wait_event(self._done)
+        self._last_stream = stream.ptr
+        try:
+            yield
+        finally:
+            self._done.record(stream)
+
+    def _advance(self) -> None:
+        assert self._turns is not None
+        self._turns.advance(self._table.device)
+
+    def _put(self, x: Any, into: Any, turn: int) -> None:
+        """The device knows which turn it is."""
+        assert self._turns is not None
+        self._turns.put(x, into)
+
+    def _run_first(self, arrays: Sequence[Any]) -> None:
+        """Call by call, noting what launches have numbers."""
+        current, begun, ended = cupy.cuda.get_current_stream(), cupy.cuda.Event(), cupy.cuda.Event()
+        begun.record(current)
+        self._stream.wait_event(begun)
+        self._rooms = {}
+        with self._apart():
+            for number in self._needed:
+                with self._table.noting(number) if number in self._numbered else nullcontext():
+                    self._make(number, arrays)
+        ended.record(self._stream)
+        current.wait_event(ended)
+        self._table.make()
+        self._is_first = False
+        self._exclude({number for number in self._numbered if not self._table.has(number)})
+
+    def _exclude(self, numbers: set[int]) -> None:
+        """These calls are not captured."""
+        self._called |= numbers
+        self._numbered = {number: taken for number, taken in self._numbered.items() if number not in self._called}
+        self._settle()
+
+    def _make(self, number: int, arrays: Sequence[Any]) -> None:
+        """A call; what is not needed behind it goes back to the pool."""
+        self.again(self.graph.calls[number], arrays)
+        for block in self._ending[number]:
+            self._rooms.pop(block, None)
+
+    def _refresh(self, arrays: Sequence[Any]) -> None:
+        """The numbers of now in the table; as before the first run where they want other launches."""
+        if self._is_sent and self._values == self._values_of(self.figures):
+            return
+        self._is_sent = False  # should an interrupt come before the device has them
+        try:
+            with self._reading():
+                self._read_numbers(arrays)
+        except OtherLaunchesError:
+            self._begin()
+        except _UncapturableError as found:
+            self._exclude({found.call})
+            self._refresh(arrays)
+        else:
+            self._table.device[...] = cupy.asarray(self._table.host)
+            self._is_sent = True
+
+    def _numbers_of(self, arrays: Sequence[Any], figures: Any) -> Any:
+        """The numbers of turns (turns, bytes), on the device: of those before one that wants other launches.
+
+        Where that is the first one, None, and all is as before the first run.
+        """
+        numbers: list[bytes] = []
+        try:
+            with self._reading(), suppress(OtherLaunchesError):
+                for turn in figures:
+                    self.figures[:] = turn
+                    self._read_numbers(arrays)
+                    numbers.append(self._table.host.tobytes())
+        except _UncapturableError as found:
+            self._exclude({found.call})
+            return self._numbers_of(arrays, figures)
+        if not numbers:
+            self._begin()
+            return None
+        if len(numbers) < len(figures):
+            self._values = {}
+        return cupy.asarray(np.frombuffer(b"".join(numbers), np.uint8).reshape(len(numbers), -1))
+
+    def _values_of(self, figures: Any) -> dict[int, list[float]]:
+        """What numbers of each call are made of."""
+        return {number: [figures[place] for place in taken] for number, taken in self._numbered.items()}
+
+    def _read_numbers(self, arrays: Sequence[Any]) -> None:
+        """The numbers of now, of those calls for which they have changed."""
+        for number, values in self._values_of(self.figures).items():
+            if values != self._values.get(number):
+                call = self.graph.calls[number]
+                with _capturing(number), self._table.reading(number):
+                    self.run_of(call)(**self.given(call, arrays))
+                self._values[number] = values
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is asked of the device is not done, what is made of memory forgotten."""
+        rooms, self._rooms = self._rooms, {}
+        try:
+            with self._apart(), _captured(self._stream, []):
+                yield
+        except BaseException:
+            self._values = {}  # of which not all may be in the table
+            raise
+        finally:
+            self._rooms = rooms
+
+    def _launch(self, captured: _Captured, arrays: Sequence[Any]) -> None:
+        self._rooms = captured.rooms
+        for step in captured.steps:
+            if isinstance(step, int):
+                self.again(self.graph.calls[step], arrays)
+            else:
+                step.launch()
+
+    def _captured_at(self, arrays: Sequence[Any], addresses: Sequence[int], anew: bool = False) -> _Captured | None:
+        """The graph for these addresses; None where there are too many others, unless it is to be made ``anew``."""
+        known = tuple(addresses[place] for place in self._read)
+        if known not in self._graphs:
+            if len(self._graphs) >= _DIRECT:
+                if not anew:
+                    return None
+                self._graphs.clear()
+            captured = self._captured(arrays)
+            known = tuple(addresses[place] for place in self._read)  # fewer, if calls were found that are not captured
+            self._graphs[known] = captured
+        return self._graphs[known]
+
+    def _run_on_copies(self, arrays: Sequence[Any]) -> None:
+        """Run the graph that reads arguments where they are copied to."""
+        if self._of_copies is None:
+            copies = {place: self._room_of(self.graph.arguments[place]) for place in self._read}
+            captured = self._captured([copies.get(place, array) for place, array in enumerate(arrays)])
+            self._of_copies = captured, copies
+        captured, copies = self._of_copies
+        for place, copy in copies.items():
+            copy[...] = arrays[place]
+        self._launch(captured, [copies.get(place, array) for place, array in enumerate(arrays)])
+        for place in self._written:
+            arrays[place][...] = copies[place]
+
+    def _room_of(self, view: View) -> Any:
+        """Memory for an argument, with its strides."""
+        memory = cupy.empty((max(1, view.block.size),), np.uint8)
+        return self.arrays.at(address(memory) + view.offset, view, memory)
+
+    # --------------------------------------------------------------------------------------------------------- capture
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """On the stream that is captured, with memory from the pool."""
+        with cupy.cuda.using_allocator(self._pool.malloc), self._stream:
+            yield
+
+    def _captured(self, arrays: Sequence[Any]) -> _Captured:
+        """The calls on these arguments, captured but for those that cannot be."""
+        while True:
+            self._rooms = {}
+            try:
+                with self._apart():
+                    steps = [each if isinstance(each, int) else self._graph(each, arrays) for each in self._parts()]
+                return _Captured(steps, self._rooms)
+            except _UncapturableError as found:
+                self._exclude({found.call})
+
+    def _parts(self) -> Iterator[Any]:
+        """The numbers of calls: of those that are captured together, and of one that is not."""
+        together: list[int] = []
+        for number in self._needed:
+            if number not in self._called:
+                together.append(number)
+                continue
+            if together:
+                yield together
+            yield number
+            together = []
+        if together:
+            yield together
+
+    def _graph(self, numbers: Sequence[int], arrays: Sequence[Any]) -> Any:
+        """These calls as a CUDA graph."""
+        made: list[Any] = []
+        with _captured(self._stream, made):
+            for number in numbers:
+                with _capturing(number), self._table.pointing(number) if number in self._numbered else nullcontext():
+                    self._make(number, arrays)
+        return made[0]
+
+
+@contextmanager
+def _captured(stream: Any, graphs: list[Any]) -> Iterator[None]:
+    """What a stream is asked for is not done but captured, in the last of these graphs."""
+    stream.begin_capture()
+    try:
+        yield
+    except BaseException:
+        with suppress(cupy.cuda.runtime.CUDARuntimeError):  # what was captured is of no use
+            stream.end_capture()
+        raise
+    graphs.append(stream.end_capture())
+
+
+@contextmanager
+def _capturing(call: int) -> Iterator[None]:
+    """Where CUDA, or CuPy, refuses to capture what is asked for, the call is named."""
+    try:
+        yield
+    except RuntimeError as error:  # CUDARuntimeError is one
+        raise _UncapturableError(call) from error
+
+
+def _lasting_pool() -> Any:
+    """A pool that never frees memory: graphs use what it takes for free, and would give back where there is no more."""
+    held: list[Any] = []
+
+    def allocate(size: int) -> Any:
+        held.append(cupy.cuda.Memory(size))
+        return cupy.cuda.MemoryPointer(held[-1], 0)
+
+    return cupy.cuda.MemoryPool(allocate)
+
+
+def _needed(graph: Graph) -> list[int]:
+    """The numbers of calls that write to something, or whose results something comes of: a launch takes its time."""
+    needed, numbers = {view.block for view in graph.kept}, []
+    for number, call in reversed(list(enumerate(graph.calls))):
+        made = {view.block for view in views_of(call.results)}
+        if call.op == _ADVANCE or call.writes or any(not block.inner or block in needed for block in made):
+            numbers.append(number)
+            needed |= {view.block for view in call.views()}
+    return numbers[::-1]
+
+
+def _is_of_turns(call: Call) -> bool:
+    """Whether a call has to know which turn it is."""
+    return call.op in (GATHER, PUT) or any(isinstance(each, Sparse) and each.ordered for each in call.given.values())
+
+
+def _may_be_captured(call: Call) -> bool:
+    """Whether nothing of a call but numbers and addresses of arguments is other from run to run."""
+    return not any(isinstance(value, Sparse) for value in call.given.values())
+
+
+def _figures(call: Call) -> list[int]:
+    """The places of the numbers that a call takes; which turn it is the device knows by itself."""
+    return [value.place for value in call.given.values() if isinstance(value, Figure) and call.op != PUT]

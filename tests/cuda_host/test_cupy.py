@@ -1,0 +1,114 @@
+"""The stand-in for CuPy: what is captured is done when its graph is launched, and what CUDA refuses meanwhile."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.cuda_host import cupy
+from tests.cuda_host.places import compiles_for_host
+from tests.cuda_host.test_host import GIVEN, RECORD
+
+
+@pytest.fixture
+def stream():
+    pool = cupy.cuda.MemoryPool()
+    with cupy.cuda.Stream(non_blocking=True) as stream, cupy.cuda.using_allocator(pool.malloc):
+        yield stream
+
+
+def test_what_is_captured_is_done_when_its_graph_is_launched(stream):
+    x = cupy.zeros(3)
+    stream.begin_capture()
+    assert stream.is_capturing()
+    x[...] = 1
+    y = x + x
+    graph = stream.end_capture()
+    assert not stream.is_capturing()
+    assert x.get().tolist() == [0, 0, 0]
+    for _ in range(2):
+        y[...] = 0
+        graph.launch()
+        assert y.get().tolist() == [2, 2, 2]
+
+
+@compiles_for_host
+def test_a_captured_launch_has_what_it_was_given_then(stream):
+    set_to = 'extern "C" __global__ void set_to(const Given given) { given.y[0] = given.n; }'
+    kernel = cupy.RawModule(GIVEN + set_to).get_function("set_to")
+    y, record = cupy.zeros(1, "float32"), np.zeros(1, RECORD)
+    record[0] = 5, 0, y.data.ptr
+    stream.begin_capture()
+    kernel((1,), (1,), (record,))
+    graph = stream.end_capture()
+    record["n"] = 6
+    graph.launch()
+    assert y.get() == 5
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda stream, x, graph: x.get(),
+        lambda stream, x, graph: float(x[0]),
+        lambda stream, x, graph: stream.synchronize(),
+        lambda stream, x, graph: x.set(np.ones(3)),
+        lambda stream, x, graph: graph.launch(),
+        lambda stream, x, graph: allocate_elsewhere(),
+    ],
+)
+def test_what_is_refused_ends_a_capture(stream, refused):
+    x = cupy.zeros(3)
+    stream.begin_capture()
+    graph = stream.end_capture()
+    stream.begin_capture()
+    with pytest.raises(cupy.CUDARuntimeError, match="900"):
+        refused(stream, x, graph)
+    with pytest.raises(cupy.CUDARuntimeError, match="901"):
+        stream.end_capture()
+    assert x.get().tolist() == [0, 0, 0]
+
+
+def allocate_elsewhere():
+    with cupy.cuda.using_allocator(None):
+        cupy.empty(3)
+
+
+def test_captures_begin_and_end_in_pairs(stream):
+    with pytest.raises(cupy.CUDARuntimeError, match="900"):
+        cupy.cuda.Stream(null=True).begin_capture()
+    with pytest.raises(cupy.CUDARuntimeError, match="903"):
+        stream.end_capture()
+
+
+def test_a_pool_gives_memory_anew_to_the_stream_that_had_it(stream):
+    x = cupy.empty(3)
+    at = x.data.ptr
+    assert cupy.empty(3).data.ptr != at
+    part = x[1:]
+    del x
+    assert cupy.empty(3).data.ptr != at  # a part of it lives
+    del part
+    with cupy.cuda.Stream():
+        assert cupy.empty(3).data.ptr != at
+    assert cupy.empty(3).data.ptr == at
+
+
+def test_a_pools_memory_ends_when_it_is_freed_and_with_the_pool():
+    held = []
+
+    def allocate(size):
+        held.append(cupy.cuda.Memory(size))
+        return cupy.cuda.MemoryPointer(held[-1], 0)
+
+    for allocator, ends in ((None, True), (allocate, False)):
+        pool = cupy.cuda.MemoryPool(allocator)
+        with cupy.cuda.using_allocator(pool.malloc):
+            x, y = cupy.ones(3), cupy.ones(4)
+        host, other = x._host, y._host
+        del x
+        pool.free_all_blocks()
+        assert np.isnan(host).all() == ends
+        assert y.get().tolist() == [1, 1, 1, 1]
+        del pool
+        assert np.isnan(other).all() == ends
