@@ -124,7 +124,14 @@ def facts(with_blas: bool = True) -> dict[str, str]:
         "caches": caches(),
         "fastnn": f"{machine.describe()}; {backends.get_num_threads()} threads",
         **({"blas": blas()} if with_blas else {}),
-        "versions": ", ".join(f"{name} {version}" for name in _VERSIONS if (version := _version(name))),
+        **software(_VERSIONS),
+    }
+
+
+def software(packages: Sequence[str]) -> dict[str, str]:
+    """What any result must name of software: the versions of those packages that are installed, Python, the commit."""
+    return {
+        "versions": ", ".join(f"{name} {version}" for name in packages if (version := _version(name))),
         "python": f"{platform.python_version()}, {platform.system()} {platform.release()}",
         "commit": commit(),
     }

@@ -34,7 +34,7 @@ examples:
   fastnn bench                              everything, with real data: FASTNN_DATA=DIR fastnn bench
   fastnn bench training --only reuters      the epochs of one network
   fastnn bench kernels --quick              a minute, noisier figures
-  fastnn bench kernels --backend cuda       the same ops on a GPU
+  fastnn bench kernels --backend cuda       the same ops on a GPU; training: epochs there
   fastnn bench --list                       what there is
 
 A rate is GFLOP/s where arithmetic is the limit and GB/s where memory is, from the op table's own counts; an epoch's is
@@ -47,6 +47,9 @@ A contender that is not installed is named there (pip install -e '.[peers]' brin
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
 How the cost grows with width, batch, depth, density and threads: fastnn bench scaling --help
 """
+
+# The groups of which a device runs what it can.
+_ON_DEVICE = ("kernels", "training")
 
 # The bar on the AVX2 target: the ratio to np.matmul that the project promises there.
 _HASWELL_BAR = 0.95
@@ -84,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _on_device(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """The kernels on a CUDA device."""
-    if options.groups != ["kernels"]:
-        parser.error("--backend: got cuda, wants the group kernels with it")
+    """One group on a CUDA device."""
+    if len(options.groups) != 1 or options.groups[0] not in _ON_DEVICE:
+        parser.error(f"--backend: got cuda, wants the group {' or '.join(_ON_DEVICE)} with it")
     for name in ("passes", "threads", "target"):
         if getattr(options, name) != parser.get_default(name):
             parser.error(f"--{name}: got it beside --backend cuda, wants the backend cpu")
@@ -108,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--backend",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="cuda: the kernels on this machine's GPU, beside CuPy, PyTorch and JAX (default: cpu)",
+        help="cuda: kernels or training on this machine's GPU, beside CuPy, PyTorch and JAX (default: cpu)",
     )
     parser.add_argument(
         "--seconds",

@@ -13,15 +13,17 @@ NAIVE, NUMPY, MATMUL, FLOAT32 = "naive", "NumPy", "np.matmul", "float32"
 PYTORCH, JAX, KERAS, KERAS_XLA, SKLEARN = "PyTorch", "JAX", "Keras", "Keras XLA", "scikit-learn"
 FIT, FASTNN = "fastnn fit", "fastnn cpu"
 CUPY, CUBLAS, FASTNN_CUDA = "CuPy", "cuBLAS", "fastnn cuda"
+TORCH_COMPILED = "torch.compile"
 # The order of the tables' columns.
 CONTENDERS = (
-    *(NAIVE, NUMPY, MATMUL, CUPY, CUBLAS, SKLEARN, KERAS, KERAS_XLA, PYTORCH, JAX, FLOAT32),
+    *(NAIVE, NUMPY, MATMUL, CUPY, CUBLAS, SKLEARN, KERAS, KERAS_XLA, PYTORCH, TORCH_COMPILED, JAX, FLOAT32),
     *(FIT, FASTNN, FASTNN_CUDA),
 )
 
 # What a contender imports, where that is not required; the extra `peers` installs all of it.
 _PACKAGES: Mapping[str, Sequence[str]] = {
     PYTORCH: ("torch",),
+    TORCH_COMPILED: ("torch",),
     JAX: ("jax",),
     KERAS: ("keras", "tensorflow"),
     KERAS_XLA: ("keras", "tensorflow"),

@@ -1,9 +1,9 @@
 """The stopwatch: contenders take turns, block by block, and medians are compared.
 
-Why blocks and pauses. After a product OpenBLAS's workers busy-wait for about 100 ms, OpenMP's (ours) for about 5: on
-a machine of few cores the next contender would share them with a spinning thread. So each block starts when this
-process has gone quiet (``settle``), then makes one untimed call, which wakes the contender's own workers and brings its
-operands back to the caches, and then the timed ones. Operands are as hot as they stay in the caches between two calls.
+Why blocks and pauses. After a product OpenBLAS's workers busy-wait for about 100 ms, ours for less than 1: on a machine
+of few cores the next contender would share them with a spinning thread. So each block starts when this process has gone
+quiet (``settle``), then makes one untimed call, which wakes the contender's own workers and brings its operands back to
+the caches, and then the timed ones. Operands are as hot as they stay in the caches between two calls.
 
 Why turns. Other work on the machine, clock and temperature change over seconds; two blocks a fraction of a second apart
 see the same machine, so ratios are steadier than times.

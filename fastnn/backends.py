@@ -21,6 +21,7 @@ import numpy as np
 from fastnn import checks
 from fastnn.errors import BackendError, installing
 from fastnn.kernels import precision
+from fastnn.kernels.contexts import setting
 from fastnn.kernels.table import DTYPES, Op
 
 
@@ -59,9 +60,9 @@ def _probe_cuda() -> str:
 _PROBES: dict[str, Callable[[], str]] = {"cuda": _probe_cuda, "cpu": _probe_cpu, "naive": _probe_naive}
 NAMES = tuple(_PROBES)
 
-# Those that train, fastest first: the order in which "auto" tries them. The trainer does not run on "cuda" yet, which
-# serves ``fastnn.ops`` alone: the only place that says so.
-TRAINING = ("cpu", "naive")
+# The order in which "auto" tries them, fastest first. "cuda" trains where it is asked for: no device has shown yet for
+# which networks it is faster.
+AUTO = ("cpu", "naive")
 
 
 class Recorder(Protocol):
@@ -105,26 +106,17 @@ def resolve(name: str = "auto") -> str:
     """The backend that training uses: ``name`` if it can serve, or for "auto" the fastest that can.
 
     Where only the plain loops can, a RuntimeWarning says why, once in a process.
-    Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there. BackendError for one that does
-    not train, as "cuda" does not yet.
+    Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there.
     """
     checks.one_of("backend", name, ("auto", *NAMES))
     if name != "auto":
-        return _trains(require(name))
+        return require(name)
     if override.get() is not None or default != "cpu":
-        return _trains(current())
-    fastest = next(name for name in TRAINING if state(name).available)
+        return current()
+    fastest = next(name for name in AUTO if state(name).available)
     if fastest == "naive":
         _warn_of_loops(state("cpu").reason)
     return fastest
-
-
-def _trains(name: str) -> str:
-    """``name`` if the trainer runs on that backend; else a BackendError."""
-    if name not in TRAINING:
-        others = ", ".join(map(repr, TRAINING))
-        raise BackendError(f"backend {name!r} serves fastnn.ops, and does not train yet; training runs on {others}")
-    return name
 
 
 @cache
@@ -145,14 +137,9 @@ def recorder() -> Recorder | None:
     return None if isinstance(chosen, str) else chosen
 
 
-@contextmanager
-def chosen(name: str) -> Iterator[None]:
+def chosen(name: str) -> AbstractContextManager[None]:
     """The backend inside a ``with`` block, in this thread or task only."""
-    token = override.set(name)
-    try:
-        yield
-    finally:
-        override.reset(token)
+    return setting(override, name)
 
 
 def recorded(recorder: Recorder, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -217,16 +204,7 @@ def set_precision(name: str) -> None:
 
 def use_precision(name: str) -> AbstractContextManager[None]:
     """Choose the format of products inside a ``with`` block, in this thread or task only; else as ``set_precision``."""
-    return _chosen_precision(checks.one_of("precision", name, precision.PRECISIONS))
-
-
-@contextmanager
-def _chosen_precision(name: str) -> Iterator[None]:
-    token = precision.override.set(name)
-    try:
-        yield
-    finally:
-        precision.override.reset(token)
+    return setting(precision.override, checks.one_of("precision", name, precision.PRECISIONS))
 
 
 # What ops remember of earlier calls.
@@ -275,8 +253,7 @@ def warmup(dtypes: Sequence[str] = DTYPES) -> None:
 
     After an installation or an upgrade this takes up to a minute or so of one core for each of ``dtypes`` ("float32",
     "float64") and leaves 5 MB each in the kernels' cache, which ``fastnn info`` names; from then on it loads them in
-    about half a second. The ops' threads are started too: in a child that is forked later, ops run on one.
-    Raises BackendError where the CPU backend cannot serve.
+    about half a second. Raises BackendError where the CPU backend cannot serve.
     """
     if isinstance(dtypes, str) or not isinstance(dtypes, Sequence):
         raise TypeError(f"dtypes: got {checks.describe(dtypes)}, wants a list such as ['float32']")

@@ -90,7 +90,18 @@ def test_imports_point_down(module, path):
 
 
 # What each room of the kernels knows of the others, beside itself and what is common to all backends.
-COMMON = {"addresses", "table", "cases", "formulas", "graph", "interrupts", "planned", "precision", "user_cache"}
+COMMON = {
+    "addresses",
+    "table",
+    "cases",
+    "contexts",
+    "formulas",
+    "graph",
+    "interrupts",
+    "planned",
+    "precision",
+    "user_cache",
+}
 ROOMS = {"formulas": set(), "naive": {"table", "graph"}, "cpu": COMMON, "cuda": COMMON}
 
 

@@ -1,21 +1,25 @@
-"""``fastnn bench kernels --backend cuda``: measure, print tables, keep them as JSON."""
+"""``fastnn bench kernels|training --backend cuda``: measure, print tables, keep them as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
-from importlib import metadata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from bench import environment, report
+from bench.cuda import kernels, limits, training
 from bench.measure import Bar, Reading
 from fastnn import backends
 from fastnn.errors import BackendError
+
+_Job = kernels.Job | training.Job
+
+# What a device runs, by the group's name on the command line.
+GROUPS: dict[str, Callable[[bool], Sequence[_Job]]] = {"kernels": kernels.jobs, "training": training.jobs}
 
 _PACKAGES = ("fastnn-kernels", "numpy", "torch", "jax")
 _FAILED = 2
@@ -23,9 +27,8 @@ _FAILED = 2
 
 def run(options: argparse.Namespace) -> int:
     """Measure the lines that the options name; 0, 1 where results disagreed, 2 with one line where no device is."""
-    from bench.cuda import kernels
-
-    chosen = [job for job in kernels.jobs(options.quick) if options.only is None or options.only.search(job.name)]
+    (group,) = options.groups
+    chosen = [job for job in GROUPS[group](options.quick) if options.only is None or options.only.search(job.name)]
     if options.list:
         print("\n".join(job.name for job in chosen))
         return 0
@@ -38,14 +41,14 @@ def run(options: argparse.Namespace) -> int:
     import cupy
 
     effort = kernels.QUICK if options.quick else kernels.FULL
-    return _run(cupy, chosen, effort, options.json, options.seconds)
+    return _run(cupy, group, chosen, effort, options.json, options.seconds)
 
 
-def _run(cupy: Any, chosen: list[Any], effort: Any, written: Path | None, seconds: float) -> int:
-    from bench.cuda import kernels, limits
-
+def _run(
+    cupy: Any, group: str, chosen: Sequence[_Job], effort: kernels.Effort, written: Path | None, seconds: float
+) -> int:
     started = perf_counter()
-    facts = {**limits.facts(cupy), **_facts()}
+    facts = {**limits.facts(cupy), "cpu": environment.cpu(), **environment.software(_PACKAGES)}
     print(environment.heading(facts), flush=True)
     device = kernels.prepared(cupy, effort)
     results = report.Results()
@@ -61,7 +64,7 @@ def _run(cupy: Any, chosen: list[Any], effort: Any, written: Path | None, second
         cupy.get_default_memory_pool().free_all_blocks()
     report.progress("")
     if results.lines:
-        print(f"\nkernels, on {facts['device']}\n{report.table(results.lines)}")
+        print(f"\n{group}, on {facts['device']}\n{report.table(results.lines)}")
     for (peer, op), reason in device.failed.items():
         print(f"{op}: measured without {peer}, which failed: {reason}")
     if results.bars:
@@ -72,7 +75,7 @@ def _run(cupy: Any, chosen: list[Any], effort: Any, written: Path | None, second
     return 1 if results.wrong else 0
 
 
-def _measure(job: Any, device: Any, effort: Any, results: report.Results) -> None:
+def _measure(job: _Job, device: kernels.Device, effort: kernels.Effort, results: report.Results) -> None:
     """One line, or why there is none: a kernel that is missing or fails must not cost the others'."""
     try:
         results.lines.append(job.measured(device, effort))
@@ -80,32 +83,15 @@ def _measure(job: Any, device: Any, effort: Any, results: report.Results) -> Non
         results.wrong += 1
         print(f"{job.name}: results disagree, not timed: {error}", file=sys.stderr)
     except Exception as error:  # of CUDA, of a peer: whatever it is, it is this line's
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = kernels.in_a_line(error)
         results.wrong += not isinstance(error, BackendError | ImportError | MemoryError)
         results.unjudged += _unjudged(job, reason)
         print(f"{job.name}: not measured: {reason}", file=sys.stderr)
 
 
-def _unjudged(job: Any, reason: str) -> list[Bar]:
+def _unjudged(job: _Job, reason: str) -> list[Bar]:
     """What was promised of a line that was not measured."""
     bars = [Bar(job.name, name, reason, f"at least {bar:g}x", None) for name, bar in job.at_least.items()]
     if job.share_at_least is not None:
         bars.append(Bar(job.name, "", reason, f"at least {job.share_at_least:.0%} of the limit", None))
     return bars
-
-
-def _facts() -> dict[str, str]:
-    """What else a result must name."""
-
-    def version(package: str) -> str | None:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return None
-
-    return {
-        "cpu": f"{environment.cpu_model()}, {os.cpu_count()} logical CPUs",
-        "versions": ", ".join(f"{name} {found}" for name in _PACKAGES if (found := version(name))),
-        "python": f"{platform.python_version()}, {platform.system()} {platform.release()}",
-        "commit": environment.commit(),
-    }

@@ -87,7 +87,7 @@ class Device:
             try:
                 peer = make(self.cupy) if installed(name) else None
             except Exception as error:  # theirs, whatever it is
-                self.failed[name, "all"] = _in_a_line(error)
+                self.failed[name, "all"] = in_a_line(error)
             else:
                 found |= {name: peer} if peer is not None else {}
         return found
@@ -165,7 +165,8 @@ def _jax(_: Any) -> _Peer | None:
 _PEERS: Mapping[str, Callable[[Any], _Peer | None]] = {CUPY: _cupy, PYTORCH: _pytorch, JAX: _jax}
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception) -> str:
+    """What went wrong: the error's kind, and the first line of what it says."""
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
@@ -306,7 +307,7 @@ def _check(op: Op, sizes: Sizes, device: Device) -> None:
         try:
             theirs = _results(op, partial(function, **operands.passed(function, fresh)), fresh, peer.host)
         except Exception as error:  # theirs, whatever it is: the line is measured without them
-            device.failed[name, op.name] = _in_a_line(error)
+            device.failed[name, op.name] = in_a_line(error)
             continue
         assert_agree(f"{op.name}, fastnn against {name}", ours, theirs, _TOLERANCE)
 

@@ -32,17 +32,19 @@ def stack(network: Network, first: Any) -> Any:
 
 
 class PyTorchMLP:
-    """Linear and ReLU layers on rows x (n, in) and targets y (n,)."""
+    """Linear and ReLU layers on rows x (n, in) and targets y (n,), on a ``device`` of PyTorch's."""
+
+    device = "cpu"
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
         torch.set_num_threads(get_num_threads())
-        self._model = self.build(network)
+        self._model = self.build(network).to(self.device)
         self._loss = nn.CrossEntropyLoss() if network.classifies else nn.MSELoss()
         self._optimizer = torch.optim.RMSprop(
             self._model.parameters(), lr=network.learning_rate, alpha=network.rho, eps=network.epsilon
         )
         self._classifies, self._batch_size = network.classifies, batch_size
-        targets = torch.from_numpy(y)
+        targets = torch.from_numpy(y).to(self.device)
         self._targets = targets if network.classifies else targets[:, None]
         self.hold(x)
 
@@ -52,7 +54,7 @@ class PyTorchMLP:
 
     def hold(self, x: Any) -> None:
         """Keep the inputs as ``batch`` wants them."""
-        self._inputs = torch.from_numpy(x)
+        self._inputs = torch.from_numpy(x).to(self.device)
 
     def batch(self, rows: Any) -> tuple[Any, ...]:
         """What the module takes for some rows."""
@@ -61,8 +63,10 @@ class PyTorchMLP:
     def epoch(self, shuffle: bool = True) -> float:
         """Train on all rows once, counting right answers as well; mean loss."""
         count = len(self._targets)
-        loss, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-        for rows in (torch.randperm(count) if shuffle else torch.arange(count)).split(self._batch_size):
+        loss = torch.zeros((), device=self.device)
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        order = (torch.randperm if shuffle else torch.arange)(count, device=self.device)
+        for rows in order.split(self._batch_size):
             targets = self._targets.index_select(0, rows)
             outputs = self._model(*self.batch(rows))
             batch_loss = self._loss(outputs, targets)

@@ -4,21 +4,28 @@ It works on the objects it is given, through the protocols of ``engine.protocols
 optimizer by name. ``plan`` decides what will run: ``cpu`` trains many steps in one compiled call, where ``form``,
 ``inputs`` and ``session`` are what it makes of a network, of data, of a fit; ``layerwise`` runs any network on any
 backend through ``fastnn.ops``, and what ``recorded`` can make a program of by one compiled call for many steps, or one
-for each step where callbacks listen to batches or the update is more than an op.
+for each step where callbacks listen to batches or the update is more than an op. ``cuda`` does so with all arrays on a
+device; ``placement`` is how they come there.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from fastnn.engine import cpu, cuda
 from fastnn.engine.cpu import FusedRunner
+from fastnn.engine.cuda import DeviceRunner
 from fastnn.engine.data import Batch, DataSet, input_source, numeric_array
 from fastnn.engine.layerwise import LayerwiseRunner
 from fastnn.engine.plan import Plan, make_plan
 from fastnn.engine.protocols import Network, Runner, StepHooks
 
 # The runners by the name that a plan gives; each takes (network, backend).
-RUNNERS: dict[str, type[LayerwiseRunner]] = {"fused": FusedRunner, "layerwise": LayerwiseRunner}
+RUNNERS: dict[str, type[LayerwiseRunner]] = {
+    cpu.RUNNER: FusedRunner,
+    cuda.RUNNER: DeviceRunner,
+    "layerwise": LayerwiseRunner,
+}
 
 
 def make_runner(network: Network, plan: Plan) -> Runner:

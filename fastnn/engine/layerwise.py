@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -19,7 +20,19 @@ from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.pace import Pace
-from fastnn.engine.protocols import Array, Draw, DropForm, Layer, Logs, Metric, Network, Optimizer, StepHooks
+from fastnn.engine.placement import AS_THEY_COME, ON_HOST, Placement, placed
+from fastnn.engine.protocols import (
+    Array,
+    Draw,
+    DropForm,
+    Layer,
+    Logs,
+    Metric,
+    Network,
+    Optimizer,
+    Regularizer,
+    StepHooks,
+)
 from fastnn.engine.recorded import RecordedStep, RecordedSteps
 from fastnn.errors import DivergenceError
 
@@ -57,7 +70,7 @@ class RunningFigures:
 
 
 @dataclass(frozen=True)
-class _Epoch:
+class Epoch:
     """Samples of an epoch in their order, which batches are made of, and the figures so far."""
 
     number: int
@@ -78,6 +91,11 @@ class _Epoch:
             self.figures.update(loss, rows[some].size, y, weight, None if scores is None else scores[some])
 
 
+def _sum(loss: Any, penalty: Any) -> Any:
+    """The loss itself where there is no penalty: on a device a number more is a launch more."""
+    return loss if type(penalty) is float and penalty == 0 else loss + penalty
+
+
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
     """The error of a batch that must not be trained on; ``epoch`` and ``step`` count from 0."""
     rate = network.optimizer.learning_rate if network.optimizer else math.nan
@@ -90,9 +108,10 @@ def divergence(what: str, network: Network, epoch: int, step: int) -> Divergence
 class LayerwiseRunner:
     """Runs a network one layer and one op at a time, or what was recorded of that."""
 
-    def __init__(self, network: Network, backend: str) -> None:
+    def __init__(self, network: Network, backend: str, placement: Placement | None = None) -> None:
         self.network = network
         self.backend = backend
+        self._placement = placement or (ON_HOST if backend == "cpu" else AS_THEY_COME)
         self._fused = network.fused_loss
         self._loss = self._fused or network.loss
         trained = [any(parameter.trainable for parameter in layer.parameters) for layer in network.layers]
@@ -127,9 +146,9 @@ class LayerwiseRunner:
         Raises DivergenceError when a loss or gradient is not finite, before any weight is updated with it.
         """
         order = np.arange(data.rows - data.left_out) if order is None else order
-        samples = _Epoch(epoch, data, batch_size, order, self.figures())
+        samples = Epoch(epoch, data, batch_size, order, self.figures())
         steps, step, stopped = data.steps(batch_size), 0, False
-        with backends.use_backend(self.backend):
+        with self._chosen():
             while step < steps and not stopped:
                 most = steps - step
                 if hooks is not None and hooks.every_batch:
@@ -139,17 +158,17 @@ class LayerwiseRunner:
                 stopped = hooks is not None and hooks.end(step - 1, samples.figures.logs)
         return samples.figures.logs()
 
-    def _train_some(self, samples: _Epoch, step: int, most: int) -> int:
+    def _train_some(self, samples: Epoch, step: int, most: int) -> int:
         """Train on up to ``most`` batches from ``step`` on; on how many."""
         started = perf_counter()
-        steps = min(most, self._pace.amount) if self._alone >= recorded.OP_BY_OP else 1
+        steps = min(most, self._pace.amount) if self._alone >= recorded.batches_alone(self._placement) else 1
         if steps == 1 or not self._train_together(samples, samples.rows(step, steps)):
             steps = 1
             self._train_alone(samples, step)
         self._pace.measured(steps, perf_counter() - started)
         return steps
 
-    def _train_alone(self, samples: _Epoch, step: int) -> None:
+    def _train_alone(self, samples: Epoch, step: int) -> None:
         """Train on one batch."""
         optimizer, rows = self._optimizer, samples.rows(step)
         batch = samples.data.batch(rows, rows.size)
@@ -157,19 +176,27 @@ class LayerwiseRunner:
         self._stop_if_diverged(loss, gradients, samples.number, step)
         # before the update: a metric that does not fit changes nothing
         samples.figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
-        optimizer.apply(gradients, self._trained)
+        self._apply(optimizer, gradients)
         self._alone += 1
 
-    def _train_together(self, samples: _Epoch, rows: Array) -> bool:
+    def _train_together(self, samples: Epoch, rows: Array) -> bool:
         """Train on the batches of these samples, or on none; whether it was done."""
-        if self.backend != "cpu" or samples.data.y is None:
+        if not self._placement.programs or samples.data.y is None:
             return False
         if self._together is None:
-            self._together = RecordedSteps(self.network, self._optimizer, self._gradients)
+            self._together = RecordedSteps(self.network, self._optimizer, self._gradients, self._placement)
         results = self._together(self.mask_seeds, samples.data, rows, samples.batch_size)
         if results is not None:
             samples.count(rows, *results)
         return results is not None
+
+    def _chosen(self) -> AbstractContextManager[None]:
+        """The backend of ordinary arrays."""
+        return backends.use_backend(self.backend)
+
+    def _apply(self, optimizer: Optimizer, gradients: Sequence[Array]) -> None:
+        """Update the trained parameters."""
+        optimizer.apply(gradients, self._trained)
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -180,13 +207,14 @@ class LayerwiseRunner:
     def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
         """Loss and metrics over all batches, weights untouched."""
         figures = self.figures()
-        with backends.use_backend(self.backend):
+        with self._chosen():
             for step, batch in enumerate(data.batches(batch_size)):
                 if hooks is not None:
                     hooks.begin(step)
-                scores, _, penalty, _ = self._forward(batch.x)
-                loss = self.loss(batch, scores) + penalty + self.weight_penalty()
-                figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
+                given = placed(batch, self._placement)
+                scores, _, penalty, _ = self._forward(given.x)
+                loss = float(self.loss(given, scores) + penalty + self.weight_penalty())
+                figures.update(loss, batch.rows, batch.y, batch.sample_weight, self._placement.read(scores))
                 if hooks is not None and hooks.end(step, figures.logs):
                     break
         return figures.logs()
@@ -196,7 +224,7 @@ class LayerwiseRunner:
         if x.rows == 0:
             return self.outputs(x, training=False)
         parts: list[Array] = []
-        with backends.use_backend(self.backend):
+        with self._chosen():
             for step, batch in enumerate(DataSet(x).batches(batch_size)):
                 if hooks is not None:
                     hooks.begin(step)
@@ -207,27 +235,30 @@ class LayerwiseRunner:
 
     def outputs(self, x: Source, training: bool) -> Array:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
-        with backends.use_backend(self.backend):
+        with self._chosen():
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Array, training: bool) -> Array:
+        x = self._placement.put(x)
         for layer in self.network.layers:
             x, _ = layer.forward(x, training)
-        return x
+        return self._placement.read(x)
 
     def gradients(self, batch: Batch) -> tuple[float, Array, Sequence[Array]]:
         """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order.
 
-        The gradients are valid until the next call.
+        The gradients are valid until the next call, and lie where the runner's arrays do.
         """
         made = self.network.optimizer.iterations if self.network.optimizer else 0
-        given = [array for array in (batch.x, batch.y, batch.sample_weight) if array is not None]
+        given = [array for array in placed(batch, self._placement)[:3] if array is not None]
         step = made % 2**32  # the op has 32 bits for it
-        if self.backend != "cpu" or batch.y is None:
-            return self._gradients(step, *given)
-        if self._recorded is None:  # here, for it refers to this runner: a prediction leaves no circle behind
-            self._recorded = RecordedStep(self.network, self._gradients)
-        return self._recorded(self.mask_seeds, step, *given)
+        if not self._placement.programs or batch.y is None:
+            loss, scores, gradients = self._gradients(step, *given)
+        else:
+            if self._recorded is None:  # here, for it refers to this runner: a prediction leaves no circle behind
+                self._recorded = RecordedStep(self.network, self._gradients, self._placement)
+            loss, scores, gradients = self._recorded(self.mask_seeds, step, *given)
+        return float(loss), self._placement.read(scores), gradients
 
     def _gradients(
         self, step: int, x: Array, y: Array | None = None, sample_weight: Array | None = None
@@ -246,11 +277,12 @@ class LayerwiseRunner:
             gradients[:0] = [g for g, p in zip(own, layer.parameters, strict=True) if p.trainable]
             if dx is not None:
                 dy = dx
-        return loss + penalty + self._add_weight_penalties(gradients), scores, tuple(gradients)
+        return _sum(_sum(loss, penalty), self._add_weight_penalties(gradients)), scores, tuple(gradients)
 
     def _stop_if_diverged(self, loss: float, gradients: Sequence[Array], epoch: int, step: int) -> None:
         names = (parameter.path for parameter in self._trained)
-        bad = next((name for name, g in zip(names, gradients, strict=True) if not np.isfinite(g).all()), None)
+        finite = self._placement.all_finite
+        bad = next((name for name, g in zip(names, gradients, strict=True) if not finite([g])), None)
         if math.isfinite(loss) and bad is None:
             return
         what = f"the gradient of {bad} is not finite" if math.isfinite(loss) else f"the loss is {loss}"
@@ -273,7 +305,7 @@ class LayerwiseRunner:
             kept.append(memory)
             gradient = None
             if layer.activity_regularizer is not None:
-                value, gradient = layer.activity_regularizer.value_and_gradient(x)
+                value, gradient = self._penalty(layer.activity_regularizer, x)
                 penalty += value / samples
                 gradient = gradient / gradient.dtype.type(samples)
             gradients.append(gradient)
@@ -292,17 +324,21 @@ class LayerwiseRunner:
             raise RuntimeError("a network without a loss, or a batch without targets, cannot be scored")
         return self._loss.value_and_gradient(y, scores, sample_weight)
 
+    def _penalty(self, penalty: Regularizer, x: Array) -> tuple[float, Array]:
+        """A penalty on an array, and its derivative."""
+        return penalty.value_and_gradient(x)
+
     def weight_penalty(self) -> float:
         """The sum of the trained parameters' penalties."""
         penalties = ((p.regularizer, p.value) for p in self._trained)
-        return sum(penalty.value_and_gradient(value)[0] for penalty, value in penalties if penalty is not None)
+        return sum(self._penalty(penalty, value)[0] for penalty, value in penalties if penalty is not None)
 
     def _add_weight_penalties(self, gradients: Sequence[Array]) -> float:
         """Add each trained parameter's penalty to its gradient, in place; the sum of the penalties."""
         total = 0.0
         for gradient, parameter in zip(gradients, self._trained, strict=True):
             if parameter.regularizer is not None:
-                value, derivative = parameter.regularizer.value_and_gradient(parameter.value)
+                value, derivative = self._penalty(parameter.regularizer, parameter.value)
                 ops.add(gradient, derivative, out=gradient)
                 total += value
         return total

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastnn import backends
-from fastnn.engine import cpu
+from fastnn.engine import cpu, cuda
 from fastnn.engine.data import Source
 from fastnn.engine.protocols import Layer, Network
 from fastnn.errors import BackendError
 
 
-class Fused(Protocol):
-    """What a backend's fused runner says of itself: the module that has it."""
+class Own(Protocol):
+    """What a backend's own runner says of itself: the module that has it."""
+
+    RUNNER: str
 
     def obstacle(self, network: Network) -> str | None:
         """Why it cannot train this network, or predict with one that has no loss; None where it can."""
@@ -31,13 +33,13 @@ class Fused(Protocol):
         ...
 
 
-# Backends with a fused runner.
-FUSED: dict[str, Fused] = {"cpu": cpu}
+# Backends with a runner of their own.
+OWN: dict[str, Own] = {"cpu": cpu, "cuda": cuda}
 
 
 def precision_obstacle(backend: str, dtype: np.dtype[Any]) -> str | None:
     """Why training on ``backend`` cannot multiply bfloat16 numbers; None where it can."""
-    return FUSED[backend].precision_obstacle(dtype) if backend in FUSED else f"the backend is {backend!r}"
+    return OWN[backend].precision_obstacle(dtype) if backend in OWN else f"the backend is {backend!r}"
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,12 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
     chosen = backends.resolve(backend)
     reason = "asked for" if backend != "auto" else "chosen by 'auto'"
     parameters = network.parameters
-    known = FUSED.get(chosen)
+    known = OWN.get(chosen)
     obstacle = None if known is None else known.obstacle(network)
-    fused = known is not None and obstacle is None
+    runner = "layerwise" if known is None or obstacle is not None else known.RUNNER
     precision, fallback = _precision(network, chosen, obstacle)
     return Plan(
-        runner="fused" if fused else "layerwise",
+        runner=runner,
         backend=chosen,
         reason=reason,
         dtype=str(network.dtype),
@@ -132,7 +134,9 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts={} if known is None else known.facts(replace(network, precision=precision), source, fused),
+        facts={}
+        if known is None
+        else known.facts(replace(network, precision=precision), source, runner == known.RUNNER),
         notes=(*_notes(network, chosen, obstacle), *fallback),
     )
 

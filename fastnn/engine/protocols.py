@@ -221,6 +221,11 @@ class Loss(Protocol):
         """The kernels' name for the loss of a row of smoothed targets; None where it is none of theirs."""
         ...
 
+    @property
+    def made_of_ops(self) -> bool:
+        """Whether ``value_and_gradient`` is ops, wherever its arrays lie."""
+        ...
+
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
         ...
@@ -327,6 +332,10 @@ class Optimizer(Protocol):
 
     def build(self, parameters: Sequence[Any]) -> None:
         """Make the state of parameters that have none."""
+        ...
+
+    def made_of_ops(self, parameters: Sequence[Any]) -> bool:
+        """Whether ``apply`` calls nothing but ops for these parameters, wherever their arrays lie."""
         ...
 
     def recordable(self, parameters: Sequence[Any]) -> bool:

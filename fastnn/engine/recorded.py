@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.engine.data import DataSet
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.inputs import arrays_of
+from fastnn.engine.placement import ON_HOST, Placement
 from fastnn.engine.protocols import Array, Layer, Network, Optimizer
 from fastnn.kernels.interrupts import held
 from fastnn.programs import Program
@@ -20,6 +20,11 @@ OP_BY_OP = 8
 
 # What a step gives: loss, scores, the gradients of the trained parameters.
 Gradients = tuple[float, Array, tuple[Array, ...]]
+
+
+def batches_alone(placement: Placement) -> int:
+    """Batches of a size that run by themselves before steps are recorded."""
+    return OP_BY_OP if placement.runs_op_by_op else 0
 
 
 class _Kept:
@@ -55,8 +60,8 @@ class RecordedStep:
     valid until the next one; scores are a copy, since metrics may keep them.
     """
 
-    def __init__(self, network: Network, gradients: Callable[..., Gradients]) -> None:
-        self._gradients, self._kept = gradients, _Kept(network, gradients)
+    def __init__(self, network: Network, gradients: Callable[..., Gradients], placement: Placement = ON_HOST) -> None:
+        self._gradients, self._kept, self._placement = gradients, _Kept(network, gradients), placement
         self._seen: Counter[Any] = Counter()
 
     def __call__(self, seeds: Sequence[int], step: int, *given: Array) -> Gradients:
@@ -68,9 +73,10 @@ class RecordedStep:
             return self._gradients(step, *given)
         likeness = len(given), given[0].shape
         self._seen[likeness] += 1
-        if self._seen[likeness] <= OP_BY_OP:
+        alone = batches_alone(self._placement)
+        if self._seen[likeness] <= alone:
             return self._gradients(step, *given)
-        if self._seen[likeness] == OP_BY_OP + 1:
+        if self._seen[likeness] == alone + 1:
             return self._recorded(program, step, *given)
         loss, scores, gradients = program(step, *given)
         return loss, scores.copy(), gradients
@@ -93,8 +99,14 @@ class RecordedSteps:
     raises, and where a loss, a weight or a part of the state is not finite any more.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer, gradients: Callable[..., Gradients]) -> None:
-        self._network, self._optimizer, self._gradients = network, optimizer, gradients
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        gradients: Callable[..., Gradients],
+        placement: Placement = ON_HOST,
+    ) -> None:
+        self._network, self._optimizer, self._gradients, self._placement = network, optimizer, gradients, placement
         self._kept = _Kept(network, self._step)
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
         self._scored = bool(network.metrics or network.weighted_metrics)
@@ -113,13 +125,13 @@ class RecordedSteps:
         if not self._ready(seeds, data):
             return None
         for array, before in zip(self._arrays, self._before, strict=True):
-            np.copyto(before, array)
+            before[...] = array
         with held():
             results = self._trained_on(rows, batch_size)
             if results is None:
                 self._kept.program = None
                 for array, before in zip(self._arrays, self._before, strict=True):
-                    np.copyto(array, before)
+                    array[...] = before
         return results
 
     def _ready(self, seeds: Sequence[int], data: DataSet) -> bool:
@@ -134,11 +146,11 @@ class RecordedSteps:
         recordable = optimizer.recordable(self._trained)
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
             self._arrays = [*(parameter.value for parameter in self._trained), *arrays]
-            self._before = [np.empty_like(array) for array in self._arrays]
+            self._before = [array.copy() for array in self._arrays]
         if not recordable or self._kept.program is None:
             return False
         if self._data is not data:
-            self._data, self._samples = data, arrays_of(data)
+            self._data, self._samples = data, self._placement.samples(data)
         return self._samples is not None
 
     def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Array | None] | None:
@@ -152,10 +164,11 @@ class RecordedSteps:
             losses, scores = program.repeat(arrays, rows, batch_size, each=each, join=True)
         except Exception:  # whatever that is, it will be raised by the step that it belongs to
             return None
-        if not all(np.isfinite(array).all() for array in (losses, *self._arrays)):
+        losses = self._placement.read(losses)
+        if not (np.isfinite(losses).all() and self._placement.all_finite(self._arrays)):
             return None
         optimizer.iterations += steps
-        return losses, scores
+        return losses, None if scores is None else self._placement.read(scores)
 
     def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[float, Array | None]:
         loss, scores, gradients = self._gradients(draw, *given)
@@ -169,7 +182,7 @@ def is_recordable(network: Network) -> bool:
     penalties = [p.regularizer for p in network.parameters] + [layer.activity_regularizer for layer in network.layers]
     return (
         loss is not None
-        and loss.form is not None
+        and loss.made_of_ops
         and all(layer.recordable and layer.activation.fusable for layer in network.layers)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
     )

@@ -133,6 +133,11 @@ class Loss(Configurable):
         """The kernels' name for the loss of a row of smoothed targets; None where it is none of theirs."""
         return None
 
+    @property
+    def made_of_ops(self) -> bool:
+        """Whether ``value_and_gradient`` is ops, wherever its arrays lie: one that looks at targets is not."""
+        return self.form is not None and self.ignore_class is None
+
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
         return y_true

@@ -282,6 +282,8 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
         """The kernels' name for it; ``alpha`` is in the targets."""
         return LossForm("softmax_focal" if self.from_logits else "focal", (self.gamma,), mean=False)
 
+    made_of_ops = False
+
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with, times ``alpha``."""
         return np.asarray(super().smoothed(y_true) * np.asarray(self.alpha, y_true.dtype))
@@ -304,6 +306,8 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
 
 class _Hinge(OpLoss):
     """What hinge losses of signs share."""
+
+    made_of_ops = False
 
     def smoothed(self, y_true: Array) -> Array:
         """Targets of which all are 0 and 1 as -1 and 1."""

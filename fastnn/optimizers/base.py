@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import checks, configurable, constraints, ops, tape
+from fastnn import backends, checks, configurable, constraints, ops, tape
 from fastnn.configurable import Configurable
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
@@ -26,6 +26,9 @@ from fastnn.optimizers.schedules import LearningRateSchedule
 
 # The slot of the running average of a parameter's weights.
 AVERAGE = "average"
+
+# What clips gradients on a device, by the argument that asks for it.
+_ON_DEVICE = {"clipvalue": "by_value", "clipnorm": "by_norm", "global_clipnorm": "by_global_norm"}
 
 
 class LearningRate(float):
@@ -328,28 +331,27 @@ class Optimizer(Configurable):
         An interrupt waits until all are updated. In ``fit`` the gradients are valid until the next step.
         """
         self.build(parameters)
-        clipped = self._clip(gradients)
-        name, options = self.rule
-        if "step" in options:
-            options = {**options, "step": self.iterations + 1}
-        rate = self._learning_rate
+        clipped, rate = self._clip(gradients), self._learning_rate
         averaging = self.averaging(self.iterations, 1) if self.use_ema else ()
         with held():
+            self.step(clipped, parameters, rate, self.iterations + 1)
             self.iterations += 1
-            self._decay(parameters, rate)
-            self._step(getattr(ops, name), options, clipped, parameters)
             for parameter in parameters:
                 for stays, due in averaging:
                     _average(parameter.value, self.state[parameter.path][AVERAGE], stays, due)
                 constraints.enforce(parameter)
+
+    def made_of_ops(self, parameters: Sequence[Parameter]) -> bool:
+        """Whether ``apply`` calls nothing but ops for these parameters, wherever their arrays lie."""
+        plain = type(self).apply is Optimizer.apply and not self.use_ema
+        return plain and all(parameter.constraint is None for parameter in parameters)
 
     def recordable(self, parameters: Sequence[Parameter]) -> bool:
         """Whether ``step`` does all that ``apply`` does to these parameters, so that a program may record it.
 
         What gradients or weights that are not finite do to them has to stay in weights or state.
         """
-        plain = type(self).apply is Optimizer.apply and self.clipping is None and not self.use_ema
-        return plain and all(parameter.constraint is None for parameter in parameters)
+        return self.made_of_ops(parameters) and self.clipping is None
 
     def step(self, gradients: Sequence[Array], parameters: Sequence[Parameter], rate: float, number: int) -> None:
         """Decay and the op's step of every parameter, with the step size ``rate``, the ``number``-th, counted from 1.
@@ -358,8 +360,15 @@ class Optimizer(Configurable):
         """
         name, options = self.rule
         now = {"learning_rate": rate, "step": number}
+        given = {key: now.get(key, option) for key, option in options.items()}
         self._decay(parameters, rate)
-        self._step(getattr(ops, name), {key: now.get(key, options[key]) for key in options}, gradients, parameters)
+        # one call for all of a dtype, which costs little more than that of one
+        for dtype in {parameter.value.dtype for parameter in parameters}:
+            pairs = [pair for pair in zip(gradients, parameters, strict=True) if pair[1].value.dtype == dtype]
+            states = [self.state[parameter.path] for _, parameter in pairs]
+            slots = {slot: [state[slot] for state in states] for slot in self.slots}
+            weights, slopes = [parameter.value for _, parameter in pairs], [gradient for gradient, _ in pairs]
+            getattr(ops, name)(weights, slopes, **given, **slots)
 
     def _decay(self, parameters: Sequence[Parameter], rate: float) -> None:
         """Let go the share of weights that goes before a step of this size."""
@@ -368,20 +377,6 @@ class Optimizer(Configurable):
             if decay:
                 left = tape.calculate("scaled", x=parameter.value, factor=1 - decay * rate)
                 ops.identity(left, out=parameter.value)
-
-    def _step(
-        self,
-        step: Callable[..., None],
-        options: Mapping[str, Any],
-        gradients: Sequence[Array],
-        parameters: Sequence[Parameter],
-    ) -> None:
-        """The op's step of every parameter: one call for all of a dtype, which costs little more than that of one."""
-        for dtype in {parameter.value.dtype for parameter in parameters}:
-            pairs = [pair for pair in zip(gradients, parameters, strict=True) if pair[1].value.dtype == dtype]
-            states = [self.state[parameter.path] for _, parameter in pairs]
-            slots = {slot: [state[slot] for state in states] for slot in self.slots}
-            step([parameter.value for _, parameter in pairs], [gradient for gradient, _ in pairs], **options, **slots)
 
     def averaging(self, first: int, count: int) -> Array:
         """For each of ``count`` steps from step ``first`` on: the share of the average that stays, 0 in the first step.
@@ -410,6 +405,10 @@ class Optimizer(Configurable):
         return next(((kind, limit) for kind, limit in clips if limit is not None), None)
 
     def _clip(self, gradients: Sequence[Array]) -> Sequence[Array]:
+        if self.clipping is not None and any(map(checks.is_on_device, gradients)):
+            kind, limit = self.clipping
+            backends.implementation("cuda", "clip", _ON_DEVICE[kind])(gradients, limit)  # in place
+            return gradients
         if self.clipvalue is not None:
             return [np.clip(g, -self.clipvalue, self.clipvalue) for g in gradients]
         if self.clipnorm is not None:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from bench import report, suite, timing
-from bench.cuda import command, kernels, limits, operands
+from bench.cuda import command, kernels, limits, operands, training
 from bench.cuda.peers import cupy_ops
 from bench.cuda.stopwatch import EVENTS, WALL, Calls, Stopwatch
 from bench.measure import Line
-from bench.suite import CUBLAS, CUPY, FASTNN_CUDA, PYTORCH
+from bench.peers.fastnn_mlp import FastnnMLP
+from bench.suite import CUBLAS, CUPY, FASTNN, FASTNN_CUDA, PYTORCH
 from fastnn.kernels.table import TABLE
 from tests.cuda_host.places import compiles_for_host, host_only
 from tests.cuda_host.places import cupy as cupy  # noqa: PLC0414 - a fixture
@@ -80,9 +81,6 @@ def bench(cupy, monkeypatch):
     monkeypatch.setattr(cupy, "__version__", "none", raising=False)
     pool = SimpleNamespace(free_all_blocks=lambda: None)
     monkeypatch.setattr(cupy, "get_default_memory_pool", lambda: pool, raising=False)
-    made = cupy.ndarray
-    monkeypatch.setattr(made, "view", lambda self, kind: made(self._memory, self._host.view(kind)), raising=False)
-    monkeypatch.setattr(made, "copy", lambda self: cupy.asarray(self._host.copy()), raising=False)
     monkeypatch.setattr(kernels, "_LARGE", 1 << 12)
     monkeypatch.setattr(kernels, "_LARGEST", 48)
     monkeypatch.setattr(operands, "_SIDE", 31)
@@ -274,7 +272,7 @@ def test_a_run_prints_tables_and_keeps_json(bench, capsys, tmp_path, monkeypatch
 
     chosen[chosen.index(missing)] = kernels.replace(missing, check=fail)
     kept = tmp_path / "cuda.json"
-    assert command._run(bench, chosen, LEAST, kept, math.inf) == 0
+    assert command._run(bench, "kernels", chosen, LEAST, kept, math.inf) == 0
     out, err = capsys.readouterr()
     assert "a host, compute capability 90, 3 multiprocessors" in out
     assert "for CUDA up to 12.4" in out
@@ -290,9 +288,36 @@ def test_a_run_prints_tables_and_keeps_json(bench, capsys, tmp_path, monkeypatch
 
 
 @host_only
+def test_an_epoch_beside_the_cpus(bench, device, monkeypatch):
+    """Without PyTorch and JAX, which would look for a device of their own."""
+    monkeypatch.setattr(training, "_PEERS", {})
+    job = next(job for job in training.jobs(quick=True) if job.dataset == "mnist")
+    job = kernels.replace(job, widths=(784, 6, 10), rows=40, batch=16)
+    line = job.measured(device, LEAST)
+    assert set(line.samples) == {FASTNN_CUDA, FASTNN}
+    assert line.ours == FASTNN_CUDA
+    assert line.work[FASTNN_CUDA] == pytest.approx(40 * 2 * (2 * 784 * 6 + 3 * 6 * 10) / 1e12)
+    assert {bar.asked for bar in line.bars()} == {"at least 15x", "at least 2x"}
+
+
+@host_only
+def test_an_epoch_that_disagrees_is_seen(bench, device, monkeypatch):
+    class Other(FastnnMLP):
+        def epoch(self, shuffle=True):
+            return 2 * super().epoch(shuffle)
+
+    monkeypatch.setattr(training, "_PEERS", {})
+    monkeypatch.setattr(training, "FastnnMLP", lambda *given, backend="cpu": (
+        FastnnMLP if backend == "cuda" else Other)(*given, backend=backend))  # fmt: skip
+    job = kernels.replace(training.jobs(quick=True)[0], widths=(784, 6, 10), rows=40, batch=16)
+    with pytest.raises(AssertionError, match="loss, fastnn against fastnn cpu"):
+        job.measured(device, LEAST)
+
+
+@host_only
 def test_what_there_is_no_time_for_is_left_out_and_said(bench, capsys):
     chosen = [job for job in kernels.jobs(quick=False) if job.name.startswith("linear 128")]
-    assert command._run(bench, chosen, LEAST, None, 0.0) == 0
+    assert command._run(bench, "kernels", chosen, LEAST, None, 0.0) == 0
     out = capsys.readouterr().out
     assert "2 of 2 lines left out: 0 s are over" in out
     assert "no time was left" in out
@@ -326,8 +351,8 @@ def test_without_a_device_one_line_says_why(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--backend", "cuda"], "--backend: got cuda, wants the group kernels with it"),
-        (["kernels", "training", "--backend", "cuda"], "wants the group kernels with it"),
+        (["--backend", "cuda"], "--backend: got cuda, wants the group kernels or training with it"),
+        (["kernels", "training", "--backend", "cuda"], "wants the group kernels or training with it"),
         (["kernels", "--backend", "cuda", "--passes", "2"], "--passes: got it beside --backend cuda"),
     ],
 )

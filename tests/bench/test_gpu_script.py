@@ -69,13 +69,14 @@ def test_all_steps_end_in_ten_minutes():
     text = SCRIPT.read_text()
     limits = {name: int(limit) for name, limit in re.findall(r'step "?([\w-]+?)(?:-\$threads")? (\d+) ', text)}
     assert set(limits) == {
-        *("machine", "environment", "install", "device", "tests", "kernels", "warmup"),
+        *("machine", "environment", "install", "device", "tests", "kernels", "training", "warmup"),
         "engine",
         "matmul",
     }
     assert sum(limits.values()) + 4 * limits["matmul"] < 600
-    seconds = re.search(r"--seconds (\d+)", text)
-    assert int(seconds[1]) + 20 < limits["kernels"]
+    for group in ("kernels", "training"):
+        seconds = re.search(rf"bench {group} .*--seconds (\d+)", text)
+        assert int(seconds[1]) + 20 <= limits[group]
 
 
 def test_without_a_device_it_says_why_and_measures_nothing(tmp_path, monkeypatch):
@@ -96,14 +97,15 @@ def test_a_run_of_all_steps(stub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("nothing failed\n")
     found = steps(tmp_path / "found")
-    assert list(found)[:6] == ["machine", "device", "tests", "kernels", "warmup", "engine"]
+    assert list(found)[:7] == ["machine", "device", "tests", "kernels", "training", "warmup", "engine"]
     counts = [count for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))]
-    assert list(found)[6:] == [f"matmul-{count}" for count in counts]
+    assert list(found)[7:] == [f"matmul-{count}" for count in counts]
     assert set(found.values()) == {"ok"}
     assert all((tmp_path / "found" / f"{name}.log").exists() for name in found)
     joined = "\n".join(calls)
     assert "-m pytest -m gpu" in joined
-    assert f"bench kernels --backend cuda --quick --seconds 90 --json {tmp_path}/found/kernels.json" in joined
+    assert f"bench kernels --backend cuda --quick --seconds 75 --json {tmp_path}/found/kernels.json" in joined
+    assert f"bench training --backend cuda --quick --seconds 50 --json {tmp_path}/found/training.json" in joined
     assert "bench scaling threads mnist fashion wide reuters" in joined
     assert f"--threads 1 --json {tmp_path}/found/matmul-1.json" in joined
     assert "pip" not in joined

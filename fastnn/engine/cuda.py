@@ -1,0 +1,221 @@
+"""The runner of a device: samples, parameters, the optimizer's state and the steps of an epoch are there.
+
+Layers, losses and the optimizer are those of the layer-by-layer runner, which works on the device's arrays here. Its
+steps are programs: a device launches them as graphs, turn after turn, and nothing is read back before the last
+(``kernels/cuda/program.py``). Between two calls of this runner parameters and state are ordinary arrays, which
+callbacks, files and other backends work on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends, ops
+from fastnn.engine import recorded
+from fastnn.engine.data import DataSet, Source, SparseSource
+from fastnn.engine.form import penalty_numbers
+from fastnn.engine.inputs import arrays_of
+from fastnn.engine.layerwise import Epoch, LayerwiseRunner
+from fastnn.engine.protocols import Array, Logs, Network, Optimizer, Regularizer, StepHooks
+from fastnn.kernels.interrupts import held
+
+# Its name in a plan.
+RUNNER = "device"
+
+
+class _OnDevice:
+    """Arrays of the current device."""
+
+    programs, runs_op_by_op = True, False
+
+    def samples(self, data: DataSet) -> list[Any] | None:
+        arrays = arrays_of(data)
+        return None if arrays is None else [self.put(array) for array in arrays]
+
+    def put(self, array: Array) -> Any:
+        import cupy
+
+        try:
+            return cupy.asarray(array)
+        except MemoryError as error:
+            raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+
+    def read(self, array: Any) -> Array:
+        found: Array = array.get()
+        return found
+
+    def all_finite(self, arrays: Sequence[Any]) -> bool:
+        """A sum of squares is not where a number is not; where numbers are so large that it overflows, they are not."""
+        return all(np.isfinite(float(ops.l1_l2_penalty(array, 0.0, 1.0)[0])) for array in arrays)
+
+
+class _Residence:
+    """``with residence``: parameters and state hold arrays of the device, and those of before at its end.
+
+    The device's arrays are the same ones each time, for programs use them where they lie. Inside of another one it does
+    nothing.
+    """
+
+    def __init__(self, network: Network, placement: _OnDevice) -> None:
+        self._network, self._placement = network, placement
+        self._on_device: dict[tuple[str, str], Any] = {}
+        self._moved: list[tuple[Any, str, Array, Any]] = []
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            with held():
+                try:
+                    self._move()
+                except BaseException:
+                    self._return(read=False)
+                    raise
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            with held():
+                self._return(read=True)
+
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Inside a ``with`` block, parameters and state hold ordinary arrays again."""
+        with held():
+            self._return(read=True)
+            try:
+                yield
+            finally:
+                self._move()
+
+    def _move(self) -> None:
+        network, optimizer = self._network, self._network.optimizer
+        for parameter in network.parameters:
+            self._put(parameter.path, parameter, "value")
+        if optimizer is not None:
+            for path, slots in optimizer.state.items():
+                for slot in slots:
+                    self._put(path, slots, slot)
+
+    def _put(self, path: str, owner: Any, name: str) -> None:
+        host = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+        array = self._on_device.get((path, name))
+        if array is None or array.shape != host.shape or array.dtype != host.dtype:
+            array = self._on_device[path, name] = self._placement.put(np.array(host, order="C"))
+        else:
+            array.set(np.ascontiguousarray(host))
+        _give(owner, name, array)
+        self._moved.append((owner, name, host, array))
+
+    def _return(self, read: bool) -> None:
+        while self._moved:
+            owner, name, host, array = self._moved[-1]
+            if read:
+                host[...] = array.get()
+            _give(owner, name, host)
+            self._moved.pop()
+
+
+def _give(owner: Any, name: str, value: Any) -> None:
+    if isinstance(owner, dict):
+        owner[name] = value
+    else:
+        setattr(owner, name, value)
+
+
+class DeviceRunner(LayerwiseRunner):
+    """Trains, evaluates and predicts on a device."""
+
+    def __init__(self, network: Network, backend: str) -> None:
+        placement = _OnDevice()
+        super().__init__(network, backend, placement)
+        self._residence = _Residence(network, placement)
+
+    def train_epoch(
+        self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
+    ) -> Logs:
+        """Train on every batch once, in ``order``; the figures are those of the training passes.
+
+        Where callbacks listen to every batch, parameters and state are ordinary arrays behind each of them. Raises
+        DivergenceError when a loss or gradient is not finite, before any weight is updated with it.
+        """
+        self._optimizer.build(self._trained)
+        listens = hooks is not None and hooks.every_batch
+        with self._multiplying(self.network.products), nullcontext() if listens else self._residence:
+            return super().train_epoch(data, batch_size, order, epoch, hooks)
+
+    def _train_some(self, samples: Epoch, step: int, most: int) -> int:
+        with self._residence:
+            return super()._train_some(samples, step, most)
+
+    def _apply(self, optimizer: Optimizer, gradients: Sequence[Array]) -> None:
+        """There where it is no more than ops; constraints and averages of weights are the host's."""
+        if optimizer.made_of_ops(self._trained):
+            super()._apply(optimizer, gradients)
+            return
+        read = [self._placement.read(gradient) for gradient in gradients]
+        with self._residence.left():
+            super()._apply(optimizer, read)
+
+    def _score(self, y: Array | None, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
+        """There where the loss is ops; one that looks at its targets, or is a function of the user's, is the host's."""
+        loss = self._loss
+        if loss is None or loss.made_of_ops:
+            return super()._score(y, scores, sample_weight)
+        read = [None if array is None else self._placement.read(array) for array in (y, scores, sample_weight)]
+        value, gradient = super()._score(*read)  # type: ignore[arg-type]
+        return value, self._placement.put(gradient)
+
+    def _penalty(self, penalty: Regularizer, x: Array) -> tuple[float, Array]:
+        """There where it is an op; others are the host's."""
+        if penalty_numbers(penalty) is not None:
+            return super()._penalty(penalty, x)
+        value, gradient = penalty.value_and_gradient(self._placement.read(x))
+        return value, self._placement.put(gradient)
+
+    def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
+        """Loss and metrics over all batches, weights untouched."""
+        with self._multiplying("float32"), self._residence:
+            return super().evaluate(data, batch_size, hooks)
+
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+        """Outputs for all samples."""
+        with self._multiplying("float32"), self._residence:
+            return super().predict(x, batch_size, hooks)
+
+    def outputs(self, x: Source, training: bool) -> Array:
+        """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
+        with self._multiplying("float32"), self._residence:
+            return super().outputs(x, training)
+
+    def _chosen(self) -> AbstractContextManager[None]:
+        """Metrics, and what else has ordinary arrays, is the CPU's; arrays of the device are computed there."""
+        return backends.use_backend("cpu" if backends.state("cpu").available else "naive")
+
+    def _multiplying(self, products: str) -> AbstractContextManager[None]:
+        return backends.use_precision("bfloat16" if products == "bfloat16" else "float32")
+
+
+def obstacle(network: Network) -> str | None:
+    """Why this runner cannot run the network: there is nothing that it cannot."""
+    return None
+
+
+def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
+    """Why training cannot multiply bfloat16 numbers here; None where it can."""
+    return None if dtype == np.float32 else f"it keeps weights in float32, and these are {dtype}"
+
+
+def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
+    """What runs on this device, by name, for people to read."""
+    lines = {"device": backends.state("cuda").reason}
+    if network.loss is not None and network.optimizer is not None:
+        replayed = recorded.is_recordable(network)
+        lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
+    if source is not None and isinstance(source, SparseSource):
+        lines["batches"] = "made dense on the host, one at a time"
+    return lines

@@ -1,0 +1,295 @@
+"""Training on a device, or the host that stands in for one, against the layer-by-layer runner on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import callbacks, constraints, layers, models, optimizers, regularizers, utils
+from fastnn.engine import pace
+from fastnn.errors import DivergenceError
+from tests.cuda_host.places import host_only
+from tests.fastnn.engine.test_cpu import (
+    ALL_ACTIVATIONS,
+    AVERAGED,
+    FURTHER_LOSSES,
+    FURTHER_TARGETS,
+    NUMBERED,
+    OPTIMIZERS,
+    STACKS,
+    stack_targets,
+)
+
+ROWS, FEATURES, CLASSES = 70, 12, 5
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(ROWS, FEATURES)).astype("float32")
+LABELS = rng.integers(0, CLASSES, ROWS)
+ROWS_OF_LABELS = np.eye(CLASSES, dtype="float32")[LABELS]
+VALUES = (X[:, :1] * 0.5 + X[:, 1:2]).astype("float32")
+BITS = (VALUES > 0).astype("float32")
+
+
+def dense(units, activation, **options):
+    return lambda: layers.Dense(units, activation, **options)
+
+
+CLASSIFIER = dense(9, "relu"), dense(CLASSES, "softmax")
+REGRESSION = dense(8, "tanh"), dense(1, "linear")
+MODELS = {
+    "classifier": (CLASSIFIER, "sparse_categorical_crossentropy", LABELS, ["accuracy"]),
+    "rows of labels": (CLASSIFIER, "categorical_crossentropy", ROWS_OF_LABELS, ["accuracy", "mae"]),
+    "regression": (REGRESSION, "mse", VALUES, ["mae"]),
+    "bytes": ((lambda: layers.Rescaling(1 / 255), *CLASSIFIER), "sparse_categorical_crossentropy", LABELS, []),
+    "line": ((dense(1, "linear"),), "mse", VALUES, []),
+    "dropout": ((dense(9, "gelu"), lambda: layers.Dropout(0.3, seed=4), *CLASSIFIER[1:]),
+                "sparse_categorical_crossentropy", LABELS, ["accuracy"]),
+    "bits": ((dense(7, "elu"), dense(1, "sigmoid")), "binary_crossentropy", BITS, ["accuracy"]),
+    "penalties": ((dense(6, "relu", kernel_regularizer=regularizers.L1L2(0.01, 0.02),
+                         activity_regularizer=regularizers.L2(0.01)), dense(1, "linear")), "huber", VALUES, []),
+    "learned slopes": ((dense(6, "linear"), layers.PReLU, dense(1, "linear")), "mae", VALUES, []),
+}  # fmt: skip
+
+
+def fitted(name, backend, optimizer="rmsprop", x=X, epochs=3, weighted=False, **options):
+    """A model, and the figures of a fit."""
+    stack, loss, y, metrics = MODELS[name]
+    utils.set_random_seed(1)
+    built = models.Sequential(stack() if callable(stack) else [each() for each in stack])
+    made = optimizer() if callable(optimizer) else optimizer
+    built.compile(made, loss, metrics=metrics, backend=backend)
+    weights = np.linspace(0.5, 2.0, ROWS) if weighted else None
+    history = built.fit(x, y, batch_size=16, epochs=epochs, verbose=0, sample_weight=weights, **options)
+    return built, history.history
+
+
+def assert_alike(one, other):
+    """Models with their figures, to rounding."""
+    assert one[1].keys() == other[1].keys()
+    for name in one[1]:
+        np.testing.assert_allclose(one[1][name], other[1][name], rtol=1e-4, atol=1e-6, err_msg=name)
+    for a, b in zip(one[0].get_weights(), other[0].get_weights(), strict=True):
+        assert type(b) is np.ndarray
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_curves_are_those_of_the_cpu(cupy, name):
+    assert_alike(fitted(name, "cpu"), fitted(name, "cuda"))
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *AVERAGED])
+def test_every_optimizer(cupy, name):
+    """With all that it does beside its step."""
+    make = {**OPTIMIZERS, **AVERAGED}[name]
+    assert_alike(*(fitted("classifier", backend, make) for backend in ("cpu", "cuda")))
+
+
+def test_rprop_on_the_whole_data(cupy):
+    found = [fitted("regression", backend, lambda: optimizers.Rprop(threshold=1e-9)) for backend in ("cpu", "cuda")]
+    assert_alike(*found)
+
+
+@pytest.mark.parametrize("name", FURTHER_LOSSES)
+def test_every_loss(cupy, monkeypatch, name):
+    make, units, last, kind = FURTHER_LOSSES[name]
+    y = FURTHER_TARGETS[kind](np.random.default_rng(6), ROWS, units)
+    for weighted in (False, True):
+        found = []
+        for backend in ("cpu", "cuda"):
+            monkeypatch.setitem(MODELS, name, ((dense(6, "tanh"), dense(units, last)), make(), y, []))
+            found.append(fitted(name, backend, lambda: optimizers.SGD(0.003), weighted=weighted))
+        assert_alike(*found)
+
+
+def _squares(y_true, y_pred):
+    """A loss of the user's own, in NumPy."""
+    assert type(y_pred) is np.ndarray
+    return float(np.square(y_pred - y_true).mean()), 2 * (y_pred - y_true) / y_pred.size
+
+
+OWN = {
+    "loss": ((dense(6, "tanh"), dense(1, "linear")), _squares, VALUES, []),
+    "penalty": ((dense(6, "tanh", kernel_regularizer=regularizers.OrthogonalRegularizer(0.02)), dense(1, "linear")),
+                "mse", VALUES, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_no_op_is_the_hosts(cupy, monkeypatch, name):
+    monkeypatch.setitem(MODELS, name, OWN[name])
+    assert_alike(*(fitted(name, backend) for backend in ("cpu", "cuda")))
+
+
+@pytest.mark.parametrize("name", [*ALL_ACTIVATIONS, *NUMBERED])
+def test_every_activation(cupy, monkeypatch, name):
+    if name in ("binary_step", "sign"):
+        pytest.skip("rounding decides the sides of a step")
+    stack = dense(9, NUMBERED.get(name, name)), *CLASSIFIER[1:]
+    monkeypatch.setitem(MODELS, name, (stack, *MODELS["classifier"][1:]))
+    assert_alike(*(fitted(name, backend, lambda: optimizers.SGD(0.01)) for backend in ("cpu", "cuda")))
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_every_stack(cupy, monkeypatch, name):
+    stack, loss, metrics = STACKS[name]
+    y = stack_targets(name, ROWS, np.random.default_rng(2))
+    monkeypatch.setitem(MODELS, name, (stack, loss, y, metrics))
+    assert_alike(*(fitted(name, backend, lambda: optimizers.SGD(0.01), x=X[:, :10]) for backend in ("cpu", "cuda")))
+
+
+def test_constraints(cupy, monkeypatch):
+    stack = dense(9, "relu", kernel_constraint=constraints.MaxNorm(0.5)), *CLASSIFIER[1:]
+    monkeypatch.setitem(MODELS, "constrained", (stack, *MODELS["classifier"][1:]))
+    assert_alike(*(fitted("constrained", backend) for backend in ("cpu", "cuda")))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["float64", "uint8", "csr"])
+def test_samples_of_any_kind(cupy, kind, weighted):
+    if kind == "csr":
+        x = pytest.importorskip("scipy.sparse").csr_array(np.where(np.abs(X) > 1, X, 0))
+    else:
+        x = (np.abs(X) * 40).astype(kind)
+    assert_alike(*(fitted("classifier", backend, x=x, weighted=weighted) for backend in ("cpu", "cuda")))
+
+
+def test_bytes_that_a_layer_rescales(cupy):
+    x = (np.abs(X) * 40).astype("uint8")
+    assert_alike(*(fitted("bytes", backend, x=x) for backend in ("cpu", "cuda")))
+
+
+def test_products_of_bfloat16(cupy):
+    utils.set_random_seed(1)
+    built = models.Sequential([each() for each in CLASSIFIER])
+    built.compile("rmsprop", "sparse_categorical_crossentropy", backend="cuda", precision="bfloat16")
+    found = built.fit(X, LABELS, batch_size=16, epochs=3, verbose=0).history["loss"]
+    wanted = fitted("classifier", "cuda")[1]["loss"]
+    assert built.plan(X).precision == "bfloat16"
+    assert found != wanted
+    np.testing.assert_allclose(found, wanted, rtol=2e-2)
+
+
+def test_the_same_seed_gives_the_same_bits(cupy):
+    one, other = (fitted("dropout", "cuda") for _ in range(2))
+    assert one[1] == other[1]
+    assert all(map(np.array_equal, one[0].get_weights(), other[0].get_weights()))
+
+
+def test_evaluation_and_prediction(cupy):
+    (host, _), (device, _) = (fitted("rows of labels", backend) for backend in ("cpu", "cuda"))
+    np.testing.assert_allclose(host.predict(X, verbose=0), device.predict(X, verbose=0), rtol=1e-4, atol=1e-6)
+    assert host.predict(X[:0], verbose=0).shape == device.predict(X[:0], verbose=0).shape
+    given = {"verbose": 0, "return_dict": True}
+    figures = [model.evaluate(X, ROWS_OF_LABELS, **given) for model in (host, device)]
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
+    np.testing.assert_allclose(host.train_on_batch(X, ROWS_OF_LABELS), device.train_on_batch(X, ROWS_OF_LABELS), 1e-4)
+
+
+def test_validation_and_early_stopping(cupy):
+    stop = {"validation_split": 0.2, "epochs": 6}
+    found = [
+        fitted("classifier", backend, **stop, callbacks=[callbacks.EarlyStopping(patience=1)])
+        for backend in ("cpu", "cuda")
+    ]
+    assert_alike(*found)
+
+
+def test_a_model_goes_on_on_another_backend(cupy):
+    (host, _), (moved, _) = fitted("classifier", "cpu"), fitted("classifier", "cuda")
+    moved.compile(moved.optimizer, moved.loss, metrics=["accuracy"], backend="cpu")
+    for model in (host, moved):
+        utils.set_random_seed(2)
+        model.fit(X, LABELS, batch_size=16, epochs=2, verbose=0)
+    for a, b in zip(host.get_weights(), moved.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_callbacks_see_and_change_ordinary_arrays(cupy):
+    class Halving(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            first = self.model.weights[0]
+            assert type(first.value) is np.ndarray
+            first.value *= 0.5
+
+    assert_alike(*(fitted("classifier", backend, callbacks=[Halving()]) for backend in ("cpu", "cuda")))
+
+
+def test_divergence_is_told_where_it_is_and_leaves_the_weights_before_it(cupy):
+    told, left = [], []
+    for backend in ("cpu", "cuda"):
+        kept = []
+        with pytest.raises(DivergenceError) as error:
+            fitted("line", backend, lambda: optimizers.SGD(1e12), epochs=20, callbacks=[_Keep(kept)])
+        told.append(str(error.value).split(" at ")[1])
+        left.append((kept[0], {}))
+    assert told[0] == told[1]
+    assert all(np.isfinite(weights).all() for weights in left[1][0].get_weights())
+    assert_alike(*left)
+
+
+class _Keep(callbacks.Callback):
+    def __init__(self, kept):
+        super().__init__()
+        self._kept = kept
+
+    def on_train_begin(self, logs=None):
+        self._kept.append(self.model)
+
+
+def test_an_error_leaves_ordinary_arrays(cupy):
+    class Failing(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(KeyboardInterrupt):
+        fitted("classifier", "cuda", callbacks=[Failing(), _Keep(kept)])
+    assert_alike((kept[0], {}), (fitted("classifier", "cpu", epochs=1)[0], {}))
+
+
+@host_only
+def test_out_of_memory_leaves_the_model_as_it_was(cupy, monkeypatch):
+    kept = []
+    monkeypatch.setattr(cupy, "most", 300)
+    with pytest.raises(MemoryError, match="free"):
+        fitted("classifier", "cuda", callbacks=[_Keep(kept)])
+    utils.set_random_seed(1)
+    fresh = models.Sequential([each() for each in CLASSIFIER])
+    fresh.build((None, FEATURES))
+    assert all(map(np.array_equal, fresh.get_weights(), kept[0].get_weights()))
+
+
+@host_only
+def test_steps_are_launched_and_nothing_is_read_between_them(cupy, monkeypatch):
+    """How often somebody waits does not grow with the batches of an epoch."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    waits = []
+    for rows in (16 * 20, 16 * 60):
+        stack, loss, _, _ = MODELS["classifier"]
+        x, y = np.resize(X, (rows, FEATURES)), np.resize(LABELS, rows)
+        built = models.Sequential([each() for each in stack])
+        built.compile("rmsprop", loss, backend="cuda")
+        built.fit(x, y, batch_size=16, epochs=2, verbose=0)
+        count, plain = [0], cupy._wait
+
+        def wait(count=count, plain=plain):
+            count[0] += 1
+            plain()
+
+        cupy.launched.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(cupy, "_wait", wait)
+            built.fit(x, y, batch_size=16, epochs=1, verbose=0)
+        waits.append(count[0])
+        assert cupy.launched.count("graph") >= rows // 16 - 4
+    assert waits[0] == waits[1] < 100
+
+
+def test_the_plan_says_what_runs(cupy):
+    built = fitted("classifier", "cuda", epochs=1)[0]
+    plan = built.plan(X)
+    assert (plan.runner, plan.backend) == ("device", "cuda")
+    assert plan.facts["steps"] == "captured as a graph, launched turn after turn"
+    assert fastnn.backends.state("cuda").reason == plan.facts["device"]
