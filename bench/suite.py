@@ -103,6 +103,11 @@ class Gauge:
     skip: str = ""
 
 
+def in_a_line(error: Exception) -> str:
+    """What went wrong: the error's kind, and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
 def assert_agree(what: str, result: Any, expected: Any, tolerance: float) -> None:
     """AssertionError unless two results are equal to ``tolerance`` of the largest expected number; nests of tuples."""
     if isinstance(expected, tuple):

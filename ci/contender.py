@@ -5,12 +5,14 @@ imports, the tree's or the baseline's, is for PYTHONPATH to say; the lines are a
 The ops named by SLOWED, and "epoch", take a third longer than they do.
 
 A line on one thread is timed by the CPU's time, which a busy neighbour hardly changes; one on more threads by the
-clock, since what is gained there is time.
+clock, since what is gained there is time. The first kind runs on one CPU, the same for both sides: CPUs of a virtual
+machine differ by a third where a neighbour sits behind one of them, and each side's process would stay on its own.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import time
@@ -35,6 +37,8 @@ _WARMED_SECONDS = 5e-3
 
 # Modules of bench, and what to ask them for.
 _SUITES: dict[str, dict[str, Any]] = {"kernels": {}, "training": {"quick": True}}
+# The CPUs that this process may run on; none where the system does not say.
+_CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 # Lines on real data need files.
 _REAL = "real rows"
 
@@ -56,7 +60,7 @@ class Contender:
             try:
                 cases = importlib.import_module(f"bench.{name}").cases(**options)
             except Exception as error:  # an older fastnn may lack anything
-                self._failed[name] = _told(error)
+                self._failed[name] = suite.in_a_line(error)
             else:
                 found |= {case.name: case for case in cases if not case.skip and _REAL not in case.name}
         return found
@@ -77,6 +81,7 @@ class Contender:
         import fastnn
 
         self._run, self._threads = lambda: None, threads
+        _settle_on(_CPUS if threads > 1 else _CPUS[place % max(len(_CPUS), 1) :][:1])
         fastnn.set_num_threads(threads)
         timing.count_cpu_time(threads == 1)
         with placing.spread(place):
@@ -108,6 +113,12 @@ class Contender:
         for _ in range(calls):
             self._run()
         return (timing.clock() - start) / calls
+
+
+def _settle_on(cpus: Sequence[int]) -> None:
+    """Run on these CPUs only; anywhere where the system has no say in it."""
+    if cpus:
+        os.sched_setaffinity(0, cpus)
 
 
 class OwnFastnn(MetaPathFinder):
@@ -184,12 +195,8 @@ def serve(connection: Connection, contender: Contender) -> None:
         try:
             answer = (getattr(contender, method)(*arguments), None)
         except Exception as error:  # told to the gate, which knows what to make of it
-            answer = (None, _told(error))
+            answer = (None, suite.in_a_line(error))
         connection.send((*answer, time.process_time()))
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -161,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if environment.prepared(options.target) != dict(os.environ):
             return environment.run_prepared("ci.perf_gate", arguments, options.target)
         print(environment.heading(environment.facts(with_blas=False)), flush=True)
-        run = self_test if options.self_test else unchanged if options.unchanged else gate
+        only = partial(_matches, options.only)
+        run = self_test if options.self_test else partial(unchanged if options.unchanged else gate, only)
         return max(run() for _ in range(options.repeat))
     except (baseline.BaselineError, SideError) as error:
         print(f"perf_gate: {error}", file=sys.stderr)
@@ -174,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add_argument("--self-test", action="store_true", help="slow some kernels: succeed if just they are caught")
     mode.add_argument("--unchanged", action="store_true", help="compare the tree with itself: succeed without an alarm")
     mode.add_argument("--advance", metavar="COMMIT", nargs="?", const="HEAD", help="make COMMIT (HEAD) the baseline")
+    parser.add_argument("--only", metavar="REGEX", type=re.compile, default=re.compile(""), help="lines that match")
     parser.add_argument("--repeat", metavar="N", type=_count, default=1, help="do it N times")
     parser.add_argument("--target", choices=environment.TARGETS, default="host", help="as in fastnn bench")
     return parser
@@ -185,12 +187,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def gate() -> int:
-    """Compare the tree with the baseline; 1 if a line is slow or fails, or if none could be compared."""
+def _matches(pattern: re.Pattern[str], line: Line) -> bool:
+    return pattern.search(str(line)) is not None
+
+
+def gate(wanted: Callable[[Line], bool]) -> int:
+    """Compare the wanted lines with the baseline; 1 if one is slow or fails, or if none could be compared."""
     started = perf_counter()
     base = baseline.tree()
     print(f"{'baseline:':10}{baseline.described()}", flush=True)
-    outcomes = compare(base)
+    outcomes = compare(base, wanted)
     print(table(outcomes))
     bad = [outcome for outcome in outcomes if outcome.verdict in (SLOW, FAILS)]
     without = sum(outcome.verdict == NO_BASELINE for outcome in outcomes)
@@ -203,10 +209,10 @@ def gate() -> int:
     return 1 if bad or without == len(outcomes) else 0
 
 
-def unchanged() -> int:
-    """Compare the tree with itself; 1 if any line is called slow."""
+def unchanged(wanted: Callable[[Line], bool]) -> int:
+    """Compare the tree's wanted lines with themselves; 1 if any is called slow."""
     started = perf_counter()
-    outcomes = compare(TREE)
+    outcomes = compare(TREE, wanted)
     alarms = [outcome for outcome in outcomes if outcome.verdict in (SLOW, FAILS)]
     again = [outcome for outcome in outcomes if len(outcome.attempts) > 1]
     if again:
@@ -237,7 +243,10 @@ def _control(line: Line) -> bool:
 def compare(base: Tree, wanted: Callable[[Line], bool] = lambda _: True, slowed: Sequence[str] = ()) -> list[Outcome]:
     """Measure the lines of the tree that are ``wanted`` beside the base's, each as often as it takes to judge it."""
     with Pair(TREE, base, slowed) as pair:
-        outcomes = [outcome for outcome in listed(pair) if wanted(outcome.line)]
+        known = listed(pair)
+        outcomes = [outcome for outcome in known if wanted(outcome.line)]
+        if not outcomes:
+            raise SideError(f"none of the {len(known)} lines is wanted, such as {known[0].line!s:.60}")
         _attempt(pair, outcomes, 0)
     for number in range(1, _ATTEMPTS):
         left = [outcome for outcome in outcomes if outcome.verdict is None]

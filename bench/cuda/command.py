@@ -13,6 +13,7 @@ from typing import Any
 from bench import environment, report
 from bench.cuda import kernels, limits, training
 from bench.measure import Bar, Reading
+from bench.suite import in_a_line
 from fastnn import backends
 from fastnn.errors import BackendError
 
@@ -83,7 +84,7 @@ def _measure(job: _Job, device: kernels.Device, effort: kernels.Effort, results:
         results.wrong += 1
         print(f"{job.name}: results disagree, not timed: {error}", file=sys.stderr)
     except Exception as error:  # of CUDA, of a peer: whatever it is, it is this line's
-        reason = kernels.in_a_line(error)
+        reason = in_a_line(error)
         results.wrong += not isinstance(error, BackendError | ImportError | MemoryError)
         results.unjudged += _unjudged(job, reason)
         print(f"{job.name}: not measured: {reason}", file=sys.stderr)

@@ -17,7 +17,7 @@ from bench.cuda.peers import cupy_ops
 from bench.cuda.stopwatch import EVENTS, WALL, Calls, Stopwatch
 from bench.kernels import DTYPE, naive_sizes
 from bench.measure import Line
-from bench.suite import CUBLAS, CUPY, FASTNN_CUDA, JAX, PYTORCH, assert_agree, installed
+from bench.suite import CUBLAS, CUPY, FASTNN_CUDA, JAX, PYTORCH, assert_agree, in_a_line, installed
 from fastnn import ops, use_precision
 from fastnn.kernels.cases import sizes_name
 from fastnn.kernels.table import TABLE, Op, Sizes
@@ -163,11 +163,6 @@ def _jax(_: Any) -> _Peer | None:
 
 
 _PEERS: Mapping[str, Callable[[Any], _Peer | None]] = {CUPY: _cupy, PYTORCH: _pytorch, JAX: _jax}
-
-
-def in_a_line(error: Exception) -> str:
-    """What went wrong: the error's kind, and the first line of what it says."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _host(array: Any) -> Any:

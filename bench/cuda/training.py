@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from bench import timing
-from bench.cuda.kernels import Device, Effort, in_a_line
+from bench.cuda.kernels import Device, Effort
 from bench.measure import Line
 from bench.peers import load
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import CROSS_ENTROPY, SQUARED_ERROR, Network
-from bench.suite import FASTNN, FASTNN_CUDA, JAX, PYTORCH, TORCH_COMPILED, installed
+from bench.suite import FASTNN, FASTNN_CUDA, JAX, PYTORCH, TORCH_COMPILED, in_a_line, installed
 from bench.training import Rows, initial_weights, made_mnist, made_reuters
 
 # The class of each other side.

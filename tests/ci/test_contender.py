@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import threading
 
 import numpy as np
@@ -24,10 +25,11 @@ from fastnn.kernels.table import TABLE
 def side(monkeypatch):
     monkeypatch.setattr(suite, "_left_out", set())
     monkeypatch.delenv("FASTNN_DATA", raising=False)
-    before = fastnn.get_num_threads()
+    threads, cpus = fastnn.get_num_threads(), os.sched_getaffinity(0)
     yield Contender()
     timing.count_cpu_time(False)
-    fastnn.set_num_threads(before)
+    fastnn.set_num_threads(threads)
+    os.sched_setaffinity(0, cpus)
 
 
 def test_lines_are_ours_on_made_data(side, monkeypatch, tmp_path):
@@ -58,6 +60,22 @@ def test_a_line_is_timed_by_the_cpu_on_one_thread_and_by_the_clock_on_more(side,
     assert fastnn.get_num_threads() == threads
     assert 0 < seconds < 1
     assert 0 < side.block() < 1
+
+
+@pytest.mark.parametrize(("threads", "place", "cpus"), [(1, 0, {4}), (1, 1, {7}), (1, 2, {4}), (2, 0, {4, 7})])
+def test_a_line_on_one_thread_stays_on_a_cpu_which_its_place_chooses(side, monkeypatch, threads, place, cpus):
+    chosen = []
+    monkeypatch.setattr(contender, "_CPUS", [4, 7])
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cpus: chosen.append((process, set(cpus))))
+    side.take("softmax 128x10", threads, place)
+    assert chosen == [(0, cpus)]
+
+
+def test_where_the_system_has_no_say_in_it_a_line_runs_anywhere(side, monkeypatch):
+    monkeypatch.setattr(contender, "_CPUS", [])
+    monkeypatch.delattr(os, "sched_setaffinity")
+    assert side.take("softmax 128x10", 1, 1) > 0
+    monkeypatch.undo()
 
 
 def test_operands_lie_where_it_is_told(side):

@@ -186,6 +186,10 @@ def sides(monkeypatch):
     return make
 
 
+def every(line):
+    return True
+
+
 def found(outcomes):
     return {outcome.line.case: (outcome.verdict, len(outcome.attempts)) for outcome in outcomes}
 
@@ -201,7 +205,7 @@ def test_a_line_that_does_not_tell_is_measured_again_in_new_processes_at_other_p
 def test_what_the_baseline_cannot_run_is_told_and_no_failure(sides, capsys):
     given = {"mse": [1.0], "new": [], "changed": [NoBaselineError("baseline abc: TypeError: no such option")]}
     sides(given, known=["mse", "changed", "gone"])
-    assert perf_gate.gate() == 0
+    assert perf_gate.gate(every) == 0
     out = capsys.readouterr().out
     assert "lines of baseline abc that the tree has no more: gone\n" in out
     assert "new, 1 thread      no baseline: baseline abc has no such line\n" in out
@@ -209,9 +213,24 @@ def test_what_the_baseline_cannot_run_is_told_and_no_failure(sides, capsys):
     assert "0 of 3 lines slow or failing, 2 without a baseline" in out
 
 
+def test_only_the_lines_that_match_are_measured(sides, capsys, monkeypatch):
+    pair = sides({"mse 100": [1.0], "mse 10": [1.0], "add": [1.0]})
+    monkeypatch.setattr(perf_gate.environment, "prepared", lambda target: dict(os.environ))
+    assert perf_gate.main(["--only", "^mse .*, 1 thread$"]) == 0
+    assert [asked[0] for asked in pair.asked] == ["mse 100", "mse 10"]
+    assert "0 of 2 lines slow" in capsys.readouterr().out
+
+
+def test_a_pattern_that_no_line_matches_is_an_error(sides, capsys, monkeypatch):
+    sides({"mse": [1.0]})
+    monkeypatch.setattr(perf_gate.environment, "prepared", lambda target: dict(os.environ))
+    assert perf_gate.main(["--only", "nothing"]) == 2
+    assert "perf_gate: none of the 1 lines is wanted, such as mse, 1 thread" in capsys.readouterr().err
+
+
 def test_a_baseline_that_can_run_nothing_fails_the_gate(sides, capsys):
     sides({"mse": []}, known=[], base_failed={"kernels": "ImportError: no peak"})
-    assert perf_gate.gate() == 1
+    assert perf_gate.gate(every) == 1
     out = capsys.readouterr().out
     assert "NOTE: baseline abc cannot run bench.kernels: ImportError: no peak\n" in out
     assert "mse, 1 thread  no baseline: baseline abc has no such line\n" in out
@@ -220,7 +239,7 @@ def test_a_baseline_that_can_run_nothing_fails_the_gate(sides, capsys):
 
 def test_slow_lines_and_lines_that_the_tree_cannot_run_fail_the_gate_and_are_named(sides, capsys):
     sides({"mse": [0.7] * 3, "add": [1.0], "relu": [SideError("the tree: ValueError: bad")]})
-    assert perf_gate.gate() == 1
+    assert perf_gate.gate(every) == 1
     out = capsys.readouterr().out
     assert (
         "mse, 1 thread     700 us      1 ms   0.70  SLOW after 3 attempts of 0.70 to 0.70, others used 0.0 cores" in out
@@ -233,16 +252,16 @@ def test_slow_lines_and_lines_that_the_tree_cannot_run_fail_the_gate_and_are_nam
 def test_a_tree_whose_lines_cannot_be_listed_is_an_error(sides):
     sides({"mse": []}, failed={"training": "ImportError: no models"})
     with pytest.raises(SideError, match=r"the tree cannot run bench\.training: ImportError: no models"):
-        perf_gate.gate()
+        perf_gate.gate(every)
 
 
 def test_unchanged_compares_the_tree_with_itself(sides, capsys):
     pair = sides({"mse": [0.9, 1.0, 1.0], "add": [1.0]})
-    assert perf_gate.unchanged() == 0
+    assert perf_gate.unchanged(every) == 0
     assert pair.trees == (perf_gate.TREE, perf_gate.TREE)
     assert "0 alarms, 1 of 2 lines measured again" in capsys.readouterr().out
     sides({"mse": [0.7] * 3})
-    assert perf_gate.unchanged() == 1
+    assert perf_gate.unchanged(every) == 1
 
 
 SELF_TEST = {"adam_step 1000000": [1 / SLOWER] * 3, "mse 100x100": [1.0]}
