@@ -30,7 +30,9 @@ from fastnn.engine.plan import precision_obstacle
 from fastnn.engine.protocols import Array, Logs, Shape
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.kernels.table import DTYPES
-from fastnn.layers import BatchShape, InputLayer, Layer, Parameter
+from fastnn.layers import Layer, Parameter
+from fastnn.layers.base import BatchShape, WeightLists, assign_all, refuse_symbols, sample_shape, unique_name
+from fastnn.layers.core import InputLayer
 from fastnn.losses import Loss
 from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
@@ -93,7 +95,7 @@ class TensorSpec(NamedTuple):
     name: str
 
 
-class Sequential(layers.WeightLists):
+class Sequential(WeightLists):
     """A stack of layers, each fed by the one before.
 
     Weights are made as soon as the input shape is known: from ``Input``, from the first layer's ``input_shape``, or
@@ -275,7 +277,7 @@ class Sequential(layers.WeightLists):
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Take over ``weights``, in the order of ``get_weights``; nothing is changed unless all of them fit."""
         self._require_built("set_weights")
-        layers.assign_all(self.weights, weights)
+        assign_all(self.weights, weights)
 
     def count_params(self) -> int:
         """Number of weights; ValueError before the model is built."""
@@ -630,7 +632,7 @@ class Sequential(layers.WeightLists):
         """The checked input ``x``; ValueError where samples do not have the shape that the model is made for."""
         if x is None:
             raise ValueError(f"{name}: got None, wants an array of samples")
-        layers.refuse_symbols(name, x)
+        refuse_symbols(name, x)
         if not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
         source = input_source(name, x, self.compute_dtype)
@@ -763,7 +765,7 @@ class Sequential(layers.WeightLists):
         """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
         self._require_built("load_weights")
         tensors, _ = saving.read(filepath)
-        layers.assign_all(self.weights, serialization.weights(tensors))
+        assign_all(self.weights, serialization.weights(tensors))
 
     def _contents(self, weights_only: bool = False) -> tuple[dict[str, Array], dict[str, Any]]:
         """The arrays and the document that are saved; ValueError for what could not be loaded again."""
@@ -849,14 +851,14 @@ def _batch_shape(shape: Any, wanted: BatchShape | None) -> BatchShape:
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) < 1:
         raise TypeError(f"input_shape: got {checks.describe(shape)}, wants a tuple such as (None, 784)")
     rows = None if shape[0] is None else checks.integer("input_shape[0]", shape[0], 0)
-    found: BatchShape = (rows, *layers.sample_shape("input_shape", shape[1:]))
+    found: BatchShape = (rows, *sample_shape("input_shape", shape[1:]))
     if wanted is not None and found[1:] != wanted[1:]:
         raise ValueError(f"input_shape: got {found}, wants {wanted}, for which the model is made")
     return found
 
 
 def _default_name() -> str:
-    return layers.unique_name("sequential")
+    return unique_name("sequential")
 
 
 def _batch_size(name: str, value: int | None, default: int = _BATCH_SIZE) -> int:

@@ -17,7 +17,7 @@ from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Shape
 from fastnn.kernels.interrupts import held
-from fastnn.layers import BatchShape
+from fastnn.layers.base import BatchShape, assign_all, sample_shape
 from fastnn.losses import Loss
 from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
@@ -184,7 +184,7 @@ def take_backup(model: Sequential, document: Mapping[str, Any], arrays: Mapping[
             for slot in optimizer.state_slots
         }
     with held():
-        layers.assign_all(model.weights, weights(arrays))
+        assign_all(model.weights, weights(arrays))
         if rate is not None:
             optimizer.learning_rate = rate
         optimizer.iterations, optimizer.state = iterations, state
@@ -200,7 +200,7 @@ def weights(arrays: Mapping[str, Array]) -> list[Array]:
 def _restored_stack(make: type[Sequential], config: Mapping[str, Any], unused: dict[str, Array]) -> Sequential:
     """The built model, whose weights are taken out of ``unused``."""
     stack = [deserialize("layers", entry, layers.NAMES) for entry in _entry(config, "layers", list)]
-    inputs: BatchShape = (None, *layers.sample_shape("input_shape", _entry(config, "input_shape", list)))
+    inputs: BatchShape = (None, *sample_shape("input_shape", _entry(config, "input_shape", list)))
     shape, number = inputs, 0
     for layer in stack:
         values = []

@@ -1,0 +1,262 @@
+"""The input, the dense layer, and layers that look at their inputs in another way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import activations, checks, configurable, constraints, initializers, ops, regularizers
+from fastnn.engine.activations import LINEAR
+from fastnn.engine.protocols import (
+    Array,
+    DenseForm,
+    LayerForm,
+    RescaleForm,
+    ReshapeForm,
+    Shape,
+    Training,
+)
+from fastnn.initializers import Initializer
+from fastnn.layers.base import Activated, BatchShape, Layer, Parameter, sample_shape
+
+
+class InputLayer(Layer):
+    """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
+
+    recordable = True
+
+    def __init__(
+        self,
+        shape: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        dtype: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if shape is None:
+            raise ValueError("shape: got None, wants the shape of one sample, such as (784,)")
+        checked = sample_shape("shape", shape)
+        if batch_size is not None:
+            batch_size = checks.positive_int("batch_size", batch_size)
+        self.data_dtype = None if dtype is None else _numeric_dtype(dtype)
+        super().__init__(name=name, input_shape=checked)
+        self.batch_size = batch_size
+        self.build((None, *checked))
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """The inputs as they are."""
+        return x, None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient as it is."""
+        return dy, ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        shape = list(self.sample_shape or ())
+        return {"shape": shape, "batch_size": self.batch_size, "dtype": self.data_dtype, "name": self.name}
+
+
+def _numeric_dtype(dtype: Any) -> str:
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError):
+        raise TypeError(f"dtype: got {checks.describe(dtype)}, wants the name of a numeric dtype") from None
+    if found.kind not in "fiub":
+        raise TypeError(f"dtype: got {found}, wants a numeric dtype (float, int, uint or bool)")
+    return str(found.name)
+
+
+def Input(  # noqa: N802 - Keras's name
+    shape: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    name: str | None = None,
+) -> InputLayer:
+    """The first entry of a Sequential: the shape of one sample.
+
+    Keras returns a symbolic tensor, to call layers on; fastnn returns the layer: graphs of layers are not there yet.
+    """
+    return InputLayer(shape, batch_size, dtype, name)
+
+
+class Dense(Activated):
+    """y = activation(x @ kernel + bias) along the last axis; kernel (inputs, units), bias (units,).
+
+    Constraints say what the weights become after every step of training (``fastnn.constraints``).
+    """
+
+    recordable = True
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        self.units = checks.positive_int("units", units)
+        self.activation = activation
+        self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
+        self.kernel_initializer: Initializer | None = initializers.get(kernel_initializer, "kernel_initializer")
+        self.bias_initializer: Initializer | None = initializers.get(bias_initializer, "bias_initializer")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer, "kernel_regularizer")
+        self.bias_regularizer = regularizers.get(bias_regularizer, "bias_regularizer")
+        self.kernel_constraint = constraints.get(kernel_constraint, "kernel_constraint")
+        self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
+        super().__init__(activity_regularizer=activity_regularizer, **options)
+        self.dtype: str = self.dtype or "float32"
+
+    def form(self) -> LayerForm | None:
+        """Dense along the only axis of a sample."""
+        if self.input_shape is None or len(self.input_shape) != 2:
+            return None
+        return DenseForm(self.kernel, self.bias, self.activation)
+
+    @property
+    def kernel(self) -> Parameter:
+        """The weight matrix, (inputs, units)."""
+        return self._parameter(0)
+
+    @property
+    def bias(self) -> Parameter | None:
+        """The bias, (units,), or None without one."""
+        return self._parameter(1) if self.use_bias else None
+
+    def _parameter(self, index: int) -> Parameter:
+        if not self.built:
+            raise ValueError(f"{self.name}: the layer is not built, so it has no weights yet")
+        return self.parameters[index]
+
+    @property
+    def flops(self) -> int:
+        """Two operations a weight and position."""
+        if self.input_shape is None:
+            return 0
+        positions = math.prod(size or 1 for size in self.input_shape[1:])
+        return 2 * positions * self.units
+
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """The kernel, and the bias if there is one, as their initializers draw them."""
+        shapes = self.parameter_shapes(input_shape)
+        values = [self._initial(f"{name}_initializer", shape) for name, shape in shapes.items()]
+        self._take_parameters(input_shape, values)
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """The kernel's, (inputs, units), and with a bias (units,)."""
+        shapes: dict[str, Shape] = {"kernel": (input_shape[-1] or 0, self.units), "bias": (self.units,)}
+        return shapes if self.use_bias else {"kernel": shapes["kernel"]}
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the last axis is as long as the kernel."""
+        return input_shape[-1] == self.kernel.shape[0]
+
+    def _initial(self, argument: str, shape: Shape) -> Array:
+        return initializers.first_weights(getattr(self, argument), argument, shape, self.dtype)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The last axis becomes ``units``."""
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, ..., inputs)")
+        return (*input_shape[:-1], self.units)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch (n, ..., inputs), and (x, z, y, activation) as matrices for ``backward``."""
+        rows = x.reshape(-1, x.shape[-1])
+        activation = self._activation if activate else LINEAR
+        bias = self.parameters[1].value if self.use_bias else None
+        z: Array = ops.linear(
+            rows, self.parameters[0].value, bias, activation.name if activation.in_linear else "linear"
+        )
+        y = z if activation.in_linear else activation(z)
+        return y.reshape(*x.shape[:-1], self.units), (rows, z, y, activation)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx in the shape of the inputs, and the gradients of kernel and bias."""
+        x, z, y, activation = kept
+        rows = dy.reshape(-1, self.units)
+        kernel = self.parameters[0].value
+        if not activation.in_linear:
+            rows, activation = activation.backward(rows, z, y), LINEAR
+        # below the first layer that learns nobody asks for dx: a third of the arithmetic less
+        need = ("dx",) * need_dx + ("dw",) + ("db",) * self.use_bias
+        dx, dw, db = ops.linear_backward(rows, x, kernel, y, activation.name, need=need)
+        if need_dx:
+            dx = dx.reshape(*dy.shape[:-1], x.shape[-1])
+        return dx, (dw, db) if self.use_bias else (dw,)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": configurable.serialize(self.kernel_regularizer, regularizers.NAMES),
+            "bias_regularizer": configurable.serialize(self.bias_regularizer, regularizers.NAMES),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+            **super().get_config(),
+        }
+
+
+class Flatten(Layer):
+    """Each sample as one row: (n, a, b, ...) becomes (n, a * b * ...)."""
+
+    recordable = True
+
+    def form(self) -> LayerForm | None:
+        """Nothing happens to the numbers."""
+        return ReshapeForm()
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """One axis beside the batch axis."""
+        return (input_shape[0], math.prod(size or 0 for size in input_shape[1:]))
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """The inputs as rows, and their shape."""
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), x.shape
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient in the shape of the inputs."""
+        return dy.reshape(kept), ()
+
+
+class Rescaling(Layer):
+    """y = scale * x + offset, such as Rescaling(1 / 255) on images of uint8; no weights.
+
+    As a model's first layer it is part of how training gathers samples: bytes stay bytes in memory.
+    """
+
+    recordable = True
+
+    def __init__(self, scale: float, offset: float = 0.0, **options: Any) -> None:
+        self.scale = checks.real("scale", scale)
+        self.offset = checks.real("offset", offset)
+        super().__init__(**options)
+
+    def form(self) -> LayerForm | None:
+        """A number times the inputs and another one more."""
+        return RescaleForm(self.scale, self.offset)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch of floating-point numbers; nothing is kept."""
+        return x * x.dtype.type(self.scale) + x.dtype.type(self.offset), None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx."""
+        return dy * dy.dtype.type(self.scale), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"scale": self.scale, "offset": self.offset, **super().get_config()}

@@ -1,0 +1,68 @@
+"""Layers that draw numbers in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastnn import checks, ops
+from fastnn.engine import seeds
+from fastnn.engine.protocols import (
+    Array,
+    Draw,
+    DropForm,
+    LayerForm,
+    Training,
+)
+from fastnn.kernels.table import TABLE
+from fastnn.layers.base import Layer
+
+
+class Dropout(Layer):
+    """Inverted dropout: training sets a share ``rate`` of the inputs to 0 and divides the others by 1 - ``rate``.
+
+    Evaluation and prediction leave the inputs as they are. Every step has a mask of its own, which follows from the
+    seed, the optimizer's count of steps and the layer's place in the model. Without ``seed`` each fit draws one from
+    the library's generator (``utils.set_random_seed``). Called by itself with ``training=True`` the layer drops too,
+    other inputs in every call. Keras's ``noise_shape`` is not supported.
+    """
+
+    recordable = True
+
+    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
+        limits = TABLE["dropout"].options
+        self.rate = checks.option("rate", rate, limits["rate"])
+        self.seed = None if seed is None else checks.option("seed", seed, limits["seed"])
+        self._calls = 0
+        super().__init__(**options)
+
+    def form(self) -> LayerForm | None:
+        """A share of the inputs is dropped."""
+        return DropForm(self.rate, self.seed)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what its mask was drawn from, None where nothing was dropped."""
+        if not training or self.rate == 0:
+            return x, None
+        draw = training if isinstance(training, Draw) else self._draw()
+        return self._masked(ops.dropout, x, draw), draw
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient behind the same mask."""
+        return (dy if kept is None else self._masked(ops.dropout_backward, dy, kept)), ()
+
+    def _masked(self, op: Any, x: Array, draw: Draw) -> Array:
+        rows: Array = op(x.reshape(x.shape[0], math.prod(x.shape[1:])), self.rate, *draw)
+        return rows.reshape(x.shape)
+
+    def _draw(self) -> Draw:
+        """What a call outside any fit draws from."""
+        if self.seed is None:
+            return Draw(seeds.draw_seed(), 0, 0)
+        self._calls += 1
+        return Draw(self.seed, self._calls - 1, 0)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"rate": self.rate, "seed": self.seed, **super().get_config()}
