@@ -122,13 +122,23 @@ def _rule(node: Node) -> _Rule:
 def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     """By the op that stands beside it: it takes dy, the op's own arguments by their names, and its result as y."""
     backward = TABLE[f"{node.op}_backward"]
+    if any(slope is not None for slope in slopes[1:]):
+        raise TypeError(f"{node.op}: got a second result to find a gradient of, wants its first one alone")
     known = {**node.given, "dy": slopes[0], "y": node.results[0], "z": _pre_activation(node)}
+    known |= zip(_KEPT.get(node.op, ()), node.results[1:], strict=False)
     taken = {name: known[name] for name in backward.signature.parameters if name in known}
+    by = list(TABLE[node.op].operands)
     if "need" in backward.options:
-        taken["need"] = tuple(f"d{name}" for name in node.parents)
+        of_all = backward.options["need"].values
+        by = [name.removeprefix("d") for name in of_all]
+        taken["need"] = tuple(f"d{name}" for name in node.parents if name in by)
     results = getattr(ops, backward.name)(**taken)
     together = results if isinstance(results, tuple) else (results,)
-    return dict(zip(TABLE[node.op].operands, together, strict=False))
+    return dict(zip(by, together, strict=False))
+
+
+# What a derivative takes of the results beside the first, by their places.
+_KEPT = {"batch_norm": ("mean", "rstd")}
 
 
 def _pre_activation(node: Node) -> Any:

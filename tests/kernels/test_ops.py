@@ -56,7 +56,7 @@ def reduction_length(op, sizes):
     """How many terms the longest sum of an op has."""
     if op.module in PRODUCTS:
         return (2 if op.module == "gemm" else 18) + sum(size for size in sizes.values())
-    if op.module in ("softmax", "losses", "prelu"):
+    if op.module in ("softmax", "losses", "prelu", "normalization"):
         return 16 + int(np.prod([np.prod(size) for size in sizes.values()]))
     return 16
 
