@@ -41,6 +41,60 @@ def add(
 ) -> Array:
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
 
+def subtract(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise difference y = a - b; shapes broadcast as in NumPy."""
+
+def multiply(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise product y = a * b; shapes broadcast as in NumPy."""
+
+def average(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise mean y = (a + b) / 2; shapes broadcast as in NumPy."""
+
+def maximum(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The larger of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+def minimum(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The smaller of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+def maximum_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``maximum`` in the shape of dy: (da, db); da = dy where a >= b, else 0, db = dy where it is not."""
+
+def minimum_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``minimum`` in the shape of dy: (da, db); da = dy where a <= b, else 0, db = dy where it is not."""
+
 def identity(
     x: Array,
     *,

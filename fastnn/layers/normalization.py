@@ -182,8 +182,8 @@ class BatchNormalization(_Scaled):
         x, mean, rstd = kept
         rows, gamma, need = dy.reshape(*x.shape), self._value("gamma"), self._needed(need_dx)
         if mean is None:
-            figures = map(self._value, self.moving)
-            dx, *own = ops.batch_norm_inference_backward(rows, x, *figures, gamma, self.epsilon, need)
+            mean, variance = map(self._value, self.moving)
+            dx, *own = ops.batch_norm_inference_backward(rows, x, mean, variance, gamma, self.epsilon, need)
         else:
             dx, *own = ops.batch_norm_backward(rows, x, mean, rstd, gamma, need)
         return dx.reshape(*dy.shape) if need_dx else None, self._gradients(*own)

@@ -61,7 +61,7 @@ def with_derivatives():
             yield op, by if op.name == "linear" else [name for name in by if name not in "wb"]
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
-        elif op.name in ("matmul", "add"):
+        elif op.name in ("matmul", "add", "subtract", "multiply", "average"):
             yield op, list(op.operands)
 
 
@@ -129,6 +129,16 @@ def test_sums_of_arrays_that_broadcast():
     _, (one, other) = fastnn.gradients(lambda x, y: ops.mse(ops.add(x, y), t)[0], (drawn(2, 4, 3), drawn(2, 4, 3)))
     assert np.array_equal(one, other)
     assert not np.shares_memory(one, other)
+
+
+@pytest.mark.parametrize("name", ["subtract", "multiply", "average", "maximum", "minimum"])
+def test_pairs_that_broadcast(name):
+    """Each operand in turn, and one with itself."""
+    t = drawn(2, 4, 3)
+    pair = getattr(ops, name)
+    for shape in ((3,), (4, 3), (4, 1), (2, 1, 1), ()):
+        agree(lambda x, v: ops.mse(pair(v, pair(x, v)), t)[0], [drawn(2, 4, 3), drawn(*shape)])
+        agree(lambda x, v: ops.mse(pair(x, v), t)[0], [drawn(2, 4, 3), drawn(*shape)])
 
 
 def test_rows_of_a_table():

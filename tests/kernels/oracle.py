@@ -179,6 +179,34 @@ def add(a, b):
     return a + b
 
 
+def subtract(a, b):
+    return a - b
+
+
+def multiply(a, b):
+    return a * b
+
+
+def average(a, b):
+    return (a + b) / 2
+
+
+def maximum(a, b):
+    return np.maximum(a, b)
+
+
+def minimum(a, b):
+    return np.minimum(a, b)
+
+
+def maximum_backward(dy, a, b):
+    return np.where(a >= b, dy, 0), np.where(a >= b, 0, dy)
+
+
+def minimum_backward(dy, a, b):
+    return np.where(a <= b, dy, 0), np.where(a <= b, 0, dy)
+
+
 def gather(data, index):
     return data[index]
 
