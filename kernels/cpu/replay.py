@@ -195,14 +195,14 @@ def _elementwise(each, memory, turn, t):
     one = memory.numbers.dtype.type(1)
     a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
     if each.kind == Kind.FORWARD:
-        forward_share(t, each.tasks, each.n, each.code, numbers, a, b)
+        forward_share(t, each.tasks, each.n, each.code, numbers, 0, a, b)
     elif each.kind == Kind.BACKWARD:
-        backward_share(t, each.tasks, each.n, each.code, numbers, one, a, b, c)
+        backward_share(t, each.tasks, each.n, each.code, numbers, 0, one, a, b, c)
     elif each.kind == Kind.BACKWARD_SUMS:
         sums = _place(memory, each.d)
         backward_sums_share(t, each.tasks, each.n, each.m, each.code, numbers, one, a, b, c, sums)
     elif each.kind == Kind.ADD:
-        add_share(t, each.tasks, each.n, each.m, a, b, c)
+        add_share(t, each.tasks, each.n, each.m, 0, a, b, c)
     elif each.kind == Kind.SCALE:
         _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
     elif each.kind == Kind.FORWARD_ROWS:
