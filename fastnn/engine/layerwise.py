@@ -172,10 +172,11 @@ class LayerwiseRunner:
         """Train on one batch."""
         optimizer, rows = self._optimizer, samples.rows(step)
         batch = samples.data.batch(rows, rows.size)
-        loss, scores, gradients = self.gradients(batch)
-        self._stop_if_diverged(loss, gradients, samples.number, step)
-        # before the update: a metric that does not fit changes nothing
-        samples.figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
+        with recorded.moving_kept(self.network):
+            loss, scores, gradients = self.gradients(batch)
+            self._stop_if_diverged(loss, gradients, samples.number, step)
+            # before the update: a metric that does not fit changes nothing
+            samples.figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
         self._apply(optimizer, gradients)
         self._alone += 1
 

@@ -51,6 +51,7 @@ class Parameter(Protocol):
     path: str
     value: Array
     trainable: bool
+    moves: bool
 
     @property
     def regularizer(self) -> Regularizer | None:
@@ -157,6 +158,11 @@ class Layer(Protocol):
     """One step of the network; it keeps its parameters and nothing of a batch."""
 
     name: str
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes its weights, and what of them moves."""
+        ...
 
     @property
     def recordable(self) -> bool:
