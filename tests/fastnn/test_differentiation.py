@@ -57,7 +57,8 @@ def with_derivatives():
         if backward is not None:
             by = [name for name in op.operands if name in backward.operands or name in "xwb"]
             by = [name for name in by if op.draw.get(name) != "row_numbers"]
-            yield op, by if op.name == "linear" else [name for name in by if name not in "wb"]
+            has_weights = "w" in backward.operands and "need" in backward.options
+            yield op, by if has_weights else [name for name in by if name not in "wb"]
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
         elif op.name in ("matmul", "add"):
