@@ -142,9 +142,9 @@ _KEPT = {"batch_norm": ("mean", "rstd")}
 
 
 def _pre_activation(node: Node) -> Any:
-    """Of a linear layer, where its activation's derivative needs it."""
+    """Of an op with an activation, where the derivative of that needs it."""
     wants = "z" in TABLE[f"{node.op}_backward"].operands and node.given["activation"] in FROM_INPUT
-    return ops.linear(node.given["x"], node.given["w"], node.given["b"]) if wants else None
+    return getattr(ops, node.op)(**{**node.given, "activation": "linear"}) if wants else None
 
 
 def _by_second_result(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:

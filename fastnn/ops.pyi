@@ -1170,6 +1170,50 @@ def softmax_cross_entropy(
     NaN.
     """
 
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of images with its bias and activation fused, as a layer has it: y = activation(x * w + b).
+
+    y[n, i, j, f] = sum over k, l, c of x[n, i s + k d - p, j s' + l d' - p', c] w[k, l, c, f], + b[f], with strides s,
+    dilation d, and x zero where it is padded. x is (n, h, w, c), w is (kh, kw, c / groups, f), b is (f,) or None, y is
+    (n, oh, ow, f). Padding "valid" is none; "same" makes oh = ceil(h / s), the odd row or column last; or it is a
+    number, one for each axis, or ((top, bottom), (left, right)). Of several groups, each has its share of c and of f.
+    """
+
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
+    Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
+    ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
+    """
+
 def linear_sgd_step(
     dy: Array,
     x: Array,

@@ -97,9 +97,10 @@ def _activated(name: str, x: Any, *numbers: float) -> Any:
     """f(x) by plain loops, which large arrays of repeated numbers are spared."""
     if not x.size:
         return np.zeros(x.shape)
-    few = _few(name, x).tolist()
     if name in softmax.FORWARD:
-        return np.resize([softmax.FORWARD[name](row) for row in few], x.shape)
+        rows = _few(name, x.reshape(-1, x.shape[-1])).tolist()
+        return np.resize([softmax.FORWARD[name](row) for row in rows], x.shape)
+    few = _few(name, x).tolist()
     return np.resize(elementwise.forward(name, few, *numbers), x.shape)
 
 

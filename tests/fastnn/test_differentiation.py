@@ -58,7 +58,8 @@ def with_derivatives():
             by = [name for name in op.operands if name in backward.operands or name in ("x", "w", "b", "beta")]
             by = [name for name in by if op.draw.get(name) != "row_numbers"]
             by = [name for name in by if not name.startswith("moving_")]
-            yield op, by if op.name == "linear" else [name for name in by if name not in "wb"]
+            has_weights = "w" in backward.operands and "need" in backward.options
+            yield op, by if has_weights else [name for name in by if name not in "wb"]
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
         elif op.name in ("matmul", "add", "subtract", "multiply", "average"):
