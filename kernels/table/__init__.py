@@ -31,6 +31,7 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 from __future__ import annotations
 
 from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, optim, prelu, softmax  # isort: skip
+from fastnn.kernels.table import embedding, recurrent, sequences  # isort: skip
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -70,12 +71,15 @@ __all__ = [
     "Subset",
     "dropout",
     "elementwise",
+    "embedding",
     "gather",
     "gemm",
     "linear_steps",
     "losses",
     "optim",
     "prelu",
+    "recurrent",
+    "sequences",
     "shape_of",
     "softmax",
     "varying",

@@ -172,6 +172,16 @@ def add_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Noth
 
 
 @micro_kernel
+def max_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
+    """y = the larger of a and b, NaN where one of them is; y may be a or b."""
+
+    def larger(v: Vectors, a: Any, b: Any) -> Any:
+        return v.where("==", b, b, v.max(a, b), b)
+
+    mapped(v, larger, count, [a, b], y)()
+
+
+@micro_kernel
 def stream_row(v: Vectors, count: Size, x: Pointer, y: Pointer) -> Nothing:
     """y = x past the caches: what is not read soon need not be fetched before it is written. ``drain`` comes last."""
     mapped(v, lambda _, x: x, count, [x], y, past_caches=True)()
