@@ -194,7 +194,7 @@ def row_numbers(name: str, numbers: Any, rows: int) -> None:
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= rows:
         worst = low if low < 0 else high
-        place = int(np.argmax(numbers == worst))
+        place = ", ".join(map(str, np.unravel_index(np.argmax(numbers == worst), numbers.shape)))
         raise IndexError(f"{name}[{place}]: got {worst}, wants row numbers in [0, {rows})")
 
 
@@ -354,7 +354,6 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             continue
         if operand.row_numbers:
             _bind(op, given, operand, array.shape, sizes)
-            row_numbers(operand.name, array, sizes["rows"])
             continue
         if dtype is None:
             dtype, first = _computed_in(operand, array), operand.name
@@ -367,9 +366,17 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             operand.values(operand.name, array)
         if operand.inplace:
             writable(operand.name, array)
+    _row_numbers(op, given, sizes)
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
     _destinations(op, given, _derived(op, given, sizes), dtype)
+
+
+def _row_numbers(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Check operands that are numbers of rows, of which other operands say how many there are."""
+    for operand in _layout(op):
+        if operand.row_numbers:
+            row_numbers(operand.name, given[operand.name], sizes["rows"])
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, normalization, optim, prelu, softmax  # isort: skip
 from fastnn.kernels.table import convolution  # isort: skip  # after gemm, which says of its rules
+from fastnn.kernels.table import embedding, recurrent, sequences  # isort: skip
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -78,6 +79,7 @@ __all__ = [
     "convolution",
     "dropout",
     "elementwise",
+    "embedding",
     "gather",
     "gemm",
     "linear_steps",
@@ -85,6 +87,8 @@ __all__ = [
     "normalization",
     "optim",
     "prelu",
+    "recurrent",
+    "sequences",
     "shape_of",
     "softmax",
     "varying",
