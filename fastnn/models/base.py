@@ -505,7 +505,7 @@ class Model(WeightLists):
         callbacks: Any = None,
         *,
         threads: int | None = None,
-    ) -> Array:
+    ) -> Any:
         """Outputs for all samples, in the model's dtype; a live line on a terminal, nothing elsewhere.
 
         Where no ``batch_size`` is given it is 1024 (Keras: 32). ``threads`` as in ``fit``.
@@ -534,13 +534,13 @@ class Model(WeightLists):
             return outputs
 
     @_apart
-    def predict_on_batch(self, x: Any) -> Array:
+    def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch."""
         source = self._source("x", x)
         self._build_for(source)
         return self._runner(source, max(source.rows, 1)).predict(source, max(source.rows, 1))
 
-    def __call__(self, x: Any, training: bool | None = None) -> Array:
+    def __call__(self, x: Any, training: bool | None = None) -> Any:
         """Outputs for one batch; with ``training`` those of a training pass, where dropout drops."""
         checks.instance("training", training, (bool, type(None)), "True, False or None")
         if not training:
