@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastnn import checks, ops
-from fastnn.kernels.table import TABLE
+from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
 from fastnn.tape import Followed, Node, Traced, calculate
 
@@ -122,13 +122,23 @@ def _rule(node: Node) -> _Rule:
 def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     """By the op that stands beside it: it takes dy, the op's own arguments by their names, and its result as y."""
     backward = TABLE[f"{node.op}_backward"]
+    if any(slope is not None for slope in slopes[1:]):
+        raise TypeError(f"{node.op}: got a second result to find a gradient of, wants its first one alone")
     known = {**node.given, "dy": slopes[0], "y": node.results[0], "z": _pre_activation(node)}
+    known |= zip(_KEPT.get(node.op, ()), node.results[1:], strict=False)
     taken = {name: known[name] for name in backward.signature.parameters if name in known}
-    if "need" in backward.options:
-        taken["need"] = tuple(f"d{name}" for name in node.parents)
+    by = list(TABLE[node.op].operands)
+    need = backward.options.get("need")
+    if isinstance(need, Subset):
+        by = [name.removeprefix("d") for name in need.values]
+        taken["need"] = tuple(f"d{name}" for name in node.parents if name in by)
     results = getattr(ops, backward.name)(**taken)
     together = results if isinstance(results, tuple) else (results,)
-    return dict(zip(TABLE[node.op].operands, together, strict=False))
+    return dict(zip(by, together, strict=False))
+
+
+# What a derivative takes of the results beside the first, by their places.
+_KEPT = {"batch_norm": ("mean", "rstd")}
 
 
 def _pre_activation(node: Node) -> Any:
@@ -149,8 +159,31 @@ def _scaled(array: Any, factor: Any) -> Any:
     return array if isinstance(factor, float) and factor == 1 else calculate("scaled", x=array, factor=factor)
 
 
-def _of_sum(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
-    return {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+def _of_sum(**shares: float) -> _Rule:
+    """Of a sum of operands, each times its share."""
+
+    def rule(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+        whole = {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+        return {name: _scaled(slope, shares[name]) for name, slope in whole.items()}
+
+    return rule
+
+
+def _of_elementwise_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """da = dy * b, db = dy * a; of those that are wanted."""
+    others = {"a": "b", "b": "a"}
+    return {
+        name: _unbroadcast(ops.multiply(slopes[0], node.given[others[name]]), node.given[name].shape)
+        for name in node.parents
+    }
+
+
+def _of_choice(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """What has been chosen has the derivative."""
+    whole = dict(
+        zip("ab", getattr(ops, f"{node.op}_backward")(slopes[0], node.given["a"], node.given["b"]), strict=True)
+    )
+    return {name: _unbroadcast(whole[name], node.given[name].shape) for name in node.parents}
 
 
 def _unbroadcast(dy: Any, shape: tuple[int, ...]) -> Any:
@@ -173,7 +206,12 @@ def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
 
 # How derivatives are found where no op says it: of sums, products, views, and of calculations with numbers a and b.
 _RULES: dict[str, _Rule] = {
-    "add": _of_sum,
+    "add": _of_sum(a=1.0, b=1.0),
+    "subtract": _of_sum(a=1.0, b=-1.0),
+    "average": _of_sum(a=0.5, b=0.5),
+    "multiply": _of_elementwise_product,
+    "maximum": _of_choice,
+    "minimum": _of_choice,
     "matmul": _of_product,
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "transpose": lambda node, slopes: {"x": slopes[0].T},

@@ -596,4 +596,5 @@ def _cost(call: Call) -> tuple[float, int]:
     for operand, spec in op.operands.items():
         shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights or a CSR matrix
         sizes |= dict(zip(spec.split(), shape, strict=False))
-    return op.flops(**sizes), moved
+    options = {name: checks.option(name, call.given[name], spec) for name, spec in op.options.items() if op.derived}
+    return op.flops(**op.whole(sizes, options)), moved

@@ -200,10 +200,11 @@ class LayerwiseRunner:
         """Train on one batch."""
         optimizer, rows = self._optimizer, samples.rows(step)
         batch = samples.data.batch(rows, rows.size)
-        losses, scores, gradients = self._pass(batch)
-        self._stop_if_diverged(losses[0], gradients, samples.number, step)
-        # before the update: a metric that does not fit changes nothing
-        samples.figures.update(losses, batch.rows, batch.y, batch.sample_weight, scores)
+        with recorded.moving_kept(self.network):
+            losses, scores, gradients = self._pass(batch)
+            self._stop_if_diverged(losses[0], gradients, samples.number, step)
+            # before the update: a metric that does not fit changes nothing
+            samples.figures.update(losses, batch.rows, batch.y, batch.sample_weight, scores)
         self._apply(optimizer, gradients)
         self._alone += 1
 

@@ -53,6 +53,7 @@ class Parameter(Protocol):
     path: str
     value: Array
     trainable: bool
+    moves: bool
 
     @property
     def regularizer(self) -> Regularizer | None:
@@ -159,6 +160,11 @@ class Layer(Protocol):
     """One step of the network; it keeps its parameters and nothing of a batch."""
 
     name: str
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes its weights, and what of them moves."""
+        ...
 
     @property
     def recordable(self) -> bool:

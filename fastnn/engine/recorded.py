@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,24 @@ def batches_alone(placement: Placement) -> int:
     return OP_BY_OP if placement.runs_op_by_op else 0
 
 
+def moving(network: Network) -> list[Array]:
+    """What training passes move themselves: moving averages of layers that train."""
+    found = (p.value for layer in network.layers if layer.trainable for p in layer.parameters if p.moves)
+    return list(found)
+
+
+@contextmanager
+def moving_kept(network: Network) -> Iterator[None]:
+    """What moves is put back where the ``with`` block ends in an exception."""
+    before = [(array, array.copy()) for array in moving(network)]
+    try:
+        yield
+    except BaseException:
+        for array, seen in before:
+            array[...] = seen
+        raise
+
+
 class _Kept:
     """The program of a function of a network, another one whenever what that depends on has changed.
 
@@ -37,14 +56,14 @@ class _Kept:
     """
 
     def __init__(self, network: Network, function: Callable[..., Any]) -> None:
-        self._network, self._function = network, function
+        self.network, self._function = network, function
         self._settings: Any = None
         self._alive: Sequence[Array] = ()  # so that no other array has the id of one of them
         self.program: Program | None = None
 
     def changed(self, seeds: Sequence[int], arrays: Sequence[Array] = (), *more: Any) -> bool:
         """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
-        network = self._network
+        network = self.network
         losses = [head.loss and (head.loss.form, head.loss.reduction, head.weight) for head in network.judged]
         settings = [list(seeds), losses, *map(_settings, network.layers)]
         settings += [*map(id, arrays), *more]
@@ -87,7 +106,8 @@ class RecordedStep:
     def _recorded(self, program: Program, *given: Any) -> Gradients:
         """The first call of a likeness; whatever cannot be recorded runs again op by op, so that errors are its own."""
         try:
-            results: Gradients = program(*given)
+            with moving_kept(self._kept.network):
+                results: Gradients = program(*given)
         except Exception:  # stand-ins of arrays may fail layers and losses in any way
             self._kept.program = None
             return self._gradients(*given)
@@ -146,7 +166,7 @@ class RecordedSteps:
         fixed["decays"] = [optimizer.decay_of(parameter.path) for parameter in self._trained]
         recordable = optimizer.recordable(self._trained)
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
-            self._arrays = [*(parameter.value for parameter in self._trained), *arrays]
+            self._arrays = [*(parameter.value for parameter in self._trained), *moving(self._network), *arrays]
             self._before = [array.copy() for array in self._arrays]
         if not recordable or self._kept.program is None:
             return False
@@ -197,4 +217,4 @@ def _settings(layer: Layer) -> Any:
         for p in layer.parameters
     ]
     penalty = layer.activity_regularizer
-    return layer.form(), layer.activation, penalty and (penalty, penalty_numbers(penalty)), own
+    return layer.trainable, layer.form(), layer.activation, penalty and (penalty, penalty_numbers(penalty)), own

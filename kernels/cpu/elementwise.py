@@ -1,4 +1,4 @@
-"""Elementwise addition and activations: contiguous runs of vectors, split into one range a task."""
+"""What is made of pairs of numbers, and activations: contiguous runs of vectors, split into one range a task."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, work
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, forward_row, stream_row
+from fastnn.kernels.cpu.simd.elementwise import (
+    add_row,
+    backward_row,
+    choice_backward_row,
+    drain,
+    forward_row,
+    pair_row,
+    stream_row,
+)
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.threads import get_num_threads
+from fastnn.kernels.formulas import pairs
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import NUMBERS
@@ -66,13 +75,16 @@ def backward_sums_share(t, tasks, n, m, code, numbers, one, dy, s, dx, total):
         add_row(high - low, address(total, low), row, address(total, low))
 
 
+_ADD = pairs.CODES["add"]
+
+
 @compiled_in
-def _add_range(low, high, period, a, b, made):
-    """Numbers ``low`` to ``high`` of a + b, where b are ``period`` numbers again and again."""
+def _pair_range(low, high, code, swapped, period, a, b, made):
+    """Numbers ``low`` to ``high`` of f(a, b), where b are ``period`` numbers again and again."""
     i = low
     while i < high:
         count = min(high - i, period - i % period)
-        add_row(count, address(a, i), address(b, i % period), address(made, i - low))
+        pair_row(code, swapped, count, address(a, i), address(b, i % period), address(made, i - low))
         i += count
 
 
@@ -80,7 +92,7 @@ def _add_range(low, high, period, a, b, made):
 def add_share(t, tasks, size, period, a, b, y):
     """Task t's range of y = a + b, where b are ``period`` numbers again and again."""
     low, high = t * size // tasks, (t + 1) * size // tasks
-    _add_range(low, high, period, a, b, address(y, low))
+    _pair_range(low, high, _ADD, 0, period, a, b, address(y, low))
 
 
 @kernel(_signature(1, _code, flat))
@@ -125,24 +137,38 @@ def _backward(MR: int, NR: int) -> Any:
     return backward
 
 
-@kernel(_signature(2, _code))
-def _add(MR: int, NR: int) -> Any:
+@kernel(_signature(2, _code, _code, _code))
+def _pair(MR: int, NR: int) -> Any:
     at_once = _AT_ONCE
 
-    def add(period, buffers, a, b, y, words, t, team):
+    def pair(code, swapped, period, buffers, a, b, y, words, t, team):
         tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
         if t < tasks:
+            low, high = t * y.size // tasks, (t + 1) * y.size // tasks
             if buffers.size == 0:
-                add_share(t, tasks, y.size, period, address(a, 0), address(b, 0), address(y, 0))
+                _pair_range(low, high, code, swapped, period, address(a, 0), address(b, 0), address(y, low))
             else:
-                low, high = t * y.size // tasks, (t + 1) * y.size // tasks
                 for i in range(low, high, at_once):
                     count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    _add_range(i, i + count, period, address(a, 0), address(b, 0), made)
+                    _pair_range(i, i + count, code, swapped, period, address(a, 0), address(b, 0), made)
                     stream_row(count, made, address(y, i))
                 drain(address(y, low))
 
-    return add
+    return pair
+
+
+def _choice_signature(dtype: Any) -> Any:
+    return types.void(types.int64, *[flat(dtype)] * 5)
+
+
+@kernel(_choice_signature)
+def _choice_backward(MR: int, NR: int) -> Any:
+    def choice_backward(code, dy, a, b, da, db, words, t, tasks):
+        low, high = t * dy.size // tasks, (t + 1) * dy.size // tasks
+        slopes = address(dy, low), address(a, low), address(b, low), address(da, low), address(db, low)
+        choice_backward_row(code, high - low, *slopes)
+
+    return choice_backward
 
 
 def nanoseconds(size: int) -> float:
@@ -188,14 +214,14 @@ def _plan(
 
 
 class Addends(NamedTuple):
-    """How two arrays are added: whether they change places, and how many numbers of what is then the second repeat."""
+    """How two arrays are joined: whether they change places, and how many numbers of what is then the second repeat."""
 
     swapped: bool
     period: int
 
 
 def addends(a: Any, b: Any) -> Addends | None:
-    """How arrays are added of which one has the shape of the sum, the other its trailing dimensions; else None."""
+    """How arrays are joined of which one has the result's shape, the other its trailing dimensions; else None."""
     shape, swapped = np.broadcast_shapes(a.shape, b.shape), a.ndim < b.ndim or a.size < b.size
     whole, part = (b, a) if swapped else (a, b)
     repeated = part.shape
@@ -205,28 +231,52 @@ def addends(a: Any, b: Any) -> Addends | None:
     return Addends(swapped, math.prod(repeated)) if fits and (repeated or not shape) else None
 
 
-@Planned
-def add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
-    """Where none has the shape of the sum, or the other is stretched, both are broadcast first."""
-    shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
-    plain = addends(a, b)
-    if plain is None:
-        run = _plan(_add, (math.prod(shape),), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
-        return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
-    swapped, period = plain
-    whole, part = (b, a) if swapped else (a, b)
-    compute, place = _direct(_add, (period,), out, whole, part), placing(out, shape, dtype, a, b, elementwise=True)
-    if compute is None:
-        run = _plan(_add, (period,), shape, out, whole, part)
-        return lambda a, b, *, out=None: run(out, b, a) if swapped else run(out, a, b)
+def _pair_op(name: str) -> Planned:
+    """Where neither array has the shape of the result, or the other is stretched, both are broadcast first."""
+    code = pairs.CODES[name]
 
-    def add(a: Any, b: Any, *, out: Any = None) -> Any:
+    def op(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
+        shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
+        plain = addends(a, b)
+        if plain is None:
+            leading, wide = (code, 0, math.prod(shape)), [np.broadcast_to(each, shape) for each in (a, b)]
+            run = _plan(_pair, leading, shape, out, *wide)
+            return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
+        swapped, period = plain
         whole, part = (b, a) if swapped else (a, b)
-        y = np.empty(shape, dtype) if out is None else place(out, a, b)
-        compute(whole.ravel(), part.ravel(), y.ravel())
-        return y if out is None else finish(y, out)
+        leading = code, int(swapped), period
+        compute, place = _direct(_pair, leading, out, whole, part), placing(out, shape, dtype, a, b, elementwise=True)
+        if compute is None:
+            run = _plan(_pair, leading, shape, out, whole, part)
+            return lambda a, b, *, out=None: run(out, b, a) if swapped else run(out, a, b)
 
-    return add
+        def pair(a: Any, b: Any, *, out: Any = None) -> Any:
+            whole, part = (b, a) if swapped else (a, b)
+            y = np.empty(shape, dtype) if out is None else place(out, a, b)
+            compute(whole.ravel(), part.ravel(), y.ravel())
+            return y if out is None else finish(y, out)
+
+        return pair
+
+    return Planned(implements(name, op))
+
+
+def _choice_backward_op(name: str) -> Planned:
+    """Of operands as large as dy: smaller ones are broadcast first."""
+    code = pairs.CHOICE_CODES[name]
+
+    def op(dy: Any, a: Any, b: Any) -> Callable[..., tuple[Any, Any]]:
+        shape, dtype = np.broadcast_shapes(dy.shape, a.shape, b.shape), dy.dtype
+        compute = _choice_backward.planned(dtype, nanoseconds(math.prod(shape)), code)
+
+        def backward(*operands: Any) -> tuple[Any, Any]:
+            da, db = np.empty(shape, dtype), np.empty(shape, dtype)
+            compute(*(contiguous(np.broadcast_to(each, shape)) for each in operands), da.reshape(-1), db.reshape(-1))
+            return da, db
+
+        return backward
+
+    return Planned(implements(f"{name}_backward", op))
 
 
 def numbers_of(name: str, dtype: Any, numbers: Sequence[float] = ()) -> Any:
@@ -275,5 +325,9 @@ def _backward_op(name: str) -> Planned:
     return Planned(implements(f"{name}_backward", op))
 
 
+for _name in pairs.PAIRS:
+    globals()[_name] = _pair_op(_name)
+for _name in pairs.CHOICES:
+    globals()[f"{_name}_backward"] = _choice_backward_op(_name)
 for _name in ACTIVATIONS:
     globals()[_name], globals()[f"{_name}_backward"] = _forward_op(_name), _backward_op(_name)

@@ -55,12 +55,13 @@ def with_derivatives():
     for op in TABLE.values():
         backward = TABLE.get(f"{op.name}_backward")
         if backward is not None:
-            by = [name for name in op.operands if name in backward.operands or name in "xwb"]
+            by = [name for name in op.operands if name in backward.operands or name in ("x", "w", "b", "beta")]
             by = [name for name in by if op.draw.get(name) != "row_numbers"]
+            by = [name for name in by if not name.startswith("moving_")]
             yield op, by if op.name == "linear" else [name for name in by if name not in "wb"]
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
-        elif op.name in ("matmul", "add"):
+        elif op.name in ("matmul", "add", "subtract", "multiply", "average"):
             yield op, list(op.operands)
 
 
@@ -76,11 +77,13 @@ def test_every_op(op, by):
         names = [name for name in by if given.get(name) is not None]
 
         results = getattr(ops, op.name)(**given)
-        weights = None if isinstance(results, tuple) else drawn(*results.shape)
+        first = results[0] if isinstance(results, tuple) else results
+        weights = drawn(*first.shape) if isinstance(first, np.ndarray) else None
 
         def f(*arrays, given=given, names=names, weights=weights):
             result = getattr(ops, op.name)(**{**given, **dict(zip(names, arrays, strict=True))})
-            return result[0] if isinstance(result, tuple) else weighed(result, weights)
+            first = result[0] if isinstance(result, tuple) else result
+            return first if weights is None else weighed(first, weights)
 
         agree(f, [given[name] for name in names], 1e-5)
 
@@ -126,6 +129,16 @@ def test_sums_of_arrays_that_broadcast():
     _, (one, other) = fastnn.gradients(lambda x, y: ops.mse(ops.add(x, y), t)[0], (drawn(2, 4, 3), drawn(2, 4, 3)))
     assert np.array_equal(one, other)
     assert not np.shares_memory(one, other)
+
+
+@pytest.mark.parametrize("name", ["subtract", "multiply", "average", "maximum", "minimum"])
+def test_pairs_that_broadcast(name):
+    """Each operand in turn, and one with itself."""
+    t = drawn(2, 4, 3)
+    pair = getattr(ops, name)
+    for shape in ((3,), (4, 3), (4, 1), (2, 1, 1), ()):
+        agree(lambda x, v: ops.mse(pair(v, pair(x, v)), t)[0], [drawn(2, 4, 3), drawn(*shape)])
+        agree(lambda x, v: ops.mse(pair(x, v), t)[0], [drawn(2, 4, 3), drawn(*shape)])
 
 
 def test_rows_of_a_table():

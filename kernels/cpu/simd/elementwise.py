@@ -25,6 +25,7 @@ from fastnn.kernels.cpu.simd.loops import Span, Total, for_each, mapped, switch_
 from fastnn.kernels.cpu.simd.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastnn.kernels.cpu.simd.vectors import I64
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES, Activation, prelu, prelu_backward
+from fastnn.kernels.formulas.pairs import CHOICES, PAIRS, slopes
 
 # What the micro-kernels of rows know beside the activations of one number: these take a row as a whole.
 ROW_CODES = {**CODES, "softmax": len(CODES), "log_softmax": len(CODES) + 1}
@@ -169,6 +170,40 @@ def copy_row_ahead(v: Vectors, count: Size, x: Pointer, y: Pointer, after: Point
 def add_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
     """y = a + b; y may be a or b."""
     mapped(v, Vectors.add, count, [a, b], y)()
+
+
+@micro_kernel
+def pair_row(v: Vectors, code: Size, swapped: Size, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
+    """y = f(a, b), or where they are swapped f(b, a), f by its code in ``formulas.pairs``; y may be a or b."""
+
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        def run() -> None:
+            with v.builder.if_else(v.builder.icmp_signed("==", swapped, I64(0))) as (plain, exchanged):
+                with plain:
+                    mapped(v, f, count, [a, b], y)()
+                with exchanged:
+                    mapped(v, f, count, [b, a], y)()
+
+        return run
+
+    switch_on(v.builder, code, [case(f) for f in PAIRS.values()])
+
+
+@micro_kernel
+def choice_backward_row(
+    v: Vectors, code: Size, count: Size, dy: Pointer, a: Pointer, b: Pointer, da: Pointer, db: Pointer
+) -> Nothing:
+    """(da, db) of a choice by its code in ``formulas.pairs``."""
+
+    def case(name: str) -> Callable[[], None]:
+        def body(at: Span) -> None:
+            of_a, of_b = slopes(v, name, *(at.load(each) for each in (dy, a, b)))
+            at.store(of_a, da)
+            at.store(of_b, db)
+
+        return lambda: for_each(v, count, body)
+
+    switch_on(v.builder, code, [case(name) for name in CHOICES])
 
 
 @micro_kernel
