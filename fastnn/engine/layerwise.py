@@ -122,6 +122,11 @@ def _sum(loss: Any, penalty: Any) -> Any:
     return loss if type(penalty) is float and penalty == 0 else loss + penalty
 
 
+def _added(one: Any, other: Any) -> Any:
+    """The gradient of a parameter in two calls of its layer; None where it is not trained."""
+    return None if one is None else ops.add(one, other)
+
+
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
     """The error of a batch that must not be trained on; ``epoch`` and ``step`` count from 0."""
     rate = network.optimizer.learning_rate if network.optimizer else math.nan
@@ -326,7 +331,7 @@ class LayerwiseRunner:
                 return None
             dx, own = layers[call.layer].backward(dy, kept[place], need_dx=not self._learned.isdisjoint(call.takes))
             before = found.get(call.layer)
-            found[call.layer] = [*own] if before is None else [*map(ops.add, before, own)]
+            found[call.layer] = [*own] if before is None else [*map(_added, before, own)]
             return dx
 
         self._graph.backward(slopes, back)
