@@ -41,7 +41,7 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     if not isinstance(loss, (Followed, int, float)) or (isinstance(loss, Followed) and loss.ndim):
         got = repr(loss) if isinstance(loss, Followed) else checks.describe(loss)
         raise TypeError(f"f: got a function that returns {got}, wants one that returns a number, a loss")
-    slopes = _pull(loss, 1.0, sources) if isinstance(loss, Traced) else [None] * len(given)
+    slopes = _pull([(loss, 1.0)], sources) if isinstance(loss, Traced) else [None] * len(given)
     whole = tuple(_whole(slope, array) for slope, array in zip(slopes, given, strict=True))
     value, *rest = (entry.value if isinstance(entry, Traced) else entry for entry in (loss, *others))
     return ((value, *rest) if others else value), whole
@@ -49,11 +49,36 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
 
 def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
     """From dL/dy: dL/dx, for y = f(x) of ops, an array; zeros where y does not depend on x."""
-    y, sources = _followed(f, (x,))
-    if not isinstance(y, Traced):
-        return _whole(None, x)
-    (dx,) = _pull(y, dy, sources)
+    _, pull = vjp(f, (x,))
+    (dx,) = pull((dy,))
     return _whole(dx, x)
+
+
+def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+    """(y, pull) for y = f(*arguments) of ops, an array or a list or tuple of such.
+
+    ``pull(dy)`` takes dL/d(each of y), None where nothing depends on it, and gives dL/d(each argument), None likewise.
+    """
+    result, sources = _followed(f, arguments)
+    results = result if isinstance(result, (list, tuple)) else (result,)
+
+    def pull(slopes: Sequence[Any]) -> list[Any]:
+        pairs = zip(results, slopes, strict=True)
+        return _pull([(y, dy) for y, dy in pairs if isinstance(y, Traced) and dy is not None], sources)
+
+    values = [each.value if isinstance(each, Traced) else each for each in results]
+    return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
+
+
+def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]]) -> Any:
+    """Results that are followed as those of one call, whose derivatives by ``parents`` are ``pull(dL/dy)``.
+
+    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used.
+    """
+    together = y if isinstance(y, tuple) else (y,)
+    node = Node("call", {"pull": pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])}, together, parents)
+    followed = tuple(Traced(each, node, place) for place, each in enumerate(together))
+    return followed if isinstance(y, tuple) else followed[0]
 
 
 def _whole(slope: Any, array: Array) -> Array:
@@ -76,10 +101,13 @@ def _followed(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, l
     return f(*sources), sources
 
 
-def _pull(result: Traced, slope: Any, sources: Sequence[Traced]) -> list[Any]:
-    """dL/d(source) of each, None where ``result`` does not depend on it; ``slope`` is dL/d(result)."""
-    slopes: dict[Any, Any] = {_key(result): slope}
-    for node in _reached(result):
+def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> list[Any]:
+    """dL/d(source) of each, None where nothing depends on it, from pairs of a result and dL/d(result)."""
+    slopes: dict[Any, Any] = {}
+    for result, slope in results:
+        key = _key(result)
+        slopes[key] = _sum(slopes[key], slope) if key in slopes else slope
+    for node in _reached([result for result, _ in results]):
         derivatives = _rule(node)(node, [slopes.pop((node, place), None) for place in range(len(node.results))])
         for name, parent in node.parents.items():
             if name not in derivatives:
@@ -94,10 +122,10 @@ def _key(traced: Traced) -> Any:
     return traced if traced.node is None else (traced.node, traced.place)
 
 
-def _reached(result: Traced) -> list[Node]:
-    """The calls that ``result`` was made by, the last one first."""
+def _reached(results: Sequence[Traced]) -> list[Node]:
+    """The calls that results were made by, the last one first."""
     found: dict[Node, None] = {}
-    waiting = [result]
+    waiting = [*results]
     while waiting:
         node = waiting.pop().node
         if node is not None and node not in found:
@@ -235,8 +263,11 @@ _RULES: dict[str, _Rule] = {
     "matmul": _of_product,
     "embedding": _of_words,
     **dict.fromkeys(RESULTS, _through_time),
+    "call": lambda node, slopes: node.given["pull"](slopes),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "transpose": lambda node, slopes: {"x": slopes[0].T},
+    "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
+    "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},
     "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},
     "minus": lambda node, slopes: {"a": slopes[0], "b": -slopes[0]},
     "times": lambda node, slopes: {"a": slopes[0] * node.given["b"], "b": slopes[0] * node.given["a"]},

@@ -20,7 +20,7 @@ from fastnn.engine.data import DataSet, Source, SparseSource
 from fastnn.engine.form import penalty_numbers
 from fastnn.engine.inputs import arrays_of
 from fastnn.engine.layerwise import Epoch, LayerwiseRunner
-from fastnn.engine.protocols import Array, Logs, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
 from fastnn.kernels.interrupts import held
 
 # Its name in a plan.
@@ -161,13 +161,12 @@ class DeviceRunner(LayerwiseRunner):
         with self._residence.left():
             super()._apply(optimizer, read)
 
-    def _score(self, y: Array | None, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
+    def _score(self, loss: Loss, y: Array, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
         """There where the loss is ops; one that looks at its targets, or is a function of the user's, is the host's."""
-        loss = self._loss
-        if loss is None or loss.made_of_ops:
-            return super()._score(y, scores, sample_weight)
+        if loss.made_of_ops:
+            return super()._score(loss, y, scores, sample_weight)
         read = [None if array is None else self._placement.read(array) for array in (y, scores, sample_weight)]
-        value, gradient = super()._score(*read)  # type: ignore[arg-type]
+        value, gradient = super()._score(loss, *read)  # type: ignore[arg-type]
         return value, self._placement.put(gradient)
 
     def _penalty(self, penalty: Regularizer, x: Array) -> tuple[float, Array]:
@@ -182,12 +181,12 @@ class DeviceRunner(LayerwiseRunner):
         with self._multiplying("float32"), self._residence:
             return super().evaluate(data, batch_size, hooks)
 
-    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
         """Outputs for all samples."""
         with self._multiplying("float32"), self._residence:
             return super().predict(x, batch_size, hooks)
 
-    def outputs(self, x: Source, training: bool) -> Array:
+    def outputs(self, x: Source, training: bool) -> Any:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
         with self._multiplying("float32"), self._residence:
             return super().outputs(x, training)
@@ -213,7 +212,7 @@ def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
 def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
     """What runs on this device, by name, for people to read."""
     lines = {"device": backends.state("cuda").reason}
-    if network.loss is not None and network.optimizer is not None:
+    if network.has_loss and network.optimizer is not None:
         replayed = recorded.is_recordable(network)
         lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
     if source is not None and isinstance(source, SparseSource):

@@ -13,14 +13,16 @@ from fastnn.engine.data import DataSet
 from fastnn.engine.form import penalty_numbers
 from fastnn.engine.placement import ON_HOST, Placement
 from fastnn.engine.protocols import Array, Layer, Network, Optimizer
+from fastnn.engine.wiring import mapped
 from fastnn.kernels.interrupts import held
 from fastnn.programs import Program
 
 # Batches of a size that run op by op before they are recorded, which takes as long as some steps.
 OP_BY_OP = 8
 
-# What a step gives: loss, scores, the gradients of the trained parameters.
-Gradients = tuple[float, Array, tuple[Array, ...]]
+# What a step gives: the loss, behind it those of heads where there are several; scores, a tuple of such for several
+# heads; the gradients of the trained parameters.
+Gradients = tuple[tuple[float, ...], Any, tuple[Array, ...]]
 
 
 def batches_alone(placement: Placement) -> int:
@@ -61,8 +63,9 @@ class _Kept:
 
     def changed(self, seeds: Sequence[int], arrays: Sequence[Array] = (), *more: Any) -> bool:
         """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
-        network, loss = self.network, self.network.loss
-        settings = [list(seeds), loss and (loss.form, loss.reduction), *map(_settings, network.layers)]
+        network = self.network
+        losses = [head.loss and (head.loss.form, head.loss.reduction, head.weight) for head in network.judged]
+        settings = [list(seeds), losses, *map(_settings, network.layers)]
         settings += [*map(id, arrays), *more]
         if settings == self._settings:
             return False
@@ -90,15 +93,15 @@ class RecordedStep:
         program = self._kept.program
         if program is None:
             return self._gradients(step, *given)
-        likeness = len(given), given[0].shape
+        likeness = tuple(array.shape for array in given)
         self._seen[likeness] += 1
         alone = batches_alone(self._placement)
         if self._seen[likeness] <= alone:
             return self._gradients(step, *given)
         if self._seen[likeness] == alone + 1:
             return self._recorded(program, step, *given)
-        loss, scores, gradients = program(step, *given)
-        return loss, scores.copy(), gradients
+        losses, scores, gradients = program(step, *given)
+        return losses, mapped(lambda array: array.copy(), scores), gradients
 
     def _recorded(self, program: Program, *given: Any) -> Gradients:
         """The first call of a likeness; whatever cannot be recorded runs again op by op, so that errors are its own."""
@@ -129,16 +132,14 @@ class RecordedSteps:
         self._network, self._optimizer, self._gradients, self._placement = network, optimizer, gradients, placement
         self._kept = _Kept(network, self._step)
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
-        self._scored = bool(network.metrics or network.weighted_metrics)
+        self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
         self._arrays: list[Array] = []
         self._before: list[Array] = []
         self._data: DataSet | None = None
         self._samples: list[Array] | None = None
 
-    def __call__(
-        self, seeds: Sequence[int], data: DataSet, rows: Array, batch_size: int
-    ) -> tuple[Array, Array | None] | None:
-        """Train on batches of the samples ``rows``; their losses, and the scores where metrics want them.
+    def __call__(self, seeds: Sequence[int], data: DataSet, rows: Array, batch_size: int) -> tuple[Array, Any] | None:
+        """Train on batches of the samples ``rows``; their losses, a row a batch, and scores where metrics want them.
 
         None where no step was made. An interrupt waits for the last one.
         """
@@ -173,7 +174,7 @@ class RecordedSteps:
             self._data, self._samples = data, self._placement.samples(data)
         return self._samples is not None
 
-    def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Array | None] | None:
+    def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Any] | None:
         optimizer, program, arrays = self._optimizer, self._kept.program, self._samples
         assert program is not None
         assert arrays is not None
@@ -184,25 +185,26 @@ class RecordedSteps:
             losses, scores = program.repeat(arrays, rows, batch_size, each=each, join=True)
         except Exception:  # whatever that is, it will be raised by the step that it belongs to
             return None
-        losses = self._placement.read(losses)
+        losses = np.stack([self._placement.read(each) for each in losses], axis=1)
         if not (np.isfinite(losses).all() and self._placement.all_finite(self._arrays)):
             return None
         optimizer.iterations += steps
-        return losses, None if scores is None else self._placement.read(scores)
+        return losses, None if scores is None else mapped(self._placement.read, scores)
 
-    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[float, Array | None]:
-        loss, scores, gradients = self._gradients(draw, *given)
+    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[tuple[float, ...], Any]:
+        losses, scores, gradients = self._gradients(draw, *given)
         self._optimizer.step(gradients, self._trained, rate, number)
-        return loss, scores if self._scored else None
+        return losses, scores if self._scored else None
 
 
 def is_recordable(network: Network) -> bool:
     """Whether nothing in a training step can be the user's own Python, whose effects a replay would leave out."""
-    loss = network.fused_loss or network.loss
+    fused = network.fused_losses
+    losses = [fused.get(head.output, head.loss) for head in network.judged if head.loss is not None]
     penalties = [p.regularizer for p in network.parameters] + [layer.activity_regularizer for layer in network.layers]
     return (
-        loss is not None
-        and loss.made_of_ops
+        network.has_loss
+        and all(loss is not None and loss.made_of_ops for loss in losses)
         and all(layer.recordable and layer.activation.fusable for layer in network.layers)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
     )
