@@ -9,7 +9,7 @@ callbacks, files and other backends work on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from fastnn import backends, ops
 from fastnn.engine import recorded
 from fastnn.engine.data import DataSet, Source, SparseSource
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.inputs import arrays_of
 from fastnn.engine.layerwise import Epoch, LayerwiseRunner
 from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
 from fastnn.kernels.interrupts import held
@@ -31,10 +30,6 @@ class _OnDevice:
     """Arrays of the current device."""
 
     programs, runs_op_by_op = True, False
-
-    def samples(self, data: DataSet) -> list[Any] | None:
-        arrays = arrays_of(data)
-        return None if arrays is None else [self.put(array) for array in arrays]
 
     def put(self, array: Array) -> Any:
         import cupy
@@ -63,61 +58,60 @@ class _Residence:
     def __init__(self, network: Network, placement: _OnDevice) -> None:
         self._network, self._placement = network, placement
         self._on_device: dict[tuple[str, str], Any] = {}
-        self._moved: list[tuple[Any, str, Array, Any]] = []
+        self._back = ExitStack()
         self._depth = 0
 
     def __enter__(self) -> None:
         if self._depth == 0:
             with held():
-                try:
-                    self._move()
-                except BaseException:
-                    self._return(read=False)
-                    raise
+                self._move()
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
             with held():
-                self._return(read=True)
+                self._back.close()
 
     @contextmanager
     def left(self) -> Iterator[None]:
         """Inside a ``with`` block, parameters and state hold ordinary arrays again."""
         with held():
-            self._return(read=True)
+            self._back.close()
             try:
                 yield
             finally:
                 self._move()
 
     def _move(self) -> None:
+        """Move all, or where that fails nothing."""
         network, optimizer = self._network, self._network.optimizer
-        for parameter in network.parameters:
-            self._put(parameter.path, parameter, "value")
-        if optimizer is not None:
-            for path, slots in optimizer.state.items():
-                for slot in slots:
-                    self._put(path, slots, slot)
+        with ExitStack() as back:
+            for parameter in network.parameters:
+                self._put(back, parameter.path, parameter, "value")
+            if optimizer is not None:
+                for path, slots in optimizer.state.items():
+                    for slot in slots:
+                        self._put(back, path, slots, slot)
+            self._back = back.pop_all()
 
-    def _put(self, path: str, owner: Any, name: str) -> None:
+    def _put(self, back: ExitStack, path: str, owner: Any, name: str) -> None:
         host = owner[name] if isinstance(owner, dict) else getattr(owner, name)
         array = self._on_device.get((path, name))
         if array is None or array.shape != host.shape or array.dtype != host.dtype:
             array = self._on_device[path, name] = self._placement.put(np.array(host, order="C"))
         else:
             array.set(np.ascontiguousarray(host))
+        back.callback(_bring_back, owner, name, host, array)
         _give(owner, name, array)
-        self._moved.append((owner, name, host, array))
 
-    def _return(self, read: bool) -> None:
-        while self._moved:
-            owner, name, host, array = self._moved[-1]
-            if read:
-                host[...] = array.get()
-            _give(owner, name, host)
-            self._moved.pop()
+
+def _bring_back(owner: Any, name: str, host: Array, array: Any) -> None:
+    """Give an owner its array of before, with the numbers of now; without them where they cannot be read."""
+    try:
+        host[...] = array.get()
+    finally:
+        _give(owner, name, host)
 
 
 def _give(owner: Any, name: str, value: Any) -> None:

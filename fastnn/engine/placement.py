@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastnn.engine.data import Batch, DataSet
-from fastnn.engine.inputs import arrays_of
+from fastnn.engine.data import Batch
 from fastnn.engine.protocols import Array
 from fastnn.engine.wiring import mapped
 
@@ -21,10 +20,6 @@ class Placement(Protocol):
 
     programs: bool
     runs_op_by_op: bool
-
-    def samples(self, data: DataSet) -> list[Any] | None:
-        """Inputs, targets and weights of all samples, there; None where only batches of them can be."""
-        ...
 
     def put(self, array: Array) -> Any:
         """An array of the host's, there."""
@@ -43,9 +38,6 @@ class _OnHost:
     """Ordinary arrays, where they are."""
 
     programs, runs_op_by_op = True, True
-
-    def samples(self, data: DataSet) -> list[Any] | None:
-        return arrays_of(data)
 
     def put(self, array: Array) -> Any:
         return array

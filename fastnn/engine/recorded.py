@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.engine.data import DataSet
 from fastnn.engine.form import penalty_numbers
+from fastnn.engine.inputs import arrays_of
 from fastnn.engine.placement import ON_HOST, Placement
 from fastnn.engine.protocols import Array, Layer, Network, Optimizer
 from fastnn.engine.wiring import mapped
@@ -171,7 +172,9 @@ class RecordedSteps:
         if not recordable or self._kept.program is None:
             return False
         if self._data is not data:
-            self._data, self._samples = data, self._placement.samples(data)
+            arrays = arrays_of(data)
+            samples = None if arrays is None else [self._placement.put(array) for array in arrays]
+            self._data, self._samples = data, samples
         return self._samples is not None
 
     def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Any] | None:

@@ -7,7 +7,7 @@ import pytest
 
 import fastnn
 from fastnn import callbacks, constraints, layers, models, optimizers, regularizers, utils
-from fastnn.engine import pace
+from fastnn.engine import make_runner, pace
 from fastnn.errors import DivergenceError
 from tests.cuda_host.places import host_only
 from tests.fastnn.engine.test_cpu import (
@@ -247,6 +247,33 @@ def test_an_error_leaves_ordinary_arrays(cupy):
     with pytest.raises(KeyboardInterrupt):
         fitted("classifier", "cuda", callbacks=[Failing(), _Keep(kept)])
     assert_alike((kept[0], {}), (fitted("classifier", "cpu", epochs=1)[0], {}))
+
+
+@host_only
+def test_what_cannot_be_read_back_leaves_no_array_of_the_device(cupy, monkeypatch):
+    """One parameter is what it was before; all else is what it is on the device."""
+    built = fitted("classifier", "cuda", epochs=1)[0]
+    before = [weights.copy() for weights in built.get_weights()]
+    runner, read, failing = make_runner(built._network(), built.plan(X)), cupy.ndarray.get, set()
+
+    def get(array):
+        if array.data.ptr in failing:
+            raise cupy.cuda.runtime.CUDARuntimeError(700)
+        return read(array)
+
+    def write_and_fail():
+        with runner._residence:
+            for place, parameter in enumerate(runner.network.parameters):
+                parameter.value[...] = 7
+                failing.update([parameter.value.data.ptr] if place == 1 else [])
+
+    monkeypatch.setattr(cupy.ndarray, "get", get)
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
+        write_and_fail()
+    for place, weights in enumerate(built.get_weights()):
+        assert type(weights) is np.ndarray
+        np.testing.assert_array_equal(weights, before[1] if place == 1 else np.full_like(weights, 7))
+    assert all(type(slot) is np.ndarray for slots in built.optimizer.state.values() for slot in slots.values())
 
 
 @host_only
