@@ -113,6 +113,7 @@ class Sequential(WeightLists):
         self._weighted_metrics: list[Metric] = []
         self._backend = "auto"
         self._precision: str | None = None
+        self._memory_limit: int | None = None
         self._warned_of_outputs = False
         self.stop_training = False
         self.history: History | None = None
@@ -301,6 +302,7 @@ class Sequential(WeightLists):
         *,
         backend: str = "auto",
         precision: str | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         """Say how to train: optimizer, loss, metrics, and the backend ("auto", "cpu", "naive", "cuda").
 
@@ -309,8 +311,13 @@ class Sequential(WeightLists):
         stay float32, at up to twice the speed on a CPU with AVX512-BF16; "auto" takes it where it can and says so once
         where it cannot; None is the dtype of the model. Evaluation and prediction use the dtype in any case.
 
+        ``memory_limit`` is what samples may take of a device's memory, in bytes or as text such as "2GB" or "512MiB";
+        None is half of what is free there. Samples that take more are brought a piece at a time while steps are at
+        work. Files do not keep it. On the CPU samples stay where they are.
+
         Nothing is changed unless all is valid. Raises BackendError where the backend or precision named cannot serve.
         """
+        limit = None if memory_limit is None else checks.memory("memory_limit", memory_limit)
         found = optimizers.get(optimizer)
         found_loss = None if loss is None else losses.get(loss)
         if found_loss is not None and not found_loss.reduces:
@@ -324,6 +331,7 @@ class Sequential(WeightLists):
         _check_precision(precision, chosen, self.compute_dtype)
         _make_names_unique(plain, weighted)
         self.optimizer, self.loss, self._backend, self._precision = found, found_loss, backend, precision
+        self._memory_limit = limit
         self._metrics, self._weighted_metrics = plain, weighted
         self._warned_of_outputs = False
         bottom = self._bottom_shape()
@@ -364,6 +372,7 @@ class Sequential(WeightLists):
             self._metrics,
             self._weighted_metrics,
             self._precision,
+            self._memory_limit,
         )
 
     def _runner(self, source: Source, batch_size: int, training: bool = False) -> Runner:

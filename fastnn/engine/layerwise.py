@@ -20,7 +20,7 @@ from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.pace import Pace
-from fastnn.engine.placement import AS_THEY_COME, ON_HOST, Placement, placed
+from fastnn.engine.placement import Batches, Placement, on_host, placed
 from fastnn.engine.protocols import (
     Array,
     Draw,
@@ -77,6 +77,7 @@ class Epoch:
     data: DataSet
     batch_size: int
     order: Array
+    batches: Batches
     figures: RunningFigures
 
     def rows(self, step: int, steps: int = 1) -> Array:
@@ -111,7 +112,7 @@ class LayerwiseRunner:
     def __init__(self, network: Network, backend: str, placement: Placement | None = None) -> None:
         self.network = network
         self.backend = backend
-        self._placement = placement or (ON_HOST if backend == "cpu" else AS_THEY_COME)
+        self._placement = placement or on_host(programs=backend == "cpu")
         self._fused = network.fused_loss
         self._loss = self._fused or network.loss
         trained = [any(parameter.trainable for parameter in layer.parameters) for layer in network.layers]
@@ -146,7 +147,8 @@ class LayerwiseRunner:
         Raises DivergenceError when a loss or gradient is not finite, before any weight is updated with it.
         """
         order = np.arange(data.rows - data.left_out) if order is None else order
-        samples = Epoch(epoch, data, batch_size, order, self.figures())
+        batches = self._placement.batches(data, order, batch_size)
+        samples = Epoch(epoch, data, batch_size, order, batches, self.figures())
         steps, step, stopped = data.steps(batch_size), 0, False
         with self._chosen():
             while step < steps and not stopped:
@@ -162,33 +164,35 @@ class LayerwiseRunner:
         """Train on up to ``most`` batches from ``step`` on; on how many."""
         started = perf_counter()
         steps = min(most, self._pace.amount) if self._alone >= recorded.batches_alone(self._placement) else 1
-        if steps == 1 or not self._train_together(samples, samples.rows(step, steps)):
-            steps = 1
-            self._train_alone(samples, step)
-        self._pace.measured(steps, perf_counter() - started)
-        return steps
+        made = self._train_together(samples, step, steps) if steps > 1 else 0
+        if not made:
+            made = self._train_alone(samples, step)
+        self._pace.measured(made, perf_counter() - started)
+        return made
 
-    def _train_alone(self, samples: Epoch, step: int) -> None:
+    def _train_alone(self, samples: Epoch, step: int) -> int:
         """Train on one batch."""
         optimizer, rows = self._optimizer, samples.rows(step)
-        batch = samples.data.batch(rows, rows.size)
+        batch = samples.batches.alone(step)
         loss, scores, gradients = self.gradients(batch)
         self._stop_if_diverged(loss, gradients, samples.number, step)
         # before the update: a metric that does not fit changes nothing
-        samples.figures.update(loss, batch.rows, batch.y, batch.sample_weight, scores)
+        samples.count(rows, np.array([loss]), scores)
         self._apply(optimizer, gradients)
         self._alone += 1
+        return 1
 
-    def _train_together(self, samples: Epoch, rows: Array) -> bool:
-        """Train on the batches of these samples, or on none; whether it was done."""
+    def _train_together(self, samples: Epoch, step: int, steps: int) -> int:
+        """Train on up to so many batches, or on none; on how many."""
         if not self._placement.programs or samples.data.y is None:
-            return False
+            return 0
         if self._together is None:
             self._together = RecordedSteps(self.network, self._optimizer, self._gradients, self._placement)
-        results = self._together(self.mask_seeds, samples.data, rows, samples.batch_size)
-        if results is not None:
-            samples.count(rows, *results)
-        return results is not None
+        results = self._together(self.mask_seeds, samples.batches, step, steps, samples.batch_size)
+        if results is None:
+            return 0
+        samples.count(samples.rows(step, len(results[0])), *results)
+        return len(results[0])
 
     def _chosen(self) -> AbstractContextManager[None]:
         """The backend of ordinary arrays."""
@@ -239,7 +243,7 @@ class LayerwiseRunner:
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Array, training: bool) -> Array:
-        x = self._placement.put(x)
+        x = self._given(self._placement.put(x))
         for layer in self.network.layers:
             x, _ = layer.forward(x, training)
         return self._placement.read(x)
@@ -293,6 +297,7 @@ class LayerwiseRunner:
 
         Of the training pass in step ``step``; without one, of no training.
         """
+        x = self._given(x)
         kept: list[Any] = []
         gradients: list[Array | None] = []
         penalty = 0.0
@@ -310,6 +315,10 @@ class LayerwiseRunner:
                 gradient = gradient / gradient.dtype.type(samples)
             gradients.append(gradient)
         return x, kept, penalty, gradients
+
+    def _given(self, x: Array) -> Array:
+        """Inputs of a batch as layers take them."""
+        return x
 
     def figures(self) -> RunningFigures:
         """The figures of an epoch, of no batch yet."""

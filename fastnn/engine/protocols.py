@@ -356,6 +356,7 @@ class Network:
     """What a runner runs: the layers in order, and for training the loss, metrics and optimizer.
 
     ``precision`` is that of the products in training: "bfloat16", or None for the dtype; "auto" leaves it to the plan.
+    ``memory_limit`` is what samples may take of a device's memory, in bytes.
     """
 
     layers: Sequence[Layer]
@@ -365,6 +366,7 @@ class Network:
     metrics: Sequence[Metric] = ()
     weighted_metrics: Sequence[Metric] = ()
     precision: str | None = None
+    memory_limit: int | None = None
 
     @property
     def products(self) -> str:

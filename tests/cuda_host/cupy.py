@@ -7,6 +7,7 @@ devices are names: work is done when it is asked for, or when a graph that has c
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import weakref
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ compiles = True
 readable = True
 # Bytes that may be allocated at a time.
 most = 2**40
+# Bytes of each copy from the host, for tests that count.
+sent: list[int] = []
 # Names of the kernels launched, for tests that count.
 launched: list[str] = []
 # What kernels were given, as bytes, for tests that compare.
@@ -93,6 +96,11 @@ class MemoryPointer:
 
     def __add__(self, offset: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
+
+    def copy_from_host_async(self, mem: int, size: int, stream: Stream) -> None:
+        sent.append(size)
+        with stream:
+            _do(lambda: ctypes.memmove(self.ptr, mem, size))
 
 
 class _PooledMemory:
@@ -261,6 +269,7 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def set(self, host: np.ndarray) -> None:
         get_current_stream().refuse()
+        sent.append(self.nbytes)
         self._host[...] = host
 
     def copy(self) -> ndarray:
@@ -489,6 +498,9 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         pass
 
+    def synchronize(self) -> None:
+        pass
+
 
 # Those chosen, one inside of another.
 _streams = [Stream(null=True)]
@@ -552,6 +564,7 @@ cuda = SimpleNamespace(
     Memory=Memory,
     MemoryPointer=MemoryPointer,
     UnownedMemory=UnownedMemory,
+    alloc_pinned_memory=lambda size: np.full(size, _PAINT, np.uint8),
     using_allocator=_using_allocator,
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
