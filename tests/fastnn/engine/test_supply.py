@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import callbacks, layers, models, utils
-from fastnn.engine import pace
+from fastnn.engine import pace, supply
 from fastnn.engine.data import SparseSource
 from tests.cuda_host.places import host_only
 
@@ -154,3 +154,64 @@ def test_limits_that_are_none(limit):
 def test_limits_of_other_types(limit):
     with pytest.raises(TypeError, match=r"memory_limit: got .*, wants a number of bytes above 0, or a text"):
         model("cpu", memory_limit=limit)
+
+
+LATE = ["default", "others", "all"]
+
+
+@host_only
+@pytest.mark.parametrize("late", LATE)
+def test_streams_that_are_late_give_the_same_bits(cupy, monkeypatch, late):
+    """Where work is done only when somebody waits for it, all that has to wait does."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    wanted = bits(*fitted(samples("uint8")))
+    with cupy.late(late):
+        assert bits(*fitted(samples("uint8"), compiling=SMALL)) == wanted
+
+
+def pieces_of(cupy, late):
+    """Whether pieces that are read one after the other, without a look between, are those that were asked for."""
+    table = supply._Table(X.astype("float32"), np.dtype("float32"))
+    streams, order = supply._Streams([table], has_y=False, most=2 * BATCH * table.row), rng.permutation(ROWS)
+    found = []
+    with cupy.late(late):
+        batches = streams.batches(order, BATCH)
+        for step in range(0, 8, 2):
+            taken = batches.together(step, 2)
+            found.append(taken.arrays[0].copy())
+            taken.meanwhile()
+    return all(np.array_equal(a.get(), X[order[32 * k : 32 * k + 32]]) for k, a in enumerate(found))
+
+
+def no_record(place, name):
+    getattr(place, name).record = lambda stream=None: None
+
+
+def no_wait(place, name):
+    getattr(place, name).synchronize = lambda: None
+
+
+FAULTS = {
+    "steps do not wait for the copy": (no_record, "copied"),
+    "the copy does not wait for the steps": (no_record, "read"),
+    "the host does not wait for pinned memory": (no_wait, "copied"),
+}
+
+
+@host_only
+def test_pieces_are_those_asked_for(cupy):
+    assert all(pieces_of(cupy, late) for late in LATE)
+
+
+@host_only
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wait_that_is_missing_is_seen(cupy, monkeypatch, fault):
+    spoil, name = FAULTS[fault]
+    make = supply._Place.__init__
+
+    def spoilt(self, *given):
+        make(self, *given)
+        spoil(self, name)
+
+    monkeypatch.setattr(supply._Place, "__init__", spoilt)
+    assert not all(pieces_of(cupy, late) for late in LATE)
