@@ -12,6 +12,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cache, partial, wraps
@@ -440,9 +441,9 @@ class Sequential(WeightLists):
             judge = runner if validation is None else self._runner(validation.x, validation_size)
             self._place = place = _Place(runner, first)
             self.history = History()
-            names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
             params = {
-                "verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names,
+                "verbose": verbose, "epochs": last, "steps": data.steps(size),
+                "metrics": self._names_of_epochs(validation is not None),
                 "initial_epoch": first, "validation_freq": every,
             }  # fmt: skip
             calls = CallbackList([*listeners, self.history], self, params)
@@ -450,24 +451,23 @@ class Sequential(WeightLists):
             logs: Logs = {}
             try:
                 calls.call("on_train_begin", {})
-                for epoch in range(place.epoch, last):
-                    calls.call("on_epoch_begin", epoch, {})
-                    samples, order = place.samples(data, size, shuffle)
-                    show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
-                    hooks = calls.step_hooks("train", show.on_step)
-                    train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
-                    if validation is not None and (epoch + 1) % every == 0:
-                        validate = partial(self._evaluate, judge, validation, validation_size, calls, None)
-                    try:
-                        logs = self._epoch(epoch, train, validate)
-                    except DivergenceError as error:
-                        show.abandon()
-                        calls.diverged(error)
-                        logs = dict.fromkeys(self.metrics_names if validate is None else names, math.nan)
-                    show.close(logs)
-                    calls.call("on_epoch_end", epoch, logs)
-                    if self.stop_training or (self.optimizer is not None and self.optimizer.converged):
-                        break
+                with self._staying(runner, calls):
+                    for epoch in range(place.epoch, last):
+                        calls.call("on_epoch_begin", epoch, {})
+                        samples, order = place.samples(data, size, shuffle)
+                        show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
+                        hooks = calls.step_hooks("train", show.on_step)
+                        train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
+                        if validation is not None and (epoch + 1) % every == 0:
+                            validate = partial(self._evaluate, judge, validation, validation_size, calls, None)
+                        try:
+                            logs = self._epoch(epoch, train, validate)
+                        except DivergenceError as error:
+                            logs = self._diverged(error, validate is not None, calls, show)
+                        show.close(logs)
+                        calls.call("on_epoch_end", epoch, logs)
+                        if self.stop_training or (self.optimizer is not None and self.optimizer.converged):
+                            break
             finally:
                 show.abandon()
                 self._place = None
@@ -475,6 +475,21 @@ class Sequential(WeightLists):
                 self._compiled_optimizer.finalize_variable_values(self.trainable_weights)
             self._end(calls, logs)
             return self.history
+
+    def _names_of_epochs(self, validated: bool) -> list[str]:
+        """Names of the figures of an epoch."""
+        return [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validated)]
+
+    def _staying(self, runner: Runner, calls: CallbackList) -> AbstractContextManager[None]:
+        """For the epochs of a fit: weights stay where the runner computes, where nobody looks at them between two."""
+        looks = self.optimizer is None or self.optimizer.looks_at_state or not calls.leave_weights()
+        return nullcontext() if looks else runner.staying()
+
+    def _diverged(self, error: DivergenceError, validated: bool, calls: CallbackList, show: Progress) -> Logs:
+        """The figures of an epoch that has diverged, where a callback takes the error."""
+        show.abandon()
+        calls.diverged(error)
+        return dict.fromkeys(self._names_of_epochs(validated), math.nan)
 
     def _build_to_train(self, x: Source) -> None:
         self._build_for(x)

@@ -71,7 +71,7 @@ class _Residence:
     """``with residence``: parameters and state hold arrays of the device, and those of before at its end.
 
     The device's arrays are the same ones each time, for programs use them where they lie. Inside of another one it does
-    nothing.
+    nothing, and arrays that are there for another runner stay as they are.
     """
 
     def __init__(self, network: Network, placement: _OnDevice) -> None:
@@ -116,6 +116,8 @@ class _Residence:
 
     def _put(self, back: ExitStack, path: str, owner: Any, name: str) -> None:
         host = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+        if not isinstance(host, np.ndarray):
+            return  # another runner's, which is in use
         array = self._on_device.get((path, name))
         if array is None or array.shape != host.shape or array.dtype != host.dtype:
             array = self._on_device[path, name] = self._placement.put(np.array(host, order="C"))
@@ -148,6 +150,14 @@ class DeviceRunner(LayerwiseRunner):
         super().__init__(network, backend, placement)
         self._residence = _Residence(network, placement)
         self._counted: dict[int, Any] = {}  # the numbers below some
+
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: there they stay on the device.
+
+        What another runner of the same network does meanwhile is done with these.
+        """
+        self._optimizer.build(self._trained)
+        return self._residence
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -138,6 +138,10 @@ class LayerwiseRunner:
     @mask_seeds.setter
     def mask_seeds(self, value: list[int]) -> None:
         self._mask_seeds = value
+
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes."""
+        return nullcontext()
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None

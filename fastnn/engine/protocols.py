@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -317,6 +318,11 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def looks_at_state(self) -> bool:
+        """Whether it asks its state after every epoch if there is anything left to learn."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...
@@ -408,7 +414,7 @@ class StepHooks(Protocol):
 
 
 class Runner(Protocol):
-    """Runs a network; parameters hold ordinary arrays of current values between its calls."""
+    """Runs a network; between its calls, but inside of ``staying``, parameters hold ordinary arrays of their values."""
 
     @property
     def mask_seeds(self) -> list[int]:
@@ -417,6 +423,10 @@ class Runner(Protocol):
 
     @mask_seeds.setter
     def mask_seeds(self, value: list[int]) -> None: ...
+
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes."""
+        ...
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
