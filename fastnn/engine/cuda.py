@@ -16,10 +16,12 @@ import numpy as np
 
 from fastnn import backends, ops
 from fastnn.engine import recorded
-from fastnn.engine.data import DataSet, Source, SparseSource
+from fastnn.engine.data import DataSet, Source
 from fastnn.engine.form import penalty_numbers
 from fastnn.engine.layerwise import Epoch, LayerwiseRunner
-from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.placement import Batches
+from fastnn.engine.protocols import Array, DenseForm, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.supply import Supply, how, put
 from fastnn.kernels.interrupts import held
 
 # Its name in a plan.
@@ -31,13 +33,16 @@ class _OnDevice:
 
     programs, runs_op_by_op = True, False
 
-    def put(self, array: Array) -> Any:
-        import cupy
+    def __init__(self, network: Network) -> None:
+        self._supply = Supply(network.memory_limit, _takes_csr(network))
 
-        try:
-            return cupy.asarray(array)
-        except MemoryError as error:
-            raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+    def batches(self, data: DataSet, order: Array, batch_size: int) -> Batches:
+        with _explained():
+            return self._supply.batches(data, order, batch_size)
+
+    def put(self, array: Array) -> Any:
+        with _explained():
+            return put(array)
 
     def read(self, array: Any) -> Array:
         found: Array = array.get()
@@ -48,11 +53,25 @@ class _OnDevice:
         return all(np.isfinite(float(ops.l1_l2_penalty(array, 0.0, 1.0)[0])) for array in arrays)
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Where there is too little memory, say what the device has."""
+    try:
+        yield
+    except MemoryError as error:
+        raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+
+
+def _takes_csr(network: Network) -> bool:
+    """Whether the first layer multiplies by its inputs, and nothing else is done to them."""
+    return bool(network.layers) and isinstance(network.layers[0].form(), DenseForm)
+
+
 class _Residence:
     """``with residence``: parameters and state hold arrays of the device, and those of before at its end.
 
     The device's arrays are the same ones each time, for programs use them where they lie. Inside of another one it does
-    nothing.
+    nothing, and arrays that are there for another runner stay as they are.
     """
 
     def __init__(self, network: Network, placement: _OnDevice) -> None:
@@ -97,6 +116,8 @@ class _Residence:
 
     def _put(self, back: ExitStack, path: str, owner: Any, name: str) -> None:
         host = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+        if not isinstance(host, np.ndarray):
+            return  # another runner's, which is in use
         array = self._on_device.get((path, name))
         if array is None or array.shape != host.shape or array.dtype != host.dtype:
             array = self._on_device[path, name] = self._placement.put(np.array(host, order="C"))
@@ -125,9 +146,18 @@ class DeviceRunner(LayerwiseRunner):
     """Trains, evaluates and predicts on a device."""
 
     def __init__(self, network: Network, backend: str) -> None:
-        placement = _OnDevice()
+        placement = _OnDevice(network)
         super().__init__(network, backend, placement)
         self._residence = _Residence(network, placement)
+        self._counted: dict[int, Any] = {}  # the numbers below some
+
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: there they stay on the device.
+
+        What another runner of the same network does meanwhile is done with these.
+        """
+        self._optimizer.build(self._trained)
+        return self._residence
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -145,6 +175,15 @@ class DeviceRunner(LayerwiseRunner):
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
         with self._residence:
             return super()._train_some(samples, step, most)
+
+    def _given(self, x: Any) -> Any:
+        """Bytes become numbers of the model's dtype."""
+        if x.dtype != np.uint8:
+            return x
+        rows = x.shape[0]
+        if rows not in self._counted:
+            self._counted[rows] = put(np.arange(rows))
+        return ops.gather(x, self._counted[rows], scale=1.0, offset=0.0)
 
     def _apply(self, optimizer: Optimizer, gradients: Sequence[Array]) -> None:
         """There where it is no more than ops; constraints and averages of weights are the host's."""
@@ -209,6 +248,6 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
     if network.has_loss and network.optimizer is not None:
         replayed = recorded.is_recordable(network)
         lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
-    if source is not None and isinstance(source, SparseSource):
-        lines["batches"] = "made dense on the host, one at a time"
+    if source is not None:
+        lines["samples"] = how(source, network.memory_limit, _takes_csr(network))
     return lines

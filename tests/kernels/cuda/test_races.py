@@ -21,8 +21,8 @@ OPS += [
     "nll",
 ]
 
-# Ops by name at the last of the table's cases but one, with rows as wide as a block's and columns that blocks share, and
-# "turns" over batches, with a part of a source in another's place.
+# Ops by name at the last of the table's cases but one, with rows as wide as a block's and columns that blocks share,
+# and "turns" over batches, with a part of a source in another's place.
 _SANITIZED = """
 import os, sys
 os.environ.pop("LD_PRELOAD")  # not for the compiler
