@@ -204,6 +204,11 @@ def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: wanted[name]() for name in node.parents}
 
 
+def _of_option(backward: str, option: str) -> _Rule:
+    """By an op that undoes it with the same option."""
+    return lambda node, slopes: {"x": getattr(ops, backward)(slopes[0], node.given[option])}
+
+
 # How derivatives are found where no op says it: of sums, products, views, and of calculations with numbers a and b.
 _RULES: dict[str, _Rule] = {
     "add": _of_sum(a=1.0, b=1.0),
@@ -213,6 +218,8 @@ _RULES: dict[str, _Rule] = {
     "maximum": _of_choice,
     "minimum": _of_choice,
     "matmul": _of_product,
+    "zero_pad2d": _of_option("crop2d", "padding"),
+    "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},

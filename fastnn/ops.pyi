@@ -1105,6 +1105,89 @@ def rprop_step(
     call does for them what a call for each would, in their order.
     """
 
+def max_pool2d(
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The largest number of each place of a window (pool_size) in x (n, h, w, c), moved by ``strides``: (n, p, q, c).
+
+    ``padding`` is "valid", "same" or numbers around both axes, and is never the largest. NaN in a window stays.
+    """
+
+def max_pool2d_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``max_pool2d`` by x, y its result: dy goes to the first of the largest numbers, row by row.
+
+    What several windows share gets the sum.
+    """
+
+def average_pool2d(
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The mean of each place of a window (pool_size) in x (n, h, w, c), moved by ``strides``: (n, p, q, c).
+
+    ``padding`` is "valid", "same" or numbers around both axes; means are those of the numbers of x alone.
+    """
+
+def average_pool2d_backward(
+    dy: Array,
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``average_pool2d`` by x, of which only the shape counts: each number's shares of dy, added up."""
+
+def global_max_pool(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The largest of all numbers of each channel: y (n, c) of x (n, s, c), s places in any order, at least one."""
+
+def global_max_pool_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``global_max_pool`` by x, y its result: dy goes to the first of the largest numbers."""
+
+def global_average_pool(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The mean of all numbers of each channel: y (n, c) of x (n, s, c), s places in any order, at least one."""
+
+def global_average_pool_backward(
+    dy: Array,
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``global_average_pool`` by x, of which only the shape counts: dy / s for each of s places."""
+
 def prelu(
     x: Array,
     alpha: Array,
@@ -1122,6 +1205,42 @@ def prelu_backward(
 
     The sum is over the samples.
     """
+
+def zero_pad2d(
+    x: Array,
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Zeros around both axes of images x (n, h, w, c): ``padding`` of them, or (rows, columns), or pairs of such.
+
+    A pair says how many come before and how many behind.
+    """
+
+def crop2d(
+    x: Array,
+    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Images x (n, h, w, c) without what ``zero_pad2d`` would put there: numbers as it takes them, from either side."""
+
+def upsample2d(
+    x: Array,
+    size: int | Sequence[int] = (2, 2),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Every number of images x (n, h, w, c) size[0] x size[1] times: y[:, i, j] = x[:, i // size[0], j // size[1]]."""
+
+def upsample2d_backward(
+    dy: Array,
+    x: Array,
+    size: int | Sequence[int] = (2, 2),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``upsample2d`` by x, of which only the shape counts: the sums of the blocks of dy."""
 
 def softmax(
     x: Array,

@@ -32,7 +32,20 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 
 from __future__ import annotations
 
-from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, normalization, optim, prelu, softmax  # isort: skip
+from fastnn.kernels.table import (
+    dropout,
+    elementwise,
+    gather,
+    gemm,
+    losses,
+    normalization,
+    optim,
+    pooling,
+    prelu,
+    resizing,
+    softmax,
+)
+
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -82,7 +95,9 @@ __all__ = [
     "losses",
     "normalization",
     "optim",
+    "pooling",
     "prelu",
+    "resizing",
     "shape_of",
     "softmax",
     "varying",
