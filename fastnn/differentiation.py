@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks, ops
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
@@ -221,6 +223,7 @@ _RULES: dict[str, _Rule] = {
     "zero_pad2d": _of_option("crop2d", "padding"),
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},
     "minus": lambda node, slopes: {"a": slopes[0], "b": -slopes[0]},
