@@ -611,6 +611,21 @@ def column_sums(
 ) -> Array:
     """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""
 
+def join(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of a (n, a) and b (n, b) one behind the other: y (n, a + b). ``concatenate`` is the same along any axis."""
+
+def join_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``join``: (da, db), the parts of dy's rows. Of a and b only the shapes count."""
+
 def cross_entropy(
     probs: Array,
     targets: Array,
@@ -1597,3 +1612,22 @@ def unpack(
     packed: Any,
 ) -> Array:
     """Packed weights as a new array."""
+
+def concatenate(
+    arrays: Sequence[Array],
+    axis: int = -1,
+) -> Array:
+    """Arrays one behind the other along an axis: a new array."""
+
+def permute(
+    x: Array,
+    axes: Sequence[int],
+) -> Array:
+    """x with its axes in another order, a new array."""
+
+def one_hot(
+    index: Array,
+    num_classes: int,
+    dtype: str = "float32",
+) -> Array:
+    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""

@@ -58,7 +58,7 @@ def with_derivatives():
             by = [name for name in op.operands if name in backward.operands or name in ("x", "w", "b", "beta")]
             by = [name for name in by if op.draw.get(name) != "row_numbers"]
             by = [name for name in by if not name.startswith("moving_")]
-            yield op, by if op.name == "linear" else [name for name in by if name not in "wb"]
+            yield op, by
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
         elif op.name in ("matmul", "add", "subtract", "multiply", "average", "zero_pad2d", "crop2d"):
@@ -143,6 +143,20 @@ def test_pairs_that_broadcast(name):
     for shape in ((3,), (4, 3), (4, 1), (2, 1, 1), ()):
         agree(lambda x, v: ops.mse(pair(v, pair(x, v)), t)[0], [drawn(2, 4, 3), drawn(*shape)])
         agree(lambda x, v: ops.mse(pair(x, v), t)[0], [drawn(2, 4, 3), drawn(*shape)])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_arrays_side_by_side(axis):
+    """Of several arrays each has its part; one that comes twice has both."""
+    shapes = [tuple(width if at == axis % 3 else size for at, size in enumerate((2, 3, 4))) for width in (1, 2, 3)]
+    t = drawn(*np.concatenate([np.empty(shape) for shape in (*shapes, shapes[0])], axis).shape)
+    agree(lambda a, b, c: ops.mse(ops.concatenate([a, b, c, a], axis), t)[0], [drawn(*shape) for shape in shapes])
+
+
+def test_axes_in_another_order():
+    t = drawn(4, 2, 3)
+    agree(lambda x: ops.mse(ops.permute(ops.tanh(x), (2, 0, 1)), t)[0], [drawn(2, 3, 4)])
+    agree(lambda x: ops.mse(ops.add(x.transpose(2, 0, 1), t), t)[0], [drawn(2, 3, 4)])
 
 
 def test_rows_of_a_table():

@@ -207,6 +207,14 @@ def minimum_backward(dy, a, b):
     return np.where(a <= b, dy, 0), np.where(a <= b, 0, dy)
 
 
+def join(a, b):
+    return np.concatenate([a, b], axis=1)
+
+
+def join_backward(dy, a, b):
+    return dy[:, : a.shape[1]], dy[:, a.shape[1] :]
+
+
 def gather(data, index):
     return data[index]
 

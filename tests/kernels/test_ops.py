@@ -384,7 +384,7 @@ def test_out_is_filled_and_nothing_beside_it(op, backend):
 @pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
 def test_out_may_alias_an_operand(op):
     """Writing over an operand, or over part of one, gives what a fresh result would."""
-    sizes = dict.fromkeys(("rows", "n", "k", "m", "in", "out", "c", "h", "w", "s"), 16)
+    sizes = dict.fromkeys(("rows", "n", "k", "m", "in", "out", "c", "h", "w", "s", "a", "b"), 16)
     sizes |= {"...": (16, 16), "*": (16, 16)} | {
         name: op.cases[-1][name] for name in op.options if name in op.cases[-1]
     }
