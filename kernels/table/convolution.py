@@ -1,4 +1,4 @@
-"""Convolutions of images and sequences, channels last, and their gradients."""
+"""Convolutions of images and sequences, channels last, transposed ones, and their gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fastnn.kernels.table.elementwise import ACTIVATIONS, FROM_INPUT
 from fastnn.kernels.table.gemm import Z_WHERE_NEEDED
 from fastnn.kernels.table.row import Choice, Integer, Integers, Option, Padding, Subset, op, product
-from fastnn.kernels.table.windows import places_along
+from fastnn.kernels.table.windows import places_along, spread_along
 
 _GRADIENTS = ("dx", "dw", "db")
 
@@ -144,4 +144,160 @@ def conv2d_backward(
     dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
     Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
     ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
+    """
+
+
+def _sequences(*each: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
+    """Cases of sequences: (n, w, c, kw, f) each, and options that go with them."""
+    names = ("n", "w", "c", "kw", "f")
+    return tuple(
+        {**dict(zip(names, size, strict=True)), **options} for size, *rest in each for options in rest or ({},)
+    )
+
+
+_CONV1D: dict[str, Any] = {
+    "options": _options(1, groups=_GROUPS),
+    "derived": {**_IN_GROUPS, "ow": places_along(0, "w", "kw")},
+    "cases": _sequences(
+        ((1, 6, 2, 3, 2), {}, {**_SAME, "strides": (2,)}, {"groups": 2, "dilation": (2,), "padding": ((1, 2),)}),
+        ((0, 4, 3, 3, 5),),
+        ((3, 5, 0, 2, 3),),
+        ((7, 50, 1, 5, 33), _SAME),
+        ((2, 33, 18, 4, 40), {}, {"strides": (3,), **_SAME}),
+        ((5, 9, 6, 1, 4), {}, {"strides": (2,)}),
+        ((2, 19, 6, 3, 8), {"groups": 2}),
+        ((3, 11, 5, 3, 7), {"dilation": (2,)}),
+    ),
+    "bench": _sequences(((64, 128, 64, 5, 64),)),
+}
+
+
+@op(
+    "convolution",
+    x="n w c",
+    w="kw cg f",
+    b="f",
+    returns=("n ow f",),
+    **_CONV1D,
+    flops=lambda n, ow, kw, cg, f, **_: 2 * n * ow * kw * cg * f,
+    variants=_VARIANTS,
+)
+def conv1d(x, w, b=None, activation="linear", strides=(1,), padding="valid", dilation=(1,), groups=1, *, out=None):
+    """``conv2d`` of sequences: x is (n, w, c), the kernel (kw, c / groups, f), y is (n, ow, f).
+
+    Padding is "valid", "same", or ((before, after),); ((dilation * (kw - 1), 0),) with stride 1 looks at nothing later.
+    """
+
+
+@op(
+    "convolution",
+    dy="n ow f",
+    x="n w c",
+    w="kw cg f",
+    y="n ow f",
+    z="n ow f",
+    returns=("n w c", "kw cg f", "f"),
+    into=_GRADIENTS,
+    **{**_CONV1D, "options": _CONV1D["options"] | {"need": Subset(_GRADIENTS)}},
+    rules=(Z_WHERE_NEEDED,),
+    flops=lambda n, ow, kw, cg, f, **_: 4 * n * ow * kw * cg * f,
+    variants=_BACKWARD,
+    draw={"y": "activation"},
+)
+def conv1d_backward(
+    dy,
+    x,
+    w,
+    y,
+    activation="linear",
+    z=None,
+    need=_GRADIENTS,
+    strides=(1,),
+    padding="valid",
+    dilation=(1,),
+    groups=1,
+    *,
+    dx=None,
+    dw=None,
+    db=None,
+):
+    """Gradients of ``conv1d``, as ``conv2d_backward`` has them of images."""
+
+
+_TRANSPOSED: dict[str, Any] = {
+    "options": _options(2),
+    "derived": {"oh": spread_along(0, "h", "kh"), "ow": spread_along(1, "w", "kw")},
+    "cases": _images(
+        sizes=(
+            ((1, 3, 2, 2, 2, 2, 2), {}, {"strides": (2, 3)}, {"strides": (2, 1), **_SAME}),
+            ((0, 4, 4, 3, 3, 3, 5),),
+            ((2, 3, 3, 0, 2, 2, 3),),
+            ((2, 4, 4, 3, 2, 3, 0),),
+            ((3, 6, 5, 7, 1, 1, 9), {}, {"strides": (3, 2)}),
+            ((1, 1, 1, 6, 4, 3, 5),),
+            ((2, 5, 6, 17, 3, 3, 33), _SAME, {"strides": (2, 2), **_SAME}, {"dilation": (2, 3)}),
+            ((1, 4, 7, 40, 5, 4, 3), {"strides": (3, 2), "padding": ((1, 0), (2, 1))}, {"strides": (2, 2), **_SAME}),
+            ((2, 4, 3, 5, 3, 3, 4), {"strides": (2, 2), "dilation": (2, 1)}),
+            ((2, 5, 4, 3, 4, 2, 6), {"strides": (1, 2)}),
+        )
+    ),
+    "bench": _images(sizes=(((32, 14, 14, 64, 3, 3, 32),),)),
+}
+
+
+@op(
+    "convolution",
+    x="n h w c",
+    w="kh kw f c",
+    b="f",
+    returns=("n oh ow f",),
+    **_TRANSPOSED,
+    flops=lambda n, h, w, c, kh, kw, f, **_: 2 * n * h * w * c * kh * kw * f,
+    variants=_VARIANTS,
+)
+def conv2d_transpose(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1), *, out=None):
+    """Transposed convolution of images, with its bias and activation fused: each x spreads the kernel over y.
+
+    The gradient by its input of a convolution with kernel w (kh, kw, f, c), strides, padding and dilation, of which
+    x (n, h, w, c) is the gradient by the result; y is activation of that + b. y is (n, oh, ow, f): with padding "same"
+    oh = h s, with "valid" h s + max(reach - s, 0), where a window reaches over (kh - 1) d + 1 numbers, and with
+    ((top, bottom), (left, right)) (h - 1) s + reach - top - bottom.
+    """
+
+
+@op(
+    "convolution",
+    dy="n oh ow f",
+    x="n h w c",
+    w="kh kw f c",
+    y="n oh ow f",
+    z="n oh ow f",
+    returns=("n h w c", "kh kw f c", "f"),
+    into=_GRADIENTS,
+    **{**_TRANSPOSED, "options": _TRANSPOSED["options"] | {"need": Subset(_GRADIENTS)}},
+    rules=(Z_WHERE_NEEDED,),
+    flops=lambda n, h, w, c, kh, kw, f, **_: 4 * n * h * w * c * kh * kw * f,
+    variants=_BACKWARD,
+    draw={"y": "activation"},
+)
+def conv2d_transpose_backward(
+    dy,
+    x,
+    w,
+    y,
+    activation="linear",
+    z=None,
+    need=_GRADIENTS,
+    strides=(1, 1),
+    padding="valid",
+    dilation=(1, 1),
+    *,
+    dx=None,
+    dw=None,
+    db=None,
+):
+    """Gradients of ``conv2d_transpose``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is the convolution of dz with w, dw the products of dz's windows with x, db the sums of
+    dz. z, ``need`` and dx, dw, db as in ``conv2d_backward``.
     """

@@ -55,7 +55,8 @@ def named(op, result, given):
 def reduction_length(op, sizes):
     """How many terms the longest sum of an op has."""
     if op.module == "convolution":  # over a window, or over all windows' places
-        return 4 + max(sizes["kh"] * sizes["kw"] * sizes["c"], sizes["n"] * sizes["h"] * sizes["w"], sizes["f"])
+        window, channels = sizes.get("kh", 1) * sizes["kw"], max(sizes["c"], sizes["f"])
+        return 4 + max(window * channels, 2 * sizes["n"] * sizes.get("h", 1) * sizes["w"])
     if op.module in PRODUCTS:
         return (2 if op.module == "gemm" else 18) + sum(size for size in sizes.values())
     if op.module in ("softmax", "losses", "prelu"):
