@@ -330,11 +330,12 @@ def shapes_of(x: Any, w: Any, strides: Any, padding: Any, dilation: Any, groups:
     return Shapes(tuple(x.shape), tuple(w.shape), y, axes, groups)
 
 
-def _table(kind: np.dtype[Any], *rows: dict[str, int]) -> Any:
-    return np.array([tuple(row[name] for name in kind.names or ()) for row in rows], kind)
+def table(kind: np.dtype[Any], *rows: dict[str, int]) -> Any:
+    """Records of a kind, zeros in fields that are not given."""
+    return np.array([tuple(row.get(name, 0) for name in kind.names or ()) for row in rows], kind)
 
 
-def _laid(
+def laid(
     shape: tuple[int, ...], groups: int, down: windows.Lines, across: windows.Lines
 ) -> tuple[dict[str, int], bool]:
     """How images lie that windows move over, and whether they have to be copied for it."""
@@ -368,8 +369,8 @@ def _product_of(
     """The product of windows over ``images`` that gives ``outputs``; ``kernel`` has the sizes and distances of taps."""
     shape, memory = tile(itemsize), caches()
     down, across = lines
-    laid, copied = _laid(images, groups, down, across)
-    share, columns = laid["share"], laid["columns"]
+    how, copied = laid(images, groups, down, across)
+    share, columns = how["share"], how["columns"]
     maps, width = outputs[3], -(-(outputs[3] // groups) // shape.NR)
     deepest = max(256, memory.l2 // 8 // (shape.NR * itemsize))
     phases, places, runs, panels, depth_in_all = [], [], [], 0, 0
@@ -402,7 +403,7 @@ def _product_of(
         "height": height,
     }  # fmt: skip
     tables = (
-        _table(IMAGES, laid), _table(PRODUCT, product), _table(PHASE, *phases),
+        table(IMAGES, how), table(PRODUCT, product), table(PHASE, *phases),
         np.array(places or [0], np.int64), np.array(runs or [0], np.int64),
     )  # fmt: skip
     nanoseconds = (2.0 * images[0] * depth_in_all * maps / groups) / gemm.FLOPS_PER_NS
@@ -470,9 +471,9 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
     """(tables, numbers of a chunk of images, of dz as panels) for the gradient by w."""
     tile_shape, memory = tile(itemsize), caches()
     down, across = map(windows.forward, shapes.axes)
-    laid, copied = _laid(shapes.x, shapes.groups, down, across)
+    how, copied = laid(shapes.x, shapes.groups, down, across)
     (n, oh, ow, maps), (kh, kw, share, _) = shapes.y, shapes.w
-    pixel, columns = (share if copied else shapes.x[3]), laid["columns"]
+    pixel, columns = (share if copied else shapes.x[3]), how["columns"]
     most = min(memory.l3 // 4, _MOST_CHUNK) // itemsize
     padded = tile_shape.NR * -(-(maps // shapes.groups) // tile_shape.NR) * shapes.groups
 
@@ -485,7 +486,7 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
         rows = (rows + 1) // 2
     images = min(n, max(1, most // numbers(oh))) if rows == oh else 1
     if copied:
-        laid["rows"] = (rows - 1) * down.step + shapes.reach
+        how["rows"] = (rows - 1) * down.step + shapes.reach
     joined = shapes.axes[1].dilation == 1
     starts = [
         (k * shapes.axes[0].dilation * columns + m * shapes.axes[1].dilation) * pixel
@@ -493,14 +494,14 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
         for m in range(1 if joined else kw)
     ]
     depth = share * (kw if joined else 1)
-    image = laid["rows"] * columns * (shapes.x[3] if copied else pixel)
+    image = how["rows"] * columns * (shapes.x[3] if copied else pixel)
     lines = [i * image + r * down.step * columns * pixel for i in range(images) for r in range(rows)]
     gradient = {
         "h": oh, "w": ow, "maps": maps, "share": maps // shapes.groups, "down": down.step, "across": across.step,
         "images": images, "rows": rows, "copied": copied, "block": max(1, _DEPTH // ow),
         "runs": len(starts), "depth": depth, "tiles": -(-depth // tile_shape.MR),
     }  # fmt: skip
-    tables = _table(IMAGES, laid), _table(GRADIENT, gradient), np.array(starts, np.int64), np.array(lines, np.int64)
+    tables = table(IMAGES, how), table(GRADIENT, gradient), np.array(starts, np.int64), np.array(lines, np.int64)
     return tables, images * image if copied else 0, images * rows * ow * padded
 
 

@@ -33,7 +33,7 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 from __future__ import annotations
 
 from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, optim, prelu, softmax  # isort: skip
-from fastnn.kernels.table import convolution  # isort: skip  # after gemm, which says of its rules
+from fastnn.kernels.table import convolution, depthwise  # isort: skip  # after gemm, whose rules they have
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -76,6 +76,7 @@ __all__ = [
     "Sizes",
     "Subset",
     "convolution",
+    "depthwise",
     "dropout",
     "elementwise",
     "gather",

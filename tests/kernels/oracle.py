@@ -285,6 +285,20 @@ def conv2d_transpose_backward(
     return conv2d(dz, w, **options), dw, dz.sum(axis=(0, 1, 2))
 
 
+def depthwise_conv2d(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1)):
+    grouped = w.reshape(*w.shape[:2], 1, -1) if w.size else w.reshape(*w.shape[:2], min(1, x.shape[3]), 0)
+    return conv2d(x, grouped, b, activation, strides, padding, dilation, max(1, x.shape[3]))
+
+
+def depthwise_conv2d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1)
+):
+    grouped = w.reshape(*w.shape[:2], 1, -1) if w.size else w.reshape(*w.shape[:2], min(1, x.shape[3]), 0)
+    options = need, strides, padding, dilation, max(1, x.shape[3])
+    dx, dw, db = conv2d_backward(dy, x, grouped, y, activation, z, *options)
+    return dx, dw.reshape(w.shape), db
+
+
 def of_rows(function, activation, *arrays):
     """A formula of an activation's for arrays of more than two axes, the last one the rows'."""
     rows = [None if each is None else each.reshape(-1, each.shape[-1] or 1) for each in arrays]
