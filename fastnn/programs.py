@@ -320,8 +320,10 @@ class _Given:
             wanted = "a CuPy array in a program (cupy.from_dlpack makes one over the same memory)"
             raise TypeError(f"{name}: got {checks.of_device(value)}, wants {wanted}")
         self.arrays += parts
-        layout = () if checks.is_csr(value) else (value.strides,)  # whatever number of non-zeros it has
-        self.likeness += (type(value), value.dtype, value.shape, *layout)
+        if checks.is_csr(value):  # whatever number of non-zeros it has
+            self.likeness += (checks.csr_kind(value), value.dtype, value.shape)
+        else:
+            self.likeness += (type(value), value.dtype, value.shape, value.strides)
 
     def constant(self, name: str, value: Any) -> None:
         """What a recording is made for."""

@@ -11,8 +11,14 @@ from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, S
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
 
-NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
+NAMES = aliases(
+    (
+        *(InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling),
+        *(BatchNormalization, LayerNormalization, Normalization),
+    )
+)
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -28,13 +34,16 @@ def deserialize(config: Mapping[str, Any]) -> Layer:
 __all__ = [
     "ELU",
     "Activation",
+    "BatchNormalization",
     "Dense",
     "Dropout",
     "Flatten",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
+    "Normalization",
     "PReLU",
     "Parameter",
     "ReLU",

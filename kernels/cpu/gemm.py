@@ -496,6 +496,11 @@ def _plan(n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], str
     return Plan(rows if copied else height, copied, source, together, MC, KC)
 
 
+def plan_of_packed(n: int, k: int, m: int, a: Any) -> Plan:
+    """The plan of a (n, k) times B (k, m) that was packed beforehand."""
+    return _plan(n, k, m, a.dtype.itemsize, a.strides, None)
+
+
 def _block(size: int, most: int, step: int) -> int:
     """The size of blocks of about ``most`` that divide ``size`` evenly, a multiple of ``step``."""
     blocks = -(-size // most)

@@ -32,8 +32,9 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 
 from __future__ import annotations
 
-from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, optim, prelu, softmax  # isort: skip
+from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, normalization, optim, prelu, softmax  # isort: skip
 from fastnn.kernels.table import convolution, depthwise  # isort: skip  # after gemm, whose rules they have
+from fastnn.kernels.table import embedding, recurrent, sequences  # isort: skip
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -79,12 +80,16 @@ __all__ = [
     "depthwise",
     "dropout",
     "elementwise",
+    "embedding",
     "gather",
     "gemm",
     "linear_steps",
     "losses",
+    "normalization",
     "optim",
     "prelu",
+    "recurrent",
+    "sequences",
     "shape_of",
     "softmax",
     "varying",

@@ -179,6 +179,34 @@ def add(a, b):
     return a + b
 
 
+def subtract(a, b):
+    return a - b
+
+
+def multiply(a, b):
+    return a * b
+
+
+def average(a, b):
+    return (a + b) / 2
+
+
+def maximum(a, b):
+    return np.maximum(a, b)
+
+
+def minimum(a, b):
+    return np.minimum(a, b)
+
+
+def maximum_backward(dy, a, b):
+    return np.where(a >= b, dy, 0), np.where(a >= b, 0, dy)
+
+
+def minimum_backward(dy, a, b):
+    return np.where(a <= b, dy, 0), np.where(a <= b, 0, dy)
+
+
 def gather(data, index):
     return data[index]
 
@@ -320,6 +348,64 @@ def prelu(x, alpha):
 
 def prelu_backward(dy, x, alpha):
     return np.where(x > 0, dy, alpha * dy), np.where(x > 0, 0, dy * x).sum(axis=0)
+
+
+def _scaled(gamma):
+    return 1 if gamma is None else gamma
+
+
+def _shifted(beta):
+    return 0 if beta is None else beta
+
+
+def _moments(x, axis):
+    if x.shape[axis] == 0:
+        return (np.zeros(x.shape[1 - axis], WIDE),) * 2
+    return x.mean(axis), x.var(axis)
+
+
+def batch_norm(x, gamma=None, beta=None, moving_mean=None, moving_variance=None, momentum=0.99, epsilon=1e-3):
+    mean, variance = _moments(x, 0)
+    rstd, momentum = 1 / np.sqrt(variance + WIDE(epsilon)), WIDE(momentum if len(x) else 1)
+    moving = {"moving_mean": (moving_mean, mean), "moving_variance": (moving_variance, variance)}
+    moved = {name: momentum * old + (1 - momentum) * new for name, (old, new) in moving.items() if old is not None}
+    return {0: _scaled(gamma) * (x - mean) * rstd + _shifted(beta), 1: mean, 2: rstd, **moved}
+
+
+def _needed(need, *gradients):
+    named = enumerate(zip(("dx", "dgamma", "dbeta"), gradients, strict=True))
+    return {place: gradient for place, (name, gradient) in named if name in need}
+
+
+def batch_norm_backward(dy, x, mean, rstd, gamma=None, need=("dx", "dgamma", "dbeta")):
+    z, n = (x - mean) * rstd, max(1, len(x))
+    dgamma, dbeta = (dy * z).sum(axis=0), dy.sum(axis=0)
+    return _needed(need, _scaled(gamma) * rstd * (dy - dbeta / n - z * dgamma / n), dgamma, dbeta)
+
+
+def batch_norm_inference(x, moving_mean, moving_variance, gamma=None, beta=None, epsilon=1e-3):
+    return _scaled(gamma) * (x - moving_mean) / np.sqrt(moving_variance + WIDE(epsilon)) + _shifted(beta)
+
+
+def batch_norm_inference_backward(
+    dy, x, moving_mean, moving_variance, gamma=None, epsilon=1e-3, need=("dx", "dgamma", "dbeta")
+):
+    rstd = 1 / np.sqrt(moving_variance + WIDE(epsilon))
+    return _needed(need, _scaled(gamma) * rstd * dy, (dy * (x - moving_mean) * rstd).sum(axis=0), dy.sum(axis=0))
+
+
+def layer_norm(x, gamma=None, beta=None, epsilon=1e-3):
+    mean, variance = (each[:, None] for each in _moments(x, 1))
+    return _scaled(gamma) * (x - mean) / np.sqrt(variance + WIDE(epsilon)) + _shifted(beta)
+
+
+def layer_norm_backward(dy, x, gamma=None, epsilon=1e-3, need=("dx", "dgamma", "dbeta")):
+    mean, variance = (each[:, None] for each in _moments(x, 1))
+    rstd = 1 / np.sqrt(variance + WIDE(epsilon))
+    z, g = (x - mean) * rstd, _scaled(gamma) * dy
+    means = (each.mean(axis=1, keepdims=True) if len(x) else each for each in (g, g * z))
+    first, second = means
+    return _needed(need, rstd * (g - first - z * second), (dy * z).sum(axis=0), dy.sum(axis=0))
 
 
 def softmax_cross_entropy(logits, targets, sample_weight=None):
