@@ -93,6 +93,7 @@ __all__ = [
     "Sizes",
     "Subset",
     "convolution",
+    "depthwise",
     "dropout",
     "elementwise",
     "embedding",
