@@ -147,7 +147,8 @@ class Batch(NamedTuple):
 class DataSet:
     """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch.
 
-    An epoch leaves ``left_out`` samples out; which ones is for its order to say.
+    An epoch leaves ``left_out`` samples out; which ones is for its order to say. Weights become of ``weight_dtype``, or
+    of the samples' dtype where there is none.
     """
 
     x: Source
@@ -155,11 +156,17 @@ class DataSet:
     sample_weight: Array | None = None
     y_dtype: Any = None
     left_out: int = 0
+    weight_dtype: Any = None
 
     @property
     def rows(self) -> int:
         """Number of samples."""
         return self.x.rows
+
+    @property
+    def weights_in(self) -> Any:
+        """The dtype that weights have in batches."""
+        return self.weight_dtype or self.x.dtype
 
     def steps(self, batch_size: int) -> int:
         """Number of an epoch's batches, a short last one included."""
@@ -179,7 +186,7 @@ class DataSet:
     def labels(self, rows: Array | slice) -> tuple[Array | None, Array | None]:
         """Targets and weights of the samples that ``rows`` selects; None where there are none."""
         y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
-        weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
+        weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.weights_in)
         return y, weight
 
     def rest(self, done: int) -> DataSet:
@@ -194,7 +201,7 @@ class DataSet:
         """A range of the samples."""
         y = None if self.y is None else self.y[rows]
         weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return DataSet(self.x.part(rows), y, weight, self.y_dtype)
+        return DataSet(self.x.part(rows), y, weight, self.y_dtype, weight_dtype=self.weight_dtype)
 
 
 def numeric_array(name: str, value: Any) -> Array:
@@ -250,6 +257,27 @@ def input_source(name: str, value: Any, dtype: np.dtype[Any]) -> Source:
     if counts is None or (counts < 0).any():
         check_finite(name, array, dtype)
     return DenseSource(array, dtype, counts)
+
+
+def index_source(name: str, value: Any, count: int, layer: str) -> DenseSource:
+    """The source for ``value``, integers in [0, count), as a layer of that name wants: they stay integers.
+
+    Whole floating-point numbers are taken as well. ValueError for numbers that are not whole, or out of range.
+    """
+    if is_sparse(value) or callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes, set)):
+        raise TypeError(
+            f"{name}: got {checks.describe(value)}, wants an array of integers, as the layer {layer!r} does"
+        )
+    array = numeric_array(name, value)
+    wants = f"wants integers in [0, {count}), the input_dim of the layer {layer!r}"
+    if array.dtype.kind == "f" and array.size:
+        whole = array == np.floor(array)
+        if not whole.all():
+            raise ValueError(f"{name}: got {array[~whole][0]}, {wants}")
+    if array.size and (array.min() < 0 or array.max() >= count):
+        wrong = array[(array < 0) | (array >= count)][0]
+        raise ValueError(f"{name}: got the index {wrong}, {wants}")
+    return DenseSource(array, np.dtype(np.int64))
 
 
 def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:

@@ -203,7 +203,7 @@ def arrays_of(data: DataSet) -> list[Array] | None:
     if not isinstance(data.x, DenseSource):
         return None
     dtype = data.x.dtype
-    wanted = (data.x.array, dtype), (data.y, data.y_dtype), (data.sample_weight, dtype)
+    wanted = (data.x.array, dtype), (data.y, data.y_dtype), (data.sample_weight, data.weights_in)
     held = [(a, a.dtype if kind is None else np.dtype(kind)) for a, kind in wanted if a is not None]
     copied = sum(array.size * kind.itemsize for array, kind in held if not _in_place(array, kind))
     return None if copied > COPIED_UP_TO else [np.require(array, kind, ["C", "A"]) for array, kind in held]

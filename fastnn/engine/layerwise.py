@@ -19,6 +19,7 @@ from fastnn import backends, ops
 from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.masks import passed
 from fastnn.engine.pace import Pace
 from fastnn.engine.placement import AS_THEY_COME, ON_HOST, Placement, placed
 from fastnn.engine.protocols import (
@@ -239,9 +240,9 @@ class LayerwiseRunner:
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Array, training: bool) -> Array:
-        x = self._placement.put(x)
+        x, mask = self._placement.put(x), None
         for layer in self.network.layers:
-            x, _ = layer.forward(x, training)
+            x, _, mask = passed(layer, x, mask, training)
         return self._placement.read(x)
 
     def gradients(self, batch: Batch) -> tuple[float, Array, Sequence[Array]]:
@@ -295,13 +296,13 @@ class LayerwiseRunner:
         """
         kept: list[Any] = []
         gradients: list[Array | None] = []
-        penalty = 0.0
+        penalty, mask = 0.0, None
         last = len(self.network.layers) - 1
         for index, layer in enumerate(self.network.layers):
             samples = max(x.shape[0], 1)
             activated = not (self._fused is not None and index == last)
             training = step is not None and Draw(self.mask_seeds[index], step, index)
-            x, memory = layer.forward(x, training, activate=activated)
+            x, memory, mask = passed(layer, x, mask, training, activated)
             kept.append(memory)
             gradient = None
             if layer.activity_regularizer is not None:

@@ -11,8 +11,21 @@ from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, S
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.embedding import Embedding
+from fastnn.layers.recurrent import CELLS, GRU, LSTM, Bidirectional, SimpleRNN
+from fastnn.layers.sequences import (
+    GlobalAveragePooling1D,
+    GlobalAvgPool1D,
+    GlobalMaxPool1D,
+    GlobalMaxPooling1D,
+    Masking,
+)
 
-NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
+NAMES = {
+    **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
+    **aliases((Embedding, Masking, Bidirectional, GlobalAveragePooling1D, GlobalMaxPooling1D)),
+    **CELLS,
+}
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -27,18 +40,28 @@ def deserialize(config: Mapping[str, Any]) -> Layer:
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
+    "Bidirectional",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAvgPool1D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPooling1D",
     "Input",
     "InputLayer",
     "Layer",
     "LeakyReLU",
+    "Masking",
     "PReLU",
     "Parameter",
     "ReLU",
     "Rescaling",
+    "SimpleRNN",
     "Softmax",
     "deserialize",
     "serialize",
