@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from fastnn.kernels.table import (
     Choice,
     Flag,
     Integer,
+    Integers,
     Op,
     Option,
+    Padding,
     Real,
     Subset,
     shape_of,
@@ -117,6 +120,27 @@ def real(
     return number
 
 
+# Bytes of a unit of memory.
+_UNITS = {f"{letter}{binary}": (1024 if binary else 1000) ** power
+          for power, letter in enumerate("kmgt", 1) for binary in ("", "i")} | {"": 1}  # fmt: skip
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) *((?:[kmgt]i?)?)b", re.IGNORECASE)
+
+
+def memory(name: str, value: Any) -> int:
+    """A number of bytes, above 0: ``value`` itself, or what a text such as "2GB" (2e9) or "512 MiB" says."""
+    wants = 'a number of bytes above 0, or a text such as "2GB" or "512MiB"'
+    if isinstance(value, str):
+        found = _MEMORY.fullmatch(value.strip())
+        size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        size = int(value)
+    else:
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
+    if size <= 0:
+        raise ValueError(f"{name}: got {value!r}, wants {wants}")
+    return size
+
+
 def _interval(minimum: float, maximum: float, open_low: bool, open_high: bool, infinite: bool) -> str:
     bounds = []
     if minimum > -math.inf:
@@ -134,19 +158,43 @@ def subset(name: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(choice for choice in choices if choice in chosen)
 
 
+def integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...]:
+    """``value``, ``count`` integers of at least ``minimum`` or one that stands for all of them, as a tuple."""
+    if not isinstance(value, (list, tuple)):
+        return (integer(name, value, minimum),) * count
+    if len(value) != count:
+        raise ValueError(f"{name}: got {describe(value)}, wants an integer or {count} of them")
+    return tuple(integer(f"{name}[{place}]", each, minimum) for place, each in enumerate(value))
+
+
+def padding(name: str, value: Any, axes: int) -> Any:
+    """``value`` if it is "valid" or "same"; numbers, for all axes, for each, or before and after each, as the last."""
+    if isinstance(value, str):
+        return one_of(name, value, ("valid", "same"))
+    if isinstance(value, (list, tuple)) and len(value) == axes:
+        return tuple(integers(f"{name}[{axis}]", each, 2, 0) for axis, each in enumerate(value))
+    if isinstance(value, (list, tuple)):
+        wants = f"'valid', 'same', an integer, or {axes} integers or pairs of such"
+        raise ValueError(f"{name}: got {describe(value)}, wants {wants}")
+    return (integers(name, value, 2, 0),) * axes
+
+
 def option(name: str, value: Any, spec: Option) -> Any:
     """A scalar parameter of an op, checked against its row in the table."""
-    match spec:
-        case Choice(values):
-            return one_of(name, value, values)
-        case Real(low, high, open_low, open_high, infinite):
-            return real(name, value, low, high, open_low, open_high, infinite)
-        case Integer(low, high):
-            return integer(name, value, low, high)
-        case Subset(values):
-            return subset(name, value, values)
-        case Flag():
-            return bool(instance(name, value, (bool, np.bool_), "True or False"))
+    return _OPTIONS[type(spec)](name, value, spec)
+
+
+_OPTIONS: dict[type[Option], Callable[[str, Any, Any], Any]] = {
+    Choice: lambda name, value, spec: one_of(name, value, spec.values),
+    Real: lambda name, value, spec: real(
+        name, value, spec.low, spec.high, spec.open_low, spec.open_high, spec.infinite
+    ),
+    Integer: lambda name, value, spec: integer(name, value, spec.low, spec.high),
+    Integers: lambda name, value, spec: integers(name, value, spec.count, spec.low),
+    Padding: lambda name, value, spec: padding(name, value, spec.axes),
+    Subset: lambda name, value, spec: subset(name, value, spec.values),
+    Flag: lambda name, value, spec: bool(instance(name, value, (bool, np.bool_), "True or False")),
+}
 
 
 def class_indices(name: str, labels: Any, classes: int) -> None:
@@ -175,6 +223,11 @@ def row_numbers(name: str, numbers: Any, rows: int) -> None:
 def is_csr(value: Any) -> bool:
     """Whether ``value`` is a CSR matrix or array of SciPy's, found out without importing it."""
     return getattr(value, "format", None) == "csr" and hasattr(value, "indptr")
+
+
+def csr_kind(matrix: Any) -> Any:
+    """What makes a CSR matrix of the same kind, ``kind((values, indices, indptr), shape=shape)``."""
+    return getattr(matrix, "bound", type(matrix))
 
 
 # The kinds of devices that DLPack gives memory of CUDA's: a device's own, and what host and devices share.
@@ -309,7 +362,10 @@ def bounds(name: str, spec: Real | Integer) -> str:
 
 
 def operands(op: Op, given: Mapping[str, Any]) -> None:
-    """Check an op's arrays against its row: one dtype, equal sizes under equal names, values, writable targets."""
+    """Check an op's arrays against its row: one dtype, equal sizes under equal names, values, writable targets.
+
+    The options that sizes are derived from have been checked before.
+    """
     sizes: dict[str, Any] = {}
     broadcasts = "*" in op.returns
     dtype = None
@@ -340,7 +396,7 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
     _row_numbers(op, given, sizes)
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
-    _destinations(op, given, sizes, dtype)
+    _destinations(op, given, _derived(op, given, sizes), dtype)
 
 
 def _row_numbers(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
@@ -409,8 +465,26 @@ def _bind(op: Op, given: Mapping[str, Any], operand: _Operand, shape: tuple[int,
         _mismatch(op, given, operand, operand.dims)
 
 
-def _mismatch(op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[str, ...]) -> NoReturn:
-    """Say which shape an operand wants, with the sizes that the operands before it have fixed."""
+def _derived(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``sizes`` with what is derived from them and from options; raise where an operand has other sizes than those."""
+    if not op.derived:
+        return sizes
+    whole = dict(op.whole({name: size for name, size in sizes.items() if name not in op.derived}, given))
+    for operand in _layout(op):
+        if given[operand.name] is not None:
+            found = zip(operand.dims, given[operand.name].shape, strict=False)
+            if any(whole[dim] != size for dim, size in found):
+                _mismatch(op, given, operand, operand.dims, whole)
+    return whole
+
+
+def _mismatch(
+    op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[str, ...], whole: Mapping[str, Any] | None = None
+) -> NoReturn:
+    """Say which shape an operand wants, with the sizes that the operands before it have fixed.
+
+    With ``whole`` sizes it is one that is derived which the operand does not have.
+    """
     known: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for other in _layout(op):
@@ -422,6 +496,11 @@ def _mismatch(op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[s
             for dim, size in pairs:
                 if dim not in known:
                     known[dim], origin[dim] = size, f"{other.name} of shape {shape}"
+    for dim in op.derived if whole is not None else ():
+        known[dim] = whole[dim]
+        origin[dim] = ", ".join(f"{name}={given[name]!r}" for name in op.options if op.shapes(name))
+    for dim in dims if whole is not None else ():
+        known.setdefault(dim, whole[dim])
     wanted = [str(known.get(dim, dim)) for dim in dims]
     if operand.open_end and dims == operand.dims:
         wanted += [str(size) for size in known.get("...", ("...",))]

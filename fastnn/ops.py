@@ -82,6 +82,9 @@ def _publish(op: Op) -> Callable[..., Any]:
     remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
+        held = tape.operands(given)
+        if held is not None:
+            return call(**held)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -99,15 +102,18 @@ def _publish(op: Op) -> Callable[..., Any]:
             return call(**given)
         if not (plain or backend == "cuda") or not all(_is_number(given[name]) for name in changing):
             known = None
-        checks.operands(op, given)
+        as_given = [given[name] for name in op.options]
         _check_options(op, given)
+        checks.operands(op, given)
+        _check_rules(op, given)
         run = backends.implementation(backend, "csr" if of_csr else op.module, op.name)
         arguments, keywords = [given[name] for name in others], {name: given[name] for name in named}
         if known is not None:
             planned = hasattr(run, "plan")
+            converted = as_given != [given[name] for name in op.options]
             if planned:
                 run = run.plan(*arguments, **keywords)
-            if planned or not by_values or backend == "cuda":
+            if planned or not (by_values or converted) or backend == "cuda":  # a plan knows the options
                 _remember(remembered, known, run)
         return _run_on_device(run, arguments, keywords) if backend == "cuda" else run(*arguments, **keywords)
 
@@ -155,6 +161,7 @@ def _publish_lists(op: Op) -> Callable[..., None]:
         if not all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
             known = None
         _check_options(op, given)
+        _check_rules(op, given)
         calls = [{**given, **dict(zip(lists, each, strict=True))} for each in zip(*lists.values(), strict=True)]
         homes = [_check_element(op, calls, index) for index in range(len(calls))]
         if not calls:
@@ -198,9 +205,13 @@ def _check_element(op: Op, calls: Sequence[dict[str, Any]], index: int) -> str:
 
 
 def _check_options(op: Op, given: dict[str, Any]) -> None:
-    """Check and convert the options of a call; check the rules."""
+    """Check and convert the options of a call."""
     for name, spec in op.options.items():
         given[name] = checks.option(name, given[name], spec)
+
+
+def _check_rules(op: Op, given: Mapping[str, Any]) -> None:
+    """Check what must hold between the parameters of a call."""
     for rule in op.rules:
         if not rule.holds(given):
             got = checks.describe(given[rule.parameter])
@@ -417,4 +428,5 @@ def unpack(packed: Any) -> Any:
 
 __all__ = sorted([*TABLE, "pack", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
+tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 absent.explain(__name__)

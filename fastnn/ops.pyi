@@ -41,6 +41,60 @@ def add(
 ) -> Array:
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
 
+def subtract(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise difference y = a - b; shapes broadcast as in NumPy."""
+
+def multiply(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise product y = a * b; shapes broadcast as in NumPy."""
+
+def average(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise mean y = (a + b) / 2; shapes broadcast as in NumPy."""
+
+def maximum(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The larger of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+def minimum(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The smaller of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+def maximum_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``maximum`` in the shape of dy: (da, db); da = dy where a >= b, else 0, db = dy where it is not."""
+
+def minimum_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``minimum`` in the shape of dy: (da, db); da = dy where a <= b, else 0, db = dy where it is not."""
+
 def identity(
     x: Array,
     *,
@@ -770,6 +824,93 @@ def l1_l2_penalty(
 ) -> tuple[float, Array]:
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
 
+def batch_norm(
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    moving_mean: Array | None = None,
+    moving_variance: Array | None = None,
+    momentum: float = 0.99,
+    epsilon: float = 0.001,
+) -> tuple[Array, Array, Array]:
+    """Batch normalisation in training (Ioffe and Szegedy 2015): (y, mean, rstd).
+
+    Of each column of x (n, c): mean (c,), the biased variance var = sum of (x - mean)^2 / n, rstd = 1 / sqrt(var +
+    epsilon), and y = gamma * (x - mean) * rstd + beta. Moving figures become momentum * moving + (1 - momentum) * the
+    batch's, in place. gamma, beta, moving_mean, moving_variance (c,) may be left out, each by itself. Inputs of more
+    axes are taken as x.reshape(-1, c). No rows give means and variances of 0, and leave moving ones as they are.
+    """
+
+def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    mean: Array,
+    rstd: Array,
+    gamma: Array | None = None,
+    need: Sequence[str] = ("dx", "dgamma", "dbeta"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``batch_norm``: (dx, dgamma, dbeta), from dy = dL/dy and the mean and rstd that it has returned.
+
+    With z = (x - mean) * rstd: dbeta = sum of the rows of dy, dgamma = sum of those of dy * z, dx = gamma * rstd *
+    (dy - dbeta / n - z * dgamma / n). What is not in ``need`` is None.
+    """
+
+def batch_norm_inference(
+    x: Array,
+    moving_mean: Array,
+    moving_variance: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: float = 0.001,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Batch normalisation by moving figures: y = gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
+
+    x is (n, c), all others are (c,).
+    """
+
+def batch_norm_inference_backward(
+    dy: Array,
+    x: Array,
+    moving_mean: Array,
+    moving_variance: Array,
+    gamma: Array | None = None,
+    epsilon: float = 0.001,
+    need: Sequence[str] = ("dx", "dgamma", "dbeta"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``batch_norm_inference``: (dx, dgamma, dbeta); what is not in ``need`` is None.
+
+    With rstd = 1 / sqrt(moving_variance + epsilon): dx = gamma * rstd * dy, dgamma = sum of the rows of dy * (x -
+    moving_mean) * rstd, dbeta = sum of those of dy.
+    """
+
+def layer_norm(
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: float = 0.001,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Layer normalisation (Ba et al. 2016) of each row: y = gamma * (x - mean) / sqrt(variance + epsilon) + beta.
+
+    mean and biased variance are those of a row of x (n, c); gamma and beta are (c,).
+    """
+
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    gamma: Array | None = None,
+    epsilon: float = 0.001,
+    need: Sequence[str] = ("dx", "dgamma", "dbeta"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``layer_norm``: (dx, dgamma, dbeta); what is not in ``need`` is None.
+
+    With z = (x - mean) * rstd, rstd = 1 / sqrt(variance + epsilon), and g = gamma * dy: dx = rstd * (g - mean of g - z
+    * mean of g * z), means along a row; dgamma = sum of the rows of dy * z, dbeta = sum of those of dy.
+    """
+
 def sgd_step(
     w: Array | Sequence[Array],
     dw: Array | Sequence[Array],
@@ -1027,6 +1168,50 @@ def softmax_cross_entropy(
 
     Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
     NaN.
+    """
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of images with its bias and activation fused, as a layer has it: y = activation(x * w + b).
+
+    y[n, i, j, f] = sum over k, l, c of x[n, i s + k d - p, j s' + l d' - p', c] w[k, l, c, f], + b[f], with strides s,
+    dilation d, and x zero where it is padded. x is (n, h, w, c), w is (kh, kw, c / groups, f), b is (f,) or None, y is
+    (n, oh, ow, f). Padding "valid" is none; "same" makes oh = ceil(h / s), the odd row or column last; or it is a
+    number, one for each axis, or ((top, bottom), (left, right)). Of several groups, each has its share of c and of f.
+    """
+
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
+    Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
+    ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
     """
 
 def embedding(

@@ -320,8 +320,10 @@ class _Given:
             wanted = "a CuPy array in a program (cupy.from_dlpack makes one over the same memory)"
             raise TypeError(f"{name}: got {checks.of_device(value)}, wants {wanted}")
         self.arrays += parts
-        layout = () if checks.is_csr(value) else (value.strides,)  # whatever number of non-zeros it has
-        self.likeness += (type(value), value.dtype, value.shape, *layout)
+        if checks.is_csr(value):  # whatever number of non-zeros it has
+            self.likeness += (checks.csr_kind(value), value.dtype, value.shape)
+        else:
+            self.likeness += (type(value), value.dtype, value.shape, value.strides)
 
     def constant(self, name: str, value: Any) -> None:
         """What a recording is made for."""
@@ -596,4 +598,5 @@ def _cost(call: Call) -> tuple[float, int]:
     for operand, spec in op.operands.items():
         shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights or a CSR matrix
         sizes |= dict(zip(spec.split(), shape, strict=False))
-    return op.flops(**sizes), moved
+    options = {name: checks.option(name, call.given[name], spec) for name, spec in op.options.items() if op.derived}
+    return op.flops(**op.whole(sizes, options)), moved

@@ -55,8 +55,11 @@ def sizes_name(sizes: Sizes) -> str:
 def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng) -> dict[str, Any]:
     """Arguments of one call by name: operands of the case's sizes, options of the variant.
 
-    In a variant, an operand set to None is left out and one set to a string is drawn in that way.
+    In a variant, an operand set to None is left out and one set to a string is drawn in that way. Sizes may come with
+    options of their own.
     """
+    own = {name: sizes[name] for name in op.options if name in sizes}
+    sizes = op.whole(sizes, variant)
     given: dict[str, Any] = {}
     for name, spec in op.operands.items():
         how = variant[name] if name in variant else op.draw.get(name, "normal")
@@ -75,7 +78,7 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
             if how in ("rows", "one_hot"):
                 shape = (sizes["n"], sizes["c"])
             given[name] = np.asarray(_DRAWS[how](rng, shape)).astype(dtype)
-    given.update({name: value for name, value in variant.items() if name not in op.operands})
+    given.update({**own, **{name: value for name, value in variant.items() if name not in op.operands}})
     return given
 
 
@@ -97,9 +100,10 @@ def _activated(name: str, x: Any, *numbers: float) -> Any:
     """f(x) by plain loops, which large arrays of repeated numbers are spared."""
     if not x.size:
         return np.zeros(x.shape)
-    few = _few(name, x).tolist()
     if name in softmax.FORWARD:
-        return np.resize([softmax.FORWARD[name](row) for row in few], x.shape)
+        rows = _few(name, x.reshape(-1, x.shape[-1])).tolist()
+        return np.resize([softmax.FORWARD[name](row) for row in rows], x.shape)
+    few = _few(name, x).tolist()
     return np.resize(elementwise.forward(name, few, *numbers), x.shape)
 
 

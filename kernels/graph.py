@@ -95,7 +95,7 @@ class View:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A CSR matrix: its parts, each an argument whose length varies, its shape, its class.
+    """A CSR matrix: its parts, each an argument whose length varies, its shape, its class or what else makes one.
 
     Indices are int32, indptr is int64. Where it is ``ordered`` it is a batch: rows of the matrix that the parts are of,
     those that ``Order`` stands for.
@@ -105,7 +105,7 @@ class Sparse:
     indices: View
     indptr: View
     shape: tuple[int, int]
-    kind: type
+    kind: Callable[..., Any]
     ordered: bool = False
 
     @property

@@ -12,6 +12,7 @@ from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.embedding import Embedding
+from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
 from fastnn.layers.recurrent import CELLS, GRU, LSTM, Bidirectional, SimpleRNN
 from fastnn.layers.sequences import (
     GlobalAveragePooling1D,
@@ -23,6 +24,7 @@ from fastnn.layers.sequences import (
 
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
+    **aliases((BatchNormalization, LayerNormalization, Normalization)),
     **aliases((Embedding, Masking, Bidirectional, GlobalAveragePooling1D, GlobalMaxPooling1D)),
     **CELLS,
 }
@@ -43,6 +45,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "BatchNormalization",
     "Bidirectional",
     "Dense",
     "Dropout",
@@ -55,8 +58,10 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "Masking",
+    "Normalization",
     "PReLU",
     "Parameter",
     "ReLU",

@@ -43,7 +43,10 @@ def unique_name(kind: str) -> str:
 
 
 class Parameter:
-    """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint."""
+    """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint.
+
+    One that ``moves`` is a figure of what was seen in training: passes move it, no gradient does.
+    """
 
     def __init__(
         self,
@@ -52,13 +55,15 @@ class Parameter:
         value: Array,
         regularizer: Regularizer | None = None,
         constraint: Constraint | None = None,
+        moves: bool = False,
     ) -> None:
         self.name = name
         self.path = path
         self.value = value
         self.regularizer = regularizer
         self.constraint = constraint
-        self.trainable = True
+        self.moves = moves
+        self.trainable = not moves
 
     @property
     def shape(self) -> Shape:
@@ -142,6 +147,8 @@ class Layer(WeightLists, Configurable):
     """
 
     recordable = False
+    # Names of the parameters that move.
+    moving: tuple[str, ...] = ()
     # Whether forward(..., mask=) wants the steps of the inputs that count; whether those of the outputs are the same.
     takes_mask = False
     supports_masking = False
@@ -210,7 +217,7 @@ class Layer(WeightLists, Configurable):
     def trainable(self, value: bool) -> None:
         self._trainable = checks.instance("trainable", value, bool, "True or False")
         for parameter in self.parameters:
-            parameter.trainable = value
+            parameter.trainable = value and not parameter.moves
 
     @property
     def weights(self) -> list[Parameter]:
@@ -259,7 +266,7 @@ class Layer(WeightLists, Configurable):
         else:
             self._take_parameters(shape, values)
         for parameter in self.parameters:
-            parameter.trainable = self._trainable
+            parameter.trainable = self._trainable and not parameter.moves
         self.input_shape = (None, *shape[1:])
         self.built = True
 
@@ -274,7 +281,8 @@ class Layer(WeightLists, Configurable):
         """Make the parameters of ``parameter_shapes``, of these values."""
         for name, value in zip(self.parameter_shapes(input_shape), values, strict=True):
             penalty, constraint = (getattr(self, f"{name}_{kind}", None) for kind in ("regularizer", "constraint"))
-            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty, constraint))
+            moves = name in self.moving
+            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty, constraint, moves))
 
     def _fits(self, input_shape: BatchShape) -> bool:
         """Whether the parameters that were made serve ``input_shape`` too."""

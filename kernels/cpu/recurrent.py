@@ -94,7 +94,7 @@ def _forward(MR: int, NR: int) -> Any:
                 elif cell == _GRU:
                     gru_row(u, gate, address(sums, i * g), old, c, h)
                 else:
-                    forward_row(code, u, gate, gate, h)  # no numbers
+                    forward_row(code, u, gate, gate, h, 0)  # no numbers
 
     return forward
 
@@ -120,7 +120,7 @@ def _backward(MR: int, NR: int) -> Any:
                 to, own = address(dsums, (i * steps + at) * g), address(dstate, (i * steps + at) * g)
                 old = address(y, (place - 1) * u) if s > 0 else address(h0, i * u)
                 if dy.size > 0:
-                    add_row(u, slope, address(dy, place * u), slope)
+                    add_row(u, slope, address(dy, place * u), slope, 0)
                 if mask.size > 0 and mask[i * steps + at] == 0:
                     _clear(g, to)
                     _clear(g, own)
@@ -134,7 +134,7 @@ def _backward(MR: int, NR: int) -> Any:
                     gru_backward_row(u, slope, gate, address(kept, place * u), old, to, own)
                 else:
                     h = address(y, place * u)
-                    backward_row(code, u, slope, one, h, one, h, to)  # no numbers
+                    backward_row(code, u, slope, one, h, one, h, to, 0)  # no numbers
                     _clear(u, slope)
             _add_product(
                 high - low, g, u, address(dstate, (low * steps + at) * g), steps * g, address(panels, 0),

@@ -69,7 +69,7 @@ def _mean(MR: int, NR: int) -> Any:
             y[i] = 0
             for s in range(i * steps, (i + 1) * steps):
                 if _counts(mask, s):
-                    add_row(f, to, address(x, s * f), to)
+                    add_row(f, to, address(x, s * f), to, 0)
                     count += 1
             for j in range(f):
                 y[i, j] /= max(count, 1)

@@ -94,8 +94,8 @@ FUNCTION void put(const Product& given, int64 i, int64 j, const Pack& numbers) {
         if (j + q < given.m) at[q * given.c_column] = numbers.at[q];
 }
 
-// The tile's sums through the epilogue into C; `totals` are the sums of what a thread has written of its columns.
-FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums, real (&totals)[THREAD_COLUMNS]) {
+// The tile's sums through the epilogue into C.
+FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums) {
     const ProductNumbers chosen = numbers_of(given);
 #pragma unroll
     for (int r = 0; r < THREAD_ROWS; r++) {
@@ -106,23 +106,20 @@ FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums, 
             const int64 j = part.j + column_of(c);
             Pack numbers = {};
 #pragma unroll
-            for (int q = 0; q < SIZE; q++) {
-                if (j + q >= given.m) continue;
-                numbers.at[q] = finished(given, chosen, i, j + q, sums[r][c + q]);
-                totals[c + q] += numbers.at[q];
-            }
+            for (int q = 0; q < SIZE; q++)
+                if (j + q < given.m) numbers.at[q] = finished(given, chosen, i, j + q, sums[r][c + q]);
             put(given, i, j, numbers);
         }
     }
 }
 
-FUNCTION void keep_partial(const Product& given, const Part& part, const Sums& sums) {
+template <class F> FUNCTION void each(const Product& given, const Part& part, Sums& sums, F f) {
 #pragma unroll
     for (int r = 0; r < THREAD_ROWS; r++)
 #pragma unroll
         for (int c = 0; c < THREAD_COLUMNS; c++) {
             const int64 i = part.i + row_of(r), j = part.j + column_of(c);
-            if (i < given.n && j < given.m) put_partial(given, part.split, i, j, sums[r][c]);
+            if (i < given.n && j < given.m) f(i, j, sums[r][c]);
         }
 }
 
@@ -154,22 +151,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) product(const Product give
         }
         __syncthreads();
     }
-    if (given.splits > 1) {
-        keep_partial(given, part, sums);
-        return;
-    }
-    real totals[THREAD_COLUMNS] = {};
-    deliver(given, part, sums, totals);
-#if SUMS_COLUMNS
-    // the columns' sums of this tile, of which those of all tiles are added by columns.cu
-    SHARED(real, down, [DOWN][COLUMNS]);
-#pragma unroll
-    for (int c = 0; c < THREAD_COLUMNS; c++) down[threadIdx.x / ACROSS][column_of(c)] = totals[c];
-    __syncthreads();
-    for (int c = threadIdx.x; c < COLUMNS && part.j + c < given.m; c += THREADS) {
-        real total = 0;
-        for (int d = 0; d < DOWN; d++) total += down[d][c];
-        given.totals[part.tile * given.m + part.j + c] = total;
-    }
-#endif
+    if (has_all(given, part, sums)) deliver(given, part, sums);
 }

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from struct import Struct
+from threading import get_ident
 from typing import Any, NamedTuple, TypeVar
 
 import cupy
@@ -135,6 +136,27 @@ class Launch:
     def on(self, record: Any) -> None:
         """Launch it with a copy of the template that is filled."""
         self.kernel(self.grid, _BLOCK, (record,))
+
+
+# Counters of blocks that a stream has: of so many groups of blocks of a launch one each can tell who is the last.
+COUNTERS = 4096
+own_counters: ContextVar[Any] = ContextVar("own_counters", default=None)
+_counters: dict[Any, Any] = {}
+
+
+def new_counters() -> Any:
+    """Counters that launches share which follow one another: each leaves them 0, as it has found them."""
+    return cupy.zeros((COUNTERS,), np.int32)
+
+
+def counters() -> int:
+    """Where those are of the current context, if it has its own, or of the current stream."""
+    own = own_counters.get()
+    if own is None:
+        stream = cupy.cuda.get_current_stream().ptr, cupy.cuda.runtime.getDevice(), get_ident()
+        own = known(_counters, stream, new_counters)
+    place: int = own.data.ptr
+    return place
 
 
 # Likenesses that a table of plans has at most.

@@ -29,6 +29,7 @@ import numpy as np
 
 from fastnn.kernels.cuda import batches, elementwise
 from fastnn.kernels.cuda.arrays import ON_DEVICE, address
+from fastnn.kernels.cuda.csr import Bound
 from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
 from fastnn.kernels.graph import (
     GATHER,
@@ -455,7 +456,12 @@ def _is_of_turns(call: Call) -> bool:
 
 def _may_be_captured(call: Call) -> bool:
     """Whether nothing of a call but numbers and addresses of arguments is other from run to run."""
-    return not any(isinstance(value, Sparse) for value in call.given.values())
+    return not any(isinstance(value, Sparse) and not _is_bounded(value) for value in call.given.values())
+
+
+def _is_bounded(matrix: Sparse) -> bool:
+    """Whether its kernels are told the same number of non-zeros each time."""
+    return isinstance(matrix.kind, Bound)
 
 
 def _figures(call: Call) -> list[int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backends
-from fastnn.kernels.table import NUMBERS, TABLE, linear_steps
+from fastnn.kernels.table import NUMBERS, TABLE, linear_steps, windows
 
 WIDE = np.longdouble
 CLIP = WIDE("1e-7")
@@ -179,6 +179,34 @@ def add(a, b):
     return a + b
 
 
+def subtract(a, b):
+    return a - b
+
+
+def multiply(a, b):
+    return a * b
+
+
+def average(a, b):
+    return (a + b) / 2
+
+
+def maximum(a, b):
+    return np.maximum(a, b)
+
+
+def minimum(a, b):
+    return np.minimum(a, b)
+
+
+def maximum_backward(dy, a, b):
+    return np.where(a >= b, dy, 0), np.where(a >= b, 0, dy)
+
+
+def minimum_backward(dy, a, b):
+    return np.where(a <= b, dy, 0), np.where(a <= b, 0, dy)
+
+
 def gather(data, index):
     return data[index]
 
@@ -206,6 +234,56 @@ def linear_backward(dy, x, w, y, activation="linear", z=None, need=()):
     return matmul(dz, w.T), matmul(x.T, dz), dz.sum(axis=0)
 
 
+def _windows(x, w, strides, padding, dilation):
+    """(kernel's row and column, the rows and columns of padded x under it) for each of the kernel's places."""
+    along = [(x.shape[1 + axis], w.shape[axis], strides[axis], padding, axis, dilation[axis]) for axis in range(2)]
+    count, margin = [windows.places(*each) for each in along], [windows.margins(*each) for each in along]
+    for k, m in np.ndindex(*w.shape[:2]):
+        first = k * dilation[0], m * dilation[1]
+        yield (
+            k,
+            m,
+            margin,
+            tuple(slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(first, count, strides, strict=True)),
+        )
+
+
+def _by_group(a, groups):
+    """The last axis as (groups, share)."""
+    return a.reshape(*a.shape[:-1], groups, -1) if a.size else np.zeros((*a.shape[:-1], groups, a.shape[-1] // groups))
+
+
+def conv2d(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    z = WIDE(0)
+    for k, m, margin, (rows, columns) in _windows(x, w, strides, padding, dilation):
+        seen = _by_group(np.pad(x, [(0, 0), *margin, (0, 0)])[:, rows, columns], groups)
+        product = np.einsum("nijgc,cgf->nijgf", seen, _by_group(w[k, m], groups))
+        z = z + product.reshape(*product.shape[:3], w.shape[3])
+    return of_rows(FORWARD[activation], activation, z + (0 if b is None else b))
+
+
+def conv2d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1), groups=1
+):
+    dz = of_rows(BACKWARD[activation], activation, dy, z, y)
+    of_z, dw, slope = _by_group(dz, groups), np.zeros_like(w), WIDE(0)
+    for k, m, margin, (rows, columns) in _windows(x, w, strides, padding, dilation):
+        padded = np.pad(x, [(0, 0), *margin, (0, 0)])
+        of_x, share = np.einsum("nijgf,cgf->nijgc", of_z, _by_group(w[k, m], groups)), np.zeros_like(padded)
+        share[:, rows, columns] = of_x.reshape(*of_x.shape[:3], x.shape[3])
+        slope = slope + share
+        product = np.einsum("nijgc,nijgf->cgf", _by_group(padded[:, rows, columns], groups), of_z)
+        dw[k, m] = product.reshape(w.shape[2:])
+    (top, _), (left, _) = margin
+    return slope[:, top : top + x.shape[1], left : left + x.shape[2]], dw, dz.sum(axis=(0, 1, 2))
+
+
+def of_rows(function, activation, *arrays):
+    """A formula of an activation's for arrays of more than two axes, the last one the rows'."""
+    rows = [None if each is None else each.reshape(-1, each.shape[-1] or 1) for each in arrays]
+    return function(*rows, *NUMBERS.get(activation, {}).values()).reshape(arrays[0].shape)
+
+
 def _rows(targets, c):
     targets = np.asarray(targets)
     return np.eye(c, dtype=WIDE)[targets.astype(int)] if targets.ndim == 1 else targets
@@ -221,6 +299,64 @@ def prelu(x, alpha):
 
 def prelu_backward(dy, x, alpha):
     return np.where(x > 0, dy, alpha * dy), np.where(x > 0, 0, dy * x).sum(axis=0)
+
+
+def _scaled(gamma):
+    return 1 if gamma is None else gamma
+
+
+def _shifted(beta):
+    return 0 if beta is None else beta
+
+
+def _moments(x, axis):
+    if x.shape[axis] == 0:
+        return (np.zeros(x.shape[1 - axis], WIDE),) * 2
+    return x.mean(axis), x.var(axis)
+
+
+def batch_norm(x, gamma=None, beta=None, moving_mean=None, moving_variance=None, momentum=0.99, epsilon=1e-3):
+    mean, variance = _moments(x, 0)
+    rstd, momentum = 1 / np.sqrt(variance + WIDE(epsilon)), WIDE(momentum if len(x) else 1)
+    moving = {"moving_mean": (moving_mean, mean), "moving_variance": (moving_variance, variance)}
+    moved = {name: momentum * old + (1 - momentum) * new for name, (old, new) in moving.items() if old is not None}
+    return {0: _scaled(gamma) * (x - mean) * rstd + _shifted(beta), 1: mean, 2: rstd, **moved}
+
+
+def _needed(need, *gradients):
+    named = enumerate(zip(("dx", "dgamma", "dbeta"), gradients, strict=True))
+    return {place: gradient for place, (name, gradient) in named if name in need}
+
+
+def batch_norm_backward(dy, x, mean, rstd, gamma=None, need=("dx", "dgamma", "dbeta")):
+    z, n = (x - mean) * rstd, max(1, len(x))
+    dgamma, dbeta = (dy * z).sum(axis=0), dy.sum(axis=0)
+    return _needed(need, _scaled(gamma) * rstd * (dy - dbeta / n - z * dgamma / n), dgamma, dbeta)
+
+
+def batch_norm_inference(x, moving_mean, moving_variance, gamma=None, beta=None, epsilon=1e-3):
+    return _scaled(gamma) * (x - moving_mean) / np.sqrt(moving_variance + WIDE(epsilon)) + _shifted(beta)
+
+
+def batch_norm_inference_backward(
+    dy, x, moving_mean, moving_variance, gamma=None, epsilon=1e-3, need=("dx", "dgamma", "dbeta")
+):
+    rstd = 1 / np.sqrt(moving_variance + WIDE(epsilon))
+    return _needed(need, _scaled(gamma) * rstd * dy, (dy * (x - moving_mean) * rstd).sum(axis=0), dy.sum(axis=0))
+
+
+def layer_norm(x, gamma=None, beta=None, epsilon=1e-3):
+    mean, variance = (each[:, None] for each in _moments(x, 1))
+    return _scaled(gamma) * (x - mean) / np.sqrt(variance + WIDE(epsilon)) + _shifted(beta)
+
+
+def layer_norm_backward(dy, x, gamma=None, epsilon=1e-3, need=("dx", "dgamma", "dbeta")):
+    mean, variance = (each[:, None] for each in _moments(x, 1))
+    rstd = 1 / np.sqrt(variance + WIDE(epsilon))
+    z, g = (x - mean) * rstd, _scaled(gamma) * dy
+    means = (each.mean(axis=1, keepdims=True) if len(x) else each for each in (g, g * z))
+    first, second = means
+    return _needed(need, rstd * (g - first - z * second), (dy * z).sum(axis=0), dy.sum(axis=0))
 
 
 def softmax_cross_entropy(logits, targets, sample_weight=None):

@@ -80,7 +80,7 @@ def test_a_step_is_one_launch_of_a_graph(cupy):
             step(*given)
         assert cupy.launched[0] == "graph"
         assert cupy.launched.count("graph") == 1
-        assert len(cupy.launched) == 1 + 20
+        assert len(cupy.launched) == 1 + 18
 
 
 def test_arguments_at_other_addresses_and_at_those_again(cupy):
