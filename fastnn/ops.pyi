@@ -1634,6 +1634,42 @@ def conv2d_transpose_backward(
     dz. z, ``need`` and dx, dw, db as in ``conv2d_backward``.
     """
 
+def depthwise_conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of each channel with kernels of its own, with bias and activation fused.
+
+    y[n, i, j, c m + l] = activation(sum over k, k' of x[n, i s + k d - p, j s' + k' d' - p', c] w[k, k', c, l] + b).
+    x is (n, h, w, c), w is (kh, kw, c, m), b is (c m,) or None, y is (n, oh, ow, c m). Strides, padding and
+    dilation are those of ``conv2d``.
+    """
+
+def depthwise_conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``depthwise_conv2d``: (dx, dw, db), as ``conv2d_backward`` has them."""
+
 def linear_sgd_step(
     dy: Array,
     x: Array,
