@@ -20,6 +20,14 @@ LARGE = {
     **{name: {"n": 700, "...": (3,)} for name in ("prelu", "prelu_backward")},
     **{name: {"rows": 300, "n": 500, "...": (67,)} for name in ("gather", "gather_backward")},
     "column_sums": {"n": 9000, "m": 5},
+    **{
+        name: {"n": 1300, "c": 1500 if "layer" in name else 5}
+        for name, op in TABLE.items()
+        if op.module == "normalization"
+    },
+    **{name: {"*": (3, 10_001)} for name in ("subtract", "maximum", "maximum_backward")},
+    **{name: TABLE[name].bench[0] | {"n": 5} for name in ("max_pool2d_backward", "average_pool2d", "upsample2d")},
+    "join": {"n": 400, "a": 70, "b": 31},
 }
 
 
