@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastnn import backends, checks
 from fastnn.engine.protocols import Array, Shape
+from fastnn.engine.wiring import mapped
 
 # Elements that the finite check looks at in one go: small enough to stay in a core's L2 cache.
 _CHUNK = 1 << 16
@@ -134,12 +136,62 @@ class SparseSource:
         return SparseSource(type(self.matrix)(parts, shape=shape, copy=False), self.dtype)
 
 
-class Batch(NamedTuple):
-    """One batch; targets and weights are None where there are none."""
+@dataclass(frozen=True)
+class Sources:
+    """Several inputs of equal length, by name: what is handed out of them are tuples."""
 
-    x: Array
-    y: Array | None
-    sample_weight: Array | None
+    named: Mapping[str, Source]
+
+    @property
+    def all(self) -> tuple[Source, ...]:
+        """One source an input."""
+        return tuple(self.named.values())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The model's dtype."""
+        return self.all[0].dtype
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return self.all[0].rows
+
+    @property
+    def sample_shape(self) -> Any:
+        """Shapes of one sample."""
+        return tuple(source.sample_shape for source in self.all)
+
+    @property
+    def description(self) -> str:
+        """What the inputs are and what happens to them."""
+        return "; ".join(f"{name}: {source.description}" for name, source in self.named.items())
+
+    @property
+    def density(self) -> float | None:
+        """It differs from input to input."""
+        return None
+
+    def batch(self, rows: Array | slice) -> Any:
+        """The samples of ``rows``, a dense array an input."""
+        return tuple(source.batch(rows) for source in self.all)
+
+    def part(self, rows: slice) -> Sources:
+        """A range of the samples."""
+        return Sources({name: source.part(rows) for name, source in self.named.items()})
+
+
+def sources_of(source: Source) -> tuple[Source, ...]:
+    """One source an input."""
+    return source.all if isinstance(source, Sources) else (source,)
+
+
+class Batch(NamedTuple):
+    """One batch; targets and weights are None where there are none. Tuples where there are several of a kind."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
     rows: int
 
 
@@ -147,12 +199,13 @@ class Batch(NamedTuple):
 class DataSet:
     """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch.
 
-    An epoch leaves ``left_out`` samples out; which ones is for its order to say.
+    Targets, their dtypes and weights are tuples where a model has several outputs. An epoch leaves ``left_out`` samples
+    out; which ones is for its order to say.
     """
 
     x: Source
-    y: Array | None = None
-    sample_weight: Array | None = None
+    y: Any = None
+    sample_weight: Any = None
     y_dtype: Any = None
     left_out: int = 0
 
@@ -176,11 +229,13 @@ class DataSet:
         """The batch of ``count`` samples that ``rows`` selects."""
         return Batch(self.x.batch(rows), *self.labels(rows), count)
 
-    def labels(self, rows: Array | slice) -> tuple[Array | None, Array | None]:
+    def labels(self, rows: Array | slice) -> tuple[Any, Any]:
         """Targets and weights of the samples that ``rows`` selects; None where there are none."""
-        y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
-        weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
-        return y, weight
+
+        def selected(array: Array | None, dtype: Any) -> Array | None:
+            return None if array is None else np.ascontiguousarray(array[rows], dtype)
+
+        return mapped(selected, self.y, self.y_dtype), mapped(partial(selected, dtype=self.x.dtype), self.sample_weight)
 
     def rest(self, done: int) -> DataSet:
         """The samples of an epoch of which so many are done."""
@@ -192,8 +247,7 @@ class DataSet:
 
     def part(self, rows: slice) -> DataSet:
         """A range of the samples."""
-        y = None if self.y is None else self.y[rows]
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        y, weight = (mapped(lambda a: None if a is None else a[rows], kind) for kind in (self.y, self.sample_weight))
         return DataSet(self.x.part(rows), y, weight, self.y_dtype)
 
 

@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.engine.data import DataSet
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.placement import ON_HOST, Placement
+from fastnn.engine.placement import Batches, Placement
 from fastnn.engine.protocols import Array, Layer, Network, Optimizer
+from fastnn.engine.wiring import mapped
 from fastnn.kernels.interrupts import held
 from fastnn.programs import Program
 
 # Batches of a size that run op by op before they are recorded, which takes as long as some steps.
 OP_BY_OP = 8
 
-# What a step gives: loss, scores, the gradients of the trained parameters.
-Gradients = tuple[float, Array, tuple[Array, ...]]
+# What a step gives: the loss, behind it those of heads where there are several; scores, a tuple of such for several
+# heads; the gradients of the trained parameters.
+Gradients = tuple[tuple[float, ...], Any, tuple[Array, ...]]
 
 
 def batches_alone(placement: Placement) -> int:
@@ -61,8 +62,9 @@ class _Kept:
 
     def changed(self, seeds: Sequence[int], arrays: Sequence[Array] = (), *more: Any) -> bool:
         """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
-        network, loss = self.network, self.network.loss
-        settings = [list(seeds), loss and (loss.form, loss.reduction), *map(_settings, network.layers)]
+        network = self.network
+        losses = [head.loss and (head.loss.form, head.loss.reduction, head.weight) for head in network.judged]
+        settings = [list(seeds), losses, *map(_settings, network.layers)]
         settings += [*map(id, arrays), *more]
         if settings == self._settings:
             return False
@@ -79,7 +81,7 @@ class RecordedStep:
     valid until the next one; scores are a copy, since metrics may keep them.
     """
 
-    def __init__(self, network: Network, gradients: Callable[..., Gradients], placement: Placement = ON_HOST) -> None:
+    def __init__(self, network: Network, gradients: Callable[..., Gradients], placement: Placement) -> None:
         self._gradients, self._kept, self._placement = gradients, _Kept(network, gradients), placement
         self._seen: Counter[Any] = Counter()
 
@@ -90,15 +92,15 @@ class RecordedStep:
         program = self._kept.program
         if program is None:
             return self._gradients(step, *given)
-        likeness = len(given), given[0].shape
+        likeness = tuple(array.shape for array in given)
         self._seen[likeness] += 1
         alone = batches_alone(self._placement)
         if self._seen[likeness] <= alone:
             return self._gradients(step, *given)
         if self._seen[likeness] == alone + 1:
             return self._recorded(program, step, *given)
-        loss, scores, gradients = program(step, *given)
-        return loss, scores.copy(), gradients
+        losses, scores, gradients = program(step, *given)
+        return losses, mapped(lambda array: array.copy(), scores), gradients
 
     def _recorded(self, program: Program, *given: Any) -> Gradients:
         """The first call of a likeness; whatever cannot be recorded runs again op by op, so that errors are its own."""
@@ -124,38 +126,42 @@ class RecordedSteps:
         network: Network,
         optimizer: Optimizer,
         gradients: Callable[..., Gradients],
-        placement: Placement = ON_HOST,
+        placement: Placement,
     ) -> None:
         self._network, self._optimizer, self._gradients, self._placement = network, optimizer, gradients, placement
         self._kept = _Kept(network, self._step)
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
-        self._scored = bool(network.metrics or network.weighted_metrics)
+        self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
         self._arrays: list[Array] = []
         self._before: list[Array] = []
-        self._data: DataSet | None = None
-        self._samples: list[Array] | None = None
 
     def __call__(
-        self, seeds: Sequence[int], data: DataSet, rows: Array, batch_size: int
-    ) -> tuple[Array, Array | None] | None:
-        """Train on batches of the samples ``rows``; their losses, and the scores where metrics want them.
+        self, seeds: Sequence[int], batches: Batches, step: int, steps: int, batch_size: int
+    ) -> tuple[Array, Any] | None:
+        """Train on up to so many ``batches`` from ``step`` on; their losses, a row a batch, and scores for metrics.
 
         None where no step was made. An interrupt waits for the last one.
         """
-        if not self._ready(seeds, data):
+        steps = min(steps, batches.at_hand(step)) if self._ready(seeds) else 0
+        if steps == 0:
             return None
         for array, before in zip(self._arrays, self._before, strict=True):
             before[...] = array
         with held():
-            results = self._trained_on(rows, batch_size)
+            results = self._trained_on(batches, step, steps, batch_size)
             if results is None:
                 self._kept.program = None
                 for array, before in zip(self._arrays, self._before, strict=True):
                     array[...] = before
         return results
 
-    def _ready(self, seeds: Sequence[int], data: DataSet) -> bool:
-        """Whether there is a program of steps as they are now, and arrays that it can take samples from."""
+    @property
+    def launches(self) -> int:
+        """Of kernels by a step, counted on a device; 0 where none has been made."""
+        return 0 if self._kept.program is None else self._kept.program.launches
+
+    def _ready(self, seeds: Sequence[int]) -> bool:
+        """Whether there is a program of steps as they are now."""
         optimizer = self._optimizer
         optimizer.build(self._trained)
         states = [optimizer.state[parameter.path] for parameter in self._trained]
@@ -167,42 +173,40 @@ class RecordedSteps:
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
             self._arrays = [*(parameter.value for parameter in self._trained), *moving(self._network), *arrays]
             self._before = [array.copy() for array in self._arrays]
-        if not recordable or self._kept.program is None:
-            return False
-        if self._data is not data:
-            self._data, self._samples = data, self._placement.samples(data)
-        return self._samples is not None
+        return recordable and self._kept.program is not None
 
-    def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Array | None] | None:
-        optimizer, program, arrays = self._optimizer, self._kept.program, self._samples
+    def _trained_on(self, batches: Batches, step: int, steps: int, batch_size: int) -> tuple[Array, Any] | None:
+        optimizer, program = self._optimizer, self._kept.program
         assert program is not None
-        assert arrays is not None
-        made, steps = optimizer.iterations, -(-rows.size // batch_size)
+        made = optimizer.iterations
         numbers = made + np.arange(steps)
         try:
+            given = batches.together(step, steps)
             each = {"draw": numbers % 2**32, "number": numbers + 1, "rate": optimizer.rates(made, steps)}
-            losses, scores = program.repeat(arrays, rows, batch_size, each=each, join=True)
+            losses, scores = program.repeat(given.arrays, given.rows, batch_size, each=each, join=True)
+            given.meanwhile()
         except Exception:  # whatever that is, it will be raised by the step that it belongs to
             return None
-        losses = self._placement.read(losses)
+        losses = np.stack([self._placement.read(each) for each in losses], axis=1)
         if not (np.isfinite(losses).all() and self._placement.all_finite(self._arrays)):
             return None
         optimizer.iterations += steps
-        return losses, None if scores is None else self._placement.read(scores)
+        return losses, None if scores is None else mapped(self._placement.read, scores)
 
-    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[float, Array | None]:
-        loss, scores, gradients = self._gradients(draw, *given)
+    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[tuple[float, ...], Any]:
+        losses, scores, gradients = self._gradients(draw, *given)
         self._optimizer.step(gradients, self._trained, rate, number)
-        return loss, scores if self._scored else None
+        return losses, scores if self._scored else None
 
 
 def is_recordable(network: Network) -> bool:
     """Whether nothing in a training step can be the user's own Python, whose effects a replay would leave out."""
-    loss = network.fused_loss or network.loss
+    fused = network.fused_losses
+    losses = [fused.get(head.output, head.loss) for head in network.judged if head.loss is not None]
     penalties = [p.regularizer for p in network.parameters] + [layer.activity_regularizer for layer in network.layers]
     return (
-        loss is not None
-        and loss.made_of_ops
+        network.has_loss
+        and all(loss is not None and loss.made_of_ops for loss in losses)
         and all(layer.recordable and layer.activation.fusable for layer in network.layers)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
     )

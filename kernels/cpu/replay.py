@@ -100,7 +100,7 @@ class Kind(IntEnum):
     SORT_COLUMNS = 27  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
     SPARSE_GRADIENT = 28  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
     SPARSE_STEP = 29  # a step of weights c by that; b: the first part of its state, which catches up first by h
-    PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other
+    PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
     UNPACK_STRIPS = 31  # a = c
     SETTLE = 32  # the state b (k, m) catches up by h with what it missed of n turns
 
@@ -355,9 +355,9 @@ def _sparse(each, memory, turn, t, NR):
     elif kind == Kind.SORT_COLUMNS:
         sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
     elif kind == Kind.PACK_STRIPS:
-        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c))
+        pack_share(t, tasks, k, m, each.strip // k, _place(memory, each.a), _place(memory, each.c))
     elif kind == Kind.UNPACK_STRIPS:
-        unpack_share(t, tasks, k, m, width, _place(memory, each.c), _place(memory, each.a))
+        unpack_share(t, tasks, k, m, each.strip // k, _place(memory, each.c), _place(memory, each.a))
     elif kind == Kind.SETTLE:
         settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
     else:

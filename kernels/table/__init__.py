@@ -35,6 +35,7 @@ from __future__ import annotations
 from fastnn.kernels.table import (
     dropout,
     elementwise,
+    embedding,
     gather,
     gemm,
     joining,
@@ -43,10 +44,13 @@ from fastnn.kernels.table import (
     optim,
     pooling,
     prelu,
+    recurrent,
     resizing,
+    sequences,
     softmax,
 )
 
+from fastnn.kernels.table import convolution  # isort: skip  # after gemm, which says of its rules
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -88,8 +92,10 @@ __all__ = [
     "Rule",
     "Sizes",
     "Subset",
+    "convolution",
     "dropout",
     "elementwise",
+    "embedding",
     "gather",
     "gemm",
     "joining",
@@ -99,7 +105,9 @@ __all__ = [
     "optim",
     "pooling",
     "prelu",
+    "recurrent",
     "resizing",
+    "sequences",
     "shape_of",
     "softmax",
     "varying",

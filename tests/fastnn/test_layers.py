@@ -391,7 +391,7 @@ def test_calling_on_a_layer_says_that_graphs_are_not_there_yet(given):
     for call in (layers.Dense(3), layers.Flatten(), model, model.predict):
         with pytest.raises(TypeError, match=r"^x: got the layer '.*', wants an array .*: graphs of layers are not"):
             call(given)
-    with pytest.raises(TypeError, match=r"^x: got Sequential <.*>, wants an array of numbers"):
+    with pytest.raises(TypeError, match=r"^x: got Sequential <.*, wants an array of numbers"):
         layers.Dense(3)(model)
 
 

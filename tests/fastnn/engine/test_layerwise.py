@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import backends, layers, losses, optimizers, regularizers, utils
+from fastnn import backends, initializers, layers, losses, ops, optimizers, regularizers, utils
 from fastnn.engine import DataSet, LayerwiseRunner, Network, input_source, seeds
 from fastnn.engine.data import Batch
 
@@ -50,7 +50,7 @@ def network(stack, loss):
     for layer in made:
         if isinstance(layer, layers.Dense):
             layer.dtype = "float64"
-            layer.bias_initializer = layers.initializers.RandomNormal(stddev=0.5)
+            layer.bias_initializer = initializers.RandomNormal(stddev=0.5)
         layer.build(shape)
         shape = layer.compute_output_shape(shape)
     return Network(made, np.dtype("float64"), loss=LOSSES[loss])
@@ -122,7 +122,7 @@ def drawn(monkeypatch, runner, rows=10, epochs=2):
         draws.append((seed, step, stream))
         return x
 
-    monkeypatch.setattr(layers.ops, "dropout", spy)
+    monkeypatch.setattr(ops, "dropout", spy)
     data = DataSet(input_source("x", np.ones((rows, IN)), runner.network.dtype), np.ones((rows, OUT)), None, "f8")
     for epoch in range(epochs):
         runner.train_epoch(data, 4, None, epoch)
