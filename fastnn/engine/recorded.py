@@ -156,9 +156,9 @@ class RecordedSteps:
         if not recordable or self._kept.program is None:
             return False
         if self._data is not data:
-            arrays = arrays_of(data)
-            samples = None if arrays is None else [self._placement.put(array) for array in arrays]
-            self._data, self._samples = data, samples
+            samples = arrays_of(data)
+            self._samples = None if samples is None else [self._placement.put(array) for array in samples]
+            self._data = data
         return self._samples is not None
 
     def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Array | None] | None:

@@ -1,7 +1,8 @@
 """As much of CuPy as the launchers use, on the host: the same Python drives a device and this.
 
-Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Streams and
-devices are names: work is done when it is asked for, or when a graph that has captured it is launched.
+Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Devices are
+names. Work is done when it is asked for, or when a graph that has captured it is launched; ``working_late`` not before
+somebody reads what a stream makes, and of other streams no more than that one has been told to wait for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ sanitize = False
 compiles = True
 # Whether somebody may wait for the device, who reads a number of its.
 readable = True
+# Whether work is left until somebody waits for its stream, and the memory that it may need then.
+_late = False
+_needed: list[Any] = []
 # Bytes that may be allocated at a time.
 most = 2**40
 # Names of the kernels launched, for tests that count.
@@ -54,10 +58,24 @@ def unread() -> Iterator[None]:
         readable = True
 
 
+@contextlib.contextmanager
+def working_late() -> Iterator[None]:
+    """Inside a ``with`` block work is done as late as can be."""
+    global _late  # noqa: PLW0603 - it is the module's
+    _late = True
+    try:
+        yield
+    finally:
+        _late = False
+        _streams[0].forget()
+        _needed.clear()
+
+
 def _wait() -> None:
     get_current_stream().refuse()
     if not readable:
         raise AssertionError("waited for the device")
+    get_current_stream().work()
 
 
 class OutOfMemoryError(MemoryError):
@@ -80,6 +98,8 @@ class Memory:
         self.bytes = self.raw[start + _GUARD : start + _GUARD + size]
         self.ptr = self.bytes.ctypes.data
         _memories.add(self)
+        if _late:
+            _needed.append(self)
 
     def is_intact(self) -> bool:
         return bool((self._before == _PAINT).all() and (self._behind == _PAINT).all())
@@ -117,7 +137,7 @@ class MemoryPool:
         if free:
             memory = free.pop()
             if not _capturing():
-                memory.bytes[:] = _PAINT
+                _do(lambda: memory.bytes.fill(_PAINT))
         else:
             memory = self._allocator(size).mem
             self._total += size
@@ -261,7 +281,8 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def set(self, host: np.ndarray) -> None:
         get_current_stream().refuse()
-        self._host[...] = host
+        held = np.array(host)
+        _do(lambda: self._host.__setitem__(..., held))
 
     def copy(self) -> ndarray:
         return _made(np.copy, self)
@@ -423,13 +444,15 @@ class RawModule:
 
 
 class Stream:
-    """An order of work, which is done when it is asked for, or captured."""
+    """An order of work, which is done when it is asked for, later, or captured."""
 
     _count = itertools.count(1)
 
     def __init__(self, null: bool = False, **_: Any) -> None:
         self.ptr = 0 if null else next(self._count)
         self._captured: list[Any] | None = None
+        self._later: list[Any] = []
+        self._done = 0
 
     def __enter__(self) -> Stream:
         _streams.append(self)
@@ -442,7 +465,32 @@ class Stream:
         _wait()
 
     def wait_event(self, event: Event) -> None:
-        pass
+        """What comes here from now on comes behind what the event's stream had been asked for."""
+        if _late and event.stream is not None:
+            stream, asked = event.stream, event.asked
+            self._later.append(lambda: stream.work(asked))
+
+    def ask(self, run: Any) -> None:
+        """Have work done."""
+        if _late:
+            self._later.append(run)
+        else:
+            run()
+
+    def work(self, asked: int | None = None) -> None:
+        """Do what is left, of so much that was asked for from the beginning."""
+        while self._later and (asked is None or self._done < asked):
+            self._done += 1
+            self._later.pop(0)()
+
+    def forget(self) -> None:
+        """Nothing is left to be done."""
+        self._later.clear()
+
+    @property
+    def asked(self) -> int:
+        """How much work was asked for, that is left for later or done since."""
+        return self._done + len(self._later)
 
     def begin_capture(self, mode: int | None = None) -> None:
         if self.ptr == 0 or self._captured is not None:
@@ -484,10 +532,12 @@ class Event:
     """A moment of a stream's."""
 
     def __init__(self, **_: Any) -> None:
-        pass
+        self.stream: Stream | None = None
+        self.asked = 0
 
     def record(self, stream: Stream | None = None) -> None:
-        pass
+        self.stream = stream or get_current_stream()
+        self.asked = self.stream.asked
 
 
 # Those chosen, one inside of another.
@@ -510,7 +560,7 @@ def _do(run: Any, name: str = "") -> None:
         return
     if name:
         launched.append(name)
-    run()
+    get_current_stream().ask(run)
 
 
 class _Device:
