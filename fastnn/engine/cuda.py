@@ -8,7 +8,7 @@ callbacks, files and other backends work on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -18,14 +18,19 @@ from fastnn import backends, ops
 from fastnn.engine import recorded
 from fastnn.engine.data import DataSet, Source
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.layerwise import Epoch, LayerwiseRunner
+from fastnn.engine.layerwise import Epoch, LayerwiseRunner, added, in_strides
+from fastnn.engine.pace import paced
 from fastnn.engine.placement import Batches
-from fastnn.engine.protocols import Array, DenseForm, Logs, Network, Optimizer, Regularizer, StepHooks
-from fastnn.engine.supply import Supply, how, put
+from fastnn.engine.protocols import Array, DenseForm, Logs, Metric, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.recorded import RecordedPasses, layers_are_recordable
+from fastnn.engine.supply import Supply, how, joined, put
 from fastnn.kernels.interrupts import held
 
 # Its name in a plan.
 RUNNER = "device"
+
+# Batches of an evaluation or a prediction from which they are recorded. Unmeasured.
+RECORDED_FROM = 4
 
 
 class _OnDevice:
@@ -45,7 +50,7 @@ class _OnDevice:
             return put(array)
 
     def read(self, array: Any) -> Array:
-        found: Array = array.get()
+        found: Array = array.get() if hasattr(array, "get") else np.asarray(array)
         return found
 
     def all_finite(self, arrays: Sequence[Any]) -> bool:
@@ -142,6 +147,23 @@ def _give(owner: Any, name: str, value: Any) -> None:
         setattr(owner, name, value)
 
 
+class _Passing:
+    """Batches that are passed through a function: recorded, or where they are few, or it cannot be, op by op."""
+
+    def __init__(self, passes: RecordedPasses, function: Callable[..., Any], samples: Epoch) -> None:
+        self._passes, self._function, self._samples = passes, function, samples
+        self._records = samples.data.steps(samples.batch_size) >= RECORDED_FROM
+
+    def found(self, step: int, most: int) -> list[Any]:
+        """What the function gives of up to ``most`` batches from ``step`` on, on the device until the next call."""
+        batches = self._samples.batches
+        together = self._passes(batches, step, most, self._samples.batch_size) if self._records else None
+        if together is not None:
+            return [together]
+        given = (batches.alone(step + each) for each in range(min(most, max(1, batches.at_hand(step)))))
+        return [self._function(*(array for array in batch[:3] if array is not None)) for batch in given]
+
+
 class DeviceRunner(LayerwiseRunner):
     """Trains, evaluates and predicts on a device."""
 
@@ -150,6 +172,8 @@ class DeviceRunner(LayerwiseRunner):
         super().__init__(network, backend, placement)
         self._residence = _Residence(network, placement)
         self._counted: dict[int, Any] = {}  # the numbers below some
+        self._scored = bool(network.metrics or network.weighted_metrics)
+        self._judging: RecordedPasses | None = None
 
     def staying(self) -> AbstractContextManager[None]:
         """For a ``with`` block in which nobody looks at weights or state: there they stay on the device.
@@ -210,15 +234,76 @@ class DeviceRunner(LayerwiseRunner):
         value, gradient = penalty.value_and_gradient(self._placement.read(x))
         return value, self._placement.put(gradient)
 
+    def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
+        """Accuracies by what is hit, sample by sample, which the device finds; other metrics by scores, on the host."""
+        figures, rows, size = samples.figures, samples.rows(step, len(losses)), samples.batch_size
+        for batch, loss in enumerate(losses.tolist()):
+            figures.lose(loss, rows[batch * size : (batch + 1) * size].size)
+        left = [each for each in figures.metrics if not self._is_hit(samples, step, len(losses), scores, each)]
+        read = self._placement.read(scores) if left else None
+        for first in range(0, rows.size if left else 0, size):
+            some = slice(first, first + size)
+            y, weight = samples.data.labels(rows[some])
+            for metric, weighted in left:
+                metric.update_state(y, figures.outputs(metric, read[some]), weight if weighted else None)
+
+    def _is_hit(self, samples: Epoch, step: int, steps: int, scores: Any, counted: tuple[Metric, bool]) -> bool:
+        """Whether the device has found what a metric counts of these batches, and it is counted."""
+        (metric, weighted), loss = counted, self.network.loss
+        fits = loss is not None and metric.integer_targets in (None, loss.integer_targets)
+        form = metric.fused_form(scores.shape[-1]) if fits and steps <= samples.batches.at_hand(step) else None
+        if form is None:
+            return False
+        given = samples.batches.together(step, steps)
+        targets, index = given.arrays[1], put(np.ascontiguousarray(given.rows, np.int64))
+        if not backends.implementation("cuda", "hits", "is_served")(form, scores, targets):
+            return False
+        outputs, find = samples.figures.outputs(metric, scores), backends.implementation("cuda", "hits", "hits")
+        hits = self._placement.read(find(form, metric.fused_number, outputs, targets, index))
+        weights = samples.data.weights(samples.rows(step, steps)) if weighted else None
+        metric.count(hits.astype(np.float32), weights)
+        return True
+
     def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
-        """Loss and metrics over all batches, weights untouched."""
-        with self._multiplying("float32"), self._residence:
-            return super().evaluate(data, batch_size, hooks)
+        """Loss and metrics over all batches, weights untouched; nothing is read batch by batch."""
+        order = np.arange(data.rows)
+        with self._multiplying("float32"), self._residence, self._chosen():
+            batches = self._placement.batches(data, order, batch_size)
+            samples = Epoch(0, data, batch_size, order, batches, self.figures())
+            self._judging = self._judging or RecordedPasses(self.network, self._judged)
+            passing, penalty = _Passing(self._judging, self._judged, samples), float(self.weight_penalty())
+
+            def judge(step: int, most: int) -> int:
+                found = passing.found(step, most)
+                losses = np.concatenate([np.atleast_1d(self._placement.read(loss)).astype(float) for loss, _ in found])
+                self._count(samples, step, losses + penalty, joined([scores for _, scores in found]))
+                return len(losses)
+
+            in_strides(data.steps(batch_size), hooks, paced(judge), samples.figures.logs)
+        return samples.figures.logs()
+
+    def _judged(self, *given: Any) -> tuple[Any, Any]:
+        """Loss of a batch with the penalty on outputs, and its scores where metrics want them."""
+        scores, _, penalty, _ = self._forward(given[0])
+        loss, _ = self._score(given[1], scores, given[2] if len(given) > 2 else None)
+        return added(loss, penalty), scores if self._scored else None
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
-        """Outputs for all samples."""
-        with self._multiplying("float32"), self._residence:
-            return super().predict(x, batch_size, hooks)
+        """Outputs for all samples; nothing is read batch by batch."""
+        if x.rows == 0:
+            return self.outputs(x, training=False)
+        data, order, parts = DataSet(x), np.arange(x.rows), []
+        with self._multiplying("float32"), self._residence, self._chosen():
+            batches = self._placement.batches(data, order, batch_size)
+            passes = RecordedPasses(self.network, self._passed, layers_are_recordable)
+            passing = _Passing(passes, self._passed, Epoch(0, data, batch_size, order, batches, self.figures()))
+
+            def read(step: int, most: int) -> int:
+                parts.append(self._placement.read(joined(passing.found(step, most))))
+                return -(-len(parts[-1]) // batch_size)
+
+            in_strides(data.steps(batch_size), hooks, paced(read), dict)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def outputs(self, x: Source, training: bool) -> Array:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""

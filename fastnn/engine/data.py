@@ -179,8 +179,11 @@ class DataSet:
     def labels(self, rows: Array | slice) -> tuple[Array | None, Array | None]:
         """Targets and weights of the samples that ``rows`` selects; None where there are none."""
         y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
-        weight = None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
-        return y, weight
+        return y, self.weights(rows)
+
+    def weights(self, rows: Array | slice) -> Array | None:
+        """Weights of the samples that ``rows`` selects; None where there are none."""
+        return None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
 
     def rest(self, done: int) -> DataSet:
         """The samples of an epoch of which so many are done."""

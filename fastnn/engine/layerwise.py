@@ -7,9 +7,10 @@ nobody looks at the batches in between: the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -51,21 +52,30 @@ class RunningFigures:
 
     def update(self, loss: float, rows: int, y: Array | None, sample_weight: Array | None, scores: Any) -> None:
         """Count one batch; ``scores`` are logits where the loss is fused, else outputs."""
+        self.lose(loss, rows)
+        for metric, weighted in self.metrics:
+            metric.update_state(y, self.outputs(metric, scores), sample_weight if weighted else None)
+
+    def lose(self, loss: float, rows: int) -> None:
+        """Count the loss of a batch."""
         self._loss += loss * rows
         self._rows += rows
-        self._update(self._metrics, y, scores, None)
-        self._update(self._weighted_metrics, y, scores, sample_weight)
 
-    def _update(self, metrics: Sequence[Metric], y: Any, scores: Array, sample_weight: Array | None) -> None:
-        for metric in metrics:
-            # the largest logit is the largest probability, so such metrics do without the activation
-            as_is = self._activation == LINEAR or metric.argmax_only(scores.shape[-1])
-            metric.update_state(y, scores if as_is else self._activation(scores), sample_weight)
+    @property
+    def metrics(self) -> list[tuple[Metric, bool]]:
+        """All metrics, and whether they count by weights."""
+        return [*((metric, False) for metric in self._metrics), *((metric, True) for metric in self._weighted_metrics)]
+
+    def outputs(self, metric: Metric, scores: Any) -> Any:
+        """What a metric wants of scores, wherever they lie."""
+        # the largest logit is the largest probability, so such metrics do without the activation
+        as_is = self._activation == LINEAR or metric.argmax_only(scores.shape[-1])
+        return scores if as_is else self._activation(scores)
 
     def logs(self) -> Logs:
         """The figures so far, by name."""
         figures = {"loss": self._loss / self._rows if self._rows else 0.0}
-        figures.update((metric.name, metric.result()) for metric in (*self._metrics, *self._weighted_metrics))
+        figures.update((metric.name, metric.result()) for metric, _ in self.metrics)
         return figures
 
 
@@ -92,7 +102,7 @@ class Epoch:
             self.figures.update(loss, rows[some].size, y, weight, None if scores is None else scores[some])
 
 
-def _sum(loss: Any, penalty: Any) -> Any:
+def added(loss: Any, penalty: Any) -> Any:
     """The loss itself where there is no penalty: on a device a number more is a launch more."""
     return loss if type(penalty) is float and penalty == 0 else loss + penalty
 
@@ -104,6 +114,21 @@ def divergence(what: str, network: Network, epoch: int, step: int) -> Divergence
         f"{what} at epoch {epoch + 1}, batch {step + 1}, with learning rate {rate:g}; the weights are those of the "
         "batch before. A smaller learning rate or scaled inputs usually help"
     )
+
+
+def in_strides(steps: int, hooks: StepHooks | None, some: Callable[[int, int], int], logs: Callable[[], Logs]) -> None:
+    """Go through so many batches: ``some(step, most)`` takes up to ``most`` from ``step`` on, and says how many.
+
+    One by one where callbacks listen to every one, until one of them stops it.
+    """
+    step, stopped = 0, False
+    while step < steps and not stopped:
+        most = steps - step
+        if hooks is not None and hooks.every_batch:
+            hooks.begin(step)
+            most = 1
+        step += some(step, most)
+        stopped = hooks is not None and hooks.end(step - 1, logs)
 
 
 class LayerwiseRunner:
@@ -153,15 +178,8 @@ class LayerwiseRunner:
         order = np.arange(data.rows - data.left_out) if order is None else order
         batches = self._placement.batches(data, order, batch_size)
         samples = Epoch(epoch, data, batch_size, order, batches, self.figures())
-        steps, step, stopped = data.steps(batch_size), 0, False
         with self._chosen():
-            while step < steps and not stopped:
-                most = steps - step
-                if hooks is not None and hooks.every_batch:
-                    hooks.begin(step)
-                    most = 1
-                step += self._train_some(samples, step, most)
-                stopped = hooks is not None and hooks.end(step - 1, samples.figures.logs)
+            in_strides(data.steps(batch_size), hooks, partial(self._train_some, samples), samples.figures.logs)
         return samples.figures.logs()
 
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
@@ -195,8 +213,13 @@ class LayerwiseRunner:
         results = self._together(self.mask_seeds, samples.batches, step, steps, samples.batch_size)
         if results is None:
             return 0
-        samples.count(samples.rows(step, len(results[0])), *results)
-        return len(results[0])
+        losses, scores = results
+        self._count(samples, step, losses, scores)
+        return len(losses)
+
+    def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
+        """Count these batches from ``step`` on; there are scores where metrics want them."""
+        samples.count(samples.rows(step, len(losses)), losses, scores)
 
     def _chosen(self) -> AbstractContextManager[None]:
         """The backend of ordinary arrays."""
@@ -247,10 +270,14 @@ class LayerwiseRunner:
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Array, training: bool) -> Array:
-        x = self._given(self._placement.put(x))
+        return self._placement.read(self._passed(self._placement.put(x), training))
+
+    def _passed(self, x: Array, training: bool = False) -> Array:
+        """What comes out of the last layer."""
+        x = self._given(x)
         for layer in self.network.layers:
             x, _ = layer.forward(x, training)
-        return self._placement.read(x)
+        return x
 
     def gradients(self, batch: Batch) -> tuple[float, Array, Sequence[Array]]:
         """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order.
@@ -285,7 +312,7 @@ class LayerwiseRunner:
             gradients[:0] = [g for g, p in zip(own, layer.parameters, strict=True) if p.trainable]
             if dx is not None:
                 dy = dx
-        return _sum(_sum(loss, penalty), self._add_weight_penalties(gradients)), scores, tuple(gradients)
+        return added(added(loss, penalty), self._add_weight_penalties(gradients)), scores, tuple(gradients)
 
     def _stop_if_diverged(self, loss: float, gradients: Sequence[Array], epoch: int, step: int) -> None:
         names = (parameter.path for parameter in self._trained)

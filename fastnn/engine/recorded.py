@@ -33,8 +33,10 @@ class _Kept:
     ``program`` is None where it cannot be recorded, which may turn out later.
     """
 
-    def __init__(self, network: Network, function: Callable[..., Any]) -> None:
-        self._network, self._function = network, function
+    def __init__(
+        self, network: Network, function: Callable[..., Any], recordable: Callable[[Network], bool] | None = None
+    ) -> None:
+        self._network, self._function, self._recordable = network, function, recordable or is_recordable
         self._settings: Any = None
         self._alive: Sequence[Array] = ()  # so that no other array has the id of one of them
         self.program: Program | None = None
@@ -48,7 +50,7 @@ class _Kept:
             return False
         self._settings = settings
         self._alive = [*arrays, *(parameter.value for parameter in network.parameters)]
-        self.program = Program(self._function) if is_recordable(network) else None
+        self.program = Program(self._function) if self._recordable(network) else None
         return True
 
 
@@ -114,10 +116,11 @@ class RecordedSteps:
 
     def __call__(
         self, seeds: Sequence[int], batches: Batches, step: int, steps: int, batch_size: int
-    ) -> tuple[Array, Array | None] | None:
+    ) -> tuple[Array, Any] | None:
         """Train on up to so many ``batches`` from ``step`` on; their losses, and the scores where metrics want them.
 
-        None where no step was made. An interrupt waits for the last one.
+        Scores lie where the runner's arrays do, until the next call. None where no step was made. An interrupt waits
+        for the last one.
         """
         steps = min(steps, batches.at_hand(step)) if self._ready(seeds) else 0
         if steps == 0:
@@ -147,9 +150,7 @@ class RecordedSteps:
             self._before = [array.copy() for array in self._arrays]
         return recordable and self._kept.program is not None
 
-    def _trained_on(
-        self, batches: Batches, step: int, steps: int, batch_size: int
-    ) -> tuple[Array, Array | None] | None:
+    def _trained_on(self, batches: Batches, step: int, steps: int, batch_size: int) -> tuple[Array, Any] | None:
         optimizer, program = self._optimizer, self._kept.program
         assert program is not None
         made = optimizer.iterations
@@ -165,12 +166,44 @@ class RecordedSteps:
         if not (np.isfinite(losses).all() and self._placement.all_finite(self._arrays)):
             return None
         optimizer.iterations += steps
-        return losses, None if scores is None else self._placement.read(scores)
+        return losses, scores
 
     def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[float, Array | None]:
         loss, scores, gradients = self._gradients(draw, *given)
         self._optimizer.step(gradients, self._trained, rate, number)
         return loss, scores if self._scored else None
+
+
+class RecordedPasses:
+    """``function(x, y, sample_weight)`` of the batches of a network that is not trained, many by one call."""
+
+    def __init__(
+        self, network: Network, function: Callable[..., Any], recordable: Callable[[Network], bool] | None = None
+    ) -> None:
+        self._kept = _Kept(network, function, recordable)
+
+    def __call__(self, batches: Batches, step: int, steps: int, batch_size: int) -> Any:
+        """What the function gives for up to so many batches from ``step`` on, one behind another.
+
+        None where they are for somebody else to pass one by one, as for steps.
+        """
+        self._kept.changed(())
+        steps = min(steps, batches.at_hand(step)) if self._kept.program is not None else 0
+        if steps == 0:
+            return None
+        try:
+            given = batches.together(step, steps)
+            results = self._kept.program.repeat(given.arrays, given.rows, batch_size, join=True)
+            given.meanwhile()
+        except Exception:  # it will be raised by the batch that it belongs to
+            self._kept.program = None
+            return None
+        return results
+
+
+def layers_are_recordable(network: Network) -> bool:
+    """Whether no layer can be the user's own Python."""
+    return all(layer.recordable and layer.activation.fusable for layer in network.layers)
 
 
 def is_recordable(network: Network) -> bool:
@@ -180,7 +213,7 @@ def is_recordable(network: Network) -> bool:
     return (
         loss is not None
         and loss.made_of_ops
-        and all(layer.recordable and layer.activation.fusable for layer in network.layers)
+        and layers_are_recordable(network)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
     )
 

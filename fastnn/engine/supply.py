@@ -132,6 +132,15 @@ def put(array: Any) -> Any:
     return cupy.asarray(array)
 
 
+def joined(arrays: Sequence[Any]) -> Any:
+    """Arrays on the device one behind the other; one, or None, as it is."""
+    if len(arrays) == 1 or arrays[0] is None:
+        return arrays[0]
+    import cupy
+
+    return cupy.concatenate(arrays)
+
+
 def _matrix(source: SparseSource) -> Any:
     """CSR inputs on the device."""
     indptr, indices, values = csr_of(source, np.int32)
