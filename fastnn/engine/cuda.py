@@ -42,12 +42,10 @@ class _OnDevice:
         self._supply = Supply(network.memory_limit, _takes_csr(network))
 
     def batches(self, data: DataSet, order: Array, batch_size: int) -> Batches:
-        with _explained():
-            return self._supply.batches(data, order, batch_size)
+        return self._supply.batches(data, order, batch_size)
 
     def put(self, array: Array) -> Any:
-        with _explained():
-            return put(array)
+        return put(array)
 
     def read(self, array: Any) -> Array:
         found: Array = array.get() if hasattr(array, "get") else np.asarray(array)
@@ -60,11 +58,13 @@ class _OnDevice:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Where there is too little memory, say what the device has."""
+    """Where there is too little memory, say what the device has, and what to do."""
     try:
         yield
     except MemoryError as error:
-        raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+        said = backends.implementation("cuda", "launch", "out_of_memory")(error)
+        advice = "A smaller batch_size takes less memory, and with compile(memory_limit=...) samples do"
+        raise MemoryError(f"{said}. {advice}") from None
 
 
 def _takes_csr(network: Network) -> bool:
@@ -181,7 +181,12 @@ class DeviceRunner(LayerwiseRunner):
         What another runner of the same network does meanwhile is done with these.
         """
         self._optimizer.build(self._trained)
-        return self._residence
+        return self._staying()
+
+    @contextmanager
+    def _staying(self) -> Iterator[None]:
+        with _explained(), self._residence:
+            yield
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -240,9 +245,12 @@ class DeviceRunner(LayerwiseRunner):
         for batch, loss in enumerate(losses.tolist()):
             figures.lose(loss, rows[batch * size : (batch + 1) * size].size)
         left = [each for each in figures.metrics if not self._is_hit(samples, step, len(losses), scores, each)]
-        read = self._placement.read(scores) if left else None
-        for first in range(0, rows.size if left else 0, size):
+        if not left:
+            return
+        read = self._placement.read(scores)
+        for first in range(0, rows.size, size):
             some = slice(first, first + size)
+            y: Any
             y, weight = samples.data.labels(rows[some])
             for metric, weighted in left:
                 metric.update_state(y, figures.outputs(metric, read[some]), weight if weighted else None)
@@ -314,8 +322,10 @@ class DeviceRunner(LayerwiseRunner):
         """Metrics, and what else has ordinary arrays, is the CPU's; arrays of the device are computed there."""
         return backends.use_backend("cpu" if backends.state("cpu").available else "naive")
 
-    def _multiplying(self, products: str) -> AbstractContextManager[None]:
-        return backends.use_precision("bfloat16" if products == "bfloat16" else "float32")
+    @contextmanager
+    def _multiplying(self, products: str) -> Iterator[None]:
+        with _explained(), backends.use_precision("bfloat16" if products == "bfloat16" else "float32"):
+            yield
 
 
 def obstacle(network: Network) -> str | None:
@@ -328,12 +338,20 @@ def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
     return None if dtype == np.float32 else f"it keeps weights in float32, and these are {dtype}"
 
 
+def captures(network: Network) -> bool:
+    """Whether its steps, or without an optimizer its passes, are captured as a graph."""
+    if network.loss is None:
+        return layers_are_recordable(network)
+    trained = [parameter for parameter in network.parameters if parameter.trainable]
+    optimizer = network.optimizer
+    return recorded.is_recordable(network) and (optimizer is None or optimizer.recordable(trained))
+
+
 def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
     """What runs on this device, by name, for people to read."""
     lines = {"device": backends.state("cuda").reason}
     if network.loss is not None and network.optimizer is not None:
-        replayed = recorded.is_recordable(network)
-        lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
+        lines["steps"] = "captured as a graph, launched turn after turn" if captures(network) else "op by op"
     if source is not None:
         lines["samples"] = how(source, network.memory_limit, _takes_csr(network))
     return lines

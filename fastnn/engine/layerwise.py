@@ -50,7 +50,7 @@ class RunningFigures:
         for metric in (*self._metrics, *self._weighted_metrics):
             metric.reset_state()
 
-    def update(self, loss: float, rows: int, y: Array | None, sample_weight: Array | None, scores: Any) -> None:
+    def update(self, loss: float, rows: int, y: Any, sample_weight: Array | None, scores: Any) -> None:
         """Count one batch; ``scores`` are logits where the loss is fused, else outputs."""
         self.lose(loss, rows)
         for metric, weighted in self.metrics:

@@ -420,6 +420,8 @@ class StepHooks(Protocol):
 class Runner(Protocol):
     """Runs a network; between its calls, but inside of ``staying``, parameters hold ordinary arrays of their values."""
 
+    backend: str
+
     @property
     def mask_seeds(self) -> list[int]:
         """By layer, the seed of its masks; may be set before the first epoch."""

@@ -188,12 +188,12 @@ class RecordedPasses:
         None where they are for somebody else to pass one by one, as for steps.
         """
         self._kept.changed(())
-        steps = min(steps, batches.at_hand(step)) if self._kept.program is not None else 0
-        if steps == 0:
+        program, steps = self._kept.program, min(steps, batches.at_hand(step))
+        if program is None or steps == 0:
             return None
         try:
             given = batches.together(step, steps)
-            results = self._kept.program.repeat(given.arrays, given.rows, batch_size, join=True)
+            results = program.repeat(given.arrays, given.rows, batch_size, join=True)
             given.meanwhile()
         except Exception:  # it will be raised by the batch that it belongs to
             self._kept.program = None

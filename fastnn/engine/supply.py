@@ -42,7 +42,7 @@ class _Table:
     @property
     def row(self) -> int:
         """Bytes of a sample."""
-        return math.prod(self.array.shape[1:]) * self.dtype.itemsize
+        return int(math.prod(self.array.shape[1:]) * self.dtype.itemsize)
 
 
 def _inputs(source: DenseSource) -> _Table:
@@ -73,7 +73,8 @@ def most_bytes(limit: int | None) -> int:
         return limit
     import cupy
 
-    return int(cupy.cuda.runtime.memGetInfo()[0] * SHARE_OF_FREE)
+    free: int = cupy.cuda.runtime.memGetInfo()[0]
+    return int(free * SHARE_OF_FREE)
 
 
 def how(source: Source, limit: int | None, takes_csr: bool) -> str:
@@ -276,7 +277,7 @@ class _Streams:
         """Batches of a piece: as many as its place may have, one at least."""
         row = sum(table.row for table in self._tables)
         steps = max(1, min(self._most, PIECE) // max(1, row * batch_size))
-        rows = steps * batch_size
+        rows = min(steps * batch_size, len(self._tables[0].array))
         if not self._places or len(self._places[0].there[0]) != rows:
             self._places, self._read = [], None
             self._places = [_Place(self._tables, rows) for _ in range(2)]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import callbacks, constraints, layers, metrics, models, optimizers, regularizers, utils
+from fastnn import backends, callbacks, constraints, layers, metrics, models, optimizers, regularizers, utils
 from fastnn.engine import make_runner, pace
 from fastnn.engine.cuda import DeviceRunner
+from fastnn.engine.plan import training_flops
 from fastnn.errors import DivergenceError
 from tests.cuda_host.places import host_only
 from tests.fastnn.engine.test_cpu import (
@@ -281,8 +282,9 @@ def test_what_cannot_be_read_back_leaves_no_array_of_the_device(cupy, monkeypatc
 def test_out_of_memory_leaves_the_model_as_it_was(cupy, monkeypatch):
     kept = []
     monkeypatch.setattr(cupy, "most", 300)
-    with pytest.raises(MemoryError, match="free"):
+    with pytest.raises(MemoryError, match=r"allocating [\d,]+ bytes.*; free on .*\. A smaller batch_size") as error:
         fitted("classifier", "cuda", callbacks=[_Keep(kept)])
+    assert str(error.value).count("A smaller batch_size") == 1
     utils.set_random_seed(1)
     fresh = models.Sequential([each() for each in CLASSIFIER])
     fresh.build((None, FEATURES))
@@ -502,3 +504,31 @@ def test_callbacks_listen_to_batches_of_evaluations(cupy):
     built.predict(X, 16, verbose=0, callbacks=[listener])
     assert [batch for batch, _ in seen] == [*range(5), *range(5)]
     assert seen[4][1] == loss
+
+
+@host_only
+def test_auto_is_the_device_for_large_steps_alone(cupy, monkeypatch):
+    """Those that are captured; the validation is there too. An explicit choice stays."""
+
+    def backend_of(backend="auto", optimizer="sgd", size=16):
+        built = models.Sequential([each() for each in CLASSIFIER])
+        built.compile(optimizer, "sparse_categorical_crossentropy", backend=backend)
+        built.build((None, FEATURES))
+        return built, built.plan(X, size).backend
+
+    step_flop = 16 * training_flops(backend_of()[0].layers)
+    assert backend_of()[1] == "cpu"
+    monkeypatch.setattr(backends, "CUDA_FROM", step_flop)
+    backends._tell_of_device.cache_clear()
+    with pytest.warns(UserWarning, match="backend 'auto' is 'cuda'"):
+        built, chosen = backend_of()
+    assert chosen == "cuda"
+    assert "chosen by 'auto', for" in str(built.plan(X, 16))
+    assert backend_of(size=15)[1] == "cpu"
+    assert backend_of("cpu")[1] == "cpu"
+    assert backend_of(optimizer=optimizers.SGD(clipnorm=1.0))[1] == "cpu"
+    seen = []
+    plain = DeviceRunner.evaluate
+    monkeypatch.setattr(DeviceRunner, "evaluate", lambda *given: seen.append(1) or plain(*given))
+    built.fit(X, LABELS, 16, verbose=0, validation_data=(X[:5], LABELS[:5]), validation_batch_size=5)
+    assert seen == [1]

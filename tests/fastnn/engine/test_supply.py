@@ -215,3 +215,20 @@ def test_a_wait_that_is_missing_is_seen(cupy, monkeypatch, fault):
 
     monkeypatch.setattr(supply._Place, "__init__", spoilt)
     assert not all(pieces_of(cupy, late) for late in LATE)
+
+
+@host_only
+@pytest.mark.parametrize("what", ["fit", "evaluate", "predict"])
+def test_samples_that_the_device_has_no_room_for(cupy, monkeypatch, what):
+    """The error says what was asked, what is free and what to do; with a limit the same model goes on."""
+    x = samples("float32")
+    built, _ = fitted(x)
+    before = bits(built, built.optimizer.iterations)
+    built.compile(built.optimizer, built.loss, backend="cuda", memory_limit="1MB")
+    given = (x,) if what == "predict" else (x, Y)
+    monkeypatch.setattr(cupy, "most", x.nbytes - 1)
+    with pytest.raises(MemoryError, match=rf"allocating {x.nbytes:,} bytes.*free on CUDA device 0.*memory_limit"):
+        getattr(built, what)(*given, batch_size=BATCH, verbose=0)
+    assert bits(built, built.optimizer.iterations) == before
+    built.compile(built.optimizer, built.loss, backend="cuda", memory_limit="10kB")
+    getattr(built, what)(*given, batch_size=BATCH, verbose=0)
