@@ -47,6 +47,15 @@ class FastnnMLP:
         """Outputs for all rows."""
         return self.model.predict(self._data[0], verbose=0)
 
+    def first_batch(self) -> None:
+        """A fit from its call to the end of its first batch: with all that is done before, compilation left out."""
+
+        def stop(batch: int, logs: Any) -> None:
+            self.model.stop_training = True
+
+        stopping = callbacks.LambdaCallback(on_train_batch_end=stop)
+        self.model.fit(*self._data, batch_size=self._batch_size, verbose=0, callbacks=[stopping])
+
 
 class LayerwiseMLP(FastnnMLP):
     """The same where the fused runner took none of it."""
