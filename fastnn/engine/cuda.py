@@ -2,8 +2,9 @@
 
 Layers, losses and the optimizer are those of the layer-by-layer runner, which works on the device's arrays here. Its
 steps are programs: a device launches them as graphs, turn after turn, and nothing is read back before the last
-(``kernels/cuda/program.py``). Between two calls of this runner parameters and state are ordinary arrays, which
-callbacks, files and other backends work on.
+(``kernels/cuda/program.py``). Samples stay there, or come piece by piece (``supply``). Between two calls of this runner
+parameters and state are ordinary arrays, which callbacks, files and other backends work on, unless somebody says that
+nobody looks at them for a while (``staying``).
 """
 
 from __future__ import annotations
