@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -240,6 +241,11 @@ class _Place:
         self.copied, self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
         self.there = [cupy.empty((rows, *table.array.shape[1:]), table.dtype) for table in tables]
         self.pinned = [_pinned(array.shape, array.dtype) for array in self.there]
+
+    def __del__(self) -> None:
+        """Memory goes back when no copy is under way: those who get it do not wait for the stream that copies."""
+        with suppress(Exception):  # of a device, or an interpreter, that is at its end
+            self.copied.synchronize()
 
 
 def _pinned(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -199,6 +199,20 @@ FAULTS = {
 
 
 @host_only
+def test_memory_goes_back_when_copies_have_ended(cupy):
+    """Of a fit that ends while a piece is under way."""
+    table = supply._Table(X.astype("float32"), np.dtype("float32"))
+    streams = supply._Streams([table], has_y=False, most=2 * BATCH * table.row)
+    with cupy.late("others"):
+        batches = streams.batches(np.arange(ROWS), BATCH)
+        batches.together(0, 2).meanwhile()
+        piece = streams._places[1].there[0]
+        assert not np.array_equal(piece._host, X[32:64])
+        del batches, streams
+        assert np.array_equal(piece._host, X[32:64])
+
+
+@host_only
 def test_pieces_are_those_asked_for(cupy):
     assert all(pieces_of(cupy, late) for late in LATE)
 
