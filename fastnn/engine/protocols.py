@@ -282,6 +282,10 @@ class Metric(Protocol):
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
         ...
 
+    def count(self, values: Array, sample_weight: Array | None = None) -> None:
+        """Count what the fused form gives for each sample of a batch."""
+        ...
+
     def argmax_only(self, width: int) -> bool:
         """Whether only the place of the largest of ``width`` outputs matters, so that logits do for probabilities."""
         ...
@@ -480,6 +484,8 @@ class StepHooks(Protocol):
 
 class Runner(Protocol):
     """Runs a network; between its calls, but inside of ``staying``, parameters hold ordinary arrays of their values."""
+
+    backend: str
 
     @property
     def mask_seeds(self) -> list[int]:

@@ -320,13 +320,13 @@ class Model(WeightLists):
             self._memory_limit,
         )
 
-    def _runner(self, source: Source, batch_size: int, training: bool = False) -> Runner:
-        """What trains this model, or without ``training`` what evaluates and predicts with it.
+    def _runner(self, source: Source, batch_size: int, training: bool = False, backend: str | None = None) -> Runner:
+        """What trains this model, or without ``training`` what evaluates and predicts with it, on a ``backend``.
 
         What the fused runner cannot train it may evaluate all the same, and predict with.
         """
         network = self._network() if training else replace(self._network(), optimizer=None)
-        return make_runner(network, make_plan(network, self._backend, source, batch_size))
+        return make_runner(network, make_plan(network, backend or self._backend, source, batch_size))
 
     # ---------------------------------------------------------------------------------------------------- train
 
@@ -382,7 +382,9 @@ class Model(WeightLists):
 
         with on_threads:
             runner = self._runner(data.x, size, training=True)
-            judge = runner if validation is None else self._runner(validation.x, validation_size)
+            judge = runner
+            if validation is not None:
+                judge = self._runner(validation.x, validation_size, backend=runner.backend)
             self._place = place = _Place(runner, first)
             self.history = History()
             params = {
