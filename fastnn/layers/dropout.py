@@ -76,7 +76,7 @@ class SpatialDropout2D(Dropout):
     recordable = True
     axes = 2
 
-    def __init__(self, rate: float, seed: int | None = None, data_format: str | None = None, **options: Any) -> None:
+    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **options: Any) -> None:
         self.data_format = channels_last(data_format)
         super().__init__(rate, seed, **options)
 
@@ -118,7 +118,7 @@ class SpatialDropout1D(SpatialDropout2D):
     axes = 1
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
-        super().__init__(rate, seed, **options)
+        super().__init__(rate, None, seed, **options)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -214,7 +214,6 @@ def test_normalization_by_given_figures():
         (lambda: built(layers.BatchNormalization(name="bn"), (2, 3))(np.ones((2, 4))), "^bn: got input shape"),
         (lambda: layers.LayerNormalization(0), "axis: got int 0"),
         (lambda: layers.LayerNormalization([]), "axis: got a? ?list"),
-        (lambda: layers.LayerNormalization(rms_scaling=True), "rms_scaling: got True"),
         (lambda: layers.LayerNormalization(1, name="ln").build((None, 3, 4)), "^ln: got input shape .* axis=1, wants"),
         (lambda: layers.LayerNormalization([1, 5], name="ln").build((None, 3, 4)), "^ln: got input shape"),
         (lambda: layers.Normalization(mean=1.0), "mean: got it without variance"),
