@@ -31,6 +31,7 @@ class Dropout(Layer):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         limits = TABLE["dropout"].options
