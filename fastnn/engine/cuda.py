@@ -173,8 +173,8 @@ class DeviceRunner(LayerwiseRunner):
         with self._multiplying(self.network.products), nullcontext() if listens else self._residence:
             return super().train_epoch(data, batch_size, order, epoch, hooks)
 
-    def _train_together(self, samples: Epoch, rows: Array) -> bool:
-        done = super()._train_together(samples, rows)
+    def _train_together(self, samples: Epoch, step: int, steps: int) -> int:
+        done = super()._train_together(samples, step, steps)
         if self._together is not None and self._together.launches:
             _launches[self._optimizer] = _of(self.network), self._together.launches
         return done
