@@ -10,7 +10,7 @@ from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
-from fastnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.dropout import Dropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
 from fastnn.layers.embedding import Embedding
 from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
 from fastnn.layers.pooling import (
@@ -36,7 +36,7 @@ from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Mas
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
     **aliases((BatchNormalization, LayerNormalization, Normalization)),
-    **aliases((Reshape, Permute, RepeatVector, SpatialDropout1D, SpatialDropout2D)),
+    **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
     **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
@@ -72,6 +72,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAvgPool1D",
