@@ -14,7 +14,9 @@ from fastnn.kernels.cuda.arrays import address, in_order
 from fastnn.kernels.formulas import recurrent
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.planned import Planned
-from fastnn.kernels.table import DTYPES, ELEMENTWISE_ACTIVATIONS, TABLE
+from fastnn.kernels.table import DTYPES, ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table.recurrent import ACTIVATIONS as OF_SIMPLE
+from fastnn.kernels.table.recurrent import GRADIENTS
 from fastnn.kernels.table.row import implements
 
 _POINTERS = (
@@ -32,7 +34,7 @@ _NAMES = ("SIMPLE", "LSTM", "GRU")
 
 def _before(cell: str, activation: str, dtype: str) -> str:
     """What comes before the source: which cell it is, and its formulas."""
-    formulas = {
+    formulas: Any = {
         "LSTM": (("lstm_cell", "ifgop", recurrent.lstm), ("lstm_cell_backward", "hdifgopc", recurrent.lstm_backward)),
         "GRU": (("gru_cell", "zrcijkp", recurrent.gru), ("gru_cell_backward", "hzrckp", recurrent.gru_backward)),
     }.get(cell)
@@ -46,8 +48,7 @@ def _before(cell: str, activation: str, dtype: str) -> str:
 
 def modules() -> Iterator[launch.Module]:
     """Each cell, the simple one with each of its activations, of both dtypes."""
-    activations = TABLE["simple_rnn"].options["activation"].values  # type: ignore[union-attr]
-    kinds = [("LSTM", ""), ("GRU", ""), *(("SIMPLE", activation) for activation in activations)]
+    kinds = [("LSTM", ""), ("GRU", ""), *(("SIMPLE", activation) for activation in OF_SIMPLE)]
     for (cell, activation), dtype in product_of(kinds, DTYPES):
         text = launch.text("recurrent.cu", dtype, (CELLS,), _before(cell, activation, dtype))
         yield launch.Module(f"{cell} {activation} {dtype}", text)
@@ -135,7 +136,7 @@ def _sweeping_back(
                 gemm.column_sums(sums, out=both[place])
             return both
 
-        results = {
+        results: dict[str, Callable[[], Any]] = {
             "dx": lambda: gemm.matmul(dsums, kernel.T).reshape(*x.shape),
             "dkernel": lambda: gemm.matmul(_in_steps(x).T, dsums),
             "drecurrent_kernel": lambda: gemm.matmul(before.T, dstate),
@@ -148,8 +149,7 @@ def _sweeping_back(
     return run
 
 
-_GRADIENTS = TABLE["gru_backward"].options["need"].values  # type: ignore[union-attr]
-_OF_STATES = TABLE["lstm_backward"].options["need"].values  # type: ignore[union-attr]
+_GRADIENTS, _OF_STATES = GRADIENTS["gru"], GRADIENTS["lstm"]
 
 
 def _simple_rnn(
@@ -169,7 +169,8 @@ def _simple_rnn(
         *_: Any,
         **__: Any,
     ) -> tuple[Any, ...]:
-        return sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, None)[:2]
+        found: tuple[Any, ...] = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, None)
+        return found[:2]
 
     return run
 

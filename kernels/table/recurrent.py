@@ -64,7 +64,7 @@ def _row(times: int, passes: int, /, **given: str) -> dict[str, Any]:
     variants.append({"mask": None, "go_backwards": True, **dict.fromkeys(optional)})
     if "dh" in given:
         variants += [{"dy": None}, dict.fromkeys([name for name in ("dh", "dc") if name in given])]
-    draws = {name: "small" for name in ("kernel", "recurrent_kernel") if name in given}
+    draws: dict[str, str] = {name: "small" for name in ("kernel", "recurrent_kernel") if name in given}
     draws |= {"mask": "mask"} | {name: "unit" for name in ("gates", "y") if name in given}
     return {
         **given,
@@ -80,16 +80,18 @@ _WEIGHTS = {"x": "n t f", "kernel": "f g", "recurrent_kernel": "u g"}
 _GIVEN = {"mask": "n t", "h0": "n u"}
 _GRADIENTS = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0")
 _OF_STATES = (*_GRADIENTS, "dc0")
+# The results of the backward ops, by the forward ones' names.
+GRADIENTS = {"simple_rnn": _GRADIENTS, "lstm": _OF_STATES, "gru": _GRADIENTS}
 _BACKWARDS = {"go_backwards": Flag()}
 # Those whose derivative follows from their results, and that take no numbers.
-_ACTIVATIONS = Choice(("tanh", "relu", "sigmoid", "linear"))
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
 
 
 @op(
     "recurrent",
     **_row(1, 1, **_WEIGHTS, bias="g", **_GIVEN),
     returns=("n t u", "n u"),
-    options={"activation": _ACTIVATIONS, **_BACKWARDS},
+    options={"activation": Choice(ACTIVATIONS), **_BACKWARDS},
     rules=(_wide(1),),
 )
 def simple_rnn(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, activation="tanh", go_backwards=False):
@@ -104,7 +106,7 @@ def simple_rnn(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, activ
     "recurrent",
     **_row(1, 2, **_WEIGHTS, y="n t u", dy="n t u", dh="n u", **_GIVEN),
     returns=("n t f", "f g", "u g", "g", "n u"),
-    options={"activation": _ACTIVATIONS, **_BACKWARDS, "need": Subset(_GRADIENTS)},
+    options={"activation": Choice(ACTIVATIONS), **_BACKWARDS, "need": Subset(_GRADIENTS)},
     rules=(_wide(1), _some_slope("dy", "dh")),
 )
 def simple_rnn_backward(
