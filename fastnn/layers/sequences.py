@@ -53,8 +53,14 @@ def _flat_steps(x: Any) -> Any:
     return x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
 
 
-class _OverSteps(Layer):
-    """What global pooling layers share: (n, t, f) to (n, f), or with ``keepdims`` to (n, 1, f)."""
+class GlobalAveragePooling1D(Layer):
+    """The mean over the steps that count, (n, t, f) to (n, f), with ``keepdims`` to (n, 1, f); zeros where none does.
+
+    Keras gives NaN where no step counts.
+    """
+
+    recordable = True
+    takes_mask = True
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **options: Any) -> None:
         if data_format is not None:
@@ -68,6 +74,16 @@ class _OverSteps(Layer):
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, steps, features)")
         return (input_shape[0], *((1,) if self.keepdims else ()), input_shape[2])
 
+    def forward(
+        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
+    ) -> tuple[Array, Any]:
+        """Means of a batch, and (x, mask)."""
+        return self._kept(ops.sequence_mean(x, mask)), (x, mask)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """An equal share for every step that counts."""
+        return ops.sequence_mean_backward(self._rows(dy), *kept), ()
+
     def _kept(self, y: Array) -> Array:
         return y.reshape(y.shape[0], 1, y.shape[1]) if self.keepdims else y
 
@@ -79,37 +95,5 @@ class _OverSteps(Layer):
         return {"keepdims": self.keepdims, **super().get_config()}
 
 
-class GlobalAveragePooling1D(_OverSteps):
-    """The mean over the steps that count; zeros where none does (Keras: NaN)."""
-
-    recordable = True
-    takes_mask = True
-
-    def forward(
-        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
-    ) -> tuple[Array, Any]:
-        """Means of a batch, and (x, mask)."""
-        return self._kept(ops.sequence_mean(x, mask)), (x, mask)
-
-    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
-        """An equal share for every step that counts."""
-        return ops.sequence_mean_backward(self._rows(dy), *kept), ()
-
-
-class GlobalMaxPooling1D(_OverSteps):
-    """The largest numbers over all steps; as in Keras a mask is not looked at."""
-
-    recordable = True
-
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
-        """Largest numbers of a batch, and (x, y)."""
-        y = ops.sequence_max(x)
-        return self._kept(y), (x, y)
-
-    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
-        """All of it to the first step that has the largest number."""
-        return ops.sequence_max_backward(self._rows(dy), *kept), ()
-
-
-# Keras's other names.
-GlobalAvgPool1D, GlobalMaxPool1D = GlobalAveragePooling1D, GlobalMaxPooling1D
+# Keras's other name.
+GlobalAvgPool1D = GlobalAveragePooling1D
