@@ -205,7 +205,7 @@ class Layer(Protocol):
         """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows."""
         ...
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True, **given: Any) -> tuple[Array, Any]:
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         ...
 
