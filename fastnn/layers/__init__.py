@@ -9,6 +9,7 @@ from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
+from fastnn.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
 from fastnn.layers.dropout import Dropout
 from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
@@ -16,9 +17,14 @@ from fastnn.layers.normalization import BatchNormalization, LayerNormalization, 
 NAMES = aliases(
     (
         *(InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling),
+        *(Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D),
         *(BatchNormalization, LayerNormalization, Normalization),
     )
 )
+
+# Keras's other names.
+Convolution1D, Convolution2D, Convolution2DTranspose = Conv1D, Conv2D, Conv2DTranspose
+SeparableConvolution2D = SeparableConv2D
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -35,7 +41,14 @@ __all__ = [
     "ELU",
     "Activation",
     "BatchNormalization",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Convolution1D",
+    "Convolution2D",
+    "Convolution2DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
     "Input",
@@ -48,6 +61,8 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Rescaling",
+    "SeparableConv2D",
+    "SeparableConvolution2D",
     "Softmax",
     "deserialize",
     "serialize",
