@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -172,6 +173,12 @@ class DeviceRunner(LayerwiseRunner):
         with self._multiplying(self.network.products), nullcontext() if listens else self._residence:
             return super().train_epoch(data, batch_size, order, epoch, hooks)
 
+    def _train_together(self, samples: Epoch, step: int, steps: int) -> int:
+        done = super()._train_together(samples, step, steps)
+        if self._together is not None and self._together.launches:
+            _launches[self._optimizer] = _of(self.network), self._together.launches
+        return done
+
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
         with self._residence:
             return super()._train_some(samples, step, most)
@@ -232,6 +239,15 @@ class DeviceRunner(LayerwiseRunner):
         return backends.use_precision("bfloat16" if products == "bfloat16" else "float32")
 
 
+# What a step of a network took in the last fit with an optimizer: whose, and how many launches.
+_launches: WeakKeyDictionary[Optimizer, tuple[Any, int]] = WeakKeyDictionary()
+
+
+def _of(network: Network) -> Any:
+    """What tells a network from others that an optimizer has trained."""
+    return tuple(map(id, network.layers)), id(network.loss)
+
+
 def obstacle(network: Network) -> str | None:
     """Why this runner cannot run the network: there is nothing that it cannot."""
     return None
@@ -248,6 +264,9 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
     if network.has_loss and network.optimizer is not None:
         replayed = recorded.is_recordable(network)
         lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
+        trained, launches = _launches.get(network.optimizer, (None, 0))
+        if trained == _of(network):
+            lines["launches"] = f"{launches} a step, in the last fit"
     if source is not None:
         lines["samples"] = how(source, network.memory_limit, _takes_csr(network))
     return lines

@@ -20,6 +20,7 @@ from fastnn import backends, ops
 from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.masks import Masks
 from fastnn.engine.pace import Pace
 from fastnn.engine.placement import Batches, Placement, on_host, placed
 from fastnn.engine.protocols import (
@@ -283,10 +284,10 @@ class LayerwiseRunner:
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Any, training: bool) -> Any:
-        layers = self.network.layers
+        layers, masks = self.network.layers, Masks()
         found = self._graph.forward(
             [self._given(self._placement.put(array)) for array in each(x)],
-            lambda _, call, x: layers[call.layer].forward(x, training)[0],
+            lambda _, call, x: masks.passed(layers[call.layer], call, x, training)[0],
         )
         outputs = [self._placement.read(y) for y in found]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -367,13 +368,13 @@ class LayerwiseRunner:
         """
         kept: list[Any] = []
         gradients: list[Array | None] = []
-        penalty = 0.0
+        penalty, masks = 0.0, Masks()
 
         def run(place: int, call: Call, x: Any) -> Any:
             nonlocal penalty
             layer, samples = self.network.layers[call.layer], max((x[0] if call.listed else x).shape[0], 1)
             training = step is not None and Draw(self.mask_seeds[call.layer], step, place)
-            y, memory = layer.forward(x, training, activate=place not in self._on_logits)
+            y, memory = masks.passed(layer, call, x, training, place not in self._on_logits)
             kept.append(memory)
             gradient = None
             if layer.activity_regularizer is not None:

@@ -196,7 +196,16 @@ class Layer(Protocol):
         """Floating-point operations of the products of one sample's forward pass."""
         ...
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+    @property
+    def takes_mask(self) -> bool:
+        """Whether ``forward`` wants, as ``mask``, which steps of its inputs count."""
+        ...
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows."""
+        ...
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True, **given: Any) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         ...
 

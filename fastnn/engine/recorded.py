@@ -155,6 +155,11 @@ class RecordedSteps:
                     array[...] = before
         return results
 
+    @property
+    def launches(self) -> int:
+        """Of kernels by a step, counted on a device; 0 where none has been made."""
+        return 0 if self._kept.program is None else self._kept.program.launches
+
     def _ready(self, seeds: Sequence[int]) -> bool:
         """Whether there is a program of steps as they are now."""
         optimizer = self._optimizer

@@ -10,17 +10,41 @@ from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
-from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
-from fastnn.layers.dropout import Dropout
+from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
+from fastnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.embedding import Embedding
 from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
-
-NAMES = aliases(
-    (
-        *(InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling),
-        *(Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D),
-        *(BatchNormalization, LayerNormalization, Normalization),
-    )
+from fastnn.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AvgPool1D,
+    AvgPool2D,
+    GlobalAveragePooling2D,
+    GlobalAvgPool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPooling1D,
+    MaxPooling2D,
 )
+from fastnn.layers.recurrent import CELLS, GRU, LSTM, Bidirectional, SimpleRNN
+from fastnn.layers.resizing import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
+from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Masking
+
+NAMES = {
+    **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
+    **aliases((BatchNormalization, LayerNormalization, Normalization)),
+    **aliases((Reshape, Permute, RepeatVector, SpatialDropout1D, SpatialDropout2D)),
+    **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
+    **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
+    **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
+    **aliases((Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
+    **aliases((Embedding, Masking, Bidirectional)),
+    **CELLS,
+}
 
 # Keras's other names.
 Convolution1D, Convolution2D, Convolution2DTranspose = Conv1D, Conv2D, Conv2DTranspose
@@ -39,31 +63,64 @@ def deserialize(config: Mapping[str, Any]) -> Layer:
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AvgPool1D",
+    "AvgPool2D",
     "BatchNormalization",
+    "Bidirectional",
     "Conv1D",
     "Conv2D",
     "Conv2DTranspose",
     "Convolution1D",
     "Convolution2D",
     "Convolution2DTranspose",
+    "Cropping1D",
+    "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Masking",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPooling1D",
+    "MaxPooling2D",
     "Normalization",
     "PReLU",
     "Parameter",
+    "Permute",
     "ReLU",
+    "RepeatVector",
     "Rescaling",
+    "Reshape",
     "SeparableConv2D",
     "SeparableConvolution2D",
+    "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
     "deserialize",
     "serialize",
 ]

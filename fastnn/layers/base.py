@@ -18,7 +18,7 @@ from fastnn.configurable import Configurable, snake_case
 from fastnn.constraints import Constraint
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.activations import Activation as Activation_
-from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.data import check_finite, index_source, numeric_array
 from fastnn.engine.protocols import (
     Array,
     LayerForm,
@@ -149,6 +149,9 @@ class Layer(WeightLists, Configurable):
     recordable = False
     # Names of the parameters that move.
     moving: tuple[str, ...] = ()
+    # Whether forward(..., mask=) wants the steps of the inputs that count; whether those of the outputs are the same.
+    takes_mask = False
+    supports_masking = False
 
     def __init__(
         self,
@@ -233,6 +236,18 @@ class Layer(WeightLists, Configurable):
         """Floating-point operations of the products of one sample's forward pass."""
         return 0
 
+    @property
+    def indices(self) -> int | None:
+        """Where the inputs are integers in [0, indices), row numbers, how many there are; None where they are not."""
+        return None
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows.
+
+        ``mask`` says it of x. Layers that work step by step pass it on: their ``supports_masking`` is True.
+        """
+        return mask if self.supports_masking else None
+
     def build(self, input_shape: BatchShape, values: Sequence[Array] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.
 
@@ -288,7 +303,11 @@ class Layer(WeightLists, Configurable):
     def __call__(self, x: Any, training: bool = False) -> Array:
         """Outputs for the batch ``x``; builds the layer on first use."""
         refuse_symbols("x", x)
-        array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
+        if self.indices is None:
+            array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
+        else:
+            source = index_source("x", x, self.indices, self.name)
+            array = source.batch(slice(0, source.rows))
         self.build((None, *array.shape[1:]))
         return self.forward(array, training)[0]
 

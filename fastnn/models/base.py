@@ -18,7 +18,18 @@ from fastnn.callbacks.base import CallbackList, History
 from fastnn.callbacks.base import checked as checked_callbacks
 from fastnn.callbacks.checkpoints import require_finite_weights
 from fastnn.configurable import snake_case, undefined
-from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
+from fastnn.engine import (
+    DataSet,
+    Network,
+    Plan,
+    Runner,
+    index_source,
+    input_source,
+    make_plan,
+    make_runner,
+    numeric_array,
+    seeds,
+)
 from fastnn.engine.data import DenseSource, Source
 from fastnn.engine.protocols import Array, Logs, Shape
 from fastnn.errors import DivergenceError
@@ -592,7 +603,11 @@ class Model(WeightLists):
         refuse_symbols(name, x)
         if not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
-        source = input_source(name, x, self.compute_dtype)
+        first = self._layers[0]
+        if first.indices is None:
+            source = input_source(name, x, self.compute_dtype)
+        else:
+            source = index_source(name, x, first.indices, first.name)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
         bottom = self._bottom_shape()
@@ -645,7 +660,8 @@ class Model(WeightLists):
             raise ValueError(
                 f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
             )
-        return DataSet(source, targets, weight, np.int64 if self.loss.integer_targets else self.compute_dtype)
+        dtype = np.int64 if self.loss.integer_targets else self.compute_dtype
+        return DataSet(source, targets, weight, dtype, weight_dtype=self.compute_dtype)
 
     def _validation(self, data: DataSet, share: float, validation_data: Any) -> tuple[DataSet, DataSet | None]:
         """The training and the validation set."""

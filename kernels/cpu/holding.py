@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import gemm
 from fastnn.kernels.cpu._arrays import aligned
-from fastnn.kernels.cpu.lowering import Instruction, Range, range_of
+from fastnn.kernels.cpu.lowering import Instruction
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.replay import Kind
-from fastnn.kernels.graph import Block, View
+from fastnn.kernels.graph import Block, Range, View, range_of
 
 # One core's nanoseconds for a number that is moved.
 _NS_PER_MOVE = 0.5

@@ -20,10 +20,10 @@ from fastnn.kernels.cpu import replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.holding import Held, in_panels
-from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
+from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.sparse_fusion import holding
-from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View, lifetimes, views_of
+from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Range, Stage, View, hinder, lifetimes, views_of
 from fastnn.kernels.interrupts import held
 
 # Work that one task does alone: to wait for one another costs some hundred nanoseconds.
@@ -103,7 +103,7 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
     for place, each in enumerate(stretch):
         reads, writes = [lies(range_) for range_ in each.reads], [lies(range_) for range_ in each.writes]
         pairs = [
-            (other, _hinders(other_reads, other_writes, reads, writes)) for other, other_reads, other_writes in touched
+            (other, hinder(other_reads, other_writes, reads, writes)) for other, other_reads, other_writes in touched
         ]
         before = [other for other, hinders in pairs if hinders]
         wide = tasks > 1 and each.nanoseconds >= _ALONE_BELOW_NS
@@ -121,12 +121,6 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
     if stretch:
         stretch[-1].waits = True
     return tasks
-
-
-def _hinders(reads: Sequence[Range], writes: Sequence[Range], later_reads: Any, later_writes: Any) -> bool:
-    """Whether what comes later has to wait: not where both only read."""
-    pairs = ((writes, later_reads), (writes, later_writes), (reads, later_writes))
-    return any(one.meets(other) for ones, others in pairs for one in ones for other in others)
 
 
 # -------------------------------------------------------------------------------------------------------------- replay

@@ -18,11 +18,11 @@ import numpy as np
 
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu.holding import Held, arrays_of, looked_at, moved, moves, panels_of
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of, written_beside
+from fastnn.kernels.cpu.lowering import Instruction, Lowering, written_beside
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.graph import Block, View
+from fastnn.kernels.graph import Block, Range, View, range_of
 
 # One core's nanoseconds for a number of a state that catches up.
 _NS_PER_DECAY = 0.2

@@ -31,10 +31,10 @@ struct Part {
     int split;
 };
 
-FUNCTION Part part_of_block(const Product& given) {
+FUNCTION Part part_of_block(const Product& given, int64 block) {
     const int64 down = (given.n + ROWS - 1) / ROWS, across = (given.m + COLUMNS - 1) / COLUMNS;
-    const int split = blockIdx.x / (down * across);
-    const int64 number = blockIdx.x - split * down * across;
+    const int split = block / (down * across);
+    const int64 number = block - split * down * across;
     const int64 first = number / (GROUP * across) * GROUP, height = least(GROUP, down - first);
     const int64 within = number - first * across, row = first + within % height;
     const int64 begin = split * given.depth;

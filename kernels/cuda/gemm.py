@@ -96,9 +96,14 @@ class Tile(NamedTuple):
         return self.rows // self.thread_rows * (self.columns // self.thread_columns)
 
     @property
+    def work(self) -> int:
+        """What a step along the sums takes a block, in multiply-adds."""
+        return self.rows * self.columns + _READ * (self.rows + self.columns)
+
+    @property
     def before(self) -> str:
         """The tile as the kernels know it, and the headers that they take."""
-        return _sizes(**self._asdict()) + launch.header("gemm.cuh")
+        return _sizes(**self._asdict()) + launch.header("gemm.cuh") + launch.header("simt.cuh")
 
 
 def _sizes(**sizes: int) -> str:
@@ -119,6 +124,11 @@ class TensorTile(NamedTuple):
     def threads(self) -> int:
         """Threads of a block."""
         return 32 * (self.rows // self.warp_rows) * (self.columns // self.warp_columns)
+
+    @property
+    def work(self) -> int:
+        """What a step along the sums takes a block, in multiply-adds."""
+        return self.rows * self.columns + _READ * (self.rows + self.columns)
 
     @property
     def before(self) -> str:
@@ -181,17 +191,23 @@ class Plan(NamedTuple):
 
 @lru_cache(1024)
 def _plan(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> Plan:
-    """The cheapest: blocks in turn on the multiprocessors, each as long as its multiply-adds and what it reads take."""
+    """The cheapest."""
+    plans = (plan for tile in tiles for plan in _splits(n, k, m, tile))
+    return min(plans, key=lambda plan: (_cost(n, m, plan, multiprocessors), plan.splits))
 
-    def cost(plan: Plan) -> tuple[float, int]:
-        tile, splits, depth = plan
-        blocks = -(-n // tile.rows) * -(-m // tile.columns) * splits
-        turns = -(-blocks // multiprocessors)
-        size = tile.rows * tile.columns + _READ * (tile.rows + tile.columns)
-        sums = 0 if splits == 1 else _READ * n * m * splits / multiprocessors
-        return turns * size * max(depth, 1) + sums, splits
 
-    return min((plan for tile in tiles for plan in _splits(n, k, m, tile)), key=cost)
+def _cost(n: int, m: int, plan: Plan, multiprocessors: int) -> float:
+    """Blocks in turn on the multiprocessors, each as long as its multiply-adds and what it reads take."""
+    tile, splits, depth = plan
+    blocks = -(-n // tile.rows) * -(-m // tile.columns) * splits
+    turns = -(-blocks // multiprocessors)
+    sums = 0.0 if splits == 1 else _READ * n * m * splits / multiprocessors
+    return turns * tile.work * max(depth, 1) + sums
+
+
+def cost_of(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> float:
+    """What a product takes by the cheapest plan, in multiply-adds of a multiprocessor."""
+    return _cost(n, m, _plan(n, k, m, tiles, multiprocessors), multiprocessors)
 
 
 def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
@@ -351,13 +367,13 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(f"column_sums {activation or 'plain'} {dtype}", text)
 
 
-def _steps(array: Any) -> tuple[int, int]:
+def steps_of(array: Any) -> tuple[int, int]:
     """Distances of rows and of columns, in numbers."""
     row, column = array.strides
     return row // array.itemsize, column // array.itemsize
 
 
-def _is_wide(array: Any) -> bool:
+def is_wide(array: Any) -> bool:
     """Whether packs of 16 bytes can be read of a matrix along its rows or its columns, if it begins where one may."""
     row, column = array.strides
     other = row if column == array.itemsize else column
@@ -366,7 +382,7 @@ def _is_wide(array: Any) -> bool:
 
 def describe_matrix(given: Any, name: str, array: Any) -> None:
     """The distances of an operand's rows and columns."""
-    given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+    given[f"{name}_row"], given[f"{name}_column"] = steps_of(array)
 
 
 def describe_epilogue(given: Any, bias: Any, s: Any, numbers: Sequence[float]) -> None:
@@ -374,7 +390,7 @@ def describe_epilogue(given: Any, bias: Any, s: Any, numbers: Sequence[float]) -
     if bias is not None:
         given["bias_step"] = bias.strides[0] // bias.itemsize
     if s is not None:
-        given["s_row"], given["s_column"] = _steps(s)
+        given["s_row"], given["s_column"] = steps_of(s)
     given["numbers"][: len(numbers)] = numbers
 
 
@@ -444,7 +460,7 @@ class _Launches:
         given["n"], given["k"], given["m"] = n, k, m
         for name, matrix, is_aligned in zip("abc", (a, b, c), aligned, strict=True):
             describe_matrix(given, name, matrix)
-            given[f"{name}_wide"] = is_aligned and _is_wide(matrix)
+            given[f"{name}_wide"] = is_aligned and is_wide(matrix)
         given["c_wide"] &= c.strides[1] == c.itemsize
         describe_epilogue(given, bias, s, epilogue.numbers)
         given["splits"], given["depth"] = splits, depth
@@ -520,7 +536,7 @@ class ColumnSums:
         given["rows"], given["columns"], given["chunks"], given["height"] = n, m, chunks, -(-n // chunks)
         for name, array in (("dy", dy), ("s", s), ("dz", dz)):
             if array is not None:
-                given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+                given[f"{name}_row"], given[f"{name}_column"] = steps_of(array)
         given["totals_step"] = total.strides[0] // total.itemsize
         if activation is not None:
             numbers = _numbers_of(activation)

@@ -98,7 +98,7 @@ extern "C" __global__ void packed(const Product given) {
 extern "C" __global__ void __launch_bounds__(THREADS) product(const Product given) {
     SHARED(uint4, a, [STAGES][ROWS / UNIT][STEP * LANES]);
     SHARED(uint4, b, [STAGES][COLUMNS / UNIT][STEP * LANES]);
-    const Part part = part_of_block(given);
+    const Part part = part_of_block(given, blockIdx.x);
     const int64 units = given.units, begin = part.begin / Format::DEPTH;
     const int64 steps = (least(units, begin + given.depth / Format::DEPTH) - begin) / STEP;
     const int64 last_a = (given.n - 1) / UNIT, last_b = (given.m - 1) / UNIT;

@@ -308,12 +308,12 @@ def test_precisions_that_there_are_not(cupy, gemm, precision, monkeypatch):
 
 # A part of a source, what stands there in its place, and the precision of the products that show it.
 FAULTS = {
-    "no barrier between panels": ("gemm.cu", "        __syncthreads();\n    }", "    }", "float32"),
-    "a row too many": ("gemm.cu", "if (i >= given.n) continue;", "if (i > given.n) continue;", "float32"),
-    "a column too many": ("gemm.cu", "if (j + q < given.m) at", "if (j + q <= given.m) at", "float32"),
+    "no barrier between panels": ("simt.cuh", "        __syncthreads();\n    }", "    }", "float32"),
+    "a row too many": ("simt.cuh", "if (i >= given.n) continue;", "if (i > given.n) continue;", "float32"),
+    "a column too many": ("simt.cuh", "if (j + q < given.m) at", "if (j + q <= given.m) at", "float32"),
     "a number too many of the sums": ("gemm.cuh", "k < end ?", "k <= end ?", "float32"),
     "numbers of a pack swapped": (
-        "gemm.cu",
+        "simt.cuh",
         "rows[r / SIZE].at[r % SIZE]",
         "rows[r / SIZE].at[r % SIZE ^ 1]",
         "float32",
