@@ -63,14 +63,18 @@ PHASE = record(
 
 # A gradient by w: sizes of dz, maps in all and of a group; windows ``down`` and ``across`` as above; images and rows of
 # outputs in a chunk; whether images are copied; rows of outputs that are summed at a time; runs of the kernel, numbers
-# in each, and tiles that each falls into.
+# in each, and tiles that each falls into; whether dz is read where it lies, and whether but for its last rows, behind
+# which whole vectors may reach.
 GRADIENT = record(
     *((name, np.int64) for name in ("h", "w", "maps", "share", "down", "across", "images", "rows", "copied", "block")),
-    *((name, np.int64) for name in ("runs", "depth", "tiles")),
+    *((name, np.int64) for name in ("runs", "depth", "tiles", "in_place", "but_last")),
 )
 
 # Depth of a block of the gradient by w: a panel of it and the rows of x beside it stay in L1.
 _DEPTH = 128
+
+# Bytes of a row of dz up to which it is read where it lies: rows further apart share sets of L1, or pages.
+_NARROW = 512
 
 # Bytes of a chunk of images that all tasks copy, before they sum over it, at most.
 _MOST_CHUNK = 4 << 20
@@ -213,10 +217,10 @@ def _multiply(MR: int, NR: int) -> Any:
 
 
 @compiled_in
-def _lay_chunk(t, tasks, image, count, low, rows, images, gradient, x, dz, chunk, panels, NR):
+def _lay_chunk(t, tasks, image, count, low, rows, last, images, gradient, x, dz, chunk, panels, NR):
     """Task t's share of a chunk: rows ``low`` to ``low + rows`` of the outputs of ``count`` images.
 
-    Of x what is under their windows, group by group, and dz as panels.
+    Of x what is under their windows, group by group, and dz as panels, if need be.
     """
     groups, size = images.groups, images.columns * images.share
     needed = images.rows  # of one image in a chunk
@@ -228,18 +232,22 @@ def _lay_chunk(t, tasks, image, count, low, rows, images, gradient, x, dz, chunk
             _lay_row(x, images, image + of // groups, low * gradient.down + row, of % groups, target)
     width = (gradient.share + NR - 1) // NR
     total, most = count * rows * gradient.w, gradient.images * gradient.rows * gradient.w
-    begin, end = t * total // tasks, (t + 1) * total // tasks
-    first = (image * gradient.h + low) * gradient.w
+    skipped = 0
+    if gradient.in_place:
+        skipped = total
+        if gradient.but_last and last:
+            skipped = (count * rows - 1) // gradient.block * gradient.block * gradient.w
+    begin, end = skipped + t * (total - skipped) // tasks, skipped + (t + 1) * (total - skipped) // tasks
     for group in range(groups):
         for p in range(width):
-            source = address(dz, (first + begin) * gradient.maps + group * gradient.share + p * NR)
+            source = address(dz, begin * gradient.maps + group * gradient.share + p * NR)
             target = address(panels, ((group * width + p) * most + begin) * NR)
             copy_rows(end - begin, min(NR, gradient.share - p * NR), NR, source, gradient.maps, target, NR)
 
 
 @compiled_in
-def _sum_chunk(t, tasks, rows, fresh, images, gradient, places, lines, chunk, panels, dw, NR):
-    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first."""
+def _sum_chunk(t, tasks, rows, fresh, last, images, gradient, places, lines, chunk, dz, panels, dw, NR):
+    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first. dz is the chunk's."""
     width, groups, pixel = (gradient.share + NR - 1) // NR, images.groups, images.share
     if not gradient.copied:
         pixel = images.c
@@ -253,12 +261,15 @@ def _sum_chunk(t, tasks, rows, fresh, images, gradient, places, lines, chunk, pa
             group, p = panel // width, panel % width
             begin, end = s * gradient.depth // gradient.tiles, (s + 1) * gradient.depth // gradient.tiles
             left = group * images.rows * images.columns * pixel + places[run] + begin
-            target = (run * gradient.depth + begin) * gradient.maps + group * gradient.share + p * NR
+            column = group * gradient.share + p * NR
+            right, row = address(panels, (panel * most + first * gradient.w) * NR), NR
+            if gradient.in_place and not (last and gradient.but_last and first + count >= rows):
+                right, row = address(dz, first * gradient.w * gradient.maps + column), gradient.maps
+            target = (run * gradient.depth + begin) * gradient.maps + column
             window_tile(
                 end - begin, min(NR, gradient.share - p * NR), count, address(lines, first), gradient.w,
                 address(chunk, left), 1, gradient.across * pixel,
-                address(panels, (panel * most + first * gradient.w) * NR), NR,
-                address(dw, target), gradient.maps, not (fresh and first == 0),
+                right, row, address(dw, target), gradient.maps, not (fresh and first == 0),
             )  # fmt: skip
 
 
@@ -276,16 +287,18 @@ def _sum_products(MR: int, NR: int) -> Any:
             count = min(how.images, of_images.n - image)
             for low in range(0, how.h, how.rows):
                 rows = min(how.rows, how.h - low)
+                last = image + count == of_images.n and low + rows == how.h
+                slopes = address(dz, (image * how.h + low) * how.w * how.maps)
                 into, source = address(panels, 0), address(chunks, 0)
                 if not how.copied:
                     source = address(x, (image * of_images.h + low * how.down) * of_images.w * of_images.c)
                 _lay_chunk(
-                    t, tasks, image, count, low, rows, of_images, how, address(x, 0), address(dz, 0), source, into, NR
+                    t, tasks, image, count, low, rows, last, of_images, how, address(x, 0), slopes, source, into, NR
                 )  # fmt: skip
                 wait(tasks, words)
                 _sum_chunk(
-                    t, tasks, count * rows, image == 0 and low == 0, of_images, how, address(places, 0),
-                    address(lines, 0), source, into, address(dw, 0), NR,
+                    t, tasks, count * rows, image == 0 and low == 0, last, of_images, how, address(places, 0),
+                    address(lines, 0), source, slopes, into, address(dw, 0), NR,
                 )  # fmt: skip
                 wait(tasks, words)
 
@@ -500,6 +513,7 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
         "h": oh, "w": ow, "maps": maps, "share": maps // shapes.groups, "down": down.step, "across": across.step,
         "images": images, "rows": rows, "copied": copied, "block": max(1, _DEPTH // ow),
         "runs": len(starts), "depth": depth, "tiles": -(-depth // tile_shape.MR),
+        "in_place": maps * itemsize <= _NARROW, "but_last": maps % tile_shape.VL > 0,
     }  # fmt: skip
     tables = table(IMAGES, how), table(GRADIENT, gradient), np.array(starts, np.int64), np.array(lines, np.int64)
     return tables, images * image if copied else 0, images * rows * ow * padded
