@@ -377,7 +377,7 @@ class Network:
 
     Without a ``wiring`` layers are a stack. Where there are several outputs ``heads`` say what those are trained by, in
     place of ``loss``, ``metrics`` and ``weighted_metrics``. ``precision`` is that of the products in training:
-    "bfloat16", or None for the dtype; "auto" leaves it to the plan.
+    "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``op_by_op`` wants steps that are not compiled.
     """
 
     layers: Sequence[Layer]
@@ -389,6 +389,7 @@ class Network:
     precision: str | None = None
     wiring: Wiring | None = None
     heads: Sequence[Head] = ()
+    op_by_op: bool = False
 
     @property
     def graph(self) -> Wiring:

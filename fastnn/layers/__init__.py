@@ -11,12 +11,27 @@ from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, S
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
 from fastnn.layers.dropout import Dropout
+from fastnn.layers.merging import (
+    Add,
+    Average,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
 
 NAMES = aliases(
     (
         *(InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling),
         *(BatchNormalization, LayerNormalization, Normalization),
+        *(Add, Subtract, Multiply, Average, Maximum, Minimum),
     )
 )
 
@@ -34,6 +49,8 @@ def deserialize(config: Mapping[str, Any]) -> Layer:
 __all__ = [
     "ELU",
     "Activation",
+    "Add",
+    "Average",
     "BatchNormalization",
     "Dense",
     "Dropout",
@@ -43,13 +60,23 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "Normalization",
     "PReLU",
     "Parameter",
     "ReLU",
     "Rescaling",
     "Softmax",
+    "Subtract",
+    "add",
+    "average",
     "deserialize",
+    "maximum",
+    "minimum",
+    "multiply",
     "serialize",
+    "subtract",
 ]
 absent.explain(__name__)

@@ -20,7 +20,8 @@ from fastnn.engine.protocols import (
     Training,
 )
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Activated, BatchShape, Layer, Parameter, sample_shape
+from fastnn.layers.base import Activated, Layer, Parameter, sample_shape
+from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 
 
 class InputLayer(Layer):
@@ -44,6 +45,7 @@ class InputLayer(Layer):
         super().__init__(name=name, input_shape=checked)
         self.batch_size = batch_size
         self.build((None, *checked))
+        self.nodes.append(Node(self, [], [(None, *checked)], self.data_dtype or "float32"))
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """The inputs as they are."""
@@ -74,12 +76,10 @@ def Input(  # noqa: N802 - Keras's name
     batch_size: int | None = None,
     dtype: str | None = None,
     name: str | None = None,
-) -> InputLayer:
-    """The first entry of a Sequential: the shape of one sample.
-
-    Keras returns a symbolic tensor, to call layers on; fastnn returns the layer: graphs of layers are not there yet.
-    """
-    return InputLayer(shape, batch_size, dtype, name)
+) -> SymbolicTensor:
+    """A symbolic tensor for samples of a shape: layers are called on it; a Sequential takes it as its first entry."""
+    tensor: SymbolicTensor = InputLayer(shape, batch_size, dtype, name).output
+    return tensor
 
 
 class Dense(Activated):

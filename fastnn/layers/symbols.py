@@ -56,9 +56,7 @@ class Node:
 
     def __init__(self, operation: Operation, given: Any, shapes: list[BatchShape], dtype: str) -> None:
         self.operation, self.given = operation, given
-        self.outputs = [
-            SymbolicTensor(shape, dtype, operation.name, self, place) for place, shape in enumerate(shapes)
-        ]
+        self.outputs = [SymbolicTensor(shape, dtype, operation.name, self, place) for place, shape in enumerate(shapes)]
 
     @property
     def taken(self) -> list[SymbolicTensor]:
