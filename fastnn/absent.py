@@ -127,8 +127,7 @@ _KERAS = {
 
 # What does in place of some of them.
 _INSTEAD = {
-    "clone_model": "Sequential.from_config(model.get_config()) makes a model with weights of its own",
-    "save_model": "models have save",
+    "Sequence": "fit takes any object with len and [...]",
 }
 
 

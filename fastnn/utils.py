@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, checks
+from fastnn.configurable import custom_object_scope, register_keras_serializable
 from fastnn.engine import seeds
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
@@ -46,5 +47,5 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
     return rows
 
 
-__all__ = ["set_random_seed", "to_categorical"]
+__all__ = ["custom_object_scope", "register_keras_serializable", "set_random_seed", "to_categorical"]
 absent.explain(__name__)

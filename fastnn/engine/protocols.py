@@ -365,10 +365,10 @@ class Head:
 
     name: str
     output: int
-    loss: Loss | None
+    loss: Any
     weight: float = 1.0
-    metrics: Sequence[Metric] = ()
-    weighted_metrics: Sequence[Metric] = ()
+    metrics: Sequence[Any] = ()
+    weighted_metrics: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,27 @@ from fastnn.engine.protocols import (
     Shape,
     Training,
 )
+from fastnn.kernels.contexts import setting
 from fastnn.kernels.interrupts import held
-from fastnn.layers import calling
-from fastnn.layers.symbols import BatchShape, Node, is_symbolic, tensors
+from fastnn.layers import calling, symbols
+from fastnn.layers.symbols import Node, is_symbolic, tensors
 from fastnn.regularizers import Regularizer
 from fastnn.tape import Followed, Held
 
+BatchShape = symbols.BatchShape
 # Of a sample: NumPy's arrays have up to 64, one of which is the batch's.
 _MOST_AXES = 63
 
 _used_names: Counter[str] = Counter()
+
+
+# Where weights come from that are not drawn, as a file has them: values by layer and input shape.
+_supply: ContextVar[Callable[[Any, Any], Sequence[Array]] | None] = ContextVar("fastnn_supply", default=None)
+
+
+def supplied(supply: Callable[[Any, Any], Sequence[Array]]) -> AbstractContextManager[None]:
+    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives."""
+    return setting(_supply, supply)
 
 
 def unique_name(kind: str) -> str:
@@ -76,11 +89,13 @@ class Parameter(Held):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the array."""
-        return self.value.dtype
+        dtype: np.dtype[Any] = self.value.dtype
+        return dtype
 
     def numpy(self) -> Array:
         """A copy of the array."""
-        return self.value.copy()
+        copied: Array = self.value.copy()
+        return copied
 
     def assign(self, value: Any) -> None:
         """Take over the numbers of ``value``; ValueError unless of the same shape and finite."""
@@ -143,7 +158,25 @@ class Operation(WeightLists):
     nodes: list[Node]
     # What default names begin with; None where the name was given.
     _kind: str | None
-    built: bool
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are made."""
+        raise undefined(self, "built")
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; may be set."""
+        raise undefined(self, "trainable")
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        raise undefined(self, "trainable")
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype that it computes in; None where it follows what it is given."""
+        raise undefined(self, "dtype")
 
     def avoid_names(self, taken: Container[str]) -> None:
         """Take another default name while ``taken`` holds this one; given names and what is built stay."""
@@ -171,6 +204,10 @@ class Operation(WeightLists):
     def build(self, input_shape: Any) -> None:
         """Make the weights for inputs of a shape, or a list of such."""
         raise undefined(self, "build(input_shape)")
+
+    def __call__(self, x: Any, training: bool | None = None) -> Any:
+        """What it gives for arrays, or for symbolic tensors."""
+        raise undefined(self, "__call__(x, training)")
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the outputs, or a list of such, for inputs of a shape, or a list of such."""
@@ -236,7 +273,7 @@ class Layer(Operation, Configurable):
             checks.instance("name", name, str, "a string")
             if not name or "/" in name:
                 raise ValueError(f"name: got {name!r}, wants a string without '/' that is not empty")
-        self.dtype = checks.float_dtype("dtype", dtype)
+        self._dtype = checks.float_dtype("dtype", dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
         if input_shape is not None and input_dim is not None:
             raise ValueError("input_shape, input_dim: got both, wants one of them")
@@ -248,8 +285,8 @@ class Layer(Operation, Configurable):
         self.parameters: list[Parameter] = []
         self.nodes: list[Node] = []
         self.is_building = False
-        self.input_shape: BatchShape | None = None
-        self.built = False
+        self.input_shape: Any = None
+        self._built = False
         self._trainable: bool = checks.instance("trainable", trainable, bool, "True or False")
         self._kind = None if name else snake_case(type(self).__name__)
         self.name = name or unique_name(snake_case(type(self).__name__))
@@ -274,6 +311,24 @@ class Layer(Operation, Configurable):
     def activation(self) -> Activation_:
         """What the outputs go through at the end."""
         return LINEAR
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are made."""
+        return self._built
+
+    @built.setter
+    def built(self, value: bool) -> None:
+        self._built = value
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the weights and of what the layer computes; None where it follows its inputs."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, value: str | None) -> None:
+        self._dtype = value
 
     def form(self) -> LayerForm | None:
         """What the layer does, where runners know how to do that without calling it; None for all else."""
@@ -310,14 +365,17 @@ class Layer(Operation, Configurable):
         """Floating-point operations of the products of one sample's forward pass."""
         return 0
 
-    def build(self, input_shape: BatchShape, values: Sequence[Array] | None = None) -> None:
+    def build(self, input_shape: Any, values: Sequence[Array] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.
 
         The weights are ``values`` themselves, arrays of ``parameter_shapes``, or where there are none initial ones.
         """
+        supply = _supply.get()
+        if supply is not None and values is None and not self.built:
+            values = supply(self, input_shape)
         if self.is_building:  # a build of the user's calls that of its base
             return
-        shape = input_shape if isinstance(input_shape, list) else tuple(input_shape)
+        shape: Any = input_shape if isinstance(input_shape, list) else tuple(input_shape)
         if not self.calls:
             self.compute_output_shape(shape)
         if self.built:
@@ -401,13 +459,11 @@ class Layer(Operation, Configurable):
         """Shape of the outputs for inputs of ``input_shape``."""
         return calling.output_shape(self, input_shape) if self.calls else tuple(input_shape)
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         if self.calls:
             return calling.forward(self, x, training)
-        raise NotImplementedError(
-            f"{type(self).__name__}: got a layer without call, wants one that defines call(inputs)"
-        )
+        raise undefined(self, "call(inputs) over fastnn.ops")
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""

@@ -114,7 +114,7 @@ class Dense(Activated):
         self.kernel_constraint = constraints.get(kernel_constraint, "kernel_constraint")
         self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
         super().__init__(activity_regularizer=activity_regularizer, **options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def form(self) -> LayerForm | None:
         """Dense along the only axis of a sample."""

@@ -16,7 +16,8 @@ from fastnn.engine.plan import precision_obstacle
 from fastnn.engine.protocols import Array, Head, Shape
 from fastnn.errors import BackendError
 from fastnn.layers import Layer
-from fastnn.layers.base import BatchShape, sample_shape
+from fastnn.layers.base import sample_shape
+from fastnn.layers.symbols import BatchShape
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.samples import without_last
@@ -108,7 +109,8 @@ def heads_of(
         heads.append(Head(name, place, found, share, plain_of[place], weighted_of[place]))
     for head in heads:
         for metric in (*head.metrics, *head.weighted_metrics):
-            metric.name = f"{head.name}_{metric.name}"
+            if not metric.name.startswith(f"{head.name}_"):  # it may have been compiled before
+                metric.name = f"{head.name}_{metric.name}"
     return heads
 
 

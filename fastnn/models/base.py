@@ -170,6 +170,10 @@ class Model(Operation):
         """The dtype of the layers that have one."""
         return next((layer.dtype for layer in self._layers if layer.dtype is not None), None)
 
+    def parameter_shapes(self, input_shape: Any) -> dict[str, Shape]:
+        """None of its own: its layers have them."""
+        return {}
+
     sample_shape = None
     activity_regularizer = None
     activation = LINEAR
@@ -219,9 +223,13 @@ class Model(Operation):
         """The values that the outputs are, of those that the inputs are."""
         raise undefined(self, "expand(builder, takes)")
 
+    def feeding(self, layer: Operation) -> list[str]:
+        """What the calls of a layer in this model were given, as ``name`` or ``name[place]``; nothing in a stack."""
+        return []
+
     def wired(self) -> tuple[list[Any], Wiring]:
         """The layers, those of models inside included, and how they are connected."""
-        inputs = len(self._bottom_shapes() or [None])
+        inputs = len(self._bottom_shapes() or [()])
         builder = Builder(inputs)
         outputs = self.expand(builder, range(inputs))
         return builder.layers, Wiring(inputs, tuple(builder.calls), tuple(outputs))
@@ -749,9 +757,9 @@ class Model(Operation):
         refuse_symbols(name, x)
         if not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
-        shapes, given = self._bottom_shapes() or [None], self._inputs_in_order(name, x)
-        if len(shapes) == 1:
-            return self._one_source(name, given, shapes[0])
+        shapes, given = self._bottom_shapes(), self._inputs_in_order(name, x)
+        if shapes is None or len(shapes) == 1:
+            return self._one_source(name, given, shapes and shapes[0])
         labels = self.input_names
         found = {
             label: self._one_source(f"{name}[{label!r}]", array, shape)
@@ -763,7 +771,7 @@ class Model(Operation):
                 raise ValueError(f"{name}[{label!r}]: got {source.rows} rows, wants {rows}, as many as {labels[0]!r}")
         return Sources(found)
 
-    def _one_source(self, name: str, x: Any, bottom: BatchShape | None) -> Source:
+    def _one_source(self, name: str, x: Any, bottom: Any) -> Source:
         source = input_source(name, x, self.compute_dtype)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
@@ -899,6 +907,13 @@ class Model(Operation):
         """The architecture, as JSON can hold it."""
         raise undefined(self, "get_config()")
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A new model of the architecture that ``get_config`` gave, with new weights."""
+        if cls is Model:
+            return NAMES["Functional" if "inputs" in config else "Sequential"].from_config(config)
+        return cls(**config)
+
     def save(self, filepath: Any, overwrite: bool = True) -> None:
         """Write architecture, weights, compile arguments and optimizer state to one file, ``name.safetensors``.
 
@@ -926,7 +941,7 @@ class Model(Operation):
         """The arrays and the document that are saved; ValueError for what could not be loaded again."""
         if weights_only:
             return serialization.weights_contents(self)
-        return serialization.contents(type(self), self)
+        return serialization.contents(NAMES, self)
 
     @property
     def _compiled_optimizer(self) -> Optimizer:

@@ -141,9 +141,7 @@ class Functional(Model):
         """The architecture, as JSON can hold it: layers, and behind each what its calls take."""
         for tensor in self._inputs:
             if not isinstance(tensor.node.operation, InputLayer):
-                raise ValueError(
-                    f"inputs: got {tensor.name!r}, which a layer gives, wants an Input to describe the model"
-                )
+                raise ValueError(f"inputs: got {tensor.name!r}, which a layer gives, wants an Input in a description")
         calls: dict[int, list[Any]] = {id(layer): [] for layer in self._layers}
         places: dict[int, int] = {}
         for node in [*(tensor.node for tensor in self._inputs), *self._nodes]:
@@ -168,9 +166,7 @@ def _structure(argument: str, given: Any) -> Any:
     for entry in entries:
         if not isinstance(entry, SymbolicTensor):
             hint = f"the layer {entry.name!r} itself" if isinstance(entry, Operation) else checks.describe(entry)
-            raise TypeError(
-                f"{argument}: got {hint}, wants what Input or a layer called on it gives, or a list of such"
-            )
+            raise TypeError(f"{argument}: got {hint}, wants what Input gives, or a layer called on that")
     if not entries:
         raise ValueError(f"{argument}: got none, wants at least one")
     if isinstance(given, (list, tuple)):
@@ -301,9 +297,7 @@ def _connected(entries: Sequence[Mapping[str, Any]], inputs: Any, outputs: Any) 
                 given[name, number] = made[name](resolved(calls[name][number]))
                 left.remove((name, number))
         if len(left) == before:
-            raise ValueError(
-                f"layers: got calls of {left[0][0]!r} that wait for one another or for none, wants no cycle"
-            )
+            raise ValueError(f"layers: got a call of {left[0][0]!r} that waits for itself or for none, wants no cycle")
     return resolved(inputs), resolved(outputs)
 
 

@@ -95,7 +95,7 @@ class Sequential(Model):
             return
         if not self._traced:
             first = self._stack()[0]
-            source = self._input or InputLayer(bottom[1:], name=first.name)
+            source = self._input or InputLayer([size or 1 for size in bottom[1:]], name=first.name)
             self._traced.append(SymbolicTensor(bottom, str(self.compute_dtype), first.name, source.nodes[0]))
         for layer in self._layers[len(self._traced) - 1 :]:
             node = Node(
@@ -139,7 +139,7 @@ class Sequential(Model):
         """The layers, below them the Input if there is one."""
         return [*([] if self._input is None else [self._input]), *self._layers]
 
-    def _bottom_shape(self) -> BatchShape | None:
+    def _bottom_shape(self) -> Any:
         if self._input is not None:
             return self._input.output_shape
         if not self._layers:
