@@ -143,7 +143,8 @@ class Dense(Activated):
         if self.input_shape is None:
             return 0
         positions = math.prod(size or 1 for size in self.input_shape[1:])
-        return 2 * positions * self.units
+        flops: int = 2 * positions * self.units
+        return flops
 
     def make_parameters(self, input_shape: BatchShape) -> None:
         """The kernel, and the bias if there is one, as their initializers draw them."""
