@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -119,6 +120,27 @@ def real(
     return number
 
 
+# Bytes of a unit of memory.
+_UNITS = {f"{letter}{binary}": (1024 if binary else 1000) ** power
+          for power, letter in enumerate("kmgt", 1) for binary in ("", "i")} | {"": 1}  # fmt: skip
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) *((?:[kmgt]i?)?)b", re.IGNORECASE)
+
+
+def memory(name: str, value: Any) -> int:
+    """A number of bytes, above 0: ``value`` itself, or what a text such as "2GB" (2e9) or "512 MiB" says."""
+    wants = 'a number of bytes above 0, or a text such as "2GB" or "512MiB"'
+    if isinstance(value, str):
+        found = _MEMORY.fullmatch(value.strip())
+        size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        size = int(value)
+    else:
+        raise TypeError(f"{name}: got {describe(value)}, wants {wants}")
+    if size <= 0:
+        raise ValueError(f"{name}: got {value!r}, wants {wants}")
+    return size
+
+
 def _interval(minimum: float, maximum: float, open_low: bool, open_high: bool, infinite: bool) -> str:
     bounds = []
     if minimum > -math.inf:
@@ -194,13 +216,18 @@ def row_numbers(name: str, numbers: Any, rows: int) -> None:
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= rows:
         worst = low if low < 0 else high
-        place = int(np.argmax(numbers == worst))
+        place = ", ".join(map(str, np.unravel_index(np.argmax(numbers == worst), numbers.shape)))
         raise IndexError(f"{name}[{place}]: got {worst}, wants row numbers in [0, {rows})")
 
 
 def is_csr(value: Any) -> bool:
     """Whether ``value`` is a CSR matrix or array of SciPy's, found out without importing it."""
     return getattr(value, "format", None) == "csr" and hasattr(value, "indptr")
+
+
+def csr_kind(matrix: Any) -> Any:
+    """What makes a CSR matrix of the same kind, ``kind((values, indices, indptr), shape=shape)``."""
+    return getattr(matrix, "bound", type(matrix))
 
 
 # The kinds of devices that DLPack gives memory of CUDA's: a device's own, and what host and devices share.
@@ -354,7 +381,6 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             continue
         if operand.row_numbers:
             _bind(op, given, operand, array.shape, sizes)
-            row_numbers(operand.name, array, sizes["rows"])
             continue
         if dtype is None:
             dtype, first = _computed_in(operand, array), operand.name
@@ -367,9 +393,17 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             operand.values(operand.name, array)
         if operand.inplace:
             writable(operand.name, array)
+    _row_numbers(op, given, sizes)
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
     _destinations(op, given, _derived(op, given, sizes), dtype)
+
+
+def _row_numbers(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Check operands that are numbers of rows, of which other operands say how many there are."""
+    for operand in _layout(op):
+        if operand.row_numbers:
+            row_numbers(operand.name, given[operand.name], sizes["rows"])
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from fastnn import checks, ops
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.kernels.table.recurrent import RESULTS
 from fastnn.tape import Followed, Node, Traced, calculate
 
 Array = Any
@@ -170,9 +171,9 @@ _KEPT = {"batch_norm": ("mean", "rstd")}
 
 
 def _pre_activation(node: Node) -> Any:
-    """Of a linear layer, where its activation's derivative needs it."""
+    """Of an op with an activation, where the derivative of that needs it."""
     wants = "z" in TABLE[f"{node.op}_backward"].operands and node.given["activation"] in FROM_INPUT
-    return ops.linear(node.given["x"], node.given["w"], node.given["b"]) if wants else None
+    return getattr(ops, node.op)(**{**node.given, "activation": "linear"}) if wants else None
 
 
 def _by_second_result(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
@@ -232,7 +233,26 @@ def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: wanted[name]() for name in node.parents}
 
 
-# How derivatives are found where no op says it: of sums, products, views, and of calculations with numbers a and b.
+def _of_words(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    return {"table": ops.embedding_backward(slopes[0], node.given["indices"], node.given["table"])}
+
+
+def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """Of a recurrent layer: by what it gives forwards, outputs and last states, of which any may have been used."""
+    backward, names = TABLE[f"{node.op}_backward"], RESULTS[node.op]
+    of_results = {f"d{name}": slope for name, slope in zip(names, slopes, strict=True)}
+    for name, slope in of_results.items():
+        if slope is not None and name not in backward.operands:
+            raise TypeError(f"{node.op}: got {name[1:]}, which is kept for its backward pass, to find a gradient of")
+    known = {**node.given, **dict(zip(names, node.results, strict=True)), **of_results}
+    known["need"] = tuple(f"d{name}" for name in node.parents)
+    taken = {name: known[name] for name in backward.signature.parameters}
+    gradients = dict(zip(backward.options["need"].values, getattr(ops, backward.name)(**taken), strict=True))
+    return {name: gradients[f"d{name}"] for name in node.parents}
+
+
+# How derivatives are found where no op says it: of sums, products, words, recurrent layers, views, and of calculations
+# with numbers a and b.
 _RULES: dict[str, _Rule] = {
     "add": _of_sum(a=1.0, b=1.0),
     "subtract": _of_sum(a=1.0, b=-1.0),
@@ -241,6 +261,8 @@ _RULES: dict[str, _Rule] = {
     "maximum": _of_choice,
     "minimum": _of_choice,
     "matmul": _of_product,
+    "embedding": _of_words,
+    **dict.fromkeys(RESULTS, _through_time),
     "call": lambda node, slopes: node.given["pull"](slopes),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "transpose": lambda node, slopes: {"x": slopes[0].T},

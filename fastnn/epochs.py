@@ -36,7 +36,8 @@ class Epoch:
         for place, held in enumerate(self.data):
             csr = checks.is_csr(held)
             self.arrays += checks.csr_parts(f"data[{place}]", held) if csr else [held]
-            likeness.append((type(held), held.dtype, held.shape, None if csr else held.strides))
+            kind = checks.csr_kind(held) if csr else type(held)
+            likeness.append((kind, held.dtype, held.shape, None if csr else held.strides))
         self.likeness = tuple(likeness)
         self.batch = checks.integer("batch", batch, 1)
         self.order = _order(order, self.data[0].shape[0], self.kind)

@@ -1170,6 +1170,259 @@ def softmax_cross_entropy(
     NaN.
     """
 
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of images with its bias and activation fused, as a layer has it: y = activation(x * w + b).
+
+    y[n, i, j, f] = sum over k, l, c of x[n, i s + k d - p, j s' + l d' - p', c] w[k, l, c, f], + b[f], with strides s,
+    dilation d, and x zero where it is padded. x is (n, h, w, c), w is (kh, kw, c / groups, f), b is (f,) or None, y is
+    (n, oh, ow, f). Padding "valid" is none; "same" makes oh = ceil(h / s), the odd row or column last; or it is a
+    number, one for each axis, or ((top, bottom), (left, right)). Of several groups, each has its share of c and of f.
+    """
+
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
+    Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
+    ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
+    """
+
+def embedding(
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of table (rows, d) by their numbers, integers (n, t): y[i, s] = table[indices[i, s]], (n, t, d).
+
+    A row that there is not is an IndexError, a negative number too, or on a device NaN.
+    """
+
+def embedding_backward(
+    dy: Array,
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``embedding`` by table: zeros of its shape, and each dy[i, s] added to row indices[i, s], in order.
+
+    Of table only the shape counts. A row that there is not is an IndexError; on a device its dy[i, s] is left out.
+    """
+
+def embedding_mask(
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Which steps of a batch are words: 1 where a number of indices (n, t) is not 0, else 0, in table's dtype.
+
+    Of table nothing but its dtype counts, and how many rows there are.
+    """
+
+def simple_rnn(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    activation: str = "tanh",
+    go_backwards: bool = False,
+) -> tuple[Array, Array]:
+    """Elman's network: h = activation(x kernel + h recurrent_kernel + bias), step by step: (y, h).
+
+    y (n, t, u) are all outputs, h (n, u) is the last state. x (n, t, f), kernel (f, u), recurrent_kernel (u, u), bias
+    (u,). Steps whose mask (n, t) is 0 leave h as it was; at first it is h0, or zeros.
+    """
+
+def simple_rnn_backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    y: Array,
+    dy: Array | None = None,
+    dh: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    activation: str = "tanh",
+    go_backwards: bool = False,
+    need: Sequence[str] = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0"),
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Gradients of ``simple_rnn`` from dL/dy (n, t, u) and dL/dh (n, u), one of which may be None.
+
+    (dx, dkernel, drecurrent_kernel, dbias, dh0); what is not in ``need`` is None. y is the result of the forward pass.
+    """
+
+def lstm(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate: (y, h, c, gates, cells).
+
+    i, f, o = sigmoid and g = tanh of x kernel + h recurrent_kernel + bias, each with its u columns in Keras's order i,
+    f, g, o; c = f c + i g, h = o tanh(c), step by step. y (n, t, u) are all outputs, h and c (n, u) the last states;
+    gates (n, t, 4 u), in the order of x's steps, and cells (n, t, u), in that of y's, are for ``lstm_backward``. x
+    (n, t, f), kernel (f, 4 u), recurrent_kernel (u, 4 u), bias (4 u,). Steps whose mask (n, t) is 0 leave h and c as
+    they were; at first they are h0 and c0, or zeros.
+    """
+
+def lstm_backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    y: Array,
+    gates: Array,
+    cells: Array,
+    dy: Array | None = None,
+    dh: Array | None = None,
+    dc: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    go_backwards: bool = False,
+    need: Sequence[str] = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0", "dc0"),
+) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Gradients of ``lstm`` from dL/dy (n, t, u), dL/dh and dL/dc (n, u), of which some may be None.
+
+    (dx, dkernel, drecurrent_kernel, dbias, dh0, dc0); what is not in ``need`` is None. y, gates and cells are results
+    of the forward pass.
+    """
+
+def gru(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array]:
+    """Gated recurrent unit (Cho et al. 2014) that resets after the product: (y, h, gates, candidates).
+
+    With a = x kernel + bias[0] and b = h recurrent_kernel + bias[1], each with u columns for z, r, c, Keras's order:
+    z = sigmoid(a + b), r = sigmoid(a + b), c = tanh(a + r b), h = z h + (1 - z) c, step by step. y (n, t, u) are all
+    outputs, h (n, u) is the last state; gates (n, t, 3 u), in the order of x's steps, and candidates (n, t, u), b's
+    columns for c in the order of y's, are for ``gru_backward``. x (n, t, f), kernel (f, 3 u), recurrent_kernel
+    (u, 3 u), bias (2, 3 u). Steps whose mask (n, t) is 0 leave h as it was; at first it is h0, or zeros.
+    """
+
+def gru_backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    y: Array,
+    gates: Array,
+    candidates: Array,
+    dy: Array | None = None,
+    dh: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    go_backwards: bool = False,
+    need: Sequence[str] = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0"),
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Gradients of ``gru`` from dL/dy (n, t, u) and dL/dh (n, u), one of which may be None.
+
+    (dx, dkernel, drecurrent_kernel, dbias, dh0); what is not in ``need`` is None. y, gates and candidates are results
+    of the forward pass.
+    """
+
+def step_mask(
+    x: Array,
+    value: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Which steps of x (n, t, f) count: 1 where any of a step's numbers is not ``value``, else 0, (n, t)."""
+
+def mask_steps(
+    x: Array,
+    mask: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """x (n, t, f) with zeros in the steps whose mask (n, t) is 0."""
+
+def mask_steps_backward(
+    dy: Array,
+    mask: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``mask_steps`` by x: dy with zeros in the steps whose mask is 0."""
+
+def sequence_mean(
+    x: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Mean over the steps of x (n, t, f), of those whose mask (n, t) is not 0: y (n, f); zeros where there are none."""
+
+def sequence_mean_backward(
+    dy: Array,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``sequence_mean`` by x, of which only the shape counts: dy by the number of steps that count."""
+
+def sequence_max(
+    x: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Largest numbers over the steps of x (n, t, f), of those whose mask (n, t) is not 0: y (n, f).
+
+    Zeros where there are no such steps; NaN where one of them has it.
+    """
+
+def sequence_max_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``sequence_max`` by x: dy where x first is y, the result, among the steps that count, else 0."""
+
 def linear_sgd_step(
     dy: Array,
     x: Array,

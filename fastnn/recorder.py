@@ -124,7 +124,7 @@ class Recorder:
         if checks.is_csr(value):
             parts = checks.csr_parts("matrix", value)
             values, indices, indptr = (self._argument(part, varies=True) for part in parts)
-            return Recorded(value, Sparse(values, indices, indptr, value.shape, type(value)), self)
+            return Recorded(value, Sparse(values, indices, indptr, value.shape, checks.csr_kind(value)), self)
         self.numbers.append(self._figure(type(value), early=True))
         return Recorded(value, self.numbers[-1], self)
 

@@ -30,6 +30,7 @@ _DRAWS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "small": lambda rng, shape: rng.uniform(-0.1, 0.1, shape),
     "unit": lambda rng, shape: rng.uniform(0.01, 0.99, shape),
     "bits": lambda rng, shape: rng.integers(0, 2, shape),
+    "mask": lambda rng, shape: rng.integers(0, 2, shape),
     "signs": lambda rng, shape: 2 * rng.integers(0, 2, shape) - 1,
     "one_hot": lambda rng, shape: np.eye(shape[1])[rng.integers(0, shape[1], shape[0])],
     "logits": lambda rng, shape: 3.0 * rng.standard_normal(shape),
@@ -69,6 +70,8 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
             given[name] = rng.integers(0, sizes["c"], shape)
         elif how == "row_numbers":
             given[name] = rng.integers(0, max(1, sizes["rows"]), shape)
+        elif how == "largest":
+            given[name] = given["x"].max(axis=1, initial=-9.0)
         elif how in ("forward", "activation"):
             given[name] = _output(op, how, given, variant, rng, shape).astype(dtype)
         else:
@@ -97,9 +100,10 @@ def _activated(name: str, x: Any, *numbers: float) -> Any:
     """f(x) by plain loops, which large arrays of repeated numbers are spared."""
     if not x.size:
         return np.zeros(x.shape)
-    few = _few(name, x).tolist()
     if name in softmax.FORWARD:
-        return np.resize([softmax.FORWARD[name](row) for row in few], x.shape)
+        rows = _few(name, x.reshape(-1, x.shape[-1])).tolist()
+        return np.resize([softmax.FORWARD[name](row) for row in rows], x.shape)
+    few = _few(name, x).tolist()
     return np.resize(elementwise.forward(name, few, *numbers), x.shape)
 
 

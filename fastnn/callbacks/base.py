@@ -44,6 +44,10 @@ class Callback:
             hooks += ["on_batch_begin", "on_batch_end"]
         return any(hook in vars(self) or getattr(type(self), hook) is not getattr(Callback, hook) for hook in hooks)
 
+    def leaves_weights(self) -> bool:
+        """Whether it looks at no weights and no state before training has ended; others may, and what they hold too."""
+        return False
+
     def takes_divergence(self, error: DivergenceError) -> bool:
         """Whether a fit that diverges ends without ``error`` for this callback's sake, its training stopped."""
         return False
@@ -125,6 +129,10 @@ class CallbackList:
         if not any(callback.takes_divergence(error) for callback in self.callbacks):
             raise error
 
+    def leave_weights(self) -> bool:
+        """Whether none looks at weights before training has ended; a class derived from another speaks for itself."""
+        return all("leaves_weights" in vars(type(each)) and each.leaves_weights() for each in self.callbacks)
+
     def step_hooks(self, kind: str, progress: Callable[[int, Callable[[], Logs]], None] | None) -> StepHooks | None:
         """What the runner is to call around every batch of ``kind``; None where nobody listens."""
         listeners = [callback for callback in self.callbacks if callback.listens_to_batches(kind)]
@@ -187,6 +195,10 @@ class History(Callback):
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
+    def leaves_weights(self) -> bool:
+        """It looks at figures only."""
+        return True
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start empty."""
         self.epoch = []
@@ -216,6 +228,10 @@ class TerminateOnNaN(Callback):
         super().__init__()
         self.raise_error = checks.instance("raise_error", raise_error, bool, "True or False")
         self._told = False
+
+    def leaves_weights(self) -> bool:
+        """It looks at figures only."""
+        return True
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start afresh, so that the object can serve several fits."""

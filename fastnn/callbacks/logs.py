@@ -49,6 +49,10 @@ class CSVLogger(Callback):
         self.keys: list[str] | None = None
         self._unwritten = b""
 
+    def leaves_weights(self) -> bool:
+        """It looks at figures only."""
+        return True
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Begin the file, or read the columns of the one that is there."""
         self._reset()

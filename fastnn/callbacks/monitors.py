@@ -111,6 +111,10 @@ class EarlyStopping(_Monitor):
         self.best_epoch = 0
         self.best_weights: list[Array] | None = None
 
+    def leaves_weights(self) -> bool:
+        """Unless it is to put back the best ones."""
+        return not self.restore_best_weights
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare, remember, and stop training where it is time."""
         current = self._current(logs)
@@ -176,6 +180,10 @@ class ReduceLROnPlateau(_Monitor):
     def _reset(self) -> None:
         super()._reset()
         self.cooldown_counter = 0
+
+    def leaves_weights(self) -> bool:
+        """It looks at figures only."""
+        return True
 
     def in_cooldown(self) -> bool:
         """Whether the last reduction was so short ago that epochs do not count."""

@@ -9,18 +9,20 @@ callbacks, files and other backends work on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from fastnn import backends, ops
 from fastnn.engine import recorded
-from fastnn.engine.data import DataSet, Source, SparseSource
+from fastnn.engine.data import DataSet, Source
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.inputs import arrays_of
 from fastnn.engine.layerwise import Epoch, LayerwiseRunner
-from fastnn.engine.protocols import Array, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.placement import Batches
+from fastnn.engine.protocols import Array, DenseForm, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.supply import Supply, how, put
 from fastnn.kernels.interrupts import held
 
 # Its name in a plan.
@@ -32,17 +34,16 @@ class _OnDevice:
 
     programs, runs_op_by_op = True, False
 
-    def samples(self, data: DataSet) -> list[Any] | None:
-        arrays = arrays_of(data)
-        return None if arrays is None else [self.put(array) for array in arrays]
+    def __init__(self, network: Network) -> None:
+        self._supply = Supply(network.memory_limit, _takes_csr(network))
+
+    def batches(self, data: DataSet, order: Array, batch_size: int) -> Batches:
+        with _explained():
+            return self._supply.batches(data, order, batch_size)
 
     def put(self, array: Array) -> Any:
-        import cupy
-
-        try:
-            return cupy.asarray(array)
-        except MemoryError as error:
-            raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+        with _explained():
+            return put(array)
 
     def read(self, array: Any) -> Array:
         found: Array = array.get()
@@ -53,71 +54,86 @@ class _OnDevice:
         return all(np.isfinite(float(ops.l1_l2_penalty(array, 0.0, 1.0)[0])) for array in arrays)
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Where there is too little memory, say what the device has."""
+    try:
+        yield
+    except MemoryError as error:
+        raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+
+
+def _takes_csr(network: Network) -> bool:
+    """Whether the first layer multiplies by its inputs, and nothing else is done to them."""
+    return bool(network.layers) and isinstance(network.layers[0].form(), DenseForm)
+
+
 class _Residence:
     """``with residence``: parameters and state hold arrays of the device, and those of before at its end.
 
     The device's arrays are the same ones each time, for programs use them where they lie. Inside of another one it does
-    nothing.
+    nothing, and arrays that are there for another runner stay as they are.
     """
 
     def __init__(self, network: Network, placement: _OnDevice) -> None:
         self._network, self._placement = network, placement
         self._on_device: dict[tuple[str, str], Any] = {}
-        self._moved: list[tuple[Any, str, Array, Any]] = []
+        self._back = ExitStack()
         self._depth = 0
 
     def __enter__(self) -> None:
         if self._depth == 0:
             with held():
-                try:
-                    self._move()
-                except BaseException:
-                    self._return(read=False)
-                    raise
+                self._move()
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
             with held():
-                self._return(read=True)
+                self._back.close()
 
     @contextmanager
     def left(self) -> Iterator[None]:
         """Inside a ``with`` block, parameters and state hold ordinary arrays again."""
         with held():
-            self._return(read=True)
+            self._back.close()
             try:
                 yield
             finally:
                 self._move()
 
     def _move(self) -> None:
+        """Move all, or where that fails nothing."""
         network, optimizer = self._network, self._network.optimizer
-        for parameter in network.parameters:
-            self._put(parameter.path, parameter, "value")
-        if optimizer is not None:
-            for path, slots in optimizer.state.items():
-                for slot in slots:
-                    self._put(path, slots, slot)
+        with ExitStack() as back:
+            for parameter in network.parameters:
+                self._put(back, parameter.path, parameter, "value")
+            if optimizer is not None:
+                for path, slots in optimizer.state.items():
+                    for slot in slots:
+                        self._put(back, path, slots, slot)
+            self._back = back.pop_all()
 
-    def _put(self, path: str, owner: Any, name: str) -> None:
+    def _put(self, back: ExitStack, path: str, owner: Any, name: str) -> None:
         host = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+        if not isinstance(host, np.ndarray):
+            return  # another runner's, which is in use
         array = self._on_device.get((path, name))
         if array is None or array.shape != host.shape or array.dtype != host.dtype:
             array = self._on_device[path, name] = self._placement.put(np.array(host, order="C"))
         else:
             array.set(np.ascontiguousarray(host))
+        back.callback(_bring_back, owner, name, host, array)
         _give(owner, name, array)
-        self._moved.append((owner, name, host, array))
 
-    def _return(self, read: bool) -> None:
-        while self._moved:
-            owner, name, host, array = self._moved[-1]
-            if read:
-                host[...] = array.get()
-            _give(owner, name, host)
-            self._moved.pop()
+
+def _bring_back(owner: Any, name: str, host: Array, array: Any) -> None:
+    """Give an owner its array of before, with the numbers of now; without them where they cannot be read."""
+    try:
+        host[...] = array.get()
+    finally:
+        _give(owner, name, host)
 
 
 def _give(owner: Any, name: str, value: Any) -> None:
@@ -131,9 +147,18 @@ class DeviceRunner(LayerwiseRunner):
     """Trains, evaluates and predicts on a device."""
 
     def __init__(self, network: Network, backend: str) -> None:
-        placement = _OnDevice()
+        placement = _OnDevice(network)
         super().__init__(network, backend, placement)
         self._residence = _Residence(network, placement)
+        self._counted: dict[int, Any] = {}  # the numbers below some
+
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: there they stay on the device.
+
+        What another runner of the same network does meanwhile is done with these.
+        """
+        self._optimizer.build(self._trained)
+        return self._residence
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -148,9 +173,24 @@ class DeviceRunner(LayerwiseRunner):
         with self._multiplying(self.network.products), nullcontext() if listens else self._residence:
             return super().train_epoch(data, batch_size, order, epoch, hooks)
 
+    def _train_together(self, samples: Epoch, rows: Array) -> bool:
+        done = super()._train_together(samples, rows)
+        if self._together is not None and self._together.launches:
+            _launches[self._optimizer] = _of(self.network), self._together.launches
+        return done
+
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
         with self._residence:
             return super()._train_some(samples, step, most)
+
+    def _given(self, x: Any) -> Any:
+        """Bytes become numbers of the model's dtype."""
+        if x.dtype != np.uint8:
+            return x
+        rows = x.shape[0]
+        if rows not in self._counted:
+            self._counted[rows] = put(np.arange(rows))
+        return ops.gather(x, self._counted[rows], scale=1.0, offset=0.0)
 
     def _apply(self, optimizer: Optimizer, gradients: Sequence[Array]) -> None:
         """There where it is no more than ops; constraints and averages of weights are the host's."""
@@ -199,6 +239,15 @@ class DeviceRunner(LayerwiseRunner):
         return backends.use_precision("bfloat16" if products == "bfloat16" else "float32")
 
 
+# What a step of a network took in the last fit with an optimizer: whose, and how many launches.
+_launches: WeakKeyDictionary[Optimizer, tuple[Any, int]] = WeakKeyDictionary()
+
+
+def _of(network: Network) -> Any:
+    """What tells a network from others that an optimizer has trained."""
+    return tuple(map(id, network.layers)), id(network.loss)
+
+
 def obstacle(network: Network) -> str | None:
     """Why this runner cannot run the network: there is nothing that it cannot."""
     return None
@@ -215,6 +264,9 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
     if network.has_loss and network.optimizer is not None:
         replayed = recorded.is_recordable(network)
         lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
-    if source is not None and isinstance(source, SparseSource):
-        lines["batches"] = "made dense on the host, one at a time"
+        trained, launches = _launches.get(network.optimizer, (None, 0))
+        if trained == _of(network):
+            lines["launches"] = f"{launches} a step, in the last fit"
+    if source is not None:
+        lines["samples"] = how(source, network.memory_limit, _takes_csr(network))
     return lines

@@ -129,13 +129,19 @@ def _csr(source: Source, dtype: Any, scale: float) -> tuple[Array, Array, Array]
         counts = source.counts if isinstance(source, DenseSource) else None
         indptr, indices, values = sparse.to_csr(_dense(source), dtype, counts)
         return indptr, indices, np.multiply(values, factor, out=values)
+    indptr, indices, values = csr_of(source, np.int64)
+    return indptr, indices, values if scale == 1 else values * factor
+
+
+def csr_of(source: SparseSource, bounds: Any) -> tuple[Array, Array, Array]:
+    """(indptr as integers ``bounds``, indices, values in the model's dtype), indices rising in every row."""
     matrix = source.matrix
     if not matrix.has_canonical_format:
         matrix = matrix.sorted_indices()  # a copy: the user's matrix stays as it is
         matrix.sum_duplicates()
-    wanted = (matrix.indptr, np.int64), (matrix.indices, np.int32), (matrix.data, dtype)
+    wanted = (matrix.indptr, bounds), (matrix.indices, np.int32), (matrix.data, source.dtype)
     indptr, indices, values = (np.require(array, kind, ["C", "A"]) for array, kind in wanted)
-    return indptr, indices, values if scale == 1 else values * factor
+    return indptr, indices, values
 
 
 def targets_of(data: DataSet, loss: Loss, dtype: Any) -> Any:

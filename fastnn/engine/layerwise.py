@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from time import perf_counter
@@ -21,7 +21,7 @@ from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.pace import Pace
-from fastnn.engine.placement import AS_THEY_COME, ON_HOST, Placement, placed
+from fastnn.engine.placement import Batches, Placement, on_host, placed
 from fastnn.engine.protocols import (
     Activation,
     Array,
@@ -102,6 +102,7 @@ class Epoch:
     data: DataSet
     batch_size: int
     order: Array
+    batches: Batches
     figures: RunningFigures
 
     def rows(self, step: int, steps: int = 1) -> Array:
@@ -142,7 +143,7 @@ class LayerwiseRunner:
     def __init__(self, network: Network, backend: str, placement: Placement | None = None) -> None:
         self.network = network
         self.backend = backend
-        self._placement = placement or (ON_HOST if backend == "cpu" else AS_THEY_COME)
+        self._placement = placement or on_host(programs=backend == "cpu")
         self._graph, fused = network.graph, network.fused_losses
         self._heads = [replace(head, loss=fused.get(head.output, head.loss)) for head in network.judged]
         # Calls of which a loss takes the logits.
@@ -171,6 +172,10 @@ class LayerwiseRunner:
     def mask_seeds(self, value: list[int]) -> None:
         self._mask_seeds = value
 
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes."""
+        return nullcontext()
+
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
     ) -> Logs:
@@ -179,7 +184,8 @@ class LayerwiseRunner:
         Raises DivergenceError when a loss or gradient is not finite, before any weight is updated with it.
         """
         order = np.arange(data.rows - data.left_out) if order is None else order
-        samples = Epoch(epoch, data, batch_size, order, self.figures())
+        batches = self._placement.batches(data, order, batch_size)
+        samples = Epoch(epoch, data, batch_size, order, batches, self.figures())
         steps, step, stopped = data.steps(batch_size), 0, False
         with self._chosen():
             while step < steps and not stopped:
@@ -195,34 +201,36 @@ class LayerwiseRunner:
         """Train on up to ``most`` batches from ``step`` on; on how many."""
         started = perf_counter()
         steps = min(most, self._pace.amount) if self._alone >= recorded.batches_alone(self._placement) else 1
-        if steps == 1 or not self._train_together(samples, samples.rows(step, steps)):
-            steps = 1
-            self._train_alone(samples, step)
-        self._pace.measured(steps, perf_counter() - started)
-        return steps
+        made = self._train_together(samples, step, steps) if steps > 1 else 0
+        if not made:
+            made = self._train_alone(samples, step)
+        self._pace.measured(made, perf_counter() - started)
+        return made
 
-    def _train_alone(self, samples: Epoch, step: int) -> None:
+    def _train_alone(self, samples: Epoch, step: int) -> int:
         """Train on one batch."""
         optimizer, rows = self._optimizer, samples.rows(step)
-        batch = samples.data.batch(rows, rows.size)
+        batch = samples.batches.alone(step)
         with recorded.moving_kept(self.network):
             losses, scores, gradients = self._pass(batch)
             self._stop_if_diverged(losses[0], gradients, samples.number, step)
             # before the update: a metric that does not fit changes nothing
-            samples.figures.update(losses, batch.rows, batch.y, batch.sample_weight, scores)
+            samples.count(rows, np.array([losses]), scores)
         self._apply(optimizer, gradients)
         self._alone += 1
+        return 1
 
-    def _train_together(self, samples: Epoch, rows: Array) -> bool:
-        """Train on the batches of these samples, or on none; whether it was done."""
+    def _train_together(self, samples: Epoch, step: int, steps: int) -> int:
+        """Train on up to so many batches, or on none; on how many."""
         if not self._placement.programs or samples.data.y is None:
-            return False
+            return 0
         if self._together is None:
             self._together = RecordedSteps(self.network, self._optimizer, self._gradients, self._placement)
-        results = self._together(self.mask_seeds, samples.data, rows, samples.batch_size)
-        if results is not None:
-            samples.count(rows, *results)
-        return results is not None
+        results = self._together(self.mask_seeds, samples.batches, step, steps, samples.batch_size)
+        if results is None:
+            return 0
+        samples.count(samples.rows(step, len(results[0])), *results)
+        return len(results[0])
 
     def _chosen(self) -> AbstractContextManager[None]:
         """The backend of ordinary arrays."""
@@ -277,7 +285,7 @@ class LayerwiseRunner:
     def _outputs(self, x: Any, training: bool) -> Any:
         layers = self.network.layers
         found = self._graph.forward(
-            [self._placement.put(array) for array in each(x)],
+            [self._given(self._placement.put(array)) for array in each(x)],
             lambda _, call, x: layers[call.layer].forward(x, training)[0],
         )
         outputs = [self._placement.read(y) for y in found]
@@ -375,7 +383,11 @@ class LayerwiseRunner:
             gradients.append(gradient)
             return y
 
-        return self._graph.forward(inputs, run), kept, penalty, gradients
+        return self._graph.forward([*map(self._given, inputs)], run), kept, penalty, gradients
+
+    def _given(self, x: Array) -> Array:
+        """Inputs of a batch as layers take them."""
+        return x
 
     def figures(self) -> RunningFigures:
         """The figures of an epoch, of no batch yet."""

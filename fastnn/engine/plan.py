@@ -120,6 +120,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
     obstacle = None if known is None else known.obstacle(network)
     runner = "layerwise" if known is None or obstacle is not None else known.RUNNER
     precision, fallback = _precision(network, chosen, obstacle)
+    facts = {} if known is None else known.facts(replace(network, precision=precision), source, obstacle is None)
     return Plan(
         runner=runner,
         backend=chosen,
@@ -134,9 +135,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts={}
-        if known is None
-        else known.facts(replace(network, precision=precision), source, runner == known.RUNNER),
+        facts=facts,
         notes=(*_notes(network, chosen, obstacle), *fallback),
     )
 

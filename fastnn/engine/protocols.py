@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -325,6 +326,11 @@ class Optimizer(Protocol):
         ...
 
     @property
+    def looks_at_state(self) -> bool:
+        """Whether it asks its state after every epoch if there is anything left to learn."""
+        ...
+
+    @property
     def rule(self) -> tuple[str, dict[str, Any]]:
         """The op that makes a step, and its options."""
         ...
@@ -377,7 +383,8 @@ class Network:
 
     Without a ``wiring`` layers are a stack. Where there are several outputs ``heads`` say what those are trained by, in
     place of ``loss``, ``metrics`` and ``weighted_metrics``. ``precision`` is that of the products in training:
-    "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``op_by_op`` wants steps that are not compiled.
+    "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``memory_limit`` is what samples may take of a
+    device's memory, in bytes. ``op_by_op`` wants steps that are not compiled.
     """
 
     layers: Sequence[Layer]
@@ -387,6 +394,7 @@ class Network:
     metrics: Sequence[Metric] = ()
     weighted_metrics: Sequence[Metric] = ()
     precision: str | None = None
+    memory_limit: int | None = None
     wiring: Wiring | None = None
     heads: Sequence[Head] = ()
     op_by_op: bool = False
@@ -463,7 +471,7 @@ class StepHooks(Protocol):
 
 
 class Runner(Protocol):
-    """Runs a network; parameters hold ordinary arrays of current values between its calls."""
+    """Runs a network; between its calls, but inside of ``staying``, parameters hold ordinary arrays of their values."""
 
     @property
     def mask_seeds(self) -> list[int]:
@@ -472,6 +480,10 @@ class Runner(Protocol):
 
     @mask_seeds.setter
     def mask_seeds(self, value: list[int]) -> None: ...
+
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes."""
+        ...
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None

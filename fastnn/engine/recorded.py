@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.engine.data import DataSet
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.placement import ON_HOST, Placement
+from fastnn.engine.placement import Batches, Placement
 from fastnn.engine.protocols import Array, Layer, Network, Optimizer
 from fastnn.engine.wiring import mapped
 from fastnn.kernels.interrupts import held
@@ -82,7 +81,7 @@ class RecordedStep:
     valid until the next one; scores are a copy, since metrics may keep them.
     """
 
-    def __init__(self, network: Network, gradients: Callable[..., Gradients], placement: Placement = ON_HOST) -> None:
+    def __init__(self, network: Network, gradients: Callable[..., Gradients], placement: Placement) -> None:
         self._gradients, self._kept, self._placement = gradients, _Kept(network, gradients), placement
         self._seen: Counter[Any] = Counter()
 
@@ -127,7 +126,7 @@ class RecordedSteps:
         network: Network,
         optimizer: Optimizer,
         gradients: Callable[..., Gradients],
-        placement: Placement = ON_HOST,
+        placement: Placement,
     ) -> None:
         self._network, self._optimizer, self._gradients, self._placement = network, optimizer, gradients, placement
         self._kept = _Kept(network, self._step)
@@ -135,28 +134,34 @@ class RecordedSteps:
         self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
         self._arrays: list[Array] = []
         self._before: list[Array] = []
-        self._data: DataSet | None = None
-        self._samples: list[Array] | None = None
 
-    def __call__(self, seeds: Sequence[int], data: DataSet, rows: Array, batch_size: int) -> tuple[Array, Any] | None:
-        """Train on batches of the samples ``rows``; their losses, a row a batch, and scores where metrics want them.
+    def __call__(
+        self, seeds: Sequence[int], batches: Batches, step: int, steps: int, batch_size: int
+    ) -> tuple[Array, Any] | None:
+        """Train on up to so many ``batches`` from ``step`` on; their losses, a row a batch, and scores for metrics.
 
         None where no step was made. An interrupt waits for the last one.
         """
-        if not self._ready(seeds, data):
+        steps = min(steps, batches.at_hand(step)) if self._ready(seeds) else 0
+        if steps == 0:
             return None
         for array, before in zip(self._arrays, self._before, strict=True):
             before[...] = array
         with held():
-            results = self._trained_on(rows, batch_size)
+            results = self._trained_on(batches, step, steps, batch_size)
             if results is None:
                 self._kept.program = None
                 for array, before in zip(self._arrays, self._before, strict=True):
                     array[...] = before
         return results
 
-    def _ready(self, seeds: Sequence[int], data: DataSet) -> bool:
-        """Whether there is a program of steps as they are now, and arrays that it can take samples from."""
+    @property
+    def launches(self) -> int:
+        """Of kernels by a step, counted on a device; 0 where none has been made."""
+        return 0 if self._kept.program is None else self._kept.program.launches
+
+    def _ready(self, seeds: Sequence[int]) -> bool:
+        """Whether there is a program of steps as they are now."""
         optimizer = self._optimizer
         optimizer.build(self._trained)
         states = [optimizer.state[parameter.path] for parameter in self._trained]
@@ -168,21 +173,18 @@ class RecordedSteps:
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
             self._arrays = [*(parameter.value for parameter in self._trained), *moving(self._network), *arrays]
             self._before = [array.copy() for array in self._arrays]
-        if not recordable or self._kept.program is None:
-            return False
-        if self._data is not data:
-            self._data, self._samples = data, self._placement.samples(data)
-        return self._samples is not None
+        return recordable and self._kept.program is not None
 
-    def _trained_on(self, rows: Array, batch_size: int) -> tuple[Array, Any] | None:
-        optimizer, program, arrays = self._optimizer, self._kept.program, self._samples
+    def _trained_on(self, batches: Batches, step: int, steps: int, batch_size: int) -> tuple[Array, Any] | None:
+        optimizer, program = self._optimizer, self._kept.program
         assert program is not None
-        assert arrays is not None
-        made, steps = optimizer.iterations, -(-rows.size // batch_size)
+        made = optimizer.iterations
         numbers = made + np.arange(steps)
         try:
+            given = batches.together(step, steps)
             each = {"draw": numbers % 2**32, "number": numbers + 1, "rate": optimizer.rates(made, steps)}
-            losses, scores = program.repeat(arrays, rows, batch_size, each=each, join=True)
+            losses, scores = program.repeat(given.arrays, given.rows, batch_size, each=each, join=True)
+            given.meanwhile()
         except Exception:  # whatever that is, it will be raised by the step that it belongs to
             return None
         losses = np.stack([self._placement.read(each) for each in losses], axis=1)

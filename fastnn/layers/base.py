@@ -254,8 +254,8 @@ class Layer(Operation, Configurable):
 
     recordable = False
     # Whether its passes are those of its ``call``, and whether that has an argument ``training``.
-    calls = False
-    takes_training = False
+    _by_call = False
+    _takes_training = False
     # Names of the parameters that move.
     moving: tuple[str, ...] = ()
 
@@ -298,10 +298,10 @@ class Layer(Operation, Configurable):
             if "form" not in vars(cls):
                 cls.form = Layer.form  # type: ignore[method-assign]
             cls.recordable = vars(cls).get("recordable", False)
-            cls.calls = False
+            cls._by_call = False
         elif "call" in vars(cls):
             cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
-            cls.calls, cls.takes_training = True, calling.takes_training(cls)
+            cls._by_call, cls._takes_training = True, calling.takes_training(cls)
             cls.recordable = vars(cls).get("recordable", True)
         build = vars(cls).get("build")
         if build is not None and "values" not in inspect.signature(build).parameters:
@@ -344,7 +344,7 @@ class Layer(Operation, Configurable):
         self._trainable = checks.instance("trainable", value, bool, "True or False")
         for parameter in self.parameters:
             parameter.trainable = value and not parameter.moves
-        if self.calls:
+        if self._by_call:
             for operation in calling.inner(self):
                 operation.trainable = value
 
@@ -376,7 +376,7 @@ class Layer(Operation, Configurable):
         if self.is_building:  # a build of the user's calls that of its base
             return
         shape: Any = input_shape if isinstance(input_shape, list) else tuple(input_shape)
-        if not self.calls:
+        if not self._by_call:
             self.compute_output_shape(shape)
         if self.built:
             if not self._fits(shape):
@@ -402,7 +402,7 @@ class Layer(Operation, Configurable):
             self.make_parameters(shape)
         else:
             self._take_parameters(shape, values)
-        if self.calls:
+        if self._by_call:
             self.compute_output_shape(shape)
             calling.collect(self)
 
@@ -457,17 +457,17 @@ class Layer(Operation, Configurable):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the outputs for inputs of ``input_shape``."""
-        return calling.output_shape(self, input_shape) if self.calls else tuple(input_shape)
+        return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
 
     def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
-        if self.calls:
+        if self._by_call:
             return calling.forward(self, x, training)
         raise undefined(self, "call(inputs) over fastnn.ops")
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
-        if self.calls:
+        if self._by_call:
             return calling.backward(self, dy, kept)
         raise NotImplementedError(
             f"{type(self).__name__}: got a layer without backward to train with, wants one that defines "

@@ -74,7 +74,7 @@ def backward(layer: Layer, dy: Any, kept: Any) -> tuple[Any, Sequence[Any]]:
 
 def _result(layer: Layer, x: Any, training: Training) -> Any:
     """What ``call`` returns, checked: an array, or a tuple of such."""
-    options = {"training": training} if layer.takes_training else {}
+    options = {"training": training} if layer._takes_training else {}
     with setting(_training, [training]):
         result = layer.call(x, **options)  # type: ignore[attr-defined]
     results = [y.operand if isinstance(y, tape.Held) else y for y in result] if _several(result) else [result]

@@ -172,7 +172,7 @@ class Dense(Activated):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch (n, ..., inputs), and (x, z, y, activation) as matrices for ``backward``."""
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])  # a CSR matrix has no other shape
         activation = self._activation if activate else LINEAR
         bias = self.parameters[1].value if self.use_bias else None
         z: Array = ops.linear(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -148,6 +149,7 @@ class Model(Operation):
         self._backend = "auto"
         self._precision: str | None = None
         self._run_eagerly = False
+        self._memory_limit: int | None = None
         self._warned_of_outputs = False
         self.stop_training = False
         self.history: History | None = None
@@ -365,6 +367,7 @@ class Model(Operation):
         *,
         backend: str = "auto",
         precision: str | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         """Say how to train: optimizer, loss, metrics, and the backend ("auto", "cpu", "naive", "cuda").
 
@@ -381,8 +384,13 @@ class Model(Operation):
         stay float32, at up to twice the speed on a CPU with AVX512-BF16; "auto" takes it where it can and says so once
         where it cannot; None is the dtype of the model. Evaluation and prediction use the dtype in any case.
 
+        ``memory_limit`` is what samples may take of a device's memory, in bytes or as text such as "2GB" or "512MiB";
+        None is half of what is free there. Samples that take more are brought a piece at a time while steps are at
+        work. Files do not keep it. On the CPU samples stay where they are.
+
         Nothing is changed unless all is valid. Raises BackendError where the backend or precision named cannot serve.
         """
+        limit = None if memory_limit is None else checks.memory("memory_limit", memory_limit)
         found = optimizers.get(optimizer)
         names = self.output_names if self._has_several_outputs else None
         heads = heads_of(names, loss, loss_weights, metrics, weighted_metrics)
@@ -398,6 +406,7 @@ class Model(Operation):
         self.loss = None if each_loss.count(None) == len(each_loss) else each_loss if self._heads else each_loss[0]
         self._metrics = [metric for head in heads for metric in head.metrics]
         self._weighted_metrics = [metric for head in heads for metric in head.weighted_metrics]
+        self._memory_limit = limit
         self._warned_of_outputs = False
         bottom = self._bottom_shape()
         if bottom is not None and self._layers:
@@ -455,6 +464,7 @@ class Model(Operation):
             [] if several else self._metrics,
             [] if several else self._weighted_metrics,
             self._precision,
+            self._memory_limit,
             None if stack else wiring,
             [head for head in self._heads if head.loss is not None or head.metrics or head.weighted_metrics],
             self._run_eagerly,
@@ -525,9 +535,9 @@ class Model(Operation):
             judge = runner if validation is None else self._runner(validation.x, validation_size)
             self._place = place = _Place(runner, first)
             self.history = History()
-            names = [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validation is not None)]
             params = {
-                "verbose": verbose, "epochs": last, "steps": data.steps(size), "metrics": names,
+                "verbose": verbose, "epochs": last, "steps": data.steps(size),
+                "metrics": self._names_of_epochs(validation is not None),
                 "initial_epoch": first, "validation_freq": every,
             }  # fmt: skip
             calls = CallbackList([*listeners, self.history], self, params)
@@ -535,24 +545,23 @@ class Model(Operation):
             logs: Logs = {}
             try:
                 calls.call("on_train_begin", {})
-                for epoch in range(place.epoch, last):
-                    calls.call("on_epoch_begin", epoch, {})
-                    samples, order = place.samples(data, size, shuffle)
-                    show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
-                    hooks = calls.step_hooks("train", show.on_step)
-                    train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
-                    if validation is not None and (epoch + 1) % every == 0:
-                        validate = partial(self._evaluate, judge, validation, validation_size, calls, None)
-                    try:
-                        logs = self._epoch(epoch, train, validate)
-                    except DivergenceError as error:
-                        show.abandon()
-                        calls.diverged(error)
-                        logs = dict.fromkeys(self.metrics_names if validate is None else names, math.nan)
-                    show.close(logs)
-                    calls.call("on_epoch_end", epoch, logs)
-                    if self.stop_training or (self.optimizer is not None and self.optimizer.converged):
-                        break
+                with self._staying(runner, calls):
+                    for epoch in range(place.epoch, last):
+                        calls.call("on_epoch_begin", epoch, {})
+                        samples, order = place.samples(data, size, shuffle)
+                        show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
+                        hooks = calls.step_hooks("train", show.on_step)
+                        train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
+                        if validation is not None and (epoch + 1) % every == 0:
+                            validate = partial(self._evaluate, judge, validation, validation_size, calls, None)
+                        try:
+                            logs = self._epoch(epoch, train, validate)
+                        except DivergenceError as error:
+                            logs = self._diverged(error, validate is not None, calls, show)
+                        show.close(logs)
+                        calls.call("on_epoch_end", epoch, logs)
+                        if self.stop_training or (self.optimizer is not None and self.optimizer.converged):
+                            break
             finally:
                 show.abandon()
                 self._place = None
@@ -560,6 +569,21 @@ class Model(Operation):
                 self._compiled_optimizer.finalize_variable_values(self.trainable_weights)
             self._end(calls, logs)
             return self.history
+
+    def _names_of_epochs(self, validated: bool) -> list[str]:
+        """Names of the figures of an epoch."""
+        return [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validated)]
+
+    def _staying(self, runner: Runner, calls: CallbackList) -> AbstractContextManager[None]:
+        """For the epochs of a fit: weights stay where the runner computes, where nobody looks at them between two."""
+        looks = self.optimizer is None or self.optimizer.looks_at_state or not calls.leave_weights()
+        return nullcontext() if looks else runner.staying()
+
+    def _diverged(self, error: DivergenceError, validated: bool, calls: CallbackList, show: Progress) -> Logs:
+        """The figures of an epoch that has diverged, where a callback takes the error."""
+        show.abandon()
+        calls.diverged(error)
+        return dict.fromkeys(self._names_of_epochs(validated), math.nan)
 
     def _build_to_train(self, x: Source) -> None:
         self._build_for(x)

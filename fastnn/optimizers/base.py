@@ -242,6 +242,11 @@ class Optimizer(Configurable):
         """Whether there is nothing left to learn, by the optimizer's own measure: ``fit`` asks after every epoch."""
         return False
 
+    @property
+    def looks_at_state(self) -> bool:
+        """Whether ``converged`` looks at the state."""
+        return False
+
     def build(self, parameters: Sequence[Parameter]) -> None:
         """Make the state of parameters that have none; ValueError where the state is that of another model."""
         for parameter in parameters:

@@ -388,6 +388,11 @@ class Rprop(Optimizer):
         return False
 
     @property
+    def looks_at_state(self) -> bool:
+        """Whether there is a threshold for ``converged``."""
+        return self.threshold is not None
+
+    @property
     def converged(self) -> bool:
         """Whether every partial derivative of the last step was below the threshold."""
         if self.threshold is None or not self.iterations:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, workspace
+from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.parts import compiled_in
@@ -20,10 +20,8 @@ from fastnn.kernels.cpu.simd.elementwise import (
     drain,
     forward_row,
     pair_row,
-    stream_row,
 )
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.threads import get_num_threads
 from fastnn.kernels.formulas import pairs
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.planned import Planned
@@ -33,14 +31,11 @@ from fastnn.kernels.table.row import implements
 # Nanoseconds an element on one core, roughly: reading and writing memory, and an exp where there is one.
 _NS_PER_ELEMENT = 0.25
 
-# Results that go past the caches are computed so many numbers at a time, in L1.
-_AT_ONCE = 2048
-
 
 def _signature(sources: int, *leading: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Numba's: tasks, what leads, buffers to compute in what goes past the caches, the sources, the result."""
+    """Numba's: what leads, whether the result goes past the caches, the sources, the result."""
     return lambda dtype: types.void(
-        *(kind(dtype) for kind in leading), flat(dtype), *[flat(dtype)] * sources, flat(dtype)
+        *(kind(dtype) for kind in leading), types.int64, *[flat(dtype)] * sources, flat(dtype)
     )
 
 
@@ -49,17 +44,20 @@ def _code(_: Any) -> Any:
 
 
 @compiled_in
-def forward_share(t, tasks, size, code, numbers, x, y):
-    """Task t's range of y = f(x)."""
+def forward_share(t, tasks, size, code, numbers, past, x, y):
+    """Task t's range of y = f(x); ``past`` the caches if that is not 0."""
     low, high = t * size // tasks, (t + 1) * size // tasks
-    forward_row(code, high - low, address(x, low), numbers, address(y, low))
+    forward_row(code, high - low, address(x, low), numbers, address(y, low), past)
+    _end(past, y)
 
 
 @compiled_in
-def backward_share(t, tasks, size, code, numbers, one, dy, s, dx):
-    """Task t's range of dx = dy * f'(s); ``one`` is 1 in the numbers' dtype."""
+def backward_share(t, tasks, size, code, numbers, past, one, dy, s, dx):
+    """Task t's range of dx = dy * f'(s); ``one`` is 1 in the numbers' dtype. ``past`` as above."""
     low, high = t * size // tasks, (t + 1) * size // tasks
-    backward_row(code, high - low, address(dy, low), one, address(s, low), one, numbers, address(dx, low))
+    row = address(dx, low)
+    backward_row(code, high - low, address(dy, low), one, address(s, low), one, numbers, row, past)
+    _end(past, dx)
 
 
 @compiled_in
@@ -71,88 +69,59 @@ def backward_sums_share(t, tasks, n, m, code, numbers, one, dy, s, dx, total):
     for i in range(n):
         at = i * m + low
         row = address(dx, at)
-        backward_row(code, high - low, address(dy, at), one, address(s, at), one, numbers, row)
-        add_row(high - low, address(total, low), row, address(total, low))
+        backward_row(code, high - low, address(dy, at), one, address(s, at), one, numbers, row, 0)
+        add_row(high - low, address(total, low), row, address(total, low), 0)
 
 
 _ADD = pairs.CODES["add"]
 
 
 @compiled_in
-def _pair_range(low, high, code, swapped, period, a, b, made):
-    """Numbers ``low`` to ``high`` of f(a, b), where b are ``period`` numbers again and again."""
+def pair_share(t, tasks, size, code, swapped, period, past, a, b, y):
+    """Task t's range of y = f(a, b), where b are ``period`` numbers again and again. ``past`` as above."""
+    low, high = t * size // tasks, (t + 1) * size // tasks
     i = low
     while i < high:
         count = min(high - i, period - i % period)
-        pair_row(code, swapped, count, address(a, i), address(b, i % period), address(made, i - low))
+        pair_row(code, swapped, count, address(a, i), address(b, i % period), address(y, i), past)
         i += count
+    _end(past, y)
 
 
 @compiled_in
-def add_share(t, tasks, size, period, a, b, y):
-    """Task t's range of y = a + b, where b are ``period`` numbers again and again."""
-    low, high = t * size // tasks, (t + 1) * size // tasks
-    _pair_range(low, high, _ADD, 0, period, a, b, address(y, low))
+def add_share(t, tasks, size, period, past, a, b, y):
+    """Task t's range of y = a + b, where b are ``period`` numbers again and again. ``past`` as above."""
+    pair_share(t, tasks, size, _ADD, 0, period, past, a, b, y)
+
+
+@compiled_in
+def _end(past, y):
+    """What went past the caches is written before anything that comes later."""
+    if past:
+        drain(y)
 
 
 @kernel(_signature(1, _code, flat))
 def _forward(MR: int, NR: int) -> Any:
-    at_once = _AT_ONCE
-
-    def forward(code, numbers, buffers, x, y, words, t, team):
-        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
-        if t < tasks:
-            if buffers.size == 0:
-                forward_share(t, tasks, x.size, code, address(numbers, 0), address(x, 0), address(y, 0))
-            else:
-                low, high = t * x.size // tasks, (t + 1) * x.size // tasks
-                for i in range(low, high, at_once):
-                    count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    forward_row(code, count, address(x, i), address(numbers, 0), made)
-                    stream_row(count, made, address(y, i))
-                drain(address(y, low))
+    def forward(code, numbers, past, x, y, words, t, tasks):
+        forward_share(t, tasks, x.size, code, address(numbers, 0), past, address(x, 0), address(y, 0))
 
     return forward
 
 
 @kernel(_signature(2, _code, flat))
 def _backward(MR: int, NR: int) -> Any:
-    at_once = _AT_ONCE
-
-    def backward(code, numbers, buffers, dy, s, dx, words, t, team):
-        one = s.dtype.type(1)
-        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
-        if t < tasks:
-            if buffers.size == 0:
-                operands = address(dy, 0), address(s, 0), address(dx, 0)
-                backward_share(t, tasks, s.size, code, address(numbers, 0), one, *operands)
-            else:
-                low, high = t * s.size // tasks, (t + 1) * s.size // tasks
-                for i in range(low, high, at_once):
-                    count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    backward_row(code, count, address(dy, i), one, address(s, i), one, address(numbers, 0), made)
-                    stream_row(count, made, address(dx, i))
-                drain(address(dx, low))
+    def backward(code, numbers, past, dy, s, dx, words, t, tasks):
+        operands = address(dy, 0), address(s, 0), address(dx, 0)
+        backward_share(t, tasks, s.size, code, address(numbers, 0), past, s.dtype.type(1), *operands)
 
     return backward
 
 
 @kernel(_signature(2, _code, _code, _code))
 def _pair(MR: int, NR: int) -> Any:
-    at_once = _AT_ONCE
-
-    def pair(code, swapped, period, buffers, a, b, y, words, t, team):
-        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
-        if t < tasks:
-            low, high = t * y.size // tasks, (t + 1) * y.size // tasks
-            if buffers.size == 0:
-                _pair_range(low, high, code, swapped, period, address(a, 0), address(b, 0), address(y, low))
-            else:
-                for i in range(low, high, at_once):
-                    count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    _pair_range(i, i + count, code, swapped, period, address(a, 0), address(b, 0), made)
-                    stream_row(count, made, address(y, i))
-                drain(address(y, low))
+    def pair(code, swapped, period, past, a, b, y, words, t, tasks):
+        pair_share(t, tasks, y.size, code, swapped, period, past, address(a, 0), address(b, 0), address(y, 0))
 
     return pair
 
@@ -186,7 +155,7 @@ def _direct(kernel_: Kernel, leading: tuple[Any, ...], out: Any, *sources: Any) 
     size, dtype = sources[0].size, sources[0].dtype
     if not direct(out, *sources) or _beyond_caches(size, dtype):
         return None
-    return kernel_.planned(dtype, nanoseconds(size), *leading, np.empty(0, dtype))
+    return kernel_.planned(dtype, nanoseconds(size), *leading, 0)
 
 
 def _plan(
@@ -200,14 +169,12 @@ def _plan(
     dtype, size = sources[0].dtype, math.prod(shape)
     place = placing(out, shape, dtype, *sources, elementwise=True)
     beyond_caches, work = _beyond_caches(size, dtype), nanoseconds(size)
-    none = np.empty(0, dtype)
 
     def run(out: Any, *sources: Any) -> Any:
         y = place(out, *sources)
         runs = [contiguous(source) for source in sources]
-        streams = beyond_caches and not any(np.may_share_memory(y, run) for run in runs)
-        buffers = workspace(get_num_threads() * _AT_ONCE, dtype) if streams else none
-        kernel_(dtype, work, *leading, buffers, *runs, y.reshape(-1))
+        past = int(beyond_caches and not any(np.may_share_memory(y, run) for run in runs))
+        kernel_(dtype, work, *leading, past, *runs, y.reshape(-1))
         return finish(y, out)
 
     return run

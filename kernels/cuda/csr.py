@@ -78,6 +78,40 @@ class _Entries(NamedTuple):
     fault: Any
 
 
+class Bound(NamedTuple):
+    """What makes matrices whose rows have no more than ``longest`` non-zeros, of one that has ``stored``."""
+
+    longest: int
+    stored: int
+
+    def __call__(self, parts: tuple[Any, Any, Any], shape: tuple[int, int]) -> Bounded:
+        """That of (values, indices, indptr)."""
+        return Bounded(parts, shape, self)
+
+
+class Bounded:
+    """A CSR matrix with a ``bound`` for its rows: to gather some of them needs no look at how many non-zeros they have.
+
+    Its values and indices may be longer than it has non-zeros.
+    """
+
+    format, ndim = "csr", 2
+
+    def __init__(self, parts: tuple[Any, Any, Any], shape: tuple[int, int], bound: Bound) -> None:
+        self.data, self.indices, self.indptr = parts
+        self.shape, self.bound = shape, bound
+
+    @property
+    def dtype(self) -> Any:
+        """Of the values."""
+        return self.data.dtype
+
+
+def bounded(values: Any, indices: Any, indptr: Any, shape: tuple[int, int], longest: int) -> Bounded:
+    """A matrix of these parts; none of its rows has more non-zeros than ``longest``."""
+    return Bounded((values, indices, indptr), shape, Bound(longest, values.size))
+
+
 def _arrays(x: Any) -> tuple[Any, Any, Any]:
     return x.data, x.indices, x.indptr
 
@@ -206,7 +240,8 @@ globals().update(
 def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
     """As a matrix of the same class. Its arrays are as long as it has non-zeros: this op alone waits for the device.
 
-    IndexError for a number that is none of a row, ValueError for a malformed matrix.
+    IndexError for a number that is none of a row, ValueError for a malformed matrix. Of one with a bound the arrays
+    are as long as that allows: nobody waits, and what is no row, or none that is valid, is empty.
     """
     rows, dtype = index.shape[0], data.dtype
     entries, numbers = _entries("data", data), in_order(index.astype(np.int64, copy=False))
@@ -219,13 +254,18 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
     given["indptr"], given["indices"], given["values"] = map(address, (entries.bounds, entries.indices, entries.values))
     _launch("csr_rows.cu", "lengths", ROWS, record, dtype, rows)
     running_sums(bounds[: rows + 1])
-    count, fault = bounds[rows:].get().tolist()
-    _raise(fault, data.shape[0])
+    bound = getattr(data, "bound", None)
+    if bound is None:
+        count, fault = bounds[rows:].get().tolist()
+        _raise(fault, data.shape[0])
+    else:
+        count = rows * bound.longest
     columns, copies = cupy.empty((count,), np.int32), cupy.empty((count,), dtype)
     given["columns"], given["copies"] = address(columns), address(copies)
     if count:
         _launch("csr_rows.cu", "copied", ROWS, record, dtype, 32 * rows)
-    return type(data)((copies, columns, bounds[: rows + 1]), shape=(rows, data.shape[1]))
+    make, parts = bound or type(data), (copies, columns, bounds[: rows + 1])
+    return make(parts, shape=(rows, data.shape[1]))
 
 
 def _raise(fault: int, rows: int) -> None:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
+from fastnn.kernels.contexts import setting
 from fastnn.kernels.cuda.arrays import address
-from fastnn.kernels.cuda.launch import Numbered, Taker, takes_launches
+from fastnn.kernels.cuda.launch import Numbered, takes_launches
 
 # Numbers of a launch begin at a multiple of so many bytes.
 _ALIGNED = 16
@@ -68,7 +69,7 @@ class Table:
             self._size += -(-kernel.span.size // _ALIGNED) * _ALIGNED
             kernel.function(grid, block, (record,))
 
-        with _taken_by(take):
+        with setting(takes_launches, take):
             yield
 
     @contextmanager
@@ -82,6 +83,11 @@ class Table:
 
         with self._by_slot(call, take):
             yield
+
+    def write(self, call: int, numbers: bytes) -> None:
+        """These are the numbers of each launch of the call."""
+        for slot in self._slots[call]:
+            self._host[slot.start : slot.start + len(numbers)] = np.frombuffer(numbers, np.uint8)
 
     @contextmanager
     def reading(self, call: int) -> Iterator[None]:
@@ -104,16 +110,7 @@ class Table:
                 raise OtherLaunchesError
             take(waiting.pop(), block, record)
 
-        with _taken_by(of_slot):
+        with setting(takes_launches, of_slot):
             yield
         if waiting:
             raise OtherLaunchesError
-
-
-@contextmanager
-def _taken_by(taker: Taker) -> Iterator[None]:
-    token = takes_launches.set(taker)
-    try:
-        yield
-    finally:
-        takes_launches.reset(token)

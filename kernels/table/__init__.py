@@ -33,6 +33,8 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 from __future__ import annotations
 
 from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, normalization, optim, prelu, softmax  # isort: skip
+from fastnn.kernels.table import convolution  # isort: skip  # after gemm, which says of its rules
+from fastnn.kernels.table import embedding, recurrent, sequences  # isort: skip
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -74,8 +76,10 @@ __all__ = [
     "Rule",
     "Sizes",
     "Subset",
+    "convolution",
     "dropout",
     "elementwise",
+    "embedding",
     "gather",
     "gemm",
     "linear_steps",
@@ -83,6 +87,8 @@ __all__ = [
     "normalization",
     "optim",
     "prelu",
+    "recurrent",
+    "sequences",
     "shape_of",
     "softmax",
     "varying",

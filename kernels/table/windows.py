@@ -42,6 +42,8 @@ def places_along(axis: int, size: str, window: str) -> Derivation:
     def derive(known: Mapping[str, Any]) -> int:
         wide, dilation = known[window], known.get("dilation", (1,) * (axis + 1))[axis]
         wide = wide[axis] if isinstance(wide, tuple) else wide
+        if wide < 1:
+            raise ValueError(f"w: got a window of the size {wide} along axis {axis}, wants at least 1")
         found = places(known[size], wide, known["strides"][axis], known["padding"], axis, dilation)
         if found < 1:
             covered = reach(wide, dilation)

@@ -1,15 +1,19 @@
 """As much of CuPy as the launchers use, on the host: the same Python drives a device and this.
 
-Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Streams and
-devices are names: work is done when it is asked for, or when a graph that has captured it is launched.
+Device arrays are NumPy arrays inside of guarded memory that nobody may write beside; new memory holds NaN. Devices are
+names. Work is done when it is asked for, or when a graph that has captured it is launched; inside of ``late`` that of
+some streams is put off until somebody waits for it, who is the host, or another stream by an event.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import weakref
+from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,12 +37,20 @@ compiles = True
 readable = True
 # Bytes that may be allocated at a time.
 most = 2**40
+# Bytes of each copy from the host, for tests that count.
+sent: list[int] = []
 # Names of the kernels launched, for tests that count.
 launched: list[str] = []
 # What kernels were given, as bytes, for tests that compare.
 records: list[tuple[str, bytes]] = []
 
 _memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+# The streams that put their work off: none, the one of no number, the others, all.
+_is_late: Any = {"none": lambda ptr: False, "default": lambda ptr: not ptr, "others": bool, "all": lambda ptr: True}
+_late = "none"
+# What work that is put off may need, as a pool keeps it until streams have come to where it was given back.
+_kept: list[Memory] = []
 
 __version__ = "on the host"
 
@@ -54,10 +66,25 @@ def unread() -> Iterator[None]:
         readable = True
 
 
+@contextlib.contextmanager
+def late(streams: str) -> Iterator[None]:
+    """Inside a ``with`` block the "default" stream, the "others" or "all" put their work off."""
+    global _late  # noqa: PLW0603 - it is the module's
+    _late = streams
+    try:
+        yield
+    finally:
+        _late = "none"
+        for stream in list(_known):
+            stream.catch_up()
+        _kept.clear()
+
+
 def _wait() -> None:
     get_current_stream().refuse()
     if not readable:
         raise AssertionError("waited for the device")
+    get_current_stream().catch_up()
 
 
 class OutOfMemoryError(MemoryError):
@@ -80,6 +107,8 @@ class Memory:
         self.bytes = self.raw[start + _GUARD : start + _GUARD + size]
         self.ptr = self.bytes.ctypes.data
         _memories.add(self)
+        if _late != "none":
+            _kept.append(self)
 
     def is_intact(self) -> bool:
         return bool((self._before == _PAINT).all() and (self._behind == _PAINT).all())
@@ -93,6 +122,11 @@ class MemoryPointer:
 
     def __add__(self, offset: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
+
+    def copy_from_host_async(self, mem: int, size: int, stream: Stream) -> None:
+        sent.append(size)
+        with stream:
+            _do(lambda: ctypes.memmove(self.ptr, mem, size))
 
 
 class _PooledMemory:
@@ -117,7 +151,7 @@ class MemoryPool:
         if free:
             memory = free.pop()
             if not _capturing():
-                memory.bytes[:] = _PAINT
+                _do(partial(memory.bytes.fill, _PAINT))
         else:
             memory = self._allocator(size).mem
             self._total += size
@@ -261,7 +295,9 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def set(self, host: np.ndarray) -> None:
         get_current_stream().refuse()
-        self._host[...] = host
+        sent.append(self.nbytes)
+        given = np.array(host)  # memory that is not pinned is read before the call comes back
+        _do(lambda: self._host.__setitem__(..., given))
 
     def copy(self) -> ndarray:
         return _made(np.copy, self)
@@ -422,14 +458,34 @@ class RawModule:
         return launch
 
 
+_known: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
 class Stream:
-    """An order of work, which is done when it is asked for, or captured."""
+    """An order of work, which is done when it is asked for, put off, or captured."""
 
     _count = itertools.count(1)
 
     def __init__(self, null: bool = False, **_: Any) -> None:
         self.ptr = 0 if null else next(self._count)
         self._captured: list[Any] | None = None
+        self._put_off: deque[Any] = deque()
+        _known.add(self)
+
+    @property
+    def is_late(self) -> bool:
+        return bool(self._put_off) or _is_late[_late](self.ptr)
+
+    def do(self, run: Any) -> None:
+        if self.is_late:
+            self._put_off.append(run)
+        else:
+            run()
+
+    def catch_up(self, until: Any = None) -> None:
+        """Do what was put off, up to a moment if there is one."""
+        while self._put_off and (until is None or until in self._put_off):
+            self._put_off.popleft()()
 
     def __enter__(self) -> Stream:
         _streams.append(self)
@@ -440,9 +496,11 @@ class Stream:
 
     def synchronize(self) -> None:
         _wait()
+        self.catch_up()
 
     def wait_event(self, event: Event) -> None:
-        pass
+        if self._captured is None:
+            self.do(event.reached)
 
     def begin_capture(self, mode: int | None = None) -> None:
         if self.ptr == 0 or self._captured is not None:
@@ -481,13 +539,26 @@ class Graph:
 
 
 class Event:
-    """A moment of a stream's."""
+    """A moment of a stream's: that of the last record."""
 
     def __init__(self, **_: Any) -> None:
-        pass
+        self.reached: Any = _nothing
 
     def record(self, stream: Stream | None = None) -> None:
-        pass
+        of = stream or get_current_stream()
+
+        def moment() -> None:
+            pass
+
+        of.do(moment)
+        self.reached = partial(of.catch_up, moment)
+
+    def synchronize(self) -> None:
+        self.reached()
+
+
+def _nothing() -> None:
+    """What has been recorded nowhere is reached."""
 
 
 # Those chosen, one inside of another.
@@ -510,7 +581,7 @@ def _do(run: Any, name: str = "") -> None:
         return
     if name:
         launched.append(name)
-    run()
+    get_current_stream().do(run)
 
 
 class _Device:
@@ -552,6 +623,7 @@ cuda = SimpleNamespace(
     Memory=Memory,
     MemoryPointer=MemoryPointer,
     UnownedMemory=UnownedMemory,
+    alloc_pinned_memory=lambda size: np.full(size, _PAINT, np.uint8),
     using_allocator=_using_allocator,
     runtime=SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,

@@ -2,6 +2,7 @@
 
 A ``conftest.py`` that imports ``cupy`` gives its tests that fixture: CuPy, or what stands in for it. Each of them runs
 in both places, unless it is ``host_only`` or ``device_only``. Without a device the latter are skipped with the reason.
+``device`` is for tests that want no numbers.
 """
 
 from __future__ import annotations
@@ -66,6 +67,13 @@ device_only = pytest.mark.parametrize("cupy", [DEVICE], indirect=True)
 @pytest.fixture(scope="module", params=PLACES)
 def cupy(request: pytest.FixtureRequest) -> Iterator[Any]:
     with request.param() as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Any]:
+    """The host that stands in, whose kernels are not compiled: results hold nothing."""
+    with on_host(compiles=False) as module:
         yield module
 
 

@@ -112,3 +112,28 @@ def test_a_pools_memory_ends_when_it_is_freed_and_with_the_pool():
         assert y.get().tolist() == [1, 1, 1, 1]
         del pool
         assert np.isnan(other).all() == ends
+
+
+@pytest.mark.parametrize("late", ["default", "others", "all"])
+def test_work_that_is_put_off_is_done_when_somebody_waits_for_it(late):
+    x, y, first = cupy.zeros(3), cupy.zeros(3), cupy.cuda.Event()
+    with cupy.late(late):
+        with cupy.cuda.Stream(non_blocking=True) as copying:
+            x[...] = 1
+            first.record()
+            x[...] = 2
+        assert x._host[0] == (2 if late == "default" else 0)
+        cupy.get_current_stream().wait_event(first)
+        y[...] = x
+        copying.synchronize()
+        assert y.get()[0] in (1, 2)
+        assert (y.get()[0] == 1) == (late != "default")
+    assert x.get()[0] == 2
+
+
+def test_what_was_put_off_is_done_at_the_end():
+    x = cupy.zeros(3)
+    with cupy.late("default"):
+        x[...] = 1
+        assert x._host[0] == 0
+    assert x._host[0] == 1

@@ -19,14 +19,7 @@ from fastnn.errors import BackendError
 from fastnn.kernels import cuda
 from fastnn.kernels.cases import draw, variant_name
 from fastnn.kernels.table import TABLE
-from tests.cuda_host.backend import on_host
 from tests.cuda_host.sparse import csr_matrix
-
-
-@pytest.fixture(scope="module")
-def device():
-    with on_host(compiles=False) as cupy:
-        yield cupy
 
 
 @pytest.fixture

@@ -10,13 +10,6 @@ import pytest
 
 import fastnn
 from fastnn import ops
-from tests.cuda_host.backend import on_host
-
-
-@pytest.fixture(scope="module")
-def device():
-    with on_host(compiles=False) as cupy:
-        yield cupy
 
 
 @pytest.fixture

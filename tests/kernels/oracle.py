@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backends
-from fastnn.kernels.table import NUMBERS, TABLE, linear_steps
+from fastnn.kernels.table import NUMBERS, TABLE, linear_steps, windows
 
 WIDE = np.longdouble
 CLIP = WIDE("1e-7")
@@ -232,6 +232,56 @@ def linear(x, w, b=None, activation="linear"):
 def linear_backward(dy, x, w, y, activation="linear", z=None, need=()):
     dz = BACKWARD[activation](dy, z, y, *NUMBERS.get(activation, {}).values())
     return matmul(dz, w.T), matmul(x.T, dz), dz.sum(axis=0)
+
+
+def _windows(x, w, strides, padding, dilation):
+    """(kernel's row and column, the rows and columns of padded x under it) for each of the kernel's places."""
+    along = [(x.shape[1 + axis], w.shape[axis], strides[axis], padding, axis, dilation[axis]) for axis in range(2)]
+    count, margin = [windows.places(*each) for each in along], [windows.margins(*each) for each in along]
+    for k, m in np.ndindex(*w.shape[:2]):
+        first = k * dilation[0], m * dilation[1]
+        yield (
+            k,
+            m,
+            margin,
+            tuple(slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(first, count, strides, strict=True)),
+        )
+
+
+def _by_group(a, groups):
+    """The last axis as (groups, share)."""
+    return a.reshape(*a.shape[:-1], groups, -1) if a.size else np.zeros((*a.shape[:-1], groups, a.shape[-1] // groups))
+
+
+def conv2d(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    z = WIDE(0)
+    for k, m, margin, (rows, columns) in _windows(x, w, strides, padding, dilation):
+        seen = _by_group(np.pad(x, [(0, 0), *margin, (0, 0)])[:, rows, columns], groups)
+        product = np.einsum("nijgc,cgf->nijgf", seen, _by_group(w[k, m], groups))
+        z = z + product.reshape(*product.shape[:3], w.shape[3])
+    return of_rows(FORWARD[activation], activation, z + (0 if b is None else b))
+
+
+def conv2d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1), groups=1
+):
+    dz = of_rows(BACKWARD[activation], activation, dy, z, y)
+    of_z, dw, slope = _by_group(dz, groups), np.zeros_like(w), WIDE(0)
+    for k, m, margin, (rows, columns) in _windows(x, w, strides, padding, dilation):
+        padded = np.pad(x, [(0, 0), *margin, (0, 0)])
+        of_x, share = np.einsum("nijgf,cgf->nijgc", of_z, _by_group(w[k, m], groups)), np.zeros_like(padded)
+        share[:, rows, columns] = of_x.reshape(*of_x.shape[:3], x.shape[3])
+        slope = slope + share
+        product = np.einsum("nijgc,nijgf->cgf", _by_group(padded[:, rows, columns], groups), of_z)
+        dw[k, m] = product.reshape(w.shape[2:])
+    (top, _), (left, _) = margin
+    return slope[:, top : top + x.shape[1], left : left + x.shape[2]], dw, dz.sum(axis=(0, 1, 2))
+
+
+def of_rows(function, activation, *arrays):
+    """A formula of an activation's for arrays of more than two axes, the last one the rows'."""
+    rows = [None if each is None else each.reshape(-1, each.shape[-1] or 1) for each in arrays]
+    return function(*rows, *NUMBERS.get(activation, {}).values()).reshape(arrays[0].shape)
 
 
 def _rows(targets, c):

@@ -19,7 +19,7 @@ from fastnn.kernels.table.elementwise import FROM_INPUT
 
 BACKENDS = ("naive", "cpu")
 # The modules of ops that sum products.
-PRODUCTS = ("gemm", "linear_steps")
+PRODUCTS = ("gemm", "linear_steps", "convolution", "recurrent")
 # The plain loops take a second per hundred million multiplications; beyond this many elements they sit out.
 NAIVE_LIMIT = 40_000
 
@@ -54,9 +54,11 @@ def named(op, result, given):
 
 def reduction_length(op, sizes):
     """How many terms the longest sum of an op has."""
+    if op.module == "convolution":  # over a window, or over all windows' places
+        return 4 + max(sizes["kh"] * sizes["kw"] * sizes["c"], sizes["n"] * sizes["h"] * sizes["w"], sizes["f"])
     if op.module in PRODUCTS:
         return (2 if op.module == "gemm" else 18) + sum(size for size in sizes.values())
-    if op.module in ("softmax", "losses", "prelu", "normalization"):
+    if op.module in ("softmax", "losses", "prelu", "normalization", "embedding", "sequences"):
         return 16 + int(np.prod([np.prod(size) for size in sizes.values()]))
     return 16
 
@@ -383,11 +385,18 @@ def test_out_is_filled_and_nothing_beside_it(op, backend):
 @pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
 def test_out_may_alias_an_operand(op):
     """Writing over an operand, or over part of one, gives what a fresh result would."""
-    sizes = {"rows": 16, "n": 16, "k": 16, "m": 16, "in": 16, "out": 16, "c": 16, "...": (16, 16), "*": (16, 16)}
+    sizes = dict.fromkeys(["rows", "n", "k", "m", "in", "out", "c", "t", "f", "d"], 16) | {
+        "h": 4,
+        "w": 3,
+        "kh": 1,
+        "kw": 1,
+        "...": (16, 16),
+        "*": (16, 16),
+    }
     given = draw(op, sizes, op.variants[0], "float64", seeded("alias", op.name))
     expected = run(op, given, "cpu")[0]
     for name in op.operands:
-        if name not in given or given[name].shape != expected.shape:
+        if name not in given or given[name].shape != expected.shape or given[name].dtype != expected.dtype:
             continue
         copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in given.items()}
         ops_result = getattr(ops, op.name)(**copies, out=copies[name])

@@ -7,7 +7,8 @@ import pytest
 
 import fastnn
 from fastnn import callbacks, constraints, layers, models, optimizers, regularizers, utils
-from fastnn.engine import pace
+from fastnn.engine import make_runner, pace
+from fastnn.engine.cuda import DeviceRunner
 from fastnn.errors import DivergenceError
 from tests.cuda_host.places import host_only
 from tests.fastnn.engine.test_cpu import (
@@ -250,6 +251,33 @@ def test_an_error_leaves_ordinary_arrays(cupy):
 
 
 @host_only
+def test_what_cannot_be_read_back_leaves_no_array_of_the_device(cupy, monkeypatch):
+    """One parameter is what it was before; all else is what it is on the device."""
+    built = fitted("classifier", "cuda", epochs=1)[0]
+    before = [weights.copy() for weights in built.get_weights()]
+    runner, read, failing = make_runner(built._network(), built.plan(X)), cupy.ndarray.get, set()
+
+    def get(array):
+        if array.data.ptr in failing:
+            raise cupy.cuda.runtime.CUDARuntimeError(700)
+        return read(array)
+
+    def write_and_fail():
+        with runner._residence:
+            for place, parameter in enumerate(runner.network.parameters):
+                parameter.value[...] = 7
+                failing.update([parameter.value.data.ptr] if place == 1 else [])
+
+    monkeypatch.setattr(cupy.ndarray, "get", get)
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
+        write_and_fail()
+    for place, weights in enumerate(built.get_weights()):
+        assert type(weights) is np.ndarray
+        np.testing.assert_array_equal(weights, before[1] if place == 1 else np.full_like(weights, 7))
+    assert all(type(slot) is np.ndarray for slots in built.optimizer.state.values() for slot in slots.values())
+
+
+@host_only
 def test_out_of_memory_leaves_the_model_as_it_was(cupy, monkeypatch):
     kept = []
     monkeypatch.setattr(cupy, "most", 300)
@@ -283,8 +311,42 @@ def test_steps_are_launched_and_nothing_is_read_between_them(cupy, monkeypatch):
             patch.setattr(cupy, "_wait", wait)
             built.fit(x, y, batch_size=16, epochs=1, verbose=0)
         waits.append(count[0])
-        assert cupy.launched.count("graph") >= rows // 16 - 4
+        assert sum(name in ("next", "graph") for name in cupy.launched) >= rows // 16 - 4
+        assert cupy.launched.count("graph") < rows // 16
     assert waits[0] == waits[1] < 100
+
+
+@host_only
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("hidden", [0, 1, 2, 5])
+def test_the_launches_of_a_step(cupy, monkeypatch, hidden, optimizer):
+    """At most two beside two for each layer, as the plan says: batches, the loss, a product forwards and backwards."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    stack = *(dense(6 + place, "relu") for place in range(hidden)), *CLASSIFIER[1:]
+    monkeypatch.setitem(MODELS, "deep", (stack, *MODELS["classifier"][1:]))
+    captured, end = [], cupy.Stream.end_capture
+    monkeypatch.setattr(cupy.Stream, "end_capture", lambda stream: captured.append(end(stream)) or captured[-1])
+    built, _ = fitted("deep", "cuda", optimizer, epochs=4)
+    turns = [graph.launches for graph in captured if "next" in graph.launches]
+    step = ["product"] * (hidden + 1) + ["rows"] + ["product"] * hidden + ["steps", "next"]
+    assert turns
+    assert all(launches == step * (len(launches) // len(step)) for launches in turns)
+    assert len(step) <= 2 + 2 * (hidden + 1)
+    assert built.plan(X).facts["launches"] == f"{len(step)} a step, in the last fit"
+
+
+@host_only
+def test_a_step_of_many_samples(cupy, monkeypatch):
+    """Whose gradients' sums are split among blocks: they are written."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x, y, found = np.resize(X, (4096, FEATURES)), np.resize(LABELS, 4096), []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in CLASSIFIER])
+        built.compile("sgd", "sparse_categorical_crossentropy", backend=backend)
+        found.append((built, built.fit(x, y, batch_size=2048, epochs=4, verbose=0).history))
+    assert_alike(*found)
+    assert found[1][0].plan(x).facts["launches"] == "10 a step, in the last fit"
 
 
 def test_the_plan_says_what_runs(cupy):
@@ -293,3 +355,107 @@ def test_the_plan_says_what_runs(cupy):
     assert (plan.runner, plan.backend) == ("device", "cuda")
     assert plan.facts["steps"] == "captured as a graph, launched turn after turn"
     assert fastnn.backends.state("cuda").reason == plan.facts["device"]
+
+
+FIGURES_ONLY = {
+    "none": lambda folder: [],
+    "of figures": lambda folder: [
+        callbacks.EarlyStopping("loss"),
+        callbacks.ReduceLROnPlateau("loss"),
+        callbacks.CSVLogger(folder / "log.csv"),
+        callbacks.TerminateOnNaN(),
+    ],
+}
+
+
+@host_only
+@pytest.mark.parametrize("listeners", FIGURES_ONLY)
+def test_weights_stay_on_the_device_where_nobody_looks(cupy, monkeypatch, tmp_path, listeners):
+    """Sent once and read once a fit, in the validation too."""
+    built = fitted("classifier", "cuda", epochs=1)[0]
+    found = []
+    for epochs in (1, 3):
+        moved, read = [], cupy.ndarray.get
+
+        def get(array, moved=moved, read=read):
+            moved.append(array.nbytes)
+            return read(array)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cupy.ndarray, "get", get)
+            cupy.sent.clear()
+            built.fit(X, LABELS, 16, epochs, verbose=0, callbacks=FIGURES_ONLY[listeners](tmp_path),
+                      validation_data=(X, LABELS))  # fmt: skip
+        size = FEATURES * 9 * 4
+        found.append((cupy.sent.count(size), moved.count(size)))
+        assert all(type(weights) is np.ndarray for weights in (each.value for each in built.weights))
+    assert found == [(2, 2), (2, 2)]  # weights and mean squares
+
+
+class _Watching(callbacks.EarlyStopping):
+    """Derived from one that looks at figures only, it looks at weights at the end of every epoch."""
+
+    def __init__(self):
+        super().__init__("loss", patience=9)
+        self.held, self.seen = None, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.held = self.held if epoch else self.model.layers[0].kernel.value
+
+    def on_epoch_end(self, epoch, logs=None):
+        assert self.model.layers[0].kernel.value is self.held
+        self.seen.append([self.held.copy(), *self.model.get_weights(), *self.model.optimizer.variables[-1:]])
+
+
+SEEING = {
+    "derived": _Watching,
+    "best weights": lambda: callbacks.EarlyStopping("loss", restore_best_weights=True, patience=9),
+    "lambda": lambda: callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+}
+
+
+@pytest.mark.parametrize("kind", SEEING)
+def test_who_may_look_at_weights_sees_those_of_now_in_ordinary_arrays(cupy, kind):
+    found = [fitted("classifier", place, callbacks=[SEEING[kind]()]) for place in ("cpu", "cuda")]
+    assert_alike(*found)
+    watching = [_Watching(), _Watching()]
+    for (built, _), each in zip(found, watching, strict=True):
+        utils.set_random_seed(3)
+        built.fit(X, LABELS, 16, 3, verbose=0, callbacks=[each], validation_split=0.2)
+    for seen, wanted in zip(watching[1].seen, watching[0].seen, strict=True):
+        for a, b in zip(seen, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_files_of_an_epoch_hold_its_weights(cupy, tmp_path):
+    """Saved behind each epoch; a fit that goes on from a backup ends as one that was never interrupted."""
+    save = callbacks.ModelCheckpoint(tmp_path / "{epoch}.safetensors")
+    built, _ = fitted("classifier", "cuda", epochs=2, callbacks=[save])
+    one, _ = fitted("classifier", "cuda", epochs=1)
+    for a, b in zip(models.load_model(tmp_path / "1.safetensors").get_weights(), one.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(models.load_model(tmp_path / "2.safetensors").get_weights(), built.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupt_while_weights_stay_brings_them_back(cupy, monkeypatch, error):
+    """Behind some steps of the second epoch."""
+    built, calls = fitted("classifier", "cuda", epochs=1)[0], []
+    plain = DeviceRunner._train_some
+
+    def some(self, samples, step, most):
+        made = plain(self, samples, step, min(most, 1))
+        calls.append(made)
+        if len(calls) == 7:
+            raise error
+        return made
+
+    monkeypatch.setattr(DeviceRunner, "_train_some", some)
+    before = built.optimizer.iterations
+    with pytest.raises(error):
+        built.fit(X, LABELS, 16, 3, verbose=0)
+    assert built.optimizer.iterations == before + 7
+    held = [*(each.value for each in built.weights), *(a for s in built.optimizer.state.values() for a in s.values())]
+    assert all(type(array) is np.ndarray for array in held)
+    built.fit(X, LABELS, 16, 1, verbose=0)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cuda_host.places import cupy
+from tests.cuda_host.places import cupy, device
 
-__all__ = ["cupy"]
+__all__ = ["cupy", "device"]

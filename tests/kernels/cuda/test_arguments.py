@@ -10,13 +10,6 @@ import pytest
 from fastnn import ops
 from fastnn.kernels.cases import draw, variant_name
 from fastnn.kernels.table import TABLE, Integer, Real
-from tests.cuda_host.backend import on_host
-
-
-@pytest.fixture(scope="module")
-def device():
-    with on_host(compiles=False) as cupy:
-        yield cupy
 
 
 class Arena:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import test_csr as of_csr
 from test_csr import calls, drawn, thinned
 from test_ops import seeded
 
+import fastnn
 from fastnn import ops
 from fastnn.kernels.cases import draw
 from fastnn.kernels.table import DTYPES, TABLE
@@ -271,7 +275,11 @@ def test_gradients_of_rows_by_numbers_that_are_none_of_theirs_are_left_out(cupy)
 _SANITIZED = """
 import os, sys
 os.environ.pop("LD_PRELOAD")  # not for the compiler
+import io
+from contextlib import nullcontext
+
 import numpy as np
+import fastnn
 from fastnn import ops
 from tests.cuda_host import sparse
 from tests.cuda_host.backend import on_host
@@ -315,3 +323,27 @@ def test_what_is_on_the_host_is_no_operand(cupy):
         ops.matmul(given["a"], np.ones((3, 3), "float32"))
     with pytest.raises(TypeError, match="wants all arrays in one place"):
         ops.matmul(scipy_sparse.csr_matrix(np.eye(3, dtype="float32")), given["b"])
+
+
+def test_rows_of_a_matrix_with_a_bound_are_gathered_without_a_wait(cupy, csr):
+    """Their products are those of the rows, and a program captures them."""
+    rng = np.random.default_rng(5)
+    dense = np.where(rng.random((30, 17)) < 0.2, rng.normal(size=(30, 17)), 0)
+    matrix = scipy_sparse.csr_matrix(dense)
+    longest = int(np.diff(matrix.indptr).max())
+    parts = [cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr)]
+    held, index = csr.bounded(*parts, matrix.shape, longest), rng.permutation(30)[:11]
+    w, dy = cupy.asarray(rng.normal(size=(17, 5))), cupy.asarray(rng.normal(size=(11, 5)))
+    with getattr(cupy, "unread", nullcontext)():
+        found = csr.gather(held, cupy.asarray(index))
+        assert found.bound == held.bound
+        y, (_, dw, _) = ops.matmul(found, w), ops.linear_backward(dy, found, w, dy, need=("dw",))
+    np.testing.assert_allclose(y.get(), dense[index] @ w.get(), rtol=1e-12)
+    np.testing.assert_allclose(dw.get(), dense[index].T @ dy.get(), rtol=1e-12)
+    program = fastnn.program(lambda x: ops.matmul(x, w))
+    order = rng.permutation(30)
+    for _ in range(2):
+        joined = program.repeat(held, order, 10, join=True)
+        np.testing.assert_allclose(joined.get(), dense[order] @ w.get(), rtol=1e-12)
+    program.plan(said := io.StringIO())
+    assert "called" not in said.getvalue()
