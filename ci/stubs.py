@@ -39,6 +39,25 @@ def unpack(
     packed: Any,
 ) -> Array:
     """Packed weights as a new array."""
+
+def concatenate(
+    arrays: Sequence[Array],
+    axis: int = -1,
+) -> Array:
+    """Arrays one behind the other along an axis: a new array."""
+
+def permute(
+    x: Array,
+    axes: Sequence[int],
+) -> Array:
+    """x with its axes in another order, a new array."""
+
+def one_hot(
+    index: Array,
+    num_classes: int,
+    dtype: str = "float32",
+) -> Array:
+    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""
 '''
 
 

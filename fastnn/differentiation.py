@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks, ops
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
@@ -251,6 +253,11 @@ def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: gradients[f"d{name}"] for name in node.parents}
 
 
+def _of_option(backward: str, option: str) -> _Rule:
+    """By an op that undoes it with the same option."""
+    return lambda node, slopes: {"x": getattr(ops, backward)(slopes[0], node.given[option])}
+
+
 # How derivatives are found where no op says it: of sums, products, words, recurrent layers, views, and of calculations
 # with numbers a and b.
 _RULES: dict[str, _Rule] = {
@@ -264,7 +271,10 @@ _RULES: dict[str, _Rule] = {
     "embedding": _of_words,
     **dict.fromkeys(RESULTS, _through_time),
     "call": lambda node, slopes: node.given["pull"](slopes),
+    "zero_pad2d": _of_option("crop2d", "padding"),
+    "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
     "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},

@@ -426,7 +426,67 @@ def unpack(packed: Any) -> Any:
     return packed.array()
 
 
-__all__ = sorted([*TABLE, "pack", "unpack"])
+def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
+    """Arrays one behind the other along an axis: a new array. All other axes are of the same sizes.
+
+    Pairs are joined (``join``), then pairs of these, so that a few arrays are copied a few times.
+    """
+    if not isinstance(arrays, (list, tuple)) or not arrays:
+        raise TypeError(f"arrays: got {checks.describe(arrays)}, wants a list or tuple of arrays, not an empty one")
+    for place, array in enumerate(arrays):
+        if not hasattr(array, "shape"):
+            raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
+    first, rank = arrays[0].shape, len(arrays[0].shape)
+    at = _axis("axis", axis, rank)
+    for place, array in enumerate(arrays):
+        shape = tuple(array.shape)
+        if len(shape) != rank or any(shape[i] != first[i] for i in range(rank) if i != at):
+            wants = f"{rank} dimensions, of the sizes of arrays[0] of shape {tuple(first)} but for axis {at}"
+            raise ValueError(f"arrays[{place}]: got shape {shape}, wants {wants}")
+    rows = math.prod(first[:at])
+    parts = [array.reshape(rows, math.prod(array.shape[at:])) for array in arrays]
+    publics = globals()
+    while len(parts) > 1:
+        pairs = range(0, len(parts) - 1, 2)
+        parts = [publics["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
+    joined = parts[0] if len(arrays) > 1 else publics["identity"](parts[0])
+    return joined.reshape(*first[:at], sum(array.shape[at] for array in arrays), *first[at + 1 :])
+
+
+def permute(x: Any, axes: Sequence[int]) -> Any:
+    """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
+    if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
+        raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
+    return globals()["identity"](x.transpose(*axes))
+
+
+# Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
+_identities: dict[Any, Any] = {}
+
+
+def one_hot(index: Any, num_classes: int, dtype: str = "float32") -> Any:
+    """Rows of num_classes numbers (..., num_classes), 1 at the place that index (...) tells, else 0.
+
+    index: integers in [0, num_classes); IndexError for others, NaN on a device. They are rows of an identity matrix,
+    which is kept.
+    """
+    classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
+    if not hasattr(index, "shape"):
+        raise TypeError(f"index: got {checks.describe(index)}, wants an array of integers")
+    array = getattr(index, "_value", index)
+    known = classes, kind, type(array)
+    if known not in _identities:
+        _identities[known] = np.eye(classes, dtype=kind, like=array)
+    rows = globals()["gather"](_identities[known], index.reshape(math.prod(index.shape)))
+    return rows.reshape(*index.shape, classes)
+
+
+def _axis(name: str, axis: Any, rank: int) -> int:
+    """``axis`` counted from the first."""
+    return checks.integer(name, axis, -rank, rank - 1) % max(1, rank)
+
+
+__all__ = sorted([*TABLE, "concatenate", "one_hot", "pack", "permute", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 absent.explain(__name__)

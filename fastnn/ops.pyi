@@ -531,6 +531,40 @@ def sign_backward(
 ) -> Array:
     """Derivative of sign: dx = 0."""
 
+def embedding(
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of table (rows, d) by their numbers, integers (n, t): y[i, s] = table[indices[i, s]], (n, t, d).
+
+    A row that there is not is an IndexError, a negative number too, or on a device NaN.
+    """
+
+def embedding_backward(
+    dy: Array,
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``embedding`` by table: zeros of its shape, and each dy[i, s] added to row indices[i, s], in order.
+
+    Of table only the shape counts. A row that there is not is an IndexError; on a device its dy[i, s] is left out.
+    """
+
+def embedding_mask(
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Which steps of a batch are words: 1 where a number of indices (n, t) is not 0, else 0, in table's dtype.
+
+    Of table nothing but its dtype counts, and how many rows there are.
+    """
+
 def gather(
     data: Array,
     index: Array,
@@ -610,6 +644,21 @@ def column_sums(
     out: Array | None = None,
 ) -> Array:
     """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""
+
+def join(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of a (n, a) and b (n, b) one behind the other: y (n, a + b). ``concatenate`` is the same along any axis."""
+
+def join_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``join``: (da, db), the parts of dy's rows. Of a and b only the shapes count."""
 
 def cross_entropy(
     probs: Array,
@@ -1105,6 +1154,89 @@ def rprop_step(
     call does for them what a call for each would, in their order.
     """
 
+def max_pool2d(
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The largest number of each place of a window (pool_size) in x (n, h, w, c), moved by ``strides``: (n, p, q, c).
+
+    ``padding`` is "valid", "same" or numbers around both axes, and is never the largest. NaN in a window stays.
+    """
+
+def max_pool2d_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``max_pool2d`` by x, y its result: dy goes to the first of the largest numbers, row by row.
+
+    What several windows share gets the sum.
+    """
+
+def average_pool2d(
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The mean of each place of a window (pool_size) in x (n, h, w, c), moved by ``strides``: (n, p, q, c).
+
+    ``padding`` is "valid", "same" or numbers around both axes; means are those of the numbers of x alone.
+    """
+
+def average_pool2d_backward(
+    dy: Array,
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``average_pool2d`` by x, of which only the shape counts: each number's shares of dy, added up."""
+
+def global_max_pool(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The largest of all numbers of each channel: y (n, c) of x (n, s, c), s places in any order, at least one."""
+
+def global_max_pool_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``global_max_pool`` by x, y its result: dy goes to the first of the largest numbers."""
+
+def global_average_pool(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The mean of all numbers of each channel: y (n, c) of x (n, s, c), s places in any order, at least one."""
+
+def global_average_pool_backward(
+    dy: Array,
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``global_average_pool`` by x, of which only the shape counts: dy / s for each of s places."""
+
 def prelu(
     x: Array,
     alpha: Array,
@@ -1121,131 +1253,6 @@ def prelu_backward(
     """Gradients of ``prelu``: (dx, dalpha); dx = dy where x > 0, else alpha * dy; dalpha = sum of dy * x where x <= 0.
 
     The sum is over the samples.
-    """
-
-def softmax(
-    x: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
-
-def softmax_backward(
-    dy: Array,
-    x: Array,
-    y: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
-
-def log_softmax(
-    x: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
-
-def log_softmax_backward(
-    dy: Array,
-    x: Array,
-    y: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Derivative of log_softmax: dx[i, j] = dy[i, j] - exp(y[i, j]) * sum over l of dy[i, l]."""
-
-def softmax_cross_entropy(
-    logits: Array,
-    targets: Array,
-    sample_weight: Array | None = None,
-) -> tuple[float, Array]:
-    """Softmax and cross-entropy in one: (loss, dlogits).
-
-    targets are class indices (n,) or rows of probabilities (n, c). With p = softmax(logits) and t the target as a row,
-    loss = 1/n * sum over i of weight[i] * -sum over j of t[i, j] * log p[i, j], dlogits = weight[i] * (p - t) / n.
-    Natural logarithm; stable for any finite logits. No rows give a loss of 0.
-
-    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
-    NaN.
-    """
-
-def conv2d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    activation: str = "linear",
-    strides: int | Sequence[int] = (1, 1),
-    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
-    dilation: int | Sequence[int] = (1, 1),
-    groups: int = 1,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Convolution of images with its bias and activation fused, as a layer has it: y = activation(x * w + b).
-
-    y[n, i, j, f] = sum over k, l, c of x[n, i s + k d - p, j s' + l d' - p', c] w[k, l, c, f], + b[f], with strides s,
-    dilation d, and x zero where it is padded. x is (n, h, w, c), w is (kh, kw, c / groups, f), b is (f,) or None, y is
-    (n, oh, ow, f). Padding "valid" is none; "same" makes oh = ceil(h / s), the odd row or column last; or it is a
-    number, one for each axis, or ((top, bottom), (left, right)). Of several groups, each has its share of c and of f.
-    """
-
-def conv2d_backward(
-    dy: Array,
-    x: Array,
-    w: Array,
-    y: Array,
-    activation: str = "linear",
-    z: Array | None = None,
-    need: Sequence[str] = ("dx", "dw", "db"),
-    strides: int | Sequence[int] = (1, 1),
-    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
-    dilation: int | Sequence[int] = (1, 1),
-    groups: int = 1,
-    *,
-    dx: Array | None = None,
-    dw: Array | None = None,
-    db: Array | None = None,
-) -> tuple[Any, Any, Any]:
-    """Gradients of ``conv2d``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
-
-    dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
-    Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
-    ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
-    """
-
-def embedding(
-    indices: Array,
-    table: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Rows of table (rows, d) by their numbers, integers (n, t): y[i, s] = table[indices[i, s]], (n, t, d).
-
-    A row that there is not is an IndexError, a negative number too, or on a device NaN.
-    """
-
-def embedding_backward(
-    dy: Array,
-    indices: Array,
-    table: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Gradient of ``embedding`` by table: zeros of its shape, and each dy[i, s] added to row indices[i, s], in order.
-
-    Of table only the shape counts. A row that there is not is an IndexError; on a device its dy[i, s] is left out.
-    """
-
-def embedding_mask(
-    indices: Array,
-    table: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Which steps of a batch are words: 1 where a number of indices (n, t) is not 0, else 0, in table's dtype.
-
-    Of table nothing but its dtype counts, and how many rows there are.
     """
 
 def simple_rnn(
@@ -1361,6 +1368,42 @@ def gru_backward(
     of the forward pass.
     """
 
+def zero_pad2d(
+    x: Array,
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Zeros around both axes of images x (n, h, w, c): ``padding`` of them, or (rows, columns), or pairs of such.
+
+    A pair says how many come before and how many behind.
+    """
+
+def crop2d(
+    x: Array,
+    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Images x (n, h, w, c) without what ``zero_pad2d`` would put there: numbers as it takes them, from either side."""
+
+def upsample2d(
+    x: Array,
+    size: int | Sequence[int] = (2, 2),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Every number of images x (n, h, w, c) size[0] x size[1] times: y[:, i, j] = x[:, i // size[0], j // size[1]]."""
+
+def upsample2d_backward(
+    dy: Array,
+    x: Array,
+    size: int | Sequence[int] = (2, 2),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``upsample2d`` by x, of which only the shape counts: the sums of the blocks of dy."""
+
 def step_mask(
     x: Array,
     value: float = 0.0,
@@ -1422,6 +1465,97 @@ def sequence_max_backward(
     out: Array | None = None,
 ) -> Array:
     """Gradient of ``sequence_max`` by x: dy where x first is y, the result, among the steps that count, else 0."""
+
+def softmax(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
+
+def softmax_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
+
+def log_softmax(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
+
+def log_softmax_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log_softmax: dx[i, j] = dy[i, j] - exp(y[i, j]) * sum over l of dy[i, l]."""
+
+def softmax_cross_entropy(
+    logits: Array,
+    targets: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Softmax and cross-entropy in one: (loss, dlogits).
+
+    targets are class indices (n,) or rows of probabilities (n, c). With p = softmax(logits) and t the target as a row,
+    loss = 1/n * sum over i of weight[i] * -sum over j of t[i, j] * log p[i, j], dlogits = weight[i] * (p - t) / n.
+    Natural logarithm; stable for any finite logits. No rows give a loss of 0.
+
+    Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
+    NaN.
+    """
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of images with its bias and activation fused, as a layer has it: y = activation(x * w + b).
+
+    y[n, i, j, f] = sum over k, l, c of x[n, i s + k d - p, j s' + l d' - p', c] w[k, l, c, f], + b[f], with strides s,
+    dilation d, and x zero where it is padded. x is (n, h, w, c), w is (kh, kw, c / groups, f), b is (f,) or None, y is
+    (n, oh, ow, f). Padding "valid" is none; "same" makes oh = ceil(h / s), the odd row or column last; or it is a
+    number, one for each axis, or ((top, bottom), (left, right)). Of several groups, each has its share of c and of f.
+    """
+
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
+    Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
+    ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
+    """
 
 def linear_sgd_step(
     dy: Array,
@@ -1731,3 +1865,22 @@ def unpack(
     packed: Any,
 ) -> Array:
     """Packed weights as a new array."""
+
+def concatenate(
+    arrays: Sequence[Array],
+    axis: int = -1,
+) -> Array:
+    """Arrays one behind the other along an axis: a new array."""
+
+def permute(
+    x: Array,
+    axes: Sequence[int],
+) -> Array:
+    """x with its axes in another order, a new array."""
+
+def one_hot(
+    index: Array,
+    num_classes: int,
+    dtype: str = "float32",
+) -> Array:
+    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""

@@ -93,6 +93,10 @@ class Followed:
         """The array in one dimension."""
         return self.reshape(-1)
 
+    def transpose(self, *axes: int) -> Any:
+        """The array with its axes in this order."""
+        return self.made("permute", {"x": self, "axes": axes})
+
     @property
     def T(self) -> Any:  # noqa: N802 - NumPy's name
         """The array with its axes in reverse."""
@@ -223,6 +227,7 @@ def _scaled(x: Any, factor: Any) -> Any:
 CALCULATIONS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, shape: x.reshape(*shape),
     "transpose": lambda x: x.T,
+    "permute": lambda x, axes: x.transpose(*axes),
     "scaled": _scaled,
     "divided": lambda x, factor: x / x.dtype.type(factor),
     "unbroadcast": _unbroadcast,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.naive import elementwise, softmax
+from fastnn.kernels.naive import elementwise, pooling, softmax
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, Op, Sizes, shape_of
 from fastnn.kernels.table.elementwise import FROM_INPUT
 
@@ -72,6 +72,8 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
             given[name] = rng.integers(0, max(1, sizes["rows"]), shape)
         elif how == "largest":
             given[name] = given["x"].max(axis=1, initial=-9.0)
+        elif how == "pooled":
+            given[name] = _pooled(op, given, {**variant, **own}, shape).astype(dtype)
         elif how in ("forward", "activation"):
             given[name] = _output(op, how, given, variant, rng, shape).astype(dtype)
         else:
@@ -80,6 +82,16 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
             given[name] = np.asarray(_DRAWS[how](rng, shape)).astype(dtype)
     given.update({**own, **{name: value for name, value in variant.items() if name not in op.operands}})
     return given
+
+
+def _pooled(op: Op, given: dict[str, Any], options: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """What is pooled of x, which is some images again and again where they are large: plain loops take a moment."""
+    x = given["x"]
+    count = max(1, _FEW // max(1, x[:1].size))
+    taken = {name: options[name] for name in op.options}
+    y = getattr(pooling, op.name.removesuffix("_backward"))(x[:count], **taken)
+    given["x"] = np.resize(x[:count], x.shape)
+    return np.resize(y, shape)
 
 
 def _output(op: Op, how: str, given: dict[str, Any], variant: Mapping[str, Any], rng: Rng, shape: Any) -> Any:

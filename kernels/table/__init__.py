@@ -32,9 +32,25 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 
 from __future__ import annotations
 
-from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, normalization, optim, prelu, softmax  # isort: skip
+from fastnn.kernels.table import (
+    dropout,
+    elementwise,
+    embedding,
+    gather,
+    gemm,
+    joining,
+    losses,
+    normalization,
+    optim,
+    pooling,
+    prelu,
+    recurrent,
+    resizing,
+    sequences,
+    softmax,
+)
+
 from fastnn.kernels.table import convolution  # isort: skip  # after gemm, which says of its rules
-from fastnn.kernels.table import embedding, recurrent, sequences  # isort: skip
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -82,12 +98,15 @@ __all__ = [
     "embedding",
     "gather",
     "gemm",
+    "joining",
     "linear_steps",
     "losses",
     "normalization",
     "optim",
+    "pooling",
     "prelu",
     "recurrent",
+    "resizing",
     "sequences",
     "shape_of",
     "softmax",

@@ -207,6 +207,14 @@ def minimum_backward(dy, a, b):
     return np.where(a <= b, dy, 0), np.where(a <= b, 0, dy)
 
 
+def join(a, b):
+    return np.concatenate([a, b], axis=1)
+
+
+def join_backward(dy, a, b):
+    return dy[:, : a.shape[1]], dy[:, a.shape[1] :]
+
+
 def gather(data, index):
     return data[index]
 
@@ -215,6 +223,80 @@ def gather_backward(dy, data, index):
     total = np.zeros_like(data)
     np.add.at(total, index, dy)
     return total
+
+
+def _patches(x, pool_size, strides, padding):
+    """(n, p, q, window, c): what each window covers, NaN where that is outside; its numbers' places in x, -1 there."""
+    around = [windows.margins(x.shape[axis + 1], pool_size[axis], strides[axis], padding, axis) for axis in (0, 1)]
+    wide = np.pad(x, ((0, 0), *around, (0, 0)), constant_values=np.nan)
+    places = np.pad(np.arange(x.size).reshape(x.shape), ((0, 0), *around, (0, 0)), constant_values=-1)
+    cut = [
+        np.lib.stride_tricks.sliding_window_view(each, pool_size, (1, 2))[:, :: strides[0], :: strides[1]]
+        for each in (wide, places)
+    ]
+    shape = *cut[0].shape[:4], pool_size[0] * pool_size[1]
+    return [np.moveaxis(each.reshape(shape), 4, 3) for each in cut]
+
+
+def max_pool2d(x, pool_size, strides, padding="valid"):
+    patches, _ = _patches(x, pool_size, strides, padding)
+    return np.fmax.reduce(patches, axis=3)
+
+
+def average_pool2d(x, pool_size, strides, padding="valid"):
+    patches, places = _patches(x, pool_size, strides, padding)
+    return np.where(places >= 0, patches, 0).sum(axis=3) / (places >= 0).sum(axis=3)
+
+
+def max_pool2d_backward(dy, x, y, pool_size, strides, padding="valid"):
+    patches, places = _patches(x, pool_size, strides, padding)
+    first = np.argmax(patches == y[:, :, :, None], axis=3, keepdims=True)
+    dx = np.zeros(x.size, WIDE)
+    np.add.at(dx, np.take_along_axis(places, first, 3).ravel(), dy.ravel())
+    return dx.reshape(x.shape)
+
+
+def average_pool2d_backward(dy, x, pool_size, strides, padding="valid"):
+    _, places = _patches(x, pool_size, strides, padding)
+    shares = np.broadcast_to((dy / (places >= 0).sum(axis=3))[:, :, :, None], places.shape)
+    dx = np.zeros(x.size, WIDE)
+    np.add.at(dx, places[places >= 0], shares[places >= 0])
+    return dx.reshape(x.shape)
+
+
+def global_max_pool(x):
+    return x.max(axis=1)
+
+
+def global_average_pool(x):
+    return x.mean(axis=1)
+
+
+def global_max_pool_backward(dy, x, y):
+    first = np.argmax(x == y[:, None], axis=1)
+    return np.where(np.arange(x.shape[1])[:, None] == first[:, None], dy[:, None], 0)
+
+
+def global_average_pool_backward(dy, x):
+    return np.broadcast_to(dy[:, None] / x.shape[1], x.shape)
+
+
+def zero_pad2d(x, padding=1):
+    return np.pad(x, ((0, 0), *padding, (0, 0)))
+
+
+def crop2d(x, cropping=1):
+    (top, bottom), (left, right) = cropping
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def upsample2d(x, size=(2, 2)):
+    return x.repeat(size[0], axis=1).repeat(size[1], axis=2)
+
+
+def upsample2d_backward(dy, x, size=(2, 2)):
+    n, h, w, c = x.shape
+    return dy.reshape(n, h, size[0], w, size[1], c).sum(axis=(2, 4))
 
 
 def column_sums(x):
