@@ -44,6 +44,7 @@ from fastnn.models.arguments import (
     sample_weight_of,
     warn_of_flat_activations,
 )
+from fastnn.models.streams import drawn, is_stream
 from fastnn.models.summaries import summary
 from fastnn.optimizers import Optimizer
 from fastnn.progress import Progress, progress
@@ -64,6 +65,42 @@ def _apart(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resul
         return copy_context().run(method, *args, **kwargs)
 
     return call
+
+
+class _Feed:
+    """What the epochs of a fit are trained on: arrays, or the batches that are drawn from a stream for each epoch."""
+
+    def __init__(
+        self, model: Model, x: Any, others: tuple[Any, Any], class_weight: Any, steps: int | None, batch_size: int
+    ) -> None:
+        self._model, self._class_weight = model, class_weight
+        self._steps = None if steps is None else checks.positive_int("steps_per_epoch", steps)
+        self._stream = x if is_stream(x) else None
+        self.size = batch_size
+        if self._stream is None:
+            self.data = self._checked(x, *others)
+            return
+        if any(each is not None for each in others):
+            raise ValueError("y, sample_weight: got one beside batches, wants it in these")
+        self._draw()
+
+    def _checked(self, x: Any, y: Any, sample_weight: Any) -> DataSet:
+        return self._model._data_set(("x", "y", "sample_weight"), x, y, sample_weight, self._class_weight)
+
+    def _draw(self) -> None:
+        *given, self.size = drawn("x", self._stream, self._steps, "steps_per_epoch")
+        self.data = self._checked(*given)
+
+    def samples(self, place: _Place, shuffle: bool, anew: bool) -> tuple[DataSet, Array | None]:
+        """The samples of the next epoch and their order; of a stream other ones if ``anew``."""
+        if self._stream is not None:
+            if anew:
+                self._draw()
+            return place.samples(self.data, self.size, shuffle=False)
+        samples, order = place.samples(self.data, self.size, shuffle)
+        if self._steps is None:
+            return samples, order
+        return _shortened(samples, order, self._steps * self.size)
 
 
 @dataclass
@@ -497,6 +534,8 @@ class Model(Operation):
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         *,
         threads: int | None = None,
     ) -> History:
@@ -507,7 +546,14 @@ class Model(Operation):
         converted, mapped ones a few batches at a time: data may be larger than memory. Loss and metrics are those of
         the training passes themselves, the loss with all penalties. ``validation_split`` keeps the last samples, before
         shuffling, for validation. ``sample_weight`` has the shape (n,), or for outputs (n, t, k) also (n, t), a weight
-        a step. Nothing is changed unless all arguments are valid.
+        a step. A model of several inputs or outputs takes lists, tuples or dicts of such by name. Nothing is changed
+        unless all arguments are valid.
+
+        ``x`` may also be a generator or an iterator of batches (inputs, targets) or (inputs, targets, weights), of
+        which an epoch takes ``steps_per_epoch``, or an object with ``len`` and ``[...]`` that has such batches, all of
+        which are an epoch (``keras.utils.PyDataset``); ``validation_data`` likewise, with ``validation_steps``. Batches
+        are drawn at the beginning of an epoch, which memory has to hold, are not shuffled, and are trained on in
+        batches of the first one's size. Of arrays ``steps_per_epoch`` batches are an epoch.
 
         ``threads`` is the number of CPU threads for this call alone: other calls, of other Python threads too, keep
         that of ``get_num_threads``. Results do not depend on it.
@@ -519,15 +565,17 @@ class Model(Operation):
         self._require_compiled("fit")
         on_threads = backends.use_num_threads(threads)
         size = batch_size_of("batch_size", batch_size)
-        validation_size = batch_size_of("validation_batch_size", validation_batch_size, size)
         first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
         every = checks.positive_int("validation_freq", validation_freq)
         checks.instance("shuffle", shuffle, (bool, np.bool_), "True or False")
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         share = checks.real("validation_split", validation_split, minimum=0, maximum=1, open_high=True)
-        data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
-        data, validation = self._validation(data, share, validation_data)
+        feed = _Feed(self, x, (y, sample_weight), class_weight, steps_per_epoch, size)
+        size, validation_size = feed.size, batch_size_of("validation_batch_size", validation_batch_size, feed.size)
+        validation_data, validation_size = _all_drawn(validation_data, validation_steps, validation_size)
+        feed.data, validation = self._validation(feed.data, share, validation_data)
+        data = feed.data
         self._build_to_train(data.x)
 
         with on_threads:
@@ -536,7 +584,7 @@ class Model(Operation):
             self._place = place = _Place(runner, first)
             self.history = History()
             params = {
-                "verbose": verbose, "epochs": last, "steps": data.steps(size),
+                "verbose": verbose, "epochs": last, "steps": min(data.steps(size), steps_per_epoch or data.rows),
                 "metrics": self._names_of_epochs(validation is not None),
                 "initial_epoch": first, "validation_freq": every,
             }  # fmt: skip
@@ -548,7 +596,7 @@ class Model(Operation):
                 with self._staying(runner, calls):
                     for epoch in range(place.epoch, last):
                         calls.call("on_epoch_begin", epoch, {})
-                        samples, order = place.samples(data, size, shuffle)
+                        samples, order = feed.samples(place, shuffle, anew=epoch > first)
                         show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
                         hooks = calls.step_hooks("train", show.on_step)
                         train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
@@ -639,18 +687,21 @@ class Model(Operation):
         sample_weight: Any = None,
         callbacks: Any = None,
         return_dict: bool = False,
+        steps: int | None = None,
         *,
         threads: int | None = None,
     ) -> Any:
         """Loss (with all penalties) and metrics: a number without metrics, else a list, or with return_dict a dict.
 
-        ``threads`` as in ``fit``.
+        ``x`` and ``threads`` as in ``fit``; of batches ``steps`` are taken.
         """
         self._require_compiled("evaluate", training=False)
         on_threads = backends.use_num_threads(threads)
         size = batch_size_of("batch_size", batch_size)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
+        if is_stream(x):
+            x, y, sample_weight, size = drawn("x", x, steps, "steps")
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, None)
         self._build_for(data.x)
         calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": data.steps(size)})
@@ -688,10 +739,13 @@ class Model(Operation):
         batch_size: int | None = None,
         verbose: Any = "auto",
         callbacks: Any = None,
+        steps: int | None = None,
         *,
         threads: int | None = None,
     ) -> Any:
         """Outputs for all samples, in the model's dtype; a live line on a terminal, nothing elsewhere.
+
+        Of batches, as ``fit`` takes them, ``steps`` are taken; what they have beside inputs is left out.
 
         Where no ``batch_size`` is given it is 1024 (Keras: 32). ``threads`` as in ``fit``.
         """
@@ -699,17 +753,19 @@ class Model(Operation):
         size = batch_size_of("batch_size", batch_size, PREDICTION_BATCH_SIZE)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
+        if is_stream(x):
+            x = drawn("x", x, steps, "steps").x
         source = self._source("x", x)
         self._build_for(source)
         if source.rows == 0:
             empty = [np.zeros((0, *shape), self.compute_dtype) for shape in self._sample_shapes_out(source)]
             return self._arranged(empty)
-        steps = -(-source.rows // size)
-        calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": steps})
+        batches = -(-source.rows // size)
+        calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": batches})
         with on_threads:
             calls.call("on_predict_begin", {})
             if show.style == "bar":
-                show.open("Predict", steps)
+                show.open("Predict", batches)
             try:
                 found = self._runner(source, size).predict(source, size, calls.step_hooks("predict", show.on_step))
                 if show.style == "bar":
@@ -998,6 +1054,22 @@ class Model(Operation):
         seeds.generator().bit_generator.state = document["generator"]
         self._place.runner.mask_seeds = mask_seeds
         self._place.epoch, self._place.batches, self._place.generator = epoch, batches, order
+
+
+def _all_drawn(validation_data: Any, steps: int | None, batch_size: int) -> tuple[Any, int]:
+    """Validation data, and the batches' size: those of a stream are drawn."""
+    if not is_stream(validation_data):
+        return validation_data, batch_size
+    *given, size = drawn("validation_data", validation_data, steps, "validation_steps")
+    return tuple(given), size
+
+
+def _shortened(data: DataSet, order: Array | None, rows: int) -> tuple[DataSet, Array | None]:
+    """An epoch of no more than so many samples."""
+    left = data.rows - data.left_out
+    if rows >= left:
+        return data, order
+    return data.rest(data.rows - rows), (np.arange(left) if order is None else order)[:rows]
 
 
 def _shape_of(source: Source) -> Any:
