@@ -241,6 +241,7 @@ def is_recordable(network: Network) -> bool:
     penalties = [p.regularizer for p in network.parameters] + [layer.activity_regularizer for layer in network.layers]
     return (
         network.has_loss
+        and not network.op_by_op
         and all(loss is not None and loss.made_of_ops for loss in losses)
         and layers_are_recordable(network)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
