@@ -168,7 +168,8 @@ class _Convolution(Activated):
         return activation.backward(dy, z, y), "linear"
 
     def _need(self, need_dx: bool) -> tuple[str, ...]:
-        return ("dx",) * need_dx + ("dw",) + ("db",) * self.use_bias
+        named = {"dx": need_dx, "dw": True, "db": self.use_bias}
+        return tuple(name for name, wanted in named.items() if wanted)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -35,7 +35,7 @@ from fastnn.kernels.cpu.simd.tile import copy_rows, window_tile
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
-from fastnn.kernels.table.windows import spread
+from fastnn.kernels.table.windows import reach, spread
 
 # ------------------------------------------------------------------------------------------------------------- records
 
@@ -328,7 +328,7 @@ class Shapes(NamedTuple):
     @property
     def reach(self) -> int:
         """Rows of x under a window."""
-        return windows.reach(self.axes[0].window, self.axes[0].dilation)
+        return reach(self.axes[0].window, self.axes[0].dilation)
 
     @property
     def flops(self) -> int:
@@ -386,7 +386,9 @@ def _product_of(
     share, columns = how["share"], how["columns"]
     maps, width = outputs[3], -(-(outputs[3] // groups) // shape.NR)
     deepest = max(256, memory.l2 // 8 // (shape.NR * itemsize))
-    phases, places, runs, panels, depth_in_all = [], [], [], 0, 0
+    places: list[int] = []
+    runs: list[int] = []
+    phases, panels, depth_in_all = [], 0, 0
     for of_rows in down.phases:
         for of_columns in across.phases:
             taps = [(row, column) for row in of_rows.taps for column in of_columns.taps]
@@ -394,7 +396,8 @@ def _product_of(
             depth = share * (max(1, len(of_columns.taps)) if joined else 1)
             begin = [(row, column) for row in of_rows.taps for column in of_columns.taps[: 1 if joined else None]]
             phases.append({
-                "row": of_rows.first, "rows": of_rows.count, "column": of_columns.first, "columns": of_columns.count,
+                "row": of_rows.first, "rows": of_rows.outputs,
+                "column": of_columns.first, "columns": of_columns.outputs,
                 "run": len(runs), "runs": len(begin), "block": max(1, deepest // depth), "depth": depth,
                 "panels": panels, "tap": len(places), "taps": len(taps),
             })  # fmt: skip
@@ -402,16 +405,16 @@ def _product_of(
             runs += [(row.source * columns + column.source) * pixel for row, column in begin]
             places += [row.place * kernel.columns + column.place for row, column in taps]
             panels += groups * width * len(taps) * share * shape.NR
-            depth_in_all += of_rows.count * of_columns.count * len(taps) * share
-    reach = max(phase.taps[-1].source + 1 if phase.taps else 1 for phase in down.phases)
+            depth_in_all += of_rows.outputs * of_columns.outputs * len(taps) * share
+    tall = max(phase.taps[-1].source + 1 if phase.taps else 1 for phase in down.phases)
     line = columns * share * itemsize
-    at_once = max(1, (memory.l2 // 4 // line - reach) // down.step + 1)
-    most = min(max(phase.count for phase in down.phases), at_once)
-    copies = ((most - 1) * down.step + reach) * columns * share
+    at_once = max(1, (memory.l2 // 4 // line - tall) // down.step + 1)
+    most = min(max(phase.outputs for phase in down.phases), at_once)
+    copies = ((most - 1) * down.step + tall) * columns * share
     height = gemm.tile_rows(shape.MR, across.step * (share if copied else images[3]) * itemsize)
     product = {
         "h": outputs[1], "w": outputs[2], "maps": maps, "share": maps // groups, "row": down.out, "column": across.out,
-        "down": down.step, "across": across.step, "reach": reach, "at_once": at_once, "copied": copied,
+        "down": down.step, "across": across.step, "reach": tall, "at_once": at_once, "copied": copied,
         "buffer": copies, "tap": kernel.tap, "group": kernel.group, "tap_row": kernel.row, "tap_column": kernel.column,
         "height": height,
     }  # fmt: skip

@@ -49,11 +49,6 @@ class Moved(NamedTuple):
     dilation: tuple[int, ...]
     groups: int = 1
 
-    @property
-    def terms(self) -> int:
-        """Products that are summed."""
-        return math.prod(self.y) * math.prod(self.w[:3])
-
 
 def moved(x: Any, w: Sequence[int], strides: Any, padding: Any, dilation: Any, groups: int = 1) -> Moved:
     """Of x and a kernel of this shape."""
@@ -111,7 +106,7 @@ def layer(entry: str, how: Moved, shape: tuple[int, ...], activation: str, dtype
     """What runs calls of a layer's op: the sums with the bias, then the activation of all of them, in place."""
     compute = _launch(entry, how, dtype, math.prod(shape))
     activate = None
-    if activation != "linear" and math.prod(shape):
+    if activation != "linear" and 0 not in shape:
         rows = cupy.empty((math.prod(shape[:3]), shape[3]), dtype)
         name = ELEMENTWISE_ACTIVATIONS.get(activation, activation)
         activate = getattr(elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax, name).plan(rows, out=rows)
