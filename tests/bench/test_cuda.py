@@ -204,7 +204,9 @@ def test_cublas_is_asked_for_the_product(bench, name):
 @pytest.mark.parametrize("op", [op for op in TABLE.values() if op.bench], ids=lambda op: op.name)
 def test_contenders_agree(device, op):
     """CuPy's functions, over NumPy, and PyTorch's."""
-    small = {name: min(size, 40) if isinstance(size, int) else (20,) for name, size in op.bench[0].items()}
+    sizes = {name: size for name, size in op.bench[0].items() if name not in op.options}
+    small = {name: min(size, 40) if isinstance(size, int) else (20,) for name, size in sizes.items()}
+    small |= {name: option for name, option in op.bench[0].items() if name in op.options}
     kernels._check(op, small, device)
 
 
