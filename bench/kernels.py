@@ -194,8 +194,7 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
 
 def contender(op: Op, sizes: Sizes, run: Callable[[], Any], note: str = "") -> Contender:
     """A call and the work that it does, by the table's counts."""
-    flops = None if op.flops is None else op.flops(**sizes)
-    return Contender(run, flops, op.bytes(sizes, np.dtype(DTYPE).itemsize), note)
+    return Contender(run, op.work(sizes), op.bytes(sizes, np.dtype(DTYPE).itemsize), note)
 
 
 def _packed_case(op: Op) -> Case:
@@ -297,7 +296,7 @@ def operands(
     if transposed:
         given[transposed] = np.ascontiguousarray(given[transposed].T).T
     if "out" in inspect.signature(function).parameters:
-        given["out"] = np.zeros(shape_of(op.returns[-1], sizes), DTYPE)
+        given["out"] = np.zeros(shape_of(op.returns[-1], op.whole(sizes)), DTYPE)
     given = place(given)
     if convert is not None:
         given = {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
@@ -329,4 +328,5 @@ def naive_sizes(op: Op, sizes: Sizes) -> dict[str, Any]:
 
 
 def _work(op: Op, sizes: Sizes) -> float:
-    return op.bytes(sizes, 1) if op.flops is None else op.flops(**sizes) / 2
+    flops = op.work(sizes)
+    return op.bytes(sizes, 1) if flops is None else flops / 2

@@ -14,7 +14,7 @@ import inspect
 import math
 from pathlib import Path
 
-from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Op, Option, Real, Subset
+from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Option, Padding, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
 
@@ -39,27 +39,43 @@ def unpack(
     packed: Any,
 ) -> Array:
     """Packed weights as a new array."""
+
+def concatenate(
+    arrays: Sequence[Array],
+    axis: int = -1,
+) -> Array:
+    """Arrays one behind the other along an axis: a new array."""
+
+def permute(
+    x: Array,
+    axes: Sequence[int],
+) -> Array:
+    """x with its axes in another order, a new array."""
+
+def one_hot(
+    index: Array,
+    num_classes: int,
+    dtype: str = "float32",
+) -> Array:
+    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""
 '''
 
 
-def _option_type(option: Option) -> str:
-    match option:
-        case Choice():
-            return "str"
-        case Real():
-            return "float"
-        case Integer():
-            return "int"
-        case Flag():
-            return "bool"
-        case Subset():
-            return "Sequence[str]"
+_TYPES: dict[type[Option], str] = {
+    Choice: "str",
+    Real: "float",
+    Integer: "int",
+    Integers: "int | Sequence[int]",
+    Padding: "str | int | Sequence[int] | Sequence[Sequence[int]]",
+    Flag: "bool",
+    Subset: "Sequence[str]",
+}
 
 
 def _parameter(op: Op, parameter: inspect.Parameter) -> str:
     name = parameter.name
     if name in op.options:
-        kind = _option_type(op.options[name])
+        kind = _TYPES[type(op.options[name])]
     else:
         kind = "Array | Sequence[Array]" if op.lists else "Array"
         kind += " | None" if parameter.default is None else ""

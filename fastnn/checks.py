@@ -21,8 +21,10 @@ from fastnn.kernels.table import (
     Choice,
     Flag,
     Integer,
+    Integers,
     Op,
     Option,
+    Padding,
     Real,
     Subset,
     shape_of,
@@ -156,19 +158,43 @@ def subset(name: str, value: Any, choices: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(choice for choice in choices if choice in chosen)
 
 
+def integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...]:
+    """``value``, ``count`` integers of at least ``minimum`` or one that stands for all of them, as a tuple."""
+    if not isinstance(value, (list, tuple)):
+        return (integer(name, value, minimum),) * count
+    if len(value) != count:
+        raise ValueError(f"{name}: got {describe(value)}, wants an integer or {count} of them")
+    return tuple(integer(f"{name}[{place}]", each, minimum) for place, each in enumerate(value))
+
+
+def padding(name: str, value: Any, axes: int) -> Any:
+    """``value`` if it is "valid" or "same"; numbers, for all axes, for each, or before and after each, as the last."""
+    if isinstance(value, str):
+        return one_of(name, value, ("valid", "same"))
+    if isinstance(value, (list, tuple)) and len(value) == axes:
+        return tuple(integers(f"{name}[{axis}]", each, 2, 0) for axis, each in enumerate(value))
+    if isinstance(value, (list, tuple)):
+        wants = f"'valid', 'same', an integer, or {axes} integers or pairs of such"
+        raise ValueError(f"{name}: got {describe(value)}, wants {wants}")
+    return (integers(name, value, 2, 0),) * axes
+
+
 def option(name: str, value: Any, spec: Option) -> Any:
     """A scalar parameter of an op, checked against its row in the table."""
-    match spec:
-        case Choice(values):
-            return one_of(name, value, values)
-        case Real(low, high, open_low, open_high, infinite):
-            return real(name, value, low, high, open_low, open_high, infinite)
-        case Integer(low, high):
-            return integer(name, value, low, high)
-        case Subset(values):
-            return subset(name, value, values)
-        case Flag():
-            return bool(instance(name, value, (bool, np.bool_), "True or False"))
+    return _OPTIONS[type(spec)](name, value, spec)
+
+
+_OPTIONS: dict[type[Option], Callable[[str, Any, Any], Any]] = {
+    Choice: lambda name, value, spec: one_of(name, value, spec.values),
+    Real: lambda name, value, spec: real(
+        name, value, spec.low, spec.high, spec.open_low, spec.open_high, spec.infinite
+    ),
+    Integer: lambda name, value, spec: integer(name, value, spec.low, spec.high),
+    Integers: lambda name, value, spec: integers(name, value, spec.count, spec.low),
+    Padding: lambda name, value, spec: padding(name, value, spec.axes),
+    Subset: lambda name, value, spec: subset(name, value, spec.values),
+    Flag: lambda name, value, spec: bool(instance(name, value, (bool, np.bool_), "True or False")),
+}
 
 
 def class_indices(name: str, labels: Any, classes: int) -> None:
@@ -190,7 +216,7 @@ def row_numbers(name: str, numbers: Any, rows: int) -> None:
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= rows:
         worst = low if low < 0 else high
-        place = int(np.argmax(numbers == worst))
+        place = ", ".join(map(str, np.unravel_index(np.argmax(numbers == worst), numbers.shape)))
         raise IndexError(f"{name}[{place}]: got {worst}, wants row numbers in [0, {rows})")
 
 
@@ -336,7 +362,10 @@ def bounds(name: str, spec: Real | Integer) -> str:
 
 
 def operands(op: Op, given: Mapping[str, Any]) -> None:
-    """Check an op's arrays against its row: one dtype, equal sizes under equal names, values, writable targets."""
+    """Check an op's arrays against its row: one dtype, equal sizes under equal names, values, writable targets.
+
+    The options that sizes are derived from have been checked before.
+    """
     sizes: dict[str, Any] = {}
     broadcasts = "*" in op.returns
     dtype = None
@@ -352,7 +381,6 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             continue
         if operand.row_numbers:
             _bind(op, given, operand, array.shape, sizes)
-            row_numbers(operand.name, array, sizes["rows"])
             continue
         if dtype is None:
             dtype, first = _computed_in(operand, array), operand.name
@@ -365,9 +393,17 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
             operand.values(operand.name, array)
         if operand.inplace:
             writable(operand.name, array)
+    _row_numbers(op, given, sizes)
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
-    _destinations(op, given, sizes, dtype)
+    _destinations(op, given, _derived(op, given, sizes), dtype)
+
+
+def _row_numbers(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+    """Check operands that are numbers of rows, of which other operands say how many there are."""
+    for operand in _layout(op):
+        if operand.row_numbers:
+            row_numbers(operand.name, given[operand.name], sizes["rows"])
 
 
 @contextmanager
@@ -429,8 +465,26 @@ def _bind(op: Op, given: Mapping[str, Any], operand: _Operand, shape: tuple[int,
         _mismatch(op, given, operand, operand.dims)
 
 
-def _mismatch(op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[str, ...]) -> NoReturn:
-    """Say which shape an operand wants, with the sizes that the operands before it have fixed."""
+def _derived(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``sizes`` with what is derived from them and from options; raise where an operand has other sizes than those."""
+    if not op.derived:
+        return sizes
+    whole = dict(op.whole({name: size for name, size in sizes.items() if name not in op.derived}, given))
+    for operand in _layout(op):
+        if given[operand.name] is not None:
+            found = zip(operand.dims, given[operand.name].shape, strict=False)
+            if any(whole[dim] != size for dim, size in found):
+                _mismatch(op, given, operand, operand.dims, whole)
+    return whole
+
+
+def _mismatch(
+    op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[str, ...], whole: Mapping[str, Any] | None = None
+) -> NoReturn:
+    """Say which shape an operand wants, with the sizes that the operands before it have fixed.
+
+    With ``whole`` sizes it is one that is derived which the operand does not have.
+    """
     known: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for other in _layout(op):
@@ -442,6 +496,11 @@ def _mismatch(op: Op, given: Mapping[str, Any], operand: _Operand, dims: tuple[s
             for dim, size in pairs:
                 if dim not in known:
                     known[dim], origin[dim] = size, f"{other.name} of shape {shape}"
+    for dim in op.derived if whole is not None else ():
+        known[dim] = whole[dim]
+        origin[dim] = ", ".join(f"{name}={given[name]!r}" for name in op.options if op.shapes(name))
+    for dim in dims if whole is not None else ():
+        known.setdefault(dim, whole[dim])
     wanted = [str(known.get(dim, dim)) for dim in dims]
     if operand.open_end and dims == operand.dims:
         wanted += [str(size) for size in known.get("...", ("...",))]

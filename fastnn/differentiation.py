@@ -10,9 +10,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks, ops
-from fastnn.kernels.table import TABLE
+from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.kernels.table.recurrent import RESULTS
 from fastnn.tape import Followed, Node, Traced, calculate
 
 Array = Any
@@ -40,7 +43,7 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     if not isinstance(loss, (Followed, int, float)) or (isinstance(loss, Followed) and loss.ndim):
         got = repr(loss) if isinstance(loss, Followed) else checks.describe(loss)
         raise TypeError(f"f: got a function that returns {got}, wants one that returns a number, a loss")
-    slopes = _pull(loss, 1.0, sources) if isinstance(loss, Traced) else [None] * len(given)
+    slopes = _pull([(loss, 1.0)], sources) if isinstance(loss, Traced) else [None] * len(given)
     whole = tuple(_whole(slope, array) for slope, array in zip(slopes, given, strict=True))
     value, *rest = (entry.value if isinstance(entry, Traced) else entry for entry in (loss, *others))
     return ((value, *rest) if others else value), whole
@@ -48,11 +51,36 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
 
 def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
     """From dL/dy: dL/dx, for y = f(x) of ops, an array; zeros where y does not depend on x."""
-    y, sources = _followed(f, (x,))
-    if not isinstance(y, Traced):
-        return _whole(None, x)
-    (dx,) = _pull(y, dy, sources)
+    _, pull = vjp(f, (x,))
+    (dx,) = pull((dy,))
     return _whole(dx, x)
+
+
+def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+    """(y, pull) for y = f(*arguments) of ops, an array or a list or tuple of such.
+
+    ``pull(dy)`` takes dL/d(each of y), None where nothing depends on it, and gives dL/d(each argument), None likewise.
+    """
+    result, sources = _followed(f, arguments)
+    results = result if isinstance(result, (list, tuple)) else (result,)
+
+    def pull(slopes: Sequence[Any]) -> list[Any]:
+        pairs = zip(results, slopes, strict=True)
+        return _pull([(y, dy) for y, dy in pairs if isinstance(y, Traced) and dy is not None], sources)
+
+    values = [each.value if isinstance(each, Traced) else each for each in results]
+    return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
+
+
+def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]]) -> Any:
+    """Results that are followed as those of one call, whose derivatives by ``parents`` are ``pull(dL/dy)``.
+
+    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used.
+    """
+    together = y if isinstance(y, tuple) else (y,)
+    node = Node("call", {"pull": pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])}, together, parents)
+    followed = tuple(Traced(each, node, place) for place, each in enumerate(together))
+    return followed if isinstance(y, tuple) else followed[0]
 
 
 def _whole(slope: Any, array: Array) -> Array:
@@ -75,10 +103,13 @@ def _followed(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, l
     return f(*sources), sources
 
 
-def _pull(result: Traced, slope: Any, sources: Sequence[Traced]) -> list[Any]:
-    """dL/d(source) of each, None where ``result`` does not depend on it; ``slope`` is dL/d(result)."""
-    slopes: dict[Any, Any] = {_key(result): slope}
-    for node in _reached(result):
+def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> list[Any]:
+    """dL/d(source) of each, None where nothing depends on it, from pairs of a result and dL/d(result)."""
+    slopes: dict[Any, Any] = {}
+    for result, slope in results:
+        key = _key(result)
+        slopes[key] = _sum(slopes[key], slope) if key in slopes else slope
+    for node in _reached([result for result, _ in results]):
         derivatives = _rule(node)(node, [slopes.pop((node, place), None) for place in range(len(node.results))])
         for name, parent in node.parents.items():
             if name not in derivatives:
@@ -93,10 +124,10 @@ def _key(traced: Traced) -> Any:
     return traced if traced.node is None else (traced.node, traced.place)
 
 
-def _reached(result: Traced) -> list[Node]:
-    """The calls that ``result`` was made by, the last one first."""
+def _reached(results: Sequence[Traced]) -> list[Node]:
+    """The calls that results were made by, the last one first."""
     found: dict[Node, None] = {}
-    waiting = [result]
+    waiting = [*results]
     while waiting:
         node = waiting.pop().node
         if node is not None and node not in found:
@@ -122,19 +153,29 @@ def _rule(node: Node) -> _Rule:
 def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     """By the op that stands beside it: it takes dy, the op's own arguments by their names, and its result as y."""
     backward = TABLE[f"{node.op}_backward"]
+    if any(slope is not None for slope in slopes[1:]):
+        raise TypeError(f"{node.op}: got a second result to find a gradient of, wants its first one alone")
     known = {**node.given, "dy": slopes[0], "y": node.results[0], "z": _pre_activation(node)}
+    known |= zip(_KEPT.get(node.op, ()), node.results[1:], strict=False)
     taken = {name: known[name] for name in backward.signature.parameters if name in known}
-    if "need" in backward.options:
-        taken["need"] = tuple(f"d{name}" for name in node.parents)
+    by = list(TABLE[node.op].operands)
+    need = backward.options.get("need")
+    if isinstance(need, Subset):
+        by = [name.removeprefix("d") for name in need.values]
+        taken["need"] = tuple(f"d{name}" for name in node.parents if name in by)
     results = getattr(ops, backward.name)(**taken)
     together = results if isinstance(results, tuple) else (results,)
-    return dict(zip(TABLE[node.op].operands, together, strict=False))
+    return dict(zip(by, together, strict=False))
+
+
+# What a derivative takes of the results beside the first, by their places.
+_KEPT = {"batch_norm": ("mean", "rstd")}
 
 
 def _pre_activation(node: Node) -> Any:
-    """Of a linear layer, where its activation's derivative needs it."""
+    """Of an op with an activation, where the derivative of that needs it."""
     wants = "z" in TABLE[f"{node.op}_backward"].operands and node.given["activation"] in FROM_INPUT
-    return ops.linear(node.given["x"], node.given["w"], node.given["b"]) if wants else None
+    return getattr(ops, node.op)(**{**node.given, "activation": "linear"}) if wants else None
 
 
 def _by_second_result(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
@@ -149,8 +190,31 @@ def _scaled(array: Any, factor: Any) -> Any:
     return array if isinstance(factor, float) and factor == 1 else calculate("scaled", x=array, factor=factor)
 
 
-def _of_sum(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
-    return {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+def _of_sum(**shares: float) -> _Rule:
+    """Of a sum of operands, each times its share."""
+
+    def rule(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+        whole = {name: _unbroadcast(slopes[0], node.given[name].shape) for name in node.parents}
+        return {name: _scaled(slope, shares[name]) for name, slope in whole.items()}
+
+    return rule
+
+
+def _of_elementwise_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """da = dy * b, db = dy * a; of those that are wanted."""
+    others = {"a": "b", "b": "a"}
+    return {
+        name: _unbroadcast(ops.multiply(slopes[0], node.given[others[name]]), node.given[name].shape)
+        for name in node.parents
+    }
+
+
+def _of_choice(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """What has been chosen has the derivative."""
+    whole = dict(
+        zip("ab", getattr(ops, f"{node.op}_backward")(slopes[0], node.given["a"], node.given["b"]), strict=True)
+    )
+    return {name: _unbroadcast(whole[name], node.given[name].shape) for name in node.parents}
 
 
 def _unbroadcast(dy: Any, shape: tuple[int, ...]) -> Any:
@@ -171,12 +235,49 @@ def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: wanted[name]() for name in node.parents}
 
 
-# How derivatives are found where no op says it: of sums, products, views, and of calculations with numbers a and b.
+def _of_words(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    return {"table": ops.embedding_backward(slopes[0], node.given["indices"], node.given["table"])}
+
+
+def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """Of a recurrent layer: by what it gives forwards, outputs and last states, of which any may have been used."""
+    backward, names = TABLE[f"{node.op}_backward"], RESULTS[node.op]
+    of_results = {f"d{name}": slope for name, slope in zip(names, slopes, strict=True)}
+    for name, slope in of_results.items():
+        if slope is not None and name not in backward.operands:
+            raise TypeError(f"{node.op}: got {name[1:]}, which is kept for its backward pass, to find a gradient of")
+    known = {**node.given, **dict(zip(names, node.results, strict=True)), **of_results}
+    known["need"] = tuple(f"d{name}" for name in node.parents)
+    taken = {name: known[name] for name in backward.signature.parameters}
+    gradients = dict(zip(backward.options["need"].values, getattr(ops, backward.name)(**taken), strict=True))
+    return {name: gradients[f"d{name}"] for name in node.parents}
+
+
+def _of_option(backward: str, option: str) -> _Rule:
+    """By an op that undoes it with the same option."""
+    return lambda node, slopes: {"x": getattr(ops, backward)(slopes[0], node.given[option])}
+
+
+# How derivatives are found where no op says it: of sums, products, words, recurrent layers, views, and of calculations
+# with numbers a and b.
 _RULES: dict[str, _Rule] = {
-    "add": _of_sum,
+    "add": _of_sum(a=1.0, b=1.0),
+    "subtract": _of_sum(a=1.0, b=-1.0),
+    "average": _of_sum(a=0.5, b=0.5),
+    "multiply": _of_elementwise_product,
+    "maximum": _of_choice,
+    "minimum": _of_choice,
     "matmul": _of_product,
+    "embedding": _of_words,
+    **dict.fromkeys(RESULTS, _through_time),
+    "call": lambda node, slopes: node.given["pull"](slopes),
+    "zero_pad2d": _of_option("crop2d", "padding"),
+    "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "transpose": lambda node, slopes: {"x": slopes[0].T},
+    "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
+    "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},
     "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},
     "minus": lambda node, slopes: {"a": slopes[0], "b": -slopes[0]},
     "times": lambda node, slopes: {"a": slopes[0] * node.given["b"], "b": slopes[0] * node.given["a"]},

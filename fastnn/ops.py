@@ -82,6 +82,9 @@ def _publish(op: Op) -> Callable[..., Any]:
     remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
+        held = tape.operands(given)
+        if held is not None:
+            return call(**held)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -99,15 +102,18 @@ def _publish(op: Op) -> Callable[..., Any]:
             return call(**given)
         if not (plain or backend == "cuda") or not all(_is_number(given[name]) for name in changing):
             known = None
-        checks.operands(op, given)
+        as_given = [given[name] for name in op.options]
         _check_options(op, given)
+        checks.operands(op, given)
+        _check_rules(op, given)
         run = backends.implementation(backend, "csr" if of_csr else op.module, op.name)
         arguments, keywords = [given[name] for name in others], {name: given[name] for name in named}
         if known is not None:
             planned = hasattr(run, "plan")
+            converted = as_given != [given[name] for name in op.options]
             if planned:
                 run = run.plan(*arguments, **keywords)
-            if planned or not by_values or backend == "cuda":
+            if planned or not (by_values or converted) or backend == "cuda":  # a plan knows the options
                 _remember(remembered, known, run)
         return _run_on_device(run, arguments, keywords) if backend == "cuda" else run(*arguments, **keywords)
 
@@ -155,6 +161,7 @@ def _publish_lists(op: Op) -> Callable[..., None]:
         if not all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
             known = None
         _check_options(op, given)
+        _check_rules(op, given)
         calls = [{**given, **dict(zip(lists, each, strict=True))} for each in zip(*lists.values(), strict=True)]
         homes = [_check_element(op, calls, index) for index in range(len(calls))]
         if not calls:
@@ -198,9 +205,13 @@ def _check_element(op: Op, calls: Sequence[dict[str, Any]], index: int) -> str:
 
 
 def _check_options(op: Op, given: dict[str, Any]) -> None:
-    """Check and convert the options of a call; check the rules."""
+    """Check and convert the options of a call."""
     for name, spec in op.options.items():
         given[name] = checks.option(name, given[name], spec)
+
+
+def _check_rules(op: Op, given: Mapping[str, Any]) -> None:
+    """Check what must hold between the parameters of a call."""
     for rule in op.rules:
         if not rule.holds(given):
             got = checks.describe(given[rule.parameter])
@@ -415,6 +426,67 @@ def unpack(packed: Any) -> Any:
     return packed.array()
 
 
-__all__ = sorted([*TABLE, "pack", "unpack"])
+def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
+    """Arrays one behind the other along an axis: a new array. All other axes are of the same sizes.
+
+    Pairs are joined (``join``), then pairs of these, so that a few arrays are copied a few times.
+    """
+    if not isinstance(arrays, (list, tuple)) or not arrays:
+        raise TypeError(f"arrays: got {checks.describe(arrays)}, wants a list or tuple of arrays, not an empty one")
+    for place, array in enumerate(arrays):
+        if not hasattr(array, "shape"):
+            raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
+    first, rank = arrays[0].shape, len(arrays[0].shape)
+    at = _axis("axis", axis, rank)
+    for place, array in enumerate(arrays):
+        shape = tuple(array.shape)
+        if len(shape) != rank or any(shape[i] != first[i] for i in range(rank) if i != at):
+            wants = f"{rank} dimensions, of the sizes of arrays[0] of shape {tuple(first)} but for axis {at}"
+            raise ValueError(f"arrays[{place}]: got shape {shape}, wants {wants}")
+    rows = math.prod(first[:at])
+    parts = [array.reshape(rows, math.prod(array.shape[at:])) for array in arrays]
+    publics = globals()
+    while len(parts) > 1:
+        pairs = range(0, len(parts) - 1, 2)
+        parts = [publics["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
+    joined = parts[0] if len(arrays) > 1 else publics["identity"](parts[0])
+    return joined.reshape(*first[:at], sum(array.shape[at] for array in arrays), *first[at + 1 :])
+
+
+def permute(x: Any, axes: Sequence[int]) -> Any:
+    """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
+    if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
+        raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
+    return globals()["identity"](x.transpose(*axes))
+
+
+# Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
+_identities: dict[Any, Any] = {}
+
+
+def one_hot(index: Any, num_classes: int, dtype: str = "float32") -> Any:
+    """Rows of num_classes numbers (..., num_classes), 1 at the place that index (...) tells, else 0.
+
+    index: integers in [0, num_classes); IndexError for others, NaN on a device. They are rows of an identity matrix,
+    which is kept.
+    """
+    classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
+    if not hasattr(index, "shape"):
+        raise TypeError(f"index: got {checks.describe(index)}, wants an array of integers")
+    array = getattr(index, "_value", index)
+    known = classes, kind, type(array)
+    if known not in _identities:
+        _identities[known] = np.eye(classes, dtype=kind, like=array)
+    rows = globals()["gather"](_identities[known], index.reshape(math.prod(index.shape)))
+    return rows.reshape(*index.shape, classes)
+
+
+def _axis(name: str, axis: Any, rank: int) -> int:
+    """``axis`` counted from the first."""
+    return checks.integer(name, axis, -rank, rank - 1) % max(1, rank)
+
+
+__all__ = sorted([*TABLE, "concatenate", "one_hot", "pack", "permute", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
+tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 absent.explain(__name__)

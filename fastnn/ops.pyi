@@ -41,6 +41,60 @@ def add(
 ) -> Array:
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
 
+def subtract(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise difference y = a - b; shapes broadcast as in NumPy."""
+
+def multiply(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise product y = a * b; shapes broadcast as in NumPy."""
+
+def average(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise mean y = (a + b) / 2; shapes broadcast as in NumPy."""
+
+def maximum(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The larger of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+def minimum(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The smaller of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+def maximum_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``maximum`` in the shape of dy: (da, db); da = dy where a >= b, else 0, db = dy where it is not."""
+
+def minimum_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``minimum`` in the shape of dy: (da, db); da = dy where a <= b, else 0, db = dy where it is not."""
+
 def identity(
     x: Array,
     *,
@@ -477,6 +531,40 @@ def sign_backward(
 ) -> Array:
     """Derivative of sign: dx = 0."""
 
+def embedding(
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of table (rows, d) by their numbers, integers (n, t): y[i, s] = table[indices[i, s]], (n, t, d).
+
+    A row that there is not is an IndexError, a negative number too, or on a device NaN.
+    """
+
+def embedding_backward(
+    dy: Array,
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``embedding`` by table: zeros of its shape, and each dy[i, s] added to row indices[i, s], in order.
+
+    Of table only the shape counts. A row that there is not is an IndexError; on a device its dy[i, s] is left out.
+    """
+
+def embedding_mask(
+    indices: Array,
+    table: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Which steps of a batch are words: 1 where a number of indices (n, t) is not 0, else 0, in table's dtype.
+
+    Of table nothing but its dtype counts, and how many rows there are.
+    """
+
 def gather(
     data: Array,
     index: Array,
@@ -556,6 +644,21 @@ def column_sums(
     out: Array | None = None,
 ) -> Array:
     """Sums of the rows of x (n, m), in their order: y (m,); a bias's gradient from its layer's."""
+
+def join(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Rows of a (n, a) and b (n, b) one behind the other: y (n, a + b). ``concatenate`` is the same along any axis."""
+
+def join_backward(
+    dy: Array,
+    a: Array,
+    b: Array,
+) -> tuple[Array, Array]:
+    """Gradients of ``join``: (da, db), the parts of dy's rows. Of a and b only the shapes count."""
 
 def cross_entropy(
     probs: Array,
@@ -770,6 +873,93 @@ def l1_l2_penalty(
 ) -> tuple[float, Array]:
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
 
+def batch_norm(
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    moving_mean: Array | None = None,
+    moving_variance: Array | None = None,
+    momentum: float = 0.99,
+    epsilon: float = 0.001,
+) -> tuple[Array, Array, Array]:
+    """Batch normalisation in training (Ioffe and Szegedy 2015): (y, mean, rstd).
+
+    Of each column of x (n, c): mean (c,), the biased variance var = sum of (x - mean)^2 / n, rstd = 1 / sqrt(var +
+    epsilon), and y = gamma * (x - mean) * rstd + beta. Moving figures become momentum * moving + (1 - momentum) * the
+    batch's, in place. gamma, beta, moving_mean, moving_variance (c,) may be left out, each by itself. Inputs of more
+    axes are taken as x.reshape(-1, c). No rows give means and variances of 0, and leave moving ones as they are.
+    """
+
+def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    mean: Array,
+    rstd: Array,
+    gamma: Array | None = None,
+    need: Sequence[str] = ("dx", "dgamma", "dbeta"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``batch_norm``: (dx, dgamma, dbeta), from dy = dL/dy and the mean and rstd that it has returned.
+
+    With z = (x - mean) * rstd: dbeta = sum of the rows of dy, dgamma = sum of those of dy * z, dx = gamma * rstd *
+    (dy - dbeta / n - z * dgamma / n). What is not in ``need`` is None.
+    """
+
+def batch_norm_inference(
+    x: Array,
+    moving_mean: Array,
+    moving_variance: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: float = 0.001,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Batch normalisation by moving figures: y = gamma * (x - moving_mean) / sqrt(moving_variance + epsilon) + beta.
+
+    x is (n, c), all others are (c,).
+    """
+
+def batch_norm_inference_backward(
+    dy: Array,
+    x: Array,
+    moving_mean: Array,
+    moving_variance: Array,
+    gamma: Array | None = None,
+    epsilon: float = 0.001,
+    need: Sequence[str] = ("dx", "dgamma", "dbeta"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``batch_norm_inference``: (dx, dgamma, dbeta); what is not in ``need`` is None.
+
+    With rstd = 1 / sqrt(moving_variance + epsilon): dx = gamma * rstd * dy, dgamma = sum of the rows of dy * (x -
+    moving_mean) * rstd, dbeta = sum of those of dy.
+    """
+
+def layer_norm(
+    x: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: float = 0.001,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Layer normalisation (Ba et al. 2016) of each row: y = gamma * (x - mean) / sqrt(variance + epsilon) + beta.
+
+    mean and biased variance are those of a row of x (n, c); gamma and beta are (c,).
+    """
+
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    gamma: Array | None = None,
+    epsilon: float = 0.001,
+    need: Sequence[str] = ("dx", "dgamma", "dbeta"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``layer_norm``: (dx, dgamma, dbeta); what is not in ``need`` is None.
+
+    With z = (x - mean) * rstd, rstd = 1 / sqrt(variance + epsilon), and g = gamma * dy: dx = rstd * (g - mean of g - z
+    * mean of g * z), means along a row; dgamma = sum of the rows of dy * z, dbeta = sum of those of dy.
+    """
+
 def sgd_step(
     w: Array | Sequence[Array],
     dw: Array | Sequence[Array],
@@ -964,6 +1154,89 @@ def rprop_step(
     call does for them what a call for each would, in their order.
     """
 
+def max_pool2d(
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The largest number of each place of a window (pool_size) in x (n, h, w, c), moved by ``strides``: (n, p, q, c).
+
+    ``padding`` is "valid", "same" or numbers around both axes, and is never the largest. NaN in a window stays.
+    """
+
+def max_pool2d_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``max_pool2d`` by x, y its result: dy goes to the first of the largest numbers, row by row.
+
+    What several windows share gets the sum.
+    """
+
+def average_pool2d(
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The mean of each place of a window (pool_size) in x (n, h, w, c), moved by ``strides``: (n, p, q, c).
+
+    ``padding`` is "valid", "same" or numbers around both axes; means are those of the numbers of x alone.
+    """
+
+def average_pool2d_backward(
+    dy: Array,
+    x: Array,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``average_pool2d`` by x, of which only the shape counts: each number's shares of dy, added up."""
+
+def global_max_pool(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The largest of all numbers of each channel: y (n, c) of x (n, s, c), s places in any order, at least one."""
+
+def global_max_pool_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``global_max_pool`` by x, y its result: dy goes to the first of the largest numbers."""
+
+def global_average_pool(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """The mean of all numbers of each channel: y (n, c) of x (n, s, c), s places in any order, at least one."""
+
+def global_average_pool_backward(
+    dy: Array,
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``global_average_pool`` by x, of which only the shape counts: dy / s for each of s places."""
+
 def prelu(
     x: Array,
     alpha: Array,
@@ -981,6 +1254,217 @@ def prelu_backward(
 
     The sum is over the samples.
     """
+
+def simple_rnn(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    activation: str = "tanh",
+    go_backwards: bool = False,
+) -> tuple[Array, Array]:
+    """Elman's network: h = activation(x kernel + h recurrent_kernel + bias), step by step: (y, h).
+
+    y (n, t, u) are all outputs, h (n, u) is the last state. x (n, t, f), kernel (f, u), recurrent_kernel (u, u), bias
+    (u,). Steps whose mask (n, t) is 0 leave h as it was; at first it is h0, or zeros.
+    """
+
+def simple_rnn_backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    y: Array,
+    dy: Array | None = None,
+    dh: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    activation: str = "tanh",
+    go_backwards: bool = False,
+    need: Sequence[str] = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0"),
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Gradients of ``simple_rnn`` from dL/dy (n, t, u) and dL/dh (n, u), one of which may be None.
+
+    (dx, dkernel, drecurrent_kernel, dbias, dh0); what is not in ``need`` is None. y is the result of the forward pass.
+    """
+
+def lstm(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate: (y, h, c, gates, cells).
+
+    i, f, o = sigmoid and g = tanh of x kernel + h recurrent_kernel + bias, each with its u columns in Keras's order i,
+    f, g, o; c = f c + i g, h = o tanh(c), step by step. y (n, t, u) are all outputs, h and c (n, u) the last states;
+    gates (n, t, 4 u), in the order of x's steps, and cells (n, t, u), in that of y's, are for ``lstm_backward``. x
+    (n, t, f), kernel (f, 4 u), recurrent_kernel (u, 4 u), bias (4 u,). Steps whose mask (n, t) is 0 leave h and c as
+    they were; at first they are h0 and c0, or zeros.
+    """
+
+def lstm_backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    y: Array,
+    gates: Array,
+    cells: Array,
+    dy: Array | None = None,
+    dh: Array | None = None,
+    dc: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    go_backwards: bool = False,
+    need: Sequence[str] = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0", "dc0"),
+) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """Gradients of ``lstm`` from dL/dy (n, t, u), dL/dh and dL/dc (n, u), of which some may be None.
+
+    (dx, dkernel, drecurrent_kernel, dbias, dh0, dc0); what is not in ``need`` is None. y, gates and cells are results
+    of the forward pass.
+    """
+
+def gru(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array]:
+    """Gated recurrent unit (Cho et al. 2014) that resets after the product: (y, h, gates, candidates).
+
+    With a = x kernel + bias[0] and b = h recurrent_kernel + bias[1], each with u columns for z, r, c, Keras's order:
+    z = sigmoid(a + b), r = sigmoid(a + b), c = tanh(a + r b), h = z h + (1 - z) c, step by step. y (n, t, u) are all
+    outputs, h (n, u) is the last state; gates (n, t, 3 u), in the order of x's steps, and candidates (n, t, u), b's
+    columns for c in the order of y's, are for ``gru_backward``. x (n, t, f), kernel (f, 3 u), recurrent_kernel
+    (u, 3 u), bias (2, 3 u). Steps whose mask (n, t) is 0 leave h as it was; at first it is h0, or zeros.
+    """
+
+def gru_backward(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    y: Array,
+    gates: Array,
+    candidates: Array,
+    dy: Array | None = None,
+    dh: Array | None = None,
+    mask: Array | None = None,
+    h0: Array | None = None,
+    go_backwards: bool = False,
+    need: Sequence[str] = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0"),
+) -> tuple[Any, Any, Any, Any, Any]:
+    """Gradients of ``gru`` from dL/dy (n, t, u) and dL/dh (n, u), one of which may be None.
+
+    (dx, dkernel, drecurrent_kernel, dbias, dh0); what is not in ``need`` is None. y, gates and candidates are results
+    of the forward pass.
+    """
+
+def zero_pad2d(
+    x: Array,
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Zeros around both axes of images x (n, h, w, c): ``padding`` of them, or (rows, columns), or pairs of such.
+
+    A pair says how many come before and how many behind.
+    """
+
+def crop2d(
+    x: Array,
+    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Images x (n, h, w, c) without what ``zero_pad2d`` would put there: numbers as it takes them, from either side."""
+
+def upsample2d(
+    x: Array,
+    size: int | Sequence[int] = (2, 2),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Every number of images x (n, h, w, c) size[0] x size[1] times: y[:, i, j] = x[:, i // size[0], j // size[1]]."""
+
+def upsample2d_backward(
+    dy: Array,
+    x: Array,
+    size: int | Sequence[int] = (2, 2),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``upsample2d`` by x, of which only the shape counts: the sums of the blocks of dy."""
+
+def step_mask(
+    x: Array,
+    value: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Which steps of x (n, t, f) count: 1 where any of a step's numbers is not ``value``, else 0, (n, t)."""
+
+def mask_steps(
+    x: Array,
+    mask: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """x (n, t, f) with zeros in the steps whose mask (n, t) is 0."""
+
+def mask_steps_backward(
+    dy: Array,
+    mask: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``mask_steps`` by x: dy with zeros in the steps whose mask is 0."""
+
+def sequence_mean(
+    x: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Mean over the steps of x (n, t, f), of those whose mask (n, t) is not 0: y (n, f); zeros where there are none."""
+
+def sequence_mean_backward(
+    dy: Array,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``sequence_mean`` by x, of which only the shape counts: dy by the number of steps that count."""
+
+def sequence_max(
+    x: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Largest numbers over the steps of x (n, t, f), of those whose mask (n, t) is not 0: y (n, f).
+
+    Zeros where there are no such steps; NaN where one of them has it.
+    """
+
+def sequence_max_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    mask: Array | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``sequence_max`` by x: dy where x first is y, the result, among the steps that count, else 0."""
 
 def softmax(
     x: Array,
@@ -1028,6 +1512,163 @@ def softmax_cross_entropy(
     Labels and targets that are not as said are a ValueError; on a device, where nobody waits to read them, the value is
     NaN.
     """
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of images with its bias and activation fused, as a layer has it: y = activation(x * w + b).
+
+    y[n, i, j, f] = sum over k, l, c of x[n, i s + k d - p, j s' + l d' - p', c] w[k, l, c, f], + b[f], with strides s,
+    dilation d, and x zero where it is padded. x is (n, h, w, c), w is (kh, kw, c / groups, f), b is (f,) or None, y is
+    (n, oh, ow, f). Padding "valid" is none; "same" makes oh = ceil(h / s), the odd row or column last; or it is a
+    number, one for each axis, or ((top, bottom), (left, right)). Of several groups, each has its share of c and of f.
+    """
+
+def conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is dz * w turned around, dw the products of x's windows with dz, db the sums of dz.
+    Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
+    ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
+    """
+
+def conv1d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1,),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1,),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """``conv2d`` of sequences: x is (n, w, c), the kernel (kw, c / groups, f), y is (n, ow, f).
+
+    Padding is "valid", "same", or ((before, after),); ((dilation * (kw - 1), 0),) with stride 1 looks at nothing later.
+    """
+
+def conv1d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1,),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1,),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv1d``, as ``conv2d_backward`` has them of images."""
+
+def conv2d_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Transposed convolution of images, with its bias and activation fused: each x spreads the kernel over y.
+
+    The gradient by its input of a convolution with kernel w (kh, kw, f, c), strides, padding and dilation, of which
+    x (n, h, w, c) is the gradient by the result; y is activation of that + b. y is (n, oh, ow, f): with padding "same"
+    oh = h s, with "valid" h s + max(reach - s, 0), where a window reaches over (kh - 1) d + 1 numbers, and with
+    ((top, bottom), (left, right)) (h - 1) s + reach - top - bottom.
+    """
+
+def conv2d_transpose_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d_transpose``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is the convolution of dz with w, dw the products of dz's windows with x, db the sums of
+    dz. z, ``need`` and dx, dw, db as in ``conv2d_backward``.
+    """
+
+def depthwise_conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of each channel with kernels of its own, with bias and activation fused.
+
+    y[n, i, j, c m + l] = activation(sum over k, k' of x[n, i s + k d - p, j s' + k' d' - p', c] w[k, k', c, l] + b).
+    x is (n, h, w, c), w is (kh, kw, c, m), b is (c m,) or None, y is (n, oh, ow, c m). Strides, padding and
+    dilation are those of ``conv2d``.
+    """
+
+def depthwise_conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``depthwise_conv2d``: (dx, dw, db), as ``conv2d_backward`` has them."""
 
 def linear_sgd_step(
     dy: Array,
@@ -1337,3 +1978,22 @@ def unpack(
     packed: Any,
 ) -> Array:
     """Packed weights as a new array."""
+
+def concatenate(
+    arrays: Sequence[Array],
+    axis: int = -1,
+) -> Array:
+    """Arrays one behind the other along an axis: a new array."""
+
+def permute(
+    x: Array,
+    axes: Sequence[int],
+) -> Array:
+    """x with its axes in another order, a new array."""
+
+def one_hot(
+    index: Array,
+    num_classes: int,
+    dtype: str = "float32",
+) -> Array:
+    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""

@@ -58,7 +58,8 @@ def program(f: Callable[..., Any] | None = None, *, static: Sequence[str] = (), 
     arguments than four, these are copied to the graph's own first. Calls that cannot be captured, those of CSR
     matrices above all, are made in between: ``plan`` says which. A loss is an array () that nobody waits for, and so is
     what is calculated of it. Nobody looks at what arrays hold: whether they were written to by other than ops is not
-    noticed. Bits are those of the ops one by one.
+    noticed. Calls may share a launch, which may add in another order than the ops one by one: results are the same to
+    rounding, and the same bits run after run.
 
     >>> @fastnn.program
     ... def step(x, t, rate):
@@ -166,6 +167,14 @@ class Program:
     def _own(self, results: Any) -> Any:
         """Results that stay, if that was asked for."""
         return rebuilt(_copied, results) if self._copy else results
+
+    @property
+    def launches(self) -> int:
+        """Of kernels by a run of what was recorded in this thread, or by a batch of ``repeat``: counted on a device.
+
+        The most that any of its runs has taken; 0 before the first, and where there is no device.
+        """
+        return max((recording.launches for recording in self._recordings.values()), default=0)
 
     def plan(self, file: Any = None) -> None:
         """Print what the program's last recording in this thread does: ops, kernels, waits, memory, work.
@@ -393,6 +402,11 @@ class _Recording:
         """What runs it."""
         return self._made[0]
 
+    @property
+    def launches(self) -> int:
+        """Of kernels by a run, or a turn."""
+        return max(replay.launches for replay, *_ in (self._made, *self._epochs.values()))
+
     def addresses(self, arrays: Sequence[Array]) -> list[int]:
         """Where the arguments' numbers begin."""
         return [*map(self._address, arrays)]
@@ -574,9 +588,10 @@ def described(name: str, graph: Graph, replay: Any) -> str:
         )
     work, moved = (sum(column) for column in zip(*map(_cost, graph.calls), strict=True)) if graph.calls else (0.0, 0)
     waits = sum(stage.waits for stage in replay.stages())
+    launches = f"{replay.launches} launches, " if replay.launches else ""
     lines.append(
-        f"{len(graph.calls)} calls, {len(lines) - 1} kernels, {waits} waits; {replay.bytes:,} bytes of its own; "
-        f"{work:,.0f} FLOP, {moved:,} bytes of operands a run"
+        f"{len(graph.calls)} calls, {len(lines) - 1} kernels, {launches}{waits} waits; {replay.bytes:,} bytes of its "
+        f"own; {work:,.0f} FLOP, {moved:,} bytes of operands a run"
     )
     return "\n".join(lines)
 
@@ -598,4 +613,5 @@ def _cost(call: Call) -> tuple[float, int]:
     for operand, spec in op.operands.items():
         shape = getattr(call.given.get(operand), "shape", ())  # a view's, or that of packed weights or a CSR matrix
         sizes |= dict(zip(spec.split(), shape, strict=False))
-    return op.flops(**sizes), moved
+    options = {name: checks.option(name, call.given[name], spec) for name, spec in op.options.items() if op.derived}
+    return op.flops(**op.whole(sizes, options)), moved

@@ -145,7 +145,7 @@ class Recorder:
             for array in _each(given[name]):
                 self._look_at(array, f"{op.name}: {name}", name in op.operands)
         for name in op.options:
-            _check_option(op.name, name, given[name])
+            _check_option(op, name, given[name])
         with backends.chosen(self.backend):
             results = function(**{name: _plain(value) for name, value in given.items()})
         written = [array for name in (*op.inplace, *op.into) for array in _each(given[name]) if array is not None]
@@ -333,11 +333,16 @@ def _written_to(asked: str) -> str:
     return f"{asked}: got an array that was written to inside the program, wants an op of fastnn.ops to do that"
 
 
-def _check_option(op: str, name: str, value: Any) -> None:
+def _check_option(op: Op, name: str, value: Any) -> None:
+    if op.shapes(name) and any(isinstance(each, Recorded) for each in _each(value)):
+        raise TypeError(
+            f"{name}: got a number of the program's, which may change, and {op.name} makes shapes of it, wants one "
+            "from outside"
+        )
     if isinstance(value, Recorded) and not (isinstance(value.place, Figure) and value.place.early):
         raise TypeError(
-            f"{name}: got a result as an option of {op} in a program, wants a number, an argument of the program, or "
-            "what is calculated of such"
+            f"{name}: got a result as an option of {op.name} in a program, wants a number, an argument of the program, "
+            "or what is calculated of such"
         )
 
 

@@ -7,7 +7,7 @@ same checks, so that no file is written that cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,10 @@ from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer
 
 if TYPE_CHECKING:
-    from fastnn.models import Sequential
+    from fastnn.models.base import Model
+
+# Makes a stack of layers, with a name.
+_Make = Callable[[list[Any], str], "Model"]
 
 # What is raised where a document and its arrays do not make a model.
 UNFIT = (KeyError, TypeError, ValueError)
@@ -37,10 +40,10 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"
 # ---------------------------------------------------------------------------------------------------- to a file
 
 
-def contents(make: type[Sequential], model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+def contents(make: _Make, model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays and the document of a whole model; ValueError for what ``load_model`` would refuse."""
     model._require_built("save")
-    document = {"class_name": "Sequential", "config": model.get_config(), "compile": _compile_config(model)}
+    document = {"class_name": type(model).__name__, "config": model.get_config(), "compile": _compile_config(model)}
     arrays = _weight_arrays(model)
     if model.optimizer is not None:
         for path in _paths_with_state(model, model.optimizer):
@@ -53,7 +56,7 @@ def contents(make: type[Sequential], model: Sequential) -> tuple[dict[str, Array
     return arrays, document
 
 
-def weights_contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+def weights_contents(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays and the document of the weights alone; ValueError where one is not finite."""
     model._require_built("save_weights")
     for parameter in model.weights:
@@ -61,11 +64,11 @@ def weights_contents(model: Sequential) -> tuple[dict[str, Array], dict[str, Any
     return _weight_arrays(model), {"class_name": "weights"}
 
 
-def _weight_arrays(model: Sequential) -> dict[str, Array]:
+def _weight_arrays(model: Model) -> dict[str, Array]:
     return {_weight_name(number, parameter.path): parameter.value for number, parameter in enumerate(model.weights)}
 
 
-def _paths_with_state(model: Sequential, optimizer: Optimizer) -> list[str]:
+def _paths_with_state(model: Model, optimizer: Optimizer) -> list[str]:
     """Paths of the parameters that the optimizer has every slot of."""
     slots = set(optimizer.state_slots)
     return [
@@ -75,7 +78,7 @@ def _paths_with_state(model: Sequential, optimizer: Optimizer) -> list[str]:
     ]
 
 
-def _compile_config(model: Sequential) -> dict[str, Any] | None:
+def _compile_config(model: Model) -> dict[str, Any] | None:
     optimizer, loss = model.optimizer, model.loss
     if optimizer is None:
         return None
@@ -103,7 +106,7 @@ def _serialized_metric(metric: Metric) -> dict[str, Any] | None:
     return serialize(metric, metrics.CONFIG_NAMES)
 
 
-def backup(model: Sequential) -> tuple[dict[str, Array], dict[str, Any]]:
+def backup(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays and the document of what training has made of a model: weights, the optimizer's state and rate.
 
     Parameters go by their numbers, since a model that is made again may have other names.
@@ -145,8 +148,8 @@ class Compiled:
 
 
 def restored(
-    make: type[Sequential], document: Mapping[str, Any], arrays: Mapping[str, Array], with_compile: bool = True
-) -> tuple[Sequential, Compiled | None]:
+    make: _Make, document: Mapping[str, Any], arrays: Mapping[str, Array], with_compile: bool = True
+) -> tuple[Model, Compiled | None]:
     """The model that a document describes, not compiled yet, and how it was; its parameters are ``arrays`` themselves.
 
     Raises one of ``UNFIT`` where the document describes no model, or not one of these arrays.
@@ -165,7 +168,7 @@ def restored(
     return model, compiled
 
 
-def take_backup(model: Sequential, document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def take_backup(model: Model, document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Take over what ``backup`` gave; one of ``UNFIT``, and nothing is changed, where it is not one of such a model."""
     optimizer, unused = model._compiled_optimizer, dict(arrays)
     checks.one_of("class_name", document.get("class_name"), (_BACKUP,))
@@ -197,7 +200,7 @@ def weights(arrays: Mapping[str, Array]) -> list[Array]:
     return [arrays[name] for name in sorted(names, key=lambda name: (name.find("/", len(_WEIGHTS)), name))]
 
 
-def _restored_stack(make: type[Sequential], config: Mapping[str, Any], unused: dict[str, Array]) -> Sequential:
+def _restored_stack(make: _Make, config: Mapping[str, Any], unused: dict[str, Array]) -> Model:
     """The built model, whose weights are taken out of ``unused``."""
     stack = [deserialize("layers", entry, layers.NAMES) for entry in _entry(config, "layers", list)]
     inputs: BatchShape = (None, *sample_shape("input_shape", _entry(config, "input_shape", list)))
@@ -219,7 +222,7 @@ def _restored_stack(make: type[Sequential], config: Mapping[str, Any], unused: d
     return model
 
 
-def _restored_compile(model: Sequential, config: Mapping[str, Any], unused: dict[str, Array]) -> Compiled:
+def _restored_compile(model: Model, config: Mapping[str, Any], unused: dict[str, Array]) -> Compiled:
     """How the model was compiled; the optimizer's state is taken out of ``unused``."""
     optimizer = deserialize("optimizer", _entry(config, "optimizer", dict), optimizers.NAMES)
     optimizer.iterations = checks.integer("iterations", config.get("iterations"), 0, _MOST_STEPS)

@@ -7,15 +7,28 @@ followed is no NumPy array: what cannot be followed, a NumPy expression say, is 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from numbers import Real
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import numpy as np
 
+from fastnn.kernels.contexts import setting
+
 _serial = count()
+
+# The ops that + and the like of arrays are, by calculation: ``fastnn.ops`` enters them.
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {}
+
+# In the current context (thread or task), what is followed in the place of values that are held, by their ids.
+_in_place: ContextVar[Mapping[int, Any]] = ContextVar("fastnn_in_place", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +93,22 @@ class Followed:
         """The array in one dimension."""
         return self.reshape(-1)
 
+    def transpose(self, *axes: int) -> Any:
+        """The array with its axes in this order."""
+        return self.made("permute", {"x": self, "axes": axes})
+
     @property
     def T(self) -> Any:  # noqa: N802 - NumPy's name
         """The array with its axes in reverse."""
         return self.made("transpose", {"x": self})
 
     def __add__(self, other: Any) -> Any:
-        return _calculated("plus", "+", self, other)
+        return _calculated("plus", "+", self, _operand(other))
 
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        return _calculated("times", "*", self, other)
+        return _calculated("times", "*", self, _operand(other))
 
     __rmul__ = __mul__
 
@@ -99,21 +116,21 @@ class Followed:
         return _calculated("times", "*", self, -1.0)
 
     def __sub__(self, other: Any) -> Any:
-        return _calculated("minus", "-", self, other)
+        return _calculated("minus", "-", self, _operand(other))
 
     def __rsub__(self, other: Any) -> Any:
         return _calculated("minus", "-", other, self)
 
     def __truediv__(self, other: Any) -> Any:
-        return _calculated("over", "/", self, other)
+        return _calculated("over", "/", self, _operand(other))
 
     def __rtruediv__(self, other: Any) -> Any:
         return _calculated("over", "/", other, self)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **_: Any) -> Any:
-        """Numbers of NumPy's calculate by ufuncs."""
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
+        """NumPy's numbers and arrays calculate by ufuncs."""
         name = _UFUNCS.get(ufunc.__name__)
-        if name is None or method != "__call__" or any(getattr(operand, "shape", ()) for operand in operands):
+        if name is None or method != "__call__" or options:
             raise TypeError(_refusal(f"numpy.{ufunc.__name__}", self))
         return _calculated(name, f"numpy.{ufunc.__name__}", *operands)
 
@@ -206,11 +223,13 @@ def _scaled(x: Any, factor: Any) -> Any:
 
 
 # What is made of values beside what ops make of them: arrays of an array x, and numbers of numbers a and b. An array is
-# looked at in another way, multiplied with a number, or summed over what was broadcast from a shape.
+# looked at in another way, multiplied with a number or divided by it, or summed over what was broadcast from a shape.
 CALCULATIONS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, shape: x.reshape(*shape),
     "transpose": lambda x: x.T,
+    "permute": lambda x, axes: x.transpose(*axes),
     "scaled": _scaled,
+    "divided": lambda x, factor: x / x.dtype.type(factor),
     "unbroadcast": _unbroadcast,
     "zeros": lambda x: np.zeros_like(x, order="C"),
     "plus": lambda a, b: a + b,
@@ -232,13 +251,107 @@ def calculate(name: str, **given: Any) -> Any:
 
 
 def _calculated(name: str, sign: str, a: Any, b: Any) -> Any:
-    """A calculation with two numbers, one or both followed."""
+    """A calculation with two numbers, one or both followed; of arrays by the op that stands for the sign."""
+    if any(getattr(operand, "ndim", 0) for operand in (a, b)):
+        return _of_arrays(name, sign, a, b)
     for operand in (a, b):
         if isinstance(operand, Followed) and operand.ndim:
             raise TypeError(_refusal(sign, operand))
         if not isinstance(operand, (Real, Followed)):
             raise TypeError(f"{sign}: got {type(operand).__name__} beside a number that is followed, wants a number")
     return calculate(name, a=a, b=b)
+
+
+def _of_arrays(name: str, sign: str, a: Any, b: Any) -> Any:
+    """The same where at least one is an array: by an op, or where the other is a number as a multiple."""
+    followed = next(operand for operand in (a, b) if isinstance(operand, Followed))
+    plain = [operand for operand in (a, b) if not hasattr(operand, "dtype")]
+    if name == "over" and plain == [b] and isinstance(b, Real):
+        return calculate("divided", x=a, factor=float(b))
+    if name == "times" and plain and isinstance(plain[0], Real):
+        return calculate("scaled", x=b if plain[0] is a else a, factor=float(plain[0]))
+    if name not in OPERATORS:
+        raise TypeError(_refusal(sign, followed))
+    array = next(operand for operand in (a, b) if getattr(operand, "ndim", 0))
+    given = [_constant(float(o), array.dtype) if isinstance(o, Real) else o for o in (a, b)]
+    return OPERATORS[name](*given)
+
+
+@cache
+def _constant(number: float, dtype: Any) -> Any:
+    """A number as an array that stretches to any shape: always the same one, so that programs find it where it was."""
+    made = np.full(1, number, dtype)
+    made.flags.writeable = False
+    return made
+
+
+class Held:
+    """A value that something keeps, a weight say: ops take its ``value``, or what is followed in its place."""
+
+    value: Any
+
+    @property
+    def operand(self) -> Any:
+        """What ops take."""
+        return _in_place.get().get(id(self), self.value)
+
+    def __add__(self, other: Any) -> Any:
+        return self.operand + _operand(other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _operand(other) + self.operand
+
+    def __mul__(self, other: Any) -> Any:
+        return self.operand * _operand(other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _operand(other) * self.operand
+
+    def __sub__(self, other: Any) -> Any:
+        return self.operand - _operand(other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _operand(other) - self.operand
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.operand / _operand(other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _operand(other) / self.operand
+
+    def __neg__(self) -> Any:
+        return -self.operand
+
+    def reshape(self, *shape: Any) -> Any:
+        """The value in another shape."""
+        return self.operand.reshape(*shape)
+
+    @property
+    def T(self) -> Any:  # noqa: N802 - NumPy's name
+        """The value with its axes in reverse."""
+        return self.operand.T
+
+
+def _operand(value: Any) -> Any:
+    return value.operand if isinstance(value, Held) else value
+
+
+def operands(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Arguments with operands in place of values that are held; None where there are none such."""
+    found = {
+        name: [*map(_operand, value)] if isinstance(value, (list, tuple)) else _operand(value)
+        for name, value in given.items()
+    }
+    same = all(
+        value is given[name] or (isinstance(value, list) and all(map(operator.is_, value, given[name])))
+        for name, value in found.items()
+    )
+    return None if same else found
+
+
+def in_place_of(held: Iterable[Held], values: Iterable[Any]) -> AbstractContextManager[None]:
+    """``with`` this, ops take these values in place of those that are held."""
+    return setting(_in_place, {**_in_place.get(), **dict(zip(map(id, held), values, strict=True))})
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Traced]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,5 +47,65 @@ def to_categorical(x: Any, num_classes: int | None = None) -> Array:
     return rows
 
 
-__all__ = ["set_random_seed", "to_categorical"]
+def pad_sequences(
+    sequences: Any,
+    maxlen: int | None = None,
+    dtype: Any = "int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value: Any = 0.0,
+) -> Array:
+    """Sequences (lists, tuples, arrays) of any lengths as an array (n, maxlen, ...), shorter ones filled by ``value``.
+
+    Without ``maxlen`` it is the length of the longest one. ``padding`` says where the filling goes, "pre" before or
+    "post" behind the sequence, ``truncating`` where what is too long loses entries. Entries may be arrays themselves,
+    all of one shape; ``value`` may be one that fits them. ValueError for a dtype that cannot hold ``value`` and for
+    entries of different shapes.
+    """
+    rows = _rows("sequences", sequences)
+    checks.one_of("padding", padding, _ENDS)
+    checks.one_of("truncating", truncating, _ENDS)
+    longest = max(map(len, rows), default=0)
+    length = longest if maxlen is None else checks.integer("maxlen", maxlen, 0)
+    shape = next((np.shape(row)[1:] for row in rows if len(row)), ())
+    table = np.full((len(rows), length, *shape), value, _dtype_for("dtype", dtype, value))
+    for index, row in enumerate(rows):
+        entries = np.asarray(row)
+        if not len(entries) or not length:
+            continue
+        if entries.shape[1:] != shape:
+            raise ValueError(f"sequences[{index}]: got entries of shape {entries.shape[1:]}, wants {shape}, as before")
+        kept = entries[-length:] if truncating == "pre" else entries[:length]
+        place = slice(length - len(kept), None) if padding == "pre" else slice(len(kept))
+        table[index, place] = kept
+    return table
+
+
+# Ends of a sequence.
+_ENDS = ("pre", "post")
+
+
+def _rows(name: str, sequences: Any) -> Sequence[Any]:
+    """``sequences``, each of which has a length."""
+    if isinstance(sequences, (str, bytes, dict)) or not hasattr(sequences, "__len__"):
+        raise TypeError(f"{name}: got {checks.describe(sequences)}, wants a list of sequences")
+    for index, row in enumerate(sequences):
+        if isinstance(row, (str, bytes, dict)) or not hasattr(row, "__len__"):
+            raise TypeError(f"{name}[{index}]: got {checks.describe(row)}, wants a list or an array")
+    rows: Sequence[Any] = sequences
+    return rows
+
+
+def _dtype_for(name: str, dtype: Any, value: Any) -> np.dtype[Any]:
+    """``dtype``, of numbers, or of strings or objects where the filling is one."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{name}: got {checks.describe(dtype)}, wants a dtype such as 'int32'") from None
+    if isinstance(value, str) and kind.kind not in "OU":
+        raise ValueError(f"value: got {value!r}, wants a number for the dtype {kind}, or dtype=object")
+    return kind
+
+
+__all__ = ["pad_sequences", "set_random_seed", "to_categorical"]
 absent.explain(__name__)

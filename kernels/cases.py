@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.naive import elementwise, softmax
+from fastnn.kernels.naive import elementwise, pooling, softmax
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, Op, Sizes, shape_of
 from fastnn.kernels.table.elementwise import FROM_INPUT
 
@@ -30,6 +30,7 @@ _DRAWS: dict[str, Callable[[Rng, tuple[int, ...]], Any]] = {
     "small": lambda rng, shape: rng.uniform(-0.1, 0.1, shape),
     "unit": lambda rng, shape: rng.uniform(0.01, 0.99, shape),
     "bits": lambda rng, shape: rng.integers(0, 2, shape),
+    "mask": lambda rng, shape: rng.integers(0, 2, shape),
     "signs": lambda rng, shape: 2 * rng.integers(0, 2, shape) - 1,
     "one_hot": lambda rng, shape: np.eye(shape[1])[rng.integers(0, shape[1], shape[0])],
     "logits": lambda rng, shape: 3.0 * rng.standard_normal(shape),
@@ -54,8 +55,11 @@ def sizes_name(sizes: Sizes) -> str:
 def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng) -> dict[str, Any]:
     """Arguments of one call by name: operands of the case's sizes, options of the variant.
 
-    In a variant, an operand set to None is left out and one set to a string is drawn in that way.
+    In a variant, an operand set to None is left out and one set to a string is drawn in that way. Sizes may come with
+    options of their own.
     """
+    own = {name: sizes[name] for name in op.options if name in sizes}
+    sizes = op.whole(sizes, variant)
     given: dict[str, Any] = {}
     for name, spec in op.operands.items():
         how = variant[name] if name in variant else op.draw.get(name, "normal")
@@ -66,14 +70,28 @@ def draw(op: Op, sizes: Sizes, variant: Mapping[str, Any], dtype: str, rng: Rng)
             given[name] = rng.integers(0, sizes["c"], shape)
         elif how == "row_numbers":
             given[name] = rng.integers(0, max(1, sizes["rows"]), shape)
+        elif how == "largest":
+            given[name] = given["x"].max(axis=1, initial=-9.0)
+        elif how == "pooled":
+            given[name] = _pooled(op, given, {**variant, **own}, shape).astype(dtype)
         elif how in ("forward", "activation"):
             given[name] = _output(op, how, given, variant, rng, shape).astype(dtype)
         else:
             if how in ("rows", "one_hot"):
                 shape = (sizes["n"], sizes["c"])
             given[name] = np.asarray(_DRAWS[how](rng, shape)).astype(dtype)
-    given.update({name: value for name, value in variant.items() if name not in op.operands})
+    given.update({**own, **{name: value for name, value in variant.items() if name not in op.operands}})
     return given
+
+
+def _pooled(op: Op, given: dict[str, Any], options: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """What is pooled of x, which is some images again and again where they are large: plain loops take a moment."""
+    x = given["x"]
+    count = max(1, _FEW // max(1, x[:1].size))
+    taken = {name: options[name] for name in op.options}
+    y = getattr(pooling, op.name.removesuffix("_backward"))(x[:count], **taken)
+    given["x"] = np.resize(x[:count], x.shape)
+    return np.resize(y, shape)
 
 
 def _output(op: Op, how: str, given: dict[str, Any], variant: Mapping[str, Any], rng: Rng, shape: Any) -> Any:
@@ -94,9 +112,10 @@ def _activated(name: str, x: Any, *numbers: float) -> Any:
     """f(x) by plain loops, which large arrays of repeated numbers are spared."""
     if not x.size:
         return np.zeros(x.shape)
-    few = _few(name, x).tolist()
     if name in softmax.FORWARD:
-        return np.resize([softmax.FORWARD[name](row) for row in few], x.shape)
+        rows = _few(name, x.reshape(-1, x.shape[-1])).tolist()
+        return np.resize([softmax.FORWARD[name](row) for row in rows], x.shape)
+    few = _few(name, x).tolist()
     return np.resize(elementwise.forward(name, few, *numbers), x.shape)
 
 

@@ -9,7 +9,7 @@ backend's to provide. What an op takes and gives are ``View``s of these. Numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -191,6 +191,32 @@ def views_of(values: Iterable[Any]) -> list[View]:
     return [value for value in values if isinstance(value, View)]
 
 
+class Range(NamedTuple):
+    """Memory that is touched: bytes of a block, or with no block a figure."""
+
+    block: Block | None
+    low: int
+    high: int
+
+    def meets(self, other: Range) -> bool:
+        """Whether both have something in common."""
+        return self.block is other.block and self.low < other.high and other.low < self.high
+
+
+def range_of(view: View) -> Range:
+    """What is touched of a view."""
+    return Range(view.block, *view.bounds())
+
+
+def hinder(
+    reads: Iterable[Range], writes: Iterable[Range], later_reads: Collection[Range], later_writes: Collection[Range]
+) -> bool:
+    """Whether what comes later has to wait for what reads and writes these: not where both only read."""
+    return any(one.meets(other) for one in writes for other in (*later_reads, *later_writes)) or any(
+        one.meets(other) for one in reads for other in later_writes
+    )
+
+
 def lifetimes(moments: Iterable[Iterable[Block | None]], kept: Sequence[View]) -> dict[Block, tuple[int, int]]:
     """From which moment to which each block of results is needed, those that are kept to the moment behind the last.
 
@@ -259,6 +285,11 @@ class CallByCall:
     def stages(self) -> Sequence[Stage]:
         """What a run does, in its order."""
         return [Stage(number, call.op, "called") for number, call in enumerate(self.graph.calls)]
+
+    @property
+    def launches(self) -> int:
+        """Of kernels by a run, on a device; 0 where it has not been counted, or there are none."""
+        return 0
 
     @property
     def bytes(self) -> int:

@@ -243,13 +243,13 @@ def _sizes(op: Op) -> Iterator[Sizes]:
 
 
 def _of_op(op: Op, sizes: Sizes) -> Job:
-    name, of_products = f"{op.name} {sizes_name(sizes)}", op.flops is not None
-    moved = op.bytes(sizes, operands.ITEM)
+    name, flops = f"{op.name} {sizes_name(sizes)}", op.work(sizes)
+    moved, of_products = op.bytes(sizes, operands.ITEM), flops is not None
     is_large = sizes == operands.grown(op, sizes, _LARGE)
     return Job(
         name=name,
         unit="TFLOP/s" if of_products else "GB/s",
-        work=(op.flops(**sizes) / 1e12) if op.flops is not None else moved / 1e9,
+        work=moved / 1e9 if flops is None else flops / 1e12,
         calls=partial(_calls, op, sizes),
         check=partial(_check, op, sizes),
         precision="float32" if of_products else None,

@@ -1,4 +1,4 @@
-"""Find a data file, or fetch it, and hand out its bytes only if their SHA-256 is a published one.
+"""Find a data file, or fetch it, and hand out its bytes only if their checksum is a published one.
 
 A file is looked for in three places: the data folder (``data_dir``, else the environment variable ``FASTNN_DATA``), the
 user's cache, and the published sources, which are downloaded into the cache. Whatever the place, the bytes are read
@@ -28,17 +28,27 @@ _TIMEOUT = 30.0  # seconds without a byte before an attempt counts as failed
 class Source:
     """What is known of a published file.
 
-    `sha256` is the digest of the bytes that `urls` (tried in order) serve. `also` holds digests of other copies in
-    circulation that carry the same values.
+    `digest` is that of the bytes that `urls` (tried in order) serve: SHA-256, or MD5 (32 digits) where no other was
+    published, of files that are neither executable nor pickled. `also` holds digests of other copies in circulation
+    that carry the same values.
     """
 
-    sha256: str
+    digest: str
     urls: tuple[str, ...] = ()
     also: frozenset[str] = frozenset()
 
+    @property
+    def algorithm(self) -> str:
+        """Return what the digests are made by, as hashlib names it."""
+        return "md5" if len(self.digest) == 32 else "sha256"
+
+    def digest_of(self, data: bytes) -> str:
+        """Return the digest of `data`."""
+        return hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest()
+
     def accepts(self, digest: str) -> bool:
         """Return True if `digest` is one of a good copy."""
-        return digest == self.sha256 or digest in self.also
+        return digest == self.digest or digest in self.also
 
 
 def _idx_sources(folder: str, digests: dict[str, str], mirrors: tuple[str, ...]) -> dict[str, Source]:
@@ -89,6 +99,19 @@ REGISTRY: dict[str, Source] = {
         "9b56000edc4b34a32e89fd5a23b2605594682c74efcf7d8f4e2a5514b771e633",
         (_KERAS + "reuters_word_index.json",),
     ),
+    "imdb/imdb.npz": Source(
+        "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f",
+        (_KERAS + "imdb.npz",),
+    ),
+    "imdb/imdb_word_index.json": Source("bfafd718b763782e994055a2d397834f", (_KERAS + "imdb_word_index.json",)),
+    "california_housing/california_housing.npz": Source(
+        "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f",
+        (_KERAS + "california_housing.npz",),
+    ),
+    "cifar10/cifar-10-binary.tar.gz": Source(
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+    ),
     "boston_housing/housing.data": Source(
         "baadf72995725d76efe787b664e1f083388c79ba21ef9a7990d87f774184735a",
         (_UCI_HOUSING, f"https://web.archive.org/web/2020id_/{_UCI_HOUSING}"),
@@ -123,7 +146,7 @@ def read(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> bytes:
     DataFileError
         The file is in none of the places and could not be downloaded, or a copy cannot be read.
     ChecksumError
-        A copy was found whose SHA-256 is not a published one. In the data folder that is final: the folder is the
+        A copy was found whose digest is not a published one. In the data folder that is final: the folder is the
         user's and never written to. A bad copy in the cache is replaced by a download if that succeeds.
     """
     folder, said_by = _data_folder(data_dir)
@@ -151,6 +174,11 @@ def read_at(name: str, path: str | os.PathLike[str]) -> bytes:
     A relative `path` is one inside the cache's folder for the data set, as it is in Keras.
     """
     return _from_cache_or_download(name, cache_folder() / Path(name).parent / Path(path).expanduser(), [])
+
+
+def read_either(name: str, path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> bytes:
+    """Return the verified bytes of the `REGISTRY` file `name`: from the usual places for its bare name, else `path`."""
+    return read(name, data_dir=data_dir) if is_default(path, name) else read_at(name, path)
 
 
 def read_shipped(name: str) -> bytes:
@@ -193,13 +221,13 @@ def _read_if_there(path: Path) -> bytes | None:
 
 
 def _verified(data: bytes, name: str, place: object) -> bytes:
-    """Return `data` if its SHA-256 is a good one for `name`, else raise ChecksumError."""
-    digest = hashlib.sha256(data).hexdigest()
+    """Return `data` if its digest is a good one for `name`, else raise ChecksumError."""
     source = REGISTRY[name]
+    digest, kind = source.digest_of(data), {"md5": "MD5", "sha256": "SHA-256"}[source.algorithm]
     if not source.accepts(digest):
         raise ChecksumError(
-            f"{place} is refused, and nothing in it was read: its SHA-256 is {digest}, "
-            f"that of the published {name} is {source.sha256}; delete it or put a good copy in its place"
+            f"{place} is refused, and nothing in it was read: its {kind} is {digest}, "
+            f"that of the published {name} is {source.digest}; delete it or put a good copy in its place"
         )
     return data
 
@@ -239,7 +267,7 @@ def _download(name: str, url: str, path: Path) -> None:
     store = pooch.create(
         path=path.parent,
         base_url="",
-        registry={path.name: f"sha256:{REGISTRY[name].sha256}"},
+        registry={path.name: f"{REGISTRY[name].algorithm}:{REGISTRY[name].digest}"},
         urls={path.name: url},
         retry_if_failed=_ATTEMPTS_AFTER_THE_FIRST,
     )

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import io
-import itertools
-import json
 import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import checks
-from fastnn.datasets import _files, _split
-from fastnn.errors import DataFileError
+from fastnn.datasets import _files, _split, _texts
 
 _NPZ = "reuters/reuters.npz"
 _WORD_INDEX = "reuters/reuters_word_index.json"
@@ -78,37 +74,14 @@ def load_data(
     ValueError
         An argument is out of range, or `maxlen` leaves no newswire.
     """
-    num_words = _count("num_words", num_words)
-    maxlen = _count("maxlen", maxlen)
-    skip_top = checks.integer("skip_top", skip_top, minimum=0)
-    index_from = checks.integer("index_from", index_from, minimum=0)
-    for name, value in (("start_char", start_char), ("oov_char", oov_char)):
-        if value is not None:
-            checks.integer(name, value, minimum=0)
+    encoding = _texts.Encoding(num_words, skip_top, maxlen, start_char, oov_char, index_from)
     share, rng = _split.checked_test_split(test_split), _split.generator(seed)
 
     newswires, topics = _read(path, data_dir)
     order = np.arange(len(newswires))
     rng.shuffle(order)
     newswires, topics = newswires[order], topics[order]
-    words, lengths = _flatten(newswires)
-    words += index_from
-    if start_char is not None:
-        words = np.insert(words, np.cumsum(lengths) - lengths, start_char)
-        lengths += 1
-    if maxlen:
-        short = lengths < maxlen
-        words, lengths, topics = words[np.repeat(short, lengths)], lengths[short], topics[short]
-        if not len(topics):
-            raise ValueError(f"maxlen: got {maxlen}, which leaves no newswire; wants a greater length, or None")
-    kept = (words >= skip_top) & (words < (num_words or words.max(initial=0)))
-    if oov_char is None:
-        lengths = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[kept], minlength=len(lengths))
-        words = words[kept]
-    else:
-        words = np.where(kept, words, oov_char)
-
-    texts = _lists(words, lengths)
+    texts, (topics,) = _texts.encoded(encoding, (newswires,), (topics,), "newswire")
     n_train = _split.leading(len(topics), share)
     return (texts[:n_train], topics[:n_train]), (texts[n_train:], topics[n_train:])
 
@@ -120,12 +93,7 @@ def get_word_index(
 
     `path` and `data_dir` are as in `load_data`.
     """
-    data = _file(_WORD_INDEX, path, data_dir)
-    try:
-        index: dict[str, int] = json.loads(data)
-    except ValueError as error:
-        raise DataFileError(f"{_WORD_INDEX} is damaged: not JSON ({error})") from error
-    return index
+    return _texts.word_index(_WORD_INDEX, _files.read_either(_WORD_INDEX, path, data_dir))
 
 
 def get_label_names() -> tuple[str, ...]:
@@ -133,30 +101,8 @@ def get_label_names() -> tuple[str, ...]:
     return _LABEL_NAMES
 
 
-def _count(name: str, value: int | None) -> int | None:
-    return None if value is None else checks.integer(name, value, minimum=0)
-
-
-def _file(name: str, path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> bytes:
-    return _files.read(name, data_dir=data_dir) if _files.is_default(path, name) else _files.read_at(name, path)
-
-
 def _read(path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return newswires and topics as published: the only place that unpickles, and only bytes whose hash matched."""
-    data = _file(_NPZ, path, data_dir)
+    data = _files.read_either(_NPZ, path, data_dir)
     with np.load(io.BytesIO(data), allow_pickle=True) as arrays:
         return arrays["x"], arrays["y"]
-
-
-def _flatten(lists: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return all words in one array, and how many belong to each list."""
-    lengths = np.fromiter(map(len, lists), np.int64, count=len(lists))
-    return np.fromiter(itertools.chain.from_iterable(lists), np.int64, count=int(lengths.sum())), lengths
-
-
-def _lists(words: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[Any]:
-    """Return an object array (n,) of lists of Python ints: the inverse of `_flatten`."""
-    flat, ends = words.tolist(), np.cumsum(lengths)
-    texts = np.empty(len(lengths), dtype=object)
-    texts[:] = [flat[start:end] for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
-    return texts

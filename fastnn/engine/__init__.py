@@ -15,7 +15,7 @@ from dataclasses import replace
 from fastnn.engine import cpu, cuda
 from fastnn.engine.cpu import FusedRunner
 from fastnn.engine.cuda import DeviceRunner
-from fastnn.engine.data import Batch, DataSet, input_source, numeric_array
+from fastnn.engine.data import Batch, DataSet, index_source, input_source, numeric_array
 from fastnn.engine.layerwise import LayerwiseRunner
 from fastnn.engine.plan import Plan, make_plan
 from fastnn.engine.protocols import Network, Runner, StepHooks
@@ -43,6 +43,7 @@ __all__ = [
     "Plan",
     "Runner",
     "StepHooks",
+    "index_source",
     "input_source",
     "make_plan",
     "make_runner",

@@ -98,7 +98,7 @@ class FusedRunner(LayerwiseRunner):
         self._session.begin()
         return self._session
 
-    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
         """Outputs for all samples."""
         if x.rows < _PREDICT_FROM:
             return super().predict(x, batch_size, hooks)
@@ -129,7 +129,7 @@ class FusedRunner(LayerwiseRunner):
                 scored = replace(part, x=DenseSource(prediction.outputs(part.x), network.dtype))
                 for batch in scored.batches(batch_size):
                     loss = self.loss(batch, batch.x) + penalty
-                    figures.update(loss, batch.rows, batch.y, batch.sample_weight, batch.x)
+                    figures.update([loss], batch.rows, batch.y, batch.sample_weight, batch.x)
                 if hooks is not None and hooks.end(last, figures.logs):
                     break
         return figures.logs()

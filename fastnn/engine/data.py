@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastnn import backends, checks
 from fastnn.engine.protocols import Array, Shape
+from fastnn.engine.wiring import mapped
 
 # Elements that the finite check looks at in one go: small enough to stay in a core's L2 cache.
 _CHUNK = 1 << 16
@@ -134,12 +136,62 @@ class SparseSource:
         return SparseSource(type(self.matrix)(parts, shape=shape, copy=False), self.dtype)
 
 
-class Batch(NamedTuple):
-    """One batch; targets and weights are None where there are none."""
+@dataclass(frozen=True)
+class Sources:
+    """Several inputs of equal length, by name: what is handed out of them are tuples."""
 
-    x: Array
-    y: Array | None
-    sample_weight: Array | None
+    named: Mapping[str, Source]
+
+    @property
+    def all(self) -> tuple[Source, ...]:
+        """One source an input."""
+        return tuple(self.named.values())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The model's dtype."""
+        return self.all[0].dtype
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return self.all[0].rows
+
+    @property
+    def sample_shape(self) -> Any:
+        """Shapes of one sample."""
+        return tuple(source.sample_shape for source in self.all)
+
+    @property
+    def description(self) -> str:
+        """What the inputs are and what happens to them."""
+        return "; ".join(f"{name}: {source.description}" for name, source in self.named.items())
+
+    @property
+    def density(self) -> float | None:
+        """It differs from input to input."""
+        return None
+
+    def batch(self, rows: Array | slice) -> Any:
+        """The samples of ``rows``, a dense array an input."""
+        return tuple(source.batch(rows) for source in self.all)
+
+    def part(self, rows: slice) -> Sources:
+        """A range of the samples."""
+        return Sources({name: source.part(rows) for name, source in self.named.items()})
+
+
+def sources_of(source: Source) -> tuple[Source, ...]:
+    """One source an input."""
+    return source.all if isinstance(source, Sources) else (source,)
+
+
+class Batch(NamedTuple):
+    """One batch; targets and weights are None where there are none. Tuples where there are several of a kind."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
     rows: int
 
 
@@ -147,19 +199,26 @@ class Batch(NamedTuple):
 class DataSet:
     """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch.
 
-    An epoch leaves ``left_out`` samples out; which ones is for its order to say.
+    Targets, their dtypes and weights are tuples where a model has several outputs. An epoch leaves ``left_out`` samples
+    out; which ones is for its order to say. Weights become of ``weight_dtype``, or of the samples' dtype.
     """
 
     x: Source
-    y: Array | None = None
-    sample_weight: Array | None = None
+    y: Any = None
+    sample_weight: Any = None
     y_dtype: Any = None
     left_out: int = 0
+    weight_dtype: Any = None
 
     @property
     def rows(self) -> int:
         """Number of samples."""
         return self.x.rows
+
+    @property
+    def weights_in(self) -> Any:
+        """The dtype that weights have in batches."""
+        return self.weight_dtype or self.x.dtype
 
     def steps(self, batch_size: int) -> int:
         """Number of an epoch's batches, a short last one included."""
@@ -176,14 +235,14 @@ class DataSet:
         """The batch of ``count`` samples that ``rows`` selects."""
         return Batch(self.x.batch(rows), *self.labels(rows), count)
 
-    def labels(self, rows: Array | slice) -> tuple[Array | None, Array | None]:
+    def labels(self, rows: Array | slice) -> tuple[Any, Any]:
         """Targets and weights of the samples that ``rows`` selects; None where there are none."""
-        y = None if self.y is None else np.ascontiguousarray(self.y[rows], dtype=self.y_dtype)
-        return y, self.weights(rows)
 
-    def weights(self, rows: Array | slice) -> Array | None:
-        """Weights of the samples that ``rows`` selects; None where there are none."""
-        return None if self.sample_weight is None else np.ascontiguousarray(self.sample_weight[rows], self.x.dtype)
+        def selected(array: Array | None, dtype: Any) -> Array | None:
+            return None if array is None else np.ascontiguousarray(array[rows], dtype)
+
+        weight = mapped(partial(selected, dtype=self.weights_in), self.sample_weight)
+        return mapped(selected, self.y, self.y_dtype), weight
 
     def rest(self, done: int) -> DataSet:
         """The samples of an epoch of which so many are done."""
@@ -195,9 +254,8 @@ class DataSet:
 
     def part(self, rows: slice) -> DataSet:
         """A range of the samples."""
-        y = None if self.y is None else self.y[rows]
-        weight = None if self.sample_weight is None else self.sample_weight[rows]
-        return DataSet(self.x.part(rows), y, weight, self.y_dtype)
+        y, weight = (mapped(lambda a: None if a is None else a[rows], kind) for kind in (self.y, self.sample_weight))
+        return DataSet(self.x.part(rows), y, weight, self.y_dtype, weight_dtype=self.weight_dtype)
 
 
 def numeric_array(name: str, value: Any) -> Array:
@@ -253,6 +311,29 @@ def input_source(name: str, value: Any, dtype: np.dtype[Any]) -> Source:
     if counts is None or (counts < 0).any():
         check_finite(name, array, dtype)
     return DenseSource(array, dtype, counts)
+
+
+def index_source(name: str, value: Any, count: int, layer: str) -> DenseSource:
+    """The source for ``value``, integers in [0, count), as a layer of that name wants: they stay integers.
+
+    Whole floating-point numbers are taken as well. ValueError for numbers that are not whole, or out of range.
+    """
+    if is_sparse(value) or callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes, set)):
+        raise TypeError(
+            f"{name}: got {checks.describe(value)}, wants an array of integers, as the layer {layer!r} does"
+        )
+    array = numeric_array(name, value)
+    wants = f"wants integers in [0, {count}), the input_dim of the layer {layer!r}"
+    if array.dtype.kind == "f" and array.size:
+        whole = array == np.floor(array)
+        if not whole.all():
+            raise ValueError(f"{name}: got {array[~whole][0]}, {wants}")
+    if array.size and (array.min() < 0 or array.max() >= count):
+        wrong = array[(array < 0) | (array >= count)][0]
+        raise ValueError(f"{name}: got the index {wrong}, {wants}")
+    # bytes and flags are what pixels are, which become floating-point numbers on the way
+    kept = array.astype(np.int64) if array.dtype in (np.uint8, np.bool_) else array
+    return DenseSource(kept, np.dtype(np.int64))
 
 
 def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:

@@ -170,6 +170,9 @@ def obstacle(network: Network) -> str | None:
 
 
 def _obstacles(network: Network) -> Iterator[str]:
+    if not network.is_stack:
+        yield "the layers are a graph, not a stack"
+        return
     yield from _obstacles_to_prediction(network)
     loss, optimizer = network.fused_loss or network.loss, network.optimizer
     if loss is not None and optimizer is not None:

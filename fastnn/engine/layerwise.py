@@ -7,10 +7,11 @@ nobody looks at the batches in between: the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from time import perf_counter
 from typing import Any
 
@@ -20,63 +21,89 @@ from fastnn import backends, ops
 from fastnn.engine import recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.masks import Masks
 from fastnn.engine.pace import Pace
 from fastnn.engine.placement import Batches, Placement, on_host, placed
 from fastnn.engine.protocols import (
+    Activation,
     Array,
     Draw,
     DropForm,
-    Layer,
     Logs,
+    Loss,
     Metric,
     Network,
     Optimizer,
     Regularizer,
     StepHooks,
 )
-from fastnn.engine.recorded import RecordedStep, RecordedSteps
+from fastnn.engine.recorded import Gradients, RecordedStep, RecordedSteps
+from fastnn.engine.wiring import Call, each, mapped
 from fastnn.errors import DivergenceError
+from fastnn.tape import calculate
 
 
 class RunningFigures:
-    """Loss and metrics over the batches of one epoch: every batch counts by its number of samples."""
+    """Losses and metrics over the batches of one epoch: every batch counts by its number of samples.
 
-    def __init__(self, network: Network, fused: bool) -> None:
-        self._activation = network.layers[-1].activation if fused and network.layers else LINEAR
-        self._metrics = network.metrics
-        self._weighted_metrics = network.weighted_metrics
-        self._loss = 0.0
+    Of several heads there is the loss of all, and one of each.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._heads = network.judged
+        self._activations = [_left_out(network, head.output) for head in self._heads]
+        self._names = ["loss", *(f"{head.name}_loss" for head in network.heads if head.loss is not None)]
+        self._losses = [0.0] * len(self._names)
         self._rows = 0
-        for metric in (*self._metrics, *self._weighted_metrics):
-            metric.reset_state()
+        for head in self._heads:
+            for metric in (*head.metrics, *head.weighted_metrics):
+                metric.reset_state()
 
-    def update(self, loss: float, rows: int, y: Any, sample_weight: Array | None, scores: Any) -> None:
-        """Count one batch; ``scores`` are logits where the loss is fused, else outputs."""
-        self.lose(loss, rows)
-        for metric, weighted in self.metrics:
-            metric.update_state(y, self.outputs(metric, scores), sample_weight if weighted else None)
+    def update(self, losses: Sequence[float], rows: int, y: Any, sample_weight: Any, scores: Any) -> None:
+        """Count one batch; ``scores`` are logits where a loss takes them, else outputs: of heads, as targets are."""
+        self.lose(losses, rows)
+        if scores is None:
+            return
+        weights = each(sample_weight) if sample_weight is not None else [None] * len(self._heads)
+        for metric, weighted, head in self.metrics:
+            found = self.outputs(metric, head, each(scores)[head])
+            metric.update_state(each(y)[head], found, weights[head] if weighted else None)
 
-    def lose(self, loss: float, rows: int) -> None:
-        """Count the loss of a batch."""
-        self._loss += loss * rows
+    def lose(self, losses: Sequence[float], rows: int) -> None:
+        """Count the losses of a batch."""
+        self._losses = [total + loss * rows for total, loss in zip(self._losses, losses, strict=True)]
         self._rows += rows
 
     @property
-    def metrics(self) -> list[tuple[Metric, bool]]:
-        """All metrics, and whether they count by weights."""
-        return [*((metric, False) for metric in self._metrics), *((metric, True) for metric in self._weighted_metrics)]
+    def metrics(self) -> list[tuple[Metric, bool, int]]:
+        """All metrics, whether they count by weights, and the place of their head."""
+        return [
+            (metric, bool(weighted), place)
+            for place, head in enumerate(self._heads)
+            for weighted, metrics in enumerate((head.metrics, head.weighted_metrics))
+            for metric in metrics
+        ]
 
-    def outputs(self, metric: Metric, scores: Any) -> Any:
-        """What a metric wants of scores, wherever they lie."""
+    def outputs(self, metric: Metric, head: int, scores: Any) -> Any:
+        """What a metric wants of the scores of its head, wherever they lie."""
         # the largest logit is the largest probability, so such metrics do without the activation
-        as_is = self._activation == LINEAR or metric.argmax_only(scores.shape[-1])
-        return scores if as_is else self._activation(scores)
+        as_is = self._activations[head] == LINEAR or metric.argmax_only(scores.shape[-1])
+        return scores if as_is else self._activations[head](scores)
 
     def logs(self) -> Logs:
         """The figures so far, by name."""
-        figures = {"loss": self._loss / self._rows if self._rows else 0.0}
-        figures.update((metric.name, metric.result()) for metric, _ in self.metrics)
+        means = [total / self._rows if self._rows else 0.0 for total in self._losses]
+        figures: Logs = dict(zip(self._names, means, strict=True))
+        for head in self._heads:
+            figures.update((metric.name, metric.result()) for metric in (*head.metrics, *head.weighted_metrics))
         return figures
+
+
+def _left_out(network: Network, output: int) -> Activation:
+    """The activation that scores lack: that of the outputs where their loss takes the logits."""
+    if output not in network.fused_losses:
+        return LINEAR
+    return network.layers[network.graph.calls[network.graph.only_outputs()[output]].layer].activation
 
 
 @dataclass(frozen=True)
@@ -94,17 +121,23 @@ class Epoch:
         """The samples of so many batches from ``step`` on."""
         return self.order[step * self.batch_size : (step + steps) * self.batch_size]
 
-    def count(self, rows: Array, losses: Array, scores: Array | None) -> None:
-        """Count the batches of these samples, with scores where metrics want them."""
-        for batch, loss in enumerate(losses.tolist()):
+    def count(self, rows: Array, losses: Array, scores: Any) -> None:
+        """Count the batches of these samples, a row of losses each, with scores where metrics want them."""
+        for batch, found in enumerate(losses.tolist()):
             some = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             y, weight = (None, None) if scores is None else self.data.labels(rows[some])
-            self.figures.update(loss, rows[some].size, y, weight, None if scores is None else scores[some])
+            of_batch = None if scores is None else mapped(itemgetter(some), scores)
+            self.figures.update(found, rows[some].size, y, weight, of_batch)
 
 
 def added(loss: Any, penalty: Any) -> Any:
     """The loss itself where there is no penalty: on a device a number more is a launch more."""
     return loss if type(penalty) is float and penalty == 0 else loss + penalty
+
+
+def _both(one: Any, other: Any) -> Any:
+    """The gradient of a parameter in two calls of its layer; None where it is not trained."""
+    return None if one is None else ops.add(one, other)
 
 
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
@@ -138,12 +171,14 @@ class LayerwiseRunner:
         self.network = network
         self.backend = backend
         self._placement = placement or on_host(programs=backend == "cpu")
-        self._fused = network.fused_loss
-        self._loss = self._fused or network.loss
-        trained = [any(parameter.trainable for parameter in layer.parameters) for layer in network.layers]
+        self._graph, fused = network.graph, network.fused_losses
+        self._heads = [replace(head, loss=fused.get(head.output, head.loss)) for head in network.judged]
+        # Calls of which a loss takes the logits.
+        self._on_logits = {place for output, place in self._graph.only_outputs().items() if output in fused}
+        learns = [any(parameter.trainable for parameter in layer.parameters) for layer in network.layers]
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
-        # No gradient flows below the first layer that learns.
-        self._first = trained.index(True) if any(trained) else len(trained)
+        # No gradient flows to values that do not depend on a layer that learns.
+        self._learned = self._graph.behind({place for place, does in enumerate(learns) if does})
         self._mask_seeds: list[int] | None = None
         self._recorded: RecordedStep | None = None
         self._together: RecordedSteps | None = None
@@ -196,10 +231,11 @@ class LayerwiseRunner:
         """Train on one batch."""
         optimizer, rows = self._optimizer, samples.rows(step)
         batch = samples.batches.alone(step)
-        loss, scores, gradients = self.gradients(batch)
-        self._stop_if_diverged(loss, gradients, samples.number, step)
-        # before the update: a metric that does not fit changes nothing
-        samples.count(rows, np.array([loss]), scores)
+        with recorded.moving_kept(self.network):
+            losses, scores, gradients = self._pass(batch)
+            self._stop_if_diverged(losses[0], gradients, samples.number, step)
+            # before the update: a metric that does not fit changes nothing
+            samples.count(rows, np.array([losses]), scores)
         self._apply(optimizer, gradients)
         self._alone += 1
         return 1
@@ -243,18 +279,20 @@ class LayerwiseRunner:
                 if hooks is not None:
                     hooks.begin(step)
                 given = placed(batch, self._placement)
-                scores, _, penalty, _ = self._forward(given.x)
-                loss = float(self.loss(given, scores) + penalty + self.weight_penalty())
-                figures.update(loss, batch.rows, batch.y, batch.sample_weight, self._placement.read(scores))
+                outputs, _, penalty, _ = self._forward(each(given.x))
+                losses, _ = self._scores(outputs, given.y, given.sample_weight)
+                losses = [float(losses[0] + penalty + self.weight_penalty()), *map(float, losses[1:])]
+                scores = mapped(self._placement.read, self._judged(outputs))
+                figures.update(losses, batch.rows, batch.y, batch.sample_weight, scores)
                 if hooks is not None and hooks.end(step, figures.logs):
                     break
         return figures.logs()
 
-    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
         """Outputs for all samples."""
         if x.rows == 0:
             return self.outputs(x, training=False)
-        parts: list[Array] = []
+        parts: list[Any] = []
         with self._chosen():
             for step, batch in enumerate(DataSet(x).batches(batch_size)):
                 if hooks is not None:
@@ -262,57 +300,83 @@ class LayerwiseRunner:
                 parts.append(self._outputs(batch.x, training=False))
                 if hooks is not None and hooks.end(step, dict):
                     break
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else mapped(lambda *arrays: np.concatenate(arrays), *parts)
 
-    def outputs(self, x: Source, training: bool) -> Array:
+    def outputs(self, x: Source, training: bool) -> Any:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
         with self._chosen():
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
-    def _outputs(self, x: Array, training: bool) -> Array:
-        return self._placement.read(self._passed(self._placement.put(x), training))
+    def _outputs(self, x: Any, training: bool) -> Any:
+        found = self._passed(*map(self._placement.put, each(x)), training=training)
+        return mapped(self._placement.read, found)
 
-    def _passed(self, x: Array, training: bool = False) -> Array:
-        """What comes out of the last layer."""
-        x = self._given(x)
-        for layer in self.network.layers:
-            x, _ = layer.forward(x, training)
-        return x
+    def _passed(self, *inputs: Array, training: bool = False) -> Any:
+        """What comes out at the end, a tuple of several outputs."""
+        layers, masks = self.network.layers, Masks()
+        outputs = self._graph.forward(
+            [*map(self._given, inputs)],
+            lambda _, call, x: masks.passed(layers[call.layer], call, x, training)[0],
+        )
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def gradients(self, batch: Batch) -> tuple[float, Array, Sequence[Array]]:
+    def gradients(self, batch: Batch) -> tuple[float, Any, Sequence[Array]]:
         """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order.
 
         The gradients are valid until the next call, and lie where the runner's arrays do.
         """
+        losses, scores, gradients = self._pass(batch)
+        return losses[0], scores, gradients
+
+    def _pass(self, batch: Batch) -> tuple[list[float], Any, Sequence[Array]]:
+        """The same, behind the loss those of heads where there are several."""
         made = self.network.optimizer.iterations if self.network.optimizer else 0
-        given = [array for array in placed(batch, self._placement)[:3] if array is not None]
+        parts = [each(part) for part in placed(batch, self._placement)[:3]]
+        given = [array for part in parts for array in part if array is not None]
         step = made % 2**32  # the op has 32 bits for it
         if not self._placement.programs or batch.y is None:
-            loss, scores, gradients = self._gradients(step, *given)
+            losses, scores, gradients = self._gradients(step, *given)
         else:
             if self._recorded is None:  # here, for it refers to this runner: a prediction leaves no circle behind
                 self._recorded = RecordedStep(self.network, self._gradients, self._placement)
-            loss, scores, gradients = self._recorded(self.mask_seeds, step, *given)
-        return float(loss), self._placement.read(scores), gradients
+            losses, scores, gradients = self._recorded(self.mask_seeds, step, *given)
+        return [*map(float, losses)], mapped(self._placement.read, scores), gradients
 
-    def _gradients(
-        self, step: int, x: Array, y: Array | None = None, sample_weight: Array | None = None
-    ) -> tuple[float, Array, tuple[Array, ...]]:
-        """The same in step ``step``, by which masks are drawn; also of what stands for arrays in a program."""
-        scores, kept, penalty, activity = self._forward(x, step)
-        loss, dy = self._score(y, scores, sample_weight)
-        gradients: list[Array] = []
-        layers: Iterable[tuple[int, Layer]] = reversed(list(enumerate(self.network.layers)))
-        for index, layer in layers:
-            if index < self._first:
-                break
-            if activity[index] is not None:
-                dy = ops.add(dy, activity[index])
-            dx, own = layer.backward(dy, kept[index], need_dx=index > self._first)
-            gradients[:0] = [g for g, p in zip(own, layer.parameters, strict=True) if p.trainable]
-            if dx is not None:
-                dy = dx
-        return added(added(loss, penalty), self._add_weight_penalties(gradients)), scores, tuple(gradients)
+    def _gradients(self, step: int, *given: Array) -> Gradients:
+        """The same in step ``step``, by which masks are drawn; also of what stands for arrays in a program.
+
+        ``given`` are inputs, then targets of every head, then weights of every head or none.
+        """
+        inputs, heads = self._graph.inputs, len(self._heads)
+        y, weights = given[inputs : inputs + heads], given[inputs + heads :]
+        outputs, kept, penalty, activity = self._forward(given[:inputs], step)
+        losses, slopes = self._scores(outputs, y, weights or None)
+        gradients = self._backward(slopes, kept, activity)
+        penalties = added(penalty, self._add_weight_penalties(gradients))
+        return (added(losses[0], penalties), *losses[1:]), self._judged(outputs), tuple(gradients)
+
+    def _backward(self, slopes: Sequence[Any], kept: Sequence[Any], activity: Sequence[Any]) -> list[Array]:
+        """The gradients of the trained parameters in order, from those of outputs and what the forward pass kept."""
+        layers, found = self.network.layers, dict[int, list[Any]]()
+
+        def back(place: int, call: Call, dy: Any) -> Any:
+            if self._learned.isdisjoint(call.gives):
+                return None
+            if activity[place] is not None:
+                dy = activity[place] if dy is None else ops.add(dy, activity[place])
+            if all(slope is None for slope in each(dy)):
+                return None
+            dx, own = layers[call.layer].backward(dy, kept[place], need_dx=not self._learned.isdisjoint(call.takes))
+            before = found.get(call.layer)
+            found[call.layer] = [*own] if before is None else [*map(_both, before, own)]
+            return dx
+
+        self._graph.backward(slopes, back)
+        gradients = []
+        for place, layer in enumerate(layers):
+            own = found.get(place) or [calculate("zeros", x=parameter.value) for parameter in layer.parameters]
+            gradients += [g for g, p in zip(own, layer.parameters, strict=True) if p.trainable]
+        return gradients
 
     def _stop_if_diverged(self, loss: float, gradients: Sequence[Array], epoch: int, step: int) -> None:
         names = (parameter.path for parameter in self._trained)
@@ -323,29 +387,32 @@ class LayerwiseRunner:
         what = f"the gradient of {bad} is not finite" if math.isfinite(loss) else f"the loss is {loss}"
         raise divergence(what, self.network, epoch, step)
 
-    def _forward(self, x: Array, step: int | None = None) -> tuple[Array, list[Any], float, list[Array | None]]:
-        """Scores, what each layer keeps for its backward pass, the activity penalty and its gradient by layer.
+    def _forward(
+        self, inputs: Sequence[Array], step: int | None = None
+    ) -> tuple[list[Array], list[Any], float, list[Array | None]]:
+        """Outputs or logits, what each call keeps for its backward pass, the activity penalty and its gradient by call.
 
         Of the training pass in step ``step``; without one, of no training.
         """
-        x = self._given(x)
         kept: list[Any] = []
         gradients: list[Array | None] = []
-        penalty = 0.0
-        last = len(self.network.layers) - 1
-        for index, layer in enumerate(self.network.layers):
-            samples = max(x.shape[0], 1)
-            activated = not (self._fused is not None and index == last)
-            training = step is not None and Draw(self.mask_seeds[index], step, index)
-            x, memory = layer.forward(x, training, activate=activated)
+        penalty, masks = 0.0, Masks()
+
+        def run(place: int, call: Call, x: Any) -> Any:
+            nonlocal penalty
+            layer, samples = self.network.layers[call.layer], max((x[0] if call.listed else x).shape[0], 1)
+            training = step is not None and Draw(self.mask_seeds[call.layer], step, place)
+            y, memory = masks.passed(layer, call, x, training, place not in self._on_logits)
             kept.append(memory)
             gradient = None
             if layer.activity_regularizer is not None:
-                value, gradient = self._penalty(layer.activity_regularizer, x)
+                value, gradient = self._penalty(layer.activity_regularizer, y)
                 penalty += value / samples
                 gradient = gradient / gradient.dtype.type(samples)
             gradients.append(gradient)
-        return x, kept, penalty, gradients
+            return y
+
+        return self._graph.forward([*map(self._given, inputs)], run), kept, penalty, gradients
 
     def _given(self, x: Array) -> Array:
         """Inputs of a batch as layers take them."""
@@ -353,16 +420,37 @@ class LayerwiseRunner:
 
     def figures(self) -> RunningFigures:
         """The figures of an epoch, of no batch yet."""
-        return RunningFigures(self.network, self._fused is not None)
+        return RunningFigures(self.network)
 
     def loss(self, batch: Batch, scores: Array) -> float:
         """Loss of a batch without penalties; ``scores`` are logits where loss and last activation are fused."""
-        return self._score(batch.y, scores, batch.sample_weight)[0]
+        return self._scores([scores], batch.y, batch.sample_weight)[0][0]
 
-    def _score(self, y: Array | None, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
-        if self._loss is None or y is None:
+    def _judged(self, outputs: Sequence[Any]) -> Any:
+        """Of the outputs those that heads look at; a tuple where there are several heads."""
+        return tuple(outputs[head.output] for head in self._heads) if self.network.heads else outputs[0]
+
+    def _scores(self, outputs: Sequence[Array], y: Any, sample_weight: Any) -> tuple[list[float], list[Any]]:
+        """The loss, behind it those of heads where there are several, and the derivative by every output."""
+        if y is None or not self.network.has_loss:
             raise RuntimeError("a network without a loss, or a batch without targets, cannot be scored")
-        return self._loss.value_and_gradient(y, scores, sample_weight)
+        weights = [None] * len(self._heads) if sample_weight is None else each(sample_weight)
+        losses: list[float] = []
+        slopes: list[Any] = [None] * len(outputs)
+        for head, true, weight in zip(self._heads, each(y), weights, strict=True):
+            if head.loss is not None:
+                value, slope = self._score(head.loss, true, outputs[head.output], weight)
+                losses.append(value)
+                slopes[head.output] = slope if head.weight == 1 else calculate("scaled", x=slope, factor=head.weight)
+        if not self.network.heads:
+            return losses, slopes
+        trained = [head for head in self._heads if head.loss is not None]
+        shares = [loss * head.weight for loss, head in zip(losses, trained, strict=True)]
+        return [sum(shares[1:], shares[0]), *losses], slopes
+
+    def _score(self, loss: Loss, y: Array, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
+        """A loss and its derivative."""
+        return loss.value_and_gradient(y, scores, sample_weight)
 
     def _penalty(self, penalty: Regularizer, x: Array) -> tuple[float, Array]:
         """A penalty on an array, and its derivative."""

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.engine.data import Batch, DataSet
 from fastnn.engine.inputs import arrays_of
 from fastnn.engine.protocols import Array
+from fastnn.engine.wiring import mapped
 
 
 class Together(NamedTuple):
@@ -129,5 +130,8 @@ def on_host(programs: bool) -> Placement:
 
 def placed(batch: Batch, placement: Placement) -> Batch:
     """A batch of the host's, there."""
-    y, weight = (None if array is None else placement.put(array) for array in (batch.y, batch.sample_weight))
-    return Batch(placement.put(batch.x), y, weight, batch.rows)
+
+    def put(array: Array | None) -> Any:
+        return None if array is None else placement.put(array)
+
+    return Batch(mapped(put, batch.x), mapped(put, batch.y), mapped(put, batch.sample_weight), batch.rows)

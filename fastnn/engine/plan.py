@@ -133,6 +133,7 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
     obstacle = None if known is None else known.obstacle(network)
     runner = "layerwise" if known is None or obstacle is not None else known.RUNNER
     precision, fallback = _precision(network, chosen, obstacle)
+    facts = {} if known is None else known.facts(replace(network, precision=precision), source, obstacle is None)
     return Plan(
         runner=runner,
         backend=chosen,
@@ -141,22 +142,20 @@ def make_plan(network: Network, backend: str = "auto", source: Source | None = N
         precision=precision,
         parameters=sum(parameter.value.size for parameter in parameters),
         trainable_parameters=sum(parameter.value.size for parameter in parameters if parameter.trainable),
-        flop_per_sample=training_flops(network.layers),
+        flop_per_sample=training_flops([network.layers[call.layer] for call in network.graph.calls]),
         batch_size=batch_size,
-        fused_loss=network.fused_loss is not None,
+        fused_loss=bool(network.fused_losses),
         input=None if source is None else source.description,
         density=None if source is None else source.density,
         rows=None if source is None else source.rows,
-        facts={}
-        if known is None
-        else known.facts(replace(network, precision=precision), source, runner == known.RUNNER),
+        facts=facts,
         notes=(*_notes(network, chosen, obstacle), *fallback),
     )
 
 
 def _precision(network: Network, backend: str, obstacle: str | None) -> tuple[str, tuple[str, ...]]:
     """The format of the numbers that training multiplies, and a note where "auto" fell back."""
-    if network.precision in (None, str(network.dtype)) or network.loss is None:
+    if network.precision in (None, str(network.dtype)) or not network.has_loss:
         return str(network.dtype), ()
     reason = precision_obstacle(backend, network.dtype)
     reason = reason or (obstacle and f"training goes layer by layer: {obstacle}")
@@ -174,9 +173,15 @@ def _notes(network: Network, backend: str, obstacle: str | None) -> Iterator[str
     """What somebody who wonders about speed or results should know."""
     if backend == "naive":
         yield "the naive backend is plain Python loops, thousands of times slower than cpu"
-    if network.loss is not None and network.optimizer is not None and obstacle is not None:
+    if network.has_loss and network.optimizer is not None and obstacle is not None:
         yield f"layer by layer, because {obstacle}"
-    if network.loss is None:
+    if not network.has_loss:
         yield "no loss is compiled: this model can predict, not train"
-    elif network.layers and network.fused_loss is None and network.loss.logits_form(network.layers[-1].activation.name):
+    elif network.is_stack and network.fused_loss is None and _on_logits(network):
         yield "a penalty on the outputs keeps loss and last activation apart"
+
+
+def _on_logits(network: Network) -> bool:
+    """Whether the loss could take the last layer's logits, if nothing else looked at its outputs."""
+    loss, layers = network.loss, network.layers
+    return bool(layers) and loss is not None and loss.logits_form(layers[-1].activation.name) is not None

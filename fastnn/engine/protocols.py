@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastnn.engine.wiring import Wiring, stacked
+
 if TYPE_CHECKING:
     from fastnn.engine.data import DataSet, Source
 
@@ -52,6 +54,7 @@ class Parameter(Protocol):
     path: str
     value: Array
     trainable: bool
+    moves: bool
 
     @property
     def regularizer(self) -> Regularizer | None:
@@ -160,6 +163,11 @@ class Layer(Protocol):
     name: str
 
     @property
+    def trainable(self) -> bool:
+        """Whether training changes its weights, and what of them moves."""
+        ...
+
+    @property
     def recordable(self) -> bool:
         """Whether its passes are ops of what they are given and of its parameters, and nothing else that matters."""
         ...
@@ -188,7 +196,16 @@ class Layer(Protocol):
         """Floating-point operations of the products of one sample's forward pass."""
         ...
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+    @property
+    def takes_mask(self) -> bool:
+        """Whether ``forward`` wants, as ``mask``, which steps of its inputs count."""
+        ...
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows."""
+        ...
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True, **given: Any) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         ...
 
@@ -362,11 +379,25 @@ class Optimizer(Protocol):
 
 
 @dataclass(frozen=True)
-class Network:
-    """What a runner runs: the layers in order, and for training the loss, metrics and optimizer.
+class Head:
+    """What one output is trained and judged by: its name and place, its loss, how much that counts, its metrics."""
 
-    ``precision`` is that of the products in training: "bfloat16", or None for the dtype; "auto" leaves it to the plan.
-    ``memory_limit`` is what samples may take of a device's memory, in bytes.
+    name: str
+    output: int
+    loss: Loss | None
+    weight: float = 1.0
+    metrics: Sequence[Metric] = ()
+    weighted_metrics: Sequence[Metric] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a runner runs: the layers, how they are connected, and for training the loss, metrics and optimizer.
+
+    Without a ``wiring`` layers are a stack. Where there are several outputs ``heads`` say what those are trained by, in
+    place of ``loss``, ``metrics`` and ``weighted_metrics``. ``precision`` is that of the products in training:
+    "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``memory_limit`` is what samples may take of a
+    device's memory, in bytes.
     """
 
     layers: Sequence[Layer]
@@ -377,6 +408,28 @@ class Network:
     weighted_metrics: Sequence[Metric] = ()
     precision: str | None = None
     memory_limit: int | None = None
+    wiring: Wiring | None = None
+    heads: Sequence[Head] = ()
+
+    @property
+    def graph(self) -> Wiring:
+        """How the layers are connected."""
+        return stacked(len(self.layers)) if self.wiring is None else self.wiring
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether each layer is fed by the one before, and no output but the last one's is looked at."""
+        return not self.heads and self.graph.is_stack
+
+    @property
+    def judged(self) -> Sequence[Head]:
+        """What outputs are trained and judged by: a head without a name where there is one output."""
+        return self.heads or [Head("", 0, self.loss, 1.0, self.metrics, self.weighted_metrics)]
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether there is something to train for."""
+        return any(head.loss is not None for head in self.judged)
 
     @property
     def products(self) -> str:
@@ -390,13 +443,25 @@ class Network:
 
     @property
     def fused_loss(self) -> Loss | None:
-        """The loss that takes the last layer's logits in place of its outputs; None where there is no such loss.
+        """The loss that takes the last layer's logits in place of its outputs; None where there is no such loss."""
+        return next(iter(self.fused_losses.values()), None) if not self.heads else None
 
-        A penalty on the last layer's outputs needs the outputs, so nothing is fused then.
+    @property
+    def fused_losses(self) -> dict[int, Loss]:
+        """By output, the losses that take the logits behind it in its place.
+
+        Whatever else looks at the outputs, another layer or a penalty, needs them: then nothing is fused.
         """
-        if self.loss is None or not self.layers or self.layers[-1].activity_regularizer is not None:
-            return None
-        return self.loss.logits_form(self.layers[-1].activation.name)
+        found: dict[int, Loss] = {}
+        places = self.graph.only_outputs()
+        for head in self.judged:
+            if head.loss is None or head.output not in places:
+                continue
+            layer = self.layers[self.graph.calls[places[head.output]].layer]
+            on_logits = head.loss.logits_form(layer.activation.name)
+            if on_logits is not None and layer.activity_regularizer is None:
+                found[head.output] = on_logits
+        return found
 
 
 class StepHooks(Protocol):
@@ -444,10 +509,10 @@ class Runner(Protocol):
         """Loss and metrics over all batches, weights untouched."""
         ...
 
-    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Array:
+    def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
         """Outputs for all samples."""
         ...
 
-    def outputs(self, x: Source, training: bool) -> Array:
+    def outputs(self, x: Source, training: bool) -> Any:
         """Outputs for all samples as one batch, of a training pass if asked for."""
         ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,39 @@ import numpy as np
 from fastnn.engine.form import penalty_numbers
 from fastnn.engine.placement import Batches, Placement
 from fastnn.engine.protocols import Array, Layer, Network, Optimizer
+from fastnn.engine.wiring import mapped
 from fastnn.kernels.interrupts import held
 from fastnn.programs import Program
 
 # Batches of a size that run op by op before they are recorded, which takes as long as some steps.
 OP_BY_OP = 8
 
-# What a step gives: loss, scores, the gradients of the trained parameters.
-Gradients = tuple[float, Array, tuple[Array, ...]]
+# What a step gives: the loss, behind it those of heads where there are several; scores, a tuple of such for several
+# heads; the gradients of the trained parameters.
+Gradients = tuple[tuple[float, ...], Any, tuple[Array, ...]]
 
 
 def batches_alone(placement: Placement) -> int:
     """Batches of a size that run by themselves before steps are recorded."""
     return OP_BY_OP if placement.runs_op_by_op else 0
+
+
+def moving(network: Network) -> list[Array]:
+    """What training passes move themselves: moving averages of layers that train."""
+    found = (p.value for layer in network.layers if layer.trainable for p in layer.parameters if p.moves)
+    return list(found)
+
+
+@contextmanager
+def moving_kept(network: Network) -> Iterator[None]:
+    """What moves is put back where the ``with`` block ends in an exception."""
+    before = [(array, array.copy()) for array in moving(network)]
+    try:
+        yield
+    except BaseException:
+        for array, seen in before:
+            array[...] = seen
+        raise
 
 
 class _Kept:
@@ -36,15 +57,16 @@ class _Kept:
     def __init__(
         self, network: Network, function: Callable[..., Any], recordable: Callable[[Network], bool] | None = None
     ) -> None:
-        self._network, self._function, self._recordable = network, function, recordable or is_recordable
+        self.network, self._function, self._recordable = network, function, recordable or is_recordable
         self._settings: Any = None
         self._alive: Sequence[Array] = ()  # so that no other array has the id of one of them
         self.program: Program | None = None
 
     def changed(self, seeds: Sequence[int], arrays: Sequence[Array] = (), *more: Any) -> bool:
         """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
-        network, loss = self._network, self._network.loss
-        settings = [list(seeds), loss and (loss.form, loss.reduction), *map(_settings, network.layers)]
+        network = self.network
+        losses = [head.loss and (head.loss.form, head.loss.reduction, head.weight) for head in network.judged]
+        settings = [list(seeds), losses, *map(_settings, network.layers)]
         settings += [*map(id, arrays), *more]
         if settings == self._settings:
             return False
@@ -72,20 +94,21 @@ class RecordedStep:
         program = self._kept.program
         if program is None:
             return self._gradients(step, *given)
-        likeness = len(given), given[0].shape
+        likeness = tuple(array.shape for array in given)
         self._seen[likeness] += 1
         alone = batches_alone(self._placement)
         if self._seen[likeness] <= alone:
             return self._gradients(step, *given)
         if self._seen[likeness] == alone + 1:
             return self._recorded(program, step, *given)
-        loss, scores, gradients = program(step, *given)
-        return loss, scores.copy(), gradients
+        losses, scores, gradients = program(step, *given)
+        return losses, mapped(lambda array: array.copy(), scores), gradients
 
     def _recorded(self, program: Program, *given: Any) -> Gradients:
         """The first call of a likeness; whatever cannot be recorded runs again op by op, so that errors are its own."""
         try:
-            results: Gradients = program(*given)
+            with moving_kept(self._kept.network):
+                results: Gradients = program(*given)
         except Exception:  # stand-ins of arrays may fail layers and losses in any way
             self._kept.program = None
             return self._gradients(*given)
@@ -110,14 +133,14 @@ class RecordedSteps:
         self._network, self._optimizer, self._gradients, self._placement = network, optimizer, gradients, placement
         self._kept = _Kept(network, self._step)
         self._trained = [parameter for parameter in network.parameters if parameter.trainable]
-        self._scored = bool(network.metrics or network.weighted_metrics)
+        self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
         self._arrays: list[Array] = []
         self._before: list[Array] = []
 
     def __call__(
         self, seeds: Sequence[int], batches: Batches, step: int, steps: int, batch_size: int
     ) -> tuple[Array, Any] | None:
-        """Train on up to so many ``batches`` from ``step`` on; their losses, and the scores where metrics want them.
+        """Train on up to so many ``batches`` from ``step`` on; their losses, a row a batch, and scores for metrics.
 
         Scores lie where the runner's arrays do, until the next call. None where no step was made. An interrupt waits
         for the last one.
@@ -135,6 +158,11 @@ class RecordedSteps:
                     array[...] = before
         return results
 
+    @property
+    def launches(self) -> int:
+        """Of kernels by a step, counted on a device; 0 where none has been made."""
+        return 0 if self._kept.program is None else self._kept.program.launches
+
     def _ready(self, seeds: Sequence[int]) -> bool:
         """Whether there is a program of steps as they are now."""
         optimizer = self._optimizer
@@ -146,7 +174,7 @@ class RecordedSteps:
         fixed["decays"] = [optimizer.decay_of(parameter.path) for parameter in self._trained]
         recordable = optimizer.recordable(self._trained)
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
-            self._arrays = [*(parameter.value for parameter in self._trained), *arrays]
+            self._arrays = [*(parameter.value for parameter in self._trained), *moving(self._network), *arrays]
             self._before = [array.copy() for array in self._arrays]
         return recordable and self._kept.program is not None
 
@@ -162,16 +190,16 @@ class RecordedSteps:
             given.meanwhile()
         except Exception:  # whatever that is, it will be raised by the step that it belongs to
             return None
-        losses = self._placement.read(losses)
+        losses = np.stack([self._placement.read(each) for each in losses], axis=1)
         if not (np.isfinite(losses).all() and self._placement.all_finite(self._arrays)):
             return None
         optimizer.iterations += steps
         return losses, scores
 
-    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[float, Array | None]:
-        loss, scores, gradients = self._gradients(draw, *given)
+    def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[tuple[float, ...], Any]:
+        losses, scores, gradients = self._gradients(draw, *given)
         self._optimizer.step(gradients, self._trained, rate, number)
-        return loss, scores if self._scored else None
+        return losses, scores if self._scored else None
 
 
 class RecordedPasses:
@@ -208,11 +236,12 @@ def layers_are_recordable(network: Network) -> bool:
 
 def is_recordable(network: Network) -> bool:
     """Whether nothing in a training step can be the user's own Python, whose effects a replay would leave out."""
-    loss = network.fused_loss or network.loss
+    fused = network.fused_losses
+    losses = [fused.get(head.output, head.loss) for head in network.judged if head.loss is not None]
     penalties = [p.regularizer for p in network.parameters] + [layer.activity_regularizer for layer in network.layers]
     return (
-        loss is not None
-        and loss.made_of_ops
+        network.has_loss
+        and all(loss is not None and loss.made_of_ops for loss in losses)
         and layers_are_recordable(network)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
     )
@@ -225,4 +254,4 @@ def _settings(layer: Layer) -> Any:
         for p in layer.parameters
     ]
     penalty = layer.activity_regularizer
-    return layer.form(), layer.activation, penalty and (penalty, penalty_numbers(penalty)), own
+    return layer.trainable, layer.form(), layer.activation, penalty and (penalty, penalty_numbers(penalty)), own

@@ -9,10 +9,40 @@ from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
-from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Rescaling
-from fastnn.layers.dropout import Dropout
+from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
+from fastnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.embedding import Embedding
+from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
+from fastnn.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AvgPool1D,
+    AvgPool2D,
+    GlobalAveragePooling2D,
+    GlobalAvgPool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPooling1D,
+    MaxPooling2D,
+)
+from fastnn.layers.recurrent import CELLS, GRU, LSTM, Bidirectional, SimpleRNN
+from fastnn.layers.resizing import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
+from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Masking
 
-NAMES = aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling))
+NAMES = {
+    **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
+    **aliases((BatchNormalization, LayerNormalization, Normalization)),
+    **aliases((Reshape, Permute, RepeatVector, SpatialDropout1D, SpatialDropout2D)),
+    **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
+    **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
+    **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
+    **aliases((Embedding, Masking, Bidirectional)),
+    **CELLS,
+}
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -27,19 +57,55 @@ def deserialize(config: Mapping[str, Any]) -> Layer:
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AvgPool1D",
+    "AvgPool2D",
+    "BatchNormalization",
+    "Bidirectional",
+    "Cropping1D",
+    "Cropping2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
+    "Masking",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "Normalization",
     "PReLU",
     "Parameter",
+    "Permute",
     "ReLU",
+    "RepeatVector",
     "Rescaling",
+    "Reshape",
+    "SimpleRNN",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
     "deserialize",
     "serialize",
 ]

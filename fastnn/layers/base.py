@@ -18,7 +18,7 @@ from fastnn.configurable import Configurable, snake_case
 from fastnn.constraints import Constraint
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.activations import Activation as Activation_
-from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.data import check_finite, index_source, numeric_array
 from fastnn.engine.protocols import (
     Array,
     LayerForm,
@@ -43,7 +43,10 @@ def unique_name(kind: str) -> str:
 
 
 class Parameter:
-    """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint."""
+    """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint.
+
+    One that ``moves`` is a figure of what was seen in training: passes move it, no gradient does.
+    """
 
     def __init__(
         self,
@@ -52,13 +55,15 @@ class Parameter:
         value: Array,
         regularizer: Regularizer | None = None,
         constraint: Constraint | None = None,
+        moves: bool = False,
     ) -> None:
         self.name = name
         self.path = path
         self.value = value
         self.regularizer = regularizer
         self.constraint = constraint
-        self.trainable = True
+        self.moves = moves
+        self.trainable = not moves
 
     @property
     def shape(self) -> Shape:
@@ -142,6 +147,11 @@ class Layer(WeightLists, Configurable):
     """
 
     recordable = False
+    # Names of the parameters that move.
+    moving: tuple[str, ...] = ()
+    # Whether forward(..., mask=) wants the steps of the inputs that count; whether those of the outputs are the same.
+    takes_mask = False
+    supports_masking = False
 
     def __init__(
         self,
@@ -207,7 +217,7 @@ class Layer(WeightLists, Configurable):
     def trainable(self, value: bool) -> None:
         self._trainable = checks.instance("trainable", value, bool, "True or False")
         for parameter in self.parameters:
-            parameter.trainable = value
+            parameter.trainable = value and not parameter.moves
 
     @property
     def weights(self) -> list[Parameter]:
@@ -225,6 +235,18 @@ class Layer(WeightLists, Configurable):
     def flops(self) -> int:
         """Floating-point operations of the products of one sample's forward pass."""
         return 0
+
+    @property
+    def indices(self) -> int | None:
+        """Where the inputs are integers in [0, indices), row numbers, how many there are; None where they are not."""
+        return None
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows.
+
+        ``mask`` says it of x. Layers that work step by step pass it on: their ``supports_masking`` is True.
+        """
+        return mask if self.supports_masking else None
 
     def build(self, input_shape: BatchShape, values: Sequence[Array] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.
@@ -244,7 +266,7 @@ class Layer(WeightLists, Configurable):
         else:
             self._take_parameters(shape, values)
         for parameter in self.parameters:
-            parameter.trainable = self._trainable
+            parameter.trainable = self._trainable and not parameter.moves
         self.input_shape = (None, *shape[1:])
         self.built = True
 
@@ -259,7 +281,8 @@ class Layer(WeightLists, Configurable):
         """Make the parameters of ``parameter_shapes``, of these values."""
         for name, value in zip(self.parameter_shapes(input_shape), values, strict=True):
             penalty, constraint = (getattr(self, f"{name}_{kind}", None) for kind in ("regularizer", "constraint"))
-            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty, constraint))
+            moves = name in self.moving
+            self.parameters.append(Parameter(name, f"{self.name}/{name}", value, penalty, constraint, moves))
 
     def _fits(self, input_shape: BatchShape) -> bool:
         """Whether the parameters that were made serve ``input_shape`` too."""
@@ -280,7 +303,11 @@ class Layer(WeightLists, Configurable):
     def __call__(self, x: Any, training: bool = False) -> Array:
         """Outputs for the batch ``x``; builds the layer on first use."""
         refuse_symbols("x", x)
-        array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
+        if self.indices is None:
+            array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
+        else:
+            source = index_source("x", x, self.indices, self.name)
+            array = source.batch(slice(0, source.rows))
         self.build((None, *array.shape[1:]))
         return self.forward(array, training)[0]
 

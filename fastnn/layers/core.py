@@ -27,6 +27,7 @@ class InputLayer(Layer):
     """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
 
     recordable = True
+    supports_masking = True
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Dense(Activated):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(
         self,
@@ -232,6 +234,114 @@ class Flatten(Layer):
         return dy.reshape(kept), ()
 
 
+class Reshape(Layer):
+    """Each sample in another shape; one size may be -1, what is left for it."""
+
+    recordable = True
+
+    def __init__(self, target_shape: Sequence[int], **options: Any) -> None:
+        if isinstance(target_shape, str) or not hasattr(target_shape, "__iter__"):
+            raise TypeError(f"target_shape: got {checks.describe(target_shape)}, wants a tuple of integers")
+        sizes = enumerate(target_shape)
+        self.target_shape = tuple(checks.integer(f"target_shape[{place}]", size, -1) for place, size in sizes)
+        if self.target_shape.count(-1) > 1 or 0 in self.target_shape:
+            raise ValueError(
+                f"target_shape: got {self.target_shape}, wants sizes of at least 1, and -1 for one of them at most"
+            )
+        super().__init__(**options)
+
+    def form(self) -> LayerForm | None:
+        """Nothing happens to the numbers, which runners have in rows."""
+        return ReshapeForm() if len(self.target_shape) == 1 else None
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The target shape; ValueError where samples have another number of numbers."""
+        size, known = math.prod(each or 0 for each in input_shape[1:]), abs(math.prod(self.target_shape))
+        left = size // known if -1 in self.target_shape else 1
+        if known * left != size:
+            wants = f"samples whose {size} numbers fill {self.target_shape}"
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants {wants}")
+        return (input_shape[0], *(left if each == -1 else each for each in self.target_shape))
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """The inputs in the target shape, and their shape."""
+        return x.reshape(x.shape[0], *self.compute_output_shape(x.shape)[1:]), x.shape
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient in the shape of the inputs."""
+        return dy.reshape(*kept), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"target_shape": list(self.target_shape), **super().get_config()}
+
+
+class Permute(Layer):
+    """The axes of a sample in another order: ``dims`` are their numbers, counted from 1."""
+
+    recordable = True
+
+    def __init__(self, dims: Sequence[int], **options: Any) -> None:
+        if isinstance(dims, str) or not hasattr(dims, "__iter__"):
+            raise TypeError(f"dims: got {checks.describe(dims)}, wants a tuple of integers such as (2, 1)")
+        self.dims = tuple(checks.integer(f"dims[{place}]", axis, 1) for place, axis in enumerate(dims))
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"dims: got {self.dims}, wants each of the numbers 1 to {len(self.dims)} once")
+        super().__init__(**options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The sizes in that order."""
+        if len(input_shape) != len(self.dims) + 1:
+            got = f"input shape {tuple(input_shape)}"
+            raise ValueError(f"{self.name}: got {got}, wants samples of {len(self.dims)} axes, as many as dims has")
+        return (input_shape[0], *(input_shape[axis] for axis in self.dims))
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch; nothing is kept."""
+        y: Array = ops.identity(x.transpose(0, *self.dims))
+        return y, None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient with the axes where they were."""
+        axes = (0, *(self.dims.index(axis) + 1 for axis in range(1, len(self.dims) + 1)))
+        dx: Array = ops.identity(dy.transpose(*axes))
+        return dx, ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"dims": list(self.dims), **super().get_config()}
+
+
+class RepeatVector(Layer):
+    """Each sample (features,) ``n`` times: (n, features)."""
+
+    recordable = True
+
+    def __init__(self, n: int, **options: Any) -> None:
+        self.n = checks.positive_int("n", n)
+        super().__init__(**options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """One axis more."""
+        if len(input_shape) != 2:
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, features)")
+        return (input_shape[0], self.n, input_shape[1])
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and the inputs as images of one number."""
+        image = x.reshape(x.shape[0], 1, 1, x.shape[1])
+        return ops.upsample2d(image, (self.n, 1)).reshape(x.shape[0], self.n, x.shape[1]), image
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """Sums over the copies."""
+        slopes = dy.reshape(dy.shape[0], self.n, 1, dy.shape[2])
+        return ops.upsample2d_backward(slopes, kept, (self.n, 1)).reshape(dy.shape[0], dy.shape[2]), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"n": self.n, **super().get_config()}
+
+
 class Rescaling(Layer):
     """y = scale * x + offset, such as Rescaling(1 / 255) on images of uint8; no weights.
 
@@ -239,6 +349,7 @@ class Rescaling(Layer):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(self, scale: float, offset: float = 0.0, **options: Any) -> None:
         self.scale = checks.real("scale", scale)

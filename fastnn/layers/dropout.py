@@ -16,7 +16,9 @@ from fastnn.engine.protocols import (
     Training,
 )
 from fastnn.kernels.table import TABLE
-from fastnn.layers.base import Layer
+from fastnn.layers.base import BatchShape, Layer
+from fastnn.layers.images import channels_last
+from fastnn.tape import calculate
 
 
 class Dropout(Layer):
@@ -29,6 +31,7 @@ class Dropout(Layer):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         limits = TABLE["dropout"].options
@@ -66,3 +69,58 @@ class Dropout(Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"rate": self.rate, "seed": self.seed, **super().get_config()}
+
+
+class SpatialDropout2D(Dropout):
+    """Dropout of whole channels of images: a sample's channel is kept, or dropped, at all places alike."""
+
+    recordable = True
+    axes = 2
+
+    def __init__(self, rate: float, seed: int | None = None, data_format: str | None = None, **options: Any) -> None:
+        self.data_format = channels_last(data_format)
+        super().__init__(rate, seed, **options)
+
+    def form(self) -> LayerForm | None:
+        """None that other runners know: they would drop single numbers."""
+        return None
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they have other axes."""
+        if len(input_shape) != self.axes + 2:
+            wants = "(None, steps, channels)" if self.axes == 1 else "(None, height, width, channels)"
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants {wants}")
+        return tuple(input_shape)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what each channel was multiplied with, None where nothing was dropped."""
+        if not training or self.rate == 0:
+            return x, None
+        draw = training if isinstance(training, Draw) else self._draw()
+        if self.seed is not None:
+            draw = draw._replace(seed=self.seed)
+        means = ops.global_average_pool(x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]))
+        ones = ops.exponential(calculate("zeros", x=means))
+        factors = ops.dropout(ones, self.rate, *draw).reshape(x.shape[0], *(1,) * self.axes, x.shape[-1])
+        return ops.multiply(x, factors), factors
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient, multiplied alike."""
+        return (dy if kept is None else ops.multiply(dy, kept)), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"data_format": self.data_format, **super().get_config()}
+
+
+class SpatialDropout1D(SpatialDropout2D):
+    """Dropout of whole channels of sequences."""
+
+    axes = 1
+
+    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
+        super().__init__(rate, seed, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: value for name, value in super().get_config().items() if name != "data_format"}

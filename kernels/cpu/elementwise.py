@@ -1,4 +1,4 @@
-"""Elementwise addition and activations: contiguous runs of vectors, split into one range a task."""
+"""What is made of pairs of numbers, and activations: contiguous runs of vectors, split into one range a task."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing, workspace
+from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
 from fastnn.kernels.cpu.machine import caches
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, drain, forward_row, stream_row
+from fastnn.kernels.cpu.simd.elementwise import (
+    add_row,
+    backward_row,
+    choice_backward_row,
+    drain,
+    forward_row,
+    pair_row,
+)
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.threads import get_num_threads
+from fastnn.kernels.formulas import pairs
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import NUMBERS
@@ -24,14 +31,11 @@ from fastnn.kernels.table.row import implements
 # Nanoseconds an element on one core, roughly: reading and writing memory, and an exp where there is one.
 _NS_PER_ELEMENT = 0.25
 
-# Results that go past the caches are computed so many numbers at a time, in L1.
-_AT_ONCE = 2048
-
 
 def _signature(sources: int, *leading: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Numba's: tasks, what leads, buffers to compute in what goes past the caches, the sources, the result."""
+    """Numba's: what leads, whether the result goes past the caches, the sources, the result."""
     return lambda dtype: types.void(
-        *(kind(dtype) for kind in leading), flat(dtype), *[flat(dtype)] * sources, flat(dtype)
+        *(kind(dtype) for kind in leading), types.int64, *[flat(dtype)] * sources, flat(dtype)
     )
 
 
@@ -40,17 +44,20 @@ def _code(_: Any) -> Any:
 
 
 @compiled_in
-def forward_share(t, tasks, size, code, numbers, x, y):
-    """Task t's range of y = f(x)."""
+def forward_share(t, tasks, size, code, numbers, past, x, y):
+    """Task t's range of y = f(x); ``past`` the caches if that is not 0."""
     low, high = t * size // tasks, (t + 1) * size // tasks
-    forward_row(code, high - low, address(x, low), numbers, address(y, low))
+    forward_row(code, high - low, address(x, low), numbers, address(y, low), past)
+    _end(past, y)
 
 
 @compiled_in
-def backward_share(t, tasks, size, code, numbers, one, dy, s, dx):
-    """Task t's range of dx = dy * f'(s); ``one`` is 1 in the numbers' dtype."""
+def backward_share(t, tasks, size, code, numbers, past, one, dy, s, dx):
+    """Task t's range of dx = dy * f'(s); ``one`` is 1 in the numbers' dtype. ``past`` as above."""
     low, high = t * size // tasks, (t + 1) * size // tasks
-    backward_row(code, high - low, address(dy, low), one, address(s, low), one, numbers, address(dx, low))
+    row = address(dx, low)
+    backward_row(code, high - low, address(dy, low), one, address(s, low), one, numbers, row, past)
+    _end(past, dx)
 
 
 @compiled_in
@@ -62,87 +69,75 @@ def backward_sums_share(t, tasks, n, m, code, numbers, one, dy, s, dx, total):
     for i in range(n):
         at = i * m + low
         row = address(dx, at)
-        backward_row(code, high - low, address(dy, at), one, address(s, at), one, numbers, row)
-        add_row(high - low, address(total, low), row, address(total, low))
+        backward_row(code, high - low, address(dy, at), one, address(s, at), one, numbers, row, 0)
+        add_row(high - low, address(total, low), row, address(total, low), 0)
+
+
+_ADD = pairs.CODES["add"]
 
 
 @compiled_in
-def _add_range(low, high, period, a, b, made):
-    """Numbers ``low`` to ``high`` of a + b, where b are ``period`` numbers again and again."""
+def pair_share(t, tasks, size, code, swapped, period, past, a, b, y):
+    """Task t's range of y = f(a, b), where b are ``period`` numbers again and again. ``past`` as above."""
+    low, high = t * size // tasks, (t + 1) * size // tasks
     i = low
     while i < high:
         count = min(high - i, period - i % period)
-        add_row(count, address(a, i), address(b, i % period), address(made, i - low))
+        pair_row(code, swapped, count, address(a, i), address(b, i % period), address(y, i), past)
         i += count
+    _end(past, y)
 
 
 @compiled_in
-def add_share(t, tasks, size, period, a, b, y):
-    """Task t's range of y = a + b, where b are ``period`` numbers again and again."""
-    low, high = t * size // tasks, (t + 1) * size // tasks
-    _add_range(low, high, period, a, b, address(y, low))
+def add_share(t, tasks, size, period, past, a, b, y):
+    """Task t's range of y = a + b, where b are ``period`` numbers again and again. ``past`` as above."""
+    pair_share(t, tasks, size, _ADD, 0, period, past, a, b, y)
+
+
+@compiled_in
+def _end(past, y):
+    """What went past the caches is written before anything that comes later."""
+    if past:
+        drain(y)
 
 
 @kernel(_signature(1, _code, flat))
 def _forward(MR: int, NR: int) -> Any:
-    at_once = _AT_ONCE
-
-    def forward(code, numbers, buffers, x, y, words, t, team):
-        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
-        if t < tasks:
-            if buffers.size == 0:
-                forward_share(t, tasks, x.size, code, address(numbers, 0), address(x, 0), address(y, 0))
-            else:
-                low, high = t * x.size // tasks, (t + 1) * x.size // tasks
-                for i in range(low, high, at_once):
-                    count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    forward_row(code, count, address(x, i), address(numbers, 0), made)
-                    stream_row(count, made, address(y, i))
-                drain(address(y, low))
+    def forward(code, numbers, past, x, y, words, t, tasks):
+        forward_share(t, tasks, x.size, code, address(numbers, 0), past, address(x, 0), address(y, 0))
 
     return forward
 
 
 @kernel(_signature(2, _code, flat))
 def _backward(MR: int, NR: int) -> Any:
-    at_once = _AT_ONCE
-
-    def backward(code, numbers, buffers, dy, s, dx, words, t, team):
-        one = s.dtype.type(1)
-        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
-        if t < tasks:
-            if buffers.size == 0:
-                operands = address(dy, 0), address(s, 0), address(dx, 0)
-                backward_share(t, tasks, s.size, code, address(numbers, 0), one, *operands)
-            else:
-                low, high = t * s.size // tasks, (t + 1) * s.size // tasks
-                for i in range(low, high, at_once):
-                    count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    backward_row(code, count, address(dy, i), one, address(s, i), one, address(numbers, 0), made)
-                    stream_row(count, made, address(dx, i))
-                drain(address(dx, low))
+    def backward(code, numbers, past, dy, s, dx, words, t, tasks):
+        operands = address(dy, 0), address(s, 0), address(dx, 0)
+        backward_share(t, tasks, s.size, code, address(numbers, 0), past, s.dtype.type(1), *operands)
 
     return backward
 
 
-@kernel(_signature(2, _code))
-def _add(MR: int, NR: int) -> Any:
-    at_once = _AT_ONCE
+@kernel(_signature(2, _code, _code, _code))
+def _pair(MR: int, NR: int) -> Any:
+    def pair(code, swapped, period, past, a, b, y, words, t, tasks):
+        pair_share(t, tasks, y.size, code, swapped, period, past, address(a, 0), address(b, 0), address(y, 0))
 
-    def add(period, buffers, a, b, y, words, t, team):
-        tasks = team if buffers.size == 0 else min(team, buffers.size // at_once)
-        if t < tasks:
-            if buffers.size == 0:
-                add_share(t, tasks, y.size, period, address(a, 0), address(b, 0), address(y, 0))
-            else:
-                low, high = t * y.size // tasks, (t + 1) * y.size // tasks
-                for i in range(low, high, at_once):
-                    count, made = min(at_once, high - i), address(buffers, t * at_once)
-                    _add_range(i, i + count, period, address(a, 0), address(b, 0), made)
-                    stream_row(count, made, address(y, i))
-                drain(address(y, low))
+    return pair
 
-    return add
+
+def _choice_signature(dtype: Any) -> Any:
+    return types.void(types.int64, *[flat(dtype)] * 5)
+
+
+@kernel(_choice_signature)
+def _choice_backward(MR: int, NR: int) -> Any:
+    def choice_backward(code, dy, a, b, da, db, words, t, tasks):
+        low, high = t * dy.size // tasks, (t + 1) * dy.size // tasks
+        slopes = address(dy, low), address(a, low), address(b, low), address(da, low), address(db, low)
+        choice_backward_row(code, high - low, *slopes)
+
+    return choice_backward
 
 
 def nanoseconds(size: int) -> float:
@@ -160,7 +155,7 @@ def _direct(kernel_: Kernel, leading: tuple[Any, ...], out: Any, *sources: Any) 
     size, dtype = sources[0].size, sources[0].dtype
     if not direct(out, *sources) or _beyond_caches(size, dtype):
         return None
-    return kernel_.planned(dtype, nanoseconds(size), *leading, np.empty(0, dtype))
+    return kernel_.planned(dtype, nanoseconds(size), *leading, 0)
 
 
 def _plan(
@@ -174,28 +169,26 @@ def _plan(
     dtype, size = sources[0].dtype, math.prod(shape)
     place = placing(out, shape, dtype, *sources, elementwise=True)
     beyond_caches, work = _beyond_caches(size, dtype), nanoseconds(size)
-    none = np.empty(0, dtype)
 
     def run(out: Any, *sources: Any) -> Any:
         y = place(out, *sources)
         runs = [contiguous(source) for source in sources]
-        streams = beyond_caches and not any(np.may_share_memory(y, run) for run in runs)
-        buffers = workspace(get_num_threads() * _AT_ONCE, dtype) if streams else none
-        kernel_(dtype, work, *leading, buffers, *runs, y.reshape(-1))
+        past = int(beyond_caches and not any(np.may_share_memory(y, run) for run in runs))
+        kernel_(dtype, work, *leading, past, *runs, y.reshape(-1))
         return finish(y, out)
 
     return run
 
 
 class Addends(NamedTuple):
-    """How two arrays are added: whether they change places, and how many numbers of what is then the second repeat."""
+    """How two arrays are joined: whether they change places, and how many numbers of what is then the second repeat."""
 
     swapped: bool
     period: int
 
 
 def addends(a: Any, b: Any) -> Addends | None:
-    """How arrays are added of which one has the shape of the sum, the other its trailing dimensions; else None."""
+    """How arrays are joined of which one has the result's shape, the other its trailing dimensions; else None."""
     shape, swapped = np.broadcast_shapes(a.shape, b.shape), a.ndim < b.ndim or a.size < b.size
     whole, part = (b, a) if swapped else (a, b)
     repeated = part.shape
@@ -205,28 +198,52 @@ def addends(a: Any, b: Any) -> Addends | None:
     return Addends(swapped, math.prod(repeated)) if fits and (repeated or not shape) else None
 
 
-@Planned
-def add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
-    """Where none has the shape of the sum, or the other is stretched, both are broadcast first."""
-    shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
-    plain = addends(a, b)
-    if plain is None:
-        run = _plan(_add, (math.prod(shape),), shape, out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
-        return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
-    swapped, period = plain
-    whole, part = (b, a) if swapped else (a, b)
-    compute, place = _direct(_add, (period,), out, whole, part), placing(out, shape, dtype, a, b, elementwise=True)
-    if compute is None:
-        run = _plan(_add, (period,), shape, out, whole, part)
-        return lambda a, b, *, out=None: run(out, b, a) if swapped else run(out, a, b)
+def _pair_op(name: str) -> Planned:
+    """Where neither array has the shape of the result, or the other is stretched, both are broadcast first."""
+    code = pairs.CODES[name]
 
-    def add(a: Any, b: Any, *, out: Any = None) -> Any:
+    def op(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
+        shape, dtype = np.broadcast_shapes(a.shape, b.shape), a.dtype
+        plain = addends(a, b)
+        if plain is None:
+            leading, wide = (code, 0, math.prod(shape)), [np.broadcast_to(each, shape) for each in (a, b)]
+            run = _plan(_pair, leading, shape, out, *wide)
+            return lambda a, b, *, out=None: run(out, np.broadcast_to(a, shape), np.broadcast_to(b, shape))
+        swapped, period = plain
         whole, part = (b, a) if swapped else (a, b)
-        y = np.empty(shape, dtype) if out is None else place(out, a, b)
-        compute(whole.ravel(), part.ravel(), y.ravel())
-        return y if out is None else finish(y, out)
+        leading = code, int(swapped), period
+        compute, place = _direct(_pair, leading, out, whole, part), placing(out, shape, dtype, a, b, elementwise=True)
+        if compute is None:
+            run = _plan(_pair, leading, shape, out, whole, part)
+            return lambda a, b, *, out=None: run(out, b, a) if swapped else run(out, a, b)
 
-    return add
+        def pair(a: Any, b: Any, *, out: Any = None) -> Any:
+            whole, part = (b, a) if swapped else (a, b)
+            y = np.empty(shape, dtype) if out is None else place(out, a, b)
+            compute(whole.ravel(), part.ravel(), y.ravel())
+            return y if out is None else finish(y, out)
+
+        return pair
+
+    return Planned(implements(name, op))
+
+
+def _choice_backward_op(name: str) -> Planned:
+    """Of operands as large as dy: smaller ones are broadcast first."""
+    code = pairs.CHOICE_CODES[name]
+
+    def op(dy: Any, a: Any, b: Any) -> Callable[..., tuple[Any, Any]]:
+        shape, dtype = np.broadcast_shapes(dy.shape, a.shape, b.shape), dy.dtype
+        compute = _choice_backward.planned(dtype, nanoseconds(math.prod(shape)), code)
+
+        def backward(*operands: Any) -> tuple[Any, Any]:
+            da, db = np.empty(shape, dtype), np.empty(shape, dtype)
+            compute(*(contiguous(np.broadcast_to(each, shape)) for each in operands), da.reshape(-1), db.reshape(-1))
+            return da, db
+
+        return backward
+
+    return Planned(implements(f"{name}_backward", op))
 
 
 def numbers_of(name: str, dtype: Any, numbers: Sequence[float] = ()) -> Any:
@@ -275,5 +292,9 @@ def _backward_op(name: str) -> Planned:
     return Planned(implements(f"{name}_backward", op))
 
 
+for _name in pairs.PAIRS:
+    globals()[_name] = _pair_op(_name)
+for _name in pairs.CHOICES:
+    globals()[f"{_name}_backward"] = _choice_backward_op(_name)
 for _name in ACTIVATIONS:
     globals()[_name], globals()[f"{_name}_backward"] = _forward_op(_name), _backward_op(_name)

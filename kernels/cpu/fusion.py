@@ -17,17 +17,15 @@ from fastnn.kernels.cpu import replay, sparse_fusion
 from fastnn.kernels.cpu.lowering import (
     Instruction,
     Lowering,
-    Range,
     Stepped,
     is_whole,
-    range_of,
     stepping,
     written_beside,
 )
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.formulas.activations import CODES
-from fastnn.kernels.graph import Block, View
+from fastnn.kernels.graph import Block, Range, View, hinder, range_of
 
 _Stretch = list[Instruction]
 
@@ -116,12 +114,7 @@ def _products_of(
 
 def _is_free(between: Sequence[Instruction], reads: Collection[Range], writes: Collection[Range]) -> bool:
     """Whether these reads and writes may as well come before the instructions between."""
-    return all(
-        each.kind not in replay.STOPPING
-        and not _meet(each.writes, reads)
-        and not _meet([*each.reads, *each.writes], writes)
-        for each in between
-    )
+    return not any(each.kind in replay.STOPPING or hinder(each.reads, each.writes, reads, writes) for each in between)
 
 
 def _touches(each: Instruction, block: Block) -> bool:

@@ -58,7 +58,7 @@ def scatter_share(t, tasks, n, rows, count, dy, index, y):
     for i in range(n):
         if low <= index[i] < high:
             row = address(y, index[i] * count)
-            add_row(count, row, address(dy, i * count), row)
+            add_row(count, row, address(dy, i * count), row, 0)
 
 
 @kernel(lambda dtype: types.boolean(matrix(dtype), flat(types.int64), matrix(dtype)))

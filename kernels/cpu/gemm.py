@@ -17,7 +17,7 @@ split over threads and whatever is copied.
 No address is special. A tile reads a number of each of its rows, again and again, and a line of B between them. Rows
 whose distance is a multiple of 4096 bytes fall into one set of an L1 of 64 sets, and where rows + 1 exceed its ways,
 each drives out the next before its line is used up. Such rows are copied, or taken fewer at a time
-(``_tile_rows``). Copies lie in order, and none of their vectors straddles a line, wherever the operands lie.
+(``tile_rows``). Copies lie in order, and none of their vectors straddles a line, wherever the operands lie.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 
 # What one core does per nanosecond, roughly: only to tell work that is worth a second thread from work that is not.
-_FLOPS_PER_NS = 100.0
+FLOPS_PER_NS = 100.0
 
 # Rows of A from which packing B's panels costs less than it saves where B could also be read in place: for B that L2
 # holds, and for B beyond it.
@@ -66,14 +66,14 @@ _BY_ROWS = 4
 _IN_PLACE, _PACKED_HERE, _PACKED_BEFORE = range(3)
 
 # In place of an activation's code: nothing is done to the product.
-_NO_EPILOGUE = -1
+NO_EPILOGUE = -1
 
 # Rows that are copied into all of a group's panels, or all of a task's tiles, in turn: each takes so little of a row
 # that the next takes its share while the row is at hand.
 _ROWS_IN_TURN = 8
 
 # Products whose plan is remembered.
-_PLANS = 1024
+PLANS = 1024
 
 # Bounds of a block where caches are larger than a block needs: the depth, and the bytes of A.
 _MOST_KC, _MOST_COPIED = 2048, 16 << 20
@@ -168,7 +168,7 @@ class _Block(NamedTuple):
     by_rows: Any
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Rows ``i`` to ``i + rows`` and columns ``j`` to ``j + columns`` of a matrix."""
 
     i: Any
@@ -240,7 +240,7 @@ def _pack_transposed(b, part, panel, NR):
 
 
 @compiled_in
-def _pack(b, part, panel, NR):
+def pack_panel(b, part, panel, NR):
     """The ``rows`` * NR numbers at ``panel`` = a part of B of NR columns or fewer."""
     if b.column == 1:
         copy_rows(part.rows, part.columns, NR, _at(b, part.i, part.j), b.row, panel, NR)
@@ -259,7 +259,7 @@ def _pack_together(b, part, panels, NR):
         rows = min(in_turn, depth - i)
         for j in range(part.j, end, NR):
             to = address(panels, (j - part.j) * depth + i * NR)
-            _pack(b, _Part(part.i + i, rows, j, min(NR, end - j)), to, NR)
+            pack_panel(b, Part(part.i + i, rows, j, min(NR, end - j)), to, NR)
 
 
 @compiled_in
@@ -272,7 +272,7 @@ def _group(t, first, last, operands, plan, block, panels, NR):
     if plan.source == _IN_PLACE and j + NR <= m:  # one panel alone
         return _Group(_at(b, k0, j), NR, b.row)
     own = address(panels, t * plan.together * min(k, plan.KC) * NR)
-    _pack_together(b, _Part(k0, depth, j, min(last * NR, m) - j), own, NR)
+    _pack_together(b, Part(k0, depth, j, min(last * NR, m) - j), own, NR)
     return _Group(own, depth * NR, NR)
 
 
@@ -367,7 +367,7 @@ def copy_share(t, tasks, a, block, copies, MR, VL):
             if a.row == 1:
                 copy_rows(count, high - low, (MR + VL - 1) // VL * VL, _at(a, low, k0 + k), a.column, target, MR)
             else:
-                _copy_tile(a, _Part(low, high - low, k0, depth), target, MR, VL)
+                _copy_tile(a, Part(low, high - low, k0, depth), target, MR, VL)
 
 
 @compiled_in
@@ -412,7 +412,7 @@ def _share_of_tiles(t, tasks, operands, plan, block, scratch, deliver, sink, MR,
             for p in range(first, last):
                 if p * tall + s < begin or p * tall + s >= end:
                     continue
-                part = _Part(low, high - low, p * NR, min(NR, m - p * NR))
+                part = Part(low, high - low, p * NR, min(NR, m - p * NR))
                 panel = Matrix(address(group.at, (p - first) * group.panel), group.row, 1)
                 deliver(t, _Tile(part, left, panel, k0, depth, ends), operands.c, sink, MR, NR)
         begin = min(end, last * tall)
@@ -474,7 +474,7 @@ def _gemm(MR: int, NR: int) -> Any:
     return gemm
 
 
-@lru_cache(_PLANS)
+@lru_cache(PLANS)
 def _plan(n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], strides_b: tuple[int, int] | None) -> Plan:
     """The plan of A (n, k) times B (k, m) with these strides in bytes; B has none where it was packed beforehand.
 
@@ -484,7 +484,7 @@ def _plan(n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], str
     shape, memory = tile(itemsize), caches()
     transposed = strides_a[1] != itemsize
     rows = min(n, shape.MR)
-    height = rows if transposed else _tile_rows(rows, strides_a[0])
+    height = rows if transposed else tile_rows(rows, strides_a[0])
     copied = m >= _COPY_FROM_PANELS * shape.NR and (transposed or height < rows)
     most = min(max(256, memory.l2 // 8 // (shape.NR * itemsize)), _MOST_KC)
     KC = _block(k, _KC_TRANSPOSED if transposed and not copied else most, shape.VL)
@@ -496,13 +496,18 @@ def _plan(n: int, k: int, m: int, itemsize: int, strides_a: tuple[int, int], str
     return Plan(rows if copied else height, copied, source, together, MC, KC)
 
 
+def plan_of_packed(n: int, k: int, m: int, a: Any) -> Plan:
+    """The plan of a (n, k) times B (k, m) that was packed beforehand."""
+    return _plan(n, k, m, a.dtype.itemsize, a.strides, None)
+
+
 def _block(size: int, most: int, step: int) -> int:
     """The size of blocks of about ``most`` that divide ``size`` evenly, a multiple of ``step``."""
     blocks = -(-size // most)
     return -(-size // (blocks * step)) * step
 
 
-def _tile_rows(most: int, stride: int) -> int:
+def tile_rows(most: int, stride: int) -> int:
     """Rows of A in a tile, ``most`` or fewer, whose numbers of one column stay in L1 until their lines are used up.
 
     Rows lie ``stride`` bytes apart. As many as the ways of L1 may fall into one set, less one for the lines of B.
@@ -553,11 +558,11 @@ def product_of(a: Any, b: Any, activation: str | None) -> Product:
     plan = _plan(n, k, m, dtype.itemsize, a.strides, None if before else b.strides)
     shape, depth = tile(dtype.itemsize), min(k, plan.KC)
     size = _tile_size(depth, shape.MR, shape.VL) if plan.copied else 0
-    code, numbers = _NO_EPILOGUE, np.zeros(1, dtype)
+    code, numbers = NO_EPILOGUE, np.zeros(1, dtype)
     if activation is not None:
         code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
     return Product(
-        nanoseconds=2.0 * n * k * m / _FLOPS_PER_NS,
+        nanoseconds=2.0 * n * k * m / FLOPS_PER_NS,
         plan=plan,
         code=code,
         numbers=numbers,
@@ -637,7 +642,7 @@ def _pack_panels(MR: int, NR: int) -> Any:
         k, m = w.shape
         count = (m + NR - 1) // NR
         for p in range(t * count // tasks, (t + 1) * count // tasks):
-            _pack(matrix(w), _Part(0, k, p * NR, min(NR, m - p * NR)), address(panels, p * k * NR), NR)
+            pack_panel(matrix(w), Part(0, k, p * NR, min(NR, m - p * NR)), address(panels, p * k * NR), NR)
 
     return pack_panels
 
@@ -707,7 +712,7 @@ def linear_backward(
     sources = dy, x, w, y, z
     of_x = product_into(dx, dz, transposed(w), *sources) if "dx" in need else None
     of_w = product_into(dw, x.T, dz, *sources) if "dw" in need else None
-    of_b = _sums_into(db, dz, *sources) if "db" in need else None
+    of_b = sums_into(db, dz, *sources) if "db" in need else None
 
     def run(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
@@ -756,7 +761,7 @@ def nanoseconds_of_sums(size: int) -> float:
     return size / 4.0
 
 
-def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
+def sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
     """What sums the rows of z (n, m), in order, into ``out`` (m,) likewise: of (out, z, *sources)."""
     place, read = placing(out, (z.shape[1],), z.dtype, *sources, elementwise=True), reader(z)
     compute = _column_sums.planned(z.dtype, nanoseconds_of_sums(z.size))
@@ -772,7 +777,7 @@ def _sums_into(out: Any, z: Any, *sources: Any) -> Callable[..., Any]:
 @Planned
 def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     """Row after row."""
-    sums = _sums_into(out, x, x)
+    sums = sums_into(out, x, x)
     return lambda x, *, out=None: finish(sums(out, x, x), out)
 
 

@@ -32,7 +32,7 @@ from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
-from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Sparse, View
+from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Range, Sparse, View, range_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
 from fastnn.kernels.table.dropout import scale, threshold
 from fastnn.kernels.table.linear_steps import of_bias as bias_of
@@ -52,18 +52,6 @@ class UnfitError(Exception):
 
 
 # -------------------------------------------------------------------------------------------------------- instructions
-
-
-class Range(NamedTuple):
-    """What an instruction touches: memory in a block, or with no block a figure."""
-
-    block: Block | None
-    low: int
-    high: int
-
-    def meets(self, other: Range) -> bool:
-        """Whether both have something in common."""
-        return self.block is other.block and self.low < other.high and other.low < self.high
 
 
 @dataclass
@@ -87,11 +75,6 @@ class Instruction:
     waits: bool = False
     rests: bool = False
     rho: int | None = None
-
-
-def range_of(view: View) -> Range:
-    """What an instruction touches of a view."""
-    return Range(view.block, *view.bounds())
 
 
 def _figure(place: int) -> Range:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,14 +19,18 @@ from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
-from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Range, UnfitError
+from fastnn.kernels.cpu.holding import Held, in_panels
+from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.sparse_fusion import holding
-from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Stage, View, lifetimes, views_of
+from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Range, Stage, View, hinder, lifetimes, views_of
 from fastnn.kernels.interrupts import held
 
 # Work that one task does alone: to wait for one another costs some hundred nanoseconds.
 _ALONE_BELOW_NS = 3_000.0
+
+# Turns from which on it pays to move weights and states into panels and back.
+_MANY = 8
 
 # Work of one compiled call, if no single instruction takes longer, so that an interrupt is noticed soon.
 _AT_ONCE_NS = 100e6
@@ -99,7 +103,7 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
     for place, each in enumerate(stretch):
         reads, writes = [lies(range_) for range_ in each.reads], [lies(range_) for range_ in each.writes]
         pairs = [
-            (other, _hinders(other_reads, other_writes, reads, writes)) for other, other_reads, other_writes in touched
+            (other, hinder(other_reads, other_writes, reads, writes)) for other, other_reads, other_writes in touched
         ]
         before = [other for other, hinders in pairs if hinders]
         wide = tasks > 1 and each.nanoseconds >= _ALONE_BELOW_NS
@@ -119,12 +123,6 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
     return tasks
 
 
-def _hinders(reads: Sequence[Range], writes: Sequence[Range], later_reads: Any, later_writes: Any) -> bool:
-    """Whether what comes later has to wait: not where both only read."""
-    pairs = ((writes, later_reads), (writes, later_writes), (reads, later_writes))
-    return any(one.meets(other) for ones, others in pairs for one in ones for other in others)
-
-
 # -------------------------------------------------------------------------------------------------------------- replay
 
 
@@ -138,14 +136,23 @@ class _Compiled:
     nanoseconds: float
 
 
+class _Turn(NamedTuple):
+    """A stretch, and what comes before and behind all its turns for the weights that they hold."""
+
+    compiled: _Compiled
+    holds: Sequence[Held]
+    before: _Compiled
+    after: _Compiled
+
+
 class Replay(CallByCall):
     """A graph, ready to be run again and again by as many tasks as threads are chosen now."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        self._tasks = tasks = threads.get_num_threads()
+        self._tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)
-        self._lowering = Lowering(self._dtype, tasks, len(graph.arguments))
+        self._lowering = Lowering(self._dtype, self._tasks, len(graph.arguments))
         stretches = _cut(_fused(_lowered(graph, self._lowering), self._lowering, graph.kept))
         self._places, size = _places(lifetimes(_moments(stretches), graph.kept))
         self._arena = aligned((max(1, size),), np.uint8)
@@ -154,14 +161,12 @@ class Replay(CallByCall):
         self._slots: dict[Any, int] = {None: replay.NONE}
         self._known: list[int] = [0]
         self._patches: list[tuple[int, int, int]] = []
-        together = stretches[0] if len(stretches) == 1 else []
-        self._held = holding(together, self._lowering, self._lies) if isinstance(together, list) else []
-        self._before, self._after = (
-            self._compiled([each for one in self._held for each in part(one)], tasks) for part in _AROUND
-        )
-        self._steps: list[_Compiled | Call] = [
-            stretch.call if isinstance(stretch, _Outside) else self._compiled(stretch, tasks) for stretch in stretches
+        self._together = stretches[0] if len(stretches) == 1 and isinstance(stretches[0], list) else []
+        holds = holding(self._together, self._lowering, self._lies)
+        self._steps: list[_Turn | Call] = [
+            stretch.call if isinstance(stretch, _Outside) else self._turn(stretch, holds) for stretch in stretches
         ]
+        self._many: _Turn | None = None
         self._addresses = np.array(self._known, np.int64)
         self._numbers = np.array([[*self._lowering.numbers, 0.0]], self._dtype)
         self._varying = tuple(self._lowering.varying.values())
@@ -169,7 +174,9 @@ class Replay(CallByCall):
         self._row = self.figures.reshape(1, -1)
         self._status = np.zeros(1, replay.STATUS)
         self._failed = self._status["instruction"]
-        self._run: Any = replay.replay.compiled(self._dtype) if any(map(_is_compiled, self._steps)) else None
+        self._run: Any = (
+            replay.replay.compiled(self._dtype) if any(isinstance(step, _Turn) for step in self._steps) else None
+        )
 
     def outdated(self) -> bool:
         """Whether another number of threads is chosen."""
@@ -200,9 +207,10 @@ class Replay(CallByCall):
         if len(self._steps) != 1 or isinstance(self._steps[0], Call):
             super().turns(arrays, addresses, order, figures)
             return
+        step = self._steps[0] if len(figures) < _MANY else self._of_many(self._steps[0])
         self._take(arrays, addresses)
-        step = self._steps[0]
-        batch, most = len(order) // max(1, len(figures)), max(1, int(_AT_ONCE_NS / max(1.0, step.nanoseconds)))
+        work = max(1.0, step.compiled.nanoseconds)
+        batch, most = len(order) // max(1, len(figures)), max(1, int(_AT_ONCE_NS / work))
         for first in range(0, len(figures), most):
             part = figures[first : first + most]
             rows = order[first * batch : (first + len(part)) * batch]
@@ -216,10 +224,11 @@ class Replay(CallByCall):
             if isinstance(step, Call):
                 stages.append(Stage(numbers[id(step)], step.op, "called"))
                 continue
-            for call, row in zip(step.calls, step.table, strict=True):
-                several = row["tasks"] > 1 or step.tasks == 1
+            each = step.compiled
+            for call, row in zip(each.calls, each.table, strict=True):
+                several = row["tasks"] > 1 or each.tasks == 1
                 tasks = "all" if several else f"task {row['first']}"
-                stages.append(Stage(call, str(replay.Kind(row["kind"])), tasks, bool(row["waits"]) and step.tasks > 1))
+                stages.append(Stage(call, str(replay.Kind(row["kind"])), tasks, bool(row["waits"]) and each.tasks > 1))
         return stages
 
     @property
@@ -257,17 +266,30 @@ class Replay(CallByCall):
         """Where a block lies that is no argument's, and what keeps it alive."""
         return self._address(block), self._arena if block.inner else block.owner
 
-    def _replay(self, step: _Compiled, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
+    def _turn(self, stretch: _Stretch, holds: Sequence[Held]) -> _Turn:
+        """A stretch made ready, with what it holds while its turns last."""
+        before, after = (self._compiled([each for one in holds for each in part(one)]) for part in _AROUND)
+        return _Turn(self._compiled(stretch), holds, before, after)
+
+    def _of_many(self, turn: _Turn) -> _Turn:
+        """The one turn for so many that it pays to hold more weights."""
+        if self._many is None:
+            stretch, holds = in_panels(self._together, self._lies)
+            self._many = self._turn(stretch, [*turn.holds, *holds]) if holds else turn
+            self._addresses = np.array(self._known, np.int64)
+        return self._many
+
+    def _replay(self, turn: _Turn, arrays: Sequence[Any], numbers: Any, figures: Any, order: Any) -> None:
         try:
-            if self._held:
+            if turn.holds:
                 with held():  # what is held must be put back
-                    self._hold(numbers, figures, order)
-                    self._go(step, numbers, figures, order)
-                    self._put_back(numbers, figures, order)
+                    self._hold(turn, numbers, figures, order)
+                    self._go(turn.compiled, numbers, figures, order)
+                    self._put_back(turn, numbers, figures, order)
             else:
-                self._go(step, numbers, figures, order)
+                self._go(turn.compiled, numbers, figures, order)
             if self._failed[0]:
-                self._explain(step, arrays, figures, order)
+                self._explain(turn.compiled, arrays, figures, order)
         except BaseException:  # an interrupt, say, before the error was told
             self._forget()
             raise
@@ -275,19 +297,19 @@ class Replay(CallByCall):
     def _go(self, step: _Compiled, numbers: Any, figures: Any, order: Any) -> None:
         team.run(self._run, step.tasks, (step.table, self._addresses, numbers, figures, order, self._status))
 
-    def _hold(self, numbers: Any, figures: Any, order: Any) -> None:
+    def _hold(self, turn: _Turn, numbers: Any, figures: Any, order: Any) -> None:
         """Take what turns hold."""
-        for each in self._held:
+        for each in turn.holds:
             if each.touched is not None:
                 each.touched[0] = -1
-        self._go(self._before, numbers, figures[:1], order)
+        self._go(turn.before, numbers, figures[:1], order)
 
-    def _put_back(self, numbers: Any, figures: Any, order: Any) -> None:
+    def _put_back(self, turn: _Turn, numbers: Any, figures: Any, order: Any) -> None:
         """Put back what turns held; what rested catches up with all turns, or with those before one that failed."""
-        failed, turn = int(self._failed[0]), int(self._status["turn"][0])
-        turns = [turn + (each.place < failed - 1) if failed else len(figures) for each in self._held]
-        self._after.table["n"] = np.repeat(turns, [len(each.after) for each in self._held])
-        self._go(self._after, numbers, figures[:1], order)
+        failed, last = int(self._failed[0]), int(self._status["turn"][0])
+        turns = [last + (each.place < failed - 1) if failed else len(figures) for each in turn.holds]
+        turn.after.table["n"] = np.repeat(turns, [len(each.after) for each in turn.holds])
+        self._go(turn.after, numbers, figures[:1], order)
 
     def _explain(self, step: _Compiled, arrays: Sequence[Any], figures: Any, order: Any) -> None:
         """Make the call at which a replay stopped as it was recorded."""
@@ -336,8 +358,8 @@ class Replay(CallByCall):
         at = self._address(block)
         return Range(_KNOWN, at + range_.low, at + range_.high)
 
-    def _compiled(self, stretch: _Stretch, tasks: int) -> _Compiled:
-        tasks = _share_out(stretch, tasks, self._lies)
+    def _compiled(self, stretch: _Stretch) -> _Compiled:
+        tasks = _share_out(stretch, self._tasks, self._lies)
         table = np.zeros(len(stretch), replay.INSTRUCTION)
         for row, each in zip(table, stretch, strict=True):
             for name, views in each.views.items():
@@ -355,10 +377,6 @@ _AROUND = attrgetter("before"), attrgetter("after")
 
 # All memory whose addresses are known when a replay is made ready.
 _KNOWN = Block(0)
-
-
-def _is_compiled(step: Any) -> bool:
-    return isinstance(step, _Compiled)
 
 
 def _fused(

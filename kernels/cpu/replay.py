@@ -100,7 +100,7 @@ class Kind(IntEnum):
     SORT_COLUMNS = 27  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
     SPARSE_GRADIENT = 28  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
     SPARSE_STEP = 29  # a step of weights c by that; b: the first part of its state, which catches up first by h
-    PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other
+    PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
     UNPACK_STRIPS = 31  # a = c
     SETTLE = 32  # the state b (k, m) catches up by h with what it missed of n turns
 
@@ -195,14 +195,14 @@ def _elementwise(each, memory, turn, t):
     one = memory.numbers.dtype.type(1)
     a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
     if each.kind == Kind.FORWARD:
-        forward_share(t, each.tasks, each.n, each.code, numbers, a, b)
+        forward_share(t, each.tasks, each.n, each.code, numbers, 0, a, b)
     elif each.kind == Kind.BACKWARD:
-        backward_share(t, each.tasks, each.n, each.code, numbers, one, a, b, c)
+        backward_share(t, each.tasks, each.n, each.code, numbers, 0, one, a, b, c)
     elif each.kind == Kind.BACKWARD_SUMS:
         sums = _place(memory, each.d)
         backward_sums_share(t, each.tasks, each.n, each.m, each.code, numbers, one, a, b, c, sums)
     elif each.kind == Kind.ADD:
-        add_share(t, each.tasks, each.n, each.m, a, b, c)
+        add_share(t, each.tasks, each.n, each.m, 0, a, b, c)
     elif each.kind == Kind.SCALE:
         _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
     elif each.kind == Kind.FORWARD_ROWS:
@@ -355,9 +355,9 @@ def _sparse(each, memory, turn, t, NR):
     elif kind == Kind.SORT_COLUMNS:
         sort_share(t, tasks, batch, each.parts, _indices(memory, each.c), _indices(memory, each.b), own)
     elif kind == Kind.PACK_STRIPS:
-        pack_share(t, tasks, k, m, width, _place(memory, each.a), _place(memory, each.c))
+        pack_share(t, tasks, k, m, each.strip // k, _place(memory, each.a), _place(memory, each.c))
     elif kind == Kind.UNPACK_STRIPS:
-        unpack_share(t, tasks, k, m, width, _place(memory, each.c), _place(memory, each.a))
+        unpack_share(t, tasks, k, m, each.strip // k, _place(memory, each.c), _place(memory, each.a))
     elif kind == Kind.SETTLE:
         settle_share(t, tasks, k, m, n, touched, numbers[each.rho], _place(memory, each.b))
     else:

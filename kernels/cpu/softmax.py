@@ -25,7 +25,7 @@ def forward_rows_share(t, tasks, n, c, code, x, y):
     """Task t's rows of y = f(x), (n, c)."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):
         row = address(x, i * c)
-        forward_row(code, c, row, row, address(y, i * c))  # no numbers
+        forward_row(code, c, row, row, address(y, i * c), 0)  # no numbers
 
 
 @compiled_in
@@ -33,7 +33,7 @@ def backward_rows_share(t, tasks, n, c, code, one, dy, y, dx):
     """Task t's rows of dx, (n, c), from dy and y; ``one`` is 1 in the numbers' dtype."""
     for i in range(t * n // tasks, (t + 1) * n // tasks):
         row = address(y, i * c)
-        backward_row(code, c, address(dy, i * c), one, row, one, row, address(dx, i * c))  # no numbers
+        backward_row(code, c, address(dy, i * c), one, row, one, row, address(dx, i * c), 0)  # no numbers
 
 
 @kernel(lambda dtype: types.void(types.int64, matrix(dtype), matrix(dtype)))

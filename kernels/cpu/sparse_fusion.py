@@ -10,22 +10,22 @@ each row of a strip begins at a line of the caches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu._arrays import aligned
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, Range, range_of, written_beside
+from fastnn.kernels.cpu.holding import Held, arrays_of, looked_at, moved, moves, panels_of
+from fastnn.kernels.cpu.lowering import Instruction, Lowering, written_beside
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.graph import Block, View
+from fastnn.kernels.graph import Block, Range, View, range_of
 
-# One core's nanoseconds for a number of a state that catches up, and for one that is moved into panels.
-_NS_PER_DECAY, _NS_PER_MOVE = 0.2, 0.5
+# One core's nanoseconds for a number of a state that catches up.
+_NS_PER_DECAY = 0.2
 
 
 def stepping(gradient: Instruction, update: Instruction) -> Instruction:
@@ -81,18 +81,6 @@ def _multiplies(each: Instruction, sort: Instruction) -> bool:
 # ------------------------------------------------------------------------------------------------ weights that are held
 
 
-class Held(NamedTuple):
-    """A step, by its place in the turn, whose weights and states are held: what comes before and behind all turns.
-
-    Where rows rest, ``touched`` holds the last turn at which each was stepped, and what it missed before that.
-    """
-
-    place: int
-    before: list[Instruction]
-    after: list[Instruction]
-    touched: Any
-
-
 def holding(stretch: list[Instruction], to: Lowering, lies: Callable[[Range], Range]) -> list[Held]:
     """The steps of a turn whose weights and states lie in panels, as long as turns last, and may rest meanwhile.
 
@@ -103,68 +91,22 @@ def holding(stretch: list[Instruction], to: Lowering, lies: Callable[[Range], Ra
     for place, step in enumerate(stretch):
         if step.kind != Kind.SPARSE_STEP or not step.fields["ordered"]:
             continue
-        arrays = [view for view in (*step.views["c"], *step.views["b"]) if view is not None]
+        arrays, width = arrays_of(step, "b"), width_of(to.dtype)
         products = [each for each in stretch if each.kind == Kind.SPARSE_PRODUCT and each.views["b"] == step.views["c"]]
-        own, users = {range_of(view) for view in arrays}, (step, *products)
-        others = [
-            range_
-            for each in stretch
-            for range_ in (*each.reads, *each.writes)
-            if range_ not in own or all(each is not user for user in users)
-        ]
-        if any(lies(other).meets(lies(range_)) for other in others for range_ in own):
+        if looked_at(arrays, stretch, (step, *products), lies):
             continue
-        panels = {range_of(view): _panels(view, to) for view in arrays}
-        moves = [_move(step, view, panels[range_of(view)], to) for view in arrays]
-        for each in users:
-            _hold(each, panels, to)
-        after, touched = [each for _, each in moves], None
+        panels = {range_of(view): panels_of(view, width) for view in arrays}
+        around = [moves(step, view, panels[range_of(view)], width) for view in arrays]
+        for each in (step, *products):
+            row = {"row_b": width, "copied": False} if each.kind == Kind.SPARSE_PRODUCT else {"row_c": width}
+            there = moved(each, panels, {**row, "strip": each.fields["k"] * width})
+            each.views, each.reads, each.writes, each.fields = there.views, there.reads, there.writes, there.fields
+        after, touched = [unpack for _, unpack in around], None
         if step.rests and step.rho is not None:
             settle, touched = _rest(step, stretch, arrays[1])
             after.append(settle)
-        found.append(Held(place, [each for each, _ in moves], after, touched))
+        found.append(Held(place, [pack for pack, _ in around], after, touched))
     return found
-
-
-def _panels(view: View, to: Lowering) -> View:
-    """Memory for a matrix in panels: its strips one behind the other."""
-    (k, m), width = view.shape, width_of(to.dtype)
-    memory = aligned((-(-m // width) * k * width,), to.dtype)
-    block = Block(memory.nbytes, address=address(memory), owner=memory)
-    return View(block, 0, memory.shape, memory.strides, to.dtype)
-
-
-def _move(step: Instruction, view: View, panels: View, to: Lowering) -> tuple[Instruction, Instruction]:
-    """A matrix into panels, and back."""
-    (k, m), there, here = view.shape, range_of(panels), range_of(view)
-    pack = Instruction(
-        step.call,
-        Kind.PACK_STRIPS,
-        {"k": k, "m": m},
-        {"a": (view,), "c": (panels,)},
-        [here],
-        [there],
-        k * m * _NS_PER_MOVE,
-    )
-    return pack, replace(pack, kind=Kind.UNPACK_STRIPS, reads=[there], writes=[here])
-
-
-def _hold(each: Instruction, panels: Mapping[Range, View], to: Lowering) -> None:
-    """Let an instruction find in panels what it found elsewhere."""
-
-    def moved(view: View | None) -> View | None:
-        return view if view is None else panels.get(range_of(view), view)
-
-    k, width = each.fields["k"], width_of(to.dtype)
-    row = "row_b" if each.kind == Kind.SPARSE_PRODUCT else "row_c"
-    each.views = {name: tuple(map(moved, views)) for name, views in each.views.items()}
-    each.reads, each.writes = (
-        [range_of(panels[range_]) if range_ in panels else range_ for range_ in ranges]
-        for ranges in (each.reads, each.writes)
-    )
-    each.fields = {**each.fields, row: width, "strip": k * width}
-    if each.kind == Kind.SPARSE_PRODUCT:
-        each.fields["copied"] = False
 
 
 def _rest(step: Instruction, stretch: list[Instruction], state: View) -> tuple[Instruction, Any]:

@@ -199,7 +199,7 @@ def forward_rows(inputs, batch, share, net, memory, made, tile):
                 if stage.prelu:
                     prelu_row(m, source, address(net.params, stage.b), target)
                 else:
-                    forward_row(stage.activation, m, source, numbers, target)
+                    forward_row(stage.activation, m, source, numbers, target, 0)
                 _drop(net.masks[s + 1], batch.step, r, m, target)
             continue
         block = Block(share.low, share.high, 0, panel_count(stage))
@@ -274,7 +274,7 @@ def score_row(r, scale, batch, net, objective, targets, memory):
     weight = targets.weights[source] if targets.weights.size > 0 else number(1)
     if seen.at != row.at:
         outputs = address(work, seen.at)
-        forward_row(objective.activation, row.classes, address(work, row.at), address(net.numbers, 0), outputs)
+        forward_row(objective.activation, row.classes, address(work, row.at), address(net.numbers, 0), outputs, 0)
     for q in range(objective.metrics.size):
         value = _metric(objective.metrics[q], objective.numbers[q], objective.goal, seen, targets, work)
         figures[q + 1, r] = value if q < objective.plain else value * weight
@@ -301,7 +301,7 @@ def _backward_activation(s, step, share, net, work):
     numbers = address(net.numbers, s * net.numbers.shape[1])
     for r in range(share.low, share.high):
         at, seen = address(work, stage.dz + r * stage.ld), address(work, stage.seen + r * stage.ld_seen)
-        backward_row(stage.activation, m, at, scale, seen, kept, numbers, at)
+        backward_row(stage.activation, m, at, scale, seen, kept, numbers, at, 0)
 
 
 @inlined

@@ -282,7 +282,8 @@ def _locked() -> int:
 _idle: defaultdict[int, deque[Team]] = defaultdict(deque)
 
 # Words and rings of a task without others, for functions that stop no team: any number of callers may use them at once.
-ALONE = Team(1).words, Team(1).rings
+_alone = Team(1)
+ALONE = _alone.words, _alone.rings
 
 
 def run(lead: Callable[..., Any], tasks: int, arguments: Sequence[Any]) -> Any:

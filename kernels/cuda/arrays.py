@@ -28,6 +28,11 @@ class Like(NamedTuple):
         size: int = self.dtype.itemsize
         return size
 
+    @property
+    def ndim(self) -> int:
+        """How many dimensions."""
+        return len(self.shape)
+
 
 def like(array: Any) -> Any:
     """What a plan keeps of it, of None nothing."""

@@ -11,9 +11,10 @@ import numpy as np
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, placing, strides_of
+from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, like_new, placing, strides_of
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
+from fastnn.kernels.formulas.pairs import CHOICES, PAIRS
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES, NUMBERS
 from fastnn.kernels.table.row import implements
@@ -73,7 +74,28 @@ def _of(inputs: int, names: Sequence[str], numbers: Sequence[str], formula: Call
 
 _FORWARD = {name: _of(1, ("x",), entry.numbers, entry.forward) for name, entry in ACTIVATIONS.items()}
 _BACKWARD = {name: _of(2, ("dy", "s"), entry.numbers, entry.backward) for name, entry in ACTIVATIONS.items()}
-_SUM = _of(2, ("a", "b"), (), lambda v, a, b: v.add(a, b))
+_PAIRS = {name: _of(2, ("a", "b"), (), formula) for name, formula in PAIRS.items()}
+
+
+def _is_first(op: str) -> Callable[..., Any]:
+    """1 where the first of two numbers is chosen: where the comparison holds, or it is NaN; else 0."""
+
+    def formula(v: Any, a: Any, b: Any) -> Any:
+        one, zero = v.constant(1.0), v.constant(0.0)
+        return v.where(op, a, b, one, v.where("==", a, a, zero, one))
+
+    return formula
+
+
+# The derivatives of a choice: first which of a and b it was, then dy for the one of them.
+_FIRST = {name: _of(2, ("a", "b"), (), _is_first(op)) for name, op in CHOICES.items()}
+_KEPT = {
+    name: _of(2, ("dy", "first"), (), formula)
+    for name, formula in {
+        "first": lambda v, dy, first: v.where("==", first, v.constant(1.0), dy, v.constant(0.0)),
+        "second": lambda v, dy, first: v.where("==", first, v.constant(1.0), v.constant(0.0), dy),
+    }.items()
+}
 
 # Calculations of an array x with a number, on either side of x, by the names that programs have for them.
 _WITH_NUMBER = {
@@ -92,7 +114,9 @@ CALCULATED = ("plus", "minus", "times", "over", "scaled")
 
 def modules() -> Iterator[launch.Module]:
     """All that there may be."""
-    formulas = {"add": _SUM, **_FORWARD, **{f"{name}_backward": formula for name, formula in _BACKWARD.items()}}
+    formulas = {**_PAIRS, **_FORWARD, **{f"{name}_backward": formula for name, formula in _BACKWARD.items()}}
+    formulas |= {f"first of {name}": formula for name, formula in _FIRST.items()}
+    formulas |= {f"derivative of the {name}": formula for name, formula in _KEPT.items()}
     formulas |= {f"{name} number": formula for name, formula in _WITH_NUMBER.items()}
     for name, formula in formulas.items():
         for dtype in DTYPES:
@@ -197,10 +221,31 @@ def calculated(name: str, *operands: Any, **named: Any) -> Any:
     return planned(_WITH_NUMBER[name], (x,), (number,), None)(None, x)
 
 
-def _add(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
-    """The sum of arrays that broadcast together."""
-    compute = planned(_SUM, (a, b), (), out)
-    return lambda a, b, *, out=None: compute(out, a, b)
+def _pair(name: str) -> Planned:
+    """Of arrays that broadcast together."""
+
+    def pair(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
+        compute = planned(_PAIRS[name], (a, b), (), out)
+        return lambda a, b, *, out=None: compute(out, a, b)
+
+    return Planned(implements(name, pair))
+
+
+def _choice_backward(name: str) -> Planned:
+    """By which of both was chosen, in memory of its own."""
+
+    def backward(dy: Any, a: Any, b: Any) -> Callable[..., tuple[Any, Any]]:
+        first = planned(_FIRST[name], (a, b), (), None)
+        like = like_new(np.broadcast_shapes(a.shape, b.shape), dy.dtype)
+        of_a, of_b = (planned(formula, (dy, like), (), None) for formula in _KEPT.values())
+
+        def run(dy: Any, a: Any, b: Any) -> tuple[Any, Any]:
+            chosen = first(None, a, b)
+            return of_a(None, dy, chosen), of_b(None, dy, chosen)
+
+        return run
+
+    return Planned(implements(f"{name}_backward", backward))
 
 
 def _forward(name: str) -> Planned:
@@ -221,6 +266,7 @@ def _backward(name: str) -> Planned:
     return Planned(implements(f"{name}_backward", backward))
 
 
-add = Planned(implements("add", _add))
+globals().update({name: _pair(name) for name in PAIRS})
+globals().update({f"{name}_backward": _choice_backward(name) for name in CHOICES})
 globals().update({name: _forward(name) for name in NUMBERS})
 globals().update({f"{name}_backward": _backward(name) for name in NUMBERS})

@@ -2,8 +2,8 @@
 // and where its sums go. The epilogue comes before: `finished(given, numbers_of(given), i, j, sum)` is what C holds at
 // (i, j).
 //
-// A product of few tiles is split along k: every split writes its sums to given.partial (splits, n, m), and the kernel
-// `summed` adds them in order, so that results repeat bit for bit.
+// A product of few tiles is split along k: every split writes its sums to given.partial (splits, n, m), and the last
+// block of a tile adds them in the order of the splits, so that results repeat bit for bit.
 
 // Rows of tiles whose blocks follow one another, so that what they read of B is in L2 together.
 constexpr int GROUP = 8;
@@ -25,34 +25,37 @@ FUNCTION real number(const Operand& x, int64 vector, int64 k, int64 end) {
     return vector < x.count && k < end ? x.at[vector * x.vector + k * x.along] : real(0);
 }
 
-// A block's part: the first row and column of its tile of C, and its range of the sums.
+// A block's part: its tile of C, by its number, its first row and column, and its range of the sums.
 struct Part {
     int64 tile, i, j, begin, end;
     int split;
 };
 
-FUNCTION Part part_of_block(const Product& given) {
+FUNCTION Part part_of_block(const Product& given, int64 block) {
     const int64 down = (given.n + ROWS - 1) / ROWS, across = (given.m + COLUMNS - 1) / COLUMNS;
-    const int split = blockIdx.x / (down * across);
-    const int64 number = blockIdx.x - split * down * across;
+    const int split = block / (down * across);
+    const int64 number = block - split * down * across;
     const int64 first = number / (GROUP * across) * GROUP, height = least(GROUP, down - first);
-    const int64 within = number - first * across, tile = first + within % height;
+    const int64 within = number - first * across, row = first + within % height;
     const int64 begin = split * given.depth;
-    return {tile, tile * ROWS, within / height * COLUMNS, begin, least(given.k, begin + given.depth), split};
+    return {number, row * ROWS, within / height * COLUMNS, begin, least(given.k, begin + given.depth), split};
 }
 
 FUNCTION int64 place_of_c(const Product& given, int64 i, int64 j) { return i * given.c_row + j * given.c_column; }
 
-FUNCTION void put_partial(const Product& given, int split, int64 i, int64 j, real sum) {
-    given.partial[(split * given.n + i) * given.m + j] = sum;
+FUNCTION real& partial(const Product& given, int split, int64 i, int64 j) {
+    return given.partial[(split * given.n + i) * given.m + j];
 }
 
-extern "C" __global__ void summed(const Product given) {
-    const ProductNumbers chosen = numbers_of(given);
-    for (int64 at = first_of_grid(); at < given.n * given.m; at += grid_stride()) {
-        const int64 i = at / given.m, j = at % given.m;
-        real sum = 0;
-        for (int split = 0; split < given.splits; split++) sum += given.partial[split * given.n * given.m + at];
-        given.c[place_of_c(given, i, j)] = finished(given, chosen, i, j, sum);
-    }
+// Whether a block has all of its tile's sums: one of a split gets those of the others as the last of them. `each` calls
+// a function of (i, j, sum) for every sum of a thread's.
+template <class Sums> FUNCTION bool has_all(const Product& given, const Part& part, Sums& sums) {
+    if (given.splits == 1) return true;
+    each(given, part, sums, [&](int64 i, int64 j, real& sum) { partial(given, part.split, i, j) = sum; });
+    if (!is_last(given.counters + part.tile, given.splits)) return false;
+    each(given, part, sums, [&](int64 i, int64 j, real& sum) {
+        sum = 0;
+        for (int split = 0; split < given.splits; split++) sum += partial(given, split, i, j);
+    });
+    return true;
 }

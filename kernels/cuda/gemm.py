@@ -1,8 +1,8 @@
 """Products on the device: matrices, the linear layer and its gradients, with what follows a product in its epilogue.
 
 ``product`` computes C = f(A @ B) tile by tile in the operands' own dtype. f is an ``Epilogue``, in C++ from the
-formulas: bias and activation; an activation's derivative, with the sums of C's columns, which are the bias's gradient;
-or an optimizer's step of the weights C by the product as their gradient.
+formulas: bias and activation; an activation's derivative; or an optimizer's step of the weights C by the product as
+their gradient.
 
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
 
@@ -40,8 +40,9 @@ _STATES = max(len(step.states) for step in STEPS.values())
 # What launches write comes first, as they write it.
 _ADDRESSES = (
     *(Field(name, "const real*") for name in "ab"),
-    *(Field(name, "real*") for name in ("c", "partial", "totals")),
+    *(Field(name, "real*") for name in ("c", "partial")),
     *(Field(name, "uint4*") for name in ("units_a", "units_b")),
+    Field("counters", "int*"),
     *(Field(name, "const real*") for name in ("bias", "s")),
 )
 PRODUCT = Structure(
@@ -63,9 +64,10 @@ PRODUCT = Structure(
 COLUMNS = Structure(
     "Columns",
     *(Field(name, "const real*") for name in ("dy", "s")),
-    *(Field(name, "real*") for name in ("dz", "totals")),
-    *(Field(name, "int64") for name in ("rows", "columns", "height")),
-    *(Field(f"{name}_{step}", "int64") for name in ("dy", "s", "dz", "totals") for step in ("row", "column")),
+    *(Field(name, "real*") for name in ("dz", "partial", "totals")),
+    Field("counters", "int*"),
+    *(Field(name, "int64") for name in ("rows", "columns", "chunks", "height", "totals_step")),
+    *(Field(f"{name}_{step}", "int64") for name in ("dy", "s", "dz") for step in ("row", "column")),
     Field("numbers", "real", (MOST_NUMBERS,)),
 )
 
@@ -73,8 +75,10 @@ COLUMNS = Structure(
 CUBLAS_FROM = 2**30
 CUBLAS_MEASURED_ON: str | None = None
 
-# Columns of a block of columns.cu, the rows it takes at a time, and the most chunks of rows: a second launch sums them.
+# Columns of a block of columns.cu, the rows it takes at a time, and the most chunks of rows.
 _SUM_WIDTH, _SUM_HEIGHT, _SUM_CHUNKS = 32, launch.THREADS // 32, 256
+# Columns up to which rows are taken in chunks: beyond them there are blocks enough.
+_MOST_SPLIT_COLUMNS = _SUM_WIDTH * launch.COUNTERS
 
 
 class Tile(NamedTuple):
@@ -92,9 +96,14 @@ class Tile(NamedTuple):
         return self.rows // self.thread_rows * (self.columns // self.thread_columns)
 
     @property
+    def work(self) -> int:
+        """What a step along the sums takes a block, in multiply-adds."""
+        return self.rows * self.columns + _READ * (self.rows + self.columns)
+
+    @property
     def before(self) -> str:
         """The tile as the kernels know it, and the headers that they take."""
-        return _sizes(**self._asdict()) + launch.header("gemm.cuh")
+        return _sizes(**self._asdict()) + launch.header("gemm.cuh") + launch.header("simt.cuh")
 
 
 def _sizes(**sizes: int) -> str:
@@ -115,6 +124,11 @@ class TensorTile(NamedTuple):
     def threads(self) -> int:
         """Threads of a block."""
         return 32 * (self.rows // self.warp_rows) * (self.columns // self.warp_columns)
+
+    @property
+    def work(self) -> int:
+        """What a step along the sums takes a block, in multiply-adds."""
+        return self.rows * self.columns + _READ * (self.rows + self.columns)
 
     @property
     def before(self) -> str:
@@ -177,22 +191,30 @@ class Plan(NamedTuple):
 
 @lru_cache(1024)
 def _plan(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> Plan:
-    """The cheapest: blocks in turn on the multiprocessors, each as long as its multiply-adds and what it reads take."""
-
-    def cost(plan: Plan) -> tuple[float, int]:
-        tile, splits, depth = plan
-        blocks = -(-n // tile.rows) * -(-m // tile.columns) * splits
-        turns = -(-blocks // multiprocessors)
-        size = tile.rows * tile.columns + _READ * (tile.rows + tile.columns)
-        sums = 0 if splits == 1 else _READ * n * m * splits / multiprocessors
-        return turns * size * max(depth, 1) + sums, splits
-
-    return min((plan for tile in tiles for plan in _splits(k, tile)), key=cost)
+    """The cheapest."""
+    plans = (plan for tile in tiles for plan in _splits(n, k, m, tile))
+    return min(plans, key=lambda plan: (_cost(n, m, plan, multiprocessors), plan.splits))
 
 
-def _splits(k: int, tile: Tile | TensorTile) -> list[Plan]:
-    """A tile with 1, 2, 4 and more splits of the sums, all of one depth but for the last."""
+def _cost(n: int, m: int, plan: Plan, multiprocessors: int) -> float:
+    """Blocks in turn on the multiprocessors, each as long as its multiply-adds and what it reads take."""
+    tile, splits, depth = plan
+    blocks = -(-n // tile.rows) * -(-m // tile.columns) * splits
+    turns = -(-blocks // multiprocessors)
+    sums = 0.0 if splits == 1 else _READ * n * m * splits / multiprocessors
+    return turns * tile.work * max(depth, 1) + sums
+
+
+def cost_of(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> float:
+    """What a product takes by the cheapest plan, in multiply-adds of a multiprocessor."""
+    return _cost(n, m, _plan(n, k, m, tiles, multiprocessors), multiprocessors)
+
+
+def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
+    """A tile with 1, 2, 4 and more splits of the sums, all of one depth but for the last; each tile has its counter."""
     plans = [Plan(tile, 1, -(-k // tile.depth) * tile.depth)]
+    if -(-n // tile.rows) * -(-m // tile.columns) > launch.COUNTERS:
+        return plans
     while plans[-1].depth >= 2 * _LEAST_DEPTH and plans[-1].splits < _MOST_SPLITS:
         depth = -(-k // (2 * plans[-1].splits * tile.depth)) * tile.depth
         plans.append(Plan(tile, -(-k // depth), depth))
@@ -203,13 +225,11 @@ def _splits(k: int, tile: Tile | TensorTile) -> list[Plan]:
 class Epilogue:
     """What becomes of the sums: C++ that defines ``finished(given, chosen, i, j, sum)`` for a dtype, and its numbers.
 
-    Those are ``chosen`` there. ``sums_columns``: tiles add up what they write of each column, too, but those on tensor
-    cores. ``skips_zeros``: it changes nothing where the sum is 0.
+    Those are ``chosen`` there. ``skips_zeros``: it changes nothing where the sum is 0.
     """
 
     before: Callable[[str], str]
     numbers: tuple[float, ...] = ()
-    sums_columns: bool = False
     skips_zeros: bool = False
 
 
@@ -258,7 +278,7 @@ def _slope(activation: str, dtype: str) -> str:
 
 @cache
 def derivative(activation: str) -> Epilogue:
-    """C = sum f'(s), s of C's shape, and the sums of its columns: what goes back through a layer, and its bias."""
+    """C = sum f'(s), s of C's shape: what goes back through a layer."""
     count = len(ACTIVATIONS[activation].numbers)
 
     def before(dtype: str) -> str:
@@ -266,7 +286,7 @@ def derivative(activation: str) -> Epilogue:
         body = _result_of("slope", ["sum", s, *_taken("chosen", count)])
         return _slope(activation, dtype) + _FINISHED.format(body=body)
 
-    return Epilogue(before, _numbers_of(activation), sums_columns=True)
+    return Epilogue(before, _numbers_of(activation))
 
 
 @cache
@@ -303,7 +323,7 @@ def source_of(tile: Tile | TensorTile) -> str:
 
 def before(tile: Tile | TensorTile, epilogue: Epilogue, dtype: str) -> str:
     """What comes before the kernels of products: the epilogue and the tile."""
-    return f"#define SUMS_COLUMNS {int(epilogue.sums_columns)}\n{epilogue.before(dtype)}{tile.before}"
+    return epilogue.before(dtype) + tile.before
 
 
 @cache
@@ -347,13 +367,13 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(f"column_sums {activation or 'plain'} {dtype}", text)
 
 
-def _steps(array: Any) -> tuple[int, int]:
+def steps_of(array: Any) -> tuple[int, int]:
     """Distances of rows and of columns, in numbers."""
     row, column = array.strides
     return row // array.itemsize, column // array.itemsize
 
 
-def _is_wide(array: Any) -> bool:
+def is_wide(array: Any) -> bool:
     """Whether packs of 16 bytes can be read of a matrix along its rows or its columns, if it begins where one may."""
     row, column = array.strides
     other = row if column == array.itemsize else column
@@ -362,7 +382,7 @@ def _is_wide(array: Any) -> bool:
 
 def describe_matrix(given: Any, name: str, array: Any) -> None:
     """The distances of an operand's rows and columns."""
-    given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
+    given[f"{name}_row"], given[f"{name}_column"] = steps_of(array)
 
 
 def describe_epilogue(given: Any, bias: Any, s: Any, numbers: Sequence[float]) -> None:
@@ -370,7 +390,7 @@ def describe_epilogue(given: Any, bias: Any, s: Any, numbers: Sequence[float]) -
     if bias is not None:
         given["bias_step"] = bias.strides[0] // bias.itemsize
     if s is not None:
-        given["s_row"], given["s_column"] = _steps(s)
+        given["s_row"], given["s_column"] = steps_of(s)
     given["numbers"][: len(numbers)] = numbers
 
 
@@ -386,7 +406,7 @@ class Product:
     """C (n, m) = f(A (n, k) @ B (k, m)) of operands like some, f an epilogue and what it takes.
 
     C shares no memory with a, b and bias. ``bias`` is (m,) or None, s is (n, m), ``states`` have the shape and strides
-    of c; ``totals`` (m,) takes the sums of c's columns where the epilogue makes them; ``numbers`` stand in for its own.
+    of c; ``numbers`` stand in for the epilogue's own.
     """
 
     def __init__(
@@ -414,12 +434,9 @@ class Product:
         s: Any = None,
         states: Sequence[Any] = (),
         numbers: Sequence[float] = (),
-        totals: Any = None,
     ) -> None:
         """Launch what computes it of these, on the current stream."""
         if self._is_empty:
-            if totals is not None:
-                sum_columns(c, totals)
             return
         at = [a.data.ptr, b.data.ptr, c.data.ptr]
         aligned = (at[0] % WIDE == 0, at[1] % WIDE == 0, at[2] % WIDE == 0)
@@ -427,7 +444,7 @@ class Product:
         if made is None:
             made = self._launches[aligned] = _Launches(self._likes, self._epilogue, aligned)
         others = [0 if each is None else each.data.ptr for each in (bias, s, *states)]
-        made(at, others, numbers, c, totals)
+        made(at, others, numbers)
 
 
 class _Launches:
@@ -443,7 +460,7 @@ class _Launches:
         given["n"], given["k"], given["m"] = n, k, m
         for name, matrix, is_aligned in zip("abc", (a, b, c), aligned, strict=True):
             describe_matrix(given, name, matrix)
-            given[f"{name}_wide"] = is_aligned and _is_wide(matrix)
+            given[f"{name}_wide"] = is_aligned and is_wide(matrix)
         given["c_wide"] &= c.strides[1] == c.itemsize
         describe_epilogue(given, bias, s, epilogue.numbers)
         given["splits"], given["depth"] = splits, depth
@@ -456,37 +473,31 @@ class _Launches:
             given["units"], self._units = steps, (of_a * _UNIT_BYTES, of_b * _UNIT_BYTES)
             if steps:
                 grids = {"packed": (launch.blocks((of_a + of_b) * 32), launch.THREADS), **grids}
-        if splits > 1:
-            grids["summed"] = launch.blocks(n * m), launch.THREADS
         self._launches = [
             (_kernel(entry, tile, epilogue, dtype.name), (blocks,), (threads,))
             for entry, (blocks, threads) in grids.items()
         ]
-        self._partial = (splits, n, m) if splits > 1 else None
-        # of each tile's numbers, which are what the columns' sums are the sums of then
-        self._sums = (down, m) if splits == 1 and epilogue.sums_columns and isinstance(tile, Tile) else None
+        self._partial = splits * n * m * c.itemsize if splits > 1 else 0
         self._template = launch.Template(record, "a", len(_ADDRESSES) + _STATES)
         self._numbers, self._char = record.dtype.fields["numbers"][1], dtype.char
 
-    def __call__(self, at: Sequence[int], others: Sequence[int], numbers: Sequence[float], c: Any, totals: Any) -> None:
+    def __call__(self, at: Sequence[int], others: Sequence[int], numbers: Sequence[float]) -> None:
         """Launch them on a, b, c, and on bias, s and states, at these addresses.
 
         What is allocated here is not another's before the current stream has used it.
         """
-        record, dtype = self._template.copy(), c.dtype
+        record = self._template.copy()
         if numbers:
             pack_into(f"{len(numbers)}{self._char}", record, self._numbers, *numbers)
-        parts = None if self._partial is None else cupy.empty(self._partial, dtype)
-        sums = None if self._sums is None else cupy.empty(self._sums, dtype)
-        of_a, of_b = self._units
+        (of_a, of_b), size = self._units, self._partial
+        parts = cupy.empty((size,), "uint8") if size else None
         units = cupy.empty((of_a + of_b,), "uint8") if of_a else None
-        own = [0 if each is None else each.data.ptr for each in (parts, sums, units, units)]
-        own[3] += of_a
+        own = [0 if each is None else each.data.ptr for each in (parts, units, units)]
+        own[2] += of_a
+        own.append(launch.counters() if size else 0)
         self._template.filled((*at, *own, *others, *_NO_STATES[len(others) - 2 :]), record)
         for kernel, grid, block in self._launches:
             kernel(grid, block, (record,))
-        if totals is not None:
-            sum_columns(c if sums is None else sums, totals)
 
 
 # Those made by ``product``, by what their operands are like.
@@ -510,12 +521,6 @@ def _value(activation: str | None, dtype: str) -> str:
     return f"{before}{shape}FUNCTION real value(const Columns& given, int64 i, int64 j) {{\n{body}}}\n"
 
 
-def sum_columns(dy: Any, total: Any) -> None:
-    """``ColumnSums`` of dy, made once for all arrays like it."""
-    key = like(dy), like(total)
-    launch.known(_columns, key, lambda: ColumnSums(dy, total))(dy, total)
-
-
 class ColumnSums:
     """Total (m,) = the sums of the rows of dy (n, m), of arrays like some.
 
@@ -524,36 +529,29 @@ class ColumnSums:
 
     def __init__(self, dy: Any, total: Any, activation: str | None = None, s: Any = None, dz: Any = None) -> None:
         (n, m), dtype = dy.shape, dy.dtype
-        chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT))))
-        self._shape, self._dtype, self._is_empty = (chunks, m), dtype, m == 0
-        self._rest = ColumnSums(like_new(self._shape, dtype), total) if chunks > 1 else None
+        chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT)))) if m <= _MOST_SPLIT_COLUMNS else 1
+        self._partial, self._is_empty = chunks * m * dtype.itemsize if chunks > 1 else 0, m == 0
         record = COLUMNS.record(dtype)
         given = record[0]
-        given["rows"], given["columns"], given["height"] = n, m, -(-n // chunks)
+        given["rows"], given["columns"], given["chunks"], given["height"] = n, m, chunks, -(-n // chunks)
         for name, array in (("dy", dy), ("s", s), ("dz", dz)):
             if array is not None:
-                given[f"{name}_row"], given[f"{name}_column"] = _steps(array)
-        step = total.strides[0] // total.itemsize
-        given["totals_row"], given["totals_column"] = (m, 1) if chunks > 1 else (0, step)
+                given[f"{name}_row"], given[f"{name}_column"] = steps_of(array)
+        given["totals_step"] = total.strides[0] // total.itemsize
         if activation is not None:
             numbers = _numbers_of(activation)
             given["numbers"][: len(numbers)] = numbers
         if not self._is_empty:
             kernel = launch.kernel("columns.cu", "column_sums", dtype.name, (COLUMNS,), _value(activation, dtype.name))
-            self._launch = launch.Launch(kernel, chunks * -(-m // _SUM_WIDTH), record, "dy", 4)
+            self._launch = launch.Launch(kernel, chunks * -(-m // _SUM_WIDTH), record, "dy", 6)
 
     def __call__(self, dy: Any, total: Any, s: Any = None, dz: Any = None) -> None:
         """Launch what sums these."""
         if self._is_empty:
             return
-        sums = total if self._rest is None else cupy.empty(self._shape, self._dtype)
-        self._launch(*(0 if each is None else each.data.ptr for each in (dy, s, dz, sums)))
-        if self._rest is not None:
-            self._rest(sums, total)
-
-
-# Those made by ``sum_columns``.
-_columns: dict[Any, ColumnSums] = {}
+        partial = cupy.empty((self._partial,), "uint8") if self._partial else None
+        arrays = (0 if each is None else each.data.ptr for each in (dy, s, dz, partial, total))
+        self._launch(*arrays, launch.counters() if self._partial else 0)
 
 
 def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:

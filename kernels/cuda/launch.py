@@ -7,6 +7,7 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import cache
@@ -69,14 +70,37 @@ class Module(NamedTuple):
     least: int = LEAST
 
 
-class Numbered:
-    """A kernel whose numbers may be elsewhere, launched as CuPy's are, ``span`` says where they are in its record."""
+class Tally(threading.local):
+    """How many launches a thread has asked for."""
+
+    launches = 0
+
+
+tally = Tally()
+
+
+class Kernel:
+    """A kernel, launched as CuPy's are."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
+        """Launch it."""
+        tally.launches += 1
+        self.function(grid, block, arguments)
+
+
+class Numbered(Kernel):
+    """A kernel whose numbers may be elsewhere: ``span`` says where they are in its record."""
 
     def __init__(self, function: Any, span: Span) -> None:
-        self.function, self.span = function, span
+        super().__init__(function)
+        self.span = span
 
     def __call__(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
         """Launch it, or hand it over to who takes launches."""
+        tally.launches += 1
         taker = takes_launches.get()
         if taker is None:
             self.function(grid, block, arguments)
@@ -93,11 +117,11 @@ takes_launches: ContextVar[Taker | None] = ContextVar("takes_launches", default=
 def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...], before: str = "") -> Any:
     """A kernel of a ``.cu`` file as CuPy launches it: ``kernel(grid, block, (record,))``.
 
-    Where a structure has numbers it is the only one.
+    That is of the first structure; no other has numbers that may be elsewhere.
     """
     function = cupy.RawModule(code=text(source, dtype, structures, before), options=OPTIONS).get_function(entry)
     span = structures[0].span(dtype)
-    return function if span is None else Numbered(function, span)
+    return Kernel(function) if span is None else Numbered(function, span)
 
 
 class Template:
@@ -135,6 +159,27 @@ class Launch:
     def on(self, record: Any) -> None:
         """Launch it with a copy of the template that is filled."""
         self.kernel(self.grid, _BLOCK, (record,))
+
+
+# Counters of blocks that a stream has: of so many groups of blocks of a launch one each can tell who is the last.
+COUNTERS = 4096
+own_counters: ContextVar[Any] = ContextVar("own_counters", default=None)
+_counters: dict[Any, Any] = {}
+
+
+def new_counters() -> Any:
+    """Counters that launches share which follow one another: each leaves them 0, as it has found them."""
+    return cupy.zeros((COUNTERS,), np.int32)
+
+
+def counters() -> int:
+    """Where those are of the current context, if it has its own, or of the current stream."""
+    own = own_counters.get()
+    if own is None:
+        stream = cupy.cuda.get_current_stream().ptr, cupy.cuda.runtime.getDevice(), threading.get_ident()
+        own = known(_counters, stream, new_counters)
+    place: int = own.data.ptr
+    return place
 
 
 # Likenesses that a table of plans has at most.

@@ -2,7 +2,7 @@
 // come before.
 //
 // units: a block takes UNIT neighbouring numbers at a time (UNIT comes before, too) and leaves their sum, times the
-// weights of their rows, in sums[unit]; dpred = slope * weight * scale. A target that is not in [0, 1] where
+// weights of their rows, in sums[unit], of which total is the sum / divisor; dpred = slope * weight * scale. A target that is not in [0, 1] where
 // `unit_targets` says so makes NaN.
 
 extern "C" __global__ void units(const Scored given) {
@@ -23,4 +23,5 @@ extern "C" __global__ void units(const Scored given) {
         part = sum<BLOCK>(part);
         if (threadIdx.x == 0) given.sums[unit] = part;
     }
+    add_up(given, count);
 }

@@ -37,8 +37,10 @@ _ADDRESSES = (
     Field("weights", "const real*"),
     Field("dpred", "real*"),
     Field("sums", "double*"),
+    Field("total", "double*"),
+    Field("counters", "int*"),
 )
-_SCORED = (Field("n", "int64"), Field("scale", "real"))
+_SCORED = (Field("n", "int64"), Field("scale", "real"), Field("divisor", "double"))
 _CHOSEN = (Field("numbers", "real", (_NUMBERS,)),)
 SCORED = Structure(
     "Scored", *_ADDRESSES, *_SCORED, Field("width", "int64"), Field("unit_targets", "int"), numbers=_CHOSEN
@@ -51,9 +53,6 @@ SCORED_ROWS = Structure(
     Field("c", "int64"),
     Field("most_off", "double"),
     numbers=_CHOSEN,
-)
-TOTAL = Structure(
-    "Total", Field("sums", "const double*"), Field("total", "double*"), Field("n", "int64"), Field("divisor", "double")
 )
 
 # The losses of rows: their functions in row_losses.cu, which sums up those of single numbers, and whether of logits.
@@ -85,18 +84,19 @@ def _formula(loss: Loss, dtype: str) -> str:
 
 def _units(loss: Loss, dtype: str) -> str:
     """What comes before the kernel of a loss of single numbers."""
-    return f"{_formula(loss, dtype)}#define UNIT {_UNIT}\n"
+    return f"{_formula(loss, dtype)}#define UNIT {_UNIT}\n{launch.header('total.cuh')}"
 
 
 def _rows(name: str, group: int, dtype: str) -> str:
     """What comes before the kernel of a loss of rows, so many threads each."""
     row_function, of_logits = _ROW_FUNCTIONS[name]
     formula = _formula(LOSSES[name], dtype) if name in LOSSES else ""
-    return f"{formula}#define GROUP {group}\n#define ROW_LOSS {row_function}\n#define SOFTMAX {int(of_logits)}\n"
+    defined = f"#define GROUP {group}\n#define ROW_LOSS {row_function}\n#define SOFTMAX {int(of_logits)}\n"
+    return f"{formula}{defined}{launch.header('total.cuh')}"
 
 
 def modules() -> Iterator[launch.Module]:
-    """Every loss of numbers, every one of rows for the fewest threads, a warp and a block, and the second stage."""
+    """Every loss of numbers, every one of rows for the fewest threads, a warp and a block."""
     for dtype in DTYPES:
         for name, loss in {**LOSSES, "l1_l2": _PENALTY}.items():
             text = launch.text("losses.cu", dtype, (SCORED,), _units(loss, dtype))
@@ -104,22 +104,21 @@ def modules() -> Iterator[launch.Module]:
         for name, group in product_of(_ROW_FUNCTIONS, launch.GROUPS):
             text = launch.text("row_losses.cu", dtype, (SCORED_ROWS,), _rows(name, group, dtype))
             yield launch.Module(f"rows {name} {group} {dtype}", text)
-    yield launch.Module("total", launch.text("total.cu", "float64", (TOTAL,)))
 
 
 class _Stage(NamedTuple):
-    """The first stage of a loss: its launch, how many sums it leaves, and whether it may be given labels."""
+    """The launch of a loss, how many sums its first stage leaves, and whether it may be given labels."""
 
     launch: launch.Launch
     sums: int
     labels: bool
 
 
-def _of_elements(pred: Any, loss: Loss, numbers: Sequence[float], scale: float, in_unit: bool) -> _Stage:
+def _of_elements(pred: Any, loss: Loss, numbers: Sequence[float], divisor: float, in_unit: bool) -> _Stage:
     """That of single numbers, in units."""
     units, dtype, record = -(-pred.size // _UNIT), pred.dtype.name, SCORED.record(pred.dtype)
     given = record[0]
-    given["n"], given["scale"], given["unit_targets"] = pred.size, scale, in_unit
+    given["n"], given["scale"], given["divisor"], given["unit_targets"] = pred.size, 1.0 / divisor, divisor, in_unit
     given["numbers"][: len(numbers)] = numbers
     given["width"] = pred.size // (pred.shape[0] if pred.ndim else 1)
     kernel = launch.kernel("losses.cu", "units", dtype, (SCORED,), _units(loss, dtype))
@@ -128,24 +127,21 @@ def _of_elements(pred: Any, loss: Loss, numbers: Sequence[float], scale: float, 
     )
 
 
-def _of_rows(pred: Any, name: str, numbers: Sequence[float], scale: float, most_off: float) -> _Stage:
+def _of_rows(pred: Any, name: str, numbers: Sequence[float], divisor: float, most_off: float) -> _Stage:
     """That of rows."""
     (n, c), dtype, record = pred.shape, pred.dtype.name, SCORED_ROWS.record(pred.dtype)
     given, group = record[0], launch.group(c)
-    given["n"], given["c"], given["scale"], given["most_off"] = n, c, scale, most_off
+    given["n"], given["c"], given["most_off"] = n, c, most_off
+    given["scale"], given["divisor"] = 1.0 / divisor, divisor
     given["numbers"][: len(numbers)] = numbers
     kernel = launch.kernel("row_losses.cu", "rows", dtype, (SCORED_ROWS,), _rows(name, group, dtype))
     return _Stage(launch.Launch(kernel, launch.blocks(n * group), record, "pred", len(_ADDRESSES) + 1), n, True)
 
 
-def _scoring(stage: _Stage, pred: Any, divisor: float, labelled: bool = False) -> Callable[..., tuple[Any, Any]]:
-    """What runs both stages: ``score(pred, target, weights)`` of arrays like those that the first one is made for."""
+def _scoring(stage: _Stage, pred: Any, labelled: bool = False) -> Callable[..., tuple[Any, Any]]:
+    """What launches it: ``score(pred, target, weights)`` of arrays like those that it is made for."""
     shape, dtype, count = pred.shape, pred.dtype, stage.sums
     none = (0,) * stage.labels
-    record = TOTAL.record(np.float64)
-    record[0]["n"], record[0]["divisor"] = count, divisor
-    kernel = launch.kernel("total.cu", "total", "float64", (TOTAL,))
-    second = launch.Launch(kernel, 1, record, "sums", 2)
 
     def score(pred: Any, target: Any, weights: Any) -> tuple[Any, Any]:
         target = target.astype(np.int64, copy=False) if labelled else target
@@ -153,8 +149,8 @@ def _scoring(stage: _Stage, pred: Any, divisor: float, labelled: bool = False) -
         at_pred, at_target, at_weights = [0 if each is None else each.data.ptr for each in kept]
         dpred, sums, total = cupy.empty(shape, dtype), cupy.empty(count, np.float64), cupy.empty((), np.float64)
         goal, labels = (0, (at_target,)) if labelled else (at_target, none)
-        stage.launch(at_pred, goal, at_weights, dpred.data.ptr, sums.data.ptr, *labels)
-        second(sums.data.ptr, total.data.ptr)
+        own = dpred.data.ptr, sums.data.ptr, total.data.ptr, launch.counters()
+        stage.launch(at_pred, goal, at_weights, *own, *labels)
         return total, dpred
 
     return score
@@ -175,10 +171,10 @@ def loss_op(op: str) -> Planned:
         labelled = target.ndim < pred.ndim and of_rows
         if of_rows:
             most_off = 2 * MOST_OFF if wanted == PROBABILITIES and not labelled else 0.0
-            stage = _of_rows(pred, name, numbers, 1.0 / divisor, most_off)
+            stage = _of_rows(pred, name, numbers, divisor, most_off)
         else:
-            stage = _of_elements(pred, LOSSES[name], numbers, 1.0 / divisor, wanted == IN_UNIT)
-        score = _scoring(stage, pred, divisor, labelled)
+            stage = _of_elements(pred, LOSSES[name], numbers, divisor, wanted == IN_UNIT)
+        score = _scoring(stage, pred, labelled)
         return lambda pred, target, sample_weight=None, *options: score(pred, target, sample_weight)
 
     return Planned(implements(op, plan))
@@ -191,7 +187,7 @@ def _penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> Callable[..., tuple[An
     """The sum of l1 |w| + l2 w^2."""
     if w.size == 0:
         return _of_nothing(w)
-    score = _scoring(_of_elements(w, _PENALTY, (l1, l2), 1.0, False), w, 1.0)
+    score = _scoring(_of_elements(w, _PENALTY, (l1, l2), 1.0, False), w)
     return lambda w, l1=0.0, l2=0.0: score(w, None, None)
 
 

@@ -67,6 +67,21 @@ template <int GROUP, class T> FUNCTION T smallest(T value) {
     return joined<GROUP>(value, [](T a, T b) { return a < b ? a : b; });
 }
 
+// Whether this block is the last of `count` to come here: what the others wrote before is there for its threads then.
+// `counter` is 0 before the first and behind the last. All threads of a block have to call it.
+FUNCTION bool is_last(int* counter, int64 count) {
+    SHARED(int, came, [1]);
+    __threadfence(); // what this thread has written is there before its block counts
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        came[0] = atomicAdd(counter, 1);
+        __threadfence(); // and what others have, before this block reads it
+        if (came[0] + 1 == count) atomicExch(counter, 0);
+    }
+    __syncthreads();
+    return came[0] + 1 == count;
+}
+
 // The rows of a grid, GROUP threads each. All threads of a block make as many turns, since they meet in sums; a row from
 // n on has no columns.
 template <int GROUP> struct Turn {

@@ -27,8 +27,9 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import batches, elementwise
-from fastnn.kernels.cuda.arrays import ON_DEVICE, address
+from fastnn.kernels.contexts import setting
+from fastnn.kernels.cuda import batches, elementwise, fusion, launch
+from fastnn.kernels.cuda.arrays import ON_DEVICE, address, strides_of
 from fastnn.kernels.cuda.csr import Bound
 from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
 from fastnn.kernels.graph import (
@@ -52,8 +53,14 @@ _DIRECT = 4
 # Turns whose numbers are found at a time, while the device is at those before. Unmeasured.
 _AT_ONCE = 64
 
-# What a turn begins with.
-_ADVANCE = "next turn"
+# Turns of a graph, where there are so many: it is launched less often. Unmeasured.
+_UNROLLED = 8
+
+# What a turn ends with: its results are put where they are wanted, and the next one's batches taken.
+_NEXT = "next turn"
+
+# What becomes of a result that the next turn would write to, or that is not in C order, before it is put.
+_COPY = "copy"
 
 
 class _UncapturableError(Exception):
@@ -78,8 +85,10 @@ class Replay(CallByCall):
 
     def __init__(self, graph: Graph) -> None:
         self._turns: batches.Turns | None = None
+        graph, self._origins = fusion.fused(graph)
+        self._batches: set[Block] = set()
         if any(map(_is_of_turns, graph.calls)):
-            graph = replace(graph, calls=(Call(_ADVANCE, {}, (), (), self._advance), *graph.calls))
+            graph = self._turning(graph)
         super().__init__(graph)
         self._rooms_of_turns: dict[Block, Any] = {}
         self._needed = _needed(graph)
@@ -88,6 +97,8 @@ class Replay(CallByCall):
         self._stream, self._done = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event(disable_timing=True)
         self._last_stream: int | None = None
         self._rooms: dict[Block, tuple[int, Any]] = {}
+        self._counters: Any = None
+        self._counted: dict[int, int] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -101,6 +112,7 @@ class Replay(CallByCall):
         """What follows from which calls are captured; nothing has been yet."""
         calls = self.graph.calls
         self._fixed = {block for number in self._called for block in calls[number].touched() if block.inner}
+        self._fixed |= self._batches
         lives = lifetimes((calls[number].touched() for number in self._needed), self.graph.kept)
         self._ending: dict[int, list[Block]] = {number: [] for number in self._needed}
         for block, (_, last) in lives.items():
@@ -111,7 +123,7 @@ class Replay(CallByCall):
         arguments = [view.block for view in self.graph.arguments]
         self._read = [place for place, block in enumerate(arguments) if block in touched]
         self._written = [place for place in self._read if arguments[place] in written]
-        self._graphs: dict[Any, _Captured] = {}
+        self._graphs: dict[Any, dict[int, _Captured]] = {}
         self._of_copies: tuple[_Captured, dict[int, Any]] | None = None
         for block in self._fixed:
             super().memory(block)
@@ -132,28 +144,36 @@ class Replay(CallByCall):
 
     def turns(self, arrays: Sequence[Any], addresses: Sequence[int], order: Any, figures: Any) -> None:
         """A run for each row of ``figures``, see ``CallByCall``: nothing is asked of the device before the last."""
-        batch = len(order) // len(figures)
         if self._turns is None:
-            self._turns = batches.Turns(batch)
+            self._turns = batches.Turns(len(order) // len(figures))
             self.rows = self._turns.rows
         with self._in_order():
             done = 0
             while done < len(figures):
                 numbers = None if self._is_first else self._numbers_of(arrays, figures[done : done + _AT_ONCE])
-                if numbers is None:
-                    self._turns.begin(done, order, self._table.device)
-                    self.figures[:] = figures[done]
-                    self._run_first(arrays)
-                    done += 1
-                    continue
+                turns = range(done, done + (1 if numbers is None else len(numbers)))
+                self._turns.begin(turns, order, self._table.device if numbers is None else numbers)
+                self._take_batches(arrays)
                 self.figures[:] = figures[done]  # of which the launches are known
-                captured = self._captured_at(arrays, addresses, anew=True)
-                assert captured is not None
-                self._turns.begin(done, order, numbers)
-                for row in figures[done : done + len(numbers)]:
-                    self.figures[:] = row
-                    self._launch(captured, arrays)
-                done += len(numbers)
+                if numbers is None:
+                    self._run_first(arrays)
+                else:
+                    self._launch_turns(arrays, addresses, figures[turns.start : turns.stop])
+                done = turns.stop
+
+    def _launch_turns(self, arrays: Sequence[Any], addresses: Sequence[int], figures: Any) -> None:
+        """A turn for each row of figures, many by one launch where nothing is called in between."""
+        one, done = self._captured_at(arrays, addresses, anew=True), 0
+        assert one is not None
+        if len(one.steps) == 1 and not isinstance(one.steps[0], int) and len(figures) >= _UNROLLED:
+            many = self._captured_at(arrays, addresses, anew=True, turns=_UNROLLED)
+            assert many is not None
+            for _ in range(len(figures) // _UNROLLED):
+                self._launch(many, arrays)
+            done = len(figures) // _UNROLLED * _UNROLLED
+        for row in figures[done:]:
+            self.figures[:] = row
+            self._launch(one, arrays)
 
     def room_of_turns(self, into: View, turns: int) -> Any:
         """Memory for a result of every turn: where it was the last time, for the graph that writes there."""
@@ -165,10 +185,18 @@ class Replay(CallByCall):
     def stages(self) -> Sequence[Stage]:
         """What a run does, in its order: what is captured, and what is called in between."""
         return [
-            Stage(number, self.graph.calls[number].op, "called" if number in self._called else "captured")
+            Stage(self._origins[number], self.graph.calls[number].op, self._how(number))
             for number in self._needed
-            if self.graph.calls[number].op != _ADVANCE
+            if self.graph.calls[number].op != _NEXT
         ]
+
+    def _how(self, number: int) -> str:
+        return "called" if number in self._called else "captured"
+
+    @property
+    def launches(self) -> int:
+        """Of kernels by a run, or a turn, as they were counted when it was made the last time."""
+        return sum(self._counted.get(number, 0) for number in self._needed)
 
     @property
     def bytes(self) -> int:
@@ -187,9 +215,7 @@ class Replay(CallByCall):
         return self._rooms[block]
 
     def run_of(self, call: Call) -> Callable[..., Any]:
-        """What makes a call: of a calculation with a number a launch that finds it in the table; of a turn's result."""
-        if call.op == PUT:
-            return self._put
+        """What makes a call: of a calculation with a number a launch that finds it in the table."""
         of_numbers = call.op in elementwise.CALCULATED and any(isinstance(each, Figure) for each in call.given.values())
         return partial(elementwise.calculated, call.op) if of_numbers else call.run
 
@@ -216,19 +242,47 @@ class Replay(CallByCall):
         if self._last_stream not in (None, stream.ptr):
             stream.wait_event(self._done)
         self._last_stream = stream.ptr
+        if self._counters is None:
+            self._counters = launch.new_counters()
         try:
-            yield
+            with setting(launch.own_counters, self._counters):
+                yield
         finally:
             self._done.record(stream)
 
-    def _advance(self) -> None:
-        assert self._turns is not None
-        self._turns.advance(self._table.device)
+    def _turning(self, graph: Graph) -> Graph:
+        """The graph with one call at its end that puts a turn's results where they are wanted, and takes batches."""
+        calls: list[Call] = []
+        origins: list[int] = []
+        turn: dict[str, list[View]] = {"data": [], "into": [], "x": [], "places": []}
+        for call, origin in zip(graph.calls, self._origins, strict=True):
+            if call.op == GATHER and call.given["data"].contiguous:
+                turn["data"].append(call.given["data"])
+                turn["into"] += call.results
+                continue
+            if call.op == PUT:
+                turn["x"].append(call.given["x"])
+                turn["places"].append(call.given["into"])
+                continue
+            calls.append(call)
+            origins.append(origin)
+        self._batches = {view.block for view in turn["into"]}
+        for place, x in enumerate(turn["x"]):
+            if not x.contiguous or x.block in self._batches:
+                turn["x"][place] = copy = _like(x)
+                calls.append(Call(_COPY, {"x": x}, (copy,), (), _copied))
+        calls.append(Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next))
+        self._origins = [*origins, *[-1] * (len(calls) - len(origins))]
+        return replace(graph, calls=calls)
 
-    def _put(self, x: Any, into: Any, turn: int) -> None:
-        """The device knows which turn it is."""
+    def _take_batches(self, arrays: Sequence[Any]) -> None:
+        """Take those of the first turn."""
+        given = self.given(self.graph.calls[-1], arrays)
+        self._next(given["data"], given["into"])
+
+    def _next(self, data: Any, into: Any, x: Any = (), places: Any = ()) -> None:
         assert self._turns is not None
-        self._turns.put(x, into)
+        self._turns.next(self._table.device, data, into, x, places)
 
     def _run_first(self, arrays: Sequence[Any]) -> None:
         """Call by call, noting what launches have numbers."""
@@ -254,7 +308,9 @@ class Replay(CallByCall):
 
     def _make(self, number: int, arrays: Sequence[Any]) -> None:
         """A call; what is not needed behind it goes back to the pool."""
+        before = launch.tally.launches
         self.again(self.graph.calls[number], arrays)
+        self._counted[number] = launch.tally.launches - before
         for block in self._ending[number]:
             self._rooms.pop(block, None)
 
@@ -306,9 +362,16 @@ class Replay(CallByCall):
         for number, values in self._values_of(self.figures).items():
             if values != self._values.get(number):
                 call = self.graph.calls[number]
-                with _capturing(number), self._table.reading(number):
-                    self.run_of(call)(**self.given(call, arrays))
+                if hasattr(call.run, "numbers"):
+                    self._table.write(number, call.run.numbers({**call.given, **self._options(call)}))
+                else:
+                    with _capturing(number), self._table.reading(number):
+                        self.run_of(call)(**self.given(call, arrays))
                 self._values[number] = values
+
+    def _options(self, call: Call) -> dict[str, Any]:
+        """The numbers that a call takes."""
+        return {name: self.value(value) for name, value in call.given.items() if isinstance(value, Figure)}
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -331,18 +394,23 @@ class Replay(CallByCall):
             else:
                 step.launch()
 
-    def _captured_at(self, arrays: Sequence[Any], addresses: Sequence[int], anew: bool = False) -> _Captured | None:
-        """The graph for these addresses; None where there are too many others, unless it is to be made ``anew``."""
+    def _captured_at(
+        self, arrays: Sequence[Any], addresses: Sequence[int], anew: bool = False, turns: int = 1
+    ) -> _Captured | None:
+        """The graph for these addresses; None where there are too many others, unless it is to be made ``anew``.
+
+        That of so many ``turns``: so often its calls follow one another.
+        """
         known = tuple(addresses[place] for place in self._read)
-        if known not in self._graphs:
-            if len(self._graphs) >= _DIRECT:
-                if not anew:
-                    return None
-                self._graphs.clear()
-            captured = self._captured(arrays)
+        if known not in self._graphs and len(self._graphs) >= _DIRECT:
+            if not anew:
+                return None
+            self._graphs.clear()
+        if turns not in self._graphs.get(known, ()):
+            captured = self._captured(arrays, turns)
             known = tuple(addresses[place] for place in self._read)  # fewer, if calls were found that are not captured
-            self._graphs[known] = captured
-        return self._graphs[known]
+            self._graphs.setdefault(known, {})[turns] = captured
+        return self._graphs[known][turns]
 
     def _run_on_copies(self, arrays: Sequence[Any]) -> None:
         """Run the graph that reads arguments where they are copied to."""
@@ -370,13 +438,15 @@ class Replay(CallByCall):
         with cupy.cuda.using_allocator(self._pool.malloc), self._stream:
             yield
 
-    def _captured(self, arrays: Sequence[Any]) -> _Captured:
-        """The calls on these arguments, captured but for those that cannot be."""
+    def _captured(self, arrays: Sequence[Any], turns: int = 1) -> _Captured:
+        """The calls on these arguments, captured but for those that cannot be; so many times, if all of them are."""
         while True:
             self._rooms = {}
             try:
                 with self._apart():
-                    steps = [each if isinstance(each, int) else self._graph(each, arrays) for each in self._parts()]
+                    steps = [
+                        each if isinstance(each, int) else self._graph(each, arrays, turns) for each in self._parts()
+                    ]
                 return _Captured(steps, self._rooms)
             except _UncapturableError as found:
                 self._exclude({found.call})
@@ -395,11 +465,13 @@ class Replay(CallByCall):
         if together:
             yield together
 
-    def _graph(self, numbers: Sequence[int], arrays: Sequence[Any]) -> Any:
-        """These calls as a CUDA graph."""
+    def _graph(self, numbers: Sequence[int], arrays: Sequence[Any], turns: int) -> Any:
+        """These calls as a CUDA graph, so many times."""
         made: list[Any] = []
         with _captured(self._stream, made):
-            for number in numbers:
+            for place, number in enumerate([*numbers] * turns):
+                if place % len(numbers) == 0:
+                    self._rooms = {} if turns > 1 else self._rooms
                 with _capturing(number), self._table.pointing(number) if number in self._numbered else nullcontext():
                     self._make(number, arrays)
         return made[0]
@@ -443,10 +515,20 @@ def _needed(graph: Graph) -> list[int]:
     needed, numbers = {view.block for view in graph.kept}, []
     for number, call in reversed(list(enumerate(graph.calls))):
         made = {view.block for view in views_of(call.results)}
-        if call.op == _ADVANCE or call.writes or any(not block.inner or block in needed for block in made):
+        if call.op == _NEXT or call.writes or any(not block.inner or block in needed for block in made):
             numbers.append(number)
             needed |= {view.block for view in call.views()}
     return numbers[::-1]
+
+
+def _like(view: View) -> View:
+    """A new place for such numbers, in C order."""
+    strides = strides_of(view.shape, view.dtype.itemsize)
+    return View(Block(view.size * view.dtype.itemsize), 0, view.shape, strides, view.dtype)
+
+
+def _copied(x: Any) -> Any:
+    return x.copy()
 
 
 def _is_of_turns(call: Call) -> bool:
@@ -465,5 +547,5 @@ def _is_bounded(matrix: Sparse) -> bool:
 
 
 def _figures(call: Call) -> list[int]:
-    """The places of the numbers that a call takes; which turn it is the device knows by itself."""
-    return [value.place for value in call.given.values() if isinstance(value, Figure) and call.op != PUT]
+    """The places of the numbers that a call takes."""
+    return [value.place for value in call.given.values() if isinstance(value, Figure)]

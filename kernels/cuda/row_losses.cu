@@ -1,4 +1,5 @@
-// Losses of rows, (n, c), with their derivatives: sums[i] = weight[i] * loss of row i, dpred = weight[i] * scale * slope.
+// Losses of rows, (n, c), with their derivatives: sums[i] = weight[i] * loss of row i, total their sum / divisor, dpred =
+// weight[i] * scale * slope.
 // GROUP threads share a row. ROW_LOSS names one of the functions below; SOFTMAX says whether a focal loss is of logits.
 //
 // Each has the row's predictions p, what they ought to be, the number of columns of this thread's turn (0 behind the
@@ -165,4 +166,5 @@ extern "C" __global__ void rows(const ScoredRows given) {
         const real loss = ROW_LOSS(given.pred + at, goal, c, weight * given.scale, chosen.numbers, given.dpred + at);
         if (is_row && turn.lane() == 0) given.sums[turn.row] = wrong ? double(NAN) : double(weight * loss);
     }
+    add_up(given, given.n);
 }

@@ -67,8 +67,7 @@ FUNCTION void multiply(const uint4 (&a)[ROWS / UNIT][STEP * LANES], const uint4 
     }
 }
 
-FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums) {
-    const ProductNumbers chosen = numbers_of(given);
+template <class F> FUNCTION void each(const Product& given, const Part& part, Sums& sums, F f) {
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const int64 top = part.i + warp / WARPS_ACROSS * WARP_ROWS + lane / 4;
     const int64 left = part.j + warp % WARPS_ACROSS * WARP_COLUMNS + lane % 4 * 2;
@@ -79,11 +78,7 @@ FUNCTION void deliver(const Product& given, const Part& part, const Sums& sums) 
 #pragma unroll
             for (int place = 0; place < 4; place++) {
                 const int64 i = top + r * UNIT + 8 * (place / 2), j = left + c * 8 + place % 2;
-                if (i >= given.n || j >= given.m) continue;
-                if (given.splits > 1)
-                    put_partial(given, part.split, i, j, sums[r][c][place]);
-                else
-                    given.c[place_of_c(given, i, j)] = finished(given, chosen, i, j, sums[r][c][place]);
+                if (i < given.n && j < given.m) f(i, j, sums[r][c][place]);
             }
 }
 
@@ -103,7 +98,7 @@ extern "C" __global__ void packed(const Product given) {
 extern "C" __global__ void __launch_bounds__(THREADS) product(const Product given) {
     SHARED(uint4, a, [STAGES][ROWS / UNIT][STEP * LANES]);
     SHARED(uint4, b, [STAGES][COLUMNS / UNIT][STEP * LANES]);
-    const Part part = part_of_block(given);
+    const Part part = part_of_block(given, blockIdx.x);
     const int64 units = given.units, begin = part.begin / Format::DEPTH;
     const int64 steps = (least(units, begin + given.depth / Format::DEPTH) - begin) / STEP;
     const int64 last_a = (given.n - 1) / UNIT, last_b = (given.m - 1) / UNIT;
@@ -121,5 +116,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) product(const Product give
         end_group();
         if (step >= 0) multiply(a[step % STAGES], b[step % STAGES], sums);
     }
-    deliver(given, part, sums);
+    if (!has_all(given, part, sums)) return;
+    const ProductNumbers chosen = numbers_of(given);
+    each(given, part, sums, [&](int64 i, int64 j, real& sum) {
+        given.c[place_of_c(given, i, j)] = finished(given, chosen, i, j, sum);
+    });
 }

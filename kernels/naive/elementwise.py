@@ -13,13 +13,55 @@ from fastnn.kernels.table import NUMBERS
 from fastnn.kernels.table.row import implements
 
 
-def add(a: Any, b: Any, *, out: Any = None) -> Any:
-    """A sum for each pair of elements."""
-    a, b = np.broadcast_arrays(a, b)
-    y = []
-    for p, q in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True):
-        y.append(p + q)
-    return deliver(y, a.shape, a.dtype, out)
+def _larger(p: float, q: float) -> float:
+    return p if p >= q or math.isnan(p) else q
+
+
+def _smaller(p: float, q: float) -> float:
+    return p if p <= q or math.isnan(p) else q
+
+
+# What is made of two numbers.
+_PAIRS: dict[str, Callable[[float, float], float]] = {
+    "add": lambda p, q: p + q,
+    "subtract": lambda p, q: p - q,
+    "multiply": lambda p, q: p * q,
+    "average": lambda p, q: (p + q) / 2,
+    "maximum": _larger,
+    "minimum": _smaller,
+}
+
+
+def _pair_op(name: str) -> Callable[..., Any]:
+    """One pair after the other."""
+
+    def pair(a: Any, b: Any, *, out: Any = None) -> Any:
+        a, b = np.broadcast_arrays(a, b)
+        y = []
+        for p, q in zip(a.ravel().tolist(), b.ravel().tolist(), strict=True):
+            y.append(_PAIRS[name](p, q))
+        return deliver(y, a.shape, a.dtype, out)
+
+    return implements(name, pair)
+
+
+def _choice_backward_op(name: str) -> Callable[..., Any]:
+    """A number's derivative goes to the one of the pair that it is."""
+
+    def backward(dy: Any, a: Any, b: Any) -> tuple[Any, Any]:
+        dy, a, b = np.broadcast_arrays(dy, a, b)
+        da, db = [], []
+        for d, p, q in zip(dy.ravel().tolist(), a.ravel().tolist(), b.ravel().tolist(), strict=True):
+            first = p == q or _PAIRS[name](p, q) is p
+            da.append(d if first else 0.0)
+            db.append(0.0 if first else d)
+        return deliver(da, dy.shape, dy.dtype), deliver(db, dy.shape, dy.dtype)
+
+    return implements(f"{name}_backward", backward)
+
+
+globals().update({name: _pair_op(name) for name in _PAIRS})
+globals().update({f"{name}_backward": _choice_backward_op(name) for name in ("maximum", "minimum")})
 
 
 def _relu(x: float) -> float:

@@ -18,10 +18,12 @@ How to read a row:
   written, ``unread`` those of which only the shape counts or, of a derivative, nothing at all.
 - ``lists`` says that operands may be lists of arrays, of one length and each with its own shape: one call does it all.
 - ``options`` describes the scalar parameters; ``rules`` what must hold between parameters.
+- ``derived`` gives sizes that follow from others and from options, such as the places that a window has with strides
+  and padding (``windows``), as functions of all of these by name. Operands and results must have them.
 - ``flops`` counts floating-point operations of one call from the sizes; None where memory, not arithmetic, is the
   limit. Bytes follow from the shapes: each operand and result once, in-place operands twice.
-- ``cases`` are the sizes that the tests run, ``bench`` those that the benchmarks time. ``draw`` says how to make
-  operands that are not plain random numbers (``fastnn.kernels.cases``).
+- ``cases`` are the sizes that the tests run, with options that go with them, ``bench`` those that the benchmarks time.
+  ``draw`` says how to make operands that are not plain random numbers (``fastnn.kernels.cases``).
 
 To add an op: a row here, its loops in ``naive/<module>.py``, its kernel in ``cpu/<module>.py``. What is a formula of
 one number (an activation, a loss of an element, an optimizer's step) has no kernel of its own: its formula goes into
@@ -30,7 +32,25 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 
 from __future__ import annotations
 
-from fastnn.kernels.table import dropout, elementwise, gather, gemm, losses, optim, prelu, softmax  # isort: skip
+from fastnn.kernels.table import (
+    dropout,
+    elementwise,
+    embedding,
+    gather,
+    gemm,
+    joining,
+    losses,
+    normalization,
+    optim,
+    pooling,
+    prelu,
+    recurrent,
+    resizing,
+    sequences,
+    softmax,
+)
+
+from fastnn.kernels.table import convolution, depthwise  # isort: skip  # after gemm, which says of its rules
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -41,8 +61,10 @@ from fastnn.kernels.table.row import (
     Choice,
     Flag,
     Integer,
+    Integers,
     Op,
     Option,
+    Padding,
     Real,
     Rule,
     Sizes,
@@ -62,20 +84,31 @@ __all__ = [
     "Choice",
     "Flag",
     "Integer",
+    "Integers",
     "Op",
     "Option",
+    "Padding",
     "Real",
     "Rule",
     "Sizes",
     "Subset",
+    "convolution",
+    "depthwise",
     "dropout",
     "elementwise",
+    "embedding",
     "gather",
     "gemm",
+    "joining",
     "linear_steps",
     "losses",
+    "normalization",
     "optim",
+    "pooling",
     "prelu",
+    "recurrent",
+    "resizing",
+    "sequences",
     "shape_of",
     "softmax",
     "varying",

@@ -17,16 +17,50 @@ from fastnn.kernels.table.row import ELEMENTWISE_BENCH, TABLE, Op, Option, Real,
 _CASES = shapes((), (0,), (1,), (17,), (3, 5), (1021,))
 
 
-@op(
-    "elementwise",
-    a="*",
-    b="*",
-    returns=("*",),
-    cases=({"*": ()}, {"*": (0,)}, {"*": (17,)}, {"*": (3, 5)}, {"*": (2, 3, 7)}, {"*": (1021,)}),
-    bench=({"*": (10_000_000,)},),
-)
+_PAIR: dict[str, Any] = {
+    "cases": ({"*": ()}, {"*": (0,)}, {"*": (17,)}, {"*": (3, 5)}, {"*": (2, 3, 7)}, {"*": (1021,)}),
+    "bench": ({"*": (10_000_000,)},),
+}
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
 def add(a, b, *, out=None):
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
+def subtract(a, b, *, out=None):
+    """Elementwise difference y = a - b; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
+def multiply(a, b, *, out=None):
+    """Elementwise product y = a * b; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
+def average(a, b, *, out=None):
+    """Elementwise mean y = (a + b) / 2; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
+def maximum(a, b, *, out=None):
+    """The larger of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
+def minimum(a, b, *, out=None):
+    """The smaller of each pair; NaN where either is; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", dy="*", a="*", b="*", returns=("*", "*"), **_PAIR)
+def maximum_backward(dy, a, b):
+    """Gradients of ``maximum`` in the shape of dy: (da, db); da = dy where a >= b, else 0, db = dy where it is not."""
+
+
+@op("elementwise", dy="*", a="*", b="*", returns=("*", "*"), **_PAIR)
+def minimum_backward(dy, a, b):
+    """Gradients of ``minimum`` in the shape of dy: (da, db); da = dy where a <= b, else 0, db = dy where it is not."""
 
 
 # An activation's number: its default, what it may be, and another one that tests take.

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 Sizes = Mapping[str, Any]
@@ -43,10 +44,29 @@ class Real:
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer parameter in [low, high]: a step's number or a seed, which varies from call to call."""
+    """An integer parameter in [low, high]; it ``varies`` from call to call where it is a step's number or a seed."""
 
     low: int
     high: int | None = None
+    varies: bool = True
+
+
+@dataclass(frozen=True)
+class Integers:
+    """``count`` integers of at least ``low``, one for each axis, as a tuple; one integer stands for as many."""
+
+    count: int
+    low: int
+
+
+@dataclass(frozen=True)
+class Padding:
+    """What is put around so many axes: "valid", nothing; "same", what strides make ceil(size / stride) places of.
+
+    Or numbers, which become ((before, after), ...): those for each axis, one for both, or one for all.
+    """
+
+    axes: int
 
 
 @dataclass(frozen=True)
@@ -61,12 +81,12 @@ class Subset:
     values: tuple[str, ...]
 
 
-Option = Choice | Real | Integer | Flag | Subset
+Option = Choice | Real | Integer | Integers | Padding | Flag | Subset
 
 
 def varying(option: Option) -> bool:
     """Whether an option is hardly the same in two calls of a loop; its class is."""
-    return isinstance(option, Integer) or (isinstance(option, Real) and option.varies)
+    return isinstance(option, (Integer, Real)) and option.varies
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,10 @@ class Rule:
     parameter: str
     wants: str
     holds: Callable[[Mapping[str, Any]], bool]
+
+
+# A size that follows from others and from options, all by their names; ValueError where they do not go together.
+Derivation = Callable[[Mapping[str, Any]], int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +130,32 @@ class Op:
     unread: tuple[str, ...] = ()
     of_bytes: tuple[str, ...] = ()
     sparse: tuple[str, ...] = ()
+    derived: Mapping[str, Derivation] = field(default_factory=dict)
+
+    def shapes(self, option: str) -> bool:
+        """Whether sizes may follow from an option: from integers that do not vary."""
+        spec = self.options[option]
+        return isinstance(spec, (Integers, Padding)) or (isinstance(spec, Integer) and not spec.varies)
 
     def optional(self, operand: str) -> bool:
         """Whether the operand may be left out."""
         return self.signature.parameters[operand].default is None
 
+    def whole(self, sizes: Sizes, options: Mapping[str, Any] = MappingProxyType({})) -> Sizes:
+        """``sizes`` with those that are ``derived``, from them and the options: given ones, a case's, or defaults."""
+        if not self.derived:
+            return sizes
+        defaults = {name: self.signature.parameters[name].default for name in self.options}
+        known = {**defaults, **sizes, **{name: options[name] for name in self.options if name in options}}
+        return {**sizes, **{name: derive(known) for name, derive in self.derived.items()}}
+
     def elements(self, spec: str, sizes: Sizes) -> int:
         """Number of elements of an operand or result with dimensions ``spec``."""
-        return math.prod(shape_of(spec, sizes))
+        return math.prod(shape_of(spec, self.whole(sizes)))
+
+    def work(self, sizes: Sizes) -> float | None:
+        """Floating-point operations of one call; None where memory, not arithmetic, is the limit."""
+        return None if self.flops is None else self.flops(**self.whole(sizes))
 
     def bytes(self, sizes: Sizes, itemsize: int) -> int:
         """Bytes that one call must move at least: operands read, results written, in-place operands both.
@@ -179,6 +221,7 @@ def op(
     unread: Sequence[str] = (),
     of_bytes: Sequence[str] = (),
     sparse: Sequence[str] = (),
+    derived: Mapping[str, Derivation] | None = None,
     **operands: str,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Make a row of the function below it and enter it in the table."""
@@ -209,6 +252,7 @@ def op(
             unread=tuple(unread),
             of_bytes=tuple(of_bytes),
             sparse=tuple(sparse),
+            derived=derived or {},
         )
         TABLE[row.name] = row
         return row

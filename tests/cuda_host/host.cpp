@@ -115,6 +115,8 @@ struct Thread {
     uint64_t result = 0;
     bool started = false;
     void* sanitizer = nullptr;
+    bool fenced = false;
+    void* counted = nullptr; // by its last atomic operation
     Copies copies;
 };
 
@@ -324,6 +326,16 @@ void fail(const char* format, ...) {
 }
 
 int lane() { return current->lane; }
+
+void fence() {
+    current->fenced = true;
+    if (current->counted) acquire(current->counted);
+}
+
+void begin_atomic(void* at) {
+    if (current->fenced) release(at);
+    current->counted = at;
+}
 
 void barrier(int line) {
     Block& block = *current->block;

@@ -57,6 +57,10 @@ uint64_t exchange(Exchange kind, unsigned mask, uint64_t value, int source, int 
 
 inline void wait_for_lanes(int line, unsigned mask = 0xffffffffu) { exchange(WAIT, mask, 0, 0, line); }
 
+// What is written before it is there before what comes behind; `begin_atomic` comes before every atomic operation.
+void fence();
+void begin_atomic(void* at);
+
 // The lane of the calling thread.
 int lane();
 
@@ -123,17 +127,23 @@ constexpr int warpSize = 32;
     name##_array& name = *static_cast<name##_array*>(host::shared(&name##_site, sizeof(name##_array), #name))
 #define DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(host::shared(nullptr, 0, #name))
 
+// An atomic operation behind a fence publishes what was written before it, one before a fence lets in what others
+// published there: so ThreadSanitizer sees both, for the operations themselves say nothing of an order.
+#define __threadfence() host::fence()
+
 template <class T> T loaded(T* at) {
     T value;
     __atomic_load(at, &value, __ATOMIC_RELAXED);
     return value;
 }
 template <class T> T atomicAdd(T* at, T value) {
+    host::begin_atomic(at);
     T old = loaded(at), sum = old + value;
     while (!__atomic_compare_exchange(at, &old, &sum, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) sum = old + value;
     return old;
 }
 template <class T> T atomicExch(T* at, T value) {
+    host::begin_atomic(at);
     T old;
     __atomic_exchange(at, &value, &old, __ATOMIC_RELAXED);
     return old;

@@ -13,6 +13,7 @@ from fastnn.differentiation import pullback
 from fastnn.kernels import cases
 from fastnn.kernels.table import TABLE
 
+CONSTANT = np.array([0.5, -2.0])
 RNG = np.random.default_rng(5)
 
 
@@ -55,12 +56,13 @@ def with_derivatives():
     for op in TABLE.values():
         backward = TABLE.get(f"{op.name}_backward")
         if backward is not None:
-            by = [name for name in op.operands if name in backward.operands or name in "xwb"]
-            by = [name for name in by if op.draw.get(name) != "row_numbers"]
-            yield op, by if op.name == "linear" else [name for name in by if name not in "wb"]
+            by = [name for name in op.operands if name in backward.operands or name in ("x", "w", "b", "beta")]
+            by = [name for name in by if op.draw.get(name) not in ("row_numbers", "mask")]
+            by = [name for name in by if not name.startswith("moving_")]
+            yield op, by
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
-        elif op.name in ("matmul", "add"):
+        elif op.name in ("matmul", "add", "subtract", "multiply", "average", "zero_pad2d", "crop2d"):
             yield op, list(op.operands)
 
 
@@ -70,17 +72,23 @@ OPS = list(with_derivatives())
 @pytest.mark.parametrize(("op", "by"), OPS, ids=[op.name for op, _ in OPS])
 def test_every_op(op, by):
     """Each variant of an op, by all operands that it has a derivative by, as differences of its values say."""
-    sizes = [sizes for sizes in op.cases if all(2 <= op.elements(spec, sizes) <= 60 for spec in op.operands.values())]
     for variant in op.variants:
+        sizes = [
+            sizes
+            for sizes in op.cases
+            if all(2 <= op.elements(spec, {**sizes, **variant}) <= 250 for spec in op.operands.values())
+        ]
         given = cases.draw(op, sizes[0], variant, "float64", np.random.default_rng(3))
         names = [name for name in by if given.get(name) is not None]
 
         results = getattr(ops, op.name)(**given)
-        weights = None if isinstance(results, tuple) else drawn(*results.shape)
+        first = results[0] if isinstance(results, tuple) else results
+        weights = drawn(*first.shape) if np.ndim(first) else None
 
         def f(*arrays, given=given, names=names, weights=weights):
             result = getattr(ops, op.name)(**{**given, **dict(zip(names, arrays, strict=True))})
-            return result[0] if isinstance(result, tuple) else weighed(result, weights)
+            first = result[0] if isinstance(result, tuple) else result
+            return first if weights is None else weighed(first, weights)
 
         agree(f, [given[name] for name in names], 1e-5)
 
@@ -128,6 +136,30 @@ def test_sums_of_arrays_that_broadcast():
     assert not np.shares_memory(one, other)
 
 
+@pytest.mark.parametrize("name", ["subtract", "multiply", "average", "maximum", "minimum"])
+def test_pairs_that_broadcast(name):
+    """Each operand in turn, and one with itself."""
+    t = drawn(2, 4, 3)
+    pair = getattr(ops, name)
+    for shape in ((3,), (4, 3), (4, 1), (2, 1, 1), ()):
+        agree(lambda x, v: ops.mse(pair(v, pair(x, v)), t)[0], [drawn(2, 4, 3), drawn(*shape)])
+        agree(lambda x, v: ops.mse(pair(x, v), t)[0], [drawn(2, 4, 3), drawn(*shape)])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_arrays_side_by_side(axis):
+    """Of several arrays each has its part; one that comes twice has both."""
+    shapes = [tuple(width if at == axis % 3 else size for at, size in enumerate((2, 3, 4))) for width in (1, 2, 3)]
+    t = drawn(*np.concatenate([np.empty(shape) for shape in (*shapes, shapes[0])], axis).shape)
+    agree(lambda a, b, c: ops.mse(ops.concatenate([a, b, c, a], axis), t)[0], [drawn(*shape) for shape in shapes])
+
+
+def test_axes_in_another_order():
+    t = drawn(4, 2, 3)
+    agree(lambda x: ops.mse(ops.permute(ops.tanh(x), (2, 0, 1)), t)[0], [drawn(2, 3, 4)])
+    agree(lambda x: ops.mse(ops.add(x.transpose(2, 0, 1), t), t)[0], [drawn(2, 3, 4)])
+
+
 def test_rows_of_a_table():
     """That meet again, some of them nowhere, through two ways."""
     index, t = np.array([3, 0, 3, 3, 1]), drawn(5, 2)
@@ -173,13 +205,33 @@ def test_nothing_depends_on_it():
 
 
 @pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, w: x + w,
+        lambda x, w: x - w * x,
+        lambda x, w: 2 * x - w,
+        lambda x, w: (1 - x) * (w + 1.5) / 7,
+        lambda x, w: -x * CONSTANT + CONSTANT * w - CONSTANT,
+    ],
+)
+def test_signs_between_arrays_are_ops(f):
+    """Shapes broadcast, numbers stretch; the bits are those of NumPy, in a program as well."""
+    x, w = drawn(3, 2), drawn(2)
+    agree(lambda x, w: weighed(f(x, w), np.linspace(1, 2, 6).reshape(3, 2)), [x, w])
+    followed = fastnn.program(f)
+    for _ in range(3):
+        assert np.array_equal(followed(x, w), f(x, w))
+
+
+@pytest.mark.parametrize(
     ("f", "wanted"),
     [
         (lambda x: ops.mse(np.exp(x), np.ones((3, 2)))[0], r"numpy\.exp: got an array of shape \(3, 2\)"),
         (lambda x: ops.mse(np.sum(x, 1), np.ones(3))[0], r"numpy\.sum"),
         (lambda x: ops.mse(np.asarray(x), np.ones((3, 2)))[0], r"numpy\.asarray"),
-        (lambda x: ops.mse(x * 2, np.ones((3, 2)))[0], r"\*: got an array"),
-        (lambda x: ops.mse(np.ones((3, 2)) * x, np.ones((3, 2)))[0], r"numpy\.multiply"),
+        (lambda x: ops.mse(x**2, np.ones((3, 2)))[0], r"\*\*: got an array"),
+        (lambda x: ops.mse(np.ones((3, 2)) ** x, np.ones((3, 2)))[0], r"numpy\.power"),
+        (lambda x: ops.mse(np.add(x, 1, where=np.ones((3, 2), bool)), np.ones((3, 2)))[0], r"numpy\.add"),
         (lambda x: float(ops.mse(x, np.ones((3, 2)))[0]), "float: got the number"),
         (lambda x: ops.mse(x, np.ones((3, 2)))[0] + "1", "str beside a number"),
         (ops.tanh, "f: got a function that returns <an array"),

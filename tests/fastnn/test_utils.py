@@ -1,4 +1,4 @@
-"""set_random_seed and to_categorical."""
+"""set_random_seed, to_categorical, pad_sequences."""
 
 from __future__ import annotations
 
@@ -54,3 +54,64 @@ def test_seeds_differ():
         layer.build((None, 3))
         losses.append(layer.kernel.numpy())
     assert (losses[0] != losses[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({}, [[0, 0, 1], [0, 2, 3], [4, 5, 6]]),
+        ({"value": -1}, [[-1, -1, 1], [-1, 2, 3], [4, 5, 6]]),
+        ({"padding": "post"}, [[1, 0, 0], [2, 3, 0], [4, 5, 6]]),
+        ({"maxlen": 2}, [[0, 1], [2, 3], [5, 6]]),
+        ({"maxlen": 2, "truncating": "post"}, [[0, 1], [2, 3], [4, 5]]),
+        ({"maxlen": 5, "padding": "post"}, [[1, 0, 0, 0, 0], [2, 3, 0, 0, 0], [4, 5, 6, 0, 0]]),
+        ({"maxlen": 0}, [[], [], []]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_pad_sequences(arguments, wanted, kind):
+    table = utils.pad_sequences([kind(row) for row in ([1], [2, 3], [4, 5, 6])], **arguments)
+    assert table.dtype == np.int32
+    np.testing.assert_array_equal(table, np.array(wanted, np.int32).reshape(table.shape), strict=True)
+
+
+def test_pad_sequences_of_nothing_and_of_empty_ones():
+    assert utils.pad_sequences([]).shape == (0, 0)
+    assert utils.pad_sequences([[], []], maxlen=3).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert utils.pad_sequences([[], [7]]).tolist() == [[0], [7]]
+
+
+def test_pad_sequences_of_arrays_floats_and_words():
+    rows = utils.pad_sequences([np.ones((1, 2)), np.ones((3, 2))], dtype="float64", value=0.5, padding="post")
+    assert rows.shape == (2, 3, 2)
+    assert rows.sum() == 2 * 4 + 0.5 * 4
+    assert utils.pad_sequences([[1.9]]).tolist() == [[1]]  # as Keras converts
+    words = utils.pad_sequences([["a"], ["b", "c"]], dtype=object, value="")
+    assert words.tolist() == [["", "a"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sequences": "abc"}, TypeError, "sequences: got str 'abc', wants a list of sequences"),
+        ({"sequences": 3}, TypeError, "sequences: got int 3"),
+        ({"sequences": [[1], 2]}, TypeError, r"sequences\[1\]: got int 2, wants a list or an array"),
+        ({"sequences": [[1], "ab"]}, TypeError, r"sequences\[1\]: got str 'ab'"),
+        (
+            {"sequences": [np.ones((1, 2)), np.ones((1, 3))]},
+            ValueError,
+            r"sequences\[1\]: got entries of shape \(3,\), wants \(2,\)",
+        ),
+        ({"padding": "front"}, ValueError, "padding: got 'front', wants one of 'pre', 'post'"),
+        ({"truncating": 1}, TypeError, "truncating: got int 1"),
+        ({"maxlen": -1}, ValueError, "maxlen: got -1"),
+        ({"maxlen": 2.0}, TypeError, "maxlen: got float"),
+        ({"dtype": "whole"}, TypeError, "dtype: got str 'whole', wants a dtype"),
+        ({"value": "x"}, ValueError, "value: got 'x', wants a number for the dtype int32"),
+    ],
+    ids=str,
+)
+def test_pad_sequences_that_cannot_be(arguments, error, message):
+    with pytest.raises(error, match=message):
+        utils.pad_sequences(**{"sequences": [[1]], **arguments})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import backends
-from fastnn.kernels.table import NUMBERS, TABLE, linear_steps
+from fastnn.kernels.table import NUMBERS, TABLE, linear_steps, windows
 
 WIDE = np.longdouble
 CLIP = WIDE("1e-7")
@@ -179,6 +179,42 @@ def add(a, b):
     return a + b
 
 
+def subtract(a, b):
+    return a - b
+
+
+def multiply(a, b):
+    return a * b
+
+
+def average(a, b):
+    return (a + b) / 2
+
+
+def maximum(a, b):
+    return np.maximum(a, b)
+
+
+def minimum(a, b):
+    return np.minimum(a, b)
+
+
+def maximum_backward(dy, a, b):
+    return np.where(a >= b, dy, 0), np.where(a >= b, 0, dy)
+
+
+def minimum_backward(dy, a, b):
+    return np.where(a <= b, dy, 0), np.where(a <= b, 0, dy)
+
+
+def join(a, b):
+    return np.concatenate([a, b], axis=1)
+
+
+def join_backward(dy, a, b):
+    return dy[:, : a.shape[1]], dy[:, a.shape[1] :]
+
+
 def gather(data, index):
     return data[index]
 
@@ -187,6 +223,80 @@ def gather_backward(dy, data, index):
     total = np.zeros_like(data)
     np.add.at(total, index, dy)
     return total
+
+
+def _patches(x, pool_size, strides, padding):
+    """(n, p, q, window, c): what each window covers, NaN where that is outside; its numbers' places in x, -1 there."""
+    around = [windows.margins(x.shape[axis + 1], pool_size[axis], strides[axis], padding, axis) for axis in (0, 1)]
+    wide = np.pad(x, ((0, 0), *around, (0, 0)), constant_values=np.nan)
+    places = np.pad(np.arange(x.size).reshape(x.shape), ((0, 0), *around, (0, 0)), constant_values=-1)
+    cut = [
+        np.lib.stride_tricks.sliding_window_view(each, pool_size, (1, 2))[:, :: strides[0], :: strides[1]]
+        for each in (wide, places)
+    ]
+    shape = *cut[0].shape[:4], pool_size[0] * pool_size[1]
+    return [np.moveaxis(each.reshape(shape), 4, 3) for each in cut]
+
+
+def max_pool2d(x, pool_size, strides, padding="valid"):
+    patches, _ = _patches(x, pool_size, strides, padding)
+    return np.fmax.reduce(patches, axis=3)
+
+
+def average_pool2d(x, pool_size, strides, padding="valid"):
+    patches, places = _patches(x, pool_size, strides, padding)
+    return np.where(places >= 0, patches, 0).sum(axis=3) / (places >= 0).sum(axis=3)
+
+
+def max_pool2d_backward(dy, x, y, pool_size, strides, padding="valid"):
+    patches, places = _patches(x, pool_size, strides, padding)
+    first = np.argmax(patches == y[:, :, :, None], axis=3, keepdims=True)
+    dx = np.zeros(x.size, WIDE)
+    np.add.at(dx, np.take_along_axis(places, first, 3).ravel(), dy.ravel())
+    return dx.reshape(x.shape)
+
+
+def average_pool2d_backward(dy, x, pool_size, strides, padding="valid"):
+    _, places = _patches(x, pool_size, strides, padding)
+    shares = np.broadcast_to((dy / (places >= 0).sum(axis=3))[:, :, :, None], places.shape)
+    dx = np.zeros(x.size, WIDE)
+    np.add.at(dx, places[places >= 0], shares[places >= 0])
+    return dx.reshape(x.shape)
+
+
+def global_max_pool(x):
+    return x.max(axis=1)
+
+
+def global_average_pool(x):
+    return x.mean(axis=1)
+
+
+def global_max_pool_backward(dy, x, y):
+    first = np.argmax(x == y[:, None], axis=1)
+    return np.where(np.arange(x.shape[1])[:, None] == first[:, None], dy[:, None], 0)
+
+
+def global_average_pool_backward(dy, x):
+    return np.broadcast_to(dy[:, None] / x.shape[1], x.shape)
+
+
+def zero_pad2d(x, padding=1):
+    return np.pad(x, ((0, 0), *padding, (0, 0)))
+
+
+def crop2d(x, cropping=1):
+    (top, bottom), (left, right) = cropping
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def upsample2d(x, size=(2, 2)):
+    return x.repeat(size[0], axis=1).repeat(size[1], axis=2)
+
+
+def upsample2d_backward(dy, x, size=(2, 2)):
+    n, h, w, c = x.shape
+    return dy.reshape(n, h, size[0], w, size[1], c).sum(axis=(2, 4))
 
 
 def column_sums(x):
@@ -206,6 +316,105 @@ def linear_backward(dy, x, w, y, activation="linear", z=None, need=()):
     return matmul(dz, w.T), matmul(x.T, dz), dz.sum(axis=0)
 
 
+def _windows(x, w, strides, padding, dilation):
+    """(kernel's row and column, the rows and columns of padded x under it) for each of the kernel's places."""
+    along = [(x.shape[1 + axis], w.shape[axis], strides[axis], padding, axis, dilation[axis]) for axis in range(2)]
+    count, margin = [windows.places(*each) for each in along], [windows.margins(*each) for each in along]
+    for k, m in np.ndindex(*w.shape[:2]):
+        first = k * dilation[0], m * dilation[1]
+        yield (
+            k,
+            m,
+            margin,
+            tuple(slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(first, count, strides, strict=True)),
+        )
+
+
+def _by_group(a, groups):
+    """The last axis as (groups, share)."""
+    return a.reshape(*a.shape[:-1], groups, -1) if a.size else np.zeros((*a.shape[:-1], groups, a.shape[-1] // groups))
+
+
+def conv2d(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    z = WIDE(0)
+    for k, m, margin, (rows, columns) in _windows(x, w, strides, padding, dilation):
+        seen = _by_group(np.pad(x, [(0, 0), *margin, (0, 0)])[:, rows, columns], groups)
+        product = np.einsum("nijgc,cgf->nijgf", seen, _by_group(w[k, m], groups))
+        z = z + product.reshape(*product.shape[:3], w.shape[3])
+    return of_rows(FORWARD[activation], activation, z + (0 if b is None else b))
+
+
+def conv2d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1), groups=1
+):
+    dz = of_rows(BACKWARD[activation], activation, dy, z, y)
+    of_z, dw, slope = _by_group(dz, groups), np.zeros_like(w), WIDE(0)
+    for k, m, margin, (rows, columns) in _windows(x, w, strides, padding, dilation):
+        padded = np.pad(x, [(0, 0), *margin, (0, 0)])
+        of_x, share = np.einsum("nijgf,cgf->nijgc", of_z, _by_group(w[k, m], groups)), np.zeros_like(padded)
+        share[:, rows, columns] = of_x.reshape(*of_x.shape[:3], x.shape[3])
+        slope = slope + share
+        product = np.einsum("nijgc,nijgf->cgf", _by_group(padded[:, rows, columns], groups), of_z)
+        dw[k, m] = product.reshape(w.shape[2:])
+    (top, _), (left, _) = margin
+    return slope[:, top : top + x.shape[1], left : left + x.shape[2]], dw, dz.sum(axis=(0, 1, 2))
+
+
+def _row_options(strides, padding, dilation):
+    """Of sequences, for images of one row."""
+    padding = padding if isinstance(padding, str) else ((0, 0), *padding)
+    return {"strides": (1, *strides), "padding": padding, "dilation": (1, *dilation)}
+
+
+def conv1d(x, w, b=None, activation="linear", strides=(1,), padding="valid", dilation=(1,), groups=1):
+    return conv2d(x[:, None], w[None], b, activation, **_row_options(strides, padding, dilation), groups=groups)[:, 0]
+
+
+def conv1d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1,), padding="valid", dilation=(1,), groups=1
+):
+    images, z = (each[:, None] for each in (dy, x)), None if z is None else z[:, None]
+    options = {**_row_options(strides, padding, dilation), "groups": groups}
+    dx, dw, db = conv2d_backward(*images, w[None], y[:, None], activation, z, **options)
+    return dx[:, 0], dw[0], db
+
+
+def conv2d_transpose(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1)):
+    along = [windows.spread(x.shape[1 + a], w.shape[a], strides[a], padding, a, dilation[a]) for a in range(2)]
+    like = np.zeros((x.shape[0], *along, w.shape[2]), WIDE)
+    z = conv2d_backward(x, like, w, x, strides=strides, padding=padding, dilation=dilation)[0]
+    return of_rows(FORWARD[activation], activation, z + (0 if b is None else b))
+
+
+def conv2d_transpose_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1)
+):
+    dz = of_rows(BACKWARD[activation], activation, dy, z, y)
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    dw = conv2d_backward(x, dz, w, x, **options)[1]
+    return conv2d(dz, w, **options), dw, dz.sum(axis=(0, 1, 2))
+
+
+def depthwise_conv2d(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1)):
+    grouped = w.reshape(*w.shape[:2], 1, -1) if w.size else w.reshape(*w.shape[:2], min(1, x.shape[3]), 0)
+    return conv2d(x, grouped, b, activation, strides, padding, dilation, max(1, x.shape[3]))
+
+
+def depthwise_conv2d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1)
+):
+    grouped = w.reshape(*w.shape[:2], 1, -1) if w.size else w.reshape(*w.shape[:2], min(1, x.shape[3]), 0)
+    options = need, strides, padding, dilation, max(1, x.shape[3])
+    dx, dw, db = conv2d_backward(dy, x, grouped, y, activation, z, *options)
+    return dx, dw.reshape(w.shape), db
+
+
+def of_rows(function, activation, *arrays):
+    """A formula of an activation's for arrays of more than two axes, the last one the rows'."""
+    rows = [None if each is None else each.reshape(-1, each.shape[-1] or 1) for each in arrays]
+    return function(*rows, *NUMBERS.get(activation, {}).values()).reshape(arrays[0].shape)
+
+
 def _rows(targets, c):
     targets = np.asarray(targets)
     return np.eye(c, dtype=WIDE)[targets.astype(int)] if targets.ndim == 1 else targets
@@ -221,6 +430,64 @@ def prelu(x, alpha):
 
 def prelu_backward(dy, x, alpha):
     return np.where(x > 0, dy, alpha * dy), np.where(x > 0, 0, dy * x).sum(axis=0)
+
+
+def _scaled(gamma):
+    return 1 if gamma is None else gamma
+
+
+def _shifted(beta):
+    return 0 if beta is None else beta
+
+
+def _moments(x, axis):
+    if x.shape[axis] == 0:
+        return (np.zeros(x.shape[1 - axis], WIDE),) * 2
+    return x.mean(axis), x.var(axis)
+
+
+def batch_norm(x, gamma=None, beta=None, moving_mean=None, moving_variance=None, momentum=0.99, epsilon=1e-3):
+    mean, variance = _moments(x, 0)
+    rstd, momentum = 1 / np.sqrt(variance + WIDE(epsilon)), WIDE(momentum if len(x) else 1)
+    moving = {"moving_mean": (moving_mean, mean), "moving_variance": (moving_variance, variance)}
+    moved = {name: momentum * old + (1 - momentum) * new for name, (old, new) in moving.items() if old is not None}
+    return {0: _scaled(gamma) * (x - mean) * rstd + _shifted(beta), 1: mean, 2: rstd, **moved}
+
+
+def _needed(need, *gradients):
+    named = enumerate(zip(("dx", "dgamma", "dbeta"), gradients, strict=True))
+    return {place: gradient for place, (name, gradient) in named if name in need}
+
+
+def batch_norm_backward(dy, x, mean, rstd, gamma=None, need=("dx", "dgamma", "dbeta")):
+    z, n = (x - mean) * rstd, max(1, len(x))
+    dgamma, dbeta = (dy * z).sum(axis=0), dy.sum(axis=0)
+    return _needed(need, _scaled(gamma) * rstd * (dy - dbeta / n - z * dgamma / n), dgamma, dbeta)
+
+
+def batch_norm_inference(x, moving_mean, moving_variance, gamma=None, beta=None, epsilon=1e-3):
+    return _scaled(gamma) * (x - moving_mean) / np.sqrt(moving_variance + WIDE(epsilon)) + _shifted(beta)
+
+
+def batch_norm_inference_backward(
+    dy, x, moving_mean, moving_variance, gamma=None, epsilon=1e-3, need=("dx", "dgamma", "dbeta")
+):
+    rstd = 1 / np.sqrt(moving_variance + WIDE(epsilon))
+    return _needed(need, _scaled(gamma) * rstd * dy, (dy * (x - moving_mean) * rstd).sum(axis=0), dy.sum(axis=0))
+
+
+def layer_norm(x, gamma=None, beta=None, epsilon=1e-3):
+    mean, variance = (each[:, None] for each in _moments(x, 1))
+    return _scaled(gamma) * (x - mean) / np.sqrt(variance + WIDE(epsilon)) + _shifted(beta)
+
+
+def layer_norm_backward(dy, x, gamma=None, epsilon=1e-3, need=("dx", "dgamma", "dbeta")):
+    mean, variance = (each[:, None] for each in _moments(x, 1))
+    rstd = 1 / np.sqrt(variance + WIDE(epsilon))
+    z, g = (x - mean) * rstd, _scaled(gamma) * dy
+    means = (each.mean(axis=1, keepdims=True) if len(x) else each for each in (g, g * z))
+    first, second = means
+    return _needed(need, rstd * (g - first - z * second), (dy * z).sum(axis=0), dy.sum(axis=0))
 
 
 def softmax_cross_entropy(logits, targets, sample_weight=None):

@@ -25,6 +25,7 @@ from fastnn.kernels.cpu.simd.loops import Span, Total, for_each, mapped, switch_
 from fastnn.kernels.cpu.simd.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from fastnn.kernels.cpu.simd.vectors import I64
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES, Activation, prelu, prelu_backward
+from fastnn.kernels.formulas.pairs import CHOICES, PAIRS, slopes
 
 # What the micro-kernels of rows know beside the activations of one number: these take a row as a whole.
 ROW_CODES = {**CODES, "softmax": len(CODES), "log_softmax": len(CODES) + 1}
@@ -46,14 +47,24 @@ def _numbers(v: Vectors, activation: Activation, numbers: Any) -> list[Any]:
     return [v.splat(v.builder.load(pointer)) for pointer in pointers]
 
 
+def _condition(v: Vectors, flag: Any) -> Any:
+    """Whether a run-time flag is set."""
+    return v.builder.icmp_signed("!=", flag, I64(0))
+
+
 @micro_kernel
-def forward_row(v: Vectors, code: Size, count: Size, x: Pointer, numbers: Pointer, y: Pointer) -> Nothing:
-    """y = f(x), f by its code in ``ROW_CODES`` with the ``numbers`` that it takes; y may be x."""
+def forward_row(v: Vectors, code: Size, count: Size, x: Pointer, numbers: Pointer, y: Pointer, past: Size) -> Nothing:
+    """y = f(x), f by its code in ``ROW_CODES`` with the ``numbers`` that it takes; y may be x.
+
+    With ``past`` that of numbers goes past the caches, which ``drain`` ends: what is not read soon need not be fetched
+    before it is written.
+    """
+    past_caches = _condition(v, past)
 
     def case(activation: Activation) -> Callable[[], None]:
         def run() -> None:
             taken = _numbers(v, activation, numbers)
-            for_each(v, count, lambda at: at.store(activation.forward(v, at.load(x), *taken), y))
+            mapped(v, lambda v, x: activation.forward(v, x, *taken), count, [x], y, past_caches)()
 
         return run
 
@@ -81,7 +92,7 @@ def forward_bias_row(
                 biased(name)
             else:
                 biased("identity")
-                call(v, "forward_row", code, count, y, numbers, y)
+                call(v, "forward_row", code, count, y, numbers, y, I64(0))
 
         return run
 
@@ -99,11 +110,13 @@ def backward_row(
     kept: Number,
     numbers: Pointer,
     dx: Pointer,
+    past: Size,
 ) -> Nothing:
-    """dx = f'(x) * scale * dy, f by its code in ``ROW_CODES``; dx may be dy or s.
+    """dx = f'(x) * scale * dy, f by its code in ``ROW_CODES``; dx may be dy or s. ``past`` as in ``forward_row``.
 
     ``kept`` * s is what the derivative needs, x or y. Both factors are 1 but where dropout has scaled what it kept.
     """
+    past_caches = _condition(v, past)
     by, of = v.splat(scale), v.splat(kept)
 
     def case(activation: Activation) -> Callable[[], None]:
@@ -114,7 +127,7 @@ def backward_row(
                 grown, seen = v.mul(at.load(dy), by), v.mul(at.load(s), of)
                 at.store(activation.backward(v, grown, seen, *taken), dx)
 
-            for_each(v, count, body)
+            for_each(v, count, body, dx, past_caches)
 
         return run
 
@@ -166,15 +179,59 @@ def copy_row_ahead(v: Vectors, count: Size, x: Pointer, y: Pointer, after: Point
 
 
 @micro_kernel
-def add_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
-    """y = a + b; y may be a or b."""
-    mapped(v, Vectors.add, count, [a, b], y)()
+def add_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer, past: Size) -> Nothing:
+    """y = a + b; y may be a or b. ``past`` as in ``forward_row``."""
+    mapped(v, Vectors.add, count, [a, b], y, _condition(v, past))()
 
 
 @micro_kernel
-def stream_row(v: Vectors, count: Size, x: Pointer, y: Pointer) -> Nothing:
-    """y = x past the caches: what is not read soon need not be fetched before it is written. ``drain`` comes last."""
-    mapped(v, lambda _, x: x, count, [x], y, past_caches=True)()
+def pair_row(
+    v: Vectors, code: Size, swapped: Size, count: Size, a: Pointer, b: Pointer, y: Pointer, past: Size
+) -> Nothing:
+    """y = f(a, b), or where they are swapped f(b, a), f by its code in ``formulas.pairs``; y may be a or b.
+
+    ``past`` as in ``forward_row``.
+    """
+    past_caches = _condition(v, past)
+
+    def case(f: Callable[..., Any]) -> Callable[[], None]:
+        def run() -> None:
+            with v.builder.if_else(v.builder.icmp_signed("==", swapped, I64(0))) as (plain, exchanged):
+                with plain:
+                    mapped(v, f, count, [a, b], y, past_caches)()
+                with exchanged:
+                    mapped(v, f, count, [b, a], y, past_caches)()
+
+        return run
+
+    switch_on(v.builder, code, [case(f) for f in PAIRS.values()])
+
+
+@micro_kernel
+def choice_backward_row(
+    v: Vectors, code: Size, count: Size, dy: Pointer, a: Pointer, b: Pointer, da: Pointer, db: Pointer
+) -> Nothing:
+    """(da, db) of a choice by its code in ``formulas.pairs``."""
+
+    def case(name: str) -> Callable[[], None]:
+        def body(at: Span) -> None:
+            of_a, of_b = slopes(v, name, *(at.load(each) for each in (dy, a, b)))
+            at.store(of_a, da)
+            at.store(of_b, db)
+
+        return lambda: for_each(v, count, body)
+
+    switch_on(v.builder, code, [case(name) for name in CHOICES])
+
+
+@micro_kernel
+def max_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
+    """y = the larger of a and b, NaN where one of them is; y may be a or b."""
+
+    def larger(v: Vectors, a: Any, b: Any) -> Any:
+        return v.where("==", b, b, v.max(a, b), b)
+
+    mapped(v, larger, count, [a, b], y)()
 
 
 @micro_kernel

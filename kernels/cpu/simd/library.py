@@ -14,12 +14,24 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from fastnn.kernels.cpu import machine, store
-from fastnn.kernels.cpu.simd import dropout, elementwise, losses, optim, softmax, sparse, tile
+from fastnn.kernels.cpu.simd import (
+    dropout,
+    elementwise,
+    losses,
+    normalization,
+    optim,
+    pooling,
+    recurrent,
+    softmax,
+    sparse,
+    tile,
+    windows,
+)
 from fastnn.kernels.cpu.simd.kernel import ENTERED, MicroKernel
 from fastnn.kernels.interrupts import held
 
 # Every micro-kernel: a room that is missing here has none in the library, whoever imported it before.
-ROOMS = (elementwise, losses, optim, softmax, dropout, tile, sparse)
+ROOMS = (elementwise, losses, normalization, optim, pooling, softmax, dropout, tile, sparse, recurrent, windows)
 MICRO_KERNELS = tuple(kernel for room in ROOMS for kernel in ENTERED if kernel.emit.__module__ == room.__name__)
 
 # What makes LLVM hand over the code that it has made, and ask for that which was kept: it calls Python for both.

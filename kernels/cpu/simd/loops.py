@@ -14,10 +14,10 @@ from fastnn.kernels.cpu.simd.vectors import I64, ZERO
 class Span:
     """One step of a loop over memory: loads and stores at the loop's offset, masked in a partial step.
 
-    ``past_caches`` says where stores of whole vectors go.
+    ``past_caches`` is the condition on which stores of whole vectors go there; without one they do not.
     """
 
-    def __init__(self, v: Vectors, offset: Any, mask: Any = None, past_caches: bool = False) -> None:
+    def __init__(self, v: Vectors, offset: Any, mask: Any = None, past_caches: Any = None) -> None:
         self.v, self.offset, self.mask, self.past_caches = v, offset, mask, past_caches
 
     def load(self, pointer: Any, fill: float = 0.0) -> Any:
@@ -30,46 +30,51 @@ class Span:
         """Write the step's lanes."""
         if self.mask is not None:
             self.v.store_masked(vector, pointer, self.offset, self.mask)
-        elif self.past_caches:
-            self.v.stream(vector, pointer, self.offset)
-        else:
+        elif self.past_caches is None:
             self.v.store(vector, pointer, self.offset)
+        else:
+            with self.v.builder.if_else(self.past_caches) as (past, into):
+                with past:
+                    self.v.stream(vector, pointer, self.offset)
+                with into:
+                    self.v.store(vector, pointer, self.offset)
 
     def keep(self, vector: Any, fill: Any) -> Any:
         """``vector`` in the lanes that exist, ``fill`` beyond the end."""
         return vector if self.mask is None else self.v.builder.select(self.mask, vector, fill)
 
 
-def for_each(v: Vectors, count: Any, body: Callable[[Span], None], stream: Any = None) -> None:
+def for_each(v: Vectors, count: Any, body: Callable[[Span], None], y: Any = None, past_caches: Any = None) -> None:
     """Run ``body`` over ``count`` elements: whole vectors, then one masked step for the rest.
 
-    With a pointer ``stream``, which ``body`` stores to, whole vectors are those that begin at a multiple of their size
-    there, and go past the caches; a masked step comes before them.
+    On the condition ``past_caches``, whole vectors that are stored to ``y`` are those that begin at a multiple of their
+    size there, and go past the caches; a masked step comes before them. What is computed meanwhile hides the stores.
     """
     builder, lanes = v.builder, v.lanes
     begin: Any = ZERO
-    if stream is not None:
-        begin = _until_aligned(v, count, stream)
-        body(Span(v, ZERO, v.mask(begin)))
+    if past_caches is not None:
+        begin = builder.select(past_caches, _until_aligned(v, count, y), ZERO)
+        with builder.if_then(builder.icmp_signed(">", begin, ZERO), likely=False):
+            body(Span(v, ZERO, v.mask(begin)))
     whole = builder.sdiv(builder.sub(count, begin), I64(lanes))
     with cgutils.for_range(builder, whole, intp=I64) as loop:
         offset = builder.add(begin, builder.mul(loop.index, I64(lanes)))
-        body(Span(v, offset, past_caches=stream is not None))
+        body(Span(v, offset, past_caches=past_caches))
     start = builder.add(begin, builder.mul(whole, I64(lanes)))
     rest = builder.sub(count, start)
-    with builder.if_then(builder.icmp_signed(">", rest, I64(0)), likely=False):
+    with builder.if_then(builder.icmp_signed(">", rest, ZERO), likely=False):
         body(Span(v, start, v.mask(rest)))
 
 
 def mapped(
-    v: Vectors, f: Callable[..., Any], count: Any, sources: Sequence[Any], y: Any, past_caches: bool = False
+    v: Vectors, f: Callable[..., Any], count: Any, sources: Sequence[Any], y: Any, past_caches: Any = None
 ) -> Callable[[], None]:
     """What emits y = f(sources), number by number; y may be a source unless it goes past the caches."""
 
     def body(at: Span) -> None:
         at.store(f(v, *(at.load(source) for source in sources)), y)
 
-    return lambda: for_each(v, count, body, y if past_caches else None)
+    return lambda: for_each(v, count, body, y, past_caches)
 
 
 def _until_aligned(v: Vectors, count: Any, pointer: Any) -> Any:

@@ -10,7 +10,7 @@ from numba.core import cgutils
 
 from fastnn.kernels.cpu.machine import ALIASED, LINE, tile
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import INTO_L1, Nothing, Pointer, Size, emit_prefetch, micro_kernel, opaque
+from fastnn.kernels.cpu.simd.kernel import INTO_L1, Nothing, Pointer, Size, Sizes, emit_prefetch, micro_kernel, opaque
 from fastnn.kernels.cpu.simd.loops import Span, for_each
 from fastnn.kernels.cpu.simd.vectors import I32, I64, ZERO
 
@@ -19,6 +19,13 @@ from fastnn.kernels.cpu.simd.vectors import I32, I64, ZERO
 # it). Only with AVX-512: the smaller tiles of other instruction sets have no room for it between their multiply-adds
 # (AVX2: 5 to 10% slower with it).
 _B_AHEAD, _A_AHEAD = 8, 16
+
+
+class Runs(NamedTuple):
+    """Parts of the depth of a product, one behind the other in B; in A each begins ``offsets`` behind its pointer."""
+
+    count: Size
+    offsets: Sizes
 
 
 class Product(NamedTuple):
@@ -47,18 +54,39 @@ def _ahead(v: Vectors, row_stride: Any) -> Any:
 
 
 def _emit_tile(
-    v: Vectors, rows: int, vectors: int, columns: Any, product: Product, multiply_add: Callable[..., Any]
+    v: Vectors,
+    rows: int,
+    vectors: int,
+    columns: Any,
+    product: Product,
+    multiply_add: Callable[..., Any],
+    runs: Runs | None = None,
 ) -> None:
-    """One tile of ``rows`` rows of ``vectors`` vectors: its sums stay in registers from the first k to the last."""
+    """One tile of ``rows`` rows of ``vectors`` vectors: its sums stay in registers from the first k to the last.
+
+    With ``runs``, ``kc`` is the depth of each.
+    """
     kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate = product
     builder, lanes = v.builder, v.lanes
-    entry, loop = builder.block, builder.append_basic_block("tile.k")
+    loop = builder.append_basic_block("tile.k")
     # One pointer for every four rows of A; rows 1 to 3 of a group are one addressing mode away.
     offsets = [opaque(builder, builder.mul(row_stride_a, I64(i))) if i else I64(0) for i in range(min(4, rows))]
     groups = [builder.gep(a, [builder.mul(row_stride_a, I64(i))]) for i in range(0, rows, 4)]
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
     ahead = _ahead(v, row_stride_b)
     ahead_a = builder.mul(column_stride_a, I64(_A_AHEAD))
+    began: dict[Any, Any] = {at: v.constant(0.0) for at in tile}
+    first_b, before = b, builder.block
+    if runs is not None:
+        run_loop = builder.append_basic_block("tile.run")
+        builder.branch(run_loop)
+        builder.position_at_end(run_loop)
+        run = builder.phi(I64)
+        first_b = builder.phi(b.type)
+        began = {at: builder.phi(v.type) for at in tile}
+        offset = builder.load(builder.gep(runs.offsets, [run]))
+        groups = [builder.gep(group, [offset]) for group in groups]
+    entry = builder.block
     builder.branch(loop)
 
     builder.position_at_end(loop)
@@ -78,8 +106,9 @@ def _emit_tile(
         for j in range(vectors):
             grown[i, j] = multiply_add(a_i, b_row[j], sums[i, j])
     following = builder.add(k, I64(1))
-    recurrences = [(k, I64(0), following), (b_k, b, opaque(builder, builder.gep(b_k, [row_stride_b])))]
-    recurrences += [(sums[at], v.constant(0.0), grown[at]) for at in tile]
+    next_b = opaque(builder, builder.gep(b_k, [row_stride_b]))
+    recurrences = [(k, I64(0), following), (b_k, first_b, next_b)]
+    recurrences += [(sums[at], began[at], grown[at]) for at in tile]
     recurrences += [
         (pointer, first, opaque(builder, builder.gep(pointer, [column_stride_a])))
         for pointer, first in zip(starts, groups, strict=True)
@@ -91,6 +120,18 @@ def _emit_tile(
     builder.cbranch(builder.icmp_signed("<", following, kc), loop, end)
 
     builder.position_at_end(end)
+    if runs is not None:
+        next_run, end = builder.add(run, I64(1)), builder.append_basic_block("tile.runs")
+        each = [
+            (run, I64(0), next_run),
+            (first_b, b, next_b),
+            *((began[at], v.constant(0.0), grown[at]) for at in tile),
+        ]
+        for phi, first, later in each:
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, builder.block)
+        builder.cbranch(builder.icmp_signed("<", next_run, runs.count), run_loop, end)
+        builder.position_at_end(end)
     left = builder.sub(columns, I64((vectors - 1) * lanes))
     mask = v.mask(left)
     whole = builder.icmp_signed("==", left, I64(lanes))
@@ -127,6 +168,15 @@ def gemm_tile(v: Vectors, rows: Size, columns: Size, product: Product) -> Nothin
 
 
 @micro_kernel
+def window_tile(v: Vectors, rows: Size, columns: Size, runs: Runs, product: Product) -> Nothing:
+    """``gemm_tile`` of windows: A's columns are ``runs``, at least one, of ``kc`` columns each.
+
+    So A may be patches of images where they lie.
+    """
+    _emit_tiles(v, rows, columns, product, v.fma, runs)
+
+
+@micro_kernel
 def gemm_tile_pairs(v: Vectors, rows: Size, columns: Size, product: Product) -> Nothing:
     """``gemm_tile`` of bfloat16 numbers, sums in float32: each number of A and B is a pair of neighbours in depth.
 
@@ -136,7 +186,14 @@ def gemm_tile_pairs(v: Vectors, rows: Size, columns: Size, product: Product) -> 
         _emit_tiles(v, rows, columns, product, v.dot_pairs)
 
 
-def _emit_tiles(v: Vectors, rows: Any, columns: Any, product: Product, multiply_add: Callable[..., Any]) -> None:
+def _emit_tiles(
+    v: Vectors,
+    rows: Any,
+    columns: Any,
+    product: Product,
+    multiply_add: Callable[..., Any],
+    runs: Runs | None = None,
+) -> None:
     builder, shape = v.builder, tile(v.format.bytes)
     vectors = builder.sdiv(builder.add(columns, I64(v.lanes - 1)), I64(v.lanes))
     key = builder.add(builder.mul(rows, I64(shape.NV + 1)), vectors)
@@ -147,7 +204,7 @@ def _emit_tiles(v: Vectors, rows: Any, columns: Any, product: Product, multiply_
             block = builder.append_basic_block(f"tile.{i}x{j}")
             switch.add_case(I64(i * (shape.NV + 1) + j), block)
             builder.position_at_end(block)
-            _emit_tile(v, i, j, columns, product, multiply_add)
+            _emit_tile(v, i, j, columns, product, multiply_add, runs)
             builder.branch(done)
     builder.position_at_end(done)
 

@@ -191,7 +191,7 @@ def test_full_disk_leaves_nothing_half_written(cache, web):
 
 def test_other_known_copies_are_accepted(put, data_dir, monkeypatch):
     path = put(data_dir, NAME, GOOD)
-    digest = _files.REGISTRY[NAME].sha256
+    digest = _files.REGISTRY[NAME].digest
     monkeypatch.setitem(_files.REGISTRY, NAME, _files.Source("0" * 64, also=frozenset({digest})))
     assert _files.read(NAME, data_dir=data_dir) == path.read_bytes()
 
@@ -241,8 +241,23 @@ def test_default_cache_is_the_platforms(monkeypatch):
     assert _files.cache_folder() == Path(pooch.os_cache("fastnn")) / "datasets"
 
 
-def test_every_pin_is_a_sha256_and_every_file_but_the_shipped_has_a_source():
+# Published with no other checksum: text, which is parsed as JSON.
+MD5_ALONE = {"imdb/imdb_word_index.json"}
+
+
+def test_a_file_pinned_by_md5_is_refused_where_it_is_another(data_dir, monkeypatch):
+    name = "imdb/imdb_word_index.json"
+    (data_dir / "imdb").mkdir()
+    (data_dir / name).write_bytes(b"{}")
+    with pytest.raises(ChecksumError, match="its MD5 is 99914b932bd37a50b983c5e7c90ae93b, that of the published imdb/"):
+        _files.read(name, data_dir=data_dir)
+    monkeypatch.setitem(_files.REGISTRY, name, _files.Source("99914b932bd37a50b983c5e7c90ae93b"))
+    assert _files.read(name, data_dir=data_dir) == b"{}"
+
+
+def test_every_pin_is_a_digest_and_every_file_but_the_shipped_has_a_source():
     for name, source in _files.REGISTRY.items():
-        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in {source.sha256, *source.also}), name
+        length = 64 if name not in MD5_ALONE else 32
+        assert all(re.fullmatch(f"[0-9a-f]{{{length}}}", digest) for digest in {source.digest, *source.also}), name
         assert bool(source.urls) == ("/" in name), name
         assert all(url.endswith(name.rsplit("/", 1)[-1]) for url in source.urls), name

@@ -139,7 +139,7 @@ def test_refused_where_the_cpu_lacks_it(monkeypatch):
     monkeypatch.setattr(machine, "bfloat16_pairs", lambda: False)
     with pytest.raises(BackendError, match=r"precision: got 'bfloat16'.* no AVX512-BF16.*'auto' falls back"):
         model((3, 2), "bfloat16")
-    models._note_fallback.cache_clear()
+    models.arguments._note_fallback.cache_clear()
     with pytest.warns(UserWarning, match="precision 'auto' is float32, because this CPU has no AVX512-BF16"):
         built = model((3, 2), "auto")
     model((3, 2), "auto")  # in silence: warnings are errors here

@@ -313,8 +313,42 @@ def test_steps_are_launched_and_nothing_is_read_between_them(cupy, monkeypatch):
             patch.setattr(cupy, "_wait", wait)
             built.fit(x, y, batch_size=16, epochs=1, verbose=0)
         waits.append(count[0])
-        assert cupy.launched.count("graph") >= rows // 16 - 4
+        assert sum(name in ("next", "graph") for name in cupy.launched) >= rows // 16 - 4
+        assert cupy.launched.count("graph") < rows // 16
     assert waits[0] == waits[1] < 100
+
+
+@host_only
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
+@pytest.mark.parametrize("hidden", [0, 1, 2, 5])
+def test_the_launches_of_a_step(cupy, monkeypatch, hidden, optimizer):
+    """At most two beside two for each layer, as the plan says: batches, the loss, a product forwards and backwards."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    stack = *(dense(6 + place, "relu") for place in range(hidden)), *CLASSIFIER[1:]
+    monkeypatch.setitem(MODELS, "deep", (stack, *MODELS["classifier"][1:]))
+    captured, end = [], cupy.Stream.end_capture
+    monkeypatch.setattr(cupy.Stream, "end_capture", lambda stream: captured.append(end(stream)) or captured[-1])
+    built, _ = fitted("deep", "cuda", optimizer, epochs=4)
+    turns = [graph.launches for graph in captured if "next" in graph.launches]
+    step = ["product"] * (hidden + 1) + ["rows"] + ["product"] * hidden + ["steps", "next"]
+    assert turns
+    assert all(launches == step * (len(launches) // len(step)) for launches in turns)
+    assert len(step) <= 2 + 2 * (hidden + 1)
+    assert built.plan(X).facts["launches"] == f"{len(step)} a step, in the last fit"
+
+
+@host_only
+def test_a_step_of_many_samples(cupy, monkeypatch):
+    """Whose gradients' sums are split among blocks: they are written."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x, y, found = np.resize(X, (4096, FEATURES)), np.resize(LABELS, 4096), []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in CLASSIFIER])
+        built.compile("sgd", "sparse_categorical_crossentropy", backend=backend)
+        found.append((built, built.fit(x, y, batch_size=2048, epochs=4, verbose=0).history))
+    assert_alike(*found)
+    assert found[1][0].plan(x).facts["launches"] == "10 a step, in the last fit"
 
 
 def test_the_plan_says_what_runs(cupy):
@@ -343,19 +377,22 @@ def test_weights_stay_on_the_device_where_nobody_looks(cupy, monkeypatch, tmp_pa
     built = fitted("classifier", "cuda", epochs=1)[0]
     found = []
     for epochs in (1, 3):
-        moved, read = [], cupy.ndarray.get
+        moved, read, write = [], cupy.ndarray.get, cupy.ndarray.set
 
         def get(array, moved=moved, read=read):
-            moved.append(array.nbytes)
+            moved.append(("there", array.shape))
             return read(array)
+
+        def put(array, host, moved=moved, write=write):
+            moved.append(("here", array.shape))
+            write(array, host)
 
         with monkeypatch.context() as patch:
             patch.setattr(cupy.ndarray, "get", get)
-            cupy.sent.clear()
+            patch.setattr(cupy.ndarray, "set", put)
             built.fit(X, LABELS, 16, epochs, verbose=0, callbacks=FIGURES_ONLY[listeners](tmp_path),
                       validation_data=(X, LABELS))  # fmt: skip
-        size = FEATURES * 9 * 4
-        found.append((cupy.sent.count(size), moved.count(size)))
+        found.append(tuple(moved.count((place, (FEATURES, 9))) for place in ("here", "there")))
         assert all(type(weights) is np.ndarray for weights in (each.value for each in built.weights))
     assert found == [(2, 2), (2, 2)]  # weights and mean squares
 

@@ -12,7 +12,7 @@ import pytest
 from interrupting import interrupted_at
 
 import fastnn
-from fastnn import callbacks, engine, layers, models, ops, optimizers, programs, utils
+from fastnn import callbacks, engine, layers, models, ops, optimizers, programs, progress, utils
 from fastnn.engine import cpu, pace, recorded
 from fastnn.engine.session import Session
 
@@ -257,7 +257,7 @@ def test_one_interrupt_behind_the_other(monkeypatch):
         signal.raise_signal(signal.SIGINT)
         store(session)
 
-    class Line(models.Progress):
+    class Line(progress.Progress):
         def _step(self, step, logs):
             if step == 1:
                 signal.raise_signal(signal.SIGINT)
@@ -268,7 +268,7 @@ def test_one_interrupt_behind_the_other(monkeypatch):
     made = model()
     with monkeypatch.context() as patch:
         patch.setattr(Session, "store", interrupted)
-        patch.setattr(models, "progress", lambda verbose: Line("bar"))
+        patch.setattr(models.base, "progress", lambda verbose: Line("bar"))
         with pytest.raises(KeyboardInterrupt):
             fit(made)
     assert state(made) == after(2, "adam", "dense")
@@ -299,7 +299,7 @@ def test_a_fit_in_a_thread():
 def test_the_progress_line_fails(monkeypatch):
     """A terminal that goes away."""
 
-    class Gone(models.Progress):
+    class Gone(progress.Progress):
         def __init__(self):
             super().__init__("bar")
 
@@ -313,7 +313,7 @@ def test_the_progress_line_fails(monkeypatch):
 
     made = model()
     with monkeypatch.context() as patch:
-        patch.setattr(models, "progress", lambda verbose: Gone())
+        patch.setattr(models.base, "progress", lambda verbose: Gone())
         with pytest.raises(BrokenPipeError):
             fit(made)
     assert state(made) == after(2, "adam", "dense")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import callbacks, engine, layers, losses, models, ops, optimizers, regularizers, utils
+from fastnn import activations, callbacks, engine, layers, losses, models, ops, optimizers, regularizers, utils
 from fastnn.engine import inputs, pace, recorded
 from fastnn.errors import DivergenceError
 
@@ -94,7 +94,7 @@ STACKS = {
     "constraint": lambda: compiled(
         layers.Dense(7, "relu", kernel_constraint="max_norm"), layers.PReLU(), layers.Dense(OUT, "softmax")
     ),
-    "outputs apart": lambda: compiled(layers.Dense(7, fastnn.activations.leaky_relu), layers.Dense(OUT), layers.ELU(2)),
+    "outputs apart": lambda: compiled(layers.Dense(7, activations.leaky_relu), layers.Dense(OUT), layers.ELU(2)),
 }
 
 

@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reaso
 
 # Of formulas of single numbers, which share their kernels, one; of rows each.
 OPS = [name for name, op in TABLE.items() if op.module in ("softmax", "prelu", "dropout", "gather")]
+OPS += [name for name, op in TABLE.items() if op.module in ("normalization", "pooling", "resizing", "joining")]
 OPS += ["add", "relu", "adam_step", "linear_adam_step", "column_sums", "linear_backward", "mse", "l1_l2_penalty"]
 OPS += [
     "cross_entropy",
@@ -21,8 +22,8 @@ OPS += [
     "nll",
 ]
 
-# Ops by name at the last of the table's cases but one, and where they have rows as wide as a block's, and "turns" over
-# batches, with a part of a source in another's place.
+# Ops by name at the last of the table's cases but one, with rows as wide as a block's and columns that blocks share,
+# and "turns" over batches, with a part of a source in another's place.
 _SANITIZED = """
 import os, sys
 os.environ.pop("LD_PRELOAD")  # not for the compiler
@@ -36,11 +37,12 @@ file, right, wrong, *names = sys.argv[1:]
 def turns():
     from fastnn.kernels.cuda import batches
     made, numbers = batches.Turns(300), cupy.zeros(64, "uint8")
-    order, into = cupy.arange(600, dtype="int64"), cupy.zeros((600, 3), "float32")
-    made.begin(0, order, cupy.zeros((2, 64), "uint8"))
-    for _ in range(2):
-        made.advance(numbers)
-        made.put(batches.rows(into, made.rows), into)
+    order, data = cupy.arange(900, dtype="int64"), cupy.zeros((900, 3), "float32")
+    batch, into = cupy.zeros((300, 3), "float32"), cupy.zeros((900, 3), "float32")
+    made.begin(range(3), order, cupy.zeros((3, 64), "uint8"))
+    made.next(numbers, [data], [batch])
+    for _ in range(3):
+        made.next(numbers, [data], [batch], [batch.copy()], [into])
 
 with on_host() as cupy:
     from fastnn.kernels.cuda import launch
@@ -52,8 +54,8 @@ with on_host() as cupy:
             continue
         op = TABLE[name]
         sizes = op.cases[0] if op.module == "linear_steps" else op.cases[-2]
-        wide = [{"n": 2, "c": 1030}] if op.module == "softmax" else []
-        for each in (sizes, *wide):
+        more = {"softmax": [{"n": 2, "c": 1030}], "gemm": [{"n": 100, "m": 5}] if name == "column_sums" else []}
+        for each in (sizes, *more.get(op.module, [])):
             given = draw(op, each, op.variants[0], "float32", np.random.default_rng(1))
             arrays = {key: cupy.asarray(value) for key, value in given.items() if isinstance(value, np.ndarray)}
             getattr(ops, name)(**{**given, **arrays})
@@ -74,8 +76,20 @@ FAULTS = {
         "        value = warps[0]",
         "softmax",
     ),
-    "sums of columns read early": ("columns.cu", "    __syncthreads();\n", "", "column_sums"),
-    "a turn that ends early": ("batches.cu", "    __syncthreads(); // everybody", "    // everybody", "turns"),
+    "sums of columns read early": (
+        "columns.cu",
+        "    part[y][x] = total;\n    __syncthreads();\n",
+        "    part[y][x] = total;\n",
+        "column_sums",
+    ),
+    "a block that counts before it has written": (
+        "prelude.cuh",
+        "    __threadfence(); // what this thread",
+        "    // what this thread",
+        "column_sums",
+    ),
+    "the last block reads early": ("prelude.cuh", "        __threadfence(); // and", "        // and", "column_sums"),
+    "a turn that ends early": ("batches.cu", "is_last(given.counters, gridDim.x) && ", "", "turns"),
 }
 
 

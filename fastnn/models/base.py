@@ -1,53 +1,59 @@
-"""The model: a stack of layers that is compiled, fitted, evaluated, saved; Keras's names, arguments and defaults.
-
-Where Keras and fastnn differ: arrays come out as NumPy arrays (float32 unless layers say float64); data that cannot be
-trained on (NaN, labels out of range, rows of probabilities that do not sum to 1) are refused before training; training
-that diverges stops with a DivergenceError, or with callbacks.TerminateOnNaN quietly; the cross-entropy after a softmax
-or sigmoid is taken from the logits, exactly, without Keras's clipping.
-"""
+"""What all models share: compile, fit, evaluate, predict, weights and files; Keras's names, arguments and defaults."""
 
 from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
-from fastnn import absent, backends, checks, layers, losses, metrics, optimizers, saving, serialization
+from fastnn import backends, checks, losses, optimizers, saving, serialization
 from fastnn.callbacks.base import CallbackList, History
 from fastnn.callbacks.base import checked as checked_callbacks
 from fastnn.callbacks.checkpoints import require_finite_weights
-from fastnn.configurable import deserialize, serialize
-from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
-from fastnn.engine.data import DenseSource, Source, check_finite
-from fastnn.engine.plan import precision_obstacle
+from fastnn.configurable import snake_case, undefined
+from fastnn.engine import (
+    DataSet,
+    Network,
+    Plan,
+    Runner,
+    index_source,
+    input_source,
+    make_plan,
+    make_runner,
+    numeric_array,
+    seeds,
+)
+from fastnn.engine.data import DenseSource, Source
 from fastnn.engine.protocols import Array, Logs, Shape
-from fastnn.errors import BackendError, DivergenceError
+from fastnn.errors import DivergenceError
 from fastnn.kernels.table import DTYPES
 from fastnn.layers import Layer, Parameter
-from fastnn.layers.base import BatchShape, WeightLists, assign_all, refuse_symbols, sample_shape, unique_name
-from fastnn.layers.core import InputLayer
+from fastnn.layers.base import BatchShape, WeightLists, assign_all, refuse_symbols, unique_name
 from fastnn.losses import Loss
 from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
+from fastnn.models.arguments import (
+    BATCH_SIZE,
+    PREDICTION_BATCH_SIZE,
+    batch_shape,
+    batch_size_of,
+    check_precision,
+    class_weight_of,
+    make_names_unique,
+    metrics_of,
+    sample_weight_of,
+    warn_of_flat_activations,
+)
+from fastnn.models.summaries import summary
 from fastnn.optimizers import Optimizer
 from fastnn.progress import Progress, progress
-from fastnn.samples import without_last
-
-# Keras's batch size where none is given.
-_BATCH_SIZE = 32
-# Outputs do not depend on the batch, so where none is given predict takes one that fills the kernels' tiles.
-_PREDICTION_BATCH_SIZE = 1024
-# Characters of what is wrong with a file.
-_LONGEST_REASON = 500
-
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -96,18 +102,13 @@ class TensorSpec(NamedTuple):
     name: str
 
 
-class Sequential(WeightLists):
-    """A stack of layers, each fed by the one before.
+class Model(WeightLists):
+    """Layers that are compiled, fitted, evaluated and saved together; ``Sequential`` says how they are connected."""
 
-    Weights are made as soon as the input shape is known: from ``Input``, from the first layer's ``input_shape``, or
-    from the first data.
-    """
-
-    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
-        self.name = name if name is not None else _default_name()
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name if name is not None else unique_name(snake_case(type(self).__name__))
         checks.instance("name", self.name, str, "a string")
         self._layers: list[Layer] = []
-        self._input: InputLayer | None = None
         self.optimizer: Optimizer | None = None
         self.loss: Loss | None = None
         self._metrics: list[Metric] = []
@@ -119,58 +120,8 @@ class Sequential(WeightLists):
         self.stop_training = False
         self.history: History | None = None
         self._place: _Place | None = None
-        if isinstance(layers, (str, bytes, Mapping)) or not (layers is None or isinstance(layers, Iterable)):
-            raise TypeError(f"layers: got {checks.describe(layers)}, wants a list of layers")
-        for layer in layers or ():
-            self.add(layer)
 
-    # ---------------------------------------------------------------------------------------------------- the stack
-
-    def add(self, layer: Layer) -> None:
-        """Put a layer on top; ValueError where it does not fit the ones below, which then stay as they are."""
-        checks.instance("layer", layer, Layer, "a layer object such as layers.Dense(10)")
-        if isinstance(layer, InputLayer):
-            if self._layers or self._input is not None:
-                raise ValueError("layer: got an InputLayer on top of other layers, wants it first")
-            self._input = layer
-            return
-        names = {other.name for other in self._layers}
-        layer.avoid_names(names)
-        if layer.name in names:
-            raise ValueError(f"layer: got a second layer of the name {layer.name!r}, wants every name once")
-        known = {other.dtype for other in self._layers if other.dtype is not None}
-        if layer.dtype is not None and known - {layer.dtype}:
-            raise ValueError(
-                f"layer: got {layer.name!r} of dtype {layer.dtype}, wants {known.pop()} as the layers below"
-            )
-        below = self._top_shape()
-        if not self._layers and layer.sample_shape is not None:
-            if below is not None and below[1:] != layer.sample_shape:
-                raise ValueError(f"input_shape: got {layer.sample_shape}, wants {below[1:]}, the shape of the Input")
-            below = (None, *layer.sample_shape)
-        if below is not None:
-            layer.build(below)
-        self._layers.append(layer)
-
-    def pop(self) -> Layer:
-        """Take the top layer off and return it."""
-        if not self._layers:
-            raise IndexError("pop: got a model without layers, wants at least one")
-        return self._layers.pop()
-
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        """Make the weights for inputs of ``input_shape``, the batch axis (None) included."""
-        if input_shape is None:
-            input_shape = self._bottom_shape()
-        if input_shape is None:
-            raise ValueError("input_shape: got None, wants a shape such as (None, 784), or an Input as the first layer")
-        shape: BatchShape = (None, *_batch_shape(input_shape, self._bottom_shape())[1:])
-        self._output_shape(shape)
-        for layer in self._layers:
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-        if self._input is None and not self._layers:
-            raise ValueError("layers: got a model without layers, wants at least one")
+    # ---------------------------------------------------------------------------------------------------- the layers
 
     @property
     def built(self) -> bool:
@@ -212,7 +163,7 @@ class Sequential(WeightLists):
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> BatchShape:
         """Shape of the outputs for inputs of ``input_shape``, both with the batch axis."""
-        return self._output_shape(_batch_shape(input_shape, self._bottom_shape()))
+        return self._output_shape(batch_shape(input_shape, self._bottom_shape()))
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name, or at that place."""
@@ -226,28 +177,21 @@ class Sequential(WeightLists):
         names = {layer.name: layer for layer in self._layers}
         return names[checks.one_of("name", name, names)]
 
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Make the weights for inputs of ``input_shape``, the batch axis (None) included."""
+        raise undefined(self, "build(input_shape)")
+
     def _stack(self) -> list[Layer]:
-        """The layers, below them the Input if there is one."""
-        return [*([] if self._input is None else [self._input]), *self._layers]
+        """The layers, ahead of them what stands for the inputs."""
+        raise undefined(self, "_stack()")
 
     def _bottom_shape(self) -> BatchShape | None:
-        if self._input is not None:
-            return self._input.output_shape
-        if not self._layers:
-            return None
-        first = self._layers[0]
-        if first.input_shape is not None:
-            return first.input_shape
-        return None if first.sample_shape is None else (None, *first.sample_shape)
-
-    def _top_shape(self) -> BatchShape | None:
-        bottom = self._bottom_shape()
-        return None if bottom is None else self._output_shape(bottom)
+        """Shape of the inputs; None while it is unknown."""
+        raise undefined(self, "_bottom_shape()")
 
     def _output_shape(self, shape: BatchShape) -> BatchShape:
-        for layer in self._layers:
-            shape = layer.compute_output_shape(shape)
-        return shape
+        """Shape of the outputs for inputs of ``shape``."""
+        raise undefined(self, "_output_shape(shape)")
 
     # ---------------------------------------------------------------------------------------------------- the weights
 
@@ -326,11 +270,11 @@ class Sequential(WeightLists):
                 f"loss: got {found_loss.name!r} with the reduction {found_loss.reduction!r}, which gives a number for "
                 "every sample; wants one number to train on, such as by 'sum_over_batch_size'"
             )
-        plain = _metrics("metrics", metrics)
-        weighted = _metrics("weighted_metrics", weighted_metrics)
+        plain = metrics_of("metrics", metrics)
+        weighted = metrics_of("weighted_metrics", weighted_metrics)
         chosen = backends.resolve(backend)
-        _check_precision(precision, chosen, self.compute_dtype)
-        _make_names_unique(plain, weighted)
+        check_precision(precision, chosen, self.compute_dtype)
+        make_names_unique(plain, weighted)
         self.optimizer, self.loss, self._backend, self._precision = found, found_loss, backend, precision
         self._memory_limit = limit
         self._metrics, self._weighted_metrics = plain, weighted
@@ -355,7 +299,7 @@ class Sequential(WeightLists):
         """Names of the figures that ``evaluate`` returns, in its order."""
         return ["loss", *(metric.name for metric in self.metrics)]
 
-    def plan(self, x: Any = None, batch_size: int = _BATCH_SIZE, *, threads: int | None = None) -> Plan:
+    def plan(self, x: Any = None, batch_size: int = BATCH_SIZE, *, threads: int | None = None) -> Plan:
         """What a fit on ``x`` would run, and why; print it. Without ``x`` the model must be built."""
         checks.positive_int("batch_size", batch_size)
         on_threads = backends.use_num_threads(threads)
@@ -424,8 +368,8 @@ class Sequential(WeightLists):
         """
         self._require_compiled("fit")
         on_threads = backends.use_num_threads(threads)
-        size = _batch_size("batch_size", batch_size)
-        validation_size = _batch_size("validation_batch_size", validation_batch_size, size)
+        size = batch_size_of("batch_size", batch_size)
+        validation_size = batch_size_of("validation_batch_size", validation_batch_size, size)
         first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
         every = checks.positive_int("validation_freq", validation_freq)
         checks.instance("shuffle", shuffle, (bool, np.bool_), "True or False")
@@ -495,7 +439,7 @@ class Sequential(WeightLists):
 
     def _build_to_train(self, x: Source) -> None:
         self._build_for(x)
-        _warn_of_flat_activations(self.layers)
+        warn_of_flat_activations(self.layers)
 
     def _epoch(self, epoch: int, train: Callable[[], Logs], validate: Callable[[], Logs] | None) -> Logs:
         """The figures of an epoch and its validation, if it has one; DivergenceError where a loss is not finite."""
@@ -556,7 +500,7 @@ class Sequential(WeightLists):
         """
         self._require_compiled("evaluate", training=False)
         on_threads = backends.use_num_threads(threads)
-        size = _batch_size("batch_size", batch_size)
+        size = batch_size_of("batch_size", batch_size)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, None)
@@ -598,13 +542,13 @@ class Sequential(WeightLists):
         callbacks: Any = None,
         *,
         threads: int | None = None,
-    ) -> Array:
+    ) -> Any:
         """Outputs for all samples, in the model's dtype; a live line on a terminal, nothing elsewhere.
 
         Where no ``batch_size`` is given it is 1024 (Keras: 32). ``threads`` as in ``fit``.
         """
         on_threads = backends.use_num_threads(threads)
-        size = _batch_size("batch_size", batch_size, _PREDICTION_BATCH_SIZE)
+        size = batch_size_of("batch_size", batch_size, PREDICTION_BATCH_SIZE)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         source = self._source("x", x)
@@ -627,13 +571,13 @@ class Sequential(WeightLists):
             return outputs
 
     @_apart
-    def predict_on_batch(self, x: Any) -> Array:
+    def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch."""
         source = self._source("x", x)
         self._build_for(source)
         return self._runner(source, max(source.rows, 1)).predict(source, max(source.rows, 1))
 
-    def __call__(self, x: Any, training: bool | None = None) -> Array:
+    def __call__(self, x: Any, training: bool | None = None) -> Any:
         """Outputs for one batch; with ``training`` those of a training pass, where dropout drops."""
         checks.instance("training", training, (bool, type(None)), "True, False or None")
         if not training:
@@ -661,7 +605,11 @@ class Sequential(WeightLists):
         refuse_symbols(name, x)
         if not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
-        source = input_source(name, x, self.compute_dtype)
+        first = self._layers[0]
+        if first.indices is None:
+            source = input_source(name, x, self.compute_dtype)
+        else:
+            source = index_source(name, x, first.indices, first.name)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
         bottom = self._bottom_shape()
@@ -707,14 +655,15 @@ class Sequential(WeightLists):
             raise ValueError("class_weight, sample_weight: got both, wants one of them")
         weight = None
         if sample_weight is not None:
-            weight = _sample_weight(weight_name, sample_weight, (source.rows, *outputs[:-1]), self.compute_dtype)
+            weight = sample_weight_of(weight_name, sample_weight, (source.rows, *outputs[:-1]), self.compute_dtype)
         elif class_weight is not None:
-            weight = _class_weight(class_weight, targets, outputs[-1])
+            weight = class_weight_of(class_weight, targets, outputs[-1])
         if weight is not None and isinstance(self.loss, FunctionLoss):
             raise ValueError(
                 f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
             )
-        return DataSet(source, targets, weight, np.int64 if self.loss.integer_targets else self.compute_dtype)
+        dtype = np.int64 if self.loss.integer_targets else self.compute_dtype
+        return DataSet(source, targets, weight, dtype, weight_dtype=self.compute_dtype)
 
     def _validation(self, data: DataSet, share: float, validation_data: Any) -> tuple[DataSet, DataSet | None]:
         """The training and the validation set."""
@@ -747,28 +696,15 @@ class Sequential(WeightLists):
         """Print a table of the layers, their output shapes and numbers of parameters."""
         if line_length is not None:
             checks.positive_int("line_length", line_length, minimum=40)
-        (print_fn or print)(_summary(self, line_length))
+        (print_fn or print)(summary(self, line_length))
 
     def to_json(self, **options: Any) -> str:
         """The architecture as JSON text, for ``model_from_json``; ``options`` are those of ``json.dumps``."""
-        return json.dumps({"class_name": "Sequential", "config": self.get_config()}, **options)
+        return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **options)
 
     def get_config(self) -> dict[str, Any]:
         """The architecture, as JSON can hold it."""
-        bottom = self._bottom_shape()
-        return {
-            "name": self.name,
-            "layers": [serialize(layer, layers.NAMES) for layer in self._stack()],
-            "input_shape": None if bottom is None else list(bottom[1:]),
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Sequential:
-        """A new model of the architecture that ``get_config`` gave, with new weights."""
-        model = cls([deserialize("layers", entry, layers.NAMES) for entry in config["layers"]], config["name"])
-        if config["input_shape"] is not None and model._layers:
-            model.build((None, *config["input_shape"]))
-        return model
+        raise undefined(self, "get_config()")
 
     def save(self, filepath: Any, overwrite: bool = True) -> None:
         """Write architecture, weights, compile arguments and optimizer state to one file, ``name.safetensors``.
@@ -797,7 +733,7 @@ class Sequential(WeightLists):
         """The arrays and the document that are saved; ValueError for what could not be loaded again."""
         if weights_only:
             return serialization.weights_contents(self)
-        return serialization.contents(Sequential, self)
+        return serialization.contents(type(self), self)
 
     @property
     def _compiled_optimizer(self) -> Optimizer:
@@ -831,200 +767,8 @@ class Sequential(WeightLists):
         self._place.epoch, self._place.batches, self._place.generator = epoch, batches, order
 
 
-def load_model(filepath: Any, compile: bool = True) -> Sequential:  # noqa: A002 - Keras's name
-    """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
-
-    Training goes on as if it had never stopped. FileNotFoundError for a missing file, ValueError for a damaged one, one
-    of another program, or one whose description and arrays do not fit each other, before memory is taken for what it
-    describes.
-    """
-    checks.instance("compile", compile, bool, "True or False")
-    tensors, document = saving.read(filepath)
-    if document.get("class_name") == "weights":
-        raise ValueError(
-            f"filepath: got {str(filepath)!r}, which holds weights alone, wants a file that model.save wrote"
-        )
-    try:
-        model, compiled = serialization.restored(Sequential, document, tensors, compile)
-        if compiled is not None:
-            model.compile(*compiled.arguments, backend="auto")
-            # a file may travel: a backend or precision named where it was written need not serve here
-            model._backend, model._precision = compiled.backend, compiled.precision
-    except serialization.UNFIT as error:
-        reason = str(error)[:_LONGEST_REASON]  # it may quote the file, which may say anything
-        raise ValueError(
-            f"filepath: got {str(filepath)!r}, whose description fits neither its arrays nor this version ({reason})"
-        ) from error
-    return model
-
-
-def model_from_json(json_string: str) -> Sequential:
-    """A new model of the architecture that ``to_json`` gave, with new weights; ValueError for any other text."""
-    checks.instance("json_string", json_string, str, "what model.to_json gave")
-    try:
-        document = json.loads(json_string)
-        if document["class_name"] != "Sequential":
-            raise ValueError(f"class_name {document['class_name']!r}")
-        return Sequential.from_config(document["config"])
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"json_string: got {checks.describe(json_string)}, wants what to_json gave ({error})"
-        ) from error
-
-
-def _batch_shape(shape: Any, wanted: BatchShape | None) -> BatchShape:
-    """``shape`` of a batch, checked; ValueError unless its samples are those of ``wanted``, where that is known."""
-    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) < 1:
-        raise TypeError(f"input_shape: got {checks.describe(shape)}, wants a tuple such as (None, 784)")
-    rows = None if shape[0] is None else checks.integer("input_shape[0]", shape[0], 0)
-    found: BatchShape = (rows, *sample_shape("input_shape", shape[1:]))
-    if wanted is not None and found[1:] != wanted[1:]:
-        raise ValueError(f"input_shape: got {found}, wants {wanted}, for which the model is made")
-    return found
-
-
-def _default_name() -> str:
-    return unique_name("sequential")
-
-
-def _batch_size(name: str, value: int | None, default: int = _BATCH_SIZE) -> int:
-    return default if value is None else checks.positive_int(name, value)
-
-
 def _figures(logs: Logs, return_dict: bool) -> Any:
     if return_dict:
         return logs
     values = list(logs.values())
     return values if len(values) > 1 else values[0]
-
-
-def _metrics(argument: str, identifiers: Any) -> list[Metric]:
-    if identifiers is None:
-        return []
-    if not isinstance(identifiers, (list, tuple)):
-        raise TypeError(f"{argument}: got {checks.describe(identifiers)}, wants a list such as ['accuracy']")
-    found = [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
-    for index, metric in enumerate(found):
-        if type(metric) in (metrics.Mean, metrics.Sum):
-            got = f"{argument}[{index}]: got a {type(metric).__name__} of values"
-            raise TypeError(f"{got}, wants a metric of targets and outputs")
-    return found
-
-
-def _make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> None:
-    """Number equal names; a weighted metric of the name of a plain one becomes ``weighted_...`` (as in Keras)."""
-    used = {"loss"}
-    for metric in (*plain, *weighted):
-        name = metric.name
-        if metric in weighted and name in used and name != "loss":
-            name = f"weighted_{name}"
-        number, base = 0, name
-        while name in used:
-            number += 1
-            name = f"{base}_{number}"
-        metric.name = name
-        used.add(name)
-
-
-def _warn_of_flat_activations(stack: Sequence[Layer]) -> None:
-    """Say which layers learn nothing because of a step above them."""
-    flat = [index for index, layer in enumerate(stack) if layer.activation.flat]
-    if not flat:
-        return
-    without = [layer.name for layer in stack[: flat[-1] + 1] if any(p.trainable for p in layer.parameters)]
-    if without:
-        name = stack[flat[-1]].activation.name
-        text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
-        warnings.warn(text, UserWarning, stacklevel=5)
-
-
-def _check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None:
-    """Raise unless ``precision`` can be asked for; warn, once a process, where "auto" will fall back."""
-    if precision is None or checks.one_of("precision", precision, (str(dtype), "bfloat16", "auto")) == str(dtype):
-        return
-    reason = precision_obstacle(backend, dtype)
-    if reason is None:
-        return
-    if precision == "bfloat16":
-        raise BackendError(
-            f"precision: got 'bfloat16', which cannot serve because {reason}; precision='auto' falls back to {dtype}"
-        )
-    _note_fallback(f"precision 'auto' is {dtype}, because {reason}")
-
-
-@cache
-def _note_fallback(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=4)
-
-
-def _sample_weight(name: str, value: Any, lead: Shape, dtype: np.dtype[Any]) -> Array:
-    """Weights along the first axes of ``lead``, that of the samples' losses; axes of length 1 behind the first stay."""
-    given = numeric_array(name, value)
-    weight = without_last(given, len(lead) + 1)
-    fits = weight.ndim <= len(lead) and weight.shape[0] == lead[0]
-    if not fits or any(size not in (1, n) for size, n in zip(weight.shape[1:], lead[1:], strict=False)):
-        wants = " or ".join(str(lead[:axes]) for axes in range(1, len(lead) + 1))
-        steps = " or, along the next axes, a step" if len(lead) > 1 else ""
-        raise ValueError(f"{name}: got shape {given.shape}, wants {wants}: one weight a sample{steps}")
-    check_finite(name, weight, dtype)
-    return weight
-
-
-def _class_weight(class_weight: Mapping[int, float], targets: Array, width: int) -> Array:
-    """One weight a sample, by its class; classes that are not named count 1."""
-    checks.instance(
-        "class_weight", class_weight, Mapping, "a mapping of class index to weight, such as {0: 1.0, 1: 5.0}"
-    )
-    rows = targets.reshape(len(targets), -1)
-    if rows.shape[1] != 1 and rows.shape != (len(targets), width):
-        raise ValueError(f"class_weight: got targets of shape {targets.shape}, wants one class a sample")
-    labels = np.rint(rows[:, 0]).astype(np.int64) if rows.shape[1] == 1 else rows.argmax(axis=1)
-    classes = max(width, 2)
-    weights = np.ones(max(classes, int(labels.max(initial=0)) + 1))
-    for label, weight in class_weight.items():
-        index = checks.integer("class_weight", label, 0)
-        if index >= classes:
-            raise ValueError(f"class_weight: got the class {index}, wants classes in [0, {classes})")
-        weights[index] = checks.real(f"class_weight[{index}]", weight, minimum=0)
-    return np.asarray(weights[labels])
-
-
-def _summary(model: Sequential, line_length: int | None) -> str:
-    rows = [("Layer (type)", "Output shape", "Parameters")]
-    rows += [(f"{layer.name} ({type(layer).__name__})", *_shape_and_count(layer)) for layer in model.layers]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    spare = 0 if line_length is None else line_length - sum(widths) - 4
-    if spare > 0:
-        widths[0] += spare
-    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    rule = "-" * (sum(widths) + 4)
-    counted = {
-        "Total": model.weights,
-        "Trainable": model.trainable_weights,
-        "Non-trainable": model.non_trainable_weights,
-    }
-    totals = [f"{name} parameters: {_amount([p.value for p in parameters])}" for name, parameters in counted.items()]
-    if model.optimizer is not None and model.optimizer.state:
-        state = [array for slots in model.optimizer.state.values() for array in slots.values()]
-        totals.append(f"Optimizer state: {_amount(state)}")
-    return "\n".join([f"Model {model.name!r}", rule, lines[0], rule, *lines[1:], rule, *totals])
-
-
-def _shape_and_count(layer: Layer) -> tuple[str, str]:
-    if not layer.built:
-        return "not built", "not built"
-    return str(layer.output_shape), f"{layer.count_params():,}"
-
-
-def _amount(arrays: Sequence[Array]) -> str:
-    size = float(sum(array.nbytes for array in arrays))
-    unit = 0
-    while size >= 1024 and unit < 3:
-        size /= 1024
-        unit += 1
-    digits = 0 if unit == 0 else 2
-    return f"{sum(array.size for array in arrays):,} ({size:.{digits}f} {('B', 'KiB', 'MiB', 'GiB')[unit]})"
-
-
-__all__ = ["Sequential", "load_model", "model_from_json"]
-absent.explain(__name__)

@@ -1,0 +1,383 @@
+"""Layers that bring numbers to a common scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks, configurable, constraints, initializers, ops, regularizers
+from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.protocols import Array, Shape, Training
+from fastnn.layers.base import BatchShape, Layer, Parameter
+
+# Keras's: the least standard deviation that Normalization divides by.
+_LEAST_DEVIATION = 1e-7
+
+
+class _Scaled(Layer):
+    """What both normalisations have: gamma and beta, which are ones and zeros at first, or are left out."""
+
+    def __init__(
+        self,
+        axis: int | Sequence[int],
+        epsilon: float,
+        center: bool,
+        scale: bool,
+        beta_initializer: Any,
+        gamma_initializer: Any,
+        beta_regularizer: Any,
+        gamma_regularizer: Any,
+        beta_constraint: Any,
+        gamma_constraint: Any,
+        **options: Any,
+    ) -> None:
+        self.axis = axis
+        self.epsilon = checks.real("epsilon", epsilon, minimum=0)
+        if self.epsilon == 0:
+            raise ValueError("epsilon: got 0, wants a number above 0")
+        self.center = checks.instance("center", center, bool, "True or False")
+        self.scale = checks.instance("scale", scale, bool, "True or False")
+        self.beta_initializer = initializers.get(beta_initializer, "beta_initializer")
+        self.gamma_initializer = initializers.get(gamma_initializer, "gamma_initializer")
+        self.beta_regularizer = regularizers.get(beta_regularizer, "beta_regularizer")
+        self.gamma_regularizer = regularizers.get(gamma_regularizer, "gamma_regularizer")
+        self.beta_constraint = constraints.get(beta_constraint, "beta_constraint")
+        self.gamma_constraint = constraints.get(gamma_constraint, "gamma_constraint")
+        super().__init__(**options)
+        self.dtype: str = self.dtype or "float32"
+
+    def _normalized(self, input_shape: BatchShape) -> Shape:
+        """The shape of gamma and beta."""
+        raise NotImplementedError
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """Those of gamma and beta, of which either may be left out."""
+        shape = self._normalized(input_shape)
+        return {name: shape for name, there in (("gamma", self.scale), ("beta", self.center)) if there}
+
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """Each as its initializer draws it."""
+        shapes = self.parameter_shapes(input_shape)
+        arguments = {name: f"{name}_initializer" for name in shapes}
+        values = [
+            initializers.first_weights(getattr(self, argument), argument, shapes[name], self.dtype)
+            for name, argument in arguments.items()
+        ]
+        self._take_parameters(input_shape, values)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they have no such axes."""
+        self._normalized(input_shape)
+        return tuple(input_shape)
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the parameters that were made are those of this shape."""
+        found = {parameter.name: parameter.shape for parameter in self.parameters}
+        return self.parameter_shapes(input_shape) == found
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of this name; None where there is none."""
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
+
+    def _value(self, name: str) -> Array | None:
+        """Its numbers, in one dimension."""
+        found = self.parameter(name)
+        return None if found is None else found.value.reshape(-1)
+
+    def _needed(self, need_dx: bool) -> tuple[str, ...]:
+        """The gradients that a backward pass is to find."""
+        trained = (f"d{parameter.name}" for parameter in self.parameters if parameter.trainable)
+        return ("dx",) * need_dx + tuple(trained)
+
+    def _gradients(self, dgamma: Array | None, dbeta: Array | None) -> Sequence[Any]:
+        """Those of the parameters in their order: None of one that is not trained."""
+        found = {"gamma": dgamma, "beta": dbeta}
+        gradients = ((parameter, found.get(parameter.name)) for parameter in self.parameters)
+        return [None if each is None else each.reshape(parameter.shape) for parameter, each in gradients]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "axis": self.axis if isinstance(self.axis, int) else list(self.axis),
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "beta_initializer": initializers.serialize(self.beta_initializer),
+            "gamma_initializer": initializers.serialize(self.gamma_initializer),
+            "beta_regularizer": configurable.serialize(self.beta_regularizer, regularizers.NAMES),
+            "gamma_regularizer": configurable.serialize(self.gamma_regularizer, regularizers.NAMES),
+            "beta_constraint": constraints.serialize(self.beta_constraint),
+            "gamma_constraint": constraints.serialize(self.gamma_constraint),
+            **super().get_config(),
+        }
+
+
+class BatchNormalization(_Scaled):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta along the last axis (Ioffe and Szegedy 2015).
+
+    Training takes mean and biased variance of the batch, over all axes but the last, and moves ``moving_mean`` and
+    ``moving_variance`` towards them: momentum * moving + (1 - momentum) * the batch's. Everything else takes these, and
+    so does a layer whose ``trainable`` is False. Weights in Keras's order: gamma, beta, moving_mean, moving_variance.
+    Another ``axis`` than the last, masks and ``synchronized`` are not supported.
+    """
+
+    recordable = True
+    moving = ("moving_mean", "moving_variance")
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        synchronized: bool = False,
+        **options: Any,
+    ) -> None:
+        if synchronized:
+            raise ValueError("synchronized: got True, wants False: a batch is not shared out between devices")
+        self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
+        self.moving_mean_initializer = initializers.get(moving_mean_initializer, "moving_mean_initializer")
+        self.moving_variance_initializer = initializers.get(moving_variance_initializer, "moving_variance_initializer")
+        weights = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        limits = beta_constraint, gamma_constraint
+        super().__init__(checks.integer("axis", axis), epsilon, center, scale, *weights, *limits, **options)
+
+    def _normalized(self, input_shape: BatchShape) -> Shape:
+        last = len(input_shape) - 1
+        if last < 1 or self.axis not in (-1, last) or input_shape[-1] is None:
+            wants = f"(None, ..., channels) with channels along axis {self.axis}"
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants {wants}")
+        return (input_shape[-1],)
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """(channels,) each: gamma, beta, of which either may be left out, moving_mean, moving_variance."""
+        return super().parameter_shapes(input_shape) | dict.fromkeys(self.moving, self._normalized(input_shape))
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and (x, mean, rstd) for ``backward``: by moving figures where those are None."""
+        rows = x.reshape(-1, x.shape[-1])
+        gamma, beta, mean, variance = map(self._value, ("gamma", "beta", *self.moving))
+        kept: Any = (rows, None, None)
+        if training and self.trainable:
+            y, *figures = ops.batch_norm(rows, gamma, beta, mean, variance, self.momentum, self.epsilon)
+            kept = (rows, *figures)
+        else:
+            y = ops.batch_norm_inference(rows, mean, variance, gamma, beta, self.epsilon)
+        return y.reshape(*x.shape), kept
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, and the gradients of gamma and beta; None of what moves."""
+        x, mean, rstd = kept
+        rows, gamma, need = dy.reshape(*x.shape), self._value("gamma"), self._needed(need_dx)
+        if mean is None:
+            mean, variance = map(self._value, self.moving)
+            dx, *own = ops.batch_norm_inference_backward(rows, x, mean, variance, gamma, self.epsilon, need)
+        else:
+            dx, *own = ops.batch_norm_backward(rows, x, mean, rstd, gamma, need)
+        return dx.reshape(*dy.shape) if need_dx else None, self._gradients(*own)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "momentum": self.momentum,
+            "moving_mean_initializer": initializers.serialize(self.moving_mean_initializer),
+            "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
+            **super().get_config(),
+        }
+
+
+class LayerNormalization(_Scaled):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, by each sample's own figures (Ba et al. 2016).
+
+    Mean and biased variance are those along ``axis``: the last one, or the last ones. Keras's ``rms_scaling`` is not
+    supported.
+    """
+
+    recordable = True
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        rms_scaling: bool = False,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        if rms_scaling:
+            raise ValueError("rms_scaling: got True, wants False: a mean is always taken off")
+        weights = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
+        super().__init__(
+            _axes("axis", axis), epsilon, center, scale, *weights, beta_constraint, gamma_constraint, **options
+        )
+
+    def _normalized(self, input_shape: BatchShape) -> Shape:
+        return _last_axes(self.name, self.axis, input_shape)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and the inputs as rows of what is normalised together."""
+        rows = x.reshape(-1, math.prod(self._normalized((None, *x.shape[1:]))))
+        y: Array = ops.layer_norm(rows, self._value("gamma"), self._value("beta"), self.epsilon)
+        return y.reshape(*x.shape), rows
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, and the gradients of gamma and beta."""
+        rows, need = dy.reshape(*kept.shape), self._needed(need_dx)
+        dx, *own = ops.layer_norm_backward(rows, kept, self._value("gamma"), self.epsilon, need)
+        return dx.reshape(*dy.shape) if need_dx else None, self._gradients(*own)
+
+
+def _axes(name: str, axis: Any) -> int | list[int]:
+    """``axis`` as an integer or a list of integers that are not the batch's."""
+    if isinstance(axis, (list, tuple)):
+        found = [checks.integer(f"{name}[{place}]", each) for place, each in enumerate(axis)]
+    else:
+        found = [checks.integer(name, axis)]
+    if not found or 0 in found:
+        raise ValueError(f"{name}: got {checks.describe(axis)}, wants axes of a sample: 0 is that of the batch")
+    return found if isinstance(axis, (list, tuple)) else found[0]
+
+
+def _last_axes(layer: str, axis: int | Sequence[int], input_shape: BatchShape) -> Shape:
+    """The sizes of these axes; ValueError unless they are the last ones, of known sizes."""
+    rank = len(input_shape)
+    axes = sorted(each % rank if -rank < each < rank else rank for each in ([axis] if isinstance(axis, int) else axis))
+    sizes = tuple(input_shape[axes[0] :])
+    if axes != list(range(max(1, rank - len(axes)), rank)) or None in sizes:
+        got = f"input shape {tuple(input_shape)} with axis={axis if isinstance(axis, int) else list(axis)}"
+        raise ValueError(f"{layer}: got {got}, wants the last axes of samples, of known sizes")
+    return tuple(size or 0 for size in sizes)
+
+
+class Normalization(Layer):
+    """y = (x - mean) / sqrt(variance), by figures that ``adapt`` finds, or that are given; ``invert`` undoes it.
+
+    The figures are those along all axes but ``axis``: the last one, or the last ones; of all numbers where it is None.
+    Numbers that do not differ are divided by 1e-7, Keras's least deviation (a variance v counts as v + 1e-14).
+    """
+
+    recordable = True
+    moving = ("mean", "variance")
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] | None = -1,
+        mean: Any = None,
+        variance: Any = None,
+        invert: bool = False,
+        **options: Any,
+    ) -> None:
+        if (mean is None) != (variance is None):
+            given, other = ("variance", "mean") if mean is None else ("mean", "variance")
+            raise ValueError(f"{given}: got it without {other}, wants both or neither")
+        self.axis = None if axis is None else _axes("axis", axis)
+        self.invert = checks.instance("invert", invert, bool, "True or False")
+        self.mean, self.variance = (
+            None if value is None else np.atleast_1d(numeric_array(name, np.atleast_1d(value)).astype(np.float64))
+            for name, value in (("mean", mean), ("variance", variance))
+        )
+        if self.variance is not None and (self.variance < 0).any():
+            raise ValueError(f"variance: got {self.variance.min():g}, wants numbers of at least 0")
+        super().__init__(**options)
+        self.recordable = not self.invert
+        self.dtype: str = self.dtype or "float32"
+
+    def _figures_shape(self, input_shape: BatchShape) -> Shape:
+        return (1,) if self.axis is None else _last_axes(self.name, self.axis, input_shape)
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """Those of mean and variance."""
+        return dict.fromkeys(("mean", "variance"), self._figures_shape(input_shape))
+
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """The figures that were given, or zeros and ones until ``adapt`` finds others."""
+        shape = self._figures_shape(input_shape)
+        values = []
+        for name, given, first in (("mean", self.mean, 0.0), ("variance", self.variance, 1.0)):
+            try:
+                values.append(np.array(np.broadcast_to(first if given is None else given, shape), self.dtype))
+            except ValueError:
+                got = given.shape if given is not None else ()
+                raise ValueError(f"{self.name}: got {name} of shape {got}, wants {shape}") from None
+        self._take_parameters(input_shape, values)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs."""
+        self._figures_shape(input_shape)
+        return tuple(input_shape)
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether the figures are those of this shape."""
+        return self._figures_shape(input_shape) == self.parameters[0].shape
+
+    def adapt(self, data: Any, batch_size: int | None = None, steps: int | None = None) -> None:
+        """Take mean and variance from ``data``, an array of samples; those of an earlier call are forgotten.
+
+        ``steps`` batches of ``batch_size`` samples are looked at, or all samples.
+        """
+        if self.mean is not None:
+            raise ValueError(f"{self.name}: got data to adapt to, wants none beside the mean and variance given")
+        array = numeric_array("data", data)
+        if steps is not None:
+            size = 32 if batch_size is None else checks.positive_int("batch_size", batch_size)
+            array = array[: checks.positive_int("steps", steps) * size]
+        if array.ndim == 1:
+            array = array[:, None]
+        if array.size == 0:
+            raise ValueError(f"data: got an array of shape {array.shape}, wants one with samples")
+        check_finite("data", array, np.dtype(np.float64))
+        self.build((None, *array.shape[1:]))
+        shape = self.parameters[0].shape
+        rows = array.reshape(-1, math.prod(shape))
+        mean = rows.mean(axis=0, dtype=np.float64)
+        variance = np.square(rows - mean).mean(axis=0)
+        self.set_weights([mean.reshape(shape), variance.reshape(shape)])
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and its numbers as rows."""
+        mean, variance = (parameter.value.reshape(-1) for parameter in self.parameters)
+        rows = x.reshape(-1, mean.size)
+        if self.invert:
+            deviation = np.maximum(np.sqrt(variance), variance.dtype.type(_LEAST_DEVIATION))
+            return (rows * deviation + mean).reshape(*x.shape), (rows, deviation)
+        y: Array = ops.batch_norm_inference(rows, mean, variance, epsilon=_LEAST_DEVIATION**2)
+        return y.reshape(*x.shape), (rows, None)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx; no gradients of the figures."""
+        rows, deviation = kept
+        slopes, nothing = dy.reshape(*rows.shape), [None] * len(self.parameters)
+        if deviation is not None:
+            return (slopes * deviation).reshape(*dy.shape), nothing  # type: ignore[return-value]
+        mean, variance = (parameter.value.reshape(-1) for parameter in self.parameters)
+        epsilon = _LEAST_DEVIATION**2
+        dx, *_ = ops.batch_norm_inference_backward(slopes, rows, mean, variance, None, epsilon, ("dx",))
+        return dx.reshape(*dy.shape), nothing  # type: ignore[return-value]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "axis": self.axis,
+            "mean": None if self.mean is None else self.mean.tolist(),
+            "variance": None if self.variance is None else self.variance.tolist(),
+            "invert": self.invert,
+            **super().get_config(),
+        }

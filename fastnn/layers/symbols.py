@@ -1,0 +1,81 @@
+"""Symbolic tensors: what stands for what a layer gives before there are any data, and the calls that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from fastnn.layers.base import Operation
+
+BatchShape = tuple[int | None, ...]
+
+# The layers that + and the like of tensors are, by the operator's method: ``layers.merging`` enters them.
+OPERATORS: dict[str, Callable[..., Any]] = {}
+
+
+class SymbolicTensor:
+    """Shape (the batch axis as None), dtype and name of what a call will give; layers are called on it.
+
+    + - * between tensors are layers of their own, as in Keras.
+    """
+
+    # NumPy leaves calculations with it alone.
+    __array_ufunc__ = None
+
+    def __init__(self, shape: BatchShape, dtype: str, name: str, node: Node, place: int = 0) -> None:
+        self.shape, self.dtype, self.name, self.node, self.place = shape, dtype, name, node, place
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the batch included."""
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<SymbolicTensor {self.name!r} of shape {self.shape} and dtype {self.dtype}>"
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(f"got {self!r}, wants an array: data take its place when the model is called or fitted")
+
+    def __add__(self, other: Any) -> Any:
+        return _merged("__add__", self, other)
+
+    def __sub__(self, other: Any) -> Any:
+        return _merged("__sub__", self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return _merged("__mul__", self, other)
+
+
+def _merged(method: str, one: SymbolicTensor, other: Any) -> Any:
+    return OPERATORS[method]([one, other]) if isinstance(other, SymbolicTensor) else NotImplemented
+
+
+class Node:
+    """One call of a layer or a model: the tensors that it was given, one or a list of such, and those that it gave."""
+
+    def __init__(self, operation: Operation, given: Any, shapes: list[BatchShape], dtype: str) -> None:
+        self.operation, self.given = operation, given
+        self.outputs = [SymbolicTensor(shape, dtype, operation.name, self, place) for place, shape in enumerate(shapes)]
+
+    @property
+    def taken(self) -> list[SymbolicTensor]:
+        """The tensors that it was given."""
+        return [*tensors(self.given)]
+
+
+def tensors(structure: Any) -> Iterator[SymbolicTensor]:
+    """The symbolic tensors of a list, tuple or dict of such, in their order."""
+    if isinstance(structure, SymbolicTensor):
+        yield structure
+    elif isinstance(structure, (list, tuple)):
+        for each in structure:
+            yield from tensors(each)
+    elif isinstance(structure, Mapping):
+        for each in structure.values():
+            yield from tensors(each)
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether there are symbolic tensors among what is given."""
+    return next(tensors(structure), None) is not None

@@ -1,0 +1,134 @@
+"""What compile, fit and their kin are given, checked: metrics, precision, batch sizes, weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks, metrics
+from fastnn.engine import numeric_array
+from fastnn.engine.data import check_finite
+from fastnn.engine.plan import precision_obstacle
+from fastnn.engine.protocols import Array, Shape
+from fastnn.errors import BackendError
+from fastnn.layers import Layer
+from fastnn.layers.base import BatchShape, sample_shape
+from fastnn.metrics import Metric
+from fastnn.samples import without_last
+
+# Keras's batch size where none is given.
+BATCH_SIZE = 32
+# Outputs do not depend on the batch, so where none is given predict takes one that fills the kernels' tiles.
+PREDICTION_BATCH_SIZE = 1024
+
+
+def batch_shape(shape: Any, wanted: BatchShape | None) -> BatchShape:
+    """``shape`` of a batch, checked; ValueError unless its samples are those of ``wanted``, where that is known."""
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) < 1:
+        raise TypeError(f"input_shape: got {checks.describe(shape)}, wants a tuple such as (None, 784)")
+    rows = None if shape[0] is None else checks.integer("input_shape[0]", shape[0], 0)
+    found: BatchShape = (rows, *sample_shape("input_shape", shape[1:]))
+    if wanted is not None and found[1:] != wanted[1:]:
+        raise ValueError(f"input_shape: got {found}, wants {wanted}, for which the model is made")
+    return found
+
+
+def batch_size_of(name: str, value: int | None, default: int = BATCH_SIZE) -> int:
+    """The batch size that is given, or the default one."""
+    return default if value is None else checks.positive_int(name, value)
+
+
+def metrics_of(argument: str, identifiers: Any) -> list[Metric]:
+    """The metrics that a list names."""
+    if identifiers is None:
+        return []
+    if not isinstance(identifiers, (list, tuple)):
+        raise TypeError(f"{argument}: got {checks.describe(identifiers)}, wants a list such as ['accuracy']")
+    found = [metrics.get(identifier, f"{argument}[{index}]") for index, identifier in enumerate(identifiers)]
+    for index, metric in enumerate(found):
+        if type(metric) in (metrics.Mean, metrics.Sum):
+            got = f"{argument}[{index}]: got a {type(metric).__name__} of values"
+            raise TypeError(f"{got}, wants a metric of targets and outputs")
+    return found
+
+
+def make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> None:
+    """Number equal names; a weighted metric of the name of a plain one becomes ``weighted_...`` (as in Keras)."""
+    used = {"loss"}
+    for metric in (*plain, *weighted):
+        name = metric.name
+        if metric in weighted and name in used and name != "loss":
+            name = f"weighted_{name}"
+        number, base = 0, name
+        while name in used:
+            number += 1
+            name = f"{base}_{number}"
+        metric.name = name
+        used.add(name)
+
+
+def warn_of_flat_activations(stack: Sequence[Layer]) -> None:
+    """Say which layers learn nothing because of a step above them."""
+    flat = [index for index, layer in enumerate(stack) if layer.activation.flat]
+    if not flat:
+        return
+    without = [layer.name for layer in stack[: flat[-1] + 1] if any(p.trainable for p in layer.parameters)]
+    if without:
+        name = stack[flat[-1]].activation.name
+        text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
+        warnings.warn(text, UserWarning, stacklevel=5)
+
+
+def check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None:
+    """Raise unless ``precision`` can be asked for; warn, once a process, where "auto" will fall back."""
+    if precision is None or checks.one_of("precision", precision, (str(dtype), "bfloat16", "auto")) == str(dtype):
+        return
+    reason = precision_obstacle(backend, dtype)
+    if reason is None:
+        return
+    if precision == "bfloat16":
+        raise BackendError(
+            f"precision: got 'bfloat16', which cannot serve because {reason}; precision='auto' falls back to {dtype}"
+        )
+    _note_fallback(f"precision 'auto' is {dtype}, because {reason}")
+
+
+@cache
+def _note_fallback(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=4)
+
+
+def sample_weight_of(name: str, value: Any, lead: Shape, dtype: np.dtype[Any]) -> Array:
+    """Weights along the first axes of ``lead``, that of the samples' losses; axes of length 1 behind the first stay."""
+    given = numeric_array(name, value)
+    weight = without_last(given, len(lead) + 1)
+    fits = weight.ndim <= len(lead) and weight.shape[0] == lead[0]
+    if not fits or any(size not in (1, n) for size, n in zip(weight.shape[1:], lead[1:], strict=False)):
+        wants = " or ".join(str(lead[:axes]) for axes in range(1, len(lead) + 1))
+        steps = " or, along the next axes, a step" if len(lead) > 1 else ""
+        raise ValueError(f"{name}: got shape {given.shape}, wants {wants}: one weight a sample{steps}")
+    check_finite(name, weight, dtype)
+    return weight
+
+
+def class_weight_of(class_weight: Mapping[int, float], targets: Array, width: int) -> Array:
+    """One weight a sample, by its class; classes that are not named count 1."""
+    checks.instance(
+        "class_weight", class_weight, Mapping, "a mapping of class index to weight, such as {0: 1.0, 1: 5.0}"
+    )
+    rows = targets.reshape(len(targets), -1)
+    if rows.shape[1] != 1 and rows.shape != (len(targets), width):
+        raise ValueError(f"class_weight: got targets of shape {targets.shape}, wants one class a sample")
+    labels = np.rint(rows[:, 0]).astype(np.int64) if rows.shape[1] == 1 else rows.argmax(axis=1)
+    classes = max(width, 2)
+    weights = np.ones(max(classes, int(labels.max(initial=0)) + 1))
+    for label, weight in class_weight.items():
+        index = checks.integer("class_weight", label, 0)
+        if index >= classes:
+            raise ValueError(f"class_weight: got the class {index}, wants classes in [0, {classes})")
+        weights[index] = checks.real(f"class_weight[{index}]", weight, minimum=0)
+    return np.asarray(weights[labels])

@@ -1,0 +1,50 @@
+"""The table of a model's layers that ``summary`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fastnn.engine.protocols import Array
+from fastnn.layers import Layer
+
+if TYPE_CHECKING:
+    from fastnn.models.base import Model
+
+
+def summary(model: Model, line_length: int | None) -> str:
+    """The table, as wide as asked for or as it needs."""
+    rows = [("Layer (type)", "Output shape", "Parameters")]
+    rows += [(f"{layer.name} ({type(layer).__name__})", *_shape_and_count(layer)) for layer in model.layers]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    spare = 0 if line_length is None else line_length - sum(widths) - 4
+    if spare > 0:
+        widths[0] += spare
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+    rule = "-" * (sum(widths) + 4)
+    counted = {
+        "Total": model.weights,
+        "Trainable": model.trainable_weights,
+        "Non-trainable": model.non_trainable_weights,
+    }
+    totals = [f"{name} parameters: {_amount([p.value for p in parameters])}" for name, parameters in counted.items()]
+    if model.optimizer is not None and model.optimizer.state:
+        state = [array for slots in model.optimizer.state.values() for array in slots.values()]
+        totals.append(f"Optimizer state: {_amount(state)}")
+    return "\n".join([f"Model {model.name!r}", rule, lines[0], rule, *lines[1:], rule, *totals])
+
+
+def _shape_and_count(layer: Layer) -> tuple[str, str]:
+    if not layer.built:
+        return "not built", "not built"
+    return str(layer.output_shape), f"{layer.count_params():,}"
+
+
+def _amount(arrays: Sequence[Array]) -> str:
+    size = float(sum(array.nbytes for array in arrays))
+    unit = 0
+    while size >= 1024 and unit < 3:
+        size /= 1024
+        unit += 1
+    digits = 0 if unit == 0 else 2
+    return f"{sum(array.size for array in arrays):,} ({size:.{digits}f} {('B', 'KiB', 'MiB', 'GiB')[unit]})"

@@ -1,0 +1,426 @@
+"""Recurrent layers over whole sequences: the inputs' sums of all steps are one product, then tasks share the samples.
+
+A task takes its samples through all steps: the state times the recurrent weights, which lie in panels, is added to the
+sums where these lie, and the gates take their place. Backwards the same with the transposed weights: gradients by the
+sums of all steps first, then those by the weights, a product each. A result depends on its own sample alone, or is a
+sum in the order of the samples: no number of threads changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from fastnn.kernels.cpu import gemm
+from fastnn.kernels.cpu._arrays import contiguous, in_order
+from fastnn.kernels.cpu.gemm import Panels
+from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.parts import compiled_in
+from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, copy_row, forward_row
+from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.recurrent import gru_backward_row, gru_row, lstm_backward_row, lstm_row
+from fastnn.kernels.cpu.simd.tile import gemm_tile
+from fastnn.kernels.formulas.activations import CODES
+from fastnn.kernels.planned import Planned
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+
+# Which cell a kernel steps.
+_SIMPLE, _LSTM, _GRU = range(3)
+
+# One core's multiply-adds of small products a nanosecond, and its nanoseconds for a gate, roughly.
+_FLOPS_PER_NS, _NS_PER_GATE = 30.0, 2.0
+
+_GRADIENTS = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0")
+_OF_STATES = (*_GRADIENTS, "dc0")
+
+
+@compiled_in
+def _clear(count, row):
+    for j in range(count):
+        row[j] = 0
+
+
+@compiled_in
+def _add_product(rows, k, m, a, row_a, panels, c, row_c, MR, NR):
+    """C (rows, m) += A (rows, k) @ B, whose panels [m/NR, k, NR] lie one behind the other."""
+    for j in range(0, m, NR):
+        for i in range(0, rows, MR):
+            gemm_tile(
+                min(MR, rows - i), min(NR, m - j), k, address(a, i * row_a), row_a, 1,
+                address(panels, j * k), NR, address(c, i * row_c + j), row_c, 1,
+            )  # fmt: skip
+
+
+def _forward_signature(dtype: Any) -> Any:
+    size, rows, run = types.int64, matrix(dtype), flat(dtype)
+    return types.void(size, size, size, run, run, run, rows, rows, rows, rows, rows, rows)
+
+
+@kernel(_forward_signature)
+def _forward(MR: int, NR: int) -> Any:
+    def forward(cell, code, backwards, panels, bias, mask, h0, c0, sums, gates, y, kept, words, t, tasks):
+        n, u = h0.shape
+        steps, g = gates.shape[0] // max(n, 1), gates.shape[1]
+        low, high = t * n // tasks, (t + 1) * n // tasks
+        for s in range(steps):
+            at = steps - 1 - s if backwards else s
+            before, row = (address(y, (s - 1) * u), steps * u) if s > 0 else (address(h0, 0), u)
+            to, row_to = address(gates, at * g), steps * g
+            if cell == _GRU:
+                to, row_to = address(sums, 0), g
+                for i in range(low, high):
+                    copy_row(g, address(bias, 0), address(sums, i * g))
+            _add_product(
+                high - low, u, g, address(before, low * row), row, address(panels, 0),
+                address(to, low * row_to), row_to, MR, NR,
+            )  # fmt: skip
+            for i in range(low, high):
+                gate, h = address(gates, (i * steps + at) * g), address(y, (i * steps + s) * u)
+                c, old = address(kept, (i * steps + s) * u), address(before, i * row)
+                last = address(kept, (i * steps + s - 1) * u) if s > 0 else address(c0, i * u)
+                if mask.size > 0 and mask[i * steps + at] == 0:
+                    copy_row(u, old, h)
+                    if cell == _LSTM:
+                        copy_row(u, last, c)
+                        _clear(g, gate)
+                    elif cell == _GRU:
+                        _clear(u, c)
+                        _clear(g, gate)
+                elif cell == _LSTM:
+                    lstm_row(u, gate, last, c, h)
+                elif cell == _GRU:
+                    gru_row(u, gate, address(sums, i * g), old, c, h)
+                else:
+                    forward_row(code, u, gate, gate, h, 0)  # no numbers
+
+    return forward
+
+
+def _backward_signature(dtype: Any) -> Any:
+    size, rows, run = types.int64, matrix(dtype), flat(dtype)
+    return types.void(size, size, size, dtype, run, run, run, *[rows] * 9)
+
+
+@kernel(_backward_signature)
+def _backward(MR: int, NR: int) -> Any:
+    def backward(
+        cell, code, backwards, one, panels, mask, dy, h0, c0, gates, y, kept, dh, dc, dsums, dstate, words, t, tasks
+    ):
+        n, u = dh.shape
+        steps, g = dsums.shape[0] // max(n, 1), dsums.shape[1]
+        low, high = t * n // tasks, (t + 1) * n // tasks
+        for back in range(steps):
+            s = steps - 1 - back
+            at = back if backwards else s
+            for i in range(low, high):
+                place, slope = i * steps + s, address(dh, i * u)
+                to, own = address(dsums, (i * steps + at) * g), address(dstate, (i * steps + at) * g)
+                old = address(y, (place - 1) * u) if s > 0 else address(h0, i * u)
+                if dy.size > 0:
+                    add_row(u, slope, address(dy, place * u), slope, 0)
+                if mask.size > 0 and mask[i * steps + at] == 0:
+                    _clear(g, to)
+                    _clear(g, own)
+                elif cell == _LSTM:
+                    last = address(kept, (place - 1) * u) if s > 0 else address(c0, i * u)
+                    gate = address(gates, (i * steps + at) * g)
+                    lstm_backward_row(u, slope, address(dc, i * u), gate, last, address(kept, place * u), to)
+                    _clear(u, slope)
+                elif cell == _GRU:
+                    gate = address(gates, (i * steps + at) * g)
+                    gru_backward_row(u, slope, gate, address(kept, place * u), old, to, own)
+                else:
+                    h = address(y, place * u)
+                    backward_row(code, u, slope, one, h, one, h, to, 0)  # no numbers
+                    _clear(u, slope)
+            _add_product(
+                high - low, g, u, address(dstate, (low * steps + at) * g), steps * g, address(panels, 0),
+                address(dh, low * u), u, MR, NR,
+            )  # fmt: skip
+
+    return backward
+
+
+def _nanoseconds(n: int, t: int, u: int, g: int) -> float:
+    """One core's work for all steps, but for the products of the inputs."""
+    return n * t * g * (2.0 * u / _FLOPS_PER_NS + _NS_PER_GATE)
+
+
+def _flags(mask: Any, dtype: Any) -> Any:
+    """A mask, or gradients, as kernels take them: nothing where there are none."""
+    return np.empty(0, dtype) if mask is None else contiguous(mask)
+
+
+def _state(given: Any, n: int, u: int, dtype: Any) -> Any:
+    """A first state: zeros where none is given."""
+    return np.zeros((n, u), dtype) if given is None else in_order(given)
+
+
+def _in_steps(x: Any) -> Any:
+    """The steps of a sequence as rows, in C order."""
+    n, t, f = x.shape
+    return in_order(x).reshape(n * t, f)
+
+
+class _Sweep:
+    """All steps forwards of a cell whose gates' sums are ``g`` wide, for arrays like these."""
+
+    def __init__(self, cell: int, x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, code: int, backwards: bool):
+        (self.n, self.t, _), (self.u, self.g), self.dtype = x.shape, recurrent_kernel.shape, x.dtype
+        self.cell = cell
+        self._product = gemm.linear.plan(_in_steps(x), kernel, bias)
+        work = _nanoseconds(self.n, self.t, self.u, self.g)
+        self._compute = _forward.planned(self.dtype, work, cell, code, int(backwards))
+
+    def __call__(
+        self, x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, of_state: Any, mask: Any, h0: Any, c0: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """(y, last h, gates, what else is kept), whose steps are rows."""
+        n, t, u, dtype = self.n, self.t, self.u, self.dtype
+        gates = self._product(_in_steps(x), kernel, bias)
+        y = np.empty((n * t, u), dtype)
+        kept = np.empty((n * t if self.cell != _SIMPLE else 0, u), dtype)
+        sums = np.empty((n if self.cell == _GRU else 0, self.g), dtype)
+        start, cells = _state(h0, n, u, dtype), _state(c0, n, u, dtype)
+        panels = Panels(recurrent_kernel).panels
+        self._compute(panels, _flags(of_state, dtype), _flags(mask, dtype), start, cells, sums, gates, y, kept)
+        return y, self.last(y, start), gates, kept
+
+    def last(self, y: Any, start: Any) -> Any:
+        """The state behind the last step."""
+        return (y.reshape(self.n, self.t, self.u)[:, -1] if self.t else start).copy()
+
+    def in_sequence(self, rows: Any) -> Any:
+        """Rows as the steps of sequences."""
+        return rows.reshape(self.n, self.t, rows.shape[1])
+
+
+class _SweepBack:
+    """All steps backwards, for arrays like these; ``split`` where the state's sums have gradients of their own."""
+
+    def __init__(
+        self, cell: int, x: Any, kernel: Any, recurrent_kernel: Any, code: int, backwards: bool, need: Sequence[str]
+    ) -> None:
+        (self.n, self.t, _), (self.u, self.g), self.dtype = x.shape, recurrent_kernel.shape, x.dtype
+        self.backwards, self.need, self.split = backwards, need, cell == _GRU
+        work = _nanoseconds(self.n, self.t, self.u, self.g)
+        self._compute = _backward.planned(self.dtype, work, cell, code, int(backwards), self.dtype.type(1))
+        rows, states = np.empty((self.n * self.t, self.g), self.dtype), np.empty((self.n * self.t, self.u), self.dtype)
+        self._of_x = gemm.matmul.plan(rows, kernel.T)
+        self._of_kernel = gemm.matmul.plan(_in_steps(x).T, rows)
+        self._of_recurrent = gemm.matmul.plan(states.T, rows)
+        self._of_bias = gemm.column_sums.plan(rows)
+
+    def __call__(
+        self, x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, kept: Any,
+        dy: Any, dh: Any, dc: Any, mask: Any, h0: Any, c0: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """(dx, dkernel, drecurrent_kernel, dbias, dh0, dc0), None for what is not needed."""
+        n, u, dtype, empty = self.n, self.u, self.dtype, np.empty((0, self.u), self.dtype)
+        dsums = np.empty((n * self.t, self.g), dtype)
+        dstate = np.empty_like(dsums) if self.split else dsums
+        start, cells = _state(h0, n, u, dtype), _state(c0, n, u, dtype)
+        of_h, of_c = (np.zeros((n, u), dtype) if each is None else np.array(each, order="C") for each in (dh, dc))
+        self._compute(
+            Panels(recurrent_kernel.T).panels, _flags(mask, dtype), _flags(dy, dtype), start, cells,
+            empty if gates is None else _in_steps(gates), _in_steps(y), empty if kept is None else _in_steps(kept),
+            of_h, of_c, dsums, dstate,
+        )  # fmt: skip
+        results = {
+            "dx": lambda: self._of_x(dsums, kernel.T).reshape(x.shape),
+            "dkernel": lambda: self._of_kernel(_in_steps(x).T, dsums),
+            "drecurrent_kernel": lambda: self._of_recurrent(self._before(y, start).T, dstate),
+            "dbias": lambda: self._of_biases(dsums, dstate),
+            "dh0": lambda: of_h,
+            "dc0": lambda: of_c,
+        }
+        return tuple(make() if name in self.need else None for name, make in results.items())
+
+    def _of_biases(self, dsums: Any, dstate: Any) -> Any:
+        sums = self._of_bias(dsums)
+        return np.stack([sums, self._of_bias(dstate)]) if self.split else sums
+
+    def _before(self, y: Any, start: Any) -> Any:
+        """The state that each step of x was made with, as rows."""
+        before = np.empty(y.shape, self.dtype)
+        if self.t and self.backwards:
+            before[:, -1], before[:, :-1] = start, y[:, :-1][:, ::-1]
+        elif self.t:
+            before[:, 0], before[:, 1:] = start, y[:, :-1]
+        return before.reshape(-1, self.u)
+
+
+@Planned
+def simple_rnn(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any = None,
+    mask: Any = None,
+    h0: Any = None,
+    activation: str = "tanh",
+    go_backwards: bool = False,
+) -> Callable[..., tuple[Any, Any]]:
+    """Sums are not kept: the outputs tell the derivative."""
+    sweep = _Sweep(_SIMPLE, x, kernel, recurrent_kernel, bias, _code(activation), go_backwards)
+
+    def run(
+        x: Any,
+        kernel: Any,
+        recurrent_kernel: Any,
+        bias: Any = None,
+        mask: Any = None,
+        h0: Any = None,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[Any, Any]:
+        y, h, *_ = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, None)
+        return sweep.in_sequence(y), h
+
+    return run
+
+
+def _code(activation: str) -> int:
+    return CODES[ELEMENTWISE_ACTIVATIONS[activation]]
+
+
+@Planned
+def lstm(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any = None,
+    mask: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    go_backwards: bool = False,
+) -> Callable[..., tuple[Any, ...]]:
+    """What is kept beside the gates are the cells' states."""
+    sweep = _Sweep(_LSTM, x, kernel, recurrent_kernel, bias, 0, go_backwards)
+
+    def run(
+        x: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, mask: Any = None, h0: Any = None, c0: Any = None,
+        *_: Any, **__: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        y, h, gates, cells = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, c0)
+        c = sweep.last(cells, _state(c0, *h.shape, x.dtype))
+        return sweep.in_sequence(y), h, c, sweep.in_sequence(gates), sweep.in_sequence(cells)
+
+    return run
+
+
+@Planned
+def gru(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any = None,
+    mask: Any = None,
+    h0: Any = None,
+    go_backwards: bool = False,
+) -> Callable[..., tuple[Any, ...]]:
+    """What is kept beside the gates are the state's sums for the candidates."""
+    first = None if bias is None else bias[0]
+    sweep = _Sweep(_GRU, x, kernel, recurrent_kernel, first, 0, go_backwards)
+    none = np.zeros(recurrent_kernel.shape[1], x.dtype)
+
+    def run(
+        x: Any,
+        kernel: Any,
+        recurrent_kernel: Any,
+        bias: Any = None,
+        mask: Any = None,
+        h0: Any = None,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[Any, ...]:
+        of_x, of_h = (None, none) if bias is None else bias
+        y, h, gates, candidates = sweep(x, kernel, recurrent_kernel, of_x, of_h, mask, h0, None)
+        return sweep.in_sequence(y), h, sweep.in_sequence(gates), sweep.in_sequence(candidates)
+
+    return run
+
+
+@Planned
+def simple_rnn_backward(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    y: Any,
+    dy: Any = None,
+    dh: Any = None,
+    mask: Any = None,
+    h0: Any = None,
+    activation: str = "tanh",
+    go_backwards: bool = False,
+    need: Sequence[str] = _GRADIENTS,
+) -> Callable[..., tuple[Any, ...]]:
+    """Through time, then the products."""
+    sweep = _SweepBack(_SIMPLE, x, kernel, recurrent_kernel, _code(activation), go_backwards, need)
+
+    def run(
+        x: Any, kernel: Any, recurrent_kernel: Any, y: Any, dy: Any = None, dh: Any = None, mask: Any = None,
+        h0: Any = None, *_: Any, **__: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        return sweep(x, kernel, recurrent_kernel, y, None, None, dy, dh, None, mask, h0, None)[:-1]
+
+    return run
+
+
+@Planned
+def lstm_backward(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    y: Any,
+    gates: Any,
+    cells: Any,
+    dy: Any = None,
+    dh: Any = None,
+    dc: Any = None,
+    mask: Any = None,
+    h0: Any = None,
+    c0: Any = None,
+    go_backwards: bool = False,
+    need: Sequence[str] = _OF_STATES,
+) -> Callable[..., tuple[Any, ...]]:
+    """Through time, then the products."""
+    sweep = _SweepBack(_LSTM, x, kernel, recurrent_kernel, 0, go_backwards, need)
+
+    def run(
+        x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, cells: Any, dy: Any = None, dh: Any = None,
+        dc: Any = None, mask: Any = None, h0: Any = None, c0: Any = None, *_: Any, **__: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        return sweep(x, kernel, recurrent_kernel, y, gates, cells, dy, dh, dc, mask, h0, c0)
+
+    return run
+
+
+@Planned
+def gru_backward(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    y: Any,
+    gates: Any,
+    candidates: Any,
+    dy: Any = None,
+    dh: Any = None,
+    mask: Any = None,
+    h0: Any = None,
+    go_backwards: bool = False,
+    need: Sequence[str] = _GRADIENTS,
+) -> Callable[..., tuple[Any, ...]]:
+    """Through time, then the products."""
+    sweep = _SweepBack(_GRU, x, kernel, recurrent_kernel, 0, go_backwards, need)
+
+    def run(
+        x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, candidates: Any, dy: Any = None, dh: Any = None,
+        mask: Any = None, h0: Any = None, *_: Any, **__: Any,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        return sweep(x, kernel, recurrent_kernel, y, gates, candidates, dy, dh, None, mask, h0, None)[:-1]
+
+    return run

@@ -1,0 +1,157 @@
+"""Pooling: windows of rows of channels, one behind the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba.core import cgutils
+
+from fastnn.kernels.cpu.simd.functions import Vectors
+from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, micro_kernel
+from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
+from fastnn.kernels.cpu.simd.vectors import I64
+from fastnn.kernels.formulas.pairs import PAIRS
+
+# What is made of the numbers of a window, by run-time code.
+MAX, MEAN = range(2)
+
+
+def _each(v: Vectors, count: Any, step: Any, body: Callable[[Any], None]) -> None:
+    """``body`` with the offsets 0, step, 2 * step, ..."""
+    with cgutils.for_range(v.builder, count, intp=I64) as loop:
+        body(v.builder.mul(loop.index, step))
+
+
+def _each_cell(v: Vectors, rows: Any, columns: Any, row: Any, column: Any, body: Callable[[Any], None]) -> None:
+    """``body`` with the offset of every number of a window, row by row."""
+
+    def along(begin: Any) -> None:
+        _each(v, columns, column, lambda offset: body(v.builder.add(begin, offset)))
+
+    _each(v, rows, row, along)
+
+
+@micro_kernel
+def pool_row(
+    v: Vectors,
+    code: Size,
+    places: Size,
+    step: Size,
+    rows: Size,
+    columns: Size,
+    row: Size,
+    count: Size,
+    wide: Size,
+    scale: Number,
+    x: Pointer,
+    y: Pointer,
+) -> Nothing:
+    """Windows of ``rows`` x ``columns`` cells at ``places`` of x, ``step`` apart: the largest numbers, or scale * sums.
+
+    Cells are ``count`` channels of the ``wide`` ones that lie side by side, rows are ``row`` apart; so it is with y.
+    """
+    builder = v.builder
+
+    def pooled(join: Callable[[Any, Any], Any], first: float, last: Callable[[Any], Any]) -> None:
+        slot = cgutils.alloca_once(builder, v.type)
+        with cgutils.for_range(builder, places, intp=I64) as loop:
+            window = builder.gep(x, [builder.mul(loop.index, step)])
+            made = builder.gep(y, [builder.mul(loop.index, wide)])
+
+            def channels(at: Span) -> None:
+                def cell(offset: Any) -> None:
+                    number = at.load(builder.gep(window, [offset]))
+                    builder.store(join(builder.load(slot), number), slot)
+
+                builder.store(v.constant(first), slot)
+                _each_cell(v, rows, columns, row, wide, cell)
+                at.store(last(builder.load(slot)), made)
+
+            for_each(v, count, channels)
+
+    by = v.splat(scale)
+    switch_on(
+        builder,
+        code,
+        [
+            lambda: pooled(lambda a, b: PAIRS["maximum"](v, a, b), float("-inf"), lambda top: top),
+            lambda: pooled(v.add, 0.0, lambda total: v.mul(total, by)),
+        ],
+    )
+
+
+@micro_kernel
+def spread_row(
+    v: Vectors,
+    places: Size,
+    step: Size,
+    rows: Size,
+    columns: Size,
+    row: Size,
+    count: Size,
+    wide: Size,
+    scale: Number,
+    dy: Pointer,
+    dx: Pointer,
+) -> Nothing:
+    """dx += scale * dy for all cells of a place's window; cells and windows as in ``pool_row``."""
+    builder, by = v.builder, v.splat(scale)
+    with cgutils.for_range(builder, places, intp=I64) as loop:
+        window = builder.gep(dx, [builder.mul(loop.index, step)])
+        slopes = builder.gep(dy, [builder.mul(loop.index, wide)])
+
+        def channels(at: Span) -> None:
+            share = v.mul(at.load(slopes), by)
+
+            def cell(offset: Any) -> None:
+                target = builder.gep(window, [offset])
+                at.store(v.add(at.load(target), share), target)
+
+            _each_cell(v, rows, columns, row, wide, cell)
+
+        for_each(v, count, channels)
+
+
+@micro_kernel
+def spread_max_row(
+    v: Vectors,
+    places: Size,
+    step: Size,
+    rows: Size,
+    columns: Size,
+    row: Size,
+    count: Size,
+    wide: Size,
+    dy: Pointer,
+    x: Pointer,
+    y: Pointer,
+    dx: Pointer,
+) -> Nothing:
+    """dx += dy for the first cell of a place's window that holds y; cells and windows as in ``pool_row``.
+
+    Where y is NaN that is the first NaN.
+    """
+    builder, zero = v.builder, v.constant(0.0)
+    slot = cgutils.alloca_once(builder, v.type)
+    with cgutils.for_range(builder, places, intp=I64) as loop:
+        begin = builder.mul(loop.index, step)
+        place = builder.mul(loop.index, wide)
+        numbers, target = builder.gep(x, [begin]), builder.gep(dx, [begin])
+
+        def channels(at: Span) -> None:
+            top = at.load(builder.gep(y, [place]))
+
+            def cell(offset: Any) -> None:
+                number, left = at.load(builder.gep(numbers, [offset])), builder.load(slot)
+                found = builder.or_(
+                    builder.fcmp_ordered("==", number, top), builder.fcmp_unordered("uno", number, number)
+                )
+                where = builder.gep(target, [offset])
+                at.store(v.add(at.load(where), builder.select(found, left, zero)), where)
+                builder.store(builder.select(found, zero, left), slot)
+
+            builder.store(at.load(builder.gep(dy, [place])), slot)
+            _each_cell(v, rows, columns, row, wide, cell)
+
+        for_each(v, count, channels)

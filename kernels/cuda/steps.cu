@@ -1,0 +1,28 @@
+// C = f(A @ B, C, states) of many products, see simt.cuh: f is an optimizer's step, C are weights, A @ B their gradients.
+// The blocks from first[p] on are those of product p. No product writes what another reads or writes.
+
+FUNCTION Product product_of(const Stepped& given, int p) {
+    Product one = {};
+    one.a = given.a[p], one.b = given.b[p], one.c = given.c[p];
+#pragma unroll
+    for (int state = 0; state < STATES; state++) one.states[state] = given.states[p][state];
+    one.n = given.n[p], one.k = given.k[p], one.m = given.m[p];
+    one.a_row = given.a_row[p], one.a_column = given.a_column[p], one.a_wide = given.a_wide[p];
+    one.b_row = given.b_row[p], one.b_column = given.b_column[p], one.b_wide = given.b_wide[p];
+    one.c_row = given.c_row[p], one.c_column = given.c_column[p], one.c_wide = given.c_wide[p];
+    one.splits = 1, one.depth = one.k;
+    return one;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) steps(const Stepped given) {
+    int p = 0;
+    while (int64(blockIdx.x) >= given.first[p + 1]) p++;
+    const Product one = product_of(given, p);
+    compute(one, part_of_block(one, int64(blockIdx.x) - given.first[p]), [&] {
+        const SteppedNumbers own = numbers_of(given);
+        ProductNumbers chosen = {};
+#pragma unroll
+        for (int number = 0; number < HYPER; number++) chosen.numbers[number] = own.hyper[number];
+        return chosen;
+    });
+}
