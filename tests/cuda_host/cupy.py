@@ -68,7 +68,7 @@ def unread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def late(streams: str) -> Iterator[None]:
-    """Inside a ``with`` block the "default" stream, the "others" or "all" put their work off."""
+    """Inside a ``with`` block the "default" stream, the "others" or "all" put work off; what is left is not done."""
     global _late  # noqa: PLW0603 - it is the module's
     _late = streams
     try:
@@ -76,7 +76,7 @@ def late(streams: str) -> Iterator[None]:
     finally:
         _late = "none"
         for stream in list(_known):
-            stream.catch_up()
+            stream.forget()
         _kept.clear()
 
 
@@ -481,6 +481,10 @@ class Stream:
             self._put_off.append(run)
         else:
             run()
+
+    def forget(self) -> None:
+        """Leave what was put off undone."""
+        self._put_off.clear()
 
     def catch_up(self, until: Any = None) -> None:
         """Do what was put off, up to a moment if there is one."""

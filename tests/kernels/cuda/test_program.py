@@ -11,6 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import backends, ops
+from tests.cuda_host.build import LaunchError
 from tests.cuda_host.places import host_only
 
 N, INPUTS, HIDDEN, OUTPUTS = 6, 7, 9, 4
@@ -403,10 +404,12 @@ def epochs_op_by_op(cupy, count):
     return losses, network.state()
 
 
-@pytest.mark.parametrize("at_once", [2, 64])
+@pytest.mark.parametrize(("at_once", "unrolled"), [(2, 8), (64, 8), (64, 2), (3, 3)])
 @pytest.mark.parametrize("where", ["order on the host", "order on the device"])
-def test_epochs_are_those_op_by_op(cupy, monkeypatch, where, at_once):
+def test_epochs_are_those_op_by_op(cupy, monkeypatch, where, at_once, unrolled):
+    """So many turns are known beforehand, and are a graph."""
     monkeypatch.setattr("fastnn.kernels.cuda.program._AT_ONCE", at_once)
+    monkeypatch.setattr("fastnn.kernels.cuda.program._UNROLLED", unrolled)
     wanted, state = epochs_op_by_op(cupy, 4)
     network, given, losses = Network(cupy), data(cupy), []
     step = fastnn.program(network.step)
@@ -443,7 +446,9 @@ def test_a_turn_is_one_launch_of_a_graph_and_nothing_is_read_back(cupy, monkeypa
             assert cupy.launched[:4] == ["rows", "rows", "next", "graph"]  # a batch, to see what it is like
 
 
-def test_what_is_joined_and_what_is_the_last_batches(cupy):
+@pytest.mark.parametrize("unrolled", [2, 8])
+def test_what_is_joined_and_what_is_the_last_batches(cupy, monkeypatch, unrolled):
+    monkeypatch.setattr("fastnn.kernels.cuda.program._UNROLLED", unrolled)
     w = cupy.asarray(np.random.default_rng(0).normal(size=(INPUTS, 3)).astype("float32"))
     x, _ = data(cupy)
 
@@ -470,6 +475,27 @@ def test_what_is_joined_lies_in_any_way(cupy):
     for _ in range(3):
         found = turned.repeat(cupy.asarray(x), range(12), 3, join=True)
         np.testing.assert_array_equal(found.get(), np.concatenate([2 * x[at : at + 3].T for at in range(0, 12, 3)]))
+
+
+def test_batches_that_are_results_and_data_that_are_not_in_order(cupy):
+    """Copied before the next one's are there; gathered by a launch of their own."""
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    same, turned = fastnn.program(lambda x: (x, ops.add(x, x))), cupy.asarray(np.ascontiguousarray(x.T)).T
+    for _ in range(3):
+        for data in (cupy.asarray(x), turned):
+            found = same.repeat(data, range(11, -1, -1), 3, join=True)
+            np.testing.assert_array_equal(found[0].get(), x[::-1])
+            last = same.repeat(data, range(11, -1, -1), 3)
+            np.testing.assert_array_equal(last[0].get(), x[2::-1])
+            np.testing.assert_array_equal(last[1].get(), 2 * x[2::-1])
+
+
+def test_more_arrays_than_a_launch_takes(cupy):
+    xs = [cupy.asarray(np.random.default_rng(seed).normal(size=(8, 3))) for seed in range(20)]
+    sums = fastnn.program(lambda *xs: [ops.add(x, xs[0]) for x in xs])
+    for _ in range(3):
+        for x, found in zip(xs, sums.repeat(xs, range(8), 2, join=True), strict=True):
+            np.testing.assert_array_equal(found.get(), x.get() + xs[0].get())
 
 
 def test_turns_that_plans_are_made_for_each(cupy):
@@ -535,3 +561,114 @@ def test_wrong_data_and_orders(cupy):
         first.repeat([x], [0, 23], 1)
     with pytest.raises(TypeError, match=r"order: got .*, wants row numbers \(n,\)"):
         first.repeat([x], cupy.asarray(np.zeros(3)), 1)
+
+
+# -------------------------------------------------------------------------------------------------------- seeded faults
+
+
+@pytest.fixture
+def late(cupy):
+    """The host as a device that works as late as it may."""
+    with cupy.late("all"):
+        yield
+
+
+def steps_on_streams(cupy):
+    """The losses of steps and of turns, by streams in turn, and what they leave; and those op by op."""
+    from fastnn.kernels.cuda import batches as rows
+
+    found, wanted, losses, others = Network(cupy), Network(cupy), [], []
+    step, (x, t), alive = fastnn.program(copy=True)(found.step), data(cupy), list(batches(cupy, 3))
+    for given in alive:
+        losses.append(step(*given))
+        others.append(wanted.step(*given))
+    begun, ended = cupy.cuda.Event(), [cupy.cuda.Event() for _ in alive]
+    begun.record()
+    for end, given in zip(ended, alive, strict=True):
+        stream = cupy.cuda.Stream(non_blocking=True)
+        stream.wait_event(begun)
+        with stream:
+            losses.append(step(*given))
+            end.record()
+        others.append(wanted.step(*given))
+    for end in reversed(ended):  # who comes before whom is for the program to say
+        cupy.cuda.get_current_stream().wait_event(end)
+    for order, each in epochs(2):
+        losses += [step.repeat((x, t), order, BATCH, each=each)]
+        on_device = cupy.asarray(order)
+        for turn in range(BATCHES):
+            some = on_device[turn * BATCH : (turn + 1) * BATCH]
+            given = {name: values[turn] for name, values in each.items()}
+            others.append(wanted.step(rows.rows(x, some), rows.rows(t, some), **given))
+    return [np.hstack([each.get() for each in made]) for made in (losses, others)], found.state(), wanted.state()
+
+
+def assert_the_same(cupy):
+    (losses, others), found, wanted = steps_on_streams(cupy)
+    np.testing.assert_array_equal(losses, others)
+    assert found == wanted
+
+
+@host_only
+def test_steps_on_a_device_that_works_late(cupy, late):
+    assert_the_same(cupy)
+
+
+def without_numbers(patch, cupy):
+    """What a step finds is what the first replay has found: its number, its rate."""
+    from fastnn.kernels.cuda import numbers
+
+    patch.setattr(numbers.Table, "host", property(lambda table: np.zeros_like(table._host)))
+
+
+def without_moving_on(patch, cupy):
+    """Every turn is the first one."""
+    from fastnn.kernels.cuda import batches as rows
+
+    plain = rows.Turns._next
+    patch.setattr(rows.Turns, "_next", lambda turns, *given, moves: plain(turns, *given, moves=False))
+
+
+def with_memory_given_back_early(patch, cupy):
+    """A result goes back to the pool before the last call that needs it."""
+    from fastnn.kernels.cuda import program
+
+    def shorter(moments, kept):
+        found = lifetimes(moments, kept)
+        return {block: (first, max(first, last - 1)) for block, (first, last) in found.items()}
+
+    lifetimes = program.lifetimes
+    patch.setattr(program, "lifetimes", shorter)
+
+
+def without_waiting_for_the_first_run(patch, cupy):
+    patch.setattr(cupy.cuda.Event, "record", lambda event, stream=None: None)
+
+
+def without_waiting_for_the_stream_before(patch, cupy):
+    from fastnn.kernels.cuda import program
+
+    plain = program.Replay._in_order
+
+    def in_order(replay):
+        replay._last_stream = None
+        return plain(replay)
+
+    patch.setattr(program.Replay, "_in_order", in_order)
+
+
+SEEDED = [
+    without_numbers,
+    without_moving_on,
+    with_memory_given_back_early,
+    without_waiting_for_the_first_run,
+    without_waiting_for_the_stream_before,
+]
+
+
+@host_only
+@pytest.mark.parametrize("fault", SEEDED)
+def test_seeded_faults_are_caught(cupy, late, monkeypatch, fault):
+    fault(monkeypatch, cupy)
+    with pytest.raises((AssertionError, LaunchError)):
+        assert_the_same(cupy)
