@@ -18,7 +18,7 @@ import numpy as np
 
 from fastnn import backends, ops
 from fastnn.engine import recorded
-from fastnn.engine.data import DataSet, Source
+from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.form import penalty_numbers
 from fastnn.engine.layerwise import Epoch, LayerwiseRunner, added, in_strides
 from fastnn.engine.pace import paced
@@ -26,6 +26,7 @@ from fastnn.engine.placement import Batches
 from fastnn.engine.protocols import Array, DenseForm, Logs, Loss, Metric, Network, Optimizer, Regularizer, StepHooks
 from fastnn.engine.recorded import RecordedPasses, layers_are_recordable
 from fastnn.engine.supply import Supply, how, joined, put
+from fastnn.engine.wiring import each, mapped
 from fastnn.kernels.interrupts import held
 
 # Its name in a plan.
@@ -71,7 +72,7 @@ def _explained() -> Iterator[None]:
 
 def _takes_csr(network: Network) -> bool:
     """Whether the first layer multiplies by its inputs, and nothing else is done to them."""
-    return bool(network.layers) and isinstance(network.layers[0].form(), DenseForm)
+    return network.is_stack and bool(network.layers) and isinstance(network.layers[0].form(), DenseForm)
 
 
 class _Residence:
@@ -163,7 +164,17 @@ class _Passing:
         if together is not None:
             return [together]
         given = (batches.alone(step + each) for each in range(min(most, max(1, batches.at_hand(step)))))
-        return [self._function(*(array for array in batch[:3] if array is not None)) for batch in given]
+        return [self._function(*_arrays(batch)) for batch in given]
+
+
+def _arrays(batch: Batch) -> list[Any]:
+    """Inputs, targets, weights, what there is of them."""
+    return [array for part in batch[:3] for array in each(part) if array is not None]
+
+
+def _one_behind_another(found: Sequence[Any]) -> Any:
+    """Arrays of the device, or tuples of such, or nothing, of batches in their order."""
+    return None if found[0] is None else mapped(lambda *arrays: joined(arrays), *found)
 
 
 class DeviceRunner(LayerwiseRunner):
@@ -174,9 +185,7 @@ class DeviceRunner(LayerwiseRunner):
         super().__init__(network, backend, placement)
         self._residence = _Residence(network, placement)
         self._counted: dict[int, Any] = {}  # the numbers below some
-        self._scored = bool(network.metrics or network.weighted_metrics)
-        # Networks with several inputs or outputs are judged batch by batch.
-        self._single = self._graph.inputs == 1 and not network.heads
+        self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
         self._judging: RecordedPasses | None = None
 
     def staying(self) -> AbstractContextManager[None]:
@@ -250,90 +259,87 @@ class DeviceRunner(LayerwiseRunner):
 
     def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
         """Accuracies by what is hit, sample by sample, which the device finds; other metrics by scores, on the host."""
-        if not self._single:
-            super()._count(samples, step, losses, scores)
-            return
         figures, rows, size = samples.figures, samples.rows(step, len(losses)), samples.batch_size
         for batch, found in enumerate(losses.tolist()):
             figures.lose(found, rows[batch * size : (batch + 1) * size].size)
-        left = [each for each in figures.metrics() if not self._is_hit(samples, step, len(losses), scores, each)]
+        left = [one for one in figures.metrics if not self._is_hit(samples, step, len(losses), each(scores), *one)]
         if not left:
             return
-        read = self._placement.read(scores)
+        read = [self._placement.read(found) for found in each(scores)]
         for first in range(0, rows.size, size):
             some = slice(first, first + size)
-            y: Any
             y, weight = samples.data.labels(rows[some])
-            for metric, weighted in left:
-                metric.update_state(y, figures.outputs(metric, read[some]), weight if weighted else None)
+            for metric, weighted, head in left:
+                weights = each(weight)[head] if weighted and weight is not None else None
+                metric.update_state(each(y)[head], figures.outputs(metric, head, read[head][some]), weights)
 
-    def _is_hit(self, samples: Epoch, step: int, steps: int, scores: Any, counted: tuple[Metric, bool]) -> bool:
+    def _is_hit(
+        self, samples: Epoch, step: int, steps: int, scores: Sequence[Any], metric: Metric, weighted: bool, head: int
+    ) -> bool:
         """Whether the device has found what a metric counts of these batches, and it is counted."""
-        (metric, weighted), loss = counted, self.network.loss
+        loss, found = self._heads[head].loss, scores[head]
         fits = loss is not None and metric.integer_targets in (None, loss.integer_targets)
-        form = metric.fused_form(scores.shape[-1]) if fits and steps <= samples.batches.at_hand(step) else None
+        form = metric.fused_form(found.shape[-1]) if fits and steps <= samples.batches.at_hand(step) else None
         if form is None:
             return False
         given = samples.batches.together(step, steps)
-        targets, index = given.arrays[1], put(np.ascontiguousarray(given.rows, np.int64))
-        if not backends.implementation("cuda", "hits", "is_served")(form, scores, targets):
+        targets, index = given.arrays[self._graph.inputs + head], put(np.ascontiguousarray(given.rows, np.int64))
+        if not backends.implementation("cuda", "hits", "is_served")(form, found, targets):
             return False
-        outputs, find = samples.figures.outputs(metric, scores), backends.implementation("cuda", "hits", "hits")
+        outputs, find = samples.figures.outputs(metric, head, found), backends.implementation("cuda", "hits", "hits")
         hits = self._placement.read(find(form, metric.fused_number, outputs, targets, index))
-        weights = samples.data.weights(samples.rows(step, steps)) if weighted else None
-        metric.count(hits.astype(np.float32), weights)
+        weight = samples.data.labels(samples.rows(step, steps))[1] if weighted else None
+        metric.count(hits.astype(np.float32), None if weight is None else each(weight)[head])
         return True
 
     def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
         """Loss and metrics over all batches, weights untouched; nothing is read batch by batch."""
-        if not self._single:
-            with self._multiplying("float32"), self._residence:
-                return super().evaluate(data, batch_size, hooks)
         order = np.arange(data.rows)
         with self._multiplying("float32"), self._residence, self._chosen():
             batches = self._placement.batches(data, order, batch_size)
             samples = Epoch(0, data, batch_size, order, batches, self.figures())
-            self._judging = self._judging or RecordedPasses(self.network, self._judge)
-            passing, penalty = _Passing(self._judging, self._judge, samples), float(self.weight_penalty())
+            self._judging = self._judging or RecordedPasses(self.network, self._losses_and_scores)
+            passing = _Passing(self._judging, self._losses_and_scores, samples)
+            penalty = float(self.weight_penalty())
 
             def judge(step: int, most: int) -> int:
-                found = passing.found(step, most)
-                losses = np.concatenate([np.atleast_1d(self._placement.read(loss)).astype(float) for loss, _ in found])
-                self._count(samples, step, losses[:, np.newaxis] + penalty, joined([scores for _, scores in found]))
+                of_losses, of_scores = zip(*passing.found(step, most), strict=True)
+                losses = np.concatenate([np.stack([*map(self._numbers, found)], axis=1) for found in of_losses])
+                losses[:, 0] += penalty
+                self._count(samples, step, losses, _one_behind_another(of_scores))
                 return len(losses)
 
             in_strides(data.steps(batch_size), hooks, paced(judge), samples.figures.logs)
         return samples.figures.logs()
 
-    def _judge(self, *given: Any) -> tuple[Any, Any]:
-        """Loss of a batch with the penalty on outputs, and its scores where metrics want them."""
-        outputs, _, penalty, _ = self._forward(given[:1])
-        (loss, *_), _ = self._scores(outputs, given[1], given[2] if len(given) > 2 else None)
-        return added(loss, penalty), outputs[0] if self._scored else None
+    def _numbers(self, losses: Any) -> Array:
+        """Of a batch or of several, on the host."""
+        return np.atleast_1d(self._placement.read(losses)).astype(float)
+
+    def _losses_and_scores(self, *given: Any) -> tuple[Any, Any]:
+        """Losses of a batch with the penalty on outputs, and its scores where metrics want them."""
+        inputs, heads = self._graph.inputs, len(self._heads)
+        y, weights = given[inputs : inputs + heads], given[inputs + heads :]
+        outputs, _, penalty, _ = self._forward(given[:inputs])
+        losses, _ = self._scores(outputs, y, weights or None)
+        return (added(losses[0], penalty), *losses[1:]), self._judged(outputs) if self._scored else None
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
         """Outputs for all samples; nothing is read batch by batch."""
         if x.rows == 0:
             return self.outputs(x, training=False)
-        if not self._single or len(self._graph.outputs) > 1:
-            with self._multiplying("float32"), self._residence:
-                return super().predict(x, batch_size, hooks)
-        data, order, parts = DataSet(x), np.arange(x.rows), []
+        data, order, parts = DataSet(x), np.arange(x.rows), list[Any]()
         with self._multiplying("float32"), self._residence, self._chosen():
             batches = self._placement.batches(data, order, batch_size)
-            passes = RecordedPasses(self.network, self._output, layers_are_recordable)
-            passing = _Passing(passes, self._output, Epoch(0, data, batch_size, order, batches, self.figures()))
+            passes = RecordedPasses(self.network, self._passed, layers_are_recordable)
+            passing = _Passing(passes, self._passed, Epoch(0, data, batch_size, order, batches, self.figures()))
 
             def read(step: int, most: int) -> int:
-                parts.append(self._placement.read(joined(passing.found(step, most))))
-                return -(-len(parts[-1]) // batch_size)
+                parts.append(mapped(self._placement.read, _one_behind_another(passing.found(step, most))))
+                return -(-len(each(parts[-1])[0]) // batch_size)
 
             in_strides(data.steps(batch_size), hooks, paced(read), dict)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _output(self, x: Any) -> Any:
-        """What comes out of the last layer."""
-        return self._passed(x)[0]
+        return parts[0] if len(parts) == 1 else mapped(lambda *arrays: np.concatenate(arrays), *parts)
 
     def outputs(self, x: Source, training: bool) -> Any:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
@@ -371,7 +377,7 @@ def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
 
 def captures(network: Network) -> bool:
     """Whether its steps, or without an optimizer its passes, are captured as a graph."""
-    if network.loss is None:
+    if not network.has_loss:
         return layers_are_recordable(network)
     trained = [parameter for parameter in network.parameters if parameter.trainable]
     optimizer = network.optimizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -237,17 +237,12 @@ class DataSet:
 
     def labels(self, rows: Array | slice) -> tuple[Any, Any]:
         """Targets and weights of the samples that ``rows`` selects; None where there are none."""
-        return mapped(self._selected(rows), self.y, self.y_dtype), self.weights(rows)
 
-    def weights(self, rows: Array | slice) -> Any:
-        """Weights of the samples that ``rows`` selects; None where there are none."""
-        return mapped(partial(self._selected(rows), dtype=self.weights_in), self.sample_weight)
-
-    def _selected(self, rows: Array | slice) -> Callable[..., Array | None]:
         def selected(array: Array | None, dtype: Any) -> Array | None:
             return None if array is None else np.ascontiguousarray(array[rows], dtype)
 
-        return selected
+        weight = mapped(partial(selected, dtype=self.weights_in), self.sample_weight)
+        return mapped(selected, self.y, self.y_dtype), weight
 
     def rest(self, done: int) -> DataSet:
         """The samples of an epoch of which so many are done."""

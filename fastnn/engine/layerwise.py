@@ -65,33 +65,37 @@ class RunningFigures:
         if scores is None:
             return
         weights = each(sample_weight) if sample_weight is not None else [None] * len(self._heads)
-        for place, *given in zip(range(len(self._heads)), each(y), each(scores), weights, strict=True):
-            true, found, weight = given
-            for metric, weighted in self.metrics(place):
-                metric.update_state(true, self.outputs(metric, found, place), weight if weighted else None)
+        for metric, weighted, head in self.metrics:
+            found = self.outputs(metric, head, each(scores)[head])
+            metric.update_state(each(y)[head], found, weights[head] if weighted else None)
 
     def lose(self, losses: Sequence[float], rows: int) -> None:
         """Count the losses of a batch."""
         self._losses = [total + loss * rows for total, loss in zip(self._losses, losses, strict=True)]
         self._rows += rows
 
-    def metrics(self, head: int = 0) -> list[tuple[Metric, bool]]:
-        """All metrics of a head, and whether they count by weights."""
-        found = self._heads[head]
-        return [*((metric, False) for metric in found.metrics), *((metric, True) for metric in found.weighted_metrics)]
+    @property
+    def metrics(self) -> list[tuple[Metric, bool, int]]:
+        """All metrics, whether they count by weights, and the place of their head."""
+        return [
+            (metric, bool(weighted), place)
+            for place, head in enumerate(self._heads)
+            for weighted, metrics in enumerate((head.metrics, head.weighted_metrics))
+            for metric in metrics
+        ]
 
-    def outputs(self, metric: Metric, scores: Any, head: int = 0) -> Any:
-        """What a metric of a head wants of its scores, wherever they lie."""
+    def outputs(self, metric: Metric, head: int, scores: Any) -> Any:
+        """What a metric wants of the scores of its head, wherever they lie."""
         # the largest logit is the largest probability, so such metrics do without the activation
-        activation = self._activations[head]
-        return scores if activation == LINEAR or metric.argmax_only(scores.shape[-1]) else activation(scores)
+        as_is = self._activations[head] == LINEAR or metric.argmax_only(scores.shape[-1])
+        return scores if as_is else self._activations[head](scores)
 
     def logs(self) -> Logs:
         """The figures so far, by name."""
         means = [total / self._rows if self._rows else 0.0 for total in self._losses]
         figures: Logs = dict(zip(self._names, means, strict=True))
-        for head in range(len(self._heads)):
-            figures.update((metric.name, metric.result()) for metric, _ in self.metrics(head))
+        for head in self._heads:
+            figures.update((metric.name, metric.result()) for metric in (*head.metrics, *head.weighted_metrics))
         return figures
 
 
@@ -131,7 +135,7 @@ def added(loss: Any, penalty: Any) -> Any:
     return loss if type(penalty) is float and penalty == 0 else loss + penalty
 
 
-def _added(one: Any, other: Any) -> Any:
+def _both(one: Any, other: Any) -> Any:
     """The gradient of a parameter in two calls of its layer; None where it is not trained."""
     return None if one is None else ops.add(one, other)
 
@@ -251,8 +255,7 @@ class LayerwiseRunner:
 
     def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
         """Count these batches from ``step`` on; there are scores where metrics want them."""
-        read = None if scores is None else mapped(self._placement.read, scores)
-        samples.count(samples.rows(step, len(losses)), losses, read)
+        samples.count(samples.rows(step, len(losses)), losses, scores)
 
     def _chosen(self) -> AbstractContextManager[None]:
         """The backend of ordinary arrays."""
@@ -306,16 +309,16 @@ class LayerwiseRunner:
 
     def _outputs(self, x: Any, training: bool) -> Any:
         found = self._passed(*map(self._placement.put, each(x)), training=training)
-        outputs = [self._placement.read(y) for y in found]
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return mapped(self._placement.read, found)
 
-    def _passed(self, *inputs: Any, training: bool = False) -> Sequence[Any]:
-        """What comes out of the layers."""
+    def _passed(self, *inputs: Array, training: bool = False) -> Any:
+        """What comes out at the end, a tuple of several outputs."""
         layers, masks = self.network.layers, Masks()
-        return self._graph.forward(
+        outputs = self._graph.forward(
             [*map(self._given, inputs)],
             lambda _, call, x: masks.passed(layers[call.layer], call, x, training)[0],
         )
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def gradients(self, batch: Batch) -> tuple[float, Any, Sequence[Array]]:
         """Loss of a batch with all penalties, its scores, and the gradients of the trained parameters in order.
@@ -365,7 +368,7 @@ class LayerwiseRunner:
                 return None
             dx, own = layers[call.layer].backward(dy, kept[place], need_dx=not self._learned.isdisjoint(call.takes))
             before = found.get(call.layer)
-            found[call.layer] = [*own] if before is None else [*map(_added, before, own)]
+            found[call.layer] = [*own] if before is None else [*map(_both, before, own)]
             return dx
 
         self._graph.backward(slopes, back)

@@ -22,6 +22,7 @@ from fastnn.engine.data import Batch, DataSet, DenseSource, Source, SparseSource
 from fastnn.engine.inputs import AT_A_TIME, csr_of
 from fastnn.engine.placement import Batches, Together, nothing
 from fastnn.engine.protocols import Array
+from fastnn.engine.wiring import mapped
 
 # Of the memory that is free on a device samples take this share at most, where nothing else is asked for: the rest is
 # for what steps make of them.
@@ -109,7 +110,9 @@ class Supply:
         return self._made(order, batch_size)
 
     def _of(self, data: DataSet) -> Callable[[Array, int], Batches]:
-        """What makes batches of these samples."""
+        """What makes batches of these samples; those of several inputs or targets the host makes."""
+        if isinstance(data.y, tuple) or not isinstance(data.x, (DenseSource, SparseSource)):
+            return partial(_FromHost, data)
         labels, most = _labels(data), most_bytes(self._limit)
         fits = bytes_there(data.x) + data.rows * sum(table.row for table in labels) <= most
         has_y = data.y is not None
@@ -117,8 +120,6 @@ class Supply:
             if not (fits and self._takes_csr and data.x.matrix.nnz <= _MOST_NON_ZEROS):
                 return partial(_FromHost, data)
             return partial(_Resident, [_matrix(data.x), *map(_uploaded, labels)], has_y)
-        if not isinstance(data.x, DenseSource):
-            return partial(_FromHost, data)
         tables = [_inputs(data.x), *labels]
         if fits:
             return partial(_Resident, [_uploaded(table) for table in tables], has_y)
@@ -126,8 +127,8 @@ class Supply:
 
 
 def put(array: Any) -> Any:
-    """An array, or a CSR matrix, on the device; one that is there as it is."""
-    if hasattr(array, "indptr"):
+    """An array, or a CSR matrix, on the device; one that is there, or None, as it is."""
+    if array is None or hasattr(array, "indptr"):
         return array
     import cupy
 
@@ -201,8 +202,8 @@ class _FromHost:
     def alone(self, step: int) -> Batch:
         rows = self._steps.rows(step)
         batch = self._data.batch(rows, rows.size)
-        y, weight = (None if array is None else put(array) for array in (batch.y, batch.sample_weight))
-        return Batch(put(batch.x), y, weight, batch.rows)
+        x, y, weight = (mapped(put, part) for part in batch[:3])
+        return Batch(x, y, weight, batch.rows)
 
 
 class _Resident:

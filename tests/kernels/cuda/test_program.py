@@ -566,6 +566,13 @@ def test_wrong_data_and_orders(cupy):
 # -------------------------------------------------------------------------------------------------------- seeded faults
 
 
+@pytest.fixture
+def late(cupy):
+    """The host as a device that works as late as it may."""
+    with cupy.late("all"):
+        yield
+
+
 def steps_on_streams(cupy):
     """The losses of steps and of turns, by streams in turn, and what they leave; and those op by op."""
     from fastnn.kernels.cuda import batches as rows
@@ -603,9 +610,8 @@ def assert_the_same(cupy):
 
 
 @host_only
-def test_steps_on_a_device_that_works_late(cupy):
-    with cupy.late("all"):
-        assert_the_same(cupy)
+def test_steps_on_a_device_that_works_late(cupy, late):
+    assert_the_same(cupy)
 
 
 def without_numbers(patch, cupy):
@@ -645,7 +651,7 @@ def without_waiting_for_the_stream_before(patch, cupy):
     plain = program.Replay._in_order
 
     def in_order(replay):
-        replay._last_stream = cupy.cuda.get_current_stream().ptr
+        replay._last_stream = None
         return plain(replay)
 
     patch.setattr(program.Replay, "_in_order", in_order)
@@ -662,7 +668,7 @@ SEEDED = [
 
 @host_only
 @pytest.mark.parametrize("fault", SEEDED)
-def test_seeded_faults_are_caught(cupy, monkeypatch, fault):
+def test_seeded_faults_are_caught(cupy, late, monkeypatch, fault):
     fault(monkeypatch, cupy)
-    with pytest.raises((AssertionError, LaunchError)), cupy.late("all"):
+    with pytest.raises((AssertionError, LaunchError)):
         assert_the_same(cupy)
