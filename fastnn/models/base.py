@@ -44,6 +44,8 @@ from fastnn.models.arguments import (
     sample_weight_of,
     warn_of_flat_activations,
 )
+from fastnn.models.keras_files import is_keras_file
+from fastnn.models.keras_files import weights_of as keras_weights
 from fastnn.models.streams import drawn, is_stream
 from fastnn.models.summaries import summary
 from fastnn.optimizers import Optimizer
@@ -1012,8 +1014,15 @@ class Model(Operation):
         saving.write(filepath, *self._contents(weights_only=True), overwrite)
 
     def load_weights(self, filepath: Any) -> None:
-        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
+        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order.
+
+        Or of one that Keras 3 wrote of the same architecture, ``.weights.h5`` or ``.keras``, layer by layer (needs
+        h5py, the extra ``keras``); nothing but arrays is read of it.
+        """
         self._require_built("load_weights")
+        if is_keras_file(filepath):
+            assign_all(self.weights, keras_weights(filepath, self))
+            return
         tensors, _ = saving.read(filepath)
         assign_all(self.weights, serialization.weights(tensors))
 
