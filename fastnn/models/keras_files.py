@@ -53,9 +53,7 @@ def weights_of(filepath: Any, model: Model) -> list[Array]:
         with h5py.File(BytesIO(content), "r") as file:
             found = {id(parameter): array for parameter, array in _of_model(file, model)}
     except (KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"filepath: got {str(filepath)!r}, which has no weights as Keras 3 writes them ({error})"
-        ) from None
+        raise ValueError(f"filepath: got {str(filepath)!r}, wants weights as Keras 3 writes them ({error})") from None
     return [found[id(parameter)] for parameter in model.weights]
 
 
