@@ -291,6 +291,8 @@ def _train(arguments: argparse.Namespace) -> int:
         fastnn.set_num_threads(arguments.threads)
     recipe = _chosen_recipe(arguments)
     data = recipe.data(arguments.data_dir)
+    if data.note:
+        print(f"fastnn: {data.note}", file=sys.stderr)
     if arguments.plot is not None:
         data = data.hold_out(_HELD_OUT)
 
@@ -365,7 +367,7 @@ def _build(
 ) -> Sequential:
     """Return the compiled network."""
     widths = [(units, recipe.activation) for units in recipe.hidden] + [(recipe.outputs, recipe.output_activation)]
-    model = Sequential([layers.Input(shape=(recipe.inputs,))])
+    model = Sequential([layers.Input(shape=(recipe.inputs,)), *recipe.front()])
     for units, activation in widths:
         penalty = regularizers.L2(l2) if l2 else None
         model.add(layers.Dense(units, activation=activation, kernel_regularizer=penalty))

@@ -1370,7 +1370,7 @@ def gru_backward(
 
 def zero_pad2d(
     x: Array,
-    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = ((1, 1), (1, 1)),
     *,
     out: Array | None = None,
 ) -> Array:
@@ -1381,7 +1381,7 @@ def zero_pad2d(
 
 def crop2d(
     x: Array,
-    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = ((1, 1), (1, 1)),
     *,
     out: Array | None = None,
 ) -> Array:
@@ -1556,6 +1556,119 @@ def conv2d_backward(
     Where y tells the derivative z is None; gelu, silu, mish and others need it: z = conv2d(x, w, b). What is not in
     ``need`` is not computed, and None. Arrays given as dx, dw, db are written into.
     """
+
+def conv1d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1,),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1,),
+    groups: int = 1,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """``conv2d`` of sequences: x is (n, w, c), the kernel (kw, c / groups, f), y is (n, ow, f).
+
+    Padding is "valid", "same", or ((before, after),); ((dilation * (kw - 1), 0),) with stride 1 looks at nothing later.
+    """
+
+def conv1d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1,),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1,),
+    groups: int = 1,
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv1d``, as ``conv2d_backward`` has them of images."""
+
+def conv2d_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Transposed convolution of images, with its bias and activation fused: each x spreads the kernel over y.
+
+    The gradient by its input of a convolution with kernel w (kh, kw, f, c), strides, padding and dilation, of which
+    x (n, h, w, c) is the gradient by the result; y is activation of that + b. y is (n, oh, ow, f): with padding "same"
+    oh = h s, with "valid" h s + max(reach - s, 0), where a window reaches over (kh - 1) d + 1 numbers, and with
+    ((top, bottom), (left, right)) (h - 1) s + reach - top - bottom.
+    """
+
+def conv2d_transpose_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``conv2d_transpose``: (dx, dw, db) from dy = dL/dy, with y the output of the forward pass.
+
+    dz = dy * activation'(z); dx is the convolution of dz with w, dw the products of dz's windows with x, db the sums of
+    dz. z, ``need`` and dx, dw, db as in ``conv2d_backward``.
+    """
+
+def depthwise_conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    activation: str = "linear",
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Convolution of each channel with kernels of its own, with bias and activation fused.
+
+    y[n, i, j, c m + l] = activation(sum over k, k' of x[n, i s + k d - p, j s' + k' d' - p', c] w[k, k', c, l] + b).
+    x is (n, h, w, c), w is (kh, kw, c, m), b is (c m,) or None, y is (n, oh, ow, c m). Strides, padding and
+    dilation are those of ``conv2d``.
+    """
+
+def depthwise_conv2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: int | Sequence[int] = (1, 1),
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    *,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``depthwise_conv2d``: (dx, dw, db), as ``conv2d_backward`` has them."""
 
 def linear_sgd_step(
     dy: Array,

@@ -405,7 +405,8 @@ class _Recording:
     @property
     def launches(self) -> int:
         """Of kernels by a run, or a turn."""
-        return max(replay.launches for replay, *_ in (self._made, *self._epochs.values()))
+        replays = [self._made[0], *(held[0] for held in self._epochs.values())]
+        return max(int(replay.launches) for replay in replays)
 
     def addresses(self, arrays: Sequence[Array]) -> list[int]:
         """Where the arguments' numbers begin."""

@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import datasets
+from fastnn.errors import ChecksumError, DataFileError
+from fastnn.layers import Embedding, GlobalAveragePooling1D, Layer
+from fastnn.utils import pad_sequences
 
 Part = tuple[NDArray[Any], NDArray[Any]]
 Folder = str | os.PathLike[str] | None
@@ -23,11 +26,12 @@ Folder = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to learn from, to watch while learning (with a plot only) and to be judged by."""
+    """Rows to learn from, to watch while learning (with a plot only) and to be judged by; a ``note`` about them."""
 
     train: Part
     test: Part
     validation: Part | None = None
+    note: str = ""
 
     def hold_out(self, share: float) -> Data:
         """Return the data with the last `share` of the training rows (at least one) as validation rows."""
@@ -54,17 +58,37 @@ class Recipe:
     activation: str = "relu"
     optimizer: str = "rmsprop"
     from_files: bool = True  # False: ships with fastnn or is made
+    words: tuple[int, int] | None = None  # inputs are words: how many there are, and the width of their vectors
+    made: Callable[[], tuple[Any, Any]] | None = None  # what there is where no files are
 
     @property
     def architecture(self) -> str:
-        """Return the layers' widths, as in ``784-512-10``."""
-        return "-".join(map(str, (self.inputs, *self.hidden, self.outputs)))
+        """Return the widths of layers, as in ``784-512-10``; where inputs are words, ``9 of 80-4-2``: vectors of 4."""
+        inputs = (self.inputs,) if self.words is None else (f"{self.inputs} of {self.words[0]}", self.words[1])
+        return "-".join(map(str, (*inputs, *self.hidden, self.outputs)))
 
     def data(self, data_dir: Folder = None) -> Data:
-        """Return the data set ready to train on: float32 (or uint8) rows, labels or values."""
-        (x_train, y_train), (x_test, y_test) = self.load(data_dir)
+        """Return the data set ready to train on: float32 (or uint8) rows or indices of words, labels or values.
+
+        Where there are no files in the usual places, and there is something made in their place, that; a note says so.
+        """
+        note = ""
+        try:
+            (x_train, y_train), (x_test, y_test) = self.load(data_dir)
+        except DataFileError as error:
+            if self.made is None or data_dir is not None or isinstance(error, ChecksumError):
+                raise
+            (x_train, y_train), (x_test, y_test) = self.made()
+            note = f"made data in place of files that are not there:\n{error}"
         x_train, x_test = self.prepare(x_train, x_test)
-        return Data((x_train, y_train), (x_test, y_test))
+        return Data((x_train, y_train), (x_test, y_test), note=note)
+
+    def front(self) -> list[Layer]:
+        """Return the layers ahead of the dense ones: of words, the mean of their vectors."""
+        if self.words is None:
+            return []
+        count, width = self.words
+        return [Embedding(count, width, mask_zero=True), GlobalAveragePooling1D()]
 
 
 def pixels(train: NDArray[Any], test: NDArray[Any], *, white: float) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -97,6 +121,12 @@ def multi_hot(train: NDArray[Any], test: NDArray[Any], *, words: int) -> tuple[N
         return rows
 
     return encode(train), encode(test)
+
+
+def padded(train: NDArray[Any], test: NDArray[Any], *, length: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the last words of each text as int32 rows (n, length), zeros before the first."""
+    rows_train, rows_test = (pad_sequences(part, length) for part in (train, test))
+    return rows_train, rows_test
 
 
 _WORDS = 10000
@@ -139,6 +169,21 @@ RECIPES: dict[str, Recipe] = {
         outputs=46,
         epochs=9,
         batch_size=512,
+    ),
+    "imdb": Recipe(
+        what="50,000 reviews of films, good or bad: their last 256 words, of 10,000",
+        load=lambda folder: datasets.imdb.load_data(num_words=_WORDS, data_dir=folder),
+        prepare=partial(padded, length=256),
+        inputs=256,
+        hidden=(16,),
+        outputs=1,
+        epochs=10,
+        batch_size=128,
+        output_activation="sigmoid",
+        loss="binary_crossentropy",
+        optimizer="adam",
+        words=(_WORDS, 16),
+        made=lambda: datasets.reviews.load_data(num_words=_WORDS),
     ),
     "boston_housing": Recipe(
         what="506 suburbs, 13 attributes, the median home value in thousand dollars",

@@ -101,7 +101,7 @@ def _rows(name: str, sequences: Any) -> Sequence[Any]:
 def _dtype_for(name: str, dtype: Any, value: Any) -> np.dtype[Any]:
     """``dtype``, of numbers, or of strings or objects where the filling is one."""
     try:
-        kind = np.dtype(dtype)
+        kind: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         raise TypeError(f"{name}: got {checks.describe(dtype)}, wants a dtype such as 'int32'") from None
     if isinstance(value, str) and kind.kind not in "OU":

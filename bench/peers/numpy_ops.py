@@ -44,6 +44,60 @@ def add(a: Any, b: Any, out: Any) -> Any:
 
 
 @_op
+def subtract(a: Any, b: Any, out: Any) -> Any:
+    return np.subtract(a, b, out=out)
+
+
+@_op
+def multiply(a: Any, b: Any, out: Any) -> Any:
+    return np.multiply(a, b, out=out)
+
+
+@_op
+def average(a: Any, b: Any, out: Any) -> Any:
+    np.add(a, b, out=out)
+    out *= 0.5
+    return out
+
+
+@_op
+def maximum(a: Any, b: Any, out: Any) -> Any:
+    return np.maximum(a, b, out=out)
+
+
+@_op
+def minimum(a: Any, b: Any, out: Any) -> Any:
+    return np.minimum(a, b, out=out)
+
+
+@_op
+def maximum_backward(dy: Any, a: Any, b: Any) -> Any:
+    first = a >= b
+    return dy * first, dy * ~first
+
+
+@_op
+def minimum_backward(dy: Any, a: Any, b: Any) -> Any:
+    first = a <= b
+    return dy * first, dy * ~first
+
+
+@_op
+def join(a: Any, b: Any, out: Any) -> Any:
+    return np.concatenate((a, b), axis=1, out=out)
+
+
+@_op
+def global_average_pool(x: Any, out: Any) -> Any:
+    return x.mean(axis=1, out=out)
+
+
+@_op
+def global_max_pool(x: Any, out: Any) -> Any:
+    return x.max(axis=1, out=out)
+
+
+@_op
 def identity(x: Any, out: Any) -> Any:
     np.copyto(out, x)
     return out
@@ -735,6 +789,56 @@ def gather_backward(dy: Any, data: Any, index: Any, out: Any) -> Any:
     out[...] = 0
     np.add.at(out, index, dy)
     return out
+
+
+@_op
+def embedding(indices: Any, table: Any) -> Any:
+    return table[indices]
+
+
+@_op
+def embedding_backward(dy: Any, indices: Any, table: Any, out: Any) -> Any:
+    out[...] = 0
+    np.add.at(out, indices, dy)
+    return out
+
+
+@_op
+def sequence_mean(x: Any, out: Any) -> Any:
+    return x.mean(axis=1, out=out)
+
+
+@_op
+def sequence_max(x: Any, out: Any) -> Any:
+    return x.max(axis=1, out=out)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+@_op
+def simple_rnn(x: Any, kernel: Any, recurrent_kernel: Any) -> Any:
+    y = x @ kernel
+    h = np.zeros((len(x), len(recurrent_kernel)), x.dtype)
+    for step in range(x.shape[1]):
+        h = y[:, step] = np.tanh(y[:, step] + h @ recurrent_kernel)
+    return y, h
+
+
+@_op
+def lstm(x: Any, kernel: Any, recurrent_kernel: Any) -> Any:
+    gates, u = x @ kernel, len(recurrent_kernel)
+    y, cells = (np.empty((*x.shape[:2], u), x.dtype) for _ in range(2))
+    h = c = np.zeros((len(x), u), x.dtype)
+    for step in range(x.shape[1]):
+        z = gates[:, step]
+        z += h @ recurrent_kernel
+        z[:, : 2 * u], z[:, 2 * u : 3 * u] = _sigmoid(z[:, : 2 * u]), np.tanh(z[:, 2 * u : 3 * u])
+        z[:, 3 * u :] = _sigmoid(z[:, 3 * u :])
+        c = cells[:, step] = z[:, u : 2 * u] * c + z[:, :u] * z[:, 2 * u : 3 * u]
+        h = y[:, step] = z[:, 3 * u :] * np.tanh(c)
+    return y, h, c, gates, cells
 
 
 @_op

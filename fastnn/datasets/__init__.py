@@ -6,6 +6,7 @@ module                what                                              comes fr
 `digits`              1,797 digits, 8x8 pixels                          the package
 `iris`                150 flowers, 4 lengths, 3 species                 the package
 `xor`                 points near the corners of a square               made
+`reviews`             reviews of films, good or bad                     made
 `mnist`               70,000 digits, 28x28 pixels                       file
 `fashion_mnist`       70,000 articles, 28x28 pixels                     file
 `reuters`             11,228 newswires, 46 topics                       file
@@ -33,6 +34,7 @@ from fastnn.datasets import (
     iris,
     mnist,
     reuters,
+    reviews,
     xor,
 )
 
@@ -46,6 +48,7 @@ __all__ = [
     "iris",
     "mnist",
     "reuters",
+    "reviews",
     "xor",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -200,7 +200,7 @@ class DataSet:
     """Samples, targets and weights of equal length; ``y`` keeps its dtype until it becomes part of a batch.
 
     Targets, their dtypes and weights are tuples where a model has several outputs. An epoch leaves ``left_out`` samples
-    out; which ones is for its order to say.
+    out; which ones is for its order to say. Weights become of ``weight_dtype``, or of the samples' dtype.
     """
 
     x: Source
@@ -208,11 +208,17 @@ class DataSet:
     sample_weight: Any = None
     y_dtype: Any = None
     left_out: int = 0
+    weight_dtype: Any = None
 
     @property
     def rows(self) -> int:
         """Number of samples."""
         return self.x.rows
+
+    @property
+    def weights_in(self) -> Any:
+        """The dtype that weights have in batches."""
+        return self.weight_dtype or self.x.dtype
 
     def steps(self, batch_size: int) -> int:
         """Number of an epoch's batches, a short last one included."""
@@ -231,11 +237,17 @@ class DataSet:
 
     def labels(self, rows: Array | slice) -> tuple[Any, Any]:
         """Targets and weights of the samples that ``rows`` selects; None where there are none."""
+        return mapped(self._selected(rows), self.y, self.y_dtype), self.weights(rows)
 
+    def weights(self, rows: Array | slice) -> Any:
+        """Weights of the samples that ``rows`` selects; None where there are none."""
+        return mapped(partial(self._selected(rows), dtype=self.weights_in), self.sample_weight)
+
+    def _selected(self, rows: Array | slice) -> Callable[..., Array | None]:
         def selected(array: Array | None, dtype: Any) -> Array | None:
             return None if array is None else np.ascontiguousarray(array[rows], dtype)
 
-        return mapped(selected, self.y, self.y_dtype), mapped(partial(selected, dtype=self.x.dtype), self.sample_weight)
+        return selected
 
     def rest(self, done: int) -> DataSet:
         """The samples of an epoch of which so many are done."""
@@ -248,7 +260,7 @@ class DataSet:
     def part(self, rows: slice) -> DataSet:
         """A range of the samples."""
         y, weight = (mapped(lambda a: None if a is None else a[rows], kind) for kind in (self.y, self.sample_weight))
-        return DataSet(self.x.part(rows), y, weight, self.y_dtype)
+        return DataSet(self.x.part(rows), y, weight, self.y_dtype, weight_dtype=self.weight_dtype)
 
 
 def numeric_array(name: str, value: Any) -> Array:
@@ -304,6 +316,29 @@ def input_source(name: str, value: Any, dtype: np.dtype[Any]) -> Source:
     if counts is None or (counts < 0).any():
         check_finite(name, array, dtype)
     return DenseSource(array, dtype, counts)
+
+
+def index_source(name: str, value: Any, count: int, layer: str) -> DenseSource:
+    """The source for ``value``, integers in [0, count), as a layer of that name wants: they stay integers.
+
+    Whole floating-point numbers are taken as well. ValueError for numbers that are not whole, or out of range.
+    """
+    if is_sparse(value) or callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes, set)):
+        raise TypeError(
+            f"{name}: got {checks.describe(value)}, wants an array of integers, as the layer {layer!r} does"
+        )
+    array = numeric_array(name, value)
+    wants = f"wants integers in [0, {count}), the input_dim of the layer {layer!r}"
+    if array.dtype.kind == "f" and array.size:
+        whole = array == np.floor(array)
+        if not whole.all():
+            raise ValueError(f"{name}: got {array[~whole][0]}, {wants}")
+    if array.size and (array.min() < 0 or array.max() >= count):
+        wrong = array[(array < 0) | (array >= count)][0]
+        raise ValueError(f"{name}: got the index {wrong}, {wants}")
+    # bytes and flags are what pixels are, which become floating-point numbers on the way
+    kept = array.astype(np.int64) if array.dtype in (np.uint8, np.bool_) else array
+    return DenseSource(kept, np.dtype(np.int64))
 
 
 def _counts(array: Array, dtype: np.dtype[Any]) -> Array | None:

@@ -210,10 +210,9 @@ def arrays_of(data: DataSet) -> list[Array] | None:
     sources = [source for source in sources_of(data.x) if isinstance(source, DenseSource)]
     if len(sources) < len(sources_of(data.x)):
         return None
-    dtype = data.x.dtype
-    wanted = [(source.array, dtype) for source in sources]
+    wanted = [(source.array, source.dtype) for source in sources]
     wanted += zip(each(data.y), each(data.y_dtype), strict=True)
-    wanted += [(weight, dtype) for weight in each(data.sample_weight)]
+    wanted += [(weight, data.weights_in) for weight in each(data.sample_weight)]
     held = [(a, a.dtype if kind is None else np.dtype(kind)) for a, kind in wanted if a is not None]
     copied = sum(array.size * kind.itemsize for array, kind in held if not _in_place(array, kind))
     return None if copied > COPIED_UP_TO else [np.require(array, kind, ["C", "A"]) for array, kind in held]

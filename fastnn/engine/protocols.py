@@ -196,6 +196,15 @@ class Layer(Protocol):
         """Floating-point operations of the products of one sample's forward pass."""
         ...
 
+    @property
+    def takes_mask(self) -> bool:
+        """Whether ``forward`` wants, as ``mask``, which steps of its inputs count."""
+        ...
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows."""
+        ...
+
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         ...
@@ -271,6 +280,10 @@ class Metric(Protocol):
 
     def take(self, total: float, count: float) -> None:
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
+        ...
+
+    def count(self, values: Array, sample_weight: Array | None = None) -> None:
+        """Count what the fused form gives for each sample of a batch."""
         ...
 
     def argmax_only(self, width: int) -> bool:
@@ -472,6 +485,8 @@ class StepHooks(Protocol):
 
 class Runner(Protocol):
     """Runs a network; between its calls, but inside of ``staying``, parameters hold ordinary arrays of their values."""
+
+    backend: str
 
     @property
     def mask_seeds(self) -> list[int]:

@@ -9,9 +9,11 @@ from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
+from fastnn.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
 from fastnn.layers.custom import Lambda
-from fastnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.dropout import Dropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.embedding import Embedding
 from fastnn.layers.merging import (
     Add,
     Average,
@@ -36,9 +38,7 @@ from fastnn.layers.pooling import (
     AveragePooling2D,
     AvgPool1D,
     AvgPool2D,
-    GlobalAveragePooling1D,
     GlobalAveragePooling2D,
-    GlobalAvgPool1D,
     GlobalAvgPool2D,
     GlobalMaxPool1D,
     GlobalMaxPool2D,
@@ -49,19 +49,26 @@ from fastnn.layers.pooling import (
     MaxPooling1D,
     MaxPooling2D,
 )
+from fastnn.layers.recurrent import CELLS, GRU, LSTM, Bidirectional, SimpleRNN
 from fastnn.layers.resizing import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
+from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Masking
 
-NAMES = aliases(
-    (
-        *(InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling),
-        *(BatchNormalization, LayerNormalization, Normalization),
-        *(Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot),
-        *(Reshape, Permute, RepeatVector, SpatialDropout1D, SpatialDropout2D),
-        *(MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D),
-        *(GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D),
-        *(UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D),
-    )
-)
+NAMES = {
+    **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
+    **aliases((BatchNormalization, LayerNormalization, Normalization)),
+    **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
+    **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
+    **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
+    **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
+    **aliases((Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
+    **aliases((Embedding, Masking, Bidirectional)),
+    **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
+    **CELLS,
+}
+
+# Keras's other names.
+Convolution1D, Convolution2D, Convolution2DTranspose = Conv1D, Conv2D, Conv2DTranspose
+SeparableConvolution2D = SeparableConv2D
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -76,6 +83,8 @@ def deserialize(config: Mapping[str, Any]) -> Layer:
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
     "Add",
     "Average",
@@ -84,13 +93,23 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNormalization",
+    "Bidirectional",
     "Concatenate",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Convolution1D",
+    "Convolution2D",
+    "Convolution2DTranspose",
     "Cropping1D",
     "Cropping2D",
     "Dense",
+    "DepthwiseConv2D",
     "Dot",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAvgPool1D",
@@ -105,6 +124,7 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
+    "Masking",
     "MaxPool1D",
     "MaxPool2D",
     "MaxPooling1D",
@@ -120,6 +140,9 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SeparableConv2D",
+    "SeparableConvolution2D",
+    "SimpleRNN",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",

@@ -26,6 +26,7 @@ class _Activating(Layer):
     """What layers share that are an activation; those of rows work along the last axis."""
 
     recordable = True
+    supports_masking = True
 
     _activation = LINEAR
 

@@ -21,7 +21,7 @@ from fastnn.configurable import Configurable, snake_case, undefined
 from fastnn.constraints import Constraint
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.activations import Activation as Activation_
-from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.data import check_finite, index_source, numeric_array
 from fastnn.engine.protocols import (
     Array,
     LayerForm,
@@ -258,6 +258,9 @@ class Layer(Operation, Configurable):
     _takes_training = False
     # Names of the parameters that move.
     moving: tuple[str, ...] = ()
+    # Whether forward(..., mask=) wants the steps of the inputs that count; whether those of the outputs are the same.
+    takes_mask = False
+    supports_masking = False
 
     def __init__(
         self,
@@ -364,6 +367,18 @@ class Layer(Operation, Configurable):
     def flops(self) -> int:
         """Floating-point operations of the products of one sample's forward pass."""
         return 0
+
+    @property
+    def indices(self) -> int | None:
+        """Where the inputs are integers in [0, indices), row numbers, how many there are; None where they are not."""
+        return None
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows.
+
+        ``mask`` says it of x. Layers that work step by step pass it on: their ``supports_masking`` is True.
+        """
+        return mask if self.supports_masking else None
 
     def build(self, input_shape: Any, values: Sequence[Array] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.
@@ -484,6 +499,10 @@ class Layer(Operation, Configurable):
         arrays = []
         for array in given:
             refuse_symbols("x", array)
+            if self.indices is not None:
+                source = index_source("x", array, self.indices, self.name)
+                arrays.append(source.batch(slice(0, source.rows)))
+                continue
             found = numeric_array("x", array)
             keeps = calling.inside() and found.dtype.kind == "f"
             arrays.append(found.astype(self.dtype or (found.dtype if keeps else "float32"), copy=False))

@@ -28,6 +28,7 @@ class InputLayer(Layer):
     """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
 
     recordable = True
+    supports_masking = True
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class Dense(Activated):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(
         self,
@@ -348,6 +350,7 @@ class Rescaling(Layer):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(self, scale: float, offset: float = 0.0, **options: Any) -> None:
         self.scale = checks.real("scale", scale)

@@ -173,14 +173,8 @@ class GlobalMaxPooling1D(GlobalMaxPooling2D):
     axes = 1
 
 
-class GlobalAveragePooling1D(GlobalAveragePooling2D):
-    """The mean of each channel of a sequence; Keras's masks are not supported."""
-
-    axes = 1
-
-
 # Keras's other names.
 MaxPool1D, MaxPool2D = MaxPooling1D, MaxPooling2D
 AvgPool1D, AvgPool2D = AveragePooling1D, AveragePooling2D
 GlobalMaxPool1D, GlobalMaxPool2D = GlobalMaxPooling1D, GlobalMaxPooling2D
-GlobalAvgPool1D, GlobalAvgPool2D = GlobalAveragePooling1D, GlobalAveragePooling2D
+GlobalAvgPool2D = GlobalAveragePooling2D

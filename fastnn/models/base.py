@@ -18,7 +18,18 @@ from fastnn.callbacks.base import CallbackList, History
 from fastnn.callbacks.base import checked as checked_callbacks
 from fastnn.callbacks.checkpoints import require_finite_weights
 from fastnn.configurable import snake_case, undefined
-from fastnn.engine import DataSet, Network, Plan, Runner, input_source, make_plan, make_runner, numeric_array, seeds
+from fastnn.engine import (
+    DataSet,
+    Network,
+    Plan,
+    Runner,
+    index_source,
+    input_source,
+    make_plan,
+    make_runner,
+    numeric_array,
+    seeds,
+)
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import DenseSource, Source, Sources, sources_of
 from fastnn.engine.protocols import Array, Draw, Head, Logs, Shape, Training
@@ -92,6 +103,12 @@ class _Feed:
     def _draw(self) -> None:
         *given, self.size = drawn("x", self._stream, self._steps, "steps_per_epoch")
         self.data = self._checked(*given)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        steps = self.data.steps(self.size)
+        return steps if self._steps is None else min(steps, self._steps)
 
     def samples(self, place: _Place, shuffle: bool, anew: bool) -> tuple[DataSet, Array | None]:
         """The samples of the next epoch and their order; of a stream other ones if ``anew``."""
@@ -509,13 +526,13 @@ class Model(Operation):
             self._run_eagerly,
         )
 
-    def _runner(self, source: Source, batch_size: int, training: bool = False) -> Runner:
-        """What trains this model, or without ``training`` what evaluates and predicts with it.
+    def _runner(self, source: Source, batch_size: int, training: bool = False, backend: str | None = None) -> Runner:
+        """What trains this model, or without ``training`` what evaluates and predicts with it, on a ``backend``.
 
         What the fused runner cannot train it may evaluate all the same, and predict with.
         """
         network = self._network() if training else replace(self._network(), optimizer=None)
-        return make_runner(network, make_plan(network, self._backend, source, batch_size))
+        return make_runner(network, make_plan(network, backend or self._backend, source, batch_size))
 
     # ---------------------------------------------------------------------------------------------------- train
 
@@ -566,27 +583,27 @@ class Model(Operation):
         """
         self._require_compiled("fit")
         on_threads = backends.use_num_threads(threads)
-        size = batch_size_of("batch_size", batch_size)
         first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
         every = checks.positive_int("validation_freq", validation_freq)
         checks.instance("shuffle", shuffle, (bool, np.bool_), "True or False")
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         share = checks.real("validation_split", validation_split, minimum=0, maximum=1, open_high=True)
+        size = batch_size_of("batch_size", batch_size)
         feed = _Feed(self, x, (y, sample_weight), class_weight, steps_per_epoch, size)
         size, validation_size = feed.size, batch_size_of("validation_batch_size", validation_batch_size, feed.size)
         validation_data, validation_size = _all_drawn(validation_data, validation_steps, validation_size)
         feed.data, validation = self._validation(feed.data, share, validation_data)
-        data = feed.data
-        self._build_to_train(data.x)
+        self._build_to_train(feed.data.x)
 
         with on_threads:
-            runner = self._runner(data.x, size, training=True)
-            judge = runner if validation is None else self._runner(validation.x, validation_size)
+            runner = self._runner(feed.data.x, size, training=True)
+            other = partial(self._runner, batch_size=validation_size, backend=runner.backend)
+            judge = runner if validation is None else other(validation.x)
             self._place = place = _Place(runner, first)
             self.history = History()
             params = {
-                "verbose": verbose, "epochs": last, "steps": min(data.steps(size), steps_per_epoch or data.rows),
+                "verbose": verbose, "epochs": last, "steps": feed.steps,
                 "metrics": self._names_of_epochs(validation is not None),
                 "initial_epoch": first, "validation_freq": every,
             }  # fmt: skip
@@ -841,11 +858,11 @@ class Model(Operation):
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
         shapes, given = self._bottom_shapes(), self._inputs_in_order(name, x)
         if shapes is None or len(shapes) == 1:
-            return self._one_source(name, given, shapes and shapes[0])
+            return self._one_source(name, given, shapes and shapes[0], 0)
         labels = self.input_names
         found = {
-            label: self._one_source(f"{name}[{label!r}]", array, shape)
-            for label, array, shape in zip(labels, given, shapes, strict=True)
+            label: self._one_source(f"{name}[{label!r}]", array, shape, place)
+            for place, (label, array, shape) in enumerate(zip(labels, given, shapes, strict=True))
         }
         for label, source in found.items():
             rows = found[labels[0]].rows
@@ -853,8 +870,15 @@ class Model(Operation):
                 raise ValueError(f"{name}[{label!r}]: got {source.rows} rows, wants {rows}, as many as {labels[0]!r}")
         return Sources(found)
 
-    def _one_source(self, name: str, x: Any, bottom: Any) -> Source:
-        source = input_source(name, x, self.compute_dtype)
+    def _one_source(self, name: str, x: Any, bottom: Any, place: int) -> Source:
+        """The source of one input: indices where a layer that takes it looks rows up by them."""
+        layers, wiring = self.wired()
+        takers = (layers[call.layer] for call in wiring.calls if place in call.takes)
+        looks_up = next((layer for layer in takers if layer.indices is not None), None)
+        if looks_up is None:
+            source = input_source(name, x, self.compute_dtype)
+        else:
+            source = index_source(name, x, looks_up.indices, looks_up.name)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
         if bottom is not None and source.sample_shape != bottom[1:]:
@@ -913,7 +937,8 @@ class Model(Operation):
             raise ValueError(
                 f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
             )
-        return DataSet(source, targets, weight, np.int64 if self.loss.integer_targets else self.compute_dtype)
+        dtype = np.int64 if self.loss.integer_targets else self.compute_dtype
+        return DataSet(source, targets, weight, dtype, weight_dtype=self.compute_dtype)
 
     def _of_heads(
         self, source: Source, shapes: Sequence[Shape], names: tuple[str, str, str], y: Any, sample_weight: Any
@@ -946,7 +971,7 @@ class Model(Operation):
                 weight = sample_weight_of(f"{weight_name}[{head.name!r}]", weight, lead, dtype)
             factors.append(np.ones(source.rows, dtype) if weight is None else weight)
         weighted = any(weight is not None for weight in weights.values())
-        return DataSet(source, tuple(targets), tuple(factors) if weighted else None, tuple(kinds))
+        return DataSet(source, tuple(targets), tuple(factors) if weighted else None, tuple(kinds), weight_dtype=dtype)
 
     def _validation(self, data: DataSet, share: float, validation_data: Any) -> tuple[DataSet, DataSet | None]:
         """The training and the validation set."""

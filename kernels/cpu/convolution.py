@@ -35,6 +35,7 @@ from fastnn.kernels.cpu.simd.tile import copy_rows, window_tile
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table.windows import spread
 
 # ------------------------------------------------------------------------------------------------------------- records
 
@@ -62,14 +63,18 @@ PHASE = record(
 
 # A gradient by w: sizes of dz, maps in all and of a group; windows ``down`` and ``across`` as above; images and rows of
 # outputs in a chunk; whether images are copied; rows of outputs that are summed at a time; runs of the kernel, numbers
-# in each, and tiles that each falls into.
+# in each, and tiles that each falls into; whether dz is read where it lies, and whether but for its last rows, behind
+# which whole vectors may reach.
 GRADIENT = record(
     *((name, np.int64) for name in ("h", "w", "maps", "share", "down", "across", "images", "rows", "copied", "block")),
-    *((name, np.int64) for name in ("runs", "depth", "tiles")),
+    *((name, np.int64) for name in ("runs", "depth", "tiles", "in_place", "but_last")),
 )
 
 # Depth of a block of the gradient by w: a panel of it and the rows of x beside it stay in L1.
 _DEPTH = 128
+
+# Bytes of a row of dz up to which it is read where it lies: rows further apart share sets of L1, or pages.
+_NARROW = 512
 
 # Bytes of a chunk of images that all tasks copy, before they sum over it, at most.
 _MOST_CHUNK = 4 << 20
@@ -212,10 +217,10 @@ def _multiply(MR: int, NR: int) -> Any:
 
 
 @compiled_in
-def _lay_chunk(t, tasks, image, count, low, rows, images, gradient, x, dz, chunk, panels, NR):
+def _lay_chunk(t, tasks, image, count, low, rows, last, images, gradient, x, dz, chunk, panels, NR):
     """Task t's share of a chunk: rows ``low`` to ``low + rows`` of the outputs of ``count`` images.
 
-    Of x what is under their windows, group by group, and dz as panels.
+    Of x what is under their windows, group by group, and dz as panels, if need be.
     """
     groups, size = images.groups, images.columns * images.share
     needed = images.rows  # of one image in a chunk
@@ -227,18 +232,22 @@ def _lay_chunk(t, tasks, image, count, low, rows, images, gradient, x, dz, chunk
             _lay_row(x, images, image + of // groups, low * gradient.down + row, of % groups, target)
     width = (gradient.share + NR - 1) // NR
     total, most = count * rows * gradient.w, gradient.images * gradient.rows * gradient.w
-    begin, end = t * total // tasks, (t + 1) * total // tasks
-    first = (image * gradient.h + low) * gradient.w
+    skipped = 0
+    if gradient.in_place:
+        skipped = total
+        if gradient.but_last and last:
+            skipped = (count * rows - 1) // gradient.block * gradient.block * gradient.w
+    begin, end = skipped + t * (total - skipped) // tasks, skipped + (t + 1) * (total - skipped) // tasks
     for group in range(groups):
         for p in range(width):
-            source = address(dz, (first + begin) * gradient.maps + group * gradient.share + p * NR)
+            source = address(dz, begin * gradient.maps + group * gradient.share + p * NR)
             target = address(panels, ((group * width + p) * most + begin) * NR)
             copy_rows(end - begin, min(NR, gradient.share - p * NR), NR, source, gradient.maps, target, NR)
 
 
 @compiled_in
-def _sum_chunk(t, tasks, rows, fresh, images, gradient, places, lines, chunk, panels, dw, NR):
-    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first."""
+def _sum_chunk(t, tasks, rows, fresh, last, images, gradient, places, lines, chunk, dz, panels, dw, NR):
+    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first. dz is the chunk's."""
     width, groups, pixel = (gradient.share + NR - 1) // NR, images.groups, images.share
     if not gradient.copied:
         pixel = images.c
@@ -252,12 +261,15 @@ def _sum_chunk(t, tasks, rows, fresh, images, gradient, places, lines, chunk, pa
             group, p = panel // width, panel % width
             begin, end = s * gradient.depth // gradient.tiles, (s + 1) * gradient.depth // gradient.tiles
             left = group * images.rows * images.columns * pixel + places[run] + begin
-            target = (run * gradient.depth + begin) * gradient.maps + group * gradient.share + p * NR
+            column = group * gradient.share + p * NR
+            right, row = address(panels, (panel * most + first * gradient.w) * NR), NR
+            if gradient.in_place and not (last and gradient.but_last and first + count >= rows):
+                right, row = address(dz, first * gradient.w * gradient.maps + column), gradient.maps
+            target = (run * gradient.depth + begin) * gradient.maps + column
             window_tile(
                 end - begin, min(NR, gradient.share - p * NR), count, address(lines, first), gradient.w,
                 address(chunk, left), 1, gradient.across * pixel,
-                address(panels, (panel * most + first * gradient.w) * NR), NR,
-                address(dw, target), gradient.maps, not (fresh and first == 0),
+                right, row, address(dw, target), gradient.maps, not (fresh and first == 0),
             )  # fmt: skip
 
 
@@ -275,16 +287,18 @@ def _sum_products(MR: int, NR: int) -> Any:
             count = min(how.images, of_images.n - image)
             for low in range(0, how.h, how.rows):
                 rows = min(how.rows, how.h - low)
+                last = image + count == of_images.n and low + rows == how.h
+                slopes = address(dz, (image * how.h + low) * how.w * how.maps)
                 into, source = address(panels, 0), address(chunks, 0)
                 if not how.copied:
                     source = address(x, (image * of_images.h + low * how.down) * of_images.w * of_images.c)
                 _lay_chunk(
-                    t, tasks, image, count, low, rows, of_images, how, address(x, 0), address(dz, 0), source, into, NR
+                    t, tasks, image, count, low, rows, last, of_images, how, address(x, 0), slopes, source, into, NR
                 )  # fmt: skip
                 wait(tasks, words)
                 _sum_chunk(
-                    t, tasks, count * rows, image == 0 and low == 0, of_images, how, address(places, 0),
-                    address(lines, 0), source, into, address(dw, 0), NR,
+                    t, tasks, count * rows, image == 0 and low == 0, last, of_images, how, address(places, 0),
+                    address(lines, 0), source, slopes, into, address(dw, 0), NR,
                 )  # fmt: skip
                 wait(tasks, words)
 
@@ -329,11 +343,12 @@ def shapes_of(x: Any, w: Any, strides: Any, padding: Any, dilation: Any, groups:
     return Shapes(tuple(x.shape), tuple(w.shape), y, axes, groups)
 
 
-def _table(kind: np.dtype[Any], *rows: dict[str, int]) -> Any:
-    return np.array([tuple(row[name] for name in kind.names or ()) for row in rows], kind)
+def table(kind: np.dtype[Any], *rows: dict[str, int]) -> Any:
+    """Records of a kind, zeros in fields that are not given."""
+    return np.array([tuple(row.get(name, 0) for name in kind.names or ()) for row in rows], kind)
 
 
-def _laid(
+def laid(
     shape: tuple[int, ...], groups: int, down: windows.Lines, across: windows.Lines
 ) -> tuple[dict[str, int], bool]:
     """How images lie that windows move over, and whether they have to be copied for it."""
@@ -367,8 +382,8 @@ def _product_of(
     """The product of windows over ``images`` that gives ``outputs``; ``kernel`` has the sizes and distances of taps."""
     shape, memory = tile(itemsize), caches()
     down, across = lines
-    laid, copied = _laid(images, groups, down, across)
-    share, columns = laid["share"], laid["columns"]
+    how, copied = laid(images, groups, down, across)
+    share, columns = how["share"], how["columns"]
     maps, width = outputs[3], -(-(outputs[3] // groups) // shape.NR)
     deepest = max(256, memory.l2 // 8 // (shape.NR * itemsize))
     phases, places, runs, panels, depth_in_all = [], [], [], 0, 0
@@ -401,7 +416,7 @@ def _product_of(
         "height": height,
     }  # fmt: skip
     tables = (
-        _table(IMAGES, laid), _table(PRODUCT, product), _table(PHASE, *phases),
+        table(IMAGES, how), table(PRODUCT, product), table(PHASE, *phases),
         np.array(places or [0], np.int64), np.array(runs or [0], np.int64),
     )  # fmt: skip
     nanoseconds = (2.0 * images[0] * depth_in_all * maps / groups) / gemm.FLOPS_PER_NS
@@ -469,9 +484,9 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
     """(tables, numbers of a chunk of images, of dz as panels) for the gradient by w."""
     tile_shape, memory = tile(itemsize), caches()
     down, across = map(windows.forward, shapes.axes)
-    laid, copied = _laid(shapes.x, shapes.groups, down, across)
+    how, copied = laid(shapes.x, shapes.groups, down, across)
     (n, oh, ow, maps), (kh, kw, share, _) = shapes.y, shapes.w
-    pixel, columns = (share if copied else shapes.x[3]), laid["columns"]
+    pixel, columns = (share if copied else shapes.x[3]), how["columns"]
     most = min(memory.l3 // 4, _MOST_CHUNK) // itemsize
     padded = tile_shape.NR * -(-(maps // shapes.groups) // tile_shape.NR) * shapes.groups
 
@@ -484,7 +499,7 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
         rows = (rows + 1) // 2
     images = min(n, max(1, most // numbers(oh))) if rows == oh else 1
     if copied:
-        laid["rows"] = (rows - 1) * down.step + shapes.reach
+        how["rows"] = (rows - 1) * down.step + shapes.reach
     joined = shapes.axes[1].dilation == 1
     starts = [
         (k * shapes.axes[0].dilation * columns + m * shapes.axes[1].dilation) * pixel
@@ -492,14 +507,15 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
         for m in range(1 if joined else kw)
     ]
     depth = share * (kw if joined else 1)
-    image = laid["rows"] * columns * (shapes.x[3] if copied else pixel)
+    image = how["rows"] * columns * (shapes.x[3] if copied else pixel)
     lines = [i * image + r * down.step * columns * pixel for i in range(images) for r in range(rows)]
     gradient = {
         "h": oh, "w": ow, "maps": maps, "share": maps // shapes.groups, "down": down.step, "across": across.step,
         "images": images, "rows": rows, "copied": copied, "block": max(1, _DEPTH // ow),
         "runs": len(starts), "depth": depth, "tiles": -(-depth // tile_shape.MR),
+        "in_place": maps * itemsize <= _NARROW, "but_last": maps % tile_shape.VL > 0,
     }  # fmt: skip
-    tables = _table(IMAGES, laid), _table(GRADIENT, gradient), np.array(starts, np.int64), np.array(lines, np.int64)
+    tables = table(IMAGES, how), table(GRADIENT, gradient), np.array(starts, np.int64), np.array(lines, np.int64)
     return tables, images * image if copied else 0, images * rows * ow * padded
 
 
@@ -523,34 +539,97 @@ def _into(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callab
     return placing(out if out is not None and out.flags.carray else None, shape, dtype, *sources)
 
 
-def _rows(array: Any) -> Any:
+def as_rows(array: Any) -> Any:
     """An array as a matrix of rows along its last axis, in C order; None stays."""
     return None if array is None else in_order(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def _matrices(shapes: Shapes, x: Any, w: Any) -> tuple[Any, Any]:
-    """x and w of a plain product as matrices: rows are windows."""
-    depth, positions = math.prod(shapes.w[:3]), math.prod(shapes.y[:3])
-    return in_order(x).reshape(positions, depth), in_order(w).reshape(depth, shapes.w[3])
+def _plain(shapes: Shapes, activation: str, b: Any, dtype: Any) -> Callable[..., None]:
+    """The linear layer that a convolution is whose windows are rows of a matrix: of (x, w, bias, y)."""
+    positions, depth, maps = math.prod(shapes.y[:3]), math.prod(shapes.w[:3]), shapes.w[3]
+    sizes = (positions, depth), (depth, maps), (positions, maps)
+    like_x, like_w, like_y = (np.empty(size, dtype) for size in sizes)
+    linear = gemm.linear.plan(like_x, like_w, b, activation, out=like_y)
 
+    def run(x: Any, w: Any, b: Any, y: Any) -> None:
+        x, w, y = (each.reshape(size) for each, size in zip((x, w, y), sizes, strict=True))
+        linear(x, w, b, out=y)
 
-def _nothing_to_sum(shapes: Shapes, dtype: Any) -> tuple[Any, Any]:
-    """Matrices whose product is the zeros that sums without terms are."""
-    return np.zeros((math.prod(shapes.y[:3]), 1), dtype), np.zeros((1, shapes.w[3]), dtype)
-
-
-def _planned_rows(activation: str, y: Any) -> Callable[..., Any] | None:
-    """What an activation of whole rows does to y, in place; None for others."""
-    if activation in ELEMENTWISE_ACTIVATIONS or y.size == 0:
-        return None
-    run: Callable[..., Any] = getattr(softmax, activation).plan(_rows(y), out=_rows(y))
     return run
 
 
-def _fused(activation: str, b: Any) -> str | None:
+def _of_nothing(shape: tuple[int, ...], activation: str, b: Any, dtype: Any) -> Callable[..., None]:
+    """The same of sums without terms."""
+    positions, maps = math.prod(shape[:3]), shape[3]
+    zeros = np.zeros((positions, 1), dtype), np.zeros((1, maps), dtype)
+    linear = gemm.linear.plan(*zeros, b, activation, out=np.empty((positions, maps), dtype))
+    return lambda x, w, b, y: linear(*zeros, b, out=y.reshape(positions, maps))
+
+
+def fused(activation: str, b: Any) -> str | None:
     """The activation that tiles go through; None where that is nothing, and no bias either."""
-    fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
-    return None if b is None and fused == "identity" else fused
+    name = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
+    return None if b is None and name == "identity" else name
+
+
+def layer(
+    multiply: Callable[..., None],
+    shape: tuple[int, ...],
+    activation: str,
+    out: Any,
+    x: Any,
+    w: Any,
+    b: Any,
+    no_bias: Any,
+) -> Callable[..., Any]:
+    """What runs calls of a layer's op like this one, by ``multiply(x, w, bias, y)``.
+
+    What an activation needs of whole rows follows.
+    """
+    place, like = _into(out, shape, x.dtype, x, w, b), np.empty(shape, x.dtype)
+    of_rows = None
+    if activation not in ELEMENTWISE_ACTIVATIONS and like.size:
+        of_rows = getattr(softmax, activation).plan(as_rows(like), out=as_rows(like))
+
+    def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
+        y = place(out, x, w, b)
+        multiply(in_order(x), in_order(w), no_bias if b is None else in_order(b), y)
+        if of_rows is not None:
+            of_rows(as_rows(y), out=as_rows(y))
+        return finish(y, out)
+
+    return run
+
+
+def gradients(
+    of_x: Callable[..., Any], of_w: Callable[..., Any], need: Sequence[str], activation: str,
+    sources: Sequence[Any], dx: Any, dw: Any, db: Any,
+) -> Callable[..., tuple[Any, Any, Any]]:  # fmt: skip
+    """What runs calls of a layer's backward op like this one, by ``of_x(dz, w, dx)`` and ``of_w(x, dz, dw)``.
+
+    ``sources`` are dy, x, w, y and z; dz is the rows of dy times the activation's derivative.
+    """
+    dy, x, w, y, z = sources
+    derive, like = gemm.derivative(as_rows(dy), as_rows(y), activation, as_rows(z))
+    place_x = _into(dx, x.shape, x.dtype, *sources) if "dx" in need else None
+    place_w = _into(dw, w.shape, x.dtype, *sources) if "dw" in need else None
+    of_b = gemm.sums_into(db, like, *sources) if "db" in need else None
+
+    def run(
+        dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
+        dx: Any = None, dw: Any = None, db: Any = None,
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        sources = dy, x, w, y, z
+        dz = derive(as_rows(dy), as_rows(y), as_rows(z))
+        slope_x, slope_w = place_x and place_x(dx, *sources), place_w and place_w(dw, *sources)
+        if place_x is not None:
+            of_x(dz, in_order(w), slope_x)
+        if place_w is not None:
+            of_w(in_order(x), dz, slope_w)
+        slope_b = of_b and of_b(db, dz, *sources)
+        return place_x and finish(slope_x, dx), place_w and finish(slope_w, dw), of_b and finish(slope_b, db)
+
+    return run
 
 
 @Planned
@@ -568,34 +647,13 @@ def conv2d(
 ) -> Callable[..., Any]:
     """Bias and elementwise activation run on each tile while it is in L1; what needs whole rows follows."""
     shapes, dtype = shapes_of(x, w, strides, padding, dilation, groups), x.dtype
-    place, like = _into(out, shapes.y, dtype, x, w, b), np.empty(shapes.y, dtype)
-    if shapes.is_plain or shapes.flops == 0:
-        return _plain(shapes, b, activation, place, like)
-    multiply, of_rows = _forwards(shapes, dtype, _fused(activation, b)), _planned_rows(activation, like)
-    no_bias = np.zeros(shapes.w[3], dtype)
-
-    def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
-        y = place(out, x, w, b)
-        multiply(in_order(x), in_order(w), no_bias if b is None else in_order(b), y)
-        if of_rows is not None:
-            of_rows(_rows(y), out=_rows(y))
-        return finish(y, out)
-
-    return run
-
-
-def _plain(shapes: Shapes, b: Any, activation: str, place: Callable[..., Any], like: Any) -> Callable[..., Any]:
-    """The linear layer that a convolution is whose windows are rows of a matrix, or empty."""
-    none = None if shapes.is_plain and shapes.flops else _nothing_to_sum(shapes, like.dtype)
-    given = none or _matrices(shapes, np.empty(shapes.x, like.dtype), np.empty(shapes.w, like.dtype))
-    linear = gemm.linear.plan(*given, b, activation, out=_rows(like))
-
-    def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
-        y = place(out, x, w, b)
-        linear(*(none or _matrices(shapes, x, w)), b, out=_rows(y))
-        return finish(y, out)
-
-    return run
+    by_tile = activation if activation in ELEMENTWISE_ACTIVATIONS else "linear"
+    if shapes.flops == 0:
+        return layer(_of_nothing(shapes.y, by_tile, b, dtype), shapes.y, activation, out, x, w, b, None)
+    if shapes.is_plain:
+        return layer(_plain(shapes, by_tile, b, dtype), shapes.y, activation, out, x, w, b, None)
+    multiply = _forwards(shapes, dtype, fused(activation, b))
+    return layer(multiply, shapes.y, activation, out, x, w, b, np.zeros(shapes.w[3], dtype))
 
 
 @Planned
@@ -618,28 +676,8 @@ def conv2d_backward(
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz first, then a product of windows over dz, the sums over x's windows, and the sums of dz."""
     shapes, dtype = shapes_of(x, w, strides, padding, dilation, groups), x.dtype
-    sources = dy, x, w, y, z
-    derive, like = gemm.derivative(*map(_rows, (dy, y)), activation, _rows(z))
-    place_x, place_w = _into(dx, shapes.x, dtype, *sources), _into(dw, shapes.w, dtype, *sources)
-    of_x = _slope_x(shapes, dtype) if "dx" in need else None
-    of_w = _slope_w(shapes, dtype) if "dw" in need else None
-    of_b = gemm.sums_into(db, like, *sources) if "db" in need else None
-
-    def run(
-        dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
-        dx: Any = None, dw: Any = None, db: Any = None,
-    ) -> tuple[Any, Any, Any]:  # fmt: skip
-        sources = dy, x, w, y, z
-        dz = derive(_rows(dy), _rows(y), _rows(z))
-        slope_x, slope_w = of_x and place_x(dx, *sources), of_w and place_w(dw, *sources)
-        if of_x is not None:
-            of_x(dz, in_order(w), slope_x)
-        if of_w is not None:
-            of_w(in_order(x), dz, slope_w)
-        slope_b = of_b and of_b(db, dz, *sources)
-        return of_x and finish(slope_x, dx), of_w and finish(slope_w, dw), of_b and finish(slope_b, db)
-
-    return run
+    of_x, of_w = _slope_x(shapes, dtype), _slope_w(shapes, dtype)
+    return gradients(of_x, of_w, need, activation, (dy, x, w, y, z), dx, dw, db)
 
 
 def _slope_x(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
@@ -665,3 +703,132 @@ def _slope_w(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
     like = np.empty((positions, depth), dtype).T, np.empty((positions, maps), dtype)
     product = gemm.product_into(np.empty((depth, maps), dtype), *like)
     return lambda x, dz, dw: product(dw.reshape(depth, maps), x.reshape(positions, depth).T, dz)
+
+
+def _mirrored(x: Any, w: Any, strides: Any, padding: Any, dilation: Any) -> Shapes:
+    """Of the convolution of which a transposed one of x is the gradient."""
+    along = zip(x.shape[1:3], w.shape, strides, dilation, strict=False)
+    sizes = (spread(size, k, step, padding, axis, apart) for axis, (size, k, step, apart) in enumerate(along))
+    source = (x.shape[0], *sizes, w.shape[2])
+    axes = tuple(windows.along(source, w.shape, strides, padding, dilation))
+    return Shapes(source, tuple(w.shape), tuple(x.shape), axes, 1)
+
+
+@Planned
+def conv2d_transpose(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    activation: str = "linear",
+    strides: Any = (1, 1),
+    padding: Any = "valid",
+    dilation: Any = (1, 1),
+    *,
+    out: Any = None,
+) -> Callable[..., Any]:
+    """``conv2d``'s gradient by x, with an epilogue."""
+    shapes, dtype = _mirrored(x, w, strides, padding, dilation), x.dtype
+    if shapes.flops == 0:
+        by_tile = activation if activation in ELEMENTWISE_ACTIVATIONS else "linear"
+        return layer(_of_nothing(shapes.x, by_tile, b, dtype), shapes.x, activation, out, x, w, b, None)
+    multiply = _backwards(shapes, dtype, fused(activation, b))
+    return layer(multiply, shapes.x, activation, out, x, w, b, np.zeros(shapes.x[3], dtype))
+
+
+@Planned
+def conv2d_transpose_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any,
+    activation: str = "linear",
+    z: Any = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: Any = (1, 1),
+    padding: Any = "valid",
+    dilation: Any = (1, 1),
+    *,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
+) -> Callable[..., tuple[Any, Any, Any]]:
+    """dz first, of which dx is the convolution; dw sums products of its windows with x."""
+    shapes, dtype = _mirrored(x, w, strides, padding, dilation), x.dtype
+    if shapes.flops == 0:
+        of_x, of_w = _slope_w(shapes, dtype), _slope_x(shapes, dtype)
+    else:
+        multiply, by_kernel, no_bias = _forwards(shapes, dtype, None), _by_kernel(shapes, dtype), np.empty(0, dtype)
+        of_x, of_w = lambda dz, w, dx: multiply(dz, w, no_bias, dx), lambda x, dz, dw: by_kernel(dz, x, dw)
+    return gradients(of_x, of_w, need, activation, (dy, x, w, y, z), dx, dw, db)
+
+
+def _image(array: Any) -> Any:
+    """Sequences as images of one row; None stays."""
+    return None if array is None else array[:, np.newaxis]
+
+
+def _of_images(strides: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any]:
+    """Options of sequences, for images of one row."""
+    around = padding if isinstance(padding, str) else ((0, 0), *padding)
+    return (1, *strides), around, (1, *dilation)
+
+
+@Planned
+def conv1d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    activation: str = "linear",
+    strides: Any = (1,),
+    padding: Any = "valid",
+    dilation: Any = (1,),
+    groups: int = 1,
+    *,
+    out: Any = None,
+) -> Callable[..., Any]:
+    """``conv2d`` of images of one row."""
+    options = *_of_images(strides, padding, dilation), groups
+    convolve = conv2d.plan(_image(x), w[np.newaxis], b, activation, *options, out=_image(out))
+
+    def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
+        y = convolve(_image(x), w[np.newaxis], b, out=_image(out))
+        return y[:, 0] if out is None else out
+
+    return run
+
+
+@Planned
+def conv1d_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any,
+    activation: str = "linear",
+    z: Any = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: Any = (1,),
+    padding: Any = "valid",
+    dilation: Any = (1,),
+    groups: int = 1,
+    *,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
+) -> Callable[..., tuple[Any, Any, Any]]:
+    """``conv2d_backward`` of images of one row."""
+    options = *_of_images(strides, padding, dilation), groups
+    into = {"dx": _image(dx), "dw": None if dw is None else dw[np.newaxis], "db": db}
+    arrays = _image(dy), _image(x), w[np.newaxis], _image(y), activation, _image(z)
+    derive = conv2d_backward.plan(*arrays, need, *options, **into)
+
+    def run(
+        dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
+        dx: Any = None, dw: Any = None, db: Any = None,
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        into = {"dx": _image(dx), "dw": None if dw is None else dw[np.newaxis], "db": db}
+        of_x, of_w, of_b = derive(_image(dy), _image(x), w[np.newaxis], _image(y), activation, _image(z), **into)
+        slope_x = None if of_x is None else of_x[:, 0]
+        slope_w = None if of_w is None else of_w[0]
+        return slope_x if dx is None else dx, slope_w if dw is None else dw, of_b
+
+    return run

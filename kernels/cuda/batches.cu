@@ -60,7 +60,8 @@ extern "C" __global__ void next(const Batches given) {
             BY_WORD(given.take_word[p], take, given.data[p], order, given.into[p], given.batch, size, count);
         }
     }
-    if (is_last(given.counters, gridDim.x) && threadIdx.x == 0 && given.moves) given.control[NOW] = turn; // all have read it
+    const bool all_have_read_it = is_last(given.counters, gridDim.x);
+    if (all_have_read_it && threadIdx.x == 0 && given.moves) given.control[NOW] = turn;
 }
 
 extern "C" __global__ void rows(const Taken given) {

@@ -57,7 +57,8 @@ def _word(*sizes: int) -> int:
 
 
 def _row_bytes(data: Any) -> int:
-    return math.prod(data.shape[1:]) * int(data.itemsize)
+    size: int = math.prod(data.shape[1:]) * data.itemsize
+    return size
 
 
 def rows(data: Any, index: Any) -> Any:

@@ -31,7 +31,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) column_sums(const Columns gi
     if (given.chunks > 1) {
         if (is_first) given.partial[chunk * given.columns + j] = total;
         if (!is_last(given.counters + group, given.chunks)) return;
-        total = added(part, 0, is_column ? given.chunks : 0, [&](int64 i) { return given.partial[i * given.columns + j]; });
+        const int64 chunks = is_column ? given.chunks : 0;
+        total = added(part, 0, chunks, [&](int64 i) { return given.partial[i * given.columns + j]; });
     }
     if (is_first) given.totals[j * given.totals_step] = total;
 }

@@ -2,8 +2,8 @@
 // come before.
 //
 // units: a block takes UNIT neighbouring numbers at a time (UNIT comes before, too) and leaves their sum, times the
-// weights of their rows, in sums[unit], of which total is the sum / divisor; dpred = slope * weight * scale. A target that is not in [0, 1] where
-// `unit_targets` says so makes NaN.
+// weights of their rows, in sums[unit], of which total is the sum / divisor; dpred = slope * weight * scale. A target
+// that is not in [0, 1] where `unit_targets` says so makes NaN.
 
 extern "C" __global__ void units(const Scored given) {
     [[maybe_unused]] const ScoredNumbers chosen = numbers_of(given);

@@ -14,7 +14,7 @@ FUNCTION Product product_of(const Stepped& given, int p) {
     return one;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) steps(const Stepped given) {
+extern "C" __global__ void __launch_bounds__(THREADS, 1) steps(const Stepped given) {
     int p = 0;
     while (int64(blockIdx.x) >= given.first[p + 1]) p++;
     const Product one = product_of(given, p);

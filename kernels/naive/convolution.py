@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.kernels.naive import elementwise, softmax
 from fastnn.kernels.naive._lists import deliver
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
-from fastnn.kernels.table.windows import margins, places
+from fastnn.kernels.table.windows import margins, places, spread
 
 Numbers = list[float]
 
@@ -112,6 +112,113 @@ def conv2d_backward(
     for place, slope in enumerate(dz):
         of_b[place % w.shape[3]] += slope
     found = {"dx": (of_x, x.shape, dx), "dw": (of_w, w.shape, dw), "db": (of_b, w.shape[3:], db)}
+    first, second, third = (
+        deliver(slopes, shape, x.dtype, out) if name in need else None for name, (slopes, shape, out) in found.items()
+    )
+    return first, second, third
+
+
+def _as_images(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of sequences for images of one row."""
+    padding = options["padding"]
+    return {
+        **options,
+        "strides": (1, *options["strides"]),
+        "dilation": (1, *options["dilation"]),
+        "padding": padding if isinstance(padding, str) else ((0, 0), *padding),
+    }
+
+
+def conv1d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    activation: str = "linear",
+    strides: Any = (1,),
+    padding: Any = "valid",
+    dilation: Any = (1,),
+    groups: int = 1,
+    *,
+    out: Any = None,
+) -> Any:
+    """Of images of one row."""
+    options = _as_images({"strides": strides, "padding": padding, "dilation": dilation, "groups": groups})
+    y = conv2d(x[:, None], w[None], b, activation, **options)
+    return deliver(y, (y.shape[0], *y.shape[2:]), x.dtype, out)
+
+
+def conv1d_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any,
+    activation: str = "linear",
+    z: Any = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: Any = (1,),
+    padding: Any = "valid",
+    dilation: Any = (1,),
+    groups: int = 1,
+    *,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
+) -> tuple[Any, Any, Any]:
+    """Of images of one row."""
+    options = _as_images({"strides": strides, "padding": padding, "dilation": dilation, "groups": groups})
+    images = (dy[:, None], x[:, None], w[None], y[:, None])
+    found = conv2d_backward(*images, activation, None if z is None else z[:, None], need, **options)
+    wanted = zip(found, (x.shape, w.shape, w.shape[2:]), (dx, dw, db), strict=True)
+    first, second, third = (None if each is None else deliver(each, shape, x.dtype, out) for each, shape, out in wanted)
+    return first, second, third
+
+
+def conv2d_transpose(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    activation: str = "linear",
+    strides: Any = (1, 1),
+    padding: Any = "valid",
+    dilation: Any = (1, 1),
+    *,
+    out: Any = None,
+) -> Any:
+    """Each product of a convolution from y to x, the other way round."""
+    along = (spread(x.shape[1 + a], w.shape[a], strides[a], padding, a, dilation[a]) for a in range(2))
+    shape = (x.shape[0], *along, w.shape[2])
+    y, numbers, weights = [0.0] * int(np.prod(shape)), x.ravel().tolist(), w.ravel().tolist()
+    for at_x, at_y, at_w in _terms(shape, w.shape, strides, padding, dilation, 1):
+        y[at_y] += numbers[at_x] * weights[at_w]
+    bias = None if b is None else b.tolist()
+    return deliver(_activated(y, shape[-1], bias, activation), shape, x.dtype, out)
+
+
+def conv2d_transpose_backward(
+    dy: Any,
+    x: Any,
+    w: Any,
+    y: Any,
+    activation: str = "linear",
+    z: Any = None,
+    need: Sequence[str] = ("dx", "dw", "db"),
+    strides: Any = (1, 1),
+    padding: Any = "valid",
+    dilation: Any = (1, 1),
+    *,
+    dx: Any = None,
+    dw: Any = None,
+    db: Any = None,
+) -> tuple[Any, Any, Any]:
+    """dz = dy * activation'(z); each product hands dz times one factor to the other."""
+    dz, numbers, weights = _slopes(dy, y, activation, z), x.ravel().tolist(), w.ravel().tolist()
+    of_x, of_w, of_b = ([0.0] * size for size in (x.size, w.size, w.shape[2]))
+    for at_x, at_y, at_w in _terms(dy.shape, w.shape, strides, padding, dilation, 1):
+        of_x[at_x] += dz[at_y] * weights[at_w]
+        of_w[at_w] += dz[at_y] * numbers[at_x]
+    for place, slope in enumerate(dz):
+        of_b[place % w.shape[2]] += slope
+    found = {"dx": (of_x, x.shape, dx), "dw": (of_w, w.shape, dw), "db": (of_b, w.shape[2:3], db)}
     first, second, third = (
         deliver(slopes, shape, x.dtype, out) if name in need else None for name, (slopes, shape, out) in found.items()
     )

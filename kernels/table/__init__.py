@@ -50,7 +50,7 @@ from fastnn.kernels.table import (
     softmax,
 )
 
-from fastnn.kernels.table import convolution  # isort: skip  # after gemm, which says of its rules
+from fastnn.kernels.table import convolution, depthwise  # isort: skip  # after gemm, which says of its rules
 from fastnn.kernels.table import linear_steps  # isort: skip  # after the steps that it makes rows of
 from fastnn.kernels.table.elementwise import ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import (
@@ -93,6 +93,7 @@ __all__ = [
     "Sizes",
     "Subset",
     "convolution",
+    "depthwise",
     "dropout",
     "elementwise",
     "embedding",

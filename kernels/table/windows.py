@@ -36,6 +36,32 @@ def places(size: int, window: int, stride: int, padding: Any, axis: int, dilatio
     return (size + around - reach(window, dilation)) // stride + 1
 
 
+def spread(size: int, window: int, stride: int, padding: Any, axis: int, dilation: int = 1) -> int:
+    """The size that so many places are of, of several the one that TensorFlow gives a transposed convolution."""
+    covered = reach(window, dilation)
+    if padding == "same":
+        return size * stride
+    if padding == "valid":
+        return size * stride + max(covered - stride, 0)
+    return (size - 1) * stride + covered - sum(padding[axis])
+
+
+def spread_along(axis: int, size: str, window: str) -> Derivation:
+    """The size along a spatial axis of a transposed convolution's results, by the names of x's and of the window's."""
+
+    def derive(known: Mapping[str, Any]) -> int:
+        stride, dilation = known["strides"][axis], known["dilation"][axis]
+        found = spread(known[size], known[window], stride, known["padding"], axis, dilation)
+        if known[window] < 1 or found < 1:
+            raise ValueError(
+                f"x: got the size {known[size]} along axis {axis + 1} for a window of {known[window]}, wants results "
+                f"at least the size 1, not {found}"
+            )
+        return found
+
+    return derive
+
+
 def places_along(axis: int, size: str, window: str) -> Derivation:
     """The places along a spatial axis of x, by the names of its size and of the window's, or of its option."""
 

@@ -75,9 +75,13 @@ def late(streams: str) -> Iterator[None]:
         yield
     finally:
         _late = "none"
-        for stream in list(_known):
-            stream.catch_up()
-        _kept.clear()
+        try:
+            for stream in list(_known):
+                stream.catch_up()
+        finally:
+            for stream in list(_known):
+                stream.forget()
+            _kept.clear()
 
 
 def _wait() -> None:
@@ -486,6 +490,10 @@ class Stream:
         """Do what was put off, up to a moment if there is one."""
         while self._put_off and (until is None or until in self._put_off):
             self._put_off.popleft()()
+
+    def forget(self) -> None:
+        """Leave undone what was put off."""
+        self._put_off.clear()
 
     def __enter__(self) -> Stream:
         _streams.append(self)

@@ -571,8 +571,8 @@ def test_unknown_layer_in_a_file(model, tmp_path):
     data = saved(model, path)
     size = struct.unpack("<Q", data[:8])[0]
     document = json.loads(data[8 : 8 + size])["__metadata__"]["document"]
-    path.write_bytes(other_document(data, document=document.replace('"Dense"', '"Conv2D"')))
-    with pytest.raises(ValueError, match="layers: got 'Conv2D', wants one of"):
+    path.write_bytes(other_document(data, document=document.replace('"Dense"', '"Conv3D"')))
+    with pytest.raises(ValueError, match="layers: got 'Conv3D', wants one of"):
         models.load_model(path)
 
 

@@ -74,6 +74,17 @@ def test_train_without_arguments_learns_digits_without_a_network(run):
     assert scores(result.out)["accuracy"]["test"] > 0.95
 
 
+@pytest.mark.usefixtures("offline")
+def test_train_imdb_learns_made_reviews_where_there_are_no_files(run, tmp_path):
+    result = run("train", "imdb", "--epochs", 8, "--save", tmp_path / "reviews.safetensors")
+    assert result.status == 0
+    assert result.err.startswith("fastnn: made data in place of files that are not there:\nimdb/imdb.npz: no copy")
+    assert "imdb 256 of 10000-16-16-1: relu, adam, batch 128, seed 0, on " in result.out
+    assert scores(result.out)["accuracy"]["test"] > 0.85
+    assert models.load_model(tmp_path / "reviews.safetensors").input_shape == (None, 256)
+    assert run("train", "imdb", "--data-dir", tmp_path).status == 2
+
+
 @pytest.mark.parametrize(("dataset", "least"), [("iris", 0.9), ("xor", 0.98)])
 def test_the_other_sets_that_need_no_files(dataset, least, run):
     assert scores(run("train", dataset, "--quiet").out)["accuracy"]["test"] >= least
@@ -282,11 +293,14 @@ def test_data_with_a_wrong_checksum(run, tmp_path):
 
 
 @pytest.mark.usefixtures("untrained")
-def test_unavailable_backend(run):
+@pytest.mark.parametrize("dataset", [[], ["mnist"]])
+def test_unavailable_backend(run, dataset):
+    """One line with the reason, before any data are looked for."""
     if backends.available_backends()["cuda"].available:
         pytest.skip("this machine has a CUDA device")
-    result = run("train", "--backend", "cuda")
+    result = run("train", *dataset, "--backend", "cuda")
     assert result.status == 2
+    assert result.err.count("\n") == 1
     assert re.match(r"fastnn: error: backend 'cuda' is unavailable: .* Available: ", result.err)
 
 

@@ -391,6 +391,13 @@ def test_layers_are_serialized(cls):
         "InputLayer": ((4,),),
         "Dropout": (0.5,),
         "Rescaling": (2.0,),
+        "Embedding": (9, 2),
+        "Permute": ((2, 1),),
+        "RepeatVector": (3,),
+        "Reshape": ((2, -1),),
+        **dict.fromkeys(["SpatialDropout1D", "SpatialDropout2D"], (0.5,)),
+        **dict.fromkeys(["SimpleRNN", "LSTM", "GRU"], (3,)),
+        "Bidirectional": (layers.LSTM(2),),
     }
     layer = cls(*needed.get(cls.__name__, ()), name="mine")
     again = layers.deserialize(layers.serialize(layer))

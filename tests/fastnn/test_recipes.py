@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastnn import recipes
+from fastnn.errors import ChecksumError, DataFileError
 from fastnn.recipes import RECIPES, Data
 
 
@@ -63,7 +65,35 @@ def test_the_row_fits_its_data(name):
         if recipe.metric == "accuracy":
             classes = max(recipe.outputs, 2)
             assert set(np.unique(y)) <= set(range(classes))
-    assert len(data.train[0]) > 3 * len(data.test[0])
+    assert len(data.train[0]) > 3 * len(data.test[0]) or name == "imdb"
+
+
+def test_made_data_stand_in_for_files_that_are_not_there(monkeypatch, tmp_path):
+    def missing(folder):
+        raise error("imdb/imdb.npz: no copy of it that can be used")
+
+    recipe, error = replace(RECIPES["imdb"], load=missing), DataFileError
+    data = recipe.data()
+    assert data.note.startswith("made data in place of files that are not there:\nimdb/imdb.npz: no copy")
+    for x, y in (data.train, data.test):
+        assert (x.shape, x.dtype) == ((len(y), 256), np.int32)
+        assert set(np.unique(y)) == {0, 1}
+        assert x.max() < 10_000
+        assert (x[:, -1] != 0).all()
+    assert data.hold_out(0.1).note == data.note
+    with pytest.raises(DataFileError):  # of a folder that was named
+        recipe.data(tmp_path)
+    error = ChecksumError
+    with pytest.raises(ChecksumError):
+        recipe.data()
+    with pytest.raises(DataFileError):
+        replace(recipe, made=None).data()
+
+
+def test_the_architecture_of_words():
+    assert RECIPES["imdb"].architecture == "256 of 10000-16-16-1"
+    assert [type(layer).__name__ for layer in RECIPES["imdb"].front()] == ["Embedding", "GlobalAveragePooling1D"]
+    assert RECIPES["mnist"].front() == []
 
 
 @pytest.mark.parametrize(

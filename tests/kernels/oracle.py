@@ -360,6 +360,55 @@ def conv2d_backward(
     return slope[:, top : top + x.shape[1], left : left + x.shape[2]], dw, dz.sum(axis=(0, 1, 2))
 
 
+def _row_options(strides, padding, dilation):
+    """Of sequences, for images of one row."""
+    padding = padding if isinstance(padding, str) else ((0, 0), *padding)
+    return {"strides": (1, *strides), "padding": padding, "dilation": (1, *dilation)}
+
+
+def conv1d(x, w, b=None, activation="linear", strides=(1,), padding="valid", dilation=(1,), groups=1):
+    return conv2d(x[:, None], w[None], b, activation, **_row_options(strides, padding, dilation), groups=groups)[:, 0]
+
+
+def conv1d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1,), padding="valid", dilation=(1,), groups=1
+):
+    images, z = (each[:, None] for each in (dy, x)), None if z is None else z[:, None]
+    options = {**_row_options(strides, padding, dilation), "groups": groups}
+    dx, dw, db = conv2d_backward(*images, w[None], y[:, None], activation, z, **options)
+    return dx[:, 0], dw[0], db
+
+
+def conv2d_transpose(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1)):
+    along = [windows.spread(x.shape[1 + a], w.shape[a], strides[a], padding, a, dilation[a]) for a in range(2)]
+    like = np.zeros((x.shape[0], *along, w.shape[2]), WIDE)
+    z = conv2d_backward(x, like, w, x, strides=strides, padding=padding, dilation=dilation)[0]
+    return of_rows(FORWARD[activation], activation, z + (0 if b is None else b))
+
+
+def conv2d_transpose_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1)
+):
+    dz = of_rows(BACKWARD[activation], activation, dy, z, y)
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    dw = conv2d_backward(x, dz, w, x, **options)[1]
+    return conv2d(dz, w, **options), dw, dz.sum(axis=(0, 1, 2))
+
+
+def depthwise_conv2d(x, w, b=None, activation="linear", strides=(1, 1), padding="valid", dilation=(1, 1)):
+    grouped = w.reshape(*w.shape[:2], 1, -1) if w.size else w.reshape(*w.shape[:2], min(1, x.shape[3]), 0)
+    return conv2d(x, grouped, b, activation, strides, padding, dilation, max(1, x.shape[3]))
+
+
+def depthwise_conv2d_backward(
+    dy, x, w, y, activation="linear", z=None, need=(), strides=(1, 1), padding="valid", dilation=(1, 1)
+):
+    grouped = w.reshape(*w.shape[:2], 1, -1) if w.size else w.reshape(*w.shape[:2], min(1, x.shape[3]), 0)
+    options = need, strides, padding, dilation, max(1, x.shape[3])
+    dx, dw, db = conv2d_backward(dy, x, grouped, y, activation, z, *options)
+    return dx, dw.reshape(w.shape), db
+
+
 def of_rows(function, activation, *arrays):
     """A formula of an activation's for arrays of more than two axes, the last one the rows'."""
     rows = [None if each is None else each.reshape(-1, each.shape[-1] or 1) for each in arrays]

@@ -62,6 +62,28 @@ def test_results_do_not_depend_on_threads(size, options):
             assert np.array_equal(one, same)
 
 
+@pytest.mark.parametrize("name", ["conv2d_transpose", "depthwise_conv2d"])
+@pytest.mark.parametrize("seed", range(25))
+def test_kin_of_drawn_convolutions_are_exact(name, seed):
+    rng = np.random.default_rng(seed)
+    of_x, (kh, kw, *_), options = drawn(rng)
+    del options["groups"]
+    of_w = (kh, kw, 5, of_x[3]) if name == "conv2d_transpose" else (kh, kw, of_x[3], int(rng.integers(1, 4)))
+    if name == "conv2d_transpose" and not isinstance(options["padding"], str):
+        options["padding"] = ((0, 0), (0, min(1, kw - 1)))
+    x, w = (rng.integers(-4, 5, shape).astype("float32") for shape in (of_x, of_w))
+    expected = getattr(oracle, name)(x, w, **options)
+    y = getattr(ops, name)(x, w, **options)
+    assert np.array_equal(y, expected)
+    dy = rng.integers(-4, 5, y.shape).astype("float32")
+    expected = getattr(oracle, f"{name}_backward")(*map(oracle.wide, (dy, x, w, y)), **options)
+    for threads in (1, 3):
+        with use_num_threads(threads):
+            found = getattr(ops, f"{name}_backward")(dy, x, w, y, **options)
+        for slope, wanted in zip(found, expected, strict=True):
+            assert np.array_equal(slope, wanted)
+
+
 @pytest.mark.parametrize("kernel", [(3, 3, 8, 8), (1, 1, 8, 8), (6, 5, 8, 8)])
 def test_results_may_take_the_place_of_operands(kernel):
     """As a whole or in part; windows of what is not read yet are not written over."""

@@ -19,7 +19,7 @@ from fastnn.kernels.table.elementwise import FROM_INPUT
 
 BACKENDS = ("naive", "cpu")
 # The modules of ops that sum products.
-PRODUCTS = ("gemm", "linear_steps", "convolution", "recurrent")
+PRODUCTS = ("gemm", "linear_steps", "convolution", "depthwise", "recurrent")
 # The plain loops take a second per hundred million multiplications; beyond this many elements they sit out.
 NAIVE_LIMIT = 40_000
 
@@ -54,8 +54,9 @@ def named(op, result, given):
 
 def reduction_length(op, sizes):
     """How many terms the longest sum of an op has."""
-    if op.module == "convolution":  # over a window, or over all windows' places
-        return 4 + max(sizes["kh"] * sizes["kw"] * sizes["c"], sizes["n"] * sizes["h"] * sizes["w"], sizes["f"])
+    if op.module in ("convolution", "depthwise"):  # over a window, or over all windows' places
+        window, channels = sizes.get("kh", 1) * sizes["kw"], max(sizes["c"], sizes.get("f", 1))
+        return 4 + max(window * channels, 2 * sizes["n"] * sizes.get("h", 1) * sizes["w"])
     if op.module in PRODUCTS:
         return (2 if op.module == "gemm" else 18) + sum(size for size in sizes.values())
     if op.module in ("softmax", "losses", "prelu", "normalization", "embedding", "sequences", "pooling"):

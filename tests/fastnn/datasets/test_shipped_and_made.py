@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from fastnn.datasets import _files, _split, digits, iris, xor
+from fastnn.datasets import _files, _split, digits, iris, reviews, xor
 
 MODULES = pytest.mark.parametrize("module", [digits, iris, xor], ids=["digits", "iris", "xor"])
 
@@ -128,3 +128,32 @@ def test_shipped_files_say_whose_they_are():
     assert "digits.csv.gz" in note
     assert "iris.csv" in note
     assert "CC BY 4.0" in note
+
+
+def test_reviews():
+    (x, y), (x_test, y_test) = reviews.load_data(1000)
+    assert (len(x), len(x_test)) == (800, 200)
+    assert (x.dtype, y.dtype) == (object, np.int64)
+    assert np.bincount(y_test).tolist() == [100, 100]
+    assert all(type(word) is int for word in x[0])
+    assert {text[0] for text in x} == {1}
+    assert min(map(len, x)) - 1 >= 20
+    assert max(map(len, x)) - 1 <= 200
+    ranks = np.concatenate([text[1:] for text in x])
+    assert (ranks.min(), ranks.max() < 10_000) == (4, True)
+    said = [np.bincount(np.concatenate([t[1:] for t in x[y == label]]), minlength=360)[60:360] for label in (0, 1)]
+    told = (said[1] - said[0]).reshape(-1, 2).sum(axis=0)
+    assert told[0] < -1000 < 1000 < told[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n": 0}, ValueError, "n: got 0"),
+        ({"num_words": 399}, ValueError, "num_words: got 399, wants an integer of at least 400"),
+        ({"maxlen": 9}, ValueError, "maxlen: got 9, wants an integer of at least 10"),
+    ],
+)
+def test_bad_arguments_of_reviews(arguments, error, message):
+    with pytest.raises(error, match=message):
+        reviews.load_data(**arguments)

@@ -11,6 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import backends, ops
+from tests.cuda_host.build import LaunchError
 from tests.cuda_host.places import host_only
 
 N, INPUTS, HIDDEN, OUTPUTS = 6, 7, 9, 4
@@ -535,3 +536,108 @@ def test_wrong_data_and_orders(cupy):
         first.repeat([x], [0, 23], 1)
     with pytest.raises(TypeError, match=r"order: got .*, wants row numbers \(n,\)"):
         first.repeat([x], cupy.asarray(np.zeros(3)), 1)
+
+
+# -------------------------------------------------------------------------------------------------------- seeded faults
+
+
+def steps_on_streams(cupy):
+    """The losses of steps and of turns, by streams in turn, and what they leave; and those op by op."""
+    from fastnn.kernels.cuda import batches as rows
+
+    found, wanted, losses, others = Network(cupy), Network(cupy), [], []
+    step, (x, t), alive = fastnn.program(copy=True)(found.step), data(cupy), list(batches(cupy, 3))
+    for given in alive:
+        losses.append(step(*given))
+        others.append(wanted.step(*given))
+    begun, ended = cupy.cuda.Event(), [cupy.cuda.Event() for _ in alive]
+    begun.record()
+    for end, given in zip(ended, alive, strict=True):
+        stream = cupy.cuda.Stream(non_blocking=True)
+        stream.wait_event(begun)
+        with stream:
+            losses.append(step(*given))
+            end.record()
+        others.append(wanted.step(*given))
+    for end in reversed(ended):  # who comes before whom is for the program to say
+        cupy.cuda.get_current_stream().wait_event(end)
+    for order, each in epochs(2):
+        losses += [step.repeat((x, t), order, BATCH, each=each)]
+        on_device = cupy.asarray(order)
+        for turn in range(BATCHES):
+            some = on_device[turn * BATCH : (turn + 1) * BATCH]
+            given = {name: values[turn] for name, values in each.items()}
+            others.append(wanted.step(rows.rows(x, some), rows.rows(t, some), **given))
+    return [np.hstack([each.get() for each in made]) for made in (losses, others)], found.state(), wanted.state()
+
+
+def assert_the_same(cupy):
+    (losses, others), found, wanted = steps_on_streams(cupy)
+    np.testing.assert_array_equal(losses, others)
+    assert found == wanted
+
+
+@host_only
+def test_steps_on_a_device_that_works_late(cupy):
+    with cupy.late("all"):
+        assert_the_same(cupy)
+
+
+def without_numbers(patch, cupy):
+    """What a step finds is what the first replay has found: its number, its rate."""
+    from fastnn.kernels.cuda import numbers
+
+    patch.setattr(numbers.Table, "host", property(lambda table: np.zeros_like(table._host)))
+
+
+def without_moving_on(patch, cupy):
+    """Every turn is the first one."""
+    from fastnn.kernels.cuda import batches as rows
+
+    plain = rows.Turns._next
+    patch.setattr(rows.Turns, "_next", lambda turns, *given, moves: plain(turns, *given, moves=False))
+
+
+def with_memory_given_back_early(patch, cupy):
+    """A result goes back to the pool before the last call that needs it."""
+    from fastnn.kernels.cuda import program
+
+    def shorter(moments, kept):
+        found = lifetimes(moments, kept)
+        return {block: (first, max(first, last - 1)) for block, (first, last) in found.items()}
+
+    lifetimes = program.lifetimes
+    patch.setattr(program, "lifetimes", shorter)
+
+
+def without_waiting_for_the_first_run(patch, cupy):
+    patch.setattr(cupy.cuda.Event, "record", lambda event, stream=None: None)
+
+
+def without_waiting_for_the_stream_before(patch, cupy):
+    from fastnn.kernels.cuda import program
+
+    plain = program.Replay._in_order
+
+    def in_order(replay):
+        replay._last_stream = None
+        return plain(replay)
+
+    patch.setattr(program.Replay, "_in_order", in_order)
+
+
+SEEDED = [
+    without_numbers,
+    without_moving_on,
+    with_memory_given_back_early,
+    without_waiting_for_the_first_run,
+    without_waiting_for_the_stream_before,
+]
+
+
+@host_only
+@pytest.mark.parametrize("fault", SEEDED)
+def test_seeded_faults_are_caught(cupy, monkeypatch, fault):
+    fault(monkeypatch, cupy)
+    with pytest.raises((AssertionError, LaunchError)), cupy.late("all"):
+        assert_the_same(cupy)

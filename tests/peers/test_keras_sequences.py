@@ -1,0 +1,149 @@
+"""Layers for sequences against Keras's with equal weights: outputs to 1e-5, masks through stacks, weights in order."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from fastnn import layers, models, utils
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+keras = pytest.importorskip("keras", minversion="3.15", reason="Keras is not installed: pip install -e '.[peers]'")
+
+WORDS = 40
+
+
+def words(rng, n=7, t=9):
+    """Indices, some sequences padded with zeros before, behind, or all through."""
+    x = rng.integers(1, WORDS, (n, t))
+    x[1, :3] = x[2, 5:] = x[3] = 0
+    x[4, [0, 2, 8]] = 0
+    return x
+
+
+def numbers(rng, n=7, t=9, f=5):
+    x = rng.standard_normal((n, t, f)).astype("float32")
+    x[1, :3] = x[2, 5:] = x[3] = 0
+    return x
+
+
+def embedded(kit, **options):
+    return [kit.Embedding(WORDS, 5, **options)]
+
+
+STACKS = {
+    "embedding": (words, embedded),
+    "mean": (words, lambda kit: [*embedded(kit), kit.GlobalAveragePooling1D()]),
+    "mean, kept": (words, lambda kit: [*embedded(kit), kit.GlobalAveragePooling1D(keepdims=True)]),
+    "max": (words, lambda kit: [*embedded(kit, mask_zero=True), kit.GlobalMaxPooling1D()]),
+    "masking": (numbers, lambda kit: [kit.Masking(), kit.LSTM(6)]),
+    "masked value": (numbers, lambda kit: [kit.Masking(mask_value=0.0), kit.GRU(6, return_sequences=True)]),
+    "dense between": (
+        words,
+        lambda kit: [*embedded(kit, mask_zero=True), kit.Dense(4, activation="relu"), kit.SimpleRNN(3)],
+    ),
+    "dropout between": (words, lambda kit: [*embedded(kit, mask_zero=True), kit.Dropout(0.5), kit.GRU(3)]),
+}
+for _cell in ("SimpleRNN", "LSTM", "GRU"):
+    for _masked in (False, True):
+        for _name, _options in {
+            "last": {},
+            "all": {"return_sequences": True},
+            "backwards": {"go_backwards": True},
+            "all backwards": {"go_backwards": True, "return_sequences": True},
+            "no bias": {"use_bias": False},
+        }.items():
+            STACKS[f"{_cell}, {_name}{', masked' * _masked}"] = (
+                words,
+                lambda kit, cell=_cell, masked=_masked, options=_options: [
+                    *embedded(kit, mask_zero=masked),
+                    getattr(kit, cell)(6, **options),
+                ],
+            )
+    for _merge in ("concat", "sum", "ave", "mul"):
+        for _sequences in (False, True):
+            STACKS[f"both ways {_cell}, {_merge}, {_sequences}"] = (
+                words,
+                lambda kit, cell=_cell, merge=_merge, sequences=_sequences: [
+                    *embedded(kit, mask_zero=True),
+                    kit.Bidirectional(getattr(kit, cell)(4, return_sequences=sequences), merge_mode=merge),
+                    *([kit.LSTM(3)] if sequences else []),
+                ],
+            )
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_equal_weights_give_equal_outputs(name):
+    draw, make = STACKS[name]
+    utils.set_random_seed(7)
+    x = draw(np.random.default_rng(len(name)))
+    ours, theirs = models.Sequential(make(layers)), keras.Sequential(make(keras.layers))
+    ours.build(x.shape)
+    theirs.build(x.shape)
+    assert [w.shape for w in ours.get_weights()] == [w.shape for w in theirs.get_weights()]
+    weights = [0.5 * np.random.default_rng(5).standard_normal(w.shape).astype("float32") for w in ours.get_weights()]
+    ours.set_weights(weights)
+    theirs.set_weights(weights)
+    expected = keras.ops.convert_to_numpy(theirs(x))
+    np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=0, atol=1e-5)
+    assert ours.output_shape[1:] == theirs.output_shape[1:]
+
+
+def test_the_mean_over_steps_that_count():
+    """Where none does Keras's is NaN, and fastnn's 0."""
+    x = words(np.random.default_rng(0))
+    weights = [np.random.default_rng(5).standard_normal((WORDS, 5)).astype("float32")]
+    ours = models.Sequential([layers.Embedding(WORDS, 5, mask_zero=True), layers.GlobalAveragePooling1D()])
+    theirs = keras.Sequential([keras.layers.Embedding(WORDS, 5, mask_zero=True), keras.layers.GlobalAveragePooling1D()])
+    for model in (ours, theirs):
+        model.build(x.shape)
+        model.set_weights(weights)
+    expected = np.nan_to_num(keras.ops.convert_to_numpy(theirs(x)))
+    np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["SimpleRNN", "LSTM", "GRU"])
+def test_training_follows_the_same_losses(cell):
+    """Twelve steps of SGD on masked words, from equal weights: equal loss curves."""
+    rng = np.random.default_rng(3)
+    x, y = words(rng, n=48), rng.integers(0, 2, 48)
+    utils.set_random_seed(1)
+
+    def made(kit, model):
+        return model(
+            [
+                kit.Embedding(WORDS, 5, mask_zero=True),
+                getattr(kit, cell)(6, return_sequences=True),
+                getattr(kit, cell)(4),
+                kit.Dense(1, activation="sigmoid"),
+            ]
+        )
+
+    ours, theirs = made(layers, models.Sequential), made(keras.layers, keras.Sequential)
+    for model in (ours, theirs):
+        model.build(x.shape)
+        model.compile(optimizer="sgd", loss="binary_crossentropy")
+    theirs.set_weights(ours.get_weights())
+    theirs.optimizer.learning_rate = 0.5
+    ours.optimizer.learning_rate = 0.5
+    curves = [model.fit(x, y, epochs=4, batch_size=16, shuffle=False, verbose=0) for model in (ours, theirs)]
+    np.testing.assert_allclose(*(curve.history["loss"] for curve in curves), rtol=1e-5)
+    assert curves[0].history["loss"][-1] < curves[0].history["loss"][0]
+
+
+def test_initial_weights_are_of_keras_kind():
+    utils.set_random_seed(0)
+    layer = layers.LSTM(8)
+    layer.build((None, 5, 3))
+    _, recurrent, bias = layer.get_weights()
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(8), atol=1e-5)
+    assert bias.tolist() == [0] * 8 + [1] * 8 + [0] * 16
+    theirs = keras.layers.LSTM(8)
+    theirs.build((None, 5, 3))
+    assert theirs.get_weights()[2].tolist() == bias.tolist()
+    vectors = layers.Embedding(50, 20)
+    vectors.build((None, 4))
+    assert abs(vectors.get_weights()[0]).max() <= 0.05
