@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import absent, checks
 from fastnn.configurable import custom_object_scope, register_keras_serializable
+from fastnn.diagrams import plot_model
 from fastnn.engine import seeds
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
@@ -111,6 +112,7 @@ def _dtype_for(name: str, dtype: Any, value: Any) -> np.dtype[Any]:
 __all__ = [
     "custom_object_scope",
     "pad_sequences",
+    "plot_model",
     "register_keras_serializable",
     "set_random_seed",
     "to_categorical",

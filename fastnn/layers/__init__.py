@@ -63,6 +63,7 @@ NAMES = {
     **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
     **aliases((Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
     **aliases((Embedding, Masking, Bidirectional)),
+    **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
     **CELLS,
 }
 

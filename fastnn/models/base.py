@@ -55,6 +55,8 @@ from fastnn.models.arguments import (
     sample_weight_of,
     warn_of_flat_activations,
 )
+from fastnn.models.keras_files import is_keras_file
+from fastnn.models.keras_files import weights_of as keras_weights
 from fastnn.models.streams import drawn, is_stream
 from fastnn.models.summaries import summary
 from fastnn.optimizers import Optimizer
@@ -101,6 +103,12 @@ class _Feed:
     def _draw(self) -> None:
         *given, self.size = drawn("x", self._stream, self._steps, "steps_per_epoch")
         self.data = self._checked(*given)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        steps = self.data.steps(self.size)
+        return steps if self._steps is None else min(steps, self._steps)
 
     def samples(self, place: _Place, shuffle: bool, anew: bool) -> tuple[DataSet, Array | None]:
         """The samples of the next epoch and their order; of a stream other ones if ``anew``."""
@@ -575,13 +583,13 @@ class Model(Operation):
         """
         self._require_compiled("fit")
         on_threads = backends.use_num_threads(threads)
-        size = batch_size_of("batch_size", batch_size)
         first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
         every = checks.positive_int("validation_freq", validation_freq)
         checks.instance("shuffle", shuffle, (bool, np.bool_), "True or False")
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         share = checks.real("validation_split", validation_split, minimum=0, maximum=1, open_high=True)
+        size = batch_size_of("batch_size", batch_size)
         feed = _Feed(self, x, (y, sample_weight), class_weight, steps_per_epoch, size)
         size, validation_size = feed.size, batch_size_of("validation_batch_size", validation_batch_size, feed.size)
         validation_data, validation_size = _all_drawn(validation_data, validation_steps, validation_size)
@@ -595,7 +603,7 @@ class Model(Operation):
             self._place = place = _Place(runner, first)
             self.history = History()
             params = {
-                "verbose": verbose, "epochs": last, "steps": min(data.steps(size), steps_per_epoch or data.rows),
+                "verbose": verbose, "epochs": last, "steps": feed.steps,
                 "metrics": self._names_of_epochs(validation is not None),
                 "initial_epoch": first, "validation_freq": every,
             }  # fmt: skip
@@ -968,7 +976,7 @@ class Model(Operation):
                 weight = sample_weight_of(f"{weight_name}[{head.name!r}]", weight, lead, dtype)
             factors.append(np.ones(source.rows, dtype) if weight is None else weight)
         weighted = any(weight is not None for weight in weights.values())
-        return DataSet(source, tuple(targets), tuple(factors) if weighted else None, tuple(kinds))
+        return DataSet(source, tuple(targets), tuple(factors) if weighted else None, tuple(kinds), weight_dtype=dtype)
 
     def _validation(self, data: DataSet, share: float, validation_data: Any) -> tuple[DataSet, DataSet | None]:
         """The training and the validation set."""
@@ -1036,8 +1044,15 @@ class Model(Operation):
         saving.write(filepath, *self._contents(weights_only=True), overwrite)
 
     def load_weights(self, filepath: Any) -> None:
-        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
+        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order.
+
+        Or of one that Keras 3 wrote of the same architecture, ``.weights.h5`` or ``.keras``, layer by layer (needs
+        h5py, the extra ``keras``); nothing but arrays is read of it.
+        """
         self._require_built("load_weights")
+        if is_keras_file(filepath):
+            assign_all(self.weights, keras_weights(filepath, self))
+            return
         tensors, _ = saving.read(filepath)
         assign_all(self.weights, serialization.weights(tensors))
 
