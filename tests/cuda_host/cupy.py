@@ -258,7 +258,11 @@ class ndarray:  # noqa: N801 - CuPy's name
         return len(self._host)
 
     def __array_function__(self, function: Any, _: Any, given: Any, named: Any) -> Any:
-        functions = {"zeros_like": lambda x, order: zeros(x.shape, x.dtype), "broadcast_to": broadcast_to}
+        functions = {
+            "zeros_like": lambda x, order: zeros(x.shape, x.dtype),
+            "broadcast_to": broadcast_to,
+            "concatenate": concatenate,
+        }
         return functions[function.__name__](*given, **named)
 
     def __getitem__(self, key: Any) -> ndarray:
@@ -420,8 +424,8 @@ def arange(count: int, dtype: Any = None) -> ndarray:
     return _made(lambda: np.arange(count, dtype=dtype))
 
 
-def concatenate(arrays: Any) -> ndarray:
-    return _made(lambda *each: np.concatenate(each), *arrays)
+def concatenate(arrays: Any, axis: int = 0) -> ndarray:
+    return _made(lambda *each: np.concatenate(each, axis), *arrays)
 
 
 def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
