@@ -53,7 +53,7 @@ class _Convolution(Activated):
         self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
         self._shape_by("bias", bias_initializer, bias_regularizer, bias_constraint)
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     _PADDINGS: tuple[str, ...] = ("valid", "same")
 
@@ -350,7 +350,7 @@ class Conv2DTranspose(_OneKernel):
         """Two operations a weight of the kernel and input."""
         if self.input_shape is None:
             return 0
-        places = math.prod(size or 1 for size in self.input_shape[1:])
+        places: int = math.prod(size or 1 for size in self.input_shape[1:])
         return 2 * places * math.prod(self.kernel_size) * self.filters
 
     def get_config(self) -> dict[str, Any]:
