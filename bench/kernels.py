@@ -45,6 +45,7 @@ _CHOICES: Mapping[str, Mapping[str, Any]] = {
     "linear": {"activation": "relu"},
     "linear_backward": {"activation": "relu"},
     "dropout": {"rate": 0.5, "seed": 1},
+    **{f"{cell}_backward": {"dy": "normal"} for cell in ("simple_rnn", "lstm", "gru")},
 }
 
 # The line that `report` measures once more on an AVX2 target.

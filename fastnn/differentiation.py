@@ -15,7 +15,7 @@ import numpy as np
 from fastnn import checks, ops
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
-from fastnn.kernels.table.recurrent import RESULTS
+from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
 from fastnn.tape import Followed, Node, Traced, calculate
 
 Array = Any
@@ -249,7 +249,7 @@ def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     known = {**node.given, **dict(zip(names, node.results, strict=True)), **of_results}
     known["need"] = tuple(f"d{name}" for name in node.parents)
     taken = {name: known[name] for name in backward.signature.parameters}
-    gradients = dict(zip(backward.options["need"].values, getattr(ops, backward.name)(**taken), strict=True))
+    gradients = dict(zip(GRADIENTS[node.op], getattr(ops, backward.name)(**taken), strict=True))
     return {name: gradients[f"d{name}"] for name in node.parents}
 
 

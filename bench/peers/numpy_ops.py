@@ -792,6 +792,56 @@ def gather_backward(dy: Any, data: Any, index: Any, out: Any) -> Any:
 
 
 @_op
+def embedding(indices: Any, table: Any) -> Any:
+    return table[indices]
+
+
+@_op
+def embedding_backward(dy: Any, indices: Any, table: Any, out: Any) -> Any:
+    out[...] = 0
+    np.add.at(out, indices, dy)
+    return out
+
+
+@_op
+def sequence_mean(x: Any, out: Any) -> Any:
+    return x.mean(axis=1, out=out)
+
+
+@_op
+def sequence_max(x: Any, out: Any) -> Any:
+    return x.max(axis=1, out=out)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+@_op
+def simple_rnn(x: Any, kernel: Any, recurrent_kernel: Any) -> Any:
+    y = x @ kernel
+    h = np.zeros((len(x), len(recurrent_kernel)), x.dtype)
+    for step in range(x.shape[1]):
+        h = y[:, step] = np.tanh(y[:, step] + h @ recurrent_kernel)
+    return y, h
+
+
+@_op
+def lstm(x: Any, kernel: Any, recurrent_kernel: Any) -> Any:
+    gates, u = x @ kernel, len(recurrent_kernel)
+    y, cells = (np.empty((*x.shape[:2], u), x.dtype) for _ in range(2))
+    h = c = np.zeros((len(x), u), x.dtype)
+    for step in range(x.shape[1]):
+        z = gates[:, step]
+        z += h @ recurrent_kernel
+        z[:, : 2 * u], z[:, 2 * u : 3 * u] = _sigmoid(z[:, : 2 * u]), np.tanh(z[:, 2 * u : 3 * u])
+        z[:, 3 * u :] = _sigmoid(z[:, 3 * u :])
+        c = cells[:, step] = z[:, u : 2 * u] * c + z[:, :u] * z[:, 2 * u : 3 * u]
+        h = y[:, step] = z[:, 3 * u :] * np.tanh(c)
+    return y, h, c, gates, cells
+
+
+@_op
 def column_sums(x: Any, out: Any) -> Any:
     return x.sum(axis=0, out=out)
 

@@ -45,7 +45,10 @@ def load_data(
     labels = np.arange(n) % 2
     lengths = generator.randint(maxlen // 10, maxlen + 1, n)
     texts = np.empty(n, dtype=object)
-    texts[:] = [_review(generator, label, length, num_words) for label, length in zip(labels, lengths, strict=True)]
+    texts[:] = [
+        _review(generator, label, length, num_words)
+        for label, length in zip(labels.tolist(), lengths.tolist(), strict=True)
+    ]
     return _split.stratified(texts, labels, test_split, seed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastnn.engine.protocols import Layer, Training
@@ -18,8 +19,8 @@ class Masks:
         """(y, what ``backward`` needs) of a call of a layer on x; the mask of y is noted."""
         masks = [self._found.get(value) for value in call.takes]
         mask = masks if call.listed else masks[0]
-        given = {"mask": mask} if layer.takes_mask else {}
-        y, kept = layer.forward(x, training, activate, **given)
+        forward: Callable[..., tuple[Any, Any]] = layer.forward
+        y, kept = forward(x, training, activate, **({"mask": mask} if layer.takes_mask else {}))
         made = layer.compute_mask(x, mask)
         if made is not None:
             self._found |= dict.fromkeys(call.gives, made)

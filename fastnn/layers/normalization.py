@@ -47,7 +47,7 @@ class _Scaled(Layer):
         self.beta_constraint = constraints.get(beta_constraint, "beta_constraint")
         self.gamma_constraint = constraints.get(gamma_constraint, "gamma_constraint")
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
         """The shape of gamma and beta."""
@@ -294,7 +294,7 @@ class Normalization(Layer):
             raise ValueError(f"variance: got {self.variance.min():g}, wants numbers of at least 0")
         super().__init__(**options)
         self.recordable = not self.invert
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def _figures_shape(self, input_shape: BatchShape) -> Shape:
         return (1,) if self.axis is None else _last_axes(self.name, self.axis, input_shape)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from fastnn.configurable import aliases
 from fastnn.engine.protocols import Array, Shape, Training
 from fastnn.initializers import Initializer
 from fastnn.kernels.table import TABLE
-from fastnn.kernels.table.recurrent import RESULTS
+from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
 from fastnn.layers.base import BatchShape, Layer
 
 # What a layer has of each of its weights, under Keras's names.
@@ -156,7 +156,7 @@ class Recurrent(Layer):
             x, **weights, **taken, mask=mask, **{"dy" if self.return_sequences else "dh": dy}, **self._options(),
             need=("dx",) * need_dx + tuple(f"d{name}" for name in names),
         )  # fmt: skip
-        found = dict(zip(backward.options["need"].values, slopes, strict=True))  # type: ignore[union-attr]
+        found = dict(zip(GRADIENTS[self.op], slopes, strict=True))
         return found["dx"], tuple(found[f"d{name}"] for name in names)
 
     def get_config(self) -> dict[str, Any]:
@@ -273,8 +273,24 @@ class GRU(Recurrent):
 # What Bidirectional wraps.
 CELLS = aliases((SimpleRNN, LSTM, GRU))
 
-# How the outputs of both directions become one, and their gradient two, of y and of dy (n, ..., units).
-_MERGES = ("concat", "sum", "ave", "mul")
+
+class _Merge(NamedTuple):
+    """How outputs a and b of both directions become one, and its gradient dy those of both."""
+
+    forward: Callable[[Array, Array], Array]
+    backward: Callable[[Array, Array, Array], tuple[Array, Array]]
+
+
+def _halves(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    return dy[..., : a.shape[-1]], dy[..., a.shape[-1] :]
+
+
+_MERGES = {
+    "concat": _Merge(lambda a, b: np.concatenate([a, b], axis=-1), _halves),
+    "sum": _Merge(lambda a, b: a + b, lambda dy, a, b: (dy, dy)),
+    "ave": _Merge(lambda a, b: (a + b) * a.dtype.type(0.5), lambda dy, a, b: (dy * dy.dtype.type(0.5),) * 2),
+    "mul": _Merge(lambda a, b: a * b, lambda dy, a, b: (dy * b, dy * a)),
+}
 
 
 class Bidirectional(Layer):
@@ -374,24 +390,12 @@ class Bidirectional(Layer):
         """Outputs of a batch, and both outputs beside what both layers keep."""
         (a, kept_a), (b, kept_b) = (layer.forward(x, training, activate, mask) for layer in self._both)
         b = self._turned(b)
-        merged = {
-            "concat": lambda: np.concatenate([a, b], axis=-1),
-            "sum": lambda: a + b,
-            "ave": lambda: (a + b) * a.dtype.type(0.5),
-            "mul": lambda: a * b,
-        }[self.merge_mode]()
-        return merged, (a, b, kept_a, kept_b)
+        return _MERGES[self.merge_mode].forward(a, b), (a, b, kept_a, kept_b)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, the sum of both layers', and the gradients of their weights."""
         a, b, kept_a, kept_b = kept
-        units = a.shape[-1]
-        of_a, of_b = {
-            "concat": lambda: (dy[..., :units], dy[..., units:]),
-            "sum": lambda: (dy, dy),
-            "ave": lambda: (dy * dy.dtype.type(0.5),) * 2,
-            "mul": lambda: (dy * b, dy * a),
-        }[self.merge_mode]()
+        of_a, of_b = _MERGES[self.merge_mode].backward(dy, a, b)
         dx, own = self.forward_layer.backward(of_a, kept_a, need_dx)
         other, others = self.backward_layer.backward(self._turned(of_b), kept_b, need_dx)
         return (None if dx is None else ops.add(dx, other)), (*own, *others)

@@ -26,6 +26,7 @@ from fastnn.kernels.cpu.simd.tile import gemm_tile
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
+from fastnn.kernels.table.recurrent import GRADIENTS
 
 # Which cell a kernel steps.
 _SIMPLE, _LSTM, _GRU = range(3)
@@ -33,8 +34,7 @@ _SIMPLE, _LSTM, _GRU = range(3)
 # One core's multiply-adds of small products a nanosecond, and its nanoseconds for a gate, roughly.
 _FLOPS_PER_NS, _NS_PER_GATE = 30.0, 2.0
 
-_GRADIENTS = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0")
-_OF_STATES = (*_GRADIENTS, "dc0")
+_GRADIENTS, _OF_STATES = GRADIENTS["gru"], GRADIENTS["lstm"]
 
 
 @compiled_in
@@ -277,7 +277,7 @@ def simple_rnn(
         *_: Any,
         **__: Any,
     ) -> tuple[Any, Any]:
-        y, h, *_ = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, None)
+        y, h = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, None)[:2]
         return sweep.in_sequence(y), h
 
     return run
@@ -306,7 +306,7 @@ def lstm(
         *_: Any, **__: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
         y, h, gates, cells = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, c0)
-        c = sweep.last(cells, _state(c0, *h.shape, x.dtype))
+        c = sweep.last(cells, _state(c0, h.shape[0], h.shape[1], x.dtype))
         return sweep.in_sequence(y), h, c, sweep.in_sequence(gates), sweep.in_sequence(cells)
 
     return run

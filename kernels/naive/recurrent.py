@@ -8,9 +8,9 @@ from typing import Any
 
 from fastnn.kernels.naive import elementwise
 from fastnn.kernels.naive._lists import deliver
+from fastnn.kernels.table.recurrent import GRADIENTS
 
-_GRADIENTS = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0")
-_OF_STATES = (*_GRADIENTS, "dc0")
+_GRADIENTS, _OF_STATES = GRADIENTS["gru"], GRADIENTS["lstm"]
 
 
 def _sigmoid(x: float) -> float:
@@ -71,7 +71,7 @@ def simple_rnn(
     h0: Any = None,
     activation: str = "tanh",
     go_backwards: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Any, ...]:
     """Each step's sums, through the activation."""
     (n, t, _), u = x.shape, recurrent_kernel.shape[0]
     xs, w, r, b = x.tolist(), kernel.tolist(), recurrent_kernel.tolist(), _rows(bias, u)
@@ -82,7 +82,7 @@ def simple_rnn(
                 sums = _product(states[i], r, _product(xs[i][at], w, b))
                 states[i] = elementwise.forward("identity" if activation == "linear" else activation, sums)
             y[i][number] = states[i]
-    return _delivered((y, states), ((n, t, u), (n, u)), x.dtype)  # type: ignore[return-value]
+    return _delivered((y, states), ((n, t, u), (n, u)), x.dtype)
 
 
 def lstm(

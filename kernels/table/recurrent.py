@@ -32,19 +32,8 @@ RESULTS = {
 }
 
 
-def _sizes(gates: int, shapes: tuple[tuple[int, int, int, int], ...]) -> tuple[dict[str, int], ...]:
-    return tuple({"n": n, "t": t, "f": f, "u": u, "g": gates * u, "two": 2} for n, t, f, u in shapes)
-
-
-def _wide(gates: int) -> Rule:
-    """That there are so many gates."""
-
-    def holds(given: Mapping[str, Any]) -> bool:
-        units, width = given["recurrent_kernel"].shape
-        return bool(width == gates * units)
-
-    times = {1: "square", 3: "three times as wide as high", 4: "four times as wide as high"}[gates]
-    return Rule("recurrent_kernel", times, holds)
+def _sizes(shapes: tuple[tuple[int, int, int, int], ...]) -> tuple[dict[str, int], ...]:
+    return tuple({"n": n, "t": t, "f": f, "u": u} for n, t, f, u in shapes)
 
 
 def _some_slope(*names: str) -> Rule:
@@ -64,15 +53,16 @@ def _row(times: int, passes: int, /, **given: str) -> dict[str, Any]:
     variants.append({"mask": None, "go_backwards": True, **dict.fromkeys(optional)})
     if "dh" in given:
         variants += [{"dy": None}, dict.fromkeys([name for name in ("dh", "dc") if name in given])]
-    draws = {name: "small" for name in ("kernel", "recurrent_kernel") if name in given}
+    draws: dict[str, str] = {name: "small" for name in ("kernel", "recurrent_kernel") if name in given}
     draws |= {"mask": "mask"} | {name: "unit" for name in ("gates", "y") if name in given}
     return {
         **given,
-        "cases": _sizes(times, _SHAPES),
-        "bench": _sizes(times, _BENCH),
+        "cases": _sizes(_SHAPES),
+        "bench": _sizes(_BENCH),
         "flops": _flops(times, passes),
         "variants": tuple(variants),
         "draw": draws,
+        "derived": {"g": lambda sizes: times * int(sizes["u"]), "two": lambda _: 2},
     }
 
 
@@ -80,17 +70,18 @@ _WEIGHTS = {"x": "n t f", "kernel": "f g", "recurrent_kernel": "u g"}
 _GIVEN = {"mask": "n t", "h0": "n u"}
 _GRADIENTS = ("dx", "dkernel", "drecurrent_kernel", "dbias", "dh0")
 _OF_STATES = (*_GRADIENTS, "dc0")
+# The results of the backward ops, by the forward ones' names.
+GRADIENTS = {"simple_rnn": _GRADIENTS, "lstm": _OF_STATES, "gru": _GRADIENTS}
 _BACKWARDS = {"go_backwards": Flag()}
 # Those whose derivative follows from their results, and that take no numbers.
-_ACTIVATIONS = Choice(("tanh", "relu", "sigmoid", "linear"))
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "linear")
 
 
 @op(
     "recurrent",
     **_row(1, 1, **_WEIGHTS, bias="g", **_GIVEN),
     returns=("n t u", "n u"),
-    options={"activation": _ACTIVATIONS, **_BACKWARDS},
-    rules=(_wide(1),),
+    options={"activation": Choice(ACTIVATIONS), **_BACKWARDS},
 )
 def simple_rnn(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, activation="tanh", go_backwards=False):
     """Elman's network: h = activation(x kernel + h recurrent_kernel + bias), step by step: (y, h).
@@ -104,8 +95,8 @@ def simple_rnn(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, activ
     "recurrent",
     **_row(1, 2, **_WEIGHTS, y="n t u", dy="n t u", dh="n u", **_GIVEN),
     returns=("n t f", "f g", "u g", "g", "n u"),
-    options={"activation": _ACTIVATIONS, **_BACKWARDS, "need": Subset(_GRADIENTS)},
-    rules=(_wide(1), _some_slope("dy", "dh")),
+    options={"activation": Choice(ACTIVATIONS), **_BACKWARDS, "need": Subset(_GRADIENTS)},
+    rules=(_some_slope("dy", "dh"),),
 )
 def simple_rnn_backward(
     x,
@@ -131,7 +122,6 @@ def simple_rnn_backward(
     **_row(4, 1, **_WEIGHTS, bias="g", **_GIVEN, c0="n u"),
     returns=("n t u", "n u", "n u", "n t g", "n t u"),
     options=_BACKWARDS,
-    rules=(_wide(4),),
 )
 def lstm(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, c0=None, go_backwards=False):
     """Long short-term memory (Hochreiter and Schmidhuber 1997) with a forget gate: (y, h, c, gates, cells).
@@ -151,7 +141,7 @@ def lstm(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, c0=None, go
     ),
     returns=("n t f", "f g", "u g", "g", "n u", "n u"),
     options={**_BACKWARDS, "need": Subset(_OF_STATES)},
-    rules=(_wide(4), _some_slope("dy", "dh", "dc")),
+    rules=(_some_slope("dy", "dh", "dc"),),
 )
 def lstm_backward(
     x,
@@ -176,19 +166,11 @@ def lstm_backward(
     """
 
 
-_PAIR = Rule(
-    "bias",
-    "(2, 3 u): of the inputs' product, and of the state's",
-    lambda given: given["bias"] is None or given["bias"].shape[0] == 2,
-)
-
-
 @op(
     "recurrent",
     **_row(3, 1, **_WEIGHTS, bias="two g", **_GIVEN),
     returns=("n t u", "n u", "n t g", "n t u"),
     options=_BACKWARDS,
-    rules=(_wide(3), _PAIR),
 )
 def gru(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, go_backwards=False):
     """Gated recurrent unit (Cho et al. 2014) that resets after the product: (y, h, gates, candidates).
@@ -206,7 +188,7 @@ def gru(x, kernel, recurrent_kernel, bias=None, mask=None, h0=None, go_backwards
     **_row(3, 2, **_WEIGHTS, y="n t u", gates="n t g", candidates="n t u", dy="n t u", dh="n u", **_GIVEN),
     returns=("n t f", "f g", "u g", "two g", "n u"),
     options={**_BACKWARDS, "need": Subset(_GRADIENTS)},
-    rules=(_wide(3), _some_slope("dy", "dh")),
+    rules=(_some_slope("dy", "dh"),),
 )
 def gru_backward(
     x,

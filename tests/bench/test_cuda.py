@@ -303,6 +303,25 @@ def test_an_epoch_beside_the_cpus(bench, device, monkeypatch):
 
 
 @host_only
+@pytest.mark.parametrize("timed", [training.PREDICTION, training.FIRST_BATCH])
+def test_what_else_is_timed(bench, device, monkeypatch, timed):
+    monkeypatch.setattr(training, "_PEERS", {})
+    job = next(job for job in training.jobs(quick=True) if job.timed == timed)
+    job = kernels.replace(job, widths=(784, 6, 10), rows=40, batch=16)
+    line = job.measured(device, LEAST)
+    assert set(line.samples) == {FASTNN_CUDA, FASTNN}
+    wanted = 1 if timed == training.FIRST_BATCH else 40 * 2 * (784 * 6 + 6 * 10) / 1e12
+    assert line.work[FASTNN] == pytest.approx(wanted)
+    assert line.unit == timed[1]
+
+
+def test_lines_of_training_have_names_of_their_own():
+    names = [job.name for job in training.jobs(quick=False)]
+    assert len(set(names)) == len(names)
+    assert "first batch mnist, 784-512-10, batch 128, 60,000 made rows" in names
+
+
+@host_only
 def test_an_epoch_that_disagrees_is_seen(bench, device, monkeypatch):
     class Other(FastnnMLP):
         def epoch(self, shuffle=True):

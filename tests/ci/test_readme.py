@@ -42,7 +42,10 @@ def test_a_missing_command_is_named():
     [
         ("run-command", ["pip install . && .venv/bin/fastnn train"]),
         ("test-command", ["pytest"]),
-        ("next-commands", ["train mnist", "train reuters --plot curves.png", "train --help", "info", "info --peak"]),
+        (
+            "next-commands",
+            ["train mnist", "train reuters --plot curves.png", "train imdb", "train --help", "info", "info --peak"],
+        ),
     ],
 )
 def test_the_readme_has_what_is_run(name, ends):

@@ -28,7 +28,8 @@ def lstm_row(v: Vectors, units: Size, gates: Pointer, before: Pointer, c: Pointe
     places = _gates(v, gates, units, 4)
 
     def body(at: Span) -> None:
-        _store(at, recurrent.lstm(v, *map(at.load, places), at.load(before)), [*places, c, h])
+        taken = [at.load(pointer) for pointer in (*places, before)]
+        _store(at, recurrent.lstm(v, *taken), [*places, c, h])
 
     for_each(v, units, body)
 
@@ -57,7 +58,8 @@ def gru_row(
     def body(at: Span) -> None:
         of_state = [at.load(pointer) for pointer in own]
         at.store(of_state[2], candidates)
-        _store(at, recurrent.gru(v, *map(at.load, places), *of_state, at.load(before)), [*places, h])
+        taken = [*(at.load(pointer) for pointer in places), *of_state, at.load(before)]
+        _store(at, recurrent.gru(v, *taken), [*places, h])
 
     for_each(v, units, body)
 
