@@ -111,6 +111,8 @@ class Supply:
 
     def _of(self, data: DataSet) -> Callable[[Array, int], Batches]:
         """What makes batches of these samples."""
+        if isinstance(data.y, tuple) or not isinstance(data.x, (DenseSource, SparseSource)):
+            return partial(_FromHost, data)  # of several inputs or outputs
         labels, most = _labels(data), most_bytes(self._limit)
         fits = bytes_there(data.x) + data.rows * sum(table.row for table in labels) <= most
         has_y = data.y is not None
@@ -118,8 +120,6 @@ class Supply:
             if not (fits and self._takes_csr and data.x.matrix.nnz <= _MOST_NON_ZEROS):
                 return partial(_FromHost, data)
             return partial(_Resident, [_matrix(data.x), *map(_uploaded, labels)], has_y)
-        if not isinstance(data.x, DenseSource):
-            return partial(_FromHost, data)
         tables = [_inputs(data.x), *labels]
         if fits:
             return partial(_Resident, [_uploaded(table) for table in tables], has_y)
