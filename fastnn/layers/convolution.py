@@ -53,7 +53,7 @@ class _Convolution(Activated):
         self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
         self._shape_by("bias", bias_initializer, bias_regularizer, bias_constraint)
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     _PADDINGS: tuple[str, ...] = ("valid", "same")
 

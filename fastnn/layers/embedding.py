@@ -45,7 +45,7 @@ class Embedding(Layer):
         if self.input_length is not None:
             options.setdefault("input_shape", (self.input_length,))
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
         self._first_weights = weights
 
     @property

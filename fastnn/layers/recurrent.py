@@ -77,7 +77,7 @@ class Recurrent(Layer):
             for kind, value in zip(_KINDS, values, strict=True):
                 setattr(self, f"{kind}_{what}", module.get(value, f"{kind}_{what}"))
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     # Parameters' names are those of weights: the penalty on recurrent_kernel is recurrent_regularizer.
     @property
