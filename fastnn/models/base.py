@@ -98,7 +98,7 @@ class _Feed:
         self._draw()
 
     def _checked(self, x: Any, y: Any, sample_weight: Any) -> DataSet:
-        return self._model._data_set(("x", "y", "sample_weight"), x, y, sample_weight, self._class_weight)
+        return self._model._data_set(("x", "y", "sample_weight"), x, y, sample_weight, self._class_weight, stacklevel=8)
 
     def _draw(self) -> None:
         *given, self.size = drawn("x", self._stream, self._steps, "steps_per_epoch")
@@ -910,6 +910,7 @@ class Model(Operation):
         y: Any,
         sample_weight: Any,
         class_weight: Mapping[int, float] | None,
+        stacklevel: int = 6,
     ) -> DataSet:
         """Samples, targets and weights, checked against the model and each other; nothing of the model is changed."""
         x_name, y_name, weight_name = names
@@ -923,7 +924,7 @@ class Model(Operation):
         if sample_weight is not None and class_weight is not None:
             raise ValueError("class_weight, sample_weight: got both, wants one of them")
         shapes = self._sample_shapes_out(source)
-        self._warn_of_outputs([(None, *shape) for shape in shapes], stacklevel=6)
+        self._warn_of_outputs([(None, *shape) for shape in shapes], stacklevel)
         if self._heads:
             if class_weight is not None:
                 raise ValueError("class_weight: got one for a model of several outputs, wants sample_weight by output")
