@@ -127,6 +127,12 @@ def _add_train(commands: Any) -> None:
 
     network = train.add_argument_group("the network and its training (defaults: the data set's, below)")
     network.add_argument(
+        "--model",
+        choices=("dense", "conv"),
+        default="dense",
+        help="conv: 20 maps of 5x5, 2x2 pooling and 100 units, for data sets of images (default: dense)",
+    )
+    network.add_argument(
         "--hidden",
         metavar="N[,N...]",
         type=_checked(_widths),
@@ -359,7 +365,13 @@ def _check_writable(flag: str, path: Path) -> None:
 def _chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     """Return the data set's recipe with what the flags say in place of its defaults."""
     flags = {field.name: getattr(arguments, field.name, None) for field in fields(Recipe)}
-    return replace(RECIPES[arguments.dataset], **{name: value for name, value in flags.items() if value is not None})
+    recipe = RECIPES[arguments.dataset]
+    if arguments.model == "conv":
+        try:
+            recipe = recipe.convolutional()
+        except ValueError as error:
+            raise _UsageError(f"argument --model: {error}") from error
+    return replace(recipe, **{name: value for name, value in flags.items() if value is not None})
 
 
 def _build(

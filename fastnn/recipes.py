@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastnn import datasets
 from fastnn.errors import ChecksumError, DataFileError
-from fastnn.layers import Embedding, GlobalAveragePooling1D, Layer
+from fastnn.layers import Conv2D, Embedding, Flatten, GlobalAveragePooling1D, Layer, MaxPooling2D, Reshape
 from fastnn.utils import pad_sequences
 
 Part = tuple[NDArray[Any], NDArray[Any]]
@@ -59,13 +59,29 @@ class Recipe:
     optimizer: str = "rmsprop"
     from_files: bool = True  # False: ships with fastnn or is made
     words: tuple[int, int] | None = None  # inputs are words: how many there are, and the width of their vectors
+    image: tuple[int, int] | None = None  # inputs are the pixels of images of this height and width
+    maps: tuple[tuple[int, int], ...] = ()  # of convolutions, 2x2 pooling behind each: how many, and the kernel's width
     made: Callable[[], tuple[Any, Any]] | None = None  # what there is where no files are
 
     @property
     def architecture(self) -> str:
-        """Return the widths of layers, as in ``784-512-10``; where inputs are words, ``9 of 80-4-2``: vectors of 4."""
-        inputs = (self.inputs,) if self.words is None else (f"{self.inputs} of {self.words[0]}", self.words[1])
+        """Return the widths of layers, as in ``784-512-10``.
+
+        Where inputs are words, ``9 of 80-4-2``: vectors of 4; where they are images, ``28x28-20 of 5x5-100-10``: maps.
+        """
+        inputs: tuple[Any, ...] = (self.inputs,)
+        if self.words is not None:
+            inputs = f"{self.inputs} of {self.words[0]}", self.words[1]
+        elif self.image is not None and self.maps:
+            inputs = "x".join(map(str, self.image)), *(f"{count} of {width}x{width}" for count, width in self.maps)
         return "-".join(map(str, (*inputs, *self.hidden, self.outputs)))
+
+    def convolutional(self) -> Recipe:
+        """Return the recipe for a network of 20 maps of 5x5, 2x2 pooling and 100 units; ValueError if none is given."""
+        if self.image is None:
+            known = ", ".join(name for name, recipe in RECIPES.items() if recipe.image is not None)
+            raise ValueError(f"got 'conv' for inputs that are no images, wants a data set of images: {known}")
+        return replace(self, maps=((20, 5),), hidden=(100,))
 
     def data(self, data_dir: Folder = None) -> Data:
         """Return the data set ready to train on: float32 (or uint8) rows or indices of words, labels or values.
@@ -84,7 +100,12 @@ class Recipe:
         return Data((x_train, y_train), (x_test, y_test), note=note)
 
     def front(self) -> list[Layer]:
-        """Return the layers ahead of the dense ones: of words, the mean of their vectors."""
+        """Return the layers ahead of the dense ones: of words, the mean of their vectors; of images, convolutions."""
+        if self.image is not None and self.maps:
+            stack: list[Layer] = [Reshape((*self.image, 1))]
+            for count, width in self.maps:
+                stack += [Conv2D(count, width, activation=self.activation), MaxPooling2D(2)]
+            return [*stack, Flatten()]
         if self.words is None:
             return []
         count, width = self.words
@@ -140,6 +161,7 @@ _MNIST = Recipe(
     outputs=10,
     epochs=5,
     batch_size=128,
+    image=(28, 28),
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -153,6 +175,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=30,
         batch_size=32,
         from_files=False,
+        image=(8, 8),
     ),
     "mnist": _MNIST,
     "fashion_mnist": replace(

@@ -96,6 +96,15 @@ def test_the_architecture_of_words():
     assert RECIPES["mnist"].front() == []
 
 
+def test_the_architecture_of_images():
+    recipe = RECIPES["mnist"].convolutional()
+    assert recipe.architecture == "28x28-20 of 5x5-100-10"
+    names = ["Reshape", "Conv2D", "MaxPooling2D", "Flatten"]
+    assert [type(layer).__name__ for layer in recipe.front()] == names
+    with pytest.raises(ValueError, match=r"wants a data set of images: digits, mnist, fashion_mnist$"):
+        RECIPES["reuters"].convolutional()
+
+
 @pytest.mark.parametrize(
     ("name", "architecture", "batch_size", "epochs"),
     [
