@@ -72,7 +72,10 @@ _BARS: Mapping[str, Mapping[str, float]] = {
     "gather 10000x128x784": {NUMPY: 1.0},
 }
 # The modules whose ops PyTorch has lines of, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
-WITH_PYTORCH = ("elementwise", "gather", "prelu", "softmax", "losses")
+WITH_PYTORCH = (
+    *("elementwise", "gather", "prelu", "softmax", "losses"),
+    *("normalization", "pooling", "resizing", "joining"),
+)
 
 # Multiplications, or numbers moved, that plain Python does in about 0.2 s.
 _NAIVE_WORK = 1_000_000
@@ -322,7 +325,7 @@ def naive_sizes(op: Op, sizes: Sizes) -> dict[str, Any]:
     """``sizes`` with the largest dimension halved until plain Python is done in a moment."""
     small = dict(sizes)
     while _work(op, small) > _NAIVE_WORK:
-        largest = max(small, key=lambda name: np.prod(small[name]))
+        largest = max((name for name in small if name not in op.options), key=lambda name: np.prod(small[name]))
         value = small[largest]
         small[largest] = tuple(dim // 2 for dim in value) if isinstance(value, tuple) else value // 2
     return small

@@ -50,6 +50,7 @@ _NAMES = {
     "gradients": "differentiation",
     "program": "programs",
     "Input": "layers",
+    "Model": "models",
     "Sequential": "models",
     "load_model": "models",
 }

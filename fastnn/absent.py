@@ -127,9 +127,7 @@ _KERAS = {
 
 # What does in place of some of them.
 _INSTEAD = {
-    "Model": "graphs of layers are not there yet, stacks are: models.Sequential",
-    "clone_model": "Sequential.from_config(model.get_config()) makes a model with weights of its own",
-    "save_model": "models have save",
+    "Sequence": "fit takes any object with len and [...]",
 }
 
 

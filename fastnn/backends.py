@@ -60,9 +60,12 @@ def _probe_cuda() -> str:
 _PROBES: dict[str, Callable[[], str]] = {"cuda": _probe_cuda, "cpu": _probe_cpu, "naive": _probe_naive}
 NAMES = tuple(_PROBES)
 
-# The order in which "auto" tries them, fastest first. "cuda" trains where it is asked for: no device has shown yet for
-# which networks it is faster.
+# The order in which "auto" tries them, fastest first.
 AUTO = ("cpu", "naive")
+
+# FLOP of a step's products from which "auto" tries "cuda" before: a CPU of 500 GFLOP/s takes 20 ms for so many, and the
+# launches of a step some tens of microseconds. Unmeasured: a run on a device is to lower it.
+CUDA_FROM = 1e10
 
 
 class Recorder(Protocol):
@@ -102,10 +105,11 @@ def require(name: str) -> str:
     return name
 
 
-def resolve(name: str = "auto") -> str:
+def resolve(name: str = "auto", step_flop: float = 0.0) -> str:
     """The backend that training uses: ``name`` if it can serve, or for "auto" the fastest that can.
 
-    Where only the plain loops can, a RuntimeWarning says why, once in a process.
+    That is "cuda" for steps whose products take ``step_flop`` of at least ``CUDA_FROM``; a UserWarning says so, once in
+    a process. Where only the plain loops can serve, a RuntimeWarning says why, once likewise.
     Inside ``use_backend`` or after ``set_backend`` "auto" is the backend chosen there.
     """
     checks.one_of("backend", name, ("auto", *NAMES))
@@ -113,10 +117,19 @@ def resolve(name: str = "auto") -> str:
         return require(name)
     if override.get() is not None or default != "cpu":
         return current()
+    if step_flop >= CUDA_FROM and state("cuda").available:
+        _tell_of_device(state("cuda").reason)
+        return "cuda"
     fastest = next(name for name in AUTO if state(name).available)
     if fastest == "naive":
         _warn_of_loops(state("cpu").reason)
     return fastest
+
+
+@cache
+def _tell_of_device(reason: str) -> None:
+    text = f"backend 'auto' is 'cuda' for steps of {CUDA_FROM:.2g} FLOP and more ({reason})"
+    warnings.warn(f"{text}; backend='cpu' keeps to the CPU", UserWarning, stacklevel=3)
 
 
 @cache

@@ -496,11 +496,11 @@ def _mismatch(
             for dim, size in pairs:
                 if dim not in known:
                     known[dim], origin[dim] = size, f"{other.name} of shape {shape}"
-    for dim in op.derived if whole is not None else ():
-        known[dim] = whole[dim]
+    derived = {} if whole is None else {dim: whole[dim] for dim in op.derived}
+    for dim, size in derived.items():
+        known[dim] = size
         origin[dim] = ", ".join(f"{name}={given[name]!r}" for name in op.options if op.shapes(name))
-    for dim in dims if whole is not None else ():
-        known.setdefault(dim, whole[dim])
+    known = {**(whole or {}), **known}
     wanted = [str(known.get(dim, dim)) for dim in dims]
     if operand.open_end and dims == operand.dims:
         wanted += [str(size) for size in known.get("...", ("...",))]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from fastnn import checks
+from fastnn.kernels.contexts import setting
 
 Made = TypeVar("Made", bound="Configurable")
 
@@ -22,6 +26,32 @@ class Configurable:
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The object whose ``get_config`` gave ``config``."""
         return cls(**config)
+
+
+# Classes of the user's that a file may name, in the current context (thread or task) and at all times.
+_custom: ContextVar[Mapping[str, type[Any]]] = ContextVar("fastnn_custom", default=MappingProxyType({}))
+_registered: dict[str, type[Any]] = {}
+
+
+def custom_objects() -> Mapping[str, type[Any]]:
+    """The user's classes that a file may name, by what it calls them."""
+    return {**_registered, **_custom.get()}
+
+
+def custom_object_scope(objects: Mapping[str, type[Any]]) -> AbstractContextManager[None]:
+    """``with`` this, files may name these classes of the user's, as ``save`` and ``load_model`` find them."""
+    checks.instance("objects", objects, Mapping, "a mapping of names to classes")
+    return setting(_custom, {**_custom.get(), **objects})
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
+    """Decorate a class of the user's, a layer say, that files may name from then on; ``package`` is Keras's."""
+
+    def register(cls: type[Any]) -> type[Any]:
+        _registered[name or cls.__name__] = cls
+        return cls
+
+    return register
 
 
 def undefined(of: object, wanted: str) -> NotImplementedError:
@@ -66,7 +96,7 @@ def serialize(value: Configurable | None, names: Mapping[str, type[Any]]) -> dic
     if value is None:
         return None
     kind = type(value).__name__
-    if names.get(kind) is not type(value):
+    if (names.get(kind) or custom_objects().get(kind)) is not type(value):
         raise ValueError(f"got an object of the class {kind}, wants one of fastnn's own ({_examples(names)})")
     return {"class_name": kind, "config": value.get_config()}
 
@@ -79,7 +109,9 @@ def deserialize(argument: str, document: Mapping[str, Any], names: Mapping[str, 
     name = document["config"].get("name")
     if not isinstance(name, str | None):
         raise TypeError(f"{argument}: got the name {checks.describe(name)}, wants a string")
-    return names[checks.one_of(argument, document["class_name"], names)].from_config(document["config"])
+    known = {**custom_objects(), **names}
+    made: Made = known[checks.one_of(argument, document["class_name"], known)].from_config(document["config"])
+    return made
 
 
 def _examples(names: Mapping[str, type[Any]]) -> str:

@@ -1370,7 +1370,7 @@ def gru_backward(
 
 def zero_pad2d(
     x: Array,
-    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    padding: str | int | Sequence[int] | Sequence[Sequence[int]] = ((1, 1), (1, 1)),
     *,
     out: Array | None = None,
 ) -> Array:
@@ -1381,7 +1381,7 @@ def zero_pad2d(
 
 def crop2d(
     x: Array,
-    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = 1,
+    cropping: str | int | Sequence[int] | Sequence[Sequence[int]] = ((1, 1), (1, 1)),
     *,
     out: Array | None = None,
 ) -> Array:

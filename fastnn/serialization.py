@@ -7,7 +7,7 @@ same checks, so that no file is written that cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Shape
 from fastnn.kernels.interrupts import held
-from fastnn.layers.base import BatchShape, assign_all, sample_shape
+from fastnn.layers.base import assign_all, sample_shape, supplied
+from fastnn.layers.symbols import BatchShape
 from fastnn.losses import Loss
 from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
@@ -26,9 +27,8 @@ from fastnn.optimizers import Optimizer
 if TYPE_CHECKING:
     from fastnn.models.base import Model
 
-# Makes a stack of layers, with a name.
-_Make = Callable[[list[Any], str], "Model"]
-
+# Classes of models and layers, by the names that files have for them.
+Makes = Mapping[str, type[Any]]
 # What is raised where a document and its arrays do not make a model.
 UNFIT = (KeyError, TypeError, ValueError)
 # Steps that float64 counts exactly; an optimizer that had made more could not count on.
@@ -40,7 +40,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"
 # ---------------------------------------------------------------------------------------------------- to a file
 
 
-def contents(make: _Make, model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
+def contents(makes: Makes, model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays and the document of a whole model; ValueError for what ``load_model`` would refuse."""
     model._require_built("save")
     document = {"class_name": type(model).__name__, "config": model.get_config(), "compile": _compile_config(model)}
@@ -50,7 +50,7 @@ def contents(make: _Make, model: Model) -> tuple[dict[str, Array], dict[str, Any
             state = model.optimizer.state[path]
             arrays.update((_slot_name(path, slot), state[slot]) for slot in model.optimizer.state_slots)
     try:
-        restored(make, saving.decode(saving.encode(document)), arrays)
+        restored(makes, saving.decode(saving.encode(document)), arrays)
     except UNFIT as error:
         raise ValueError(f"save: got a model that load_model would refuse ({error}), wants one it takes") from error
     return arrays, document
@@ -79,16 +79,24 @@ def _paths_with_state(model: Model, optimizer: Optimizer) -> list[str]:
 
 
 def _compile_config(model: Model) -> dict[str, Any] | None:
-    optimizer, loss = model.optimizer, model.loss
+    optimizer = model.optimizer
     if optimizer is None:
         return None
+    heads = model._judged()
+    several = len(heads) > 1
+    losses_of = [None if head.loss is None else _serialized_loss(head.loss) for head in heads]
+    kinds = {
+        kind: [[_serialized_metric(metric) for metric in getattr(head, kind)] for head in heads]
+        for kind in ("metrics", "weighted_metrics")
+    }
+    weights_of = {"loss_weights": [head.weight for head in heads]} if several else {}
     return {
         "optimizer": serialize(optimizer, optimizers.NAMES),
         "iterations": optimizer.iterations,
         "state": _paths_with_state(model, optimizer),
-        "loss": None if loss is None else _serialized_loss(loss),
-        "metrics": [_serialized_metric(metric) for metric in model._metrics],
-        "weighted_metrics": [_serialized_metric(metric) for metric in model._weighted_metrics],
+        "loss": losses_of if several else losses_of[0],
+        **{kind: found if several else found[0] for kind, found in kinds.items()},
+        **weights_of,
         "backend": model._backend,
         "precision": model._precision,
     }
@@ -135,29 +143,29 @@ class Compiled:
     """How a file says that its model was compiled; the optimizer has its state."""
 
     optimizer: Optimizer
-    loss: Loss | None
-    metrics: list[Metric]
-    weighted_metrics: list[Metric]
+    loss: Any
+    metrics: list[Any]
+    weighted_metrics: list[Any]
+    loss_weights: list[float] | None
     backend: str
     precision: str | None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """The first arguments of ``compile``."""
-        return self.optimizer, self.loss, self.metrics, self.weighted_metrics
+        return self.optimizer, self.loss, self.metrics, self.weighted_metrics, self.loss_weights
 
 
 def restored(
-    make: _Make, document: Mapping[str, Any], arrays: Mapping[str, Array], with_compile: bool = True
+    makes: Makes, document: Mapping[str, Any], arrays: Mapping[str, Array], with_compile: bool = True
 ) -> tuple[Model, Compiled | None]:
     """The model that a document describes, not compiled yet, and how it was; its parameters are ``arrays`` themselves.
 
     Raises one of ``UNFIT`` where the document describes no model, or not one of these arrays.
     """
     unused = dict(arrays)
-    checks.one_of("class_name", document.get("class_name"), ("Sequential",))
     with seeds.untouched():  # making initializers draws seeds: that must not shift what is drawn later
-        model = _restored_stack(make, _entry(document, "config", dict), unused)
+        model = _restored_model(makes, document, unused)
     config = _entry(document, "compile", dict, type(None))
     compiled = _restored_compile(model, config, unused) if with_compile and config is not None else None
     # without ``with_compile`` nobody asks for the optimizer's state; fastnn 0.1 wrote that of other models too
@@ -200,22 +208,48 @@ def weights(arrays: Mapping[str, Array]) -> list[Array]:
     return [arrays[name] for name in sorted(names, key=lambda name: (name.find("/", len(_WEIGHTS)), name))]
 
 
-def _restored_stack(make: _Make, config: Mapping[str, Any], unused: dict[str, Array]) -> Model:
+def _restored_model(makes: Makes, document: Mapping[str, Any], unused: dict[str, Array]) -> Model:
     """The built model, whose weights are taken out of ``unused``."""
-    stack = [deserialize("layers", entry, layers.NAMES) for entry in _entry(config, "layers", list)]
-    inputs: BatchShape = (None, *sample_shape("input_shape", _entry(config, "input_shape", list)))
-    shape, number = inputs, 0
-    for layer in stack:
+    kind = checks.one_of("class_name", document.get("class_name"), [name for name in makes if name not in layers.NAMES])
+    config = _entry(document, "config", dict)
+    names: dict[str, str] = {}
+    for name in unused:
+        if name.startswith(_WEIGHTS):
+            names.setdefault(name.removeprefix(_WEIGHTS).partition("/")[2], name)
+    taken: set[str] = set()
+
+    def supply(layer: Any, shape: Any) -> list[Array]:
         values = []
         for name, wanted in layer.parameter_shapes(shape).items():
             path = f"{layer.name}/{name}"
-            value = _taken(unused, _weight_name(number, path), wanted, layer.dtype)
-            check_finite(path, value, value.dtype)
-            values.append(value)
-            number += 1
-        layer.build(shape, values)
-        shape = layer.compute_output_shape(shape)
-    model = make(stack, _entry(config, "name", str))
+            found = names.get(path) or _weight_name(len(taken), path)
+            values.append(_taken(unused, found, wanted, layer.dtype))
+            taken.add(found)
+            check_finite(path, values[-1], values[-1].dtype)
+        return values
+
+    with supplied(supply):
+        model = _made(makes[kind], makes, config)
+    for number, parameter in enumerate(model.weights):
+        name = _weight_name(number, parameter.path)
+        if name not in taken:  # of a layer of the user's, which has drawn it
+            value = _taken(unused, name, parameter.shape, parameter.dtype)
+            check_finite(parameter.path, value, value.dtype)
+            parameter.value = value
+    return model
+
+
+def _made(make: Any, makes: Makes, config: Mapping[str, Any]) -> Model:
+    """A model of a description, its own entries checked."""
+    stack = _entry(config, "layers", list)
+    if "inputs" in config:
+        try:
+            model: Model = make.from_config(config)
+        except (AttributeError, IndexError, RecursionError) as error:
+            raise ValueError(f"config: got one that no graph of layers can be made of ({error})") from error
+        return model
+    inputs: BatchShape = (None, *sample_shape("input_shape", _entry(config, "input_shape", list)))
+    model = make([deserialize("layers", entry, makes) for entry in stack], _entry(config, "name", str))
     model.build(inputs)
     if not model.built:
         raise ValueError("layers: got an InputLayer alone, wants layers on top of it")
@@ -232,21 +266,35 @@ def _restored_compile(model: Model, config: Mapping[str, Any], unused: dict[str,
         optimizer.state[path] = {
             slot: _taken(unused, _slot_name(path, slot), shape, dtype) for slot in optimizer.state_slots
         }
-    loss = _entry(config, "loss", dict, type(None))
+    loss = _entry(config, "loss", dict, list, type(None))
+    several = isinstance(loss, list)
+    found_loss = [_restored_loss(entry) for entry in loss] if several else _restored_loss(loss)
     precision = config.get("precision")
     if precision is not None:
         checks.one_of("precision", precision, (str(model.compute_dtype), "bfloat16", "auto"))
+    found = {}
+    for kind in ("metrics", "weighted_metrics"):
+        entries = _entry(config, kind, list)
+        found[kind] = (
+            [_restored_metrics(kind, each) for each in entries] if several else _restored_metrics(kind, entries)
+        )
     return Compiled(
         optimizer,
-        None if loss is None else deserialize("loss", loss, losses.NAMES),
-        [deserialize("metrics", entry, metrics.CONFIG_NAMES) for entry in _entry(config, "metrics", list)],
-        [
-            deserialize("weighted_metrics", entry, metrics.CONFIG_NAMES)
-            for entry in _entry(config, "weighted_metrics", list)
-        ],
+        found_loss,
+        found["metrics"],
+        found["weighted_metrics"],
+        _entry(config, "loss_weights", list) if several else None,
         checks.one_of("backend", config.get("backend"), ("auto", *backends.NAMES)),
         precision,
     )
+
+
+def _restored_loss(document: Any) -> Loss | None:
+    return None if document is None else deserialize("loss", document, losses.NAMES)
+
+
+def _restored_metrics(kind: str, entries: Any) -> list[Metric]:
+    return [deserialize(kind, entry, metrics.CONFIG_NAMES) for entry in entries]
 
 
 def _named_with_state(

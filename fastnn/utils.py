@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, checks
+from fastnn.configurable import custom_object_scope, register_keras_serializable
+from fastnn.diagrams import plot_model
 from fastnn.engine import seeds
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
@@ -107,5 +109,12 @@ def _dtype_for(name: str, dtype: Any, value: Any) -> np.dtype[Any]:
     return kind
 
 
-__all__ = ["pad_sequences", "set_random_seed", "to_categorical"]
+__all__ = [
+    "custom_object_scope",
+    "pad_sequences",
+    "plot_model",
+    "register_keras_serializable",
+    "set_random_seed",
+    "to_categorical",
+]
 absent.explain(__name__)

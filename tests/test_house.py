@@ -20,7 +20,7 @@ FASTNN, KERNELS = Path(fastnn.__file__).parent, Path(fastnn.kernels.__file__).pa
 # From the top down; a module may import what stands in a later row, or beside it in its own.
 HOUSE = (
     ("fastnn.__main__",),
-    ("fastnn.cli", "fastnn.plotting", "fastnn._environment"),
+    ("fastnn.cli", "fastnn._environment"),
     ("fastnn.recipes",),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
@@ -38,6 +38,7 @@ HOUSE = (
         "fastnn.utils",
         "fastnn.configurable",
     ),
+    ("fastnn.diagrams", "fastnn.plotting"),
     ("fastnn.engine",),
     ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
     ("fastnn.ops", "fastnn.recorder"),

@@ -46,7 +46,7 @@ def repeated(cupy: Any, numbers: Any, shape: tuple[int, ...]) -> Any:
 def smaller(op: Op, sizes: Sizes) -> dict[str, Any]:
     """Sizes of what is drawn: whole rows, and of products as much as tells."""
     if op.flops is not None:
-        return {name: min(size, _SIDE) for name, size in sizes.items()}
+        return {name: size if name in op.options else min(size, _SIDE) for name, size in sizes.items()}
     small = dict(sizes)
     first = growing(op, sizes)
     most = max(op.elements(spec, sizes) for spec in (*op.operands.values(), *op.returns))
@@ -82,6 +82,7 @@ def grown(op: Op, sizes: Sizes, numbers: int) -> dict[str, Any]:
 def drawn(cupy: Any, op: Op, sizes: Sizes) -> dict[str, Any]:
     """Arguments of one call on the device, with an output where the op takes one."""
     given = draw(op, smaller(op, sizes), asked(op), DTYPE, np.random.default_rng(SEED))
+    sizes = op.whole(sizes, asked(op))
     made = {
         name: repeated(cupy, value, shape_of(op.operands[name], sizes)) if isinstance(value, np.ndarray) else value
         for name, value in given.items()

@@ -13,6 +13,10 @@ from fastnn import callbacks, engine, layers, models, optimizers
 class _Clock(LaterEpochs, callbacks.Callback):
     """The clock of the benchmarks as a callback."""
 
+    def leaves_weights(self) -> bool:
+        """It looks at none."""
+        return True
+
 
 class FastnnMLP:
     """A Sequential on rows x (n, in) and targets y (n,); ``compiling`` goes to ``compile``, as in backend="naive"."""
@@ -42,6 +46,15 @@ class FastnnMLP:
     def predict(self) -> Any:
         """Outputs for all rows."""
         return self.model.predict(self._data[0], verbose=0)
+
+    def first_batch(self) -> None:
+        """A fit from its call to the end of its first batch: with all that is done before, compilation left out."""
+
+        def stop(batch: int, logs: Any) -> None:
+            self.model.stop_training = True
+
+        stopping = callbacks.LambdaCallback(on_train_batch_end=stop)
+        self.model.fit(*self._data, batch_size=self._batch_size, verbose=0, callbacks=[stopping])
 
 
 class LayerwiseMLP(FastnnMLP):

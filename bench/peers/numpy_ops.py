@@ -44,6 +44,60 @@ def add(a: Any, b: Any, out: Any) -> Any:
 
 
 @_op
+def subtract(a: Any, b: Any, out: Any) -> Any:
+    return np.subtract(a, b, out=out)
+
+
+@_op
+def multiply(a: Any, b: Any, out: Any) -> Any:
+    return np.multiply(a, b, out=out)
+
+
+@_op
+def average(a: Any, b: Any, out: Any) -> Any:
+    np.add(a, b, out=out)
+    out *= 0.5
+    return out
+
+
+@_op
+def maximum(a: Any, b: Any, out: Any) -> Any:
+    return np.maximum(a, b, out=out)
+
+
+@_op
+def minimum(a: Any, b: Any, out: Any) -> Any:
+    return np.minimum(a, b, out=out)
+
+
+@_op
+def maximum_backward(dy: Any, a: Any, b: Any) -> Any:
+    first = a >= b
+    return dy * first, dy * ~first
+
+
+@_op
+def minimum_backward(dy: Any, a: Any, b: Any) -> Any:
+    first = a <= b
+    return dy * first, dy * ~first
+
+
+@_op
+def join(a: Any, b: Any, out: Any) -> Any:
+    return np.concatenate((a, b), axis=1, out=out)
+
+
+@_op
+def global_average_pool(x: Any, out: Any) -> Any:
+    return x.mean(axis=1, out=out)
+
+
+@_op
+def global_max_pool(x: Any, out: Any) -> Any:
+    return x.max(axis=1, out=out)
+
+
+@_op
 def identity(x: Any, out: Any) -> Any:
     np.copyto(out, x)
     return out

@@ -81,4 +81,4 @@ class PyTorchMLP:
     def predict(self) -> Any:
         """Probabilities for all rows, without autograd."""
         with torch.no_grad():
-            return self._model(self._inputs).softmax(dim=1).numpy()
+            return self._model(self._inputs).softmax(dim=1).cpu().numpy()

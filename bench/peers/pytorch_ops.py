@@ -96,6 +96,104 @@ def nll(log_probs: Any, targets: Any) -> Any:
     return float(value), aten.nll_loss_backward(torch.ones(()), log_probs, targets, None, 1, -100, weight)
 
 
+def _choice_backward(compare: Any) -> Callable[..., Any]:
+    """The op of the derivatives of the larger or the smaller of two numbers."""
+
+    def run(dy: Any, a: Any, b: Any) -> Any:
+        first = compare(a, b)
+        return dy * first, dy * ~first
+
+    return run
+
+
+# The layers' own epsilon, and all three gradients.
+_EPSILON, _ALL = 1e-3, [True, True, True]
+
+
+def batch_norm(x: Any) -> Any:
+    return aten.native_batch_norm(x, None, None, None, None, True, 0.0, _EPSILON)
+
+
+def batch_norm_backward(dy: Any, x: Any, mean: Any, rstd: Any) -> Any:
+    ones = torch.ones_like(mean)
+    return aten.native_batch_norm_backward(dy, x, ones, None, None, mean, rstd, True, _EPSILON, _ALL)
+
+
+def batch_norm_inference(x: Any, moving_mean: Any, moving_variance: Any) -> Any:
+    return F.batch_norm(x, moving_mean, moving_variance, eps=_EPSILON)
+
+
+def batch_norm_inference_backward(dy: Any, x: Any, moving_mean: Any, moving_variance: Any) -> Any:
+    given = torch.ones_like(moving_mean), moving_mean, moving_variance
+    return aten.native_batch_norm_backward(dy, x, *given, None, None, False, _EPSILON, _ALL)
+
+
+def layer_norm(x: Any) -> Any:
+    return F.layer_norm(x, x.shape[1:], eps=_EPSILON)
+
+
+def layer_norm_backward(dy: Any, x: Any) -> Any:
+    """With the row's figures anew, as the op has them."""
+    ones = torch.ones(x.shape[1], dtype=x.dtype)
+    _, mean, rstd = aten.native_layer_norm(x, x.shape[1:], None, None, _EPSILON)
+    return aten.native_layer_norm_backward(dy, x, x.shape[1:], mean, rstd, ones, torch.zeros_like(ones), _ALL)
+
+
+def _first(x: Any) -> Any:
+    """Channels first, as PyTorch names them, where they lie: last."""
+    return x.permute(0, 3, 1, 2)
+
+
+def _last(x: Any) -> Any:
+    return x.permute(0, 2, 3, 1)
+
+
+def _pool_arguments(pool_size: Any, strides: Any, padding: str) -> Any:
+    """Window, strides, and whether to round up, which is what "same" does where it pads one number behind."""
+    return pool_size, strides, [0, 0], padding == "same"
+
+
+def max_pool2d(x: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+    window, moved, around, up = _pool_arguments(pool_size, strides, padding)
+    return _last(F.max_pool2d(_first(x), window, moved, around, ceil_mode=up))
+
+
+def average_pool2d(x: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+    window, moved, around, up = _pool_arguments(pool_size, strides, padding)
+    return _last(F.avg_pool2d(_first(x), window, moved, around, up, count_include_pad=False))
+
+
+# Places of the largest numbers of an x, which PyTorch has from its forward pass.
+_places: dict[int, Any] = {}
+
+
+def max_pool2d_backward(dy: Any, x: Any, y: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+    window, moved, around, up = _pool_arguments(pool_size, strides, padding)
+    if x.data_ptr() not in _places:
+        _places.clear()
+        _places[x.data_ptr()] = aten.max_pool2d_with_indices(_first(x), window, moved, around, [1, 1], up)[1]
+    given = _first(dy), _first(x), window, moved, around, [1, 1], up
+    return _last(aten.max_pool2d_with_indices_backward(*given, _places[x.data_ptr()]))
+
+
+def average_pool2d_backward(dy: Any, x: Any, pool_size: Any, strides: Any, padding: str) -> Any:
+    window, moved, around, up = _pool_arguments(pool_size, strides, padding)
+    return _last(aten.avg_pool2d_backward(_first(dy), _first(x), window, moved, around, up, False, None))
+
+
+def global_max_pool_backward(dy: Any, x: Any, y: Any) -> Any:
+    return torch.zeros_like(x).scatter_(1, x.argmax(dim=1, keepdim=True), dy[:, None])
+
+
+def global_average_pool_backward(dy: Any, x: Any, out: Any) -> Any:
+    return out.copy_((dy / x.shape[1])[:, None].expand_as(x))
+
+
+def upsample2d_backward(dy: Any, x: Any, out: Any) -> Any:
+    n, h, w, c = x.shape
+    return torch.sum(dy.reshape(n, h, 2, w, 2, c), (2, 4), out=out)
+
+
 _MEAN, _SUM = 1, 2
 
 
@@ -301,6 +399,33 @@ _BACKWARD: dict[str, Callable[..., Any]] = {
 }
 PYTORCH: dict[str, Callable[..., Any]] = {
     "add": lambda a, b, out: torch.add(a, b, out=out),
+    "subtract": lambda a, b, out: torch.sub(a, b, out=out),
+    "multiply": lambda a, b, out: torch.mul(a, b, out=out),
+    "average": lambda a, b, out: torch.add(a, b, out=out).mul_(0.5),
+    "maximum": lambda a, b, out: torch.maximum(a, b, out=out),
+    "minimum": lambda a, b, out: torch.minimum(a, b, out=out),
+    "maximum_backward": _choice_backward(torch.ge),
+    "minimum_backward": _choice_backward(torch.le),
+    "batch_norm": batch_norm,
+    "batch_norm_backward": batch_norm_backward,
+    "batch_norm_inference": batch_norm_inference,
+    "batch_norm_inference_backward": batch_norm_inference_backward,
+    "layer_norm": layer_norm,
+    "layer_norm_backward": layer_norm_backward,
+    "max_pool2d": max_pool2d,
+    "max_pool2d_backward": max_pool2d_backward,
+    "average_pool2d": average_pool2d,
+    "average_pool2d_backward": average_pool2d_backward,
+    "global_max_pool": lambda x, out: torch.amax(x, 1, out=out),
+    "global_max_pool_backward": global_max_pool_backward,
+    "global_average_pool": lambda x, out: torch.mean(x, 1, out=out),
+    "global_average_pool_backward": global_average_pool_backward,
+    "zero_pad2d": lambda x: F.pad(x, (0, 0, 1, 1, 1, 1)),
+    "crop2d": lambda x: x[:, 1:-1, 1:-1].contiguous(),
+    "upsample2d": lambda x: _last(F.interpolate(_first(x), scale_factor=2.0)),
+    "upsample2d_backward": upsample2d_backward,
+    "join": lambda a, b, out: torch.cat((a, b), 1, out=out),
+    "join_backward": lambda dy, a, b: tuple(part.contiguous() for part in dy.split((a.shape[1], b.shape[1]), 1)),
     "gather": lambda data, index, out: torch.index_select(data, 0, index, out=out),
     "gather_backward": lambda dy, data, index, out: out.zero_().index_add_(0, index, dy),
     **_FORWARD,

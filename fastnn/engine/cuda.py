@@ -2,13 +2,14 @@
 
 Layers, losses and the optimizer are those of the layer-by-layer runner, which works on the device's arrays here. Its
 steps are programs: a device launches them as graphs, turn after turn, and nothing is read back before the last
-(``kernels/cuda/program.py``). Between two calls of this runner parameters and state are ordinary arrays, which
-callbacks, files and other backends work on.
+(``kernels/cuda/program.py``). Samples stay there, or come piece by piece (``supply``). Between two calls of this runner
+parameters and state are ordinary arrays, which callbacks, files and other backends work on, unless somebody says that
+nobody looks at them for a while (``staying``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,16 +18,22 @@ import numpy as np
 
 from fastnn import backends, ops
 from fastnn.engine import recorded
-from fastnn.engine.data import DataSet, Source
+from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.form import penalty_numbers
-from fastnn.engine.layerwise import Epoch, LayerwiseRunner
+from fastnn.engine.layerwise import Epoch, LayerwiseRunner, added, in_strides
+from fastnn.engine.pace import paced
 from fastnn.engine.placement import Batches
-from fastnn.engine.protocols import Array, DenseForm, Logs, Loss, Network, Optimizer, Regularizer, StepHooks
-from fastnn.engine.supply import Supply, how, put
+from fastnn.engine.protocols import Array, DenseForm, Logs, Loss, Metric, Network, Optimizer, Regularizer, StepHooks
+from fastnn.engine.recorded import RecordedPasses, layers_are_recordable
+from fastnn.engine.supply import Supply, how, joined, put
+from fastnn.engine.wiring import each, mapped
 from fastnn.kernels.interrupts import held
 
 # Its name in a plan.
 RUNNER = "device"
+
+# Batches of an evaluation or a prediction from which they are recorded. Unmeasured.
+RECORDED_FROM = 4
 
 
 class _OnDevice:
@@ -38,15 +45,13 @@ class _OnDevice:
         self._supply = Supply(network.memory_limit, _takes_csr(network))
 
     def batches(self, data: DataSet, order: Array, batch_size: int) -> Batches:
-        with _explained():
-            return self._supply.batches(data, order, batch_size)
+        return self._supply.batches(data, order, batch_size)
 
     def put(self, array: Array) -> Any:
-        with _explained():
-            return put(array)
+        return put(array)
 
     def read(self, array: Any) -> Array:
-        found: Array = array.get()
+        found: Array = array.get() if hasattr(array, "get") else np.asarray(array)
         return found
 
     def all_finite(self, arrays: Sequence[Any]) -> bool:
@@ -56,16 +61,18 @@ class _OnDevice:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Where there is too little memory, say what the device has."""
+    """Where there is too little memory, say what the device has, and what to do."""
     try:
         yield
     except MemoryError as error:
-        raise backends.implementation("cuda", "launch", "out_of_memory")(error) from None
+        said = backends.implementation("cuda", "launch", "out_of_memory")(error)
+        advice = "A smaller batch_size takes less memory, and with compile(memory_limit=...) samples do"
+        raise MemoryError(f"{said}. {advice}") from None
 
 
 def _takes_csr(network: Network) -> bool:
     """Whether the first layer multiplies by its inputs, and nothing else is done to them."""
-    return bool(network.layers) and isinstance(network.layers[0].form(), DenseForm)
+    return network.is_stack and bool(network.layers) and isinstance(network.layers[0].form(), DenseForm)
 
 
 class _Residence:
@@ -143,6 +150,33 @@ def _give(owner: Any, name: str, value: Any) -> None:
         setattr(owner, name, value)
 
 
+class _Passing:
+    """Batches that are passed through a function: recorded, or where they are few, or it cannot be, op by op."""
+
+    def __init__(self, passes: RecordedPasses, function: Callable[..., Any], samples: Epoch) -> None:
+        self._passes, self._function, self._samples = passes, function, samples
+        self._records = samples.data.steps(samples.batch_size) >= RECORDED_FROM
+
+    def found(self, step: int, most: int) -> list[Any]:
+        """What the function gives of up to ``most`` batches from ``step`` on, on the device until the next call."""
+        batches = self._samples.batches
+        together = self._passes(batches, step, most, self._samples.batch_size) if self._records else None
+        if together is not None:
+            return [together]
+        given = (batches.alone(step + each) for each in range(min(most, max(1, batches.at_hand(step)))))
+        return [self._function(*_arrays(batch)) for batch in given]
+
+
+def _arrays(batch: Batch) -> list[Any]:
+    """Inputs, targets, weights, what there is of them."""
+    return [array for part in batch[:3] for array in each(part) if array is not None]
+
+
+def _one_behind_another(found: Sequence[Any]) -> Any:
+    """Arrays of the device, or tuples of such, or nothing, of batches in their order."""
+    return None if found[0] is None else mapped(lambda *arrays: joined(arrays), *found)
+
+
 class DeviceRunner(LayerwiseRunner):
     """Trains, evaluates and predicts on a device."""
 
@@ -151,6 +185,8 @@ class DeviceRunner(LayerwiseRunner):
         super().__init__(network, backend, placement)
         self._residence = _Residence(network, placement)
         self._counted: dict[int, Any] = {}  # the numbers below some
+        self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
+        self._judging: RecordedPasses | None = None
 
     def staying(self) -> AbstractContextManager[None]:
         """For a ``with`` block in which nobody looks at weights or state: there they stay on the device.
@@ -158,7 +194,12 @@ class DeviceRunner(LayerwiseRunner):
         What another runner of the same network does meanwhile is done with these.
         """
         self._optimizer.build(self._trained)
-        return self._residence
+        return self._staying()
+
+    @contextmanager
+    def _staying(self) -> Iterator[None]:
+        with _explained(), self._residence:
+            yield
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -216,15 +257,89 @@ class DeviceRunner(LayerwiseRunner):
         value, gradient = penalty.value_and_gradient(self._placement.read(x))
         return value, self._placement.put(gradient)
 
+    def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
+        """Accuracies by what is hit, sample by sample, which the device finds; other metrics by scores, on the host."""
+        figures, rows, size = samples.figures, samples.rows(step, len(losses)), samples.batch_size
+        for batch, found in enumerate(losses.tolist()):
+            figures.lose(found, rows[batch * size : (batch + 1) * size].size)
+        left = [one for one in figures.metrics if not self._is_hit(samples, step, len(losses), each(scores), *one)]
+        if not left:
+            return
+        read = [self._placement.read(found) for found in each(scores)]
+        for first in range(0, rows.size, size):
+            some = slice(first, first + size)
+            y, weight = samples.data.labels(rows[some])
+            for metric, weighted, head in left:
+                weights = each(weight)[head] if weighted and weight is not None else None
+                metric.update_state(each(y)[head], figures.outputs(metric, head, read[head][some]), weights)
+
+    def _is_hit(
+        self, samples: Epoch, step: int, steps: int, scores: Sequence[Any], metric: Metric, weighted: bool, head: int
+    ) -> bool:
+        """Whether the device has found what a metric counts of these batches, and it is counted."""
+        loss, found = self._heads[head].loss, scores[head]
+        fits = loss is not None and metric.integer_targets in (None, loss.integer_targets)
+        form = metric.fused_form(found.shape[-1]) if fits and steps <= samples.batches.at_hand(step) else None
+        if form is None:
+            return False
+        given = samples.batches.together(step, steps)
+        targets, index = given.arrays[self._graph.inputs + head], put(np.ascontiguousarray(given.rows, np.int64))
+        if not backends.implementation("cuda", "hits", "is_served")(form, found, targets):
+            return False
+        outputs, find = samples.figures.outputs(metric, head, found), backends.implementation("cuda", "hits", "hits")
+        hits = self._placement.read(find(form, metric.fused_number, outputs, targets, index))
+        weight = samples.data.labels(samples.rows(step, steps))[1] if weighted else None
+        metric.count(hits.astype(np.float32), None if weight is None else each(weight)[head])
+        return True
+
     def evaluate(self, data: DataSet, batch_size: int, hooks: StepHooks | None = None) -> Logs:
-        """Loss and metrics over all batches, weights untouched."""
-        with self._multiplying("float32"), self._residence:
-            return super().evaluate(data, batch_size, hooks)
+        """Loss and metrics over all batches, weights untouched; nothing is read batch by batch."""
+        order = np.arange(data.rows)
+        with self._multiplying("float32"), self._residence, self._chosen():
+            batches = self._placement.batches(data, order, batch_size)
+            samples = Epoch(0, data, batch_size, order, batches, self.figures())
+            self._judging = self._judging or RecordedPasses(self.network, self._losses_and_scores)
+            passing = _Passing(self._judging, self._losses_and_scores, samples)
+            penalty = float(self.weight_penalty())
+
+            def judge(step: int, most: int) -> int:
+                of_losses, of_scores = zip(*passing.found(step, most), strict=True)
+                losses = np.concatenate([np.stack([*map(self._numbers, found)], axis=1) for found in of_losses])
+                losses[:, 0] += penalty
+                self._count(samples, step, losses, _one_behind_another(of_scores))
+                return len(losses)
+
+            in_strides(data.steps(batch_size), hooks, paced(judge), samples.figures.logs)
+        return samples.figures.logs()
+
+    def _numbers(self, losses: Any) -> Array:
+        """Of a batch or of several, on the host."""
+        return np.atleast_1d(self._placement.read(losses)).astype(float)
+
+    def _losses_and_scores(self, *given: Any) -> tuple[Any, Any]:
+        """Losses of a batch with the penalty on outputs, and its scores where metrics want them."""
+        inputs, heads = self._graph.inputs, len(self._heads)
+        y, weights = given[inputs : inputs + heads], given[inputs + heads :]
+        outputs, _, penalty, _ = self._forward(given[:inputs])
+        losses, _ = self._scores(outputs, y, weights or None)
+        return (added(losses[0], penalty), *losses[1:]), self._judged(outputs) if self._scored else None
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
-        """Outputs for all samples."""
-        with self._multiplying("float32"), self._residence:
-            return super().predict(x, batch_size, hooks)
+        """Outputs for all samples; nothing is read batch by batch."""
+        if x.rows == 0:
+            return self.outputs(x, training=False)
+        data, order, parts = DataSet(x), np.arange(x.rows), list[Any]()
+        with self._multiplying("float32"), self._residence, self._chosen():
+            batches = self._placement.batches(data, order, batch_size)
+            passes = RecordedPasses(self.network, self._passed, layers_are_recordable)
+            passing = _Passing(passes, self._passed, Epoch(0, data, batch_size, order, batches, self.figures()))
+
+            def read(step: int, most: int) -> int:
+                parts.append(mapped(self._placement.read, _one_behind_another(passing.found(step, most))))
+                return -(-len(each(parts[-1])[0]) // batch_size)
+
+            in_strides(data.steps(batch_size), hooks, paced(read), dict)
+        return parts[0] if len(parts) == 1 else mapped(lambda *arrays: np.concatenate(arrays), *parts)
 
     def outputs(self, x: Source, training: bool) -> Any:
         """Outputs for all samples as one batch; in ``training`` layers draw masks, as calls outside any fit do."""
@@ -235,8 +350,10 @@ class DeviceRunner(LayerwiseRunner):
         """Metrics, and what else has ordinary arrays, is the CPU's; arrays of the device are computed there."""
         return backends.use_backend("cpu" if backends.state("cpu").available else "naive")
 
-    def _multiplying(self, products: str) -> AbstractContextManager[None]:
-        return backends.use_precision("bfloat16" if products == "bfloat16" else "float32")
+    @contextmanager
+    def _multiplying(self, products: str) -> Iterator[None]:
+        with _explained(), backends.use_precision("bfloat16" if products == "bfloat16" else "float32"):
+            yield
 
 
 # What a step of a network took in the last fit with an optimizer: whose, and how many launches.
@@ -258,12 +375,20 @@ def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
     return None if dtype == np.float32 else f"it keeps weights in float32, and these are {dtype}"
 
 
+def captures(network: Network) -> bool:
+    """Whether its steps, or without an optimizer its passes, are captured as a graph."""
+    if not network.has_loss:
+        return layers_are_recordable(network)
+    trained = [parameter for parameter in network.parameters if parameter.trainable]
+    optimizer = network.optimizer
+    return recorded.is_recordable(network) and (optimizer is None or optimizer.recordable(trained))
+
+
 def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
     """What runs on this device, by name, for people to read."""
     lines = {"device": backends.state("cuda").reason}
     if network.has_loss and network.optimizer is not None:
-        replayed = recorded.is_recordable(network)
-        lines["steps"] = "captured as a graph, launched turn after turn" if replayed else "op by op"
+        lines["steps"] = "captured as a graph, launched turn after turn" if captures(network) else "op by op"
         trained, launches = _launches.get(network.optimizer, (None, 0))
         if trained == _of(network):
             lines["launches"] = f"{launches} a step, in the last fit"

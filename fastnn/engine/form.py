@@ -170,6 +170,8 @@ def obstacle(network: Network) -> str | None:
 
 
 def _obstacles(network: Network) -> Iterator[str]:
+    if network.op_by_op:
+        yield "it was asked for (run_eagerly)"
     if not network.is_stack:
         yield "the layers are a graph, not a stack"
         return

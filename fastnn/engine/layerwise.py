@@ -7,9 +7,10 @@ nobody looks at the batches in between: the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from time import perf_counter
 from typing import Any
@@ -60,17 +61,34 @@ class RunningFigures:
 
     def update(self, losses: Sequence[float], rows: int, y: Any, sample_weight: Any, scores: Any) -> None:
         """Count one batch; ``scores`` are logits where a loss takes them, else outputs: of heads, as targets are."""
-        self._losses = [total + loss * rows for total, loss in zip(self._losses, losses, strict=True)]
-        self._rows += rows
+        self.lose(losses, rows)
         if scores is None:
             return
         weights = each(sample_weight) if sample_weight is not None else [None] * len(self._heads)
-        for head, activation, *given in zip(
-            self._heads, self._activations, each(y), each(scores), weights, strict=True
-        ):
-            true, found, weight = given
-            _update(head.metrics, activation, true, found, None)
-            _update(head.weighted_metrics, activation, true, found, weight)
+        for metric, weighted, head in self.metrics:
+            found = self.outputs(metric, head, each(scores)[head])
+            metric.update_state(each(y)[head], found, weights[head] if weighted else None)
+
+    def lose(self, losses: Sequence[float], rows: int) -> None:
+        """Count the losses of a batch."""
+        self._losses = [total + loss * rows for total, loss in zip(self._losses, losses, strict=True)]
+        self._rows += rows
+
+    @property
+    def metrics(self) -> list[tuple[Metric, bool, int]]:
+        """All metrics, whether they count by weights, and the place of their head."""
+        return [
+            (metric, bool(weighted), place)
+            for place, head in enumerate(self._heads)
+            for weighted, metrics in enumerate((head.metrics, head.weighted_metrics))
+            for metric in metrics
+        ]
+
+    def outputs(self, metric: Metric, head: int, scores: Any) -> Any:
+        """What a metric wants of the scores of its head, wherever they lie."""
+        # the largest logit is the largest probability, so such metrics do without the activation
+        as_is = self._activations[head] == LINEAR or metric.argmax_only(scores.shape[-1])
+        return scores if as_is else self._activations[head](scores)
 
     def logs(self) -> Logs:
         """The figures so far, by name."""
@@ -86,13 +104,6 @@ def _left_out(network: Network, output: int) -> Activation:
     if output not in network.fused_losses:
         return LINEAR
     return network.layers[network.graph.calls[network.graph.only_outputs()[output]].layer].activation
-
-
-def _update(metrics: Sequence[Metric], activation: Activation, y: Any, scores: Array, weight: Array | None) -> None:
-    for metric in metrics:
-        # the largest logit is the largest probability, so such metrics do without the activation
-        as_is = activation == LINEAR or metric.argmax_only(scores.shape[-1])
-        metric.update_state(y, scores if as_is else activation(scores), weight)
 
 
 @dataclass(frozen=True)
@@ -119,12 +130,12 @@ class Epoch:
             self.figures.update(found, rows[some].size, y, weight, of_batch)
 
 
-def _sum(loss: Any, penalty: Any) -> Any:
+def added(loss: Any, penalty: Any) -> Any:
     """The loss itself where there is no penalty: on a device a number more is a launch more."""
     return loss if type(penalty) is float and penalty == 0 else loss + penalty
 
 
-def _added(one: Any, other: Any) -> Any:
+def _both(one: Any, other: Any) -> Any:
     """The gradient of a parameter in two calls of its layer; None where it is not trained."""
     return None if one is None else ops.add(one, other)
 
@@ -136,6 +147,21 @@ def divergence(what: str, network: Network, epoch: int, step: int) -> Divergence
         f"{what} at epoch {epoch + 1}, batch {step + 1}, with learning rate {rate:g}; the weights are those of the "
         "batch before. A smaller learning rate or scaled inputs usually help"
     )
+
+
+def in_strides(steps: int, hooks: StepHooks | None, some: Callable[[int, int], int], logs: Callable[[], Logs]) -> None:
+    """Go through so many batches: ``some(step, most)`` takes up to ``most`` from ``step`` on, and says how many.
+
+    One by one where callbacks listen to every one, until one of them stops it.
+    """
+    step, stopped = 0, False
+    while step < steps and not stopped:
+        most = steps - step
+        if hooks is not None and hooks.every_batch:
+            hooks.begin(step)
+            most = 1
+        step += some(step, most)
+        stopped = hooks is not None and hooks.end(step - 1, logs)
 
 
 class LayerwiseRunner:
@@ -187,15 +213,8 @@ class LayerwiseRunner:
         order = np.arange(data.rows - data.left_out) if order is None else order
         batches = self._placement.batches(data, order, batch_size)
         samples = Epoch(epoch, data, batch_size, order, batches, self.figures())
-        steps, step, stopped = data.steps(batch_size), 0, False
         with self._chosen():
-            while step < steps and not stopped:
-                most = steps - step
-                if hooks is not None and hooks.every_batch:
-                    hooks.begin(step)
-                    most = 1
-                step += self._train_some(samples, step, most)
-                stopped = hooks is not None and hooks.end(step - 1, samples.figures.logs)
+            in_strides(data.steps(batch_size), hooks, partial(self._train_some, samples), samples.figures.logs)
         return samples.figures.logs()
 
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
@@ -230,8 +249,13 @@ class LayerwiseRunner:
         results = self._together(self.mask_seeds, samples.batches, step, steps, samples.batch_size)
         if results is None:
             return 0
-        samples.count(samples.rows(step, len(results[0])), *results)
-        return len(results[0])
+        losses, scores = results
+        self._count(samples, step, losses, scores)
+        return len(losses)
+
+    def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
+        """Count these batches from ``step`` on; there are scores where metrics want them."""
+        samples.count(samples.rows(step, len(losses)), losses, scores)
 
     def _chosen(self) -> AbstractContextManager[None]:
         """The backend of ordinary arrays."""
@@ -284,12 +308,16 @@ class LayerwiseRunner:
             return self._outputs(x.batch(slice(0, x.rows)), training)
 
     def _outputs(self, x: Any, training: bool) -> Any:
+        found = self._passed(*map(self._placement.put, each(x)), training=training)
+        return mapped(self._placement.read, found)
+
+    def _passed(self, *inputs: Array, training: bool = False) -> Any:
+        """What comes out at the end, a tuple of several outputs."""
         layers, masks = self.network.layers, Masks()
-        found = self._graph.forward(
-            [self._given(self._placement.put(array)) for array in each(x)],
+        outputs = self._graph.forward(
+            [*map(self._given, inputs)],
             lambda _, call, x: masks.passed(layers[call.layer], call, x, training)[0],
         )
-        outputs = [self._placement.read(y) for y in found]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def gradients(self, batch: Batch) -> tuple[float, Any, Sequence[Array]]:
@@ -324,8 +352,8 @@ class LayerwiseRunner:
         outputs, kept, penalty, activity = self._forward(given[:inputs], step)
         losses, slopes = self._scores(outputs, y, weights or None)
         gradients = self._backward(slopes, kept, activity)
-        penalties = _sum(penalty, self._add_weight_penalties(gradients))
-        return (_sum(losses[0], penalties), *losses[1:]), self._judged(outputs), tuple(gradients)
+        penalties = added(penalty, self._add_weight_penalties(gradients))
+        return (added(losses[0], penalties), *losses[1:]), self._judged(outputs), tuple(gradients)
 
     def _backward(self, slopes: Sequence[Any], kept: Sequence[Any], activity: Sequence[Any]) -> list[Array]:
         """The gradients of the trained parameters in order, from those of outputs and what the forward pass kept."""
@@ -340,7 +368,7 @@ class LayerwiseRunner:
                 return None
             dx, own = layers[call.layer].backward(dy, kept[place], need_dx=not self._learned.isdisjoint(call.takes))
             before = found.get(call.layer)
-            found[call.layer] = [*own] if before is None else [*map(_added, before, own)]
+            found[call.layer] = [*own] if before is None else [*map(_both, before, own)]
             return dx
 
         self._graph.backward(slopes, back)

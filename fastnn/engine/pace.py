@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import perf_counter
+
 # A call that nothing can break into lasts about so long.
 CALL_SECONDS = 0.05
 
@@ -21,3 +24,16 @@ class Pace:
     def measured(self, amount: int, seconds: float) -> None:
         """Take note of how long so much has taken."""
         self._seconds = seconds / amount
+
+
+def paced(some: Callable[[int, int], int]) -> Callable[[int, int], int]:
+    """``some(first, most)``, which does up to ``most`` and says how many, asked for no more than the pace allows."""
+    pace = Pace()
+
+    def asked(first: int, most: int) -> int:
+        started = perf_counter()
+        made = some(first, min(most, pace.amount))
+        pace.measured(made, perf_counter() - started)
+        return made
+
+    return asked

@@ -108,13 +108,26 @@ def training_flops(layers: Sequence[Layer]) -> int:
     return 3 * sum(costs) - costs[0] if costs else 0
 
 
+def flops(network: Network) -> int:
+    """Floating-point operations of one sample's products: of its training, or without an optimizer its forward pass."""
+    if network.optimizer is not None:
+        return training_flops(network.layers)
+    return sum(layer.flops for layer in network.layers)
+
+
+def _of_size(backend: str, step_flop: float) -> str:
+    """What the size of a step has to do with the choice of a backend."""
+    return f", for {step_flop / 1e9:,.3g} GFLOP a step" if backend == "cuda" and step_flop >= backends.CUDA_FROM else ""
+
+
 def make_plan(network: Network, backend: str = "auto", source: Source | None = None, batch_size: int = 32) -> Plan:
     """Decide what runs ``network``: the backend that ``backend`` resolves to, and the runner for it.
 
     Raises BackendError where a backend or a precision named explicitly cannot serve.
     """
-    chosen = backends.resolve(backend)
-    reason = "asked for" if backend != "auto" else "chosen by 'auto'"
+    step_flop = batch_size * flops(network) if cuda.captures(network) else 0
+    chosen = backends.resolve(backend, step_flop)
+    reason = "asked for" if backend != "auto" else f"chosen by 'auto'{_of_size(chosen, step_flop)}"
     parameters = network.parameters
     known = OWN.get(chosen)
     obstacle = None if known is None else known.obstacle(network)

@@ -282,6 +282,10 @@ class Metric(Protocol):
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
         ...
 
+    def count(self, values: Array, sample_weight: Array | None = None) -> None:
+        """Count what the fused form gives for each sample of a batch."""
+        ...
+
     def argmax_only(self, width: int) -> bool:
         """Whether only the place of the largest of ``width`` outputs matters, so that logits do for probabilities."""
         ...
@@ -380,10 +384,10 @@ class Head:
 
     name: str
     output: int
-    loss: Loss | None
+    loss: Any
     weight: float = 1.0
-    metrics: Sequence[Metric] = ()
-    weighted_metrics: Sequence[Metric] = ()
+    metrics: Sequence[Any] = ()
+    weighted_metrics: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -393,7 +397,7 @@ class Network:
     Without a ``wiring`` layers are a stack. Where there are several outputs ``heads`` say what those are trained by, in
     place of ``loss``, ``metrics`` and ``weighted_metrics``. ``precision`` is that of the products in training:
     "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``memory_limit`` is what samples may take of a
-    device's memory, in bytes.
+    device's memory, in bytes. ``op_by_op`` wants steps that are not compiled.
     """
 
     layers: Sequence[Layer]
@@ -406,6 +410,7 @@ class Network:
     memory_limit: int | None = None
     wiring: Wiring | None = None
     heads: Sequence[Head] = ()
+    op_by_op: bool = False
 
     @property
     def graph(self) -> Wiring:
@@ -480,6 +485,8 @@ class StepHooks(Protocol):
 
 class Runner(Protocol):
     """Runs a network; between its calls, but inside of ``staying``, parameters hold ordinary arrays of their values."""
+
+    backend: str
 
     @property
     def mask_seeds(self) -> list[int]:

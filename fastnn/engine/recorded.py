@@ -54,8 +54,10 @@ class _Kept:
     ``program`` is None where it cannot be recorded, which may turn out later.
     """
 
-    def __init__(self, network: Network, function: Callable[..., Any]) -> None:
-        self.network, self._function = network, function
+    def __init__(
+        self, network: Network, function: Callable[..., Any], recordable: Callable[[Network], bool] | None = None
+    ) -> None:
+        self.network, self._function, self._recordable = network, function, recordable or is_recordable
         self._settings: Any = None
         self._alive: Sequence[Array] = ()  # so that no other array has the id of one of them
         self.program: Program | None = None
@@ -70,7 +72,7 @@ class _Kept:
             return False
         self._settings = settings
         self._alive = [*arrays, *(parameter.value for parameter in network.parameters)]
-        self.program = Program(self._function) if is_recordable(network) else None
+        self.program = Program(self._function) if self._recordable(network) else None
         return True
 
 
@@ -140,7 +142,8 @@ class RecordedSteps:
     ) -> tuple[Array, Any] | None:
         """Train on up to so many ``batches`` from ``step`` on; their losses, a row a batch, and scores for metrics.
 
-        None where no step was made. An interrupt waits for the last one.
+        Scores lie where the runner's arrays do, until the next call. None where no step was made. An interrupt waits
+        for the last one.
         """
         steps = min(steps, batches.at_hand(step)) if self._ready(seeds) else 0
         if steps == 0:
@@ -191,12 +194,44 @@ class RecordedSteps:
         if not (np.isfinite(losses).all() and self._placement.all_finite(self._arrays)):
             return None
         optimizer.iterations += steps
-        return losses, None if scores is None else mapped(self._placement.read, scores)
+        return losses, scores
 
     def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[tuple[float, ...], Any]:
         losses, scores, gradients = self._gradients(draw, *given)
         self._optimizer.step(gradients, self._trained, rate, number)
         return losses, scores if self._scored else None
+
+
+class RecordedPasses:
+    """``function(x, y, sample_weight)`` of the batches of a network that is not trained, many by one call."""
+
+    def __init__(
+        self, network: Network, function: Callable[..., Any], recordable: Callable[[Network], bool] | None = None
+    ) -> None:
+        self._kept = _Kept(network, function, recordable)
+
+    def __call__(self, batches: Batches, step: int, steps: int, batch_size: int) -> Any:
+        """What the function gives for up to so many batches from ``step`` on, one behind another.
+
+        None where they are for somebody else to pass one by one, as for steps.
+        """
+        self._kept.changed(())
+        program, steps = self._kept.program, min(steps, batches.at_hand(step))
+        if program is None or steps == 0:
+            return None
+        try:
+            given = batches.together(step, steps)
+            results = program.repeat(given.arrays, given.rows, batch_size, join=True)
+            given.meanwhile()
+        except Exception:  # it will be raised by the batch that it belongs to
+            self._kept.program = None
+            return None
+        return results
+
+
+def layers_are_recordable(network: Network) -> bool:
+    """Whether no layer can be the user's own Python."""
+    return all(layer.recordable and layer.activation.fusable for layer in network.layers)
 
 
 def is_recordable(network: Network) -> bool:
@@ -206,8 +241,9 @@ def is_recordable(network: Network) -> bool:
     penalties = [p.regularizer for p in network.parameters] + [layer.activity_regularizer for layer in network.layers]
     return (
         network.has_loss
+        and not network.op_by_op
         and all(loss is not None and loss.made_of_ops for loss in losses)
-        and all(layer.recordable and layer.activation.fusable for layer in network.layers)
+        and layers_are_recordable(network)
         and all(penalty is None or penalty_numbers(penalty) is not None for penalty in penalties)
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from fastnn.engine.data import Batch, DataSet, DenseSource, Source, SparseSource
 from fastnn.engine.inputs import AT_A_TIME, csr_of
 from fastnn.engine.placement import Batches, Together, nothing
 from fastnn.engine.protocols import Array
+from fastnn.engine.wiring import mapped
 
 # Of the memory that is free on a device samples take this share at most, where nothing else is asked for: the rest is
 # for what steps make of them.
@@ -42,7 +44,7 @@ class _Table:
     @property
     def row(self) -> int:
         """Bytes of a sample."""
-        return math.prod(self.array.shape[1:]) * self.dtype.itemsize
+        return int(math.prod(self.array.shape[1:]) * self.dtype.itemsize)
 
 
 def _inputs(source: DenseSource) -> _Table:
@@ -73,7 +75,8 @@ def most_bytes(limit: int | None) -> int:
         return limit
     import cupy
 
-    return int(cupy.cuda.runtime.memGetInfo()[0] * SHARE_OF_FREE)
+    free: int = cupy.cuda.runtime.memGetInfo()[0]
+    return int(free * SHARE_OF_FREE)
 
 
 def how(source: Source, limit: int | None, takes_csr: bool) -> str:
@@ -107,7 +110,9 @@ class Supply:
         return self._made(order, batch_size)
 
     def _of(self, data: DataSet) -> Callable[[Array, int], Batches]:
-        """What makes batches of these samples."""
+        """What makes batches of these samples; those of several inputs or targets the host makes."""
+        if isinstance(data.y, tuple) or not isinstance(data.x, (DenseSource, SparseSource)):
+            return partial(_FromHost, data)
         labels, most = _labels(data), most_bytes(self._limit)
         fits = bytes_there(data.x) + data.rows * sum(table.row for table in labels) <= most
         has_y = data.y is not None
@@ -115,8 +120,6 @@ class Supply:
             if not (fits and self._takes_csr and data.x.matrix.nnz <= _MOST_NON_ZEROS):
                 return partial(_FromHost, data)
             return partial(_Resident, [_matrix(data.x), *map(_uploaded, labels)], has_y)
-        if not isinstance(data.x, DenseSource):
-            return partial(_FromHost, data)
         tables = [_inputs(data.x), *labels]
         if fits:
             return partial(_Resident, [_uploaded(table) for table in tables], has_y)
@@ -124,12 +127,21 @@ class Supply:
 
 
 def put(array: Any) -> Any:
-    """An array, or a CSR matrix, on the device; one that is there as it is."""
-    if hasattr(array, "indptr"):
+    """An array, or a CSR matrix, on the device; one that is there, or None, as it is."""
+    if array is None or hasattr(array, "indptr"):
         return array
     import cupy
 
     return cupy.asarray(array)
+
+
+def joined(arrays: Sequence[Any]) -> Any:
+    """Arrays on the device one behind the other; one, or None, as it is."""
+    if len(arrays) == 1 or arrays[0] is None:
+        return arrays[0]
+    import cupy
+
+    return cupy.concatenate(arrays)
 
 
 def _matrix(source: SparseSource) -> Any:
@@ -190,8 +202,8 @@ class _FromHost:
     def alone(self, step: int) -> Batch:
         rows = self._steps.rows(step)
         batch = self._data.batch(rows, rows.size)
-        y, weight = (None if array is None else put(array) for array in (batch.y, batch.sample_weight))
-        return Batch(put(batch.x), y, weight, batch.rows)
+        x, y, weight = (mapped(put, part) for part in batch[:3])
+        return Batch(x, y, weight, batch.rows)
 
 
 class _Resident:
@@ -231,6 +243,11 @@ class _Place:
         self.there = [cupy.empty((rows, *table.array.shape[1:]), table.dtype) for table in tables]
         self.pinned = [_pinned(array.shape, array.dtype) for array in self.there]
 
+    def __del__(self) -> None:
+        """Memory goes back when no copy is under way: those who get it do not wait for the stream that copies."""
+        with suppress(Exception):  # of a device, or an interpreter, that is at its end
+            self.copied.synchronize()
+
 
 def _pinned(shape: tuple[int, ...], dtype: Any) -> Array:
     import cupy
@@ -267,7 +284,7 @@ class _Streams:
         """Batches of a piece: as many as its place may have, one at least."""
         row = sum(table.row for table in self._tables)
         steps = max(1, min(self._most, PIECE) // max(1, row * batch_size))
-        rows = steps * batch_size
+        rows = min(steps * batch_size, len(self._tables[0].array))
         if not self._places or len(self._places[0].there[0]) != rows:
             self._places, self._read = [], None
             self._places = [_Place(self._tables, rows) for _ in range(2)]

@@ -9,9 +9,29 @@ from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
+from fastnn.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
-from fastnn.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.custom import Lambda
+from fastnn.layers.dropout import Dropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
 from fastnn.layers.embedding import Embedding
+from fastnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
 from fastnn.layers.pooling import (
     AveragePooling1D,
@@ -36,13 +56,20 @@ from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Mas
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
     **aliases((BatchNormalization, LayerNormalization, Normalization)),
-    **aliases((Reshape, Permute, RepeatVector, SpatialDropout1D, SpatialDropout2D)),
+    **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
+    **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
     **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
+    **aliases((Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
     **aliases((Embedding, Masking, Bidirectional)),
+    **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
     **CELLS,
 }
+
+# Keras's other names.
+Convolution1D, Convolution2D, Convolution2DTranspose = Conv1D, Conv2D, Conv2DTranspose
+SeparableConvolution2D = SeparableConv2D
 
 
 def serialize(layer: Layer) -> dict[str, Any] | None:
@@ -60,18 +87,30 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "Add",
+    "Average",
     "AveragePooling1D",
     "AveragePooling2D",
     "AvgPool1D",
     "AvgPool2D",
     "BatchNormalization",
     "Bidirectional",
+    "Concatenate",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Convolution1D",
+    "Convolution2D",
+    "Convolution2DTranspose",
     "Cropping1D",
     "Cropping2D",
     "Dense",
+    "DepthwiseConv2D",
+    "Dot",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
     "GlobalAvgPool1D",
@@ -82,6 +121,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
+    "Lambda",
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
@@ -90,6 +130,9 @@ __all__ = [
     "MaxPool2D",
     "MaxPooling1D",
     "MaxPooling2D",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "Normalization",
     "PReLU",
     "Parameter",
@@ -98,15 +141,26 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SeparableConv2D",
+    "SeparableConvolution2D",
     "SimpleRNN",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
+    "Subtract",
     "UpSampling1D",
     "UpSampling2D",
     "ZeroPadding1D",
     "ZeroPadding2D",
+    "add",
+    "average",
+    "concatenate",
     "deserialize",
+    "dot",
+    "maximum",
+    "minimum",
+    "multiply",
     "serialize",
+    "subtract",
 ]
 absent.explain(__name__)

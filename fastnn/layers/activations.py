@@ -138,7 +138,7 @@ class PReLU(Layer):
         axes = [] if shared_axes is None else [shared_axes] if isinstance(shared_axes, int) else list(shared_axes)
         self.shared_axes = [checks.integer(f"shared_axes[{i}]", axis, 1) for i, axis in enumerate(axes)]
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def form(self) -> LayerForm | None:
         """Slopes along the only axis of a sample."""

@@ -6,15 +6,18 @@ A layer keeps its parameters and nothing of a batch: ``forward`` returns the out
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from fastnn import activations, checks, configurable, regularizers
-from fastnn.configurable import Configurable, snake_case
+from fastnn import activations, checks, configurable, constraints, initializers, regularizers
+from fastnn.configurable import Configurable, snake_case, undefined
 from fastnn.constraints import Constraint
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.activations import Activation as Activation_
@@ -25,14 +28,27 @@ from fastnn.engine.protocols import (
     Shape,
     Training,
 )
+from fastnn.kernels.contexts import setting
 from fastnn.kernels.interrupts import held
+from fastnn.layers import calling, symbols
+from fastnn.layers.symbols import Node, is_symbolic, tensors
 from fastnn.regularizers import Regularizer
+from fastnn.tape import Followed, Held
 
-BatchShape = tuple[int | None, ...]
+BatchShape = symbols.BatchShape
 # Of a sample: NumPy's arrays have up to 64, one of which is the batch's.
 _MOST_AXES = 63
 
 _used_names: Counter[str] = Counter()
+
+
+# Where weights come from that are not drawn, as a file has them: values by layer and input shape.
+_supply: ContextVar[Callable[[Any, Any], Sequence[Array]] | None] = ContextVar("fastnn_supply", default=None)
+
+
+def supplied(supply: Callable[[Any, Any], Sequence[Array]]) -> AbstractContextManager[None]:
+    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives."""
+    return setting(_supply, supply)
 
 
 def unique_name(kind: str) -> str:
@@ -42,7 +58,7 @@ def unique_name(kind: str) -> str:
     return kind if number == 0 else f"{kind}_{number}"
 
 
-class Parameter:
+class Parameter(Held):
     """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint.
 
     One that ``moves`` is a figure of what was seen in training: passes move it, no gradient does.
@@ -73,11 +89,13 @@ class Parameter:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of the array."""
-        return self.value.dtype
+        dtype: np.dtype[Any] = self.value.dtype
+        return dtype
 
     def numpy(self) -> Array:
         """A copy of the array."""
-        return self.value.copy()
+        copied: Array = self.value.copy()
+        return copied
 
     def assign(self, value: Any) -> None:
         """Take over the numbers of ``value``; ValueError unless of the same shape and finite."""
@@ -132,21 +150,112 @@ class WeightLists:
         return self.non_trainable_weights
 
 
-class Layer(WeightLists, Configurable):
+class Operation(WeightLists):
+    """What is called on symbolic tensors, which makes graphs of layers: a layer, or a model."""
+
+    name: str
+    # Its calls on symbolic tensors.
+    nodes: list[Node]
+    # What default names begin with; None where the name was given.
+    _kind: str | None
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are made."""
+        raise undefined(self, "built")
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; may be set."""
+        raise undefined(self, "trainable")
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        raise undefined(self, "trainable")
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype that it computes in; None where it follows what it is given."""
+        raise undefined(self, "dtype")
+
+    def avoid_names(self, taken: Container[str]) -> None:
+        """Take another default name while ``taken`` holds this one; given names and what is built stay."""
+        while self.name in taken and self._kind is not None and not self.built:
+            self.name = unique_name(self._kind)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic tensors that it was called on; AttributeError unless there is just one such call."""
+        return self._node().given
+
+    @property
+    def output(self) -> Any:
+        """The symbolic tensor, or tensors, that the call gave."""
+        outputs = self._node().outputs
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _node(self) -> Node:
+        if len(self.nodes) != 1:
+            raise AttributeError(
+                f"{self.name}: got {len(self.nodes)} calls on symbolic tensors, wants one to tell its input and output"
+            )
+        return self.nodes[0]
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights for inputs of a shape, or a list of such."""
+        raise undefined(self, "build(input_shape)")
+
+    def __call__(self, x: Any, training: bool | None = None) -> Any:
+        """What it gives for arrays, or for symbolic tensors."""
+        raise undefined(self, "__call__(x, training)")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Shape of the outputs, or a list of such, for inputs of a shape, or a list of such."""
+        raise undefined(self, "compute_output_shape(input_shape)")
+
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
+        """Outputs of a batch, and what ``backward`` needs; without ``activate`` the last activation is left out."""
+        raise undefined(self, "forward(x, training, activate) -> (y, kept)")
+
+    def backward(self, dy: Any, kept: Any, need_dx: bool = True) -> tuple[Any, Sequence[Any]]:
+        """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
+        raise undefined(self, "backward(dy, kept, need_dx) -> (dx, gradients)")
+
+    def _connected(self, given: Any, dtype: str | None) -> Any:
+        """The symbolic tensor, or a list of such, that a call on ``given`` gives."""
+        taken = [*tensors(given)]
+        shapes = [tensor.shape for tensor in taken]
+        shape = shapes if isinstance(given, (list, tuple)) else shapes[0]
+        self.build(shape)
+        found = self.compute_output_shape(shape)
+        node = Node(self, given, found if isinstance(found, list) else [found], dtype or taken[0].dtype)
+        self.nodes.append(node)
+        return node.outputs if isinstance(found, list) else node.outputs[0]
+
+
+class Layer(Operation, Configurable):
     """Base class. ``input_shape`` (or ``input_dim``) is the shape of one sample, for a model's first layer.
 
     Layers without weights follow the dtype of the model they are in unless ``dtype`` is given.
 
-    A layer of your own defines ``forward(x, training, activate) -> (y, kept)`` and, to be trained or to let gradients
-    through, ``backward(dy, kept, need_dx) -> (dx, gradients)``, one gradient a parameter: fastnn derives nothing from
-    Python code, so Keras's ``call`` does not do. Where shapes change it defines ``compute_output_shape(input_shape)``,
-    where it has weights ``make_parameters(input_shape)``, which puts ``Parameter`` objects into ``self.parameters``.
-    Models with such a layer run layer by layer. One of whose class ``recordable`` is True says that its passes are ops
-    of ``fastnn.ops`` on what they are given and on its parameters, and do nothing else that matters: ``fit`` then
-    records them and makes one compiled call of a step (``fastnn.program``).
+    A layer of your own defines ``call(inputs)``, or ``call(inputs, training)``, over ``fastnn.ops`` and other layers,
+    with + - * between arrays; where it has weights also ``build(input_shape)`` with ``self.add_weight``. Its gradients
+    are derived (``fastnn.gradients``), and training makes one compiled call of its step where that can be recorded:
+    as in ``fastnn.program``, Python runs once then. ``inputs`` may be a list of arrays. Shapes of outputs are found
+    by a call on zeros, unless it defines ``compute_output_shape(input_shape)``.
+
+    In place of ``call`` a layer may define ``forward(x, training, activate) -> (y, kept)`` and
+    ``backward(dy, kept, need_dx) -> (dx, gradients)``, one gradient a parameter, in any Python; with
+    ``compute_output_shape(input_shape)`` where shapes change, and ``make_parameters(input_shape)``, which puts
+    ``Parameter`` objects into ``self.parameters``, where it has weights. Models with such a layer run layer by layer.
+    One of whose class ``recordable`` is True says that its passes are ops of ``fastnn.ops`` on what they are given and
+    on its parameters, and do nothing else that matters: ``fit`` then records them, too.
     """
 
     recordable = False
+    # Whether its passes are those of its ``call``, and whether that has an argument ``training``.
+    _by_call = False
+    _takes_training = False
     # Names of the parameters that move.
     moving: tuple[str, ...] = ()
     # Whether forward(..., mask=) wants the steps of the inputs that count; whether those of the outputs are the same.
@@ -163,14 +272,11 @@ class Layer(WeightLists, Configurable):
         input_shape: Sequence[int] | None = None,
         input_dim: int | None = None,
     ) -> None:
-        kind = type(self)
-        if kind.forward is Layer.forward and hasattr(kind, "call"):
-            raise TypeError(f"{kind.__name__}: got a layer that defines call, wants {_OWN}")
         if name is not None:
             checks.instance("name", name, str, "a string")
             if not name or "/" in name:
                 raise ValueError(f"name: got {name!r}, wants a string without '/' that is not empty")
-        self.dtype = checks.float_dtype("dtype", dtype)
+        self._dtype = checks.float_dtype("dtype", dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
         if input_shape is not None and input_dim is not None:
             raise ValueError("input_shape, input_dim: got both, wants one of them")
@@ -180,8 +286,10 @@ class Layer(WeightLists, Configurable):
         elif input_shape is not None:
             self.sample_shape = sample_shape("input_shape", input_shape)
         self.parameters: list[Parameter] = []
-        self.input_shape: BatchShape | None = None
-        self.built = False
+        self.nodes: list[Node] = []
+        self.is_building = False
+        self.input_shape: Any = None
+        self._built = False
         self._trainable: bool = checks.instance("trainable", trainable, bool, "True or False")
         self._kind = None if name else snake_case(type(self).__name__)
         self.name = name or unique_name(snake_case(type(self).__name__))
@@ -193,16 +301,37 @@ class Layer(WeightLists, Configurable):
             if "form" not in vars(cls):
                 cls.form = Layer.form  # type: ignore[method-assign]
             cls.recordable = vars(cls).get("recordable", False)
-
-    def avoid_names(self, taken: Container[str]) -> None:
-        """Take another default name while ``taken`` holds this one; given names and built layers stay."""
-        while self.name in taken and self._kind is not None and not self.built:
-            self.name = unique_name(self._kind)
+            cls._by_call = False
+        elif "call" in vars(cls):
+            cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
+            cls._by_call, cls._takes_training = True, calling.takes_training(cls)
+            cls.recordable = vars(cls).get("recordable", True)
+        build = vars(cls).get("build")
+        if build is not None and "values" not in inspect.signature(build).parameters:
+            cls.build = calling.own_build(build, Layer.build)  # type: ignore[method-assign]
 
     @property
     def activation(self) -> Activation_:
         """What the outputs go through at the end."""
         return LINEAR
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are made."""
+        return self._built
+
+    @built.setter
+    def built(self, value: bool) -> None:
+        self._built = value
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the weights and of what the layer computes; None where it follows its inputs."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, value: str | None) -> None:
+        self._dtype = value
 
     def form(self) -> LayerForm | None:
         """What the layer does, where runners know how to do that without calling it; None for all else."""
@@ -218,6 +347,9 @@ class Layer(WeightLists, Configurable):
         self._trainable = checks.instance("trainable", value, bool, "True or False")
         for parameter in self.parameters:
             parameter.trainable = value and not parameter.moves
+        if self._by_call:
+            for operation in calling.inner(self):
+                operation.trainable = value
 
     @property
     def weights(self) -> list[Parameter]:
@@ -248,27 +380,77 @@ class Layer(WeightLists, Configurable):
         """
         return mask if self.supports_masking else None
 
-    def build(self, input_shape: BatchShape, values: Sequence[Array] | None = None) -> None:
+    def build(self, input_shape: Any, values: Sequence[Array] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``; a built layer only checks that they fit.
 
         The weights are ``values`` themselves, arrays of ``parameter_shapes``, or where there are none initial ones.
         """
-        shape = tuple(input_shape)
-        self.compute_output_shape(shape)
+        supply = _supply.get()
+        if supply is not None and values is None and not self.built:
+            values = supply(self, input_shape)
+        if self.is_building:  # a build of the user's calls that of its base
+            return
+        shape: Any = input_shape if isinstance(input_shape, list) else tuple(input_shape)
+        if not self._by_call:
+            self.compute_output_shape(shape)
         if self.built:
             if not self._fits(shape):
                 raise ValueError(
                     f"{self.name}: got input shape {shape}, wants {self.input_shape}, for which it is built"
                 )
             return
-        if values is None:
+        self.is_building = True
+        try:
+            self._make(shape, values)
+        finally:
+            self.is_building = False
+        calling.trained(self.parameters, self._trainable)
+        self.input_shape = [(None, *each[1:]) for each in shape] if isinstance(shape, list) else (None, *shape[1:])
+        self.built = True
+
+    def _make(self, shape: Any, values: Sequence[Array] | None) -> None:
+        """Make the parameters, those of inner layers included."""
+        own = type(self).build
+        if own is not Layer.build and hasattr(own, "__wrapped__"):
+            own(self, shape)
+        elif values is None:
             self.make_parameters(shape)
         else:
             self._take_parameters(shape, values)
-        for parameter in self.parameters:
-            parameter.trainable = self._trainable and not parameter.moves
-        self.input_shape = (None, *shape[1:])
-        self.built = True
+        if self._by_call:
+            self.compute_output_shape(shape)
+            calling.collect(self)
+
+    def add_weight(
+        self,
+        shape: Sequence[int] | None = None,
+        initializer: Any = None,
+        dtype: str | None = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Parameter:
+        """A new weight array of this layer, for its ``__init__`` or ``build``; a Glorot-uniform one by default.
+
+        In ``call`` ops take it as they take arrays. One that is not ``trainable`` stays as it is.
+        """
+        size = () if shape is None else sample_shape("shape", shape)
+        kind = checks.float_dtype("dtype", dtype) or self.dtype or "float32"
+        self.dtype = self.dtype or kind
+        drawn = initializers.get(initializer or "glorot_uniform", "initializer")
+        label = name or f"variable{f'_{len(self.parameters)}' if self.parameters else ''}"
+        parameter = Parameter(
+            label,
+            f"{self.name}/{label}",
+            initializers.first_weights(drawn, "initializer", size, kind),
+            regularizers.get(regularizer, "regularizer"),
+            constraints.get(constraint, "constraint"),
+            moves=not checks.instance("trainable", trainable, bool, "True or False"),
+        )
+        self.parameters.append(parameter)
+        return parameter
 
     def make_parameters(self, input_shape: BatchShape) -> None:
         """Put this layer's parameters into ``self.parameters``, if it has any: ``build`` asks for them once."""
@@ -290,26 +472,48 @@ class Layer(WeightLists, Configurable):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the outputs for inputs of ``input_shape``."""
-        return tuple(input_shape)
+        return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
-        raise NotImplementedError(f"{type(self).__name__}: got a layer without forward, wants {_OWN}")
+        if self._by_call:
+            return calling.forward(self, x, training)
+        raise undefined(self, "call(inputs) over fastnn.ops")
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
-        raise NotImplementedError(f"{type(self).__name__}: got a layer without backward to train with, wants {_OWN}")
+        if self._by_call:
+            return calling.backward(self, dy, kept)
+        raise NotImplementedError(
+            f"{type(self).__name__}: got a layer without backward to train with, wants one that defines "
+            "backward(dy, kept, need_dx) -> (dx, gradients), or call(inputs) over fastnn.ops in place of forward"
+        )
 
-    def __call__(self, x: Any, training: bool = False) -> Array:
-        """Outputs for the batch ``x``; builds the layer on first use."""
-        refuse_symbols("x", x)
-        if self.indices is None:
-            array = numeric_array("x", x).astype(self.dtype or "float32", copy=False)
-        else:
-            source = index_source("x", x, self.indices, self.name)
-            array = source.batch(slice(0, source.rows))
-        self.build((None, *array.shape[1:]))
-        return self.forward(array, training)[0]
+    def __call__(self, x: Any, training: bool | None = None) -> Any:
+        """Outputs for the batch ``x``, an array or a list of such, or a symbolic tensor; builds it on first use."""
+        if is_symbolic(x):
+            return self._connected(x, self.dtype)
+        given = [*x] if self._takes_list(x) else [x]
+        if any(isinstance(array, Followed) for array in given):
+            return calling.followed(self, x, training)
+        arrays = []
+        for array in given:
+            refuse_symbols("x", array)
+            if self.indices is not None:
+                source = index_source("x", array, self.indices, self.name)
+                arrays.append(source.batch(slice(0, source.rows)))
+                continue
+            found = numeric_array("x", array)
+            keeps = calling.inside() and found.dtype.kind == "f"
+            arrays.append(found.astype(self.dtype or (found.dtype if keeps else "float32"), copy=False))
+        shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
+        listed = self._takes_list(x)
+        self.build(shapes if listed else shapes[0])
+        return self.forward(arrays if listed else arrays[0], bool(training))[0]
+
+    def _takes_list(self, x: Any) -> bool:
+        """Whether ``x`` is a list of arrays, not one that an array could be made of."""
+        return isinstance(x, (list, tuple)) and len(x) > 0 and all(hasattr(array, "shape") for array in x)
 
     def count_params(self) -> int:
         """Number of weights; ValueError before the layer is built."""
@@ -336,19 +540,12 @@ class Layer(WeightLists, Configurable):
         }
 
 
-# What a layer of the user's own defines.
-_OWN = (
-    "one that defines forward(x, training, activate) -> (y, kept) and backward(dy, kept, need_dx) -> (dx, gradients): "
-    "fastnn derives nothing from Python code (see help(fastnn.layers.Layer))"
-)
-
-
 def refuse_symbols(name: str, x: Any) -> None:
-    """TypeError where ``x`` is no data but a layer, which elsewhere stands for its outputs."""
-    if isinstance(x, Layer):
+    """TypeError where ``x`` is no data but a layer or a model."""
+    if isinstance(x, Operation):
         raise TypeError(
-            f"{name}: got the layer {x.name!r}, wants an array of samples: graphs of layers are not there yet, stacks "
-            "are, such as models.Sequential([layers.Input((4,)), layers.Dense(3)])"
+            f"{name}: got the layer {x.name!r} itself, wants an array of samples, or what a layer gives: "
+            "layers.Dense(3)(layers.Input((4,)))"
         )
 
 

@@ -20,7 +20,8 @@ from fastnn.engine.protocols import (
     Training,
 )
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Activated, BatchShape, Layer, Parameter, sample_shape
+from fastnn.layers.base import Activated, Layer, Parameter, sample_shape
+from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 
 
 class InputLayer(Layer):
@@ -45,6 +46,7 @@ class InputLayer(Layer):
         super().__init__(name=name, input_shape=checked)
         self.batch_size = batch_size
         self.build((None, *checked))
+        self.nodes.append(Node(self, [], [(None, *checked)], self.data_dtype or "float32"))
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """The inputs as they are."""
@@ -75,12 +77,10 @@ def Input(  # noqa: N802 - Keras's name
     batch_size: int | None = None,
     dtype: str | None = None,
     name: str | None = None,
-) -> InputLayer:
-    """The first entry of a Sequential: the shape of one sample.
-
-    Keras returns a symbolic tensor, to call layers on; fastnn returns the layer: graphs of layers are not there yet.
-    """
-    return InputLayer(shape, batch_size, dtype, name)
+) -> SymbolicTensor:
+    """A symbolic tensor for samples of a shape: layers are called on it; a Sequential takes it as its first entry."""
+    tensor: SymbolicTensor = InputLayer(shape, batch_size, dtype, name).output
+    return tensor
 
 
 class Dense(Activated):
@@ -116,7 +116,7 @@ class Dense(Activated):
         self.kernel_constraint = constraints.get(kernel_constraint, "kernel_constraint")
         self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
         super().__init__(activity_regularizer=activity_regularizer, **options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def form(self) -> LayerForm | None:
         """Dense along the only axis of a sample."""
@@ -145,7 +145,8 @@ class Dense(Activated):
         if self.input_shape is None:
             return 0
         positions = math.prod(size or 1 for size in self.input_shape[1:])
-        return 2 * positions * self.units
+        flops: int = 2 * positions * self.units
+        return flops
 
     def make_parameters(self, input_shape: BatchShape) -> None:
         """The kernel, and the bias if there is one, as their initializers draw them."""

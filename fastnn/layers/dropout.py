@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn import checks, ops
 from fastnn.engine import seeds
 from fastnn.engine.protocols import (
@@ -18,6 +20,7 @@ from fastnn.engine.protocols import (
 from fastnn.kernels.table import TABLE
 from fastnn.layers.base import BatchShape, Layer
 from fastnn.layers.images import channels_last
+from fastnn.recorder import arrays_of
 from fastnn.tape import calculate
 
 
@@ -71,13 +74,47 @@ class Dropout(Layer):
         return {"rate": self.rate, "seed": self.seed, **super().get_config()}
 
 
+class GaussianNoise(Layer):
+    """Training adds normal numbers of mean 0 and standard deviation ``stddev`` to the inputs; other passes do nothing.
+
+    They follow from what dropout's masks do, by NumPy's Philox: seed, step and the layer's place. Steps run op by op.
+    """
+
+    def __init__(self, stddev: float, seed: int | None = None, **options: Any) -> None:
+        self.stddev = checks.real("stddev", stddev, minimum=0)
+        self.seed = None if seed is None else checks.option("seed", seed, TABLE["dropout"].options["seed"])
+        self._calls = 0
+        super().__init__(**options)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch; nothing is kept."""
+        if not training or self.stddev == 0:
+            return x, None
+        draw = training if isinstance(training, Draw) else Draw(seeds.draw_seed(), 0, 0)
+        if self.seed is not None:
+            self._calls += not isinstance(training, Draw)
+            draw = Draw(self.seed, draw.step if isinstance(training, Draw) else self._calls - 1, draw.stream)
+        generator = np.random.Generator(np.random.Philox(key=draw.seed, counter=[0, 0, draw.step, draw.stream]))
+        noise = generator.standard_normal(x.shape, x.dtype) * x.dtype.type(self.stddev)
+        y: Array = ops.add(x, noise if isinstance(x, np.ndarray) else arrays_of("cuda").copied(noise))
+        return y, None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient as it is."""
+        return dy, ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"stddev": self.stddev, "seed": self.seed, **super().get_config()}
+
+
 class SpatialDropout2D(Dropout):
     """Dropout of whole channels of images: a sample's channel is kept, or dropped, at all places alike."""
 
     recordable = True
     axes = 2
 
-    def __init__(self, rate: float, seed: int | None = None, data_format: str | None = None, **options: Any) -> None:
+    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **options: Any) -> None:
         self.data_format = channels_last(data_format)
         super().__init__(rate, seed, **options)
 
@@ -119,7 +156,7 @@ class SpatialDropout1D(SpatialDropout2D):
     axes = 1
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
-        super().__init__(rate, seed, **options)
+        super().__init__(rate, None, seed, **options)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

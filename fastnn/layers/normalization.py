@@ -47,7 +47,7 @@ class _Scaled(Layer):
         self.beta_constraint = constraints.get(beta_constraint, "beta_constraint")
         self.gamma_constraint = constraints.get(gamma_constraint, "gamma_constraint")
         super().__init__(**options)
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
         """The shape of gamma and beta."""
@@ -201,8 +201,7 @@ class BatchNormalization(_Scaled):
 class LayerNormalization(_Scaled):
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, by each sample's own figures (Ba et al. 2016).
 
-    Mean and biased variance are those along ``axis``: the last one, or the last ones. Keras's ``rms_scaling`` is not
-    supported.
+    Mean and biased variance are those along ``axis``: the last one, or the last ones.
     """
 
     recordable = True
@@ -213,7 +212,6 @@ class LayerNormalization(_Scaled):
         epsilon: float = 0.001,
         center: bool = True,
         scale: bool = True,
-        rms_scaling: bool = False,
         beta_initializer: Any = "zeros",
         gamma_initializer: Any = "ones",
         beta_regularizer: Any = None,
@@ -222,8 +220,6 @@ class LayerNormalization(_Scaled):
         gamma_constraint: Any = None,
         **options: Any,
     ) -> None:
-        if rms_scaling:
-            raise ValueError("rms_scaling: got True, wants False: a mean is always taken off")
         weights = beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer
         super().__init__(
             _axes("axis", axis), epsilon, center, scale, *weights, beta_constraint, gamma_constraint, **options
@@ -298,7 +294,7 @@ class Normalization(Layer):
             raise ValueError(f"variance: got {self.variance.min():g}, wants numbers of at least 0")
         super().__init__(**options)
         self.recordable = not self.invert
-        self.dtype: str = self.dtype or "float32"
+        self.dtype = self.dtype or "float32"
 
     def _figures_shape(self, input_shape: BatchShape) -> Shape:
         return (1,) if self.axis is None else _last_axes(self.name, self.axis, input_shape)

@@ -149,5 +149,9 @@ class Cropping1D(Cropping2D):
 
     axes = 1
 
-    def __init__(self, cropping: Any = (1, 1), data_format: str | None = None, **options: Any) -> None:
-        super().__init__(cropping, data_format, **options)
+    def __init__(self, cropping: Any = (1, 1), **options: Any) -> None:
+        super().__init__(cropping, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: value for name, value in super().get_config().items() if name != "data_format"}

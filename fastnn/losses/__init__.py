@@ -2,9 +2,9 @@
 
 The functions give one loss a sample: what they say of the last axis, so (n, k) gives (n,), (n, t, k) gives (n, t), and
 arrays of one axis are one sample. The classes reduce that to the loss of a batch and know its derivative, which is what
-training needs. ``compile`` takes a name, a function of this module, a class or an object. A function of one's own has
-no derivative by itself, so it must return both: ``f(y_true, y_pred) -> (loss, gradient)`` with the gradient of the
-shape of ``y_pred``.
+training needs. ``compile`` takes a name, a function of this module, a class or an object. A function of one's own,
+``f(y_true, y_pred)``, is made of ``fastnn.ops`` and returns a number, or one a sample, whose mean is meant: its
+derivative is found. Or it returns ``(loss, gradient)``, the gradient of the shape of ``y_pred``.
 
 Where one array lacks a last axis of length 1 that the other one has, the two are brought together as in Keras: (n,)
 gets it, an array of more axes loses it. Sizes that still differ are an error (Keras broadcasts).

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnn import checks, ops
 from fastnn.configurable import Configurable, undefined
+from fastnn.differentiation import vjp
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, LossForm, Shape
 from fastnn.losses.functions import floats, pair
 from fastnn.samples import along, total_weight, weighed, weights_of
+from fastnn.tape import calculate
 
 # What is less work than a class.
-_OR_A_FUNCTION = "a loss may also be a function f(y_true, y_pred) -> (loss, gradient)"
+_OR_A_FUNCTION = "a loss may also be a function f(y_true, y_pred) of fastnn.ops, or one -> (loss, gradient)"
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
 
 
@@ -210,32 +213,72 @@ class OpLoss(Loss):
 
 
 class FunctionLoss(Loss):
-    """A function of the user's: ``f(y_true, y_pred) -> (loss, gradient)``; it takes no sample weights."""
+    """A function of the user's, ``f(y_true, y_pred)``, without sample weights.
 
-    def __init__(self, function: Callable[[Array, Array], tuple[float, Array]]) -> None:
+    It is made of ``fastnn.ops`` and returns a number, or an array of a number a sample or more whose mean is meant: its
+    gradient is derived. Or it returns ``(loss, gradient)``, made in any way.
+    """
+
+    def __init__(self, function: Callable[[Array, Array], Any]) -> None:
         super().__init__(name=getattr(function, "__name__", type(function).__name__))
         self.function = function
+        self._gives_gradient: bool | None = None  # found out at the first call
+
+    @property
+    def made_of_ops(self) -> bool:
+        """Whether its gradient is derived from ops."""
+        return self._gives_gradient is False
 
     def value_and_gradient(
         self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
     ) -> tuple[float, Array]:
-        """What the function gives for a batch; ValueError with weights, or where that is no loss and gradient."""
+        """What the function gives for a batch; ValueError with weights, TypeError where that cannot be trained on."""
         if sample_weight is not None:
             raise ValueError(f"sample_weight: got weights, wants None: the function {self.name!r} takes none")
+        if self._gives_gradient is False:
+            return self._derived(y_true, y_pred)
         result = self.function(y_true, y_pred)
-        if not (isinstance(result, tuple) and len(result) == 2):
+        if not isinstance(result, tuple):
+            self._gives_gradient = False
+            return self._derived(y_true, y_pred)
+        if len(result) != 2:
             raise TypeError(f"loss: {self.name!r} returned {checks.describe(result)}, wants a pair (loss, gradient)")
+        self._gives_gradient = True
         value, gradient = float(result[0]), np.ascontiguousarray(result[1], dtype=y_pred.dtype)
         if gradient.shape != y_pred.shape:
             raise ValueError(f"loss: {self.name!r} returned a gradient of shape {gradient.shape}, wants {y_pred.shape}")
         return value, gradient
 
+    def _derived(self, y_true: Array, y_pred: Array) -> tuple[float, Array]:
+        """The number that the function gives, or the mean of its numbers, and the derivative that its ops have."""
+        y, pull = vjp(lambda found: self.function(y_true, found), (y_pred,))
+        shape = getattr(y, "shape", ())
+        if not (isinstance(y, (float, int)) or hasattr(y, "shape")) or (shape and shape[0] != y_pred.shape[0]):
+            wants = "a number made by fastnn.ops, or one a sample, or a pair (loss, gradient)"
+            raise TypeError(f"loss: {self.name!r} returned {checks.describe(y)}, wants {wants}")
+        (slope,) = pull((_share(shape, y.dtype) if shape else 1.0,))
+        if slope is None:
+            raise TypeError(f"loss: {self.name!r} returned what does not depend on y_pred by fastnn.ops")
+        return (_mean(y, math.prod(shape)) if shape else y), slope
+
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """The loss that the function gives."""
-        return self.value_and_gradient(*pair(y_true, y_pred), sample_weight)[0]
+        return float(self.value_and_gradient(*pair(y_true, y_pred), sample_weight)[0])
 
     def get_config(self) -> dict[str, Any]:
         """A function cannot be written to a file."""
         raise ValueError(
             f"loss: got the function {self.name!r}, which a model file cannot hold; wants a loss of fastnn's"
         )
+
+
+def _mean(y: Any, size: int) -> Any:
+    """The mean of an array as a number, by ops: sums of sizes above and below 0."""
+    above, below = ops.relu(y), ops.relu(calculate("scaled", x=y, factor=-1.0))
+    return ops.l1_l2_penalty(above, l1=1.0 / size)[0] - ops.l1_l2_penalty(below, l1=1.0 / size)[0]
+
+
+@lru_cache(maxsize=64)
+def _share(shape: Shape, dtype: Any) -> Array:
+    """The derivative of a mean: always the same array, so that programs find it where it was."""
+    return np.full(shape, 1 / math.prod(shape), dtype)

@@ -69,6 +69,10 @@ class Metric(Configurable):
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
         raise undefined(self, "take(total, count), as it has a fused_form")
 
+    def count(self, values: Array, sample_weight: Any = None) -> None:
+        """Count what the fused form gives for each sample of a batch."""
+        raise undefined(self, "count(values, sample_weight), as it has a fused_form")
+
     def reset_state(self) -> None:
         """Forget all batches."""
         raise undefined(self, "reset_state()")
@@ -110,9 +114,10 @@ class Mean(Metric):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Count the values of one batch, a number or an array, by their weights if there are any."""
-        self._count_values(values_of(values), sample_weight)
+        self.count(values_of(values), sample_weight)
 
-    def _count_values(self, values: Array, sample_weight: Any) -> None:
+    def count(self, values: Array, sample_weight: Any = None) -> None:
+        """Count what the fused form gives for each sample of a batch."""
         total, count = tally(values, None if sample_weight is None else weights_of(sample_weight))
         self._total, self._count = self._total + total, self._count + count
 
@@ -170,7 +175,7 @@ class MeanMetricWrapper(Mean):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Count one batch, by its weights if it has any; an update that is refused changes nothing."""
-        self._count_values(self._values(y_true, y_pred), sample_weight)
+        self.count(self._values(y_true, y_pred), sample_weight)
 
     def _values(self, y_true: Any, y_pred: Any) -> Array:
         """The function's figures; TypeError where it returned something else."""

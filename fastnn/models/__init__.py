@@ -9,8 +9,10 @@ or sigmoid is taken from the logits, exactly, without Keras's clipping.
 from __future__ import annotations
 
 from fastnn import absent
-from fastnn.models.loading import load_model, model_from_json
+from fastnn.models.base import Model
+from fastnn.models.functional import Functional
+from fastnn.models.loading import clone_model, load_model, model_from_json, save_model
 from fastnn.models.sequential import Sequential
 
-__all__ = ["Sequential", "load_model", "model_from_json"]
+__all__ = ["Functional", "Model", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 absent.explain(__name__)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from fastnn import checks, metrics
+from fastnn import checks, losses, metrics
 from fastnn.engine import numeric_array
 from fastnn.engine.data import check_finite
 from fastnn.engine.plan import precision_obstacle
-from fastnn.engine.protocols import Array, Shape
+from fastnn.engine.protocols import Array, Head, Shape
 from fastnn.errors import BackendError
 from fastnn.layers import Layer
-from fastnn.layers.base import BatchShape, sample_shape
+from fastnn.layers.base import sample_shape
+from fastnn.layers.symbols import BatchShape
+from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.samples import without_last
 
@@ -56,9 +58,96 @@ def metrics_of(argument: str, identifiers: Any) -> list[Metric]:
     return found
 
 
-def make_names_unique(plain: Sequence[Metric], weighted: Sequence[Metric]) -> None:
+def by_name(
+    argument: str, given: Any, names: Sequence[str], kind: str, wanted: Collection[str] | None = None
+) -> list[Any]:
+    """What is given for each of ``names``, in their order: a list or tuple by place, or a dict by name.
+
+    Entries of a dict that are not ``wanted`` may be missing: None. TypeError or ValueError for anything else.
+    """
+    text = ", ".join(names)
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in names]
+        missing = [name for name in (names if wanted is None else wanted) if name not in given]
+        if unknown or missing:
+            got = f"nothing for {missing[0]!r}" if missing else f"{unknown[0]!r}"
+            raise ValueError(f"{argument}: got {got}, wants one entry for each {kind}: {text}")
+        return [given.get(name) for name in names]
+    if not isinstance(given, (list, tuple)):
+        raise TypeError(
+            f"{argument}: got {checks.describe(given)}, wants a list or dict of {len(names)} {kind}s: {text}"
+        )
+    if len(given) != len(names):
+        raise ValueError(f"{argument}: got {len(given)} entries, wants {len(names)}, one for each {kind}: {text}")
+    return [*given]
+
+
+def heads_of(
+    names: Sequence[str] | None, loss: Any, loss_weights: Any, metrics: Any, weighted_metrics: Any
+) -> list[Head]:
+    """How outputs of these names are trained and judged; without names a single one."""
+    if names is None:
+        if loss_weights is not None and _only(loss_weights) != 1:
+            raise ValueError(
+                f"loss_weights: got {loss_weights!r} for the only output, wants 1, or another learning rate"
+            )
+        plain, weighted = (
+            metrics_of(argument, list(given.values()) if isinstance(given, Mapping) else given)
+            for argument, given in (("metrics", metrics), ("weighted_metrics", weighted_metrics))
+        )
+        return [Head("", 0, _loss("loss", _only(loss)), 1.0, plain, weighted)]
+    for_all = loss is None or isinstance(loss, (str, Loss)) or callable(loss)
+    each_loss = [loss] * len(names) if for_all else by_name("loss", loss, names, "output", ())
+    each_weight = by_name("loss_weights", {} if loss_weights is None else loss_weights, names, "output", ())
+    plain_of = _metrics_by_output("metrics", metrics, names)
+    weighted_of = _metrics_by_output("weighted_metrics", weighted_metrics, names)
+    heads = []
+    for place, name in enumerate(names):
+        weight = each_weight[place]
+        share = 1.0 if weight is None else checks.real(f"loss_weights[{name!r}]", weight)
+        found = _loss(f"loss[{name!r}]", each_loss[place])
+        heads.append(Head(name, place, found, share, plain_of[place], weighted_of[place]))
+    for head in heads:
+        for metric in (*head.metrics, *head.weighted_metrics):
+            if not metric.name.startswith(f"{head.name}_"):  # it may have been compiled before
+                metric.name = f"{head.name}_{metric.name}"
+    return heads
+
+
+def _only(given: Any) -> Any:
+    """The entry of a list or dict of one; anything else as it is."""
+    if isinstance(given, Mapping) and len(given) == 1:
+        return next(iter(given.values()))
+    return given[0] if isinstance(given, (list, tuple)) and len(given) == 1 else given
+
+
+def _loss(argument: str, identifier: Any) -> Loss | None:
+    if identifier is None:
+        return None
+    found = losses.get(identifier, argument)
+    if not found.reduces:
+        raise ValueError(
+            f"{argument}: got {found.name!r} with the reduction {found.reduction!r}, which gives a number for "
+            "every sample; wants one number to train on, such as by 'sum_over_batch_size'"
+        )
+    return found
+
+
+def _metrics_by_output(argument: str, given: Any, names: Sequence[str]) -> list[list[Metric]]:
+    """The metrics of each output, of which a list or dict has one or a list."""
+    if given is None:
+        return [[] for _ in names]
+    found = []
+    for name, entry in zip(names, by_name(argument, given, names, "output", ()), strict=True):
+        found.append(metrics_of(f"{argument}[{name!r}]", [entry] if isinstance(entry, str | Metric) else entry))
+    return found
+
+
+def make_names_unique(heads: Sequence[Head]) -> None:
     """Number equal names; a weighted metric of the name of a plain one becomes ``weighted_...`` (as in Keras)."""
     used = {"loss"}
+    weighted = [metric for head in heads for metric in head.weighted_metrics]
+    plain: list[Any] = [metric for head in heads for metric in head.metrics]
     for metric in (*plain, *weighted):
         name = metric.name
         if metric in weighted and name in used and name != "loss":

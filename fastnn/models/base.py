@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial, wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from fastnn import backends, checks, losses, optimizers, saving, serialization
+from fastnn import backends, checks, layers, ops, optimizers, saving, serialization
 from fastnn.callbacks.base import CallbackList, History
 from fastnn.callbacks.base import checked as checked_callbacks
 from fastnn.callbacks.checkpoints import require_finite_weights
@@ -30,13 +30,16 @@ from fastnn.engine import (
     numeric_array,
     seeds,
 )
-from fastnn.engine.data import DenseSource, Source
-from fastnn.engine.protocols import Array, Logs, Shape
+from fastnn.engine.activations import LINEAR
+from fastnn.engine.data import DenseSource, Source, Sources, sources_of
+from fastnn.engine.protocols import Array, Draw, Head, Logs, Shape, Training
+from fastnn.engine.wiring import Call, Wiring, each
 from fastnn.errors import DivergenceError
 from fastnn.kernels.table import DTYPES
-from fastnn.layers import Layer, Parameter
-from fastnn.layers.base import BatchShape, WeightLists, assign_all, refuse_symbols, unique_name
-from fastnn.losses import Loss
+from fastnn.layers import Parameter
+from fastnn.layers.base import Operation, assign_all, refuse_symbols, unique_name
+from fastnn.layers.calling import followed
+from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor, is_symbolic
 from fastnn.losses.base import FunctionLoss
 from fastnn.metrics import Metric
 from fastnn.models.arguments import (
@@ -44,16 +47,21 @@ from fastnn.models.arguments import (
     PREDICTION_BATCH_SIZE,
     batch_shape,
     batch_size_of,
+    by_name,
     check_precision,
     class_weight_of,
+    heads_of,
     make_names_unique,
-    metrics_of,
     sample_weight_of,
     warn_of_flat_activations,
 )
+from fastnn.models.keras_files import is_keras_file
+from fastnn.models.keras_files import weights_of as keras_weights
+from fastnn.models.streams import drawn, is_stream
 from fastnn.models.summaries import summary
 from fastnn.optimizers import Optimizer
 from fastnn.progress import Progress, progress
+from fastnn.tape import Followed, calculate
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -70,6 +78,48 @@ def _apart(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resul
         return copy_context().run(method, *args, **kwargs)
 
     return call
+
+
+class _Feed:
+    """What the epochs of a fit are trained on: arrays, or the batches that are drawn from a stream for each epoch."""
+
+    def __init__(
+        self, model: Model, x: Any, others: tuple[Any, Any], class_weight: Any, steps: int | None, batch_size: int
+    ) -> None:
+        self._model, self._class_weight = model, class_weight
+        self._steps = None if steps is None else checks.positive_int("steps_per_epoch", steps)
+        self._stream = x if is_stream(x) else None
+        self.size = batch_size
+        if self._stream is None:
+            self.data = self._checked(x, *others)
+            return
+        if any(each is not None for each in others):
+            raise ValueError("y, sample_weight: got one beside batches, wants it in these")
+        self._draw()
+
+    def _checked(self, x: Any, y: Any, sample_weight: Any) -> DataSet:
+        return self._model._data_set(("x", "y", "sample_weight"), x, y, sample_weight, self._class_weight)
+
+    def _draw(self) -> None:
+        *given, self.size = drawn("x", self._stream, self._steps, "steps_per_epoch")
+        self.data = self._checked(*given)
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        steps = self.data.steps(self.size)
+        return steps if self._steps is None else min(steps, self._steps)
+
+    def samples(self, place: _Place, shuffle: bool, anew: bool) -> tuple[DataSet, Array | None]:
+        """The samples of the next epoch and their order; of a stream other ones if ``anew``."""
+        if self._stream is not None:
+            if anew:
+                self._draw()
+            return place.samples(self.data, self.size, shuffle=False)
+        samples, order = place.samples(self.data, self.size, shuffle)
+        if self._steps is None:
+            return samples, order
+        return _shortened(samples, order, self._steps * self.size)
 
 
 @dataclass
@@ -94,27 +144,67 @@ class _Place:
         return type(None), ()  # a copy of the model is in no fit, and a runner cannot be copied
 
 
-class TensorSpec(NamedTuple):
-    """What is known of inputs or outputs before there are any: shape (the batch axis as None), dtype, name."""
-
-    shape: BatchShape
-    dtype: str
-    name: str
+# The classes that a file may name: layers, and models, which each enter themselves.
+NAMES: dict[str, type[Any]] = {**layers.NAMES}
 
 
-class Model(WeightLists):
-    """Layers that are compiled, fitted, evaluated and saved together; ``Sequential`` says how they are connected."""
+class Builder:
+    """The calls of layers that a model comes down to, those of models inside of it included."""
 
-    def __init__(self, name: str | None = None) -> None:
-        self.name = name if name is not None else unique_name(snake_case(type(self).__name__))
+    def __init__(self, inputs: int) -> None:
+        self.layers: list[Any] = []
+        self.calls: list[Call] = []
+        self._places: dict[int, int] = {}
+        self._values = inputs
+
+    def call(self, operation: Operation, takes: Sequence[int], listed: bool = False, gives: int = 1) -> list[int]:
+        """The values that a call gives, of those that it takes."""
+        if isinstance(operation, Model):
+            return operation.expand(self, takes)
+        place = self._places.setdefault(id(operation), len(self.layers))
+        if place == len(self.layers):
+            self.layers.append(operation)
+        values = [*range(self._values, self._values + gives)]
+        self._values += gives
+        self.calls.append(Call(place, tuple(takes), tuple(values), listed))
+        return values
+
+
+class Model(Operation):
+    """Layers that are compiled, fitted, evaluated and saved together.
+
+    ``Model(inputs, outputs)`` is the graph of layers that leads from symbolic inputs to symbolic outputs, each a tensor
+    or a list or dict of such (``Functional``); a ``Sequential`` is a stack of layers. A model may itself be called on
+    symbolic tensors, as a layer.
+
+    >>> x = layers.Input((8,))
+    >>> h = layers.Dense(16, "relu")(x)
+    >>> model = Model(x, layers.add([h, layers.Dense(16)(h)]))
+    """
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """A graph of layers where there are inputs and outputs."""
+        if cls is Model:
+            if not (args or {"inputs", "outputs"} & options.keys()):
+                raise TypeError("inputs, outputs: got none, wants symbolic tensors: Model(inputs, outputs)")
+            return super().__new__(NAMES["Functional"])
+        return super().__new__(cls)
+
+    def __init__(self, *, name: str | None = None) -> None:
+        kind = snake_case(type(self).__name__)
+        self._kind = kind if name is None else None
+        self.name = name if name is not None else unique_name(kind)
         checks.instance("name", self.name, str, "a string")
-        self._layers: list[Layer] = []
+        self._layers: list[Any] = []
+        self.nodes: list[Node] = []
         self.optimizer: Optimizer | None = None
-        self.loss: Loss | None = None
+        self.loss: Any = None
+        self._heads: list[Head] = []
         self._metrics: list[Metric] = []
         self._weighted_metrics: list[Metric] = []
         self._backend = "auto"
         self._precision: str | None = None
+        self._run_eagerly = False
         self._memory_limit: int | None = None
         self._warned_of_outputs = False
         self.stop_training = False
@@ -129,43 +219,129 @@ class Model(WeightLists):
         return bool(self._layers) and all(layer.built for layer in self._layers)
 
     @property
-    def layers(self) -> list[Layer]:
-        """The layers, without an InputLayer."""
+    def layers(self) -> list[Any]:
+        """The layers, and models that were called as layers; of a graph also its InputLayers, of a stack not."""
         return list(self._layers)
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype of the layers that have one."""
+        return next((layer.dtype for layer in self._layers if layer.dtype is not None), None)
+
+    def parameter_shapes(self, input_shape: Any) -> dict[str, Shape]:
+        """None of its own: its layers have them."""
+        return {}
+
+    sample_shape = None
+    activity_regularizer = None
+    activation = LINEAR
 
     @property
     def compute_dtype(self) -> np.dtype[Any]:
         """The dtype in which the model computes."""
-        return np.dtype(next((layer.dtype for layer in self._layers if layer.dtype is not None), DTYPES[0]))
+        return np.dtype(self.dtype or DTYPES[0])
 
     @property
-    def input_shape(self) -> BatchShape:
-        """Shape of the inputs, the batch axis as None; AttributeError while it is unknown, so ``hasattr`` can ask."""
+    def input_shape(self) -> Any:
+        """Shape of the inputs, the batch axis as None; AttributeError while it is unknown, so ``hasattr`` can ask.
+
+        A list of shapes where there are several inputs, and so it is with outputs.
+        """
         shape = self._bottom_shape()
         if shape is None:
             raise AttributeError(f"{self.name}: the model is not built, so its input shape is unknown")
         return shape
 
     @property
-    def output_shape(self) -> BatchShape:
+    def output_shape(self) -> Any:
         """Shape of the outputs, the batch axis as None; AttributeError while it is unknown."""
         return self._output_shape(self.input_shape)
 
     @property
-    def inputs(self) -> list[TensorSpec]:
-        """Shape, dtype and name of the inputs, in a list as Keras has it; AttributeError while they are unknown."""
-        return [TensorSpec(self.input_shape, str(self.compute_dtype), self._stack()[0].name)]
+    def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic inputs, in a list as Keras has it; AttributeError while their shapes are unknown."""
+        raise undefined(self, "inputs")
 
     @property
-    def outputs(self) -> list[TensorSpec]:
-        """Shape, dtype and name of the outputs, likewise."""
-        return [TensorSpec(self.output_shape, str(self.compute_dtype), self._stack()[-1].name)]
+    def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic outputs, likewise."""
+        raise undefined(self, "outputs")
 
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> BatchShape:
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, by which a dict of data may have them."""
+        return [tensor.name for tensor in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, by which dicts of targets, losses and metrics may have them."""
+        return [tensor.name for tensor in self.outputs]
+
+    def expand(self, builder: Builder, takes: Sequence[int]) -> list[int]:
+        """The values that the outputs are, of those that the inputs are."""
+        raise undefined(self, "expand(builder, takes)")
+
+    def feeding(self, layer: Operation) -> list[str]:
+        """What the calls of a layer in this model were given, as ``name`` or ``name[place]``; nothing in a stack."""
+        return []
+
+    def wired(self) -> tuple[list[Any], Wiring]:
+        """The layers, those of models inside included, and how they are connected."""
+        inputs = len(self._bottom_shapes() or [()])
+        builder = Builder(inputs)
+        outputs = self.expand(builder, range(inputs))
+        return builder.layers, Wiring(inputs, tuple(builder.calls), tuple(outputs))
+
+    def _bottom_shapes(self) -> list[BatchShape] | None:
+        """Shapes of the inputs in a list; None while they are unknown."""
+        found = self._bottom_shape()
+        return found if found is None or isinstance(found, list) else [found]
+
+    def _arranged(self, outputs: Sequence[Any]) -> Any:
+        """What there is for each output, in the structure in which the model has its outputs."""
+        return outputs[0]
+
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
+        """Outputs of a batch, and what ``backward`` needs: inside of a layer that calls this model."""
+        layers, wiring = self.wired()
+        kept: list[Any] = []
+
+        def run(place: int, call: Call, x: Any) -> Any:
+            draw = training._replace(stream=training.stream + place) if isinstance(training, Draw) else training
+            y, memory = layers[call.layer].forward(x, draw)
+            kept.append(memory)
+            return y
+
+        found = wiring.forward(x if isinstance(x, (list, tuple)) else [x], run)
+        return found[0] if len(found) == 1 else tuple(found), kept
+
+    def backward(self, dy: Any, kept: Any, need_dx: bool = True) -> tuple[Any, Sequence[Any]]:
+        """From dL/dy: dL/dx, and the gradients of the weights."""
+        layers, wiring = self.wired()
+        found: dict[int, Any] = {}
+
+        def back(place: int, call: Call, dy: Any) -> Any:
+            if all(slope is None for slope in each(dy)):
+                return None
+            dx, own = layers[call.layer].backward(dy, kept[place])
+            for parameter, slope in zip(layers[call.layer].parameters, own, strict=True):
+                before = found.get(id(parameter))
+                found[id(parameter)] = slope if before is None else ops.add(before, slope)
+            return dx
+
+        values = wiring.backward(each(dy), back)
+        dx = [values.get(value) for value in range(wiring.inputs)]
+        gradients = [
+            calculate("zeros", x=parameter.value) if found.get(id(parameter)) is None else found[id(parameter)]
+            for parameter in self.weights
+        ]
+        return (dx[0] if len(dx) == 1 else dx), gradients
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the outputs for inputs of ``input_shape``, both with the batch axis."""
         return self._output_shape(batch_shape(input_shape, self._bottom_shape()))
 
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """The layer of that name, or at that place."""
         if (name is None) == (index is None):
             raise ValueError(f"name, index: got {name!r} and {index!r}, wants one of them")
@@ -181,16 +357,12 @@ class Model(WeightLists):
         """Make the weights for inputs of ``input_shape``, the batch axis (None) included."""
         raise undefined(self, "build(input_shape)")
 
-    def _stack(self) -> list[Layer]:
-        """The layers, ahead of them what stands for the inputs."""
-        raise undefined(self, "_stack()")
-
-    def _bottom_shape(self) -> BatchShape | None:
-        """Shape of the inputs; None while it is unknown."""
+    def _bottom_shape(self) -> Any:
+        """Shape of the inputs, a list of such where there are several; None while it is unknown."""
         raise undefined(self, "_bottom_shape()")
 
-    def _output_shape(self, shape: BatchShape) -> BatchShape:
-        """Shape of the outputs for inputs of ``shape``."""
+    def _output_shape(self, shape: Any) -> Any:
+        """Shape of the outputs for inputs of ``shape``; lists of such where there are several."""
         raise undefined(self, "_output_shape(shape)")
 
     # ---------------------------------------------------------------------------------------------------- the weights
@@ -198,7 +370,7 @@ class Model(WeightLists):
     @property
     def weights(self) -> list[Parameter]:
         """All parameters, layer by layer."""
-        return [parameter for layer in self._layers for parameter in layer.parameters]
+        return [*{id(p): p for layer in self._layers for p in layer.weights}.values()]
 
     @property
     def losses(self) -> list[float]:
@@ -228,7 +400,7 @@ class Model(WeightLists):
     def count_params(self) -> int:
         """Number of weights; ValueError before the model is built."""
         self._require_built("count_params")
-        return sum(layer.count_params() for layer in self._layers)
+        return sum(parameter.value.size for parameter in self.weights)
 
     def _require_built(self, what: str) -> None:
         if not self.built:
@@ -244,12 +416,24 @@ class Model(WeightLists):
         loss: Any = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
+        loss_weights: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
         *,
         backend: str = "auto",
         precision: str | None = None,
         memory_limit: int | str | None = None,
     ) -> None:
         """Say how to train: optimizer, loss, metrics, and the backend ("auto", "cpu", "naive", "cuda").
+
+        Where a model has several outputs, ``loss``, ``metrics``, ``weighted_metrics`` and ``loss_weights`` are lists of
+        one entry an output, or dicts by the outputs' names; an output's metrics may be a list. The loss is then the sum
+        of the losses, each times its weight (1 by default), and ``history`` has them as ``name_loss`` as well.
+
+        ``run_eagerly`` makes each step op by op, so that a ``call`` of the user's runs in every one, for debugging.
+        ``steps_per_execution`` and ``jit_compile`` are Keras's: what can be compiled is anyway, and a call of the
+        compiled code has as many steps as take some 50 ms.
 
         ``metrics`` ignore sample weights, ``weighted_metrics`` count by them. ``precision`` is that of the products in
         training: "bfloat16" rounds what is multiplied to 8 bits of mantissa while weights, sums, losses and optimizer
@@ -264,30 +448,44 @@ class Model(WeightLists):
         """
         limit = None if memory_limit is None else checks.memory("memory_limit", memory_limit)
         found = optimizers.get(optimizer)
-        found_loss = None if loss is None else losses.get(loss)
-        if found_loss is not None and not found_loss.reduces:
-            raise ValueError(
-                f"loss: got {found_loss.name!r} with the reduction {found_loss.reduction!r}, which gives a number for "
-                "every sample; wants one number to train on, such as by 'sum_over_batch_size'"
-            )
-        plain = metrics_of("metrics", metrics)
-        weighted = metrics_of("weighted_metrics", weighted_metrics)
+        names = self.output_names if self._has_several_outputs else None
+        heads = heads_of(names, loss, loss_weights, metrics, weighted_metrics)
+        checks.instance("run_eagerly", run_eagerly, bool, "True or False")
+        checks.positive_int("steps_per_execution", steps_per_execution)
+        checks.one_of("jit_compile", str(jit_compile), ("auto", "True", "False", "None"))
         chosen = backends.resolve(backend)
         check_precision(precision, chosen, self.compute_dtype)
-        make_names_unique(plain, weighted)
-        self.optimizer, self.loss, self._backend, self._precision = found, found_loss, backend, precision
+        make_names_unique([*heads])
+        self.optimizer, self._backend, self._precision, self._run_eagerly = found, backend, precision, run_eagerly
+        self._heads = heads if names is not None else []
+        each_loss = [head.loss for head in heads]
+        self.loss = None if each_loss.count(None) == len(each_loss) else each_loss if self._heads else each_loss[0]
+        self._metrics = [metric for head in heads for metric in head.metrics]
+        self._weighted_metrics = [metric for head in heads for metric in head.weighted_metrics]
         self._memory_limit = limit
-        self._metrics, self._weighted_metrics = plain, weighted
         self._warned_of_outputs = False
         bottom = self._bottom_shape()
         if bottom is not None and self._layers:
-            self._warn_of_outputs(self._output_shape(bottom)[-1], stacklevel=4)
+            self._warn_of_outputs(self._output_shape(bottom), stacklevel=4)
 
-    def _warn_of_outputs(self, width: int | None, stacklevel: int) -> None:
-        """Say, once after compile, where the loss makes no sense of so many outputs."""
-        if self.loss is not None and width is not None and not self._warned_of_outputs:
-            self._warned_of_outputs = True
-            self.loss.warn_of_outputs(width, stacklevel)
+    @property
+    def _has_several_outputs(self) -> bool:
+        return False
+
+    def _judged(self) -> list[Head]:
+        """What the outputs are trained and judged by; one without a name where there is one output."""
+        return self._heads or [Head("", 0, self.loss, 1.0, self._metrics, self._weighted_metrics)]
+
+    def _warn_of_outputs(self, shape: Any, stacklevel: int) -> None:
+        """Say, once after compile, where a loss makes no sense of so many outputs."""
+        if self._warned_of_outputs:
+            return
+        self._warned_of_outputs = True
+        shapes = shape if isinstance(shape, list) else [shape]
+        for head in self._judged():
+            width = shapes[head.output][-1]
+            if head.loss is not None and width is not None:
+                head.loss.warn_of_outputs(width, stacklevel)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -297,7 +495,9 @@ class Model(WeightLists):
     @property
     def metrics_names(self) -> list[str]:
         """Names of the figures that ``evaluate`` returns, in its order."""
-        return ["loss", *(metric.name for metric in self.metrics)]
+        losses = [f"{head.name}_loss" for head in self._heads if head.loss is not None]
+        metrics = [m.name for head in self._judged() for m in (*head.metrics, *head.weighted_metrics)]
+        return ["loss", *losses, *metrics]
 
     def plan(self, x: Any = None, batch_size: int = BATCH_SIZE, *, threads: int | None = None) -> Plan:
         """What a fit on ``x`` would run, and why; print it. Without ``x`` the model must be built."""
@@ -309,24 +509,30 @@ class Model(WeightLists):
             return make_plan(self._network(), self._backend, source, batch_size)
 
     def _network(self) -> Network:
+        layers, wiring = self.wired()
+        stack = wiring.is_stack and len(layers) == len(wiring.calls)
+        several = bool(self._heads)
         return Network(
-            self._layers,
+            layers,
             self.compute_dtype,
-            self.loss,
+            None if several else self.loss,
             self.optimizer,
-            self._metrics,
-            self._weighted_metrics,
+            [] if several else self._metrics,
+            [] if several else self._weighted_metrics,
             self._precision,
             self._memory_limit,
+            None if stack else wiring,
+            [head for head in self._heads if head.loss is not None or head.metrics or head.weighted_metrics],
+            self._run_eagerly,
         )
 
-    def _runner(self, source: Source, batch_size: int, training: bool = False) -> Runner:
-        """What trains this model, or without ``training`` what evaluates and predicts with it.
+    def _runner(self, source: Source, batch_size: int, training: bool = False, backend: str | None = None) -> Runner:
+        """What trains this model, or without ``training`` what evaluates and predicts with it, on a ``backend``.
 
         What the fused runner cannot train it may evaluate all the same, and predict with.
         """
         network = self._network() if training else replace(self._network(), optimizer=None)
-        return make_runner(network, make_plan(network, self._backend, source, batch_size))
+        return make_runner(network, make_plan(network, backend or self._backend, source, batch_size))
 
     # ---------------------------------------------------------------------------------------------------- train
 
@@ -347,6 +553,8 @@ class Model(WeightLists):
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         *,
         threads: int | None = None,
     ) -> History:
@@ -357,7 +565,14 @@ class Model(WeightLists):
         converted, mapped ones a few batches at a time: data may be larger than memory. Loss and metrics are those of
         the training passes themselves, the loss with all penalties. ``validation_split`` keeps the last samples, before
         shuffling, for validation. ``sample_weight`` has the shape (n,), or for outputs (n, t, k) also (n, t), a weight
-        a step. Nothing is changed unless all arguments are valid.
+        a step. A model of several inputs or outputs takes lists, tuples or dicts of such by name. Nothing is changed
+        unless all arguments are valid.
+
+        ``x`` may also be a generator or an iterator of batches (inputs, targets) or (inputs, targets, weights), of
+        which an epoch takes ``steps_per_epoch``, or an object with ``len`` and ``[...]`` that has such batches, all of
+        which are an epoch (``keras.utils.PyDataset``); ``validation_data`` likewise, with ``validation_steps``. Batches
+        are drawn at the beginning of an epoch, which memory has to hold, are not shuffled, and are trained on in
+        batches of the first one's size. Of arrays ``steps_per_epoch`` batches are an epoch.
 
         ``threads`` is the number of CPU threads for this call alone: other calls, of other Python threads too, keep
         that of ``get_num_threads``. Results do not depend on it.
@@ -368,25 +583,27 @@ class Model(WeightLists):
         """
         self._require_compiled("fit")
         on_threads = backends.use_num_threads(threads)
-        size = batch_size_of("batch_size", batch_size)
-        validation_size = batch_size_of("validation_batch_size", validation_batch_size, size)
         first, last = checks.integer("initial_epoch", initial_epoch, 0), checks.integer("epochs", epochs, 0)
         every = checks.positive_int("validation_freq", validation_freq)
         checks.instance("shuffle", shuffle, (bool, np.bool_), "True or False")
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
         share = checks.real("validation_split", validation_split, minimum=0, maximum=1, open_high=True)
-        data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, class_weight)
-        data, validation = self._validation(data, share, validation_data)
+        size = batch_size_of("batch_size", batch_size)
+        feed = _Feed(self, x, (y, sample_weight), class_weight, steps_per_epoch, size)
+        size, validation_size = feed.size, batch_size_of("validation_batch_size", validation_batch_size, feed.size)
+        validation_data, validation_size = _all_drawn(validation_data, validation_steps, validation_size)
+        data, validation = self._validation(feed.data, share, validation_data)
+        feed.data = data
         self._build_to_train(data.x)
 
         with on_threads:
             runner = self._runner(data.x, size, training=True)
-            judge = runner if validation is None else self._runner(validation.x, validation_size)
+            judge = self._judge(runner, validation, validation_size)
             self._place = place = _Place(runner, first)
             self.history = History()
             params = {
-                "verbose": verbose, "epochs": last, "steps": data.steps(size),
+                "verbose": verbose, "epochs": last, "steps": feed.steps,
                 "metrics": self._names_of_epochs(validation is not None),
                 "initial_epoch": first, "validation_freq": every,
             }  # fmt: skip
@@ -398,7 +615,7 @@ class Model(WeightLists):
                 with self._staying(runner, calls):
                     for epoch in range(place.epoch, last):
                         calls.call("on_epoch_begin", epoch, {})
-                        samples, order = place.samples(data, size, shuffle)
+                        samples, order = feed.samples(place, shuffle, anew=epoch > first)
                         show.open(f"Epoch {epoch + 1}/{last}", samples.steps(size))
                         hooks = calls.step_hooks("train", show.on_step)
                         train, validate = partial(runner.train_epoch, samples, size, order, epoch, hooks), None
@@ -420,6 +637,10 @@ class Model(WeightLists):
             self._end(calls, logs)
             return self.history
 
+    def _judge(self, runner: Runner, validation: DataSet | None, batch_size: int) -> Runner:
+        """What validates, by the backend that trains."""
+        return runner if validation is None else self._runner(validation.x, batch_size, backend=runner.backend)
+
     def _names_of_epochs(self, validated: bool) -> list[str]:
         """Names of the figures of an epoch."""
         return [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validated)]
@@ -437,7 +658,7 @@ class Model(WeightLists):
 
     def _build_to_train(self, x: Source) -> None:
         self._build_for(x)
-        warn_of_flat_activations(self.layers)
+        warn_of_flat_activations(self.wired()[0])
 
     def _epoch(self, epoch: int, train: Callable[[], Logs], validate: Callable[[], Logs] | None) -> Logs:
         """The figures of an epoch and its validation, if it has one; DivergenceError where a loss is not finite."""
@@ -489,18 +710,21 @@ class Model(WeightLists):
         sample_weight: Any = None,
         callbacks: Any = None,
         return_dict: bool = False,
+        steps: int | None = None,
         *,
         threads: int | None = None,
     ) -> Any:
         """Loss (with all penalties) and metrics: a number without metrics, else a list, or with return_dict a dict.
 
-        ``threads`` as in ``fit``.
+        ``x`` and ``threads`` as in ``fit``; of batches ``steps`` are taken.
         """
         self._require_compiled("evaluate", training=False)
         on_threads = backends.use_num_threads(threads)
         size = batch_size_of("batch_size", batch_size)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
+        if is_stream(x):
+            x, y, sample_weight, size = drawn("x", x, steps, "steps")
         data = self._data_set(("x", "y", "sample_weight"), x, y, sample_weight, None)
         self._build_for(data.x)
         calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": data.steps(size)})
@@ -538,10 +762,13 @@ class Model(WeightLists):
         batch_size: int | None = None,
         verbose: Any = "auto",
         callbacks: Any = None,
+        steps: int | None = None,
         *,
         threads: int | None = None,
     ) -> Any:
         """Outputs for all samples, in the model's dtype; a live line on a terminal, nothing elsewhere.
+
+        Of batches, as ``fit`` takes them, ``steps`` are taken; what they have beside inputs is left out.
 
         Where no ``batch_size`` is given it is 1024 (Keras: 32). ``threads`` as in ``fit``.
         """
@@ -549,40 +776,70 @@ class Model(WeightLists):
         size = batch_size_of("batch_size", batch_size, PREDICTION_BATCH_SIZE)
         listeners = checked_callbacks(callbacks)
         show = progress(verbose)
+        if is_stream(x):
+            x = drawn("x", x, steps, "steps").x
         source = self._source("x", x)
         self._build_for(source)
         if source.rows == 0:
-            return np.zeros((0, *self._sample_shape_out(source)), self.compute_dtype)
-        steps = -(-source.rows // size)
-        calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": steps})
+            empty = [np.zeros((0, *shape), self.compute_dtype) for shape in self._sample_shapes_out(source)]
+            return self._arranged(empty)
+        batches = -(-source.rows // size)
+        calls = CallbackList(listeners, self, {"verbose": verbose, "epochs": 1, "steps": batches})
         with on_threads:
             calls.call("on_predict_begin", {})
             if show.style == "bar":
-                show.open("Predict", steps)
+                show.open("Predict", batches)
             try:
-                outputs = self._runner(source, size).predict(source, size, calls.step_hooks("predict", show.on_step))
+                found = self._runner(source, size).predict(source, size, calls.step_hooks("predict", show.on_step))
                 if show.style == "bar":
                     show.close({})
             finally:
                 show.abandon()
             calls.call("on_predict_end", {})
-            return outputs
+            return self._arranged(each(found))
 
     @_apart
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch."""
         source = self._source("x", x)
         self._build_for(source)
-        return self._runner(source, max(source.rows, 1)).predict(source, max(source.rows, 1))
+        found = self._runner(source, max(source.rows, 1)).predict(source, max(source.rows, 1))
+        return self._arranged(each(found))
 
     def __call__(self, x: Any, training: bool | None = None) -> Any:
-        """Outputs for one batch; with ``training`` those of a training pass, where dropout drops."""
+        """Outputs for one batch; with ``training`` those of a training pass, where dropout drops.
+
+        Of symbolic tensors the symbolic tensors that the model gives, as a layer.
+        """
+        if is_symbolic(x):
+            if not self._layers:
+                raise ValueError("layers: got a model without layers, wants at least one (model.add)")
+            found = self._connected(self._inputs_in_order("x", x), self.dtype)
+            return self._arranged(found if isinstance(found, list) else [found])
+        if any(isinstance(array, Followed) for array in (x if isinstance(x, (list, tuple)) else [x])):
+            found = followed(self, x, training)
+            return self._arranged(each(found))
         checks.instance("training", training, (bool, type(None)), "True, False or None")
         if not training:
             return self.predict_on_batch(x)
         source = self._source("x", x)
         self._build_for(source)
-        return self._runner(source, max(source.rows, 1)).outputs(source, training=True)
+        return self._arranged(each(self._runner(source, max(source.rows, 1)).outputs(source, training=True)))
+
+    def _inputs_in_order(self, name: str, given: Any) -> Any:
+        """What is given for the inputs: for one, or in a list for several, which a dict may have by name."""
+        shapes = self._bottom_shapes()
+        names = self.input_names if isinstance(given, Mapping) or (shapes is not None and len(shapes) > 1) else [""]
+        if len(names) > 1 or isinstance(given, Mapping):
+            found = by_name(name, given, names, "input")
+            return found if len(found) > 1 else found[0]
+        single = isinstance(given, (list, tuple)) and len(given) == 1
+        return given[0] if single and hasattr(given[0], "shape") and self._is_batch(given[0].shape) else given
+
+    def _is_batch(self, shape: Any) -> bool:
+        """Whether a batch of inputs has as many axes as a shape."""
+        bottom = self._bottom_shape()
+        return bottom is not None and len(shape) == len(bottom)
 
     # ---------------------------------------------------------------------------------------------------- data
 
@@ -603,14 +860,32 @@ class Model(WeightLists):
         refuse_symbols(name, x)
         if not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
-        first = self._layers[0]
-        if first.indices is None:
-            source = input_source(name, x, self.compute_dtype)
+        shapes = self._bottom_shapes()
+        given = x if shapes is None else self._inputs_in_order(name, x)
+        if shapes is None or len(shapes) == 1:
+            return self._one_source(name, given, shapes and shapes[0], 0)
+        labels = self.input_names
+        found = {
+            label: self._one_source(f"{name}[{label!r}]", array, shape, place)
+            for place, (label, array, shape) in enumerate(zip(labels, given, shapes, strict=True))
+        }
+        for label, source in found.items():
+            rows = found[labels[0]].rows
+            if source.rows != rows:
+                raise ValueError(f"{name}[{label!r}]: got {source.rows} rows, wants {rows}, as many as {labels[0]!r}")
+        return Sources(found)
+
+    def _one_source(self, name: str, x: Any, bottom: Any, place: int) -> Source:
+        """The samples of one input; integers where a layer that it feeds takes row numbers."""
+        layers, wiring = self.wired()
+        fed = [layers[call.layer] for call in wiring.calls if place in call.takes]
+        counting = next((layer for layer in fed if layer.indices is not None), None)
+        if counting is None or counting.indices is None:
+            source: Source = input_source(name, x, self.compute_dtype)
         else:
-            source = index_source(name, x, first.indices, first.name)
+            source = index_source(name, x, counting.indices, counting.name)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
-        bottom = self._bottom_shape()
         if bottom is not None and source.sample_shape != bottom[1:]:
             wanted = ", ".join(["n", *map(str, bottom[1:])])
             raise ValueError(
@@ -618,13 +893,15 @@ class Model(WeightLists):
             )
         return source
 
-    def _sample_shape_out(self, source: Source) -> Shape:
-        return tuple(size or 0 for size in self._output_shape((None, *source.sample_shape))[1:])
+    def _sample_shapes_out(self, source: Source) -> list[Shape]:
+        """Shapes of a sample of each output."""
+        shape = self._output_shape(_shape_of(source))
+        return [tuple(size or 0 for size in each[1:]) for each in (shape if isinstance(shape, list) else [shape])]
 
     def _build_for(self, source: Source | None) -> None:
         """Make the weights, if they are not made yet, for inputs such as ``source``."""
         if not self.built:
-            self.build(None if source is None else (None, *source.sample_shape))
+            self.build(None if source is None else _shape_of(source))
 
     def _data_set(
         self,
@@ -641,16 +918,21 @@ class Model(WeightLists):
             raise ValueError(f"{x_name}: got no samples, wants at least one")
         if y is None:
             raise ValueError(f"{y_name}: got None, wants the targets of {x_name}")
-        targets = numeric_array(y_name, y)
-        if len(targets) != source.rows:
-            raise ValueError(f"{y_name}: got {len(targets)} rows, wants {source.rows}, as many as {x_name}")
         if self.loss is None:
             raise ValueError("loss: got None, wants a compiled loss")
-        outputs = self._sample_shape_out(source)
-        self._warn_of_outputs(outputs[-1], stacklevel=6)
-        targets = self.loss.check_targets(y_name, targets, outputs, self.compute_dtype)
         if sample_weight is not None and class_weight is not None:
             raise ValueError("class_weight, sample_weight: got both, wants one of them")
+        shapes = self._sample_shapes_out(source)
+        self._warn_of_outputs([(None, *shape) for shape in shapes], stacklevel=6)
+        if self._heads:
+            if class_weight is not None:
+                raise ValueError("class_weight: got one for a model of several outputs, wants sample_weight by output")
+            return self._of_heads(source, shapes, names, y, sample_weight)
+        if isinstance(y, Mapping):
+            (y,) = by_name(y_name, y, self.output_names, "output")
+        outputs = shapes[0]
+        targets = _targets(y_name, y, source, x_name)
+        targets = self.loss.check_targets(y_name, targets, outputs, self.compute_dtype)
         weight = None
         if sample_weight is not None:
             weight = sample_weight_of(weight_name, sample_weight, (source.rows, *outputs[:-1]), self.compute_dtype)
@@ -662,6 +944,39 @@ class Model(WeightLists):
             )
         dtype = np.int64 if self.loss.integer_targets else self.compute_dtype
         return DataSet(source, targets, weight, dtype, weight_dtype=self.compute_dtype)
+
+    def _of_heads(
+        self, source: Source, shapes: Sequence[Shape], names: tuple[str, str, str], y: Any, sample_weight: Any
+    ) -> DataSet:
+        """The data set of a model of several outputs: targets and weights of those that are judged."""
+        x_name, y_name, weight_name = names
+        heads = [head for head in self._heads if head.loss is not None or head.metrics or head.weighted_metrics]
+        labels = self.output_names
+        used = {head.name for head in heads}
+        given = dict(zip(labels, by_name(y_name, y, labels, "output", used), strict=True))
+        weights = dict.fromkeys(labels, sample_weight)
+        if isinstance(sample_weight, (Mapping, list, tuple)):
+            weights = dict(zip(labels, by_name(weight_name, sample_weight, labels, "output", set()), strict=True))
+        dtype = self.compute_dtype
+        targets, kinds, factors = [], [], []
+        for head in heads:
+            argument, shape = f"{y_name}[{head.name!r}]", shapes[head.output]
+            array = _targets(argument, given[head.name], source, x_name)
+            if head.loss is not None:
+                array = head.loss.check_targets(argument, array, shape, dtype)
+            targets.append(array)
+            kinds.append(np.int64 if head.loss is not None and head.loss.integer_targets else dtype)
+            weight = weights[head.name]
+            if weight is not None:
+                if isinstance(head.loss, FunctionLoss):
+                    raise ValueError(
+                        f"{weight_name}: got weights, wants None: the loss {head.loss.name!r} is a function without any"
+                    )
+                lead = (source.rows, *shape[:-1])
+                weight = sample_weight_of(f"{weight_name}[{head.name!r}]", weight, lead, dtype)
+            factors.append(np.ones(source.rows, dtype) if weight is None else weight)
+        weighted = any(weight is not None for weight in weights.values())
+        return DataSet(source, tuple(targets), tuple(factors) if weighted else None, tuple(kinds), weight_dtype=dtype)
 
     def _validation(self, data: DataSet, share: float, validation_data: Any) -> tuple[DataSet, DataSet | None]:
         """The training and the validation set."""
@@ -704,6 +1019,13 @@ class Model(WeightLists):
         """The architecture, as JSON can hold it."""
         raise undefined(self, "get_config()")
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A new model of the architecture that ``get_config`` gave, with new weights."""
+        if cls is Model:
+            return NAMES["Functional" if "inputs" in config else "Sequential"].from_config(config)
+        return cls(**config)
+
     def save(self, filepath: Any, overwrite: bool = True) -> None:
         """Write architecture, weights, compile arguments and optimizer state to one file, ``name.safetensors``.
 
@@ -722,8 +1044,15 @@ class Model(WeightLists):
         saving.write(filepath, *self._contents(weights_only=True), overwrite)
 
     def load_weights(self, filepath: Any) -> None:
-        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order."""
+        """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order.
+
+        Or of one that Keras 3 wrote of the same architecture, ``.weights.h5`` or ``.keras``, layer by layer (needs
+        h5py, the extra ``keras``); nothing but arrays is read of it.
+        """
         self._require_built("load_weights")
+        if is_keras_file(filepath):
+            assign_all(self.weights, keras_weights(filepath, self))
+            return
         tensors, _ = saving.read(filepath)
         assign_all(self.weights, serialization.weights(tensors))
 
@@ -731,7 +1060,7 @@ class Model(WeightLists):
         """The arrays and the document that are saved; ValueError for what could not be loaded again."""
         if weights_only:
             return serialization.weights_contents(self)
-        return serialization.contents(type(self), self)
+        return serialization.contents(NAMES, self)
 
     @property
     def _compiled_optimizer(self) -> Optimizer:
@@ -755,14 +1084,45 @@ class Model(WeightLists):
         if self._place is None:
             raise ValueError("fit: got none that begins, wants one to go on with")
         mask_seeds = [checks.integer("mask_seeds", seed) for seed in document["mask_seeds"]]
-        if len(mask_seeds) != len(self._layers):
-            raise ValueError(f"mask_seeds: got {len(mask_seeds)}, wants {len(self._layers)}, one a layer")
+        wanted = len(self.wired()[0])
+        if len(mask_seeds) != wanted:
+            raise ValueError(f"mask_seeds: got {len(mask_seeds)}, wants {wanted}, one a layer")
         seeds.in_state(document["generator"])
         order = seeds.in_state(drawn_from) if batches else None
         serialization.take_backup(self, document, arrays)
         seeds.generator().bit_generator.state = document["generator"]
         self._place.runner.mask_seeds = mask_seeds
         self._place.epoch, self._place.batches, self._place.generator = epoch, batches, order
+
+
+def _all_drawn(validation_data: Any, steps: int | None, batch_size: int) -> tuple[Any, int]:
+    """Validation data, and the batches' size: those of a stream are drawn."""
+    if not is_stream(validation_data):
+        return validation_data, batch_size
+    *given, size = drawn("validation_data", validation_data, steps, "validation_steps")
+    return tuple(given), size
+
+
+def _shortened(data: DataSet, order: Array | None, rows: int) -> tuple[DataSet, Array | None]:
+    """An epoch of no more than so many samples."""
+    left = data.rows - data.left_out
+    if rows >= left:
+        return data, order
+    return data.rest(data.rows - rows), (np.arange(left) if order is None else order)[:rows]
+
+
+def _shape_of(source: Source) -> Any:
+    """Shape of a batch of a source, or a list of those of several."""
+    shapes: list[BatchShape] = [(None, *each.sample_shape) for each in sources_of(source)]
+    return shapes if isinstance(source, Sources) else shapes[0]
+
+
+def _targets(y_name: str, y: Any, source: Source, x_name: str) -> Array:
+    """Targets as an array, as many as samples."""
+    targets = numeric_array(y_name, y)
+    if len(targets) != source.rows:
+        raise ValueError(f"{y_name}: got {len(targets)} rows, wants {source.rows}, as many as {x_name}")
+    return targets
 
 
 def _figures(logs: Logs, return_dict: bool) -> Any:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from fastnn import checks, saving, serialization
-from fastnn.models.base import Model
-from fastnn.models.sequential import Sequential
+from fastnn.configurable import custom_object_scope
+from fastnn.models.base import NAMES, Model
 
 # Characters of what is wrong with a file.
 _LONGEST_REASON = 500
 
 
-def load_model(filepath: Any, compile: bool = True) -> Model:  # noqa: A002 - Keras's name
+def load_model(
+    filepath: Any,
+    custom_objects: Mapping[str, type[Any]] | None = None,
+    compile: bool = True,  # noqa: A002 - Keras's name
+) -> Model:
     """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
 
-    Training goes on as if it had never stopped. FileNotFoundError for a missing file, ValueError for a damaged one, one
-    of another program, or one whose description and arrays do not fit each other, before memory is taken for what it
-    describes.
+    Training goes on as if it had never stopped. ``custom_objects`` are classes of layers of the user's by name, unless
+    ``utils.register_keras_serializable`` has been told of them; nothing is ever made of code that a file might hold.
+    FileNotFoundError for a missing file, ValueError for a damaged one, one of another program, or one whose description
+    and arrays do not fit each other, before memory is taken for what it describes.
     """
     checks.instance("compile", compile, bool, "True or False")
     tensors, document = saving.read(filepath)
@@ -27,7 +33,8 @@ def load_model(filepath: Any, compile: bool = True) -> Model:  # noqa: A002 - Ke
             f"filepath: got {str(filepath)!r}, which holds weights alone, wants a file that model.save wrote"
         )
     try:
-        model, compiled = serialization.restored(Sequential, document, tensors, compile)
+        with custom_object_scope(custom_objects or {}):
+            model, compiled = serialization.restored(NAMES, document, tensors, compile)
         if compiled is not None:
             model.compile(*compiled.arguments, backend="auto")
             # a file may travel: a backend or precision named where it was written need not serve here
@@ -40,15 +47,29 @@ def load_model(filepath: Any, compile: bool = True) -> Model:  # noqa: A002 - Ke
     return model
 
 
-def model_from_json(json_string: str) -> Sequential:
+def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
+    """What ``model.save`` does."""
+    checks.instance("model", model, Model, "a model").save(filepath, overwrite)
+
+
+def model_from_json(json_string: str, custom_objects: Mapping[str, type[Any]] | None = None) -> Model:
     """A new model of the architecture that ``to_json`` gave, with new weights; ValueError for any other text."""
     checks.instance("json_string", json_string, str, "what model.to_json gave")
     try:
         document = json.loads(json_string)
-        if document["class_name"] != "Sequential":
-            raise ValueError(f"class_name {document['class_name']!r}")
-        return Sequential.from_config(document["config"])
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        with custom_object_scope(custom_objects or {}):
+            make = NAMES[checks.one_of("class_name", document["class_name"], ("Sequential", "Functional"))]
+            model: Model = make.from_config(document["config"])
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"json_string: got {checks.describe(json_string)}, wants what to_json gave ({error})"
         ) from error
+    return model
+
+
+def clone_model(model: Model) -> Model:
+    """A model of the same architecture and names, layers of the user's included, with new weights, not compiled."""
+    checks.instance("model", model, Model, "a model")
+    with custom_object_scope({type(layer).__name__: type(layer) for layer in model.wired()[0]}):
+        made: Model = type(model).from_config(model.get_config())
+    return made

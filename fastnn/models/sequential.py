@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fastnn import checks, layers
+from fastnn import checks
 from fastnn.configurable import deserialize, serialize
-from fastnn.layers import Layer
-from fastnn.layers.base import BatchShape
+from fastnn.layers.base import Operation
 from fastnn.layers.core import InputLayer
+from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 from fastnn.models.arguments import batch_shape
-from fastnn.models.base import Model
+from fastnn.models.base import NAMES, Builder, Model
 
 
 class Sequential(Model):
@@ -21,8 +21,9 @@ class Sequential(Model):
     from the first data.
     """
 
-    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._traced: list[SymbolicTensor] = []
         self._input: InputLayer | None = None
         if isinstance(layers, (str, bytes, Mapping)) or not (layers is None or isinstance(layers, Iterable)):
             raise TypeError(f"layers: got {checks.describe(layers)}, wants a list of layers")
@@ -31,9 +32,13 @@ class Sequential(Model):
 
     # ---------------------------------------------------------------------------------------------------- the stack
 
-    def add(self, layer: Layer) -> None:
-        """Put a layer on top; ValueError where it does not fit the ones below, which then stay as they are."""
-        checks.instance("layer", layer, Layer, "a layer object such as layers.Dense(10)")
+    def add(self, layer: Any) -> None:
+        """Put a layer, or a model, on top; ValueError where it does not fit the ones below, which stay as they are."""
+        if isinstance(layer, SymbolicTensor) and isinstance(layer.node.operation, InputLayer):
+            layer = layer.node.operation
+        checks.instance("layer", layer, Operation, "a layer object such as layers.Dense(10)")
+        if layer is self:
+            raise ValueError(f"layer: got the model {self.name!r} itself, wants another one")
         if isinstance(layer, InputLayer):
             if self._layers or self._input is not None:
                 raise ValueError("layer: got an InputLayer on top of other layers, wants it first")
@@ -56,12 +61,17 @@ class Sequential(Model):
         if below is not None:
             layer.build(below)
         self._layers.append(layer)
+        self._trace()
 
-    def pop(self) -> Layer:
+    def pop(self) -> Any:
         """Take the top layer off and return it."""
         if not self._layers:
             raise IndexError("pop: got a model without layers, wants at least one")
-        return self._layers.pop()
+        layer = self._layers.pop()
+        if len(self._traced) > len(self._layers) + 1:
+            dropped = self._traced.pop()
+            layer.nodes = [node for node in layer.nodes if node is not dropped.node]
+        return layer
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
         """Make the weights for inputs of ``input_shape``, the batch axis (None) included."""
@@ -74,14 +84,62 @@ class Sequential(Model):
         for layer in self._layers:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
+        self._trace()
         if self._input is None and not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one")
 
-    def _stack(self) -> list[Layer]:
+    def _trace(self) -> None:
+        """Call the layers on symbolic tensors, as far as shapes are known, for those who ask what they give."""
+        bottom = self._bottom_shape()
+        if bottom is None:
+            return
+        if not self._traced:
+            first = self._stack()[0]
+            source = self._input or InputLayer([size or 1 for size in bottom[1:]], name=first.name)
+            self._traced.append(SymbolicTensor(bottom, str(self.compute_dtype), first.name, source.nodes[0]))
+        for layer in self._layers[len(self._traced) - 1 :]:
+            node = Node(
+                layer, self._traced[-1], [layer.compute_output_shape(self._traced[-1].shape)], self._traced[-1].dtype
+            )
+            layer.nodes.append(node)
+            self._traced.append(node.outputs[0])
+
+    @property
+    def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic input, in a list as Keras has it; AttributeError while its shape is unknown."""
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic output, likewise."""
+        return [self.output]
+
+    @property
+    def input(self) -> SymbolicTensor:
+        """The symbolic input; AttributeError while its shape is unknown."""
+        self.input_shape  # noqa: B018 - says so
+        self._trace()
+        return self._traced[0]
+
+    @property
+    def output(self) -> SymbolicTensor:
+        """The symbolic output, likewise."""
+        self.input_shape  # noqa: B018 - says so
+        self._trace()
+        return self._traced[-1]
+
+    def expand(self, builder: Builder, takes: Sequence[int]) -> list[int]:
+        """The values that the outputs are, of those that the inputs are."""
+        values = [*takes]
+        for layer in self._layers:
+            values = builder.call(layer, values)
+        return values
+
+    def _stack(self) -> list[Any]:
         """The layers, below them the Input if there is one."""
         return [*([] if self._input is None else [self._input]), *self._layers]
 
-    def _bottom_shape(self) -> BatchShape | None:
+    def _bottom_shape(self) -> Any:
         if self._input is not None:
             return self._input.output_shape
         if not self._layers:
@@ -107,14 +165,17 @@ class Sequential(Model):
         bottom = self._bottom_shape()
         return {
             "name": self.name,
-            "layers": [serialize(layer, layers.NAMES) for layer in self._stack()],
+            "layers": [serialize(layer, NAMES) for layer in self._stack()],
             "input_shape": None if bottom is None else list(bottom[1:]),
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Sequential:
         """A new model of the architecture that ``get_config`` gave, with new weights."""
-        model = cls([deserialize("layers", entry, layers.NAMES) for entry in config["layers"]], config["name"])
+        model = cls([deserialize("layers", entry, NAMES) for entry in config["layers"]], config["name"])
         if config["input_shape"] is not None and model._layers:
             model.build((None, *config["input_shape"]))
         return model
+
+
+NAMES["Sequential"] = Sequential

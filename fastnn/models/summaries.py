@@ -14,14 +14,20 @@ if TYPE_CHECKING:
 
 def summary(model: Model, line_length: int | None) -> str:
     """The table, as wide as asked for or as it needs."""
-    rows = [("Layer (type)", "Output shape", "Parameters")]
-    rows += [(f"{layer.name} ({type(layer).__name__})", *_shape_and_count(layer)) for layer in model.layers]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    spare = 0 if line_length is None else line_length - sum(widths) - 4
+    rows = [("Layer (type)", "Output shape", "Parameters", "Connected to")]
+    rows += [
+        (f"{layer.name} ({type(layer).__name__})", *_shape_and_count(layer), ", ".join(model.feeding(layer)))
+        for layer in model.layers
+    ]
+    if not any(row[3] for row in rows[1:]):  # a stack
+        rows = [(*row[:3], "") for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    between = 6 if widths[3] else 4
+    spare = 0 if line_length is None else line_length - sum(widths) - between
     if spare > 0:
         widths[0] += spare
-    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    rule = "-" * (sum(widths) + 4)
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows]
+    rule = "-" * (sum(widths) + between)
     counted = {
         "Total": model.weights,
         "Trainable": model.trainable_weights,

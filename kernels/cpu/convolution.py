@@ -35,7 +35,7 @@ from fastnn.kernels.cpu.simd.tile import copy_rows, window_tile
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
-from fastnn.kernels.table.windows import spread
+from fastnn.kernels.table.windows import reach, spread
 
 # ------------------------------------------------------------------------------------------------------------- records
 
@@ -63,14 +63,18 @@ PHASE = record(
 
 # A gradient by w: sizes of dz, maps in all and of a group; windows ``down`` and ``across`` as above; images and rows of
 # outputs in a chunk; whether images are copied; rows of outputs that are summed at a time; runs of the kernel, numbers
-# in each, and tiles that each falls into.
+# in each, and tiles that each falls into; whether dz is read where it lies, and whether but for its last rows, behind
+# which whole vectors may reach.
 GRADIENT = record(
     *((name, np.int64) for name in ("h", "w", "maps", "share", "down", "across", "images", "rows", "copied", "block")),
-    *((name, np.int64) for name in ("runs", "depth", "tiles")),
+    *((name, np.int64) for name in ("runs", "depth", "tiles", "in_place", "but_last")),
 )
 
 # Depth of a block of the gradient by w: a panel of it and the rows of x beside it stay in L1.
 _DEPTH = 128
+
+# Bytes of a row of dz up to which it is read where it lies: rows further apart share sets of L1, or pages.
+_NARROW = 512
 
 # Bytes of a chunk of images that all tasks copy, before they sum over it, at most.
 _MOST_CHUNK = 4 << 20
@@ -213,10 +217,10 @@ def _multiply(MR: int, NR: int) -> Any:
 
 
 @compiled_in
-def _lay_chunk(t, tasks, image, count, low, rows, images, gradient, x, dz, chunk, panels, NR):
+def _lay_chunk(t, tasks, image, count, low, rows, last, images, gradient, x, dz, chunk, panels, NR):
     """Task t's share of a chunk: rows ``low`` to ``low + rows`` of the outputs of ``count`` images.
 
-    Of x what is under their windows, group by group, and dz as panels.
+    Of x what is under their windows, group by group, and dz as panels, if need be.
     """
     groups, size = images.groups, images.columns * images.share
     needed = images.rows  # of one image in a chunk
@@ -228,18 +232,22 @@ def _lay_chunk(t, tasks, image, count, low, rows, images, gradient, x, dz, chunk
             _lay_row(x, images, image + of // groups, low * gradient.down + row, of % groups, target)
     width = (gradient.share + NR - 1) // NR
     total, most = count * rows * gradient.w, gradient.images * gradient.rows * gradient.w
-    begin, end = t * total // tasks, (t + 1) * total // tasks
-    first = (image * gradient.h + low) * gradient.w
+    skipped = 0
+    if gradient.in_place:
+        skipped = total
+        if gradient.but_last and last:
+            skipped = (count * rows - 1) // gradient.block * gradient.block * gradient.w
+    begin, end = skipped + t * (total - skipped) // tasks, skipped + (t + 1) * (total - skipped) // tasks
     for group in range(groups):
         for p in range(width):
-            source = address(dz, (first + begin) * gradient.maps + group * gradient.share + p * NR)
+            source = address(dz, begin * gradient.maps + group * gradient.share + p * NR)
             target = address(panels, ((group * width + p) * most + begin) * NR)
             copy_rows(end - begin, min(NR, gradient.share - p * NR), NR, source, gradient.maps, target, NR)
 
 
 @compiled_in
-def _sum_chunk(t, tasks, rows, fresh, images, gradient, places, lines, chunk, panels, dw, NR):
-    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first."""
+def _sum_chunk(t, tasks, rows, fresh, last, images, gradient, places, lines, chunk, dz, panels, dw, NR):
+    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first. dz is the chunk's."""
     width, groups, pixel = (gradient.share + NR - 1) // NR, images.groups, images.share
     if not gradient.copied:
         pixel = images.c
@@ -253,12 +261,15 @@ def _sum_chunk(t, tasks, rows, fresh, images, gradient, places, lines, chunk, pa
             group, p = panel // width, panel % width
             begin, end = s * gradient.depth // gradient.tiles, (s + 1) * gradient.depth // gradient.tiles
             left = group * images.rows * images.columns * pixel + places[run] + begin
-            target = (run * gradient.depth + begin) * gradient.maps + group * gradient.share + p * NR
+            column = group * gradient.share + p * NR
+            right, row = address(panels, (panel * most + first * gradient.w) * NR), NR
+            if gradient.in_place and not (last and gradient.but_last and first + count >= rows):
+                right, row = address(dz, first * gradient.w * gradient.maps + column), gradient.maps
+            target = (run * gradient.depth + begin) * gradient.maps + column
             window_tile(
                 end - begin, min(NR, gradient.share - p * NR), count, address(lines, first), gradient.w,
                 address(chunk, left), 1, gradient.across * pixel,
-                address(panels, (panel * most + first * gradient.w) * NR), NR,
-                address(dw, target), gradient.maps, not (fresh and first == 0),
+                right, row, address(dw, target), gradient.maps, not (fresh and first == 0),
             )  # fmt: skip
 
 
@@ -276,16 +287,18 @@ def _sum_products(MR: int, NR: int) -> Any:
             count = min(how.images, of_images.n - image)
             for low in range(0, how.h, how.rows):
                 rows = min(how.rows, how.h - low)
+                last = image + count == of_images.n and low + rows == how.h
+                slopes = address(dz, (image * how.h + low) * how.w * how.maps)
                 into, source = address(panels, 0), address(chunks, 0)
                 if not how.copied:
                     source = address(x, (image * of_images.h + low * how.down) * of_images.w * of_images.c)
                 _lay_chunk(
-                    t, tasks, image, count, low, rows, of_images, how, address(x, 0), address(dz, 0), source, into, NR
+                    t, tasks, image, count, low, rows, last, of_images, how, address(x, 0), slopes, source, into, NR
                 )  # fmt: skip
                 wait(tasks, words)
                 _sum_chunk(
-                    t, tasks, count * rows, image == 0 and low == 0, of_images, how, address(places, 0),
-                    address(lines, 0), source, into, address(dw, 0), NR,
+                    t, tasks, count * rows, image == 0 and low == 0, last, of_images, how, address(places, 0),
+                    address(lines, 0), source, slopes, into, address(dw, 0), NR,
                 )  # fmt: skip
                 wait(tasks, words)
 
@@ -315,7 +328,7 @@ class Shapes(NamedTuple):
     @property
     def reach(self) -> int:
         """Rows of x under a window."""
-        return windows.reach(self.axes[0].window, self.axes[0].dilation)
+        return reach(self.axes[0].window, self.axes[0].dilation)
 
     @property
     def flops(self) -> int:
@@ -373,7 +386,9 @@ def _product_of(
     share, columns = how["share"], how["columns"]
     maps, width = outputs[3], -(-(outputs[3] // groups) // shape.NR)
     deepest = max(256, memory.l2 // 8 // (shape.NR * itemsize))
-    phases, places, runs, panels, depth_in_all = [], [], [], 0, 0
+    places: list[int] = []
+    runs: list[int] = []
+    phases, panels, depth_in_all = [], 0, 0
     for of_rows in down.phases:
         for of_columns in across.phases:
             taps = [(row, column) for row in of_rows.taps for column in of_columns.taps]
@@ -381,7 +396,8 @@ def _product_of(
             depth = share * (max(1, len(of_columns.taps)) if joined else 1)
             begin = [(row, column) for row in of_rows.taps for column in of_columns.taps[: 1 if joined else None]]
             phases.append({
-                "row": of_rows.first, "rows": of_rows.count, "column": of_columns.first, "columns": of_columns.count,
+                "row": of_rows.first, "rows": of_rows.outputs,
+                "column": of_columns.first, "columns": of_columns.outputs,
                 "run": len(runs), "runs": len(begin), "block": max(1, deepest // depth), "depth": depth,
                 "panels": panels, "tap": len(places), "taps": len(taps),
             })  # fmt: skip
@@ -389,16 +405,16 @@ def _product_of(
             runs += [(row.source * columns + column.source) * pixel for row, column in begin]
             places += [row.place * kernel.columns + column.place for row, column in taps]
             panels += groups * width * len(taps) * share * shape.NR
-            depth_in_all += of_rows.count * of_columns.count * len(taps) * share
-    reach = max(phase.taps[-1].source + 1 if phase.taps else 1 for phase in down.phases)
+            depth_in_all += of_rows.outputs * of_columns.outputs * len(taps) * share
+    tall = max(phase.taps[-1].source + 1 if phase.taps else 1 for phase in down.phases)
     line = columns * share * itemsize
-    at_once = max(1, (memory.l2 // 4 // line - reach) // down.step + 1)
-    most = min(max(phase.count for phase in down.phases), at_once)
-    copies = ((most - 1) * down.step + reach) * columns * share
+    at_once = max(1, (memory.l2 // 4 // line - tall) // down.step + 1)
+    most = min(max(phase.outputs for phase in down.phases), at_once)
+    copies = ((most - 1) * down.step + tall) * columns * share
     height = gemm.tile_rows(shape.MR, across.step * (share if copied else images[3]) * itemsize)
     product = {
         "h": outputs[1], "w": outputs[2], "maps": maps, "share": maps // groups, "row": down.out, "column": across.out,
-        "down": down.step, "across": across.step, "reach": reach, "at_once": at_once, "copied": copied,
+        "down": down.step, "across": across.step, "reach": tall, "at_once": at_once, "copied": copied,
         "buffer": copies, "tap": kernel.tap, "group": kernel.group, "tap_row": kernel.row, "tap_column": kernel.column,
         "height": height,
     }  # fmt: skip
@@ -500,6 +516,7 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
         "h": oh, "w": ow, "maps": maps, "share": maps // shapes.groups, "down": down.step, "across": across.step,
         "images": images, "rows": rows, "copied": copied, "block": max(1, _DEPTH // ow),
         "runs": len(starts), "depth": depth, "tiles": -(-depth // tile_shape.MR),
+        "in_place": maps * itemsize <= _NARROW, "but_last": maps % tile_shape.VL > 0,
     }  # fmt: skip
     tables = table(IMAGES, how), table(GRADIENT, gradient), np.array(starts, np.int64), np.array(lines, np.int64)
     return tables, images * image if copied else 0, images * rows * ow * padded

@@ -141,21 +141,24 @@ def _windows_of(
     channels = laid["share"] = images[3] * times
     if copied:
         laid |= {"rows": down.width, "columns": across.width}
-    phases, offsets, places, work = [], [], [], 0
+    offsets: list[int] = []
+    places: list[int] = []
+    phases, work = [], 0
     for of_rows in down.phases:
         for of_columns in across.phases:
             taps = [(row, column) for row in of_rows.taps for column in of_columns.taps]
             phases.append({
-                "row": of_rows.first, "rows": of_rows.count, "column": of_columns.first, "columns": of_columns.count,
+                "row": of_rows.first, "rows": of_rows.outputs,
+                "column": of_columns.first, "columns": of_columns.outputs,
                 "tap": len(places), "taps": len(taps),
             })  # fmt: skip
             offsets += [(row.source * laid["columns"] + column.source) * channels for row, column in taps]
             places += [(row.place * kernel_columns + column.place) * channels for row, column in taps]
-            work += of_rows.count * of_columns.count * len(taps)
+            work += of_rows.outputs * of_columns.outputs * len(taps)
     reach = max(phase.taps[-1].source + 1 if phase.taps else 1 for phase in down.phases)
     line = laid["columns"] * channels
     at_once = max(1, (caches().l2 // 4 // (line * itemsize) - reach) // down.step + 1)
-    most = min(max(phase.count for phase in down.phases), at_once)
+    most = min(max(phase.outputs for phase in down.phases), at_once)
     buffer = copied * ((most - 1) * down.step + reach) * line + (fold > 1) * outputs[2] * channels
     product = {
         "h": outputs[1], "w": outputs[2], "maps": outputs[3], "row": down.out, "column": across.out, "down": down.step,

@@ -94,7 +94,7 @@ def pool_share(t, tasks, code, scaled, given, one, x, y):
 def spread_share(t, tasks, code, given, one, dy, x, y, dx):
     """Task t's images and channels of dx: what windows' derivatives are for their numbers."""
     n, h, w, c, p, q, height, width, down, across, above, left = given
-    blocks = -(-c // _CHANNELS)
+    blocks, adds = -(-c // _CHANNELS), int(height > down or width > across)
     for item in range(t * n * blocks // tasks, (t + 1) * n * blocks // tasks):
         image, channel = item // blocks, item % blocks * _CHANNELS
         channels = min(_CHANNELS, c - channel)
@@ -111,10 +111,10 @@ def spread_share(t, tasks, code, given, one, dy, x, y, dx):
                 window = bottom - top, columns, w * c, channels, c
                 if code == MAX:
                     sources = address(dy, at), address(x, to), address(y, at)
-                    spread_max_row(count, across * c, *window, *sources, address(dx, to))
+                    spread_max_row(adds, count, across * c, *window, *sources, address(dx, to))
                 else:
                     scale = one / (columns * (bottom - top))
-                    spread_row(count, across * c, *window, scale, address(dy, at), address(dx, to))
+                    spread_row(adds, count, across * c, *window, scale, address(dy, at), address(dx, to))
                 place += count
 
 

@@ -87,7 +87,7 @@ def _planned(kernel_: Any, given: tuple[int, ...], x: Any, shape: tuple[int, ...
 
 
 @Planned
-def zero_pad2d(x: Any, padding: Any = 1, *, out: Any = None) -> Callable[..., Any]:
+def zero_pad2d(x: Any, padding: Any = ((1, 1), (1, 1)), *, out: Any = None) -> Callable[..., Any]:
     """Zeros beside copies of rows."""
     (n, h, w, c), ((top, bottom), (left, right)) = x.shape, padding
     p, q = top + h + bottom, left + w + right
@@ -96,7 +96,7 @@ def zero_pad2d(x: Any, padding: Any = 1, *, out: Any = None) -> Callable[..., An
 
 
 @Planned
-def crop2d(x: Any, cropping: Any = 1, *, out: Any = None) -> Callable[..., Any]:
+def crop2d(x: Any, cropping: Any = ((1, 1), (1, 1)), *, out: Any = None) -> Callable[..., Any]:
     """Copies of parts of rows."""
     (n, h, w, c), ((top, bottom), (left, right)) = x.shape, cropping
     p, q = h - top - bottom, w - left - right

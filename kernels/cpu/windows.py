@@ -47,10 +47,10 @@ class Tap(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Every so many-th output from ``first`` on, and the taps of its sum, in the order of their sources."""
+    """So many outputs from ``first`` on, and the taps of its sum, in the order of their sources."""
 
     first: int
-    count: int
+    outputs: int
     taps: tuple[Tap, ...]
 
 
@@ -87,7 +87,7 @@ def backward(axis: Along) -> Lines:
     phases = tuple(
         Phase(first, count, tuple(Tap(tap.source + before, tap.place) for tap in taps)) for first, count, taps in found
     )
-    width = max((phase.count + phase.taps[-1].source for phase in phases if phase.taps), default=1)
+    width = max((phase.outputs + phase.taps[-1].source for phase in phases if phase.taps), default=1)
     return Lines(phases, axis.stride, 1, axis.places, before, width)
 
 

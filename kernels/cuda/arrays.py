@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import cupy
@@ -78,7 +79,12 @@ def reach(array: Any) -> tuple[int, int]:
     flags = array.flags
     if flags.c_contiguous or flags.f_contiguous:
         return 0, array.nbytes
-    if array.size == 0:
+    return _reach_of(array)
+
+
+def _reach_of(array: Any) -> tuple[int, int]:
+    """The same by its shape and strides alone."""
+    if 0 in array.shape:
         return 0, 0
     ends = [(length - 1) * stride for length, stride in zip(array.shape, array.strides, strict=True)]
     return sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + array.itemsize
@@ -106,6 +112,22 @@ def apart(written: Sequence[Any], read: Sequence[Any]) -> bool:
     return True
 
 
+def telling_apart(written: Sequence[Any], read: Sequence[Any]) -> Callable[..., bool]:
+    """``apart`` of arrays like these, given one after the other."""
+    reaches, count = [*map(_reach_of, (*written, *read))], len(written)
+    pairs = [
+        (one, other, reaches[other][0] - reaches[one][1], reaches[other][1] - reaches[one][0])
+        for one, other in combinations(range(len(reaches)), 2)
+        if one < count and reaches[one] != (0, 0) != reaches[other]
+    ]
+
+    def are_apart(*arrays: Any) -> bool:
+        starts = [array.data.ptr for array in arrays]
+        return not any(low < starts[one] - starts[other] < high for one, other, low, high in pairs)
+
+    return are_apart
+
+
 def has_gaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
     """Whether an array's numbers do not lie end to end, in whatever order of the dimensions."""
     expected = itemsize
@@ -121,11 +143,14 @@ def in_order(array: Any) -> Any:
     return cupy.ascontiguousarray(array)
 
 
-def placing(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False) -> Callable[..., Any]:
+def placing(
+    out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False, over: bool = True
+) -> Callable[..., Any]:
     """``place(out, *sources)``, which gives the array to compute in, for arrays of these shapes and strides.
 
     That is a new one where there is no ``out``, or it lies over a source elsewhere, or has to be ``ordered`` and is not
-    in C order. ``finish`` makes ``out`` of it.
+    in C order; ``over`` the very same place it may lie, if all is read there before it is written. ``finish`` makes
+    ``out`` of it.
     """
 
     def fresh(*_: Any) -> Any:
@@ -134,7 +159,7 @@ def placing(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered
     if out is None or (ordered and not out.flags.c_contiguous):
         return fresh
     first, last = reach(out)
-    reaches = [(*reach(each), each.strides == out.strides and each.shape == out.shape) for each in sources]
+    reaches = [(*reach(each), over and each.strides == out.strides and each.shape == out.shape) for each in sources]
 
     def place(out: Any, *sources: Any) -> Any:
         start = out.data.ptr

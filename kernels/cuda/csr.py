@@ -228,7 +228,12 @@ def _launch(source: str, entry: str, structure: Structure, record: Any, dtype: A
     kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
 
 
-SPARSE = gemm.Kind(_arrays, partial(_times, "x"), _transposed_times)
+def _placing(out: Any, shape: tuple[int, ...], dtype: Any, *_: Any) -> Callable[..., Any]:
+    """There is no plan: how long the arrays of a matrix are differs from call to call."""
+    return lambda out, *sources: gemm.placed(out, shape, dtype, *sources)
+
+
+SPARSE = gemm.Kind(_arrays, _placing, partial(_times, "x"), _transposed_times)
 
 matmul = gemm.product_op(SPARSE._replace(times=partial(_times, "a")))
 linear, linear_backward = gemm.layer_op(SPARSE), gemm.layer_backward_op(SPARSE)

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib import import_module
 from itertools import product as product_of
-from struct import pack_into
+from struct import Struct
 from typing import Any, NamedTuple
 
 import cupy
+import numpy as np
 
 from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, apart, finish, like, like_new
+from fastnn.kernels.cuda.arrays import WIDE, finish, like, like_new, placing
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.steps import STEPS
@@ -422,7 +423,7 @@ class Product:
     ) -> None:
         self._likes = [like(each) for each in (a, b, c, bias, s)]
         self._epilogue, self._is_empty = epilogue, 0 in c.shape
-        self._launches: dict[Any, _Launches] = {}
+        self._launches: dict[Any, Callable[..., None]] = {}
 
     def __call__(
         self,
@@ -435,16 +436,20 @@ class Product:
         states: Sequence[Any] = (),
         numbers: Sequence[float] = (),
     ) -> None:
-        """Launch what computes it of these, on the current stream."""
+        """Launch what computes it of these, on the current stream; nothing but their addresses is looked at."""
         if self._is_empty:
             return
-        at = [a.data.ptr, b.data.ptr, c.data.ptr]
-        aligned = (at[0] % WIDE == 0, at[1] % WIDE == 0, at[2] % WIDE == 0)
-        made = self._launches.get(aligned)
+        at_a, at_b, at_c = a.data.ptr, b.data.ptr, c.data.ptr
+        shifted = (at_a | at_b | at_c) % WIDE and (at_a % WIDE, at_b % WIDE, at_c % WIDE)
+        made = self._launches.get(shifted)
         if made is None:
-            made = self._launches[aligned] = _Launches(self._likes, self._epilogue, aligned)
-        others = [0 if each is None else each.data.ptr for each in (bias, s, *states)]
-        made(at, others, numbers)
+            aligned = at_a % WIDE == 0, at_b % WIDE == 0, at_c % WIDE == 0
+            made = self._launches[shifted] = _Launches(self._likes, self._epilogue, aligned).prepared()
+        if states:
+            others = [0, 0, *[state.data.ptr for state in states]]
+        else:
+            others = [0 if bias is None else bias.data.ptr, 0 if s is None else s.data.ptr]
+        made(at_a, at_b, at_c, others, numbers)
 
 
 class _Launches:
@@ -478,33 +483,39 @@ class _Launches:
             for entry, (blocks, threads) in grids.items()
         ]
         self._partial = splits * n * m * c.itemsize if splits > 1 else 0
-        self._template = launch.Template(record, "a", len(_ADDRESSES) + _STATES)
-        self._numbers, self._char = record.dtype.fields["numbers"][1], dtype.char
+        self._record, self._dtype = record, record.dtype
 
-    def __call__(self, at: Sequence[int], others: Sequence[int], numbers: Sequence[float]) -> None:
-        """Launch them on a, b, c, and on bias, s and states, at these addresses.
+    def prepared(self) -> Callable[..., None]:
+        """What launches them: of the addresses of a, b and c, those of bias, s and states, and the numbers of a step.
 
         What is allocated here is not another's before the current stream has used it.
         """
-        record = self._template.copy()
-        if numbers:
-            pack_into(f"{len(numbers)}{self._char}", record, self._numbers, *numbers)
-        (of_a, of_b), size = self._units, self._partial
-        parts = cupy.empty((size,), "uint8") if size else None
-        units = cupy.empty((of_a + of_b,), "uint8") if of_a else None
-        own = [0 if each is None else each.data.ptr for each in (parts, units, units)]
-        own[2] += of_a
-        own.append(launch.counters() if size else 0)
-        self._template.filled((*at, *own, *others, *_NO_STATES[len(others) - 2 :]), record)
-        for kernel, grid, block in self._launches:
-            kernel(grid, block, (record,))
+        fields, char = self._dtype.fields, self._record["numbers"].dtype.char
+        copy = self._record.view(np.dtype((np.void, self._record.itemsize))).copy
+        first, numbered, launches = fields["a"][1], fields["numbers"][1], self._launches
+        counts = len(_ADDRESSES) - 2
+        writes = [Struct(f"{counts + count}Q").pack_into for count in range(2 + _STATES + 1)]
+        write_numbers = [Struct(f"{count}{char}").pack_into for count in range(_NUMBERS + 1)]
+        (of_a, of_b), partial = self._units, self._partial
+
+        def run(a: int, b: int, c: int, others: Sequence[int], numbers: Sequence[float]) -> None:
+            record, parts, units, counters = copy(), None, None, 0
+            if numbers:
+                write_numbers[len(numbers)](record, numbered, *numbers)
+            if partial:
+                parts, counters = cupy.empty((partial,), "uint8"), launch.counters()
+            if of_a:
+                units = cupy.empty((of_a + of_b,), "uint8")
+            at_parts, at_units = 0 if parts is None else parts.data.ptr, 0 if units is None else units.data.ptr
+            writes[len(others)](record, first, a, b, c, at_parts, at_units, at_units + of_a, counters, *others)
+            for kernel, grid, block in launches:
+                kernel(grid, block, (record,))
+
+        return run
 
 
 # Those made by ``product``, by what their operands are like.
 _products: dict[Any, Product] = {}
-
-# In place of states that there are not.
-_NO_STATES = (0,) * _STATES
 
 
 def _value(activation: str | None, dtype: str) -> str:
@@ -549,47 +560,55 @@ class ColumnSums:
         """Launch what sums these."""
         if self._is_empty:
             return
-        partial = cupy.empty((self._partial,), "uint8") if self._partial else None
-        arrays = (0 if each is None else each.data.ptr for each in (dy, s, dz, partial, total))
-        self._launch(*arrays, launch.counters() if self._partial else 0)
+        at_s, at_dz = (0, 0) if s is None or dz is None else (s.data.ptr, dz.data.ptr)
+        if self._partial:
+            partial = cupy.empty((self._partial,), "uint8")
+            self._launch(dy.data.ptr, at_s, at_dz, partial.data.ptr, total.data.ptr, launch.counters())
+        else:
+            self._launch(dy.data.ptr, at_s, at_dz, 0, total.data.ptr, 0)
 
 
 def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
-    """The array in C order to compute in: ``out``, or a new one where that is none or shares memory with a source.
+    """The array to compute a product in, as ``placing`` plans it for sources that are always alike."""
+    return placing(out, shape, dtype, *sources, ordered=True, over=False)(out, *sources)
 
-    A product's operand is read after some of the result is written, wherever both begin. ``finish`` makes ``out`` of
-    the array.
-    """
-    if out is None or not out.flags.c_contiguous:
-        return cupy.empty(shape, dtype)
-    return out if apart((out,), [source for source in sources if source is not None]) else cupy.empty(shape, dtype)
+
+def _placing_dense(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
+    return placing(out, shape, dtype, *sources, ordered=True, over=False)
 
 
 def multiplying(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
-    """A ``Product`` of operands like these, cuBLAS's where that is large, plain and exact."""
+    """A ``Product`` of operands like these, turned or not; cuBLAS's where it is large, plain and exact."""
     size = a.shape[0] * a.shape[1] * b.shape[1]
     if size >= CUBLAS_FROM and epilogue is PLAIN and precision.current() == "float32":
-        return lambda a, b, c: cupy.matmul(a, b, out=c)
+        likes = like(a), like(b)
+        return lambda a, b, c: cupy.matmul(_turned(a, likes[0]), _turned(b, likes[1]), out=c)
     return Product(a, b, c, epilogue, **given)
+
+
+def _turned(array: Any, wanted: Any) -> Any:
+    """The array, or with its axes in reverse, as it is wanted."""
+    return array if like(array) == wanted else array.T
 
 
 class Kind(NamedTuple):
     """What a layer's x may be, dense or sparse: its arrays, and the products C = f(x @ w) and C = f(x.T @ dz).
 
-    Both are planned as ``multiplying``: for x, the other operand, C, an epilogue and what that takes.
+    Both are planned as ``multiplying``: for x, the other operand, C, an epilogue and what that takes. ``place`` plans
+    where results of shape and dtype go, whose operands are read after some of them are written: for ``out`` and these.
     """
 
     arrays: Callable[[Any], tuple[Any, ...]]
+    place: Callable[..., Callable[..., Any]]
     times: Callable[..., Callable[..., None]]
     transposed_times: Callable[..., Callable[..., None]]
 
 
 def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
-    multiply = multiplying(x.T, dz, c, epilogue, **given)
-    return lambda x, dz, c, **given: multiply(x.T, dz, c, **given)
+    return multiplying(x.T, dz, c, epilogue, **given)
 
 
-DENSE = Kind(lambda x: (x,), multiplying, _transposed_times)
+DENSE = Kind(lambda x: (x,), _placing_dense, multiplying, _transposed_times)
 
 
 def product_op(kind: Kind) -> Planned:
@@ -598,9 +617,10 @@ def product_op(kind: Kind) -> Planned:
     def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
         shape, dtype = (a.shape[0], b.shape[1]), b.dtype
         times = kind.times(a, b, like_new(shape, dtype))
+        place = kind.place(out, shape, dtype, *kind.arrays(a), b)
 
         def run(a: Any, b: Any, *, out: Any = None) -> Any:
-            c = placed(out, shape, dtype, *kind.arrays(a), b)
+            c = place(out, *kind.arrays(a), b)
             times(a, b, c)
             return finish(c, out)
 
@@ -626,9 +646,10 @@ def layer_op(kind: Kind) -> Planned:
         times = kind.times(x, w, like_new(shape, dtype), PLAIN if is_plain else forward(fused), **others)
         y = None if activation in ELEMENTWISE_ACTIVATIONS else cupy.empty(shape, dtype)
         of_rows = None if y is None else _of_rows(activation).plan(y, out=y)
+        place = kind.place(out, shape, dtype, *kind.arrays(x), w, *(() if b is None else (b,)))
 
         def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
-            y = placed(out, shape, dtype, *kind.arrays(x), w, b)
+            y = place(out, *kind.arrays(x), w) if b is None else place(out, *kind.arrays(x), w, b)
             if is_plain:
                 times(x, w, y)
             else:
@@ -662,6 +683,12 @@ def layer_backward_op(kind: Kind) -> Planned:
         db: Any = None,
     ) -> Callable[..., tuple[Any, Any, Any]]:
         shapes, dtype = {"dx": x.shape, "dw": w.shape, "db": w.shape[1:]}, dy.dtype
+        wanted = [shape if name in need else None for name, shape in shapes.items()]
+        sources = dy, *kind.arrays(x), w, y, *(() if z is None else (z,))
+        places = [
+            None if shape is None else kind.place(out, shape, dtype, *sources)
+            for shape, out in zip(wanted, (dx, dw, db), strict=True)
+        ]
         dz, derive = deriving(dy, y if z is None else z, y, activation, "db" in need)
         of_x = multiplying(dz, w.T, like_new(x.shape, dtype)) if "dx" in need else None
         of_w = kind.transposed_times(x, dz, like_new(w.shape, dtype)) if "dw" in need else None
@@ -670,16 +697,18 @@ def layer_backward_op(kind: Kind) -> Planned:
             dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
             *, dx: Any = None, dw: Any = None, db: Any = None,
         ) -> tuple[Any, Any, Any]:  # fmt: skip
-            into = {"dx": dx, "dw": dw, "db": db}
-            sources = () if dx is dw is db is None else (dy, *kind.arrays(x), w, y, z)
-            made = {name: placed(into[name], shapes[name], dtype, *sources) for name in need}
-            dz = derive(dy, y if z is None else z, y, made.get("db"))
+            if dx is dw is db is None:
+                made = [shape and cupy.empty(shape, dtype) for shape in wanted]
+            else:
+                sources = dy, *kind.arrays(x), w, y, *(() if z is None else (z,))
+                made = [place and place(out, *sources) for place, out in zip(places, (dx, dw, db), strict=True)]
+            made_x, made_w, made_b = made
+            dz = derive(dy, y if z is None else z, y, made_b)
             if of_x is not None:
-                of_x(dz, w.T, made["dx"])
+                of_x(dz, w, made_x)
             if of_w is not None:
-                of_w(x, dz, made["dw"])
-            found = {name: finish(array, into[name]) for name, array in made.items()}
-            return found.get("dx"), found.get("dw"), found.get("db")
+                of_w(x, dz, made_w)
+            return finish(made_x, dx), finish(made_w, dw), finish(made_b, db)
 
         return run
 
@@ -696,11 +725,11 @@ def deriving(dy: Any, s: Any, y: Any, activation: str, with_sums: bool) -> tuple
     if activation not in ELEMENTWISE_ACTIVATIONS:
         derive = _of_rows(f"{activation}_backward").plan(dy, s, y)
         return dz, partial(_summed, derive, ColumnSums(dz, total) if with_sums else None)
-    of_columns = ColumnSums(dy, total, ELEMENTWISE_ACTIVATIONS[activation], s, dz)
+    of_columns, shape, dtype = ColumnSums(dy, total, ELEMENTWISE_ACTIVATIONS[activation], s, dz), dy.shape, dy.dtype
 
     def both(dy: Any, s: Any, y: Any, total: Any) -> Any:
-        made = cupy.empty(dy.shape, dy.dtype)
-        of_columns(dy, cupy.empty(dy.shape[1:], dy.dtype) if total is None else total, s, made)
+        made = cupy.empty(shape, dtype)
+        of_columns(dy, cupy.empty(shape[1:], dtype) if total is None else total, s, made)
         return made
 
     return dz, both
@@ -720,10 +749,10 @@ matmul, linear, linear_backward = product_op(DENSE), layer_op(DENSE), layer_back
 def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     """The sums of the rows of x."""
     shape, dtype = x.shape[1:], x.dtype
-    sums = ColumnSums(x, like_new(shape, dtype))
+    sums, place = ColumnSums(x, like_new(shape, dtype)), _placing_dense(out, shape, dtype, x)
 
     def run(x: Any, *, out: Any = None) -> Any:
-        total = placed(out, shape, dtype, x)
+        total = place(out, x)
         sums(x, total)
         return finish(total, out)
 

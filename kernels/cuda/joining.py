@@ -58,7 +58,7 @@ def _join(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
 
 def _join_backward(dy: Any, a: Any, b: Any) -> Callable[..., tuple[Any, Any]]:
     shapes, dtype = (a.shape, b.shape), dy.dtype
-    copy = _launch("part", *a.shape, b.shape[1], dtype)
+    copy = _launch("part", a.shape[0], a.shape[1], b.shape[1], dtype)
 
     def run(dy: Any, *_: Any) -> tuple[Any, Any]:
         da, db = (cupy.empty(shape, dtype) for shape in shapes)

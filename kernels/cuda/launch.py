@@ -203,11 +203,17 @@ def surroundings() -> tuple[int, str]:
     return cupy.cuda.runtime.getDevice(), precision.current()
 
 
+class DeviceMemoryError(MemoryError):
+    """What was asked for, and what the device has."""
+
+
 def out_of_memory(error: MemoryError) -> MemoryError:
     """CuPy's error, which says what was asked for, with what the device has."""
+    if isinstance(error, DeviceMemoryError):
+        return error
     free, total = cupy.cuda.runtime.memGetInfo()
     device = cupy.cuda.runtime.getDevice()
-    return MemoryError(f"{str(error).rstrip('.')}; free on CUDA device {device}: {free:,} of {total:,} bytes")
+    return DeviceMemoryError(f"{str(error).rstrip('.')}; free on CUDA device {device}: {free:,} of {total:,} bytes")
 
 
 @cache

@@ -6,34 +6,37 @@ Anything else is the product, and the steps of w and b one after the other; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import cupy
 
 from fastnn.kernels.cuda import gemm, launch, optim
-from fastnn.kernels.cuda.arrays import apart, finish, like_new
-from fastnn.kernels.formulas.steps import STEPS
+from fastnn.kernels.cuda.arrays import apart, finish, like_new, telling_apart
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
-from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
-from fastnn.kernels.table.optim import chosen
+from fastnn.kernels.table.linear_steps import of_bias, step_of
+from fastnn.kernels.table.optim import chosen, hyper_of
 from fastnn.kernels.table.row import implements
 
 
 def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | None:
-    """What steps w by X.T @ dZ: of (arguments, dz), whether it did; None where arguments like these never allow it."""
+    """What steps w by X.T @ dZ: of (x, w, states, dz, numbers), whether it did.
+
+    None where arguments like these never allow it.
+    """
     (name, (_, _, *names)), x, w = chosen(step, given), given["x"], given["w"]
     states = [given[each] for each in names]
     if any(state.strides != w.strides for state in states):
         return None
-    times, numbers = kind.transposed_times(x, dz, w, gemm.update(name), states=states), STEPS[name].numbers
+    times = kind.transposed_times(x, dz, w, gemm.update(name), states=states)
+    are_apart = telling_apart((w, *states), (x, dz)) if kind is gemm.DENSE else None
 
-    def run(given: Mapping[str, Any], dz: Any) -> bool:
-        x, w, states = given["x"], given["w"], [given[each] for each in names]
-        is_apart = apart((w, *states), (*kind.arrays(x), dz))
+    def run(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
+        is_apart = are_apart(w, *states, x, dz) if are_apart else apart((w, *states), (*kind.arrays(x), dz))
         if is_apart:
-            times(x, dz, w, states=states, numbers=numbers(given))
+            times(x, dz, w, states=states, numbers=numbers)
         return is_apart
 
     return run
@@ -63,10 +66,16 @@ def _stepping(step: Op, given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]
 def layer_step(op: Op, kind: gemm.Kind) -> Planned:
     """The op of a kind of x."""
     parameters, step = list(op.signature.parameters), step_of(op)
-    biased = {"w": "b", **{state: of_bias(state) for state in states_of(step)}}
 
-    def of_bias_alone(given: Mapping[str, Any], db: Any) -> dict[str, Any]:
-        return {**given, **{name: given[other] for name, other in biased.items()}, "dw": db}
+    def named(arguments: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(parameters, arguments, strict=False))
+
+    def touched(given: Mapping[str, Any], dx: Any) -> list[Any]:
+        """What dx must not lie over: what is read or written behind it."""
+        if dx is None:
+            return []
+        arrays = given["dy"], *kind.arrays(given["x"]), given["y"], given["z"], *(given[name] for name in op.inplace)
+        return [array for array in arrays if array is not None]
 
     def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
         given = dict(zip(parameters, arguments, strict=False))
@@ -74,24 +83,29 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
         dz, derive = gemm.deriving(dy, y if z is None else z, y, given["activation"], b is not None)
         shape, dtype = x.shape, w.dtype
         of_x = gemm.multiplying(dz, w.T, like_new(shape, dtype)) if given["need"] else None
+        place = kind.place(dx, shape, dtype, *touched(given, dx))
         in_place = _in_place(kind, step, given, dz)
         by_parts: dict[None, Callable[..., None]] = {}  # planned where it comes to that
-        step_b = None if b is None else _stepping(step, of_bias_alone(given, cupy.empty(b.shape, dtype)))
+        name, (_, _, *states) = chosen(step, given)
+        hyper, state_places = hyper_of(name, op, given, tuple), [*map(parameters.index, states)]
+        pick = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "z", "b")))
+        bias_places = [parameters.index(of_bias(state)) for state in states]
+        step_b = None if b is None else optim.of_one(name, [b, b, *(arguments[at] for at in bias_places)])
 
         def run(*arguments: Any, dx: Any = None) -> Any:
-            given = dict(zip(parameters, arguments, strict=False))
-            dy, x, w, y, b, z = (given[name] for name in ("dy", "x", "w", "y", "b", "z"))
+            dy, x, w, y, z, b = pick(arguments)
             db = None if b is None else cupy.empty(b.shape, dtype)
             dz = derive(dy, y if z is None else z, y, db)
-            slope = None
+            slope, numbers = None, hyper(*arguments)
             if of_x is not None:  # before w is another
-                updated = [] if dx is None else [given[name] for name in op.inplace]
-                slope = gemm.placed(dx, shape, dtype, dy, *kind.arrays(x), y, z, *updated)
-                of_x(dz, w.T, slope)
-            if in_place is None or not in_place(given, dz):
+                slope = place(dx) if dx is None else place(dx, *touched(named(arguments), dx))
+                of_x(dz, w, slope)
+            states = [arguments[at] for at in state_places]
+            if in_place is None or not in_place(x, w, states, dz, numbers):
+                given = named(arguments)
                 launch.known(by_parts, None, lambda: _by_parts(kind, step, given, dz))(given, dz)
             if step_b is not None:
-                step_b(of_bias_alone(given, db))
+                step_b(numbers, (b, db, *[arguments[at] for at in bias_places]))
             return None if slope is None else finish(slope, dx)
 
         return run

@@ -115,6 +115,14 @@ def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[An
                 array[...] = copy
 
 
+def of_one(name: str, arrays: Sequence[Any]) -> Callable[[Sequence[float], Sequence[Any]], None]:
+    """What steps one parameter, by numbers and its arrays w, dw and states, which are like these."""
+    if not all(array.flags.c_contiguous for array in arrays):
+        return lambda numbers, arrays: _stepped(name, numbers, [arrays])
+    step = _stepping(name, [arrays])
+    return lambda numbers, arrays: step(numbers, [array.data.ptr for array in arrays])
+
+
 def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     """Whether no parameter's step writes what another's reads or writes."""
     return not any(
@@ -139,10 +147,8 @@ class Steps(Planned):
     def __init__(self, op: Op) -> None:
         def plan(*arguments: Any) -> Callable[..., None]:
             name, pick, hyper = _described(op, arguments)
-            if not all(array.flags.c_contiguous for array in pick(arguments)):
-                return lambda *arguments: _stepped(name, hyper(*arguments), [pick(arguments)])
-            step = _stepping(name, [pick(arguments)])
-            return lambda *arguments: step(hyper(*arguments), [array.data.ptr for array in pick(arguments)])
+            step = of_one(name, pick(arguments))
+            return lambda *arguments: step(hyper(*arguments), pick(arguments))
 
         super().__init__(implements(op.name, plan))
         self._op = op

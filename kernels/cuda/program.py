@@ -95,11 +95,13 @@ class Replay(CallByCall):
         self._called = {number for number in self._needed if not _may_be_captured(graph.calls[number])}
         self._numbered = {number: taken for number in self._needed if (taken := _figures(graph.calls[number]))}
         self._stream, self._done = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event(disable_timing=True)
-        self._last_stream: int | None = None
         self._rooms: dict[Block, tuple[int, Any]] = {}
-        self._counters: Any = None
+        self._counters = launch.new_counters()
         self._counted: dict[int, int] = {}
         self._begin()
+        stream = cupy.cuda.get_current_stream()  # which has been asked for what is known beforehand
+        self._done.record(stream)
+        self._last_stream = stream.ptr
 
     def _begin(self) -> None:
         """Be as before the first run."""
@@ -239,11 +241,9 @@ class Replay(CallByCall):
     def _in_order(self) -> Iterator[None]:
         """Work of the current stream comes behind that of the one that was current the last time."""
         stream = cupy.cuda.get_current_stream()
-        if self._last_stream not in (None, stream.ptr):
+        if self._last_stream != stream.ptr:
             stream.wait_event(self._done)
         self._last_stream = stream.ptr
-        if self._counters is None:
-            self._counters = launch.new_counters()
         try:
             with setting(launch.own_counters, self._counters):
                 yield

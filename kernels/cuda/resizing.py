@@ -46,13 +46,13 @@ def _planned(entry: str, x: Any, p: int, q: int, out: Any, **fields: int) -> Cal
     return run
 
 
-def _zero_pad2d(x: Any, padding: Any = 1, *, out: Any = None) -> Callable[..., Any]:
+def _zero_pad2d(x: Any, padding: Any = ((1, 1), (1, 1)), *, out: Any = None) -> Callable[..., Any]:
     (_, h, w, _), ((top, bottom), (left, right)) = x.shape, padding
     run = _planned("shift", x, top + h + bottom, left + w + right, out, above=top, left=left)
     return lambda x, *_, out=None, **__: run(x, out)
 
 
-def _crop2d(x: Any, cropping: Any = 1, *, out: Any = None) -> Callable[..., Any]:
+def _crop2d(x: Any, cropping: Any = ((1, 1), (1, 1)), *, out: Any = None) -> Callable[..., Any]:
     (_, h, w, _), ((top, bottom), (left, right)) = x.shape, cropping
     run = _planned("shift", x, h - top - bottom, w - left - right, out, above=-top, left=-left)
     return lambda x, *_, out=None, **__: run(x, out)

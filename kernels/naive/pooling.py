@@ -21,7 +21,8 @@ def _windows(shape: Any, places: Any, pool_size: Any, strides: Any, padding: Any
         for axis in (0, 1):
             start = place[axis] * strides[axis] - before[axis]
             sides.append([at for at in range(start, start + pool_size[axis]) if 0 <= at < shape[axis + 1]])
-        yield place, list(product(*sides))
+        rows, columns = sides
+        yield place, list(product(rows, columns))
 
 
 def _places(shape: Any, pool_size: Any, strides: Any, padding: Any) -> list[int]:

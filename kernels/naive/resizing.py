@@ -7,7 +7,7 @@ from typing import Any
 from fastnn.kernels.naive._lists import deliver
 
 
-def zero_pad2d(x: Any, padding: Any = 1, *, out: Any = None) -> Any:
+def zero_pad2d(x: Any, padding: Any = ((1, 1), (1, 1)), *, out: Any = None) -> Any:
     """Zeros, and x in their midst."""
     (n, h, w, c), ((top, bottom), (left, right)) = x.shape, padding
     height, width, numbers = top + h + bottom, left + w + right, x.tolist()
@@ -19,7 +19,7 @@ def zero_pad2d(x: Any, padding: Any = 1, *, out: Any = None) -> Any:
     return deliver(y, (n, height, width, c), x.dtype, out)
 
 
-def crop2d(x: Any, cropping: Any = 1, *, out: Any = None) -> Any:
+def crop2d(x: Any, cropping: Any = ((1, 1), (1, 1)), *, out: Any = None) -> Any:
     """What is left."""
     (n, h, w, c), ((top, bottom), (left, right)) = x.shape, cropping
     y = [[row[left : w - right] for row in image[top : h - bottom]] for image in x.tolist()]

@@ -32,8 +32,12 @@ def _shares(whole: str, named: str) -> Callable[[Mapping[str, Any]], int]:
 
 def window_options(axes: int, **more: Option) -> dict[str, Option]:
     """What is chosen of windows that move along so many axes."""
-    strides = {"strides": Integers(axes, low=1), "padding": Padding(axes), "dilation": Integers(axes, low=1)}
-    return {"activation": Choice(ACTIVATIONS), **strides, **more}
+    moves: dict[str, Option] = {
+        "strides": Integers(axes, low=1),
+        "padding": Padding(axes),
+        "dilation": Integers(axes, low=1),
+    }
+    return {"activation": Choice(ACTIVATIONS), **moves, **more}
 
 
 _GROUPS = Integer(low=1, varies=False)
@@ -42,12 +46,16 @@ _IN_GROUPS = {"cg": _shares("c", "channels of x"), "fg": _shares("f", "maps of w
 
 def images(names: Sequence[str], *each: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
     """Cases of (sizes, options that go with them, others, ...) each."""
-    return tuple({**dict(zip(names, size, strict=True)), **some} for size, *rest in each for some in rest or ({},))
+    found = []
+    for size, *options in each:
+        sizes = dict(zip(names, size, strict=True))
+        found += [{**sizes, **some} for some in options or [{}]]
+    return tuple(found)
 
 
 _NAMES = ("n", "h", "w", "c", "kh", "kw", "f")
 SAME, AROUND = {"padding": "same"}, {"padding": ((2, 1), (0, 3))}
-_CONV2D = {
+_CONV2D: dict[str, Any] = {
     "options": window_options(2, groups=_GROUPS),
     "rules": (),
     "derived": {

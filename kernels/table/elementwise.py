@@ -19,11 +19,11 @@ _CASES = shapes((), (0,), (1,), (17,), (3, 5), (1021,))
 
 _PAIR: dict[str, Any] = {
     "cases": ({"*": ()}, {"*": (0,)}, {"*": (17,)}, {"*": (3, 5)}, {"*": (2, 3, 7)}, {"*": (1021,)}),
-    "bench": ({"*": (10_000_000,)},),
+    "bench": ({"*": (10_000,)}, {"*": (10_000_000,)}),
 }
 
 
-@op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
+@op("elementwise", a="*", b="*", returns=("*",), cases=_PAIR["cases"], bench=({"*": (10_000_000,)},))
 def add(a, b, *, out=None):
     """Elementwise sum y = a + b; shapes broadcast as in NumPy."""
 

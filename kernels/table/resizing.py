@@ -42,7 +42,7 @@ def _around(name: str, sign: int, second: Any) -> dict[str, Any]:
 
 
 @op("resizing", x="n h w c", returns=("n p q c",), **_around("padding", 1, ((0, 0), (1, 1))))
-def zero_pad2d(x, padding=1, *, out=None):
+def zero_pad2d(x, padding=((1, 1), (1, 1)), *, out=None):
     """Zeros around both axes of images x (n, h, w, c): ``padding`` of them, or (rows, columns), or pairs of such.
 
     A pair says how many come before and how many behind.
@@ -50,7 +50,7 @@ def zero_pad2d(x, padding=1, *, out=None):
 
 
 @op("resizing", x="n h w c", returns=("n p q c",), **_around("cropping", -1, ((1, 0), (0, 0))))
-def crop2d(x, cropping=1, *, out=None):
+def crop2d(x, cropping=((1, 1), (1, 1)), *, out=None):
     """Images x (n, h, w, c) without what ``zero_pad2d`` would put there: numbers as it takes them, from either side."""
 
 

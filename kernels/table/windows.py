@@ -33,7 +33,7 @@ def margins(size: int, window: int, stride: int, padding: Any, axis: int, dilati
 def places(size: int, window: int, stride: int, padding: Any, axis: int, dilation: int = 1) -> int:
     """How often a window fits: (before + size + after - reach) // stride + 1; 0 and less where it does not."""
     around = sum(margins(size, window, stride, padding, axis, dilation))
-    return (size + around - reach(window, dilation)) // stride + 1
+    return int((size + around - reach(window, dilation)) // stride + 1)
 
 
 def spread(size: int, window: int, stride: int, padding: Any, axis: int, dilation: int = 1) -> int:
@@ -43,7 +43,7 @@ def spread(size: int, window: int, stride: int, padding: Any, axis: int, dilatio
         return size * stride
     if padding == "valid":
         return size * stride + max(covered - stride, 0)
-    return (size - 1) * stride + covered - sum(padding[axis])
+    return int((size - 1) * stride + covered - sum(padding[axis]))
 
 
 def spread_along(axis: int, size: str, window: str) -> Derivation:

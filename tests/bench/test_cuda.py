@@ -204,7 +204,9 @@ def test_cublas_is_asked_for_the_product(bench, name):
 @pytest.mark.parametrize("op", [op for op in TABLE.values() if op.bench], ids=lambda op: op.name)
 def test_contenders_agree(device, op):
     """CuPy's functions, over NumPy, and PyTorch's."""
-    small = {name: min(size, 40) if isinstance(size, int) else (20,) for name, size in op.bench[0].items()}
+    sizes = {name: size for name, size in op.bench[0].items() if name not in op.options}
+    small = {name: min(size, 40) if isinstance(size, int) else (20,) for name, size in sizes.items()}
+    small |= {name: option for name, option in op.bench[0].items() if name in op.options}
     kernels._check(op, small, device)
 
 
@@ -298,6 +300,25 @@ def test_an_epoch_beside_the_cpus(bench, device, monkeypatch):
     assert line.ours == FASTNN_CUDA
     assert line.work[FASTNN_CUDA] == pytest.approx(40 * 2 * (2 * 784 * 6 + 3 * 6 * 10) / 1e12)
     assert {bar.asked for bar in line.bars()} == {"at least 15x", "at least 2x"}
+
+
+@host_only
+@pytest.mark.parametrize("timed", [training.PREDICTION, training.FIRST_BATCH])
+def test_what_else_is_timed(bench, device, monkeypatch, timed):
+    monkeypatch.setattr(training, "_PEERS", {})
+    job = next(job for job in training.jobs(quick=True) if job.timed == timed)
+    job = kernels.replace(job, widths=(784, 6, 10), rows=40, batch=16)
+    line = job.measured(device, LEAST)
+    assert set(line.samples) == {FASTNN_CUDA, FASTNN}
+    wanted = 1 if timed == training.FIRST_BATCH else 40 * 2 * (784 * 6 + 6 * 10) / 1e12
+    assert line.work[FASTNN] == pytest.approx(wanted)
+    assert line.unit == timed[1]
+
+
+def test_lines_of_training_have_names_of_their_own():
+    names = [job.name for job in training.jobs(quick=False)]
+    assert len(set(names)) == len(names)
+    assert "first batch mnist, 784-512-10, batch 128, 60,000 made rows" in names
 
 
 @host_only

@@ -49,7 +49,7 @@ def test_no_expression_of_a_peer_is_left_over():
         assert wanted == set(pytorch_ops.PYTORCH)
 
 
-@pytest.mark.parametrize("module", kernels.WITH_PYTORCH)
+@pytest.mark.parametrize("module", ["elementwise", "prelu", "softmax", "losses"])
 def test_formulas_have_lines_of_both_sizes_beside_both_peers(module):
     """Of 10^4 and of 10^7 numbers: all activations, derivatives and losses."""
     for op in TABLE.values():
@@ -135,7 +135,7 @@ def test_plain_python_gets_little_work(op):
     for sizes in op.bench:
         small = kernels.naive_sizes(op, sizes)
         assert kernels._NAIVE_WORK / 4 < kernels._work(op, small) <= kernels._NAIVE_WORK or small == sizes
-        assert all(np.all(np.asarray(small[name]) >= 1) for name in small)
+        assert all(np.all(np.asarray(small[name]) >= 1) for name in small if name not in op.options)
 
 
 @pytest.mark.parametrize("transposed", ["a", "b"])

@@ -68,20 +68,16 @@ def unread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def late(streams: str) -> Iterator[None]:
-    """Inside a ``with`` block the "default" stream, the "others" or "all" put their work off."""
+    """Inside a ``with`` block the "default" stream, the "others" or "all" put work off; what is left is not done."""
     global _late  # noqa: PLW0603 - it is the module's
     _late = streams
     try:
         yield
     finally:
         _late = "none"
-        try:
-            for stream in list(_known):
-                stream.catch_up()
-        finally:
-            for stream in list(_known):
-                stream.forget()
-            _kept.clear()
+        for stream in list(_known):
+            stream.forget()
+        _kept.clear()
 
 
 def _wait() -> None:
@@ -490,14 +486,14 @@ class Stream:
         else:
             run()
 
+    def forget(self) -> None:
+        """Leave what was put off undone."""
+        self._put_off.clear()
+
     def catch_up(self, until: Any = None) -> None:
         """Do what was put off, up to a moment if there is one."""
         while self._put_off and (until is None or until in self._put_off):
             self._put_off.popleft()()
-
-    def forget(self) -> None:
-        """Leave undone what was put off."""
-        self._put_off.clear()
 
     def __enter__(self) -> Stream:
         _streams.append(self)

@@ -95,7 +95,11 @@ CASES = {
     "x of dates": (fit(np.zeros((N, IN), "datetime64[s]")), TypeError, r"x: .*datetime64.*wants an array of numbers"),
     "x is masked": (later(fit, masked), TypeError, r"x: got a masked array, wants a plain array"),
     "x is ragged": (fit([[1, 2, 3], [1, 2]]), ValueError, r"x: got rows of different lengths"),
-    "x is a dict": (fit({"x": 1}), TypeError, r"x: got dict .*wants an array of numbers or a scipy.sparse matrix"),
+    "x is a dict": (
+        fit({"x": 1}),
+        ValueError,
+        r"x: got nothing for 'input_layer.*', wants one entry for each input: input_l",
+    ),
     "x is a generator": (fit(iter([X])), TypeError, r"x: got list_iterator .*wants an array of numbers"),
     "x is None": (fit(None), ValueError, r"x: got None, wants an array of samples"),
     "x is a number": (fit(3.0), ValueError, r"x: got the single number 3.0"),
@@ -567,8 +571,8 @@ def test_unknown_layer_in_a_file(model, tmp_path):
     data = saved(model, path)
     size = struct.unpack("<Q", data[:8])[0]
     document = json.loads(data[8 : 8 + size])["__metadata__"]["document"]
-    path.write_bytes(other_document(data, document=document.replace('"Dense"', '"Conv2D"')))
-    with pytest.raises(ValueError, match="layers: got 'Conv2D', wants one of"):
+    path.write_bytes(other_document(data, document=document.replace('"Dense"', '"Conv3D"')))
+    with pytest.raises(ValueError, match="layers: got 'Conv3D', wants one of"):
         models.load_model(path)
 
 

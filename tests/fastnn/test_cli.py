@@ -293,11 +293,14 @@ def test_data_with_a_wrong_checksum(run, tmp_path):
 
 
 @pytest.mark.usefixtures("untrained")
-def test_unavailable_backend(run):
+@pytest.mark.parametrize("dataset", [[], ["mnist"]])
+def test_unavailable_backend(run, dataset):
+    """One line with the reason, before any data are looked for."""
     if backends.available_backends()["cuda"].available:
         pytest.skip("this machine has a CUDA device")
-    result = run("train", "--backend", "cuda")
+    result = run("train", *dataset, "--backend", "cuda")
     assert result.status == 2
+    assert result.err.count("\n") == 1
     assert re.match(r"fastnn: error: backend 'cuda' is unavailable: .* Available: ", result.err)
 
 

@@ -162,10 +162,12 @@ def test_what_is_remembered_keeps_no_memory(device, op, variant):
 # The most functions of Python's that a call runs which is like an earlier one, CuPy's apart: what it costs, roughly.
 CALLS = {
     "relu": (13, lambda a, b: ops.relu(a)),
-    "softmax": (16, lambda a, b: ops.softmax(a)),
-    "matmul": (22, ops.matmul),
+    "softmax": (17, lambda a, b: ops.softmax(a)),
+    "matmul": (13, ops.matmul),
     "mse": (17, lambda a, b: ops.mse(a, a)),
-    "sgd_step": (22, lambda a, b: ops.sgd_step(a, a, learning_rate=0.5)),
+    "sgd_step": (20, lambda a, b: ops.sgd_step(a, a, learning_rate=0.5)),
+    "linear_backward": (22, lambda a, b: ops.linear_backward(a, a, b[:, :3], a, "relu")),
+    "linear_sgd_step": (41, lambda a, b: ops.linear_sgd_step(a, a, b[:, :3], a, b=b[0, :3], activation="relu")),
 }
 
 
@@ -368,11 +370,38 @@ def test_the_trainer_runs_on_it_where_it_is_asked_to(device):
         assert backends.resolve("auto") == "cuda"
 
 
+def test_auto_takes_it_for_large_steps_and_says_so_once(device):
+    backends._tell_of_device.cache_clear()
+    with pytest.warns(
+        UserWarning, match=r"backend 'auto' is 'cuda' for steps of 1e\+10 FLOP and more \(the host\)"
+    ) as told:
+        assert [backends.resolve("auto", 1e10) for _ in range(2)] == ["cuda", "cuda"]
+    assert len(told) == 1
+    assert backends.resolve("auto", 9.9e9) == "cpu"
+    assert backends.resolve("cpu", 1e12) == "cpu"
+    with fastnn.use_backend("naive"):
+        assert backends.resolve("auto", 1e12) == "naive"
+
+
+def test_auto_stays_on_the_cpu_where_no_device_can_serve(monkeypatch):
+    """And nothing is said."""
+    monkeypatch.setattr(backends, "state", lambda name: backends.BackendState(name, name != "cuda", "no driver"))
+    assert backends.resolve("auto", 1e12) == "cpu"
+
+
+def test_small_steps_look_for_no_device(monkeypatch):
+    asked = []
+    state = backends.state
+    monkeypatch.setattr(backends, "state", lambda name: asked.append(name) or state(name))
+    backends.resolve("auto", 1.0)
+    assert "cuda" not in asked
+
+
 def test_info_says_what_serves_and_whose_products_are(device):
     from fastnn import _environment
 
     assert _environment._state(backends.state("cuda")) == (
-        "available: the host; 'auto' does not choose it, because its speed is unmeasured"
+        "available: the host; 'auto' takes it for steps of 1e+10 FLOP on, unmeasured"
     )
     ((name, said),) = _environment._products_on_device()
     assert name == "products on cuda"

@@ -74,9 +74,7 @@ def test_boston_housing_script_on_made_data(monkeypatch):
 real = pytest.mark.skipif(not os.environ.get("FASTNN_DATA"), reason="FASTNN_DATA is not set: no real data sets here")
 
 
-@real
-@pytest.mark.slow
-@pytest.mark.parametrize(
+of_real_data = pytest.mark.parametrize(
     ("name", "figure", "low", "high"),
     [
         ("mnist", "test_accuracy", 0.975, 0.99),
@@ -84,6 +82,11 @@ real = pytest.mark.skipif(not os.environ.get("FASTNN_DATA"), reason="FASTNN_DATA
         ("boston_housing", "test_mae", 1.5, 3.1),
     ],
 )
+
+
+@real
+@pytest.mark.slow
+@of_real_data
 def test_script_on_real_data(name, figure, low, high):
     assert low < run(name)[figure] < high
 

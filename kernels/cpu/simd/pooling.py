@@ -81,9 +81,26 @@ def pool_row(
     )
 
 
+def _each_way(v: Vectors, adds: Any, emit: Callable[[Callable[[Span, Any, Any], None]], None]) -> None:
+    """Emit what writes its numbers over those that are there, and what adds them: which of both is told at run time.
+
+    Windows that do not meet need no addition, whose loads would wait for masked stores beside them.
+    """
+
+    def added(at: Span, number: Any, where: Any) -> None:
+        at.store(v.add(at.load(where), number), where)
+
+    with v.builder.if_else(v.builder.icmp_signed("!=", adds, I64(0))) as (meeting, apart):
+        with meeting:
+            emit(added)
+        with apart:
+            emit(lambda at, number, where: at.store(number, where))
+
+
 @micro_kernel
 def spread_row(
     v: Vectors,
+    adds: Size,
     places: Size,
     step: Size,
     rows: Size,
@@ -95,27 +112,34 @@ def spread_row(
     dy: Pointer,
     dx: Pointer,
 ) -> Nothing:
-    """dx += scale * dy for all cells of a place's window; cells and windows as in ``pool_row``."""
+    """dx += scale * dy for all cells of a place's window; cells and windows as in ``pool_row``.
+
+    Where it is not to be added, dx = scale * dy.
+    """
     builder, by = v.builder, v.splat(scale)
-    with cgutils.for_range(builder, places, intp=I64) as loop:
-        window = builder.gep(dx, [builder.mul(loop.index, step)])
-        slopes = builder.gep(dy, [builder.mul(loop.index, wide)])
 
-        def channels(at: Span) -> None:
-            share = v.mul(at.load(slopes), by)
+    def spread(put: Callable[[Span, Any, Any], None]) -> None:
+        with cgutils.for_range(builder, places, intp=I64) as loop:
+            window = builder.gep(dx, [builder.mul(loop.index, step)])
+            slopes = builder.gep(dy, [builder.mul(loop.index, wide)])
 
-            def cell(offset: Any) -> None:
-                target = builder.gep(window, [offset])
-                at.store(v.add(at.load(target), share), target)
+            def channels(at: Span) -> None:
+                share = v.mul(at.load(slopes), by)
 
-            _each_cell(v, rows, columns, row, wide, cell)
+                def cell(offset: Any) -> None:
+                    put(at, share, builder.gep(window, [offset]))
 
-        for_each(v, count, channels)
+                _each_cell(v, rows, columns, row, wide, cell)
+
+            for_each(v, count, channels)
+
+    _each_way(v, adds, spread)
 
 
 @micro_kernel
 def spread_max_row(
     v: Vectors,
+    adds: Size,
     places: Size,
     step: Size,
     rows: Size,
@@ -130,28 +154,31 @@ def spread_max_row(
 ) -> Nothing:
     """dx += dy for the first cell of a place's window that holds y; cells and windows as in ``pool_row``.
 
-    Where y is NaN that is the first NaN.
+    Where y is NaN that is the first NaN. Where it is not to be added, dx = dy there and 0 in the window's other cells.
     """
     builder, zero = v.builder, v.constant(0.0)
     slot = cgutils.alloca_once(builder, v.type)
-    with cgutils.for_range(builder, places, intp=I64) as loop:
-        begin = builder.mul(loop.index, step)
-        place = builder.mul(loop.index, wide)
-        numbers, target = builder.gep(x, [begin]), builder.gep(dx, [begin])
 
-        def channels(at: Span) -> None:
-            top = at.load(builder.gep(y, [place]))
+    def spread(put: Callable[[Span, Any, Any], None]) -> None:
+        with cgutils.for_range(builder, places, intp=I64) as loop:
+            begin = builder.mul(loop.index, step)
+            place = builder.mul(loop.index, wide)
+            numbers, target = builder.gep(x, [begin]), builder.gep(dx, [begin])
 
-            def cell(offset: Any) -> None:
-                number, left = at.load(builder.gep(numbers, [offset])), builder.load(slot)
-                found = builder.or_(
-                    builder.fcmp_ordered("==", number, top), builder.fcmp_unordered("uno", number, number)
-                )
-                where = builder.gep(target, [offset])
-                at.store(v.add(at.load(where), builder.select(found, left, zero)), where)
-                builder.store(builder.select(found, zero, left), slot)
+            def channels(at: Span) -> None:
+                top = at.load(builder.gep(y, [place]))
 
-            builder.store(at.load(builder.gep(dy, [place])), slot)
-            _each_cell(v, rows, columns, row, wide, cell)
+                def cell(offset: Any) -> None:
+                    number, left = at.load(builder.gep(numbers, [offset])), builder.load(slot)
+                    found = builder.or_(
+                        builder.fcmp_ordered("==", number, top), builder.fcmp_unordered("uno", number, number)
+                    )
+                    put(at, builder.select(found, left, zero), builder.gep(target, [offset]))
+                    builder.store(builder.select(found, zero, left), slot)
 
-        for_each(v, count, channels)
+                builder.store(at.load(builder.gep(dy, [place])), slot)
+                _each_cell(v, rows, columns, row, wide, cell)
+
+            for_each(v, count, channels)
+
+    _each_way(v, adds, spread)

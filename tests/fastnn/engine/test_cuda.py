@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import callbacks, constraints, layers, models, optimizers, regularizers, utils
+from fastnn import backends, callbacks, constraints, layers, metrics, models, optimizers, regularizers, utils
 from fastnn.engine import make_runner, pace
 from fastnn.engine.cuda import DeviceRunner
+from fastnn.engine.plan import training_flops
 from fastnn.errors import DivergenceError
 from tests.cuda_host.places import host_only
 from tests.fastnn.engine.test_cpu import (
@@ -281,8 +282,9 @@ def test_what_cannot_be_read_back_leaves_no_array_of_the_device(cupy, monkeypatc
 def test_out_of_memory_leaves_the_model_as_it_was(cupy, monkeypatch):
     kept = []
     monkeypatch.setattr(cupy, "most", 300)
-    with pytest.raises(MemoryError, match="free"):
+    with pytest.raises(MemoryError, match=r"allocating [\d,]+ bytes.*; free on .*\. A smaller batch_size") as error:
         fitted("classifier", "cuda", callbacks=[_Keep(kept)])
+    assert str(error.value).count("A smaller batch_size") == 1
     utils.set_random_seed(1)
     fresh = models.Sequential([each() for each in CLASSIFIER])
     fresh.build((None, FEATURES))
@@ -375,19 +377,22 @@ def test_weights_stay_on_the_device_where_nobody_looks(cupy, monkeypatch, tmp_pa
     built = fitted("classifier", "cuda", epochs=1)[0]
     found = []
     for epochs in (1, 3):
-        moved, read = [], cupy.ndarray.get
+        moved, read, write = [], cupy.ndarray.get, cupy.ndarray.set
 
         def get(array, moved=moved, read=read):
-            moved.append(array.nbytes)
+            moved.append(("there", array.shape))
             return read(array)
+
+        def put(array, host, moved=moved, write=write):
+            moved.append(("here", array.shape))
+            write(array, host)
 
         with monkeypatch.context() as patch:
             patch.setattr(cupy.ndarray, "get", get)
-            cupy.sent.clear()
+            patch.setattr(cupy.ndarray, "set", put)
             built.fit(X, LABELS, 16, epochs, verbose=0, callbacks=FIGURES_ONLY[listeners](tmp_path),
                       validation_data=(X, LABELS))  # fmt: skip
-        size = FEATURES * 9 * 4
-        found.append((cupy.sent.count(size), moved.count(size)))
+        found.append(tuple(moved.count((place, (FEATURES, 9))) for place in ("here", "there")))
         assert all(type(weights) is np.ndarray for weights in (each.value for each in built.weights))
     assert found == [(2, 2), (2, 2)]  # weights and mean squares
 
@@ -489,3 +494,108 @@ def test_words_masks_and_recurrent_layers(cupy, behind, dtype):
     assert_alike(*found)
     one, other = (built.predict(WORDS, verbose=0) for built, _ in found)
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+# Metrics of every kind: what the device finds, what the host counts, weighted and not.
+JUDGED = {
+    "classes": (CLASSIFIER, "sparse_categorical_crossentropy", LABELS,
+                ["accuracy", metrics.SparseTopKCategoricalAccuracy(2), lambda y, pred: abs(pred).mean(axis=1)],
+                ["accuracy", metrics.SparseCategoricalAccuracy()]),
+    "rows": (CLASSIFIER, "categorical_crossentropy", ROWS_OF_LABELS,
+             ["accuracy", metrics.TopKCategoricalAccuracy(2), "mse"], ["accuracy", metrics.AUC()]),
+    "bits": ((dense(7, "elu"), dense(1, "sigmoid")), "binary_crossentropy", BITS,
+             ["accuracy", metrics.BinaryAccuracy(threshold=0.4), metrics.Precision()], ["accuracy"]),
+    "outputs apart": (CLASSIFIER, "mse", ROWS_OF_LABELS, ["accuracy"], []),
+    "penalty on outputs": ((dense(6, "relu", activity_regularizer=regularizers.L2(0.1)), dense(CLASSES, "softmax")),
+                           "sparse_categorical_crossentropy", LABELS, ["accuracy"], []),
+    "own loss": OWN["loss"] + ([],),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 16, 30, 100])
+@pytest.mark.parametrize("name", JUDGED)
+def test_evaluations_and_predictions_are_those_of_the_cpu(cupy, name, size):
+    stack, loss, y, plain, weighted = JUDGED[name]
+    found = []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in stack])
+        built.compile("sgd", loss, metrics=list(plain), weighted_metrics=list(weighted), backend=backend)
+        weights = None if name == "own loss" else np.linspace(0.5, 2.0, ROWS)
+        history = built.fit(X, y, batch_size=16, verbose=0, sample_weight=weights, epochs=3).history
+        figures = built.evaluate(X, y, batch_size=size, verbose=0, sample_weight=weights, return_dict=True)
+        found.append((history, figures, built.predict(X, batch_size=size, verbose=0)))
+    (curves, figures, outputs), (others, of_device, of_device_too) = found
+    for key, values in curves.items():
+        np.testing.assert_allclose(others[key], values, rtol=1e-4, atol=1e-6, err_msg=key)
+    for key, value in figures.items():
+        assert of_device[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+    np.testing.assert_allclose(of_device_too, outputs, rtol=1e-4, atol=1e-6)
+
+
+@host_only
+@pytest.mark.parametrize("what", ["evaluate", "predict"])
+@pytest.mark.parametrize("limit", [None, 4 * 16 * (FEATURES * 4 + 8)])
+def test_nothing_is_read_batch_by_batch(cupy, monkeypatch, what, limit):
+    """Nor are scores, where the metrics are what the device finds."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    stack, loss, _, _ = MODELS["classifier"]
+    built = models.Sequential([each() for each in stack])
+    built.compile("rmsprop", loss, ["accuracy"], backend="cuda", memory_limit=limit)
+    waits = []
+    for rows in (16 * 20, 16 * 60):
+        x, y = np.resize(X, (rows, FEATURES)), np.resize(LABELS, rows)
+        read, plain = [], cupy.ndarray.get
+
+        def get(array, read=read, plain=plain):
+            read.append(array.nbytes)
+            return plain(array)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cupy.ndarray, "get", get)
+            built.evaluate(x, y, 16, verbose=0) if what == "evaluate" else built.predict(x, 16, verbose=0)
+        waits.append(len(read))
+        assert what == "predict" or max(read[:-4]) <= 8 * rows
+    assert (waits[0] == waits[1]) == (limit is None)
+    assert waits[1] < 60 / (1 if limit is None else 0.5)
+
+
+def test_callbacks_listen_to_batches_of_evaluations(cupy):
+    seen = []
+    listener = callbacks.LambdaCallback(
+        on_test_batch_end=lambda batch, logs: seen.append((batch, logs["loss"])),
+        on_predict_batch_end=lambda batch, logs: seen.append((batch, None)),
+    )
+    built, _ = fitted("classifier", "cuda", epochs=1)
+    loss, _ = built.evaluate(X, LABELS, 16, verbose=0, callbacks=[listener])
+    built.predict(X, 16, verbose=0, callbacks=[listener])
+    assert [batch for batch, _ in seen] == [*range(5), *range(5)]
+    assert seen[4][1] == loss
+
+
+@host_only
+def test_auto_is_the_device_for_large_steps_alone(cupy, monkeypatch):
+    """Those that are captured; the validation is there too. An explicit choice stays."""
+
+    def backend_of(backend="auto", optimizer="sgd", size=16):
+        built = models.Sequential([each() for each in CLASSIFIER])
+        built.compile(optimizer, "sparse_categorical_crossentropy", backend=backend)
+        built.build((None, FEATURES))
+        return built, built.plan(X, size).backend
+
+    step_flop = 16 * training_flops(backend_of()[0].layers)
+    assert backend_of()[1] == "cpu"
+    monkeypatch.setattr(backends, "CUDA_FROM", step_flop)
+    backends._tell_of_device.cache_clear()
+    with pytest.warns(UserWarning, match="backend 'auto' is 'cuda'"):
+        built, chosen = backend_of()
+    assert chosen == "cuda"
+    assert "chosen by 'auto', for" in str(built.plan(X, 16))
+    assert backend_of(size=15)[1] == "cpu"
+    assert backend_of("cpu")[1] == "cpu"
+    assert backend_of(optimizer=optimizers.SGD(clipnorm=1.0))[1] == "cpu"
+    seen = []
+    plain = DeviceRunner.evaluate
+    monkeypatch.setattr(DeviceRunner, "evaluate", lambda *given: seen.append(1) or plain(*given))
+    built.fit(X, LABELS, 16, verbose=0, validation_data=(X[:5], LABELS[:5]), validation_batch_size=5)
+    assert seen == [1]

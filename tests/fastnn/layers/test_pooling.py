@@ -93,6 +93,39 @@ def test_spatial_dropout(make, shape, axes):
     assert layers.deserialize(layers.serialize(own)).get_config() == own.get_config()
 
 
+def test_gaussian_noise():
+    """Of mean 0 and the deviation asked for; the same for the same draw, none outside of training."""
+    layer, x = layers.GaussianNoise(0.5), np.full((200, 50), 3.0)
+    y, kept = layer.forward(x, training=Draw(5, 2, 1))
+    assert abs((y - x).mean()) < 0.02
+    assert (y - x).std() == pytest.approx(0.5, rel=0.02)
+    assert np.array_equal(layer.forward(x, training=Draw(5, 2, 1))[0], y)
+    for other in (Draw(6, 2, 1), Draw(5, 3, 1), Draw(5, 2, 2)):
+        assert not np.isin(layer.forward(x, training=other)[0], y).any()
+    assert layer.backward(x, kept)[0] is x
+    assert layer.forward(x)[0] is x
+    assert layer.forward(x.astype("float32"), training=True)[0].dtype == np.float32
+    first, second = (layers.GaussianNoise(0.5, seed=3) for _ in range(2))
+    series = [[each(x, training=True) for _ in range(2)] for each in (first, second)]
+    assert np.array_equal(series[0], series[1])
+    assert not np.array_equal(*series[0])
+    assert layers.deserialize(layers.serialize(first)).get_config() == first.get_config()
+    with pytest.raises(ValueError, match="stddev: got -1"):
+        layers.GaussianNoise(-1)
+
+
+def test_noise_in_a_fit_follows_from_the_seed():
+    x, y = RNG.standard_normal((40, 5)).astype("float32"), RNG.standard_normal((40, 2)).astype("float32")
+    results = []
+    for seed in (1, 1, 2):
+        utils.set_random_seed(3)
+        model = models.Sequential([layers.Input((5,)), layers.GaussianNoise(0.3, seed=seed), layers.Dense(2)])
+        model.compile("sgd", "mse")
+        model.fit(x, y, 8, epochs=2, verbose=0)
+        results.append(model.get_weights()[0].tobytes())
+    assert results[0] == results[1] != results[2]
+
+
 STACK = (
     lambda: layers.ZeroPadding2D(1),
     lambda: layers.Dense(6, "relu"),
@@ -114,13 +147,13 @@ STACK = (
 def test_recorded_steps_have_the_bits_of_single_ones(monkeypatch):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e9)
     x, y = RNG.standard_normal((40, 6, 6, 3)).astype("float32"), RNG.standard_normal((40, 2)).astype("float32")
-    results, made, plain = [], [], recorded.RecordedSteps._trained_on
+    results, made, plain = [], [], recorded.RecordedSteps.__call__
 
     def counted(self, *given):
         made.append(plain(self, *given))
         return made[-1]
 
-    monkeypatch.setattr(recorded.RecordedSteps, "_trained_on", counted)
+    monkeypatch.setattr(recorded.RecordedSteps, "__call__", counted)
     for alone in (1000, 1):
         monkeypatch.setattr(recorded, "OP_BY_OP", alone)
         utils.set_random_seed(2)

@@ -404,10 +404,12 @@ def epochs_op_by_op(cupy, count):
     return losses, network.state()
 
 
-@pytest.mark.parametrize("at_once", [2, 64])
+@pytest.mark.parametrize(("at_once", "unrolled"), [(2, 8), (64, 8), (64, 2), (3, 3)])
 @pytest.mark.parametrize("where", ["order on the host", "order on the device"])
-def test_epochs_are_those_op_by_op(cupy, monkeypatch, where, at_once):
+def test_epochs_are_those_op_by_op(cupy, monkeypatch, where, at_once, unrolled):
+    """So many turns are known beforehand, and are a graph."""
     monkeypatch.setattr("fastnn.kernels.cuda.program._AT_ONCE", at_once)
+    monkeypatch.setattr("fastnn.kernels.cuda.program._UNROLLED", unrolled)
     wanted, state = epochs_op_by_op(cupy, 4)
     network, given, losses = Network(cupy), data(cupy), []
     step = fastnn.program(network.step)
@@ -444,7 +446,9 @@ def test_a_turn_is_one_launch_of_a_graph_and_nothing_is_read_back(cupy, monkeypa
             assert cupy.launched[:4] == ["rows", "rows", "next", "graph"]  # a batch, to see what it is like
 
 
-def test_what_is_joined_and_what_is_the_last_batches(cupy):
+@pytest.mark.parametrize("unrolled", [2, 8])
+def test_what_is_joined_and_what_is_the_last_batches(cupy, monkeypatch, unrolled):
+    monkeypatch.setattr("fastnn.kernels.cuda.program._UNROLLED", unrolled)
     w = cupy.asarray(np.random.default_rng(0).normal(size=(INPUTS, 3)).astype("float32"))
     x, _ = data(cupy)
 
@@ -471,6 +475,27 @@ def test_what_is_joined_lies_in_any_way(cupy):
     for _ in range(3):
         found = turned.repeat(cupy.asarray(x), range(12), 3, join=True)
         np.testing.assert_array_equal(found.get(), np.concatenate([2 * x[at : at + 3].T for at in range(0, 12, 3)]))
+
+
+def test_batches_that_are_results_and_data_that_are_not_in_order(cupy):
+    """Copied before the next one's are there; gathered by a launch of their own."""
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    same, turned = fastnn.program(lambda x: (x, ops.add(x, x))), cupy.asarray(np.ascontiguousarray(x.T)).T
+    for _ in range(3):
+        for data in (cupy.asarray(x), turned):
+            found = same.repeat(data, range(11, -1, -1), 3, join=True)
+            np.testing.assert_array_equal(found[0].get(), x[::-1])
+            last = same.repeat(data, range(11, -1, -1), 3)
+            np.testing.assert_array_equal(last[0].get(), x[2::-1])
+            np.testing.assert_array_equal(last[1].get(), 2 * x[2::-1])
+
+
+def test_more_arrays_than_a_launch_takes(cupy):
+    xs = [cupy.asarray(np.random.default_rng(seed).normal(size=(8, 3))) for seed in range(20)]
+    sums = fastnn.program(lambda *xs: [ops.add(x, xs[0]) for x in xs])
+    for _ in range(3):
+        for x, found in zip(xs, sums.repeat(xs, range(8), 2, join=True), strict=True):
+            np.testing.assert_array_equal(found.get(), x.get() + xs[0].get())
 
 
 def test_turns_that_plans_are_made_for_each(cupy):
@@ -541,6 +566,13 @@ def test_wrong_data_and_orders(cupy):
 # -------------------------------------------------------------------------------------------------------- seeded faults
 
 
+@pytest.fixture
+def late(cupy):
+    """The host as a device that works as late as it may."""
+    with cupy.late("all"):
+        yield
+
+
 def steps_on_streams(cupy):
     """The losses of steps and of turns, by streams in turn, and what they leave; and those op by op."""
     from fastnn.kernels.cuda import batches as rows
@@ -578,9 +610,8 @@ def assert_the_same(cupy):
 
 
 @host_only
-def test_steps_on_a_device_that_works_late(cupy):
-    with cupy.late("all"):
-        assert_the_same(cupy)
+def test_steps_on_a_device_that_works_late(cupy, late):
+    assert_the_same(cupy)
 
 
 def without_numbers(patch, cupy):
@@ -637,7 +668,7 @@ SEEDED = [
 
 @host_only
 @pytest.mark.parametrize("fault", SEEDED)
-def test_seeded_faults_are_caught(cupy, monkeypatch, fault):
+def test_seeded_faults_are_caught(cupy, late, monkeypatch, fault):
     fault(monkeypatch, cupy)
-    with pytest.raises((AssertionError, LaunchError)), cupy.late("all"):
+    with pytest.raises((AssertionError, LaunchError)):
         assert_the_same(cupy)

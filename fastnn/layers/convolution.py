@@ -1,0 +1,477 @@
+"""Convolutions of images and sequences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fastnn import activations, checks, configurable, constraints, initializers, ops, regularizers
+from fastnn.engine.activations import LINEAR
+from fastnn.engine.protocols import Array, Shape, Training
+from fastnn.kernels.table import windows
+from fastnn.layers.base import Activated, BatchShape, Parameter
+
+
+class _Convolution(Activated):
+    """What all convolutions have: windows that move along axes, a kernel or two, a bias, an activation."""
+
+    recordable = True
+
+    # Spatial axes; the names of the kernels, in the order of the weights; those of what strides may be beside them.
+    _AXES = 2
+    _KERNELS: tuple[str, ...] = ("kernel",)
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int],
+        padding: str,
+        data_format: str | None,
+        dilation_rate: int | Sequence[int],
+        activation: Any,
+        use_bias: bool,
+        bias_initializer: Any,
+        bias_regularizer: Any,
+        bias_constraint: Any,
+        **options: Any,
+    ) -> None:
+        self.kernel_size = checks.integers("kernel_size", kernel_size, self._AXES, 1)
+        self.strides = checks.integers("strides", strides, self._AXES, 1)
+        self.padding = checks.one_of(
+            "padding", padding.lower() if isinstance(padding, str) else padding, self._PADDINGS
+        )
+        if data_format is not None:
+            checks.one_of("data_format", data_format, ("channels_last", "channels_first"))
+        if data_format == "channels_first":
+            raise ValueError(
+                "data_format: got 'channels_first', wants 'channels_last': axes (batch, ..., channels), as "
+                "numpy.moveaxis(x, 1, -1) makes them"
+            )
+        self.dilation_rate = checks.integers("dilation_rate", dilation_rate, self._AXES, 1)
+        self.activation = activation
+        self.use_bias = checks.instance("use_bias", use_bias, bool, "True or False")
+        self._shape_by("bias", bias_initializer, bias_regularizer, bias_constraint)
+        super().__init__(**options)
+        self.dtype: str = self.dtype or "float32"
+
+    _PADDINGS: tuple[str, ...] = ("valid", "same")
+
+    def _shape_by(self, name: str, initializer: Any, regularizer: Any, constraint: Any) -> None:
+        """Keep what draws a weight array, what penalises it, what holds it in bounds."""
+        setattr(self, f"{name}_initializer", initializers.get(initializer, f"{name}_initializer"))
+        setattr(self, f"{name}_regularizer", regularizers.get(regularizer, f"{name}_regularizer"))
+        setattr(self, f"{name}_constraint", constraints.get(constraint, f"{name}_constraint"))
+
+    # ---------------------------------------------------------------------------------------------------------- weights
+
+    @property
+    def kernel(self) -> Parameter:
+        """The first of the kernels."""
+        return self._parameter(0)
+
+    @property
+    def bias(self) -> Parameter | None:
+        """The bias, one number a map, or None without one."""
+        return self._parameter(len(self._KERNELS)) if self.use_bias else None
+
+    def _parameter(self, index: int) -> Parameter:
+        if not self.built:
+            raise ValueError(f"{self.name}: the layer is not built, so it has no weights yet")
+        return self.parameters[index]
+
+    def _kernel_shapes(self, channels: int) -> list[Shape]:
+        """Those of the kernels, for inputs of so many channels."""
+        raise NotImplementedError
+
+    def _maps(self, channels: int) -> int:
+        """Channels of the outputs."""
+        raise NotImplementedError
+
+    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
+        """Those of the kernels, and of the bias if there is one."""
+        channels = input_shape[-1] or 0
+        shapes = dict(zip(self._KERNELS, self._kernel_shapes(channels), strict=True))
+        return {**shapes, **({"bias": (self._maps(channels),)} if self.use_bias else {})}
+
+    def make_parameters(self, input_shape: BatchShape) -> None:
+        """The weights as their initializers draw them."""
+        values = []
+        for name, shape in self.parameter_shapes(input_shape).items():
+            argument = f"{name}_initializer"
+            values.append(initializers.first_weights(getattr(self, argument), argument, shape, self.dtype))
+        self._take_parameters(input_shape, values)
+
+    def _fits(self, input_shape: BatchShape) -> bool:
+        """Whether there are as many channels as the weights are for."""
+        return self.input_shape is not None and input_shape[-1] == self.input_shape[-1]
+
+    # ----------------------------------------------------------------------------------------------------------- shapes
+
+    def _outputs(self, size: int, axis: int) -> int:
+        """Outputs along a spatial axis of so many inputs."""
+        given = self.kernel_size[axis], self.strides[axis], self._pad, axis, self.dilation_rate[axis]
+        return windows.places(size, *given)
+
+    @property
+    def _pad(self) -> Any:
+        """The padding as ops take it."""
+        return self.padding
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """(None, spatial axes, maps)."""
+        wanted = f"{'rows, columns' if self._AXES == 2 else 'steps'}, channels"
+        if len(input_shape) != self._AXES + 2 or None in input_shape[1:]:
+            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, {wanted})")
+        *sizes, channels = [size or 0 for size in input_shape[1:]]
+        self._check_channels(channels)
+        found = [self._outputs(size, axis) for axis, size in enumerate(sizes)]
+        if min(found) < 1:
+            raise ValueError(
+                f"{self.name}: got input shape {tuple(input_shape)}, wants it at least as large as the kernel, "
+                f"{self.kernel_size} with dilation rate {self.dilation_rate}"
+            )
+        return (input_shape[0], *found, self._maps(channels))
+
+    def _check_channels(self, channels: int) -> None:
+        """Raise ValueError where inputs cannot have so many."""
+
+    @property
+    def flops(self) -> int:
+        """Two operations a weight of the kernels and place of the windows."""
+        if self.input_shape is None:
+            return 0
+        places = math.prod(size or 1 for size in self.output_shape[1:-1])
+        return 2 * places * sum(math.prod(shape) for shape in self._kernel_shapes(self.input_shape[-1] or 0))
+
+    # ----------------------------------------------------------------------------------------------------------- passes
+
+    def _bias_value(self) -> Array | None:
+        return self.parameters[-1].value if self.use_bias else None
+
+    def _finished(self, z: Array, activate: bool) -> tuple[Array, Any]:
+        """Outputs, and (z, y, activation), of an op's result that has been activated where ops can do it."""
+        activation = self._activation if activate else LINEAR
+        y = z if activation.in_linear else activation(z)
+        return y, (z, y, activation)
+
+    def _in_op(self, activate: bool) -> str:
+        """The activation that ops do."""
+        activation = self._activation if activate else LINEAR
+        return activation.name if activation.in_linear else "linear"
+
+    def _slope(self, dy: Array, kept: Any) -> tuple[Array, Any]:
+        """(dL/d(the op's result), the activation that its backward op does)."""
+        z, y, activation = kept
+        if activation.in_linear:
+            return dy, activation.name
+        return activation.backward(dy, z, y), "linear"
+
+    def _need(self, need_dx: bool) -> tuple[str, ...]:
+        named = {"dx": need_dx, "dw": True, "db": self.use_bias}
+        return tuple(name for name, wanted in named.items() if wanted)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config: dict[str, Any] = {
+            "kernel_size": list(self.kernel_size),
+            "strides": list(self.strides),
+            "padding": self.padding,
+            "data_format": "channels_last",
+            "dilation_rate": list(self.dilation_rate),
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+        }
+        for name in (*self._KERNELS, "bias"):
+            config |= {
+                f"{name}_initializer": initializers.serialize(getattr(self, f"{name}_initializer")),
+                f"{name}_regularizer": configurable.serialize(getattr(self, f"{name}_regularizer"), regularizers.NAMES),
+                f"{name}_constraint": constraints.serialize(getattr(self, f"{name}_constraint")),
+            }
+        return {**config, **super().get_config()}
+
+
+class _OneKernel(_Convolution):
+    """Convolutions that are one op, of a kernel and a bias."""
+
+    # The op, by its name.
+    _OP = ""
+
+    def _options(self) -> dict[str, Any]:
+        """Of the op."""
+        return {"strides": self.strides, "padding": self._pad, "dilation": self.dilation_rate}
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what ``backward`` needs."""
+        kernel = self.parameters[0].value
+        z = getattr(ops, self._OP)(x, kernel, self._bias_value(), self._in_op(activate), **self._options())
+        y, kept = self._finished(z, activate)
+        return y, (x, kept)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, and the gradients of kernel and bias."""
+        x, (z, *rest) = kept
+        slope, activation = self._slope(dy, (z, *rest))
+        derive = getattr(ops, f"{self._OP}_backward")
+        kernel = self.parameters[0].value
+        dx, dw, db = derive(slope, x, kernel, z, activation, need=self._need(need_dx), **self._options())
+        return dx, (dw, db) if self.use_bias else (dw,)
+
+
+class _Grouped(_OneKernel):
+    """Convolutions to ``filters`` maps, of channels in groups."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        self.filters = checks.positive_int("filters", filters)
+        self.groups = checks.positive_int("groups", groups)
+        if self.filters % self.groups:
+            raise ValueError(f"groups: got {self.groups}, wants a divisor of the {self.filters} filters")
+        self._shape_by("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            bias_initializer, bias_regularizer, bias_constraint,
+            activity_regularizer=activity_regularizer, **options,
+        )  # fmt: skip
+
+    def _kernel_shapes(self, channels: int) -> list[Shape]:
+        return [(*self.kernel_size, channels // self.groups, self.filters)]
+
+    def _maps(self, channels: int) -> int:
+        return self.filters
+
+    def _check_channels(self, channels: int) -> None:
+        if channels % self.groups:
+            raise ValueError(f"{self.name}: got {channels} channels, wants a multiple of its {self.groups} groups")
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "groups": self.groups}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"filters": self.filters, "groups": self.groups, **super().get_config()}
+
+
+class Conv2D(_Grouped):
+    """y = activation(x * kernel + bias) of images (rows, columns, channels), which may be in groups.
+
+    The kernel is (*kernel_size, channels / groups, filters), the bias (filters,). Channels come last. Unlike Keras's it
+    takes strides and dilation together.
+    """
+
+    _OP = "conv2d"
+
+
+class Conv1D(_Grouped):
+    """y = activation(x * kernel + bias) of sequences (steps, channels); kernel (size, channels / groups, filters).
+
+    Padding may also be "causal": an output looks at no later step than its own.
+    """
+
+    _AXES = 1
+    _OP = "conv1d"
+    _PADDINGS = ("valid", "same", "causal")
+
+    @property
+    def _pad(self) -> Any:
+        if self.padding != "causal":
+            return self.padding
+        return (((self.kernel_size[0] - 1) * self.dilation_rate[0], 0),)
+
+
+class Conv2DTranspose(_OneKernel):
+    """Transposed convolution of images (rows, columns, channels); kernel (*kernel_size, filters, channels).
+
+    Rows become rows * stride, with padding "valid" as many more as the kernel reaches beyond.
+    """
+
+    _OP = "conv2d_transpose"
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = (1, 1),
+        padding: str = "valid",
+        output_padding: None = None,
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = (1, 1),
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        self.filters = checks.positive_int("filters", filters)
+        if output_padding is not None:
+            raise ValueError(f"output_padding: got {checks.describe(output_padding)}, wants None")
+        self._shape_by("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            bias_initializer, bias_regularizer, bias_constraint,
+            activity_regularizer=activity_regularizer, **options,
+        )  # fmt: skip
+
+    def _kernel_shapes(self, channels: int) -> list[Shape]:
+        return [(*self.kernel_size, self.filters, channels)]
+
+    def _maps(self, channels: int) -> int:
+        return self.filters
+
+    def _outputs(self, size: int, axis: int) -> int:
+        given = self.kernel_size[axis], self.strides[axis], self.padding, axis, self.dilation_rate[axis]
+        return windows.spread(size, *given)
+
+    @property
+    def flops(self) -> int:
+        """Two operations a weight of the kernel and input."""
+        if self.input_shape is None:
+            return 0
+        places = math.prod(size or 1 for size in self.input_shape[1:])
+        return 2 * places * math.prod(self.kernel_size) * self.filters
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"filters": self.filters, "output_padding": None, **super().get_config()}
+
+
+class DepthwiseConv2D(_OneKernel):
+    """Each channel's own ``depth_multiplier`` maps; kernel (*kernel_size, channels, depth_multiplier)."""
+
+    _OP = "depthwise_conv2d"
+
+    def __init__(
+        self,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = (1, 1),
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = (1, 1),
+        activation: Any = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        depthwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        self.depth_multiplier = checks.positive_int("depth_multiplier", depth_multiplier)
+        self._shape_by("depthwise", depthwise_initializer, depthwise_regularizer, depthwise_constraint)
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            bias_initializer, bias_regularizer, bias_constraint,
+            activity_regularizer=activity_regularizer, **options,
+        )  # fmt: skip
+
+    _KERNELS = ("depthwise",)
+
+    def _kernel_shapes(self, channels: int) -> list[Shape]:
+        return [(*self.kernel_size, channels, self.depth_multiplier)]
+
+    def _maps(self, channels: int) -> int:
+        return channels * self.depth_multiplier
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"depth_multiplier": self.depth_multiplier, **super().get_config()}
+
+
+class SeparableConv2D(_Convolution):
+    """Each channel's own maps, of which ``filters`` are mixed: a depthwise convolution and one of single places.
+
+    Kernels are (*kernel_size, channels, depth_multiplier) and (1, 1, channels * depth_multiplier, filters).
+    """
+
+    _KERNELS = ("depthwise", "pointwise")
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = (1, 1),
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = (1, 1),
+        depth_multiplier: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = "glorot_uniform",
+        pointwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        depthwise_regularizer: Any = None,
+        pointwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        **options: Any,
+    ) -> None:
+        self.filters = checks.positive_int("filters", filters)
+        self.depth_multiplier = checks.positive_int("depth_multiplier", depth_multiplier)
+        self._shape_by("depthwise", depthwise_initializer, depthwise_regularizer, depthwise_constraint)
+        self._shape_by("pointwise", pointwise_initializer, pointwise_regularizer, pointwise_constraint)
+        super().__init__(
+            kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
+            bias_initializer, bias_regularizer, bias_constraint,
+            activity_regularizer=activity_regularizer, **options,
+        )  # fmt: skip
+
+    def _kernel_shapes(self, channels: int) -> list[Shape]:
+        mixed = channels * self.depth_multiplier
+        return [(*self.kernel_size, channels, self.depth_multiplier), (1, 1, mixed, self.filters)]
+
+    def _maps(self, channels: int) -> int:
+        return self.filters
+
+    def _options(self) -> dict[str, Any]:
+        """Of the depthwise convolution."""
+        return {"strides": self.strides, "padding": self.padding, "dilation": self.dilation_rate}
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what ``backward`` needs."""
+        depthwise, pointwise = (parameter.value for parameter in self.parameters[:2])
+        h = ops.depthwise_conv2d(x, depthwise, **self._options())
+        y, kept = self._finished(ops.conv2d(h, pointwise, self._bias_value(), self._in_op(activate)), activate)
+        return y, (x, h, kept)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, and the gradients of both kernels and the bias."""
+        x, h, (z, *rest) = kept
+        depthwise, pointwise = (parameter.value for parameter in self.parameters[:2])
+        slope, activation = self._slope(dy, (z, *rest))
+        dh, of_pointwise, db = ops.conv2d_backward(slope, h, pointwise, z, activation, need=self._need(True))
+        need = ("dx",) * need_dx + ("dw",)
+        dx, of_depthwise, _ = ops.depthwise_conv2d_backward(dh, x, depthwise, h, need=need, **self._options())
+        return dx, (of_depthwise, of_pointwise, db) if self.use_bias else (of_depthwise, of_pointwise)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"filters": self.filters, "depth_multiplier": self.depth_multiplier, **super().get_config()}

@@ -1,0 +1,99 @@
+"""Weights out of files that Keras wrote, ``.weights.h5`` and ``.keras``, for a model of the same architecture.
+
+A file has a group for each layer, by its class and how many of that class came before, and in it arrays by number.
+Arrays are all that is read of it: nothing is unpickled, no code, no description of layers. Needs h5py (the extra
+``keras``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.engine.protocols import Array
+from fastnn.errors import installing
+from fastnn.layers.base import Operation
+
+if TYPE_CHECKING:
+    from fastnn.models.base import Model
+
+# The member of a .keras file, a zip archive, that has the weights.
+_MEMBER = "model.weights.h5"
+
+
+def is_keras_file(filepath: Any) -> bool:
+    """Whether the name is that of a file which Keras writes."""
+    return str(filepath).endswith((".h5", ".hdf5", ".keras"))
+
+
+def weights_of(filepath: Any, model: Model) -> list[Array]:
+    """The arrays of the model's weights, in their order.
+
+    FileNotFoundError where there is no such file, ImportError without h5py, ValueError for a file of another kind or of
+    another architecture.
+    """
+    if importlib.util.find_spec("h5py") is None:
+        raise ImportError(f"Keras's files need h5py, which is not installed: {installing('keras')}")
+    import h5py
+
+    path = Path(filepath)
+    content = path.read_bytes()
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(BytesIO(content)) as archive:
+                content = archive.read(_MEMBER)
+        with h5py.File(BytesIO(content), "r") as file:
+            found = {id(parameter): array for parameter, array in _of_model(file, model)}
+    except (KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"filepath: got {str(filepath)!r}, wants weights as Keras 3 writes them ({error})") from None
+    return [found[id(parameter)] for parameter in model.weights]
+
+
+def _of_model(group: Any, model: Model) -> Iterator[tuple[Any, Array]]:
+    """Parameters of a model's layers with what a group has for them."""
+    counts: Counter[str] = Counter()
+    for layer in model.layers:
+        kind = _name_of(type(layer))
+        name = f"{kind}_{counts[kind]}" if counts[kind] else kind
+        counts[kind] += 1
+        if not layer.weights:
+            continue
+        entry = group["layers"].get(name)
+        if entry is None:
+            raise ValueError(f"{layer.name}: got a file without {name!r}, wants one of the same architecture")
+        if hasattr(layer, "layers"):
+            yield from _of_model(entry, layer)
+        else:
+            yield from _of_layer(entry, layer)
+
+
+def _of_layer(entry: Any, layer: Operation) -> Iterator[tuple[Any, Array]]:
+    arrays = [*_arrays(entry)]
+    wanted = [parameter.shape for parameter in layer.weights]
+    if [array.shape for array in arrays] != wanted:
+        got = [array.shape for array in arrays]
+        raise ValueError(f"{layer.name}: got arrays of shapes {got} in the file, wants {wanted}")
+    yield from zip(layer.weights, arrays, strict=True)
+
+
+def _arrays(entry: Any) -> Iterator[Array]:
+    """A layer's own arrays by number, then those of what is inside of it, but for states of generators."""
+    own = entry.get("vars", {})
+    for number in sorted(own, key=int):
+        yield np.asarray(own[number])
+    inside = (name for name in entry if name not in ("vars", "seed_generator"))
+    for name in sorted(inside, key=lambda name: (name.startswith("backward"), name)):
+        yield from _arrays(entry[name])
+
+
+def _name_of(kind: type[Any]) -> str:
+    """A class as Keras's files name it: ``Conv2D`` is conv2d, ``MaxPooling2D`` max_pooling2d, ``PReLU`` p_re_lu."""
+    return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()

@@ -1,0 +1,253 @@
+"""Layers that are written as ``call``: their gradients, weights, inner layers, and what cannot be followed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import layers, losses, models, ops, optimizers, utils
+from fastnn.layers import Layer
+
+RNG = np.random.default_rng(8)
+X, T = RNG.standard_normal((64, 3)), RNG.standard_normal((64, 2))
+
+
+class Linear(Layer):
+    """The layer of every guide."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = units
+
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=(input_shape[-1], self.units), initializer="glorot_uniform", name="w")
+        self.b = self.add_weight(shape=(self.units,), initializer="zeros", name="b")
+
+    def call(self, inputs):
+        return ops.matmul(inputs, self.w) + self.b
+
+    def get_config(self):
+        return {"units": self.units, **super().get_config()}
+
+
+class Block(Layer):
+    """Layers inside, one of them twice, dropout, a model, a weight that stays, a build that calls the base's."""
+
+    def __init__(self, units=4, rate=0.0, **options):
+        super().__init__(**options)
+        self.parts = [Linear(units, name="one"), layers.Dense(units, "tanh", name="two")]
+        self.inner = models.Sequential([layers.Dense(units, "sigmoid", name="three")])
+        self.drops = {"first": layers.Dropout(rate), "second": layers.Dropout(rate)}
+
+    def build(self, input_shape):
+        self.scale = self.add_weight((1,), "ones", trainable=False, name="scale")
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        h = self.drops["first"](self.parts[1](self.parts[0](inputs)))
+        h = self.drops["second"](self.parts[1](h))
+        return (self.inner(h) - 0.5 * h) * self.scale / 2 + 1
+
+
+def by_differences(layer, x, dy, step=1e-6):
+    """dL/dx and dL/d(weights) of sum(dy * layer(x)), by central differences."""
+
+    def value():
+        return float((dy * layer(x)).sum())
+
+    found = []
+    for array in (x, *(p.value for p in layer.weights if p.trainable)):
+        slope = np.zeros_like(array)
+        for at in np.ndindex(array.shape):
+            kept = array[at]
+            sides = []
+            for move in (step, -step):
+                array[at] = kept + move
+                sides.append(value())
+            array[at] = kept
+            slope[at] = (sides[0] - sides[1]) / (2 * step)
+        found.append(slope)
+    return found
+
+
+@pytest.mark.parametrize("make", [lambda: Linear(2, dtype="float64"), lambda: Block(dtype="float64")])
+def test_gradients_by_central_differences(make):
+    utils.set_random_seed(1)
+    layer, x = make(), X[:5].copy()
+    if isinstance(layer, Block):
+        for part in (*layer.parts, *layer.inner.layers):
+            part.dtype = "float64"
+    layer.build((None, 3))
+    y, kept = layer.forward(x, training=True)
+    dy = RNG.standard_normal(y.shape)
+    dx, gradients = layer.backward(dy, kept)
+    trained = [g for g, p in zip(gradients, layer.weights, strict=True) if p.trainable]
+    for got, wanted in zip((dx, *trained), by_differences(layer, x, dy), strict=True):
+        assert np.allclose(got, wanted, rtol=1e-6, atol=1e-8)
+
+
+def test_weights_and_shapes():
+    block = Block(name="b")
+    assert block(X).shape == (64, 4)
+    assert block.output_shape == (None, 4)
+    paths = ["b/scale", "b/one/w", "b/one/b", "b/two/kernel", "b/two/bias", "b/three/kernel", "b/three/bias"]
+    assert [p.path for p in block.weights] == paths
+    assert [p.path for p in block.non_trainable_weights] == ["b/scale"]
+    block.trainable = False
+    assert not block.trainable_weights
+    block.trainable = True
+    assert len(block.trainable_weights) == 6
+    with pytest.raises(ValueError, match=r"regularizer|initializer"):
+        Layer().add_weight((2,), "no such")
+
+
+def fitted(make, **options):
+    utils.set_random_seed(2)
+    model = models.Sequential([layers.Input((3,)), make(), layers.Dense(2)])
+    model.compile(optimizers.Adam(0.01), "mse", **options)
+    history = model.fit(X, T, batch_size=4, epochs=3, verbose=0).history["loss"]
+    return model, history
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_steps_are_recorded_with_the_bits_of_op_by_op(rate):
+    """Python runs in the steps before the recording, and in it; eagerly in every one."""
+    calls = []
+
+    class Counted(Block):
+        def call(self, inputs, training=None):
+            calls.append(bool(training))
+            return super().call(inputs, training)
+
+    model, losses_of = fitted(lambda: Counted(rate=rate))
+    recorded = sum(calls)
+    calls.clear()
+    eager, others = fitted(lambda: Counted(rate=rate), run_eagerly=True)
+    assert sum(calls) == 48 > 2 * recorded
+    assert losses_of == others
+    assert losses_of[-1] < losses_of[0]
+    assert all(map(np.array_equal, model.get_weights(), eager.get_weights()))
+
+
+def test_a_custom_layer_is_what_dense_is():
+    one, other = (
+        models.Sequential([layers.Input((3,)), made, layers.Dense(2)]) for made in (Linear(4), layers.Dense(4))
+    )
+    other.set_weights(one.get_weights())
+    for model in (one, other):
+        model.compile(optimizers.Adam(0.01), "mse")
+    a, b = (model.fit(X, T, epochs=3, shuffle=False, verbose=0).history["loss"] for model in (one, other))
+    assert a == pytest.approx(b, rel=1e-5)
+    for mine, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_in_a_graph_with_a_list_of_inputs_and_several_outputs():
+    class Gate(Layer):
+        def call(self, inputs):
+            a, b = inputs
+            gate = ops.sigmoid(a)
+            return gate * b, (1 - gate) * b
+
+    x = layers.Input((3,))
+    one, other = Gate(name="gate")([layers.Dense(4)(x), layers.Dense(4)(x)])
+    model = models.Model(x, layers.Dense(2)(layers.concatenate([one, layers.Lambda(ops.tanh)(other)])))
+    model.compile("adam", "mse")
+    history = model.fit(X, T, batch_size=8, epochs=4, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    outer = models.Model(x, [one, other])
+    assert [layer.name for layer in outer.layers][-1] == "gate"
+    assert all(map(np.array_equal, outer.predict(X), outer(X)))
+
+
+def test_layers_inside_draw_masks_of_their_own():
+    class Twice(Layer):
+        def __init__(self):
+            super().__init__()
+            self.drops = [layers.Dropout(0.5), layers.Dropout(0.5)]
+
+        def call(self, inputs, training=None):
+            return ops.concatenate([drop(inputs, training=training) for drop in self.drops])
+
+    model = models.Sequential([layers.Input((400,)), Twice()])
+    one, other = np.split(model(np.ones((4, 400)), training=True), 2, axis=1)
+    assert 0.3 < (one == 0).mean() < 0.7
+    assert 0.3 < (one != other).mean() < 0.7
+    assert (model(np.ones((4, 400))) == 1).all()
+
+
+def test_lambda():
+    layer = layers.Lambda(lambda x, factor: ops.relu(x) * factor, arguments={"factor": 3.0}, output_shape=(3,))
+    assert np.allclose(layer(X), 3 * np.maximum(X, 0), rtol=1e-6)
+    assert layer.compute_output_shape((None, 3)) == (None, 3)
+    assert layers.Lambda(lambda x: x, output_shape=lambda shape: shape).compute_output_shape((None, 5)) == (None, 5)
+    with pytest.raises(TypeError, match="function: got int 3, wants a function"):
+        layers.Lambda(3)
+    with pytest.raises(ValueError, match="which a model file cannot hold"):
+        layer.get_config()
+
+
+def test_what_cannot_be_followed_is_named_and_changes_nothing():
+    class Numpy(Layer):
+        def call(self, inputs):
+            return np.exp(inputs)
+
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2), Numpy()])
+    assert model.predict(X).shape == (64, 2)
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    with pytest.raises(TypeError, match=r"numpy\.exp: got an array .* followed for its gradient, wants an op"):
+        model.fit(X, T, verbose=0)
+    assert all(map(np.array_equal, before, model.get_weights()))
+    for result in (None, 3.0, "text"):
+        with pytest.raises(TypeError, match=r"l: call returned .*, wants an array made by fastnn\.ops"):
+            layers.Lambda(lambda x, result=result: result, name="l")(X)
+
+
+def test_what_draws_by_numpy_runs_op_by_op():
+    """An array that Python makes anew in each step cannot be replayed."""
+
+    class Noisy(Layer):
+        def call(self, inputs, training=None):
+            if not training:
+                return inputs
+            return inputs + np.random.default_rng(0).standard_normal(inputs.shape).astype("float32")
+
+    _, history = fitted(Noisy)
+    assert np.isfinite(history).all()
+
+
+def test_saved_with_the_class_named(tmp_path):
+    model, _ = fitted(lambda: Linear(4, name="mine"))
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match="got an object of the class Linear, wants one of fastnn's own"):
+        model.save(path)
+    with utils.custom_object_scope({"Linear": Linear}):
+        model.save(path)
+    with pytest.raises(ValueError, match="Linear"):
+        models.load_model(path)
+    again = models.load_model(path, custom_objects={"Linear": Linear})
+    assert np.array_equal(again.predict(X), model.predict(X))
+    assert models.clone_model(model).layers[0].units == 4
+
+
+def test_a_loss_of_ops_has_its_gradient_derived():
+    def half(y_true, y_pred):
+        return ops.mse(y_pred, y_true)[0] * 0.5
+
+    def per_sample(y_true, y_pred):
+        difference = y_pred - y_true
+        return difference * difference
+
+    found = []
+    for loss in (half, per_sample, losses.MeanSquaredError()):
+        utils.set_random_seed(0)
+        model = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+        model.compile(optimizers.SGD(0.2 if loss is half else 0.1), loss)
+        history = model.fit(X, T, batch_size=8, epochs=2, verbose=0, shuffle=False).history["loss"]
+        found.append((history, model.get_weights()))
+    assert np.allclose(np.array(found[0][0]) * 2, found[2][0], rtol=1e-5)
+    assert np.allclose(found[1][0], found[2][0], rtol=1e-5)
+    for _, weights in found[:2]:
+        for one, other in zip(weights, found[2][1], strict=True):
+            assert np.allclose(one, other, rtol=1e-4, atol=1e-6)

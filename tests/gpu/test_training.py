@@ -1,0 +1,108 @@
+"""Training on a device: whole scripts, and ways to the same result, these on the host that stands in too (slow)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import layers, models, utils
+from fastnn.engine import recorded
+from tests.cuda_host.places import device_only
+from tests.golden import test_scripts as golden
+
+SCRIPTS = [name.removeprefix("test_") for name in vars(golden) if name.endswith("_script_on_made_data")]
+
+# What the device shows takes data of some size; the host takes its time for them.
+SIZES = {True: (200, 24, 16), False: (20_000, 300, 128)}
+
+
+@device_only
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_golden_scripts(cupy, name, monkeypatch, capsys):
+    """On made data: "auto" is the backend that is chosen around them."""
+    given = {"capsys": capsys} if "boston" not in name else {}
+    with fastnn.use_backend("cuda"):
+        getattr(golden, f"test_{name}")(monkeypatch=monkeypatch, **given)
+
+
+@device_only
+@golden.real
+@golden.of_real_data
+def test_golden_scripts_on_real_data(cupy, name, figure, low, high):
+    with fastnn.use_backend("cuda"):
+        assert low < golden.run(name)[figure] < high
+
+
+@pytest.fixture(params=["float32", "uint8", "csr"])
+def data(request, cupy):
+    rows, features, _ = SIZES[hasattr(cupy, "launched")]
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((rows, features)) < 0.2, rng.integers(1, 9, (rows, features)), 0).astype("float32")
+    y = (x[:, :4] + 0.5 * rng.random((rows, 4))).argmax(axis=1)
+    if request.param == "csr":
+        return pytest.importorskip("scipy.sparse").csr_array(x), y
+    return x.astype(request.param), y
+
+
+def fitted(cupy, data, backend="cuda", **options):
+    """A model, its curves, and outputs."""
+    _, _, batch = SIZES[hasattr(cupy, "launched")]
+    utils.set_random_seed(1)
+    stack = [layers.Dense(32, "relu"), layers.Dropout(0.2, seed=2), layers.Dense(4, "softmax")]
+    built = models.Sequential(stack)
+    built.compile("adam", "sparse_categorical_crossentropy", ["accuracy"], backend=backend, **options)
+    curves = built.fit(*data, batch_size=batch, epochs=3, verbose=0, validation_data=data).history
+    return built, curves, built.predict(data[0], verbose=0)
+
+
+def assert_same(one, other):
+    assert one[1] == other[1]
+    assert one[2].tobytes() == other[2].tobytes()
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(one[0].get_weights(), other[0].get_weights(), strict=True))
+
+
+def assert_alike(one, other):
+    for name, values in one[1].items():
+        np.testing.assert_allclose(values, other[1][name], rtol=1e-3, atol=1e-3, err_msg=name)
+    np.testing.assert_allclose(one[2], other[2], rtol=1e-2, atol=1e-3)
+
+
+def test_curves_are_those_of_the_fused_cpu_runner(cupy, data):
+    assert_alike(fitted(cupy, data), fitted(cupy, data, "cpu"))
+
+
+def test_bits_repeat(cupy, data):
+    assert_same(fitted(cupy, data), fitted(cupy, data))
+
+
+def test_graphs_are_the_steps_op_by_op(cupy, data, monkeypatch):
+    of_graphs = fitted(cupy, data)
+    monkeypatch.setattr(recorded, "is_recordable", lambda network: False)
+    assert_alike(of_graphs, fitted(cupy, data))
+
+
+def test_pieces_are_the_samples_as_a_whole(cupy, data):
+    if hasattr(data[0], "indptr"):
+        pytest.skip("CSR samples that are too large are made dense on the host")
+    limit = data[0].nbytes // 3
+    resident, streamed = fitted(cupy, data), fitted(cupy, data, memory_limit=limit)
+    assert "streamed" in streamed[0].plan(data[0]).facts["samples"]
+    assert_same(resident, streamed)
+
+
+@device_only
+def test_a_limit_keeps_memory(cupy):
+    """Of samples of 256 MB no more is there than was allowed, beside what steps take."""
+    x, y = np.zeros((1 << 16, 1 << 10), "float32"), np.zeros(1 << 16, "int64")
+    pool, taken = cupy.get_default_memory_pool(), []
+    for limit in (None, "32MB"):
+        pool.free_all_blocks()
+        before = pool.total_bytes()
+        built = models.Sequential([layers.Dense(4, "softmax")])
+        built.compile("sgd", "sparse_categorical_crossentropy", backend="cuda", memory_limit=limit)
+        built.fit(x, y, batch_size=256, verbose=0)
+        taken.append(pool.total_bytes() - before)
+        del built
+    assert taken[0] > x.nbytes
+    assert taken[1] < x.nbytes / 2
