@@ -466,6 +466,36 @@ def test_an_interrupt_while_weights_stay_brings_them_back(cupy, monkeypatch, err
     built.fit(X, LABELS, 16, 1, verbose=0)
 
 
+WORDS = np.where(rng.random((ROWS, 6)) < 0.3, 0, rng.integers(1, 40, (ROWS, 6)))
+SEQUENCES = {
+    "mean": [layers.GlobalAveragePooling1D],
+    "max": [layers.GlobalMaxPooling1D],
+    "simple": [lambda: layers.SimpleRNN(5)],
+    "deep": [lambda: layers.LSTM(5, return_sequences=True), lambda: layers.GRU(4, go_backwards=True)],
+    "both ways": [lambda: layers.Bidirectional(layers.LSTM(3, return_sequences=True)), lambda: layers.GRU(3)],
+}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+@pytest.mark.parametrize("behind", SEQUENCES)
+def test_words_masks_and_recurrent_layers(cupy, behind, dtype):
+    found = []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(1)
+        stack = [
+            layers.Embedding(40, 4, mask_zero=True),
+            *(make() for make in SEQUENCES[behind]),
+            dense(1, "sigmoid")(),
+        ]
+        built = models.Sequential(stack)
+        built.compile("adam", "binary_crossentropy", metrics=["accuracy"], backend=backend)
+        history = built.fit(WORDS.astype(dtype), BITS, batch_size=16, epochs=3, verbose=0)
+        found.append((built, history.history))
+    assert_alike(*found)
+    one, other = (built.predict(WORDS, verbose=0) for built, _ in found)
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 # Metrics of every kind: what the device finds, what the host counts, weighted and not.
 JUDGED = {
     "classes": (CLASSIFIER, "sparse_categorical_crossentropy", LABELS,
@@ -569,33 +599,3 @@ def test_auto_is_the_device_for_large_steps_alone(cupy, monkeypatch):
     monkeypatch.setattr(DeviceRunner, "evaluate", lambda *given: seen.append(1) or plain(*given))
     built.fit(X, LABELS, 16, verbose=0, validation_data=(X[:5], LABELS[:5]), validation_batch_size=5)
     assert seen == [1]
-
-
-WORDS = np.where(rng.random((ROWS, 6)) < 0.3, 0, rng.integers(1, 40, (ROWS, 6)))
-SEQUENCES = {
-    "mean": [layers.GlobalAveragePooling1D],
-    "max": [layers.GlobalMaxPooling1D],
-    "simple": [lambda: layers.SimpleRNN(5)],
-    "deep": [lambda: layers.LSTM(5, return_sequences=True), lambda: layers.GRU(4, go_backwards=True)],
-    "both ways": [lambda: layers.Bidirectional(layers.LSTM(3, return_sequences=True)), lambda: layers.GRU(3)],
-}
-
-
-@pytest.mark.parametrize("dtype", ["int32", "uint8"])
-@pytest.mark.parametrize("behind", SEQUENCES)
-def test_words_masks_and_recurrent_layers(cupy, behind, dtype):
-    found = []
-    for backend in ("cpu", "cuda"):
-        utils.set_random_seed(1)
-        stack = [
-            layers.Embedding(40, 4, mask_zero=True),
-            *(make() for make in SEQUENCES[behind]),
-            dense(1, "sigmoid")(),
-        ]
-        built = models.Sequential(stack)
-        built.compile("adam", "binary_crossentropy", metrics=["accuracy"], backend=backend)
-        history = built.fit(WORDS.astype(dtype), BITS, batch_size=16, epochs=3, verbose=0)
-        found.append((built, history.history))
-    assert_alike(*found)
-    one, other = (built.predict(WORDS, verbose=0) for built, _ in found)
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
