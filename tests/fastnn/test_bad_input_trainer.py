@@ -100,7 +100,7 @@ CASES = {
         ValueError,
         r"x: got nothing for 'input_layer.*', wants one entry for each input: input_l",
     ),
-    "x is a generator": (fit(iter([X])), TypeError, r"x: got list_iterator .*wants an array of numbers"),
+    "x is a generator": (fit(iter([X])), ValueError, r"y, sample_weight: got one beside batches, wants it in these"),
     "x is None": (fit(None), ValueError, r"x: got None, wants an array of samples"),
     "x is a number": (fit(3.0), ValueError, r"x: got the single number 3.0"),
     "x is empty": (fit(X[:0], LABELS[:0]), ValueError, r"x: got no samples, wants at least one"),

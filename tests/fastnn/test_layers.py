@@ -398,6 +398,10 @@ def test_layers_are_serialized(cls):
         **dict.fromkeys(["SpatialDropout1D", "SpatialDropout2D"], (0.5,)),
         **dict.fromkeys(["SimpleRNN", "LSTM", "GRU"], (3,)),
         "Bidirectional": (layers.LSTM(2),),
+        **dict.fromkeys(["Conv1D", "Conv2D", "Conv2DTranspose", "SeparableConv2D"], (2, 3)),
+        "DepthwiseConv2D": (3,),
+        "Dot": (1,),
+        "GaussianNoise": (0.1,),
     }
     layer = cls(*needed.get(cls.__name__, ()), name="mine")
     again = layers.deserialize(layers.serialize(layer))

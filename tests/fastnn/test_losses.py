@@ -388,11 +388,16 @@ def test_own_function_trains():
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-def test_own_function_must_return_a_pair():
+def test_own_function_must_return_a_number_of_ops_or_a_pair():
     model = models.Sequential([layers.Dense(2, input_shape=(3,))])
-    model.compile("sgd", lambda y_true, y_pred: 0.0)
-    with pytest.raises(TypeError, match=r"returned float 0.0, wants a pair \(loss, gradient\)"):
-        model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    for returned, message in (
+        (0.0, "returned what does not depend on y_pred by fastnn.ops"),
+        (None, "returned NoneType.*, wants a number made by fastnn.ops"),
+        ((1, 2, 3), r"returned tuple .*, wants a pair \(loss, gradient\)"),
+    ):
+        model.compile("sgd", lambda y_true, y_pred, returned=returned: returned)
+        with pytest.raises(TypeError, match=message):
+            model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
     model.compile("sgd", lambda y_true, y_pred: (0.0, np.zeros(3)))
     with pytest.raises(ValueError, match=r"a gradient of shape \(3,\), wants \(2, 2\)"):
         model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
