@@ -39,6 +39,9 @@ STEPPED = Structure(
     numbers=(Field("hyper", "real", (_HYPER,)),),
 )
 
+# The tiles of products, with shorter panels: a thread has the places of its product to remember, too.
+TILES = {dtype: tuple(tile._replace(depth=16) for tile in tiles) for dtype, tiles in gemm.TILES.items()}
+
 # What a launch of its own takes, in multiply-adds of a multiprocessor. Unmeasured.
 _LAUNCH = 400_000
 
@@ -65,7 +68,7 @@ def _structures() -> tuple[Structure, ...]:
 def modules() -> Iterator[launch.Module]:
     """Every tile, with the step that takes most."""
     for dtype in DTYPES:
-        for tile in gemm.TILES[dtype]:
+        for tile in TILES[dtype]:
             text = launch.text("steps.cu", dtype, _structures(), _before("amsgrad", tile, dtype))
             yield launch.Module(f"steps {tile.rows}x{tile.columns}x{tile.depth} {dtype}", text)
 
@@ -79,7 +82,7 @@ def tile_for(shapes: Sequence[tuple[int, int, int]], dtype: str, multiprocessors
         turns = -(-blocks // multiprocessors)
         return turns * tile.work * max(k for _, k, _ in shapes)
 
-    best = min(gemm.TILES[dtype], key=cost)
+    best = min(TILES[dtype], key=cost)
     return best, cost(best)
 
 
