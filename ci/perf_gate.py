@@ -65,11 +65,23 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "softplus": ("log_sigmoid",),
     "mse": ("mae", "half_sse", "quadratic_cost", "mape", "huber", "hinge", "squared_hinge"),
     "binary_cross_entropy": ("msle", "log_cosh", "poisson", "binary_focal_cross_entropy"),
+    # pairs of numbers
+    "add": ("subtract", "multiply", "average"),
+    "maximum": ("minimum",),
     # rows
     "softmax": ("log_softmax",),
     "kl_divergence": (
         *("cosine_similarity", "categorical_hinge", "multiclass_hinge", "nll", "categorical_focal_cross_entropy"),
     ),
+    "batch_norm": ("batch_norm_inference",),
+    # images and sequences, of which a kernel reads windows or steps alike
+    "conv2d": ("conv1d", "conv2d_transpose"),
+    "max_pool2d": ("average_pool2d",),
+    "global_average_pool": ("global_max_pool",),
+    "zero_pad2d": ("crop2d",),
+    "lstm": ("simple_rnn", "gru"),
+    "sequence_mean": ("sequence_max", "step_mask", "mask_steps"),
+    "embedding": ("embedding_mask",),
 }
 _STOOD_FOR = {f"{op}{ending}" for ops in _STANDS_FOR.values() for op in ops for ending in ("", "_backward")}
 # Lines gated on two threads as well: the product, a memory-bound op.
