@@ -12,9 +12,10 @@ extern "C" __global__ void index_mask(const Steps given) {
 }
 
 extern "C" __global__ void step_mask(const Steps given) {
+    const real value = numbers_of(given).value;
     for (int64 i = first_of_grid(); i < given.n * given.t; i += grid_stride()) {
         bool other = false;
-        for (int64 j = 0; j < given.f; j++) other = other || given.x[i * given.f + j] != given.value;
+        for (int64 j = 0; j < given.f; j++) other = other || given.x[i * given.f + j] != value;
         given.y[i] = other;
     }
 }

@@ -19,13 +19,13 @@ STEPS = Structure(
     Field("n", "int64"),
     Field("t", "int64"),
     Field("f", "int64"),
-    Field("value", "real"),
     Field("x", "const real*"),
     Field("mask", "const real*"),
     Field("dy", "const real*"),
     Field("top", "const real*"),
     Field("index", "const int64*"),
     Field("y", "real*"),
+    numbers=(Field("value", "real"),),
 )
 
 

@@ -274,7 +274,7 @@ def test_a_kernel_is_not_run_uncompiled(monkeypatch):
     from fastnn.kernels.cpu import elementwise, jit
 
     monkeypatch.setattr("numba.config.DISABLE_JIT", True)
-    fresh = jit.Kernel(elementwise._add.factory, elementwise._add.signature)
+    fresh = jit.Kernel(elementwise._pair.factory, elementwise._pair.signature)
     with pytest.raises(RuntimeError, match="Numba's compiler is switched off, by NUMBA_DISABLE_JIT"):
         fresh.compiled(np.dtype("float32"))
 

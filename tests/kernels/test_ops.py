@@ -18,6 +18,8 @@ from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, N
 from fastnn.kernels.table.elementwise import FROM_INPUT
 
 BACKENDS = ("naive", "cpu")
+# The modules of ops that slide kernels over images.
+WINDOWS = ("convolution", "depthwise")
 # The modules of ops that sum products.
 PRODUCTS = ("gemm", "linear_steps", "convolution", "depthwise", "recurrent")
 # The plain loops take a second per hundred million multiplications; beyond this many elements they sit out.
@@ -388,7 +390,7 @@ def test_out_is_filled_and_nothing_beside_it(op, backend):
 def test_out_may_alias_an_operand(op):
     """Writing over an operand, or over part of one, gives what a fresh result would."""
     sizes = dict.fromkeys(("rows", "n", "k", "m", "in", "out", "c", "t", "f", "d", "s", "a", "b"), 16)
-    sizes |= dict.fromkeys(("h", "w"), 16) if op.module != "convolution" else {"h": 4, "w": 3, "kh": 1, "kw": 1}
+    sizes |= dict.fromkeys(("h", "w"), 16) if op.module not in WINDOWS else {"h": 4, "w": 3, "kh": 1, "kw": 1}
     sizes |= {"...": (16, 16), "*": (16, 16)} | {
         name: op.cases[-1][name] for name in op.options if name in op.cases[-1]
     }
