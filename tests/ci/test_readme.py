@@ -41,10 +41,13 @@ def test_a_missing_command_is_named():
     ("name", "ends"),
     [
         ("run-command", ["pip install . && .venv/bin/fastnn train"]),
-        ("test-command", ["pytest"]),
+        ("test-command", ["pytest -n 2"]),
         (
             "next-commands",
-            ["train mnist", "train reuters --plot curves.png", "train imdb", "train --help", "info", "info --peak"],
+            [
+                *("train mnist", "train mnist --model conv", "train reuters --plot curves.png", "train imdb"),
+                *("train --help", "info", "info --peak"),
+            ],
         ),
     ],
 )
