@@ -569,8 +569,9 @@ class ColumnSums:
 
 
 def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
-    """The array to compute a product in, as ``placing`` plans it for sources that are always alike."""
-    return placing(out, shape, dtype, *sources, ordered=True, over=False)(out, *sources)
+    """The array to compute a product in, as ``placing`` plans it for sources that are always alike, or not there."""
+    there = [each for each in sources if each is not None]
+    return placing(out, shape, dtype, *there, ordered=True, over=False)(out, *there)
 
 
 def _placing_dense(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
