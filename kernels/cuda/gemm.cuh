@@ -2,8 +2,8 @@
 // and where its sums go. The epilogue comes before: `finished(given, numbers_of(given), i, j, sum)` is what C holds at
 // (i, j).
 //
-// A product of few tiles is split along k: every split writes its sums to given.partial (splits, n, m), and the last
-// block of a tile adds them in the order of the splits, so that results repeat bit for bit.
+// A product of few tiles is split along k: every split writes its sums to given.partial (splits, tiles, sums of a thread,
+// threads), and the last block of a tile adds them in the order of the splits, so that results repeat bit for bit.
 
 // Rows of tiles whose blocks follow one another, so that what they read of B is in L2 together.
 constexpr int GROUP = 8;
@@ -43,19 +43,24 @@ FUNCTION Part part_of_block(const Product& given, int64 block) {
 
 FUNCTION int64 place_of_c(const Product& given, int64 i, int64 j) { return i * given.c_row + j * given.c_column; }
 
-FUNCTION real& partial(const Product& given, int split, int64 i, int64 j) {
-    return given.partial[(split * given.n + i) * given.m + j];
-}
-
-// Whether a block has all of its tile's sums: one of a split gets those of the others as the last of them. `each` calls
-// a function of (i, j, sum) for every sum of a thread's.
-template <class Sums> FUNCTION bool has_all(const Product& given, const Part& part, Sums& sums) {
+// Whether a block has all of its tile's sums: one of a split gets those of the others as the last of them. `room` is
+// shared memory of the operands', which some tiles fill.
+template <class Sums> FUNCTION bool has_all(const Product& given, const Part& part, Sums& sums, void* room) {
     if (given.splits == 1) return true;
-    each(given, part, sums, [&](int64 i, int64 j, real& sum) { partial(given, part.split, i, j) = sum; });
-    if (!is_last(given.counters + part.tile, given.splits)) return false;
-    each(given, part, sums, [&](int64 i, int64 j, real& sum) {
-        sum = 0;
-        for (int split = 0; split < given.splits; split++) sum += partial(given, split, i, j);
-    });
+    constexpr int COUNT = sizeof(Sums) / sizeof(real);
+    const int64 tiles = (given.n + ROWS - 1) / ROWS * ((given.m + COLUMNS - 1) / COLUMNS), size = int64(COUNT) * blockDim.x;
+    real* all = reinterpret_cast<real*>(&sums);
+    real* first = given.partial + part.tile * size + threadIdx.x;
+    real* own = first + part.split * tiles * size;
+#pragma unroll
+    for (int q = 0; q < COUNT; q++) own[q * blockDim.x] = all[q];
+    if (!is_last(given.counters + part.tile, given.splits, static_cast<int*>(room))) return false;
+#pragma unroll
+    for (int q = 0; q < COUNT; q++) all[q] = 0;
+    for (int split = 0; split < given.splits; split++) {
+        const real* found = first + split * tiles * size;
+#pragma unroll
+        for (int q = 0; q < COUNT; q++) all[q] += found[q * blockDim.x];
+    }
     return true;
 }

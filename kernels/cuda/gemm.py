@@ -482,7 +482,8 @@ class _Launches:
             (_kernel(entry, tile, epilogue, dtype.name), (blocks,), (threads,))
             for entry, (blocks, threads) in grids.items()
         ]
-        self._partial = splits * n * m * c.itemsize if splits > 1 else 0
+        size = tile.rows * tile.columns * c.itemsize
+        self._partial = splits * down * across * size if splits > 1 else 0
         self._record, self._dtype = record, record.dtype
 
     def prepared(self) -> Callable[..., None]:

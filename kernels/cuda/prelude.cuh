@@ -68,9 +68,9 @@ template <int GROUP, class T> FUNCTION T smallest(T value) {
 }
 
 // Whether this block is the last of `count` to come here: what the others wrote before is there for its threads then.
-// `counter` is 0 before the first and behind the last. All threads of a block have to call it.
-FUNCTION bool is_last(int* counter, int64 count) {
-    SHARED(int, came, [1]);
+// `counter` is 0 before the first and behind the last. All threads of a block have to call it, with shared memory for a
+// number, which may have held something else until then.
+FUNCTION bool is_last(int* counter, int64 count, int* came) {
     __threadfence(); // what this thread has written is there before its block counts
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -80,6 +80,11 @@ FUNCTION bool is_last(int* counter, int64 count) {
     }
     __syncthreads();
     return came[0] + 1 == count;
+}
+
+FUNCTION bool is_last(int* counter, int64 count) {
+    SHARED(int, came, [1]);
+    return is_last(counter, count, &came[0]);
 }
 
 // The rows of a grid, GROUP threads each. All threads of a block make as many turns, since they meet in sums; a row from

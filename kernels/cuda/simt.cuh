@@ -112,16 +112,6 @@ FUNCTION void deliver(const Product& given, const ProductNumbers& chosen, const 
     }
 }
 
-template <class F> FUNCTION void each(const Product& given, const Part& part, Sums& sums, F f) {
-#pragma unroll
-    for (int r = 0; r < THREAD_ROWS; r++)
-#pragma unroll
-        for (int c = 0; c < THREAD_COLUMNS; c++) {
-            const int64 i = part.i + row_of(r), j = part.j + column_of(c);
-            if (i < given.n && j < given.m) f(i, j, sums[r][c]);
-        }
-}
-
 // A block's part of a product; `numbers` gives those of the epilogue, which are not asked for before the sums are there.
 template <class Numbers> FUNCTION void compute(const Product& given, const Part& part, Numbers numbers) {
     SHARED(Pack, a, [2][DEPTH][PanelOfA::WIDTH]);
@@ -150,5 +140,5 @@ template <class Numbers> FUNCTION void compute(const Product& given, const Part&
         }
         __syncthreads();
     }
-    if (has_all(given, part, sums)) deliver(given, numbers(), part, sums);
+    if (has_all(given, part, sums, &a[0][0][0])) deliver(given, numbers(), part, sums);
 }

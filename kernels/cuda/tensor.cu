@@ -116,7 +116,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) product(const Product give
         end_group();
         if (step >= 0) multiply(a[step % STAGES], b[step % STAGES], sums);
     }
-    if (!has_all(given, part, sums)) return;
+    if (!has_all(given, part, sums, &a[0][0][0])) return;
     const ProductNumbers chosen = numbers_of(given);
     each(given, part, sums, [&](int64 i, int64 j, real& sum) {
         given.c[place_of_c(given, i, j)] = finished(given, chosen, i, j, sum);

@@ -651,7 +651,7 @@ def without_waiting_for_the_stream_before(patch, cupy):
     plain = program.Replay._in_order
 
     def in_order(replay):
-        replay._last_stream = None
+        replay._last_stream = cupy.cuda.get_current_stream().ptr
         return plain(replay)
 
     patch.setattr(program.Replay, "_in_order", in_order)
