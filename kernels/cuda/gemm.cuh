@@ -44,23 +44,19 @@ FUNCTION Part part_of_block(const Product& given, int64 block) {
 FUNCTION int64 place_of_c(const Product& given, int64 i, int64 j) { return i * given.c_row + j * given.c_column; }
 
 // Whether a block has all of its tile's sums: one of a split gets those of the others as the last of them. `room` is
-// shared memory of the operands', which some tiles fill.
+// shared memory of the operands', which some tiles fill. `each_sum` calls a function of (number, sum) for a thread's.
 template <class Sums> FUNCTION bool has_all(const Product& given, const Part& part, Sums& sums, void* room) {
     if (given.splits == 1) return true;
-    constexpr int COUNT = sizeof(Sums) / sizeof(real);
-    const int64 tiles = (given.n + ROWS - 1) / ROWS * ((given.m + COLUMNS - 1) / COLUMNS), size = int64(COUNT) * blockDim.x;
-    real* all = reinterpret_cast<real*>(&sums);
-    real* first = given.partial + part.tile * size + threadIdx.x;
-    real* own = first + part.split * tiles * size;
-#pragma unroll
-    for (int q = 0; q < COUNT; q++) own[q * blockDim.x] = all[q];
+    const int64 tiles = (given.n + ROWS - 1) / ROWS * ((given.m + COLUMNS - 1) / COLUMNS);
+    constexpr int SIZE = ROWS * COLUMNS, BY = SIZE / (sizeof(Sums) / sizeof(real)); // as many as threads
+    real* first = given.partial + part.tile * SIZE + threadIdx.x;
+    real* own = first + part.split * tiles * SIZE;
+    each_sum(part, sums, [&](int q, real& sum) { own[q * BY] = sum; });
     if (!is_last(given.counters + part.tile, given.splits, static_cast<int*>(room))) return false;
-#pragma unroll
-    for (int q = 0; q < COUNT; q++) all[q] = 0;
+    each_sum(part, sums, [&](int, real& sum) { sum = 0; });
     for (int split = 0; split < given.splits; split++) {
-        const real* found = first + split * tiles * size;
-#pragma unroll
-        for (int q = 0; q < COUNT; q++) all[q] += found[q * blockDim.x];
+        const real* found = first + split * tiles * SIZE;
+        each_sum(part, sums, [&](int q, real& sum) { sum += found[q * BY]; });
     }
     return true;
 }

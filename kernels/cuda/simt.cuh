@@ -112,6 +112,13 @@ FUNCTION void deliver(const Product& given, const ProductNumbers& chosen, const 
     }
 }
 
+template <class F> FUNCTION void each_sum(const Part&, Sums& sums, F f) {
+#pragma unroll
+    for (int r = 0; r < THREAD_ROWS; r++)
+#pragma unroll
+        for (int c = 0; c < THREAD_COLUMNS; c++) f(r * THREAD_COLUMNS + c, sums[r][c]);
+}
+
 // A block's part of a product; `numbers` gives those of the epilogue, which are not asked for before the sums are there.
 template <class Numbers> FUNCTION void compute(const Product& given, const Part& part, Numbers numbers) {
     SHARED(Pack, a, [2][DEPTH][PanelOfA::WIDTH]);

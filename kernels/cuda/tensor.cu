@@ -82,6 +82,15 @@ template <class F> FUNCTION void each(const Product& given, const Part& part, Su
             }
 }
 
+template <class F> FUNCTION void each_sum(const Part&, Sums& sums, F f) {
+#pragma unroll
+    for (int r = 0; r < DOWN; r++)
+#pragma unroll
+        for (int c = 0; c < 2 * ACROSS; c++)
+#pragma unroll
+            for (int place = 0; place < 4; place++) f((r * 2 * ACROSS + c) * 4 + place, sums[r][c][place]);
+}
+
 extern "C" __global__ void packed(const Product given) {
     const int64 of_a = (given.n + UNIT - 1) / UNIT * given.units, of_b = (given.m + UNIT - 1) / UNIT * given.units;
     for (int64 at = first_of_grid(); at < (of_a + of_b) * LANES; at += grid_stride()) {
