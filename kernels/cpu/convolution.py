@@ -35,7 +35,7 @@ from fastnn.kernels.cpu.simd.tile import copy_rows, window_tile
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
-from fastnn.kernels.table.windows import reach, spread
+from fastnn.kernels.table.windows import as_image, options_of_images, reach, spread
 
 # ------------------------------------------------------------------------------------------------------------- records
 
@@ -765,17 +765,6 @@ def conv2d_transpose_backward(
     return gradients(of_x, of_w, need, activation, (dy, x, w, y, z), dx, dw, db)
 
 
-def _image(array: Any) -> Any:
-    """Sequences as images of one row; None stays."""
-    return None if array is None else array[:, np.newaxis]
-
-
-def _of_images(strides: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any]:
-    """Options of sequences, for images of one row."""
-    around = padding if isinstance(padding, str) else ((0, 0), *padding)
-    return (1, *strides), around, (1, *dilation)
-
-
 @Planned
 def conv1d(
     x: Any,
@@ -790,11 +779,11 @@ def conv1d(
     out: Any = None,
 ) -> Callable[..., Any]:
     """``conv2d`` of images of one row."""
-    options = *_of_images(strides, padding, dilation), groups
-    convolve = conv2d.plan(_image(x), w[np.newaxis], b, activation, *options, out=_image(out))
+    options = *options_of_images(strides, padding, dilation), groups
+    convolve = conv2d.plan(as_image(x), w[np.newaxis], b, activation, *options, out=as_image(out))
 
     def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
-        y = convolve(_image(x), w[np.newaxis], b, out=_image(out))
+        y = convolve(as_image(x), w[np.newaxis], b, out=as_image(out))
         return y[:, 0] if out is None else out
 
     return run
@@ -819,17 +808,19 @@ def conv1d_backward(
     db: Any = None,
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """``conv2d_backward`` of images of one row."""
-    options = *_of_images(strides, padding, dilation), groups
-    into = {"dx": _image(dx), "dw": None if dw is None else dw[np.newaxis], "db": db}
-    arrays = _image(dy), _image(x), w[np.newaxis], _image(y), activation, _image(z)
+    options = *options_of_images(strides, padding, dilation), groups
+    into = {"dx": as_image(dx), "dw": None if dw is None else dw[np.newaxis], "db": db}
+    arrays = as_image(dy), as_image(x), w[np.newaxis], as_image(y), activation, as_image(z)
     derive = conv2d_backward.plan(*arrays, need, *options, **into)
 
     def run(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
         dx: Any = None, dw: Any = None, db: Any = None,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        into = {"dx": _image(dx), "dw": None if dw is None else dw[np.newaxis], "db": db}
-        of_x, of_w, of_b = derive(_image(dy), _image(x), w[np.newaxis], _image(y), activation, _image(z), **into)
+        into = {"dx": as_image(dx), "dw": None if dw is None else dw[np.newaxis], "db": db}
+        of_x, of_w, of_b = derive(
+            as_image(dy), as_image(x), w[np.newaxis], as_image(y), activation, as_image(z), **into
+        )
         slope_x = None if of_x is None else of_x[:, 0]
         slope_w = None if of_w is None else of_w[0]
         return slope_x if dx is None else dx, slope_w if dw is None else dw, of_b

@@ -13,7 +13,7 @@ from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, finish, in_order, like_new
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES, ELEMENTWISE_ACTIVATIONS
-from fastnn.kernels.table.windows import margins, places, spread
+from fastnn.kernels.table.windows import as_image, margins, options_of_images, places, spread
 
 _SIZES = ("n", "h", "w", "c", "kh", "kw", "share", "f", "oh", "ow", "groups")
 _MOVES = ("down", "across", "tall", "wide", "top", "left", "chunks")
@@ -235,17 +235,6 @@ def conv2d_transpose_backward(
     return gradients(of_x, of_w, need, activation, (dy, x, w, y, z))
 
 
-def _image(array: Any) -> Any:
-    """Sequences as images of one row; None stays."""
-    return None if array is None else array[:, None]
-
-
-def _of_images(strides: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any]:
-    """Options of sequences, for images of one row."""
-    around = padding if isinstance(padding, str) else ((0, 0), *padding)
-    return (1, *strides), around, (1, *dilation)
-
-
 @Planned
 def conv1d(
     x: Any,
@@ -260,10 +249,10 @@ def conv1d(
     out: Any = None,
 ) -> Callable[..., Any]:
     """Of images of one row."""
-    convolve = conv2d.plan(_image(x), w[None], b, activation, *_of_images(strides, padding, dilation), groups)
+    convolve = conv2d.plan(as_image(x), w[None], b, activation, *options_of_images(strides, padding, dilation), groups)
 
     def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
-        y = convolve(_image(x), w[None], b, out=_image(out))
+        y = convolve(as_image(x), w[None], b, out=as_image(out))
         return y[:, 0] if out is None else out
 
     return run
@@ -288,15 +277,15 @@ def conv1d_backward(
     db: Any = None,
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """Of images of one row."""
-    images = _image(dy), _image(x), w[None], _image(y), activation, _image(z)
-    derive = conv2d_backward.plan(*images, need, *_of_images(strides, padding, dilation), groups)
+    images = as_image(dy), as_image(x), w[None], as_image(y), activation, as_image(z)
+    derive = conv2d_backward.plan(*images, need, *options_of_images(strides, padding, dilation), groups)
 
     def run(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
         dx: Any = None, dw: Any = None, db: Any = None,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        into = {"dx": _image(dx), "dw": None if dw is None else dw[None], "db": db}
-        of_x, of_w, of_b = derive(_image(dy), _image(x), w[None], _image(y), activation, _image(z), **into)
+        into = {"dx": as_image(dx), "dw": None if dw is None else dw[None], "db": db}
+        of_x, of_w, of_b = derive(as_image(dy), as_image(x), w[None], as_image(y), activation, as_image(z), **into)
         slope_x = None if of_x is None else of_x[:, 0]
         slope_w = None if of_w is None else of_w[0]
         return slope_x if dx is None else dx, slope_w if dw is None else dw, of_b

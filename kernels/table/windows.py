@@ -80,3 +80,14 @@ def places_along(axis: int, size: str, window: str) -> Derivation:
         return found
 
     return derive
+
+
+def as_image(array: Any) -> Any:
+    """Sequences (n, w, c) as images of one row; None stays."""
+    return None if array is None else array[:, None]
+
+
+def options_of_images(strides: Any, padding: Any, dilation: Any) -> tuple[Any, Any, Any]:
+    """Options of sequences, for images of one row."""
+    around = padding if isinstance(padding, str) else ((0, 0), *padding)
+    return (1, *strides), around, (1, *dilation)
