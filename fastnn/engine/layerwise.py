@@ -221,7 +221,8 @@ class LayerwiseRunner:
         """Train on up to ``most`` batches from ``step`` on; on how many."""
         started = perf_counter()
         steps = min(most, self._pace.amount) if self._alone >= recorded.batches_alone(self._placement) else 1
-        made = self._train_together(samples, step, steps) if steps > 1 else 0
+        # On a device one step is made as many are: fused sums have another order, and time may not decide on bits.
+        made = self._train_together(samples, step, steps) if steps > 1 or not self._placement.runs_op_by_op else 0
         if not made:
             made = self._train_alone(samples, step)
         self._pace.measured(made, perf_counter() - started)

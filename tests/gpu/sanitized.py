@@ -27,7 +27,7 @@ from tests.cuda_host.backend import on_host  # noqa: E402
 _OF_FORMULAS = ("relu", "gelu_backward", "add", "adam_step", "rmsprop_step", "mse", "softmax_cross_entropy", "nll")
 _MODULES = ("elementwise", "optim", "losses")
 
-# A part of gemm.cu and what stands there in its place.
+# A part of simt.cuh, which gemm.cu takes in, and what stands there in its place.
 _FAULTS = {
     "--fault": ("if (i >= given.n) continue;", "if (i > given.n) continue;"),
     "--race": ("        __syncthreads();\n    }", "    }"),
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
             cupy.cuda.set_allocator(None)
         for right, wrong in (_FAULTS[each] for each in arguments if each in _FAULTS):
             read = launch._file
-            assert right in read("gemm.cu")
+            assert right in read("simt.cuh")
             launch._file = lambda name: read(name).replace(right, wrong)  # noqa: B023
             _call("matmul", {"n": 62, "k": 61, "m": 35})
             return

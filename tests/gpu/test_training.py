@@ -7,7 +7,7 @@ import pytest
 
 import fastnn
 from fastnn import layers, models, utils
-from fastnn.engine import recorded
+from fastnn.engine import pace, recorded
 from tests.cuda_host.places import device_only
 from tests.golden import test_scripts as golden
 
@@ -74,6 +74,15 @@ def test_curves_are_those_of_the_fused_cpu_runner(cupy, data):
 
 def test_bits_repeat(cupy, data):
     assert_same(fitted(cupy, data), fitted(cupy, data))
+
+
+def test_time_does_not_decide_on_bits(cupy, data, monkeypatch):
+    """Whether steps are made one by one or many at once."""
+    alone, together = [], []
+    for seconds, made in ((0, alone), (1e6, together)):
+        monkeypatch.setattr(pace, "CALL_SECONDS", seconds)
+        made.extend(fitted(cupy, data))
+    assert_same(alone, together)
 
 
 def test_graphs_are_the_steps_op_by_op(cupy, data, monkeypatch):
