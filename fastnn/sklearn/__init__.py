@@ -12,7 +12,12 @@ from typing import Any
 from fastnn import absent
 
 # Public names: name -> module.
-_NAMES: dict[str, str] = {}
+_NAMES: dict[str, str] = {
+    "LinearRegression": "linear",
+    "LogisticRegression": "linear",
+    "PerfectSeparationWarning": "linear",
+    "Perceptron": "perceptron",
+}
 
 __all__ = sorted(_NAMES)
 
