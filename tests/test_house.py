@@ -22,7 +22,7 @@ HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
     ("fastnn.recipes",),
-    ("fastnn.sklearn",),
+    ("fastnn.sklearn", "fastnn.neuralnets"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
