@@ -21,7 +21,7 @@ FASTNN, KERNELS = Path(fastnn.__file__).parent, Path(fastnn.kernels.__file__).pa
 HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
-    ("fastnn.recipes",),
+    ("fastnn.recipes", "fastnn.playground"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
