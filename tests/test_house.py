@@ -42,6 +42,7 @@ HOUSE = (
     ("fastnn.engine",),
     ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
     ("fastnn.ops", "fastnn.recorder"),
+    ("fastnn.numerics",),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
     ("fastnn.files",),
