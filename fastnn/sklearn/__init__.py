@@ -12,7 +12,10 @@ from typing import Any
 from fastnn import absent
 
 # Public names: name -> module.
-_NAMES: dict[str, str] = {}
+_NAMES = {
+    "MLPClassifier": "multilayer",
+    "MLPRegressor": "multilayer",
+}
 
 __all__ = sorted(_NAMES)
 
