@@ -2,9 +2,9 @@
 
 Initial weights, orders of samples and splits are drawn from ``random_state`` as scikit-learn draws them, so that with
 an equal one coefficients are equal to rounding. Batches go through the trainer's engine: its steps of SGD, momentum,
-Nesterov and Adam are scikit-learn's. Its penalties are not, which scikit-learn divides by the batch's samples or the sum
-of their weights, nor the figure of squared errors, half their mean where gradients are of half their sum: for these the
-engine has ``averaged_penalties`` and ``figure_scale``. L-BFGS is SciPy's, on the engine's loss and gradient of all
+Nesterov and Adam are scikit-learn's. Its penalties are not, which scikit-learn divides by the batch's samples or the
+sum of their weights, nor the figure of squared errors, half their mean where gradients are of half their sum: for these
+the engine has ``averaged_penalties`` and ``figure_scale``. L-BFGS is SciPy's, on the engine's loss and gradient of all
 samples, in float64.
 """
 

@@ -16,7 +16,7 @@ import numpy as np
 from fastnn import activations, backends, ops
 from fastnn.engine import Batch, DataSet, LayerwiseRunner, Runner, input_source, make_plan, make_runner
 from fastnn.engine import Network as EngineNetwork
-from fastnn.engine.data import SparseSource
+from fastnn.engine.data import is_sparse
 from fastnn.engine.inputs import csr_of
 from fastnn.engine.protocols import Array
 from fastnn.layers import Dense, Dropout
@@ -79,19 +79,19 @@ class Outputs:
 
     def __call__(self, x: Any) -> Array:
         """Outputs (n, outputs) of rows, an array or a CSR matrix, whose zeros are skipped."""
-        source = input_source("X", x, self._weights.dtype)
-        network = EngineNetwork(self._weights.layers(), self._weights.dtype)
-        backend = backends.resolve(self._backend, 0)
-        if backend == "cpu" and source.rows < _PACKED_FROM:
-            return self._by_ops(x if not isinstance(source, SparseSource) else _csr(source), backend)
+        backend, dtype = backends.resolve(self._backend), self._weights.dtype
+        if backend == "cpu" and x.shape[0] < _PACKED_FROM:
+            return self._by_ops(x)
+        source, network = input_source("X", x, dtype), EngineNetwork(self._weights.layers(), dtype)
         runner = make_runner(network, make_plan(network, backend, source, _AT_ONCE))
         outputs: Array = runner.predict(source, _AT_ONCE)
         return outputs
 
-    def _by_ops(self, x: Any, backend: str) -> Array:
+    def _by_ops(self, x: Any) -> Array:
         """The same, a layer at a time: what a few samples take the least time by."""
-        weights, h = self._weights, x if hasattr(x, "indptr") else np.ascontiguousarray(x, self._weights.dtype)
-        with backends.use_backend(backend):
+        weights, dtype = self._weights, self._weights.dtype
+        h = _csr(input_source("X", x, dtype)) if is_sparse(x) else np.ascontiguousarray(x, dtype)
+        with backends.use_backend("cpu"):
             for coef, intercept, name in zip(weights.coefs, weights.intercepts, weights.activations, strict=True):
                 activation = activation_of(name)
                 fused = activation.in_linear
@@ -100,11 +100,11 @@ class Outputs:
         return h
 
 
-def _csr(source: SparseSource) -> Any:
-    """A CSR matrix in the model's dtype."""
-    indptr, indices, values = csr_of(source, np.int64)
+def _csr(source: Any) -> Any:
+    """The CSR matrix of a sparse source, in the model's dtype."""
     from scipy.sparse import csr_matrix
 
+    indptr, indices, values = csr_of(source, np.int64)
     return csr_matrix((values, indices, indptr), shape=source.matrix.shape, copy=False)
 
 
@@ -148,7 +148,7 @@ class Objective:
         dtype = layers[0].parameters[0].dtype
         source = input_source("X", x, dtype)
         weights = None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
-        kept = _csr(source) if isinstance(source, SparseSource) else source.batch(slice(0, source.rows))
+        kept = _csr(source) if is_sparse(x) else source.batch(slice(0, source.rows))
         self._batch = Batch(kept, y, weights, source.rows)
         chosen = backends.resolve(backend, 0)
         if chosen == "cuda":
