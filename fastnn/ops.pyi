@@ -849,6 +849,16 @@ def poisson(
 ) -> tuple[float, Array]:
     """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
 
+def half_poisson_deviance(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Half the Poisson deviance of logarithms of rates: (value, dpred), summed over a row, the mean over n rows.
+
+    value = 1/n * sum of weight[i] * (e^pred - target * pred + target * log target - target); NaN for a target below 0.
+    """
+
 def binary_focal_cross_entropy(
     pred: Array,
     target: Array,

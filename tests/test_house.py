@@ -22,6 +22,7 @@ HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
     ("fastnn.recipes", "fastnn.playground"),
+    ("fastnn.sklearn",),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
