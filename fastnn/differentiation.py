@@ -253,6 +253,12 @@ def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: gradients[f"d{name}"] for name in node.parents}
 
 
+def _of_parts(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """One behind the other, zeros for those that nothing depends on."""
+    whole = [_whole(slope, part) for slope, part in zip(slopes, node.results, strict=True)]
+    return {"x": ops.concatenate(whole, node.given["axis"])}
+
+
 def _of_option(backward: str, option: str) -> _Rule:
     """By an op that undoes it with the same option."""
     return lambda node, slopes: {"x": getattr(ops, backward)(slopes[0], node.given[option])}
@@ -275,6 +281,7 @@ _RULES: dict[str, _Rule] = {
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
+    "split": _of_parts,
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
     "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},
