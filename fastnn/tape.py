@@ -235,8 +235,8 @@ def _scaled(x: Any, factor: Any) -> Any:
 
 
 # What is made of values beside what ops make of them: arrays of an array x, and numbers of numbers a and b. An array is
-# looked at in another way, or part by part, multiplied with a number or divided by it, or summed over what was broadcast
-# from a shape.
+# looked at in another way, or in parts, multiplied with a number or divided by it, or summed over what was broadcast
+# from a shape; zeros are of its shape, or of another one.
 CALCULATIONS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, shape: x.reshape(*shape),
     "transpose": lambda x: x.T,
@@ -245,7 +245,7 @@ CALCULATIONS: dict[str, Callable[..., Any]] = {
     "scaled": _scaled,
     "divided": lambda x, factor: x / x.dtype.type(factor),
     "unbroadcast": _unbroadcast,
-    "zeros": lambda x: np.zeros_like(x, order="C"),
+    "zeros": lambda x, shape=None: np.zeros_like(x, order="C", shape=shape),
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,

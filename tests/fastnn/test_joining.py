@@ -103,7 +103,7 @@ def test_in_a_program():
         (lambda x: ops.split(x, [9]), ValueError, r"indices_or_sections\[0\]: got 9"),
         (lambda x: ops.split([1], 1), TypeError, "x: got list"),
         (lambda x: ops.split(x, 1, 5), ValueError, "axis: got 5"),
-        (lambda x: ops.stack(x), TypeError, "x: got ndarray"),
+        (ops.stack, TypeError, "x: got ndarray"),
         (lambda x: ops.stack([x, x[:1]]), ValueError, r"x\[1\]: got ndarray"),
         (lambda x: ops.unstack(x, 7), ValueError, "num: got 7, wants the size"),
         (lambda x: ops.unstack(3), TypeError, "x: got int"),
