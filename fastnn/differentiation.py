@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,17 +57,19 @@ def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
     return _whole(dx, x)
 
 
-def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callable[..., list[Any]]]:
     """(y, pull) for y = f(*arguments) of ops, an array or a list or tuple of such.
 
-    ``pull(dy)`` takes dL/d(each of y), None where nothing depends on it, and gives dL/d(each argument), None likewise.
+    ``pull(dy)`` takes dL/d(each of y), None where nothing depends on it, and gives dL/d(each argument), None likewise;
+    ``pull(dy, first)`` only those from argument ``first`` on.
     """
     result, sources = _followed(f, arguments)
     results = result if isinstance(result, (list, tuple)) else (result,)
 
-    def pull(slopes: Sequence[Any]) -> list[Any]:
+    def pull(slopes: Sequence[Any], first: int = 0) -> list[Any]:
         pairs = zip(results, slopes, strict=True)
-        return _pull([(y, dy) for y, dy in pairs if isinstance(y, Traced) and dy is not None], sources)
+        given = [(y, dy) for y, dy in pairs if isinstance(y, Traced) and dy is not None]
+        return [None] * first + _pull(given, sources[first:])
 
     values = [each.value if isinstance(each, Traced) else each for each in results]
     return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
@@ -109,11 +112,21 @@ def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> l
     for result, slope in results:
         key = _key(result)
         slopes[key] = _sum(slopes[key], slope) if key in slopes else slope
-    for node in _reached([result for result, _ in results]):
-        derivatives = _rule(node)(node, [slopes.pop((node, place), None) for place in range(len(node.results))])
-        for name, parent in node.parents.items():
+    reached, wanted = _reached([result for result, _ in results]), {*map(_key, sources)}
+    for node in reversed(reached):
+        if any(_key(parent) in wanted for parent in node.parents.values()):
+            wanted |= {(node, place) for place in range(len(node.results))}
+    for node in reached:
+        parents = {name: parent for name, parent in node.parents.items() if _key(parent) in wanted}
+        given = [slopes.pop((node, place), None) for place in range(len(node.results))]
+        if not parents or all(slope is None for slope in given):
+            continue
+        derivatives = _rule(node)(replace(node, parents=parents), given)
+        for name, parent in parents.items():
             if name not in derivatives:
                 raise TypeError(f"{name}: got a value that gradients are wanted of, but {node.op} has none by it")
+            if derivatives[name] is None:
+                continue
             key = _key(parent)
             slopes[key] = derivatives[name] if key not in slopes else _sum(slopes[key], derivatives[name])
     return [slopes.get(_key(source)) for source in sources]
@@ -269,6 +282,12 @@ def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: gradients[f"d{name}"] for name in node.parents}
 
 
+def _of_parts(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """One behind the other, zeros for those that nothing depends on."""
+    whole = [_whole(slope, part) for slope, part in zip(slopes, node.results, strict=True)]
+    return {"x": ops.concatenate(whole, node.given["axis"])}
+
+
 def _of_option(backward: str, option: str) -> _Rule:
     """By an op that undoes it with the same option."""
     return lambda node, slopes: {"x": getattr(ops, backward)(slopes[0], node.given[option])}
@@ -292,6 +311,7 @@ _RULES: dict[str, _Rule] = {
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
+    "split": _of_parts,
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "scaled": _of_multiple,
     "part": lambda node, slopes: {
