@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, backends, checks, tape
+from fastnn import absent, adoption, backends, checks, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -85,6 +85,8 @@ def _publish(op: Op) -> Callable[..., Any]:
         held = tape.operands(given)
         if held is not None:
             return call(**held)
+        if adoption.adopt(given, arrays):
+            return call(**given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -154,6 +156,8 @@ def _publish_lists(op: Op) -> Callable[..., None]:
     remembered = backends.new_plans()
 
     def checked(known: Any, given: dict[str, Any]) -> None:
+        if adoption.adopt(given, op.operands):
+            return call(**given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -414,6 +418,7 @@ def pack(w: Any) -> Any:
     backend = backends.current()
     if backend != "cpu":
         raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")
+    w = adoption.adopted("w", w)
     checks.matrix("w", w)
     panels = backends.implementation("cpu", "gemm", "Panels")
     return panels(w)
@@ -436,6 +441,7 @@ def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
     for place, array in enumerate(arrays):
         if not hasattr(array, "shape"):
             raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
+    arrays = [adoption.adopted(f"arrays[{place}]", array) for place, array in enumerate(arrays)]
     first, rank = arrays[0].shape, len(arrays[0].shape)
     at = _axis("axis", axis, rank)
     for place, array in enumerate(arrays):
@@ -457,7 +463,7 @@ def permute(x: Any, axes: Sequence[int]) -> Any:
     """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
     if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
         raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
-    return globals()["identity"](x.transpose(*axes))
+    return globals()["identity"](adoption.adopted("x", x).transpose(*axes))
 
 
 # Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.

@@ -44,7 +44,7 @@ HOUSE = (
     ("fastnn.ops", "fastnn.recorder"),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
-    ("fastnn.files",),
+    ("fastnn.adoption", "fastnn.files"),
     ("fastnn.absent", "fastnn.checks", "fastnn.errors"),
     ("fastnn.kernels",),
 )
