@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks, ops
+from fastnn.adoption import adopted
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
 from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
@@ -94,6 +95,7 @@ def _whole(slope: Any, array: Array) -> Array:
 def _checked(arguments: Any) -> Sequence[Array]:
     if not isinstance(arguments, Sequence) or isinstance(arguments, str):
         raise TypeError(f"arguments: got {checks.describe(arguments)}, wants a list or tuple of arrays")
+    arguments = [adopted(f"arguments[{place}]", array) for place, array in enumerate(arguments)]
     for place, array in enumerate(arguments):
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise TypeError(f"arguments[{place}]: got {checks.describe(array)}, wants a NumPy or CuPy array")

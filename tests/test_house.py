@@ -46,7 +46,7 @@ HOUSE = (
     ("fastnn.numerics",),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
-    ("fastnn.files",),
+    ("fastnn.adoption", "fastnn.files"),
     ("fastnn.absent", "fastnn.checks", "fastnn.errors"),
     ("fastnn.kernels",),
 )
