@@ -72,13 +72,15 @@ def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callabl
     return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
 
 
-def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]]) -> Any:
+def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]], **told: Any) -> Any:
     """Results that are followed as those of one call, whose derivatives by ``parents`` are ``pull(dL/dy)``.
 
-    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used.
+    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used. What else is
+    ``told`` of the call stands among what it was given.
     """
     together = y if isinstance(y, tuple) else (y,)
-    node = Node("call", {"pull": pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])}, together, parents)
+    pulled = pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])
+    node = Node("call", {"pull": pulled, **told}, together, parents)
     followed = tuple(Traced(each, node, place) for place, each in enumerate(together))
     return followed if isinstance(y, tuple) else followed[0]
 
@@ -107,24 +109,24 @@ def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> l
     """dL/d(source) of each, None where nothing depends on it, from pairs of a result and dL/d(result)."""
     slopes: dict[Any, Any] = {}
     for result, slope in results:
-        key = _key(result)
-        slopes[key] = _sum(slopes[key], slope) if key in slopes else slope
-    for node in _reached([result for result, _ in results]):
-        derivatives = _rule(node)(node, [slopes.pop((node, place), None) for place in range(len(node.results))])
+        place = key(result)
+        slopes[place] = _sum(slopes[place], slope) if place in slopes else slope
+    for node in reached([result for result, _ in results]):
+        derivatives = _rule(node)(node, [slopes.pop((node, number), None) for number in range(len(node.results))])
         for name, parent in node.parents.items():
             if name not in derivatives:
                 raise TypeError(f"{name}: got a value that gradients are wanted of, but {node.op} has none by it")
-            key = _key(parent)
-            slopes[key] = derivatives[name] if key not in slopes else _sum(slopes[key], derivatives[name])
-    return [slopes.get(_key(source)) for source in sources]
+            place = key(parent)
+            slopes[place] = derivatives[name] if place not in slopes else _sum(slopes[place], derivatives[name])
+    return [slopes.get(key(source)) for source in sources]
 
 
-def _key(traced: Traced) -> Any:
+def key(traced: Traced) -> Any:
     """Equal for the same result of the same call."""
     return traced if traced.node is None else (traced.node, traced.place)
 
 
-def _reached(results: Sequence[Traced]) -> list[Node]:
+def reached(results: Sequence[Traced]) -> list[Node]:
     """The calls that results were made by, the last one first."""
     found: dict[Node, None] = {}
     waiting = [*results]
