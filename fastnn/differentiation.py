@@ -76,13 +76,15 @@ def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callabl
     return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
 
 
-def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]]) -> Any:
+def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]], **told: Any) -> Any:
     """Results that are followed as those of one call, whose derivatives by ``parents`` are ``pull(dL/dy)``.
 
-    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used.
+    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used. What else is
+    ``told`` of the call stands among what it was given.
     """
     together = y if isinstance(y, tuple) else (y,)
-    node = Node("call", {"pull": pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])}, together, parents)
+    pulled = pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])
+    node = Node("call", {"pull": pulled, **told}, together, parents)
     followed = tuple(Traced(each, node, place) for place, each in enumerate(together))
     return followed if isinstance(y, tuple) else followed[0]
 
@@ -112,14 +114,14 @@ def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> l
     """dL/d(source) of each, None where nothing depends on it, from pairs of a result and dL/d(result)."""
     slopes: dict[Any, Any] = {}
     for result, slope in results:
-        key = _key(result)
-        slopes[key] = _sum(slopes[key], slope) if key in slopes else slope
-    reached, wanted = _reached([result for result, _ in results]), {*map(_key, sources)}
-    for node in reversed(reached):
-        if any(_key(parent) in wanted for parent in node.parents.values()):
+        place = key(result)
+        slopes[place] = _sum(slopes[place], slope) if place in slopes else slope
+    nodes, wanted = reached([result for result, _ in results]), {*map(key, sources)}
+    for node in reversed(nodes):
+        if any(key(parent) in wanted for parent in node.parents.values()):
             wanted |= {(node, place) for place in range(len(node.results))}
-    for node in reached:
-        parents = {name: parent for name, parent in node.parents.items() if _key(parent) in wanted}
+    for node in nodes:
+        parents = {name: parent for name, parent in node.parents.items() if key(parent) in wanted}
         given = [slopes.pop((node, place), None) for place in range(len(node.results))]
         if not parents or all(slope is None for slope in given):
             continue
@@ -129,17 +131,17 @@ def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> l
                 raise TypeError(f"{name}: got a value that gradients are wanted of, but {node.op} has none by it")
             if derivatives[name] is None:
                 continue
-            key = _key(parent)
-            slopes[key] = derivatives[name] if key not in slopes else _sum(slopes[key], derivatives[name])
-    return [slopes.get(_key(source)) for source in sources]
+            at = key(parent)
+            slopes[at] = derivatives[name] if at not in slopes else _sum(slopes[at], derivatives[name])
+    return [slopes.get(key(source)) for source in sources]
 
 
-def _key(traced: Traced) -> Any:
+def key(traced: Traced) -> Any:
     """Equal for the same result of the same call."""
     return traced if traced.node is None else (traced.node, traced.place)
 
 
-def _reached(results: Sequence[Traced]) -> list[Node]:
+def reached(results: Sequence[Traced]) -> list[Node]:
     """The calls that results were made by, the last one first."""
     found: dict[Node, None] = {}
     waiting = [*results]

@@ -22,7 +22,7 @@ HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
     ("fastnn.recipes", "fastnn.playground"),
-    ("fastnn.sklearn",),
+    ("fastnn.onnx", "fastnn.sklearn"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
@@ -125,7 +125,7 @@ def python(program):
 
 def test_import_is_cheap():
     """Nothing heavy is loaded before it is used."""
-    heavy = ("numba", "cupy", "scipy", "matplotlib", "pooch", "tqdm", "safetensors", "torch")
+    heavy = ("numba", "cupy", "scipy", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "onnx")
     for imports in ("import fastnn", "from fastnn import datasets, layers, models, ops"):
         loaded = python(f"{imports}; import sys; print([name for name in {heavy!r} if name in sys.modules])")
         assert loaded.strip() == "[]", imports

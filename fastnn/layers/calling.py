@@ -139,7 +139,9 @@ def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> A
         slopes |= {f"w{place}": slope for place, slope in enumerate(gradients)}
         return {name: slopes[name] for name in (*sources, *learned)}
 
-    return joined(y, {**sources, **learned}, pull) if sources or learned else y
+    if not (sources or learned):
+        return y
+    return joined(y, {**sources, **learned}, pull, operation=operation, x=tuple(values) if listed else values[0])
 
 
 def _draw(training: Any) -> Training:
