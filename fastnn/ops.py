@@ -84,12 +84,10 @@ def _publish(op: Op) -> Callable[..., Any]:
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         held = tape.operands(given)
-        if held is not None:
-            return call(**held)
+        if held is not None or adoption.adopt(given, arrays):
+            return call(**(held or given))
         if numbers and any(tape.is_number(given[name]) for name in numbers):
             return _of_numbers(call, {name: given[name] for name in numbers}, given)
-        if adoption.adopt(given, arrays):
-            return call(**given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
