@@ -31,6 +31,7 @@ _SUBMODULES = (
     "metrics",
     "models",
     "neuralnets",
+    "onnx",
     "ops",
     "optimizers",
     "regularizers",
@@ -56,6 +57,7 @@ _NAMES = {
     "Model": "models",
     "Sequential": "models",
     "load_model": "models",
+    "to_onnx": "onnx",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]

@@ -88,11 +88,11 @@ _Step = tuple[Callable[[Sequence[Any]], None], list[Array]]
 
 def _resilient(network: Network, rates: Rates) -> _Step:
     sizes, changes, before = (np.full_like(network.flat, start) for start in (_FIRST, 0.0, 0.0))
-    states = [network.split(network.parts(state)) for state in (sizes, changes, before)]
+    size, change, gradient = (network.split(network.parts(state)) for state in (sizes, changes, before))
 
     def step(slopes: Sequence[Any]) -> None:
         ops.rprop_step(
-            network.operands, list(slopes), *states,
+            network.operands, list(slopes), size, change, gradient,
             eta_minus=rates.minus, eta_plus=rates.plus, step_min=rates.least, step_max=rates.most,
         )  # fmt: skip
 

@@ -1,4 +1,8 @@
-"""A dense network as a picture: a circle for each unit, a line and a number for each weight. Needs matplotlib."""
+"""A dense network as a picture: a circle for each unit, a line and a number for each weight. Needs matplotlib.
+
+As in R's pictures, an intercept is the weight of a unit that is always 1; ``fastnn.plotting.network`` draws any model's
+layers, with biases at their units.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +104,9 @@ def _draw_weights(axes: Axes, matrix: Array, x: float, ends: Sequence[Array], sh
     widths = 0.4 + 1.8 * np.abs(matrix) / largest
     segments = [((x, low), (x + _LAYERS, high)) for low in sources for high in targets]
     colours = [plotting.BLUE if weight >= 0 else plotting.ORANGE for weight in matrix.ravel()]
-    axes.add_collection(LineCollection(segments, linewidths=widths.ravel(), colors=colours, alpha=0.55, zorder=1))
+    styles = ["-" if weight >= 0 else "--" for weight in matrix.ravel()]
+    looks = {"linewidths": widths.ravel(), "colors": colours, "linestyles": styles}
+    axes.add_collection(LineCollection(segments, alpha=0.55, zorder=1, **looks))
     if not digits:
         return
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.9}

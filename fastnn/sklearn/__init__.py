@@ -12,9 +12,11 @@ from typing import Any
 from fastnn import absent
 
 # Public names: name -> module.
-_NAMES: dict[str, str] = {
+_NAMES = {
     "LinearRegression": "linear",
     "LogisticRegression": "linear",
+    "MLPClassifier": "multilayer",
+    "MLPRegressor": "multilayer",
     "PerfectSeparationWarning": "linear",
     "Perceptron": "perceptron",
 }
