@@ -27,7 +27,7 @@ _EVALUATION_BATCH = 1024
 _FAILED, _INTERRUPTED = 2, 130
 
 # Benchmarks that are a command of their own, by name; bench.report serves the others.
-_BENCHES = {"scaling": "bench.scaling.command"}
+_BENCHES = {"neuralnet": "bench.neuralnet", "scaling": "bench.scaling.command"}
 
 _TRAIN_EXAMPLES = """\
 examples:

@@ -29,7 +29,7 @@ _CONTRACTION = 0.5
 _ROWS_PER_COEFFICIENT, _SHARE = 40, 1 / 16
 
 # Newton's method is over when no coefficient is to move by more than this, relative to the largest one.
-_STEP = 1e-9
+_STEP = 1e-8
 
 # Halvings of a step that makes the loss larger; what rounding may make of a loss.
 _HALVINGS, _ROUNDING = 40, 1e-12
@@ -194,38 +194,42 @@ class Fit:
 def newton(model: Likelihood, W: Array, tol: float, max_iter: int) -> Fit:
     """The minimum of a likelihood by Newton's method, with halved steps where a whole one is too far.
 
-    Where rows are many, a part of them is fitted first, which costs little. What a
-    step has shown of the curvature corrects the inverse (Broyden, Fletcher, Goldfarb and Shanno 1970), so that a step
-    takes no more than a gradient; a new Hessian is formed where that does not make the gradient much smaller. It is
-    over when the gradient is at most ``tol`` and the coefficients are right to 1e-8, to judge by their steps.
+    Where rows are many, a part of them is fitted first, which costs little. What a step has shown of the curvature
+    corrects the inverse (Broyden, Fletcher, Goldfarb and Shanno 1970), so that a step takes no more than a gradient; a
+    new Hessian is formed where that does not make the gradient much smaller. It is over when the gradient is at most
+    ``tol`` and the next step would change no coefficient by more than 1e-8 of the largest; this one is still made.
     """
     if model.x.shape[0] * _SHARE > _ROWS_PER_COEFFICIENT * W.size and not W.any():
         W = newton(model.part(round(1 / _SHARE)), W, 1e-3, min(max_iter, 8)).W
-    value, gradient = model.gradient(W)
-    inverse, steepest, length = np.empty((0, 0)), np.inf, np.inf
+    value, gradient, hessian = model.hessian(W)
+    inverse, formed = _pseudo_inverse(hessian), True
+    steepest, length = np.inf, np.inf
     step = np.zeros_like(W)
     for iteration in range(max_iter):
         before, steepest = steepest, _largest(gradient)
         if steepest == 0:
             return Fit(W, iteration, True, False)
-        formed = not inverse.size or steepest > _CONTRACTION * before
-        if formed:
+        if steepest > _CONTRACTION * before:
             value, gradient, hessian = model.hessian(W)
-            inverse = _pseudo_inverse(hessian)
-        step = -(inverse @ gradient.T.ravel()).reshape(W.T.shape).T
+            inverse, formed = _pseudo_inverse(hessian), True
+        step = _newton_step(inverse, gradient)
         if model.ridge == 0 and iteration >= _PATIENCE and model.separated(W, step):
             return Fit(W, iteration, False, True)
         moved, value, slope = _line_search(model, W, step, value, gradient)
         inverse = _corrected(inverse, (moved - W).T.ravel(), (slope - gradient).T.ravel())
         shorter, length = length, _largest(moved - W)
-        ahead = (
-            length * min(1.0, length / shorter) if 0 < shorter < np.inf else length
-        )  # of what is left, if it goes on so
+        ahead = length * min(1.0, length / shorter) if 0 < shorter < np.inf else length  # the next, if it goes on so
         W, gradient = moved, slope
         still = ahead <= _STEP * max(1.0, _largest(W))
         if still and (_largest(gradient) <= tol or formed):  # behind a Hessian's step rounding leaves no more to gain
-            return Fit(W, iteration + 1, True, False)
+            return Fit(W + _newton_step(inverse, gradient), iteration + 1, True, False)
+        formed = False
     return Fit(W, max_iter, False, model.ridge == 0 and max_iter > 0 and model.separated(W, step))
+
+
+def _newton_step(inverse: Array, gradient: Array) -> Array:
+    """Minus the inverse Hessian times the gradient; the Hessian is by W in column order."""
+    return np.ascontiguousarray(-(inverse @ gradient.T.ravel()).reshape(gradient.T.shape).T)
 
 
 def _largest(values: Array) -> float:
