@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import count
 from numbers import Real
 from types import MappingProxyType
@@ -265,7 +264,7 @@ def _calculated(name: str, sign: str, a: Any, b: Any) -> Any:
 def _of_arrays(name: str, sign: str, a: Any, b: Any) -> Any:
     """The same where at least one is an array: by an op, or where the other is a number as a multiple."""
     followed = next(operand for operand in (a, b) if isinstance(operand, Followed))
-    plain = [operand for operand in (a, b) if not hasattr(operand, "dtype")]
+    plain = [operand for operand in (a, b) if isinstance(operand, np.generic) or not hasattr(operand, "dtype")]
     if name == "over" and plain == [b] and isinstance(b, Real):
         return calculate("divided", x=a, factor=float(b))
     if name == "times" and plain and isinstance(plain[0], Real):
@@ -273,16 +272,27 @@ def _of_arrays(name: str, sign: str, a: Any, b: Any) -> Any:
     if name not in OPERATORS:
         raise TypeError(_refusal(sign, followed))
     array = next(operand for operand in (a, b) if getattr(operand, "ndim", 0))
-    given = [_constant(float(o), array.dtype) if isinstance(o, Real) else o for o in (a, b)]
+    while isinstance(array, Followed):
+        array = array._value
+    given = [_constant(float(o), array) if isinstance(o, Real) else o for o in (a, b)]
     return OPERATORS[name](*given)
 
 
-@cache
-def _constant(number: float, dtype: Any) -> Any:
-    """A number as an array that stretches to any shape: always the same one, so that programs find it where it was."""
-    made = np.full(1, number, dtype)
-    made.flags.writeable = False
-    return made
+# Numbers as arrays, by their dtype and device.
+_constants: dict[Any, Any] = {}
+
+
+def _constant(number: float, like: Any) -> Any:
+    """A number as an array that stretches to any shape, where an array lies that it is calculated with.
+
+    Always the same one, so that programs find it where it was.
+    """
+    key = number, like.dtype, type(like), getattr(getattr(like, "device", None), "id", None)
+    if key not in _constants:
+        _constants[key] = made = np.full_like(like, number, shape=(1,))
+        if isinstance(made, np.ndarray):
+            made.flags.writeable = False
+    return _constants[key]
 
 
 class Held:
