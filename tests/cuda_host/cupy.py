@@ -260,7 +260,6 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __array_function__(self, function: Any, _: Any, given: Any, named: Any) -> Any:
         functions = {
             "zeros_like": lambda x, order: zeros(x.shape, x.dtype),
-            "full_like": lambda x, value, shape: asarray(np.full(shape, value, x.dtype)),
             "broadcast_to": broadcast_to,
             "concatenate": concatenate,
         }
