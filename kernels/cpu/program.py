@@ -128,12 +128,13 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
 
 @dataclass
 class _Compiled:
-    """A stretch as the compiled call gets it."""
+    """A stretch as the compiled call gets it; ``alive`` is memory that notes of calls hold addresses of."""
 
     table: Any
     tasks: int
     calls: list[int]
     nanoseconds: float
+    alive: Sequence[Any]
 
 
 class _Turn(NamedTuple):
@@ -332,8 +333,11 @@ class Replay(CallByCall):
             return block.address
         return int(self._start + self._places[block])
 
-    def _slot(self, view: View | None, anew: bool = False) -> int:
-        """The place of a view's address in the table, ``anew`` at its end."""
+    def _slot(self, view: View | int | None, anew: bool = False) -> int:
+        """The place of a view's address in the table, or of a number, ``anew`` at its end."""
+        if isinstance(view, int):
+            self._known.append(view)
+            return len(self._known) - 1
         key = None if view is None else (view.block, view.offset)
         if key in self._slots and not anew:
             return self._slots[key]
@@ -367,9 +371,13 @@ class Replay(CallByCall):
                 row[name] = slots[0] if slots else replay.NONE
             for name, value in each.fields.items():
                 row[name] = value
+            if each.note:
+                row["a"] = len(self._known)
+                for part in each.note:
+                    self._slot(part, anew=True)
             row["kind"], row["first"], row["tasks"], row["waits"] = each.kind, each.first, each.tasks, each.waits
         work = sum(each.nanoseconds for each in stretch)
-        return _Compiled(table, tasks, [each.call for each in stretch], work)
+        return _Compiled(table, tasks, [each.call for each in stretch], work, [each.alive for each in stretch])
 
 
 # What comes before all turns, and behind them.
