@@ -23,6 +23,7 @@ from fastnn.kernels.cpu import (
     losses,
     notes,
     optim,
+    pooling,
     prelu,
     replay,
     softmax,
@@ -57,13 +58,58 @@ class UnfitError(Exception):
 
 
 @dataclass
+class StandIns:
+    """Arrays in place of views, while an op's calls of kernels are noted."""
+
+    lies: list[tuple[int, int, View]] = field(default_factory=list)
+    arrays: list[Any] = field(default_factory=list)
+
+    def take(self, array: Any, view: View) -> Any:
+        """Let an array stand for a view."""
+        self.arrays.append(array)
+        self.lies.append((address(array), address(array) + array.nbytes, view))
+        return array
+
+    def make(self, given: Any) -> Any:
+        """What an op is given for a view; anything else as it is, but figures and CSR matrices."""
+        if isinstance(given, View):
+            if not given.contiguous or given.size == 0:
+                raise UnfitError
+            return self.take(np.empty(given.shape, given.dtype), given)
+        if isinstance(given, (Figure, Sparse, Panels, list)):
+            raise UnfitError
+        return given
+
+    def view(self, at: int) -> View | None:
+        """The place that an address stands for."""
+        for low, high, view in self.lies:
+            if low <= at < high:
+                return replace(view, offset=view.offset + at - low, shape=(), strides=())
+        return None
+
+
+class Noted(NamedTuple):
+    """A kernel's call on arrays that stand for views."""
+
+    note: notes.Note
+    stand_ins: StandIns
+
+    @property
+    def words(self) -> list[View | int]:
+        """What an instruction has of it."""
+        function, *record = self.note.kernel.noted(self.note.dtype, self.note.arguments)
+        places = [self.stand_ins.view(word) for word in record]
+        return [function, *(word if place is None else place for word, place in zip(record, places, strict=True))]
+
+
+@dataclass
 class Instruction:
     """One instruction before its tasks are chosen.
 
     ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it. An update
     ``rests`` where it leaves weights without a gradient as they are, and of their state all but the first part, which
-    it multiplies by the number at place ``rho`` of its own, if there is one. A ``note`` is what a kernel's call was
-    noted as, numbers and views for their addresses; ``alive`` are its arguments, which have to stay.
+    it multiplies by the number at place ``rho`` of its own, if there is one. What is
+    ``noted`` of a kernel's call has to stay as long as it may be run.
     """
 
     call: int
@@ -78,8 +124,7 @@ class Instruction:
     waits: bool = False
     rests: bool = False
     rho: int | None = None
-    note: Sequence[View | int] = ()
-    alive: Any = None
+    noted: Noted | None = None
 
 
 def _figure(place: int) -> Range:
@@ -681,47 +726,16 @@ NOTED = (
 )  # fmt: skip
 
 
-@dataclass
-class _StandIns:
-    """Arrays in place of views, while an op's calls of kernels are noted."""
-
-    lies: list[tuple[int, int, View]] = field(default_factory=list)
-    arrays: list[Any] = field(default_factory=list)
-
-    def take(self, array: Any, view: View) -> Any:
-        """Let an array stand for a view."""
-        self.arrays.append(array)
-        self.lies.append((address(array), address(array) + array.nbytes, view))
-        return array
-
-    def make(self, given: Any) -> Any:
-        """What an op is given for a view; anything else as it is, but figures and CSR matrices."""
-        if isinstance(given, View):
-            if not given.contiguous or given.size == 0:
-                raise UnfitError
-            return self.take(np.empty(given.shape, given.dtype), given)
-        if isinstance(given, (Figure, Sparse, Panels, list)):
-            raise UnfitError
-        return given
-
-    def view(self, at: int) -> View | None:
-        """The place that an address stands for."""
-        for low, high, view in self.lies:
-            if low <= at < high:
-                return replace(view, offset=view.offset + at - low, shape=(), strides=())
-        return None
-
-
 def _noted(to: Lowering, call: Call) -> None:
     """The calls of kernels that an op makes on arrays like these, each with the addresses that they will have."""
-    op, stand_ins = TABLE[call.op], _StandIns()
+    op, stand_ins = TABLE[call.op], StandIns()
     written = [view for view in (*call.results, *call.writes) if view is not None]
     if not all(isinstance(view, View) and view.contiguous and view.size for view in written):
         raise UnfitError
     sources = [call.given[name] for name in op.operands if name not in op.inplace]
     for view in written:
         _apart(view, *(source for source in sources if isinstance(source, View)))
-    given = {name: stand_ins.make(value) for name, value in call.given.items()}
+    given = {name: stand_ins.make(value) for name, value in _derived(to, call).items()}
     implementation = getattr(import_module(f"fastnn.kernels.cpu.{op.module}"), op.name)
     bound = op.signature.bind(**given)
     with notes.taking() as noted:
@@ -738,7 +752,18 @@ def _noted(to: Lowering, call: Call) -> None:
         _note(to, note, stand_ins, written)
 
 
-def _note(to: Lowering, note: notes.Note, stand_ins: _StandIns, written: Sequence[View]) -> None:
+def _derived(to: Lowering, call: Call) -> Mapping[str, Any]:
+    """What a call is given, with the derivative of its activation by an instruction of its own."""
+    activation = ELEMENTWISE_ACTIVATIONS.get(call.given.get("activation", "linear"))
+    if "dy" not in call.given or activation in (None, "identity"):
+        return call.given
+    dy, y, z = (call.given[name] for name in ("dy", "y", "z"))
+    dz = to.temporary(dy.shape)
+    derive(to, activation, dy, y if z is None else z, y, dz)
+    return {**call.given, "dy": dz, "z": None, "activation": "linear"}
+
+
+def _note(to: Lowering, note: notes.Note, stand_ins: StandIns, written: Sequence[View]) -> None:
     """An instruction of a kernel's call; it writes to the views of those given that it takes.
 
     Memory that an op has made for itself is its own; what of it may be written to is.
@@ -754,12 +779,30 @@ def _note(to: Lowering, note: notes.Note, stand_ins: _StandIns, written: Sequenc
             continue
         touched = Range(view.block, view.offset, view.offset + array.nbytes)
         (writes if any(touched.meets(range_of(each)) for each in written) else reads).append(touched)
-    function, *record = note.kernel.noted(note.dtype, note.arguments)
-    places = [stand_ins.view(word) for word in record]
-    words = [word if place is None else place for word, place in zip(record, places, strict=True)]
     made = Instruction(to.call, Kind.NOTED, {}, {}, reads, writes, note.nanoseconds)
-    made.note, made.alive = (function, *words), note.arguments
+    made.noted = Noted(note, stand_ins)
     to.instructions.append(made)
+
+
+def _max_pool_backward(to: Lowering, call: Call) -> None:
+    """Which a relu's derivative may become a part of."""
+    _noted(to, call)
+    to.instructions[-1].views = {"b": (call.given["x"],), "c": call.results}
+
+
+def rectified(pool: Instruction, derivative: Instruction) -> Instruction:
+    """The derivative of largest numbers with that of the relu whose results these are."""
+    assert pool.noted is not None
+    (made,), (result,), (note, stand_ins) = pool.views["c"], derivative.views["c"], pool.noted
+    assert result is not None
+    lies = [(low, high, result if view is made else view) for low, high, view in stand_ins.lies]
+    return replace(
+        pool,
+        views={},
+        noted=Noted(pooling.of_relu(note), replace(stand_ins, lies=lies)),
+        writes=derivative.writes,
+        reads=[*pool.reads, *(each for each in derivative.reads if made is None or each.block is not made.block)],
+    )
 
 
 # How a call becomes instructions, by its op or by what is calculated.
@@ -782,6 +825,7 @@ LOWERED: dict[str, _Lower] = {
     "embedding": _embedding,
     "embedding_backward": _embedding_backward,
     **dict.fromkeys(NOTED, _noted),
+    "max_pool2d_backward": _max_pool_backward,
     **{name: _with(_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
     **dict.fromkeys(LOSSES, _loss),

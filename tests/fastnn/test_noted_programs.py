@@ -117,3 +117,48 @@ def test_a_long_stack_keeps_its_memory_apart():
     for turn in range(3):
         assert same(program(x + turn, 0.01), step(x + turn, kernels, states, 0.01))
         assert all(map(np.array_equal, own, kernels))
+
+
+def pooled_relu(of_relu, window, strides, dtype, poison=None):
+    """A program of the gradient behind a relu and largest numbers of windows, the same op by op, and its argument."""
+    rng = np.random.default_rng(3)
+    w, b = rng.standard_normal((2, 3, 2, 5)).astype(dtype), rng.standard_normal(5).astype(dtype)
+    x = rng.integers(-2, 3, (3, 9, 8, 2)).astype(dtype)
+    if poison is not None:
+        x[1, 4, 4] = poison
+
+    def step(x):
+        y = ops.conv2d(x, w, b, "relu")
+        pooled = ops.max_pool2d(y, window, strides)
+        slopes = ops.tanh(pooled)
+        dy = ops.max_pool2d_backward(slopes, y, pooled, window, strides)
+        return of_relu(dy, x, w, y)
+
+    return fastnn.program(step), step, x
+
+
+OF_RELU = {
+    "a layer's": lambda dy, x, w, y: ops.conv2d_backward(dy, x, w, y, "relu"),
+    "its own": lambda dy, x, w, y: ops.relu_backward(dy, y, y),
+}
+
+
+@pytest.mark.parametrize("poison", [None, np.nan, np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("window", "strides"), [((2, 2), (2, 2)), ((3, 3), (2, 1))])
+@pytest.mark.parametrize("name", OF_RELU)
+def test_a_relu_s_derivative_goes_along_with_that_of_largest_numbers(name, window, strides, dtype, poison, capsys):
+    """Windows side by side and overlapping, numbers that tie, zeros and NaN among them."""
+    program, step, x = pooled_relu(OF_RELU[name], window, strides, dtype, poison)
+    for turn in range(2):
+        assert same(program(x + turn), step(x + turn))
+    program.plan()
+    assert "backward" not in [line[27:42].strip() for line in capsys.readouterr().out.splitlines()[1:-1]]
+
+
+def test_a_gradient_that_is_seen_keeps_its_relu_apart(capsys):
+    program, step, x = pooled_relu(lambda dy, x, w, y: (dy, ops.relu_backward(dy, y, y)), (2, 2), (2, 2), "float32")
+    for turn in range(2):
+        assert same(program(x + turn), step(x + turn))
+    program.plan()
+    assert "backward" in [line[27:42].strip() for line in capsys.readouterr().out.splitlines()[1:-1]]
