@@ -295,6 +295,7 @@ _RULES: dict[str, _Rule] = {
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "split": _of_parts,
+    "zeros": lambda node, slopes: dict.fromkeys(node.parents),  # nothing depends on what they are like
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
     "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},
