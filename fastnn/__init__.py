@@ -33,6 +33,7 @@ _SUBMODULES = (
     "ops",
     "optimizers",
     "regularizers",
+    "sklearn",
     "utils",
 )
 

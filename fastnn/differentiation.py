@@ -222,6 +222,22 @@ def _of_elementwise_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, A
     }
 
 
+def _of_quotient(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """da = dy / b, db = -da * y; of those that are wanted."""
+    of_a = ops.divide(slopes[0], node.given["b"])
+    wanted = {"a": lambda: of_a, "b": lambda: _scaled(ops.multiply(of_a, node.results[0]), -1.0)}
+    return {name: _unbroadcast(wanted[name](), node.given[name].shape) for name in node.parents}
+
+
+def _of_multiple(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """Of a number times an array; the number may be what depends on the arguments."""
+    wanted = {
+        "x": lambda: _scaled(slopes[0], node.given["factor"]),
+        "factor": lambda: ops.total(ops.multiply(slopes[0], node.given["x"]))[0],
+    }
+    return {name: wanted[name]() for name in node.parents}
+
+
 def _of_choice(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     """What has been chosen has the derivative."""
     whole = dict(
@@ -284,6 +300,7 @@ _RULES: dict[str, _Rule] = {
     "subtract": _of_sum(a=1.0, b=-1.0),
     "average": _of_sum(a=0.5, b=0.5),
     "multiply": _of_elementwise_product,
+    "divide": _of_quotient,
     "maximum": _of_choice,
     "minimum": _of_choice,
     "matmul": _of_product,
@@ -297,7 +314,10 @@ _RULES: dict[str, _Rule] = {
     "split": _of_parts,
     "zeros": lambda node, slopes: dict.fromkeys(node.parents),  # nothing depends on what they are like
     "transpose": lambda node, slopes: {"x": slopes[0].T},
-    "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
+    "scaled": _of_multiple,
+    "part": lambda node, slopes: {
+        "x": calculate("spread", x=slopes[0], index=node.given["index"], like=node.given["x"])
+    },
     "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},
     "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},
     "minus": lambda node, slopes: {"a": slopes[0], "b": -slopes[0]},

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, backends, checks, tape
+from fastnn import absent, backends, checks, numerics, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -80,11 +80,14 @@ def _publish(op: Op) -> Callable[..., Any]:
     named = [p.name for p in op.signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     others = [name for name in op.signature.parameters if name not in named]
     remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
+    numbers = [*op.operands] if op.module == "elementwise" and [*op.operands] in (["x"], ["a", "b"]) else []
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         held = tape.operands(given)
         if held is not None:
             return call(**held)
+        if numbers and any(tape.is_number(given[name]) for name in numbers):
+            return _of_numbers(call, {name: given[name] for name in numbers}, given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -123,6 +126,21 @@ def _publish(op: Op) -> Callable[..., Any]:
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
+
+
+def _of_numbers(call: Callable[..., Any], operands: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """What an op makes of numbers: a number, or beside an array what it makes of one that is stretched."""
+    arrays = [each for each in operands.values() if not tape.is_number(each)]
+    for name, each in operands.items():
+        if not (tape.is_number(each) or hasattr(each, "dtype")):
+            raise TypeError(f"{name}: got {checks.describe(each)}, wants a NumPy or CuPy array")
+    y = call(**{**given, **{name: _beside(each, arrays) for name, each in operands.items()}})
+    return y if arrays else globals()["total"](y)[0]
+
+
+def _beside(operand: Any, arrays: Sequence[Any]) -> Any:
+    """A number as an array (1,) of the dtype of the one beside it; an array itself."""
+    return tape.as_array(operand, *arrays) if tape.is_number(operand) else operand
 
 
 def _remember(remembered: dict[Any, Any], known: Any, run: Callable[..., Any]) -> None:
@@ -450,7 +468,7 @@ def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
         pairs = range(0, len(parts) - 1, 2)
         parts = [publics["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
     joined = parts[0] if len(arrays) > 1 else publics["identity"](parts[0])
-    return joined.reshape(*first[:at], sum(array.shape[at] for array in arrays), *first[at + 1 :])
+    return joined.reshape(*first[:at], int(np.sum([array.shape[at] for array in arrays])), *first[at + 1 :])
 
 
 def permute(x: Any, axes: Sequence[int]) -> Any:
@@ -555,11 +573,14 @@ def _array_of(x: Any) -> Any:
 
 def _axis(name: str, axis: Any, rank: int) -> int:
     """``axis`` counted from the first."""
-    return checks.integer(name, axis, -rank, rank - 1) % max(1, rank)
+    return checks.integer(name, axis, -rank, rank - 1) % (rank or 1)
 
 
 _MADE_OF_OPS = ("concatenate", "flip", "one_hot", "permute", "split", "stack", "unstack")
-__all__ = sorted([*TABLE, *_MADE_OF_OPS, "pack", "unpack"])
+__all__ = sorted([*TABLE, *numerics.NAMES, *_MADE_OF_OPS, "pack", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
+globals().update({name: getattr(numerics, name) for name in numerics.NAMES})
+numerics.OPS.update({name: globals()[name] for name in (*TABLE, "permute")})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
+tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
 absent.explain(__name__)
