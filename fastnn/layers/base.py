@@ -269,7 +269,7 @@ class Layer(Operation, Configurable):
         dtype: str | None = None,
         trainable: bool = True,
         activity_regularizer: Any = None,
-        input_shape: Sequence[int] | None = None,
+        input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
     ) -> None:
         if name is not None:
@@ -303,7 +303,7 @@ class Layer(Operation, Configurable):
             cls.recordable = vars(cls).get("recordable", False)
             cls._by_call = False
         elif "call" in vars(cls):
-            cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
+            cls.forward, cls.backward, cls.form = Layer._passed, Layer.backward, Layer.form  # type: ignore[method-assign]
             cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
             cls.takes_mask = calling.call_takes(cls, "mask")
             cls.recordable = vars(cls).get("recordable", True)
@@ -480,11 +480,13 @@ class Layer(Operation, Configurable):
         """Shape of the outputs for inputs of ``input_shape``."""
         return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
 
-    def forward(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
-        if self._by_call:
-            return calling.forward(self, x, training, mask)
         raise undefined(self, "call(inputs) over fastnn.ops")
+
+    def _passed(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
+        """The ``forward`` of a layer with a ``call``, which may take the mask of its inputs."""
+        return calling.forward(self, x, training, mask)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""

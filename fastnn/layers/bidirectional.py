@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from fastnn import checks, configurable, ops
@@ -12,7 +12,7 @@ from fastnn.layers.recurrent import RNN
 from fastnn.layers.wrappers import KINDS, Wrapper
 
 # How outputs a and b of both directions become one; None leaves them apart.
-_MERGES = {
+_MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
     "concat": lambda a, b: ops.concatenate([a, b]),
     "sum": ops.add,
     "ave": ops.average,
@@ -41,7 +41,7 @@ class Bidirectional(Wrapper):
         **options: Any,
     ) -> None:
         checks.instance("layer", layer, RNN, "a recurrent layer: SimpleRNN, LSTM, GRU or RNN")
-        self.merge_mode = None if merge_mode is None else checks.one_of("merge_mode", merge_mode, [*_MERGES][:-1])
+        self.merge_mode = None if merge_mode is None else checks.one_of("merge_mode", merge_mode, filter(None, _MERGES))
         config, stem = {**layer.get_config(), "input_shape": None}, layer.name.removeprefix("forward_")
         self.forward_layer = type(layer).from_config({**config, "name": f"forward_{stem}"})
         if backward_layer is None:

@@ -429,7 +429,7 @@ class StackedRNNCells(Wrapper):
     def __init__(self, cells: Sequence[Layer], **options: Any) -> None:
         if not isinstance(cells, (list, tuple)) or not cells:
             raise TypeError(f"cells: got {checks.describe(cells)}, wants a list of cells, not an empty one")
-        self.cells = [checked_cell(f"cells[{place}]", cell) for place, cell in enumerate(cells)]
+        self.cells: list[Any] = [checked_cell(f"cells[{place}]", cell) for place, cell in enumerate(cells)]
         options.setdefault("dtype", self.cells[0].dtype)
         super().__init__(**options)
         self.recordable = all(cell.recordable for cell in self.cells)
@@ -511,7 +511,7 @@ class StackedRNNCells(Wrapper):
         return cls(**{**config, "cells": cells})
 
 
-def checked_cell(name: str, cell: Any) -> Layer:
+def checked_cell(name: str, cell: Any) -> Any:
     """A layer whose call(inputs, states) is one step; TypeError for anything else."""
     if not isinstance(cell, Layer) or not hasattr(cell, "state_size") or not hasattr(cell, "call"):
         raise TypeError(

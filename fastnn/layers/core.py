@@ -35,7 +35,7 @@ class InputLayer(Layer):
 
     def __init__(
         self,
-        shape: Sequence[int] | None = None,
+        shape: Sequence[int | None] | None = None,
         batch_size: int | None = None,
         dtype: str | None = None,
         name: str | None = None,
@@ -76,7 +76,7 @@ def _numeric_dtype(dtype: Any) -> str:
 
 
 def Input(  # noqa: N802 - Keras's name
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
     name: str | None = None,

@@ -55,7 +55,7 @@ class RNN(Wrapper):
         zero_output_for_mask: bool = False,
         **options: Any,
     ) -> None:
-        self.cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else checked_cell("cell", cell)
+        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else checked_cell("cell", cell)
         self.return_sequences = flag("return_sequences", return_sequences)
         self.return_state = flag("return_state", return_state)
         self.go_backwards = flag("go_backwards", go_backwards)
@@ -84,7 +84,8 @@ class RNN(Wrapper):
     def flops(self) -> int:
         """Those of the cell, at each step."""
         steps = None if self.input_shape is None else _of_sequences(self.input_shape)[1]
-        return (steps or 0) * self.cell.flops
+        flops: int = (steps or 0) * self.cell.flops
+        return flops
 
     def inner_shape(self, input_shape: Any) -> BatchShape:
         """That of one step."""
@@ -141,7 +142,7 @@ class RNN(Wrapper):
 
     def _through(self, x: Any, states: list[Any], mask: Any, draw: Any) -> tuple[Any, Any, list[Any]]:
         """(all outputs where they are wanted, the last one, the last states), by one op where there is one."""
-        cell: Any = self.cell
+        cell = self.cell
         if isinstance(cell, Cell) and cell.swept(draw):
             swept = cell.sweep(cell.dropped(x, draw), states, mask, self.go_backwards, draw)
             if swept is not None:
@@ -272,7 +273,7 @@ class _OfCell(RNN):
     @property
     def units(self) -> int:
         """The width of the outputs."""
-        units: int = self.cell.units  # type: ignore[attr-defined]
+        units: int = self.cell.units
         return units
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -76,7 +76,8 @@ class TimeDistributed(Wrapper):
     @property
     def indices(self) -> int | None:
         """Those of the layer."""
-        return self.layer.indices
+        found: int | None = self.layer.indices
+        return found
 
     def inner_shape(self, input_shape: Any) -> BatchShape:
         """Without the steps; ValueError for samples that have none."""
