@@ -1,9 +1,10 @@
 """Recurrent layers over whole sequences: the inputs' sums of all steps are one product, then tasks share the samples.
 
-A task takes its samples through all steps: the state times the recurrent weights, which lie in panels, is added to the
-sums where these lie, and the gates take their place. Backwards the same with the transposed weights: gradients by the
-sums of all steps first, then those by the weights, a product each. A result depends on its own sample alone, or is a
-sum in the order of the samples: no number of threads changes it.
+A task takes MR samples at a time through all steps, a tile high, so that what a step touches stays in the first cache:
+panels of the recurrent weights, and the sums of a step side by side; where they came from, a sample's steps lie one
+behind the other, and those of the next one t g numbers further. Backwards the same with the transposed weights:
+gradients by the sums of all steps first, then those by the weights, a product each. A result depends on its own sample
+alone, or is a sum in the order of the samples: no number of threads changes it.
 """
 
 from __future__ import annotations
@@ -65,81 +66,100 @@ def _forward(MR: int, NR: int) -> Any:
         n, u = h0.shape
         steps, g = gates.shape[0] // max(n, 1), gates.shape[1]
         low, high = t * n // tasks, (t + 1) * n // tasks
-        for s in range(steps):
-            at = steps - 1 - s if backwards else s
-            before, row = (address(y, (s - 1) * u), steps * u) if s > 0 else (address(h0, 0), u)
-            to, row_to = address(gates, at * g), steps * g
-            if cell == _GRU:
-                to, row_to = address(sums, 0), g
-                for i in range(low, high):
-                    copy_row(g, address(bias, 0), address(sums, i * g))
-            _add_product(
-                high - low, u, g, address(before, low * row), row, address(panels, 0),
-                address(to, low * row_to), row_to, MR, NR,
-            )  # fmt: skip
-            for i in range(low, high):
-                gate, h = address(gates, (i * steps + at) * g), address(y, (i * steps + s) * u)
-                c, old = address(kept, (i * steps + s) * u), address(before, i * row)
-                last = address(kept, (i * steps + s - 1) * u) if s > 0 else address(c0, i * u)
-                if mask.size > 0 and mask[i * steps + at] == 0:
-                    copy_row(u, old, h)
-                    if cell == _LSTM:
-                        copy_row(u, last, c)
-                        _clear(g, gate)
+        own = address(sums, low * g)
+        for first in range(low, high, MR):
+            rows = min(MR, high - first)
+            for s in range(steps):
+                at = steps - 1 - s if backwards else s
+                before, row = (address(y, (s - 1) * u), steps * u) if s > 0 else (address(h0, 0), u)
+                for i in range(rows):
+                    of_inputs = address(gates, ((first + i) * steps + at) * g)
+                    copy_row(g, address(bias, 0) if cell == _GRU else of_inputs, address(own, i * g))
+                _add_product(rows, u, g, address(before, first * row), row, address(panels, 0), own, g, MR, NR)
+                for i in range(first, first + rows):
+                    gate, h = address(gates, (i * steps + at) * g), address(y, (i * steps + s) * u)
+                    c, old = address(kept, (i * steps + s) * u), address(before, i * row)
+                    last = address(kept, (i * steps + s - 1) * u) if s > 0 else address(c0, i * u)
+                    state = address(own, (i - first) * g)
+                    if mask.size > 0 and mask[i * steps + at] == 0:
+                        copy_row(u, old, h)
+                        if cell == _LSTM:
+                            copy_row(u, last, c)
+                            _clear(g, gate)
+                        elif cell == _GRU:
+                            _clear(u, c)
+                            _clear(g, gate)
+                    elif cell == _LSTM:
+                        lstm_row(u, state, gate, last, c, h)
                     elif cell == _GRU:
-                        _clear(u, c)
-                        _clear(g, gate)
-                elif cell == _LSTM:
-                    lstm_row(u, gate, last, c, h)
-                elif cell == _GRU:
-                    gru_row(u, gate, address(sums, i * g), old, c, h)
-                else:
-                    forward_row(code, u, gate, gate, h, 0)  # no numbers
+                        gru_row(u, gate, state, old, c, h)
+                    else:
+                        forward_row(code, u, state, state, h, 0)  # no numbers
 
     return forward
 
 
 def _backward_signature(dtype: Any) -> Any:
     size, rows, run = types.int64, matrix(dtype), flat(dtype)
-    return types.void(size, size, size, dtype, run, run, run, *[rows] * 9)
+    return types.void(size, size, size, dtype, run, run, run, *[rows] * 10)
 
 
 @kernel(_backward_signature)
 def _backward(MR: int, NR: int) -> Any:
     def backward(
-        cell, code, backwards, one, panels, mask, dy, h0, c0, gates, y, kept, dh, dc, dsums, dstate, words, t, tasks
+        cell,
+        code,
+        backwards,
+        one,
+        panels,
+        mask,
+        dy,
+        h0,
+        c0,
+        gates,
+        y,
+        kept,
+        dh,
+        dc,
+        dsums,
+        dstate,
+        flat,
+        words,
+        t,
+        tasks,
     ):
         n, u = dh.shape
         steps, g = dsums.shape[0] // max(n, 1), dsums.shape[1]
         low, high = t * n // tasks, (t + 1) * n // tasks
-        for back in range(steps):
-            s = steps - 1 - back
-            at = back if backwards else s
-            for i in range(low, high):
-                place, slope = i * steps + s, address(dh, i * u)
-                to, own = address(dsums, (i * steps + at) * g), address(dstate, (i * steps + at) * g)
-                old = address(y, (place - 1) * u) if s > 0 else address(h0, i * u)
-                if dy.size > 0:
-                    add_row(u, slope, address(dy, place * u), slope, 0)
-                if mask.size > 0 and mask[i * steps + at] == 0:
-                    _clear(g, to)
-                    _clear(g, own)
-                elif cell == _LSTM:
-                    last = address(kept, (place - 1) * u) if s > 0 else address(c0, i * u)
-                    gate = address(gates, (i * steps + at) * g)
-                    lstm_backward_row(u, slope, address(dc, i * u), gate, last, address(kept, place * u), to)
-                    _clear(u, slope)
-                elif cell == _GRU:
-                    gate = address(gates, (i * steps + at) * g)
-                    gru_backward_row(u, slope, gate, address(kept, place * u), old, to, own)
-                else:
-                    h = address(y, place * u)
-                    backward_row(code, u, slope, one, h, one, h, to, 0)  # no numbers
-                    _clear(u, slope)
-            _add_product(
-                high - low, g, u, address(dstate, (low * steps + at) * g), steps * g, address(panels, 0),
-                address(dh, low * u), u, MR, NR,
-            )  # fmt: skip
+        own = address(flat, low * g)
+        for first in range(low, high, MR):
+            rows = min(MR, high - first)
+            for back in range(steps):
+                s = steps - 1 - back
+                at = back if backwards else s
+                for i in range(first, first + rows):
+                    place, slope = i * steps + s, address(dh, i * u)
+                    to, of_state = address(dsums, (i * steps + at) * g), address(dstate, (i * steps + at) * g)
+                    old = address(y, (place - 1) * u) if s > 0 else address(h0, i * u)
+                    if dy.size > 0:
+                        add_row(u, slope, address(dy, place * u), slope, 0)
+                    if mask.size > 0 and mask[i * steps + at] == 0:
+                        _clear(g, to)
+                        _clear(g, of_state)
+                    elif cell == _LSTM:
+                        last = address(kept, (place - 1) * u) if s > 0 else address(c0, i * u)
+                        gate = address(gates, (i * steps + at) * g)
+                        lstm_backward_row(u, slope, address(dc, i * u), gate, last, address(kept, place * u), to)
+                        _clear(u, slope)
+                    elif cell == _GRU:
+                        gate = address(gates, (i * steps + at) * g)
+                        gru_backward_row(u, slope, gate, address(kept, place * u), old, to, of_state)
+                    else:
+                        h = address(y, place * u)
+                        backward_row(code, u, slope, one, h, one, h, to, 0)  # no numbers
+                        _clear(u, slope)
+                    copy_row(g, of_state, address(own, (i - first) * g))
+                _add_product(rows, g, u, own, g, address(panels, 0), address(dh, first * u), u, MR, NR)
 
     return backward
 
@@ -183,7 +203,7 @@ class _Sweep:
         gates = self._product(_in_steps(x), kernel, bias)
         y = np.empty((n * t, u), dtype)
         kept = np.empty((n * t if self.cell != _SIMPLE else 0, u), dtype)
-        sums = np.empty((n if self.cell == _GRU else 0, self.g), dtype)
+        sums = np.empty((n, self.g), dtype)
         start, cells = _state(h0, n, u, dtype), _state(c0, n, u, dtype)
         panels = Panels(recurrent_kernel).panels
         self._compute(panels, _flags(of_state, dtype), _flags(mask, dtype), start, cells, sums, gates, y, kept)
@@ -227,7 +247,7 @@ class _SweepBack:
         self._compute(
             Panels(recurrent_kernel.T).panels, _flags(mask, dtype), _flags(dy, dtype), start, cells,
             empty if gates is None else _in_steps(gates), _in_steps(y), empty if kept is None else _in_steps(kept),
-            of_h, of_c, dsums, dstate,
+            of_h, of_c, dsums, dstate, np.empty((n, self.g), dtype),
         )  # fmt: skip
         results = {
             "dx": lambda: self._of_x(dsums, kernel.T).reshape(x.shape),
