@@ -9,6 +9,7 @@ alone, or is a sum in the order of the samples: no number of threads changes it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu import gemm
-from fastnn.kernels.cpu._arrays import contiguous, in_order
+from fastnn.kernels.cpu._arrays import aligned, contiguous, in_order
 from fastnn.kernels.cpu.gemm import Panels
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.parts import compiled_in
@@ -36,6 +37,12 @@ _SIMPLE, _LSTM, _GRU = range(3)
 _FLOPS_PER_NS, _NS_PER_GATE = 30.0, 2.0
 
 _GRADIENTS, _OF_STATES = GRADIENTS["gru"], GRADIENTS["lstm"]
+
+# The gradients that are products with those of sums: of all, or where they differ of the inputs' sums and the state's.
+_TOGETHER = (("dkernel", "drecurrent_kernel", "dbias"),)
+_SPLIT = (("dkernel", "dbias"), ("drecurrent_kernel", "dbias"))
+
+_rooms = threading.local()
 
 
 @compiled_in
@@ -185,6 +192,15 @@ def _in_steps(x: Any) -> Any:
     return in_order(x).reshape(n * t, f)
 
 
+def _room(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory for what a call needs until its end, this thread's own: fresh pages cost as much as what is done there."""
+    held: dict[Any, Any] = _rooms.__dict__
+    key, count = f"{name} {dtype.char}", shape[0] * shape[1]
+    if key not in held or held[key].size < count:
+        held[key] = aligned((count,), dtype)
+    return held[key][:count].reshape(shape)
+
+
 class _Sweep:
     """All steps forwards of a cell whose gates' sums are ``g`` wide, for arrays like these."""
 
@@ -228,11 +244,16 @@ class _SweepBack:
         self.backwards, self.need, self.split = backwards, need, cell == _GRU
         work = _nanoseconds(self.n, self.t, self.u, self.g)
         self._compute = _backward.planned(self.dtype, work, cell, code, int(backwards), self.dtype.type(1))
-        rows, states = np.empty((self.n * self.t, self.g), self.dtype), np.empty((self.n * self.t, self.u), self.dtype)
+        rows, widths = (
+            np.empty((self.n * self.t, self.g), self.dtype),
+            {"dkernel": x.shape[2], "drecurrent_kernel": self.u, "dbias": 1},
+        )
         self._of_x = gemm.matmul.plan(rows, kernel.T)
-        self._of_kernel = gemm.matmul.plan(_in_steps(x).T, rows)
-        self._of_recurrent = gemm.matmul.plan(states.T, rows)
-        self._of_bias = gemm.column_sums.plan(rows)
+        self._products = []
+        for names in _SPLIT if self.split else _TOGETHER:
+            parts = {name: widths[name] for name in names if name in need}
+            left = np.empty((self.n * self.t, sum(parts.values())), self.dtype)
+            self._products.append((parts, gemm.matmul.plan(left.T, rows)))
 
     def __call__(
         self, x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, kept: Any,
@@ -240,8 +261,8 @@ class _SweepBack:
     ) -> tuple[Any, ...]:  # fmt: skip
         """(dx, dkernel, drecurrent_kernel, dbias, dh0, dc0), None for what is not needed."""
         n, u, dtype, empty = self.n, self.u, self.dtype, np.empty((0, self.u), self.dtype)
-        dsums = np.empty((n * self.t, self.g), dtype)
-        dstate = np.empty_like(dsums) if self.split else dsums
+        dsums = _room("sums", (n * self.t, self.g), dtype)
+        dstate = _room("states", dsums.shape, dtype) if self.split else dsums
         start, cells = _state(h0, n, u, dtype), _state(c0, n, u, dtype)
         of_h, of_c = (np.zeros((n, u), dtype) if each is None else np.array(each, order="C") for each in (dh, dc))
         self._compute(
@@ -249,28 +270,40 @@ class _SweepBack:
             empty if gates is None else _in_steps(gates), _in_steps(y), empty if kept is None else _in_steps(kept),
             of_h, of_c, dsums, dstate, np.empty((n, self.g), dtype),
         )  # fmt: skip
-        results = {
-            "dx": lambda: self._of_x(dsums, kernel.T).reshape(x.shape),
-            "dkernel": lambda: self._of_kernel(_in_steps(x).T, dsums),
-            "drecurrent_kernel": lambda: self._of_recurrent(self._before(y, start).T, dstate),
-            "dbias": lambda: self._of_biases(dsums, dstate),
-            "dh0": lambda: of_h,
-            "dc0": lambda: of_c,
+        results = self._of_weights(_in_steps(x), y, start, (dsums, dstate)) | {"dh0": of_h, "dc0": of_c}
+        if "dx" in self.need:
+            results["dx"] = self._of_x(dsums, kernel.T).reshape(x.shape)
+        return tuple(results[name] if name in self.need else None for name in _OF_STATES)
+
+    def _of_weights(self, x: Any, y: Any, start: Any, slopes: tuple[Any, Any]) -> dict[str, Any]:
+        """Gradients of weights and biases: inputs, states and ones side by side, times the sums', are one product."""
+        found: dict[str, Any] = {}
+        for (parts, product), of_sums in zip(self._products, slopes, strict=False):
+            left, at = _room("left", (self.n * self.t, sum(parts.values())), self.dtype), 0
+            for name, width in parts.items():
+                part = left[:, at : at + width]
+                if name == "drecurrent_kernel":
+                    self._states(left.reshape(self.n, self.t, left.shape[1])[:, :, at : at + width], y, start)
+                else:
+                    part[...] = x if name == "dkernel" else 1
+                at += width
+            whole, at = product(left.T, of_sums) if parts else None, 0
+            for name, width in parts.items():
+                found.setdefault(name, []).append(whole[at : at + width])
+                at += width
+        return {
+            name: np.concatenate(each)
+            if self.split and name == "dbias"
+            else (each[0][0] if name == "dbias" else each[0]).copy()
+            for name, each in found.items()
         }
-        return tuple(make() if name in self.need else None for name, make in results.items())
 
-    def _of_biases(self, dsums: Any, dstate: Any) -> Any:
-        sums = self._of_bias(dsums)
-        return np.stack([sums, self._of_bias(dstate)]) if self.split else sums
-
-    def _before(self, y: Any, start: Any) -> Any:
-        """The state that each step of x was made with, as rows."""
-        before = np.empty(y.shape, self.dtype)
+    def _states(self, to: Any, y: Any, start: Any) -> None:
+        """Put the state there that each step of x was made with."""
         if self.t and self.backwards:
-            before[:, -1], before[:, :-1] = start, y[:, :-1][:, ::-1]
+            to[:, -1], to[:, :-1] = start, y[:, :-1][:, ::-1]
         elif self.t:
-            before[:, 0], before[:, 1:] = start, y[:, :-1]
-        return before.reshape(-1, self.u)
+            to[:, 0], to[:, 1:] = start, y[:, :-1]
 
 
 @Planned
