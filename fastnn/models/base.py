@@ -37,7 +37,7 @@ from fastnn.engine.wiring import Call, Wiring, each
 from fastnn.errors import DivergenceError
 from fastnn.kernels.table import DTYPES
 from fastnn.layers import Parameter
-from fastnn.layers.base import Operation, assign_all, refuse_symbols, unique_name
+from fastnn.layers.base import Operation, agree, assign_all, refuse_symbols, unique_name
 from fastnn.layers.calling import followed
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor, is_symbolic
 from fastnn.losses.base import FunctionLoss
@@ -886,8 +886,8 @@ class Model(Operation):
             source = index_source(name, x, counting.indices, counting.name)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
-        if bottom is not None and source.sample_shape != bottom[1:]:
-            wanted = ", ".join(["n", *map(str, bottom[1:])])
+        if bottom is not None and not agree(source.sample_shape, bottom[1:]):
+            wanted = ", ".join(["n", *("any" if size is None else str(size) for size in bottom[1:])])
             raise ValueError(
                 f"{name}: got shape {(source.rows, *source.sample_shape)}, wants ({wanted}), the model's input"
             )

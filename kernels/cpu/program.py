@@ -88,6 +88,19 @@ def _places(lives: Mapping[Block, tuple[int, int]]) -> tuple[dict[Block, int], i
     return places, total
 
 
+def _passed_on(stretches: Sequence[_Stretch | _Outside], kept: Sequence[View]) -> list[Block]:
+    """Blocks that are results of calls outside of instructions, in C order, and that such calls alone look at."""
+    calls = [stretch.call for stretch in stretches if isinstance(stretch, _Outside)]
+    made = [view for call in calls for view in views_of(call.results)]
+    seen = {range_.block for each in stretches if isinstance(each, list) for one in each for range_ in one.reads}
+    seen |= {range_.block for each in stretches if isinstance(each, list) for one in each for range_ in one.writes}
+    seen |= {view.block for view in (*kept, *(view for call in calls for view in call.writes))}
+    whole = [view for view in made if view.contiguous and view.offset == 0 and view.block.inner]
+    return [
+        view.block for view in whole if view.block not in seen and view.size * view.dtype.itemsize == view.block.size
+    ]
+
+
 # --------------------------------------------------------------------------------------------------------------- tasks
 
 
@@ -155,7 +168,9 @@ class Replay(CallByCall):
         self._dtype = _dtype(graph)
         self._lowering = Lowering(self._dtype, self._tasks, len(graph.arguments))
         stretches = _cut(_fused(_lowered(graph, self._lowering), self._lowering, graph.kept))
-        self._places, size = _places(lifetimes(_moments(stretches), graph.kept))
+        self._passed: dict[Block, Any] = dict.fromkeys(_passed_on(stretches, graph.kept))
+        lives = lifetimes(_moments(stretches), graph.kept)
+        self._places, size = _places({block: life for block, life in lives.items() if block not in self._passed})
         self._arena = aligned((max(1, size),), np.uint8)
         self._rooms = [[np.empty(0, dtype) for dtype in room.blocks.values()] for room in self._lowering.rooms]
         self._start = address(self._arena)
@@ -265,7 +280,16 @@ class Replay(CallByCall):
 
     def memory(self, block: Block) -> tuple[int, Any]:
         """Where a block lies that is no argument's, and what keeps it alive."""
+        if block in self._passed:
+            return address(self._passed[block]), self._passed[block]
         return self._address(block), self._arena if block.inner else block.owner
+
+    def keep(self, place: View, result: Any, arrays: Sequence[Any]) -> None:
+        """Put a result where it is looked for: what calls alone look at stays where it was made."""
+        if place.block in self._passed:
+            self._passed[place.block] = result if result.strides == place.strides else np.ascontiguousarray(result)
+        else:
+            super().keep(place, result, arrays)
 
     def _turn(self, stretch: _Stretch, holds: Sequence[Held]) -> _Turn:
         """A stretch made ready, with what it holds while its turns last."""
