@@ -54,6 +54,32 @@ def permute(
 ) -> Array:
     """x with its axes in another order, a new array."""
 
+def split(
+    x: Array,
+    indices_or_sections: int | Sequence[int],
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
+
+def stack(
+    x: Sequence[Array],
+    axis: int = 0,
+) -> Array:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+
+def unstack(
+    x: Array,
+    num: int | None = None,
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """The arrays along an axis of x, which are views of it."""
+
+def flip(
+    x: Array,
+    axis: int = 0,
+) -> Array:
+    """x in reverse along an axis, a new array."""
+
 def one_hot(
     index: Array,
     num_classes: int,

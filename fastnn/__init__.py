@@ -30,9 +30,11 @@ _SUBMODULES = (
     "losses",
     "metrics",
     "models",
+    "onnx",
     "ops",
     "optimizers",
     "regularizers",
+    "sklearn",
     "utils",
 )
 
@@ -53,6 +55,7 @@ _NAMES = {
     "Model": "models",
     "Sequential": "models",
     "load_model": "models",
+    "to_onnx": "onnx",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]

@@ -849,6 +849,16 @@ def poisson(
 ) -> tuple[float, Array]:
     """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
 
+def half_poisson_deviance(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Half the Poisson deviance of logarithms of rates: (value, dpred), summed over a row, the mean over n rows.
+
+    value = 1/n * sum of weight[i] * (e^pred - target * pred + target * log target - target); NaN for a target below 0.
+    """
+
 def binary_focal_cross_entropy(
     pred: Array,
     target: Array,
@@ -2068,6 +2078,32 @@ def permute(
     axes: Sequence[int],
 ) -> Array:
     """x with its axes in another order, a new array."""
+
+def split(
+    x: Array,
+    indices_or_sections: int | Sequence[int],
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
+
+def stack(
+    x: Sequence[Array],
+    axis: int = 0,
+) -> Array:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+
+def unstack(
+    x: Array,
+    num: int | None = None,
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """The arrays along an axis of x, which are views of it."""
+
+def flip(
+    x: Array,
+    axis: int = 0,
+) -> Array:
+    """x in reverse along an axis, a new array."""
 
 def one_hot(
     index: Array,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -198,11 +198,18 @@ class Traced(Followed):
         """What it stands for."""
         return self._value
 
-    def made(self, name: str, given: Mapping[str, Any]) -> Traced:
+    def made(self, name: str, given: Mapping[str, Any]) -> Any:
         """A calculation, followed."""
         plain, parents = _split(given)
-        result = calculate(name, **plain)
-        return Traced(result, Node(name, plain, (result,), parents))
+        return _traced(name, plain, calculate(name, **plain), parents)
+
+
+def _traced(name: str, given: Mapping[str, Any], results: Any, parents: Mapping[str, Traced]) -> Any:
+    """The results of a call, an array or number or a tuple of such, followed."""
+    together = results if isinstance(results, tuple) else (results,)
+    node = Node(name, given, together, parents)
+    traced = tuple(Traced(result, node, place) for place, result in enumerate(together))
+    return traced if isinstance(results, tuple) else traced[0]
 
 
 def _described(value: Any) -> str:
@@ -237,24 +244,30 @@ def _spread(x: Any, index: Any, like: Any) -> Any:
     return whole
 
 
+def _parted(x: Any, bounds: tuple[int, ...], axis: int) -> tuple[Any, ...]:
+    before = (slice(None),) * axis
+    return tuple(x[(*before, slice(*some))] for some in pairwise(bounds))
+
+
 def _scaled(x: Any, factor: Any) -> Any:
     """On a device the factor may be an array (): a number that nobody waits for."""
     return x * (factor.astype(x.dtype) if hasattr(factor, "astype") else x.dtype.type(factor))
 
 
 # What is made of values beside what ops make of them: arrays of an array x, and numbers of numbers a and b. An array is
-# looked at in another way or in part, multiplied with a number or divided by it, or summed over what was broadcast from
-# a shape.
+# looked at in another way, in part or in parts, multiplied with a number or divided by it, or summed over what was
+# broadcast from a shape; zeros are of its shape, or of another one.
 CALCULATIONS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, shape: x.reshape(*shape),
     "transpose": lambda x: x.T,
     "permute": lambda x, axes: x.transpose(*axes),
     "part": _part,
     "spread": _spread,
+    "split": _parted,
     "scaled": _scaled,
     "divided": lambda x, factor: x / x.dtype.type(factor),
     "unbroadcast": _unbroadcast,
-    "zeros": lambda x: np.zeros_like(x, order="C"),
+    "zeros": lambda x, shape=None: np.zeros_like(x, order="C", shape=shape),
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,
@@ -449,8 +462,4 @@ def record(
     for name in (*(name for name in inplace if name in parents), *into):
         if given[name] is not None:
             raise TypeError(f"{name}: got an array to write to where gradients are followed, wants none in {op}")
-    results = call(**plain)
-    together = results if isinstance(results, tuple) else (results,)
-    node = Node(op, plain, together, parents)
-    traced = tuple(Traced(result, node, place) for place, result in enumerate(together))
-    return traced if isinstance(results, tuple) else traced[0]
+    return _traced(op, plain, call(**plain), parents)

@@ -346,8 +346,8 @@ class Layer(Operation, Configurable):
             cls._by_call = False
         elif "call" in vars(cls):
             cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
-            cls._by_call, cls._takes_training = True, calling.takes_training(cls)
-            cls.takes_mask = calling.takes_mask(cls)
+            cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
+            cls.takes_mask = calling.call_takes(cls, "mask")
             cls.recordable = vars(cls).get("recordable", True)
         build = vars(cls).get("build")
         if build is not None and "values" not in inspect.signature(build).parameters:
@@ -527,25 +527,29 @@ class Layer(Operation, Configurable):
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
         if self._by_call:
-            return calling.backward(self, dy, kept)
+            return calling.backward(self, dy, kept, need_dx)
         raise NotImplementedError(
             f"{type(self).__name__}: got a layer without backward to train with, wants one that defines "
             "backward(dy, kept, need_dx) -> (dx, gradients), or call(inputs) over fastnn.ops in place of forward"
         )
 
-    def __call__(self, x: Any, training: bool | None = None) -> Any:
-        """Outputs for the batch ``x``, an array or a list of such, or a symbolic tensor; builds it on first use."""
+    def __call__(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Outputs for the batch ``x``, an array or a list of such, or a symbolic tensor; builds it on first use.
+
+        ``mask`` says which steps of arrays count; among symbolic tensors the layers before say it.
+        """
         if is_symbolic(x):
             return self._connected(x, self.dtype)
         listed = self._takes_list(x)
         arrays = [self._array(array) for array in (x if listed else [x])]
         if calling.inside() or calling.learning(self) or any(isinstance(array, Followed) for array in arrays):
-            return calling.followed(self, arrays if listed else arrays[0], training)
+            return calling.followed(self, arrays if listed else arrays[0], training, mask)
         shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
         self.build(shapes if listed else shapes[0])
+        options = {"mask": mask_of(mask, arrays[0])} if self.takes_mask else {}
         charged: list[Any] = []
         with penalties.collected_in(charged):
-            y = self.forward(arrays if listed else arrays[0], bool(training))[0]
+            y = self.forward(arrays if listed else arrays[0], training or False, **options)[0]
         self.added_losses = charged
         return y
 
@@ -601,6 +605,16 @@ def _penalty(parameter: Parameter) -> Any:
     if not isinstance(operand, Traced):
         return value
     return joined(value, {"w": operand}, lambda dy: {"w": calculate("scaled", x=slope, factor=dy)})
+
+
+def mask_of(mask: Any, x: Array) -> Any:
+    """The mask (n, t) of steps x (n, t, ...) as ops take it; None stays None."""
+    if mask is None or isinstance(mask, Followed):
+        return mask
+    array = numeric_array("mask", mask)
+    if array.shape != x.shape[:2]:
+        raise ValueError(f"mask: got shape {array.shape}, wants {x.shape[:2]}, a number for each step of x")
+    return array.astype(x.dtype if x.dtype.kind == "f" else "float32", copy=False)
 
 
 def refuse_symbols(name: str, x: Any) -> None:

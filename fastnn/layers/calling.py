@@ -85,10 +85,10 @@ def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple
     return tuple(found) if several else found[0], (pull, floats, len(arrays), listed, learned)
 
 
-def backward(layer: Layer, dy: Any, kept: Any) -> tuple[Any, Sequence[Any]]:
-    """From dL/dy: dL/dx, and the gradients of the parameters, None of those that are not trained."""
+def backward(layer: Layer, dy: Any, kept: Any, need_dx: bool = True) -> tuple[Any, Sequence[Any]]:
+    """From dL/dy: dL/dx, None where it is not needed, and the gradients of the parameters, None where not trained."""
     pull, floats, count, listed, learned = kept
-    slopes = pull([penalties.factor(), *each(dy)])
+    slopes = pull([penalties.factor(), *each(dy)], 0 if need_dx else len(floats))
     dx: list[Any] = [None] * count
     for place, slope in zip(floats, slopes, strict=False):
         dx[place] = slope
@@ -133,6 +133,8 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
     """The same, and of inputs that must be row numbers, by place, how many there are and the layer that wants them."""
     listed = isinstance(input_shape, list)
     shapes = input_shape if listed else [input_shape]
+    if steps_states(layer):
+        return (shapes[0][0], output_size(layer))
     if any(None in shape[1:] for shape in shapes):
         raise ValueError(
             f"{layer.name}: got input shape {input_shape}, wants known sizes, or a layer that defines "
@@ -144,6 +146,19 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
         y = _result(layer, zeros if listed else zeros[0], False, [None] * len(shapes) if listed else None, here)
     found: list[BatchShape] = [(None, *array.shape[1:]) for array in each(y)]
     return (found if isinstance(y, tuple) else found[0]), here.indices
+
+
+def steps_states(layer: Any) -> bool:
+    """Whether a layer is a cell: its ``call(inputs, states)`` is one step, and gives (outputs, states)."""
+    return hasattr(layer, "state_size")
+
+
+def output_size(cell: Any) -> int:
+    """How wide the outputs of a cell are: it says so, or they are as its first state."""
+    size = getattr(cell, "output_size", None)
+    while size is None or isinstance(size, (list, tuple)):
+        size = cell.state_size if size is None else size[0]
+    return int(size)
 
 
 def learning(operation: Operation) -> bool:
@@ -189,7 +204,9 @@ def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> A
 
     together = (*results, *([penalties.summed(charged)] if charged else []))
     if sources or learned:
-        together = joined(together, {**sources, **learned}, pull)
+        together = joined(
+            together, {**sources, **learned}, pull, operation=operation, x=tuple(values) if listed else values[0]
+        )
     if charged:
         _charge(operation, together[-1])
     made = operation.compute_mask(values if listed else values[0], masks if listed else masks[0])
@@ -237,14 +254,9 @@ def _draw(training: Any) -> Training:
     return chosen._replace(seed=(chosen.seed + ((here.drawn + 1) << 40)) % 2**63)
 
 
-def takes_training(kind: type[Layer]) -> bool:
-    """Whether a class's ``call`` has an argument ``training``."""
-    return "training" in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
-
-
-def takes_mask(kind: type[Layer]) -> bool:
-    """Whether a class's ``call`` has an argument ``mask``."""
-    return "mask" in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
+def call_takes(kind: type[Layer], argument: str) -> bool:
+    """Whether a class's ``call`` has an argument ``training``, say."""
+    return argument in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
 
 
 def own_build(build: Callable[..., None], base: Callable[..., None]) -> Callable[..., None]:

@@ -128,6 +128,14 @@ def poisson(pred, target, sample_weight=None):
     """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
 
 
+@op("losses", **{**_ELEMENTWISE_LOSS, "draw": {"target": "positive", "sample_weight": "positive"}})
+def half_poisson_deviance(pred, target, sample_weight=None):
+    """Half the Poisson deviance of logarithms of rates: (value, dpred), summed over a row, the mean over n rows.
+
+    value = 1/n * sum of weight[i] * (e^pred - target * pred + target * log target - target); NaN for a target below 0.
+    """
+
+
 @op(
     "losses",
     pred="n ...",
@@ -283,6 +291,7 @@ _OF_ELEMENTS = {
     "hinge": "hinge",
     "squared_hinge": "squared_hinge",
     "poisson": "poisson",
+    "half_poisson_deviance": "half_poisson_deviance",
     "binary_cross_entropy": "bernoulli",
     "binary_focal_cross_entropy": "bernoulli_focal",
     "half_sse": "half_squared",
@@ -305,6 +314,7 @@ _OF_LOGITS = {"bernoulli": "bernoulli_logit", "bernoulli_focal": "bernoulli_logi
 _DIVIDED_BY: dict[str, Callable[[Any], float]] = {
     "half_sse": lambda pred: 1,
     "quadratic_cost": lambda pred: pred.shape[0],
+    "half_poisson_deviance": lambda pred: pred.shape[0],
 }
 # What targets must be, by the way in which they are drawn: anything, rows of probabilities, numbers in [0, 1].
 ANYTHING, PROBABILITIES, IN_UNIT = range(3)
