@@ -272,7 +272,7 @@ class Rules(NamedTuple):
     multiplied by. Gradients are clipped to ``limit`` in the way of ``clip``. ``averages`` are by step what becomes of
     the average of weights, which is the last part of the state; there are none where none is kept.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
-    first stage's gradients go into the step as they are: without penalty, clipping, decay or average.
+    first stage's gradients go into the step at once: there is no l1 penalty, clipping, decay or average.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
     an even number of features, and ``direct`` steps.
     With ``load`` the arrays go into panels before the first batch, with ``store`` back behind the last one.
