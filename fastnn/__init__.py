@@ -30,6 +30,7 @@ _SUBMODULES = (
     "losses",
     "metrics",
     "models",
+    "onnx",
     "ops",
     "optimizers",
     "regularizers",
@@ -54,6 +55,7 @@ _NAMES = {
     "Model": "models",
     "Sequential": "models",
     "load_model": "models",
+    "to_onnx": "onnx",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]

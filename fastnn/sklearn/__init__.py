@@ -13,8 +13,12 @@ from fastnn import absent
 
 # Public names: name -> module.
 _NAMES = {
+    "LinearRegression": "linear",
+    "LogisticRegression": "linear",
     "MLPClassifier": "multilayer",
     "MLPRegressor": "multilayer",
+    "PerfectSeparationWarning": "linear",
+    "Perceptron": "perceptron",
 }
 
 __all__ = sorted(_NAMES)

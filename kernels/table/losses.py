@@ -268,6 +268,18 @@ def l1_l2_penalty(w, l1=0.0, l2=0.0):
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
 
 
+@op(
+    "losses",
+    x="...",
+    returns=("", "..."),
+    options={"share": Real()},
+    cases=ELEMENTWISE,
+    variants=({}, {"share": 0.25}, {"share": -2.0}),
+)
+def total(x, share=1.0):
+    """A share of the sum of all numbers: (value, dx); value = share * sum of x, dx = share everywhere."""
+
+
 # The formulas of losses that are sums over all elements, and over rows, by the op.
 _OF_ELEMENTS = {
     "mse": "squared",

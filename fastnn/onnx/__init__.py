@@ -1,0 +1,7 @@
+"""ONNX files: models to and from what onnxruntime, PyTorch, Keras and others exchange."""
+
+from __future__ import annotations
+
+from fastnn.onnx.writing import OPSETS, proto, to_onnx
+
+__all__ = ["OPSETS", "proto", "to_onnx"]
