@@ -108,6 +108,7 @@ class Session:
         return records.Objective(
             loss=records.FIGURES[described.name],
             goal=np.array([*described.numbers, 0.0], self._dtype),
+            most=self._dtype.type(described.most),
             outputs=self._layout.sizes[-1] if described.mean else 1,
             reduction=reduction,
             metrics=np.array([records.FIGURES[form] for form, _ in figures.forms], np.int64),

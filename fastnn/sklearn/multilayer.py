@@ -225,7 +225,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
     def _trained(self, samples: Samples, dropout: Sequence[float] = ()) -> tuple[list[Any], Any, Samples]:
         """Layers to be trained, the loss, and the samples with targets as it takes them."""
         X, y, sample_weight = samples
-        loss = objective(self.loss, self.out_activation_, y.shape[1])
+        loss = objective(self.loss, self.out_activation_, y.shape[1], self.coefs_[0].dtype)
         link = "identity" if self.out_activation_ == "exp" else self.out_activation_  # the loss takes logarithms
         seed = int(self._random_state.randint(2**31 - len(dropout))) if any(dropout) else 0
         layers = self._weights(link).layers(float(self.alpha), dropout, seed)

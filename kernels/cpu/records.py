@@ -246,15 +246,16 @@ class Network(NamedTuple):
 class Objective(NamedTuple):
     """What is minimised and what is told of it: codes of loss and metrics.
 
-    ``goal`` are the numbers that the loss takes (a width, an exponent), ``outputs`` divides the sum of the losses of a
-    row's outputs; ``reduction`` says how the loss of a batch is made of its rows'. ``numbers`` are the metrics' own: a
-    threshold, a k, for a loss what divides it. Metrics from ``plain`` on count by the samples' weights. They look at
-    the rows from ``seen`` on in scratch memory: the last stage's outputs, or these through the ``activation`` that the
-    loss has taken into itself.
+    ``goal`` are the numbers that the loss takes (a width, an exponent), ``most`` is what that of a row counts as at
+    most, whatever its gradient, ``outputs`` divides the sum of the losses of a row's outputs; ``reduction`` says how
+    the loss of a batch is made of its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what
+    divides it. Metrics from ``plain`` on count by the samples' weights. They look at the rows from ``seen`` on in
+    scratch memory: the last stage's outputs, or these through the ``activation`` that the loss has taken into itself.
     """
 
     loss: Size
     goal: Reals
+    most: Real
     outputs: Size
     reduction: Size
     metrics: Sizes
