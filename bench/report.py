@@ -202,6 +202,12 @@ def _loops(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*loops.cases()]
 
 
+def _estimators(options: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import estimators
+
+    return [*estimators.cases(options.quick)]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
@@ -229,6 +235,7 @@ _GROUPS: dict[str, _Group] = {
     ),
     "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", _loops),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
+    "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),

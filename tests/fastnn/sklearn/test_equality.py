@@ -14,7 +14,7 @@ import fastnn.sklearn
 
 SETTINGS = 60
 EPOCHS = 20
-# As far as coefficients may be from scikit-learn's: they are some units of the last place away, L-BFGS's some thousands.
+# As far as coefficients may be from scikit-learn's. They are units of the last place away, L-BFGS's thousands of them.
 TOLERANCE = 1e-6
 
 
