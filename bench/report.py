@@ -209,6 +209,12 @@ def _likelihood(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*likelihood.cases()]
 
 
+def _estimators(options: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import estimators
+
+    return [*estimators.cases(options.quick)]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
@@ -237,6 +243,7 @@ _GROUPS: dict[str, _Group] = {
     "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", _loops),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
     "likelihood": _Group("logistic regression against scikit-learn's fastest solver", _likelihood),
+    "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),
