@@ -14,3 +14,9 @@ def onnx(submodule: str = "") -> Any:
     if importlib.util.find_spec("onnx") is None:
         raise ImportError(f"ONNX files need onnx, which is not installed: {installing('onnx')}")
     return importlib.import_module(f"onnx.{submodule}" if submodule else "onnx")
+
+
+def decode_error() -> type[Exception]:
+    """What parsing raises for bytes that are no protocol buffer."""
+    found: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
+    return found
