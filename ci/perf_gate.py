@@ -64,7 +64,7 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "elu": ("celu", "selu"),
     "softplus": ("log_sigmoid",),
     "mse": ("mae", "half_sse", "quadratic_cost", "mape", "huber", "hinge", "squared_hinge"),
-    "binary_cross_entropy": ("msle", "log_cosh", "poisson", "binary_focal_cross_entropy"),
+    "binary_cross_entropy": ("msle", "log_cosh", "poisson", "half_poisson_deviance", "binary_focal_cross_entropy"),
     # pairs of numbers
     "add": ("subtract", "multiply", "average"),
     "maximum": ("minimum",),

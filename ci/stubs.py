@@ -10,10 +10,12 @@ this module's output, so it cannot fall behind the table.
 from __future__ import annotations
 
 import argparse
+import builtins
 import inspect
 import math
 from pathlib import Path
 
+from fastnn import numerics
 from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Option, Padding, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
@@ -51,6 +53,32 @@ def permute(
     axes: Sequence[int],
 ) -> Array:
     """x with its axes in another order, a new array."""
+
+def split(
+    x: Array,
+    indices_or_sections: int | Sequence[int],
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
+
+def stack(
+    x: Sequence[Array],
+    axis: int = 0,
+) -> Array:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+
+def unstack(
+    x: Array,
+    num: int | None = None,
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """The arrays along an axis of x, which are views of it."""
+
+def flip(
+    x: Array,
+    axis: int = 0,
+) -> Array:
+    """x in reverse along an axis, a new array."""
 
 def one_hot(
     index: Array,
@@ -111,9 +139,26 @@ def _stub(op: Op) -> str:
     return f"def {op.name}(\n{lines}) -> {_result(op)}:\n    {closing}\n"
 
 
+_SHADOWS = "  # noqa: A001 - Keras's name"
+
+
+def _unquoted(parameter: inspect.Parameter) -> str:
+    return str(parameter).replace("'", "")
+
+
+def _of_function(name: str) -> str:
+    """One of the functions that are made of ops: its head, and the first line of its docstring."""
+    function = getattr(numerics, name)
+    parameters = inspect.signature(function).parameters.values()
+    lines = "".join(f"    {_unquoted(parameter)},\n" for parameter in parameters)
+    kind, doc = function.__annotations__["return"], inspect.cleandoc(function.__doc__).splitlines()[0]
+    head = f"def {name}("
+    return f'{head}{_SHADOWS if hasattr(builtins, name) else ""}\n{lines}) -> {kind}:\n    """{doc}"""\n'
+
+
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
-    return _HEADER + "\n".join([*(_stub(op) for op in TABLE.values()), _PACK])
+    return _HEADER + "\n".join([*(_stub(op) for op in TABLE.values()), _PACK, *map(_of_function, numerics.NAMES)])
 
 
 def main() -> None:

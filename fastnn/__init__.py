@@ -34,6 +34,7 @@ _SUBMODULES = (
     "ops",
     "optimizers",
     "regularizers",
+    "sklearn",
     "utils",
 )
 

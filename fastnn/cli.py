@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn info``, ``fastnn bench``."""
+"""The command line: ``fastnn train``, ``fastnn playground``, ``fastnn info``, ``fastnn bench``."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure, for a second or two, the multiply-adds of the CPU and the bandwidth of its memory, "
         "on one thread and on all",
     )
+    _add_playground(commands)
     commands.add_parser(
         "bench",
         help="measure fastnn beside NumPy and other libraries (in a checkout of the repository)",
@@ -105,6 +106,26 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     ).set_defaults(run=_bench)
     return parser
+
+
+def _add_playground(commands: Any) -> None:
+    playground = commands.add_parser(
+        "playground",
+        help="build a small network in the browser and watch it train",
+        description="Serve a page, to this machine alone, on which a small network is built and watched while it "
+        "trains: problems, features, layers, losses, optimizers, regularisation, noise. It needs no network.",
+        epilog="The page's address holds what is set: it can be kept, and given here to begin with, as in\n"
+        "  fastnn playground 'problem=spiral&layers=8,8&activation=relu'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    playground.set_defaults(run=_playground)
+    playground.add_argument(
+        "state", nargs="?", default="", metavar="STATE", help="what to begin with: an address of the page, or its end"
+    )
+    playground.add_argument(
+        "--port", metavar="N", type=_whole("--port", 0, 65535), default=0, help="default: a free one"
+    )
+    playground.add_argument("--no-browser", action="store_true", help="only print the address")
 
 
 def _add_train(commands: Any) -> None:
@@ -427,7 +448,17 @@ def _rows(data: Data) -> str:
     return f"{len(data.train[0]):,} training and {len(data.validation[0]) if data.validation else 0:,} validation rows"
 
 
-# --- info and bench -------------------------------------------------------------------------------------------------
+# --- playground, info and bench -------------------------------------------------------------------------------------
+
+
+def _playground(arguments: argparse.Namespace) -> int:
+    from fastnn.playground import serve
+
+    try:
+        serve(arguments.port, arguments.state, open_browser=not arguments.no_browser)
+    except (TypeError, ValueError) as error:
+        raise _UsageError(f"argument STATE: {error}") from error
+    return 0
 
 
 def _info(arguments: argparse.Namespace) -> int:

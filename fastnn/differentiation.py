@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastnn import checks, ops
+from fastnn.adoption import adopted
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
 from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
@@ -56,17 +58,19 @@ def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
     return _whole(dx, x)
 
 
-def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callable[[Sequence[Any]], list[Any]]]:
+def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callable[..., list[Any]]]:
     """(y, pull) for y = f(*arguments) of ops, an array or a list or tuple of such.
 
-    ``pull(dy)`` takes dL/d(each of y), None where nothing depends on it, and gives dL/d(each argument), None likewise.
+    ``pull(dy)`` takes dL/d(each of y), None where nothing depends on it, and gives dL/d(each argument), None likewise;
+    ``pull(dy, first)`` only those from argument ``first`` on.
     """
     result, sources = _followed(f, arguments)
     results = result if isinstance(result, (list, tuple)) else (result,)
 
-    def pull(slopes: Sequence[Any]) -> list[Any]:
+    def pull(slopes: Sequence[Any], first: int = 0) -> list[Any]:
         pairs = zip(results, slopes, strict=True)
-        return _pull([(y, dy) for y, dy in pairs if isinstance(y, Traced) and dy is not None], sources)
+        given = [(y, dy) for y, dy in pairs if isinstance(y, Traced) and dy is not None]
+        return [None] * first + _pull(given, sources[first:])
 
     values = [each.value if isinstance(each, Traced) else each for each in results]
     return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
@@ -93,6 +97,7 @@ def _whole(slope: Any, array: Array) -> Array:
 def _checked(arguments: Any) -> Sequence[Array]:
     if not isinstance(arguments, Sequence) or isinstance(arguments, str):
         raise TypeError(f"arguments: got {checks.describe(arguments)}, wants a list or tuple of arrays")
+    arguments = [adopted(f"arguments[{place}]", array) for place, array in enumerate(arguments)]
     for place, array in enumerate(arguments):
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise TypeError(f"arguments[{place}]: got {checks.describe(array)}, wants a NumPy or CuPy array")
@@ -111,13 +116,23 @@ def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> l
     for result, slope in results:
         place = key(result)
         slopes[place] = _sum(slopes[place], slope) if place in slopes else slope
-    for node in reached([result for result, _ in results]):
-        derivatives = _rule(node)(node, [slopes.pop((node, number), None) for number in range(len(node.results))])
-        for name, parent in node.parents.items():
+    nodes, wanted = reached([result for result, _ in results]), {*map(key, sources)}
+    for node in reversed(nodes):
+        if any(key(parent) in wanted for parent in node.parents.values()):
+            wanted |= {(node, place) for place in range(len(node.results))}
+    for node in nodes:
+        parents = {name: parent for name, parent in node.parents.items() if key(parent) in wanted}
+        given = [slopes.pop((node, place), None) for place in range(len(node.results))]
+        if not parents or all(slope is None for slope in given):
+            continue
+        derivatives = _rule(node)(replace(node, parents=parents), given)
+        for name, parent in parents.items():
             if name not in derivatives:
                 raise TypeError(f"{name}: got a value that gradients are wanted of, but {node.op} has none by it")
-            place = key(parent)
-            slopes[place] = derivatives[name] if place not in slopes else _sum(slopes[place], derivatives[name])
+            if derivatives[name] is None:
+                continue
+            at = key(parent)
+            slopes[at] = derivatives[name] if at not in slopes else _sum(slopes[at], derivatives[name])
     return [slopes.get(key(source)) for source in sources]
 
 
@@ -211,6 +226,22 @@ def _of_elementwise_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, A
     }
 
 
+def _of_quotient(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """da = dy / b, db = -da * y; of those that are wanted."""
+    of_a = ops.divide(slopes[0], node.given["b"])
+    wanted = {"a": lambda: of_a, "b": lambda: _scaled(ops.multiply(of_a, node.results[0]), -1.0)}
+    return {name: _unbroadcast(wanted[name](), node.given[name].shape) for name in node.parents}
+
+
+def _of_multiple(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """Of a number times an array; the number may be what depends on the arguments."""
+    wanted = {
+        "x": lambda: _scaled(slopes[0], node.given["factor"]),
+        "factor": lambda: ops.total(ops.multiply(slopes[0], node.given["x"]))[0],
+    }
+    return {name: wanted[name]() for name in node.parents}
+
+
 def _of_choice(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     """What has been chosen has the derivative."""
     whole = dict(
@@ -255,6 +286,12 @@ def _through_time(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: gradients[f"d{name}"] for name in node.parents}
 
 
+def _of_parts(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """One behind the other, zeros for those that nothing depends on."""
+    whole = [_whole(slope, part) for slope, part in zip(slopes, node.results, strict=True)]
+    return {"x": ops.concatenate(whole, node.given["axis"])}
+
+
 def _of_option(backward: str, option: str) -> _Rule:
     """By an op that undoes it with the same option."""
     return lambda node, slopes: {"x": getattr(ops, backward)(slopes[0], node.given[option])}
@@ -267,6 +304,7 @@ _RULES: dict[str, _Rule] = {
     "subtract": _of_sum(a=1.0, b=-1.0),
     "average": _of_sum(a=0.5, b=0.5),
     "multiply": _of_elementwise_product,
+    "divide": _of_quotient,
     "maximum": _of_choice,
     "minimum": _of_choice,
     "matmul": _of_product,
@@ -277,8 +315,12 @@ _RULES: dict[str, _Rule] = {
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
+    "split": _of_parts,
     "transpose": lambda node, slopes: {"x": slopes[0].T},
-    "scaled": lambda node, slopes: {"x": _scaled(slopes[0], node.given["factor"])},
+    "scaled": _of_multiple,
+    "part": lambda node, slopes: {
+        "x": calculate("spread", x=slopes[0], index=node.given["index"], like=node.given["x"])
+    },
     "divided": lambda node, slopes: {"x": calculate("divided", x=slopes[0], factor=node.given["factor"])},
     "plus": lambda node, slopes: {"a": slopes[0], "b": slopes[0]},
     "minus": lambda node, slopes: {"a": slopes[0], "b": -slopes[0]},

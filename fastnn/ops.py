@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, backends, checks, tape
+from fastnn import absent, adoption, backends, checks, numerics, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -80,11 +80,14 @@ def _publish(op: Op) -> Callable[..., Any]:
     named = [p.name for p in op.signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     others = [name for name in op.signature.parameters if name not in named]
     remembered, by_values = backends.new_plans(), checks.depends_on_values(op)
+    numbers = [*op.operands] if op.module == "elementwise" and [*op.operands] in (["x"], ["a", "b"]) else []
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         held = tape.operands(given)
-        if held is not None:
-            return call(**held)
+        if held is not None or adoption.adopt(given, arrays):
+            return call(**(held or given))
+        if numbers and any(tape.is_number(given[name]) for name in numbers):
+            return _of_numbers(call, {name: given[name] for name in numbers}, given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -125,6 +128,21 @@ def _publish(op: Op) -> Callable[..., Any]:
     return call
 
 
+def _of_numbers(call: Callable[..., Any], operands: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """What an op makes of numbers: a number, or beside an array what it makes of one that is stretched."""
+    arrays = [each for each in operands.values() if not tape.is_number(each)]
+    for name, each in operands.items():
+        if not (tape.is_number(each) or hasattr(each, "dtype")):
+            raise TypeError(f"{name}: got {checks.describe(each)}, wants a NumPy or CuPy array")
+    y = call(**{**given, **{name: _beside(each, arrays) for name, each in operands.items()}})
+    return y if arrays else globals()["total"](y)[0]
+
+
+def _beside(operand: Any, arrays: Sequence[Any]) -> Any:
+    """A number as an array (1,) of the dtype of the one beside it; an array itself."""
+    return tape.as_array(operand, *arrays) if tape.is_number(operand) else operand
+
+
 def _remember(remembered: dict[Any, Any], known: Any, run: Callable[..., Any]) -> None:
     """Keep what runs calls like one, and not too many of such."""
     if len(remembered) >= _REMEMBERED:
@@ -154,6 +172,8 @@ def _publish_lists(op: Op) -> Callable[..., None]:
     remembered = backends.new_plans()
 
     def checked(known: Any, given: dict[str, Any]) -> None:
+        if adoption.adopt(given, op.operands):
+            return call(**given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -414,6 +434,7 @@ def pack(w: Any) -> Any:
     backend = backends.current()
     if backend != "cpu":
         raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")
+    w = adoption.adopted("w", w)
     checks.matrix("w", w)
     panels = backends.implementation("cpu", "gemm", "Panels")
     return panels(w)
@@ -436,6 +457,7 @@ def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
     for place, array in enumerate(arrays):
         if not hasattr(array, "shape"):
             raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
+    arrays = [adoption.adopted(f"arrays[{place}]", array) for place, array in enumerate(arrays)]
     first, rank = arrays[0].shape, len(arrays[0].shape)
     at = _axis("axis", axis, rank)
     for place, array in enumerate(arrays):
@@ -450,14 +472,78 @@ def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
         pairs = range(0, len(parts) - 1, 2)
         parts = [publics["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
     joined = parts[0] if len(arrays) > 1 else publics["identity"](parts[0])
-    return joined.reshape(*first[:at], sum(array.shape[at] for array in arrays), *first[at + 1 :])
+    return joined.reshape(*first[:at], int(np.sum([array.shape[at] for array in arrays])), *first[at + 1 :])
 
 
 def permute(x: Any, axes: Sequence[int]) -> Any:
     """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
     if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
         raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
-    return globals()["identity"](x.transpose(*axes))
+    return globals()["identity"](adoption.adopted("x", x).transpose(*axes))
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices.
+
+    Of indices [i, j] they are the parts before i, from i to j, and from j on.
+    """
+    array = x.operand if isinstance(x, tape.Held) else x
+    if not hasattr(array, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    at = _axis("axis", axis, len(array.shape))
+    size, given = array.shape[at], indices_or_sections
+    if isinstance(given, (list, tuple)):
+        inner = [checks.integer(f"indices_or_sections[{i}]", index, 0, size) for i, index in enumerate(given)]
+    else:
+        count = checks.positive_int("indices_or_sections", given)
+        if size % count:
+            raise ValueError(f"indices_or_sections: got {count}, wants a divisor of the size {size} of axis {at}")
+        inner = [size // count * i for i in range(1, count)]
+    if inner != sorted(inner):
+        raise ValueError(f"indices_or_sections: got {given}, wants indices that do not fall")
+    parts: tuple[Any, ...] = tape.calculate("split", x=array, bounds=(0, *inner, size), axis=at)
+    return parts
+
+
+def stack(x: Sequence[Any], axis: int = 0) -> Any:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+    if not isinstance(x, (list, tuple)) or not x:
+        raise TypeError(f"x: got {checks.describe(x)}, wants a list or tuple of arrays, not an empty one")
+    for place, array in enumerate(x):
+        if not hasattr(array, "shape") or tuple(array.shape) != tuple(getattr(x[0], "shape", ())):
+            raise ValueError(f"x[{place}]: got {checks.describe(array)}, wants an array of the shape of x[0]")
+    shape = tuple(x[0].shape)
+    at = _axis("axis", axis, len(shape) + 1)
+    return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in x], at)
+
+
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Any, ...]:
+    """The arrays along an axis of x, which are views of it; ``num`` of them, where it is given."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    at = _axis("axis", axis, len(x.shape))
+    if num is not None and num != x.shape[at]:
+        raise ValueError(f"num: got {num}, wants the size {x.shape[at]} of axis {at}, or None")
+    if not x.shape[at]:
+        return ()
+    return tuple(part.reshape(*x.shape[:at], *x.shape[at + 1 :]) for part in split(x, x.shape[at], at))
+
+
+# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array.
+_reversals: dict[Any, Any] = {}
+
+
+def flip(x: Any, axis: int = 0) -> Any:
+    """x in reverse along an axis, a new array."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    at = _axis("axis", axis, len(x.shape))
+    blocks, rows, array = math.prod(x.shape[:at]), x.shape[at], _array_of(x)
+    known = blocks, rows, type(array)
+    if known not in _reversals:
+        _reversals[known] = np.arange(blocks * rows, like=array).reshape(blocks, rows)[:, ::-1].reshape(-1).copy()
+    flat = x.reshape(blocks * rows, math.prod(x.shape[at + 1 :]))
+    return globals()["gather"](flat, _reversals[known]).reshape(*x.shape)
 
 
 # Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
@@ -473,7 +559,7 @@ def one_hot(index: Any, num_classes: int, dtype: str = "float32") -> Any:
     classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
     if not hasattr(index, "shape"):
         raise TypeError(f"index: got {checks.describe(index)}, wants an array of integers")
-    array = getattr(index, "_value", index)
+    array = _array_of(index)
     known = classes, kind, type(array)
     if known not in _identities:
         _identities[known] = np.eye(classes, dtype=kind, like=array)
@@ -481,12 +567,24 @@ def one_hot(index: Any, num_classes: int, dtype: str = "float32") -> Any:
     return rows.reshape(*index.shape, classes)
 
 
+def _array_of(x: Any) -> Any:
+    """The array that is followed, or held."""
+    x = x.operand if isinstance(x, tape.Held) else x
+    while isinstance(x, tape.Followed):
+        x = x._value
+    return x
+
+
 def _axis(name: str, axis: Any, rank: int) -> int:
     """``axis`` counted from the first."""
-    return checks.integer(name, axis, -rank, rank - 1) % max(1, rank)
+    return checks.integer(name, axis, -rank, rank - 1) % (rank or 1)
 
 
-__all__ = sorted([*TABLE, "concatenate", "one_hot", "pack", "permute", "unpack"])
+_MADE_OF_OPS = ("concatenate", "flip", "one_hot", "permute", "split", "stack", "unstack")
+__all__ = sorted([*TABLE, *numerics.NAMES, *_MADE_OF_OPS, "pack", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
+globals().update({name: getattr(numerics, name) for name in numerics.NAMES})
+numerics.OPS.update({name: globals()[name] for name in (*TABLE, "permute")})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
+tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
 absent.explain(__name__)

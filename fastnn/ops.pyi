@@ -57,6 +57,14 @@ def multiply(
 ) -> Array:
     """Elementwise product y = a * b; shapes broadcast as in NumPy."""
 
+def divide(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Elementwise quotient y = a / b; shapes broadcast as in NumPy."""
+
 def average(
     a: Array,
     b: Array,
@@ -531,6 +539,70 @@ def sign_backward(
 ) -> Array:
     """Derivative of sign: dx = 0."""
 
+def square(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = x^2."""
+
+def square_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of square: dx = dy * 2 x."""
+
+def sqrt(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Square root y; NaN below 0."""
+
+def sqrt_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of sqrt: dx = dy / (2 y)."""
+
+def log(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Natural logarithm y = log(x); -inf at 0, NaN below."""
+
+def log_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log: dx = dy / x."""
+
+def absolute(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = |x|."""
+
+def absolute_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of absolute: dx = dy where x > 0, -dy where x < 0, 0 at x = 0."""
+
 def embedding(
     indices: Array,
     table: Array,
@@ -777,6 +849,16 @@ def poisson(
 ) -> tuple[float, Array]:
     """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
 
+def half_poisson_deviance(
+    pred: Array,
+    target: Array,
+    sample_weight: Array | None = None,
+) -> tuple[float, Array]:
+    """Half the Poisson deviance of logarithms of rates: (value, dpred), summed over a row, the mean over n rows.
+
+    value = 1/n * sum of weight[i] * (e^pred - target * pred + target * log target - target); NaN for a target below 0.
+    """
+
 def binary_focal_cross_entropy(
     pred: Array,
     target: Array,
@@ -872,6 +954,12 @@ def l1_l2_penalty(
     l2: float = 0.0,
 ) -> tuple[float, Array]:
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
+
+def total(
+    x: Array,
+    share: float = 1.0,
+) -> tuple[float, Array]:
+    """A share of the sum of all numbers: (value, dx); value = share * sum of x, dx = share everywhere."""
 
 def batch_norm(
     x: Array,
@@ -1991,9 +2079,121 @@ def permute(
 ) -> Array:
     """x with its axes in another order, a new array."""
 
+def split(
+    x: Array,
+    indices_or_sections: int | Sequence[int],
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
+
+def stack(
+    x: Sequence[Array],
+    axis: int = 0,
+) -> Array:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+
+def unstack(
+    x: Array,
+    num: int | None = None,
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """The arrays along an axis of x, which are views of it."""
+
+def flip(
+    x: Array,
+    axis: int = 0,
+) -> Array:
+    """x in reverse along an axis, a new array."""
+
 def one_hot(
     index: Array,
     num_classes: int,
     dtype: str = "float32",
 ) -> Array:
     """Rows of num_classes numbers, 1 at the place that index tells, else 0."""
+
+def array(
+    x: Any,
+    dtype: Any = None,
+) -> Array:
+    """x (a list, a number, an array) as an array of NumPy's or, if it is one, of CuPy's; numbers become float32."""
+
+def cast(
+    x: Any,
+    dtype: Any,
+) -> Array:
+    """x in another dtype; what is followed keeps the one that it has."""
+
+def clip(
+    x: Any,
+    x_min: float,
+    x_max: float,
+) -> Any:
+    """x kept in [x_min, x_max]; the gradient is 0 outside."""
+
+def expand_dims(
+    x: Any,
+    axis: int,
+) -> Array:
+    """x with an axis of one place more, at ``axis``."""
+
+def max(  # noqa: A001 - Keras's name
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Largest numbers of x along an axis, or several, or of all; NaN where there is one."""
+
+def mean(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Mean of x over an axis, or several; over all where there is none: then a number, unless ``keepdims``."""
+
+def min(  # noqa: A001 - Keras's name
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Smallest numbers of x along an axis, or several, or of all; as ``max`` else."""
+
+def ones_like(
+    x: Any,
+) -> Array:
+    """Ones in the shape and dtype of x."""
+
+def reshape(
+    x: Any,
+    newshape: Sequence[int] | int,
+) -> Array:
+    """x in another shape; one size may be -1."""
+
+def shape(
+    x: Any,
+) -> tuple[int, ...]:
+    """Sizes of x's axes."""
+
+def squeeze(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+) -> Array:
+    """x without axes of one place: all of them, or those of ``axis``."""
+
+def sum(  # noqa: A001 - Keras's name
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Sum of x over an axis, or several; over all where there is none: then a number, unless ``keepdims``."""
+
+def transpose(
+    x: Any,
+    axes: Sequence[int] | None = None,
+) -> Array:
+    """x with its axes in another order: the reverse one where none is given."""
+
+def zeros_like(
+    x: Any,
+) -> Array:
+    """Zeros in the shape and dtype of x."""

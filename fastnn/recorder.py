@@ -167,11 +167,12 @@ class Recorder:
                 self.early.append((made, name, a, b))
                 return Recorded(result, made, self)
             return self._note(name, {"a": a, "b": b}, result, tape.CALCULATIONS[name], [])
-        source = _plain(given["x"])
-        if self._share_memory(result, source):
+        source, parts = _plain(given["x"]), result if isinstance(result, tuple) else (result,)
+        if all(self._share_memory(part, source) for part in parts):
             place = self._place(given["x"])
             start = self.arrays.address(source) - place.offset
-            return Recorded(result, self._view(result, place.block, start), self)
+            views = tuple(Recorded(part, self._view(part, place.block, start), self) for part in parts)
+            return views if isinstance(result, tuple) else views[0]
         places = {key: self._placed(value) for key, value in given.items()}
         if "factor" in given:
             places["factor"] = self._number(given["factor"])

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import count
+from itertools import count, pairwise
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -103,12 +102,12 @@ class Followed:
         return self.made("transpose", {"x": self})
 
     def __add__(self, other: Any) -> Any:
-        return _calculated("plus", "+", self, _operand(other))
+        return _calculated("plus", "+", self, operand_of(other))
 
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        return _calculated("times", "*", self, _operand(other))
+        return _calculated("times", "*", self, operand_of(other))
 
     __rmul__ = __mul__
 
@@ -116,16 +115,26 @@ class Followed:
         return _calculated("times", "*", self, -1.0)
 
     def __sub__(self, other: Any) -> Any:
-        return _calculated("minus", "-", self, _operand(other))
+        return _calculated("minus", "-", self, operand_of(other))
 
     def __rsub__(self, other: Any) -> Any:
         return _calculated("minus", "-", other, self)
 
     def __truediv__(self, other: Any) -> Any:
-        return _calculated("over", "/", self, _operand(other))
+        return _calculated("over", "/", self, operand_of(other))
 
     def __rtruediv__(self, other: Any) -> Any:
         return _calculated("over", "/", other, self)
+
+    def __pow__(self, exponent: Any) -> Any:
+        return powers(self, exponent)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The part that slices and integers tell."""
+        for each in index if isinstance(index, tuple) else (index,):
+            if not (each is Ellipsis or isinstance(each, (int, slice))):
+                raise TypeError(_refusal("[...]", self))
+        return self.made("part", {"x": self, "index": index})
 
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
         """NumPy's numbers and arrays calculate by ufuncs."""
@@ -156,11 +165,9 @@ _UNSEEN = {
     "__bool__": "if",
     "__len__": "len",
     "__iter__": "for",
-    "__getitem__": "[...]",
     "__setitem__": "[...] =",
     "__matmul__": "@",
     "__rmatmul__": "@",
-    "__pow__": "**",
     "__rpow__": "**",
     "__lt__": "<",
     "__le__": "<=",
@@ -191,11 +198,18 @@ class Traced(Followed):
         """What it stands for."""
         return self._value
 
-    def made(self, name: str, given: Mapping[str, Any]) -> Traced:
+    def made(self, name: str, given: Mapping[str, Any]) -> Any:
         """A calculation, followed."""
         plain, parents = _split(given)
-        result = calculate(name, **plain)
-        return Traced(result, Node(name, plain, (result,), parents))
+        return _traced(name, plain, calculate(name, **plain), parents)
+
+
+def _traced(name: str, given: Mapping[str, Any], results: Any, parents: Mapping[str, Traced]) -> Any:
+    """The results of a call, an array or number or a tuple of such, followed."""
+    together = results if isinstance(results, tuple) else (results,)
+    node = Node(name, given, together, parents)
+    traced = tuple(Traced(result, node, place) for place, result in enumerate(together))
+    return traced if isinstance(results, tuple) else traced[0]
 
 
 def _described(value: Any) -> str:
@@ -217,21 +231,43 @@ def _unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
     return (added.sum(axis=stretched, dtype=x.dtype) if stretched else added).reshape(shape)
 
 
+def _part(x: Any, index: Any) -> Any:
+    """The part that an index tells: an array, of a single number too."""
+    given = index if isinstance(index, tuple) else (index,)
+    return x[given if any(each is Ellipsis for each in given) else (*given, ...)]
+
+
+def _spread(x: Any, index: Any, like: Any) -> Any:
+    """Zeros like an array but for x in the part that an index tells."""
+    whole = np.zeros_like(like, order="C")
+    whole[index] = x
+    return whole
+
+
+def _parted(x: Any, bounds: tuple[int, ...], axis: int) -> tuple[Any, ...]:
+    before = (slice(None),) * axis
+    return tuple(x[(*before, slice(*some))] for some in pairwise(bounds))
+
+
 def _scaled(x: Any, factor: Any) -> Any:
     """On a device the factor may be an array (): a number that nobody waits for."""
     return x * (factor.astype(x.dtype) if hasattr(factor, "astype") else x.dtype.type(factor))
 
 
 # What is made of values beside what ops make of them: arrays of an array x, and numbers of numbers a and b. An array is
-# looked at in another way, multiplied with a number or divided by it, or summed over what was broadcast from a shape.
+# looked at in another way, in part or in parts, multiplied with a number or divided by it, or summed over what was
+# broadcast from a shape; zeros are of its shape, or of another one.
 CALCULATIONS: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, shape: x.reshape(*shape),
     "transpose": lambda x: x.T,
     "permute": lambda x, axes: x.transpose(*axes),
+    "part": _part,
+    "spread": _spread,
+    "split": _parted,
     "scaled": _scaled,
     "divided": lambda x, factor: x / x.dtype.type(factor),
     "unbroadcast": _unbroadcast,
-    "zeros": lambda x: np.zeros_like(x, order="C"),
+    "zeros": lambda x, shape=None: np.zeros_like(x, order="C", shape=shape),
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,
@@ -250,6 +286,15 @@ def calculate(name: str, **given: Any) -> Any:
     return next((value for value in followed if isinstance(value, Traced)), followed[0]).made(name, given)
 
 
+def powers(x: Any, exponent: Any) -> Any:
+    """x to a power that ops make: 2, 3, 0.5 or 1."""
+    made = {1: lambda: x, 2: lambda: OPERATORS["square"](x), 3: lambda: OPERATORS["square"](x) * x}
+    made[0.5] = lambda: OPERATORS["sqrt"](x)
+    if not isinstance(exponent, Real) or exponent not in made:
+        raise TypeError(f"**: got the exponent {exponent!r}, wants 1, 2, 3 or 0.5")
+    return made[exponent]()
+
+
 def _calculated(name: str, sign: str, a: Any, b: Any) -> Any:
     """A calculation with two numbers, one or both followed; of arrays by the op that stands for the sign."""
     if any(getattr(operand, "ndim", 0) for operand in (a, b)):
@@ -265,24 +310,56 @@ def _calculated(name: str, sign: str, a: Any, b: Any) -> Any:
 def _of_arrays(name: str, sign: str, a: Any, b: Any) -> Any:
     """The same where at least one is an array: by an op, or where the other is a number as a multiple."""
     followed = next(operand for operand in (a, b) if isinstance(operand, Followed))
-    plain = [operand for operand in (a, b) if not hasattr(operand, "dtype")]
-    if name == "over" and plain == [b] and isinstance(b, Real):
+    numbers = [operand for operand in (a, b) if is_number(operand)]
+    if name == "over" and numbers and numbers[0] is b and isinstance(b, Real):
         return calculate("divided", x=a, factor=float(b))
-    if name == "times" and plain and isinstance(plain[0], Real):
-        return calculate("scaled", x=b if plain[0] is a else a, factor=float(plain[0]))
+    if name == "times" and numbers:
+        number = numbers[0] if isinstance(numbers[0], Followed) else float(numbers[0])
+        return calculate("scaled", x=b if numbers[0] is a else a, factor=number)
     if name not in OPERATORS:
         raise TypeError(_refusal(sign, followed))
     array = next(operand for operand in (a, b) if getattr(operand, "ndim", 0))
-    given = [_constant(float(o), array.dtype) if isinstance(o, Real) else o for o in (a, b)]
-    return OPERATORS[name](*given)
+    given = [constant(float(o), array) if isinstance(o, Real) else o for o in (a, b)]
+    return OPERATORS[name](*(as_array(o, array) if is_number(o) else o for o in given))
 
 
-@cache
-def _constant(number: float, dtype: Any) -> Any:
-    """A number as an array that stretches to any shape: always the same one, so that programs find it where it was."""
-    made = np.full(1, number, dtype)
-    made.flags.writeable = False
-    return made
+def constant(number: float, like: Any, shape: tuple[int, ...] = (1,)) -> Any:
+    """An array of one number, of one place that stretches to any shape, or of a ``shape``; beside the array ``like``.
+
+    Always the same one, so that programs find it where it was.
+    """
+    known = number, like.dtype, type(plain(like)), shape
+    if known not in _constants:
+        if len(_constants) >= _MOST_CONSTANTS:
+            _constants.clear()
+        _constants[known] = np.full(shape, number, like.dtype, like=plain(like))
+    return _constants[known]
+
+
+_DOUBLE = np.zeros(1)
+# The arrays of constants.
+_constants: dict[Any, Any] = {}
+_MOST_CONSTANTS = 4096
+
+
+def plain(value: Any) -> Any:
+    """What is followed: the array or the number itself."""
+    while isinstance(value, Followed):
+        value = value._value
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, followed or not, and no array."""
+    return isinstance(plain(value), Real)
+
+
+def as_array(number: Any, like: Any = None) -> Any:
+    """A number that may be followed as an array (1,), of the dtype of the array ``like``, else of float64."""
+    beside = _DOUBLE if like is None else like
+    if not isinstance(number, Followed):
+        return constant(float(number), beside)
+    return calculate("scaled", x=constant(1.0, beside), factor=number)
 
 
 class Held:
@@ -296,28 +373,28 @@ class Held:
         return _in_place.get().get(id(self), self.value)
 
     def __add__(self, other: Any) -> Any:
-        return self.operand + _operand(other)
+        return self.operand + operand_of(other)
 
     def __radd__(self, other: Any) -> Any:
-        return _operand(other) + self.operand
+        return operand_of(other) + self.operand
 
     def __mul__(self, other: Any) -> Any:
-        return self.operand * _operand(other)
+        return self.operand * operand_of(other)
 
     def __rmul__(self, other: Any) -> Any:
-        return _operand(other) * self.operand
+        return operand_of(other) * self.operand
 
     def __sub__(self, other: Any) -> Any:
-        return self.operand - _operand(other)
+        return self.operand - operand_of(other)
 
     def __rsub__(self, other: Any) -> Any:
-        return _operand(other) - self.operand
+        return operand_of(other) - self.operand
 
     def __truediv__(self, other: Any) -> Any:
-        return self.operand / _operand(other)
+        return self.operand / operand_of(other)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return _operand(other) / self.operand
+        return operand_of(other) / self.operand
 
     def __neg__(self) -> Any:
         return -self.operand
@@ -332,14 +409,15 @@ class Held:
         return self.operand.T
 
 
-def _operand(value: Any) -> Any:
+def operand_of(value: Any) -> Any:
+    """What ops take of a value that may be held."""
     return value.operand if isinstance(value, Held) else value
 
 
 def operands(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Arguments with operands in place of values that are held; None where there are none such."""
     found = {
-        name: [*map(_operand, value)] if isinstance(value, (list, tuple)) else _operand(value)
+        name: [*map(operand_of, value)] if isinstance(value, (list, tuple)) else operand_of(value)
         for name, value in given.items()
     }
     same = all(
@@ -384,8 +462,4 @@ def record(
     for name in (*(name for name in inplace if name in parents), *into):
         if given[name] is not None:
             raise TypeError(f"{name}: got an array to write to where gradients are followed, wants none in {op}")
-    results = call(**plain)
-    together = results if isinstance(results, tuple) else (results,)
-    node = Node(op, plain, together, parents)
-    traced = tuple(Traced(result, node, place) for place, result in enumerate(together))
-    return traced if isinstance(results, tuple) else traced[0]
+    return _traced(op, plain, call(**plain), parents)

@@ -21,8 +21,8 @@ FASTNN, KERNELS = Path(fastnn.__file__).parent, Path(fastnn.kernels.__file__).pa
 HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
-    ("fastnn.recipes",),
-    ("fastnn.onnx",),
+    ("fastnn.recipes", "fastnn.playground"),
+    ("fastnn.onnx", "fastnn.sklearn"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
@@ -43,9 +43,10 @@ HOUSE = (
     ("fastnn.engine",),
     ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
     ("fastnn.ops", "fastnn.recorder"),
+    ("fastnn.numerics",),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
-    ("fastnn.files",),
+    ("fastnn.adoption", "fastnn.files"),
     ("fastnn.absent", "fastnn.checks", "fastnn.errors"),
     ("fastnn.kernels",),
 )

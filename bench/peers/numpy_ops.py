@@ -674,6 +674,16 @@ def poisson(pred: Any, target: Any, out: Any) -> Any:
     return float(np.mean(pred - p)), out
 
 
+@_op
+def half_poisson_deviance(pred: Any, target: Any, out: Any) -> Any:
+    np.exp(pred, out=out)
+    logarithm = np.log(np.where(target > 0, target, 1))
+    value = float(np.sum(out - target * pred + target * logarithm - target)) / len(out)
+    out -= target
+    out *= 1 / len(out)
+    return value, out
+
+
 def _bernoulli(p: Any, target: Any) -> Any:
     """-(t log p + (1 - t) log(1 - p)), and its derivative."""
     slope = (p - target) / (p * (1 - p))

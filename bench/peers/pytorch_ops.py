@@ -326,6 +326,9 @@ _LOSSES: dict[str, Callable[..., Any]] = {
     "hinge": _by_autograd(lambda pred, target: (1 - target * pred).clamp_min(0).mean()),
     "squared_hinge": _by_autograd(lambda pred, target: (1 - target * pred).clamp_min(0).square().mean()),
     "poisson": _by_autograd(lambda pred, target: F.poisson_nll_loss(pred, target, log_input=False, eps=_CLIP)),
+    "half_poisson_deviance": _by_autograd(
+        lambda pred, target: (pred.exp() - target * pred + torch.xlogy(target, target) - target).sum() / len(pred)
+    ),
     "binary_focal_cross_entropy": _by_autograd(_binary_focal),
     "categorical_focal_cross_entropy": _by_autograd(_focal),
     "kl_divergence": _by_autograd(_divergence),

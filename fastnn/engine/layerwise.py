@@ -140,6 +140,11 @@ def _both(one: Any, other: Any) -> Any:
     return None if one is None else ops.add(one, other)
 
 
+def scaled(x: Array, factor: float) -> Array:
+    """x times ``factor``; also of what stands for an array in a program."""
+    return calculate("scaled", x=x, factor=factor)
+
+
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
     """The error of a batch that must not be trained on; ``epoch`` and ``step`` count from 0."""
     rate = network.optimizer.learning_rate if network.optimizer else math.nan
@@ -353,8 +358,9 @@ class LayerwiseRunner:
         outputs, kept, penalty, activity = self._forward(given[:inputs], step)
         losses, slopes = self._scores(outputs, y, weights or None)
         gradients = self._backward(slopes, kept, activity)
-        penalties = added(penalty, self._add_weight_penalties(gradients))
-        return (added(losses[0], penalties), *losses[1:]), self._judged(outputs), tuple(gradients)
+        share = self._penalty_share(given[0].shape[0], weights)
+        penalties = added(penalty, self._add_weight_penalties(gradients, share))
+        return (added(self._figure(losses[0]), penalties), *losses[1:]), self._judged(outputs), tuple(gradients)
 
     def _backward(self, slopes: Sequence[Any], kept: Sequence[Any], activity: Sequence[Any]) -> list[Array]:
         """The gradients of the trained parameters in order, from those of outputs and what the forward pass kept."""
@@ -442,7 +448,7 @@ class LayerwiseRunner:
             if head.loss is not None:
                 value, slope = self._score(head.loss, true, outputs[head.output], weight)
                 losses.append(value)
-                slopes[head.output] = slope if head.weight == 1 else calculate("scaled", x=slope, factor=head.weight)
+                slopes[head.output] = slope if head.weight == 1 else scaled(slope, head.weight)
         if not self.network.heads:
             return losses, slopes
         trained = [head for head in self._heads if head.loss is not None]
@@ -462,12 +468,27 @@ class LayerwiseRunner:
         penalties = ((p.regularizer, p.value) for p in self._trained)
         return sum(self._penalty(penalty, value)[0] for penalty, value in penalties if penalty is not None)
 
-    def _add_weight_penalties(self, gradients: Sequence[Array]) -> float:
-        """Add each trained parameter's penalty to its gradient, in place; the sum of the penalties."""
+    def _figure(self, loss: Any) -> Any:
+        """What is reported of a loss."""
+        scale = 1.0 if self.network.loss is None else self.network.loss.figure_scale
+        return loss if scale == 1 else loss * scale
+
+    def _penalty_share(self, rows: int, weights: Sequence[Array]) -> float:
+        """What penalties on weights are multiplied by, of a batch of so many samples.
+
+        The sum of the samples' weights is no op: a step that has some is not recorded.
+        """
+        if not self.network.averaged_penalties:
+            return 1.0
+        total = float(weights[0].sum()) if weights else rows
+        return 1 / total if total else 0.0
+
+    def _add_weight_penalties(self, gradients: Sequence[Array], share: float) -> float:
+        """Add ``share`` of each trained parameter's penalty to its gradient, in place; the sum of these shares."""
         total = 0.0
         for gradient, parameter in zip(gradients, self._trained, strict=True):
             if parameter.regularizer is not None:
                 value, derivative = self._penalty(parameter.regularizer, parameter.value)
-                ops.add(gradient, derivative, out=gradient)
-                total += value
+                ops.add(gradient, derivative if share == 1 else scaled(derivative, share), out=gradient)
+                total += value if share == 1 else value * share
         return total

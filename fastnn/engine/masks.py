@@ -22,6 +22,6 @@ class Masks:
         forward: Callable[..., tuple[Any, Any]] = layer.forward
         y, kept = forward(x, training, activate, **({"mask": mask} if layer.takes_mask else {}))
         made = layer.compute_mask(x, mask)
-        if made is not None:
-            self._found |= dict.fromkeys(call.gives, made)
+        of_each = made if isinstance(made, (list, tuple)) else [made] * len(call.gives)
+        self._found |= {value: one for value, one in zip(call.gives, of_each, strict=True) if one is not None}
         return y, kept

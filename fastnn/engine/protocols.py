@@ -228,11 +228,12 @@ class LossForm(NamedTuple):
 
 
 class Loss(Protocol):
-    """The function that training minimises."""
+    """The function that training minimises; its figure, without penalties, is ``figure_scale`` times its value."""
 
     integer_targets: bool
     reduction: str | None
     ignore_class: int | None
+    figure_scale: float
 
     @property
     def form(self) -> LossForm | None:
@@ -398,6 +399,8 @@ class Network:
     place of ``loss``, ``metrics`` and ``weighted_metrics``. ``precision`` is that of the products in training:
     "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``memory_limit`` is what samples may take of a
     device's memory, in bytes. ``op_by_op`` wants steps that are not compiled.
+    With ``averaged_penalties`` training divides penalties on weights by the number of the batch's samples, or by the
+    sum of their weights, as it does the loss.
     """
 
     layers: Sequence[Layer]
@@ -411,6 +414,7 @@ class Network:
     wiring: Wiring | None = None
     heads: Sequence[Head] = ()
     op_by_op: bool = False
+    averaged_penalties: bool = False
 
     @property
     def graph(self) -> Wiring:

@@ -51,6 +51,11 @@ def untouched() -> AbstractContextManager[None]:
     return setting(_aside, copy.deepcopy(generator()))
 
 
+def drawing(own: np.random.Generator) -> AbstractContextManager[None]:
+    """Draw from ``own`` in this thread and ``with`` block; other threads draw from the one that all share as ever."""
+    return setting(_aside, own)
+
+
 def draw_seed() -> int:
     """A seed for an object that keeps a stream of its own."""
     return int(generator().integers(2**63))

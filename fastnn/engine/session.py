@@ -213,7 +213,7 @@ class Session:
     def _run(self, order: Array, store: bool) -> int:
         """One compiled call, in the memory that there is."""
         optimizer, progress = self._optimizer, self._progress
-        rules = self._rules(-(-order.size // self._batch), store)
+        rules = self._rules(order, store)
         taken = order
         inputs, targets, order = self._feed.take(order, self._batch)
         made = optimizer.iterations
@@ -244,8 +244,9 @@ class Session:
             self._weight += float(weights[order[:rows]].sum(dtype=np.float64)) if weights.size else rows
         return optimizer.iterations - made
 
-    def _rules(self, steps: int, store: bool) -> Any:
-        """How a call of so many steps trains."""
+    def _rules(self, order: Array, store: bool) -> Any:
+        """How a call trains on the samples of ``order``."""
+        steps = -(-order.size // self._batch)
         name, rates, decays = self._step_name(), self._rates(steps), self._decays()
         step, (clip, limit) = STEPS[name], self._clipping()
         kernel = self._net.penalties[0, self._records.KERNEL]
@@ -257,6 +258,7 @@ class Session:
             step=STEP_CODES[name],
             hyper=self._hyper(step, rates, steps),
             shrink=(1 - np.multiply.outer(rates, decays)).astype(self._dtype),
+            penalty=self._penalty_shares(order),
             clip=clip,
             limit=self._dtype.type(limit),
             averages=self._averages(steps),
@@ -267,6 +269,16 @@ class Session:
             load=int(not self._progress["in_panels"][0]),
             store=int(store),
         )
+
+    def _penalty_shares(self, order: Array) -> Array:
+        """By step, what penalties on weights are multiplied by; one number where all are the same."""
+        if not self._network.averaged_penalties or not order.size:
+            return np.ones(1, self._dtype)
+        firsts, weights = np.arange(0, order.size, self._batch), self._data.sample_weight
+        if weights is None:
+            return (1 / np.diff(firsts, append=order.size)).astype(self._dtype)
+        sums = np.add.reduceat(weights[order], firsts, dtype=np.float64)
+        return np.divide(1, sums, out=np.zeros_like(sums), where=sums != 0).astype(self._dtype)
 
     def _rates(self, steps: int) -> Array:
         """The step sizes of so many steps; one where all are the same."""
@@ -328,7 +340,8 @@ class Session:
         for metric, total, count in zip((*kept.metrics, *kept.weighted), totals, counts, strict=True):
             metric.take(total, count)
         metrics = (*self._network.metrics, *self._network.weighted_metrics)
-        loss = float(self._progress["loss"][0] + self._progress["penalty"][0])
+        scale = 1.0 if self._network.loss is None else self._network.loss.figure_scale
+        loss = float(scale * self._progress["loss"][0] + self._progress["penalty"][0])
         return {"loss": loss / max(self._rows, 1), **{m.name: m.result() for m in metrics}}
 
 

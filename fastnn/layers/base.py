@@ -304,7 +304,8 @@ class Layer(Operation, Configurable):
             cls._by_call = False
         elif "call" in vars(cls):
             cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
-            cls._by_call, cls._takes_training = True, calling.takes_training(cls)
+            cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
+            cls.takes_mask = calling.call_takes(cls, "mask")
             cls.recordable = vars(cls).get("recordable", True)
         build = vars(cls).get("build")
         if build is not None and "values" not in inspect.signature(build).parameters:
@@ -474,28 +475,31 @@ class Layer(Operation, Configurable):
         """Shape of the outputs for inputs of ``input_shape``."""
         return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
 
-    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
+    def forward(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
         if self._by_call:
-            return calling.forward(self, x, training)
+            return calling.forward(self, x, training, mask)
         raise undefined(self, "call(inputs) over fastnn.ops")
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
         if self._by_call:
-            return calling.backward(self, dy, kept)
+            return calling.backward(self, dy, kept, need_dx)
         raise NotImplementedError(
             f"{type(self).__name__}: got a layer without backward to train with, wants one that defines "
             "backward(dy, kept, need_dx) -> (dx, gradients), or call(inputs) over fastnn.ops in place of forward"
         )
 
-    def __call__(self, x: Any, training: bool | None = None) -> Any:
-        """Outputs for the batch ``x``, an array or a list of such, or a symbolic tensor; builds it on first use."""
+    def __call__(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Outputs for the batch ``x``, an array or a list of such, or a symbolic tensor; builds it on first use.
+
+        ``mask`` says which steps of arrays count; among symbolic tensors the layers before say it.
+        """
         if is_symbolic(x):
             return self._connected(x, self.dtype)
         given = [*x] if self._takes_list(x) else [x]
         if any(isinstance(array, Followed) for array in given):
-            return calling.followed(self, x, training)
+            return calling.followed(self, x, training, mask)
         arrays = []
         for array in given:
             refuse_symbols("x", array)
@@ -509,7 +513,8 @@ class Layer(Operation, Configurable):
         shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
         listed = self._takes_list(x)
         self.build(shapes if listed else shapes[0])
-        return self.forward(arrays if listed else arrays[0], bool(training))[0]
+        options = {"mask": mask_of(mask, arrays[0])} if self.takes_mask else {}
+        return self.forward(arrays if listed else arrays[0], training or False, **options)[0]
 
     def _takes_list(self, x: Any) -> bool:
         """Whether ``x`` is a list of arrays, not one that an array could be made of."""
@@ -538,6 +543,16 @@ class Layer(Operation, Configurable):
             "activity_regularizer": configurable.serialize(self.activity_regularizer, regularizers.NAMES),
             "input_shape": None if self.sample_shape is None else list(self.sample_shape),
         }
+
+
+def mask_of(mask: Any, x: Array) -> Any:
+    """The mask (n, t) of steps x (n, t, ...) as ops take it; None stays None."""
+    if mask is None or isinstance(mask, Followed):
+        return mask
+    array = numeric_array("mask", mask)
+    if array.shape != x.shape[:2]:
+        raise ValueError(f"mask: got shape {array.shape}, wants {x.shape[:2]}, a number for each step of x")
+    return array.astype(x.dtype if x.dtype.kind == "f" else "float32", copy=False)
 
 
 def refuse_symbols(name: str, x: Any) -> None:

@@ -38,10 +38,10 @@ def inside() -> bool:
     return _training.get() is not None
 
 
-def forward(layer: Layer, x: Any, training: Training) -> tuple[Any, Any]:
+def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple[Any, Any]:
     """What the layer's ``call`` gives for x, an array or a list of such, and what ``backward`` takes."""
     if not training:
-        return _result(layer, x, training), None
+        return _result(layer, x, training, mask), None
     arrays, listed = ([*x], True) if isinstance(x, (list, tuple)) else ([x], False)
     learned = [parameter for parameter in layer.parameters if parameter.trainable]
     floats = [place for place, array in enumerate(arrays) if array.dtype.kind == "f"]
@@ -51,16 +51,16 @@ def forward(layer: Layer, x: Any, training: Training) -> tuple[Any, Any]:
         for place, array in zip(floats, followed, strict=False):
             given[place] = array
         with tape.in_place_of(learned, followed[len(floats) :]):
-            return _result(layer, given if listed else given[0], training)
+            return _result(layer, given if listed else given[0], training, mask)
 
     y, pull = vjp(run, [*(arrays[place] for place in floats), *(parameter.value for parameter in learned)])
     return y, (pull, floats, len(arrays), listed, learned)
 
 
-def backward(layer: Layer, dy: Any, kept: Any) -> tuple[Any, Sequence[Any]]:
-    """From dL/dy: dL/dx, and the gradients of the parameters, None of those that are not trained."""
+def backward(layer: Layer, dy: Any, kept: Any, need_dx: bool = True) -> tuple[Any, Sequence[Any]]:
+    """From dL/dy: dL/dx, None where it is not needed, and the gradients of the parameters, None where not trained."""
     pull, floats, count, listed, learned = kept
-    slopes = pull(each(dy))
+    slopes = pull(each(dy), 0 if need_dx else len(floats))
     dx: list[Any] = [None] * count
     for place, slope in zip(floats, slopes, strict=False):
         dx[place] = slope
@@ -72,9 +72,10 @@ def backward(layer: Layer, dy: Any, kept: Any) -> tuple[Any, Sequence[Any]]:
     return dx if listed else dx[0], gradients
 
 
-def _result(layer: Layer, x: Any, training: Training) -> Any:
+def _result(layer: Layer, x: Any, training: Training, mask: Any = None) -> Any:
     """What ``call`` returns, checked: an array, or a tuple of such."""
-    options = {"training": training} if layer._takes_training else {}
+    options: dict[str, Any] = {"training": training} if layer._takes_training else {}
+    options |= {"mask": mask} if layer.takes_mask else {}
     with setting(_training, [training]):
         result = layer.call(x, **options)  # type: ignore[attr-defined]
     results = [y.operand if isinstance(y, tape.Held) else y for y in result] if _several(result) else [result]
@@ -92,6 +93,8 @@ def output_shape(layer: Layer, input_shape: Any) -> Any:
     """Shape of what ``call`` gives for inputs of a shape: it is tried on zeros, in evaluation."""
     listed = isinstance(input_shape, list)
     shapes = input_shape if listed else [input_shape]
+    if steps_states(layer):
+        return (shapes[0][0], output_size(layer))
     if any(None in shape[1:] for shape in shapes):
         raise ValueError(
             f"{layer.name}: got input shape {input_shape}, wants known sizes, or a layer that defines "
@@ -104,14 +107,28 @@ def output_shape(layer: Layer, input_shape: Any) -> Any:
     return found if isinstance(y, tuple) else found[0]
 
 
-def followed(operation: Operation, x: Any, training: Any) -> Any:
+def steps_states(layer: Any) -> bool:
+    """Whether a layer is a cell: its ``call(inputs, states)`` is one step, and gives (outputs, states)."""
+    return hasattr(layer, "state_size")
+
+
+def output_size(cell: Any) -> int:
+    """How wide the outputs of a cell are: it says so, or they are as its first state."""
+    size = getattr(cell, "output_size", None)
+    while size is None or isinstance(size, (list, tuple)):
+        size = cell.state_size if size is None else size[0]
+    return int(size)
+
+
+def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> Any:
     """What a layer or a model gives inside of another one's call, where x is followed, or an entry of the list x."""
     given = [*x] if isinstance(x, (list, tuple)) else [x]
     values = [array.value if isinstance(array, Traced) else array for array in given]
     shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in values]
     listed = isinstance(x, (list, tuple))
     operation.build(shapes if listed else shapes[0])
-    y, kept = operation.forward(values if listed else values[0], _draw(training))
+    options = {"mask": mask} if getattr(operation, "takes_mask", False) else {}
+    y, kept = operation.forward(values if listed else values[0], _draw(training), **options)
     sources = {f"x{place}": array for place, array in enumerate(given) if isinstance(array, Traced)}
     operands = {f"w{place}": parameter.operand for place, parameter in enumerate(operation.weights)}
     learned = {name: operand for name, operand in operands.items() if isinstance(operand, Traced)}
@@ -141,9 +158,9 @@ def _draw(training: Any) -> Training:
     return chosen._replace(seed=(chosen.seed + (len(told) << 40)) % 2**63)
 
 
-def takes_training(kind: type[Layer]) -> bool:
-    """Whether a class's ``call`` has an argument ``training``."""
-    return "training" in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
+def call_takes(kind: type[Layer], argument: str) -> bool:
+    """Whether a class's ``call`` has an argument ``training``, say."""
+    return argument in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
 
 
 def own_build(build: Callable[..., None], base: Callable[..., None]) -> Callable[..., None]:

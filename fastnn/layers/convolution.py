@@ -16,8 +16,6 @@ from fastnn.layers.base import Activated, BatchShape, Parameter
 class _Convolution(Activated):
     """What all convolutions have: windows that move along axes, a kernel or two, a bias, an activation."""
 
-    recordable = True
-
     # Spatial axes; the names of the kernels, in the order of the weights; those of what strides may be beside them.
     _AXES = 2
     _KERNELS: tuple[str, ...] = ("kernel",)
@@ -193,6 +191,8 @@ class _Convolution(Activated):
 
 class _OneKernel(_Convolution):
     """Convolutions that are one op, of a kernel and a bias."""
+
+    recordable = True
 
     # The op, by its name.
     _OP = ""
@@ -409,6 +409,7 @@ class SeparableConv2D(_Convolution):
     Kernels are (*kernel_size, channels, depth_multiplier) and (1, 1, channels * depth_multiplier, filters).
     """
 
+    recordable = True
     _KERNELS = ("depthwise", "pointwise")
 
     def __init__(

@@ -46,6 +46,8 @@ class Loss(Configurable):
     integer_targets = False
     # The class whose samples do not count.
     ignore_class: int | None = None
+    # What the loss is multiplied by where training reports it; gradients are those of the loss itself.
+    figure_scale = 1.0
     # Whether the loss of a row is a mean or sum over its outputs, so that each output may as well be a sample.
     _separable = True
     # What ends the message where targets look like class indices.

@@ -19,7 +19,7 @@ from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import CROSS_ENTROPY, FIGURES, SOFTMAX_CROSS_ENTROPY
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row
+from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row, total_row
 from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, label_row, probability_loss_row, softmax_row
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE
@@ -247,5 +247,34 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> Callable[..., tup
     def run(w: Any, *_: Any) -> tuple[float, Any]:
         dw, sums = np.empty(shape, dtype), np.empty(units)
         return compute(contiguous(w), dw.reshape(-1), sums), dw
+
+    return run
+
+
+def _total_signature(dtype: Any) -> Any:
+    return types.float64(dtype, flat(dtype), flat(dtype), flat(types.float64))
+
+
+@kernel(_total_signature)
+def _total(MR: int, NR: int) -> Any:
+    def summed(share, x, dx, sums, words, t, tasks):
+        for u in range(t * sums.size // tasks, (t + 1) * sums.size // tasks):
+            low = u * _UNIT
+            sums[u] = total_row(min(_UNIT, x.size - low), address(x, low), share, address(dx, low))
+        wait(tasks, words)
+        return total_of(address(sums, 0), sums.size)
+
+    return summed
+
+
+@Planned
+def total(x: Any, share: float = 1.0) -> Callable[..., tuple[float, Any]]:
+    """Sum over elements."""
+    shape, dtype, units = x.shape, x.dtype, units_of(x.size)
+    compute = _total.planned(dtype, nanoseconds(x.size), dtype.type(share))
+
+    def run(x: Any, *_: Any) -> tuple[float, Any]:
+        dx, sums = np.empty(shape, dtype), np.empty(units)
+        return compute(contiguous(x), dx.reshape(-1), sums), dx
 
     return run

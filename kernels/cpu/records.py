@@ -268,9 +268,9 @@ class Rules(NamedTuple):
     """How a call trains: samples of a batch, the code of the optimizer's step, and what else becomes of weights.
 
     ``hyper`` and ``shrink`` have a row for every step of a call, or one for all: the optimizer's hyper-parameters, and
-    by stage what kernel and bias are multiplied by before the step. Gradients are clipped to ``limit`` in the way of
-    ``clip``. ``averages`` are by step what becomes of the average of weights, which is the last part of the state;
-    there are none where none is kept.
+    by stage what kernel and bias are multiplied by before the step; so has ``penalty``, what penalties on them are
+    multiplied by. Gradients are clipped to ``limit`` in the way of ``clip``. ``averages`` are by step what becomes of
+    the average of weights, which is the last part of the state; there are none where none is kept.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
     first stage's gradients go into the step as they are: without penalty, clipping, decay or average.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
@@ -282,6 +282,7 @@ class Rules(NamedTuple):
     step: Size
     hyper: RealRows
     shrink: RealTables
+    penalty: Reals
     clip: Size
     limit: Real
     averages: Averages

@@ -106,7 +106,8 @@ def _update(doing, unit, run, net, rules, memory):
     if phase != STEPS:
         penalty = net.penalties[s, part]
         if penalty.l1 != 0.0 or penalty.l2 != 0.0:
-            memory.penalties[unit.index] += add_penalty_row(count, weights, penalty.l1, penalty.l2, g)
+            share = rules.penalty[min(turn, rules.penalty.size - 1)]
+            memory.penalties[unit.index] += add_penalty_row(count, weights, share * penalty.l1, share * penalty.l2, g)
     if phase == GRADIENTS:
         memory.squares[unit.index, part] += squares_row(count, g)
         return

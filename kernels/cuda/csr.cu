@@ -5,9 +5,7 @@
 // A row that is none of `stored` non-zeros, one behind the other, is NaN, and so is a product by a row of B that there
 // is not. Where *fault is not 0 everything is NaN.
 //
-// A warp has a row and a strip of C: each of its lanes LANE_COLUMNS numbers, 32 columns apart.
-
-constexpr int LANES = 32, STRIP = LANES * LANE_COLUMNS;
+// csr.cuh says who computes what, and which rows of weights may wait.
 
 struct Row {
     int begin, end;
@@ -22,12 +20,14 @@ FUNCTION Row row_of(const Product& given, int64 i) {
 
 extern "C" __global__ void product(const Product given) {
     const ProductNumbers chosen = numbers_of(given);
-    const int64 strips = (given.m + STRIP - 1) / STRIP;
-    for (int64 warp = first_of_grid() / LANES; warp < given.n * strips; warp += grid_stride() / LANES) {
-        const int64 i = warp / strips, first = warp % strips * STRIP + threadIdx.x % LANES;
-        const Row row = row_of(given, i);
+    for (int64 warp = first_of_grid() / LANES; warp < places(given); warp += grid_stride() / LANES) {
+        const Place at = place_of(given, warp);
+        const Row row = row_of(given, at.i);
 #if SKIPS_EMPTY
         if (row.begin == row.end && row.is_valid) continue;
+#endif
+#if CATCHES_UP
+        catch_up(given, chosen, at, *given.made - 1);
 #endif
         real sums[LANE_COLUMNS];
 #pragma unroll
@@ -39,14 +39,14 @@ extern "C" __global__ void product(const Product given) {
             const real value = given.values[e], *b = given.b + column * given.b_row;
 #pragma unroll
             for (int c = 0; c < LANE_COLUMNS; c++) {
-                const int64 j = first + c * LANES;
+                const int64 j = at.first + c * LANES;
                 sums[c] = multiply_add(value, is_there && j < given.m ? b[j * given.b_column] : real(NAN), sums[c]);
             }
         }
 #pragma unroll
         for (int c = 0; c < LANE_COLUMNS; c++) {
-            const int64 j = first + c * LANES;
-            if (j < given.m) given.c[i * given.c_row + j * given.c_column] = finished(given, chosen, i, j, sums[c]);
+            const int64 j = at.first + c * LANES;
+            if (j < given.m) given.c[at.i * given.c_row + j * given.c_column] = finished(given, chosen, at.i, j, sums[c]);
         }
     }
 }

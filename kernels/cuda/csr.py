@@ -33,6 +33,8 @@ PRODUCT = Structure(
     Field("values", "const real*"),
     Field("stored", "int64"),
     Field("fault", "const int*"),
+    Field("made", "const int64*"),
+    Field("last", "int64*"),
     numbers=gemm.PRODUCT.numbers,
 )
 ENTRIES = Structure(
@@ -43,6 +45,7 @@ ENTRIES = Structure(
     *(Field(name, "int*") for name in ("starts", "rows")),
     Field("moved", "real*"),
     Field("fault", "int*"),
+    Field("made", "int64*"),
 )
 ROWS = Structure(
     "CsrRows",
@@ -131,14 +134,16 @@ def _entries(name: str, s: Any) -> _Entries:
 
 
 @cache
-def _product_kernel(columns: int, epilogue: gemm.Epilogue, dtype: str) -> Any:
-    return launch.kernel("csr.cu", "product", dtype, (PRODUCT,), _before(columns, epilogue, dtype))
+def _kernel(source: str, entry: str, columns: int, epilogue: gemm.Epilogue, dtype: str) -> Any:
+    return launch.kernel(source, entry, dtype, (PRODUCT,), _before(columns, epilogue, dtype))
 
 
 def _before(columns: int, epilogue: gemm.Epilogue, dtype: str) -> str:
     """What comes before the kernel of products: the width of a lane, and the epilogue."""
-    defined = f"#define LANE_COLUMNS {columns}\n#define SKIPS_EMPTY {int(epilogue.skips_zeros)}\n"
-    return f"{defined}{epilogue.before(dtype)}"
+    skips = epilogue.skips_zeros or epilogue.catches_up
+    defined = {"LANE_COLUMNS": columns, "SKIPS_EMPTY": int(skips), "CATCHES_UP": int(epilogue.catches_up)}
+    macros = "".join(f"#define {name} {value}\n" for name, value in defined.items())
+    return macros + epilogue.before(dtype) + launch.header("csr.cuh")
 
 
 def _lane_columns(n: int, m: int) -> int:
@@ -160,24 +165,39 @@ def _multiply(
     bias: Any = None,
     states: Sequence[Any] = (),
     numbers: Sequence[float] = (),
+    lag: Lag | None = None,
 ) -> None:
-    """C = f(S @ B), f an epilogue and what it takes."""
-    (n, m), dtype = c.shape, c.dtype
+    """C = f(S @ B), f an epilogue and what it takes; ``lag`` says how far rows are behind, where f catches up."""
     if c.size == 0:
         return
-    record = PRODUCT.record(dtype)
+    record = _record(c, states, numbers or epilogue.numbers, lag)
     given = record[0]
-    given["n"], given["k"], given["m"] = n, b.shape[0], m
-    for name, array in (("b", b), ("c", c)):
-        given[name] = address(array)
-        gemm.describe_matrix(given, name, array)
-    gemm.describe_epilogue(given, bias, None, numbers or epilogue.numbers)
-    given["bias"], given["states"][: len(states)] = 0 if bias is None else address(bias), [*map(address, states)]
+    given["k"], given["b"] = b.shape[0], address(b)
+    gemm.describe_matrix(given, "b", b)
+    if bias is not None:
+        given["bias"], given["bias_step"] = address(bias), bias.strides[0] // bias.itemsize
     given["bounds"], given["indices"], given["values"] = map(address, (entries.bounds, entries.indices, entries.values))
     given["bounds_step"], given["stored"] = entries.step, min(entries.indices.size, entries.values.size)
     given["fault"] = 0 if entries.fault is None else address(entries.fault)
-    columns = _lane_columns(n, m)
-    kernel = _product_kernel(columns, epilogue, dtype.name)
+    _launch_product("csr.cu", "product", record, _lane_columns(*c.shape) if lag is None else lag.columns, epilogue)
+
+
+def _record(c: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag | None) -> Any:
+    """What a kernel is given of C, the weights that it may be with their states, and an epilogue's numbers."""
+    record = PRODUCT.record(c.dtype)
+    given = record[0]
+    given["n"], given["m"], given["c"] = *c.shape, address(c)
+    gemm.describe_matrix(given, "c", c)
+    gemm.describe_epilogue(given, None, None, numbers)
+    given["states"][: len(states)] = [*map(address, states)]
+    if lag is not None:
+        given["made"], given["last"] = address(lag.made), address(lag.last)
+    return record
+
+
+def _launch_product(source: str, entry: str, record: Any, columns: int, epilogue: gemm.Epilogue) -> None:
+    n, m = int(record["n"][0]), int(record["m"][0])
+    kernel = _kernel(source, entry, columns, epilogue, record["numbers"].dtype.name)
     kernel((launch.blocks(32 * n * _warps(m, columns)),), (launch.THREADS,), (record,))
 
 
@@ -207,16 +227,47 @@ def add_rows(index: Any, dy: Any, total: Any) -> None:
     _multiply(_by_columns(ones, n, rows)._replace(fault=None), dy, total, gemm.PLAIN)
 
 
-def _by_columns(entries: _Entries, n: int, k: int) -> _Entries:
-    """The non-zeros of a matrix (n, k) by their columns, in the order of the rows."""
+class Lag:
+    """How far states of rows of weights (k, m) are behind: steps ``made``, and the ``last`` one of each warp's part.
+
+    Both are on the device, so that a captured step may be launched again and again.
+    """
+
+    def __init__(self, k: int, m: int) -> None:
+        self.columns = _lane_columns(k, m)
+        self.made, self.last = cupy.zeros((1,), np.int64), cupy.zeros((k * _warps(m, self.columns),), np.int64)
+
+
+def step_rows(
+    name: str, x: Any, dz: Any, w: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag | None
+) -> None:
+    """The step of this name, with these numbers, of w and its states by x.T @ dz, which nobody writes.
+
+    With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``.
+    """
+    entries = _by_columns(_entries("x", x), *x.shape, lag)
+    _multiply(entries, dz, w, gemm.update(name, lag is not None), states=states, numbers=numbers, lag=lag)
+
+
+def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag) -> None:
+    """Make up for the steps that rows of w have missed."""
+    if w.size:
+        _launch_product(
+            "csr_behind.cu", "caught_up", _record(w, states, numbers, lag), lag.columns, gemm.update(name, True)
+        )
+
+
+def _by_columns(entries: _Entries, n: int, k: int, lag: Lag | None = None) -> _Entries:
+    """The non-zeros of a matrix (n, k) by their columns, in the order of the rows; a ``lag`` counts it as a step."""
     stored, dtype = min(entries.indices.size, entries.values.size), entries.values.dtype
     chunks = max(1, min(-(-stored // _LEAST_CHUNK), _MOST_COUNTERS // max(1, k)))
     chunk = -(-stored // (32 * chunks)) * 32
-    starts, fault = cupy.zeros((k * chunks + 2,), np.int32), cupy.zeros((1,), np.int32)
+    zeros = cupy.zeros((k * chunks + 3,), np.int32)
+    starts, fault = zeros[:-1], zeros[-1:]
     found = _Entries(starts, chunks, cupy.empty((stored,), np.int32), cupy.empty((stored,), dtype), fault)
     record = ENTRIES.record(dtype)
     places = map(address, (entries.bounds, entries.indices, entries.values, starts, found.indices, found.values, fault))
-    record[0] = n, k, stored, chunk, chunks, *places
+    record[0] = n, k, stored, chunk, chunks, *places, 0 if lag is None else address(lag.made)
     _launch("transpose.cu", "counted", ENTRIES, record, dtype, max(n, stored))
     running_sums(starts[: k * chunks + 1])
     _launch("transpose.cu", "moved", ENTRIES, record, dtype, 32 * chunks)
@@ -283,9 +334,12 @@ def _raise(fault: int, rows: int) -> None:
 def modules() -> Iterator[launch.Module]:
     """Products of every width with an epilogue of each kind, and what sorts and copies."""
     epilogues = {"plain": gemm.PLAIN, "gelu": gemm.forward("gelu"), "amsgrad": gemm.update("amsgrad")}
+    epilogues["rmsprop later"] = gemm.update("rmsprop", True)
     for dtype in DTYPES:
         for columns, (kind, epilogue) in product_of(_LANE_COLUMNS, epilogues.items()):
-            text = launch.text("csr.cu", dtype, (PRODUCT,), _before(columns, epilogue, dtype))
-            yield launch.Module(f"product {columns} {kind} {dtype}", text)
+            for source in ("csr.cu", "csr_behind.cu") if epilogue.catches_up else ("csr.cu",):
+                text = launch.text(source, dtype, (PRODUCT,), _before(columns, epilogue, dtype))
+                entry = "product" if source == "csr.cu" else "caught_up"
+                yield launch.Module(f"{entry} {columns} {kind} {dtype}", text)
         for source, structure in (("transpose.cu", ENTRIES), ("csr_rows.cu", ROWS)):
             yield launch.Module(f"{source.removesuffix('.cu')} {dtype}", launch.text(source, dtype, (structure,)))

@@ -2,6 +2,8 @@
 
 - The gradients of dense layers that only an optimizer's step reads are formed in its launch: weights and biases of all
   layers are stepped side by side (``steps.py``), their gradients are not written.
+- So are those of a layer of CSR matrices, in a launch of their own, by the non-zeros of columns. Where the optimizer
+  allows it exactly, rows of weights without any wait for their next one, or for the end of the run.
 - What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``).
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
@@ -22,15 +24,16 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import gemm, steps
+from fastnn.kernels.cuda import csr, gemm, steps
 from fastnn.kernels.cuda.arrays import address
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.graph import Block, Call, Graph, Range, View, hinder, range_of, views_of
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, range_of, views_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
 from fastnn.kernels.table.optim import chosen
 
 # What calls are named that stand for a part of one, or for parts of several.
 _SLOPE, _BACK, _STEPS = "activation's slope", "back to the input", "gradients and step"
+_ROWS = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
 
 # All memory whose address is known: blocks of it may have some in common.
 _KNOWN = Block(0)
@@ -64,7 +67,12 @@ def _is_layer(call: Call) -> bool:
     given = call.given
     if call.op != "linear_backward" or any(given[name] is not None for name in ("dx", "dw", "db")):
         return False
-    return all(isinstance(given[name], View) for name in ("dy", "x", "w", "y"))
+    return isinstance(given["x"], (View, Sparse)) and all(isinstance(given[name], View) for name in ("dy", "w", "y"))
+
+
+def _ranges_of(x: View | Sparse) -> list[Range]:
+    """What is read of a layer's inputs."""
+    return [_range(part) for part in (x.parts if isinstance(x, Sparse) else [x])]
 
 
 # --------------------------------------------------------------------------------------------- gradients and their step
@@ -97,15 +105,21 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     gradients: list[_Stepped] = []
     for each in layers:
         gradients += _gradients(each, sources[id(each)].dz, by_gradient)
-    gone = {each.gradient for each in gradients}
+    of_rows = [each for each in layers if isinstance(each.call.given["x"], Sparse) and each.call.results[1] is not None]
+    gone = {view for each in layers for view in views_of(each.call.results[1:])}
     rest = [parameter for parameter in parameters if parameter[1] not in gone]
+    joined = [_together(step.call, op, name, gradients)] if gradients else []
+    for each in of_rows:
+        parameter = by_gradient[each.call.results[1]]
+        later = gemm.waits(name) and _may_lag(step, parameter[2:], calls)
+        joined.append(_by_rows(step.call, op, name, each.call.given["x"], sources[id(each)].dz, parameter, later))
     made: list[Origin] = []
     for each in calls:
         if each in layers:
             made += sources[id(each)].calls
         elif each is step:
             made += [Origin(_rest(step.call, arrays, rest), step.number)] if rest else []
-            made.append(Origin(_together(step.call, op, name, gradients), step.number))
+            made += [Origin(call, step.number) for call in joined]
         else:
             made.append(each)
     return made
@@ -150,7 +164,7 @@ def _only_for(
 
 def _may_wait(layer: Origin, until: Sequence[Origin]) -> bool:
     """Whether nobody writes what gradients are made of before the step."""
-    reads = [_range(layer.call.given[name]) for name in ("dy", "x")]
+    reads = [_range(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
     return not any(hinder((), _touched(each.call)[1], reads, ()) for each in until)
 
 
@@ -182,26 +196,33 @@ def _strides(view: View) -> tuple[int, ...]:
 def _apart(layer: Origin, dz: View, parameters: Sequence[Sequence[View]]) -> bool:
     """Whether what its gradients are made of is none of what the step writes."""
     written = [_range(view) for parameter in parameters for place, view in enumerate(parameter) if place != 1]
-    return not hinder((), written, [_range(dz), _range(layer.call.given["x"])], ())
+    return not hinder((), written, [_range(dz), *_ranges_of(layer.call.given["x"])], ())
+
+
+def _may_lag(step: Origin, states: Sequence[View], calls: Sequence[Origin]) -> bool:
+    """Whether nobody but the step looks at states in a turn, and what they are multiplied with stays the same."""
+    if isinstance(step.call.given["rho"], Figure) or any(view.block.inner for view in states):
+        return False
+    kept = [*map(_range, states)]
+    return not any(hinder((), kept, *_touched(each.call)) for each in calls if each is not step)
 
 
 @dataclass(frozen=True)
 class _Stepped:
-    """A parameter as matrices, its gradient as it was, and what that is the product of: as ``steps.Gradient``."""
+    """A parameter as matrices, and what its gradient is the product of: as ``steps.Gradient``."""
 
     parameter: Sequence[View]
-    gradient: View
     a: View
     b: View
 
 
 def _gradients(layer: Origin, dz: View, by_gradient: Mapping[View, Sequence[View]]) -> list[_Stepped]:
-    """Those of a layer's weights and of its bias."""
+    """Those of a layer's weights, by a dense product, and of its bias."""
     x, (_, dw, db) = layer.call.given["x"], layer.call.results
-    found = [] if dw is None else [_Stepped(by_gradient[dw], dw, x.T, dz)]
+    found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz)]
     if db is not None:
         rows = [_as_row(view) for view in by_gradient[db]]
-        found.append(_Stepped(rows, db, _ones(dz.shape[0], dz.dtype).T, dz))
+        found.append(_Stepped(rows, _ones(dz.shape[0], dz.dtype).T, dz))
     return found
 
 
@@ -218,10 +239,14 @@ def _ones(count: int, dtype: Any) -> View:
 
 
 def _pays(layer: Call) -> bool:
-    """Whether its gradients are best formed there: cuBLAS does not, and of many samples sums are split among blocks."""
+    """Whether its gradients are best formed there: cuBLAS does not, and of many samples sums are split among blocks.
+
+    Of CSR matrices there is no other way; the bias is as that of all layers.
+    """
     x, dy = layer.given["x"], layer.given["dy"]
-    shape = x.shape[1], *dy.shape
-    most = max(*shape, *(abs(stride) // view.dtype.itemsize for view in (x, dy) for stride in view.strides))
+    dense = [view for view in (x, dy) if isinstance(view, View)]
+    shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
+    most = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
     return math.prod(shape) < gemm.CUBLAS_FROM and most <= steps.MOST and steps.pays(shape, dy.dtype.name)
 
 
@@ -245,22 +270,56 @@ def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped]) -> C
     return Call(_STEPS, {**columns, **options}, (), written, _StepsRun(name, gradients[0].b.dtype.char))
 
 
-class _StepsRun:
+def _by_rows(call: Call, op: Op, name: str, x: Sparse, dz: View, parameter: Sequence[View], later: bool) -> Call:
+    """The step of weights by the product of a CSR matrix that is their gradient."""
+    w, _, *states = parameter
+    char = w.dtype.char
+    options = {option: call.given[option] for option in op.options}
+    run = _LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
+    return Call(_ROWS[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
+
+
+class _Run:
     """What makes the call of a step; ``numbers`` tells without launches what numbers each of them has."""
 
     def __init__(self, name: str, char: str) -> None:
         self._name, self._char = name, char
+
+    def numbers(self, options: Mapping[str, Any]) -> bytes:
+        """The step's hyper-parameters as launches are given them."""
+        numbers = STEPS[self._name].numbers(options)
+        return pack(f"{len(numbers)}{self._char}", *numbers)
+
+
+class _RowsRun(_Run):
+    """That by a CSR matrix."""
+
+    _lag: csr.Lag | None = None
+
+    def __call__(self, x: Any, dz: Any, w: Any, states: Any, **options: Any) -> None:
+        csr.step_rows(self._name, x, dz, w, states, STEPS[self._name].numbers(options), self._lag)
+
+
+class _LazyRun(_RowsRun):
+    """The same where rows without non-zeros wait."""
+
+    def __init__(self, name: str, char: str, options: Collection[str], lag: csr.Lag) -> None:
+        super().__init__(name, char)
+        self._lag, self.takes_behind = lag, ("w", "states", *options)
+
+    def behind(self, w: Any, states: Any, **options: Any) -> None:
+        """Behind a run, or behind all turns of one, make up for what these have missed."""
+        csr.catch_up(self._name, w, states, STEPS[self._name].numbers(options), self._lag)
+
+
+class _StepsRun(_Run):
+    """That of many products."""
 
     def __call__(self, a: Any, b: Any, c: Any, states: Any, **options: Any) -> None:
         each = len(STEPS[self._name].states)
         parts = [states[place * each : (place + 1) * each] for place in range(len(c))]
         gradients = [steps.Gradient(*given) for given in zip(a, b, c, parts, strict=True)]
         steps.step(self._name, gradients, STEPS[self._name].numbers(options))
-
-    def numbers(self, options: Mapping[str, Any]) -> bytes:
-        """The step's hyper-parameters as launches are given them."""
-        numbers = STEPS[self._name].numbers(options)
-        return pack(f"{len(numbers)}{self._char}", *numbers)
 
 
 def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:

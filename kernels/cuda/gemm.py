@@ -226,12 +226,14 @@ def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
 class Epilogue:
     """What becomes of the sums: C++ that defines ``finished(given, chosen, i, j, sum)`` for a dtype, and its numbers.
 
-    Those are ``chosen`` there. ``skips_zeros``: it changes nothing where the sum is 0.
+    Those are ``chosen`` there. ``skips_zeros``: it changes nothing where the sum is 0. ``catches_up``: there it changes
+    states alone, and ``missed(given, chosen, i, j, steps)`` makes up for so many such sums later.
     """
 
     before: Callable[[str], str]
     numbers: tuple[float, ...] = ()
     skips_zeros: bool = False
+    catches_up: bool = False
 
 
 _FINISHED = """\
@@ -290,9 +292,31 @@ def derivative(activation: str) -> Epilogue:
     return Epilogue(before, _numbers_of(activation))
 
 
+# Steps without a gradient of a lazy optimizer, one by one: their bits are those of steps that nobody put off.
+_MISSED = """\
+FUNCTION void missed(const Product& given, const ProductNumbers& chosen, int64 i, int64 j, int64 steps) {{
+    real& kept = given.states[0][i * given.c_row + j * given.c_column];
+    real state = kept;
+    for (real weight, next; steps > 0; steps--, state = next) {{
+        update({taken}, real(0), real(0), state, &weight, &next);
+        if (next == state) break;
+    }}
+    kept = state;
+}}
+"""
+
+
+def waits(step: str) -> bool:
+    """Whether steps of weights without a gradient change their states alone: they may be made later."""
+    return STEPS[step].lazy and "rho" in STEPS[step].hyper
+
+
 @cache
-def update(step: str) -> Epilogue:
-    """C = weights, stepped by the sums as their gradient; states have C's strides, numbers are the step's own."""
+def update(step: str, later: bool = False) -> Epilogue:
+    """C = weights, stepped by the sums as their gradient; states have C's strides, numbers are the step's own.
+
+    Steps that may wait can be made ``later`` where there is no gradient.
+    """
     entry = STEPS[step]
     hyper, states = len(entry.hyper), range(len(entry.states))
 
@@ -312,9 +336,10 @@ def update(step: str) -> Epilogue:
             "return result;",
         ]
         body = "".join(f"    {line}\n" for line in lines)
-        return function("update", names, formula, dtype) + _FINISHED.format(body=body)
+        missed = _MISSED.format(taken=", ".join(taken)) if later else ""
+        return function("update", names, formula, dtype) + missed + _FINISHED.format(body=body)
 
-    return Epilogue(before, skips_zeros=entry.lazy and "rho" not in entry.hyper)
+    return Epilogue(before, skips_zeros=entry.lazy and not waits(step), catches_up=later)
 
 
 def source_of(tile: Tile | TensorTile) -> str:

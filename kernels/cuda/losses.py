@@ -72,6 +72,9 @@ _ROW_FUNCTIONS = {
 # A penalty as a loss whose target is of no account.
 _PENALTY = Loss(lambda v, p, t, l1, l2: l1_l2(v, l1, l2, p), ("l1", "l2"))
 
+# So is a sum.
+_TOTAL = Loss(lambda v, p, t, share: (v.mul(share, p), share), ("share",))
+
 
 def _formula(loss: Loss, dtype: str) -> str:
     """A loss of one number and its target as C++ that defines LOSS."""
@@ -98,7 +101,7 @@ def _rows(name: str, group: int, dtype: str) -> str:
 def modules() -> Iterator[launch.Module]:
     """Every loss of numbers, every one of rows for the fewest threads, a warp and a block."""
     for dtype in DTYPES:
-        for name, loss in {**LOSSES, "l1_l2": _PENALTY}.items():
+        for name, loss in {**LOSSES, "l1_l2": _PENALTY, "total": _TOTAL}.items():
             text = launch.text("losses.cu", dtype, (SCORED,), _units(loss, dtype))
             yield launch.Module(f"{name} {dtype}", text)
         for name, group in product_of(_ROW_FUNCTIONS, launch.GROUPS):
@@ -183,12 +186,16 @@ def loss_op(op: str) -> Planned:
 globals().update({op: loss_op(op) for op in OPS if TABLE[op].module == "losses"})
 
 
-def _penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> Callable[..., tuple[Any, Any]]:
-    """The sum of l1 |w| + l2 w^2."""
-    if w.size == 0:
-        return _of_nothing(w)
-    score = _scoring(_of_elements(w, _PENALTY, (l1, l2), 1.0, False), w)
-    return lambda w, l1=0.0, l2=0.0: score(w, None, None)
+def _of_one(name: str, loss: Loss) -> Planned:
+    """What is summed of single numbers that no target belongs to; the op's options are the formula's numbers."""
+
+    def plan(x: Any, *numbers: float) -> Callable[..., tuple[Any, Any]]:
+        if x.size == 0:
+            return _of_nothing(x)
+        score = _scoring(_of_elements(x, loss, numbers, 1.0, False), x)
+        return lambda x, *_: score(x, None, None)
+
+    return Planned(implements(name, plan))
 
 
-l1_l2_penalty = Planned(implements("l1_l2_penalty", _penalty))
+l1_l2_penalty, total = _of_one("l1_l2_penalty", _PENALTY), _of_one("total", _TOTAL)

@@ -132,7 +132,7 @@ class Replay(CallByCall):
 
     def run(self, arrays: Sequence[Any], addresses: Sequence[int]) -> None:
         """Run it on these arguments, whose memory begins at these addresses, on the current stream."""
-        with self._in_order():
+        with self._in_order(), self._behind(arrays):
             if not self._is_first:
                 self._refresh(arrays)
             if self._is_first:
@@ -149,7 +149,7 @@ class Replay(CallByCall):
         if self._turns is None:
             self._turns = batches.Turns(len(order) // len(figures))
             self.rows = self._turns.rows
-        with self._in_order():
+        with self._in_order(), self._behind(arrays):
             done = 0
             while done < len(figures):
                 numbers = None if self._is_first else self._numbers_of(arrays, figures[done : done + _AT_ONCE])
@@ -249,6 +249,17 @@ class Replay(CallByCall):
                 yield
         finally:
             self._done.record(stream)
+
+    @contextmanager
+    def _behind(self, arrays: Sequence[Any]) -> Iterator[None]:
+        """What calls put off is done behind the runs, whatever comes of these."""
+        try:
+            yield
+        finally:
+            for number in self._needed:
+                call = self.graph.calls[number]
+                if hasattr(call.run, "behind"):
+                    call.run.behind(**{name: self._given(call.given[name], arrays) for name in call.run.takes_behind})
 
     def _turning(self, graph: Graph) -> Graph:
         """The graph with one call at its end that puts a turn's results where they are wanted, and takes batches."""

@@ -3,7 +3,7 @@
 //
 // counted: starts[2 + column * chunks + q] = the column's non-zeros in chunk q, of which scan.cu makes, in
 // starts[1 + column * chunks + q], the number of those before them. *fault becomes 1 where the matrix is malformed: what
-// lies outside is left out then.
+// lies outside is left out then. *made, if there is one, becomes one more.
 // moved: rows and values at their places, a warp a chunk. It leaves in starts[1 + column * chunks + q] the end of these
 // non-zeros: column j's are starts[j * chunks] to starts[(j + 1) * chunks] - 1, for starts[0] is 0.
 
@@ -37,6 +37,7 @@ FUNCTION int row_of(const Entries& given, int64 entry) {
 
 extern "C" __global__ void counted(const Entries given) {
     const Range all = range_of(given);
+    if (given.made && first_of_grid() == 0) ++*given.made;
     bool is_valid = given.indptr[0] >= 0 && given.indptr[given.n] <= given.stored;
     for (int64 row = first_of_grid(); row < given.n; row += grid_stride())
         is_valid = is_valid && given.indptr[row] <= given.indptr[row + 1];

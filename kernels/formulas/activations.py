@@ -1,4 +1,6 @@
-"""Activations y = f(x) and their derivatives dx = dy f'(x), by name; those that take a row as a whole are not here.
+"""Functions of one number y = f(x) and their derivatives dx = dy f'(x), by name: activations and some others.
+
+Those that take a row as a whole are not here.
 
 The place of a name in ``ACTIVATIONS`` is the activation's run-time code, so that one compiled kernel serves them all.
 A derivative is a function of y wherever y tells it as well as x does: then nobody needs to keep x.
@@ -19,7 +21,8 @@ class Activation:
     """``forward(v, x, *numbers)`` and ``backward(v, dy, s, *numbers)``, where s is what ``needs`` says, "x" or "y".
 
     ``numbers`` names what the formulas take beside: a slope, a limit. ``flat_at_zero``: the derivative, a function of
-    y, is 0 wherever y is, as it is where dropout dropped. ``flat``: the derivative is 0 almost everywhere.
+    y, is 0 wherever y is, as it is where dropout dropped. ``flat``: the derivative is 0 almost everywhere. One that is
+    ``plain`` is a function for users' formulas, which no layer has as its activation.
     """
 
     forward: Callable[..., Any]
@@ -28,6 +31,7 @@ class Activation:
     numbers: tuple[str, ...] = ()
     flat_at_zero: bool = False
     flat: bool = False
+    plain: bool = False
 
 
 # Self-normalising networks (Klambauer et al. 2017): the scale that keeps mean 0 and variance 1 from layer to layer, and
@@ -289,6 +293,36 @@ def _flat(v: Arithmetic, dy: Any, y: Any) -> Any:
     return _zero(v)
 
 
+def _square_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    return v.mul(dy, v.add(x, x))
+
+
+def _sqrt_backward(v: Arithmetic, dy: Any, y: Any) -> Any:
+    return v.div(dy, v.add(y, y))
+
+
+# Below the first, which no format has denormal, x times the second has the same logarithm but for 64 log 2.
+_LOG_SMALL, _LOG_SCALE, _LOG_OFFSET = 2.0**-60, 2.0**64, 44.3614195558365
+
+
+def _log(v: Arithmetic, x: Any) -> Any:
+    """Of denormal numbers, 0, infinity and negative numbers, too."""
+    small = v.constant(_LOG_SMALL)
+    y = v.log(v.where("<", x, small, v.mul(x, v.constant(_LOG_SCALE)), x))
+    y = v.where("<", x, small, v.sub(y, v.constant(_LOG_OFFSET)), y)
+    finite = v.where("==", v.sub(x, x), _zero(v), y, x)
+    none = v.where("==", x, _zero(v), v.div(v.constant(-1.0), v.abs(x)), v.sqrt(x))
+    return v.where(">", x, _zero(v), finite, none)
+
+
+def _log_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    return v.div(dy, x)
+
+
+def _absolute_backward(v: Arithmetic, dy: Any, x: Any) -> Any:
+    return v.mul(dy, v.sign(x))
+
+
 def prelu(v: Arithmetic, x: Any, alpha: Any) -> Any:
     """x where x > 0, else alpha x: the slope is a weight (He et al. 2015)."""
     return _leaky_relu(v, x, alpha)
@@ -328,6 +362,10 @@ ACTIVATIONS: dict[str, Activation] = {
     "hard_shrink": Activation(_hard_shrink, _shrink_backward, numbers=("threshold",), flat_at_zero=True),
     "binary_step": Activation(_binary_step, _flat, flat=True),
     "sign": Activation(_sign, _flat, flat=True),
+    "square": Activation(lambda v, x: v.mul(x, x), _square_backward, "x", plain=True),
+    "sqrt": Activation(lambda v, x: v.sqrt(x), _sqrt_backward, plain=True),
+    "log": Activation(_log, _log_backward, "x", plain=True),
+    "absolute": Activation(lambda v, x: v.abs(x), _absolute_backward, "x", plain=True),
 }
 
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}

@@ -163,6 +163,14 @@ def _poisson(v: Arithmetic, p: Any, t: Any) -> tuple[Any, Any]:
     return v.sub(p, v.mul(t, logarithm)), v.sub(v.constant(1.0), v.div(t, q))
 
 
+def _half_poisson_deviance(v: Arithmetic, z: Any, t: Any) -> tuple[Any, Any]:
+    """e^z - t z + t log t - t; NaN for t < 0."""
+    zero, rate = v.constant(0.0), v.exp(z)
+    logarithm = v.where(">", t, zero, v.log(v.max(t, v.constant(_LEAST))), zero)
+    best = v.where(">=", t, zero, v.sub(v.mul(t, logarithm), t), v.constant(math.nan))
+    return v.add(v.sub(rate, v.mul(t, z)), best), v.sub(rate, t)
+
+
 def _likelihood(v: Arithmetic, p: Any, t: Any) -> tuple[Any, Any]:
     """-t p, p being the logarithm of a probability."""
     minus = v.sub(v.constant(-0.0), t)
@@ -195,6 +203,7 @@ LOSSES: dict[str, Loss] = {
     "divergence": Loss(_divergence),
     "poisson": Loss(_poisson),
     "likelihood": Loss(_likelihood),
+    "half_poisson_deviance": Loss(_half_poisson_deviance),
 }
 
 LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}

@@ -19,6 +19,7 @@ PAIRS: dict[str, Callable[..., Any]] = {
     "multiply": lambda v, a, b: v.mul(a, b),
     "average": lambda v, a, b: v.mul(v.constant(0.5), v.add(a, b)),
     "maximum": lambda v, a, b: _chosen(v, ">=", a, b, a, b),
+    "divide": lambda v, a, b: v.div(a, b),
     "minimum": lambda v, a, b: _chosen(v, "<=", a, b, a, b),
 }
 CODES = {name: code for code, name in enumerate(PAIRS)}

@@ -26,6 +26,7 @@ _PAIRS: dict[str, Callable[[float, float], float]] = {
     "add": lambda p, q: p + q,
     "subtract": lambda p, q: p - q,
     "multiply": lambda p, q: p * q,
+    "divide": lambda p, q: float(np.float64(p) / np.float64(q)),
     "average": lambda p, q: (p + q) / 2,
     "maximum": _larger,
     "minimum": _smaller,
@@ -157,6 +158,12 @@ def _sign(x: float) -> float:
     return x if x == 0.0 or math.isnan(x) else math.copysign(1.0, x)
 
 
+def _log(x: float) -> float:
+    if x == 0.0:
+        return -math.inf
+    return math.log(x) if x > 0.0 else math.nan
+
+
 # Self-normalising networks' alpha and scale (Klambauer et al. 2017).
 _ALPHA, _SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -188,6 +195,10 @@ FORWARD: dict[str, Callable[..., float]] = {
     "hard_shrink": lambda x, threshold: x if abs(x) > threshold or math.isnan(x) else 0.0,
     "binary_step": lambda x: x if math.isnan(x) else float(x >= 0.0),
     "sign": _sign,
+    "square": lambda x: x * x,
+    "sqrt": lambda x: math.sqrt(x) if x >= 0.0 else math.nan,
+    "log": _log,
+    "absolute": abs,
 }
 # f'(x) from x, y and the activation's numbers: the derivative as its definition has it, whatever the other one is for.
 SLOPE: dict[str, Callable[..., float]] = {
@@ -217,6 +228,10 @@ SLOPE: dict[str, Callable[..., float]] = {
     "hard_shrink": lambda x, y, threshold: float(y != 0.0),
     "binary_step": lambda x, y: 0.0,
     "sign": lambda x, y: 0.0,
+    "square": lambda x, y: 2.0 * x,
+    "sqrt": lambda x, y: 0.5 / y if y else math.inf,
+    "log": lambda x, y: 1.0 / x if x else math.inf,
+    "absolute": lambda x, y: _sign(x),
 }
 
 

@@ -115,6 +115,12 @@ def _poisson(p: float, t: float) -> tuple[float, float]:
     return p - t * math.log(q) if q > 0.0 else math.nan, 1.0 - t / q if q else -math.inf
 
 
+def _half_poisson_deviance(z: float, t: float) -> tuple[float, float]:
+    rate = FORWARD["exponential"](z)
+    best = t * math.log(t) - t if t > 0.0 else -t if t == 0.0 else math.nan
+    return rate - t * z + best, rate - t
+
+
 def _likelihood(p: float, t: float) -> tuple[float, float]:
     return -t * p, -t
 
@@ -137,6 +143,7 @@ LOSSES: dict[str, Callable[..., tuple[float, float]]] = {
     "divergence": _divergence,
     "poisson": _poisson,
     "likelihood": _likelihood,
+    "half_poisson_deviance": _half_poisson_deviance,
 }
 
 
@@ -201,6 +208,11 @@ def squared_hinge(pred: Any, target: Any, sample_weight: Any = None) -> tuple[fl
 def poisson(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
     """Mean of p - t log p."""
     return _of_elements("poisson", pred, target, sample_weight, pred.size)
+
+
+def half_poisson_deviance(pred: Any, target: Any, sample_weight: Any = None) -> tuple[float, Any]:
+    """Sum of e^z - t z + t log t - t, by the number of rows."""
+    return _of_elements("half_poisson_deviance", pred, target, sample_weight, pred.shape[0])
 
 
 def binary_cross_entropy(
@@ -344,3 +356,11 @@ def l1_l2_penalty(w: Any, l1: float = 0.0, l2: float = 0.0) -> tuple[float, Any]
         value += l1 * abs(x) + l2 * x * x
         dw.append(l1 * ((x > 0) - (x < 0)) + 2.0 * l2 * x)
     return value, deliver(dw, w.shape, w.dtype)
+
+
+def total(x: Any, share: float = 1.0) -> tuple[float, Any]:
+    """One number after the other."""
+    value = 0.0
+    for number in x.ravel().tolist():
+        value += share * number
+    return value, deliver([share] * x.size, x.shape, x.dtype)

@@ -1,4 +1,4 @@
-"""Sums and activations: number by number.
+"""Sums, activations and other functions: number by number.
 
 An activation has two rows, of the function and of its derivative, entered by a line each in the list below. Its formula
 is that of ``formulas.activations``, where ``numbers`` are named; their defaults and bounds are the public ones.
@@ -36,6 +36,11 @@ def subtract(a, b, *, out=None):
 @op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
 def multiply(a, b, *, out=None):
     """Elementwise product y = a * b; shapes broadcast as in NumPy."""
+
+
+@op("elementwise", a="*", b="*", returns=("*",), **{**_PAIR, "draw": {"b": "positive"}})
+def divide(a, b, *, out=None):
+    """Elementwise quotient y = a / b; shapes broadcast as in NumPy."""
 
 
 @op("elementwise", a="*", b="*", returns=("*",), **_PAIR)
@@ -103,14 +108,20 @@ def _row(
     )(stub)
 
 
-def _activation(name: str, y: str, dx: str, **numbers: _Number) -> None:
-    """Enter the rows of an activation, y = f(x), and of its derivative."""
+def _activation(name: str, y: str, dx: str, drawn: str = "", **numbers: _Number) -> None:
+    """Enter the rows of an activation, y = f(x), and of its derivative; ``drawn`` says what x is like in tests."""
     if tuple(numbers) != formulas.ACTIVATIONS[name].numbers:
         raise ValueError(f"{name}: the row has {tuple(numbers)}, the formula {formulas.ACTIVATIONS[name].numbers}")
-    _row(name, y, ("x",), numbers, {})
+    draw = {"x": drawn} if drawn else {}
+    _row(name, y, ("x",), numbers, draw)
     unread = "y" if formulas.ACTIVATIONS[name].needs == "x" else "x"
     _row(
-        f"{name}_backward", f"Derivative of {name}: dx = {dx}.", ("dy", "x", "y"), numbers, {"y": "forward"}, (unread,)
+        f"{name}_backward",
+        f"Derivative of {name}: dx = {dx}.",
+        ("dy", "x", "y"),
+        numbers,
+        {**draw, "y": "forward"},
+        (unread,),
     )
 
 
@@ -206,9 +217,17 @@ _activation(
 _activation("binary_step", "Heaviside's step y = 1 where x >= 0, else 0.", "0")
 _activation("sign", "y = 1 where x > 0, -1 where x < 0, 0 at 0.", "0")
 
+# What is no activation but of one number, too.
+_activation("square", "y = x^2.", "dy * 2 x")
+_activation("sqrt", "Square root y; NaN below 0.", "dy / (2 y)", "positive")
+_activation("log", "Natural logarithm y = log(x); -inf at 0, NaN below.", "dy / x", "positive")
+_activation("absolute", "y = |x|.", "dy where x > 0, -dy where x < 0, 0 at x = 0")
+
 # The elementwise activations, by the name users give, and the op's; the identity keeps the op name `identity` because
 # `linear` is the layer. Softmax and log_softmax work on rows.
-ELEMENTWISE_ACTIVATIONS = {"linear" if name == "identity" else name: name for name in formulas.ACTIVATIONS}
+ELEMENTWISE_ACTIVATIONS = {
+    "linear" if name == "identity" else name: name for name, each in formulas.ACTIVATIONS.items() if not each.plain
+}
 ACTIVATIONS = (*ELEMENTWISE_ACTIVATIONS, "softmax", "log_softmax")
 # Those whose derivative needs x; of all others y tells it.
 FROM_INPUT = frozenset(name for name, formula in formulas.ACTIVATIONS.items() if formula.needs == "x")

@@ -128,6 +128,14 @@ def poisson(pred, target, sample_weight=None):
     """Poisson loss: (value, dpred); value = mean of weight[i] * (pred - target * log(pred + 1e-7))."""
 
 
+@op("losses", **{**_ELEMENTWISE_LOSS, "draw": {"target": "positive", "sample_weight": "positive"}})
+def half_poisson_deviance(pred, target, sample_weight=None):
+    """Half the Poisson deviance of logarithms of rates: (value, dpred), summed over a row, the mean over n rows.
+
+    value = 1/n * sum of weight[i] * (e^pred - target * pred + target * log target - target); NaN for a target below 0.
+    """
+
+
 @op(
     "losses",
     pred="n ...",
@@ -260,6 +268,18 @@ def l1_l2_penalty(w, l1=0.0, l2=0.0):
     """Weight penalty: (value, dw); value = l1 * sum |w| + l2 * sum w^2, dw = l1 * sign(w) + 2 * l2 * w."""
 
 
+@op(
+    "losses",
+    x="...",
+    returns=("", "..."),
+    options={"share": Real()},
+    cases=ELEMENTWISE,
+    variants=({}, {"share": 0.25}, {"share": -2.0}),
+)
+def total(x, share=1.0):
+    """A share of the sum of all numbers: (value, dx); value = share * sum of x, dx = share everywhere."""
+
+
 # The formulas of losses that are sums over all elements, and over rows, by the op.
 _OF_ELEMENTS = {
     "mse": "squared",
@@ -271,6 +291,7 @@ _OF_ELEMENTS = {
     "hinge": "hinge",
     "squared_hinge": "squared_hinge",
     "poisson": "poisson",
+    "half_poisson_deviance": "half_poisson_deviance",
     "binary_cross_entropy": "bernoulli",
     "binary_focal_cross_entropy": "bernoulli_focal",
     "half_sse": "half_squared",
@@ -293,6 +314,7 @@ _OF_LOGITS = {"bernoulli": "bernoulli_logit", "bernoulli_focal": "bernoulli_logi
 _DIVIDED_BY: dict[str, Callable[[Any], float]] = {
     "half_sse": lambda pred: 1,
     "quadratic_cost": lambda pred: pred.shape[0],
+    "half_poisson_deviance": lambda pred: pred.shape[0],
 }
 # What targets must be, by the way in which they are drawn: anything, rows of probabilities, numbers in [0, 1].
 ANYTHING, PROBABILITIES, IN_UNIT = range(3)

@@ -41,7 +41,7 @@ def imported(module, name):
         ("fastnn.datasets", "cifar100", "which Keras has; it has boston_housing,"),
         ("fastnn", "applications", "which Keras has; it has activations, available_backends, backends,"),
         ("fastnn", "Modle", r"\(did you mean 'Model'\?\); it has activations, available_backends,"),
-        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has adadelta_step"),
+        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has absolute"),
     ],
 )
 def test_a_missing_name_is_answered_with_what_there_is(module, name, says):

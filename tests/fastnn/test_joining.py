@@ -29,6 +29,38 @@ def test_permute():
     assert np.array_equal(y, x.transpose(3, 1, 0, 2))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_parts_are_views_and_stack_is_their_inverse(axis):
+    x = RNG.standard_normal((4, 6, 8))
+    for given in (2, [1, 1, 3], [0]):
+        parts = ops.split(x, given, axis)
+        for part, wanted in zip(parts, np.split(x, given, axis), strict=True):
+            assert np.array_equal(part, wanted)
+            assert part.size == 0 or np.shares_memory(part, x)
+    parts = ops.unstack(x, x.shape[axis], axis)
+    assert [part.shape for part in parts] == [x.take(0, axis).shape] * x.shape[axis]
+    assert np.array_equal(ops.stack(parts, axis), x)
+    assert ops.unstack(np.zeros((0, 3))) == ()
+    assert np.array_equal(ops.flip(x, axis), np.flip(x, axis))
+    assert np.array_equal(ops.flip(x.astype("float32"), axis), np.flip(x, axis).astype("float32"))
+
+
+def test_gradients_of_parts():
+    """Of some parts, and in a program: those that nothing depends on have zeros."""
+    x, t = RNG.standard_normal((3, 4)), RNG.standard_normal((2, 3))
+    goal = np.zeros((3, 4))
+
+    def loss(x):
+        first, _, _, last = ops.unstack(x, axis=1)
+        return ops.mse(ops.flip(ops.stack([first, last]), 1), t)[0]
+
+    goal[:, [0, 3]] = 2 * (np.stack([x[:, 0], x[:, 3]]) - t[:, ::-1]).T / 6
+    replayed = fastnn.program(lambda x: fastnn.gradients(loss, [x]))
+    for run in (lambda x: fastnn.gradients(loss, [x]), replayed, replayed, replayed):
+        _, (dx,) = run(x)
+        np.testing.assert_allclose(dx, goal, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_hot(dtype):
     index = RNG.integers(0, 7, (3, 4))
@@ -66,6 +98,16 @@ def test_in_a_program():
         (lambda x: ops.concatenate([x, x[0]]), ValueError, r"arrays\[1\]: got shape \(3,\)"),
         (lambda x: ops.concatenate([x, x], 2), ValueError, "axis: got 2"),
         (lambda x: ops.concatenate([x, x.astype("f")]), TypeError, "b: got dtype float32, wants float64"),
+        (lambda x: ops.split(x, 4), ValueError, "indices_or_sections: got 4, wants a divisor of the size"),
+        (lambda x: ops.split(x, [2, 1]), ValueError, r"got \[2, 1\], wants indices that do not fall"),
+        (lambda x: ops.split(x, [9]), ValueError, r"indices_or_sections\[0\]: got 9"),
+        (lambda x: ops.split([1], 1), TypeError, "x: got list"),
+        (lambda x: ops.split(x, 1, 5), ValueError, "axis: got 5"),
+        (ops.stack, TypeError, "x: got ndarray"),
+        (lambda x: ops.stack([x, x[:1]]), ValueError, r"x\[1\]: got ndarray"),
+        (lambda x: ops.unstack(x, 7), ValueError, "num: got 7, wants the size"),
+        (lambda x: ops.unstack(3), TypeError, "x: got int"),
+        (lambda x: ops.flip(3), TypeError, "x: got int"),
         (lambda x: ops.permute(x, (0, 0)), ValueError, r"axes: got tuple \(0, 0\)"),
         (lambda x: ops.permute(x, 1), ValueError, "axes: got int"),
         (lambda x: ops.one_hot(x, 3), TypeError, "index: got"),

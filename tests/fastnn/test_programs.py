@@ -521,7 +521,7 @@ def _writes_at_the_end(x):
 
 
 REFUSED = {
-    "expression": (lambda x: ops.relu(x) ** 2, r"\*\*: got an array of shape \(4, 3\) .* in a program"),
+    "expression": (lambda x: 2 ** ops.relu(x), r"\*\*: got an array of shape \(4, 3\) .* in a program"),
     "on an argument": (lambda x: x // 255, r"unsupported operand type|numpy.floor_divide"),
     "ufunc": (np.exp, "numpy.exp: got an array"),
     "function": (lambda x: np.argmax(ops.relu(x), axis=1), "numpy.argmax: got an array"),
@@ -530,7 +530,7 @@ REFUSED = {
     "equal": (lambda x: ops.mse(x, x)[0] == 0, "==: got the number"),
     "float": (lambda x: float(ops.mse(x, x)[0]), "float: got the number"),
     "format": (lambda x: f"{ops.mse(x, x)[0]:.3f}", "format: got"),
-    "index": (lambda x: ops.relu(x)[0], r"\[...\]: got an array"),
+    "index": (lambda x: ops.relu(x)[[0]], r"\[...\]: got an array"),
     "assignment": (lambda x: ops.relu(x).__setitem__(0, 1), r"\[...\] =: got an array"),
     "length": (len, "len: got an array"),
     "loop": (lambda x: [ops.relu(row) for row in x], "for: got an array"),

@@ -126,6 +126,10 @@ FORWARD = {
     "hard_shrink": lambda x, threshold: np.where((abs(x) > threshold) | np.isnan(x), x, 0),
     "binary_step": lambda x: np.where(np.isnan(x), x, x >= 0),
     "sign": np.sign,
+    "square": lambda x: x * x,
+    "sqrt": np.sqrt,
+    "log": np.log,
+    "absolute": abs,
     "softmax": softmax,
     "log_softmax": lambda x: (
         x - x.max(1, keepdims=True) - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) if x.size else x
@@ -160,6 +164,10 @@ BACKWARD = {
     "hard_shrink": lambda dy, x, y, threshold: np.where(y != 0, dy, 0),
     "binary_step": lambda dy, x, y: 0 * dy,
     "sign": lambda dy, x, y: 0 * dy,
+    "square": lambda dy, x, y: 2 * dy * x,
+    "sqrt": lambda dy, x, y: dy / (2 * y),
+    "log": lambda dy, x, y: dy / x,
+    "absolute": lambda dy, x, y: dy * np.sign(x),
     "softmax": softmax_backward,
     "log_softmax": lambda dy, x, y: dy - np.exp(y) * dy.sum(axis=1, keepdims=True),
 }
@@ -185,6 +193,10 @@ def subtract(a, b):
 
 def multiply(a, b):
     return a * b
+
+
+def divide(a, b):
+    return a / b
 
 
 def average(a, b):
@@ -572,6 +584,10 @@ def binary_cross_entropy(pred, target, sample_weight=None, from_logits=False):
 def l1_l2_penalty(w, l1=0.0, l2=0.0):
     l1, l2 = WIDE(l1), WIDE(l2)
     return (l1 * abs(w) + l2 * w**2).sum(), l1 * np.sign(w) + 2 * l2 * w
+
+
+def total(x, share=1.0):
+    return WIDE(share) * x.sum(), WIDE(share) * np.ones_like(x)
 
 
 def sgd_step(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=False):

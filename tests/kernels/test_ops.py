@@ -434,7 +434,7 @@ def test_special_values(name, dtype):
     assert np.array_equal(y[np.isinf(expected)], expected[np.isinf(expected)])
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", ELEMENTWISE_ACTIVATIONS.values())
 def test_derivatives_at_special_values(name):
     """No NaN that x did not bring, and none but 0 where dy is 0."""
     x = np.array([0.0, -0.0, 1e30, -1e30, 88.8, -88.8, -103.9, 1e-30, 3.0, -3.0, 6.0, 0.5, -0.5], np.float32)
@@ -477,6 +477,8 @@ def test_activation_gradient_by_central_differences(name, backend):
     rng = seeded("difference", name)
     x, dy = rng.standard_normal((4, 5)), rng.standard_normal((4, 5))
     x[abs(x) < 1e-3] = 0.5  # stay off relu's kink
+    if TABLE[name].draw.get("x") == "positive":
+        x = abs(x) + 0.1
     with fastnn.use_backend(backend):
         forward = getattr(ops, name.removesuffix("_backward"))
         dx = getattr(ops, name)(dy, x, forward(x))

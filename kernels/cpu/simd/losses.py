@@ -214,6 +214,19 @@ def _penalty(v: Vectors, count: Any, x: Any, l1: Any, l2: Any, dx: Any, add: boo
 
 
 @micro_kernel
+def total_row(v: Vectors, count: Size, x: Pointer, share: Number, dx: Pointer) -> Number:
+    """Sum of share * x; dx = share."""
+    total, every = Total(v), v.splat(share)
+
+    def body(at: Span) -> None:
+        total.add(at, v.mul(every, at.load(x)))
+        at.store(every, dx)
+
+    for_each(v, count, body)
+    return total.value()
+
+
+@micro_kernel
 def penalty_row(v: Vectors, count: Size, x: Pointer, l1: Number, l2: Number, dx: Pointer) -> Number:
     """Sum of l1 |x| + l2 x^2; dx = l1 sign(x) + 2 l2 x."""
     return _penalty(v, count, x, l1, l2, dx, add=False)

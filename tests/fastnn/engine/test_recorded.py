@@ -166,6 +166,12 @@ def test_subclasses_say_so_themselves():
     assert not Counting().recordable
 
 
+def test_the_librarys_layers_are_recordable():
+    found = {each for each in vars(layers).values() if isinstance(each, type) and issubclass(each, layers.Layer)}
+    others = {layers.Layer, layers.GaussianNoise, layers.Bidirectional}  # these two call NumPy
+    assert {each.__name__ for each in found if not each.recordable} == {each.__name__ for each in others}
+
+
 @pytest.mark.parametrize(
     ("stack", "loss", "recordable"),
     [

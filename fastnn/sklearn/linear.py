@@ -1,0 +1,243 @@
+"""Logistic and linear regression with scikit-learn's parameters and attributes, and summaries as R's glm and lm print.
+
+The solvers stand over fastnn's matrix products: Newton's method where the Hessian is small, else L-BFGS; the normal
+equation where it is well conditioned, else singular values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import linear_model
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import Options, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastnn import ops
+from fastnn.sklearn._blas import on_one_thread
+from fastnn.sklearn._least_squares import LeastSquares
+from fastnn.sklearn._likelihood import Fit, Likelihood, lbfgs, newton
+from fastnn.sklearn._summaries import LinearSummary, LogisticSummary, feature_names, linear_summary, logistic_summary
+
+Array = NDArray[Any]
+
+# Coefficients up to which the Hessian is formed.
+_NEWTON_COEFFICIENTS = 1000
+
+
+class PerfectSeparationWarning(ConvergenceWarning):
+    """The classes are separated by a plane: no coefficients maximise the likelihood."""
+
+
+class LogisticRegression(linear_model.LogisticRegression):
+    """Logistic regression by maximum likelihood, with scikit-learn's parameters, attributes and errors.
+
+    Minimises C * sum of sample_weight * loss + (sum of coef^2) / 2, without a penalty for ``C=np.inf``. The
+    coefficients are those of the minimum to 1e-6 whatever ``tol`` is, where ``solver`` is "newton-cholesky", or "auto"
+    with up to 1000 coefficients; above it, and for "lbfgs", ``tol`` bounds the gradient of the mean loss.
+
+    ``summary()`` gives what R's ``glm(family = binomial)`` prints, for two classes and ``C=np.inf``. Where the classes
+    are perfectly separated and nothing is penalised, ``PerfectSeparationWarning`` says so.
+
+    What scikit-learn has beside it, ``l1_ratio`` above 0 and its other solvers, is refused by a ValueError.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **{
+            name: allowed
+            for name, allowed in linear_model.LogisticRegression._parameter_constraints.items()
+            if name in ("C", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start", "n_jobs")
+        },
+        "penalty": [StrOptions({"l2", "deprecated"}), None],
+        "l1_ratio": [Options(Real, {0.0})],
+        "random_state": ["random_state"],
+        "solver": [StrOptions({"auto", "newton-cholesky", "lbfgs"})],
+    }
+
+    def __init__(
+        self,
+        penalty: str | None = "deprecated",
+        *,
+        C: float = 1.0,
+        l1_ratio: float = 0.0,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        random_state: Any = None,
+        solver: str = "auto",
+        max_iter: int = 100,
+        verbose: int = 0,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.penalty = penalty
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+        """Fit to rows X (n, features), dense or CSR, and classes y (n,); rows count by ``sample_weight`` (n,)."""
+        self._validate_params()
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", accept_large_sparse=False
+        )
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
+                f"{self.classes_[0]!r}"
+            )
+        weights = self._weights(X, y, labels, sample_weight)
+        total = float(len(labels) if weights is None else weights.sum())
+        scaled = None if weights is None else (weights * (len(labels) / total)).astype(X.dtype)
+        ridge = 0.0 if self.penalty is None or np.isinf(self.C) else 1.0 / (self.C * total)
+        model = Likelihood(X, labels.astype(np.int64), scaled, len(self.classes_), ridge, self.fit_intercept)
+        with on_one_thread():
+            found = self._minimise(model)
+        self.coef_ = np.ascontiguousarray(found.W[: X.shape[1]].T)
+        self.intercept_ = found.W[X.shape[1]].copy() if self.fit_intercept else np.zeros(model.columns, X.dtype)
+        self.n_iter_ = np.array([found.iterations], dtype=np.int32)
+        self._summary = logistic_summary(model, found, total, self._names()) if self._is_glm(model) else None
+        self._say(found)
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities (n, classes), in the order of ``classes_``."""
+        check_is_fitted(self)
+        scores = np.ascontiguousarray(self.decision_function(X))
+        if scores.ndim == 2:
+            return np.asarray(ops.softmax(scores))
+        return np.column_stack([ops.sigmoid(-scores), ops.sigmoid(scores)])
+
+    def summary(self) -> LogisticSummary:
+        """Coefficients with standard errors, z and p, deviances and AIC, as R's summary of a glm.
+
+        Standard errors are from the inverse of the information matrix (the Hessian) at the fitted coefficients. Raises
+        ValueError where a penalty has changed these (``C`` is not inf) or there are more than two classes.
+        """
+        check_is_fitted(self)
+        if len(self.classes_) != 2:
+            raise ValueError(f"summary: got a fit to {len(self.classes_)} classes, wants one to 2")
+        if self._summary is None:
+            raise ValueError(
+                f"summary: got a fit with C={self.C}, wants C=np.inf (and up to {_NEWTON_COEFFICIENTS} coefficients): "
+                "standard errors are those of coefficients without a penalty"
+            )
+        return self._summary
+
+    def _is_glm(self, model: Likelihood) -> bool:
+        """Whether there is to be a summary."""
+        return model.ridge == 0 and model.columns == 1 and model.shape[0] <= _NEWTON_COEFFICIENTS
+
+    def _names(self) -> list[str]:
+        """Of the coefficients, the intercept's first, as far as there is one."""
+        return (["(Intercept)"] if self.fit_intercept else []) + feature_names(self)
+
+    def _weights(self, X: Any, y: Any, labels: Array, sample_weight: Any) -> Array | None:
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
+        if self.class_weight is not None:
+            given = {"sample_weight": weights} if self.class_weight == "balanced" and sample_weight is not None else {}
+            weights *= compute_class_weight(self.class_weight, classes=self.classes_, y=y, **given)[labels]
+        return np.asarray(weights)
+
+    def _minimise(self, model: Likelihood) -> Fit:
+        start = np.zeros(model.shape, model.x.dtype)
+        if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (model.columns, model.x.shape[1]):
+            start[: model.x.shape[1]] = self.coef_.T
+            start[model.x.shape[1] :] = self.intercept_
+        small = start.size <= _NEWTON_COEFFICIENTS if self.solver == "auto" else self.solver == "newton-cholesky"
+        return (newton if small else lbfgs)(model, start, self.tol, self.max_iter)
+
+    def _say(self, found: Fit) -> None:
+        if found.separated:
+            warnings.warn(
+                f"{type(self).__name__}: the classes are perfectly separated by a linear combination of the features, "
+                "so that no finite coefficients maximise the likelihood; those kept are where it was found, after "
+                f"{found.iterations} iterations. A penalty (C below np.inf) has finite ones.",
+                PerfectSeparationWarning,
+                stacklevel=3,
+            )
+        elif not found.converged:
+            warnings.warn(
+                f"{type(self).__name__} failed to converge after {self.max_iter} iterations: got max_iter="
+                f"{self.max_iter}, wants more, or features of similar scales",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+class LinearRegression(linear_model.LinearRegression):
+    """Ordinary least squares with scikit-learn's parameters, attributes and errors.
+
+    It solves the normal equation X^T X w = X^T y of centred columns, and once more of what that leaves; where columns
+    depend on one another, or almost, it takes the singular values of X, and of all solutions the shortest one.
+    ``summary()`` gives what R's ``lm`` prints. ``positive=True`` is scikit-learn's own fit.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = linear_model.LinearRegression._parameter_constraints
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
+        """Fit to rows X (n, features), dense or CSR, and y (n,) or (n, targets); rows count by ``sample_weight``."""
+        self._validate_params()
+        self._summary = None
+        if self.positive:
+            super().fit(X, y, sample_weight)
+            return self
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            y_numeric=True,
+            multi_output=True,
+            order="C",
+        )
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        flat = y.ndim == 1
+        system = LeastSquares.of(X, y.reshape(len(y), -1), weights, self.fit_intercept)
+        with on_one_thread():
+            coefficients, self.rank_, self.singular_ = system.solve()
+        intercepts = system.y_mean - system.x_mean @ coefficients
+        self.coef_ = (coefficients[:, 0] if flat else np.ascontiguousarray(coefficients.T)).astype(X.dtype)
+        if self.fit_intercept:
+            self.intercept_ = X.dtype.type(intercepts[0]) if flat else intercepts.astype(X.dtype)
+        else:
+            self.intercept_ = 0.0
+        if flat:
+            self._summary = linear_summary(system, coefficients, intercepts, self.rank_, self._names())
+        return self
+
+    def summary(self) -> LinearSummary:
+        """Coefficients with standard errors, t and p, residual error, R^2 and F, as R's summary of an lm.
+
+        Raises ValueError for several targets, ``positive=True``, or where rows leave no degree of freedom.
+        """
+        check_is_fitted(self)
+        if self._summary is None:
+            raise ValueError("summary: got a fit of several targets or with positive=True, wants one target")
+        if self._summary.df_residual <= 0:
+            raise ValueError(f"summary: got a fit of {self._summary.rows} rows, wants more than there are coefficients")
+        return self._summary
+
+    def _names(self) -> list[str]:
+        return (["(Intercept)"] if self.fit_intercept else []) + feature_names(self)
