@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from fastnn.onnx.reading import from_onnx
-from fastnn.onnx.writing import OPSETS, proto, to_onnx
+from fastnn.onnx.writing import DEFAULT_OPSET, OPSETS, proto, to_onnx
 
-__all__ = ["OPSETS", "from_onnx", "proto", "to_onnx"]
+__all__ = ["DEFAULT_OPSET", "OPSETS", "from_onnx", "proto", "to_onnx"]

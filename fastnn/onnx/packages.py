@@ -8,6 +8,9 @@ from typing import Any
 
 from fastnn.errors import installing
 
+# Bytes that a protocol buffer can have.
+LARGEST = 2**31 - 1
+
 
 def onnx(submodule: str = "") -> Any:
     """The package onnx, or one of its submodules; ImportError that says how to install it."""

@@ -23,6 +23,7 @@ from fastnn.models import Functional, Model
 from fastnn.onnx import packages
 from fastnn.onnx.graph import Node
 from fastnn.onnx.operators import UnsupportedError
+from fastnn.onnx.packages import LARGEST
 from fastnn.onnx.patterns import folded
 
 # The oldest opset that is read; the newest one is that of the package onnx.
@@ -106,7 +107,8 @@ def _parsed(content: Any, name: str) -> Any:
             raise ValueError("no graph in it")
         for output in made.graph.output:
             output.type.tensor_type.shape.SetInParent()  # not every exporter tells it, and nobody asks for it here
-        onnx.checker.check_model(made)
+        if made.ByteSize() <= LARGEST:  # the checker itself takes no more
+            onnx.checker.check_model(made)
     except UnsupportedError as error:
         raise ValueError(f"source: got {name}, {error}") from error
     except (decode_error, onnx.checker.ValidationError, ValueError) as error:

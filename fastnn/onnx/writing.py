@@ -18,13 +18,11 @@ from fastnn.onnx.layers import write_model
 # Opsets that are written, the default one, and the oldest version of the format that has each: readers of a version
 # read all before it. onnxruntime 1.17 reads opset 20 and version 9.
 OPSETS = range(13, 21)
-_DEFAULT_OPSET = 17
+DEFAULT_OPSET = 17
 _FORMATS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
-# Bytes that a protocol buffer can have.
-_LARGEST = 2**31 - 1
 
 
-def to_onnx(model: Model, path: Any, *, opset: int = _DEFAULT_OPSET) -> None:
+def to_onnx(model: Model, path: Any, *, opset: int = DEFAULT_OPSET) -> None:
     """Write a built model as an ONNX file, for onnxruntime and all else that reads ONNX: what ``predict`` computes.
 
     Inputs and outputs have the shapes and names of the model's, the batch's size being free; ``opset`` is the version
@@ -41,7 +39,7 @@ def to_onnx(model: Model, path: Any, *, opset: int = _DEFAULT_OPSET) -> None:
     files.write("path", place, lambda file: file.write(content))
 
 
-def proto(model: Model, *, opset: int = _DEFAULT_OPSET) -> Any:
+def proto(model: Model, *, opset: int = DEFAULT_OPSET) -> Any:
     """What ``to_onnx`` writes, as an ``onnx.ModelProto``."""
     checks.instance("model", model, Model, "a model")
     _check_opset(opset)
@@ -49,7 +47,7 @@ def proto(model: Model, *, opset: int = _DEFAULT_OPSET) -> Any:
     if not model.built:
         raise ValueError(f"model: got {model.name!r}, which is not built, wants one with weights: build it, or fit it")
     size = sum(parameter.value.nbytes for parameter in model.weights)
-    if size > _LARGEST:
+    if size > packages.LARGEST:
         raise ValueError(
             f"model: got {size / 1e9:.2f} GB of weights, wants less than 2.15 GB, the most of an ONNX file"
         )

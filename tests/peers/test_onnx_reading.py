@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import layers, models, utils
+from fastnn import cli, layers, models, utils
 from fastnn.onnx import proto
 from tests.peers.test_onnx_writing import CASES, TOLERANCE, compare, drawn, run, several, with_weights
 
@@ -91,6 +92,22 @@ def test_what_is_read_can_be_trained_on(tmp_path):
     back.save(tmp_path / "model.safetensors")
     again = models.load_model(tmp_path / "model.safetensors")
     compare(run(proto(again).SerializeToString(), [x]), model.predict(x, verbose=0))
+
+
+def test_the_command_converts_either_way(tmp_path, capsys):
+    """What the model file has beside the model, how it was compiled say, an ONNX file has not."""
+    model = with_weights(CASES["Dense"], np.random.default_rng(0))
+    paths = [tmp_path / name for name in ("first.safetensors", "other.ONNX", "last.safetensors")]
+    model.save(paths[0])
+    assert [cli.main(["convert", str(a), str(b)]) for a, b in pairwise(paths)] == [0, 0]
+    assert capsys.readouterr().out == f"{paths[1]}: 2 layers, 36 parameters\n{paths[2]}: 3 layers, 36 parameters\n"
+    for ours, theirs in zip(models.load_model(paths[2]).get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert cli.main(["convert", str(paths[0]), str(paths[1]), "--opset", "20"]) == 0
+    assert onnx.load(paths[1]).opset_import[0].version == 20
+    paths[1].write_bytes(b"no model")
+    assert cli.main(["convert", str(paths[1]), str(paths[2])]) == 2
+    assert "damaged or no ONNX file" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------------- PyTorch
