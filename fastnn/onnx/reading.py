@@ -98,17 +98,16 @@ def _parsed(content: Any, name: str) -> Any:
     onnx = packages.onnx()
     decode_error = packages.decode_error()
     try:
-        made = onnx.load_from_string(content if isinstance(content, bytes) else content.read_bytes())
-        if isinstance(content, Path):
-            onnx.external_data_helper.load_external_data_for_model(made, str(content.parent))
-        elif any(onnx.external_data_helper.uses_external_data(each) for each in made.graph.initializer):
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        made = onnx.load_from_string(data)
+        apart = any(onnx.external_data_helper.uses_external_data(each) for each in made.graph.initializer)
+        if apart and isinstance(content, bytes):
             raise UnsupportedError("whose weights lie in another file, wants the path of the file")
+        if apart:
+            onnx.external_data_helper.load_external_data_for_model(made, str(content.parent))
         if not made.HasField("graph"):
             raise ValueError("no graph in it")
-        for output in made.graph.output:
-            output.type.tensor_type.shape.SetInParent()  # not every exporter tells it, and nobody asks for it here
-        if made.ByteSize() <= LARGEST:  # the checker itself takes no more
-            onnx.checker.check_model(made)
+        _check(made, None if apart else data)
     except UnsupportedError as error:
         raise ValueError(f"source: got {name}, {error}") from error
     except (decode_error, onnx.checker.ValidationError, ValueError) as error:
@@ -118,6 +117,22 @@ def _parsed(content: Any, name: str) -> Any:
     if not _OLDEST <= opset <= newest:
         raise ValueError(f"source: got {name}, of opset {opset}, wants {_OLDEST} to {newest}")
     return made
+
+
+def _check(made: Any, data: bytes | None) -> None:
+    """Raise what the package's checker does, of a model whose bytes are ``data`` where nothing was brought to it.
+
+    Outputs without a shape, which nobody asks for here, are given one.
+    """
+    checker = packages.onnx("checker")
+    for output in made.graph.output:
+        if not output.type.tensor_type.HasField("shape"):
+            output.type.tensor_type.shape.SetInParent()
+            data = None
+    if data is not None:
+        checker.check_model(data)
+    elif made.ByteSize() <= LARGEST:  # the checker takes no more
+        checker.check_model(made)
 
 
 def _reason(error: Exception) -> str:

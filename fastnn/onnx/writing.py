@@ -9,6 +9,7 @@ import numpy as np
 
 import fastnn
 from fastnn import checks, files
+from fastnn.engine.protocols import Array
 from fastnn.layers.core import InputLayer
 from fastnn.models import Model
 from fastnn.onnx import packages
@@ -59,6 +60,7 @@ def proto(model: Model, *, opset: int = DEFAULT_OPSET) -> Any:
         producer_name="fastnn",
         producer_version=fastnn.__version__,
     )
+    _add_constants(made.graph, graph)  # last, and in place: protocol buffers copy what they are made of
     helper.set_model_props(made, {"model": model.name, "class": type(model).__name__})
     return made
 
@@ -127,24 +129,33 @@ def _element_type(dtype: np.dtype[Any]) -> int:
 
 
 def _graph_proto(graph: Graph, name: str) -> Any:
-    onnx = packages.onnx()
-    constants = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(array), label) for label, array in graph.constants.items()
-    ]
-    return onnx.helper.make_graph(
+    """The graph without its constants."""
+    return packages.onnx("helper").make_graph(
         [_node_proto(node) for node in graph.nodes],
         name,
         [_value_proto(tensor, dtype) for tensor, dtype in graph.inputs],
         [_value_proto(tensor, dtype) for tensor, dtype in graph.outputs],
-        constants,
     )
 
 
+def _add_constants(made: Any, graph: Graph) -> None:
+    for name, array in graph.constants.items():
+        tensor = made.initializer.add()
+        tensor.name, tensor.data_type, tensor.raw_data = name, _element_type(array.dtype), _bytes(array)
+        tensor.dims.extend(array.shape)
+
+
+def _bytes(array: Array) -> bytes:
+    """As ONNX has them: in C order, the lowest byte first."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 def _node_proto(node: Node) -> Any:
-    attributes = {
-        name: _graph_proto(value, f"{node.name}/{name}") if isinstance(value, Graph) else value
-        for name, value in node.attributes.items()
-    }
+    attributes = dict(node.attributes)
+    for name, value in node.attributes.items():
+        if isinstance(value, Graph):
+            attributes[name] = _graph_proto(value, f"{node.name}/{name}")
+            _add_constants(attributes[name], value)
     return packages.onnx("helper").make_node(node.kind, node.takes, node.gives, node.name, **attributes)
 
 
