@@ -238,11 +238,13 @@ def _add_train(commands: Any) -> None:
 def _add_convert(commands: Any) -> None:
     convert = commands.add_parser(
         "convert",
-        help="make an ONNX file of a model file, or the other way",
-        description="Read a model from one file and write it to another: the suffix .onnx is ONNX, any other name is "
-        "fastnn's own model file (safetensors), which also has how the model was compiled.",
+        help="make an ONNX file or a model file of another, or of one of Keras's",
+        description="Read a model from one file and write it to another. The suffix .onnx is ONNX, .keras a file of "
+        "Keras 3, which is read only; any other name is fastnn's own model file (safetensors), which also has how the "
+        "model was compiled.",
         epilog="examples:\n"
         "  fastnn convert mnist.safetensors mnist.onnx     for onnxruntime and others\n"
+        "  fastnn convert model.keras model.onnx           the same of Keras's, without Keras\n"
         "  fastnn convert theirs.onnx ours.safetensors     fastnn.load_model reads it, to train on",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
