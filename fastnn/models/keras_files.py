@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,7 @@ _DESCRIPTION, _WEIGHTS = "config.json", "model.weights.h5"
 
 def is_keras_file(filepath: Any) -> bool:
     """Whether the name is that of a file which Keras writes."""
-    return str(filepath).endswith((".h5", ".hdf5", ".keras"))
+    return PurePath(str(filepath)).suffix in (".h5", ".hdf5", ".keras")
 
 
 def described(filepath: Any) -> Any:
