@@ -221,6 +221,12 @@ def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*startup.gauges()]
 
 
+def _onnx(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import onnx
+
+    return [*onnx.gauges()]
+
+
 @dataclass(frozen=True)
 class _Group:
     """Lines that belong together: what they show, how to list them, and whether they are measured in several passes.
@@ -247,6 +253,7 @@ _GROUPS: dict[str, _Group] = {
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),
+    "onnx": _Group("ONNX files of 100 MB, written and read", _onnx, in_passes=False),
 }
 
 

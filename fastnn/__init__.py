@@ -57,6 +57,7 @@ _NAMES = {
     "Model": "models",
     "Sequential": "models",
     "load_model": "models",
+    "from_onnx": "onnx",
     "to_onnx": "onnx",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn playground``, ``fastnn info``, ``fastnn bench``."""
+"""The command line: ``fastnn train``, ``fastnn convert``, ``fastnn playground``, ``fastnn info``, ``fastnn bench``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 import fastnn
-from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, saving, utils
+from fastnn import _environment, backends, checks, layers, onnx, optimizers, plotting, regularizers, saving, utils
 from fastnn.callbacks import Callback
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.files import check_writable
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
-from fastnn.models import Sequential
+from fastnn.models import Sequential, load_model
 from fastnn.recipes import RECIPES, Data, Recipe
 
 _OPTIMIZERS = ("adam", "rmsprop", "sgd")
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_convert(commands)
     info = commands.add_parser(
         "info",
         help="versions, CPU, instruction set and tiles in use, threads, caches, GPU; with --peak the CPU's peak",
@@ -232,6 +233,31 @@ def _add_train(commands: Any) -> None:
         f"{_HELD_OUT:.0%}% of the training rows are then held out for validation",
     )
     train.add_argument("--quiet", action="store_true", help="print the final table only")
+
+
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="make an ONNX file or a model file of another, or of one of Keras's",
+        description="Read a model from one file and write it to another. The suffix .onnx is ONNX, .keras a file of "
+        "Keras 3, which is read only; any other name is fastnn's own model file (safetensors), which also has how the "
+        "model was compiled.",
+        epilog="examples:\n"
+        "  fastnn convert mnist.safetensors mnist.onnx     for onnxruntime and others\n"
+        "  fastnn convert model.keras model.onnx           the same of Keras's, without Keras\n"
+        "  fastnn convert theirs.onnx ours.safetensors     fastnn.load_model reads it, to train on",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    convert.set_defaults(run=_convert)
+    convert.add_argument("source", metavar="SOURCE", type=Path, help="the file to read")
+    convert.add_argument("destination", metavar="DESTINATION", type=Path, help="the file to write, or to replace")
+    convert.add_argument(
+        "--opset",
+        metavar="N",
+        default=onnx.DEFAULT_OPSET,
+        type=_whole("--opset", onnx.OPSETS[0], onnx.OPSETS[-1]),
+        help=f"version of ONNX's operators, {onnx.OPSETS[0]} to {onnx.OPSETS[-1]} (default: {onnx.DEFAULT_OPSET})",
+    )
 
 
 def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -446,6 +472,29 @@ def _scores(model: Sequential, data: Data) -> dict[str, dict[str, float]]:
 
 def _rows(data: Data) -> str:
     return f"{len(data.train[0]):,} training and {len(data.validation[0]) if data.validation else 0:,} validation rows"
+
+
+# --- convert --------------------------------------------------------------------------------------------------------
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    source, destination = arguments.source, arguments.destination
+    try:
+        if not _is_onnx(destination):
+            saving.destination("DESTINATION", destination)
+        model = onnx.from_onnx(source) if _is_onnx(source) else load_model(source)
+        if _is_onnx(destination):
+            onnx.to_onnx(model, destination, opset=arguments.opset)
+        else:
+            model.save(destination)
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+    print(f"{destination}: {len(model.layers)} layers, {model.count_params():,} parameters")
+    return 0
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
 
 
 # --- playground, info and bench -------------------------------------------------------------------------------------

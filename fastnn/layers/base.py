@@ -45,11 +45,11 @@ _used_names: Counter[str] = Counter()
 
 
 # Where weights come from that are not drawn, as a file has them: values by layer and input shape.
-_supply: ContextVar[Callable[[Any, Any], Sequence[Array]] | None] = ContextVar("fastnn_supply", default=None)
+_supply: ContextVar[Callable[[Any, Any], Sequence[Array] | None] | None] = ContextVar("fastnn_supply", default=None)
 
 
-def supplied(supply: Callable[[Any, Any], Sequence[Array]]) -> AbstractContextManager[None]:
-    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives."""
+def supplied(supply: Callable[[Any, Any], Sequence[Array] | None]) -> AbstractContextManager[None]:
+    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives, None for none."""
     return setting(_supply, supply)
 
 

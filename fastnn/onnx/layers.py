@@ -225,14 +225,12 @@ def _layer_normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tens
 
 
 def _normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
-    mean, variance = (parameter.value for parameter in layer.parameters)
-    deviation = np.maximum(np.sqrt(variance), variance.dtype.type(LEAST_DEVIATION))
-    kinds = [("Mul", deviation, "deviation"), ("Add", mean, "mean")]
-    if not layer.invert:
-        kinds = [("Sub", mean, "mean"), ("Div", deviation, "deviation")]
-    for kind, figures, label in kinds:
-        x = graph.like(x, kind, operators.of_sample(graph, x, figures, label))
-    return x
+    mean, variance = (operators.of_sample(graph, x, parameter.value, parameter.name) for parameter in layer.parameters)
+    (root,) = graph.node("Sqrt", variance)
+    (deviation,) = graph.node("Max", root, graph.number(LEAST_DEVIATION))
+    if layer.invert:
+        return graph.like(graph.like(x, "Mul", deviation), "Add", mean)
+    return graph.like(graph.like(x, "Sub", mean), "Div", deviation)
 
 
 def _upsampling(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
