@@ -202,13 +202,13 @@ def newton(model: Likelihood, W: Array, tol: float, max_iter: int) -> Fit:
     if model.x.shape[0] * _SHARE > _ROWS_PER_COEFFICIENT * W.size and not W.any():
         W = newton(model.part(round(1 / _SHARE)), W, 1e-3, min(max_iter, 8)).W
     value, gradient = model.gradient(W)
-    inverse, steepest, length = None, np.inf, np.inf
+    inverse, steepest, length = np.empty((0, 0)), np.inf, np.inf
     step = np.zeros_like(W)
     for iteration in range(max_iter):
         before, steepest = steepest, _largest(gradient)
         if steepest == 0:
             return Fit(W, iteration, True, False)
-        formed = inverse is None or steepest > _CONTRACTION * before
+        formed = not inverse.size or steepest > _CONTRACTION * before
         if formed:
             value, gradient, hessian = model.hessian(W)
             inverse = _pseudo_inverse(hessian)

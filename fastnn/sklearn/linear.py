@@ -31,11 +31,11 @@ Array = NDArray[Any]
 _NEWTON_COEFFICIENTS = 1000
 
 
-class PerfectSeparationWarning(ConvergenceWarning):
+class PerfectSeparationWarning(ConvergenceWarning):  # type: ignore[misc]
     """The classes are separated by a plane: no coefficients maximise the likelihood."""
 
 
-class LogisticRegression(linear_model.LogisticRegression):
+class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     """Logistic regression by maximum likelihood, with scikit-learn's parameters, attributes and errors.
 
     Minimises C * sum of sample_weight * loss + (sum of coef^2) / 2, without a penalty for ``C=np.inf``. The
@@ -183,7 +183,7 @@ class LogisticRegression(linear_model.LogisticRegression):
             )
 
 
-class LinearRegression(linear_model.LinearRegression):
+class LinearRegression(linear_model.LinearRegression):  # type: ignore[misc]
     """Ordinary least squares with scikit-learn's parameters, attributes and errors.
 
     It solves the normal equation X^T X w = X^T y of centred columns, and once more of what that leaves; where columns
