@@ -62,7 +62,8 @@ def minimize(
     rule = optimizers.get(optimizer)
     rule = type(rule).from_config(rule.get_config())  # a descent's steps and state are its own
     place = Parameter("x", "x", start.reshape(-1))
-    path, values = [], []
+    path: list[Array] = []
+    values: list[float] = []
     while True:
         x = place.value.reshape(start.shape)
         value, slope = _at(f, grad, x)

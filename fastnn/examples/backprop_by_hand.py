@@ -20,8 +20,8 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     for title, steps in (("A linear 2-2-1", a()), ("B sigmoid 2-2-2", b()), ("C softmax 2-2-3", c()),
                          ("D sigmoid 3-2-2", d()), ("E scalar chain", e())):  # fmt: skip
         print(f"\n{title}")
-        for name, printed, computed in steps:
-            printed, computed = np.asarray(printed, float), np.asarray(computed, float)
+        for name, source, found in steps:
+            printed, computed = np.asarray(source, float), np.asarray(found, float)
             errs = bool((np.abs(printed - computed) > 6e-9 * np.maximum(1, np.abs(computed) * 10)).any())
             errors += errs
             worst = worst if errs else max(worst, float(np.abs(printed - computed).max()))

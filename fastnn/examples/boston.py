@@ -60,7 +60,7 @@ def folds(x: np.ndarray, y: np.ndarray, epochs: int, seed: int) -> np.ndarray:
         history = wide(seed).fit(x[rest], y[rest], epochs=epochs, batch_size=16, verbose=0,
                                  validation_data=(x[fold], y[fold]))  # fmt: skip
         curves.append(history.history["val_mae"])
-    return np.mean(curves, axis=0)
+    return np.asarray(np.mean(curves, axis=0))
 
 
 def two_features(seed: int) -> float:
@@ -72,6 +72,8 @@ def two_features(seed: int) -> float:
     (x, y), _ = boston_housing.load_data(test_split=0, seed=None)
     x_train, x_test, y_train, y_test = train_test_split(x[:, [RM, LSTAT]], y, test_size=0.2, random_state=5)
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0)
-    network = MLPRegressor((4, 3), solver="sgd", batch_size=32, max_iter=200, random_state=seed, early_stopping=True)
+    network = MLPRegressor(
+        hidden_layer_sizes=(4, 3), solver="sgd", batch_size=32, max_iter=200, random_state=seed, early_stopping=True
+    )
     network.fit((x_train - mean) / deviation, y_train)
     return float(np.mean((network.predict((x_test - mean) / deviation) - y_test) ** 2))

@@ -18,7 +18,7 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     data = dict(zip(names, x.T, strict=True))
     data |= {label: (species == place).astype(float) for place, label in enumerate(iris.get_label_names())}
     formula = f"{' + '.join(iris.get_label_names())} ~ {' + '.join(names)}"
-    figures = {}
+    figures: dict[str, float] = {}
     for hidden in ((10,), (5, 3)):
         network = fastnn.neuralnet(formula, data, hidden, threshold=0.5 if quick else 0.01, seed=seed)
         said = "-".join(map(str, (4, *hidden, 3)))

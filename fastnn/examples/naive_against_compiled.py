@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,9 +23,9 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
         a, b = rng.random((2, size, size), "float32")
         if size <= most_by_loops:
             with use_backend("naive"):
-                seconds["loops"].append(_seconds(lambda a=a, b=b: ops.matmul(a, b), 1))
-        seconds["NumPy"].append(_seconds(lambda a=a, b=b: a @ b, 9))
-        seconds["compiled"].append(_seconds(lambda a=a, b=b: ops.matmul(a, b), 9))
+                seconds["loops"].append(_seconds(partial(ops.matmul, a, b), 1))
+        seconds["NumPy"].append(_seconds(partial(np.matmul, a, b), 9))
+        seconds["compiled"].append(_seconds(partial(ops.matmul, a, b), 9))
     print(f"{'size':>6}" + "".join(f"{name:>14}" for name in seconds))
     for place, size in enumerate(sizes):
         row = (f"{times[place] * 1e6:11,.1f} us" if place < len(times) else " " * 14 for times in seconds.values())

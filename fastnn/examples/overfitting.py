@@ -24,11 +24,11 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     for (name, (units, penalty, rate)), colour in zip(networks.items(), plotting.SERIES, strict=False):
         utils.set_random_seed(seed)
         network = models.Sequential()
-        weights = {"kernel_regularizer": regularizers.L2(penalty)} if penalty else {}
-        network.add(layers.Dense(units, activation="relu", input_shape=(64,), **weights))
+        small = regularizers.L2(penalty) if penalty else None
+        network.add(layers.Dense(units, activation="relu", input_shape=(64,), kernel_regularizer=small))
         if rate:
             network.add(layers.Dropout(rate, seed=seed))
-        network.add(layers.Dense(10, activation="softmax", **weights))
+        network.add(layers.Dense(10, activation="softmax", kernel_regularizer=small))
         network.compile("rmsprop", "sparse_categorical_crossentropy", ["accuracy"])
         seen = network.fit(x_train, y_train, batch_size=32, epochs=20 if quick else 80, verbose=0,
                            validation_data=(x_test, y_test)).history  # fmt: skip

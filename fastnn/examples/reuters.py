@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from fastnn.datasets import reuters
 WORDS = 10_000
 
 
-def vectorized(newswires: list[list[int]]) -> np.ndarray:
+def vectorized(newswires: Any) -> np.ndarray:
     """One row a newswire, 1 in the column of every word that occurs in it."""
     rows = np.zeros((len(newswires), WORDS), "float32")
     for row, words in zip(rows, newswires, strict=True):

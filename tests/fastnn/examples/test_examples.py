@@ -43,9 +43,12 @@ FIGURES = {
 # What needs files of data, or another library.
 _OF_FILES = ("boston", "mnist-15", "mnist-512", "mnist-conv", "reuters", "bankruptcy")
 _OF_SKLEARN = ("boston", "bankruptcy")
+_LONG = ("iris", "boston", "mnist-conv", "reuters", "bankruptcy")
 
 
-@pytest.mark.parametrize("name", examples.NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in _LONG else name for name in examples.NAMES]
+)
 def test_an_example(name, tmp_path, capsys):
     if name in _OF_FILES and not os.environ.get("FASTNN_DATA"):
         pytest.skip("FASTNN_DATA names no folder of data files")
