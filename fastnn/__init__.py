@@ -51,6 +51,7 @@ _NAMES = {
     "set_num_threads": "backends",
     "warmup": "backends",
     "gradients": "differentiation",
+    "minimize": "minimization",
     "program": "programs",
     "Input": "layers",
     "neuralnet": "neuralnets",
