@@ -30,6 +30,8 @@ _SUBMODULES = (
     "losses",
     "metrics",
     "models",
+    "neuralnets",
+    "onnx",
     "ops",
     "optimizers",
     "regularizers",
@@ -49,11 +51,15 @@ _NAMES = {
     "set_num_threads": "backends",
     "warmup": "backends",
     "gradients": "differentiation",
+    "minimize": "minimization",
     "program": "programs",
     "Input": "layers",
+    "neuralnet": "neuralnets",
     "Model": "models",
     "Sequential": "models",
     "load_model": "models",
+    "from_onnx": "onnx",
+    "to_onnx": "onnx",
 }
 
 __all__ = ["__version__", *_SUBMODULES, *_NAMES]

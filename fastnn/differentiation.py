@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks, ops
+from fastnn.adoption import adopted
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
 from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
-from fastnn.tape import Followed, Node, Traced, calculate
+from fastnn.tape import Followed, Held, Node, Traced, calculate, in_place_of
 
 Array = Any
 
@@ -31,15 +32,17 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     ``f`` calls functions of ``fastnn.ops`` and returns a number made of them, with + - * / between numbers, or a tuple
     whose first entry is that; the other entries come back as they are. Data that it takes from outside are constants.
     ``arguments``: float32 or float64 arrays; a gradient has the shape and dtype of its argument, zeros where nothing
-    depends on it. A branch or a loop of Python is followed as it was run.
+    depends on it. A branch or a loop of Python is followed as it was run. Arguments may be weights of layers,
+    too, which ``f`` is not given: what uses them, layers and models, is followed.
 
     TypeError for arguments and results that are none of these, and from within ``f`` where it does with a value that
     depends on them what cannot be followed: a NumPy expression, an op that has no derivative.
 
     >>> loss, (dw, db) = gradients(lambda w, b: ops.mse(ops.linear(x, w, b), t)[0], (w, b))
+    >>> loss, found = gradients(lambda: ops.mse(model(x, training=True), t)[0], model.trainable_weights)
     """
-    given = _checked(arguments)
-    result, sources = _followed(f, given)
+    given = _checked([*map(_value, arguments)] if isinstance(arguments, (list, tuple)) else arguments)
+    result, sources = _followed(f, given, [each if isinstance(each, Held) else None for each in arguments])
     loss, *others = result if isinstance(result, tuple) else (result,)
     if not isinstance(loss, (Followed, int, float)) or (isinstance(loss, Followed) and loss.ndim):
         got = repr(loss) if isinstance(loss, Followed) else checks.describe(loss)
@@ -48,6 +51,15 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     whole = tuple(_whole(slope, array) for slope, array in zip(slopes, given, strict=True))
     value, *rest = (entry.value if isinstance(entry, Traced) else entry for entry in (loss, *others))
     return ((value, *rest) if others else value), whole
+
+
+def unfollowed(value: Any) -> Any:
+    """What is followed for gradients, in lists, tuples and dicts too, as the arrays and numbers themselves."""
+    if isinstance(value, Mapping):
+        return {name: unfollowed(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [*map(unfollowed, value)]
+    return value.value if isinstance(value, Traced) else value
 
 
 def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
@@ -75,13 +87,15 @@ def vjp(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, Callabl
     return (type(result)(values) if isinstance(result, (list, tuple)) else values[0]), pull
 
 
-def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]]) -> Any:
+def joined(y: Any, parents: Mapping[str, Traced], pull: Callable[[Any], Mapping[str, Any]], **told: Any) -> Any:
     """Results that are followed as those of one call, whose derivatives by ``parents`` are ``pull(dL/dy)``.
 
-    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used.
+    y is an array, or a tuple of such, and so is what ``pull`` gets, None where a result is not used. What else is
+    ``told`` of the call stands among what it was given.
     """
     together = y if isinstance(y, tuple) else (y,)
-    node = Node("call", {"pull": pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])}, together, parents)
+    pulled = pull if isinstance(y, tuple) else lambda slopes: pull(slopes[0])
+    node = Node("call", {"pull": pulled, **told}, together, parents)
     followed = tuple(Traced(each, node, place) for place, each in enumerate(together))
     return followed if isinstance(y, tuple) else followed[0]
 
@@ -94,6 +108,7 @@ def _whole(slope: Any, array: Array) -> Array:
 def _checked(arguments: Any) -> Sequence[Array]:
     if not isinstance(arguments, Sequence) or isinstance(arguments, str):
         raise TypeError(f"arguments: got {checks.describe(arguments)}, wants a list or tuple of arrays")
+    arguments = [adopted(f"arguments[{place}]", array) for place, array in enumerate(arguments)]
     for place, array in enumerate(arguments):
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise TypeError(f"arguments[{place}]: got {checks.describe(array)}, wants a NumPy or CuPy array")
@@ -101,23 +116,34 @@ def _checked(arguments: Any) -> Sequence[Array]:
     return arguments
 
 
-def _followed(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, list[Traced]]:
+def _value(argument: Any) -> Any:
+    return argument.value if isinstance(argument, Held) else argument
+
+
+def _followed(
+    f: Callable[..., Any], arguments: Sequence[Array], held: Sequence[Held | None] = ()
+) -> tuple[Any, list[Traced]]:
+    """(what f gives, what is followed); what is ``held`` is followed in the place that it has."""
     sources = [Traced(array) for array in arguments]
-    return f(*sources), sources
+    kept = dict(zip(held, sources, strict=False))
+    kept.pop(None, None)  # type: ignore[call-overload]
+    given = [source for place, source in enumerate(sources) if place >= len(held) or held[place] is None]
+    with in_place_of(kept, kept.values()):  # type: ignore[arg-type]
+        return f(*given), sources
 
 
 def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> list[Any]:
     """dL/d(source) of each, None where nothing depends on it, from pairs of a result and dL/d(result)."""
     slopes: dict[Any, Any] = {}
     for result, slope in results:
-        key = _key(result)
-        slopes[key] = _sum(slopes[key], slope) if key in slopes else slope
-    reached, wanted = _reached([result for result, _ in results]), {*map(_key, sources)}
-    for node in reversed(reached):
-        if any(_key(parent) in wanted for parent in node.parents.values()):
+        place = key(result)
+        slopes[place] = _sum(slopes[place], slope) if place in slopes else slope
+    nodes, wanted = reached([result for result, _ in results]), {*map(key, sources)}
+    for node in reversed(nodes):
+        if any(key(parent) in wanted for parent in node.parents.values()):
             wanted |= {(node, place) for place in range(len(node.results))}
-    for node in reached:
-        parents = {name: parent for name, parent in node.parents.items() if _key(parent) in wanted}
+    for node in nodes:
+        parents = {name: parent for name, parent in node.parents.items() if key(parent) in wanted}
         given = [slopes.pop((node, place), None) for place in range(len(node.results))]
         if not parents or all(slope is None for slope in given):
             continue
@@ -127,17 +153,17 @@ def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> l
                 raise TypeError(f"{name}: got a value that gradients are wanted of, but {node.op} has none by it")
             if derivatives[name] is None:
                 continue
-            key = _key(parent)
-            slopes[key] = derivatives[name] if key not in slopes else _sum(slopes[key], derivatives[name])
-    return [slopes.get(_key(source)) for source in sources]
+            at = key(parent)
+            slopes[at] = derivatives[name] if at not in slopes else _sum(slopes[at], derivatives[name])
+    return [slopes.get(key(source)) for source in sources]
 
 
-def _key(traced: Traced) -> Any:
+def key(traced: Traced) -> Any:
     """Equal for the same result of the same call."""
     return traced if traced.node is None else (traced.node, traced.place)
 
 
-def _reached(results: Sequence[Traced]) -> list[Node]:
+def reached(results: Sequence[Traced]) -> list[Node]:
     """The calls that results were made by, the last one first."""
     found: dict[Node, None] = {}
     waiting = [*results]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks
+from fastnn.adoption import adopted
 from fastnn.kernels.addresses import ON_HOST, Arrays
 from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, Sparse, View
 from fastnn.recorder import arrays_of, rebuilt
@@ -81,6 +82,7 @@ class Epoch:
 
 
 def _rows(name: str, array: Any, first: Any, kind: Arrays) -> Array:
+    array = adopted(name, array)
     csr = checks.is_csr(array)
     if not (kind.holds(array.data) if csr else kind.holds(array) and array.ndim):
         got = checks.of_device(array) if checks.is_on_device(array) else checks.describe(array)
@@ -95,7 +97,7 @@ def _order(order: Any, rows: int, kind: Arrays) -> Array:
     on_device = checks.is_on_device(order)
     if on_device and not kind.holds(order):
         raise TypeError(f"order: got {checks.of_device(order)}, wants row numbers (n,) in a {kind.name} array")
-    found = order if on_device else np.asarray(order)
+    found = order if on_device else np.asarray(adopted("order", order))
     if found.ndim != 1 or not (found.dtype.kind in "iu" or found.size == 0):
         raise TypeError(f"order: got {checks.describe(order)}, wants row numbers (n,)")
     if found.size == 0:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, backends, checks, numerics, tape
+from fastnn import absent, adoption, backends, checks, numerics, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -84,8 +84,8 @@ def _publish(op: Op) -> Callable[..., Any]:
 
     def checked(known: Any, given: dict[str, Any]) -> Any:
         held = tape.operands(given)
-        if held is not None:
-            return call(**held)
+        if held is not None or adoption.adopt(given, arrays):
+            return call(**(held or given))
         if numbers and any(tape.is_number(given[name]) for name in numbers):
             return _of_numbers(call, {name: given[name] for name in numbers}, given)
         follower = _follower(op, given)
@@ -172,6 +172,8 @@ def _publish_lists(op: Op) -> Callable[..., None]:
     remembered = backends.new_plans()
 
     def checked(known: Any, given: dict[str, Any]) -> None:
+        if adoption.adopt(given, op.operands):
+            return call(**given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
@@ -432,6 +434,7 @@ def pack(w: Any) -> Any:
     backend = backends.current()
     if backend != "cpu":
         raise TypeError(f"w: got {checks.describe(w)}, wants the backend 'cpu' to pack it for, not {backend!r}")
+    w = adoption.adopted("w", w)
     checks.matrix("w", w)
     panels = backends.implementation("cpu", "gemm", "Panels")
     return panels(w)
@@ -454,6 +457,7 @@ def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
     for place, array in enumerate(arrays):
         if not hasattr(array, "shape"):
             raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
+    arrays = [adoption.adopted(f"arrays[{place}]", array) for place, array in enumerate(arrays)]
     first, rank = arrays[0].shape, len(arrays[0].shape)
     at = _axis("axis", axis, rank)
     for place, array in enumerate(arrays):
@@ -475,7 +479,7 @@ def permute(x: Any, axes: Sequence[int]) -> Any:
     """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
     if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
         raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
-    return globals()["identity"](x.transpose(*axes))
+    return globals()["identity"](adoption.adopted("x", x).transpose(*axes))
 
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn import backends, checks, tape
+from fastnn.adoption import adopted
 from fastnn.epochs import Epoch, Series, constant, gathering, joined, putting
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE, Integer, Real
@@ -308,7 +309,10 @@ class _Given:
         """What is seldom an argument."""
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name}: got {checks.describe(value)}, wants a NumPy array in a program, or one of CuPy's")
-        if checks.is_on_device(value):
+        taken = adopted(name, value)
+        if taken is not value:
+            self.take(name, taken)
+        elif checks.is_on_device(value):
             self._of_device(name, value)
         elif isinstance(value, np.ndarray):
             self.take(name, value.view(np.ndarray))
@@ -345,6 +349,7 @@ class _Given:
 
 
 def _stand_in(recorder: Recorder, value: Any) -> Any:
+    value = adopted("argument", value)
     if isinstance(value, np.ndarray):
         return recorder.argument(value.view(np.ndarray))
     if checks.is_on_device(value):

@@ -21,8 +21,9 @@ FASTNN, KERNELS = Path(fastnn.__file__).parent, Path(fastnn.kernels.__file__).pa
 HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
-    ("fastnn.recipes", "fastnn.playground"),
-    ("fastnn.sklearn",),
+    ("fastnn.examples",),
+    ("fastnn.recipes", "fastnn.minimization", "fastnn.playground"),
+    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
@@ -46,7 +47,7 @@ HOUSE = (
     ("fastnn.numerics",),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
-    ("fastnn.files",),
+    ("fastnn.adoption", "fastnn.files"),
     ("fastnn.absent", "fastnn.checks", "fastnn.errors"),
     ("fastnn.kernels",),
 )
@@ -125,7 +126,7 @@ def python(program):
 
 def test_import_is_cheap():
     """Nothing heavy is loaded before it is used."""
-    heavy = ("numba", "cupy", "scipy", "matplotlib", "pooch", "tqdm", "safetensors", "torch")
+    heavy = ("numba", "cupy", "scipy", "matplotlib", "pooch", "tqdm", "safetensors", "torch", "onnx")
     for imports in ("import fastnn", "from fastnn import datasets, layers, models, ops"):
         loaded = python(f"{imports}; import sys; print([name for name in {heavy!r} if name in sys.modules])")
         assert loaded.strip() == "[]", imports

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn import backends, checks
+from fastnn.adoption import adopted
 from fastnn.engine.protocols import Array, Shape
 from fastnn.engine.wiring import mapped
 
@@ -265,7 +266,7 @@ def numeric_array(name: str, value: Any) -> Array:
     if is_sparse(value):
         raise TypeError(f"{name}: got a sparse {type(value).__name__}, wants a dense array")
     try:
-        array = np.asarray(value)
+        array = np.asarray(adopted(name, value))
     except ValueError:
         raise ValueError(f"{name}: got rows of different lengths, wants a rectangular array of numbers") from None
     if array.dtype.kind not in "fiub":

@@ -366,7 +366,8 @@ class Rescaling(Layer):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch of floating-point numbers; nothing is kept."""
-        return x * x.dtype.type(self.scale) + x.dtype.type(self.offset), None
+        scaled = x * x.dtype.type(self.scale)
+        return scaled if self.offset == 0 else scaled + x.dtype.type(self.offset), None
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx."""

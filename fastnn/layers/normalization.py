@@ -14,7 +14,7 @@ from fastnn.engine.protocols import Array, Shape, Training
 from fastnn.layers.base import BatchShape, Layer, Parameter
 
 # Keras's: the least standard deviation that Normalization divides by.
-_LEAST_DEVIATION = 1e-7
+LEAST_DEVIATION = 1e-7
 
 
 class _Scaled(Layer):
@@ -352,9 +352,9 @@ class Normalization(Layer):
         mean, variance = (parameter.value.reshape(-1) for parameter in self.parameters)
         rows = x.reshape(-1, mean.size)
         if self.invert:
-            deviation = np.maximum(np.sqrt(variance), variance.dtype.type(_LEAST_DEVIATION))
+            deviation = np.maximum(np.sqrt(variance), variance.dtype.type(LEAST_DEVIATION))
             return (rows * deviation + mean).reshape(*x.shape), (rows, deviation)
-        y: Array = ops.batch_norm_inference(rows, mean, variance, epsilon=_LEAST_DEVIATION**2)
+        y: Array = ops.batch_norm_inference(rows, mean, variance, epsilon=LEAST_DEVIATION**2)
         return y.reshape(*x.shape), (rows, None)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
@@ -364,7 +364,7 @@ class Normalization(Layer):
         if deviation is not None:
             return (slopes * deviation).reshape(*dy.shape), nothing  # type: ignore[return-value]
         mean, variance = (parameter.value.reshape(-1) for parameter in self.parameters)
-        epsilon = _LEAST_DEVIATION**2
+        epsilon = LEAST_DEVIATION**2
         dx, *_ = ops.batch_norm_inference_backward(slopes, rows, mean, variance, None, epsilon, ("dx",))
         return dx.reshape(*dy.shape), nothing  # type: ignore[return-value]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastnn import checks
 from fastnn.configurable import deserialize, serialize
-from fastnn.layers.base import Operation, agree
+from fastnn.layers.base import Operation, agree, within
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import Node, SymbolicTensor, tensors
 from fastnn.models.base import NAMES, Builder, Model
@@ -20,6 +20,8 @@ class Functional(Model):
     ``Model(inputs, outputs)`` makes one. A layer that was called several times is there once, and its gradients add;
     models that were called are there as layers.
     """
+
+    _layers: Any = ()
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
         super().__init__(name=name)
@@ -132,17 +134,6 @@ class Functional(Model):
             return dict(zip(self._outcome, outputs, strict=True))
         return [*outputs]
 
-    def _part_paths(self) -> None:
-        """Give parameters of models inside paths of their own where others have the same."""
-        counts = Counter(parameter.path for parameter in self.weights)
-        for layer in self._layers:
-            for parameter in layer.weights if isinstance(layer, Model) else ():
-                if counts[parameter.path] > 1:
-                    parameter.path = f"{layer.name}/{parameter.path}"
-        for path, count in Counter(parameter.path for parameter in self.weights).items():
-            if count > 1:
-                raise ValueError(f"layers: got {count} weights of the name {path!r}, wants every name once")
-
     # ---------------------------------------------------------------------------------------------------- show, save
 
     def feeding(self, layer: Operation) -> list[str]:
@@ -171,7 +162,8 @@ class Functional(Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Functional:
         """A new model of the architecture that ``get_config`` gave, with new weights."""
-        return cls(*_connected(config["layers"], config["inputs"], config["outputs"]), config["name"])
+        with within(config["name"]):
+            return cls(*_connected(config["layers"], config["inputs"], config["outputs"]), config["name"])
 
 
 def _structure(argument: str, given: Any) -> Any:

@@ -20,7 +20,7 @@ from fastnn.kernels.cpu import bags, replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.holding import Held, in_panels
-from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, UnfitError
+from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Noted, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.sparse_fusion import holding
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Range, Stage, View, hinder, lifetimes, views_of
@@ -141,12 +141,13 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
 
 @dataclass
 class _Compiled:
-    """A stretch as the compiled call gets it."""
+    """A stretch as the compiled call gets it; ``noted`` keeps alive what notes have addresses of."""
 
     table: Any
     tasks: int
     calls: list[int]
     nanoseconds: float
+    noted: Sequence[Noted | None]
 
 
 class _Turn(NamedTuple):
@@ -357,8 +358,11 @@ class Replay(CallByCall):
             return block.address
         return int(self._start + self._places[block])
 
-    def _slot(self, view: View | None, anew: bool = False) -> int:
-        """The place of a view's address in the table, ``anew`` at its end."""
+    def _slot(self, view: View | int | None, anew: bool = False) -> int:
+        """The place of a view's address in the table, or of a number, ``anew`` at its end."""
+        if isinstance(view, int):
+            self._known.append(view)
+            return len(self._known) - 1
         key = None if view is None else (view.block, view.offset)
         if key in self._slots and not anew:
             return self._slots[key]
@@ -392,9 +396,13 @@ class Replay(CallByCall):
                 row[name] = slots[0] if slots else replay.NONE
             for name, value in each.fields.items():
                 row[name] = value
+            if each.noted is not None:
+                row["a"] = len(self._known)
+                for part in each.noted.words:
+                    self._slot(part, anew=True)
             row["kind"], row["first"], row["tasks"], row["waits"] = each.kind, each.first, each.tasks, each.waits
         work = sum(each.nanoseconds for each in stretch)
-        return _Compiled(table, tasks, [each.call for each in stretch], work)
+        return _Compiled(table, tasks, [each.call for each in stretch], work, [each.noted for each in stretch])
 
 
 # What comes before all turns, and behind them.

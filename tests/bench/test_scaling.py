@@ -249,7 +249,7 @@ def test_bad_arguments_are_named_before_anything_is_measured(arguments, message,
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_missing_matplotlib_is_an_error_before_the_run(monkeypatch, capsys):
-    monkeypatch.setattr("fastnn.plotting.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("fastnn.plotting.figures.importlib.util.find_spec", lambda _: None)
     with pytest.raises(SystemExit):
         command.main([])
     assert 'pip install ".[plot]"' in capsys.readouterr().err

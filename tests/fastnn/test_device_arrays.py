@@ -283,9 +283,10 @@ def test_arrays_of_the_hosts_in_lists_are_not_taken_for_those_of_the_device(devi
 
 
 def test_other_libraries_arrays_that_are_refused(device, a, b):
-    for kind in (OnHost, OfNoDevice):
-        with pytest.raises(TypeError, match=rf"^b: got {kind.__name__} .*wants a NumPy or CuPy array"):
-            ops.matmul(a, kind(b))
+    with pytest.raises(TypeError, match=r"^b: got OnHost .* that cannot be taken"):
+        ops.matmul(a, OnHost(b))
+    with pytest.raises(TypeError, match=r"^b: got OfNoDevice .*wants a NumPy or CuPy array"):
+        ops.matmul(a, OfNoDevice(b))
     message = r"^b: got an array of tests's on a CUDA device that cannot be taken: it has a gradient: detach it first"
     with pytest.raises(TypeError, match=message):
         ops.matmul(a, Kept(b))

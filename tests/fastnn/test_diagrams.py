@@ -43,6 +43,6 @@ def test_what_boxes_say():
 def test_what_cannot_be_drawn_is_refused(tmp_path, monkeypatch):
     with pytest.raises(AttributeError, match="the model is not built"):
         utils.plot_model(models.Sequential([layers.Dense(2)]), None)
-    monkeypatch.setattr(plotting.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(plotting.figures.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="a plot needs matplotlib"):
         utils.plot_model(made(), tmp_path / "model.png")

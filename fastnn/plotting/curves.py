@@ -1,33 +1,20 @@
-"""Learning curves as a picture. Needs matplotlib (the extra ``plot``), imported when something is drawn."""
+"""Learning curves: loss and metrics against the epoch."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastnn import files
-from fastnn.errors import installing
+from fastnn.plotting.figures import BLUE, GREY, ORANGE, empty_figure, panel, require, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg", ".pdf")
-
-# Okabe and Ito's palette: told apart with every kind of colour vision, and in print.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5A5A5A"
 _COLOURS = {"training": BLUE, "validation": ORANGE}
 _HIGHER_IS_BETTER = ("acc", "accuracy", "precision", "recall", "auc")
 _LOG_FROM = 20.0  # times its smallest value: from here on an error is drawn on a logarithmic scale
 _LABEL_DISTANCE = 0.07  # of the axis, between the names at the ends of two curves
-
-
-def require() -> None:
-    """Raise ImportError, with the command that helps, unless matplotlib is installed."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(f"a plot needs matplotlib, which is not installed: {installing('plot')}")
 
 
 def history_figure(history: Mapping[str, Sequence[float]], *, title: str = "", subtitle: str = "") -> Figure:
@@ -47,34 +34,18 @@ def history_figure(history: Mapping[str, Sequence[float]], *, title: str = "", s
     return figure
 
 
-def empty_figure(panels: int, title: str, subtitle: str = "") -> tuple[Figure, Sequence[Axes]]:
-    """Return a figure under a heading, drawn without a display, and its panels side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+def learning_curve(history: Any, quantity: str = "loss", *, ax: Axes | None = None) -> Axes:
+    """Draw one quantity of a fit, training and validation, its best epoch marked; return the axes.
 
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.06)
-    figure = Figure(figsize=(0.6 + 4.9 * panels, 4.4), dpi=150, layout=layout)
-    FigureCanvasAgg(figure)
-    heading = figure.suptitle(title, x=0.015, ha="left", fontsize=13, fontweight="bold")
-    if subtitle:
-        heading.set_text(f"{title}\n")
-        figure.text(0.015, 0.915, subtitle, ha="left", va="top", fontsize=10, color=GREY)
-    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
-
-
-def tidy(axes: Axes) -> None:
-    """Leave of a panel's frame what is read: horizontal lines behind the curves, the left and the lower axis."""
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=GREY, labelcolor="black", length=3)
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write `figure` to `path` in the format of its suffix, whole or not at all."""
-    target = files.checked_path("path", path)
-    files.write("path", target, lambda file: figure.savefig(file, format=target.suffix[1:].lower() or None))
+    `history` is what ``fit`` returns, or its ``history``. ValueError if it has no such quantity.
+    """
+    curves = getattr(history, "history", history)
+    if not len(curves.get(quantity, ())):
+        raise ValueError(f"quantity: got {quantity!r}, wants one of {', '.join(map(repr, curves))}")
+    ax = panel(ax)
+    drawn = {"training": curves[quantity], "validation": curves.get(f"val_{quantity}", ())}
+    _draw(ax, quantity, {label: curve for label, curve in drawn.items() if len(curve)})
+    return ax
 
 
 def _draw(axes: Axes, name: str, curves: Mapping[str, Sequence[float]]) -> None:

@@ -1,0 +1,155 @@
+"""Pictures in one panel: what is drawn where, whose axes, and what cannot be drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import layers, models, plotting, utils
+
+matplotlib = pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def ax():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure.subplots()
+
+
+@pytest.fixture
+def pyplot(monkeypatch):
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+X = np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0]])
+HISTORY = {"loss": [3.0, 1.0], "val_loss": [2.0, 1.5]}
+CALLS = {
+    "learning_curve": lambda **given: plotting.learning_curve(HISTORY, **given),
+    "images": lambda **given: plotting.images(np.arange(48).reshape(3, 4, 4), **given),
+    "weight_images": lambda **given: plotting.weight_images(np.zeros((16, 3)), (4, 4), **given),
+    "confusion_matrix": lambda **given: plotting.confusion_matrix([0, 1], [1, 1], **given),
+    "roc_curve": lambda **given: plotting.roc_curve([0, 1], [0.2, 0.1], **given),
+    "activation": lambda **given: plotting.activation(np.tanh, **given),
+    "decision_surface": lambda **given: plotting.decision_surface(lambda p: p[:, 0], X, [0, 1, 1], **given),
+    "descent": lambda **given: plotting.descent(lambda at: float(at @ at), [[1.0], [0.5]], **given),
+    "network": lambda **given: plotting.network([np.ones((2, 3)), np.zeros(3)], **given),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_axes_go_in_and_come_out(name, ax, pyplot):
+    assert CALLS[name](ax=ax) is ax
+    made = CALLS[name]()
+    assert made.figure is pyplot.gcf()
+    made.figure.canvas.draw()
+    shades = np.asarray(made.figure.canvas.buffer_rgba())
+    assert shades.std() > 1  # not blank
+
+
+def test_without_matplotlib(monkeypatch):
+    monkeypatch.setattr(plotting.figures.importlib.util, "find_spec", lambda name: None)
+    for call in CALLS.values():
+        with pytest.raises(ImportError, match="plot"):
+            call()
+
+
+def test_a_learning_curve_of_a_fit(ax):
+    class History:
+        history = HISTORY
+
+    plotting.learning_curve(History(), ax=ax)
+    training, validation = (list(line.get_ydata()) for line in ax.lines[:2])
+    assert [training, validation] == [[3.0, 1.0], [2.0, 1.5]]
+
+
+def test_a_confusion_matrix_counts_rows_as_true(ax):
+    plotting.confusion_matrix([0, 0, 0, 1, 2], [0, 0, 1, 1, 1], labels=["a", "b", "c"], ax=ax)
+    found = {text.get_position(): text.get_text() for text in ax.texts}
+    assert [[found[column, row] for column in range(3)] for row in range(3)] == [list("210"), list("010"), list("010")]
+    shares = ax.images[0].get_array()
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 1, 0]])
+
+
+def test_a_roc_curve_is_that_of_scikit_learn(ax):
+    rng = np.random.default_rng(0)
+    true, score = rng.integers(0, 2, 200), rng.integers(0, 12, 200) / 12  # equal ones among them
+    plotting.roc_curve(true, score, ax=ax)
+    better = (score[true == 1][:, None] > score[true == 0]).mean()
+    equal = (score[true == 1][:, None] == score[true == 0]).mean()
+    assert ax.get_legend().texts[0].get_text() == f"area {better + equal / 2:.3f}"
+    x, y = ax.lines[1].get_data()
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert (np.diff(x) >= 0).all()
+    assert (np.diff(y) >= 0).all()
+
+
+def test_an_activation_and_its_slope(ax):
+    plotting.activation(np.tanh, lambda x: 1 - np.tanh(x) ** 2, ax=ax)
+    x, y = ax.lines[1].get_data()
+    np.testing.assert_allclose(y, 1 - np.tanh(x) ** 2)
+    plotting.activation(np.tanh, ax=ax)
+    np.testing.assert_allclose(ax.lines[3].get_ydata(), y, atol=1e-3)
+
+
+def test_a_surface_asks_models_and_functions(ax):
+    utils.set_random_seed(0)
+    model = models.Sequential([layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(X, [0, 1, 2], verbose=0)
+    plotting.decision_surface(model, X, [0, 1, 2], labels=("one", "two", "three"), ax=ax)
+    assert [text.get_text() for text in ax.get_legend().texts] == ["one", "two", "three"]
+    low, high = ax.get_xlim()
+    assert low < 0
+    assert high > 2
+
+
+def test_a_network_writes_each_weight_and_bias(ax):
+    kernel, bias = np.array([[1.25, -2.5]]), np.array([0.75, 0.5])
+    plotting.network([kernel, bias], inputs=["x"], outputs=["p", "q"], ax=ax)
+    said = {text.get_text() for text in ax.texts}
+    assert said == {"1.25", "-2.50", "0.75", "0.50", "x", "p", "q"}
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 2]
+    assert [line.get_linestyle() for line in lines] == ["-", "--"]
+    assert lines[1].get_linewidth() > lines[0].get_linewidth()
+
+
+def test_images_have_their_captions(ax):
+    plotting.images(np.arange(32.0).reshape(2, 16), ["a", "b"], shape=(4, 4), ax=ax)
+    np.testing.assert_array_equal(ax.images[1].get_array(), np.arange(16, 32).reshape(4, 4))
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+
+
+BAD = {
+    "quantity: got 'mse'": lambda: plotting.learning_curve(HISTORY, "mse"),
+    "x: got .* wants images": lambda: plotting.images(np.zeros((3, 16))),
+    "x: got .* wants rows of 9": lambda: plotting.images(np.zeros((3, 16)), shape=(3, 3)),
+    "captions: got 1": lambda: plotting.images(np.zeros((3, 4, 4)), ["a"]),
+    "columns: got 0": lambda: plotting.images(np.zeros((3, 4, 4)), columns=0),
+    "kernel: got": lambda: plotting.weight_images(np.zeros(16), (4, 4)),
+    "y_pred: got 1": lambda: plotting.confusion_matrix([0, 1], [1]),
+    "y_true: got -1": lambda: plotting.confusion_matrix([-1, 1], [1, 1]),
+    "y_true: got .* wants class indices": lambda: plotting.confusion_matrix([0.5, 1], [1, 1]),
+    "labels: got 1": lambda: plotting.confusion_matrix([0, 1], [1, 1], labels=["a"]),
+    "y_score: got": lambda: plotting.roc_curve([0, 1], [np.nan, 1]),
+    "y_true: got the classes": lambda: plotting.roc_curve([1, 1], [0.5, 1]),
+    "x: got .* wants points": lambda: plotting.decision_surface(np.sin, np.zeros((3, 3))),
+    "path: got": lambda: plotting.descent(np.sum, np.zeros((3, 3))),
+    "weights: got": lambda: plotting.network([np.zeros((2, 3)), np.zeros(2)]),
+    "weights: got .*wants kernels": lambda: plotting.network(
+        [np.ones((2, 3)), np.ones(3), np.ones((2, 1)), np.ones(1)]
+    ),
+}
+
+
+@pytest.mark.parametrize("said", BAD)
+def test_bad_input(said):
+    with pytest.raises(ValueError, match=said):
+        BAD[said]()
