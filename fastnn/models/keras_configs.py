@@ -12,8 +12,8 @@ from typing import Any
 
 from fastnn import checks, constraints, initializers, regularizers
 from fastnn.configurable import custom_objects
-from fastnn.layers.core import InputLayer
 from fastnn.layers.cells import CELLS
+from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import tensors
 from fastnn.models.base import NAMES, Model
 
