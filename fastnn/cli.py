@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn playground``, ``fastnn info``, ``fastnn bench``."""
+"""The command line: ``fastnn train``, ``convert``, ``example``, ``playground``, ``info``, ``bench``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 import fastnn
-from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, saving, utils
+from fastnn import (
+    _environment,
+    backends,
+    checks,
+    examples,
+    layers,
+    onnx,
+    optimizers,
+    plotting,
+    regularizers,
+    saving,
+    utils,
+)
 from fastnn.callbacks import Callback
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.files import check_writable
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
-from fastnn.models import Sequential
+from fastnn.models import Sequential, load_model
 from fastnn.recipes import RECIPES, Data, Recipe
 
 _OPTIMIZERS = ("adam", "rmsprop", "sgd")
@@ -27,7 +39,7 @@ _EVALUATION_BATCH = 1024
 _FAILED, _INTERRUPTED = 2, 130
 
 # Benchmarks that are a command of their own, by name; bench.report serves the others.
-_BENCHES = {"scaling": "bench.scaling.command"}
+_BENCHES = {"neuralnet": "bench.neuralnet", "scaling": "bench.scaling.command"}
 
 _TRAIN_EXAMPLES = """\
 examples:
@@ -86,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_convert(commands)
     info = commands.add_parser(
         "info",
         help="versions, CPU, instruction set and tiles in use, threads, caches, GPU; with --peak the CPU's peak",
@@ -98,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure, for a second or two, the multiply-adds of the CPU and the bandwidth of its memory, "
         "on one thread and on all",
     )
+    _add_example(commands)
     _add_playground(commands)
     commands.add_parser(
         "bench",
@@ -106,6 +120,30 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     ).set_defaults(run=_bench)
     return parser
+
+
+def _add_example(commands: Any) -> None:
+    example = commands.add_parser(
+        "example",
+        help="run one of the course's examples: figures, and a picture",
+        description="Run an example, print its figures and draw its picture. Each is a short script of the package: "
+        "fastnn/examples.",
+        epilog="\n".join(["examples:", *(f"  {name:24}{examples.title(name)}" for name in examples.NAMES)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    example.set_defaults(run=_example)
+    example.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        type=_checked(lambda text: checks.one_of("NAME", text, examples.NAMES)),
+        help="which one",
+    )
+    example.add_argument("--list", action="store_true", help="print the examples' names, and what they show")
+    example.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path(), help="where the picture goes (default: here)"
+    )
+    example.add_argument("--seed", metavar="N", type=_whole("--seed", 0, 2**32 - 1), default=0, help="default: 0")
 
 
 def _add_playground(commands: Any) -> None:
@@ -232,6 +270,31 @@ def _add_train(commands: Any) -> None:
         f"{_HELD_OUT:.0%}% of the training rows are then held out for validation",
     )
     train.add_argument("--quiet", action="store_true", help="print the final table only")
+
+
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="make an ONNX file or a model file of another, or of one of Keras's",
+        description="Read a model from one file and write it to another. The suffix .onnx is ONNX, .keras a file of "
+        "Keras 3, which is read only; any other name is fastnn's own model file (safetensors), which also has how the "
+        "model was compiled.",
+        epilog="examples:\n"
+        "  fastnn convert mnist.safetensors mnist.onnx     for onnxruntime and others\n"
+        "  fastnn convert model.keras model.onnx           the same of Keras's, without Keras\n"
+        "  fastnn convert theirs.onnx ours.safetensors     fastnn.load_model reads it, to train on",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    convert.set_defaults(run=_convert)
+    convert.add_argument("source", metavar="SOURCE", type=Path, help="the file to read")
+    convert.add_argument("destination", metavar="DESTINATION", type=Path, help="the file to write, or to replace")
+    convert.add_argument(
+        "--opset",
+        metavar="N",
+        default=onnx.DEFAULT_OPSET,
+        type=_whole("--opset", onnx.OPSETS[0], onnx.OPSETS[-1]),
+        help=f"version of ONNX's operators, {onnx.OPSETS[0]} to {onnx.OPSETS[-1]} (default: {onnx.DEFAULT_OPSET})",
+    )
 
 
 def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -448,7 +511,43 @@ def _rows(data: Data) -> str:
     return f"{len(data.train[0]):,} training and {len(data.validation[0]) if data.validation else 0:,} validation rows"
 
 
-# --- playground, info and bench -------------------------------------------------------------------------------------
+# --- convert --------------------------------------------------------------------------------------------------------
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    source, destination = arguments.source, arguments.destination
+    try:
+        if not _is_onnx(destination):
+            saving.destination("DESTINATION", destination)
+        model = onnx.from_onnx(source) if _is_onnx(source) else load_model(source)
+        if _is_onnx(destination):
+            onnx.to_onnx(model, destination, opset=arguments.opset)
+        else:
+            model.save(destination)
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+    print(f"{destination}: {len(model.layers)} layers, {model.count_params():,} parameters")
+    return 0
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"
+
+
+# --- example, playground, info and bench ----------------------------------------------------------------------------
+
+
+def _example(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        for name in examples.NAMES:
+            print(f"{name:24}{examples.title(name)}")
+        return 0
+    if arguments.name is None:
+        raise _UsageError("argument NAME: got none, wants an example (see fastnn example --list)")
+    plotting.require()
+    examples.run(arguments.name, arguments.out, arguments.seed)
+    print(f"drawn in {arguments.out.resolve()}")
+    return 0
 
 
 def _playground(arguments: argparse.Namespace) -> int:

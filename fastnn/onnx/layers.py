@@ -17,7 +17,7 @@ from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.layers.base import Layer, Operation
 from fastnn.layers.normalization import LEAST_DEVIATION
-from fastnn.layers.recurrent import Recurrent
+from fastnn.layers.recurrent import RNN
 from fastnn.models import Model
 from fastnn.onnx import operators, recorded, recurrent
 from fastnn.onnx.graph import Graph, Tensor
@@ -88,7 +88,7 @@ def _mask_behind(graph: Graph, layer: Layer, x: Any, mask: Tensor | None) -> Ten
             return _indices_above_0(graph, x) if layer.mask_zero and x.rank == 2 else None
         if isinstance(layer, layers.Masking):
             return _differing(graph, layer, x)
-    if isinstance(layer, (Recurrent, layers.Bidirectional)):
+    if isinstance(layer, (RNN, layers.Bidirectional)):
         return mask if layer.return_sequences else None
     if mask is not None and type(layer).compute_mask is not Layer.compute_mask:
         raise ValueError(f"{layer.name}: got a mask that the layer changes in Python, wants a layer that hands it on")
@@ -225,14 +225,12 @@ def _layer_normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tens
 
 
 def _normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
-    mean, variance = (parameter.value for parameter in layer.parameters)
-    deviation = np.maximum(np.sqrt(variance), variance.dtype.type(LEAST_DEVIATION))
-    kinds = [("Mul", deviation, "deviation"), ("Add", mean, "mean")]
-    if not layer.invert:
-        kinds = [("Sub", mean, "mean"), ("Div", deviation, "deviation")]
-    for kind, figures, label in kinds:
-        x = graph.like(x, kind, operators.of_sample(graph, x, figures, label))
-    return x
+    mean, variance = (operators.of_sample(graph, x, parameter.value, parameter.name) for parameter in layer.parameters)
+    (root,) = graph.node("Sqrt", variance)
+    (deviation,) = graph.node("Max", root, graph.number(LEAST_DEVIATION))
+    if layer.invert:
+        return graph.like(graph.like(x, "Mul", deviation), "Add", mean)
+    return graph.like(graph.like(x, "Sub", mean), "Div", deviation)
 
 
 def _upsampling(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:

@@ -232,6 +232,11 @@ def test_real_data(dataset, metric, passes, run):
         ("train --plot a.png --save a.png", r"argument --plot: a\.png is also where --save keeps the model"),
         ("train --frobnicate", "unrecognized arguments: --frobnicate"),
         ("train mnist reuters", "unrecognized arguments: reuters"),
+        ("convert", "the following arguments are required: SOURCE, DESTINATION"),
+        ("convert no/such/model.safetensors model.onnx", r".*No such file or directory: 'no/such/model\.safetensors'"),
+        ("convert model.safetensors model.keras", r"DESTINATION: got 'model\.keras', .*wants 'model\.safetensors'"),
+        ("convert pyproject.toml model.onnx", r"filepath: got 'pyproject\.toml', which is truncated, damaged or no"),
+        ("convert a b.onnx --opset 12", "argument --opset: .*at least 13"),
         ("info --verbose", "unrecognized arguments: --verbose"),
     ],
 )
@@ -335,7 +340,7 @@ def test_a_bug_is_not_dressed_up_as_a_users_error(run, monkeypatch):
 # --- help, info, bench ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["info", "--help"], ["--version"]])
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["convert", "--help"], ["--version"]])
 def test_help_and_version(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)

@@ -468,6 +468,6 @@ def test_wrong_arguments(change, error, message, tmp_path, monkeypatch):
 
 def test_a_model_of_two_gigabytes_is_refused(monkeypatch):
     model = CASES["Dense"]()
-    monkeypatch.setattr("fastnn.onnx.writing._LARGEST", 100)
+    monkeypatch.setattr("fastnn.onnx.packages.LARGEST", 100)
     with pytest.raises(ValueError, match=r"^model: got .* GB of weights, wants less than 2\.15"):
         proto(model)
