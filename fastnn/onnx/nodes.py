@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Reader = Callable[["_Reader", Node], Any]
 
+# Added to 1 it is 1.
+_NEXT_TO_NONE = 1e-20
+
 # Activations whose outputs are never below 0, so that zeros around them change no largest number.
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential", "softmax")
 
@@ -446,6 +449,33 @@ def _by_figures(invert: bool, power: int) -> Reader:
     return read
 
 
+def _scaled(reader: _Reader, node: Node, held: Held, scale: Array | None, offset: Array | None) -> Held:
+    """Times constants, plus constants: a BatchNormalization by figures 0 and 1 that is not trained, unless it is told.
+
+    That has one for each channel; other constants are a Normalization's, which multiplies by numbers above 0 only.
+    """
+    given = [each for each in (scale, offset) if each is not None]
+    shape = np.broadcast_shapes((1,) * held.rank, *(each.shape for each in given))
+    varying = [axis for axis, size in enumerate(shape) if size != 1]
+    if len(varying) == 1 and held.order[varying[0]] not in (0, held.rank - 1):
+        held = reader.arranged(held, _last(held, varying[0]))
+    figures = {name: _along(held, each) for name, each in (("scale", scale), ("center", offset)) if each is not None}
+    channels = (held.tensor.shape[-1] or 0,)
+    if any(each.shape != (1,) * (held.rank - 2) + channels for each in figures.values()):
+        spread = np.ones(1, reader.dtype) if scale is None else _positive(scale)
+        return _with_figures(reader, node, held, np.zeros_like(spread) if offset is None else offset, spread**2, True)
+    zeros, ones = (np.full(channels, number, reader.dtype) for number in (0, 1))
+    weights = [*(each.reshape(channels) for each in figures.values()), zeros, ones]
+    options = {"scale": scale is not None, "center": offset is not None, "trainable": False, "epsilon": _NEXT_TO_NONE}
+    return reader.call(node, layers.BatchNormalization, held, held.order, weights, **options)
+
+
+def _scaled_and_shifted(reader: _Reader, node: Node) -> Held:
+    """Of what a pattern was folded into."""
+    scale, offset = (reader.constants[name] for name in node.takes[1:3])
+    return _scaled(reader, node, reader.held(node.takes[0]), scale, offset)
+
+
 def _positive(array: Array) -> Array:
     if (array < 0).any():
         raise UnsupportedError("a constant below 0 to multiply with or to divide by, wants none")
@@ -525,7 +555,7 @@ def _shifted(sign: int) -> Callable[[_Reader, Node, Held, Array, bool], Held]:
             raise UnsupportedError(
                 f"a constant of shape {array.shape} less a value, wants a number, or the value first"
             )
-        return _with_figures(reader, node, held, array, np.ones_like(array), invert=sign > 0)
+        return _scaled(reader, node, held, None, array if sign > 0 else -array)
 
     return read
 
@@ -533,7 +563,7 @@ def _shifted(sign: int) -> Callable[[_Reader, Node, Held, Array, bool], Held]:
 def _multiplied(reader: _Reader, node: Node, held: Held, array: Array, constant_first: bool) -> Held:
     if array.size == 1:
         return reader.call(node, layers.Rescaling, held, held.order, scale=float(array.ravel()[0]))
-    return _with_figures(reader, node, held, np.zeros_like(array), _positive(array) ** 2, invert=True)
+    return _scaled(reader, node, held, array, None)
 
 
 def _divided(reader: _Reader, node: Node, held: Held, array: Array, constant_first: bool) -> Held:
@@ -844,7 +874,7 @@ READERS: Mapping[str, Reader] = {
     ":LayerNorm": _spelled_normalization(("gamma", "beta")),
     ":LayerNorm of beta": _spelled_normalization(("beta",)),
     ":Normal": _by_figures(invert=False, power=2),
-    ":Inverse": _by_figures(invert=True, power=2),
+    ":Inverse": _scaled_and_shifted,
     ":Normal of variance": _by_figures(invert=False, power=1),
     ":Inverse of variance": _by_figures(invert=True, power=1),
     ":Affine": _affine,
