@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn convert``, ``fastnn playground``, ``fastnn info``, ``fastnn bench``."""
+"""The command line: ``fastnn train``, ``convert``, ``example``, ``playground``, ``info``, ``bench``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 import fastnn
-from fastnn import _environment, backends, checks, layers, onnx, optimizers, plotting, regularizers, saving, utils
+from fastnn import (
+    _environment,
+    backends,
+    checks,
+    examples,
+    layers,
+    onnx,
+    optimizers,
+    plotting,
+    regularizers,
+    saving,
+    utils,
+)
 from fastnn.callbacks import Callback
 from fastnn.errors import BackendError, DivergenceError
 from fastnn.files import check_writable
@@ -27,7 +39,7 @@ _EVALUATION_BATCH = 1024
 _FAILED, _INTERRUPTED = 2, 130
 
 # Benchmarks that are a command of their own, by name; bench.report serves the others.
-_BENCHES = {"scaling": "bench.scaling.command"}
+_BENCHES = {"neuralnet": "bench.neuralnet", "scaling": "bench.scaling.command"}
 
 _TRAIN_EXAMPLES = """\
 examples:
@@ -99,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure, for a second or two, the multiply-adds of the CPU and the bandwidth of its memory, "
         "on one thread and on all",
     )
+    _add_example(commands)
     _add_playground(commands)
     commands.add_parser(
         "bench",
@@ -107,6 +120,30 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     ).set_defaults(run=_bench)
     return parser
+
+
+def _add_example(commands: Any) -> None:
+    example = commands.add_parser(
+        "example",
+        help="run one of the course's examples: figures, and a picture",
+        description="Run an example, print its figures and draw its picture. Each is a short script of the package: "
+        "fastnn/examples.",
+        epilog="\n".join(["examples:", *(f"  {name:24}{examples.title(name)}" for name in examples.NAMES)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    example.set_defaults(run=_example)
+    example.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        type=_checked(lambda text: checks.one_of("NAME", text, examples.NAMES)),
+        help="which one",
+    )
+    example.add_argument("--list", action="store_true", help="print the examples' names, and what they show")
+    example.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path(), help="where the picture goes (default: here)"
+    )
+    example.add_argument("--seed", metavar="N", type=_whole("--seed", 0, 2**32 - 1), default=0, help="default: 0")
 
 
 def _add_playground(commands: Any) -> None:
@@ -497,7 +534,20 @@ def _is_onnx(path: Path) -> bool:
     return path.suffix.lower() == ".onnx"
 
 
-# --- playground, info and bench -------------------------------------------------------------------------------------
+# --- example, playground, info and bench ----------------------------------------------------------------------------
+
+
+def _example(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        for name in examples.NAMES:
+            print(f"{name:24}{examples.title(name)}")
+        return 0
+    if arguments.name is None:
+        raise _UsageError("argument NAME: got none, wants an example (see fastnn example --list)")
+    plotting.require()
+    examples.run(arguments.name, arguments.out, arguments.seed)
+    print(f"drawn in {arguments.out.resolve()}")
+    return 0
 
 
 def _playground(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from fastnn import checks, constraints, initializers, regularizers
 from fastnn.configurable import custom_objects
 from fastnn.layers.core import InputLayer
-from fastnn.layers.recurrent import CELLS
+from fastnn.layers.cells import CELLS
 from fastnn.layers.symbols import tensors
 from fastnn.models.base import NAMES, Model
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastnn import checks, saving, serialization
+from fastnn import checks, configurable, saving, serialization
 from fastnn.configurable import custom_object_scope
 from fastnn.engine import seeds
 from fastnn.layers.base import supplied
@@ -78,7 +78,12 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, type[Any]] | 
     try:
         document = json.loads(json_string)
         with custom_object_scope(custom_objects or {}):
-            make = NAMES[checks.one_of("class_name", document["class_name"], ("Sequential", "Functional"))]
+            known = {
+                **configurable.custom_objects(),
+                "Sequential": NAMES["Sequential"],
+                "Functional": NAMES["Functional"],
+            }
+            make = known[checks.one_of("class_name", document["class_name"], known)]
             model: Model = make.from_config(document["config"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -90,6 +95,16 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, type[Any]] | 
 def clone_model(model: Model) -> Model:
     """A model of the same architecture and names, layers of the user's included, with new weights, not compiled."""
     checks.instance("model", model, Model, "a model")
-    with custom_object_scope({type(layer).__name__: type(layer) for layer in model.wired()[0]}):
+    with custom_object_scope({type(layer).__name__: type(layer) for layer in _parts(model)}):
         made: Model = type(model).from_config(model.get_config())
+    if model.is_called and model.built:
+        made.build(model.input_shape)
     return made
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """The layers of a model, and those of models inside."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, Model):
+            yield from _parts(layer)

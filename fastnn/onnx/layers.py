@@ -17,7 +17,7 @@ from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.layers.base import Layer, Operation
 from fastnn.layers.normalization import LEAST_DEVIATION
-from fastnn.layers.recurrent import Recurrent
+from fastnn.layers.recurrent import RNN
 from fastnn.models import Model
 from fastnn.onnx import operators, recorded, recurrent
 from fastnn.onnx.graph import Graph, Tensor
@@ -88,7 +88,7 @@ def _mask_behind(graph: Graph, layer: Layer, x: Any, mask: Tensor | None) -> Ten
             return _indices_above_0(graph, x) if layer.mask_zero and x.rank == 2 else None
         if isinstance(layer, layers.Masking):
             return _differing(graph, layer, x)
-    if isinstance(layer, (Recurrent, layers.Bidirectional)):
+    if isinstance(layer, (RNN, layers.Bidirectional)):
         return mask if layer.return_sequences else None
     if mask is not None and type(layer).compute_mask is not Layer.compute_mask:
         raise ValueError(f"{layer.name}: got a mask that the layer changes in Python, wants a layer that hands it on")

@@ -121,7 +121,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
     def _rates_of_dropout(self, hidden: int) -> list[float]:
         rates = self._by_layer("dropout", hidden)
         for rate in rates:
-            if not isinstance(rate, Real) or not 0 <= rate < 1:
+            if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
                 raise ValueError(f"dropout: got {rate!r}, wants numbers in [0, 1)")
         return [float(rate) for rate in rates]
 
@@ -197,9 +197,9 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self._no_improvement_count = 0
         scored = self.early_stopping or held_out
-        self.validation_scores_: list[float] | None = [] if scored else None
-        self.best_validation_score_: float | None = -np.inf if scored else None
-        self.best_loss_: float | None = None if self.early_stopping else np.inf
+        self.validation_scores_: Any = [] if scored else None
+        self.best_validation_score_: Any = -np.inf if scored else None
+        self.best_loss_: Any = None if self.early_stopping else np.inf
 
     def _drawn(self, inputs: int, outputs: int, activation: Any, dtype: Any) -> tuple[Array, Array]:
         bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
@@ -225,7 +225,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
     def _trained(self, samples: Samples, dropout: Sequence[float] = ()) -> tuple[list[Any], Any, Samples]:
         """Layers to be trained, the loss, and the samples with targets as it takes them."""
         X, y, sample_weight = samples
-        loss = objective(self.loss, self.out_activation_, y.shape[1])
+        loss = objective(self.loss, self.out_activation_, y.shape[1], self.coefs_[0].dtype)
         link = "identity" if self.out_activation_ == "exp" else self.out_activation_  # the loss takes logarithms
         seed = int(self._random_state.randint(2**31 - len(dropout))) if any(dropout) else 0
         layers = self._weights(link).layers(float(self.alpha), dropout, seed)
@@ -393,7 +393,8 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         return float(self._SCORE(y, self._decided(outputs), sample_weight=sample_weight))
 
     def _predict(self, X: Any) -> Array:
-        return self._decided(self._outputs(X))
+        found: Array = self._decided(self._outputs(X))
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

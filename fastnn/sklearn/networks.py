@@ -23,6 +23,7 @@ from fastnn.layers import Dense, Dropout
 from fastnn.losses.base import Loss
 from fastnn.optimizers import Optimizer
 from fastnn.regularizers import L2
+from fastnn.sklearn.objectives import beyond
 
 # scikit-learn's names of activations that have another one here.
 NAMES = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
@@ -156,7 +157,7 @@ class Objective:
                 "backend: got 'cuda' for the solver 'lbfgs', which runs on the host; wants 'cpu' or 'auto'"
             )
         network = EngineNetwork(layers, dtype, loss, averaged_penalties=True)
-        self._runner, self._chosen = LayerwiseRunner(network, chosen), chosen
+        self._runner, self._chosen, self._loss = LayerwiseRunner(network, chosen), chosen, loss
         parameters = [layer.parameters for layer in layers]
         self._parameters = [*(coef for coef, _ in parameters), *(intercept for _, intercept in parameters)]
         ends = np.cumsum([0, *(parameter.value.size for parameter in self._parameters)])
@@ -166,7 +167,8 @@ class Objective:
         """Loss and gradient for weights in the order of ``packed``."""
         self.unpack(packed)
         with backends.use_backend(self._chosen):
-            loss, _, found = self._runner.gradients(self._batch)
+            loss, logits, found = self._runner.gradients(self._batch)
+        loss -= beyond(self._loss, logits, self._batch.y, self._batch.sample_weight)
         gradients = [*found[::2], *found[1::2]]  # coefficients and intercepts take turns
         return float(loss), np.concatenate([gradient.ravel() for gradient in gradients], dtype=np.float64)
 

@@ -514,7 +514,7 @@ def test_a_group_whose_process_fails_is_told(monkeypatch):
     [
         (
             ["kernel"],
-            "GROUP: got kernel, wants kernels or addresses or training or loops or prediction or startup or onnx",
+            f"GROUP: got kernel, wants {' or '.join(report._GROUPS)}",
         ),
         (["--threads", "0"], "--threads: got '0', wants 1 to"),
         (["--only", "("], "--only: got '(', wants a regular expression"),
