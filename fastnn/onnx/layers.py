@@ -256,10 +256,16 @@ def _masking(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
     return graph.put("Where", x.shape, stretched, graph.plain(x).name, graph.number(0.0))
 
 
+def _cell_weights(layer: Any) -> recurrent.Weights:
+    return recurrent.Weights(*(_value(layer, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
+
+
+def _cell_activation(layer: Any) -> str:
+    return getattr(layer, "cell_activation", "tanh")
+
+
 def _both_outputs(graph: Graph, layer: Any, x: Tensor, mask: Any) -> recurrent.Outputs:
-    given = recurrent.Weights(*(_value(layer, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
-    activation = getattr(layer, "cell_activation", "tanh")
-    return recurrent.run(graph, layer.op, x, given, mask, layer.go_backwards, activation)
+    return recurrent.run(graph, layer.op, x, _cell_weights(layer), mask, layer.go_backwards, _cell_activation(layer))
 
 
 def _recurrent(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
@@ -270,6 +276,11 @@ def _recurrent(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 
 def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    if mask is None and _is_one_operator(layer):
+        first = layer.forward_layer
+        weights = [_cell_weights(inner) for inner in (first, layer.backward_layer)]
+        both = recurrent.run_both(graph, first.op, x, weights, _cell_activation(first))
+        return both.steps if layer.return_sequences else both.last
     found = []
     for inner in (layer.forward_layer, layer.backward_layer):
         with graph.within(f"{graph.scope}/{inner.name}"):
@@ -283,6 +294,14 @@ def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
         y = graph.like(y, "Mul", graph.number(0.5))
     turns = layer.return_sequences and layer.forward_layer.go_backwards
     return recurrent.turned(graph, y) if turns else y
+
+
+def _is_one_operator(layer: Any) -> bool:
+    """Whether ONNX's own operators go both ways as the layer does."""
+    first, other = layer.forward_layer, layer.backward_layer
+    alike = [(each.op, each.use_bias, _cell_activation(each)) for each in (first, other)]
+    has = recurrent.has_operator(first.op, _cell_activation(first))
+    return layer.merge_mode == "concat" and alike[0] == alike[1] and has and not first.go_backwards
 
 
 def _activation(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
