@@ -19,6 +19,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line, and lets `main` choose how."""
 
     def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
