@@ -165,7 +165,7 @@ def test_what_is_certain_and_wrong_counts_as_in_scikit_learn(solver, classes, dt
     X, y = (1e3 * rng.normal(size=(60, 4))).astype(dtype), rng.integers(0, classes, 60)
     given = {"hidden_layer_sizes": (5,), "solver": solver, "max_iter": 1, "random_state": 4, "learning_rate_init": 1e-9}
     ours, theirs = (module.MLPClassifier(**given).fit(X, y) for module in (fastnn.sklearn, neural_network))
-    limit = -np.log(np.finfo(np.float64 if solver == "lbfgs" else dtype).eps)
+    limit = -np.log(np.finfo(dtype).eps)
     probabilities = theirs.predict_proba(X).astype(float)[np.arange(60), y]
     assert probabilities.min() < np.exp(-limit)
     np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-5)
