@@ -16,6 +16,7 @@ from fastnn import layers
 from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.layers.base import Layer, Operation
+from fastnn.layers.cells import Cell
 from fastnn.layers.normalization import LEAST_DEVIATION
 from fastnn.layers.recurrent import RNN
 from fastnn.models import Model
@@ -257,19 +258,28 @@ def _masking(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 
 def _both_outputs(graph: Graph, layer: Any, x: Tensor, mask: Any) -> recurrent.Outputs:
-    given = recurrent.Weights(*(_value(layer, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
-    activation = getattr(layer, "cell_activation", "tanh")
-    return recurrent.run(graph, layer.op, x, given, mask, layer.go_backwards, activation)
+    cell = layer.cell
+    given = recurrent.Weights(*(_value(cell, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
+    return recurrent.run(graph, cell.op, x, given, mask, layer.go_backwards, cell.activation.name)
 
 
-def _recurrent(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+def _by_op(layer: Any) -> bool:
+    """Whether a recurrent layer is one of the ops, from zeros on, and gives no states."""
+    return isinstance(layer.cell, Cell) and layer.cell.swept(False) and not (layer.return_state or layer.stateful)
+
+
+def _recurrent(graph: Graph, layer: Any, x: Any, mask: Any) -> Any:
+    if not _by_op(layer) or isinstance(x, list) or (mask is not None and layer.zero_output_for_mask):
+        return _followed(graph, layer, x, mask)
     found = _both_outputs(graph, layer, x, mask)
     if not layer.return_sequences:
         return found.last
     return recurrent.turned(graph, found.steps) if layer.go_backwards else found.steps
 
 
-def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+def _bidirectional(graph: Graph, layer: Any, x: Any, mask: Any) -> Any:
+    if not all(map(_by_op, layer.wrapped)) or isinstance(x, list) or layer.merge_mode is None:
+        return _followed(graph, layer, x, mask)
     found = []
     for inner in (layer.forward_layer, layer.backward_layer):
         with graph.within(f"{graph.scope}/{inner.name}"):
@@ -281,6 +291,9 @@ def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
         y = pairwise("Mul" if layer.merge_mode == "mul" else "Add")(graph, *found)
     if layer.merge_mode == "ave":
         y = graph.like(y, "Mul", graph.number(0.5))
+    if mask is not None and layer.return_sequences:
+        (stretched,) = graph.node("Unsqueeze", mask.name, graph.integers(2))
+        y = graph.put("Where", y.shape, stretched, graph.plain(y).name, graph.number(0.0))
     turns = layer.return_sequences and layer.forward_layer.go_backwards
     return recurrent.turned(graph, y) if turns else y
 
@@ -326,6 +339,6 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.Cropping1D, layers.Cropping2D), _cropping),
     layers.Embedding: _embedding,
     layers.Masking: _masking,
-    **dict.fromkeys((layers.SimpleRNN, layers.LSTM, layers.GRU), _recurrent),
+    **dict.fromkeys((layers.RNN, layers.SimpleRNN, layers.LSTM, layers.GRU), _recurrent),
     layers.Bidirectional: _bidirectional,
 }

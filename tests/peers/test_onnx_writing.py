@@ -202,6 +202,8 @@ CASES = {
     },
     "Embedding": words(),
     "Embedding masked": words(partial(L.Dense, 3), mask_zero=True),
+    "TimeDistributed": of(SEQUENCE, lambda: L.TimeDistributed(L.Dense(2, "relu"))),
+    "RNN": of(SEQUENCE, lambda: L.RNN(L.GRUCell(3), return_sequences=True)),
     "Masking": of(SEQUENCE, L.Masking, partial(L.LSTM, 3)),
     "Masking between": of(SEQUENCE, L.Masking, partial(L.Dense, 3, "relu"), partial(L.GRU, 3)),
     **dict(recurrent_cases()),
@@ -211,7 +213,12 @@ CASES = {
 }  # fmt: skip
 
 # No layers, or none that computes; each is exercised by those above.
-NO_LAYERS = {"Layer": "the base", "Parameter": "a weight"}
+NO_LAYERS = {
+    "Layer": "the base",
+    "Wrapper": "the base of layers around others",
+    "Parameter": "a weight",
+    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
+}
 
 
 def drawn(model, rng, rows=5):
