@@ -217,6 +217,7 @@ NO_LAYERS = {
     "Layer": "the base",
     "Wrapper": "the base of layers around others",
     "Parameter": "a weight",
+    "TextVectorization": "before a model, of texts",
     **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
 }
 
