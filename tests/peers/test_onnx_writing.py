@@ -208,6 +208,8 @@ CASES = {
     },
     "Embedding": words(),
     "Embedding masked": words(partial(L.Dense, 3), mask_zero=True),
+    "TimeDistributed": of(SEQUENCE, lambda: L.TimeDistributed(L.Dense(2, "relu"))),
+    "RNN": of(SEQUENCE, lambda: L.RNN(L.GRUCell(3), return_sequences=True)),
     "Masking": of(SEQUENCE, L.Masking, partial(L.LSTM, 3)),
     "Masking between": of(SEQUENCE, L.Masking, partial(L.Dense, 3, "relu"), partial(L.GRU, 3)),
     **dict(recurrent_cases()),
@@ -221,7 +223,8 @@ NO_LAYERS = {
     "Layer": "the base",
     "Wrapper": "the base of layers around others",
     "Parameter": "a weight",
-    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "in an RNN"),
+    "TextVectorization": "before a model, of texts",
+    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
 }
 
 
@@ -418,11 +421,6 @@ class ByRows(layers.Layer):
         return ops.add(inputs, np.ones((inputs.shape[0], 5), "float32"))
 
 
-def _with_states():
-    x = L.Input(SEQUENCE)
-    return models.Model(x, L.GRU(3, return_state=True, name="states")(x)[0])
-
-
 def _dropped(x):
     return ops.dropout(x, 0.5, 1, 0, 0)
 
@@ -444,8 +442,6 @@ class WithMask(layers.Layer):
         (of(ROW, partial(ByNumpy, name="roots")), "^roots: got a call that cannot be followed"),
         (of(ROW, partial(ByRows, name="rows")), "^rows: got b of the op add that depends on the number of rows"),
         (of(ROW, lambda: L.Lambda(_dropped, name="drops")), "^drops: got the op dropout, wants"),
-        (of(SEQUENCE, partial(L.LSTM, 3, "relu", name="cells")), "^cells: got a cell LSTMCell of its own kind"),
-        (_with_states, "^states: got return_state True"),
         (words(partial(WithMask, name="masked"), mask_zero=True), "^masked: got"),
     ],
 )  # fmt: skip
