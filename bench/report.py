@@ -209,10 +209,22 @@ def _likelihood(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*likelihood.cases()]
 
 
+def _estimators(options: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import estimators
+
+    return [*estimators.cases(options.quick)]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
     return [*startup.gauges()]
+
+
+def _onnx(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import onnx
+
+    return [*onnx.gauges()]
 
 
 @dataclass(frozen=True)
@@ -237,9 +249,11 @@ _GROUPS: dict[str, _Group] = {
     "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", _loops),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
     "likelihood": _Group("logistic regression against scikit-learn's fastest solver", _likelihood),
+    "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),
+    "onnx": _Group("ONNX files of 100 MB, written and read", _onnx, in_passes=False),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -96,7 +96,7 @@ def serialize(value: Configurable | None, names: Mapping[str, type[Any]]) -> dic
     if value is None:
         return None
     kind = type(value).__name__
-    if (names.get(kind) or custom_objects().get(kind)) is not type(value):
+    if (names.get(kind) or custom_objects().get(kind)) is not getattr(value, "written_as", type(value)):
         raise ValueError(f"got an object of the class {kind}, wants one of fastnn's own ({_examples(names)})")
     return {"class_name": kind, "config": value.get_config()}
 
@@ -110,8 +110,24 @@ def deserialize(argument: str, document: Mapping[str, Any], names: Mapping[str, 
     if not isinstance(name, str | None):
         raise TypeError(f"{argument}: got the name {checks.describe(name)}, wants a string")
     known = {**custom_objects(), **names}
-    made: Made = known[checks.one_of(argument, document["class_name"], known)].from_config(document["config"])
+    make = known[checks.one_of(argument, document["class_name"], known)]
+    with by_user() if make not in names.values() else nullcontext():
+        made: Made = make.from_config(document["config"])
     return made
+
+
+# Whether a class of the user's is making what it is made of, in the current context.
+_by_user: ContextVar[bool] = ContextVar("fastnn_by_user", default=False)
+
+
+def by_user() -> AbstractContextManager[None]:
+    """``with`` this, what is made is made by a class of the user's, which names it as it likes."""
+    return setting(_by_user, True)
+
+
+def is_by_user() -> bool:
+    """Whether it is."""
+    return _by_user.get()
 
 
 def _examples(names: Mapping[str, type[Any]]) -> str:

@@ -18,7 +18,7 @@ from fastnn.adoption import adopted
 from fastnn.kernels.table import TABLE, Subset
 from fastnn.kernels.table.elementwise import FROM_INPUT
 from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
-from fastnn.tape import Followed, Node, Traced, calculate
+from fastnn.tape import Followed, Held, Node, Traced, calculate, in_place_of
 
 Array = Any
 
@@ -32,15 +32,17 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     ``f`` calls functions of ``fastnn.ops`` and returns a number made of them, with + - * / between numbers, or a tuple
     whose first entry is that; the other entries come back as they are. Data that it takes from outside are constants.
     ``arguments``: float32 or float64 arrays; a gradient has the shape and dtype of its argument, zeros where nothing
-    depends on it. A branch or a loop of Python is followed as it was run.
+    depends on it. A branch or a loop of Python is followed as it was run. Arguments may be weights of layers,
+    too, which ``f`` is not given: what uses them, layers and models, is followed.
 
     TypeError for arguments and results that are none of these, and from within ``f`` where it does with a value that
     depends on them what cannot be followed: a NumPy expression, an op that has no derivative.
 
     >>> loss, (dw, db) = gradients(lambda w, b: ops.mse(ops.linear(x, w, b), t)[0], (w, b))
+    >>> loss, found = gradients(lambda: ops.mse(model(x, training=True), t)[0], model.trainable_weights)
     """
-    given = _checked(arguments)
-    result, sources = _followed(f, given)
+    given = _checked([*map(_value, arguments)] if isinstance(arguments, (list, tuple)) else arguments)
+    result, sources = _followed(f, given, [each if isinstance(each, Held) else None for each in arguments])
     loss, *others = result if isinstance(result, tuple) else (result,)
     if not isinstance(loss, (Followed, int, float)) or (isinstance(loss, Followed) and loss.ndim):
         got = repr(loss) if isinstance(loss, Followed) else checks.describe(loss)
@@ -49,6 +51,15 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     whole = tuple(_whole(slope, array) for slope, array in zip(slopes, given, strict=True))
     value, *rest = (entry.value if isinstance(entry, Traced) else entry for entry in (loss, *others))
     return ((value, *rest) if others else value), whole
+
+
+def unfollowed(value: Any) -> Any:
+    """What is followed for gradients, in lists, tuples and dicts too, as the arrays and numbers themselves."""
+    if isinstance(value, Mapping):
+        return {name: unfollowed(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [*map(unfollowed, value)]
+    return value.value if isinstance(value, Traced) else value
 
 
 def pullback(f: Callable[[Array], Any], x: Array, dy: Array) -> Array:
@@ -105,9 +116,20 @@ def _checked(arguments: Any) -> Sequence[Array]:
     return arguments
 
 
-def _followed(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, list[Traced]]:
+def _value(argument: Any) -> Any:
+    return argument.value if isinstance(argument, Held) else argument
+
+
+def _followed(
+    f: Callable[..., Any], arguments: Sequence[Array], held: Sequence[Held | None] = ()
+) -> tuple[Any, list[Traced]]:
+    """(what f gives, what is followed); what is ``held`` is followed in the place that it has."""
     sources = [Traced(array) for array in arguments]
-    return f(*sources), sources
+    kept = dict(zip(held, sources, strict=False))
+    kept.pop(None, None)  # type: ignore[call-overload]
+    given = [source for place, source in enumerate(sources) if place >= len(held) or held[place] is None]
+    with in_place_of(kept, kept.values()):  # type: ignore[arg-type]
+        return f(*given), sources
 
 
 def _pull(results: Sequence[tuple[Traced, Any]], sources: Sequence[Traced]) -> list[Any]:
@@ -316,6 +338,7 @@ _RULES: dict[str, _Rule] = {
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "split": _of_parts,
+    "zeros": lambda node, slopes: dict.fromkeys(node.parents),  # nothing depends on what they are like
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "scaled": _of_multiple,
     "part": lambda node, slopes: {

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastnn import backends, checks, layers, losses, metrics, optimizers, saving
-from fastnn.configurable import deserialize, serialize
+from fastnn.configurable import by_user, custom_object_scope, custom_objects, deserialize, serialize
 from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Shape
 from fastnn.kernels.interrupts import held
-from fastnn.layers.base import assign_all, sample_shape, supplied
+from fastnn.layers.base import assign_all, open_shape, paths_within, sample_shape, supplied
 from fastnn.layers.symbols import BatchShape
 from fastnn.losses import Loss
 from fastnn.losses.base import FunctionLoss
@@ -44,13 +44,16 @@ def contents(makes: Makes, model: Model) -> tuple[dict[str, Array], dict[str, An
     """The arrays and the document of a whole model; ValueError for what ``load_model`` would refuse."""
     model._require_built("save")
     document = {"class_name": type(model).__name__, "config": model.get_config(), "compile": _compile_config(model)}
+    if model.is_called:
+        document["build"] = model.input_structure
     arrays = _weight_arrays(model)
     if model.optimizer is not None:
         for path in _paths_with_state(model, model.optimizer):
             state = model.optimizer.state[path]
             arrays.update((_slot_name(path, slot), state[slot]) for slot in model.optimizer.state_slots)
     try:
-        restored(makes, saving.decode(saving.encode(document)), arrays)
+        with custom_object_scope({type(model).__name__: type(model)} if model.is_called else {}):
+            restored(makes, saving.decode(saving.encode(document)), arrays)
     except UNFIT as error:
         raise ValueError(f"save: got a model that load_model would refuse ({error}), wants one it takes") from error
     return arrays, document
@@ -210,7 +213,8 @@ def weights(arrays: Mapping[str, Array]) -> list[Array]:
 
 def _restored_model(makes: Makes, document: Mapping[str, Any], unused: dict[str, Array]) -> Model:
     """The built model, whose weights are taken out of ``unused``."""
-    kind = checks.one_of("class_name", document.get("class_name"), [name for name in makes if name not in layers.NAMES])
+    known = {**custom_objects(), **makes}
+    kind = checks.one_of("class_name", document.get("class_name"), [name for name in known if name not in layers.NAMES])
     config = _entry(document, "config", dict)
     names: dict[str, str] = {}
     for name in unused:
@@ -222,20 +226,36 @@ def _restored_model(makes: Makes, document: Mapping[str, Any], unused: dict[str,
         values = []
         for name, wanted in layer.parameter_shapes(shape).items():
             path = f"{layer.name}/{name}"
-            found = names.get(path) or _weight_name(len(taken), path)
+            found = next((names[each] for each in paths_within(path) if each in names), _weight_name(len(taken), path))
             values.append(_taken(unused, found, wanted, layer.dtype))
             taken.add(found)
             check_finite(path, values[-1], values[-1].dtype)
         return values
 
     with supplied(supply):
-        model = _made(makes[kind], makes, config)
+        model = _of_user(known[kind], config, document) if "build" in document else _made(known[kind], makes, config)
+    by_number = dict(enumerate(sorted(names.values(), key=lambda name: (name.find("/", len(_WEIGHTS)), name))))
     for number, parameter in enumerate(model.weights):
-        name = _weight_name(number, parameter.path)
-        if name not in taken:  # of a layer of the user's, which has drawn it
+        name = by_number.get(number, _weight_name(number, parameter.path))
+        if name not in taken:  # of a class of the user's, which has drawn it, under any name
             value = _taken(unused, name, parameter.shape, parameter.dtype)
             check_finite(parameter.path, value, value.dtype)
             parameter.value = value
+            parameter.path = name.removeprefix(_WEIGHTS).partition("/")[2]
+    return model
+
+
+def _of_user(make: Any, config: Mapping[str, Any], document: Mapping[str, Any]) -> Model:
+    """A model of a class of the user's, built for the inputs that it was built for."""
+    with by_user():
+        model: Model = make.from_config(config)
+    structure = _entry(document, "build", dict, list)
+    if isinstance(structure, dict):
+        model.build({name: (None, *sample_shape("build", shape)) for name, shape in structure.items()})
+    elif any(isinstance(each, list) for each in structure):
+        model.build([(None, *sample_shape("build", shape)) for shape in structure])
+    else:
+        model.build((None, *sample_shape("build", structure)))
     return model
 
 
@@ -248,7 +268,7 @@ def _made(make: Any, makes: Makes, config: Mapping[str, Any]) -> Model:
         except (AttributeError, IndexError, RecursionError) as error:
             raise ValueError(f"config: got one that no graph of layers can be made of ({error})") from error
         return model
-    inputs: BatchShape = (None, *sample_shape("input_shape", _entry(config, "input_shape", list)))
+    inputs: BatchShape = (None, *open_shape("input_shape", _entry(config, "input_shape", list)))
     model = make([deserialize("layers", entry, makes) for entry in stack], _entry(config, "name", str))
     model.build(inputs)
     if not model.built:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, ops
-from fastnn.engine import recorded, seeds
+from fastnn.engine import penalties, recorded, seeds
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.data import Batch, DataSet, Source
 from fastnn.engine.masks import Masks
@@ -142,7 +142,8 @@ def _both(one: Any, other: Any) -> Any:
 
 def scaled(x: Array, factor: float) -> Array:
     """x times ``factor``; also of what stands for an array in a program."""
-    return calculate("scaled", x=x, factor=factor)
+    found: Array = calculate("scaled", x=x, factor=factor)
+    return found
 
 
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:
@@ -359,8 +360,8 @@ class LayerwiseRunner:
         losses, slopes = self._scores(outputs, y, weights or None)
         gradients = self._backward(slopes, kept, activity)
         share = self._penalty_share(given[0].shape[0], weights)
-        penalties = added(penalty, self._add_weight_penalties(gradients, share))
-        return (added(self._figure(losses[0]), penalties), *losses[1:]), self._judged(outputs), tuple(gradients)
+        penalty = added(penalty, self._add_weight_penalties(gradients, share))
+        return (added(self._figure(losses[0]), penalty), *losses[1:]), self._judged(outputs), tuple(gradients)
 
     def _backward(self, slopes: Sequence[Any], kept: Sequence[Any], activity: Sequence[Any]) -> list[Array]:
         """The gradients of the trained parameters in order, from those of outputs and what the forward pass kept."""
@@ -371,9 +372,10 @@ class LayerwiseRunner:
                 return None
             if activity[place] is not None:
                 dy = activity[place] if dy is None else ops.add(dy, activity[place])
-            if all(slope is None for slope in each(dy)):
+            memory, charged = kept[place]
+            if not charged and all(slope is None for slope in each(dy)):
                 return None
-            dx, own = layers[call.layer].backward(dy, kept[place], need_dx=not self._learned.isdisjoint(call.takes))
+            dx, own = layers[call.layer].backward(dy, memory, need_dx=not self._learned.isdisjoint(call.takes))
             before = found.get(call.layer)
             found[call.layer] = [*own] if before is None else [*map(_both, before, own)]
             return dx
@@ -397,9 +399,10 @@ class LayerwiseRunner:
     def _forward(
         self, inputs: Sequence[Array], step: int | None = None
     ) -> tuple[list[Array], list[Any], float, list[Array | None]]:
-        """Outputs or logits, what each call keeps for its backward pass, the activity penalty and its gradient by call.
+        """Outputs or logits, what each call keeps for its backward pass, the penalty of calls, activities' gradients.
 
-        Of the training pass in step ``step``; without one, of no training.
+        What a call keeps comes with whether its layer has added to the penalty itself, so that it has a gradient
+        whatever becomes of its outputs. Of the training pass in step ``step``; without one, of no training.
         """
         kept: list[Any] = []
         gradients: list[Array | None] = []
@@ -409,8 +412,12 @@ class LayerwiseRunner:
             nonlocal penalty
             layer, samples = self.network.layers[call.layer], max((x[0] if call.listed else x).shape[0], 1)
             training = step is not None and Draw(self.mask_seeds[call.layer], step, place)
-            y, memory = masks.passed(layer, call, x, training, place not in self._on_logits)
-            kept.append(memory)
+            charged: list[Any] = []
+            with penalties.collected_in(charged):
+                y, memory = masks.passed(layer, call, x, training, place not in self._on_logits)
+            kept.append((memory, bool(charged)))
+            if charged:
+                penalty = added(penalties.summed(charged), penalty)
             gradient = None
             if layer.activity_regularizer is not None:
                 value, gradient = self._penalty(layer.activity_regularizer, y)

@@ -10,15 +10,17 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from fastnn import activations, checks, configurable, constraints, initializers, regularizers
+from fastnn import activations, checks, configurable, constraints, initializers, ops, regularizers
 from fastnn.configurable import Configurable, snake_case, undefined
 from fastnn.constraints import Constraint
+from fastnn.differentiation import joined
+from fastnn.engine import penalties
 from fastnn.engine.activations import LINEAR
 from fastnn.engine.activations import Activation as Activation_
 from fastnn.engine.data import check_finite, index_source, numeric_array
@@ -33,7 +35,7 @@ from fastnn.kernels.interrupts import held
 from fastnn.layers import calling, symbols
 from fastnn.layers.symbols import Node, is_symbolic, tensors
 from fastnn.regularizers import Regularizer
-from fastnn.tape import Followed, Held
+from fastnn.tape import Followed, Held, Traced, calculate
 
 BatchShape = symbols.BatchShape
 # Of a sample: NumPy's arrays have up to 64, one of which is the batch's.
@@ -43,12 +45,29 @@ _used_names: Counter[str] = Counter()
 
 
 # Where weights come from that are not drawn, as a file has them: values by layer and input shape.
-_supply: ContextVar[Callable[[Any, Any], Sequence[Array]] | None] = ContextVar("fastnn_supply", default=None)
+_supply: ContextVar[Callable[[Any, Any], Sequence[Array] | None] | None] = ContextVar("fastnn_supply", default=None)
 
 
-def supplied(supply: Callable[[Any, Any], Sequence[Array]]) -> AbstractContextManager[None]:
-    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives."""
+def supplied(supply: Callable[[Any, Any], Sequence[Array] | None]) -> AbstractContextManager[None]:
+    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives, None for none."""
     return setting(_supply, supply)
+
+
+# Names of the models that are being made of a description, the outermost first.
+_within: ContextVar[tuple[str, ...]] = ContextVar("fastnn_within", default=())
+
+
+def within(name: str) -> AbstractContextManager[None]:
+    """``with`` this, layers that are made are those of a model of that name, and of those around it."""
+    return setting(_within, (*_within.get(), name))
+
+
+def paths_within(path: str) -> list[str]:
+    """Paths that a parameter may have in a model around: with names of models where others have the same."""
+    found = [path]
+    for name in reversed(_within.get()):
+        found += [f"{name}/{each}" for each in found]
+    return sorted(found, key=len, reverse=True)
 
 
 def unique_name(kind: str) -> str:
@@ -178,6 +197,30 @@ class Operation(WeightLists):
         """The dtype that it computes in; None where it follows what it is given."""
         raise undefined(self, "dtype")
 
+    # What ``forward`` may want beside inputs, the penalty on outputs, and what the last call outside of others added.
+    takes_mask = False
+    activity_regularizer: Regularizer | None
+    added_losses: Sequence[Any] = ()
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Which steps of the outputs count; None where all do, or nobody knows."""
+        return None
+
+    @property
+    def losses(self) -> list[Any]:
+        """The penalties on the trained parameters that have one, in their order, and what the last call added.
+
+        Inside of ``fastnn.gradients`` by weights these are followed.
+        """
+        penalized = [parameter for parameter in self.trainable_weights if parameter.regularizer is not None]
+        return [*map(_penalty, penalized), *self.added_losses]
+
+    def add_loss(self, loss: Any) -> None:
+        """Add a number, or the sum of an array, to what training minimises: inside of ``call``, of ops."""
+        if not calling.inside():
+            raise ValueError(f"{self.name}: got add_loss outside of its call, wants it inside")
+        penalties.add([ops.sum(loss)])
+
     def avoid_names(self, taken: Container[str]) -> None:
         """Take another default name while ``taken`` holds this one; given names and what is built stay."""
         while self.name in taken and self._kind is not None and not self.built:
@@ -258,8 +301,7 @@ class Layer(Operation, Configurable):
     _takes_training = False
     # Names of the parameters that move.
     moving: tuple[str, ...] = ()
-    # Whether forward(..., mask=) wants the steps of the inputs that count; whether those of the outputs are the same.
-    takes_mask = False
+    # Whether the steps of the outputs that count are those of the inputs.
     supports_masking = False
 
     def __init__(
@@ -269,7 +311,7 @@ class Layer(Operation, Configurable):
         dtype: str | None = None,
         trainable: bool = True,
         activity_regularizer: Any = None,
-        input_shape: Sequence[int] | None = None,
+        input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
     ) -> None:
         if name is not None:
@@ -280,11 +322,11 @@ class Layer(Operation, Configurable):
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
         if input_shape is not None and input_dim is not None:
             raise ValueError("input_shape, input_dim: got both, wants one of them")
-        self.sample_shape: Shape | None = None
+        self.sample_shape: BatchShape | None = None
         if input_dim is not None:
             self.sample_shape = (checks.positive_int("input_dim", input_dim),)
         elif input_shape is not None:
-            self.sample_shape = sample_shape("input_shape", input_shape)
+            self.sample_shape = open_shape("input_shape", input_shape)
         self.parameters: list[Parameter] = []
         self.nodes: list[Node] = []
         self.is_building = False
@@ -303,7 +345,7 @@ class Layer(Operation, Configurable):
             cls.recordable = vars(cls).get("recordable", False)
             cls._by_call = False
         elif "call" in vars(cls):
-            cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
+            cls.forward, cls.backward, cls.form = Layer._passed, Layer.backward, Layer.form  # type: ignore[method-assign]
             cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
             cls.takes_mask = calling.call_takes(cls, "mask")
             cls.recordable = vars(cls).get("recordable", True)
@@ -387,13 +429,18 @@ class Layer(Operation, Configurable):
         The weights are ``values`` themselves, arrays of ``parameter_shapes``, or where there are none initial ones.
         """
         supply = _supply.get()
-        if supply is not None and values is None and not self.built:
+        if supply is not None and values is None and not (self.built or configurable.is_by_user()):
             values = supply(self, input_shape)
         if self.is_building:  # a build of the user's calls that of its base
             return
         shape: Any = input_shape if isinstance(input_shape, list) else tuple(input_shape)
         if not self._by_call:
-            self.compute_output_shape(shape)
+            try:
+                self.compute_output_shape(shape)
+            except TypeError:  # of arithmetic with None
+                if isinstance(shape, list) or None not in shape[1:]:
+                    raise
+                raise ValueError(f"{self.name}: got input shape {shape}, wants known sizes") from None
         if self.built:
             if not self._fits(shape):
                 raise ValueError(
@@ -402,7 +449,8 @@ class Layer(Operation, Configurable):
             return
         self.is_building = True
         try:
-            self._make(shape, values)
+            with configurable.by_user() if self._by_call else nullcontext():
+                self._make(shape, values)
         finally:
             self.is_building = False
         calling.trained(self.parameters, self._trainable)
@@ -475,11 +523,13 @@ class Layer(Operation, Configurable):
         """Shape of the outputs for inputs of ``input_shape``."""
         return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
 
-    def forward(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
-        if self._by_call:
-            return calling.forward(self, x, training, mask)
         raise undefined(self, "call(inputs) over fastnn.ops")
+
+    def _passed(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
+        """The ``forward`` of a layer with a ``call``, which may take the mask of its inputs."""
+        return calling.forward(self, x, training, mask)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
@@ -497,24 +547,32 @@ class Layer(Operation, Configurable):
         """
         if is_symbolic(x):
             return self._connected(x, self.dtype)
-        given = [*x] if self._takes_list(x) else [x]
-        if any(isinstance(array, Followed) for array in given):
-            return calling.followed(self, x, training, mask)
-        arrays = []
-        for array in given:
-            refuse_symbols("x", array)
-            if self.indices is not None:
-                source = index_source("x", array, self.indices, self.name)
-                arrays.append(source.batch(slice(0, source.rows)))
-                continue
-            found = numeric_array("x", array)
-            keeps = calling.inside() and found.dtype.kind == "f"
-            arrays.append(found.astype(self.dtype or (found.dtype if keeps else "float32"), copy=False))
-        shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
         listed = self._takes_list(x)
+        arrays = [self._array(array) for array in (x if listed else [x])]
+        if calling.inside() or calling.learning(self) or any(isinstance(array, Followed) for array in arrays):
+            return calling.followed(self, arrays if listed else arrays[0], training, mask)
+        shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
         self.build(shapes if listed else shapes[0])
         options = {"mask": mask_of(mask, arrays[0])} if self.takes_mask else {}
-        return self.forward(arrays if listed else arrays[0], training or False, **options)[0]
+        charged: list[Any] = []
+        with penalties.collected_in(charged):
+            y = self.forward(arrays if listed else arrays[0], training or False, **options)[0]
+        self.added_losses = charged
+        return y
+
+    def _array(self, given: Any) -> Any:
+        """One of the inputs as the layer takes it."""
+        if isinstance(given, Followed):
+            return given
+        refuse_symbols("x", given)
+        if self.indices is not None:
+            calling.note_indices(self, given, self.indices)
+            source = index_source("x", given, self.indices, self.name)
+            return source.batch(slice(0, source.rows))
+        found = numeric_array("x", given)
+        keeps = calling.inside() and found.dtype.kind == "f"
+        dtype = self.dtype or (found.dtype if keeps else "float32")
+        return found if found.dtype == dtype else found.astype(dtype)
 
     def _takes_list(self, x: Any) -> bool:
         """Whether ``x`` is a list of arrays, not one that an array could be made of."""
@@ -543,6 +601,17 @@ class Layer(Operation, Configurable):
             "activity_regularizer": configurable.serialize(self.activity_regularizer, regularizers.NAMES),
             "input_shape": None if self.sample_shape is None else list(self.sample_shape),
         }
+
+
+def _penalty(parameter: Parameter) -> Any:
+    """The penalty on a parameter, for its present value."""
+    if parameter.regularizer is None:
+        return 0.0
+    value, slope = parameter.regularizer.value_and_gradient(parameter.value)
+    operand = parameter.operand
+    if not isinstance(operand, Traced):
+        return value
+    return joined(value, {"w": operand}, lambda dy: {"w": calculate("scaled", x=slope, factor=dy)})
 
 
 def mask_of(mask: Any, x: Array) -> Any:
@@ -578,12 +647,32 @@ def assign_all(parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
 
 def sample_shape(name: str, shape: Any) -> Shape:
     """``shape`` as a tuple of positive integers: the shape of one sample, in a batch that NumPy could hold."""
+    return tuple(
+        checks.integer(f"{name}[{index}]", size, 1, sys.maxsize) for index, size in enumerate(_sizes(name, shape))
+    )
+
+
+def open_shape(name: str, shape: Any) -> BatchShape:
+    """The same, None for sizes that may be any: of sequences, say."""
+    sizes = _sizes(name, shape)
+    known = iter(sample_shape(name, [1 if size is None else size for size in sizes]))
+    return tuple(None if size is None else found for size, found in zip(sizes, known, strict=True))
+
+
+def agree(shape: Sequence[int | None], wanted: Sequence[int | None]) -> bool:
+    """Whether shapes are of the same sizes as far as these are known."""
+    return len(shape) == len(wanted) and all(
+        one is None or other is None or one == other for one, other in zip(shape, wanted, strict=True)
+    )
+
+
+def _sizes(name: str, shape: Any) -> tuple[Any, ...]:
     if isinstance(shape, (str, bytes, Mapping)) or not hasattr(shape, "__iter__"):
         raise TypeError(f"{name}: got {checks.describe(shape)}, wants a tuple of integers such as (784,)")
     sizes = tuple(shape)
     if len(sizes) > _MOST_AXES:
         raise ValueError(f"{name}: got {len(sizes)} axes, wants {_MOST_AXES} at most")
-    return tuple(checks.integer(f"{name}[{index}]", size, 1, sys.maxsize) for index, size in enumerate(sizes))
+    return sizes
 
 
 class Activated(Layer):

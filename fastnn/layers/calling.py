@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import checks, tape
+from fastnn import checks, ops, tape
 from fastnn.differentiation import joined, vjp
+from fastnn.engine import penalties
 from fastnn.engine.protocols import Array, Draw, Training
 from fastnn.engine.wiring import each
 from fastnn.kernels.contexts import setting
@@ -26,16 +28,35 @@ if TYPE_CHECKING:
     from fastnn.layers.base import Layer, Operation, Parameter
     from fastnn.layers.symbols import BatchShape
 
-# What the layer that is called in this context (thread or task) was told of training; None outside of any call.
-_training: ContextVar[list[Training] | None] = ContextVar("fastnn_training", default=None)
-
 # Rows that a call is tried with where nothing but the shape of its outputs is wanted.
 _TRIED_WITH = 2
 
 
+@dataclass
+class _Inside:
+    """A layer's call that runs: what it was told of training, its layers that have drawn masks, masks of sequences.
+
+    Masks are by the arrays that they are of. ``indices`` are those that its layers want of its own inputs.
+    """
+
+    training: Training
+    inputs: Sequence[Any] = ()
+    drawn: int = 0
+    masks: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    indices: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+    def mask_of(self, array: Any) -> Any:
+        """Which steps of an array count; None where all do, or nobody knows."""
+        return self.masks.get(id(array), (None, None))[1]
+
+
+# In this context (thread or task) the innermost call; None outside of any.
+_inside: ContextVar[_Inside | None] = ContextVar("fastnn_inside", default=None)
+
+
 def inside() -> bool:
     """Whether this runs inside of a layer's call."""
-    return _training.get() is not None
+    return _inside.get() is not None
 
 
 def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple[Any, Any]:
@@ -45,22 +66,29 @@ def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple
     arrays, listed = ([*x], True) if isinstance(x, (list, tuple)) else ([x], False)
     learned = [parameter for parameter in layer.parameters if parameter.trainable]
     floats = [place for place, array in enumerate(arrays) if array.dtype.kind == "f"]
+    several = False
 
     def run(*followed: Any) -> Any:
+        nonlocal several
         given = [*arrays]
         for place, array in zip(floats, followed, strict=False):
             given[place] = array
-        with tape.in_place_of(learned, followed[len(floats) :]):
-            return _result(layer, given if listed else given[0], training, mask)
+        own: list[Any] = []
+        with penalties.collected_in(own), tape.in_place_of(learned, followed[len(floats) :]):
+            y = _result(layer, given if listed else given[0], training, mask)
+        several = isinstance(y, tuple)
+        return (penalties.summed(own) if own else None, *each(y))
 
-    y, pull = vjp(run, [*(arrays[place] for place in floats), *(parameter.value for parameter in learned)])
-    return y, (pull, floats, len(arrays), listed, learned)
+    (penalty, *found), pull = vjp(run, [*(arrays[place] for place in floats), *(p.value for p in learned)])
+    if penalty is not None:
+        penalties.add([penalty])
+    return tuple(found) if several else found[0], (pull, floats, len(arrays), listed, learned)
 
 
 def backward(layer: Layer, dy: Any, kept: Any, need_dx: bool = True) -> tuple[Any, Sequence[Any]]:
     """From dL/dy: dL/dx, None where it is not needed, and the gradients of the parameters, None where not trained."""
     pull, floats, count, listed, learned = kept
-    slopes = pull(each(dy), 0 if need_dx else len(floats))
+    slopes = pull([penalties.factor(), *each(dy)], 0 if need_dx else len(floats))
     dx: list[Any] = [None] * count
     for place, slope in zip(floats, slopes, strict=False):
         dx[place] = slope
@@ -72,11 +100,17 @@ def backward(layer: Layer, dy: Any, kept: Any, need_dx: bool = True) -> tuple[An
     return dx if listed else dx[0], gradients
 
 
-def _result(layer: Layer, x: Any, training: Training, mask: Any = None) -> Any:
+def _result(layer: Layer, x: Any, training: Training, mask: Any = None, state: _Inside | None = None) -> Any:
     """What ``call`` returns, checked: an array, or a tuple of such."""
-    options: dict[str, Any] = {"training": training} if layer._takes_training else {}
-    options |= {"mask": mask} if layer.takes_mask else {}
-    with setting(_training, [training]):
+    options = {"training": training} if layer._takes_training else {}
+    if layer.takes_mask:
+        options["mask"] = mask
+    here = state or _Inside(training)
+    here.inputs = x if isinstance(x, (list, tuple)) else [x]
+    for array, of_array in zip(here.inputs, mask if isinstance(mask, list) else [mask], strict=False):
+        if of_array is not None:
+            here.masks[id(array)] = array, of_array
+    with setting(_inside, here):
         result = layer.call(x, **options)  # type: ignore[attr-defined]
     results = [y.operand if isinstance(y, tape.Held) else y for y in result] if _several(result) else [result]
     for y in results:
@@ -91,6 +125,12 @@ def _several(result: Any) -> bool:
 
 def output_shape(layer: Layer, input_shape: Any) -> Any:
     """Shape of what ``call`` gives for inputs of a shape: it is tried on zeros, in evaluation."""
+    found, _ = tried(layer, input_shape)
+    return found
+
+
+def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, str]]]:
+    """The same, and of inputs that must be row numbers, by place, how many there are and the layer that wants them."""
     listed = isinstance(input_shape, list)
     shapes = input_shape if listed else [input_shape]
     if steps_states(layer):
@@ -101,10 +141,11 @@ def output_shape(layer: Layer, input_shape: Any) -> Any:
             "compute_output_shape(input_shape)"
         )
     zeros = [np.zeros((_TRIED_WITH, *shape[1:]), layer.dtype or "float32") for shape in shapes]
-    with np.errstate(all="ignore"):
-        y = _result(layer, zeros if listed else zeros[0], False)
+    here = _Inside(False)
+    with np.errstate(all="ignore"), penalties.collected_in([]):
+        y = _result(layer, zeros if listed else zeros[0], False, [None] * len(shapes) if listed else None, here)
     found: list[BatchShape] = [(None, *array.shape[1:]) for array in each(y)]
-    return found if isinstance(y, tuple) else found[0]
+    return (found if isinstance(y, tuple) else found[0]), here.indices
 
 
 def steps_states(layer: Any) -> bool:
@@ -120,28 +161,84 @@ def output_size(cell: Any) -> int:
     return int(size)
 
 
+def learning(operation: Operation) -> bool:
+    """Whether gradients are wanted of an operation's weights."""
+    return any(isinstance(parameter.operand, Traced) for parameter in operation.weights)
+
+
+def note_indices(operation: Operation, array: Any, count: int) -> None:
+    """Say of an array that a layer takes as row numbers, where it is an input of the call at hand."""
+    here = _inside.get()
+    if here is not None:
+        for place, given in enumerate(here.inputs):
+            if given is array:
+                here.indices[place] = count, operation.name
+
+
 def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> Any:
-    """What a layer or a model gives inside of another one's call, where x is followed, or an entry of the list x."""
-    given = [*x] if isinstance(x, (list, tuple)) else [x]
+    """What a layer or a model gives inside of another one's call, or where its weights or x are followed.
+
+    x is an array or a list of such. Masks of sequences go from layer to layer as in graphs of layers.
+    """
+    given, listed = ([*x], True) if isinstance(x, (list, tuple)) else ([x], False)
     values = [array.value if isinstance(array, Traced) else array for array in given]
     shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in values]
-    listed = isinstance(x, (list, tuple))
     operation.build(shapes if listed else shapes[0])
-    options = {"mask": mask} if getattr(operation, "takes_mask", False) else {}
-    y, kept = operation.forward(values if listed else values[0], _draw(training), **options)
+    here = _inside.get() or _Inside(False)
+    masks = [here.mask_of(array) for array in given] if mask is None else mask if listed else [mask]
+    charged: list[Any] = []
+    with penalties.collected_in(charged):
+        y, back = _passed(operation, values, listed, _draw(training), masks if listed else masks[0])
     sources = {f"x{place}": array for place, array in enumerate(given) if isinstance(array, Traced)}
     operands = {f"w{place}": parameter.operand for place, parameter in enumerate(operation.weights)}
     learned = {name: operand for name, operand in operands.items() if isinstance(operand, Traced)}
+    results, several = [*each(y)], isinstance(y, tuple)
 
-    def pull(dy: Any) -> Mapping[str, Any]:
-        dx, gradients = operation.backward(dy, kept, need_dx=bool(sources))
-        slopes = {f"x{place}": slope for place, slope in enumerate(dx if listed else [dx])}
-        slopes |= {f"w{place}": slope for place, slope in enumerate(gradients)}
-        return {name: slopes[name] for name in (*sources, *learned)}
+    def pull(slopes: Any) -> Mapping[str, Any]:
+        dys, factor = slopes[: len(results)], slopes[len(results)] if charged else None
+        with penalties.counting(factor):
+            dx, gradients = back(tuple(dys) if several else dys[0], bool(sources))
+        found = {f"x{place}": slope for place, slope in enumerate(dx if listed else [dx])}
+        found |= {f"w{place}": slope for place, slope in enumerate(gradients)}
+        return {name: found[name] for name in (*sources, *learned) if found[name] is not None}
 
-    if not (sources or learned):
-        return y
-    return joined(y, {**sources, **learned}, pull, operation=operation, x=tuple(values) if listed else values[0])
+    together = (*results, *([penalties.summed(charged)] if charged else []))
+    if sources or learned:
+        together = joined(
+            together, {**sources, **learned}, pull, operation=operation, x=tuple(values) if listed else values[0]
+        )
+    if charged:
+        _charge(operation, together[-1])
+    made = operation.compute_mask(values if listed else values[0], masks if listed else masks[0])
+    if made is not None:
+        here.masks |= {id(array): (array, made) for array in together[: len(results)]}
+    return tuple(together[: len(results)]) if several else together[0]
+
+
+def _passed(operation: Operation, values: Sequence[Any], listed: bool, training: Training, mask: Any) -> Any:
+    """(y, ``back(dy, need_dx) -> (dx, gradients)``) of one call, with the penalty on its outputs if there is one."""
+    options = {"mask": mask} if operation.takes_mask else {}
+    y, kept = operation.forward([*values] if listed else values[0], training, **options)
+    penalty = operation.activity_regularizer
+    if penalty is None:
+        return y, lambda dy, need_dx: operation.backward(dy, kept, need_dx=need_dx)
+    value, slope = penalty.value_and_gradient(y)
+    share = 1.0 / (y.shape[0] or 1)
+    penalties.add([value * share])
+
+    def back(dy: Any, need_dx: bool) -> Any:
+        own = tape.calculate("scaled", x=slope, factor=share * penalties.factor())
+        return operation.backward(own if dy is None else ops.add(dy, own), kept, need_dx=need_dx)
+
+    return y, back
+
+
+def _charge(operation: Operation, penalty: Any) -> None:
+    """Hand a penalty on, or keep it for ``losses`` where nobody collects such."""
+    if penalties.are_collected():
+        penalties.add([penalty])
+    else:
+        operation.added_losses = [penalty]
 
 
 def _draw(training: Any) -> Training:
@@ -149,13 +246,12 @@ def _draw(training: Any) -> Training:
 
     Each such layer draws masks of its own.
     """
-    told = _training.get()
-    inherited = told[0] if told else False
-    chosen = inherited if training is None else training
-    if not isinstance(chosen, Draw) or told is None:
+    here = _inside.get()
+    chosen = training if training is not None or here is None else here.training
+    if not isinstance(chosen, Draw) or here is None:
         return bool(chosen)
-    told.append(True)
-    return chosen._replace(seed=(chosen.seed + (len(told) << 40)) % 2**63)
+    here.drawn += 1
+    return chosen._replace(seed=(chosen.seed + ((here.drawn + 1) << 40)) % 2**63)
 
 
 def call_takes(kind: type[Layer], argument: str) -> bool:
@@ -180,7 +276,7 @@ def inner(layer: Layer) -> list[Operation]:
     """The layers and models among a layer's attributes, in lists and dicts too, in their order."""
     found: dict[int, Operation] = {}
     for name, value in vars(layer).items():
-        if name not in ("nodes", "parameters"):
+        if name not in ("nodes", "parameters", "added_losses", "_body"):
             found |= {id(operation): operation for operation in _operations(value)}
     return [*found.values()]
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from fastnn import checks, ops
 from fastnn.configurable import Configurable, undefined
-from fastnn.differentiation import vjp
+from fastnn.differentiation import joined, vjp
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, LossForm, Shape
 from fastnn.losses.functions import floats, pair
 from fastnn.samples import along, total_weight, weighed, weights_of
-from fastnn.tape import calculate
+from fastnn.tape import Followed, Traced, calculate
 
 # What is less work than a class.
 _OR_A_FUNCTION = "a loss may also be a function f(y_true, y_pred) of fastnn.ops, or one -> (loss, gradient)"
@@ -29,7 +29,10 @@ def text_of(shape: Shape) -> str:
 
 
 class Loss(Configurable):
-    """Base class. Subclasses give ``_rows`` and ``_batch`` (and what else differs); all reduce as Keras does.
+    """Base class; all reduce as Keras does.
+
+    A loss of your own defines ``call(y_true, y_pred)`` over ``fastnn.ops``, which gives a number a sample, or one for
+    all; its gradient is derived. fastnn's give ``_rows`` and ``_batch``, and what else differs.
 
     ``reduction``: "sum_over_batch_size" (the mean over samples, whatever their weights; "mean" is the same), "sum",
     "mean_with_sample_weight" (the sum divided by that of the weights as they were given), or None ("none"): the loss of
@@ -52,6 +55,18 @@ class Loss(Configurable):
     _separable = True
     # What ends the message where targets look like class indices.
     _hint_for_labels = ""
+
+    # Whether subclasses define ``call``.
+    _by_call = False
+
+    def __init_subclass__(cls) -> None:
+        """One with ``call`` has its gradient derived."""
+        super().__init_subclass__()
+        cls._by_call = cls._by_call or "call" in vars(cls)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of every sample, or a number, made of ``fastnn.ops``."""
+        raise undefined(self, f"call(y_true, y_pred) over fastnn.ops; {_OR_A_FUNCTION}")
 
     def __init__(
         self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
@@ -83,6 +98,19 @@ class Loss(Configurable):
     def _check_values(self, argument: str, y: Array) -> None:
         """Raise unless finite targets of the shape of the outputs are such as this loss can be meant for."""
 
+    def _followed(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The loss of outputs that are followed for gradients, or a program's."""
+        pred = y_pred.value if isinstance(y_pred, Traced) else y_pred
+        true = y_true
+        if not isinstance(true, Followed):
+            true = self.check_targets("y_true", numeric_array("y_true", true), tuple(pred.shape[1:]), pred.dtype)
+            true = np.ascontiguousarray(true, np.int64 if self.integer_targets else pred.dtype)
+        weight = None if sample_weight is None else np.asarray(sample_weight, pred.dtype)
+        value, slope = self.value_and_gradient(true, pred, weight)
+        if not isinstance(y_pred, Traced):
+            return value
+        return joined(value, {"y_pred": y_pred}, lambda dy: {"y_pred": calculate("scaled", x=slope, factor=dy)})
+
     def warn_of_outputs(self, width: int, stacklevel: int = 2) -> None:
         """Warn where rows of ``width`` outputs make no sense to this loss."""
 
@@ -93,6 +121,8 @@ class Loss(Configurable):
 
         Arrays of ``y_pred``'s dtype; weights along its first axes, such as (n,), or (n, t) for (n, t, k).
         """
+        if self._by_call:
+            return derived(self, self.call, y_true, y_pred, sample_weight)
         lead = y_pred.shape[:-1]
         rows = y_pred.reshape(math.prod(lead), y_pred.shape[-1])
         true = y_true.reshape(-1) if self.integer_targets else y_true.reshape(rows.shape)
@@ -123,7 +153,7 @@ class Loss(Configurable):
         """The loss of every sample; ValueError where the targets do not fit."""
         true, pred = pair(y_true, y_pred, self._hint_for_labels)
         self._check_values("y_true", true)
-        return self._rows(true, pred)
+        return np.asarray(self.call(true.astype(pred.dtype), pred)) if self._by_call else self._rows(true, pred)
 
     def _rows(self, y_true: Array, y_pred: Array) -> Array:
         """The loss of every row of outputs, for targets of the same shape."""
@@ -141,7 +171,7 @@ class Loss(Configurable):
     @property
     def made_of_ops(self) -> bool:
         """Whether ``value_and_gradient`` is ops, wherever its arrays lie: one that looks at targets is not."""
-        return self.form is not None and self.ignore_class is None
+        return (self.form is not None and self.ignore_class is None) or self._by_call
 
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with: ``y_true`` itself where nothing is smoothed."""
@@ -156,6 +186,8 @@ class Loss(Configurable):
 
         Infinite or NaN, without a warning, where outputs are or numbers grow too large.
         """
+        if isinstance(y_pred, Followed):
+            return self._followed(y_true, y_pred, sample_weight)
         pred, true = floats("y_pred", y_pred, self.dtype), numeric_array("y_true", y_true)
         check_finite("y_true", true, pred.dtype)
         weight = None if sample_weight is None else weights_of(sample_weight)
@@ -182,6 +214,26 @@ class Loss(Configurable):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"reduction": self.reduction, "name": self.name, "dtype": self.dtype}
+
+
+class AddedLoss(Loss):
+    """No loss of outputs: what layers add is all that there is."""
+
+    @property
+    def made_of_ops(self) -> bool:
+        """It calls none that matters."""
+        return True
+
+    def check_targets(self, argument: str, y: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """Any finite numbers."""
+        check_finite(argument, y, dtype)
+        return y
+
+    def value_and_gradient(
+        self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """0, of any outputs."""
+        return 0.0, calculate("zeros", x=y_pred)
 
 
 class OpLoss(Loss):
@@ -215,10 +267,10 @@ class OpLoss(Loss):
 
 
 class FunctionLoss(Loss):
-    """A function of the user's, ``f(y_true, y_pred)``, without sample weights.
+    """A function of the user's, ``f(y_true, y_pred)``.
 
     It is made of ``fastnn.ops`` and returns a number, or an array of a number a sample or more whose mean is meant: its
-    gradient is derived. Or it returns ``(loss, gradient)``, made in any way.
+    gradient is derived. Or it returns ``(loss, gradient)``, made in any way. Sample weights take such an array.
     """
 
     def __init__(self, function: Callable[[Array, Array], Any]) -> None:
@@ -235,36 +287,26 @@ class FunctionLoss(Loss):
         self, y_true: Array, y_pred: Array, sample_weight: Array | None = None
     ) -> tuple[float, Array]:
         """What the function gives for a batch; ValueError with weights, TypeError where that cannot be trained on."""
-        if sample_weight is not None:
-            raise ValueError(f"sample_weight: got weights, wants None: the function {self.name!r} takes none")
         if self._gives_gradient is False:
-            return self._derived(y_true, y_pred)
+            return derived(self, self.function, y_true, y_pred, sample_weight)
         result = self.function(y_true, y_pred)
         if not isinstance(result, tuple):
             self._gives_gradient = False
-            return self._derived(y_true, y_pred)
+            return derived(self, self.function, y_true, y_pred, sample_weight)
         if len(result) != 2:
             raise TypeError(f"loss: {self.name!r} returned {checks.describe(result)}, wants a pair (loss, gradient)")
+        if sample_weight is not None:
+            raise ValueError(f"sample_weight: got weights, wants None: the function {self.name!r} takes none")
         self._gives_gradient = True
         value, gradient = float(result[0]), np.ascontiguousarray(result[1], dtype=y_pred.dtype)
         if gradient.shape != y_pred.shape:
             raise ValueError(f"loss: {self.name!r} returned a gradient of shape {gradient.shape}, wants {y_pred.shape}")
         return value, gradient
 
-    def _derived(self, y_true: Array, y_pred: Array) -> tuple[float, Array]:
-        """The number that the function gives, or the mean of its numbers, and the derivative that its ops have."""
-        y, pull = vjp(lambda found: self.function(y_true, found), (y_pred,))
-        shape = getattr(y, "shape", ())
-        if not (isinstance(y, (float, int)) or hasattr(y, "shape")) or (shape and shape[0] != y_pred.shape[0]):
-            wants = "a number made by fastnn.ops, or one a sample, or a pair (loss, gradient)"
-            raise TypeError(f"loss: {self.name!r} returned {checks.describe(y)}, wants {wants}")
-        (slope,) = pull((_share(shape, y.dtype) if shape else 1.0,))
-        if slope is None:
-            raise TypeError(f"loss: {self.name!r} returned what does not depend on y_pred by fastnn.ops")
-        return (_mean(y, math.prod(shape)) if shape else y), slope
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss that the function gives."""
+        if isinstance(y_pred, Followed):
+            return self._followed(y_true, y_pred, sample_weight)
         return float(self.value_and_gradient(*pair(y_true, y_pred), sample_weight)[0])
 
     def get_config(self) -> dict[str, Any]:
@@ -274,13 +316,35 @@ class FunctionLoss(Loss):
         )
 
 
-def _mean(y: Any, size: int) -> Any:
-    """The mean of an array as a number, by ops: sums of sizes above and below 0."""
-    above, below = ops.relu(y), ops.relu(calculate("scaled", x=y, factor=-1.0))
-    return ops.l1_l2_penalty(above, l1=1.0 / size)[0] - ops.l1_l2_penalty(below, l1=1.0 / size)[0]
+def derived(
+    loss: Loss, function: Callable[[Any, Any], Any], y_true: Array, y_pred: Array, sample_weight: Array | None
+) -> tuple[float, Array]:
+    """The number that a function of ops gives, or the mean of its numbers, and the derivative that its ops have.
+
+    Numbers count by their samples' weights; ``loss.reduction`` may want their sum.
+    """
+    y, pull = vjp(lambda found: function(y_true, found), (y_pred,))
+    shape = getattr(y, "shape", ())
+    if not (isinstance(y, (float, int)) or hasattr(y, "shape")) or (shape and shape[0] != y_pred.shape[0]):
+        wants = "a number made by fastnn.ops, or one a sample, or a pair (loss, gradient)"
+        raise TypeError(f"loss: {loss.name!r} returned {checks.describe(y)}, wants {wants}")
+    if sample_weight is not None and not shape:
+        raise ValueError(f"sample_weight: got weights, wants None: {loss.name!r} gives one number, not one a sample")
+    share = 1.0 if loss.reduction == "sum" or not shape else 1.0 / math.prod(shape)
+    if sample_weight is None:
+        (slope,) = pull((_share(shape, y.dtype, share) if shape else 1.0,))
+        value = ops.total(y, share)[0] if shape else y
+    else:
+        weight = sample_weight.reshape(*sample_weight.shape, *(1,) * (len(shape) - sample_weight.ndim))
+        whole = ops.multiply(_share(shape, y.dtype, share), weight)
+        (slope,) = pull((whole,))
+        value = ops.total(ops.multiply(y, whole))[0]
+    if slope is None:
+        raise TypeError(f"loss: {loss.name!r} returned what does not depend on y_pred by fastnn.ops")
+    return value, slope
 
 
 @lru_cache(maxsize=64)
-def _share(shape: Shape, dtype: Any) -> Array:
+def _share(shape: Shape, dtype: Any, share: float) -> Array:
     """The derivative of a mean: always the same array, so that programs find it where it was."""
-    return np.full(shape, 1 / math.prod(shape), dtype)
+    return np.full(shape, share, dtype)

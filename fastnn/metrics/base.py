@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import checks, initializers
 from fastnn.configurable import Configurable, undefined
+from fastnn.differentiation import unfollowed
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
 from fastnn.samples import along, same_shape, weighed, weights_of
+from fastnn.tape import Held
 
 SampleFunction = Callable[..., Any]
 
@@ -40,12 +42,55 @@ def tally(values: Array, weight: Array | None) -> tuple[float, float]:
     return total, float(weight.sum()) / math.prod(weight.shape[1:])
 
 
+class Variable(Held):
+    """A number or an array that a metric counts in: ``assign``, ``assign_add``, or calculate with it."""
+
+    def __init__(self, shape: Any, initializer: Any, dtype: Any, name: str) -> None:
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        drawn = initializers.get(initializer, "initializer")
+        self.name = name
+        self.initial = np.asarray(initializers.first_weights(drawn, "initializer", sizes or (1,), dtype))
+        self.initial = self.initial.reshape(sizes)
+        self.value = self.initial.copy()
+
+    def assign(self, value: Any) -> None:
+        """Take over the numbers of ``value``."""
+        self.value[...] = unfollowed(value)
+
+    def assign_add(self, value: Any) -> None:
+        """Add ``value``."""
+        self.assign(self.value + unfollowed(value))
+
+    def assign_sub(self, value: Any) -> None:
+        """Take ``value`` away."""
+        self.assign(self.value - unfollowed(value))
+
+    def numpy(self) -> Array:
+        """A copy of the array."""
+        return self.value.copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.value, dtype=dtype, copy=True if copy is None else copy)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name}: {self.value}>"
+
+
 class Metric(Configurable):
     """Base class: a running figure. ``direction`` is "up" where more is better, "down" where less is.
+
+    One of your own has ``update_state(y_true, y_pred, sample_weight=None)`` and ``result()``, and counts in what
+    ``add_weight`` makes.
 
     ``dtype`` is that of the result, to which it is rounded: a Python float, or an array where there are several
     numbers. Without one, and in the running sums always, it is float64. ``integer_targets`` says whether targets are
     class indices, or rows; None where both will do.
+
+    A metric of your own has ``update_state(y_true, y_pred, sample_weight=None)`` and ``result()``, and counts in what
+    ``add_weight`` makes.
     """
 
     direction: str | None = None
@@ -73,9 +118,27 @@ class Metric(Configurable):
         """Count what the fused form gives for each sample of a batch."""
         raise undefined(self, "count(values, sample_weight), as it has a fused_form")
 
+    def add_weight(
+        self, shape: Any = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
+    ) -> Variable:
+        """A number, or an array of a shape, that a metric of the user's own counts in; ``reset_state`` resets it."""
+        made = Variable(shape, initializer, checks.float_dtype("dtype", dtype) or "float64", name or "variable")
+        self._own = [*self.variables, made]
+        return made
+
+    add_variable = add_weight
+
+    @property
+    def variables(self) -> list[Variable]:
+        """What ``add_weight`` made."""
+        return [*getattr(self, "_own", [])]
+
     def reset_state(self) -> None:
         """Forget all batches."""
-        raise undefined(self, "reset_state()")
+        if not self.variables:
+            raise undefined(self, "reset_state()")
+        for variable in self.variables:
+            variable.assign(variable.initial)
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Count one batch, ``(y_true, y_pred, sample_weight=None)``; an update that is refused changes nothing."""
@@ -124,6 +187,11 @@ class Mean(Metric):
     def take(self, total: float, count: float) -> None:
         """Take over the sum of the fused form over samples, and the number of samples or the sum of their weights."""
         self._total, self._count = total, count
+
+    @property
+    def seen(self) -> bool:
+        """Whether there was any batch since the last reset."""
+        return self._count > 0
 
     def result(self) -> float | Array:
         """The mean since the last reset; 0 before the first batch."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -18,6 +20,7 @@ from fastnn.callbacks.base import CallbackList, History
 from fastnn.callbacks.base import checked as checked_callbacks
 from fastnn.callbacks.checkpoints import require_finite_weights
 from fastnn.configurable import snake_case, undefined
+from fastnn.differentiation import gradients, unfollowed
 from fastnn.engine import (
     DataSet,
     Network,
@@ -28,6 +31,7 @@ from fastnn.engine import (
     make_plan,
     make_runner,
     numeric_array,
+    penalties,
     seeds,
 )
 from fastnn.engine.activations import LINEAR
@@ -37,11 +41,11 @@ from fastnn.engine.wiring import Call, Wiring, each
 from fastnn.errors import DivergenceError
 from fastnn.kernels.table import DTYPES
 from fastnn.layers import Parameter
-from fastnn.layers.base import Operation, assign_all, refuse_symbols, unique_name
-from fastnn.layers.calling import followed
+from fastnn.layers.base import Operation, agree, assign_all, refuse_symbols, unique_name
+from fastnn.layers.calling import followed, inner, inside, learning
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor, is_symbolic
-from fastnn.losses.base import FunctionLoss
-from fastnn.metrics import Metric
+from fastnn.losses.base import AddedLoss
+from fastnn.metrics import Mean, Metric
 from fastnn.models.arguments import (
     BATCH_SIZE,
     PREDICTION_BATCH_SIZE,
@@ -55,8 +59,10 @@ from fastnn.models.arguments import (
     sample_weight_of,
     warn_of_flat_activations,
 )
+from fastnn.models.body import Body
 from fastnn.models.keras_files import is_keras_file
 from fastnn.models.keras_files import weights_of as keras_weights
+from fastnn.models.own_steps import OwnSteps
 from fastnn.models.streams import drawn, is_stream
 from fastnn.models.summaries import summary
 from fastnn.optimizers import Optimizer
@@ -177,6 +183,12 @@ class Model(Operation):
     or a list or dict of such (``Functional``); a ``Sequential`` is a stack of layers. A model may itself be called on
     symbolic tensors, as a layer.
 
+    A model of your own defines ``call(inputs)``, or ``call(inputs, training)``, over layers that ``__init__`` has put
+    into its attributes, and ``fastnn.ops``; ``inputs`` is an array, or a list or dict of such, and so is what it
+    returns. It is built for the first data, or by ``build``. ``self.add_loss`` adds to what is minimised, where there
+    is more to it also ``self.add_weight`` with ``build(input_shape)``. A ``train_step`` or ``compute_loss`` of its own
+    is called for every batch (``fastnn.gradients``).
+
     >>> x = layers.Input((8,))
     >>> h = layers.Dense(16, "relu")(x)
     >>> model = Model(x, layers.add([h, layers.Dense(16)(h)]))
@@ -184,18 +196,33 @@ class Model(Operation):
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """A graph of layers where there are inputs and outputs."""
-        if cls is Model:
-            if not (args or {"inputs", "outputs"} & options.keys()):
-                raise TypeError("inputs, outputs: got none, wants symbolic tensors: Model(inputs, outputs)")
-            return super().__new__(NAMES["Functional"])
-        return super().__new__(cls)
+        connected = bool(args or {"inputs", "outputs"} & options.keys())
+        if cls is Model and not connected:
+            raise TypeError("inputs, outputs: got none, wants symbolic tensors: Model(inputs, outputs)")
+        made = super().__new__(_graph_of(cls) if connected and cls.__init__ is Model.__init__ else cls)
+        made._arguments = args, options
+        return made
 
-    def __init__(self, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Any = None,
+        outputs: Any = None,
+        name: str | None = None,
+        *,
+        trainable: bool = True,
+        dtype: str | None = None,
+    ) -> None:
+        if inputs is not None or outputs is not None:
+            self.__class__ = _graph_of(type(self))
+            NAMES["Functional"].__init__(self, inputs, outputs, name)  # type: ignore[misc]
+            return
         kind = snake_case(type(self).__name__)
         self._kind = kind if name is None else None
         self.name = name if name is not None else unique_name(kind)
         checks.instance("name", self.name, str, "a string")
-        self._layers: list[Any] = []
+        self._body = Body(self)
+        self._body.dtype = checks.float_dtype("dtype", dtype)
+        self._body.trainable = trainable
         self.nodes: list[Node] = []
         self.optimizer: Optimizer | None = None
         self.loss: Any = None
@@ -210,6 +237,32 @@ class Model(Operation):
         self.stop_training = False
         self.history: History | None = None
         self._place: _Place | None = None
+        self._wanted: tuple[Any, ...] | None = None
+        self._loss_seen = Mean("loss")
+
+    def __init_subclass__(cls) -> None:
+        """A build of the user's own makes what is the model's own, wherever it is called."""
+        super().__init_subclass__()
+        cls.trains_itself = cls.trains_itself or not {"train_step", "test_step", "compute_loss"}.isdisjoint(vars(cls))
+        if "build" in vars(cls) and hasattr(cls, "call"):
+            cls.make_own = cls.build  # type: ignore[method-assign,assignment]
+            cls.build = Model.build  # type: ignore[method-assign]
+
+    @property
+    def is_called(self) -> bool:
+        """Whether it is a model with a ``call`` of the user's own, no stack and no graph of layers."""
+        return type(self)._layers is Model._layers
+
+    @property
+    def input_structure(self) -> Any:
+        """Shapes of a sample of the inputs as lists: one, a list of such, or a dict."""
+        shapes = [[*shape[1:]] for shape in self._bottom_shapes() or []]
+        if self._body.names is not None:
+            return dict(zip(self._body.names, shapes, strict=True))
+        return shapes if isinstance(self._body.input_shape, list) else shapes[0]
+
+    def make_own(self, input_shape: Any) -> None:
+        """What a model of the user's own has as ``build``."""
 
     # ---------------------------------------------------------------------------------------------------- the layers
 
@@ -217,6 +270,15 @@ class Model(Operation):
     def built(self) -> bool:
         """Whether the weights are made."""
         return bool(self._layers) and all(layer.built for layer in self._layers)
+
+    @built.setter
+    def built(self, value: bool) -> None:
+        """Nothing: layers tell it. Builds of users set it."""
+
+    @property
+    def _layers(self) -> Any:
+        """The layers and models among the attributes; of stacks and graphs those that they are made of."""
+        return inner(self)
 
     @property
     def layers(self) -> list[Any]:
@@ -232,6 +294,8 @@ class Model(Operation):
         """None of its own: its layers have them."""
         return {}
 
+    # Whether steps are the user's own: by a ``train_step`` or another part of it.
+    trains_itself = False
     sample_shape = None
     activity_regularizer = None
     activation = LINEAR
@@ -260,26 +324,28 @@ class Model(Operation):
     @property
     def inputs(self) -> list[SymbolicTensor]:
         """The symbolic inputs, in a list as Keras has it; AttributeError while their shapes are unknown."""
-        raise undefined(self, "inputs")
+        raise AttributeError(f"{self.name}: got a model with a call of its own, which has no symbolic inputs")
 
     @property
     def outputs(self) -> list[SymbolicTensor]:
         """The symbolic outputs, likewise."""
-        raise undefined(self, "outputs")
+        raise AttributeError(f"{self.name}: got a model with a call of its own, which has no symbolic outputs")
 
     @property
     def input_names(self) -> list[str]:
         """Names of the inputs, by which a dict of data may have them."""
-        return [tensor.name for tensor in self.inputs]
+        return self._body.names or [f"input_{place}" for place in range(len(self._bottom_shapes() or [()]))]
 
     @property
     def output_names(self) -> list[str]:
         """Names of the outputs, by which dicts of targets, losses and metrics may have them."""
-        return [tensor.name for tensor in self.outputs]
+        shapes = self._body.outputs if isinstance(self._body.outputs, list) else [()]
+        return self._body.output_names or [f"output_{place}" for place in range(len(shapes))]
 
     def expand(self, builder: Builder, takes: Sequence[int]) -> list[int]:
         """The values that the outputs are, of those that the inputs are."""
-        raise undefined(self, "expand(builder, takes)")
+        gives = len(self._body.outputs) if isinstance(self._body.outputs, list) else 1
+        return builder.call(self._body, takes, isinstance(self._body.input_shape, list), gives)
 
     def feeding(self, layer: Operation) -> list[str]:
         """What the calls of a layer in this model were given, as ``name`` or ``name[place]``; nothing in a stack."""
@@ -299,7 +365,9 @@ class Model(Operation):
 
     def _arranged(self, outputs: Sequence[Any]) -> Any:
         """What there is for each output, in the structure in which the model has its outputs."""
-        return outputs[0]
+        if self._body.output_names is not None:
+            return dict(zip(self._body.output_names, outputs, strict=True))
+        return outputs[0] if len(outputs) == 1 else [*outputs]
 
     def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs: inside of a layer that calls this model."""
@@ -339,7 +407,7 @@ class Model(Operation):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the outputs for inputs of ``input_shape``, both with the batch axis."""
-        return self._output_shape(batch_shape(input_shape, self._bottom_shape()))
+        return self._output_shape(_checked_shape(input_shape, self._bottom_shape()))
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """The layer of that name, or at that place."""
@@ -354,29 +422,39 @@ class Model(Operation):
         return names[checks.one_of("name", name, names)]
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        """Make the weights for inputs of ``input_shape``, the batch axis (None) included."""
-        raise undefined(self, "build(input_shape)")
+        """Make the weights for inputs of ``input_shape``, the batch axis (None) included; of several a list or dict."""
+        if input_shape is None:
+            raise ValueError("input_shape: got None, wants a shape such as (None, 784)")
+        shapes: Any = input_shape
+        if isinstance(input_shape, Mapping):
+            names = [*map(str, input_shape)]
+            if not self._body.built:
+                self._body.names = names
+            shapes = [*input_shape.values()]
+        elif isinstance(input_shape, (list, tuple)) and any(isinstance(each, (list, tuple)) for each in input_shape):
+            shapes = [*input_shape]
+        self._body.name = self.name
+        self._body.build(_checked_shape(shapes, self._body.input_shape))
 
     def _bottom_shape(self) -> Any:
         """Shape of the inputs, a list of such where there are several; None while it is unknown."""
-        raise undefined(self, "_bottom_shape()")
+        return self._body.input_shape
 
     def _output_shape(self, shape: Any) -> Any:
         """Shape of the outputs for inputs of ``shape``; lists of such where there are several."""
-        raise undefined(self, "_output_shape(shape)")
+        return self._body.compute_output_shape(shape)
+
+    def add_weight(self, *args: Any, **options: Any) -> Parameter:
+        """A new weight array of the model's own, as ``Layer.add_weight`` makes it."""
+        return self._body.add_weight(*args, **options)
 
     # ---------------------------------------------------------------------------------------------------- the weights
 
     @property
     def weights(self) -> list[Parameter]:
         """All parameters, layer by layer."""
-        return [*{id(p): p for layer in self._layers for p in layer.weights}.values()]
-
-    @property
-    def losses(self) -> list[float]:
-        """The penalties on the trained parameters that have one, in their order, for their present values."""
-        pairs = ((parameter.regularizer, parameter.value) for parameter in self.trainable_weights)
-        return [penalty.value_and_gradient(value)[0] for penalty, value in pairs if penalty is not None]
+        found = [*self._body.parameters, *(p for layer in self._layers for p in layer.weights)]
+        return [*{id(parameter): parameter for parameter in found}.values()]
 
     @property
     def trainable(self) -> bool:
@@ -387,6 +465,17 @@ class Model(Operation):
     def trainable(self, value: bool) -> None:
         for layer in self._layers:
             layer.trainable = value
+
+    def _part_paths(self) -> None:
+        """Give parameters of models inside paths of their own where others have the same."""
+        counts = Counter(parameter.path for parameter in self.weights)
+        for layer in self._layers:
+            for parameter in layer.weights if isinstance(layer, Model) else ():
+                if counts[parameter.path] > 1:
+                    parameter.path = f"{layer.name}/{parameter.path}"
+        for path, count in Counter(parameter.path for parameter in self.weights).items():
+            if count > 1:
+                raise ValueError(f"layers: got {count} weights of the name {path!r}, wants every name once")
 
     def get_weights(self) -> list[Array]:
         """Copies of all weight arrays: kernel, bias, kernel, bias, ..."""
@@ -448,8 +537,10 @@ class Model(Operation):
         """
         limit = None if memory_limit is None else checks.memory("memory_limit", memory_limit)
         found = optimizers.get(optimizer)
+        wanted = loss, loss_weights, metrics, weighted_metrics
         names = self.output_names if self._has_several_outputs else None
-        heads = heads_of(names, loss, loss_weights, metrics, weighted_metrics)
+        later = not self._knows_outputs and any(isinstance(each, (list, tuple, Mapping)) for each in wanted[:2])
+        heads = heads_of(names, *([None] * 4 if later else wanted))
         checks.instance("run_eagerly", run_eagerly, bool, "True or False")
         checks.positive_int("steps_per_execution", steps_per_execution)
         checks.one_of("jit_compile", str(jit_compile), ("auto", "True", "False", "None"))
@@ -457,20 +548,46 @@ class Model(Operation):
         check_precision(precision, chosen, self.compute_dtype)
         make_names_unique([*heads])
         self.optimizer, self._backend, self._precision, self._run_eagerly = found, backend, precision, run_eagerly
-        self._heads = heads if names is not None else []
-        each_loss = [head.loss for head in heads]
-        self.loss = None if each_loss.count(None) == len(each_loss) else each_loss if self._heads else each_loss[0]
-        self._metrics = [metric for head in heads for metric in head.metrics]
-        self._weighted_metrics = [metric for head in heads for metric in head.weighted_metrics]
+        self._judge_by(heads, names is not None)
+        self._wanted = None if self._knows_outputs else wanted
         self._memory_limit = limit
         self._warned_of_outputs = False
         bottom = self._bottom_shape()
-        if bottom is not None and self._layers:
+        if bottom is not None and self._knows_outputs and self._layers:
             self._warn_of_outputs(self._output_shape(bottom), stacklevel=4)
+
+    def _judge_by(self, heads: Sequence[Head], several: bool) -> None:
+        """Take over how outputs are trained and judged."""
+        self._heads = [*heads] if several else []
+        each_loss = [head.loss for head in heads]
+        self.loss = None if each_loss.count(None) == len(each_loss) else each_loss if several else each_loss[0]
+        self._metrics = [metric for head in heads for metric in head.metrics]
+        self._weighted_metrics = [metric for head in heads for metric in head.weighted_metrics]
+
+    def _judge_as_built(self) -> None:
+        """What compile could not know of a model with a call of its own: how many outputs there are."""
+        if self._wanted is None:
+            return
+        wanted, several = self._wanted, self._has_several_outputs
+        if several or any(isinstance(each, (list, tuple, Mapping)) for each in wanted[:2]):
+            heads = heads_of(self.output_names if several else None, *wanted)
+            make_names_unique(heads)
+            self._judge_by(heads, several)
+        self._wanted = None
+
+    @property
+    def _knows_outputs(self) -> bool:
+        """Whether the outputs' names are known; those of a call are once it has been made."""
+        return self._body.built or not self.is_called
 
     @property
     def _has_several_outputs(self) -> bool:
-        return False
+        return isinstance(self._body.outputs, list)
+
+    def _may_add_losses(self) -> bool:
+        """Whether a ``call`` of the user's may."""
+        layers = self.wired()[0] if self._knows_outputs and self._layers else [self._body]
+        return any(layer._by_call for layer in layers)
 
     def _judged(self) -> list[Head]:
         """What the outputs are trained and judged by; one without a name where there is one output."""
@@ -499,6 +616,76 @@ class Model(Operation):
         metrics = [m.name for head in self._judged() for m in (*head.metrics, *head.weighted_metrics)]
         return ["loss", *losses, *metrics]
 
+    # ---------------------------------------------------------------------------------------------------- own steps
+
+    @property
+    def tracked(self) -> list[Metric]:
+        """The metrics that steps of the user's own count in: ``metrics``, and those of the attributes."""
+        found = [*self.metrics, *(each for each in vars(self).values() if isinstance(each, Metric)), self._loss_seen]
+        return [*{id(metric): metric for metric in found}.values()]
+
+    def arranged(self, outputs: Any) -> Any:
+        """What there is for outputs, an array or a tuple of such, in the structure of the outputs."""
+        return self._arranged(outputs) if isinstance(outputs, tuple) else outputs
+
+    def as_given(self, inputs: Any) -> Any:
+        """Inputs, an array or a tuple of such, in the structure in which ``call`` takes them."""
+        if not isinstance(inputs, tuple):
+            return inputs
+        return [*inputs] if self._body.names is None else dict(zip(self._body.names, inputs, strict=True))
+
+    def train_step(self, data: Any) -> Logs:
+        """One step on a batch, (x, y) or (x, y, weights); figures by name.
+
+        One of a subclass's own is called by ``fit`` for every batch, and does what it likes: as here, it takes
+        ``fastnn.gradients`` by ``self.trainable_weights`` and lets ``self.optimizer.apply`` them.
+        """
+        x, y, weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
+        seen: list[Any] = []
+
+        def loss_of() -> Any:
+            y_pred = self(x, training=True)
+            seen.append(y_pred)
+            return self.compute_loss(x, y, y_pred, weight)
+
+        loss, found = gradients(loss_of, self.trainable_weights)
+        self._compiled_optimizer.apply(found, self.trainable_weights)
+        self._loss_seen.update_state(loss, None if weight is None else float(np.mean(weight)))
+        return self.compute_metrics(x, y, unfollowed(seen[0]), weight)
+
+    def test_step(self, data: Any) -> Logs:
+        """The figures of one batch, without training; likewise."""
+        x, y, weight = (*data, None, None)[:3] if isinstance(data, tuple) else (data, None, None)
+        y_pred = self(x, training=False)
+        self._loss_seen.update_state(self.compute_loss(x, y, y_pred, weight, training=False))
+        return self.compute_metrics(x, y, y_pred, weight)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The compiled loss of a batch, with all penalties and what layers added."""
+        total = sum(self.losses)
+        for head in self._judged():
+            if head.loss is not None:
+                true, pred, weight = (_of_head(each, head) for each in (y, y_pred, sample_weight))
+                total = total + head.loss(true, pred, weight) * head.weight
+        return total
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Logs:
+        """The figures so far, of the compiled metrics with this batch: ``loss`` first."""
+        for head in self._judged():
+            true, pred, weight = (_of_head(each, head) for each in (y, y_pred, sample_weight))
+            for metric in head.metrics:
+                metric.update_state(true, pred)
+            for metric in head.weighted_metrics:
+                metric.update_state(true, pred, weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> Logs:
+        """The figures so far of all metrics, by name."""
+        found = {"loss": self._loss_seen} if self._loss_seen.seen else {}
+        return {name: metric.result() for name, metric in {**found, **{m.name: m for m in self.metrics}}.items()}
+
     def plan(self, x: Any = None, batch_size: int = BATCH_SIZE, *, threads: int | None = None) -> Plan:
         """What a fit on ``x`` would run, and why; print it. Without ``x`` the model must be built."""
         checks.positive_int("batch_size", batch_size)
@@ -511,18 +698,19 @@ class Model(Operation):
     def _network(self) -> Network:
         layers, wiring = self.wired()
         stack = wiring.is_stack and len(layers) == len(wiring.calls)
-        several = bool(self._heads)
+        several = bool(self._heads) and self.loss is not None
+        added = AddedLoss() if self.loss is None and self.optimizer is not None else None
         return Network(
             layers,
             self.compute_dtype,
-            None if several else self.loss,
+            None if several else self.loss or added,
             self.optimizer,
             [] if several else self._metrics,
             [] if several else self._weighted_metrics,
             self._precision,
             self._memory_limit,
             None if stack else wiring,
-            [head for head in self._heads if head.loss is not None or head.metrics or head.weighted_metrics],
+            [head for head in self._heads if several and (head.loss or head.metrics or head.weighted_metrics)],
             self._run_eagerly,
         )
 
@@ -532,6 +720,8 @@ class Model(Operation):
         What the fused runner cannot train it may evaluate all the same, and predict with.
         """
         network = self._network() if training else replace(self._network(), optimizer=None)
+        if self.trains_itself:
+            return OwnSteps(self, network, backends.resolve(backend or self._backend))
         return make_runner(network, make_plan(network, backend or self._backend, source, batch_size))
 
     # ---------------------------------------------------------------------------------------------------- train
@@ -812,19 +1002,35 @@ class Model(Operation):
         Of symbolic tensors the symbolic tensors that the model gives, as a layer.
         """
         if is_symbolic(x):
-            if not self._layers:
+            if self._is_empty:
                 raise ValueError("layers: got a model without layers, wants at least one (model.add)")
+            if not self._knows_outputs:
+                self.build(_shapes_of(x))
             found = self._connected(self._inputs_in_order("x", x), self.dtype)
             return self._arranged(found if isinstance(found, list) else [found])
-        if any(isinstance(array, Followed) for array in (x if isinstance(x, (list, tuple)) else [x])):
-            found = followed(self, x, training)
-            return self._arranged(each(found))
+        if inside() or learning(self) or _is_followed(x):
+            return self._followed(x, training)
         checks.instance("training", training, (bool, type(None)), "True, False or None")
-        if not training:
-            return self.predict_on_batch(x)
-        source = self._source("x", x)
-        self._build_for(source)
-        return self._arranged(each(self._runner(source, max(source.rows, 1)).outputs(source, training=True)))
+        charged: list[Any] = []
+        with penalties.collected_in(charged):
+            if training:
+                source = self._source("x", x)
+                self._build_for(source)
+                y = self._arranged(each(self._runner(source, max(source.rows, 1)).outputs(source, training=True)))
+            else:
+                y = self.predict_on_batch(x)
+        self.added_losses = charged
+        return y
+
+    def _followed(self, x: Any, training: Any) -> Any:
+        """What the model gives inside of another one's call, or for gradients."""
+        given = self._inputs_in_order("x", x) if self.built and not _is_followed(x) else x
+        arrays = [*given.values()] if isinstance(given, Mapping) else given
+        several = isinstance(arrays, (list, tuple))
+        made = [_as_given(array, self.compute_dtype) for array in (arrays if several else [arrays])]
+        if not self._knows_outputs:
+            self._build_by_data("x", dict(zip(given, made, strict=True)) if isinstance(given, Mapping) else given)
+        return self._arranged(each(followed(self, made if several else made[0], training)))
 
     def _inputs_in_order(self, name: str, given: Any) -> Any:
         """What is given for the inputs: for one, or in a list for several, which a dict may have by name."""
@@ -844,9 +1050,10 @@ class Model(Operation):
     # ---------------------------------------------------------------------------------------------------- data
 
     def _require_compiled(self, what: str, training: bool = True) -> None:
-        if not self._layers:
+        if self._is_empty:
             raise ValueError(f"{what}: got a model without layers, wants at least one (model.add)")
-        if self.loss is None or self.optimizer is None:
+        judged = self.loss is not None or self._wanted is not None or self.trains_itself or self._may_add_losses()
+        if self.optimizer is None or not judged:
             missing = "an optimizer" if self.optimizer is None else "a loss"
             purpose = "trained" if training else "evaluated"
             raise ValueError(
@@ -858,8 +1065,11 @@ class Model(Operation):
         if x is None:
             raise ValueError(f"{name}: got None, wants an array of samples")
         refuse_symbols(name, x)
-        if not self._layers:
+        if self._is_empty:
             raise ValueError("layers: got a model without layers, wants at least one (model.add)")
+        if not self._knows_outputs:
+            self._build_by_data(name, x)
+        self._judge_as_built()
         shapes = self._bottom_shapes()
         given = x if shapes is None else self._inputs_in_order(name, x)
         if shapes is None or len(shapes) == 1:
@@ -875,19 +1085,32 @@ class Model(Operation):
                 raise ValueError(f"{name}[{label!r}]: got {source.rows} rows, wants {rows}, as many as {labels[0]!r}")
         return Sources(found)
 
+    @property
+    def _is_empty(self) -> bool:
+        return not (self._layers or self.trains_itself or hasattr(self, "call"))
+
+    def _build_by_data(self, name: str, x: Any) -> None:
+        """Build for what is given as ``x``: an array, or a list, tuple or dict of such."""
+        if isinstance(x, Mapping):
+            self.build({label: _batch_of(f"{name}[{label!r}]", array) for label, array in x.items()})
+        elif isinstance(x, (list, tuple)) and x and all(hasattr(array, "shape") for array in x):
+            self.build([_batch_of(f"{name}[{place}]", array) for place, array in enumerate(x)])
+        else:
+            self.build(_batch_of(name, x))
+
     def _one_source(self, name: str, x: Any, bottom: Any, place: int) -> Source:
         """The samples of one input; integers where a layer that it feeds takes row numbers."""
         layers, wiring = self.wired()
-        fed = [layers[call.layer] for call in wiring.calls if place in call.takes]
-        counting = next((layer for layer in fed if layer.indices is not None), None)
-        if counting is None or counting.indices is None:
+        fed = [(layers[call.layer], call.takes.index(place)) for call in wiring.calls if place in call.takes]
+        counting = next(filter(None, (_indices_of(layer, argument) for layer, argument in fed)), None)
+        if counting is None:
             source: Source = input_source(name, x, self.compute_dtype)
         else:
-            source = index_source(name, x, counting.indices, counting.name)
+            source = index_source(name, x, *counting)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
-        if bottom is not None and source.sample_shape != bottom[1:]:
-            wanted = ", ".join(["n", *map(str, bottom[1:])])
+        if bottom is not None and not agree(source.sample_shape, bottom[1:]):
+            wanted = ", ".join(["n", *("any" if size is None else str(size) for size in bottom[1:])])
             raise ValueError(
                 f"{name}: got shape {(source.rows, *source.sample_shape)}, wants ({wanted}), the model's input"
             )
@@ -917,34 +1140,42 @@ class Model(Operation):
         source = self._source(x_name, x)
         if source.rows == 0:
             raise ValueError(f"{x_name}: got no samples, wants at least one")
-        if y is None:
+        if y is None and (self.loss is not None or not self._may_add_losses()):
             raise ValueError(f"{y_name}: got None, wants the targets of {x_name}")
-        if self.loss is None:
-            raise ValueError("loss: got None, wants a compiled loss")
+        if y is None and not self.trains_itself:
+            y = np.zeros((source.rows, 1))
         if sample_weight is not None and class_weight is not None:
             raise ValueError("class_weight, sample_weight: got both, wants one of them")
+        if self.trains_itself and self.loss is None:
+            return self._unjudged(source, names, y, sample_weight)
         shapes = self._sample_shapes_out(source)
         self._warn_of_outputs([(None, *shape) for shape in shapes], stacklevel)
-        if self._heads:
+        if self._heads and self.loss is not None:
             if class_weight is not None:
                 raise ValueError("class_weight: got one for a model of several outputs, wants sample_weight by output")
             return self._of_heads(source, shapes, names, y, sample_weight)
         if isinstance(y, Mapping):
             (y,) = by_name(y_name, y, self.output_names, "output")
-        outputs = shapes[0]
+        outputs, loss = shapes[0], self.loss or AddedLoss()
         targets = _targets(y_name, y, source, x_name)
-        targets = self.loss.check_targets(y_name, targets, outputs, self.compute_dtype)
+        targets = loss.check_targets(y_name, targets, outputs, self.compute_dtype)
         weight = None
         if sample_weight is not None:
             weight = sample_weight_of(weight_name, sample_weight, (source.rows, *outputs[:-1]), self.compute_dtype)
         elif class_weight is not None:
             weight = class_weight_of(class_weight, targets, outputs[-1])
-        if weight is not None and isinstance(self.loss, FunctionLoss):
-            raise ValueError(
-                f"{weight_name}: got weights, wants None: the loss {self.loss.name!r} is a function without them"
-            )
-        dtype = np.int64 if self.loss.integer_targets else self.compute_dtype
+        dtype = np.int64 if loss.integer_targets else self.compute_dtype
         return DataSet(source, targets, weight, dtype, weight_dtype=self.compute_dtype)
+
+    def _unjudged(self, source: Source, names: tuple[str, str, str], y: Any, sample_weight: Any) -> DataSet:
+        """The data set of a model whose own steps know what to make of targets, if there are any."""
+        x_name, y_name, weight_name = names
+        targets = None if y is None else _targets(y_name, y, source, x_name)
+        weight = None
+        if sample_weight is not None:
+            weight = sample_weight_of(weight_name, sample_weight, (source.rows,), self.compute_dtype)
+        kind = self.compute_dtype if targets is None or targets.dtype.kind == "f" else targets.dtype
+        return DataSet(source, targets, weight, kind, weight_dtype=self.compute_dtype)
 
     def _of_heads(
         self, source: Source, shapes: Sequence[Shape], names: tuple[str, str, str], y: Any, sample_weight: Any
@@ -969,10 +1200,6 @@ class Model(Operation):
             kinds.append(np.int64 if head.loss is not None and head.loss.integer_targets else dtype)
             weight = weights[head.name]
             if weight is not None:
-                if isinstance(head.loss, FunctionLoss):
-                    raise ValueError(
-                        f"{weight_name}: got weights, wants None: the loss {head.loss.name!r} is a function without any"
-                    )
                 lead = (source.rows, *shape[:-1])
                 weight = sample_weight_of(f"{weight_name}[{head.name!r}]", weight, lead, dtype)
             factors.append(np.ones(source.rows, dtype) if weight is None else weight)
@@ -1017,13 +1244,25 @@ class Model(Operation):
         return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **options)
 
     def get_config(self) -> dict[str, Any]:
-        """The architecture, as JSON can hold it."""
-        raise undefined(self, "get_config()")
+        """What ``from_config`` makes such a model of: of one of the user's own the arguments that it was made with."""
+        args, options = self._arguments
+        signature = inspect.signature(type(self).__init__)
+        given: dict[str, Any] = {}
+        for name, value in [*signature.bind(self, *args, **options).arguments.items()][1:]:
+            several = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            given |= value if several else {name: value}
+        try:
+            json.dumps(given)
+        except (TypeError, ValueError):
+            raise undefined(self, "get_config(): it was made with what a file cannot hold by itself") from None
+        if self._kind is None or "name" in signature.parameters:
+            given["name"] = self.name
+        return given
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """A new model of the architecture that ``get_config`` gave, with new weights."""
-        if cls is Model:
+        if cls is Model or (not hasattr(cls, "call") and "layers" in config):
             return NAMES["Functional" if "inputs" in config else "Sequential"].from_config(config)
         return cls(**config)
 
@@ -1094,6 +1333,68 @@ class Model(Operation):
         seeds.generator().bit_generator.state = document["generator"]
         self._place.runner.mask_seeds = mask_seeds
         self._place.epoch, self._place.batches, self._place.generator = epoch, batches, order
+
+
+# Classes of graphs, by the user's class that they are.
+_graphs: dict[type[Any], type[Any]] = {}
+
+
+def _graph_of(cls: type[Any]) -> type[Any]:
+    """The class of a graph of layers that is one of the user's class, too."""
+    functional = NAMES["Functional"]
+    if cls is Model or issubclass(cls, functional):
+        return functional if cls is Model else cls
+    if cls not in _graphs:
+        _graphs[cls] = type(cls.__name__, (cls, functional), {"__module__": cls.__module__, "written_as": cls})
+    return _graphs[cls]
+
+
+def _checked_shape(shape: Any, wanted: Any) -> Any:
+    """A shape of inputs, or a list of such, checked."""
+    if not isinstance(shape, list):
+        return batch_shape(shape, wanted)
+    known = wanted if isinstance(wanted, list) and len(wanted) == len(shape) else [None] * len(shape)
+    return [batch_shape(each, other) for each, other in zip(shape, known, strict=True)]
+
+
+def _shapes_of(x: Any) -> Any:
+    """Shapes of symbolic tensors, in the structure that these are given in."""
+    if isinstance(x, Mapping):
+        return {name: each.shape for name, each in x.items()}
+    return [each.shape for each in x] if isinstance(x, (list, tuple)) else x.shape
+
+
+def _batch_of(name: str, x: Any) -> BatchShape:
+    """The shape of batches of what is given as data: numbers are samples of one number."""
+    shape = x.shape if hasattr(x, "shape") else numeric_array(name, x).shape
+    return (None, *(shape[1:] or (1,)))
+
+
+def _indices_of(layer: Any, argument: int) -> tuple[int, str] | None:
+    """How many rows there are where a layer takes row numbers, and the name of who does; None where it takes others."""
+    if isinstance(layer, Body):
+        return layer.row_numbers.get(argument)
+    return None if layer.indices is None else (layer.indices, layer.name)
+
+
+def _of_head(given: Any, head: Head) -> Any:
+    """What of several outputs, in a list or a dict, is a head's."""
+    if isinstance(given, Mapping):
+        return given[head.name]
+    return given[head.output] if isinstance(given, (list, tuple)) else given
+
+
+def _is_followed(x: Any) -> bool:
+    given = x.values() if isinstance(x, Mapping) else x if isinstance(x, (list, tuple)) else [x]
+    return any(isinstance(array, Followed) for array in given)
+
+
+def _as_given(array: Any, dtype: Any) -> Any:
+    """An array as a model's call takes it: floating-point numbers in its dtype."""
+    if isinstance(array, Followed):
+        return array
+    found = numeric_array("x", array)
+    return found.astype(dtype, copy=False) if found.dtype.kind in "fub" else found
 
 
 def _all_drawn(validation_data: Any, steps: int | None, batch_size: int) -> tuple[Any, int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastnn import checks, saving, serialization
+from fastnn import checks, configurable, saving, serialization
 from fastnn.configurable import custom_object_scope
+from fastnn.engine import seeds
+from fastnn.layers.base import supplied
+from fastnn.models import keras_configs, keras_files
 from fastnn.models.base import NAMES, Model
 
 # Characters of what is wrong with a file.
@@ -21,12 +24,15 @@ def load_model(
 ) -> Model:
     """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
 
-    Training goes on as if it had never stopped. ``custom_objects`` are classes of layers of the user's by name, unless
+    Training goes on as if it had never stopped. Of a ``.keras`` file that Keras 3 wrote architecture and weights are
+    read, and the model is not compiled. ``custom_objects`` are classes of layers of the user's by name, unless
     ``utils.register_keras_serializable`` has been told of them; nothing is ever made of code that a file might hold.
     FileNotFoundError for a missing file, ValueError for a damaged one, one of another program, or one whose description
     and arrays do not fit each other, before memory is taken for what it describes.
     """
     checks.instance("compile", compile, bool, "True or False")
+    if keras_files.is_keras_file(filepath):
+        return _keras_model(filepath, custom_objects or {})
     tensors, document = saving.read(filepath)
     if document.get("class_name") == "weights":
         raise ValueError(
@@ -47,6 +53,20 @@ def load_model(
     return model
 
 
+def _keras_model(filepath: Any, custom_objects: Mapping[str, type[Any]]) -> Model:
+    """The model of a file of Keras's."""
+    document = keras_files.described(filepath)
+    try:
+        supply = keras_files.rooms(filepath, NAMES.values())
+        with seeds.untouched(), custom_object_scope(custom_objects), supplied(supply):
+            model = keras_configs.model_of(document)
+        model.set_weights(keras_files.weights_of(filepath, model))
+    except (*serialization.UNFIT, AttributeError, IndexError) as error:
+        reason = str(error)[:_LONGEST_REASON]
+        raise ValueError(f"filepath: got {str(filepath)!r}, a model that fastnn has not ({reason})") from error
+    return model
+
+
 def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """What ``model.save`` does."""
     checks.instance("model", model, Model, "a model").save(filepath, overwrite)
@@ -58,7 +78,12 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, type[Any]] | 
     try:
         document = json.loads(json_string)
         with custom_object_scope(custom_objects or {}):
-            make = NAMES[checks.one_of("class_name", document["class_name"], ("Sequential", "Functional"))]
+            known = {
+                **configurable.custom_objects(),
+                "Sequential": NAMES["Sequential"],
+                "Functional": NAMES["Functional"],
+            }
+            make = known[checks.one_of("class_name", document["class_name"], known)]
             model: Model = make.from_config(document["config"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -70,6 +95,16 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, type[Any]] | 
 def clone_model(model: Model) -> Model:
     """A model of the same architecture and names, layers of the user's included, with new weights, not compiled."""
     checks.instance("model", model, Model, "a model")
-    with custom_object_scope({type(layer).__name__: type(layer) for layer in model.wired()[0]}):
+    with custom_object_scope({type(layer).__name__: type(layer) for layer in _parts(model)}):
         made: Model = type(model).from_config(model.get_config())
+    if model.is_called and model.built:
+        made.build(model.input_shape)
     return made
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """The layers of a model, and those of models inside."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, Model):
+            yield from _parts(layer)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn import checks
 from fastnn.configurable import deserialize, serialize
-from fastnn.layers.base import Operation
+from fastnn.layers.base import Operation, agree, within
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 from fastnn.models.arguments import batch_shape
@@ -21,8 +21,11 @@ class Sequential(Model):
     from the first data.
     """
 
+    _layers: Any = ()
+
     def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
+        self._layers = []
         self._traced: list[SymbolicTensor] = []
         self._input: InputLayer | None = None
         if isinstance(layers, (str, bytes, Mapping)) or not (layers is None or isinstance(layers, Iterable)):
@@ -55,12 +58,13 @@ class Sequential(Model):
             )
         below = self._top_shape()
         if not self._layers and layer.sample_shape is not None:
-            if below is not None and below[1:] != layer.sample_shape:
+            if below is not None and not agree(below[1:], layer.sample_shape):
                 raise ValueError(f"input_shape: got {layer.sample_shape}, wants {below[1:]}, the shape of the Input")
             below = (None, *layer.sample_shape)
         if below is not None:
             layer.build(below)
         self._layers.append(layer)
+        self._part_paths()
         self._trace()
 
     def pop(self) -> Any:
@@ -84,6 +88,7 @@ class Sequential(Model):
         for layer in self._layers:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
+        self._part_paths()
         self._trace()
         if self._input is None and not self._layers:
             raise ValueError("layers: got a model without layers, wants at least one")
@@ -103,6 +108,16 @@ class Sequential(Model):
             )
             layer.nodes.append(node)
             self._traced.append(node.outputs[0])
+
+    @property
+    def input_names(self) -> list[str]:
+        """The name of the input, by which a dict of data may have it."""
+        return [tensor.name for tensor in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The name of the output, likewise."""
+        return [tensor.name for tensor in self.outputs]
 
     @property
     def inputs(self) -> list[SymbolicTensor]:
@@ -156,6 +171,8 @@ class Sequential(Model):
     def _output_shape(self, shape: BatchShape) -> BatchShape:
         for layer in self._layers:
             shape = layer.compute_output_shape(shape)
+            if isinstance(shape, list):
+                raise ValueError(f"layers: got {layer.name!r} of several outputs, which Model(inputs, outputs) takes")
         return shape
 
     # ---------------------------------------------------------------------------------------------------- the weights
@@ -172,9 +189,10 @@ class Sequential(Model):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Sequential:
         """A new model of the architecture that ``get_config`` gave, with new weights."""
-        model = cls([deserialize("layers", entry, NAMES) for entry in config["layers"]], config["name"])
-        if config["input_shape"] is not None and model._layers:
-            model.build((None, *config["input_shape"]))
+        with within(config["name"]):
+            model = cls([deserialize("layers", entry, NAMES) for entry in config["layers"]], config["name"])
+            if config["input_shape"] is not None and model._layers:
+                model.build((None, *config["input_shape"]))
         return model
 
 
