@@ -211,7 +211,12 @@ CASES = {
 }  # fmt: skip
 
 # No layers, or none that computes; each is exercised by those above.
-NO_LAYERS = {"Layer": "the base", "Parameter": "a weight"}
+NO_LAYERS = {
+    "Layer": "the base",
+    "Parameter": "a weight",
+    **dict.fromkeys(("Resizing", "CenterCrop", "CategoryEncoding", "Discretization"), "prepares data"),
+    **dict.fromkeys(("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"), "moves images in training"),
+}
 
 
 def drawn(model, rng, rows=5):
