@@ -1492,6 +1492,38 @@ def upsample2d_backward(
 ) -> Array:
     """Gradient of ``upsample2d`` by x, of which only the shape counts: the sums of the blocks of dy."""
 
+def affine_sample2d(
+    x: Array,
+    matrices: Array,
+    height: int,
+    width: int,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Images y (n, height, width, c) whose places are those of x (n, h, w, c) that ``matrices`` (n, 6) tell.
+
+    y[i, r, s] is x[i] at row a r + b s + c and column d r + e s + f, where a to f are the numbers of matrices[i]:
+    between four places by "bilinear" interpolation, or the "nearest" one. Beyond the edges lies what ``fill_mode``
+    says: "constant", ``fill_value``; "reflect", the mirror image; "wrap", the image again; "nearest", its edge.
+    """
+
+def affine_sample2d_backward(
+    dy: Array,
+    x: Array,
+    matrices: Array,
+    height: int,
+    width: int,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float = 0.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Gradient of ``affine_sample2d`` by x, of which only the shape counts."""
+
 def step_mask(
     x: Array,
     value: float = 0.0,

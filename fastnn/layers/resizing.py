@@ -7,14 +7,16 @@ from typing import Any
 
 from fastnn import checks, ops
 from fastnn.engine.protocols import Array
+from fastnn.kernels.table.sampling import INTERPOLATIONS
 from fastnn.layers.base import BatchShape
 from fastnn.layers.images import OnImages
+from fastnn.layers.preprocessing import Resizing
 
 Pair = tuple[int, int]
 
 
 class UpSampling2D(OnImages):
-    """Every number size[0] x size[1] times, side by side. ``interpolation`` is "nearest"; others are not supported."""
+    """Images size[0] x size[1] times as large, by the "nearest" place's numbers or "bilinear" ``interpolation``."""
 
     def __init__(
         self,
@@ -24,7 +26,8 @@ class UpSampling2D(OnImages):
         **options: Any,
     ) -> None:
         self.size = checks.integers("size", size, self.axes, 1)
-        self.interpolation = checks.one_of("interpolation", interpolation, ("nearest",))
+        self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
+        self._resizing: Resizing | None = None
         super().__init__(data_format, **options)
 
     @property
@@ -38,11 +41,22 @@ class UpSampling2D(OnImages):
 
     def image_forward(self, image: Array) -> Array:
         """Copies."""
+        if self.interpolation == "bilinear":
+            return self._by_shares(image).image_forward(image)
         y: Array = ops.upsample2d(image, self._times)
         return y
 
+    def _by_shares(self, image: Array) -> Resizing:
+        """What makes images such as these as large."""
+        height, width = (size * times for size, times in zip(image.shape[1:3], self._times, strict=True))
+        if self._resizing is None or (self._resizing.height, self._resizing.width) != (height, width):
+            self._resizing = Resizing(height, width, name=self.name)
+        return self._resizing
+
     def image_backward(self, dy: Array, image: Array, y: Array) -> Array:
         """Sums over the copies."""
+        if self.interpolation == "bilinear":
+            return self._by_shares(image).image_backward(dy, image, y)
         dx: Array = ops.upsample2d_backward(dy, image, self._times)
         return dx
 

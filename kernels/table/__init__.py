@@ -46,6 +46,7 @@ from fastnn.kernels.table import (
     prelu,
     recurrent,
     resizing,
+    sampling,
     sequences,
     softmax,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "prelu",
     "recurrent",
     "resizing",
+    "sampling",
     "sequences",
     "shape_of",
     "softmax",

@@ -57,12 +57,12 @@ def with_derivatives():
         backward = TABLE.get(f"{op.name}_backward")
         if backward is not None:
             by = [name for name in op.operands if name in backward.operands or name in ("x", "w", "b", "beta")]
-            by = [name for name in by if op.draw.get(name) not in ("row_numbers", "mask")]
+            by = [name for name in by if op.draw.get(name) not in ("row_numbers", "mask") and name != "matrices"]
             by = [name for name in by if not name.startswith("moving_")]
             yield op, by
         elif op.returns and op.returns[0] == "" and len(op.returns) == 2:
             yield op, [next(iter(op.operands))]
-        elif op.name in ("matmul", "add", "subtract", "multiply", "average", "zero_pad2d", "crop2d"):
+        elif op.name in ("matmul", "add", "subtract", "multiply", "divide", "average", "zero_pad2d", "crop2d"):
             yield op, list(op.operands)
 
 

@@ -302,6 +302,50 @@ def crop2d(x, cropping=1):
     return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
 
 
+def sampled_places(h, w, matrices, height, width, interpolation, fill_mode):
+    """(row, column, share, whether it is one of the image) of every place's corners, (n, height, width, corners)."""
+    r, s = np.arange(height)[:, None], np.arange(width)
+    a, b, c, d, e, f = (np.asarray(matrices[:, k], np.float64)[:, None, None] for k in range(6))
+    row, column = a * r + b * s + c, d * r + e * s + f
+    if interpolation == "nearest":
+        i, j = (np.floor(each + 0.5).astype(int)[..., None] for each in (row, column))
+        share = np.ones(i.shape)
+    else:
+        top, left = np.floor(row), np.floor(column)
+        down, across = (row - top)[..., None], (column - left)[..., None]
+        i = top.astype(int)[..., None] + [0, 0, 1, 1]
+        j = left.astype(int)[..., None] + [0, 1, 0, 1]
+        share = np.concatenate([1 - down, 1 - down, down, down], -1) * np.concatenate([1 - across, across] * 2, -1)
+    known = (i >= 0) & (i < h) & (j >= 0) & (j < w)
+    found = []
+    for place, size in ((i, h), (j, w)):
+        mirrored = place % (2 * size)
+        ways = {
+            "wrap": place % size,
+            "reflect": np.where(mirrored < size, mirrored, 2 * size - 1 - mirrored),
+        }
+        found.append(ways.get(fill_mode, np.clip(place, 0, size - 1)))
+    return *found, share, known | (fill_mode != "constant")
+
+
+def affine_sample2d(x, matrices, height, width, interpolation="bilinear", fill_mode="constant", fill_value=0.0):
+    n, h, w, _ = x.shape
+    i, j, share, known = sampled_places(h, w, matrices, height, width, interpolation, fill_mode)
+    seen = np.where(known[..., None], x[np.arange(n)[:, None, None, None], i, j], WIDE(fill_value))
+    return (share[..., None] * seen).sum(axis=3)
+
+
+def affine_sample2d_backward(
+    dy, x, matrices, height, width, interpolation="bilinear", fill_mode="constant", fill_value=0.0
+):
+    n, h, w, _ = x.shape
+    i, j, share, known = sampled_places(h, w, matrices, height, width, interpolation, fill_mode)
+    dx = np.zeros(x.shape, WIDE)
+    images = np.broadcast_to(np.arange(n)[:, None, None, None], i.shape)
+    np.add.at(dx, (images, i, j), (share * known)[..., None] * dy[:, :, :, None])
+    return dx
+
+
 def upsample2d(x, size=(2, 2)):
     return x.repeat(size[0], axis=1).repeat(size[1], axis=2)
 

@@ -225,6 +225,8 @@ NO_LAYERS = {
     "Parameter": "a weight",
     "TextVectorization": "before a model, of texts",
     **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
+    **dict.fromkeys(("Resizing", "CenterCrop", "CategoryEncoding", "Discretization"), "prepares data"),
+    **dict.fromkeys(("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"), "moves images in training"),
 }
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import fastnn
 from fastnn import backends, ops
-from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.naive import elementwise
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 from tests.cuda_host import build
 from tests.cuda_host.places import compiles_for_host, host_only, strided
 
@@ -240,7 +240,7 @@ def stepped(step, hyper, *arrays):
     return step.update(Doubles, hyper, w.astype("float64"), g.astype("float64"), *(s.astype("float64") for s in states))
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ELEMENTWISE_ACTIVATIONS.values())
 def test_every_activation_is_an_epilogue(cupy, name):
     x, w = np.linspace(-2, 2, 15).reshape(5, 3), np.linspace(-1, 1, 12).reshape(3, 4)
     activation = "linear" if name == "identity" else name

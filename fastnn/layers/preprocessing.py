@@ -1,0 +1,384 @@
+"""Layers that prepare data: images of another size, images turned and moved at random, numbers as categories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import checks, ops
+from fastnn.engine import seeds
+from fastnn.engine.data import numeric_array
+from fastnn.engine.protocols import Array, Draw, Training
+from fastnn.kernels.table import TABLE
+from fastnn.kernels.table.sampling import FILL_MODES, INTERPOLATIONS
+from fastnn.layers.base import BatchShape, Layer
+from fastnn.layers.images import OnImages, channels_last
+from fastnn.recorder import arrays_of
+from fastnn.tape import plain
+
+
+def resizing_matrix(sizes: tuple[int, int], wanted: tuple[int, int]) -> list[float]:
+    """Where the places of an image of other sizes are in one, pixels' centres at halves (``affine_sample2d``)."""
+    down, across = (size / new for size, new in zip(sizes, wanted, strict=True))
+    return [down, 0.0, down / 2 - 0.5, 0.0, across, across / 2 - 0.5]
+
+
+class Resizing(OnImages):
+    """Images of ``height`` x ``width`` places, by "bilinear" interpolation or the "nearest" place.
+
+    ``crop_to_aspect_ratio`` cuts off what would be pressed together, in the middle. Other arguments of Keras's are not
+    supported.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        interpolation: str = "bilinear",
+        crop_to_aspect_ratio: bool = False,
+        data_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.height, self.width = checks.positive_int("height", height), checks.positive_int("width", width)
+        self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
+        self.crop_to_aspect_ratio = checks.instance("crop_to_aspect_ratio", crop_to_aspect_ratio, bool, "True or False")
+        self._matrices: dict[Any, Array] = {}
+        super().__init__(data_format, **options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The sizes that are wanted."""
+        self.spatial(input_shape)
+        return (input_shape[0], self.height, self.width, input_shape[-1])
+
+    def _edges(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What is cut off both axes of images, before and behind."""
+        if not self.crop_to_aspect_ratio:
+            return (0, 0), (0, 0)
+        rows = min(h, int(w * self.height / self.width) or 1)
+        columns = min(w, int(h * self.width / self.height) or 1)
+        return _about(h, rows), _about(w, columns)
+
+    def _given(self, image: Array) -> tuple[Any, ...]:
+        """What the op takes beside images: the same arrays whenever they are the same, so that programs find them."""
+        n, h, w, _ = image.shape
+        known = n, h, w, image.dtype, type(plain(image))
+        if known not in self._matrices:
+            matrix = np.array(resizing_matrix((h, w), (self.height, self.width)), image.dtype)
+            self._matrices = {known: _beside(np.tile(matrix, (n, 1)), image)}
+        return self._matrices[known], self.height, self.width, self.interpolation, "nearest"
+
+    def image_forward(self, image: Array) -> Array:
+        """What is not cut off, and of that shares of the nearest places."""
+        edges = self._edges(*image.shape[1:3])
+        part = ops.crop2d(image, edges) if any(map(any, edges)) else image
+        if part.shape[1:3] == (self.height, self.width):
+            return part
+        y: Array = ops.affine_sample2d(part, *self._given(part))
+        return y
+
+    def image_backward(self, dy: Array, image: Array, y: Array) -> Array:
+        """To the places that a number was made of."""
+        edges = self._edges(*image.shape[1:3])
+        part = ops.crop2d(image, edges) if any(map(any, edges)) else image
+        if part.shape[1:3] != (self.height, self.width):
+            dy = ops.affine_sample2d_backward(dy, part, *self._given(part))
+        return ops.zero_pad2d(dy, edges) if any(map(any, edges)) else dy
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "interpolation": self.interpolation,
+            "crop_to_aspect_ratio": self.crop_to_aspect_ratio,
+            **super().get_config(),
+        }
+
+
+class CenterCrop(Resizing):
+    """The middle of images, ``height`` x ``width`` places; smaller images are resized to cover it."""
+
+    def __init__(self, height: int, width: int, data_format: str | None = None, **options: Any) -> None:
+        super().__init__(height, width, data_format=data_format, crop_to_aspect_ratio=True, **options)
+
+    def _edges(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        if h < self.height or w < self.width:
+            return super()._edges(h, w)
+        return _about(h, self.height), _about(w, self.width)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        left_out = ("interpolation", "crop_to_aspect_ratio")
+        return {name: value for name, value in super().get_config().items() if name not in left_out}
+
+
+def _about(size: int, kept: int) -> tuple[int, int]:
+    """What is cut off before and behind so that the middle is kept."""
+    before = (size - kept) // 2
+    return before, size - kept - before
+
+
+def _beside(array: Array, like: Any) -> Array:
+    """An array where another one lies."""
+    found: Array = array if isinstance(plain(like), np.ndarray) else arrays_of("cuda").copied(array)
+    return found
+
+
+class _Random(Layer):
+    """Images that training turns or moves, each in a way of its own; other passes leave them as they are.
+
+    What is drawn follows from the seed, the optimizer's count of steps and the layer's place, as dropout's masks do, by
+    NumPy's Philox. Steps run op by op.
+    """
+
+    def __init__(
+        self,
+        fill_mode: str = "reflect",
+        interpolation: str = "bilinear",
+        seed: int | None = None,
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.fill_mode = checks.one_of("fill_mode", fill_mode, FILL_MODES)
+        self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
+        self.fill_value = checks.real("fill_value", fill_value)
+        self.seed = None if seed is None else checks.option("seed", seed, TABLE["dropout"].options["seed"])
+        self.data_format = channels_last(data_format)
+        self._calls = 0
+        super().__init__(**options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they are no images."""
+        if len(input_shape) != 4:
+            got = f"input shape {tuple(input_shape)}"
+            raise ValueError(f"{self.name}: got {got}, wants (None, height, width, channels)")
+        return tuple(input_shape)
+
+    def forward(
+        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
+    ) -> tuple[Array, Any]:
+        """Outputs of a batch, and where their places were, None where nothing was moved."""
+        if not training:
+            return x, None
+        n, h, w, _ = x.shape
+        matrices = _beside(self._matrices(self._generator(training), n, h, w).astype(x.dtype), x)
+        given = matrices, h, w, self.interpolation, self.fill_mode, self.fill_value
+        return ops.affine_sample2d(x, *given), (x, given)
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """To the places that a number was made of."""
+        if kept is None or not need_dx:
+            return dy, ()
+        x, given = kept
+        return ops.affine_sample2d_backward(dy, x, *given), ()
+
+    def _generator(self, training: Training) -> np.random.Generator:
+        """What this pass draws from."""
+        draw = training if isinstance(training, Draw) else Draw(seeds.draw_seed(), 0, 0)
+        if self.seed is not None:
+            self._calls += not isinstance(training, Draw)
+            draw = Draw(self.seed, draw.step if isinstance(training, Draw) else self._calls - 1, draw.stream)
+        return np.random.Generator(np.random.Philox(key=draw.seed, counter=[0, 0, draw.step, draw.stream]))
+
+    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
+        """Where the places of each image come from."""
+        raise NotImplementedError(f"{type(self).__name__}: wants a method _matrices(generator, n, h, w)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "fill_mode": self.fill_mode,
+            "interpolation": self.interpolation,
+            "seed": self.seed,
+            "fill_value": self.fill_value,
+            "data_format": self.data_format,
+            **super().get_config(),
+        }
+
+
+def _about_middle(a: Array, b: Array, d: Array, e: Array, h: int, w: int) -> Array:
+    """Matrices of (rows, columns) by ((a, b), (d, e)) about the middle of images."""
+    row, column = (h - 1) / 2, (w - 1) / 2
+    given = (a, b, row - a * row - b * column, d, e, column - d * row - e * column)
+    return np.stack([np.broadcast_to(each, a.shape) for each in given], axis=1)
+
+
+def _range(name: str, factor: Any, low: float) -> tuple[float, float]:
+    """(least, most) of a factor: a pair, or one number for both sides of 0."""
+    pair = factor if isinstance(factor, (list, tuple)) else (-factor, factor)
+    if len(pair) != 2:
+        raise ValueError(f"{name}: got {checks.describe(factor)}, wants a number or a pair (least, most)")
+    least, most = (checks.real(name, each, minimum=low) for each in pair)
+    if least > most:
+        raise ValueError(f"{name}: got {factor}, wants (least, most)")
+    return least, most
+
+
+class RandomFlip(_Random):
+    """Half of the images mirrored: "horizontal", "vertical", or both ways, each by itself."""
+
+    def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **options: Any) -> None:
+        self.mode = checks.one_of("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
+        super().__init__(**{"fill_mode": "nearest", "interpolation": "nearest", **options, "seed": seed})
+
+    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
+        across, down = (1.0 - 2.0 * (generator.random(n) < 0.5) for _ in range(2))
+        still = np.ones(n)
+        down, across = (down if "vertical" in self.mode else still, across if "horizontal" in self.mode else still)
+        return _about_middle(down, 0 * still, 0 * still, across, h, w)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = {"mode": self.mode, **super().get_config()}
+        return {name: value for name, value in config.items() if name not in ("fill_mode", "interpolation")}
+
+
+class RandomRotation(_Random):
+    """Images turned by an angle out of ``factor``, a share of a whole turn: a number for both ways, or a pair."""
+
+    def __init__(self, factor: Any, fill_mode: str = "reflect", **options: Any) -> None:
+        self.factor = _range("factor", factor, -math.inf)
+        super().__init__(fill_mode, **options)
+
+    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
+        angle = 2 * math.pi * generator.uniform(*self.factor, n)
+        cos, sin = np.cos(angle), np.sin(angle)
+        return _about_middle(cos, sin, -sin, cos, h, w)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"factor": list(self.factor), **super().get_config()}
+
+
+class RandomZoom(_Random):
+    """Images seen from farther by a share out of ``height_factor``, nearer by a negative one; across likewise.
+
+    Without ``width_factor`` both axes take the same share.
+    """
+
+    def __init__(
+        self, height_factor: Any, width_factor: Any = None, fill_mode: str = "reflect", **options: Any
+    ) -> None:
+        self.height_factor = _range("height_factor", height_factor, -1.0)
+        self.width_factor = None if width_factor is None else _range("width_factor", width_factor, -1.0)
+        super().__init__(fill_mode, **options)
+
+    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
+        down = 1.0 + generator.uniform(*self.height_factor, n)
+        across = down if self.width_factor is None else 1.0 + generator.uniform(*self.width_factor, n)
+        return _about_middle(down, 0 * down, 0 * down, across, h, w)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        width = None if self.width_factor is None else list(self.width_factor)
+        return {"height_factor": list(self.height_factor), "width_factor": width, **super().get_config()}
+
+
+class RandomTranslation(_Random):
+    """Images moved by a share of their height out of ``height_factor``, and of their width likewise."""
+
+    def __init__(self, height_factor: Any, width_factor: Any, fill_mode: str = "reflect", **options: Any) -> None:
+        self.height_factor = _range("height_factor", height_factor, -1.0)
+        self.width_factor = _range("width_factor", width_factor, -1.0)
+        super().__init__(fill_mode, **options)
+
+    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
+        down, across = generator.uniform(*self.height_factor, n) * h, generator.uniform(*self.width_factor, n) * w
+        one, none = np.ones(n), np.zeros(n)
+        return np.stack([one, none, -down, none, one, -across], axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        factors = {"height_factor": list(self.height_factor), "width_factor": list(self.width_factor)}
+        return {**factors, **super().get_config()}
+
+
+class Discretization(Layer):
+    """Numbers as the bins that they are in, integers: ``bin_boundaries`` are in order, each the beginning of a bin.
+
+    Or ``adapt(data)`` finds those of ``num_bins`` bins that as many of the data are in.
+    """
+
+    def __init__(self, bin_boundaries: Any = None, num_bins: int | None = None, **options: Any) -> None:
+        if (bin_boundaries is None) == (num_bins is None):
+            raise ValueError("bin_boundaries, num_bins: got both or none, wants one of them")
+        self.num_bins = None if num_bins is None else checks.positive_int("num_bins", num_bins)
+        self.bin_boundaries = None if bin_boundaries is None else _in_order("bin_boundaries", bin_boundaries)
+        super().__init__(**options)
+
+    def adapt(self, data: Any, batch_size: int | None = None, steps: int | None = None) -> None:
+        """Take the boundaries that part the data into bins of as many."""
+        if self.num_bins is None:
+            raise ValueError(f"{self.name}: got bin_boundaries and data to adapt to, wants one of them")
+        shares = np.arange(1, self.num_bins) / self.num_bins
+        self.bin_boundaries = np.quantile(numeric_array("data", data).astype(np.float64), shares).tolist()
+
+    def forward(
+        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
+    ) -> tuple[Array, Any]:
+        """Bins as int64; nothing is kept."""
+        if self.bin_boundaries is None:
+            raise ValueError(f"{self.name}: got no data to adapt to, wants adapt(data) before it is called")
+        return np.digitize(x, self.bin_boundaries), None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """None: bins have no derivative."""
+        return None, ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        given = self.num_bins if self.bin_boundaries is None else None
+        return {"bin_boundaries": self.bin_boundaries, "num_bins": given, **super().get_config()}
+
+
+def _in_order(name: str, boundaries: Any) -> list[float]:
+    found = [checks.real(f"{name}[{place}]", each) for place, each in enumerate(boundaries)]
+    if found != sorted(found):
+        raise ValueError(f"{name}: got {found}, wants numbers in order")
+    return found
+
+
+class CategoryEncoding(Layer):
+    """Categories, integers in [0, num_tokens), as rows of numbers: "multi_hot", "one_hot" or "count" of each sample."""
+
+    def __init__(self, num_tokens: int | None = None, output_mode: str = "multi_hot", **options: Any) -> None:
+        if num_tokens is None:
+            raise ValueError("num_tokens: got None, wants the number of categories")
+        self.num_tokens = checks.positive_int("num_tokens", num_tokens)
+        self.output_mode = checks.one_of("output_mode", output_mode, ("multi_hot", "one_hot", "count"))
+        super().__init__(**options)
+
+    @property
+    def indices(self) -> int:
+        """How many categories there are."""
+        return self.num_tokens
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """A row for each sample; of "one_hot" one for each number, in place of an axis of one place."""
+        if self.output_mode == "one_hot":
+            lead = input_shape[:-1] if len(input_shape) > 1 and input_shape[-1] == 1 else input_shape
+            return (*lead, self.num_tokens)
+        return (*input_shape[:-1], self.num_tokens) if len(input_shape) > 1 else (*input_shape, self.num_tokens)
+
+    def forward(
+        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
+    ) -> tuple[Array, Any]:
+        """Rows; nothing is kept."""
+        rows = ops.one_hot(x, self.num_tokens, str(np.dtype(self.dtype or "float32")))
+        if self.output_mode == "one_hot":
+            return rows.reshape(self.compute_output_shape(tuple(x.shape))), None
+        if len(x.shape) == 1:
+            return rows, None
+        return (ops.max(rows, axis=-2) if self.output_mode == "multi_hot" else ops.sum(rows, axis=-2)), None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """None: categories have no derivative."""
+        return None, ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"num_tokens": self.num_tokens, "output_mode": self.output_mode, **super().get_config()}
