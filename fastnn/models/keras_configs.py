@@ -12,13 +12,13 @@ from typing import Any
 
 from fastnn import checks, constraints, initializers, regularizers
 from fastnn.configurable import custom_objects
-from fastnn.layers.core import InputLayer
 from fastnn.layers.cells import CELLS
+from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import tensors
 from fastnn.models.base import NAMES, Model
 
 # What fastnn has no option for, where it says what fastnn does anyway.
-_WITHOUT_EFFECT = ("renorm_momentum", "zero_output_for_mask", "supports_masking", "use_cudnn", "autocast")
+_WITHOUT_EFFECT = ("renorm_momentum", "supports_masking", "use_cudnn", "autocast")
 _USUAL: tuple[Any, ...] = (None, False, "channels_last", [], {})
 _MODELS = ("Sequential", "Functional", "Model")
 # Where the classes are that an argument may name, by how its name ends.
@@ -90,7 +90,8 @@ def _parameters(kind: Any) -> set[str]:
     """Those of a class and of its bases, which it passes the others on to."""
     bases = [base for base in inspect.getmro(kind) if "__init__" in vars(base)]
     found = (inspect.signature(vars(base)["__init__"]).parameters for base in bases if base is not object)
-    return {name for parameters in found for name in parameters} - {"self"}
+    own = {name for parameters in found for name in parameters} - {"self"}
+    return own | (_parameters(kind.makes) if hasattr(kind, "makes") else set())  # a recurrent layer's are its cell's
 
 
 def _value(key: str, value: Any) -> Any:

@@ -138,7 +138,7 @@ def test_layers_of_the_users_by_their_names(tmp_path):
     [
         (stack(ROW, lambda: L.Lambda(lambda x: x * 2)), "'Lambda'"),
         (stack(ROW, lambda: L.Discretization(bin_boundaries=[0.0])), "'Discretization'"),
-        (stack(SEQUENCE, lambda: L.LSTM(3, recurrent_dropout=0.5)), "recurrent_dropout: got 0.5"),
+        (stack((5, 6, 4), lambda: L.ConvLSTM1D(3, 2)), "'ConvLSTM1D'"),
         (stack(IMAGE, lambda: L.UpSampling2D(2, interpolation="bilinear")), "bilinear"),
         (stack(IMAGE, lambda: L.Dropout(0.3, noise_shape=(None, 1, 1, 4))), "noise_shape"),
         (stack(ROW, lambda: L.Dense(3, dtype="mixed_float16")), "mixed_float16"),
