@@ -365,6 +365,13 @@ def names_of(written):
     return [each.name for each in written.graph.initializer]
 
 
+def test_nothing_is_written_that_nobody_takes():
+    """Here a mask, and the zero that indices are compared with."""
+    written = proto(CASES["Embedding masked"]())
+    assert names_of(written) == [name for name in names_of(written) if any(name in n.input for n in written.graph.node)]
+    assert "Equal" not in kinds_of(written)
+
+
 def kinds_of(written):
     return [node.op_type for node in written.graph.node]
 
@@ -386,9 +393,8 @@ def test_transposes_that_undo_each_other_are_none():
 @pytest.mark.parametrize("rows", [0, 1, 33])
 def test_the_batch_is_free(rows):
     rng = np.random.default_rng(0)
-    model = with_weights(
-        of(IMAGE, partial(L.Conv2D, 2, 3), L.Flatten, partial(L.Dense, 3), partial(L.RepeatVector, 2)), rng
-    )
+    kinds = partial(L.Conv2D, 2, 3), L.Flatten, partial(L.Dense, 4), partial(L.Reshape, (2, 2)), partial(L.Dense, 3)
+    model = with_weights(of(IMAGE, *kinds), rng)
     (x,) = drawn(model, rng)
     x = np.repeat(x, 7, axis=0)[:rows]
     written = proto(model)
@@ -423,6 +429,10 @@ class ByRows(layers.Layer):
         return ops.add(inputs, np.ones((inputs.shape[0], 5), "float32"))
 
 
+def _pooled_over_the_batch(x):
+    return ops.max_pool2d(x.reshape(1, x.shape[0], 5, 1), (1, 1), (1, 1)).reshape(x.shape[0], 5)
+
+
 def _dropped(x):
     return ops.dropout(x, 0.5, 1, 0, 0)
 
@@ -444,6 +454,7 @@ class WithMask(layers.Layer):
         (of(ROW, partial(ByNumpy, name="roots")), "^roots: got a call that cannot be followed"),
         (of(ROW, partial(ByRows, name="rows")), "^rows: got b of the op add that depends on the number of rows"),
         (of(ROW, lambda: L.Lambda(_dropped, name="drops")), "^drops: got the op dropout, wants"),
+        (of(ROW, lambda: L.Lambda(_pooled_over_the_batch, name="pooled")), "^pooled: got an image of shape"),
         (words(partial(WithMask, name="masked"), mask_zero=True), "^masked: got"),
     ],
 )  # fmt: skip
