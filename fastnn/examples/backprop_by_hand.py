@@ -133,7 +133,7 @@ def _written(values: Any) -> str:
 
 def _draw(out: Path, rows: list[tuple[str, float, bool]]) -> None:
     """How far each figure of the sources is from the right one."""
-    figure, (axes,) = plotting.empty_figure(1, "Worked examples A to E", "difference from the sources' figures")
+    figure, (axes,) = plotting.empty_figure(1, "Worked examples A to E")
     figure.set_size_inches(7, 8)
     places = range(len(rows), 0, -1)
     for place, (_, difference, errs) in zip(places, rows, strict=True):
@@ -141,6 +141,6 @@ def _draw(out: Path, rows: list[tuple[str, float, bool]]) -> None:
         axes.plot(max(difference, 1e-17), place, marker, color=colour)
     axes.set_yticks(places, [name for name, *_ in rows], fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel("largest difference; crosses: the source errs")
+    axes.set_xlabel("largest difference from the sources' figures; crosses: the source errs")
     plotting.tidy(axes)
     plotting.save(figure, out / "backprop-by-hand.png")

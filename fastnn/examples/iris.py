@@ -20,7 +20,9 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     formula = f"{' + '.join(iris.get_label_names())} ~ {' + '.join(names)}"
     figures: dict[str, float] = {}
     for hidden in ((10,), (5, 3)):
-        network = fastnn.neuralnet(formula, data, hidden, threshold=0.5 if quick else 0.01, seed=seed)
+        network = fastnn.neuralnet(
+            formula, data, hidden, threshold=0.1 if quick else 0.01, linear_output=False, seed=seed
+        )
         said = "-".join(map(str, (4, *hidden, 3)))
         found = network.results[0]
         right = int((np.asarray(network.predict(data)).argmax(axis=1) == species).sum())

@@ -42,6 +42,6 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
         said = f"least {min(seen['val_loss']):.3f}, at the end {seen['val_loss'][-1]:.3f}"
         print(f"{name:24} validation loss {said}; training loss {seen['loss'][-1]:.4f}")
     panels[0].set_yscale("log")
-    panels[1].legend(frameon=False, loc="lower right")
+    panels[1].legend(frameon=False, loc="center right")
     plotting.save(figure, out / "overfitting.png")
     return figures

@@ -91,7 +91,8 @@ def _parameters(kind: Any) -> set[str]:
     kinds = [*inspect.getmro(kind), *inspect.getmro(getattr(kind, "makes", kind))]
     bases = [base for base in kinds if "__init__" in vars(base)]
     found = (inspect.signature(vars(base)["__init__"]).parameters for base in bases if base is not object)
-    return {name for parameters in found for name in parameters} - {"self"}
+    own = {name for parameters in found for name in parameters} - {"self"}
+    return own | (_parameters(kind.makes) if hasattr(kind, "makes") else set())  # a recurrent layer's are its cell's
 
 
 def _value(key: str, value: Any) -> Any:

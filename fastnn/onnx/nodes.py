@@ -14,6 +14,7 @@ from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.kernels.table.windows import margins, reach, spread
 from fastnn.layers.base import Activated
+from fastnn.onnx import cells
 from fastnn.onnx.graph import LAST, Node
 from fastnn.onnx.operators import UnsupportedError
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from fastnn.onnx.reading import Held, _Reader
 
 Reader = Callable[["_Reader", Node], Any]
+
+# Added to 1 it is 1.
+_NEXT_TO_NONE = 1e-20
 
 # Activations whose outputs are never below 0, so that zeros around them change no largest number.
 _NOT_NEGATIVE = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softplus", "exponential", "softmax")
@@ -445,6 +449,33 @@ def _by_figures(invert: bool, power: int) -> Reader:
     return read
 
 
+def _scaled(reader: _Reader, node: Node, held: Held, scale: Array | None, offset: Array | None) -> Held:
+    """Times constants, plus constants: a BatchNormalization by figures 0 and 1 that is not trained, unless it is told.
+
+    That has one for each channel; other constants are a Normalization's, which multiplies by numbers above 0 only.
+    """
+    given = [each for each in (scale, offset) if each is not None]
+    shape = np.broadcast_shapes((1,) * held.rank, *(each.shape for each in given))
+    varying = [axis for axis, size in enumerate(shape) if size != 1]
+    if len(varying) == 1 and held.order[varying[0]] not in (0, held.rank - 1):
+        held = reader.arranged(held, _last(held, varying[0]))
+    figures = {name: _along(held, each) for name, each in (("scale", scale), ("center", offset)) if each is not None}
+    channels = (held.tensor.shape[-1] or 0,)
+    if any(each.shape != (1,) * (held.rank - 2) + channels for each in figures.values()):
+        spread = np.ones(1, reader.dtype) if scale is None else _positive(scale)
+        return _with_figures(reader, node, held, np.zeros_like(spread) if offset is None else offset, spread**2, True)
+    zeros, ones = (np.full(channels, number, reader.dtype) for number in (0, 1))
+    weights = [*(each.reshape(channels) for each in figures.values()), zeros, ones]
+    options = {"scale": scale is not None, "center": offset is not None, "trainable": False, "epsilon": _NEXT_TO_NONE}
+    return reader.call(node, layers.BatchNormalization, held, held.order, weights, **options)
+
+
+def _scaled_and_shifted(reader: _Reader, node: Node) -> Held:
+    """Of what a pattern was folded into."""
+    scale, offset = (reader.constants[name] for name in node.takes[1:3])
+    return _scaled(reader, node, reader.held(node.takes[0]), scale, offset)
+
+
 def _positive(array: Array) -> Array:
     if (array < 0).any():
         raise UnsupportedError("a constant below 0 to multiply with or to divide by, wants none")
@@ -524,7 +555,7 @@ def _shifted(sign: int) -> Callable[[_Reader, Node, Held, Array, bool], Held]:
             raise UnsupportedError(
                 f"a constant of shape {array.shape} less a value, wants a number, or the value first"
             )
-        return _with_figures(reader, node, held, array, np.ones_like(array), invert=sign > 0)
+        return _scaled(reader, node, held, None, array if sign > 0 else -array)
 
     return read
 
@@ -532,7 +563,7 @@ def _shifted(sign: int) -> Callable[[_Reader, Node, Held, Array, bool], Held]:
 def _multiplied(reader: _Reader, node: Node, held: Held, array: Array, constant_first: bool) -> Held:
     if array.size == 1:
         return reader.call(node, layers.Rescaling, held, held.order, scale=float(array.ravel()[0]))
-    return _with_figures(reader, node, held, np.zeros_like(array), _positive(array) ** 2, invert=True)
+    return _scaled(reader, node, held, array, None)
 
 
 def _divided(reader: _Reader, node: Node, held: Held, array: Array, constant_first: bool) -> Held:
@@ -599,6 +630,9 @@ def _cast(reader: _Reader, node: Node) -> Any:
 def _transpose(reader: _Reader, node: Node) -> Any:
     if node.takes[0] in reader.constants:
         return reader.constants[node.takes[0]].transpose(node.attributes.get("perm"))
+    value = reader.values[node.takes[0]]
+    if isinstance(value, cells.Directed):
+        return value.transposed(node.attributes.get("perm", range(len(value.axes))[::-1]))
     held = reader.held(node.takes[0])
     axes = node.attributes.get("perm", held.plain[::-1])
     return held._replace(order=tuple(held.order[axis] for axis in axes))
@@ -616,6 +650,9 @@ def _reshape(reader: _Reader, node: Node) -> Any:
     wanted = [int(size) for size in np.ravel(reader.constant(node.takes[1], "a shape"))]
     if node.takes[0] in reader.constants:
         return reader.constants[node.takes[0]].reshape(wanted)
+    value = reader.values[node.takes[0]]
+    if isinstance(value, cells.Directed):
+        return value.reshaped(wanted)
     held = reader.held(node.takes[0])
     if not node.attributes.get("allowzero", 0):
         wanted = [held.shape[place] or -1 if size == 0 else size for place, size in enumerate(wanted)]
@@ -641,9 +678,12 @@ def _squeeze(reader: _Reader, node: Node) -> Any:
     axes = reader.setting(node, "axes", 1)
     if node.takes[0] in reader.constants:
         return np.squeeze(reader.constants[node.takes[0]], None if axes is None else tuple(np.ravel(axes)))
-    held = reader.held(node.takes[0])
     if axes is None:
         raise UnsupportedError("no axes, wants them named")
+    value = reader.values[node.takes[0]]
+    if isinstance(value, cells.Directed):
+        return value.squeezed([int(axis) for axis in np.ravel(axes)])
+    held = reader.held(node.takes[0])
     gone = {int(axis) % held.rank for axis in np.ravel(axes)}
     return _in_shape(reader, node, held, [size or -1 for axis, size in enumerate(held.shape) if axis not in gone])
 
@@ -660,10 +700,12 @@ def _unsqueeze(reader: _Reader, node: Node) -> Any:
     )
 
 
-def _expand(reader: _Reader, node: Node) -> Held:
+def _expand(reader: _Reader, node: Node) -> Any:
     """A sample's row so many times."""
-    held = reader.rows(reader.held(node.takes[0]))
     shape = [int(size) for size in np.ravel(reader.constant(node.takes[1], "a shape"))]
+    if node.takes[0] in reader.constants:  # what is the same for all samples is as if there were one
+        return reader.constants[node.takes[0]] * np.ones([abs(size) for size in shape], np.int8)
+    held = reader.rows(reader.held(node.takes[0]))
     _, one, features = held.shape if held.rank == 3 else (None, 0, 0)
     if one != 1 or len(shape) != 3 or shape[0] not in (1, -1) or shape[2] not in (1, features):
         raise UnsupportedError(f"the shape {shape} for values of shape {held.shape}, wants rows that are repeated")
@@ -680,18 +722,18 @@ def _shape(reader: _Reader, node: Node) -> Array:
 
 
 def _filled(reader: _Reader, node: Node) -> Array:
-    """A constant of a shape that is known."""
+    """A constant; what is the same for all samples is as if there were one."""
     from fastnn.onnx import packages
 
     value = node.attributes.get("value")
     number = np.zeros(1, np.float32) if value is None else packages.onnx("numpy_helper").to_array(value)
-    shape = np.ravel(reader.constant(node.takes[0], "a shape"))
-    if (shape < 0).any():
-        raise UnsupportedError("a shape that depends on the batch, wants a constant")
+    shape = abs(np.ravel(reader.constant(node.takes[0], "a shape")))
     return np.full(tuple(shape), number.ravel()[0])
 
 
 def _gather(reader: _Reader, node: Node) -> Any:
+    if node.takes[0] in reader.values and node.takes[1] in reader.constants:
+        return _picked(reader, node)
     data, axis = reader.constant(node.takes[0], "data"), node.attributes.get("axis", 0)
     if node.takes[1] in reader.constants:
         return np.take(data, reader.constants[node.takes[1]], axis=axis)
@@ -700,6 +742,21 @@ def _gather(reader: _Reader, node: Node) -> Any:
         raise UnsupportedError(f"axis {axis} of data of shape {data.shape}, wants rows of a matrix")
     options = {"input_dim": data.shape[0], "output_dim": data.shape[1]}
     return reader.call(node, layers.Embedding, held, (*held.order, held.rank), [data], **options)
+
+
+def _picked(reader: _Reader, node: Node) -> Held:
+    """One step of a sequence."""
+    held, index = reader.held(node.takes[0]), reader.constants[node.takes[1]]
+    axis = node.attributes.get("axis", 0) % held.rank
+    if held.rank != 3 or index.ndim or held.order[axis] == 0:
+        raise UnsupportedError(f"the axis {axis} of {held.rank}, or several places, wants one step of sequences")
+    steps = held.shape[axis] or 0
+    place = int(index) % steps
+    left = next(each for each in held.plain if each != axis and held.order[each] != 0)
+    held = reader.arranged(held, _last(held, left))
+    cut = (place, steps - 1 - place)
+    step = reader.call(reader.beside(node, "crop"), layers.Cropping1D, held, held.order, cropping=cut)
+    return reader.call(node, layers.Flatten, step, (0, 1) if held.order.index(0) < left else (1, 0))
 
 
 def _slice(reader: _Reader, node: Node) -> Any:
@@ -817,7 +874,7 @@ READERS: Mapping[str, Reader] = {
     ":LayerNorm": _spelled_normalization(("gamma", "beta")),
     ":LayerNorm of beta": _spelled_normalization(("beta",)),
     ":Normal": _by_figures(invert=False, power=2),
-    ":Inverse": _by_figures(invert=True, power=2),
+    ":Inverse": _scaled_and_shifted,
     ":Normal of variance": _by_figures(invert=False, power=1),
     ":Inverse of variance": _by_figures(invert=True, power=1),
     ":Affine": _affine,
@@ -842,6 +899,7 @@ READERS: Mapping[str, Reader] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Expand": _expand,
+    **dict.fromkeys(("RNN", "LSTM", "GRU"), cells.read),
     "Shape": _shape,
     "ConstantOfShape": _filled,
     "Gather": _gather,

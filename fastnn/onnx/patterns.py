@@ -89,7 +89,7 @@ _KINDS = (
     _Kind(":Normal of variance", ("x", "mean", "variance"), (("Div", ("Sub", "x", Const("mean")), _DEVIATION),)),
     _Kind(":Inverse of variance", ("x", "mean", "variance"), (("Add", ("Mul", "x", _DEVIATION), Const("mean")),)),
     _Kind(":Normal", ("x", "mean", "deviation"), (("Div", ("Sub", "x", Const("mean")), Const("deviation")),)),
-    _Kind(":Inverse", ("x", "mean", "deviation"), (("Add", ("Mul", "x", Const("deviation")), Const("mean")),)),
+    _Kind(":Inverse", ("x", "scale", "offset"), (("Add", ("Mul", "x", Const("scale")), Const("offset")),)),
     _Kind(":Relu", ("x", "slope", "threshold", "most"), tuple(("Min", y, Number("most")) for y in _RELUS)),
     _Kind(":Relu", ("x", "slope", "threshold"), _RELUS),
     _Kind(

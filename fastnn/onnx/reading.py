@@ -20,6 +20,7 @@ from fastnn.engine.protocols import Array
 from fastnn.layers.symbols import SymbolicTensor
 from fastnn.models import Functional, Model
 from fastnn.onnx import packages
+from fastnn.onnx.cells import Directed
 from fastnn.onnx.graph import Node
 from fastnn.onnx.operators import UnsupportedError
 from fastnn.onnx.packages import LARGEST
@@ -62,8 +63,10 @@ class Held(NamedTuple):
 def from_onnx(source: Any) -> Model:
     """The model of an ONNX file, a path or its bytes, with its weights, to predict with and to train on.
 
-    Read are dense, convolutional and normalised layers, connected in any way, as exporters of PyTorch and Keras and
-    ``to_onnx`` write them; what these write as several nodes (a GELU, a layer normalisation) becomes one layer again.
+    Read are dense, convolutional, normalised and recurrent layers, connected in any way, as exporters of PyTorch and
+    Keras and ``to_onnx`` write them; what these write as several nodes (a GELU, a layer normalisation) becomes one
+    layer again.
+
     The inputs are those of the file, channels first where it has them so (a ``Permute`` is then the first layer), and
     so are the outputs. Layers have the names of their nodes. Needs onnx (the extra ``onnx``).
 
@@ -157,7 +160,7 @@ class _Reader:
         self.takers.update(self._outputs)
         kinds = {str(array.dtype) for array in self.constants.values() if array.dtype.kind == "f" and array.ndim}
         self.dtype = "float64" if "float64" in kinds else "float32"
-        self.values: dict[str, Held] = {}
+        self.values: dict[str, Any] = {}  # Held, or Directed
         self.batch: int | None = None
         # Layers of weights that several nodes take, by what makes them the same.
         self.shared: dict[Any, Any] = {}
@@ -200,7 +203,7 @@ class _Reader:
     def _output(self, name: str) -> SymbolicTensor:
         if name not in self.values:
             raise UnsupportedError(f"whose output {name!r} is a constant, wants what depends on the inputs")
-        held = self.values[name]
+        held = self.held(name)
         return self.arranged(held, held.plain).tensor
 
     def _read(self, node: Node, readers: Mapping[str, Any]) -> None:
@@ -213,9 +216,9 @@ class _Reader:
             whose = f"whose node {node.name!r}, of the operator {node.kind.strip(':')}"
             raise UnsupportedError(f"{whose}, has {_reason(error)}") from error
         for name, value in zip(node.gives, results if isinstance(results, list) else [results], strict=False):
-            if isinstance(value, Held):
+            if isinstance(value, (Held, Directed)):
                 self.values[name] = value
-            else:
+            elif value is not None:
                 self.constants[name] = np.asarray(value)
 
     # ------------------------------------------------------------------------------------------------- for what reads
@@ -224,7 +227,11 @@ class _Reader:
         """A value that depends on the inputs."""
         if name in self.constants:
             raise UnsupportedError(f"the constant {name!r}, wants what depends on the inputs")
-        return self.values[name]
+        value = self.values[name]
+        if isinstance(value, Directed):
+            raise UnsupportedError(f"{name!r}, which has an axis of directions, wants that squeezed")
+        held: Held = value
+        return held
 
     def constant(self, name: str, what: str) -> Array:
         """A value that does not."""
@@ -295,7 +302,7 @@ class _Reader:
         for before, after in zip(held.order, wanted, strict=True):
             axes[after] = before
         if axes[0] != 0:
-            raise UnsupportedError(f"the batch as axis {held.order.index(0)}, wants it first")
+            raise UnsupportedError(f"the batch as axis {held.order.index(0)}, wants it as axis {wanted.index(0)}")
         key = id(held.tensor), tuple(axes)
         if key not in self._permuted:
             permute = layers.Permute(axes[1:], name=self.name("permute"))
@@ -309,7 +316,8 @@ class _Reader:
 
     def is_only_here(self, held: Held) -> bool:
         """Whether one node alone takes a value, under all the names that it has where its axes lie otherwise."""
-        return all(self.takers[name] == 1 for name, value in self.values.items() if value.tensor is held.tensor)
+        same = (name for name, value in self.values.items() if isinstance(value, Held) and value.tensor is held.tensor)
+        return all(self.takers[name] == 1 for name in same)
 
 
 def _node(made: Any) -> Node:
@@ -322,7 +330,9 @@ def _node(made: Any) -> Node:
 
 
 def _plain(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else [*value] if hasattr(value, "extend") else value
+    if isinstance(value, bytes):
+        return value.decode()
+    return [*map(_plain, value)] if hasattr(value, "extend") else value
 
 
 def _constant_of(node: Node) -> Array:

@@ -82,6 +82,7 @@ def _graph(model: Model, opset: int) -> Graph:
     given = [_input(graph, model, place, name) for place, name in enumerate(names)]
     for tensor, name in zip(write_model(graph, model, given), outputs, strict=True):
         graph.outputs.append((_under(graph, graph.plain(tensor), name), graph.dtype))
+    graph.prune()
     return graph
 
 

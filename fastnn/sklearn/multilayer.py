@@ -5,7 +5,7 @@ an equal one coefficients are equal to rounding. Batches go through the trainer'
 Nesterov and Adam are scikit-learn's. Its penalties are not, which scikit-learn divides by the batch's samples or the
 sum of their weights, nor the figure of squared errors, half their mean where gradients are of half their sum: for these
 the engine has ``averaged_penalties`` and ``figure_scale``. L-BFGS is SciPy's, on the engine's loss and gradient of all
-samples, in float64.
+samples.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         if self._is_stochastic:
             self._fit_stochastic((X, y, sample_weight), dropout, incremental, held_out)
         else:
-            self._fit_lbfgs((X, y, sample_weight), held_out)
+            self._fit_lbfgs((X, y, sample_weight))
         if not all(np.isfinite(weights).all() for weights in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -233,10 +233,10 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------------------------------- L-BFGS
 
-    def _fit_lbfgs(self, samples: Samples, held_out: Samples | None) -> None:
+    def _fit_lbfgs(self, samples: Samples) -> None:
         from scipy.optimize import minimize
 
-        self._own_weights(np.float64)
+        self._own_weights(np.result_type(samples[0].dtype, self.coefs_[0].dtype))
         objective = self._objective(samples)
         result = minimize(
             objective,
@@ -247,7 +247,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         )
         self.n_iter_ = check_optimize_result(_LBFGS, result, self.max_iter)
         self.loss_ = result.fun
-        objective.unpack(result.x)
+        self.coefs_, self.intercepts_ = objective.unpacked(result.x)
 
     def _objective(self, samples: Samples) -> Objective:
         layers, loss, given = self._trained(samples)
@@ -420,8 +420,7 @@ class MLPClassifier(ClassifierMixin, _Multilayer):  # type: ignore[misc]
     - ``backend``: "auto", "cpu", "cuda" or "naive";
     - ``precision``: None, "bfloat16" or "auto", that of products in training.
 
-    Inputs of float32 are computed in float32, all others in float64, L-BFGS always. Sparse matrices stay sparse: zeros
-    are skipped.
+    Inputs of float32 are computed in float32, all others in float64. Sparse matrices stay sparse: zeros are skipped.
     """
 
     _SCORE = staticmethod(accuracy_score)

@@ -91,6 +91,12 @@ def recurrent_cases():
             both = [lambda inner=inner, mode=mode: layers.Bidirectional(inner(), mode)]
             yield f"Bidirectional {mode} {steps}", of(SEQUENCE, *both)
             yield f"Bidirectional {mode} {steps} masked", words(*both, mask_zero=True)
+    cells = layers.LSTMCell, layers.GRUCell
+    yield "RNN", of(SEQUENCE, lambda: layers.RNN([cell(3) for cell in cells], return_sequences=True))
+    yield "RNN masked", words(lambda: layers.RNN([cell(3) for cell in cells], go_backwards=True), mask_zero=True)
+    yield "TimeDistributed", of((4, *IMAGE), lambda: layers.TimeDistributed(layers.Conv2D(2, 3, activation="relu")))
+    zeros = {"return_sequences": True, "zero_output_for_mask": True, "go_backwards": True}
+    yield "LSTM zeros masked", words(partial(layers.LSTM, 3, **zeros), mask_zero=True)
     turned = partial(layers.GRU, 3, return_sequences=True, go_backwards=True)
     yield "Bidirectional turned", of(SEQUENCE, lambda: layers.Bidirectional(turned()))
 
@@ -202,8 +208,6 @@ CASES = {
     },
     "Embedding": words(),
     "Embedding masked": words(partial(L.Dense, 3), mask_zero=True),
-    "TimeDistributed": of(SEQUENCE, lambda: L.TimeDistributed(L.Dense(2, "relu"))),
-    "RNN": of(SEQUENCE, lambda: L.RNN(L.GRUCell(3), return_sequences=True)),
     "Masking": of(SEQUENCE, L.Masking, partial(L.LSTM, 3)),
     "Masking between": of(SEQUENCE, L.Masking, partial(L.Dense, 3, "relu"), partial(L.GRU, 3)),
     **dict(recurrent_cases()),
@@ -217,8 +221,8 @@ NO_LAYERS = {
     "Layer": "the base",
     "Wrapper": "the base of layers around others",
     "Parameter": "a weight",
+    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "in an RNN"),
     "TextVectorization": "before a model, of texts",
-    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
 }
 
 
@@ -415,6 +419,11 @@ class ByRows(layers.Layer):
         return ops.add(inputs, np.ones((inputs.shape[0], 5), "float32"))
 
 
+def _with_states():
+    x = L.Input(SEQUENCE)
+    return models.Model(x, L.GRU(3, return_state=True, name="states")(x)[0])
+
+
 def _dropped(x):
     return ops.dropout(x, 0.5, 1, 0, 0)
 
@@ -436,6 +445,8 @@ class WithMask(layers.Layer):
         (of(ROW, partial(ByNumpy, name="roots")), "^roots: got a call that cannot be followed"),
         (of(ROW, partial(ByRows, name="rows")), "^rows: got b of the op add that depends on the number of rows"),
         (of(ROW, lambda: L.Lambda(_dropped, name="drops")), "^drops: got the op dropout, wants"),
+        (of(SEQUENCE, partial(L.LSTM, 3, "relu", name="cells")), "^cells: got a cell LSTMCell of its own kind"),
+        (_with_states, "^states: got return_state True"),
         (words(partial(WithMask, name="masked"), mask_zero=True), "^masked: got"),
     ],
 )  # fmt: skip

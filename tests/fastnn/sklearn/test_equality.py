@@ -153,3 +153,19 @@ def test_float32_stays_float32():
     assert ours.coefs_[0].dtype == ours.predict(X).dtype == np.float32
     np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], rtol=0, atol=1e-5)
     np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_certain_and_wrong_counts_as_in_scikit_learn(solver, classes, dtype):
+    """Probabilities below an epsilon count as that."""
+    rng = np.random.default_rng(1)
+    X, y = (1e3 * rng.normal(size=(60, 4))).astype(dtype), rng.integers(0, classes, 60)
+    given = {"hidden_layer_sizes": (5,), "solver": solver, "max_iter": 1, "random_state": 4, "learning_rate_init": 1e-9}
+    ours, theirs = (module.MLPClassifier(**given).fit(X, y) for module in (fastnn.sklearn, neural_network))
+    limit = -np.log(np.finfo(dtype).eps)
+    probabilities = theirs.predict_proba(X).astype(float)[np.arange(60), y]
+    assert probabilities.min() < np.exp(-limit)
+    np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-5)
