@@ -134,7 +134,7 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
     listed = isinstance(input_shape, list)
     shapes = input_shape if listed else [input_shape]
     if steps_states(layer):
-        return (shapes[0][0], output_size(layer))
+        return (shapes[0][0], output_size(layer)), {}
     if any(None in shape[1:] for shape in shapes):
         raise ValueError(
             f"{layer.name}: got input shape {input_shape}, wants known sizes, or a layer that defines "

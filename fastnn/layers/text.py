@@ -155,7 +155,8 @@ class TextVectorization(Configurable):
 
     def _counted(self, rows: Sequence[Sequence[int]]) -> Array:
         size = self.vocabulary_size()
-        made = np.zeros((len(rows), self.max_tokens if self.pad_to_max_tokens else size), np.float32)  # type: ignore[arg-type]
+        width = size if self.max_tokens is None or not self.pad_to_max_tokens else self.max_tokens
+        made = np.zeros((len(rows), width), np.float32)
         for to, row in zip(made, rows, strict=True):
             to[:size] = np.bincount(row, minlength=size) if row else 0
         if self.output_mode == "multi_hot":

@@ -287,7 +287,8 @@ class _SweepBack:
                 else:
                     part[...] = x if name == "dkernel" else 1
                 at += width
-            whole, at = product(left.T, of_sums) if parts else None, 0
+            whole: Any = product(left.T, of_sums) if parts else None
+            at = 0
             for name, width in parts.items():
                 found.setdefault(name, []).append(whole[at : at + width])
                 at += width

@@ -208,8 +208,6 @@ CASES = {
     },
     "Embedding": words(),
     "Embedding masked": words(partial(L.Dense, 3), mask_zero=True),
-    "TimeDistributed": of(SEQUENCE, lambda: L.TimeDistributed(L.Dense(2, "relu"))),
-    "RNN": of(SEQUENCE, lambda: L.RNN(L.GRUCell(3), return_sequences=True)),
     "Masking": of(SEQUENCE, L.Masking, partial(L.LSTM, 3)),
     "Masking between": of(SEQUENCE, L.Masking, partial(L.Dense, 3, "relu"), partial(L.GRU, 3)),
     **dict(recurrent_cases()),
