@@ -71,10 +71,11 @@ _BARS: Mapping[str, Mapping[str, float]] = {
     "softmax_cross_entropy 4096x1000": _ELEMENTWISE_BARS,
     "gather 10000x128x784": {NUMPY: 1.0},
 }
-# The modules whose ops PyTorch has lines of, beside NumPy's (the functions are in peers.pytorch_ops, which imports it).
-WITH_PYTORCH = (
+# The modules whose ops PyTorch has lines of, and further ops, beside NumPy's (the functions are in peers.pytorch_ops,
+# which imports it).
+_WITH_PYTORCH = (
     *("elementwise", "gather", "prelu", "softmax", "losses"),
-    *("normalization", "pooling", "resizing", "joining"),
+    *("normalization", "pooling", "resizing", "joining", "conv2d", "conv2d_backward"),
 )
 
 # Multiplications, or numbers moved, that plain Python does in about 0.2 s.
@@ -98,6 +99,9 @@ _LAYER_STEP, _LAYER_SIZES = "linear_rmsprop_step", {"n": 128, "in": 784, "out": 
 _LAYER_STEP_BARS = {NUMPY: 1.3, PYTORCH: 1.0}
 # Per cent of its parts' time, gradients and steps through memory: it must save some.
 _LAYER_STEP_AT_MOST = 100.0
+
+# A convolution's share of the multiply-adds that the machine can do, in per cent.
+_CONVOLUTION_AT_LEAST = 75.0
 
 # linear with its weights packed beforehand, as layers keep them: n, in, out; against NumPy's three calls, and one.
 _PACKED_SIZES = {"n": 128, "in": 784, "out": 512}
@@ -123,11 +127,20 @@ def cases() -> list[Case]:
 
 
 def gauges() -> list[Gauge]:
-    """The large product as a share of what the machine's multiply-adds allow; a layer's step as one of its parts'."""
+    """Products as shares of what the machine's multiply-adds allow; a layer's step as one of its parts'."""
     name = f"{_LAYER_STEP} {sizes_name(_LAYER_SIZES)}, share of linear_backward and rmsprop_step"
     return [
         Gauge(f"{MATMUL_BAR}, share of the FMA peak", "%", _share_of_peak, at_least=93.0),
         Gauge(name, "%", _share_of_parts, at_most=_LAYER_STEP_AT_MOST),
+        *(
+            Gauge(
+                f"conv2d 3x3, 64 to 64 maps, 16x56x56, {what}, share of the FMA peak",
+                "%",
+                partial(_convolution_share_of_peak, what),
+                at_least=_CONVOLUTION_AT_LEAST,
+            )
+            for what in ("forward", "dw", "dx")
+        ),
     ]
 
 
@@ -166,6 +179,24 @@ def _share_of_peak(count: int) -> list[float]:
     return shares
 
 
+def _convolution_share_of_peak(what: str, count: int) -> list[float]:
+    """The same of a convolution, or of its gradient by the kernel or by the images."""
+    rng, shape = np.random.default_rng(SEED), (16, 56, 56, 64)
+    x, w = (rng.standard_normal(size, np.float32) for size in (shape, (3, 3, 64, 64)))
+    y = np.zeros(shape, np.float32)
+    if what == "forward":
+        run = partial(ops.conv2d, x, w, padding="same", out=y)
+    else:
+        into = {what: np.zeros_like(w if what == "dw" else x)}
+        run = partial(ops.conv2d_backward, x, x, w, y, need=(what,), padding="same", **into)
+    flops, calls, shares = 2.0 * y.size * 9 * 64, timing.calls(run, _PEAK_SECONDS), []
+    for _ in range(count):
+        timing.settle()
+        limit = peak.measure(DTYPE, get_num_threads())
+        shares.append(100 * flops / timing.block(run, calls) / limit)
+    return shares
+
+
 def _case(name: str, op: Op, sizes: Sizes, transposed: str | None = None) -> Case:
     return Case(name, partial(_workload, op, sizes, transposed), at_least=_BARS.get(name, {}))
 
@@ -175,7 +206,7 @@ def _workload(op: Op, sizes: Sizes, transposed: str | None) -> Workload:
     full = {FASTNN: _run(op, sizes, public, transposed)}
     if op.name in NUMPY_OPS and installed(NUMPY):
         full[NUMPY] = _run(op, sizes, NUMPY_OPS[op.name], transposed)
-    if op.module in WITH_PYTORCH and installed(PYTORCH):
+    if has_pytorch(op) and installed(PYTORCH):
         full[PYTORCH] = _on_tensors(op, sizes)
     small_sizes = naive_sizes(op, sizes)
     small = {name: _run(op, small_sizes, public, transposed) for name in (FASTNN, NAIVE)}
@@ -263,6 +294,11 @@ def _layer_step_workload(op: Op, sizes: Sizes) -> Workload:
             assert_agree(f"{op.name}, fastnn against {name}", ours, result(name), _TOLERANCE)
 
     return Workload({name: contender(op, sizes, partial(f, **given)) for name, (f, given) in sides.items()}, check)
+
+
+def has_pytorch(op: Op) -> bool:
+    """Whether there are lines of PyTorch's."""
+    return op.module in _WITH_PYTORCH or op.name in _WITH_PYTORCH
 
 
 def _on_tensors(op: Op, sizes: Sizes) -> Callable[[], Any]:

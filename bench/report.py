@@ -46,6 +46,7 @@ The last table holds what the project promises beside what was found: ratios of 
 A contender that is not installed is named there (pip install -e '.[peers]' brings all). Lines on real data need the
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
 How the cost grows with width, batch, depth, density and threads: fastnn bench scaling --help
+Networks trained as by R's neuralnet, their errors and pictures: fastnn bench neuralnet --help
 """
 
 # The groups of which a device runs what it can.
@@ -202,10 +203,28 @@ def _loops(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*loops.cases()]
 
 
+def _likelihood(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import likelihood
+
+    return [*likelihood.cases()]
+
+
+def _estimators(options: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import estimators
+
+    return [*estimators.cases(options.quick)]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
     return [*startup.gauges()]
+
+
+def _onnx(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import onnx
+
+    return [*onnx.gauges()]
 
 
 @dataclass(frozen=True)
@@ -229,9 +248,12 @@ _GROUPS: dict[str, _Group] = {
     ),
     "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", _loops),
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
+    "likelihood": _Group("logistic regression against scikit-learn's fastest solver", _likelihood),
+    "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),
+    "onnx": _Group("ONNX files of 100 MB, written and read", _onnx, in_passes=False),
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import stacks
 from bench.peers import DENSE, SPARSE, load
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import CROSS_ENTROPY, SQUARED_ERROR, Network
@@ -167,7 +168,7 @@ _PRECISION_POINTS, _PRECISION_SEEDS = 0.5, 3
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Each network on made data, and on the real data where the variable FASTNN_DATA names a folder."""
+    """Each network on made data, and on the real data where the variable FASTNN_DATA names a folder; then stacks."""
     listed = []
     for job in _JOBS:
         rows = job.quick_rows if quick else job.rows
@@ -179,7 +180,7 @@ def cases(quick: bool = False) -> list[Case]:
         if os.environ.get("FASTNN_DATA"):
             real = partial(_workload, job, job.peers, partial(_real, job.dataset, rows))
             listed.append(Case(job.name(rows, "real"), real, job.at_least, slow=True, skip=job.skip))
-    return listed
+    return [*listed, *stacks.cases(quick)]
 
 
 def gauges() -> list[Gauge]:

@@ -30,6 +30,7 @@ _SUBMODULES = (
     "losses",
     "metrics",
     "models",
+    "neuralnets",
     "onnx",
     "ops",
     "optimizers",
@@ -50,11 +51,14 @@ _NAMES = {
     "set_num_threads": "backends",
     "warmup": "backends",
     "gradients": "differentiation",
+    "minimize": "minimization",
     "program": "programs",
     "Input": "layers",
+    "neuralnet": "neuralnets",
     "Model": "models",
     "Sequential": "models",
     "load_model": "models",
+    "from_onnx": "onnx",
     "to_onnx": "onnx",
 }
 

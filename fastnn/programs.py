@@ -584,8 +584,8 @@ class _Intervals:
 
 
 def described(name: str, graph: Graph, replay: Any) -> str:
-    """What a replay does, as a table."""
-    lines = [name]
+    """What a replay does, as a table; it may have joined calls of the graph."""
+    graph, lines = getattr(replay, "graph", graph), [name]
     for stage in replay.stages():
         call = graph.calls[stage.call]
         shapes = ", ".join("x".join(map(str, operand.shape)) or "1" for operand in _operands(call))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastnn import datasets
 from fastnn.errors import ChecksumError, DataFileError
-from fastnn.layers import Conv2D, Embedding, Flatten, GlobalAveragePooling1D, Layer, MaxPooling2D, Reshape
+from fastnn.layers import Conv2D, Dropout, Embedding, Flatten, GlobalAveragePooling1D, Layer, MaxPooling2D, Reshape
 from fastnn.utils import pad_sequences
 
 Part = tuple[NDArray[Any], NDArray[Any]]
@@ -61,6 +61,8 @@ class Recipe:
     words: tuple[int, int] | None = None  # inputs are words: how many there are, and the width of their vectors
     image: tuple[int, int] | None = None  # inputs are the pixels of images of this height and width
     maps: tuple[tuple[int, int], ...] = ()  # of convolutions, 2x2 pooling behind each: how many, and the kernel's width
+    dropout: float = 0.0  # of what convolutions and pooling give, in training
+    falling: float = 0.0  # the learning rate from which half a cosine leads to 0; without one the optimizer's own stays
     made: Callable[[], tuple[Any, Any]] | None = None  # what there is where no files are
 
     @property
@@ -77,11 +79,22 @@ class Recipe:
         return "-".join(map(str, (*inputs, *self.hidden, self.outputs)))
 
     def convolutional(self) -> Recipe:
-        """Return the recipe for a network of 20 maps of 5x5, 2x2 pooling and 100 units; ValueError if none is given."""
+        """Return the recipe for a network of 20 maps of 5x5, 2x2 pooling and 100 units; ValueError if none is given.
+
+        Chosen on the last 10,000 of MNIST's training images, of which it gets 98.9% right (mean of two seeds).
+        """
         if self.image is None:
             known = ", ".join(name for name, recipe in RECIPES.items() if recipe.image is not None)
             raise ValueError(f"got 'conv' for inputs that are no images, wants a data set of images: {known}")
-        return replace(self, maps=((20, 5),), hidden=(100,))
+        return replace(
+            self,
+            maps=((20, 5),),
+            hidden=(100,),
+            dropout=0.5,
+            optimizer="adam",
+            falling=0.002,
+            epochs=max(8, self.epochs),
+        )
 
     def data(self, data_dir: Folder = None) -> Data:
         """Return the data set ready to train on: float32 (or uint8) rows or indices of words, labels or values.
@@ -105,7 +118,7 @@ class Recipe:
             stack: list[Layer] = [Reshape((*self.image, 1))]
             for count, width in self.maps:
                 stack += [Conv2D(count, width, activation=self.activation), MaxPooling2D(2)]
-            return [*stack, Flatten()]
+            return [*stack, *([Dropout(self.dropout)] if self.dropout else []), Flatten()]
         if self.words is None:
             return []
         count, width = self.words

@@ -17,7 +17,7 @@ from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Shape
 from fastnn.kernels.interrupts import held
-from fastnn.layers.base import assign_all, paths_within, sample_shape, supplied
+from fastnn.layers.base import assign_all, open_shape, paths_within, sample_shape, supplied
 from fastnn.layers.symbols import BatchShape
 from fastnn.losses import Loss
 from fastnn.losses.base import FunctionLoss
@@ -268,7 +268,7 @@ def _made(make: Any, makes: Makes, config: Mapping[str, Any]) -> Model:
         except (AttributeError, IndexError, RecursionError) as error:
             raise ValueError(f"config: got one that no graph of layers can be made of ({error})") from error
         return model
-    inputs: BatchShape = (None, *sample_shape("input_shape", _entry(config, "input_shape", list)))
+    inputs: BatchShape = (None, *open_shape("input_shape", _entry(config, "input_shape", list)))
     model = make([deserialize("layers", entry, makes) for entry in stack], _entry(config, "name", str))
     model.build(inputs)
     if not model.built:

@@ -21,8 +21,9 @@ FASTNN, KERNELS = Path(fastnn.__file__).parent, Path(fastnn.kernels.__file__).pa
 HOUSE = (
     ("fastnn.__main__",),
     ("fastnn.cli", "fastnn._environment"),
-    ("fastnn.recipes", "fastnn.playground"),
-    ("fastnn.onnx", "fastnn.sklearn"),
+    ("fastnn.examples",),
+    ("fastnn.recipes", "fastnn.minimization", "fastnn.playground"),
+    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",

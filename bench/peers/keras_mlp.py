@@ -40,7 +40,7 @@ with _quiet():
     tf.config.set_visible_devices([], "GPU")
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
     """Both pools of this size; RuntimeError where TensorFlow has started with another."""
     config = tf.config.threading
     if (config.get_intra_op_parallelism_threads(), config.get_inter_op_parallelism_threads()) != (threads, threads):
@@ -56,7 +56,7 @@ class KerasMLP:
     """A Sequential on rows x (n, in) and targets y (n,); ``compiling`` goes to ``compile``."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int, **compiling: Any) -> None:
-        _set_threads(get_num_threads())
+        set_threads(get_num_threads())
         *hidden, last = network.layers
         stack = [keras.layers.Input(shape=(len(network.weights[0]),))]
         stack += [keras.layers.Dense(len(bias), activation="relu") for _, bias in hidden]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch  # type: ignore[import-not-found, unused-ignore]
+import torch._dynamo  # optimizers load it, and Triton with it, whose LLVM has to come before TensorFlow's
 from torch import nn  # type: ignore[import-not-found, unused-ignore]
 
 from bench.peers.network import Network

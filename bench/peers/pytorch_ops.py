@@ -158,6 +158,21 @@ def max_pool2d(x: Any, pool_size: Any, strides: Any, padding: str) -> Any:
     return _last(F.max_pool2d(_first(x), window, moved, around, ceil_mode=up))
 
 
+def _kernel_first(w: Any) -> Any:
+    """A kernel (kh, kw, c, f) as PyTorch has it, a view."""
+    return w.permute(3, 2, 0, 1)
+
+
+def conv2d(x: Any, w: Any) -> Any:
+    return _last(F.conv2d(_first(x), _kernel_first(w)))
+
+
+def conv2d_backward(dy: Any, x: Any, w: Any, y: Any) -> Any:
+    given = _first(dy), _first(x), _kernel_first(w), [w.shape[3]], [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+    dx, dw, db = aten.convolution_backward(*given, [True, True, True])
+    return _last(dx), dw.permute(2, 3, 1, 0), db
+
+
 def average_pool2d(x: Any, pool_size: Any, strides: Any, padding: str) -> Any:
     window, moved, around, up = _pool_arguments(pool_size, strides, padding)
     return _last(F.avg_pool2d(_first(x), window, moved, around, up, count_include_pad=False))
@@ -415,6 +430,8 @@ PYTORCH: dict[str, Callable[..., Any]] = {
     "batch_norm_inference_backward": batch_norm_inference_backward,
     "layer_norm": layer_norm,
     "layer_norm_backward": layer_norm_backward,
+    "conv2d": conv2d,
+    "conv2d_backward": conv2d_backward,
     "max_pool2d": max_pool2d,
     "max_pool2d_backward": max_pool2d_backward,
     "average_pool2d": average_pool2d,

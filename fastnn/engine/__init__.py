@@ -5,7 +5,8 @@ optimizer by name. ``plan`` decides what will run: ``cpu`` trains many steps in 
 ``inputs`` and ``session`` are what it makes of a network, of data, of a fit; ``layerwise`` runs any network on any
 backend through ``fastnn.ops``, and what ``recorded`` can make a program of by one compiled call for many steps, or one
 for each step where callbacks listen to batches or the update is more than an op. ``cuda`` does so with all arrays on a
-device: ``placement`` is what it asks of a place of arrays, ``supply`` how samples come to the device.
+device: ``placement`` is what it asks of a place of arrays, ``supply`` how samples come to the device, and ``tables`` in
+what form.
 """
 
 from __future__ import annotations

@@ -18,16 +18,21 @@ import numpy as np
 
 from fastnn import backends, ops
 from fastnn.engine import recorded
-from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.data import Batch, DataSet, Source, Sources
 from fastnn.engine.form import penalty_numbers
 from fastnn.engine.layerwise import Epoch, LayerwiseRunner, added, in_strides
 from fastnn.engine.pace import paced
 from fastnn.engine.placement import Batches
 from fastnn.engine.protocols import Array, DenseForm, Logs, Loss, Metric, Network, Optimizer, Regularizer, StepHooks
 from fastnn.engine.recorded import RecordedPasses, layers_are_recordable
-from fastnn.engine.supply import Supply, how, joined, put
+from fastnn.engine.supply import Supply, how, joined
+from fastnn.engine.tables import is_csr, put
 from fastnn.engine.wiring import each, mapped
+from fastnn.kernels.formulas.steps import STEPS, step_name
 from fastnn.kernels.interrupts import held
+
+# What a plan says of rows of weights that a batch does not touch.
+_UNTOUCHED = "; weights of features that a batch does not have are stepped later, to the same bits"
 
 # Its name in a plan.
 RUNNER = "device"
@@ -394,4 +399,16 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
             lines["launches"] = f"{launches} a step, in the last fit"
     if source is not None:
         lines["samples"] = how(source, network.memory_limit, _takes_csr(network))
+        if not isinstance(source, Sources) and is_csr(source, _takes_csr(network)):
+            lines["first layer"] = "sparse, zeros are skipped" + (_UNTOUCHED if _waits(network) else "")
     return lines
+
+
+def _waits(network: Network) -> bool:
+    """Whether rows of the first layer's weights that a batch does not touch can be left alone, or stepped later."""
+    optimizer, kernel = network.optimizer, network.layers[0].parameters[0]
+    if optimizer is None or not (kernel.trainable and captures(network)):
+        return False
+    op, options = optimizer.rule
+    plain = optimizer.clipping is None and not optimizer.decay_of(kernel.path) and kernel.regularizer is None
+    return plain and STEPS[step_name(op, optimizer.slots, options)].lazy

@@ -70,10 +70,10 @@ def is_sparse(source: Source, network: Network) -> bool:
     if isinstance(source, SparseSource) or not is_worth_skipping(source, network):
         return is_worth_skipping(source, network)
     array = _dense(source)
-    return not _too_large(array, density(source) * array.size * (source.dtype.itemsize + 4))
+    return not is_too_large(array, density(source) * array.size * (source.dtype.itemsize + 4))
 
 
-def _too_large(array: Array, size: float) -> bool:
+def is_too_large(array: Array, size: float) -> bool:
     """Whether a copy of so many bytes would take the memory that a mapped file spares."""
     return size > COPIED_UP_TO and _is_mapped(array)
 
@@ -227,7 +227,7 @@ def _exceeds(data: DataSet, loss: Loss, dtype: Any) -> bool:
     first = y[:1]
     if data.y_dtype != np.int64 and not (_in_place(y, dtype) and loss.smoothed(first) is first):
         copies.append(y)
-    return any(_too_large(array, array.size * dtype.itemsize) for array in copies)
+    return any(is_too_large(array, array.size * dtype.itemsize) for array in copies)
 
 
 def _pieces(inputs: Any) -> tuple[list[Array], int]:

@@ -142,7 +142,8 @@ def _both(one: Any, other: Any) -> Any:
 
 def scaled(x: Array, factor: float) -> Array:
     """x times ``factor``; also of what stands for an array in a program."""
-    return calculate("scaled", x=x, factor=factor)
+    found: Array = calculate("scaled", x=x, factor=factor)
+    return found
 
 
 def divergence(what: str, network: Network, epoch: int, step: int) -> DivergenceError:

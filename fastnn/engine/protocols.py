@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -218,13 +219,15 @@ class LossForm(NamedTuple):
     """A loss as the kernels know it: its name, the numbers that it takes, what becomes of a row's and a batch's.
 
     ``mean`` says whether the loss of a row is that of its outputs by their number, ``summed`` whether the loss of a
-    batch is the sum of its rows', whatever the reduction.
+    batch is the sum of its rows', whatever the reduction. ``most`` is what a row's counts as at most, whatever its
+    gradient.
     """
 
     name: str
     numbers: tuple[float, ...] = ()
     mean: bool = True
     summed: bool = False
+    most: float = math.inf
 
 
 class Loss(Protocol):

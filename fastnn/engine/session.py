@@ -108,6 +108,7 @@ class Session:
         return records.Objective(
             loss=records.FIGURES[described.name],
             goal=np.array([*described.numbers, 0.0], self._dtype),
+            most=self._dtype.type(described.most),
             outputs=self._layout.sizes[-1] if described.mean else 1,
             reduction=reduction,
             metrics=np.array([records.FIGURES[form] for form, _ in figures.forms], np.int64),
@@ -251,8 +252,8 @@ class Session:
         step, (clip, limit) = STEPS[name], self._clipping()
         kernel = self._net.penalties[0, self._records.KERNEL]
         shrinks = decays[0, self._records.KERNEL] > 0
-        plain = not (shrinks or kernel["l1"] or kernel["l2"] or self._optimizer.use_ema)
-        direct = step.direct and clip == self._records.NO_CLIP and plain
+        at_once = not (shrinks or kernel["l1"] or self._optimizer.use_ema)
+        direct = step.direct and clip == self._records.NO_CLIP and at_once
         return self._records.Rules(
             batch=self._batch,
             step=STEP_CODES[name],
@@ -262,7 +263,7 @@ class Session:
             clip=clip,
             limit=self._dtype.type(limit),
             averages=self._averages(steps),
-            lazy=int(step.lazy and plain),
+            lazy=int(step.lazy and at_once and not kernel["l2"]),
             rho=self._dtype.type(self._optimizer.rule[1].get("rho", 1.0)),
             direct=int(direct),
             coupled=int(direct and self._coupled),

@@ -1,27 +1,24 @@
 """The samples of a device: there as a whole, or where they take too much of its memory piece by piece.
 
-What is there stays there from epoch to epoch: bytes as bytes, which steps convert, CSR matrices as they are, which the
-first layer multiplies by. Pieces of some batches come in turns to two places, each by pinned memory and on a stream of
-their own, while the steps of the other are at work: a copy waits until no step reads its place any more, steps wait for
-the copy, and the host for it too before it writes to the pinned memory again.
+What is there stays there from epoch to epoch, in the form that its table has (``tables``). Pieces of some batches come
+in turns to two places, each by pinned memory and on a stream of their own, while the steps of the other are at work: a
+copy waits until no step reads its place any more, steps wait for the copy, and the host for it too before it writes to
+the pinned memory again.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastnn import backends
-from fastnn.engine.data import Batch, DataSet, DenseSource, Source, SparseSource
-from fastnn.engine.inputs import AT_A_TIME, csr_of
+from fastnn.engine.data import Batch, DataSet, Source, Sources, SparseSource, sources_of
 from fastnn.engine.placement import Batches, Together, nothing
 from fastnn.engine.protocols import Array
+from fastnn.engine.tables import Table, inputs, is_csr, labels, rows_of, total
 from fastnn.engine.wiring import mapped
 
 # Of the memory that is free on a device samples take this share at most, where nothing else is asked for: the rest is
@@ -30,43 +27,6 @@ SHARE_OF_FREE = 0.5
 
 # Bytes of a piece at most: a copy of so much is as fast as any. Unmeasured.
 PIECE = 1 << 26
-
-_MOST_NON_ZEROS = np.iinfo(np.int32).max
-
-
-@dataclass(frozen=True)
-class _Table:
-    """An array of the host's whose rows are samples, and the dtype that it has on the device."""
-
-    array: Array
-    dtype: np.dtype[Any]
-
-    @property
-    def row(self) -> int:
-        """Bytes of a sample."""
-        return int(math.prod(self.array.shape[1:]) * self.dtype.itemsize)
-
-
-def _inputs(source: DenseSource) -> _Table:
-    """Dense inputs: bytes stay bytes where the model's dtype is the one that the device converts them to."""
-    array = source.array.view(np.uint8) if source.array.dtype == np.bool_ else source.array
-    stay = array.dtype == np.uint8 and source.dtype == np.float32
-    return _Table(array, array.dtype if stay else source.dtype)
-
-
-def _labels(data: DataSet) -> list[_Table]:
-    """Targets and weights, what there is of them."""
-    wanted = (data.y, data.y_dtype), (data.sample_weight, data.x.dtype)
-    return [
-        _Table(array, np.dtype(array.dtype if dtype is None else dtype)) for array, dtype in wanted if array is not None
-    ]
-
-
-def bytes_there(source: Source) -> int:
-    """What the inputs take on a device as a whole."""
-    if isinstance(source, SparseSource):
-        return int(source.matrix.nnz) * (4 + source.dtype.itemsize) + 4 * (source.rows + 1)
-    return source.rows * _inputs(source).row if isinstance(source, DenseSource) else 0
 
 
 def most_bytes(limit: int | None) -> int:
@@ -81,13 +41,14 @@ def most_bytes(limit: int | None) -> int:
 
 def how(source: Source, limit: int | None, takes_csr: bool) -> str:
     """How such inputs come to the device, for people to read."""
-    size, most = bytes_there(source), most_bytes(limit)
-    fits = f"{size:,} bytes, of {most:,} that samples may take"
-    if isinstance(source, SparseSource) and not (takes_csr and size <= most):
-        return "made dense on the host, a batch at a time"
-    if isinstance(source, SparseSource):
-        return f"on the device as CSR, {fits}"
-    return f"on the device, {fits}" if size <= most else f"streamed through two pinned buffers: {fits}"
+    size, most = total(inputs(source, takes_csr)), most_bytes(limit)
+    there = "on the device" if size <= most else "streamed through two pinned buffers"
+    for one in sources_of(source):
+        if is_csr(one, takes_csr):
+            there += " as CSR"
+        elif isinstance(one, SparseSource):
+            there += ", made dense on the host"
+    return f"{there}{',' if size <= most else ':'} {size:,} bytes, of {most:,} that samples may take"
 
 
 class Supply:
@@ -110,29 +71,11 @@ class Supply:
         return self._made(order, batch_size)
 
     def _of(self, data: DataSet) -> Callable[[Array, int], Batches]:
-        """What makes batches of these samples; those of several inputs or targets the host makes."""
-        if isinstance(data.y, tuple) or not isinstance(data.x, (DenseSource, SparseSource)):
-            return partial(_FromHost, data)
-        labels, most = _labels(data), most_bytes(self._limit)
-        fits = bytes_there(data.x) + data.rows * sum(table.row for table in labels) <= most
-        has_y = data.y is not None
-        if isinstance(data.x, SparseSource):
-            if not (fits and self._takes_csr and data.x.matrix.nnz <= _MOST_NON_ZEROS):
-                return partial(_FromHost, data)
-            return partial(_Resident, [_matrix(data.x), *map(_uploaded, labels)], has_y)
-        tables = [_inputs(data.x), *labels]
-        if fits:
-            return partial(_Resident, [_uploaded(table) for table in tables], has_y)
-        return _Streams(tables, has_y, most // 2).batches
-
-
-def put(array: Any) -> Any:
-    """An array, or a CSR matrix, on the device; one that is there, or None, as it is."""
-    if array is None or hasattr(array, "indptr"):
-        return array
-    import cupy
-
-    return cupy.asarray(array)
+        """What makes batches of these samples."""
+        tables, most = [*inputs(data.x, self._takes_csr), *labels(data)], most_bytes(self._limit)
+        if total(tables) <= most:
+            return partial(_Resident, [table.uploaded() for table in tables], data)
+        return _Streams(tables, data, most // 2).batches
 
 
 def joined(arrays: Sequence[Any]) -> Any:
@@ -144,31 +87,12 @@ def joined(arrays: Sequence[Any]) -> Any:
     return cupy.concatenate(arrays)
 
 
-def _matrix(source: SparseSource) -> Any:
-    """CSR inputs on the device."""
-    indptr, indices, values = csr_of(source, np.int32)
-    longest = int(np.diff(indptr).max(initial=0))
-    bounded = backends.implementation("cuda", "csr", "bounded")
-    return bounded(put(values), put(indices), put(indptr), source.matrix.shape, longest)
-
-
-def _uploaded(table: _Table) -> Any:
-    """An array on the device, converted a few rows at a time: it may be mapped from a file."""
-    import cupy
-
-    there = cupy.empty(table.array.shape, table.dtype)
-    at_a_time = max(1, AT_A_TIME // max(1, table.row))
-    for first in range(0, len(table.array) if there.size else 0, at_a_time):
-        rows = slice(first, first + at_a_time)
-        there[rows].set(np.ascontiguousarray(table.array[rows], table.dtype))
-    return there
-
-
-def _batch(parts: Sequence[Any], has_y: bool, rows: int) -> Batch:
-    """A batch of inputs, targets and weights, what there is of them."""
-    x, *labels = parts
-    y = labels.pop(0) if has_y else None
-    return Batch(x, y, labels[0] if labels else None, rows)
+def _batch(data: DataSet, parts: Sequence[Any], rows: int) -> Batch:
+    """A batch of inputs, targets and weights, what there is of them, each one or a tuple as in the data."""
+    left = iter(parts)
+    x = tuple(next(left) for _ in data.x.all) if isinstance(data.x, Sources) else next(left)
+    kinds = data.y, data.sample_weight
+    return Batch(x, *(mapped(lambda array: None if array is None else next(left), kind) for kind in kinds), rows)
 
 
 class _Steps:
@@ -187,30 +111,11 @@ class _Steps:
         return self.order[step * self.size : (step + steps) * self.size]
 
 
-class _FromHost:
-    """Batches that the host makes, one by one."""
-
-    def __init__(self, data: DataSet, order: Array, batch_size: int) -> None:
-        self._data, self._steps = data, _Steps(order, batch_size)
-
-    def at_hand(self, step: int) -> int:
-        return 0
-
-    def together(self, step: int, steps: int) -> Together:
-        raise ValueError(f"steps: got {steps}, wants 0, which are at hand")
-
-    def alone(self, step: int) -> Batch:
-        rows = self._steps.rows(step)
-        batch = self._data.batch(rows, rows.size)
-        x, y, weight = (mapped(put, part) for part in batch[:3])
-        return Batch(x, y, weight, batch.rows)
-
-
 class _Resident:
     """Batches of samples that are there."""
 
-    def __init__(self, arrays: Sequence[Any], has_y: bool, order: Array, batch_size: int) -> None:
-        self._arrays, self._has_y, self._steps = arrays, has_y, _Steps(order, batch_size)
+    def __init__(self, arrays: Sequence[Any], data: DataSet, order: Array, batch_size: int) -> None:
+        self._arrays, self._data, self._steps = arrays, data, _Steps(order, batch_size)
 
     def at_hand(self, step: int) -> int:
         return self._steps.count - step
@@ -220,28 +125,19 @@ class _Resident:
 
     def alone(self, step: int) -> Batch:
         rows = self._steps.rows(step)
-        index = put(np.ascontiguousarray(rows, np.int64))
-        taken = [_rows(array, index) for array in self._arrays]
-        return _batch(taken, self._has_y, rows.size)
-
-
-def _rows(array: Any, index: Any) -> Any:
-    """array[index] on the device."""
-    module, name = ("csr", "gather") if hasattr(array, "indptr") else ("batches", "rows")
-    return backends.implementation("cuda", module, name)(array, index)
+        return _batch(self._data, [rows_of(array, rows) for array in self._arrays], rows.size)
 
 
 class _Place:
-    """Room for a piece, on the device and in pinned memory; ``holds`` says which piece of which epoch it has."""
+    """Room for a piece; ``holds`` says which piece of which epoch it has."""
 
-    def __init__(self, tables: Sequence[_Table], rows: int) -> None:
+    def __init__(self, tables: Sequence[Table], rows: int) -> None:
         import cupy
 
         self.holds: Any = None
         # copied: behind the last copy; read: behind the steps that have read what was here
         self.copied, self.read = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
-        self.there = [cupy.empty((rows, *table.array.shape[1:]), table.dtype) for table in tables]
-        self.pinned = [_pinned(array.shape, array.dtype) for array in self.there]
+        self.rooms = [table.room(rows) for table in tables]
 
     def __del__(self) -> None:
         """Memory goes back when no copy is under way: those who get it do not wait for the stream that copies."""
@@ -249,28 +145,13 @@ class _Place:
             self.copied.synchronize()
 
 
-def _pinned(shape: tuple[int, ...], dtype: Any) -> Array:
-    import cupy
-
-    count = math.prod(shape)
-    memory = cupy.cuda.alloc_pinned_memory(max(1, count * dtype.itemsize))
-    return np.frombuffer(memory, dtype, count).reshape(shape)
-
-
-def _take(array: Array, rows: Array, out: Array) -> None:
-    if array.dtype == out.dtype:
-        np.take(array, rows, axis=0, out=out, mode="clip")  # else by a copy in between
-    else:
-        out[...] = array[rows]
-
-
 class _Streams:
     """Two places for pieces of samples, and the stream that copies to them."""
 
-    def __init__(self, tables: Sequence[_Table], has_y: bool, most: int) -> None:
+    def __init__(self, tables: Sequence[Table], data: DataSet, most: int) -> None:
         import cupy
 
-        self._tables, self._has_y, self._most = tables, has_y, most
+        self._tables, self._data, self._most, self._rows = tables, data, most, 0
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._current = cupy.cuda.get_current_stream
         self._places: list[_Place] = []
@@ -284,10 +165,10 @@ class _Streams:
         """Batches of a piece: as many as its place may have, one at least."""
         row = sum(table.row for table in self._tables)
         steps = max(1, min(self._most, PIECE) // max(1, row * batch_size))
-        rows = min(steps * batch_size, len(self._tables[0].array))
-        if not self._places or len(self._places[0].there[0]) != rows:
-            self._places, self._read = [], None
-            self._places = [_Place(self._tables, rows) for _ in range(2)]
+        rows = min(steps * batch_size, self._data.rows)
+        if rows != self._rows:
+            self._places, self._read, self._rows = [], None, 0
+            self._places, self._rows = [_Place(self._tables, rows) for _ in range(2)], rows
         return steps
 
     def having(self, rows: Array, name: Any, number: int) -> _Place:
@@ -308,16 +189,16 @@ class _Streams:
                 place.read.record(self._current())
             place.copied.synchronize()  # the pinned memory is read no more
             self._stream.wait_event(place.read)
-            for table, pinned, there in zip(self._tables, place.pinned, place.there, strict=True):
-                _take(table.array, rows, pinned[: rows.size])
-                there.data.copy_from_host_async(pinned.ctypes.data, rows.size * table.row, self._stream)
+            for room in place.rooms:
+                for pinned, there, size in room.filled(rows):
+                    there.data.copy_from_host_async(pinned.ctypes.data, size, self._stream)
             place.copied.record(self._stream)
             place.holds = name
         return place
 
     def batch(self, place: _Place, first: int, rows: int) -> Batch:
         """So many samples of a place as a batch."""
-        return _batch([array[first : first + rows] for array in place.there], self._has_y, rows)
+        return _batch(self._data, [room.batch(first, rows) for room in place.rooms], rows)
 
 
 class _Streamed:
@@ -333,7 +214,7 @@ class _Streamed:
     def together(self, step: int, steps: int) -> Together:
         place, first = self._place(step)
         rows = np.arange(first, first + self._steps.rows(step, steps).size)
-        return Together(place.there, rows, partial(self._ahead, step // self._of_piece + 1))
+        return Together([room.there for room in place.rooms], rows, partial(self._ahead, step // self._of_piece + 1))
 
     def alone(self, step: int) -> Batch:
         place, first = self._place(step)

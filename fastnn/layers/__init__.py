@@ -9,6 +9,8 @@ from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fastnn.layers.base import Layer, Parameter
+from fastnn.layers.bidirectional import Bidirectional
+from fastnn.layers.cells import CELLS, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from fastnn.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
 from fastnn.layers.custom import Lambda
@@ -59,9 +61,10 @@ from fastnn.layers.preprocessing import (
     RandomZoom,
     Resizing,
 )
-from fastnn.layers.recurrent import CELLS, GRU, LSTM, Bidirectional, SimpleRNN
+from fastnn.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
 from fastnn.layers.resizing import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
 from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Masking
+from fastnn.layers.wrappers import KINDS, TimeDistributed, Wrapper
 
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
@@ -74,10 +77,11 @@ NAMES = {
     **aliases((Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
     **aliases((Resizing, CenterCrop, RandomFlip, RandomRotation, RandomZoom, RandomTranslation)),
     **aliases((CategoryEncoding, Discretization)),
-    **aliases((Embedding, Masking, Bidirectional)),
+    **aliases((Embedding, Masking, RNN, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
     **CELLS,
 }
+KINDS.update(NAMES)
 
 # Keras's other names.
 Convolution1D, Convolution2D, Convolution2DTranspose = Conv1D, Conv2D, Conv2DTranspose
@@ -98,6 +102,7 @@ __all__ = [
     "ELU",
     "GRU",
     "LSTM",
+    "RNN",
     "Activation",
     "Add",
     "Average",
@@ -125,6 +130,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
@@ -136,6 +142,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
+    "LSTMCell",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -164,12 +171,16 @@ __all__ = [
     "SeparableConv2D",
     "SeparableConvolution2D",
     "SimpleRNN",
+    "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
+    "StackedRNNCells",
     "Subtract",
+    "TimeDistributed",
     "UpSampling1D",
     "UpSampling2D",
+    "Wrapper",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "add",

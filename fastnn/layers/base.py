@@ -45,11 +45,11 @@ _used_names: Counter[str] = Counter()
 
 
 # Where weights come from that are not drawn, as a file has them: values by layer and input shape.
-_supply: ContextVar[Callable[[Any, Any], Sequence[Array]] | None] = ContextVar("fastnn_supply", default=None)
+_supply: ContextVar[Callable[[Any, Any], Sequence[Array] | None] | None] = ContextVar("fastnn_supply", default=None)
 
 
-def supplied(supply: Callable[[Any, Any], Sequence[Array]]) -> AbstractContextManager[None]:
-    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives."""
+def supplied(supply: Callable[[Any, Any], Sequence[Array] | None]) -> AbstractContextManager[None]:
+    """``with`` this, layers that are built take the values that ``supply(layer, input_shape)`` gives, None for none."""
     return setting(_supply, supply)
 
 
@@ -311,7 +311,7 @@ class Layer(Operation, Configurable):
         dtype: str | None = None,
         trainable: bool = True,
         activity_regularizer: Any = None,
-        input_shape: Sequence[int] | None = None,
+        input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
     ) -> None:
         if name is not None:
@@ -322,11 +322,11 @@ class Layer(Operation, Configurable):
         self.activity_regularizer = regularizers.get(activity_regularizer, "activity_regularizer")
         if input_shape is not None and input_dim is not None:
             raise ValueError("input_shape, input_dim: got both, wants one of them")
-        self.sample_shape: Shape | None = None
+        self.sample_shape: BatchShape | None = None
         if input_dim is not None:
             self.sample_shape = (checks.positive_int("input_dim", input_dim),)
         elif input_shape is not None:
-            self.sample_shape = sample_shape("input_shape", input_shape)
+            self.sample_shape = open_shape("input_shape", input_shape)
         self.parameters: list[Parameter] = []
         self.nodes: list[Node] = []
         self.is_building = False
@@ -345,7 +345,7 @@ class Layer(Operation, Configurable):
             cls.recordable = vars(cls).get("recordable", False)
             cls._by_call = False
         elif "call" in vars(cls):
-            cls.forward, cls.backward, cls.form = Layer.forward, Layer.backward, Layer.form  # type: ignore[method-assign]
+            cls.forward, cls.backward, cls.form = Layer._passed, Layer.backward, Layer.form  # type: ignore[method-assign]
             cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
             cls.takes_mask = calling.call_takes(cls, "mask")
             cls.recordable = vars(cls).get("recordable", True)
@@ -435,7 +435,12 @@ class Layer(Operation, Configurable):
             return
         shape: Any = input_shape if isinstance(input_shape, list) else tuple(input_shape)
         if not self._by_call:
-            self.compute_output_shape(shape)
+            try:
+                self.compute_output_shape(shape)
+            except TypeError:  # of arithmetic with None
+                if isinstance(shape, list) or None not in shape[1:]:
+                    raise
+                raise ValueError(f"{self.name}: got input shape {shape}, wants known sizes") from None
         if self.built:
             if not self._fits(shape):
                 raise ValueError(
@@ -518,11 +523,13 @@ class Layer(Operation, Configurable):
         """Shape of the outputs for inputs of ``input_shape``."""
         return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
 
-    def forward(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
+    def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
-        if self._by_call:
-            return calling.forward(self, x, training, mask)
         raise undefined(self, "call(inputs) over fastnn.ops")
+
+    def _passed(self, x: Any, training: Training = False, activate: bool = True, mask: Any = None) -> tuple[Any, Any]:
+        """The ``forward`` of a layer with a ``call``, which may take the mask of its inputs."""
+        return calling.forward(self, x, training, mask)
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, or None where it is not needed, and the gradients of the parameters."""
@@ -640,12 +647,32 @@ def assign_all(parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
 
 def sample_shape(name: str, shape: Any) -> Shape:
     """``shape`` as a tuple of positive integers: the shape of one sample, in a batch that NumPy could hold."""
+    return tuple(
+        checks.integer(f"{name}[{index}]", size, 1, sys.maxsize) for index, size in enumerate(_sizes(name, shape))
+    )
+
+
+def open_shape(name: str, shape: Any) -> BatchShape:
+    """The same, None for sizes that may be any: of sequences, say."""
+    sizes = _sizes(name, shape)
+    known = iter(sample_shape(name, [1 if size is None else size for size in sizes]))
+    return tuple(None if size is None else found for size, found in zip(sizes, known, strict=True))
+
+
+def agree(shape: Sequence[int | None], wanted: Sequence[int | None]) -> bool:
+    """Whether shapes are of the same sizes as far as these are known."""
+    return len(shape) == len(wanted) and all(
+        one is None or other is None or one == other for one, other in zip(shape, wanted, strict=True)
+    )
+
+
+def _sizes(name: str, shape: Any) -> tuple[Any, ...]:
     if isinstance(shape, (str, bytes, Mapping)) or not hasattr(shape, "__iter__"):
         raise TypeError(f"{name}: got {checks.describe(shape)}, wants a tuple of integers such as (784,)")
     sizes = tuple(shape)
     if len(sizes) > _MOST_AXES:
         raise ValueError(f"{name}: got {len(sizes)} axes, wants {_MOST_AXES} at most")
-    return tuple(checks.integer(f"{name}[{index}]", size, 1, sys.maxsize) for index, size in enumerate(sizes))
+    return sizes
 
 
 class Activated(Layer):

@@ -134,7 +134,7 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
     listed = isinstance(input_shape, list)
     shapes = input_shape if listed else [input_shape]
     if steps_states(layer):
-        return (shapes[0][0], output_size(layer))
+        return (shapes[0][0], output_size(layer)), {}
     if any(None in shape[1:] for shape in shapes):
         raise ValueError(
             f"{layer.name}: got input shape {input_shape}, wants known sizes, or a layer that defines "
@@ -272,7 +272,7 @@ def own_build(build: Callable[..., None], base: Callable[..., None]) -> Callable
     return wrapped
 
 
-def inner(layer: Layer) -> list[Operation]:
+def inner(layer: Operation) -> list[Operation]:
     """The layers and models among a layer's attributes, in lists and dicts too, in their order."""
     found: dict[int, Operation] = {}
     for name, value in vars(layer).items():

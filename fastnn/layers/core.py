@@ -20,26 +20,29 @@ from fastnn.engine.protocols import (
     Training,
 )
 from fastnn.initializers import Initializer
-from fastnn.layers.base import Activated, Layer, Parameter, sample_shape
+from fastnn.layers.base import Activated, Layer, Parameter, open_shape
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 
 
 class InputLayer(Layer):
-    """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one."""
+    """The shape of one sample, ahead of the first layer; ``dtype`` is that of the data and may be any numeric one.
+
+    A size of None, the number of steps say, may be another one in every call.
+    """
 
     recordable = True
     supports_masking = True
 
     def __init__(
         self,
-        shape: Sequence[int] | None = None,
+        shape: Sequence[int | None] | None = None,
         batch_size: int | None = None,
         dtype: str | None = None,
         name: str | None = None,
     ) -> None:
         if shape is None:
             raise ValueError("shape: got None, wants the shape of one sample, such as (784,)")
-        checked = sample_shape("shape", shape)
+        checked = open_shape("shape", shape)
         if batch_size is not None:
             batch_size = checks.positive_int("batch_size", batch_size)
         self.data_dtype = None if dtype is None else _numeric_dtype(dtype)
@@ -73,7 +76,7 @@ def _numeric_dtype(dtype: Any) -> str:
 
 
 def Input(  # noqa: N802 - Keras's name
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
     name: str | None = None,
@@ -363,7 +366,8 @@ class Rescaling(Layer):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch of floating-point numbers; nothing is kept."""
-        return x * x.dtype.type(self.scale) + x.dtype.type(self.offset), None
+        scaled = x * x.dtype.type(self.scale)
+        return scaled if self.offset == 0 else scaled + x.dtype.type(self.offset), None
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx."""

@@ -2,419 +2,313 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from fastnn import checks, configurable, constraints, initializers, ops, regularizers
-from fastnn.configurable import aliases
-from fastnn.engine.protocols import Array, Shape, Training
-from fastnn.initializers import Initializer
-from fastnn.kernels.table import TABLE
-from fastnn.kernels.table.recurrent import GRADIENTS, RESULTS
+from fastnn import configurable, ops
+from fastnn.engine import seeds
+from fastnn.engine.activations import Activation
+from fastnn.engine.protocols import Draw
 from fastnn.layers.base import BatchShape, Layer
+from fastnn.layers.calling import output_size
+from fastnn.layers.cells import (
+    Cell,
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    StackedRNNCells,
+    checked_cell,
+    flag,
+    flat,
+    nested,
+    stepped,
+)
+from fastnn.layers.symbols import is_symbolic
+from fastnn.layers.wrappers import KINDS, Wrapper
+from fastnn.tape import Followed, calculate
 
-# What a layer has of each of its weights, under Keras's names.
-_KINDS = ("kernel", "recurrent", "bias")
 
+class RNN(Wrapper):
+    """A cell at all steps of (n, t, features): its last outputs (n, units), or with ``return_sequences`` all.
 
-class Recurrent(Layer):
-    """What recurrent layers share: (n, t, features) to (n, units), or with ``return_sequences`` to (n, t, units).
+    ``cell``: a cell of the library's, a list of such, one above the other, or a layer of your own with ``state_size``
+    (a number, or a list of such) and ``call(inputs, states) -> (outputs, states)`` over ``fastnn.ops``.
 
-    Steps that a mask leaves out change nothing, and give the output of the step before. ``go_backwards`` begins with
-    the last step, and gives outputs in that order. ``unroll`` is accepted and changes nothing. ``return_state``,
-    ``stateful``, ``dropout`` and ``recurrent_dropout`` are not there yet.
+    With ``return_state`` the last states come behind the outputs. ``initial_state=`` of a call is a list of the first
+    ones, which gradients flow to; else they are zeros. A ``stateful`` layer begins with the states that the batch
+    before left, until ``reset_state()``; its steps run op by op. ``go_backwards`` begins with the last step, and gives
+    outputs in that order. Steps that a mask leaves out change nothing, and give the output of the step before, at first
+    the state of the library's cells, or with ``zero_output_for_mask`` zeros. ``unroll`` changes nothing.
     """
-
-    recordable = True
-    takes_mask = True
-    # The op that goes through all steps, and how many gates it has.
-    op: ClassVar[str]
-    gates: ClassVar[int]
 
     def __init__(
         self,
-        units: int,
-        *,
-        use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
-        recurrent_initializer: Any = "orthogonal",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        recurrent_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        recurrent_constraint: Any = None,
-        bias_constraint: Any = None,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        seed: int | None = None,
+        cell: Any,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
         unroll: bool = False,
+        zero_output_for_mask: bool = False,
         **options: Any,
     ) -> None:
-        self.units = checks.positive_int("units", units)
-        self.use_bias = _flag("use_bias", use_bias)
-        self.return_sequences = _flag("return_sequences", return_sequences)
-        self.go_backwards = _flag("go_backwards", go_backwards)
-        self.unroll = _flag("unroll", unroll)
-        _refuse("return_state", _flag("return_state", return_state), "a layer has one output")
-        _refuse("stateful", _flag("stateful", stateful), "every batch begins anew")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            share = checks.real(name, rate, minimum=0, maximum=1, open_high=True)
-            _refuse(name, share, "a Dropout layer before it drops other inputs at every step")
-        self.seed = None if seed is None else checks.integer("seed", seed, 0)
-        given = {
-            "initializer": (initializers, (kernel_initializer, recurrent_initializer, bias_initializer)),
-            "regularizer": (regularizers, (kernel_regularizer, recurrent_regularizer, bias_regularizer)),
-            "constraint": (constraints, (kernel_constraint, recurrent_constraint, bias_constraint)),
-        }
-        for what, (module, values) in given.items():
-            for kind, value in zip(_KINDS, values, strict=True):
-                setattr(self, f"{kind}_{what}", module.get(value, f"{kind}_{what}"))
+        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else checked_cell("cell", cell)
+        self.return_sequences = flag("return_sequences", return_sequences)
+        self.return_state = flag("return_state", return_state)
+        self.go_backwards = flag("go_backwards", go_backwards)
+        self.stateful = flag("stateful", stateful)
+        self.unroll = flag("unroll", unroll)
+        self.zero_output_for_mask = flag("zero_output_for_mask", zero_output_for_mask)
+        self.states: list[Any] | None = None
+        self._calls = 0
+        options.setdefault("dtype", self.cell.dtype)
         super().__init__(**options)
         self.dtype = self.dtype or "float32"
-
-    # Parameters' names are those of weights: the penalty on recurrent_kernel is recurrent_regularizer.
-    @property
-    def recurrent_kernel_regularizer(self) -> Any:
-        """The penalty on the recurrent weights."""
-        return getattr(self, "recurrent_regularizer")  # noqa: B009 - set by name, with those of the others
+        known = all(activation.fusable for cell in _single(self.cell) for activation in _activations(cell))
+        self.recordable = not self.stateful and self.cell.recordable and known
 
     @property
-    def recurrent_kernel_constraint(self) -> Any:
-        """The constraint on the recurrent weights."""
-        return getattr(self, "recurrent_constraint")  # noqa: B009
+    def wrapped(self) -> Sequence[Layer]:
+        """The cell."""
+        return [self.cell]
+
+    @property
+    def state_size(self) -> list[int]:
+        """The widths of the states, one behind the other."""
+        return [*flat(self.cell.state_size)]
 
     @property
     def flops(self) -> int:
-        """Two operations a weight and step."""
-        if self.input_shape is None:
-            return 0
-        _, steps, features = self.input_shape
-        return 2 * (steps or 0) * self.gates * self.units * ((features or 0) + self.units)
+        """Those of the cell, at each step."""
+        steps = None if self.input_shape is None else _of_sequences(self.input_shape)[1]
+        flops: int = (steps or 0) * self.cell.flops
+        return flops
 
-    def make_parameters(self, input_shape: BatchShape) -> None:
-        """Kernel, recurrent kernel, and the bias if there is one, as their initializers draw them."""
-        shapes = self.parameter_shapes(input_shape)
-        self._take_parameters(input_shape, [self._initial(name, shape) for name, shape in shapes.items()])
+    def inner_shape(self, input_shape: Any) -> BatchShape:
+        """That of one step."""
+        shape = _of_sequences(input_shape)
+        if len(shape) < 3 or None in shape[2:]:
+            raise ValueError(f"{self.name}: got input shape {tuple(shape)}, wants (None, steps, features)")
+        return (shape[0], *shape[2:])
 
-    def _initial(self, name: str, shape: Shape) -> Array:
-        argument = f"{'recurrent' if name == 'recurrent_kernel' else name}_initializer"
-        found: Initializer | None = getattr(self, argument)
-        return initializers.first_weights(found, argument, shape, self.dtype)
-
-    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
-        """(features, gates * units), (units, gates * units), and with a bias (gates * units,)."""
-        width = self.gates * self.units
-        shapes: dict[str, Shape] = {"kernel": (input_shape[-1] or 0, width), "recurrent_kernel": (self.units, width)}
-        return {**shapes, "bias": self._bias_shape(width)} if self.use_bias else shapes
-
-    def _bias_shape(self, width: int) -> Shape:
-        return (width,)
-
-    def _fits(self, input_shape: BatchShape) -> bool:
-        """Whether steps have as many features as the kernel has rows."""
-        return input_shape[-1] == self.parameters[0].shape[0]
-
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """The last axis becomes ``units``; without ``return_sequences`` there are no steps any more."""
-        if len(input_shape) != 3 or input_shape[-1] is None:
-            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, steps, features)")
-        steps = (input_shape[1],) if self.return_sequences else ()
-        return (input_shape[0], *steps, self.units)
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """(n, units), with ``return_sequences`` (n, t, units); with ``return_state`` a list with those of states."""
+        self.inner_shape(input_shape)
+        (n, t, *_), sizes = _of_sequences(input_shape), self.state_size
+        given = [tuple(shape[1:]) for shape in input_shape[1:]] if isinstance(input_shape, list) else []
+        if given and given != [(size,) for size in sizes]:
+            raise ValueError(f"{self.name}: got initial states of shapes {given}, wants {[(size,) for size in sizes]}")
+        outputs = (n, *((t,) if self.return_sequences else ()), output_size(self.cell))
+        return [outputs, *((n, size) for size in sizes)] if self.return_state else outputs
 
     def compute_mask(self, x: Any, mask: Any = None) -> Any:
-        """That of the inputs, where there are steps."""
-        return mask if self.return_sequences else None
+        """That of the inputs, where there are steps; none of states."""
+        of_inputs = mask[0] if isinstance(mask, list) else mask
+        made = of_inputs if self.return_sequences else None
+        return [made, *[None] * len(self.state_size)] if self.return_state else made
 
-    def _options(self) -> dict[str, Any]:
-        """Of the op, forwards and backwards."""
-        return {"go_backwards": self.go_backwards}
+    def __call__(  # type: ignore[override]
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = None
+    ) -> Any:
+        """Outputs of a batch, an array or a symbolic tensor; a list has the first states behind the sequences."""
+        given = sequences if initial_state is None else [sequences, *flat(initial_state)]
+        if isinstance(given, (list, tuple)) and is_symbolic(given) and not all(map(is_symbolic, given)):
+            raise TypeError(f"{self.name}: got symbolic tensors and others, wants initial_state of the same kind")
+        return super().__call__(given, training, mask)
 
-    def forward(
-        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
-    ) -> tuple[Array, Any]:
-        """Outputs of a batch, and (x, mask, the op's results by name)."""
-        weights = {parameter.name: parameter.value for parameter in self.parameters}
-        made = getattr(ops, self.op)(x, **weights, mask=mask, **self._options())
-        results = dict(zip(RESULTS[self.op], made, strict=True))
-        return results["y" if self.return_sequences else "h"], (x, mask, results)
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False) -> Any:
+        """Outputs, and with ``return_state`` behind them the last states."""
+        x, *given = sequences if isinstance(sequences, (list, tuple)) else [sequences]
+        mask = mask[0] if isinstance(mask, list) else mask
+        states = [*given, *([] if initial_state is None else flat(initial_state))] or self._kept(x.shape[0])
+        if states and len(states) != len(self.state_size):
+            raise ValueError(f"{self.name}: got {len(states)} initial states, wants {len(self.state_size)}")
+        y, last, states = self._through(x, states, mask, self._draw(training))
+        if self.stateful:
+            self.states = [*map(_value, states)]
+        output = self._without_masked(y, mask) if self.return_sequences else last
+        return (output, *states) if self.return_state else output
 
-    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
-        """From dL/dy: dL/dx, and the gradients of the weights."""
-        x, mask, results = kept
-        backward = TABLE[f"{self.op}_backward"]
-        taken = {name: result for name, result in results.items() if name in backward.operands}
-        weights = {parameter.name: parameter.value for parameter in self.parameters[:2]}
-        names = [parameter.name for parameter in self.parameters]
-        slopes = getattr(ops, backward.name)(
-            x, **weights, **taken, mask=mask, **{"dy" if self.return_sequences else "dh": dy}, **self._options(),
-            need=("dx",) * need_dx + tuple(f"d{name}" for name in names),
-        )  # fmt: skip
-        found = dict(zip(GRADIENTS[self.op], slopes, strict=True))
-        return found["dx"], tuple(found[f"d{name}"] for name in names)
+    def _draw(self, training: Any) -> Any:
+        """What masks of dropout are drawn from, the same one at all steps."""
+        if not training or isinstance(training, Draw):
+            return training
+        seed = getattr(self.cell, "seed", None)
+        self._calls += 1
+        return Draw(seeds.draw_seed() if seed is None else seed, self._calls - 1, 0)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        ways = {
-            "initializer": initializers.serialize,
-            "regularizer": lambda value: configurable.serialize(value, regularizers.NAMES),
-            "constraint": constraints.serialize,
-        }
-        parts = {
-            f"{kind}_{what}": way(getattr(self, f"{kind}_{what}")) for what, way in ways.items() for kind in _KINDS
-        }
-        names = "units", "use_bias", "seed", "return_sequences", "go_backwards", "unroll"
-        return {**{name: getattr(self, name) for name in names}, **parts, **super().get_config()}
+    def _through(self, x: Any, states: list[Any], mask: Any, draw: Any) -> tuple[Any, Any, list[Any]]:
+        """(all outputs where they are wanted, the last one, the last states), by one op where there is one."""
+        cell = self.cell
+        if isinstance(cell, Cell) and cell.swept(draw):
+            swept = cell.sweep(cell.dropped(x, draw), states, mask, self.go_backwards, draw)
+            if swept is not None:
+                y, last = swept
+                return y, last[0], last
+        return self._step_by_step(x, states, mask, draw)
 
+    def _step_by_step(self, x: Any, given: list[Any], mask: Any, draw: Any) -> tuple[Any, Any, list[Any]]:
+        n, t, sizes = x.shape[0], x.shape[1], self.cell.state_size
+        zeros = [calculate("zeros", x=x, shape=(n, size)) for size in self.state_size]
+        states = given or self._first(n) or zeros
+        before = isinstance(self.cell, Cell)  # whose output is its first state
+        output = states[0] if before else calculate("zeros", x=x, shape=(n, output_size(self.cell)))
+        steps, outputs = [*enumerate(ops.unstack(x, axis=1))], []
+        counting = None if mask is None else _choices(mask)
+        for at, inputs in reversed(steps) if self.go_backwards else steps:
+            made, after = stepped(self.cell, inputs, nested(sizes, iter(states)), draw)
+            after = [*flat(after)]
+            if counting is not None:
+                made, *after = (
+                    _chosen(counting[at], new, old) for new, old in zip((made, *after), (output, *states), strict=True)
+                )
+            output, states = made, after
+            outputs.append(output)
+        wanted = self.return_sequences and t > 0
+        y = ops.stack(outputs, axis=1) if wanted else calculate("zeros", x=x, shape=(n, t, output.shape[1]))
+        return y, output, states
 
-def _flag(name: str, value: Any) -> bool:
-    given: bool = checks.instance(name, value, bool, "True or False")
-    return given
+    def _first(self, n: int) -> list[Any]:
+        """What a user's cell begins with, where it says it and it is not zeros."""
+        of_cell = getattr(self.cell, "get_initial_state", None)
+        if of_cell is None or isinstance(self.cell, Cell):
+            return []
+        found = [np.asarray(state, self.dtype) for state in flat(of_cell(n))]
+        return found if any(state.any() for state in found) else []
 
+    def _without_masked(self, y: Any, mask: Any) -> Any:
+        """All outputs, zeros in place of those of masked steps if these are wanted."""
+        if mask is None or not self.zero_output_for_mask:
+            return y
+        return ops.mask_steps(y, ops.flip(mask, axis=1) if self.go_backwards else mask)
 
-def _refuse(name: str, value: Any, reason: str) -> None:
-    """ValueError where what is not there is asked for."""
-    if value:
-        raise ValueError(f"{name}: got {value}, wants {type(value)(0)}: {reason}")
-
-
-def _only(name: str, value: Any, wanted: str) -> str:
-    """An activation that the op has built in."""
-    if value != wanted:
-        raise ValueError(f"{name}: got {checks.describe(value)}, wants {wanted!r}: the gates are compiled with it")
-    return wanted
-
-
-class SimpleRNN(Recurrent):
-    """h = activation(x kernel + h recurrent_kernel + bias) at every step; activation tanh, relu, sigmoid or linear."""
-
-    op, gates = "simple_rnn", 1
-
-    def __init__(self, units: int, activation: str | None = "tanh", **options: Any) -> None:
-        named = "linear" if activation is None else activation
-        self.cell_activation = checks.option("activation", named, TABLE[self.op].options["activation"])
-        super().__init__(units, **options)
-
-    def _options(self) -> dict[str, Any]:
-        return {"activation": self.cell_activation, **super()._options()}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"activation": self.cell_activation, **super().get_config()}
-
-
-class LSTM(Recurrent):
-    """Long short-term memory (``ops.lstm``), gates in Keras's order: input, forget, cell, output.
-
-    With ``unit_forget_bias`` the forget gates' biases begin with 1. Activations are tanh and sigmoid.
-    """
-
-    op, gates = "lstm", 4
-
-    def __init__(
-        self,
-        units: int,
-        activation: str = "tanh",
-        recurrent_activation: str = "sigmoid",
-        *,
-        unit_forget_bias: bool = True,
-        **options: Any,
-    ) -> None:
-        _only("activation", activation, "tanh")
-        _only("recurrent_activation", recurrent_activation, "sigmoid")
-        self.unit_forget_bias = _flag("unit_forget_bias", unit_forget_bias)
-        super().__init__(units, **options)
-
-    def _initial(self, name: str, shape: Shape) -> Array:
-        if name != "bias" or not self.unit_forget_bias:
-            return super()._initial(name, shape)
-        u = self.units
-        before, behind = super()._initial(name, (u,)), super()._initial(name, (2 * u,))
-        return np.concatenate([before, np.ones(u, self.dtype), behind])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"unit_forget_bias": self.unit_forget_bias, **super().get_config()}
-
-
-class GRU(Recurrent):
-    """Gated recurrent unit (``ops.gru``), gates in Keras's order: update, reset, candidate; bias (2, 3 * units).
-
-    It resets after the recurrent product (``reset_after``, Keras's default). Activations are tanh and sigmoid.
-    """
-
-    op, gates = "gru", 3
-
-    def __init__(
-        self,
-        units: int,
-        activation: str = "tanh",
-        recurrent_activation: str = "sigmoid",
-        *,
-        reset_after: bool = True,
-        **options: Any,
-    ) -> None:
-        _only("activation", activation, "tanh")
-        _only("recurrent_activation", recurrent_activation, "sigmoid")
-        if not _flag("reset_after", reset_after):
-            raise ValueError("reset_after: got False, wants True: the reset gate comes behind the product")
-        super().__init__(units, **options)
-
-    def _bias_shape(self, width: int) -> Shape:
-        return (2, width)
-
-
-# What Bidirectional wraps.
-CELLS = aliases((SimpleRNN, LSTM, GRU))
-
-
-class _Merge(NamedTuple):
-    """How outputs a and b of both directions become one, and its gradient dy those of both."""
-
-    forward: Callable[[Array, Array], Array]
-    backward: Callable[[Array, Array, Array], tuple[Array, Array]]
-
-
-def _halves(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    return dy[..., : a.shape[-1]], dy[..., a.shape[-1] :]
-
-
-_MERGES = {
-    "concat": _Merge(lambda a, b: np.concatenate([a, b], axis=-1), _halves),
-    "sum": _Merge(lambda a, b: a + b, lambda dy, a, b: (dy, dy)),
-    "ave": _Merge(lambda a, b: (a + b) * a.dtype.type(0.5), lambda dy, a, b: (dy * dy.dtype.type(0.5),) * 2),
-    "mul": _Merge(lambda a, b: a * b, lambda dy, a, b: (dy * b, dy * a)),
-}
-
-
-class Bidirectional(Layer):
-    """A recurrent layer and its like that begins with the last step, whose outputs are merged.
-
-    ``merge_mode`` is "concat" (along the last axis), "sum", "ave" or "mul". Where there are steps, the outputs of the
-    second are put into the order of the inputs. ``backward_layer`` is by default made of the first's config. Weights
-    are those of the first, then those of the second.
-    """
-
-    takes_mask = True
-
-    def __init__(
-        self, layer: Recurrent, merge_mode: str = "concat", *, backward_layer: Recurrent | None = None, **options: Any
-    ) -> None:
-        self.layer = checks.instance("layer", layer, Recurrent, "a SimpleRNN, LSTM or GRU")
-        self.merge_mode = checks.one_of("merge_mode", merge_mode, _MERGES)
-        config = {**layer.get_config(), "input_shape": None}
-        self.forward_layer = type(layer).from_config({**config, "name": f"forward_{layer.name}"})
-        if backward_layer is None:
-            other = type(layer).from_config(
-                {**config, "name": f"backward_{layer.name}", "go_backwards": not layer.go_backwards}
+    def _kept(self, n: int) -> list[Any]:
+        """The states that the batch before left, of a layer that keeps them."""
+        if not self.stateful or self.states is None:
+            return []
+        if self.states[0].shape[0] != n:
+            raise ValueError(
+                f"{self.name}: got a batch of {n}, wants {self.states[0].shape[0]} samples, whose states it goes on "
+                "with; reset_state() forgets them"
             )
-        else:
-            other = checks.instance("backward_layer", backward_layer, Recurrent, "a SimpleRNN, LSTM or GRU")
-        self.backward_layer: Recurrent = other
-        self._given_backward = backward_layer is not None
-        for name in ("units", "return_sequences"):
-            if getattr(other, name) != getattr(layer, name):
-                raise ValueError(f"backward_layer: got {name} {getattr(other, name)}, wants that of layer")
-        if other.go_backwards == layer.go_backwards:
-            raise ValueError(f"backward_layer: got go_backwards {other.go_backwards}, wants the other direction")
-        if layer.sample_shape is not None:
-            options.setdefault("input_shape", layer.sample_shape)
-        options.setdefault("dtype", layer.dtype)
-        super().__init__(**options)
+        return [*self.states]
 
-    @property
-    def _both(self) -> tuple[Recurrent, Recurrent]:
-        return self.forward_layer, self.backward_layer
+    def reset_state(self) -> None:
+        """Let the next batch begin with zeros; ValueError for a layer that keeps no states."""
+        if not self.stateful:
+            raise ValueError(f"{self.name}: got stateful=False, wants a layer that keeps its states")
+        self.states = None
 
-    @property
-    def return_sequences(self) -> bool:
-        """Whether outputs have steps."""
-        return self.forward_layer.return_sequences
+    def reset_states(self) -> None:
+        """Keras's other name for ``reset_state``."""
+        self.reset_state()
 
-    @property
-    def flops(self) -> int:
-        """Those of both."""
-        return sum(layer.flops for layer in self._both)
-
-    def make_parameters(self, input_shape: BatchShape) -> None:
-        """Those of the first, then those of the second."""
-        for layer in self._both:
-            layer.build(input_shape)
-        self._adopt()
-
-    def _adopt(self) -> None:
-        """Take the parameters of both, which a file knows by this layer's name."""
-        self.parameters = [parameter for layer in self._both for parameter in layer.parameters]
-        for parameter in self.parameters:
-            parameter.path = f"{self.name}/{parameter.path}"
-
-    def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
-        """By the layers' names and the weights'."""
-        return {
-            f"{layer.name}/{name}": shape
-            for layer in self._both
-            for name, shape in layer.parameter_shapes(input_shape).items()
-        }
-
-    def _take_parameters(self, input_shape: BatchShape, values: Sequence[Array]) -> None:
-        count = len(self.forward_layer.parameter_shapes(input_shape))
-        for layer, own in zip(self._both, (values[:count], values[count:]), strict=True):
-            layer.build(input_shape, own)
-        self._adopt()
-
-    def _fits(self, input_shape: BatchShape) -> bool:
-        return self.forward_layer._fits(input_shape)
-
-    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """The last axis is twice as long where both outputs are put side by side."""
-        *lead, units = self.forward_layer.compute_output_shape(input_shape)
-        return (*lead, 2 * (units or 0) if self.merge_mode == "concat" else units)
-
-    def compute_mask(self, x: Any, mask: Any = None) -> Any:
-        """That of the inputs, where there are steps."""
-        return self.forward_layer.compute_mask(x, mask)
-
-    def _turned(self, y: Array) -> Array:
-        """The second's outputs in the order of the first's."""
-        return y[:, ::-1] if self.return_sequences else y
-
-    def forward(
-        self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
-    ) -> tuple[Array, Any]:
-        """Outputs of a batch, and both outputs beside what both layers keep."""
-        (a, kept_a), (b, kept_b) = (layer.forward(x, training, activate, mask) for layer in self._both)
-        b = self._turned(b)
-        return _MERGES[self.merge_mode].forward(a, b), (a, b, kept_a, kept_b)
-
-    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
-        """From dL/dy: dL/dx, the sum of both layers', and the gradients of their weights."""
-        a, b, kept_a, kept_b = kept
-        of_a, of_b = _MERGES[self.merge_mode].backward(dy, a, b)
-        dx, own = self.forward_layer.backward(of_a, kept_a, need_dx)
-        other, others = self.backward_layer.backward(self._turned(of_b), kept_b, need_dx)
-        return (None if dx is None else ops.add(dx, other)), (*own, *others)
+    def _own_config(self) -> dict[str, Any]:
+        """The constructor's arguments, but for the cell."""
+        names = "return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask"
+        return {**{name: getattr(self, name) for name in names}, **super().get_config()}
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        second = configurable.serialize(self.backward_layer, CELLS) if self._given_backward else None
-        return {
-            "layer": configurable.serialize(self.layer, CELLS),
-            "merge_mode": self.merge_mode,
-            "backward_layer": second,
-            **super().get_config(),
-        }
+        return {"cell": configurable.serialize(self.cell, KINDS), **self._own_config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The layer whose ``get_config`` gave ``config``."""
-        inner = {
-            name: None if config[name] is None else configurable.deserialize(name, config[name], CELLS)
-            for name in ("layer", "backward_layer")
-        }
-        return cls(**{**config, **inner})
+        return cls(**{**config, "cell": configurable.deserialize("cell", config["cell"], KINDS)})
+
+
+def _of_sequences(input_shape: Any) -> Any:
+    """The shape of the sequences among those of sequences and states."""
+    return input_shape[0] if isinstance(input_shape, list) else input_shape
+
+
+def _single(cell: Any) -> Sequence[Any]:
+    return cell.cells if isinstance(cell, StackedRNNCells) else [cell]
+
+
+def _activations(cell: Any) -> Sequence[Activation]:
+    return cell.activations if isinstance(cell, Cell) else []
+
+
+def _value(state: Any) -> Any:
+    """The array that is followed."""
+    while isinstance(state, Followed):
+        state = state._value
+    return state
+
+
+def _choices(mask: Any) -> list[tuple[Any, Any]]:
+    """By step, (1 where it counts, 1 where it does not), each (n, 1)."""
+    steps = mask.reshape(*mask.shape, 1)
+    others = ops.step_mask(steps, 1.0).reshape(*mask.shape, 1)
+    return [*zip(ops.unstack(steps, axis=1), ops.unstack(others, axis=1), strict=True)]
+
+
+def _chosen(choice: tuple[Any, Any], new: Any, old: Any) -> Any:
+    counts, others = choice
+    return ops.add(ops.multiply(new, counts), ops.multiply(old, others))
+
+
+class _OfCell(RNN):
+    """An RNN that makes its cell of its own arguments."""
+
+    makes: ClassVar[type[Cell]]
+
+    def __init__(self, units: int, *given: Any, **options: Any) -> None:
+        known = inspect.signature(RNN.__init__).parameters.keys() | inspect.signature(Layer.__init__).parameters.keys()
+        own = {name: options.pop(name) for name in [*options] if name in known - {"options", "cell"}}
+        cell = self.makes(
+            units,
+            *given,
+            dtype=own.get("dtype"),
+            name=f"{configurable.snake_case(type(self).__name__)}_cell",
+            **options,
+        )
+        super().__init__(cell, **own)
+
+    @property
+    def units(self) -> int:
+        """The width of the outputs."""
+        units: int = self.cell.units
+        return units
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The same; ValueError for steps that are not rows."""
+        shape = _of_sequences(input_shape)
+        if len(shape) != 3:
+            raise ValueError(f"{self.name}: got input shape {tuple(shape)}, wants (None, steps, features)")
+        return super().compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**self.cell.get_config(), **self._own_config()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The layer whose ``get_config`` gave ``config``."""
+        return cls(**config)
+
+
+class SimpleRNN(_OfCell):
+    """h = activation(x kernel + h recurrent_kernel + bias) at every step: an ``RNN`` of a ``SimpleRNNCell``.
+
+    Arguments are those of both.
+    """
+
+    makes = SimpleRNNCell
+
+
+class LSTM(_OfCell):
+    """Long short-term memory: an ``RNN`` of an ``LSTMCell``, whose states are h and c. Arguments are those of both."""
+
+    makes = LSTMCell
+
+
+class GRU(_OfCell):
+    """Gated recurrent unit: an ``RNN`` of a ``GRUCell``. Arguments are those of both."""
+
+    makes = GRUCell

@@ -16,7 +16,7 @@ from fastnn.engine.plan import precision_obstacle
 from fastnn.engine.protocols import Array, Head, Shape
 from fastnn.errors import BackendError
 from fastnn.layers import Layer
-from fastnn.layers.base import sample_shape
+from fastnn.layers.base import agree, open_shape
 from fastnn.layers.symbols import BatchShape
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
@@ -33,8 +33,8 @@ def batch_shape(shape: Any, wanted: BatchShape | None) -> BatchShape:
     if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) < 1:
         raise TypeError(f"input_shape: got {checks.describe(shape)}, wants a tuple such as (None, 784)")
     rows = None if shape[0] is None else checks.integer("input_shape[0]", shape[0], 0)
-    found: BatchShape = (rows, *sample_shape("input_shape", shape[1:]))
-    if wanted is not None and found[1:] != wanted[1:]:
+    found: BatchShape = (rows, *open_shape("input_shape", shape[1:]))
+    if wanted is not None and not agree(found[1:], wanted[1:]):
         raise ValueError(f"input_shape: got {found}, wants {wanted}, for which the model is made")
     return found
 

@@ -41,7 +41,7 @@ from fastnn.engine.wiring import Call, Wiring, each
 from fastnn.errors import DivergenceError
 from fastnn.kernels.table import DTYPES
 from fastnn.layers import Parameter
-from fastnn.layers.base import Operation, assign_all, refuse_symbols, unique_name
+from fastnn.layers.base import Operation, agree, assign_all, refuse_symbols, unique_name
 from fastnn.layers.calling import followed, inner, inside, learning
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor, is_symbolic
 from fastnn.losses.base import AddedLoss
@@ -199,7 +199,7 @@ class Model(Operation):
         connected = bool(args or {"inputs", "outputs"} & options.keys())
         if cls is Model and not connected:
             raise TypeError("inputs, outputs: got none, wants symbolic tensors: Model(inputs, outputs)")
-        made = super().__new__(_graph_of(cls) if connected and cls.__init__ is Model.__init__ else cls)
+        made: Any = super().__new__(_graph_of(cls) if connected and cls.__init__ is Model.__init__ else cls)
         made._arguments = args, options
         return made
 
@@ -214,7 +214,7 @@ class Model(Operation):
     ) -> None:
         if inputs is not None or outputs is not None:
             self.__class__ = _graph_of(type(self))
-            NAMES["Functional"].__init__(self, inputs, outputs, name)  # type: ignore[misc]
+            NAMES["Functional"].__init__(self, inputs, outputs, name)
             return
         kind = snake_case(type(self).__name__)
         self._kind = kind if name is None else None
@@ -245,7 +245,7 @@ class Model(Operation):
         super().__init_subclass__()
         cls.trains_itself = cls.trains_itself or not {"train_step", "test_step", "compute_loss"}.isdisjoint(vars(cls))
         if "build" in vars(cls) and hasattr(cls, "call"):
-            cls.make_own = cls.build  # type: ignore[method-assign,assignment]
+            cls.make_own = cls.build  # type: ignore[method-assign]
             cls.build = Model.build  # type: ignore[method-assign]
 
     @property
@@ -294,6 +294,8 @@ class Model(Operation):
         """None of its own: its layers have them."""
         return {}
 
+    # What it was made with.
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     # Whether steps are the user's own: by a ``train_step`` or another part of it.
     trains_itself = False
     sample_shape = None
@@ -421,7 +423,7 @@ class Model(Operation):
         names = {layer.name: layer for layer in self._layers}
         return names[checks.one_of("name", name, names)]
 
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+    def build(self, input_shape: Any = None) -> None:
         """Make the weights for inputs of ``input_shape``, the batch axis (None) included; of several a list or dict."""
         if input_shape is None:
             raise ValueError("input_shape: got None, wants a shape such as (None, 784)")
@@ -1109,8 +1111,8 @@ class Model(Operation):
             source = index_source(name, x, *counting)
         if isinstance(source, DenseSource) and source.sample_shape == ():
             source = DenseSource(source.array[:, np.newaxis], source.dtype, source.counts)
-        if bottom is not None and source.sample_shape != bottom[1:]:
-            wanted = ", ".join(["n", *map(str, bottom[1:])])
+        if bottom is not None and not agree(source.sample_shape, bottom[1:]):
+            wanted = ", ".join(["n", *("any" if size is None else str(size) for size in bottom[1:])])
             raise ValueError(
                 f"{name}: got shape {(source.rows, *source.sample_shape)}, wants ({wanted}), the model's input"
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastnn import checks
 from fastnn.configurable import deserialize, serialize
-from fastnn.layers.base import Operation, within
+from fastnn.layers.base import Operation, agree, within
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import Node, SymbolicTensor, tensors
 from fastnn.models.base import NAMES, Builder, Model
@@ -79,14 +79,28 @@ class Functional(Model):
         """Shape of the outputs, a list of such where there are several; for those of the inputs likewise."""
         shapes = [tuple(shape) for shape in input_shape] if len(self._inputs) > 1 else [tuple(_single(input_shape))]
         wanted = [tensor.shape for tensor in self._inputs]
-        if [shape[1:] for shape in shapes] != [shape[1:] for shape in wanted]:
+        if len(shapes) != len(wanted) or not all(agree(a[1:], b[1:]) for a, b in zip(shapes, wanted, strict=True)):
             got = shapes if len(shapes) > 1 else shapes[0]
             raise ValueError(
                 f"{self.name}: got input shape {got}, wants {wanted if len(wanted) > 1 else wanted[0]}, "
                 "for which the model is made"
             )
-        found = [(shapes[0][0], *tensor.shape[1:]) for tensor in self._outputs]
+        known = {_key(tensor): shape for tensor, shape in zip(self._inputs, shapes, strict=True)}
+        if any(None in shape[1:] for shape in wanted):
+            known |= self._shapes_between(known)
+        found = [(shapes[0][0], *known.get(_key(tensor), tensor.shape)[1:]) for tensor in self._outputs]
         return found if len(found) > 1 else found[0]
+
+    def _shapes_between(self, known: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Shapes of all tensors, for those of the inputs: there are sizes that may be any."""
+        found = {**known}
+        for node in self._nodes:
+            given = [found[_key(tensor)] for tensor in node.taken]
+            made = node.operation.compute_output_shape(given if isinstance(node.given, (list, tuple)) else given[0])
+            found |= {
+                (id(node), place): shape for place, shape in enumerate(made if isinstance(made, list) else [made])
+            }
+        return found
 
     def expand(self, builder: Builder, takes: Sequence[int]) -> list[int]:
         """The values that the outputs are, of those that the inputs are."""

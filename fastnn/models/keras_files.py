@@ -1,19 +1,21 @@
-"""Weights out of files that Keras wrote, ``.weights.h5`` and ``.keras``, for a model of the same architecture.
+"""Models out of files that Keras wrote, ``.keras``, and weights, of ``.weights.h5`` too, for such an architecture.
 
-A file has a group for each layer, by its class and how many of that class came before, and in it arrays by number.
-Arrays are all that is read of it: nothing is unpickled, no code, no description of layers. Needs h5py (the extra
-``keras``).
+A file has a group for each layer, by its class and how many of that class came before, and in it arrays by number. A
+``.keras`` file, a zip archive, has a description of the layers beside it (``keras_configs``). Nothing is unpickled, and
+no code is run. Needs h5py (the extra ``keras``).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +27,42 @@ from fastnn.layers.base import Operation
 if TYPE_CHECKING:
     from fastnn.models.base import Model
 
-# The member of a .keras file, a zip archive, that has the weights.
-_MEMBER = "model.weights.h5"
+# The members of a .keras file that have the description and the weights.
+_DESCRIPTION, _WEIGHTS = "config.json", "model.weights.h5"
 
 
 def is_keras_file(filepath: Any) -> bool:
     """Whether the name is that of a file which Keras writes."""
-    return str(filepath).endswith((".h5", ".hdf5", ".keras"))
+    return PurePath(str(filepath)).suffix in (".h5", ".hdf5", ".keras")
+
+
+def described(filepath: Any) -> Any:
+    """The description of the model in a ``.keras`` file; ValueError where there is none that can be read."""
+    path = Path(filepath)
+    if path.suffix != ".keras":
+        wants = "a .keras file; load_weights reads weights alone"
+        raise ValueError(f"filepath: got {str(filepath)!r}, an older format of Keras's, wants {wants}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read(_DESCRIPTION))
+    except (KeyError, RecursionError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"filepath: got {str(filepath)!r}, wants a file of Keras 3 ({error})") from None
+
+
+def rooms(filepath: Any, kinds: Collection[type[Any]]) -> Callable[[Any, Any], Sequence[Array] | None]:
+    """What gives layers of these classes room for their weights; ValueError for more than the file could fill."""
+    with zipfile.ZipFile(filepath) as archive:
+        size = archive.getinfo(_WEIGHTS).file_size
+
+    def supply(layer: Any, input_shape: Any) -> Sequence[Array] | None:
+        if type(layer) not in kinds:
+            return None
+        shapes, dtype = layer.parameter_shapes(input_shape).values(), np.dtype(layer.dtype or "float32")
+        if sum(map(math.prod, shapes)) * dtype.itemsize > size:
+            raise ValueError(f"{layer.name}: got weights of shapes {[*shapes]}, more than the file's {size} bytes")
+        return [np.zeros(shape, dtype) for shape in shapes]
+
+    return supply
 
 
 def weights_of(filepath: Any, model: Model) -> list[Array]:
@@ -49,7 +80,7 @@ def weights_of(filepath: Any, model: Model) -> list[Array]:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(BytesIO(content)) as archive:
-                content = archive.read(_MEMBER)
+                content = archive.read(_WEIGHTS)
         with h5py.File(BytesIO(content), "r") as file:
             found = {id(parameter): array for parameter, array in _of_model(file, model)}
     except (KeyError, OSError, zipfile.BadZipFile) as error:

@@ -8,6 +8,9 @@ from typing import Any
 
 from fastnn import checks, configurable, saving, serialization
 from fastnn.configurable import custom_object_scope
+from fastnn.engine import seeds
+from fastnn.layers.base import supplied
+from fastnn.models import keras_configs, keras_files
 from fastnn.models.base import NAMES, Model
 
 # Characters of what is wrong with a file.
@@ -21,12 +24,15 @@ def load_model(
 ) -> Model:
     """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
 
-    Training goes on as if it had never stopped. ``custom_objects`` are classes of layers of the user's by name, unless
+    Training goes on as if it had never stopped. Of a ``.keras`` file that Keras 3 wrote architecture and weights are
+    read, and the model is not compiled. ``custom_objects`` are classes of layers of the user's by name, unless
     ``utils.register_keras_serializable`` has been told of them; nothing is ever made of code that a file might hold.
     FileNotFoundError for a missing file, ValueError for a damaged one, one of another program, or one whose description
     and arrays do not fit each other, before memory is taken for what it describes.
     """
     checks.instance("compile", compile, bool, "True or False")
+    if keras_files.is_keras_file(filepath):
+        return _keras_model(filepath, custom_objects or {})
     tensors, document = saving.read(filepath)
     if document.get("class_name") == "weights":
         raise ValueError(
@@ -44,6 +50,20 @@ def load_model(
         raise ValueError(
             f"filepath: got {str(filepath)!r}, whose description fits neither its arrays nor this version ({reason})"
         ) from error
+    return model
+
+
+def _keras_model(filepath: Any, custom_objects: Mapping[str, type[Any]]) -> Model:
+    """The model of a file of Keras's."""
+    document = keras_files.described(filepath)
+    try:
+        supply = keras_files.rooms(filepath, NAMES.values())
+        with seeds.untouched(), custom_object_scope(custom_objects), supplied(supply):
+            model = keras_configs.model_of(document)
+        model.set_weights(keras_files.weights_of(filepath, model))
+    except (*serialization.UNFIT, AttributeError, IndexError) as error:
+        reason = str(error)[:_LONGEST_REASON]
+        raise ValueError(f"filepath: got {str(filepath)!r}, a model that fastnn has not ({reason})") from error
     return model
 
 

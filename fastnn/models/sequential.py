@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn import checks
 from fastnn.configurable import deserialize, serialize
-from fastnn.layers.base import Operation, within
+from fastnn.layers.base import Operation, agree, within
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 from fastnn.models.arguments import batch_shape
@@ -58,7 +58,7 @@ class Sequential(Model):
             )
         below = self._top_shape()
         if not self._layers and layer.sample_shape is not None:
-            if below is not None and below[1:] != layer.sample_shape:
+            if below is not None and not agree(below[1:], layer.sample_shape):
                 raise ValueError(f"input_shape: got {layer.sample_shape}, wants {below[1:]}, the shape of the Input")
             below = (None, *layer.sample_shape)
         if below is not None:
@@ -171,6 +171,8 @@ class Sequential(Model):
     def _output_shape(self, shape: BatchShape) -> BatchShape:
         for layer in self._layers:
             shape = layer.compute_output_shape(shape)
+            if isinstance(shape, list):
+                raise ValueError(f"layers: got {layer.name!r} of several outputs, which Model(inputs, outputs) takes")
         return shape
 
     # ---------------------------------------------------------------------------------------------------- the weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.onnx.writing import OPSETS, proto, to_onnx
+from fastnn.onnx.reading import from_onnx
+from fastnn.onnx.writing import DEFAULT_OPSET, OPSETS, proto, to_onnx
 
-__all__ = ["OPSETS", "proto", "to_onnx"]
+__all__ = ["DEFAULT_OPSET", "OPSETS", "from_onnx", "proto", "to_onnx"]

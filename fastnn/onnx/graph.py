@@ -190,6 +190,19 @@ class Graph:
         given = {} if in_input else {"axes": places}
         return self.put(kind, shape, tensor.name, *takes, order=order, keepdims=int(keepdims), **given)
 
+    def prune(self) -> None:
+        """Drop nodes and constants that nothing is made of, and results that nobody takes of operators of several."""
+        used = {tensor.name for tensor, _ in self.outputs}
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if used.isdisjoint(node.gives):
+                continue
+            used.update(node.takes)
+            gives = [name if name in used else "" for name in node.gives]
+            kept.append(node if node.kind == "Scan" else node._replace(gives=gives))
+        self.nodes = kept[::-1]
+        self.constants = {name: array for name, array in self.constants.items() if name in used}
+
     def renamed(self, old: str, new: str) -> None:
         """Give a node's result another name, here and where it is taken."""
         for place, node in enumerate(self.nodes):

@@ -16,8 +16,9 @@ from fastnn import layers
 from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.layers.base import Layer, Operation
+from fastnn.layers.cells import Cell
 from fastnn.layers.normalization import LEAST_DEVIATION
-from fastnn.layers.recurrent import Recurrent
+from fastnn.layers.recurrent import RNN
 from fastnn.models import Model
 from fastnn.onnx import operators, recorded, recurrent
 from fastnn.onnx.graph import Graph, Tensor
@@ -88,7 +89,7 @@ def _mask_behind(graph: Graph, layer: Layer, x: Any, mask: Tensor | None) -> Ten
             return _indices_above_0(graph, x) if layer.mask_zero and x.rank == 2 else None
         if isinstance(layer, layers.Masking):
             return _differing(graph, layer, x)
-    if isinstance(layer, (Recurrent, layers.Bidirectional)):
+    if isinstance(layer, (RNN, layers.Bidirectional)):
         return mask if layer.return_sequences else None
     if mask is not None and type(layer).compute_mask is not Layer.compute_mask:
         raise ValueError(f"{layer.name}: got a mask that the layer changes in Python, wants a layer that hands it on")
@@ -225,17 +226,17 @@ def _layer_normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tens
 
 
 def _normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
-    mean, variance = (parameter.value for parameter in layer.parameters)
-    deviation = np.maximum(np.sqrt(variance), variance.dtype.type(LEAST_DEVIATION))
-    kinds = [("Mul", deviation, "deviation"), ("Add", mean, "mean")]
-    if not layer.invert:
-        kinds = [("Sub", mean, "mean"), ("Div", deviation, "deviation")]
-    for kind, figures, label in kinds:
-        x = graph.like(x, kind, operators.of_sample(graph, x, figures, label))
-    return x
+    mean, variance = (operators.of_sample(graph, x, parameter.value, parameter.name) for parameter in layer.parameters)
+    (root,) = graph.node("Sqrt", variance)
+    (deviation,) = graph.node("Max", root, graph.number(LEAST_DEVIATION))
+    if layer.invert:
+        return graph.like(graph.like(x, "Mul", deviation), "Add", mean)
+    return graph.like(graph.like(x, "Sub", mean), "Div", deviation)
 
 
 def _upsampling(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    if layer.interpolation != "nearest":
+        raise UnsupportedError(f"the interpolation {layer.interpolation!r}, wants 'nearest'")
     return operators.upsampled(graph, x, layer.size)
 
 
@@ -258,10 +259,36 @@ def _masking(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
     return graph.put("Where", x.shape, stretched, graph.plain(x).name, graph.number(0.0))
 
 
-def _both_outputs(graph: Graph, layer: Any, x: Tensor, mask: Any) -> recurrent.Outputs:
-    given = recurrent.Weights(*(_value(layer, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
-    activation = getattr(layer, "cell_activation", "tanh")
-    return recurrent.run(graph, layer.op, x, given, mask, layer.go_backwards, activation)
+def _cells(layer: Any) -> list[Any]:
+    """The cells of a recurrent layer, one above the other; UnsupportedError for others than the library's."""
+    cells = [*layer.cell.cells] if isinstance(layer.cell, layers.StackedRNNCells) else [layer.cell]
+    for cell in cells:
+        if not isinstance(cell, Cell) or not cell.swept(False):
+            kinds = "a SimpleRNN, an LSTM or a GRU with the usual activations"
+            raise UnsupportedError(f"a cell {type(cell).__name__} of its own kind, wants {kinds}")
+    for name in ("return_state", "stateful"):
+        if getattr(layer, name):
+            raise UnsupportedError(f"{name} True, wants False")
+    return cells
+
+
+def _cell_weights(cell: Any) -> recurrent.Weights:
+    return recurrent.Weights(*(_value(cell, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
+
+
+def _both_outputs(graph: Graph, layer: Any, x: Any, mask: Any) -> recurrent.Outputs:
+    """All outputs in the order of the inputs' steps, and the last ones."""
+    if isinstance(x, list):
+        raise UnsupportedError("initial states, wants sequences alone")
+    for cell in _cells(layer):
+        given = _cell_weights(cell), mask, layer.go_backwards, cell.activation.name
+        found = recurrent.run(graph, cell.op, x, *given)
+        x = found.steps
+    if mask is None or not layer.zero_output_for_mask:
+        return found
+    (counted,) = graph.node("Unsqueeze", mask.name, graph.integers(2))
+    steps = graph.plain(found.steps)
+    return found._replace(steps=graph.put("Where", steps.shape, counted, steps.name, graph.number(0.0)))
 
 
 def _recurrent(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
@@ -271,20 +298,41 @@ def _recurrent(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
     return recurrent.turned(graph, found.steps) if layer.go_backwards else found.steps
 
 
-def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Any:
+    if mask is None and _is_one_operator(layer):
+        cells = [inner.cell for inner in layer.wrapped]
+        weights = [*map(_cell_weights, cells)]
+        both = recurrent.run_both(graph, cells[0].op, x, weights, cells[0].activation.name)
+        return both.steps if layer.return_sequences else both.last
     found = []
-    for inner in (layer.forward_layer, layer.backward_layer):
+    for inner in layer.wrapped:
         with graph.within(f"{graph.scope}/{inner.name}"):
             outputs = _both_outputs(graph, inner, x, mask)
         found.append(outputs.steps if layer.return_sequences else outputs.last)
-    if layer.merge_mode == "concat":
-        y = operators.concatenated(graph, found, found[0].rank - 1)
-    else:
-        y = pairwise("Mul" if layer.merge_mode == "mul" else "Add")(graph, *found)
-    if layer.merge_mode == "ave":
-        y = graph.like(y, "Mul", graph.number(0.5))
     turns = layer.return_sequences and layer.forward_layer.go_backwards
-    return recurrent.turned(graph, y) if turns else y
+    merged = _merged_ways(graph, layer.merge_mode, found)
+    made = [recurrent.turned(graph, y) if turns else y for y in merged]
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def _merged_ways(graph: Graph, mode: str | None, found: list[Tensor]) -> list[Tensor]:
+    """The outputs of both ways as one, or where there is no ``mode`` as they are."""
+    if mode is None:
+        return found
+    if mode == "concat":
+        return [operators.concatenated(graph, found, found[0].rank - 1)]
+    y = pairwise("Mul" if mode == "mul" else "Add")(graph, *found)
+    return [graph.like(y, "Mul", graph.number(0.5)) if mode == "ave" else y]
+
+
+def _is_one_operator(layer: Any) -> bool:
+    """Whether ONNX's own operators go both ways as the layer does."""
+    ways = [_cells(inner) for inner in layer.wrapped]
+    alike = {(cell.op, cell.use_bias, cell.units, cell.activation.name) for cells in ways for cell in cells}
+    first = ways[0][0]
+    has = recurrent.has_operator(first.op, first.activation.name)
+    single = len(ways[0]) == len(ways[1]) == len(alike) == 1
+    return layer.merge_mode == "concat" and single and has and not layer.forward_layer.go_backwards
 
 
 def _activation(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
@@ -328,6 +376,6 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.Cropping1D, layers.Cropping2D), _cropping),
     layers.Embedding: _embedding,
     layers.Masking: _masking,
-    **dict.fromkeys((layers.SimpleRNN, layers.LSTM, layers.GRU), _recurrent),
+    layers.RNN: _recurrent,
     layers.Bidirectional: _bidirectional,
 }

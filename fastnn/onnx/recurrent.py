@@ -17,9 +17,9 @@ from fastnn.onnx.operators import counts, emitter
 # The axes of (n, t, f) as ONNX's operators want them: steps first.
 _STEPS_FIRST = (1, 0, 2)
 # The gates' places in Keras's order, in the order of ONNX's.
-_GATES = {"simple_rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2)}
+GATES = {"simple_rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (0, 1, 2)}
 _KINDS = {"simple_rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
-_CELL_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
+CELL_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid"}
 
 
 class Weights(NamedTuple):
@@ -42,40 +42,65 @@ def run(
 ) -> Outputs:
     """What one of the recurrent ops gives, beginning with zeros."""
     given = graph.ordered(x, _STEPS_FIRST)
-    if mask is not None or (op == "simple_rnn" and activation not in _CELL_ACTIVATIONS):
+    if mask is not None or not has_operator(op, activation):
         return _scanned(graph, op, given, weights, mask, backwards, activation)
+    steps, last = _operator(graph, op, given, [weights], activation, "reverse" if backwards else "forward")
     units = weights.recurrent_kernel.shape[0]
+    shape = (x.shape[0], x.shape[1], units)
+    return Outputs(
+        graph.put("Squeeze", shape, steps, graph.integers(1), order=_STEPS_FIRST),
+        graph.put("Squeeze", (x.shape[0], units), last, graph.integers(0)),
+    )
+
+
+def has_operator(op: str, activation: str) -> bool:
+    """Whether ONNX has an operator of its own for what is not masked."""
+    return op != "simple_rnn" or activation in CELL_ACTIVATIONS
+
+
+def run_both(graph: Graph, op: str, x: Tensor, both: Sequence[Weights], activation: str = "tanh") -> Outputs:
+    """What two layers give that go forwards and backwards, side by side, each in the order of the inputs' steps."""
+    given = graph.ordered(x, _STEPS_FIRST)
+    steps, last = _operator(graph, op, given, both, activation, "bidirectional")
+    units = 2 * both[0].recurrent_kernel.shape[0]
+    (by_sample,) = graph.node("Transpose", steps, perm=[2, 0, 1, 3])
+    (last_by_sample,) = graph.node("Transpose", last, perm=[1, 0, 2])
+    return Outputs(
+        graph.put("Reshape", (x.shape[0], x.shape[1], units), by_sample, graph.integers(0, 0, units)),
+        graph.put("Reshape", (x.shape[0], units), last_by_sample, graph.integers(0, units)),
+    )
+
+
+def _operator(graph: Graph, op: str, x: Tensor, ways: Sequence[Weights], activation: str, direction: str) -> list[str]:
+    """The names of all outputs (t, ways, n, u) and of the last ones (ways, n, u)."""
     extra: dict[str, Any] = {"linear_before_reset": 1} if op == "gru" else {}
     if op == "simple_rnn":
-        extra["activations"] = [_CELL_ACTIVATIONS[activation]]
-    all_steps, last = graph.node(
-        _KINDS[op], given.name, *_operands(graph, op, weights), gives=2, hidden_size=units,
-        direction="reverse" if backwards else "forward", **extra,
-    )[:2]  # fmt: skip
-    shape = (x.shape[0], x.shape[1], units)
-    steps = graph.put("Squeeze", shape, all_steps, graph.integers(1), order=_STEPS_FIRST)
-    return Outputs(steps, graph.put("Squeeze", (x.shape[0], units), last, graph.integers(0)))
+        extra["activations"] = [CELL_ACTIVATIONS[activation]] * len(ways)
+    units = ways[0].recurrent_kernel.shape[0]
+    operands = _operands(graph, op, ways)
+    return graph.node(_KINDS[op], x.name, *operands, gives=2, hidden_size=units, direction=direction, **extra)
 
 
-def _operands(graph: Graph, op: str, weights: Weights) -> list[str]:
-    """W (1, gates * u, f), R (1, gates * u, u) and B (1, 2 * gates * u) in ONNX's order of gates."""
-    parts = [weights.kernel, weights.recurrent_kernel]
-    names = [
-        graph.constant(label, _sorted(op, array).T[None], array)
-        for label, array in zip(("kernel", "recurrent_kernel"), parts, strict=True)
-    ]
-    if weights.bias is None:
-        return names
-    width = weights.kernel.shape[1]
-    own = np.zeros((2, width), weights.bias.dtype)
-    own[: 2 if weights.bias.ndim == 2 else 1] = weights.bias
-    return [*names, graph.constant("bias", _sorted(op, own).reshape(1, 2 * width), weights.bias)]
+def _operands(graph: Graph, op: str, ways: Sequence[Weights]) -> list[str]:
+    """W (ways, gates * u, f), R (ways, gates * u, u) and B (ways, 2 * gates * u) in ONNX's order of gates."""
+    made = {
+        "kernel": [_sorted(op, way.kernel).T for way in ways],
+        "recurrent_kernel": [_sorted(op, way.recurrent_kernel).T for way in ways],
+        "bias": [_both_biases(op, way.bias) for way in ways if way.bias is not None],
+    }
+    return [graph.constant(label, np.stack(parts), ways[0].kernel) for label, parts in made.items() if parts]
+
+
+def _both_biases(op: str, given: Array) -> Array:
+    """That of the inputs' products and that of the state's, which are zeros where there is one bias."""
+    bias = np.atleast_2d(given)
+    return np.concatenate([_sorted(op, bias), np.zeros((2 - len(bias), bias.shape[1]), bias.dtype)]).reshape(-1)
 
 
 def _sorted(op: str, array: Array) -> Array:
     """Columns of Keras's gates in ONNX's order."""
-    gates = np.split(array, len(_GATES[op]), axis=-1)
-    return np.concatenate([gates[place] for place in _GATES[op]], axis=-1)
+    gates = np.split(array, len(GATES[op]), axis=-1)
+    return np.concatenate([gates[place] for place in GATES[op]], axis=-1)
 
 
 def _scanned(

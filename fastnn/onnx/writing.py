@@ -9,6 +9,7 @@ import numpy as np
 
 import fastnn
 from fastnn import checks, files
+from fastnn.engine.protocols import Array
 from fastnn.layers.core import InputLayer
 from fastnn.models import Model
 from fastnn.onnx import packages
@@ -18,13 +19,11 @@ from fastnn.onnx.layers import write_model
 # Opsets that are written, the default one, and the oldest version of the format that has each: readers of a version
 # read all before it. onnxruntime 1.17 reads opset 20 and version 9.
 OPSETS = range(13, 21)
-_DEFAULT_OPSET = 17
+DEFAULT_OPSET = 17
 _FORMATS = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
-# Bytes that a protocol buffer can have.
-_LARGEST = 2**31 - 1
 
 
-def to_onnx(model: Model, path: Any, *, opset: int = _DEFAULT_OPSET) -> None:
+def to_onnx(model: Model, path: Any, *, opset: int = DEFAULT_OPSET) -> None:
     """Write a built model as an ONNX file, for onnxruntime and all else that reads ONNX: what ``predict`` computes.
 
     Inputs and outputs have the shapes and names of the model's, the batch's size being free; ``opset`` is the version
@@ -41,7 +40,7 @@ def to_onnx(model: Model, path: Any, *, opset: int = _DEFAULT_OPSET) -> None:
     files.write("path", place, lambda file: file.write(content))
 
 
-def proto(model: Model, *, opset: int = _DEFAULT_OPSET) -> Any:
+def proto(model: Model, *, opset: int = DEFAULT_OPSET) -> Any:
     """What ``to_onnx`` writes, as an ``onnx.ModelProto``."""
     checks.instance("model", model, Model, "a model")
     _check_opset(opset)
@@ -49,7 +48,7 @@ def proto(model: Model, *, opset: int = _DEFAULT_OPSET) -> Any:
     if not model.built:
         raise ValueError(f"model: got {model.name!r}, which is not built, wants one with weights: build it, or fit it")
     size = sum(parameter.value.nbytes for parameter in model.weights)
-    if size > _LARGEST:
+    if size > packages.LARGEST:
         raise ValueError(
             f"model: got {size / 1e9:.2f} GB of weights, wants less than 2.15 GB, the most of an ONNX file"
         )
@@ -61,6 +60,7 @@ def proto(model: Model, *, opset: int = _DEFAULT_OPSET) -> Any:
         producer_name="fastnn",
         producer_version=fastnn.__version__,
     )
+    _add_constants(made.graph, graph)  # last, and in place: protocol buffers copy what they are made of
     helper.set_model_props(made, {"model": model.name, "class": type(model).__name__})
     return made
 
@@ -82,6 +82,7 @@ def _graph(model: Model, opset: int) -> Graph:
     given = [_input(graph, model, place, name) for place, name in enumerate(names)]
     for tensor, name in zip(write_model(graph, model, given), outputs, strict=True):
         graph.outputs.append((_under(graph, graph.plain(tensor), name), graph.dtype))
+    graph.prune()
     return graph
 
 
@@ -129,24 +130,33 @@ def _element_type(dtype: np.dtype[Any]) -> int:
 
 
 def _graph_proto(graph: Graph, name: str) -> Any:
-    onnx = packages.onnx()
-    constants = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(array), label) for label, array in graph.constants.items()
-    ]
-    return onnx.helper.make_graph(
+    """The graph without its constants."""
+    return packages.onnx("helper").make_graph(
         [_node_proto(node) for node in graph.nodes],
         name,
         [_value_proto(tensor, dtype) for tensor, dtype in graph.inputs],
         [_value_proto(tensor, dtype) for tensor, dtype in graph.outputs],
-        constants,
     )
 
 
+def _add_constants(made: Any, graph: Graph) -> None:
+    for name, array in graph.constants.items():
+        tensor = made.initializer.add()
+        tensor.name, tensor.data_type, tensor.raw_data = name, _element_type(array.dtype), _bytes(array)
+        tensor.dims.extend(array.shape)
+
+
+def _bytes(array: Array) -> bytes:
+    """As ONNX has them: in C order, the lowest byte first."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 def _node_proto(node: Node) -> Any:
-    attributes = {
-        name: _graph_proto(value, f"{node.name}/{name}") if isinstance(value, Graph) else value
-        for name, value in node.attributes.items()
-    }
+    attributes = dict(node.attributes)
+    for name, value in node.attributes.items():
+        if isinstance(value, Graph):
+            attributes[name] = _graph_proto(value, f"{node.name}/{name}")
+            _add_constants(attributes[name], value)
     return packages.onnx("helper").make_node(node.kind, node.takes, node.gives, node.name, **attributes)
 
 

@@ -65,8 +65,9 @@ def roc_curve(y_true: Any, y_score: Any, *, label: str = "", ax: Axes | None = N
     if not ax.lines:
         ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     named = f"{label}: " if label else ""
-    colour = SERIES[(len(ax.lines) - 1) % len(SERIES)]
-    ax.plot(alarms, hits, linewidth=2, label=f"{named}area {area:.3f}", color=colour)
+    turn, place = divmod(len(ax.lines) - 1, len(SERIES))
+    style = ("-", "--", "-.", ":")[turn % 4]
+    ax.plot(alarms, hits, style, linewidth=2, label=f"{named}area {area:.3f}", color=SERIES[place])
     ax.set_xlabel("share of false alarms")
     ax.set_ylabel("share of hits")
     ax.set_aspect("equal")

@@ -7,7 +7,6 @@ equation where it is well conditioned, else singular values.
 from __future__ import annotations
 
 import warnings
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,14 +14,14 @@ from numpy.typing import NDArray
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Options, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastnn import ops
 from fastnn.sklearn._blas import on_one_thread
 from fastnn.sklearn._least_squares import LeastSquares
-from fastnn.sklearn._likelihood import Fit, Likelihood, lbfgs, newton
+from fastnn.sklearn._likelihood import Fit, Likelihood, lbfgs, newton, proximal_newton
 from fastnn.sklearn._summaries import LinearSummary, LogisticSummary, feature_names, linear_summary, logistic_summary
 
 Array = NDArray[Any]
@@ -31,33 +30,35 @@ Array = NDArray[Any]
 _NEWTON_COEFFICIENTS = 1000
 
 
-class PerfectSeparationWarning(ConvergenceWarning):
+class PerfectSeparationWarning(ConvergenceWarning):  # type: ignore[misc]
     """The classes are separated by a plane: no coefficients maximise the likelihood."""
 
 
-class LogisticRegression(linear_model.LogisticRegression):
+class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     """Logistic regression by maximum likelihood, with scikit-learn's parameters, attributes and errors.
 
-    Minimises C * sum of sample_weight * loss + (sum of coef^2) / 2, without a penalty for ``C=np.inf``. The
-    coefficients are those of the minimum to 1e-6 whatever ``tol`` is, where ``solver`` is "newton-cholesky", or "auto"
-    with up to 1000 coefficients; above it, and for "lbfgs", ``tol`` bounds the gradient of the mean loss.
+    Minimises C * sum of sample_weight * loss + (1 - l1_ratio) / 2 * sum of coef^2 + l1_ratio * sum of |coef|, without a
+    penalty for ``C=np.inf``. With up to 1000 coefficients, or ``solver="newton-cholesky"``, those of the minimum are
+    found to 1e-6 whatever ``tol`` is; with more, and for "lbfgs", ``tol`` bounds the gradient of the mean loss.
+    scikit-learn's "newton-cg", "sag" and "saga" have the same minimum and are taken for "auto"; "liblinear", which has
+    another one, is refused.
 
     ``summary()`` gives what R's ``glm(family = binomial)`` prints, for two classes and ``C=np.inf``. Where the classes
     are perfectly separated and nothing is penalised, ``PerfectSeparationWarning`` says so.
 
-    What scikit-learn has beside it, ``l1_ratio`` above 0 and its other solvers, is refused by a ValueError.
+    Not more than 1000 coefficients can have an L1 penalty.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{
             name: allowed
             for name, allowed in linear_model.LogisticRegression._parameter_constraints.items()
-            if name in ("C", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start", "n_jobs")
+            if name
+            in ("C", "l1_ratio", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start", "n_jobs")
         },
-        "penalty": [StrOptions({"l2", "deprecated"}), None],
-        "l1_ratio": [Options(Real, {0.0})],
+        "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "random_state": ["random_state"],
-        "solver": [StrOptions({"auto", "newton-cholesky", "lbfgs"})],
+        "solver": [StrOptions({"auto", "lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"})],
     }
 
     def __init__(
@@ -105,14 +106,16 @@ class LogisticRegression(linear_model.LogisticRegression):
         weights = self._weights(X, y, labels, sample_weight)
         total = float(len(labels) if weights is None else weights.sum())
         scaled = None if weights is None else (weights * (len(labels) / total)).astype(X.dtype)
-        ridge = 0.0 if self.penalty is None or np.isinf(self.C) else 1.0 / (self.C * total)
-        model = Likelihood(X, labels.astype(np.int64), scaled, len(self.classes_), ridge, self.fit_intercept)
+        strength = 0.0 if self.penalty is None or np.isinf(self.C) else 1.0 / (self.C * total)
+        lasso = strength * self._l1_share()
+        classes = labels.astype(np.int64), scaled, len(self.classes_)
+        model = Likelihood(X, *classes, strength - lasso, self.fit_intercept)
         with on_one_thread():
-            found = self._minimise(model)
+            found = self._minimise(model, lasso)
         self.coef_ = np.ascontiguousarray(found.W[: X.shape[1]].T)
         self.intercept_ = found.W[X.shape[1]].copy() if self.fit_intercept else np.zeros(model.columns, X.dtype)
         self.n_iter_ = np.array([found.iterations], dtype=np.int32)
-        self._summary = logistic_summary(model, found, total, self._names()) if self._is_glm(model) else None
+        self._summary = logistic_summary(model, found, total, self._names()) if self._is_glm(model, strength) else None
         self._say(found)
         return self
 
@@ -140,9 +143,9 @@ class LogisticRegression(linear_model.LogisticRegression):
             )
         return self._summary
 
-    def _is_glm(self, model: Likelihood) -> bool:
-        """Whether there is to be a summary."""
-        return model.ridge == 0 and model.columns == 1 and model.shape[0] <= _NEWTON_COEFFICIENTS
+    def _is_glm(self, model: Likelihood, strength: float) -> bool:
+        """Whether there is to be a summary: without a penalty."""
+        return strength == 0 and model.columns == 1 and model.shape[0] <= _NEWTON_COEFFICIENTS
 
     def _names(self) -> list[str]:
         """Of the coefficients, the intercept's first, as far as there is one."""
@@ -157,12 +160,27 @@ class LogisticRegression(linear_model.LogisticRegression):
             weights *= compute_class_weight(self.class_weight, classes=self.classes_, y=y, **given)[labels]
         return np.asarray(weights)
 
-    def _minimise(self, model: Likelihood) -> Fit:
+    def _l1_share(self) -> float:
+        """Of the penalty, by its name or by l1_ratio."""
+        return {"l1": 1.0, "l2": 0.0}.get(str(self.penalty), float(self.l1_ratio or 0.0))
+
+    def _minimise(self, model: Likelihood, lasso: float) -> Fit:
         start = np.zeros(model.shape, model.x.dtype)
         if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (model.columns, model.x.shape[1]):
             start[: model.x.shape[1]] = self.coef_.T
             start[model.x.shape[1] :] = self.intercept_
-        small = start.size <= _NEWTON_COEFFICIENTS if self.solver == "auto" else self.solver == "newton-cholesky"
+        if lasso:
+            if start.size > _NEWTON_COEFFICIENTS:
+                raise ValueError(
+                    f"l1_ratio: got {self._l1_share():g} with {start.size} coefficients, wants 0 with more than "
+                    f"{_NEWTON_COEFFICIENTS}"
+                )
+            return proximal_newton(model, start, lasso, self.max_iter)
+        small = (
+            start.size <= _NEWTON_COEFFICIENTS
+            if self.solver not in ("lbfgs", "newton-cholesky")
+            else self.solver != "lbfgs"
+        )
         return (newton if small else lbfgs)(model, start, self.tol, self.max_iter)
 
     def _say(self, found: Fit) -> None:
@@ -183,7 +201,7 @@ class LogisticRegression(linear_model.LogisticRegression):
             )
 
 
-class LinearRegression(linear_model.LinearRegression):
+class LinearRegression(linear_model.LinearRegression):  # type: ignore[misc]
     """Ordinary least squares with scikit-learn's parameters, attributes and errors.
 
     It solves the normal equation X^T X w = X^T y of centred columns, and once more of what that leaves; where columns

@@ -5,7 +5,7 @@ an equal one coefficients are equal to rounding. Batches go through the trainer'
 Nesterov and Adam are scikit-learn's. Its penalties are not, which scikit-learn divides by the batch's samples or the
 sum of their weights, nor the figure of squared errors, half their mean where gradients are of half their sum: for these
 the engine has ``averaged_penalties`` and ``figure_scale``. L-BFGS is SciPy's, on the engine's loss and gradient of all
-samples, in float64.
+samples.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
     def _rates_of_dropout(self, hidden: int) -> list[float]:
         rates = self._by_layer("dropout", hidden)
         for rate in rates:
-            if not isinstance(rate, Real) or not 0 <= rate < 1:
+            if not isinstance(rate, Real) or not 0 <= float(rate) < 1:
                 raise ValueError(f"dropout: got {rate!r}, wants numbers in [0, 1)")
         return [float(rate) for rate in rates]
 
@@ -156,7 +156,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         if self._is_stochastic:
             self._fit_stochastic((X, y, sample_weight), dropout, incremental, held_out)
         else:
-            self._fit_lbfgs((X, y, sample_weight), held_out)
+            self._fit_lbfgs((X, y, sample_weight))
         if not all(np.isfinite(weights).all() for weights in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -197,9 +197,9 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self._no_improvement_count = 0
         scored = self.early_stopping or held_out
-        self.validation_scores_: list[float] | None = [] if scored else None
-        self.best_validation_score_: float | None = -np.inf if scored else None
-        self.best_loss_: float | None = None if self.early_stopping else np.inf
+        self.validation_scores_: Any = [] if scored else None
+        self.best_validation_score_: Any = -np.inf if scored else None
+        self.best_loss_: Any = None if self.early_stopping else np.inf
 
     def _drawn(self, inputs: int, outputs: int, activation: Any, dtype: Any) -> tuple[Array, Array]:
         bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
@@ -225,7 +225,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
     def _trained(self, samples: Samples, dropout: Sequence[float] = ()) -> tuple[list[Any], Any, Samples]:
         """Layers to be trained, the loss, and the samples with targets as it takes them."""
         X, y, sample_weight = samples
-        loss = objective(self.loss, self.out_activation_, y.shape[1])
+        loss = objective(self.loss, self.out_activation_, y.shape[1], self.coefs_[0].dtype)
         link = "identity" if self.out_activation_ == "exp" else self.out_activation_  # the loss takes logarithms
         seed = int(self._random_state.randint(2**31 - len(dropout))) if any(dropout) else 0
         layers = self._weights(link).layers(float(self.alpha), dropout, seed)
@@ -233,10 +233,10 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------------------------------- L-BFGS
 
-    def _fit_lbfgs(self, samples: Samples, held_out: Samples | None) -> None:
+    def _fit_lbfgs(self, samples: Samples) -> None:
         from scipy.optimize import minimize
 
-        self._own_weights(np.float64)
+        self._own_weights(np.result_type(samples[0].dtype, self.coefs_[0].dtype))
         objective = self._objective(samples)
         result = minimize(
             objective,
@@ -247,7 +247,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         )
         self.n_iter_ = check_optimize_result(_LBFGS, result, self.max_iter)
         self.loss_ = result.fun
-        objective.unpack(result.x)
+        self.coefs_, self.intercepts_ = objective.unpacked(result.x)
 
     def _objective(self, samples: Samples) -> Objective:
         layers, loss, given = self._trained(samples)
@@ -393,7 +393,8 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         return float(self._SCORE(y, self._decided(outputs), sample_weight=sample_weight))
 
     def _predict(self, X: Any) -> Array:
-        return self._decided(self._outputs(X))
+        found: Array = self._decided(self._outputs(X))
+        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -419,8 +420,7 @@ class MLPClassifier(ClassifierMixin, _Multilayer):  # type: ignore[misc]
     - ``backend``: "auto", "cpu", "cuda" or "naive";
     - ``precision``: None, "bfloat16" or "auto", that of products in training.
 
-    Inputs of float32 are computed in float32, all others in float64, L-BFGS always. Sparse matrices stay sparse: zeros
-    are skipped.
+    Inputs of float32 are computed in float32, all others in float64. Sparse matrices stay sparse: zeros are skipped.
     """
 
     _SCORE = staticmethod(accuracy_score)

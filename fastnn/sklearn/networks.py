@@ -23,6 +23,7 @@ from fastnn.layers import Dense, Dropout
 from fastnn.losses.base import Loss
 from fastnn.optimizers import Optimizer
 from fastnn.regularizers import L2
+from fastnn.sklearn.objectives import beyond
 
 # scikit-learn's names of activations that have another one here.
 NAMES = {"identity": "linear", "logistic": "sigmoid", "exp": "exponential"}
@@ -156,7 +157,7 @@ class Objective:
                 "backend: got 'cuda' for the solver 'lbfgs', which runs on the host; wants 'cpu' or 'auto'"
             )
         network = EngineNetwork(layers, dtype, loss, averaged_penalties=True)
-        self._runner, self._chosen = LayerwiseRunner(network, chosen), chosen
+        self._runner, self._chosen, self._loss = LayerwiseRunner(network, chosen), chosen, loss
         parameters = [layer.parameters for layer in layers]
         self._parameters = [*(coef for coef, _ in parameters), *(intercept for _, intercept in parameters)]
         ends = np.cumsum([0, *(parameter.value.size for parameter in self._parameters)])
@@ -164,17 +165,21 @@ class Objective:
 
     def __call__(self, packed: Array) -> tuple[float, Array]:
         """Loss and gradient for weights in the order of ``packed``."""
-        self.unpack(packed)
+        coefs, intercepts = self.unpacked(packed)
+        for parameter, value in zip(self._parameters, [*coefs, *intercepts], strict=True):
+            parameter.value[...] = value
         with backends.use_backend(self._chosen):
-            loss, _, found = self._runner.gradients(self._batch)
+            loss, logits, found = self._runner.gradients(self._batch)
+        loss -= beyond(self._loss, logits, self._batch.y, self._batch.sample_weight)
         gradients = [*found[::2], *found[1::2]]  # coefficients and intercepts take turns
-        return float(loss), np.concatenate([gradient.ravel() for gradient in gradients], dtype=np.float64)
+        return float(loss), np.concatenate([gradient.ravel() for gradient in gradients])
 
     def packed(self) -> Array:
         """All weights in one vector: coefficients, then intercepts."""
-        return np.concatenate([parameter.value.ravel() for parameter in self._parameters], dtype=np.float64)
+        return np.concatenate([parameter.value.ravel() for parameter in self._parameters])
 
-    def unpack(self, packed: Array) -> None:
-        """Take over such a vector."""
-        for parameter, span in zip(self._parameters, self._spans, strict=True):
-            parameter.value[...] = packed[span].reshape(parameter.value.shape)
+    def unpacked(self, packed: Array) -> tuple[list[Array], list[Array]]:
+        """Coefficients and intercepts in such a vector, where they lie."""
+        shapes = [parameter.value.shape for parameter in self._parameters]
+        found = [packed[span].reshape(shape) for span, shape in zip(self._spans, shapes, strict=True)]
+        return found[: len(found) // 2], found[len(found) // 2 :]

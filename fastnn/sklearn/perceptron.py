@@ -20,7 +20,7 @@ from fastnn import ops, programs
 Array = NDArray[Any]
 
 
-class Perceptron(linear_model.Perceptron):
+class Perceptron(linear_model.Perceptron):  # type: ignore[misc]
     """The perceptron: w += eta0 * (y - sign(w.x)) * x for one row after the other (Rosenblatt 1958).
 
     y is 1 or -1, and sign(0) is 0; an intercept is the weight of an x of 1. More than two classes have a perceptron
@@ -31,6 +31,11 @@ class Perceptron(linear_model.Perceptron):
     scikit-learn's parameters, attributes and errors, whose own rule steps half as far, and by eta0 * y * x where w.x is
     0. Its penalties are refused by a ValueError: the rule has none.
     """
+
+    classes_: Array
+    coef_: Array
+    intercept_: Array
+    t_: float
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **linear_model.Perceptron._parameter_constraints,
@@ -44,7 +49,7 @@ class Perceptron(linear_model.Perceptron):
         self._validate_params()
         if not (self.warm_start and hasattr(self, "classes_")):
             for name in ("classes_", "coef_", "intercept_", "t_"):
-                vars(self).pop(name, None)
+                self.__dict__.pop(name, None)
         X, y = self._checked(X, y, reset=True)
         classes = np.unique(y)
         self._begin(classes, X, coef_init, intercept_init)

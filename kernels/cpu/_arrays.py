@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.addresses import address
+from fastnn.kernels.cpu import notes
 from fastnn.kernels.cpu.machine import LINE
 
 _scratch = threading.local()
@@ -29,6 +30,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
 
 def workspace(count: int, dtype: Any) -> Any:
     """``count`` elements of scratch memory, this thread's own, valid until its next call."""
+    if notes.taken():
+        return notes.keep(aligned((count,), dtype))
     held: dict[str, Any] = _scratch.__dict__
     if dtype.char not in held or held[dtype.char].size < count:
         held[dtype.char] = aligned((count,), dtype)

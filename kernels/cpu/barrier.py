@@ -18,11 +18,11 @@ from numba.extending import intrinsic
 from fastnn.kernels.cpu.parts import compiled_in
 
 # Words of a team's shared memory: tasks that have arrived at the barrier, how often all have passed it, how many have
-# ended, how many sleep, whether to stop, whether one has failed, and turns of a waiting loop before a task sleeps. Each
-# is on a cache line of its own: 128 bytes apart, for such are the lines of Apple's CPUs, and x86 fetches its lines of
-# 64 bytes in pairs.
-ARRIVED, PASSED, ENDED, SLEEPERS, STOPPED, FAILED, TURNS = range(0, 224, 32)
-WORDS = 224
+# ended, how many sleep, whether to stop, whether one has failed, turns of a waiting loop before a task sleeps, and
+# whether calls are noted instead of run. Each is on a cache line of its own: 128 bytes apart, for such are the lines of
+# Apple's CPUs, and x86 fetches its lines of 64 bytes in pairs.
+ARRIVED, PASSED, ENDED, SLEEPERS, STOPPED, FAILED, TURNS, NOTING = range(0, 256, 32)
+WORDS = 256
 
 # Tasks of equal work arrive some microseconds apart, and waking a thread that sleeps takes tens: so many turns are some
 # 100 us on a Zen 5. A thread that waits longer lacks a core, which it gets sooner where the others give theirs away.

@@ -31,7 +31,7 @@ from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.cpu.simd.tile import copy_rows, window_tile
+from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, window_tile
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
@@ -246,43 +246,54 @@ def _lay_chunk(t, tasks, image, count, low, rows, last, images, gradient, x, dz,
 
 
 @compiled_in
-def _sum_chunk(t, tasks, rows, fresh, last, images, gradient, places, lines, chunk, dz, panels, dw, NR):
-    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first. dz is the chunk's."""
+def _sum_chunk(
+    t, tasks, rows, fresh, last, images, gradient, places, lines, one, chunk, dz, panels, dw, db, summed, NR
+):
+    """Task t's share of dw, by a chunk of so many rows of outputs: added, unless it is the first. dz is the chunk's.
+
+    Where they are wanted the sums of dz are those of one more row, of ones, while a block of dz is in L1.
+    """
     width, groups, pixel = (gradient.share + NR - 1) // NR, images.groups, images.share
     if not gradient.copied:
         pixel = images.c
     most = gradient.images * gradient.rows * gradient.w
     tall = gradient.runs * gradient.tiles
-    items = groups * width * tall
+    each = tall + summed
+    items = groups * width * each
     for first in range(0, rows, gradient.block):
-        count = min(gradient.block, rows - first)
+        count, add = min(gradient.block, rows - first), not (fresh and first == 0)
         for item in range(t * items // tasks, (t + 1) * items // tasks):
-            panel, run, s = item // tall, item % tall // gradient.tiles, item % gradient.tiles
+            panel, place = item // each, item % each
             group, p = panel // width, panel % width
-            begin, end = s * gradient.depth // gradient.tiles, (s + 1) * gradient.depth // gradient.tiles
-            left = group * images.rows * images.columns * pixel + places[run] + begin
-            column = group * gradient.share + p * NR
+            columns, column = min(NR, gradient.share - p * NR), group * gradient.share + p * NR
             right, row = address(panels, (panel * most + first * gradient.w) * NR), NR
             if gradient.in_place and not (last and gradient.but_last and first + count >= rows):
                 right, row = address(dz, first * gradient.w * gradient.maps + column), gradient.maps
-            target = (run * gradient.depth + begin) * gradient.maps + column
-            window_tile(
-                end - begin, min(NR, gradient.share - p * NR), count, address(lines, first), gradient.w,
-                address(chunk, left), 1, gradient.across * pixel,
-                right, row, address(dw, target), gradient.maps, not (fresh and first == 0),
-            )  # fmt: skip
+            if place == tall:
+                depth, total = count * gradient.w, address(db, column)
+                gemm_tile(1, columns, depth, one, 0, 0, right, row, total, gradient.maps, add)
+            else:
+                run, s = place // gradient.tiles, place % gradient.tiles
+                begin, end = s * gradient.depth // gradient.tiles, (s + 1) * gradient.depth // gradient.tiles
+                left = group * images.rows * images.columns * pixel + places[run] + begin
+                target = (run * gradient.depth + begin) * gradient.maps + column
+                window_tile(
+                    end - begin, columns, count, address(lines, first), gradient.w,
+                    address(chunk, left), 1, gradient.across * pixel,
+                    right, row, address(dw, target), gradient.maps, add,
+                )  # fmt: skip
 
 
 def _gradient_signature(dtype: Any) -> Any:
     images, gradient = (types.Array(from_dtype(each), 1, "C") for each in (IMAGES, GRADIENT))
     sizes, numbers = flat(types.int64), flat(dtype)
-    return types.void(images, gradient, sizes, sizes, *[numbers] * 5)
+    return types.void(images, gradient, sizes, sizes, *[numbers] * 7)
 
 
 @kernel(_gradient_signature)
 def _sum_products(MR: int, NR: int) -> Any:
-    def sum_products(images, gradient, places, lines, x, dz, chunks, panels, dw, words, t, tasks):
-        of_images, how = images[0], gradient[0]
+    def sum_products(images, gradient, places, lines, one, x, dz, chunks, panels, dw, db, words, t, tasks):
+        of_images, how, summed = images[0], gradient[0], int(db.size > 0)
         for image in range(0, of_images.n, how.images):
             count = min(how.images, of_images.n - image)
             for low in range(0, how.h, how.rows):
@@ -298,7 +309,8 @@ def _sum_products(MR: int, NR: int) -> Any:
                 wait(tasks, words)
                 _sum_chunk(
                     t, tasks, count * rows, image == 0 and low == 0, last, of_images, how, address(places, 0),
-                    address(lines, 0), source, slopes, into, address(dw, 0), NR,
+                    address(lines, 0), address(one, 0), source, slopes, into, address(dw, 0), address(db, 0),
+                    summed, NR,
                 )  # fmt: skip
                 wait(tasks, words)
 
@@ -523,13 +535,14 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
 
 
 def _by_kernel(shapes: Shapes, dtype: Any) -> Callable[..., None]:
-    """The gradient by w: of (x, dz, dw), all in C order."""
+    """The gradients by w and by the bias: of (x, dz, dw, db), all in C order; without db where it is left out."""
     tables, chunk, panels = _gradient_of(shapes, dtype.itemsize)
-    compute = _sum_products.planned(dtype, shapes.flops / gemm.FLOPS_PER_NS, *tables)
+    one, none = np.ones(1, dtype), np.empty(0, dtype)
+    compute = _sum_products.planned(dtype, shapes.flops / gemm.FLOPS_PER_NS, *tables, one)
 
-    def run(x: Any, dz: Any, dw: Any) -> None:
+    def run(x: Any, dz: Any, dw: Any, db: Any = none) -> None:
         scratch = workspace(chunk + panels, dtype)
-        compute(x.reshape(-1), dz.reshape(-1), scratch[:chunk], scratch[chunk:], dw.reshape(-1))
+        compute(x.reshape(-1), dz.reshape(-1), scratch[:chunk], scratch[chunk:], dw.reshape(-1), db)
 
     return run
 
@@ -606,17 +619,20 @@ def layer(
 
 def gradients(
     of_x: Callable[..., Any], of_w: Callable[..., Any], need: Sequence[str], activation: str,
-    sources: Sequence[Any], dx: Any, dw: Any, db: Any,
+    sources: Sequence[Any], dx: Any, dw: Any, db: Any, sums: bool = False,
 ) -> Callable[..., tuple[Any, Any, Any]]:  # fmt: skip
     """What runs calls of a layer's backward op like this one, by ``of_x(dz, w, dx)`` and ``of_w(x, dz, dw)``.
 
-    ``sources`` are dy, x, w, y and z; dz is the rows of dy times the activation's derivative.
+    ``sources`` are dy, x, w, y and z; dz is the rows of dy times the activation's derivative. ``sums`` says that
+    ``of_w(x, dz, dw, db)`` gives the sums of dz as well.
     """
     dy, x, w, y, z = sources
     derive, like = gemm.derivative(as_rows(dy), as_rows(y), activation, as_rows(z))
     place_x = _into(dx, x.shape, x.dtype, *sources) if "dx" in need else None
     place_w = _into(dw, w.shape, x.dtype, *sources) if "dw" in need else None
-    of_b = gemm.sums_into(db, like, *sources) if "db" in need else None
+    together = sums and "dw" in need and "db" in need
+    place_b = _into(db, like.shape[1:], x.dtype, *sources) if together else None
+    of_b = gemm.sums_into(db, like, *sources) if "db" in need and not together else None
 
     def run(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
@@ -627,10 +643,15 @@ def gradients(
         slope_x, slope_w = place_x and place_x(dx, *sources), place_w and place_w(dw, *sources)
         if place_x is not None:
             of_x(dz, in_order(w), slope_x)
-        if place_w is not None:
+        slope_b = place_b and place_b(db, *sources)
+        if place_b is not None:
+            of_w(in_order(x), dz, slope_w, slope_b)
+        elif place_w is not None:
             of_w(in_order(x), dz, slope_w)
-        slope_b = of_b and of_b(db, dz, *sources)
-        return place_x and finish(slope_x, dx), place_w and finish(slope_w, dw), of_b and finish(slope_b, db)
+        if of_b is not None:
+            slope_b = of_b(db, dz, *sources)
+        wanted_b = of_b or place_b
+        return place_x and finish(slope_x, dx), place_w and finish(slope_w, dw), wanted_b and finish(slope_b, db)
 
     return run
 
@@ -677,10 +698,10 @@ def conv2d_backward(
     dw: Any = None,
     db: Any = None,
 ) -> Callable[..., tuple[Any, Any, Any]]:
-    """dz first, then a product of windows over dz, the sums over x's windows, and the sums of dz."""
+    """dz first, then a product of windows over dz, and the sums over x's windows with those of dz."""
     shapes, dtype = shapes_of(x, w, strides, padding, dilation, groups), x.dtype
-    of_x, of_w = _slope_x(shapes, dtype), _slope_w(shapes, dtype)
-    return gradients(of_x, of_w, need, activation, (dy, x, w, y, z), dx, dw, db)
+    of_x, of_w, sums = _slope_x(shapes, dtype), _slope_w(shapes, dtype), shapes.flops > 0 and not shapes.is_plain
+    return gradients(of_x, of_w, need, activation, (dy, x, w, y, z), dx, dw, db, sums)
 
 
 def _slope_x(shapes: Shapes, dtype: Any) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 - The step of weights goes into the product that makes their gradient.
 - A bias and an activation go into the epilogue of the product that they follow.
+- The derivative of a relu goes into that of the largest numbers of windows over what it gave.
 - The sums of a bias's gradient go along with the activation's derivative that is summed.
 
 Bits stay: what is fused computes the same sums in the same order.
@@ -19,6 +20,7 @@ from fastnn.kernels.cpu.lowering import (
     Lowering,
     Stepped,
     is_whole,
+    rectified,
     stepping,
     written_beside,
 )
@@ -147,6 +149,27 @@ def _ending(
     )
 
 
+# -------------------------------------------------------------------------------------------------------------- pooling
+
+
+def _rectified(stretch: _Stretch, derivative: Instruction, to: Lowering, seen: Collection[Block]) -> _Stretch:
+    """With a relu's derivative in that of the largest numbers of what it gave."""
+    (slopes,), (y,) = derivative.views["a"], derivative.views["b"]
+    if slopes is None or not slopes.block.inner or slopes.block in seen or derivative.fields["code"] != CODES["relu"]:
+        return stretch
+    touching = [each for each in stretch if _touches(each, slopes.block)]
+    pool = touching[0]
+    fits = pool.kind == Kind.NOTED and pool.views.get("b") == (y,) and pool.views.get("c") == (slopes,)
+    if not fits or touching != [pool, derivative]:
+        return stretch
+    between = stretch[stretch.index(pool) : stretch.index(derivative)]
+    return (
+        _replaced(stretch, derivative, {id(pool): rectified(pool, derivative)})
+        if _is_free(between, [], derivative.writes)
+        else stretch
+    )
+
+
 # ----------------------------------------------------------------------------------------------------------------- sums
 
 
@@ -185,5 +208,6 @@ _JOINED: dict[int, Callable[[_Stretch, Instruction, Lowering, Collection[Block]]
     Kind.UPDATE: _step,
     Kind.ADD: _bias,
     Kind.FORWARD: _activation,
+    Kind.BACKWARD: _rectified,
     Kind.COLUMN_SUMS: _sums,
 }

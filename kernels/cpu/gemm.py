@@ -37,7 +37,7 @@ from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.panels import unpack_share
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import add_row, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
 from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
@@ -789,8 +789,11 @@ def column_sums_share(t, tasks, n, m, z, total):
         total[j] = 0.0
     for i in range(n):
         row = address(z.at, i * z.row)
-        for j in range(low, high):
-            total[j] += row[j * z.column]
+        if z.column == 1:
+            add_row(high - low, address(total, low), address(row, low), address(total, low), 0)
+        else:
+            for j in range(low, high):
+                total[j] += row[j * z.column]
 
 
 @kernel(lambda dtype: types.void(reads(dtype, 2), flat(dtype)))

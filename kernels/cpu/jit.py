@@ -10,7 +10,7 @@ import gc
 import importlib
 import pkgutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import numba
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import machine, require_compiler, team, threads
+from fastnn.kernels.cpu import machine, notes, require_compiler, team, threads
 from fastnn.kernels.cpu.compiling import compile_now
 from fastnn.kernels.cpu.simd import library
 
@@ -98,11 +98,17 @@ class Kernel:
 
     def __call__(self, dtype: np.dtype[Any], nanoseconds: float, *arguments: Any) -> Any:
         """Run on ``arguments`` by as many threads as ``nanoseconds`` of estimated work keep busy."""
+        if notes.taken():
+            return notes.take(self, dtype, nanoseconds, arguments)
         return team.run(self.compiled(dtype), threads.count(nanoseconds), arguments)
+
+    def noted(self, dtype: np.dtype[Any], arguments: Sequence[Any]) -> list[int]:
+        """A call as ``team.run_noted`` takes it."""
+        return team.noted(self.compiled(dtype), arguments)
 
     def planned(self, dtype: np.dtype[Any], nanoseconds: float, *leading: Any) -> Callable[..., Any]:
         """The same as a function of the arguments behind ``leading``, for many calls of as much work."""
-        if nanoseconds < threads.SERIAL_BELOW_NS:
+        if nanoseconds < threads.SERIAL_BELOW_NS and not notes.taken():
             return partial(self.compiled(dtype), *team.ALONE, *leading)
         return partial(self, dtype, nanoseconds, *leading)
 

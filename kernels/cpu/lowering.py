@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ from fastnn.kernels.cpu import (
     gather,
     gemm,
     losses,
+    notes,
     optim,
+    pooling,
     prelu,
     replay,
     softmax,
@@ -55,12 +58,58 @@ class UnfitError(Exception):
 
 
 @dataclass
+class StandIns:
+    """Arrays in place of views, while an op's calls of kernels are noted."""
+
+    lies: list[tuple[int, int, View]] = field(default_factory=list)
+    arrays: list[Any] = field(default_factory=list)
+
+    def take(self, array: Any, view: View) -> Any:
+        """Let an array stand for a view."""
+        self.arrays.append(array)
+        self.lies.append((address(array), address(array) + array.nbytes, view))
+        return array
+
+    def make(self, given: Any) -> Any:
+        """What an op is given for a view; anything else as it is, but figures and CSR matrices."""
+        if isinstance(given, View):
+            if not given.contiguous or given.size == 0:
+                raise UnfitError
+            return self.take(np.empty(given.shape, given.dtype), given)
+        if isinstance(given, (Figure, Sparse, Panels, list)):
+            raise UnfitError
+        return given
+
+    def view(self, at: int) -> View | None:
+        """The place that an address stands for."""
+        for low, high, view in self.lies:
+            if low <= at < high:
+                return replace(view, offset=view.offset + at - low, shape=(), strides=())
+        return None
+
+
+class Noted(NamedTuple):
+    """A kernel's call on arrays that stand for views."""
+
+    note: notes.Note
+    stand_ins: StandIns
+
+    @property
+    def words(self) -> list[View | int]:
+        """What an instruction has of it."""
+        function, *record = self.note.kernel.noted(self.note.dtype, self.note.arguments)
+        places = [self.stand_ins.view(word) for word in record]
+        return [function, *(word if place is None else place for word, place in zip(record, places, strict=True))]
+
+
+@dataclass
 class Instruction:
     """One instruction before its tasks are chosen.
 
     ``views`` are its operands by field, more than one for a field whose neighbours are the slots behind it. An update
     ``rests`` where it leaves weights without a gradient as they are, and of their state all but the first part, which
-    it multiplies by the number at place ``rho`` of its own, if there is one.
+    it multiplies by the number at place ``rho`` of its own, if there is one. What is
+    ``noted`` of a kernel's call has to stay as long as it may be run.
     """
 
     call: int
@@ -75,6 +124,7 @@ class Instruction:
     waits: bool = False
     rests: bool = False
     rho: int | None = None
+    noted: Noted | None = None
 
 
 def _figure(place: int) -> Range:
@@ -604,13 +654,23 @@ def _scatter(to: Lowering, call: Call) -> None:
     _by_index(to, Kind.SCATTER, dy, index, y, y.shape[0])
 
 
+def _embedding(to: Lowering, call: Call) -> None:
+    indices, table, (y,) = call.given["indices"], call.given["table"], call.results
+    _by_index(to, Kind.INDEXED_ROWS, table, indices, y, table.shape[0])
+
+
+def _embedding_backward(to: Lowering, call: Call) -> None:
+    dy, indices, (y,) = call.given["dy"], call.given["indices"], call.results
+    _by_index(to, Kind.SCATTER, dy, indices, y, y.shape[0])
+
+
 def _by_index(to: Lowering, kind: int, a: View, index: View, c: View, rows: int) -> None:
     """c from a, both rows of numbers; a number of the index is that of one of so many ``rows``, of a or of c."""
     to.plain(a, c)
     if not index.contiguous or index.dtype != np.int64 or index.size == 0:
         raise UnfitError
     _apart(c, a, index)
-    sizes: dict[str, Any] = {"n": index.size, "k": rows, "m": c.size // c.shape[0]}
+    sizes: dict[str, Any] = {"n": index.size, "k": rows, "m": (a if kind == Kind.SCATTER else c).size // index.size}
     moved = c.size if kind == Kind.INDEXED_ROWS else a.size + c.size
     work = moved * to.dtype.itemsize * gather.NS_PER_BYTE
     to.add(kind, work, reads={"a": a, "b": index}, writes={"c": c}, **sizes)
@@ -655,6 +715,96 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
     return lambda to, call: function(first, to, call)
 
 
+# ----------------------------------------------------------------------------------------------------- calls of kernels
+
+# Ops whose kernels do all the work: of arrays in C order they calculate nothing in Python.
+NOTED = (
+    *(op.name for op in TABLE.values() if op.module in ("convolution", "depthwise", "pooling", "resizing")),
+    "batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward",
+    "sequence_mean", "sequence_mean_backward", "sequence_max", "sequence_max_backward",
+    "mask_steps", "mask_steps_backward", "step_mask",
+)  # fmt: skip
+
+
+def _noted(to: Lowering, call: Call) -> None:
+    """The calls of kernels that an op makes on arrays like these, each with the addresses that they will have."""
+    op, stand_ins = TABLE[call.op], StandIns()
+    written = [view for view in (*call.results, *call.writes) if view is not None]
+    if not all(isinstance(view, View) and view.contiguous and view.size for view in written):
+        raise UnfitError
+    sources = [call.given[name] for name in op.operands if name not in op.inplace]
+    for view in written:
+        _apart(view, *(source for source in sources if isinstance(source, View)))
+    given = {name: stand_ins.make(value) for name, value in _derived(to, call).items()}
+    implementation = getattr(import_module(f"fastnn.kernels.cpu.{op.module}"), op.name)
+    bound = op.signature.bind(**given)
+    with notes.taking() as noted:
+        results = implementation(*bound.args, **bound.kwargs)
+    for view, array in zip(call.results, results if isinstance(results, tuple) else (results,), strict=True):
+        if view is not None and (array is None or array.shape != view.shape or not array.flags.carray):
+            raise UnfitError
+        if view is not None and stand_ins.view(address(array)) is None:
+            stand_ins.take(array, view)
+    for scratch in noted.scratch:
+        stand_ins.take(scratch, to.temporary(scratch.shape, scratch.dtype))
+        written.append(stand_ins.lies[-1][2])
+    for note in noted.calls:
+        _note(to, note, stand_ins, written)
+
+
+def _derived(to: Lowering, call: Call) -> Mapping[str, Any]:
+    """What a call is given, with the derivative of its activation by an instruction of its own."""
+    activation = ELEMENTWISE_ACTIVATIONS.get(call.given.get("activation", "linear"))
+    if "dy" not in call.given or activation in (None, "identity"):
+        return call.given
+    dy, y, z = (call.given[name] for name in ("dy", "y", "z"))
+    dz = to.temporary(dy.shape)
+    derive(to, activation, dy, y if z is None else z, y, dz)
+    return {**call.given, "dy": dz, "z": None, "activation": "linear"}
+
+
+def _note(to: Lowering, note: notes.Note, stand_ins: StandIns, written: Sequence[View]) -> None:
+    """An instruction of a kernel's call; it writes to the views of those given that it takes.
+
+    Memory that an op has made for itself is its own; what of it may be written to is.
+    """
+    own = [each for each in note.arguments if isinstance(each, np.ndarray) and each.size and each.dtype.kind == "f"]
+    reads, writes = [], []
+    for array in own:
+        at = address(array)
+        view = stand_ins.view(at)
+        if view is None:
+            block = Block(array.nbytes, address=at, owner=array)
+            writes.append(Range(block, 0, array.nbytes))
+            continue
+        touched = Range(view.block, view.offset, view.offset + array.nbytes)
+        (writes if any(touched.meets(range_of(each)) for each in written) else reads).append(touched)
+    made = Instruction(to.call, Kind.NOTED, {}, {}, reads, writes, note.nanoseconds)
+    made.noted = Noted(note, stand_ins)
+    to.instructions.append(made)
+
+
+def _max_pool_backward(to: Lowering, call: Call) -> None:
+    """Which a relu's derivative may become a part of."""
+    _noted(to, call)
+    to.instructions[-1].views = {"b": (call.given["x"],), "c": call.results}
+
+
+def rectified(pool: Instruction, derivative: Instruction) -> Instruction:
+    """The derivative of largest numbers with that of the relu whose results these are."""
+    assert pool.noted is not None
+    (made,), (result,), (note, stand_ins) = pool.views["c"], derivative.views["c"], pool.noted
+    assert result is not None
+    lies = [(low, high, result if view is made else view) for low, high, view in stand_ins.lies]
+    return replace(
+        pool,
+        views={},
+        noted=Noted(pooling.of_relu(note), replace(stand_ins, lies=lies)),
+        writes=derivative.writes,
+        reads=[*pool.reads, *(each for each in derivative.reads if made is None or each.block is not made.block)],
+    )
+
+
 # How a call becomes instructions, by its op or by what is calculated.
 LOWERED: dict[str, _Lower] = {
     GATHER: _gather,
@@ -672,6 +822,10 @@ LOWERED: dict[str, _Lower] = {
     "l1_l2_penalty": _penalty,
     "gather": _indexed_rows,
     "gather_backward": _scatter,
+    "embedding": _embedding,
+    "embedding_backward": _embedding_backward,
+    **dict.fromkeys(NOTED, _noted),
+    "max_pool2d_backward": _max_pool_backward,
     **{name: _with(_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
     **dict.fromkeys(LOSSES, _loss),

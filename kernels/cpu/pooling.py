@@ -13,12 +13,16 @@ from numba import types
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel
+from fastnn.kernels.cpu.notes import Note
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.pooling import MAX, MEAN, pool_row, spread_max_row, spread_row
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table.row import implements
 from fastnn.kernels.table.windows import margins, places
+
+# In place of ``MAX``: the derivative of largest numbers of what a relu gave, by what it was given.
+_MAX_OF_RELU = 2
 
 # Nanoseconds a number that a window reads on one core, roughly.
 _NS_PER_NUMBER = 0.15
@@ -109,12 +113,12 @@ def spread_share(t, tasks, code, given, one, dy, x, y, dx):
                 columns, first, count = _run(place, q, width, across, left, w)
                 at, to = ((image * p + row) * q + place) * c + channel, ((image * h + top) * w + first) * c + channel
                 window = bottom - top, columns, w * c, channels, c
-                if code == MAX:
-                    sources = address(dy, at), address(x, to), address(y, at)
-                    spread_max_row(adds, count, across * c, *window, *sources, address(dx, to))
-                else:
+                if code == MEAN:
                     scale = one / (columns * (bottom - top))
                     spread_row(adds, count, across * c, *window, scale, address(dy, at), address(dx, to))
+                else:
+                    sources, rectified = (address(dy, at), address(x, to), address(y, at)), int(code == _MAX_OF_RELU)
+                    spread_max_row(adds, count, across * c, *window, rectified, *sources, address(dx, to))
                 place += count
 
 
@@ -172,6 +176,11 @@ def spreading(code: int, given: Windows, sources: tuple[Any, ...], shape: tuple[
         return finish(dx, out)
 
     return run
+
+
+def of_relu(note: Note) -> Note:
+    """What was noted of the gradient of largest numbers, where these are what a relu gave, with its derivative."""
+    return note._replace(arguments=(_MAX_OF_RELU, *note.arguments[1:]))
 
 
 def _pool_op(name: str, code: int) -> Planned:

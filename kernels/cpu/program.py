@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu import replay, team, threads
+from fastnn.kernels.cpu import bags, replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.holding import Held, in_panels
-from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, UnfitError
+from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Noted, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.sparse_fusion import holding
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Range, Stage, View, hinder, lifetimes, views_of
@@ -88,6 +88,19 @@ def _places(lives: Mapping[Block, tuple[int, int]]) -> tuple[dict[Block, int], i
     return places, total
 
 
+def _passed_on(stretches: Sequence[_Stretch | _Outside], kept: Sequence[View]) -> list[Block]:
+    """Blocks that are results of calls outside of instructions, in C order, and that such calls alone look at."""
+    calls = [stretch.call for stretch in stretches if isinstance(stretch, _Outside)]
+    made = [view for call in calls for view in views_of(call.results)]
+    seen = {range_.block for each in stretches if isinstance(each, list) for one in each for range_ in one.reads}
+    seen |= {range_.block for each in stretches if isinstance(each, list) for one in each for range_ in one.writes}
+    seen |= {view.block for view in (*kept, *(view for call in calls for view in call.writes))}
+    whole = [view for view in made if view.contiguous and view.offset == 0 and view.block.inner]
+    return [
+        view.block for view in whole if view.block not in seen and view.size * view.dtype.itemsize == view.block.size
+    ]
+
+
 # --------------------------------------------------------------------------------------------------------------- tasks
 
 
@@ -128,12 +141,13 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
 
 @dataclass
 class _Compiled:
-    """A stretch as the compiled call gets it."""
+    """A stretch as the compiled call gets it; ``noted`` keeps alive what notes have addresses of."""
 
     table: Any
     tasks: int
     calls: list[int]
     nanoseconds: float
+    noted: Sequence[Noted | None]
 
 
 class _Turn(NamedTuple):
@@ -149,12 +163,15 @@ class Replay(CallByCall):
     """A graph, ready to be run again and again by as many tasks as threads are chosen now."""
 
     def __init__(self, graph: Graph) -> None:
+        graph = bags.joined(graph)
         super().__init__(graph)
         self._tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)
         self._lowering = Lowering(self._dtype, self._tasks, len(graph.arguments))
         stretches = _cut(_fused(_lowered(graph, self._lowering), self._lowering, graph.kept))
-        self._places, size = _places(lifetimes(_moments(stretches), graph.kept))
+        self._passed: dict[Block, Any] = dict.fromkeys(_passed_on(stretches, graph.kept))
+        lives = lifetimes(_moments(stretches), graph.kept)
+        self._places, size = _places({block: life for block, life in lives.items() if block not in self._passed})
         self._arena = aligned((max(1, size),), np.uint8)
         self._rooms = [[np.empty(0, dtype) for dtype in room.blocks.values()] for room in self._lowering.rooms]
         self._start = address(self._arena)
@@ -264,7 +281,16 @@ class Replay(CallByCall):
 
     def memory(self, block: Block) -> tuple[int, Any]:
         """Where a block lies that is no argument's, and what keeps it alive."""
+        if block in self._passed:
+            return address(self._passed[block]), self._passed[block]
         return self._address(block), self._arena if block.inner else block.owner
+
+    def keep(self, place: View, result: Any, arrays: Sequence[Any]) -> None:
+        """Put a result where it is looked for: what calls alone look at stays where it was made."""
+        if place.block in self._passed:
+            self._passed[place.block] = result if result.strides == place.strides else np.ascontiguousarray(result)
+        else:
+            super().keep(place, result, arrays)
 
     def _turn(self, stretch: _Stretch, holds: Sequence[Held]) -> _Turn:
         """A stretch made ready, with what it holds while its turns last."""
@@ -332,8 +358,11 @@ class Replay(CallByCall):
             return block.address
         return int(self._start + self._places[block])
 
-    def _slot(self, view: View | None, anew: bool = False) -> int:
-        """The place of a view's address in the table, ``anew`` at its end."""
+    def _slot(self, view: View | int | None, anew: bool = False) -> int:
+        """The place of a view's address in the table, or of a number, ``anew`` at its end."""
+        if isinstance(view, int):
+            self._known.append(view)
+            return len(self._known) - 1
         key = None if view is None else (view.block, view.offset)
         if key in self._slots and not anew:
             return self._slots[key]
@@ -367,9 +396,13 @@ class Replay(CallByCall):
                 row[name] = slots[0] if slots else replay.NONE
             for name, value in each.fields.items():
                 row[name] = value
+            if each.noted is not None:
+                row["a"] = len(self._known)
+                for part in each.noted.words:
+                    self._slot(part, anew=True)
             row["kind"], row["first"], row["tasks"], row["waits"] = each.kind, each.first, each.tasks, each.waits
         work = sum(each.nanoseconds for each in stretch)
-        return _Compiled(table, tasks, [each.call for each in stretch], work)
+        return _Compiled(table, tasks, [each.call for each in stretch], work, [each.noted for each in stretch])
 
 
 # What comes before all turns, and behind them.

@@ -246,15 +246,16 @@ class Network(NamedTuple):
 class Objective(NamedTuple):
     """What is minimised and what is told of it: codes of loss and metrics.
 
-    ``goal`` are the numbers that the loss takes (a width, an exponent), ``outputs`` divides the sum of the losses of a
-    row's outputs; ``reduction`` says how the loss of a batch is made of its rows'. ``numbers`` are the metrics' own: a
-    threshold, a k, for a loss what divides it. Metrics from ``plain`` on count by the samples' weights. They look at
-    the rows from ``seen`` on in scratch memory: the last stage's outputs, or these through the ``activation`` that the
-    loss has taken into itself.
+    ``goal`` are the numbers that the loss takes (a width, an exponent), ``most`` is what that of a row counts as at
+    most, whatever its gradient, ``outputs`` divides the sum of the losses of a row's outputs; ``reduction`` says how
+    the loss of a batch is made of its rows'. ``numbers`` are the metrics' own: a threshold, a k, for a loss what
+    divides it. Metrics from ``plain`` on count by the samples' weights. They look at the rows from ``seen`` on in
+    scratch memory: the last stage's outputs, or these through the ``activation`` that the loss has taken into itself.
     """
 
     loss: Size
     goal: Reals
+    most: Real
     outputs: Size
     reduction: Size
     metrics: Sizes
@@ -272,7 +273,7 @@ class Rules(NamedTuple):
     multiplied by. Gradients are clipped to ``limit`` in the way of ``clip``. ``averages`` are by step what becomes of
     the average of weights, which is the last part of the state; there are none where none is kept.
     ``lazy`` leaves rows without gradient for later, their state decaying by ``rho`` a step. ``direct`` says that the
-    first stage's gradients go into the step as they are: without penalty, clipping, decay or average.
+    first stage's gradients go into the step at once: there is no l1 penalty, clipping, decay or average.
     ``coupled`` lets features f and f + 1, f even, share their entries of non-zeros: pixels are seldom alone. Only for
     an even number of features, and ``direct`` steps.
     With ``load`` the arrays go into panels before the first batch, with ``store`` back behind the last one.

@@ -1,13 +1,15 @@
 """Recurrent layers over whole sequences: the inputs' sums of all steps are one product, then tasks share the samples.
 
-A task takes its samples through all steps: the state times the recurrent weights, which lie in panels, is added to the
-sums where these lie, and the gates take their place. Backwards the same with the transposed weights: gradients by the
-sums of all steps first, then those by the weights, a product each. A result depends on its own sample alone, or is a
-sum in the order of the samples: no number of threads changes it.
+A task takes MR samples at a time through all steps, a tile high, so that what a step touches stays in the first cache:
+panels of the recurrent weights, and the sums of a step side by side; where they came from, a sample's steps lie one
+behind the other, and those of the next one t g numbers further. Backwards the same with the transposed weights:
+gradients by the sums of all steps first, then those by the weights, a product each. A result depends on its own sample
+alone, or is a sum in the order of the samples: no number of threads changes it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu import gemm
-from fastnn.kernels.cpu._arrays import contiguous, in_order
+from fastnn.kernels.cpu._arrays import aligned, contiguous, in_order
 from fastnn.kernels.cpu.gemm import Panels
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.parts import compiled_in
@@ -35,6 +37,12 @@ _SIMPLE, _LSTM, _GRU = range(3)
 _FLOPS_PER_NS, _NS_PER_GATE = 30.0, 2.0
 
 _GRADIENTS, _OF_STATES = GRADIENTS["gru"], GRADIENTS["lstm"]
+
+# The gradients that are products with those of sums: of all, or where they differ of the inputs' sums and the state's.
+_TOGETHER = (("dkernel", "drecurrent_kernel", "dbias"),)
+_SPLIT = (("dkernel", "dbias"), ("drecurrent_kernel", "dbias"))
+
+_rooms = threading.local()
 
 
 @compiled_in
@@ -65,81 +73,100 @@ def _forward(MR: int, NR: int) -> Any:
         n, u = h0.shape
         steps, g = gates.shape[0] // max(n, 1), gates.shape[1]
         low, high = t * n // tasks, (t + 1) * n // tasks
-        for s in range(steps):
-            at = steps - 1 - s if backwards else s
-            before, row = (address(y, (s - 1) * u), steps * u) if s > 0 else (address(h0, 0), u)
-            to, row_to = address(gates, at * g), steps * g
-            if cell == _GRU:
-                to, row_to = address(sums, 0), g
-                for i in range(low, high):
-                    copy_row(g, address(bias, 0), address(sums, i * g))
-            _add_product(
-                high - low, u, g, address(before, low * row), row, address(panels, 0),
-                address(to, low * row_to), row_to, MR, NR,
-            )  # fmt: skip
-            for i in range(low, high):
-                gate, h = address(gates, (i * steps + at) * g), address(y, (i * steps + s) * u)
-                c, old = address(kept, (i * steps + s) * u), address(before, i * row)
-                last = address(kept, (i * steps + s - 1) * u) if s > 0 else address(c0, i * u)
-                if mask.size > 0 and mask[i * steps + at] == 0:
-                    copy_row(u, old, h)
-                    if cell == _LSTM:
-                        copy_row(u, last, c)
-                        _clear(g, gate)
+        own = address(sums, low * g)
+        for first in range(low, high, MR):
+            rows = min(MR, high - first)
+            for s in range(steps):
+                at = steps - 1 - s if backwards else s
+                before, row = (address(y, (s - 1) * u), steps * u) if s > 0 else (address(h0, 0), u)
+                for i in range(rows):
+                    of_inputs = address(gates, ((first + i) * steps + at) * g)
+                    copy_row(g, address(bias, 0) if cell == _GRU else of_inputs, address(own, i * g))
+                _add_product(rows, u, g, address(before, first * row), row, address(panels, 0), own, g, MR, NR)
+                for i in range(first, first + rows):
+                    gate, h = address(gates, (i * steps + at) * g), address(y, (i * steps + s) * u)
+                    c, old = address(kept, (i * steps + s) * u), address(before, i * row)
+                    last = address(kept, (i * steps + s - 1) * u) if s > 0 else address(c0, i * u)
+                    state = address(own, (i - first) * g)
+                    if mask.size > 0 and mask[i * steps + at] == 0:
+                        copy_row(u, old, h)
+                        if cell == _LSTM:
+                            copy_row(u, last, c)
+                            _clear(g, gate)
+                        elif cell == _GRU:
+                            _clear(u, c)
+                            _clear(g, gate)
+                    elif cell == _LSTM:
+                        lstm_row(u, state, gate, last, c, h)
                     elif cell == _GRU:
-                        _clear(u, c)
-                        _clear(g, gate)
-                elif cell == _LSTM:
-                    lstm_row(u, gate, last, c, h)
-                elif cell == _GRU:
-                    gru_row(u, gate, address(sums, i * g), old, c, h)
-                else:
-                    forward_row(code, u, gate, gate, h, 0)  # no numbers
+                        gru_row(u, gate, state, old, c, h)
+                    else:
+                        forward_row(code, u, state, state, h, 0)  # no numbers
 
     return forward
 
 
 def _backward_signature(dtype: Any) -> Any:
     size, rows, run = types.int64, matrix(dtype), flat(dtype)
-    return types.void(size, size, size, dtype, run, run, run, *[rows] * 9)
+    return types.void(size, size, size, dtype, run, run, run, *[rows] * 10)
 
 
 @kernel(_backward_signature)
 def _backward(MR: int, NR: int) -> Any:
     def backward(
-        cell, code, backwards, one, panels, mask, dy, h0, c0, gates, y, kept, dh, dc, dsums, dstate, words, t, tasks
+        cell,
+        code,
+        backwards,
+        one,
+        panels,
+        mask,
+        dy,
+        h0,
+        c0,
+        gates,
+        y,
+        kept,
+        dh,
+        dc,
+        dsums,
+        dstate,
+        flat,
+        words,
+        t,
+        tasks,
     ):
         n, u = dh.shape
         steps, g = dsums.shape[0] // max(n, 1), dsums.shape[1]
         low, high = t * n // tasks, (t + 1) * n // tasks
-        for back in range(steps):
-            s = steps - 1 - back
-            at = back if backwards else s
-            for i in range(low, high):
-                place, slope = i * steps + s, address(dh, i * u)
-                to, own = address(dsums, (i * steps + at) * g), address(dstate, (i * steps + at) * g)
-                old = address(y, (place - 1) * u) if s > 0 else address(h0, i * u)
-                if dy.size > 0:
-                    add_row(u, slope, address(dy, place * u), slope, 0)
-                if mask.size > 0 and mask[i * steps + at] == 0:
-                    _clear(g, to)
-                    _clear(g, own)
-                elif cell == _LSTM:
-                    last = address(kept, (place - 1) * u) if s > 0 else address(c0, i * u)
-                    gate = address(gates, (i * steps + at) * g)
-                    lstm_backward_row(u, slope, address(dc, i * u), gate, last, address(kept, place * u), to)
-                    _clear(u, slope)
-                elif cell == _GRU:
-                    gate = address(gates, (i * steps + at) * g)
-                    gru_backward_row(u, slope, gate, address(kept, place * u), old, to, own)
-                else:
-                    h = address(y, place * u)
-                    backward_row(code, u, slope, one, h, one, h, to, 0)  # no numbers
-                    _clear(u, slope)
-            _add_product(
-                high - low, g, u, address(dstate, (low * steps + at) * g), steps * g, address(panels, 0),
-                address(dh, low * u), u, MR, NR,
-            )  # fmt: skip
+        own = address(flat, low * g)
+        for first in range(low, high, MR):
+            rows = min(MR, high - first)
+            for back in range(steps):
+                s = steps - 1 - back
+                at = back if backwards else s
+                for i in range(first, first + rows):
+                    place, slope = i * steps + s, address(dh, i * u)
+                    to, of_state = address(dsums, (i * steps + at) * g), address(dstate, (i * steps + at) * g)
+                    old = address(y, (place - 1) * u) if s > 0 else address(h0, i * u)
+                    if dy.size > 0:
+                        add_row(u, slope, address(dy, place * u), slope, 0)
+                    if mask.size > 0 and mask[i * steps + at] == 0:
+                        _clear(g, to)
+                        _clear(g, of_state)
+                    elif cell == _LSTM:
+                        last = address(kept, (place - 1) * u) if s > 0 else address(c0, i * u)
+                        gate = address(gates, (i * steps + at) * g)
+                        lstm_backward_row(u, slope, address(dc, i * u), gate, last, address(kept, place * u), to)
+                        _clear(u, slope)
+                    elif cell == _GRU:
+                        gate = address(gates, (i * steps + at) * g)
+                        gru_backward_row(u, slope, gate, address(kept, place * u), old, to, of_state)
+                    else:
+                        h = address(y, place * u)
+                        backward_row(code, u, slope, one, h, one, h, to, 0)  # no numbers
+                        _clear(u, slope)
+                    copy_row(g, of_state, address(own, (i - first) * g))
+                _add_product(rows, g, u, own, g, address(panels, 0), address(dh, first * u), u, MR, NR)
 
     return backward
 
@@ -165,6 +192,15 @@ def _in_steps(x: Any) -> Any:
     return in_order(x).reshape(n * t, f)
 
 
+def _room(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory for what a call needs until its end, this thread's own: fresh pages cost as much as what is done there."""
+    held: dict[Any, Any] = _rooms.__dict__
+    key, count = f"{name} {dtype.char}", shape[0] * shape[1]
+    if key not in held or held[key].size < count:
+        held[key] = aligned((count,), dtype)
+    return held[key][:count].reshape(shape)
+
+
 class _Sweep:
     """All steps forwards of a cell whose gates' sums are ``g`` wide, for arrays like these."""
 
@@ -183,7 +219,7 @@ class _Sweep:
         gates = self._product(_in_steps(x), kernel, bias)
         y = np.empty((n * t, u), dtype)
         kept = np.empty((n * t if self.cell != _SIMPLE else 0, u), dtype)
-        sums = np.empty((n if self.cell == _GRU else 0, self.g), dtype)
+        sums = np.empty((n, self.g), dtype)
         start, cells = _state(h0, n, u, dtype), _state(c0, n, u, dtype)
         panels = Panels(recurrent_kernel).panels
         self._compute(panels, _flags(of_state, dtype), _flags(mask, dtype), start, cells, sums, gates, y, kept)
@@ -208,11 +244,16 @@ class _SweepBack:
         self.backwards, self.need, self.split = backwards, need, cell == _GRU
         work = _nanoseconds(self.n, self.t, self.u, self.g)
         self._compute = _backward.planned(self.dtype, work, cell, code, int(backwards), self.dtype.type(1))
-        rows, states = np.empty((self.n * self.t, self.g), self.dtype), np.empty((self.n * self.t, self.u), self.dtype)
+        rows, widths = (
+            np.empty((self.n * self.t, self.g), self.dtype),
+            {"dkernel": x.shape[2], "drecurrent_kernel": self.u, "dbias": 1},
+        )
         self._of_x = gemm.matmul.plan(rows, kernel.T)
-        self._of_kernel = gemm.matmul.plan(_in_steps(x).T, rows)
-        self._of_recurrent = gemm.matmul.plan(states.T, rows)
-        self._of_bias = gemm.column_sums.plan(rows)
+        self._products = []
+        for names in _SPLIT if self.split else _TOGETHER:
+            parts = {name: widths[name] for name in names if name in need}
+            left = np.empty((self.n * self.t, sum(parts.values())), self.dtype)
+            self._products.append((parts, gemm.matmul.plan(left.T, rows)))
 
     def __call__(
         self, x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, kept: Any,
@@ -220,37 +261,49 @@ class _SweepBack:
     ) -> tuple[Any, ...]:  # fmt: skip
         """(dx, dkernel, drecurrent_kernel, dbias, dh0, dc0), None for what is not needed."""
         n, u, dtype, empty = self.n, self.u, self.dtype, np.empty((0, self.u), self.dtype)
-        dsums = np.empty((n * self.t, self.g), dtype)
-        dstate = np.empty_like(dsums) if self.split else dsums
+        dsums = _room("sums", (n * self.t, self.g), dtype)
+        dstate = _room("states", dsums.shape, dtype) if self.split else dsums
         start, cells = _state(h0, n, u, dtype), _state(c0, n, u, dtype)
         of_h, of_c = (np.zeros((n, u), dtype) if each is None else np.array(each, order="C") for each in (dh, dc))
         self._compute(
             Panels(recurrent_kernel.T).panels, _flags(mask, dtype), _flags(dy, dtype), start, cells,
             empty if gates is None else _in_steps(gates), _in_steps(y), empty if kept is None else _in_steps(kept),
-            of_h, of_c, dsums, dstate,
+            of_h, of_c, dsums, dstate, np.empty((n, self.g), dtype),
         )  # fmt: skip
-        results = {
-            "dx": lambda: self._of_x(dsums, kernel.T).reshape(x.shape),
-            "dkernel": lambda: self._of_kernel(_in_steps(x).T, dsums),
-            "drecurrent_kernel": lambda: self._of_recurrent(self._before(y, start).T, dstate),
-            "dbias": lambda: self._of_biases(dsums, dstate),
-            "dh0": lambda: of_h,
-            "dc0": lambda: of_c,
+        results = self._of_weights(_in_steps(x), y, start, (dsums, dstate)) | {"dh0": of_h, "dc0": of_c}
+        if "dx" in self.need:
+            results["dx"] = self._of_x(dsums, kernel.T).reshape(x.shape)
+        return tuple(results[name] if name in self.need else None for name in _OF_STATES)
+
+    def _of_weights(self, x: Any, y: Any, start: Any, slopes: tuple[Any, Any]) -> dict[str, Any]:
+        """Gradients of weights and biases: inputs, states and ones side by side, times the sums', are one product."""
+        found: dict[str, Any] = {}
+        for (parts, product), of_sums in zip(self._products, slopes, strict=False):
+            left, at = _room("left", (self.n * self.t, sum(parts.values())), self.dtype), 0
+            for name, width in parts.items():
+                part = left[:, at : at + width]
+                if name == "drecurrent_kernel":
+                    self._states(left.reshape(self.n, self.t, left.shape[1])[:, :, at : at + width], y, start)
+                else:
+                    part[...] = x if name == "dkernel" else 1
+                at += width
+            whole, at = product(left.T, of_sums) if parts else None, 0
+            for name, width in parts.items():
+                found.setdefault(name, []).append(whole[at : at + width])
+                at += width
+        return {
+            name: np.concatenate(each)
+            if self.split and name == "dbias"
+            else (each[0][0] if name == "dbias" else each[0]).copy()
+            for name, each in found.items()
         }
-        return tuple(make() if name in self.need else None for name, make in results.items())
 
-    def _of_biases(self, dsums: Any, dstate: Any) -> Any:
-        sums = self._of_bias(dsums)
-        return np.stack([sums, self._of_bias(dstate)]) if self.split else sums
-
-    def _before(self, y: Any, start: Any) -> Any:
-        """The state that each step of x was made with, as rows."""
-        before = np.empty(y.shape, self.dtype)
+    def _states(self, to: Any, y: Any, start: Any) -> None:
+        """Put the state there that each step of x was made with."""
         if self.t and self.backwards:
-            before[:, -1], before[:, :-1] = start, y[:, :-1][:, ::-1]
+            to[:, -1], to[:, :-1] = start, y[:, :-1][:, ::-1]
         elif self.t:
-            before[:, 0], before[:, 1:] = start, y[:, :-1]
-        return before.reshape(-1, self.u)
+            to[:, 0], to[:, 1:] = start, y[:, :-1]
 
 
 @Planned

@@ -59,6 +59,7 @@ from fastnn.kernels.cpu.sparse_shares import (
     sort_share,
     sparse_product_share,
 )
+from fastnn.kernels.cpu.team import run_noted
 
 
 class Kind(IntEnum):
@@ -103,6 +104,7 @@ class Kind(IntEnum):
     PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
     UNPACK_STRIPS = 31  # a = c
     SETTLE = 32  # the state b (k, m) catches up by h with what it missed of n turns
+    NOTED = 33  # a kernel's call that was noted; a: its function, and behind it its arguments
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
@@ -402,6 +404,8 @@ def _run(each, memory, turn, t, MR, NR):
         _sum_columns(each, memory, t)
     elif each.kind == Kind.UNPACK:
         unpack_share(t, each.tasks, each.k, each.m, NR, _place(memory, each.a), _place(memory, each.b))
+    elif each.kind == Kind.NOTED:
+        run_noted(memory.addresses, each.a, memory.words, t, each.tasks)
     elif each.kind >= Kind.SPARSE_PRODUCT:
         _sparse(each, memory, turn, t, NR)
     else:

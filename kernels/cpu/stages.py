@@ -280,6 +280,8 @@ def score_row(r, scale, batch, net, objective, targets, memory):
         figures[q + 1, r] = value if q < objective.plain else value * weight
     share = weight * number(scale)
     loss = _row_loss(objective.loss, objective.goal, row, targets.labels, targets.goals, work, share)
+    if loss > objective.most:  # noqa: PLR1730 - NaN stays NaN
+        loss = objective.most
     figures[0, r] = np.float64(weight * loss) * scale * batch.rows
 
 

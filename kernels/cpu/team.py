@@ -34,6 +34,7 @@ from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.barrier import (
     AWAKE,
     FAILED,
+    NOTING,
     STOPPED,
     TURNS,
     WORDS,
@@ -71,6 +72,7 @@ _WORDS, _RINGS = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "
 
 _I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 _JOB = ir.FunctionType(ir.VoidType(), [_POINTER, _I64])
+_NOTED = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, _I64, _I64])
 
 
 def _intrinsic(typer: Callable[..., Any]) -> Any:
@@ -170,6 +172,54 @@ def _job(typingctx, function, arguments, words, tasks):
     return types.UniTuple(types.int64, 2)(function, arguments, words, types.int64), codegen
 
 
+@_intrinsic
+def _note(typingctx, function, arguments, words, into):
+    """Note a call of ``function(arguments, words, task, tasks)``: its address, the bytes of its arguments, and these.
+
+    In place of the call's result comes one of zeros.
+    """
+    kinds = [arguments, words, types.int64, types.int64]
+    result = _signature(typingctx, function, kinds).return_type
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        record, of_words = given[1], given[2].type
+        noted = ir.Function(builder.module, _NOTED, f"{builder.function.name}.noted")
+        noted.linkage = "internal"
+        inner = ir.IRBuilder(noted.append_basic_block())
+        values = [
+            inner.load(inner.bitcast(pointer, kind.as_pointer()))
+            for pointer, kind in zip(noted.args, (record.type, of_words), strict=False)
+        ]
+        _call(context, inner, function, kinds, [*values, *noted.args[2:]])
+        inner.ret_void()
+        data = context.make_array(signature.args[3])(context, builder, given[3]).data
+        builder.store(builder.ptrtoint(noted, _I64), data)
+        builder.store(_I64(context.get_abi_sizeof(record.type)), builder.gep(data, [_I64(1)]))
+        builder.store(record, builder.bitcast(builder.gep(data, [_I64(2)]), record.type.as_pointer()))
+        return context.get_constant_null(result)
+
+    return result(function, arguments, words, into), codegen
+
+
+@_intrinsic
+def run_noted(typingctx, slots, first, words, task, tasks):
+    """A task's share of a call that was noted: its function stands in ``slots`` at ``first``, behind it its arguments.
+
+    The team is the caller's, whose ``words`` it waits by.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, given[0]).data
+        function = builder.inttoptr(builder.load(builder.gep(data, [given[1]])), _NOTED.as_pointer())
+        record = builder.gep(data, [builder.add(given[1], _I64(1))])
+        shared = cgutils.alloca_once_value(builder, given[2])
+        pointers = [builder.bitcast(each, _POINTER) for each in (record, shared)]
+        builder.call(function, [*pointers, *given[3:]])
+        return context.get_dummy_value()
+
+    return types.void(slots, types.int64, words, types.int64, types.int64), codegen
+
+
 @compiled_in
 def _give(rings, ring, function, record, task):
     """Give a worker, whose ring begins there, a job."""
@@ -200,6 +250,8 @@ def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[...
 
     @compiled_in
     def lead(arguments, words, rings):
+        if read(words, NOTING) != 0:
+            return _note(run, arguments, words, rings)
         begin(words)
         tasks = 1 + rings.size // _RING
         if tasks > 1:
@@ -280,6 +332,22 @@ def _locked() -> int:
 
 # Teams that do nothing now, by the number of tasks.
 _idle: defaultdict[int, deque[Team]] = defaultdict(deque)
+
+# Words by which a call is noted, in place of the rings behind them.
+_noting = np.zeros(WORDS, np.int32)
+_noting[NOTING] = 1
+
+# Numbers that there is room for in a note.
+_MOST_NOTED = 4096
+
+
+def noted(lead: Callable[..., Any], arguments: Sequence[Any]) -> list[int]:
+    """What ``run_noted`` takes to run a team's function on ``arguments``, which have to be kept alive for it."""
+    into = np.zeros(_MOST_NOTED, np.int64)
+    lead(_noting, into, *arguments)
+    function, size, *record = into.tolist()
+    return [function, *record[: -(-size // into.itemsize)]]
+
 
 # Words and rings of a task without others, for functions that stop no team: any number of callers may use them at once.
 _alone = Team(1)

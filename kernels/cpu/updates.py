@@ -132,11 +132,13 @@ def _update_sparse(doing, unit, net, rules, memory):
     stage, phase = net.stages[0], doing.phase
     dz = address(memory.work, stage.dz + unit.j)
     if rules.direct:
-        sparse_update(
+        share = rules.penalty[min(doing.turn, rules.penalty.size - 1)]
+        memory.penalties[unit.index] += sparse_update(
             rules.step, rules.coupled, unit.low, unit.high, 0 if rules.lazy else 1,
             address(memory.begins, 0), address(memory.ends, 0), address(memory.rows, 0), address(memory.values, 0),
             dz, stage.ld, address(memory.decay, 0),
             address(net.params, unit.panel), address(net.slots, 0), unit.panel, _hyper(doing.turn, rules),
+            share * net.penalties[0, KERNEL].l2,
         )  # fmt: skip
         return
     for f in range(unit.low, unit.high):

@@ -96,6 +96,7 @@ class Replay(CallByCall):
         self._numbered = {number: taken for number in self._needed if (taken := _figures(graph.calls[number]))}
         self._stream, self._done = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Event(disable_timing=True)
         self._rooms: dict[Block, tuple[int, Any]] = {}
+        self._gathered: dict[Any, Any] = {}  # batches of CSR matrices, of the turn at hand
         self._counters = launch.new_counters()
         self._counted: dict[int, int] = {}
         self._begin()
@@ -230,6 +231,14 @@ class Replay(CallByCall):
         else:
             self._rooms[block] = address(result) - place.offset, self._held(result)
 
+    def _matrix(self, value: Sparse, arrays: Sequence[Any]) -> Any:
+        """A batch of a turn is gathered once for all calls of it."""
+        if not value.ordered:
+            return super()._matrix(value, arrays)
+        if value.parts not in self._gathered:
+            self._gathered[value.parts] = super()._matrix(value, arrays)
+        return self._gathered[value.parts]
+
     def _held(self, array: Any) -> Any:
         """An array of the pool's memory that keeps the pool alive, which CuPy's own do not."""
         memory = cupy.cuda.UnownedMemory(address(array), array.nbytes, (array, self._pool), array.device.id)
@@ -300,11 +309,12 @@ class Replay(CallByCall):
         current, begun, ended = cupy.cuda.get_current_stream(), cupy.cuda.Event(), cupy.cuda.Event()
         begun.record(current)
         self._stream.wait_event(begun)
-        self._rooms = {}
+        self._rooms, self._gathered = {}, {}
         with self._apart():
             for number in self._needed:
                 with self._table.noting(number) if number in self._numbered else nullcontext():
                     self._make(number, arrays)
+        self._gathered = {}
         ended.record(self._stream)
         current.wait_event(ended)
         self._table.make()
@@ -387,7 +397,7 @@ class Replay(CallByCall):
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """What is asked of the device is not done, what is made of memory forgotten."""
-        rooms, self._rooms = self._rooms, {}
+        rooms, self._rooms, self._gathered = self._rooms, {}, {}
         try:
             with self._apart(), _captured(self._stream, []):
                 yield
@@ -398,7 +408,7 @@ class Replay(CallByCall):
             self._rooms = rooms
 
     def _launch(self, captured: _Captured, arrays: Sequence[Any]) -> None:
-        self._rooms = captured.rooms
+        self._rooms, self._gathered = captured.rooms, {}
         for step in captured.steps:
             if isinstance(step, int):
                 self.again(self.graph.calls[step], arrays)
@@ -452,7 +462,7 @@ class Replay(CallByCall):
     def _captured(self, arrays: Sequence[Any], turns: int = 1) -> _Captured:
         """The calls on these arguments, captured but for those that cannot be; so many times, if all of them are."""
         while True:
-            self._rooms = {}
+            self._rooms, self._gathered = {}, {}
             try:
                 with self._apart():
                     steps = [
@@ -482,6 +492,7 @@ class Replay(CallByCall):
         with _captured(self._stream, made):
             for place, number in enumerate([*numbers] * turns):
                 if place % len(numbers) == 0:
+                    self._gathered = {}
                     self._rooms = {} if turns > 1 else self._rooms
                 with _capturing(number), self._table.pointing(number) if number in self._numbered else nullcontext():
                     self._make(number, arrays)

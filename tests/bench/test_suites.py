@@ -45,7 +45,7 @@ def test_no_expression_of_a_peer_is_left_over():
     if suite.installed(PYTORCH):
         from bench.peers import pytorch_ops
 
-        wanted = {op.name for op in TABLE.values() if op.bench and op.module in kernels.WITH_PYTORCH}
+        wanted = {op.name for op in TABLE.values() if op.bench and kernels.has_pytorch(op)}
         assert wanted == set(pytorch_ops.PYTORCH)
 
 
@@ -65,7 +65,7 @@ def test_contenders_agree_at_sizes_that_plain_python_can_do(op):
     sizes = kernels.naive_sizes(op, op.bench[0])
     workload = kernels._workload(op, sizes, None)
     others = {NUMPY_COLUMN} if op.name in NUMPY else set()
-    if op.module in kernels.WITH_PYTORCH and suite.installed(PYTORCH):
+    if kernels.has_pytorch(op) and suite.installed(PYTORCH):
         others |= {PYTORCH}
     assert set(workload.contenders) == {FASTNN, NAIVE} | others
     workload.check()
@@ -105,13 +105,24 @@ def test_packed_linear():
 
 
 def test_share_of_the_peak(monkeypatch):
-    gauge, _ = kernels.gauges()
+    gauge, *_ = kernels.gauges()
     asked = []
     monkeypatch.setattr(kernels.peak, "measure", lambda dtype, threads: asked.append((dtype, threads)) or 4e12)
     monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
     monkeypatch.setattr(timing, "block", lambda run, count: 1e-3)
     assert gauge.read(2) == pytest.approx([100 * 2 * 1024**3 / 1e-3 / 4e12] * 2)
     assert asked == [("float32", get_num_threads())] * 2
+
+
+@pytest.mark.parametrize("place", [2, 3, 4], ids=["forward", "dw", "dx"])
+def test_share_of_the_peak_of_a_convolution(place, monkeypatch):
+    gauge, calls = kernels.gauges()[place], []
+    monkeypatch.setattr(kernels.peak, "measure", lambda dtype, threads: 4e12)
+    monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
+    monkeypatch.setattr(timing, "block", lambda run, count: calls.append(run()) or 1e-3)
+    assert gauge.read(2) == pytest.approx([100 * 2 * 16 * 56**2 * 9 * 64**2 / 1e-3 / 4e12] * 2)
+    assert len(calls) == 2
+    assert gauge.at_least == 75
 
 
 def test_the_step_of_a_layer():
@@ -122,7 +133,7 @@ def test_the_step_of_a_layer():
 
 
 def test_share_of_the_parts_of_a_layers_step(monkeypatch):
-    _, gauge = kernels.gauges()
+    gauge = kernels.gauges()[1]
     asked = []
     monkeypatch.setattr(timing, "calls", lambda run, seconds: 1)
     monkeypatch.setattr(timing, "block", lambda run, count: asked.append(run()) or len(asked) % 2 + 1)
@@ -512,7 +523,10 @@ def test_a_group_whose_process_fails_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernel"], "GROUP: got kernel, wants kernels or addresses or training or loops or prediction or startup"),
+        (
+            ["kernel"],
+            f"GROUP: got kernel, wants {' or '.join(report._GROUPS)}",
+        ),
         (["--threads", "0"], "--threads: got '0', wants 1 to"),
         (["--only", "("], "--only: got '(', wants a regular expression"),
         (["--json", "nowhere/results.json"], "--json: there is no folder"),

@@ -14,6 +14,7 @@ import pytest
 
 import fastnn
 from fastnn import backends, cli, files, models
+from fastnn.cli import train
 from fastnn.recipes import RECIPES, Recipe
 
 FAST = ["train", "iris", "--epochs", "2", "--quiet"]
@@ -102,15 +103,15 @@ def test_the_table(run):
 
 def test_gflops_are_the_formulas(run, monkeypatch):
     ticks = iter(np.arange(100) * 0.25)
-    monkeypatch.setattr(cli, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(train, "perf_counter", lambda: next(ticks))
     last = run(*FAST, "--hidden", "50,20").out.splitlines()[-1]
     flops = 120 * (6 * (4 * 50 + 50 * 20 + 20 * 3) - 2 * 4 * 50)
     assert last == f"0.25 s an epoch (median of 2), 120 rows, {flops / 0.25e9:,.3g} GFLOP/s"
 
 
 def test_the_clock_leaves_validation_out(monkeypatch):
-    monkeypatch.setattr(cli, "perf_counter", lambda: now)
-    watch, now = cli._Stopwatch(), 10.0
+    monkeypatch.setattr(train, "perf_counter", lambda: now)
+    watch, now = train._Stopwatch(), 10.0
     watch.on_epoch_begin(0)
     now = 11.0
     watch.on_test_begin()
@@ -232,6 +233,11 @@ def test_real_data(dataset, metric, passes, run):
         ("train --plot a.png --save a.png", r"argument --plot: a\.png is also where --save keeps the model"),
         ("train --frobnicate", "unrecognized arguments: --frobnicate"),
         ("train mnist reuters", "unrecognized arguments: reuters"),
+        ("convert", "the following arguments are required: SOURCE, DESTINATION"),
+        ("convert no/such/model.safetensors model.onnx", r".*No such file or directory: 'no/such/model\.safetensors'"),
+        ("convert model.safetensors model.keras", r"DESTINATION: got 'model\.keras', .*wants 'model\.safetensors'"),
+        ("convert pyproject.toml model.onnx", r"filepath: got 'pyproject\.toml', which is truncated, damaged or no"),
+        ("convert a b.onnx --opset 12", "argument --opset: .*at least 13"),
         ("info --verbose", "unrecognized arguments: --verbose"),
     ],
 )
@@ -335,7 +341,7 @@ def test_a_bug_is_not_dressed_up_as_a_users_error(run, monkeypatch):
 # --- help, info, bench ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["info", "--help"], ["--version"]])
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["convert", "--help"], ["--version"]])
 def test_help_and_version(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)

@@ -99,8 +99,9 @@ def test_the_architecture_of_words():
 def test_the_architecture_of_images():
     recipe = RECIPES["mnist"].convolutional()
     assert recipe.architecture == "28x28-20 of 5x5-100-10"
-    names = ["Reshape", "Conv2D", "MaxPooling2D", "Flatten"]
+    names = ["Reshape", "Conv2D", "MaxPooling2D", "Dropout", "Flatten"]
     assert [type(layer).__name__ for layer in recipe.front()] == names
+    assert (recipe.optimizer, recipe.falling, recipe.dropout, recipe.epochs) == ("adam", 0.002, 0.5, 8)
     with pytest.raises(ValueError, match=r"wants a data set of images: digits, mnist, fashion_mnist$"):
         RECIPES["reuters"].convolutional()
 

@@ -91,6 +91,12 @@ def recurrent_cases():
             both = [lambda inner=inner, mode=mode: layers.Bidirectional(inner(), mode)]
             yield f"Bidirectional {mode} {steps}", of(SEQUENCE, *both)
             yield f"Bidirectional {mode} {steps} masked", words(*both, mask_zero=True)
+    cells = layers.LSTMCell, layers.GRUCell
+    yield "RNN", of(SEQUENCE, lambda: layers.RNN([cell(3) for cell in cells], return_sequences=True))
+    yield "RNN masked", words(lambda: layers.RNN([cell(3) for cell in cells], go_backwards=True), mask_zero=True)
+    yield "TimeDistributed", of((4, *IMAGE), lambda: layers.TimeDistributed(layers.Conv2D(2, 3, activation="relu")))
+    zeros = {"return_sequences": True, "zero_output_for_mask": True, "go_backwards": True}
+    yield "LSTM zeros masked", words(partial(layers.LSTM, 3, **zeros), mask_zero=True)
     turned = partial(layers.GRU, 3, return_sequences=True, go_backwards=True)
     yield "Bidirectional turned", of(SEQUENCE, lambda: layers.Bidirectional(turned()))
 
@@ -213,7 +219,9 @@ CASES = {
 # No layers, or none that computes; each is exercised by those above.
 NO_LAYERS = {
     "Layer": "the base",
+    "Wrapper": "the base of layers around others",
     "Parameter": "a weight",
+    **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "in an RNN"),
     **dict.fromkeys(("Resizing", "CenterCrop", "CategoryEncoding", "Discretization"), "prepares data"),
     **dict.fromkeys(("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"), "moves images in training"),
 }
@@ -412,6 +420,11 @@ class ByRows(layers.Layer):
         return ops.add(inputs, np.ones((inputs.shape[0], 5), "float32"))
 
 
+def _with_states():
+    x = L.Input(SEQUENCE)
+    return models.Model(x, L.GRU(3, return_state=True, name="states")(x)[0])
+
+
 def _dropped(x):
     return ops.dropout(x, 0.5, 1, 0, 0)
 
@@ -433,6 +446,8 @@ class WithMask(layers.Layer):
         (of(ROW, partial(ByNumpy, name="roots")), "^roots: got a call that cannot be followed"),
         (of(ROW, partial(ByRows, name="rows")), "^rows: got b of the op add that depends on the number of rows"),
         (of(ROW, lambda: L.Lambda(_dropped, name="drops")), "^drops: got the op dropout, wants"),
+        (of(SEQUENCE, partial(L.LSTM, 3, "relu", name="cells")), "^cells: got a cell LSTMCell of its own kind"),
+        (_with_states, "^states: got return_state True"),
         (words(partial(WithMask, name="masked"), mask_zero=True), "^masked: got"),
     ],
 )  # fmt: skip
@@ -473,6 +488,6 @@ def test_wrong_arguments(change, error, message, tmp_path, monkeypatch):
 
 def test_a_model_of_two_gigabytes_is_refused(monkeypatch):
     model = CASES["Dense"]()
-    monkeypatch.setattr("fastnn.onnx.writing._LARGEST", 100)
+    monkeypatch.setattr("fastnn.onnx.packages.LARGEST", 100)
     with pytest.raises(ValueError, match=r"^model: got .* GB of weights, wants less than 2\.15"):
         proto(model)

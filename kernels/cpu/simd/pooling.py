@@ -147,6 +147,7 @@ def spread_max_row(
     row: Size,
     count: Size,
     wide: Size,
+    rectified: Size,
     dy: Pointer,
     x: Pointer,
     y: Pointer,
@@ -155,8 +156,10 @@ def spread_max_row(
     """dx += dy for the first cell of a place's window that holds y; cells and windows as in ``pool_row``.
 
     Where y is NaN that is the first NaN. Where it is not to be added, dx = dy there and 0 in the window's other cells.
+    Where x is ``rectified`` dx is the derivative by what it is the relu of: 0 where y is not positive.
     """
     builder, zero = v.builder, v.constant(0.0)
+    as_it_is = builder.icmp_signed("==", rectified, I64(0))
     slot = cgutils.alloca_once(builder, v.type)
 
     def spread(put: Callable[[Span, Any, Any], None]) -> None:
@@ -176,7 +179,8 @@ def spread_max_row(
                     put(at, builder.select(found, left, zero), builder.gep(target, [offset]))
                     builder.store(builder.select(found, zero, left), slot)
 
-                builder.store(at.load(builder.gep(dy, [place])), slot)
+                slope = at.load(builder.gep(dy, [place]))
+                builder.store(builder.select(as_it_is, slope, v.where(">", top, zero, slope, zero)), slot)
                 _each_cell(v, rows, columns, row, wide, cell)
 
             for_each(v, count, channels)

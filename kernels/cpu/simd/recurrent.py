@@ -23,12 +23,14 @@ def _store(at: Span, values: Sequence[Any], pointers: Sequence[Any]) -> None:
 
 
 @micro_kernel
-def lstm_row(v: Vectors, units: Size, gates: Pointer, before: Pointer, c: Pointer, h: Pointer) -> Nothing:
-    """The gates (4, units) in place of their sums, the cell's state c and the output h; ``before`` is the old c."""
-    places = _gates(v, gates, units, 4)
+def lstm_row(
+    v: Vectors, units: Size, sums: Pointer, gates: Pointer, before: Pointer, c: Pointer, h: Pointer
+) -> Nothing:
+    """The gates (4, units) of their sums, the cell's state c and the output h; ``before`` is the old c."""
+    own, places = _gates(v, sums, units, 4), _gates(v, gates, units, 4)
 
     def body(at: Span) -> None:
-        taken = [at.load(pointer) for pointer in (*places, before)]
+        taken = [at.load(pointer) for pointer in (*own, before)]
         _store(at, recurrent.lstm(v, *taken), [*places, c, h])
 
     for_each(v, units, body)

@@ -164,20 +164,26 @@ def sparse_update(
     slots: Sizes,
     start: Size,
     hyper: Pointer,
-) -> Nothing:
+    l2: Number,
+) -> Number:
     """The optimizer's step, by code, on rows ``low`` to ``high`` of a panel, their gradient never leaving registers.
 
-    The panel is at ``w``; that of each state begins at number ``start`` of its slot, see ``update_row``.
-    The gradient of row f is the sum of values[j] * dZ[samples[j]] for j from begins[f] up to ends[f];
-    the step's first state is multiplied by decay[f] beforehand. Rows without entries are left alone unless ``all_rows``
-    is not 0. Where ``coupled`` is not 0, rows f and f + 1 share the entries of f, f even, each of which has two values.
+    The penalty l2 * sum w^2 of these rows, which is returned, has its part in the gradient. The panel is at ``w``; that
+    of each state begins at number ``start`` of its slot, see ``update_row``. The gradient of row f is the sum of
+    values[j] * dZ[samples[j]] for j from begins[f] up to ends[f]; the step's first state is multiplied by decay[f]
+    beforehand. Rows without entries are left alone unless ``all_rows`` is not 0. Where ``coupled`` is not 0, rows f and
+    f + 1 share the entries of f, f even, each of which has two values.
     """
     entries = begins, ends, samples, values, dz, row_stride_dz
-    width = I64(SPARSE_TILES * tile(v.format.bytes).NR)
+    width, squares = I64(SPARSE_TILES * tile(v.format.bytes).NR), Total(v)
+    penalty = v.splat(v.builder.fadd(l2, l2)), squares
     with v.builder.if_else(v.builder.icmp_signed("==", coupled, ZERO)) as branches:
         for features, branch in enumerate(branches, 1):
             with branch:
-                _update_rows(v, features, code, low, high, all_rows, entries, decay, w, width, (slots, start), hyper)
+                _update_rows(
+                    v, features, code, low, high, all_rows, entries, decay, w, width, (slots, start), hyper, penalty
+                )
+    return v.builder.fmul(l2, squares.value())
 
 
 @micro_kernel
@@ -204,7 +210,9 @@ def sparse_step(
     Rows to come are asked for ahead: where they are parts of longer ones, no core guesses where the next one lies.
     """
     entries = begins, ends, samples, values, dz, row_stride_dz
-    _update_rows(v, 1, code, low, high, all_rows, entries, None, w, row_stride, (slots, start), hyper, _ROWS_AHEAD)
+    _update_rows(
+        v, 1, code, low, high, all_rows, entries, None, w, row_stride, (slots, start), hyper, ahead=_ROWS_AHEAD
+    )
 
 
 @micro_kernel
@@ -251,11 +259,13 @@ def _update_rows(
     row_stride: Any,
     states: tuple[Any, Any],
     hyper: Any,
+    penalty: tuple[Any, Total] | None = None,
     ahead: int = 0,
 ) -> None:
     """``sparse_update`` for rows of which so many share their entries; states stay as they are without a ``decay``.
 
-    The row that is so many rows ``ahead``, if any, is asked for.
+    With a ``penalty`` the gradient has its first part times the weights, and its second one their squares. The row that
+    is so many rows ``ahead``, if any, is asked for.
     """
     begins, ends, samples, values, dz, row_stride_dz = entries
     builder = v.builder
@@ -292,7 +302,11 @@ def _update_rows(
                         weight, *state = [v.load(pointer, offset) for pointer in held]
                         if factor is not None:
                             state[:1] = [v.mul(first, factor) for first in state[:1]]
-                        after = step.update(v, h, weight, total.vector(), *state)
+                        slope = total.vector()
+                        if penalty is not None:
+                            slope = v.fma(penalty[0], weight, slope)
+                            penalty[1].fma(weight, weight)
+                        after = step.update(v, h, weight, slope, *state)
                         for value, pointer in zip(after, held, strict=True):
                             v.store(value, pointer, offset)
 

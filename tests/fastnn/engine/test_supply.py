@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastnn import callbacks, layers, models, utils
-from fastnn.engine import pace, supply
-from fastnn.engine.data import SparseSource
+from fastnn.engine import pace, supply, tables
+from fastnn.engine.data import DataSet, DenseSource, SparseSource
 from tests.cuda_host.places import host_only
 
 ROWS, FEATURES, CLASSES, BATCH = 150, 40, 4, 16
@@ -114,7 +114,7 @@ def test_a_layer_that_cannot_multiply_by_csr_gets_dense_batches(cupy):
 SMALL = {"memory_limit": 4 * BATCH * (FEATURES * 4 + 8 + 4)}
 
 
-@pytest.mark.parametrize("kind", ["float32", "float64", "uint8", "bool"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"batch_size": ROWS}, {"batch_size": 7}])
 def test_samples_that_come_piece_by_piece_give_the_same_bits(cupy, monkeypatch, kind, options):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
@@ -156,23 +156,104 @@ def test_limits_of_other_types(limit):
         model("cpu", memory_limit=limit)
 
 
+# Two inputs, one of bytes, and two outputs with weights of their own; less than they take, in pieces of three batches.
+PAIR = {"one": X.astype("float32"), "other": X[:, :7].astype("uint8")}
+TARGETS = {"class": Y, "value": X[:, :1].astype("float64")}
+WEIGHTS_OF_PAIR = {"class": WEIGHTS, "value": WEIGHTS[::-1].copy()}
+SMALL_PAIR = 6 * BATCH * (FEATURES * 4 + 7 + 8 + 4 + 2 * 4)
+
+
+def fitted_to_pairs(backend="cuda", limit=None, epochs=2, **options):
+    utils.set_random_seed(1)
+    one, other = layers.Input((FEATURES,), name="one"), layers.Input((7,), name="other")
+    hidden = layers.add([layers.Dense(6, "tanh")(one), layers.Dense(6, "relu")(layers.Rescaling(0.1)(other))])
+    outputs = [layers.Dense(CLASSES, "softmax", name="class")(hidden), layers.Dense(1, name="value")(hidden)]
+    built = models.Model([one, other], outputs)
+    losses = {"class": "sparse_categorical_crossentropy", "value": "mse"}
+    built.compile("rmsprop", losses, {"class": ["accuracy"]}, backend=backend, memory_limit=limit)
+    given = {"batch_size": BATCH, "epochs": epochs, "verbose": 0, "sample_weight": WEIGHTS_OF_PAIR, **options}
+    return built, built.fit(PAIR, TARGETS, **given).history
+
+
+def test_several_inputs_and_targets(cupy):
+    (one, curves), (other, wanted) = (fitted_to_pairs(backend) for backend in ("cuda", "cpu"))
+    assert_alike(one, other)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(curves[name], values, rtol=1e-4)
+    for a, b in zip(one.predict(PAIR, verbose=0), other.predict(PAIR, verbose=0), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    figures = [built.evaluate(PAIR, TARGETS, 9, verbose=0, sample_weight=WEIGHTS_OF_PAIR) for built in (one, other)]
+    np.testing.assert_allclose(*figures, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"batch_size": 7}])
+def test_several_inputs_and_targets_piece_by_piece(cupy, monkeypatch, options):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    streamed = fitted_to_pairs(limit=SMALL_PAIR, **options)
+    assert "streamed" in streamed[0].plan(PAIR).facts["samples"]
+    assert bits(*streamed) == bits(*fitted_to_pairs(**options))
+
+
+@host_only
+@pytest.mark.parametrize("limit", [None, SMALL_PAIR])
+def test_several_inputs_and_targets_go_there_once_and_are_not_made_batch_by_batch(cupy, monkeypatch, limit):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    monkeypatch.setattr(DenseSource, "batch", None)
+    found = []
+    for epochs in (2, 4):
+        cupy.sent.clear()
+        cupy.launched.clear()
+        fitted_to_pairs(limit=limit, epochs=epochs)
+        assert "graph" in cupy.launched
+        found.append(cupy.sent.count(4 * X.size))
+    assert found == ([1, 1] if limit is None else [0, 0])
+
+
+def of_few(kind):
+    """Dense samples of next to nothing but zeros."""
+    few = np.zeros((ROWS, 300))
+    few[np.arange(ROWS), rng.permutation(ROWS)] = np.arange(1, ROWS + 1)
+    return (few % 7).astype(kind)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "uint8", "bool", "float16"])
+def test_samples_of_next_to_nothing_but_zeros_are_csr_there(cupy, kind):
+    x = of_few(kind)
+    (one, curves), (other, wanted) = (fitted(x, backend) for backend in ("cuda", "cpu"))
+    assert_alike(one, other)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(curves[name], values, rtol=1e-4)
+    facts = one.plan(x).facts
+    assert "on the device as CSR" in facts["samples"]
+    assert "are stepped later" in facts["first layer"]
+    assert "as CSR" not in model().plan(samples("float32")).facts["samples"]
+    np.testing.assert_allclose(one.predict(x, verbose=0), other.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
+
+
 LATE = ["default", "others", "all"]
 
 
 @host_only
+@pytest.mark.parametrize("kind", ["uint8", "csr"])
 @pytest.mark.parametrize("late", LATE)
-def test_streams_that_are_late_give_the_same_bits(cupy, monkeypatch, late):
+def test_streams_that_are_late_give_the_same_bits(cupy, monkeypatch, late, kind):
     """Where work is done only when somebody waits for it, all that has to wait does."""
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
-    wanted = bits(*fitted(samples("uint8")))
+    wanted = bits(*fitted(samples(kind)))
     with cupy.late(late):
-        assert bits(*fitted(samples("uint8"), compiling=SMALL)) == wanted
+        assert bits(*fitted(samples(kind), compiling=SMALL)) == wanted
+
+
+def streaming():
+    """Pieces of two batches."""
+    data = DataSet(DenseSource(X.astype("float32"), np.dtype("float32")))
+    (table,) = tables.inputs(data.x, takes_csr=False)
+    return supply._Streams([table], data, most=2 * BATCH * table.row)
 
 
 def pieces_of(cupy, late):
     """Whether pieces that are read one after the other, without a look between, are those that were asked for."""
-    table = supply._Table(X.astype("float32"), np.dtype("float32"))
-    streams, order = supply._Streams([table], has_y=False, most=2 * BATCH * table.row), rng.permutation(ROWS)
+    streams, order = streaming(), rng.permutation(ROWS)
     found = []
     with cupy.late(late):
         batches = streams.batches(order, BATCH)
@@ -201,12 +282,11 @@ FAULTS = {
 @host_only
 def test_memory_goes_back_when_copies_have_ended(cupy):
     """Of a fit that ends while a piece is under way."""
-    table = supply._Table(X.astype("float32"), np.dtype("float32"))
-    streams = supply._Streams([table], has_y=False, most=2 * BATCH * table.row)
+    streams = streaming()
     with cupy.late("others"):
         batches = streams.batches(np.arange(ROWS), BATCH)
         batches.together(0, 2).meanwhile()
-        piece = streams._places[1].there[0]
+        piece = streams._places[1].rooms[0].there
         assert not np.array_equal(piece._host, X[32:64])
         del batches, streams
         assert np.array_equal(piece._host, X[32:64])

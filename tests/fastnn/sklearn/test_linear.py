@@ -90,6 +90,26 @@ def test_penalised_coefficients_are_scikit_learns(classes, options):
     assert ours.n_iter_.shape == theirs.n_iter_.shape
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("ratio", [0.5, 1.0])
+def test_coefficients_under_an_l1_penalty_are_scikit_learns(classes, ratio):
+    x, y = (IRIS, SPECIES) if classes == 3 else (MIXED, WHICH)
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    ours = LogisticRegression(C=0.2, l1_ratio=ratio).fit(scaled, y)
+    theirs = linear_model.LogisticRegression(C=0.2, l1_ratio=ratio, solver="saga", tol=1e-12, max_iter=100_000)
+    theirs.fit(scaled, y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-6)
+    np.testing.assert_allclose(ours.predict_proba(scaled), theirs.predict_proba(scaled), atol=1e-6)
+    assert ratio < 1 or (ours.coef_ == 0).any()
+    named = LogisticRegression({0.5: "elasticnet", 1.0: "l1"}[ratio], C=0.2, l1_ratio=ratio).fit(scaled, y)
+    np.testing.assert_array_equal(named.coef_, ours.coef_)
+
+
+def test_too_many_coefficients_for_an_l1_penalty():
+    with pytest.raises(ValueError, match="l1_ratio: got 1 with 1002 coefficients"):
+        LogisticRegression(l1_ratio=1.0).fit(np.ones((4, 1001)), [0, 1, 0, 1])
+
+
 def test_no_penalty_is_spelled_as_in_older_versions():
     wanted = of(LogisticRegression(C=np.inf).fit(MIXED, WHICH))
     np.testing.assert_array_equal(of(LogisticRegression(penalty=None).fit(MIXED, WHICH)), wanted)
@@ -189,9 +209,9 @@ def test_too_few_iterations_are_said():
     [
         ({"C": -1.0}, "'C' parameter"),
         ({"tol": -1.0}, "'tol' parameter"),
-        ({"l1_ratio": 0.5}, "'l1_ratio' parameter"),
-        ({"penalty": "l1"}, "'penalty' parameter"),
-        ({"solver": "saga"}, "'solver' parameter"),
+        ({"l1_ratio": 1.5}, "'l1_ratio' parameter"),
+        ({"penalty": "l3"}, "'penalty' parameter"),
+        ({"solver": "liblinear"}, "'solver' parameter"),
         ({"max_iter": -1}, "'max_iter' parameter"),
         ({"class_weight": "even"}, "'class_weight' parameter"),
     ],

@@ -93,11 +93,11 @@ def test_couples_of_a_row(dtype, k, density):
 
 
 @njit
-def sparse_update(code, coupled, low, high, every_row, begins, ends, samples, values, dz, decay, w, slots, hyper):
-    sparse.sparse_update(
+def sparse_update(code, coupled, low, high, every_row, begins, ends, samples, values, dz, decay, w, slots, hyper, l2):
+    return sparse.sparse_update(
         code, coupled, low, high, every_row, address(begins, 0), address(ends, 0), address(samples, 0),
         address(values, 0), address(dz, 0), dz.shape[1], address(decay, 0), address(w, 0), address(slots, 0), 0,
-        address(hyper, 0),
+        address(hyper, 0), l2,
     )  # fmt: skip
 
 
@@ -114,8 +114,9 @@ def addresses(held):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("every_row", [0, 1])
 @pytest.mark.parametrize("coupled", [0, 1])
+@pytest.mark.parametrize("l2", [0, 0.25])
 @pytest.mark.parametrize("name", [name for name, step in steps.STEPS.items() if step.direct])
-def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupled, name):
+def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupled, l2, name):
     width = loaded(dtype)
     samples, k, step = 19, 32, steps.STEPS[name]
     x, dz = made((samples, k), dtype, 0.1), made((samples, width), dtype, 1.0)
@@ -140,13 +141,17 @@ def test_sparse_update_is_the_step_on_the_dense_gradient(dtype, every_row, coupl
     code = steps.STEP_CODES[name]
 
     entries = begins, ends, *by_feature[1:], dz, decay
-    sparse_update(code, coupled, low, high, every_row, *entries, after[0], addresses(after), hyper)
-    gradient = (x.T.astype(np.float64) @ dz.astype(np.float64)).astype(dtype)
+    penalty = sparse_update(
+        code, coupled, low, high, every_row, *entries, after[0], addresses(after), hyper, np.dtype(dtype).type(l2)
+    )
+    gradient = (x.T.astype(np.float64) @ dz.astype(np.float64) + 2 * l2 * held[0]).astype(dtype)
     expected = [array.copy() for array in held]
     touched = np.zeros(k, bool)
     touched[low:high] = True
     if not every_row:
         touched &= ends > begins
+    squares = np.square(held[0][touched], dtype=np.float64).sum()
+    np.testing.assert_allclose(penalty, l2 * squares, rtol=1e3 * np.finfo(dtype).eps)
     if step.states:
         expected[1][touched] *= decay[touched, None]
     for f in np.flatnonzero(touched):

@@ -1,22 +1,20 @@
-"""The command line: ``fastnn train``, ``fastnn playground``, ``fastnn info``, ``fastnn bench``."""
+"""``fastnn train``: a network on a data set, how good it is and how fast that was."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
 import fastnn
 from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, saving, utils
 from fastnn.callbacks import Callback
-from fastnn.errors import BackendError, DivergenceError
-from fastnn.files import check_writable
+from fastnn.cli.arguments import UsageError, check_writable_path, checked, number, whole
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data, Recipe
@@ -24,12 +22,8 @@ from fastnn.recipes import RECIPES, Data, Recipe
 _OPTIMIZERS = ("adam", "rmsprop", "sgd")
 _HELD_OUT = 0.1  # of the training rows, for the validation curves of a plot
 _EVALUATION_BATCH = 1024
-_FAILED, _INTERRUPTED = 2, 130
 
-# Benchmarks that are a command of their own, by name; bench.report serves the others.
-_BENCHES = {"scaling": "bench.scaling.command"}
-
-_TRAIN_EXAMPLES = """\
+_EXAMPLES = """\
 examples:
   fastnn train                              digits: no files, no network, seconds
   fastnn train --plot digits.png            the same, and its learning curves
@@ -46,94 +40,13 @@ epoch's, without validation.
 """
 
 
-class _UsageError(Exception):
-    """What was asked for cannot be done; the message is for the user."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line, and lets `main` choose how."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message} (see {self.prog} --help)")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
-    try:
-        arguments, rest = _parser().parse_known_args(argv)
-        if rest and arguments.run is not _bench:
-            raise _UsageError(f"unrecognized arguments: {' '.join(rest)} (see fastnn {arguments.command} --help)")
-        arguments.rest = rest
-        status: int = arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("\nfastnn: interrupted", file=sys.stderr)
-        return _INTERRUPTED
-    except (_UsageError, BackendError, DivergenceError, ImportError, MemoryError, OSError) as error:
-        print(f"fastnn: error: {str(error) or type(error).__name__}", file=sys.stderr)
-        return _FAILED
-    return status
-
-
-# --- arguments ------------------------------------------------------------------------------------------------------
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="fastnn",
-        description="Compiled tensor kernels for training neural networks: train one, time them, see what they run on.",
-        epilog="fastnn COMMAND --help explains a command. With no idea where to start: fastnn train",
-    )
-    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    _add_train(commands)
-    info = commands.add_parser(
-        "info",
-        help="versions, CPU, instruction set and tiles in use, threads, caches, GPU; with --peak the CPU's peak",
-        description="Print what fastnn runs on: what to put into a bug report or beside a measurement.",
-    )
-    info.set_defaults(run=_info)
-    info.add_argument(
-        "--peak",
-        action="store_true",
-        help="also measure, for a second or two, the multiply-adds of the CPU and the bandwidth of its memory, "
-        "on one thread and on all",
-    )
-    _add_playground(commands)
-    commands.add_parser(
-        "bench",
-        help="measure fastnn beside NumPy and other libraries (in a checkout of the repository)",
-        description="Run the benchmark suite of the repository that this command is run in.",
-        add_help=False,
-    ).set_defaults(run=_bench)
-    return parser
-
-
-def _add_playground(commands: Any) -> None:
-    playground = commands.add_parser(
-        "playground",
-        help="build a small network in the browser and watch it train",
-        description="Serve a page, to this machine alone, on which a small network is built and watched while it "
-        "trains: problems, features, layers, losses, optimizers, regularisation, noise. It needs no network.",
-        epilog="The page's address holds what is set: it can be kept, and given here to begin with, as in\n"
-        "  fastnn playground 'problem=spiral&layers=8,8&activation=relu'",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    playground.set_defaults(run=_playground)
-    playground.add_argument(
-        "state", nargs="?", default="", metavar="STATE", help="what to begin with: an address of the page, or its end"
-    )
-    playground.add_argument(
-        "--port", metavar="N", type=_whole("--port", 0, 65535), default=0, help="default: a free one"
-    )
-    playground.add_argument("--no-browser", action="store_true", help="only print the address")
-
-
-def _add_train(commands: Any) -> None:
+def add(commands: Any) -> None:
+    """The command, to a parser's."""
     train = commands.add_parser(
         "train",
         help="train a network on a data set and print how good it is and how fast that was",
         description="Train a dense network on a data set, test it on rows it has not seen, and print a table of both.",
-        epilog=f"{_defaults_table()}\n\n{_TRAIN_EXAMPLES}",
+        epilog=f"{_defaults_table()}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.set_defaults(run=_train)
@@ -142,7 +55,7 @@ def _add_train(commands: Any) -> None:
         nargs="?",
         default="digits",
         metavar="DATASET",
-        type=_checked(lambda text: checks.one_of("DATASET", text, RECIPES)),
+        type=checked(lambda text: checks.one_of("DATASET", text, RECIPES)),
         help=f"{', '.join(RECIPES)} (default: digits)",
     )
 
@@ -156,41 +69,41 @@ def _add_train(commands: Any) -> None:
     network.add_argument(
         "--hidden",
         metavar="N[,N...]",
-        type=_checked(_widths),
+        type=checked(_widths),
         help="units of each hidden layer, as in 64,64; 0 for no hidden layer",
     )
     network.add_argument(
         "--activation",
         metavar="NAME",
-        type=_checked(lambda text: checks.one_of("--activation", text, ELEMENTWISE_ACTIVATIONS)),
+        type=checked(lambda text: checks.one_of("--activation", text, ELEMENTWISE_ACTIVATIONS)),
         help=f"of the hidden layers: {', '.join(ELEMENTWISE_ACTIVATIONS)}",
     )
     network.add_argument(
         "--optimizer",
         metavar="NAME",
-        type=_checked(lambda text: checks.one_of("--optimizer", text, _OPTIMIZERS)),
+        type=checked(lambda text: checks.one_of("--optimizer", text, _OPTIMIZERS)),
         help=", ".join(_OPTIMIZERS),
     )
     network.add_argument(
         "--learning-rate",
         metavar="X",
-        type=_checked(lambda text: checks.real("--learning-rate", _number(float, text), minimum=0, open_low=True)),
-        help="default: the optimizer's own, 0.001 for adam and rmsprop, 0.01 for sgd",
+        type=checked(lambda text: checks.real("--learning-rate", number(float, text), minimum=0, open_low=True)),
+        help="default: the optimizer's own, 0.001 for adam and rmsprop, 0.01 for sgd; of conv it falls from 0.002 to 0",
     )
-    network.add_argument("--epochs", metavar="N", type=_whole("--epochs", 1), help="passes over the training rows")
-    network.add_argument("--batch-size", metavar="N", type=_whole("--batch-size", 1), help="rows in one update")
+    network.add_argument("--epochs", metavar="N", type=whole("--epochs", 1), help="passes over the training rows")
+    network.add_argument("--batch-size", metavar="N", type=whole("--batch-size", 1), help="rows in one update")
     network.add_argument(
         "--l2",
         metavar="X",
         default=0.0,
-        type=_checked(lambda text: checks.real("--l2", _number(float, text), minimum=0)),
+        type=checked(lambda text: checks.real("--l2", number(float, text), minimum=0)),
         help="adds X * (sum of squared weights) to the loss (default: 0)",
     )
     network.add_argument(
         "--seed",
         metavar="N",
         default=0,
-        type=_whole("--seed", 0, 2**32 - 1),
+        type=whole("--seed", 0, 2**32 - 1),
         help="of initial weights and row order; the same seed gives the same network (default: 0)",
     )
 
@@ -199,20 +112,20 @@ def _add_train(commands: Any) -> None:
         "--backend",
         metavar="NAME",
         default="auto",
-        type=_checked(lambda text: checks.one_of("--backend", text, ("auto", *backends.NAMES))),
+        type=checked(lambda text: checks.one_of("--backend", text, ("auto", *backends.NAMES))),
         help=f"auto, {', '.join(backends.NAMES)} (default: auto, the fastest that is available)",
     )
     machine.add_argument(
         "--precision",
         metavar="NAME",
-        type=_checked(lambda text: checks.one_of("--precision", text, ("float32", "bfloat16", "auto"))),
+        type=checked(lambda text: checks.one_of("--precision", text, ("float32", "bfloat16", "auto"))),
         help="of the products in training: float32, bfloat16 (up to twice as fast where the CPU has AVX512-BF16), or "
         "auto, the faster that is available (default: float32)",
     )
     machine.add_argument(
         "--threads",
         metavar="N",
-        type=_whole("--threads", 1),
+        type=whole("--threads", 1),
         help="CPU threads (default: all; results do not depend on it)",
     )
 
@@ -221,7 +134,7 @@ def _add_train(commands: Any) -> None:
     files.add_argument(
         "--save",
         metavar="FILE.safetensors",
-        type=_checked(lambda text: saving.destination("--save", text)),
+        type=checked(lambda text: saving.destination("--save", text)),
         help="keep the trained model; fastnn.load_model reads it",
     )
     files.add_argument(
@@ -234,40 +147,10 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--quiet", action="store_true", help="print the final table only")
 
 
-def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return `convert` with its TypeError or ValueError as argparse wants it, which names the argument itself."""
-
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except (TypeError, ValueError) as error:
-            raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
-
-    return converted
-
-
-def _number(kind: Callable[[str], Any], text: str) -> Any:
-    """Return the number that `text` spells, or `text` itself, for the check that follows to refuse."""
-    try:
-        return kind(text)
-    except ValueError:
-        return text
-
-
-def _whole(flag: str, minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        value = checks.integer(flag, _number(int, text), minimum)
-        if maximum is not None and value > maximum:
-            raise ValueError(f"{flag}: got {value}, wants at most {maximum}")
-        return value
-
-    return _checked(convert)
-
-
 def _widths(text: str) -> tuple[int, ...]:
     if text.strip() == "0":
         return ()
-    return tuple(checks.positive_int("--hidden", _number(int, part)) for part in text.split(","))
+    return tuple(checks.positive_int("--hidden", number(int, part)) for part in text.split(","))
 
 
 def _defaults_table() -> str:
@@ -281,9 +164,6 @@ def _defaults_table() -> str:
 
 def _settings(recipe: Recipe) -> str:
     return f"{recipe.activation}, {recipe.optimizer}, batch {recipe.batch_size}"
-
-
-# --- train ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -324,9 +204,11 @@ def _train(arguments: argparse.Namespace) -> int:
         data = data.hold_out(_HELD_OUT)
 
     utils.set_random_seed(arguments.seed)
+    steps = recipe.epochs * -(-len(data.train[0]) // recipe.batch_size)
     model = _build(
-        recipe, l2=arguments.l2, learning_rate=arguments.learning_rate, backend=backend, precision=arguments.precision
-    )
+        recipe, l2=arguments.l2, learning_rate=arguments.learning_rate, steps=steps, backend=backend,
+        precision=arguments.precision,
+    )  # fmt: skip
     if not arguments.quiet:
         print(f"{arguments.dataset} {recipe.architecture}: {_settings(recipe)}, seed {arguments.seed}, on {backend}")
         if backend == "cpu" and not _environment.has_kernels("epoch"):
@@ -360,27 +242,17 @@ def _train(arguments: argparse.Namespace) -> int:
 def _check_paths(arguments: argparse.Namespace) -> None:
     """Raise before anything is trained if what is to be kept could not be written at the end."""
     if arguments.data_dir is not None and not arguments.data_dir.is_dir():
-        raise _UsageError(f"argument --data-dir: {arguments.data_dir} is not a folder")
+        raise UsageError(f"argument --data-dir: {arguments.data_dir} is not a folder")
     for flag in ("save", "plot"):
         path = getattr(arguments, flag)
         if path is not None:
-            _check_writable(f"--{flag}", path)
+            check_writable_path(f"--{flag}", path)
     if arguments.plot is not None:
         if arguments.plot == arguments.save:
-            raise _UsageError(f"argument --plot: {arguments.plot} is also where --save keeps the model")
+            raise UsageError(f"argument --plot: {arguments.plot} is also where --save keeps the model")
         if arguments.plot.suffix.lower() not in plotting.FORMATS:
-            raise _UsageError(f"argument --plot: {arguments.plot} ends in none of {', '.join(plotting.FORMATS)}")
+            raise UsageError(f"argument --plot: {arguments.plot} ends in none of {', '.join(plotting.FORMATS)}")
         plotting.require()
-
-
-def _check_writable(flag: str, path: Path) -> None:
-    """Raise unless `path` could be written: by making a file beside it, which permissions alone do not tell."""
-    if not path.parent.is_dir():
-        raise _UsageError(f"argument {flag}: there is no folder {path.parent}")
-    try:
-        check_writable(f"argument {flag}", path)
-    except OSError as error:
-        raise _UsageError(f"{error.strerror}: {path}") from error
 
 
 def _chosen_recipe(arguments: argparse.Namespace) -> Recipe:
@@ -391,14 +263,16 @@ def _chosen_recipe(arguments: argparse.Namespace) -> Recipe:
         try:
             recipe = recipe.convolutional()
         except ValueError as error:
-            raise _UsageError(f"argument --model: {error}") from error
+            raise UsageError(f"argument --model: {error}") from error
+    if arguments.optimizer is not None:  # the rates of another one are its own
+        recipe = replace(recipe, falling=0.0)
     return replace(recipe, **{name: value for name, value in flags.items() if value is not None})
 
 
 def _build(
-    recipe: Recipe, *, l2: float, learning_rate: float | None, backend: str, precision: str | None
+    recipe: Recipe, *, l2: float, learning_rate: float | None, steps: int, backend: str, precision: str | None
 ) -> Sequential:
-    """Return the compiled network."""
+    """Return the compiled network, whose learning rate falls for so many steps where the recipe says so."""
     widths = [(units, recipe.activation) for units in recipe.hidden] + [(recipe.outputs, recipe.output_activation)]
     model = Sequential([layers.Input(shape=(recipe.inputs,)), *recipe.front()])
     for units, activation in widths:
@@ -407,6 +281,8 @@ def _build(
     optimizer = optimizers.get(recipe.optimizer)
     if learning_rate is not None:
         optimizer.learning_rate = learning_rate
+    elif recipe.falling:
+        optimizer.learning_rate = optimizers.schedules.CosineDecay(recipe.falling, steps)
     model.compile(optimizer=optimizer, loss=recipe.loss, metrics=[recipe.metric], backend=backend, precision=precision)
     return model
 
@@ -446,37 +322,3 @@ def _scores(model: Sequential, data: Data) -> dict[str, dict[str, float]]:
 
 def _rows(data: Data) -> str:
     return f"{len(data.train[0]):,} training and {len(data.validation[0]) if data.validation else 0:,} validation rows"
-
-
-# --- playground, info and bench -------------------------------------------------------------------------------------
-
-
-def _playground(arguments: argparse.Namespace) -> int:
-    from fastnn.playground import serve
-
-    try:
-        serve(arguments.port, arguments.state, open_browser=not arguments.no_browser)
-    except (TypeError, ValueError) as error:
-        raise _UsageError(f"argument STATE: {error}") from error
-    return 0
-
-
-def _info(arguments: argparse.Namespace) -> int:
-    rows = _environment.rows() + (_environment.peak_rows() if arguments.peak else [])
-    width = max(len(name) for name, _ in rows) + 2
-    for name, value in rows:
-        print(f"{name:{width}}{value}")
-    return 0
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    """Hand over to ``bench/`` of the checkout that fastnn, or the working folder, belongs to; it is not installed."""
-    for root in (Path(fastnn.__file__).parents[1], Path.cwd()):
-        if (root / "bench" / "report.py").is_file() and (root / "kernels" / "table").is_dir():
-            sys.path.insert(0, str(root))
-            own = [name for name in arguments.rest[:1] if name in _BENCHES]
-            module = _BENCHES[own[0]] if own else "bench.report"
-            return importlib.import_module(module).main(arguments.rest[len(own) :]) or 0
-    raise _UsageError(
-        "the benchmarks are not installed: clone fastnn's repository and run fastnn bench inside the clone"
-    )

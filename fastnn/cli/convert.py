@@ -1,0 +1,57 @@
+"""``fastnn convert``: model files of one kind to another."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fastnn import onnx, saving
+from fastnn.cli.arguments import UsageError, whole
+from fastnn.models import load_model
+
+
+def add(commands: Any) -> None:
+    """The command, to a parser's."""
+    convert = commands.add_parser(
+        "convert",
+        help="make an ONNX file or a model file of another, or of one of Keras's",
+        description="Read a model from one file and write it to another. The suffix .onnx is ONNX, .keras a file of "
+        "Keras 3, which is read only; any other name is fastnn's own model file (safetensors), which also has how the "
+        "model was compiled.",
+        epilog="examples:\n"
+        "  fastnn convert mnist.safetensors mnist.onnx     for onnxruntime and others\n"
+        "  fastnn convert model.keras model.onnx           the same of Keras's, without Keras\n"
+        "  fastnn convert theirs.onnx ours.safetensors     fastnn.load_model reads it, to train on",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    convert.set_defaults(run=_convert)
+    convert.add_argument("source", metavar="SOURCE", type=Path, help="the file to read")
+    convert.add_argument("destination", metavar="DESTINATION", type=Path, help="the file to write, or to replace")
+    convert.add_argument(
+        "--opset",
+        metavar="N",
+        default=onnx.DEFAULT_OPSET,
+        type=whole("--opset", onnx.OPSETS[0], onnx.OPSETS[-1]),
+        help=f"version of ONNX's operators, {onnx.OPSETS[0]} to {onnx.OPSETS[-1]} (default: {onnx.DEFAULT_OPSET})",
+    )
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    source, destination = arguments.source, arguments.destination
+    try:
+        if not _is_onnx(destination):
+            saving.destination("DESTINATION", destination)
+        model = onnx.from_onnx(source) if _is_onnx(source) else load_model(source)
+        if _is_onnx(destination):
+            onnx.to_onnx(model, destination, opset=arguments.opset)
+        else:
+            model.save(destination)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    print(f"{destination}: {len(model.layers)} layers, {model.count_params():,} parameters")
+    return 0
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix.lower() == ".onnx"

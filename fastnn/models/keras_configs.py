@@ -1,0 +1,165 @@
+"""Models of the descriptions that Keras 3 writes into ``.keras`` files: layers by name, and how they are connected.
+
+A description is data: what it names is looked up among fastnn's layers and the user's own, nothing is imported by it,
+and no code that it holds is run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastnn import checks, constraints, initializers, regularizers
+from fastnn.configurable import custom_objects
+from fastnn.layers.cells import CELLS
+from fastnn.layers.core import InputLayer
+from fastnn.layers.symbols import tensors
+from fastnn.models.base import NAMES, Model
+
+# What fastnn has no option for, where it says what fastnn does anyway.
+_WITHOUT_EFFECT = ("renorm_momentum", "supports_masking", "use_cudnn", "autocast")
+_USUAL: tuple[Any, ...] = (None, False, "channels_last", [], {})
+_MODELS = ("Sequential", "Functional", "Model")
+# Where the classes are that an argument may name, by how its name ends.
+_MODULES = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+
+
+def model_of(document: Any) -> Model:
+    """A new model of the architecture that a description tells, with new weights; ValueError for what is not there."""
+    kind = document["class_name"]
+    config = document["config"]
+    if checks.one_of("class_name", kind, _MODELS) != "Sequential":
+        return _functional(config)
+    model: Model = NAMES["Sequential"]([_operation(entry) for entry in config["layers"]], config["name"])
+    shape = config.get("build_input_shape")
+    if not model.built and shape is not None:
+        model.build(shape)
+    return model
+
+
+def _operation(entry: Mapping[str, Any]) -> Any:
+    """A layer, or a model that is used as one."""
+    return model_of(entry) if entry["class_name"] in _MODELS else _layer(entry)
+
+
+def _layer(entry: Mapping[str, Any]) -> Any:
+    known = {**custom_objects(), **NAMES}
+    config = dict(entry["config"])
+    kind = known[checks.one_of("class_name", entry["class_name"], known)]
+    if kind is InputLayer:
+        config["batch_size"], *config["shape"] = config.pop("batch_shape")
+    elif "batch_shape" in config:
+        config["input_shape"] = config.pop("batch_shape")[1:]
+    if "layer" in config and "merge_mode" in config:
+        config = _in_two_directions(config)
+    return kind(**_options(kind, config, config.get("name", entry["class_name"])))
+
+
+def _in_two_directions(config: dict[str, Any]) -> dict[str, Any]:
+    """That of a Bidirectional, without the layer of the other direction where that is like the first."""
+    own, other = ({**config[name]["config"]} for name in ("layer", "backward_layer"))
+    turned = other.pop("go_backwards") != own["go_backwards"]
+    alike = all(value == own[name] for name, value in _apart_from_names(other).items())
+    own["name"] = own["name"].removeprefix("forward_")
+    config["layer"] = {**config["layer"], "config": own}
+    return {name: value for name, value in config.items() if name != "backward_layer" or not (turned and alike)}
+
+
+def _apart_from_names(config: Any) -> Any:
+    """A config without what tells objects apart that are alike."""
+    if not isinstance(config, Mapping):
+        return config
+    names = ("name", "shared_object_id")
+    return {key: _apart_from_names(value) for key, value in config.items() if key not in names}
+
+
+def _options(kind: Callable[..., Any], config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The arguments of a class's constructor; ValueError for one that it lacks and that is not the usual one."""
+    accepted = _parameters(kind)
+    options = {}
+    for key, value in config.items():
+        if key in accepted:
+            options[key] = _value(key, value)
+        elif key not in _WITHOUT_EFFECT and value not in _USUAL:
+            raise ValueError(f"{name}: got {key} {checks.describe(value)}, which fastnn's layer has not")
+    return options
+
+
+def _parameters(kind: Any) -> set[str]:
+    """Those of a class and of its bases, which it passes the others on to."""
+    bases = [base for base in inspect.getmro(kind) if "__init__" in vars(base)]
+    found = (inspect.signature(vars(base)["__init__"]).parameters for base in bases if base is not object)
+    own = {name for parameters in found for name in parameters} - {"self"}
+    return own | (_parameters(kind.makes) if hasattr(kind, "makes") else set())  # a recurrent layer's are its cell's
+
+
+def _value(key: str, value: Any) -> Any:
+    """What an argument's serialized value is to fastnn's constructors."""
+    if not isinstance(value, Mapping) or "class_name" not in value:
+        return value
+    kind, config = value["class_name"], value["config"]
+    if kind == "DTypePolicy":
+        return checks.one_of("dtype", config["name"], ("float32", "float64"))
+    if kind == "function":
+        return config
+    if kind in NAMES or kind in CELLS:
+        return _layer(value)
+    module = _MODULES[key.rpartition("_")[2]]
+    names = {**module.NAMES, **custom_objects()}
+    found = names[checks.one_of(key, kind, names)]
+    return found(**_options(found, config, key))
+
+
+def _functional(config: Mapping[str, Any]) -> Model:
+    """The graph of layers, each called as often as it was."""
+    made = {entry["name"]: _operation(entry) for entry in config["layers"]}
+    waiting = {entry["name"]: [*enumerate(entry["inbound_nodes"])] for entry in config["layers"]}
+    given = {(name, 0): [layer.output] for name, layer in made.items() if isinstance(layer, InputLayer)}
+    while any(waiting.values()):
+        before = len(given)
+        for name, calls in waiting.items():
+            while calls and all((source, call) in given for source, call, _ in _taken(calls[0][1])):
+                number, call = calls.pop(0)
+                given[name, number] = [*tensors(made[name](_argument(call, given)))]
+        if len(given) == before:
+            raise ValueError("layers: got calls that wait for each other or for none, wants a graph without a cycle")
+    ends = (_structure(config[name], given) for name in ("input_layers", "output_layers"))
+    model: Model = NAMES["Functional"](*ends, config["name"])
+    return model
+
+
+def _argument(call: Mapping[str, Any], given: Mapping[Any, Any]) -> Any:
+    """What a call was given: a tensor, or a list of such; ValueError for anything beside it."""
+    others = [*call["args"][1:], *call["kwargs"].values()]
+    if any(value not in (None, False) for value in others):
+        raise ValueError(f"inbound_nodes: got arguments {checks.describe(others)} beside the inputs, wants none")
+    return _resolved(call["args"][0], given)
+
+
+def _resolved(value: Any, given: Mapping[Any, Any]) -> Any:
+    if isinstance(value, list):
+        return [_resolved(each, given) for each in value]
+    name, call, place = value["config"]["keras_history"]
+    return given[name, call][place]
+
+
+def _taken(value: Any) -> Sequence[Any]:
+    """[layer, call, place] of the tensors in what a call was given."""
+    if isinstance(value, list):
+        return [each for entry in value for each in _taken(entry)]
+    if isinstance(value, Mapping):
+        if "keras_history" in value:
+            return [value["keras_history"]]
+        return [each for entry in value.values() for each in _taken(entry)]
+    return []
+
+
+def _structure(value: Any, given: Mapping[Any, Any]) -> Any:
+    """The tensors that a structure of [layer, call, place] names."""
+    if isinstance(value, Mapping):
+        return {name: _structure(each, given) for name, each in value.items()}
+    if value and isinstance(value[0], str):
+        name, call, place = value
+        return given[name, call][place]
+    return [_structure(each, given) for each in value]

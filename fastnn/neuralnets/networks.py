@@ -1,0 +1,106 @@
+"""A network of a given shape: its weights in one array, outputs and error over ops, their derivatives as programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import checks, differentiation, ops, programs
+
+Array = NDArray[Any]
+Function = str | Callable[..., Any]
+
+# Activations by R's names, as ops call them.
+ACTIVATIONS = {"logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
+ERRORS = ("sse", "ce")
+
+
+class Network:
+    """Layers of ``sizes`` units: an activation in hidden ones, and in the last one unless its output is linear.
+
+    ``weights`` holds a matrix (inputs + 1, units) for each layer, the intercepts in its first row; all of them lie in
+    ``flat``, layer by layer and row by row.
+    """
+
+    def __init__(self, sizes: Sequence[int], act_fct: Function, err_fct: Function, linear_output: bool) -> None:
+        self.sizes, self.act_fct, self.err_fct, self.linear_output = tuple(sizes), act_fct, err_fct, linear_output
+        self.shapes = [(inputs + 1, units) for inputs, units in pairwise(self.sizes)]
+        self.flat = np.zeros(sum(rows * units for rows, units in self.shapes))
+        self.weights = self.parts(self.flat)
+        self.operands = self.split(self.weights)
+
+    def parts(self, flat: Array) -> list[Array]:
+        """Numbers as many as there are weights, as the layers' matrices, where they lie."""
+        ends = np.cumsum([rows * units for rows, units in self.shapes])
+        return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), self.shapes, strict=True)]
+
+    @staticmethod
+    def split(matrices: Sequence[Array]) -> list[Array]:
+        """What ``ops.linear`` takes of each layer: weights without intercepts, and these."""
+        return [part for matrix in matrices for part in (matrix[1:], matrix[0])]
+
+    def layers(self, x: Any, operands: Sequence[Any]) -> list[Any]:
+        """The values of all layers' units (n, units), those of the last one behind the others."""
+        values: list[Any] = []
+        for place, (w, b) in enumerate(zip(operands[::2], operands[1::2], strict=True)):
+            last = place == len(self.shapes) - 1
+            x = self._activated(x, w, b, linear=last and self.linear_output)
+            values.append(x)
+        return values
+
+    def error(self, x: Any, y: Any, operands: Sequence[Any]) -> Any:
+        """The sum of errors over rows and outputs."""
+        if self.err_fct == "ce" and self.act_fct == "logistic" and not self.linear_output:
+            hidden = self.layers(x, operands)[-2] if len(self.shapes) > 1 else x
+            logits = ops.linear(hidden, operands[-2], operands[-1])
+            return _whole(ops.binary_cross_entropy(logits, y, from_logits=True), y)
+        outputs = self.layers(x, operands)[-1]
+        if self.err_fct == "ce":
+            return _whole(ops.binary_cross_entropy(outputs, y), y)
+        if self.err_fct == "sse":
+            return ops.half_sse(outputs, y)[0]
+        assert callable(self.err_fct)
+        found = self.err_fct(outputs, y)
+        return found[0] if isinstance(found, tuple) else found
+
+    def slopes(self, x: Any, y: Any) -> tuple[Any, tuple[Any, ...]]:
+        """(error, its derivatives by ``operands``), for the weights that there are."""
+        return differentiation.gradients(lambda *operands: self.error(x, y, operands), self.operands)
+
+    def gradient(self) -> Callable[[Array, Array], tuple[float, Array]]:
+        """What gives (error, its derivative by ``flat``) for rows x and y, from the first call on by a program."""
+        recorded = programs.program(self.slopes)
+
+        def gradient(x: Array, y: Array) -> tuple[float, Array]:
+            error, slopes = recorded(x, y)
+            found = np.empty_like(self.flat)
+            for into, slope in zip(self.split(self.parts(found)), slopes, strict=True):
+                into[...] = slope
+            return error, found
+
+        return gradient
+
+    def _activated(self, x: Any, w: Any, b: Any, linear: bool) -> Any:
+        if linear:
+            return ops.linear(x, w, b)
+        if isinstance(self.act_fct, str):
+            return ops.linear(x, w, b, ACTIVATIONS[self.act_fct])
+        return self.act_fct(ops.linear(x, w, b))
+
+
+def _whole(loss: Any, y: Any) -> Any:
+    """The sum of which a loss is the mean."""
+    return loss[0] * float(y.size)
+
+
+def checked(name: str, function: Any, known: Sequence[str]) -> Function:
+    """A function by its name or as a callable."""
+    if callable(function):
+        return function  # type: ignore[no-any-return]
+    if not isinstance(function, str):
+        raise TypeError(f"{name}: got {checks.describe(function)}, wants {' or '.join(known)}, or a function over ops")
+    return checks.one_of(name, function, known)

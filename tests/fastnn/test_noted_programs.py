@@ -1,0 +1,164 @@
+"""Programs of ops whose instructions are notes of what their kernels are called with."""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import ops
+from fastnn.kernels.cases import draw, sizes_name, variant_name
+from fastnn.kernels.cpu import notes
+from fastnn.kernels.cpu.gemm import _column_sums
+from fastnn.kernels.cpu.lowering import NOTED
+from fastnn.kernels.table import TABLE
+
+
+def same(found, expected):
+    """Whether results have the same bits."""
+    pairs = zip(found, expected, strict=True) if isinstance(found, tuple) else [(found, expected)]
+    return all(a is b is None or np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
+def called(program, capsys):
+    program.plan()
+    return any("called" in line[45:53] for line in capsys.readouterr().out.splitlines()[1:-1])
+
+
+def is_small(op, sizes):
+    sizes = op.whole(sizes)
+    return all(op.elements(spec, sizes) <= 20_000 for spec in op.operands.values())
+
+
+def cases():
+    """All small cases with the defaults, the first two that are not empty with every other variant."""
+    for name in NOTED:
+        op = TABLE[name]
+        small = [sizes for sizes in op.cases if is_small(op, sizes)]
+        full = [sizes for sizes in small if all(op.elements(spec, sizes) for spec in (*op.operands.values(),))]
+        for place, variant in enumerate(op.variants):
+            for sizes in full if place == 0 else full[:2]:
+                yield pytest.param(op, sizes, variant, id=f"{name}-{sizes_name_of(op, sizes)}-{variant_name(variant)}")
+
+
+def sizes_name_of(op, sizes):
+    return sizes_name({name: size for name, size in sizes.items() if isinstance(size, int)})
+
+
+@pytest.mark.parametrize(("op", "sizes", "variant"), list(cases()))
+def test_bits(op, sizes, variant, capsys):
+    """Recorded with some numbers, replayed with others, by several threads; no Python is run between kernels."""
+    for dtype, threads in (("float32", 2), ("float64", 3)):
+        drawn = [draw(op, sizes, variant, dtype, np.random.default_rng(seed)) for seed in (1, 2)]
+        arrays = [name for name in op.operands if drawn[0].get(name) is not None]
+        options = {name: value for name, value in drawn[0].items() if name not in arrays}
+
+        def call(*given, arrays=arrays, options=options):
+            return getattr(ops, op.name)(**dict(zip(arrays, given, strict=True)), **options)
+
+        program = fastnn.program(call)
+        with fastnn.backends.use_num_threads(threads):
+            for given in (*drawn, drawn[0]):
+                own, other = ([given[name].copy() for name in arrays] for _ in range(2))
+                assert same(program(*own), call(*other))
+                assert all(map(np.array_equal, own, other))  # those that are updated in place, too
+            assert not called(program, capsys)
+
+
+def test_a_note_runs_nothing():
+    x, total = np.ones((50, 3), "float32"), np.zeros(3, "float32")
+    with notes.taking() as noted:
+        _column_sums(x.dtype, 1e9, x, total)
+        planned = _column_sums.planned(x.dtype, 1.0)
+        planned(x, total)
+    assert [note.kernel for note in noted.calls] == [_column_sums] * 2
+    assert not total.any()
+    _column_sums(x.dtype, 1e9, x, total)
+    assert (total == 50).all()
+
+
+def test_notes_are_of_one_thread_and_end():
+    with notes.taking():
+        assert notes.taken()
+        with notes.taking() as inner:
+            ops.column_sums(np.ones((5, 2)))
+        assert inner.calls
+        assert notes.taken()
+    assert not notes.taken()
+
+
+@pytest.mark.parametrize("turned", [lambda x: x[:, ::-1], np.asfortranarray])
+def test_strided_arrays_are_called_as_they_were(turned, capsys):
+    x = turned(np.random.default_rng(0).random((2, 8, 8, 3), "float32"))
+    program = fastnn.program(lambda x: ops.max_pool2d(x, (2, 2), (2, 2)))
+    for _ in range(2):
+        assert same(program(x), ops.max_pool2d(x, (2, 2), (2, 2)))
+    assert called(program, capsys)
+
+
+def test_a_long_stack_keeps_its_memory_apart():
+    """Results and scratch memory of many calls share an arena; weights are stepped in between."""
+    rng = np.random.default_rng(1)
+    kernels = [rng.standard_normal((3, 3, 8, 8)).astype("float32") / 8 for _ in range(6)]
+    states = [np.zeros_like(w) for w in kernels]
+    x = rng.standard_normal((4, 10, 10, 8)).astype("float32")
+
+    def step(x, kernels, states, rate):
+        outputs = [x]
+        for w in kernels:
+            outputs.append(ops.conv2d(outputs[-1], w, activation="relu", padding="same"))
+        dy = outputs[-1]
+        for place in reversed(range(len(kernels))):
+            given = dy, outputs[place], kernels[place], outputs[place + 1], "relu"
+            dy, dw, _ = ops.conv2d_backward(*given, need=("dx", "dw"), padding="same")
+            ops.rmsprop_step(kernels[place], dw, states[place], learning_rate=rate)
+        return dy
+
+    own, own_states = [w.copy() for w in kernels], [s.copy() for s in states]
+    program = fastnn.program(lambda x, rate: step(x, own, own_states, rate))
+    for turn in range(3):
+        assert same(program(x + turn, 0.01), step(x + turn, kernels, states, 0.01))
+        assert all(map(np.array_equal, own, kernels))
+
+
+def pooled_relu(of_relu, window, strides, dtype, poison=None):
+    """A program of the gradient behind a relu and largest numbers of windows, the same op by op, and its argument."""
+    rng = np.random.default_rng(3)
+    w, b = rng.standard_normal((2, 3, 2, 5)).astype(dtype), rng.standard_normal(5).astype(dtype)
+    x = rng.integers(-2, 3, (3, 9, 8, 2)).astype(dtype)
+    if poison is not None:
+        x[1, 4, 4] = poison
+
+    def step(x):
+        y = ops.conv2d(x, w, b, "relu")
+        pooled = ops.max_pool2d(y, window, strides)
+        slopes = ops.tanh(pooled)
+        dy = ops.max_pool2d_backward(slopes, y, pooled, window, strides)
+        return of_relu(dy, x, w, y)
+
+    return fastnn.program(step), step, x
+
+
+OF_RELU = {
+    "a layer's": lambda dy, x, w, y: ops.conv2d_backward(dy, x, w, y, "relu"),
+    "its own": lambda dy, x, w, y: ops.relu_backward(dy, y, y),
+}
+
+
+@pytest.mark.parametrize("poison", [None, np.nan, np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("window", "strides"), [((2, 2), (2, 2)), ((3, 3), (2, 1))])
+@pytest.mark.parametrize("name", OF_RELU)
+def test_a_relu_s_derivative_goes_along_with_that_of_largest_numbers(name, window, strides, dtype, poison, capsys):
+    """Windows side by side and overlapping, numbers that tie, zeros and NaN among them."""
+    program, step, x = pooled_relu(OF_RELU[name], window, strides, dtype, poison)
+    for turn in range(2):
+        assert same(program(x + turn), step(x + turn))
+    program.plan()
+    assert "backward" not in [line[27:42].strip() for line in capsys.readouterr().out.splitlines()[1:-1]]
+
+
+def test_a_gradient_that_is_seen_keeps_its_relu_apart(capsys):
+    program, step, x = pooled_relu(lambda dy, x, w, y: (dy, ops.relu_backward(dy, y, y)), (2, 2), (2, 2), "float32")
+    for turn in range(2):
+        assert same(program(x + turn), step(x + turn))
+    program.plan()
+    assert "backward" in [line[27:42].strip() for line in capsys.readouterr().out.splitlines()[1:-1]]

@@ -1,0 +1,199 @@
+"""Models out of files that Keras writes: ``load_model`` gives what Keras's own does, to 1e-5, or says what it lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from fastnn import cli, layers, models
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+keras = pytest.importorskip("keras", minversion="3.15", reason="Keras is not installed: pip install -e '.[peers]'")
+pytest.importorskip("h5py", reason="h5py is not installed: pip install -e '.[keras]'")
+
+L = keras.layers
+IMAGE, SEQUENCE, ROW = (8, 7, 4), (9, 4), (5,)
+
+
+def stack(shape, *inner):
+    return lambda: keras.Sequential([L.Input(shape), *(make() for make in inner)])
+
+
+def shared():
+    a, b = L.Input((4,), name="a"), L.Input((4,), name="b")
+    dense = L.Dense(5, activation=keras.activations.leaky_relu, name="shared")
+    block = keras.Sequential([L.Input((5,)), L.Dense(5), L.BatchNormalization()], name="block")
+    merged = L.Concatenate()([L.Add()([dense(a), block(dense(b))]), L.Multiply()([a, b])])
+    steps = L.Bidirectional(L.LSTM(3, return_sequences=True))(L.Reshape((9, 1))(merged))
+    return keras.Model([a, b], {"row": L.Dense(2, name="row")(merged), "mean": L.GlobalAveragePooling1D()(steps)})
+
+
+def options(**more):
+    """A Dense layer with all that one can have."""
+    return L.Dense(
+        3, kernel_initializer="he_normal", bias_initializer=keras.initializers.Constant(0.5),
+        kernel_regularizer=keras.regularizers.L1L2(0.01, 0.01),
+        kernel_constraint=keras.constraints.MaxNorm(2.0), bias_constraint="non_neg", **more,
+    )  # fmt: skip
+
+
+MODELS = {
+    "dense": stack(ROW, options, lambda: L.Dense(2, "softmax"), lambda: L.Dropout(0.3)),
+    "activations": stack(
+        ROW, lambda: L.Activation("gelu"), lambda: L.ReLU(6.0), L.LeakyReLU, L.PReLU, L.ELU, L.Softmax,
+        lambda: L.Dense(3, activation=keras.layers.LeakyReLU(0.1)),
+    ),
+    "images": stack(
+        IMAGE, lambda: L.Rescaling(1 / 255), lambda: L.Conv2D(4, 3, padding="same", groups=2, activation="relu"),
+        L.BatchNormalization, lambda: L.DepthwiseConv2D(2), lambda: L.MaxPooling2D(2, padding="same"),
+        lambda: L.SeparableConv2D(5, 2), lambda: L.Conv2DTranspose(3, 2, strides=2), L.ZeroPadding2D, L.UpSampling2D,
+        lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.SpatialDropout2D(0.2), L.GlobalAveragePooling2D,
+    ),
+    "sequences": stack(
+        SEQUENCE, lambda: L.Conv1D(4, 2, padding="causal"), L.MaxPooling1D, lambda: L.GaussianNoise(0.1),
+        lambda: L.SimpleRNN(3, return_sequences=True), lambda: L.GRU(3, go_backwards=True), lambda: L.RepeatVector(3),
+        lambda: L.Permute((2, 1)), L.Flatten,
+    ),
+    "words": lambda: keras.Sequential(
+        [L.Input((6,)), L.Embedding(20, 4, mask_zero=True), L.Bidirectional(L.GRU(3), merge_mode="sum"), L.Dense(1)]
+    ),
+    "frozen": stack(ROW, lambda: L.Dense(3, trainable=False), lambda: L.Dense(2)),
+    "graph": shared,
+}  # fmt: skip
+
+
+def saved(model, path):
+    model.set_weights([np.random.default_rng(1).uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
+    model.save(path)
+    return path
+
+
+def drawn(model):
+    rng = np.random.default_rng(0)
+    if isinstance(model.layers[0], L.Embedding):
+        return rng.integers(0, 20, (5, 6))
+    found = [rng.standard_normal((5, *tensor.shape[1:])).astype("float32") for tensor in model.inputs]
+    return found if len(found) > 1 else found[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_keras_wrote_computes_the_same(name, tmp_path):
+    theirs = MODELS[name]()
+    ours = models.load_model(saved(theirs, tmp_path / "model.keras"))
+    x = drawn(theirs)
+    expected, found = theirs.predict(x, verbose=0), ours.predict(x, verbose=0)
+    for key in expected if isinstance(expected, dict) else [...]:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-5, atol=1e-5)
+    assert {layer.name for layer in ours.layers} == {layer.name for layer in theirs.layers}
+    assert len(ours.trainable_weights) == len(theirs.trainable_weights)
+
+
+def test_what_a_layer_was_made_with(tmp_path):
+    ours = models.load_model(saved(MODELS["dense"](), tmp_path / "model.keras"))
+    config = ours.layers[0].get_config()
+    assert config["kernel_initializer"]["class_name"] == "HeNormal"
+    assert config["bias_initializer"]["config"]["value"] == 0.5
+    assert config["kernel_regularizer"] == {"class_name": "L1L2", "config": {"l1": 0.01, "l2": 0.01}}
+    assert config["kernel_constraint"]["config"]["max_value"] == 2.0
+    assert config["bias_constraint"]["class_name"] == "NonNeg"
+
+
+def test_it_can_be_trained_saved_and_converted(tmp_path):
+    path = saved(MODELS["images"](), tmp_path / "model.keras")
+    model = models.load_model(path)
+    x = np.random.default_rng(0).random((8, *IMAGE), "float32")
+    before = model.predict(x, verbose=0)
+    assert cli.main(["convert", str(path), str(tmp_path / "model.safetensors")]) == 0
+    np.testing.assert_array_equal(models.load_model(tmp_path / "model.safetensors").predict(x, verbose=0), before)
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros_like(before), verbose=0)
+    assert abs(model.predict(x, verbose=0) - before).max() > 0
+
+
+class Doubled(layers.Layer):
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+def test_layers_of_the_users_by_their_names(tmp_path):
+    @keras.saving.register_keras_serializable()
+    class Doubled(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * 2
+
+    theirs = stack(ROW, Doubled, lambda: L.Dense(2))()
+    path = saved(theirs, tmp_path / "model.keras")
+    ours = models.load_model(path, custom_objects={"Doubled": globals()["Doubled"]})
+    x = drawn(theirs)
+    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (stack(ROW, lambda: L.Lambda(lambda x: x * 2)), "'Lambda'"),
+        (stack(ROW, lambda: L.Discretization(bin_boundaries=[0.0])), "'Discretization'"),
+        (stack((5, 6, 4), lambda: L.ConvLSTM1D(3, 2)), "'ConvLSTM1D'"),
+        (stack(IMAGE, lambda: L.UpSampling2D(2, interpolation="bilinear")), "bilinear"),
+        (stack(IMAGE, lambda: L.Dropout(0.3, noise_shape=(None, 1, 1, 4))), "noise_shape"),
+        (stack(ROW, lambda: L.Dense(3, dtype="mixed_float16")), "mixed_float16"),
+        (stack(ROW, lambda: L.Dense(3, activation="glu")), "glu"),
+    ],
+    ids=range(7),
+)
+def test_what_fastnn_has_not_is_named(make, message, tmp_path):
+    path = tmp_path / "model.keras"
+    make().save(path)
+    with pytest.raises(ValueError, match=f"^filepath: got '.*model.keras', a model that fastnn has not .*{message}"):
+        models.load_model(path)
+
+
+def changed(path, change):
+    """The file with another description."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    document = json.loads(members["config.json"])
+    change(document)
+    members["config.json"] = json.dumps(document).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document.clear(),
+        lambda document: document["config"].pop("layers"),
+        lambda document: document["config"]["layers"][1]["config"].update(units=-1),
+        lambda document: document["config"]["layers"][1]["config"].update(units=10**9),
+        lambda document: document["config"]["layers"][1]["config"].update(units=7),
+        lambda document: document["config"]["layers"][1].update(class_name="Dens"),
+        lambda document: document["config"]["layers"].append(3),
+        lambda document: document.update(config=[]),
+    ],
+)
+def test_crafted_descriptions(change, tmp_path):
+    path = saved(stack(ROW, lambda: L.Dense(3))(), tmp_path / "model.keras")
+    changed(path, change)
+    with pytest.raises(ValueError, match=r"^filepath: got '.*model.keras'"):
+        models.load_model(path)
+
+
+def test_files_of_another_kind(tmp_path):
+    path = tmp_path / "model.keras"
+    with pytest.raises(FileNotFoundError):
+        models.load_model(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"^filepath: got '.*model.keras', wants a file of Keras 3"):
+        models.load_model(path)
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(
+        ValueError, match=r"^filepath: got '.*model.h5', an older format of Keras's, wants a .keras file"
+    ):
+        models.load_model(tmp_path / "model.h5")
