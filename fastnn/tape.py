@@ -289,11 +289,11 @@ def calculate(name: str, **given: Any) -> Any:
 def powers(x: Any, exponent: Any) -> Any:
     """x to a power that ops make: 2, 3, 0.5 or 1."""
     made: dict[Any, Callable[[], Any]] = {
+        0.5: lambda: OPERATORS["sqrt"](x),
         1: lambda: x,
         2: lambda: OPERATORS["square"](x),
         3: lambda: OPERATORS["square"](x) * x,
     }
-    made[0.5] = lambda: OPERATORS["sqrt"](x)
     if not isinstance(exponent, Real) or exponent not in made:
         raise TypeError(f"**: got the exponent {exponent!r}, wants 1, 2, 3 or 0.5")
     return made[exponent]()
