@@ -1235,11 +1235,20 @@ class Model(Operation):
 
     # ---------------------------------------------------------------------------------------------------- show, save
 
-    def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Print a table of the layers, their output shapes and numbers of parameters."""
+    def summary(
+        self,
+        line_length: int | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+    ) -> None:
+        """Print a table of the layers, their output shapes and numbers of parameters.
+
+        With ``expand_nested`` layers of models inside stand below these, with ``show_trainable`` frozen ones say so.
+        """
         if line_length is not None:
             checks.positive_int("line_length", line_length, minimum=40)
-        (print_fn or print)(summary(self, line_length))
+        (print_fn or print)(summary(self, line_length, expand_nested, show_trainable))
 
     def to_json(self, **options: Any) -> str:
         """The architecture as JSON text, for ``model_from_json``; ``options`` are those of ``json.dumps``."""

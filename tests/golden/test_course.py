@@ -74,3 +74,14 @@ def test_residual_blocks_with_batch_normalization():
     history = model.fit(IMAGES, LABELS, epochs=6, batch_size=16, verbose=0).history
     assert history["accuracy"][-1] > 0.9
     assert history["loss"][-1] < history["loss"][0]
+
+
+def test_summaries_of_models_within():
+    inner = base()
+    inner.trainable = False
+    lines = []
+    models.Sequential([layers.Input((8, 8, 3)), inner]).summary(
+        print_fn=lines.append, expand_nested=True, show_trainable=True
+    )
+    assert "base (Sequential, frozen)" in lines[0]
+    assert "  features (Conv2D, frozen)  (None, 6, 6, 8)" in lines[0]
