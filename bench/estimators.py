@@ -47,7 +47,7 @@ class _Job:
 
 
 _JOBS = (
-    _Job("mnist", "MLPClassifier", 60_000, 6_400, {"batch_size": 128, "max_iter": 3}, 8.0, made=made_mnist),
+    _Job("mnist", "MLPClassifier", 60_000, 6_400, {"batch_size": 128, "max_iter": 5}, 8.0, made=made_mnist),
     _Job("reuters", "MLPClassifier", 8_982, 2_048, {"batch_size": 512, "max_iter": 9}, 8.0, True, made_reuters),
     _Job("boston_housing", "MLPRegressor", 404, 404, {"batch_size": 1, "max_iter": 20}, 30.0),
 )

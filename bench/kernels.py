@@ -187,7 +187,7 @@ def _convolution_share_of_peak(what: str, count: int) -> list[float]:
     if what == "forward":
         run = partial(ops.conv2d, x, w, padding="same", out=y)
     else:
-        into = {what: np.zeros_like(w if what == "dw" else x)}
+        into: dict[str, Any] = {what: np.zeros_like(w if what == "dw" else x)}
         run = partial(ops.conv2d_backward, x, x, w, y, need=(what,), padding="same", **into)
     flops, calls, shares = 2.0 * y.size * 9 * 64, timing.calls(run, _PEAK_SECONDS), []
     for _ in range(count):

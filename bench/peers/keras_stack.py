@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.peers.keras_mlp import KerasMLP, keras, set_threads
+from bench.peers.keras_mlp import KerasMLP, set_threads
 from bench.peers.stack import Stack, under_keras_names
 from fastnn import get_num_threads
+
+import keras  # isort: skip  # once its peer has said on what
 
 
 class KerasStack(KerasMLP):

@@ -51,7 +51,7 @@ class _Builder:
     def conv(self, maps: int, size: int, padding: int = 0, bias: bool = True) -> list[Any]:
         """With relu."""
         rows, columns, channels = self._images
-        layer = nn.Conv2d(channels, maps, size, padding=padding, bias=bias)
+        layer: Any = nn.Conv2d(channels, maps, size, padding=padding, bias=bias)
         with torch.no_grad():
             layer.weight.copy_(self._next().permute(3, 2, 0, 1))
             if bias:
@@ -63,7 +63,7 @@ class _Builder:
     def block(self, maps: int, size: int) -> list[Any]:
         """With normalisation and relu."""
         layer, relu = self.conv(maps, size, size // 2, bias=False)
-        norm = nn.BatchNorm2d(maps, eps=_EPSILON, momentum=_MOMENTUM)
+        norm: Any = nn.BatchNorm2d(maps, eps=_EPSILON, momentum=_MOMENTUM)
         with torch.no_grad():
             for each in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
                 each.copy_(self._next())
@@ -103,7 +103,7 @@ class _Builder:
     def lstm(self, units: int) -> list[Any]:
         """Its last state; of PyTorch's two biases one begins, and is kept, at zero."""
         kernel, recurrent, bias = self._next(), self._next(), self._next()
-        layer = nn.LSTM(len(kernel), units, batch_first=True)
+        layer: Any = nn.LSTM(len(kernel), units, batch_first=True)
         with torch.no_grad():
             layer.weight_ih_l0.copy_(kernel.T)
             layer.weight_hh_l0.copy_(recurrent.T)

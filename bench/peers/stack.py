@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -37,7 +37,7 @@ def under_keras_names(layers: Any, stack: Stack) -> list[Any]:
         convolution = layers.Conv2D(maps, size, padding="same", use_bias=False)
         return [convolution, layers.BatchNormalization(), layers.ReLU()]
 
-    make = {
+    make: dict[str, Callable[..., list[Any]]] = {
         "conv": lambda maps, size: [layers.Conv2D(maps, size, activation="relu")],
         "block": block,
         "pool": lambda: [layers.MaxPooling2D(2)],

@@ -64,6 +64,7 @@ from fastnn.layers.preprocessing import (
 from fastnn.layers.recurrent import GRU, LSTM, RNN, SimpleRNN
 from fastnn.layers.resizing import Cropping1D, Cropping2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D
 from fastnn.layers.sequences import GlobalAveragePooling1D, GlobalAvgPool1D, Masking
+from fastnn.layers.text import TextVectorization
 from fastnn.layers.wrappers import KINDS, TimeDistributed, Wrapper
 
 NAMES = {
@@ -177,6 +178,7 @@ __all__ = [
     "SpatialDropout2D",
     "StackedRNNCells",
     "Subtract",
+    "TextVectorization",
     "TimeDistributed",
     "UpSampling1D",
     "UpSampling2D",

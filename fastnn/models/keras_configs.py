@@ -87,8 +87,9 @@ def _options(kind: Callable[..., Any], config: Mapping[str, Any], name: str) -> 
 
 
 def _parameters(kind: Any) -> set[str]:
-    """Those of a class and of its bases, which it passes the others on to."""
-    bases = [base for base in inspect.getmro(kind) if "__init__" in vars(base)]
+    """Those of a class, of its bases and of the cell that it makes, which it passes the others on to."""
+    kinds = [*inspect.getmro(kind), *inspect.getmro(getattr(kind, "makes", kind))]
+    bases = [base for base in kinds if "__init__" in vars(base)]
     found = (inspect.signature(vars(base)["__init__"]).parameters for base in bases if base is not object)
     own = {name for parameters in found for name in parameters} - {"self"}
     return own | (_parameters(kind.makes) if hasattr(kind, "makes") else set())  # a recurrent layer's are its cell's
@@ -96,6 +97,8 @@ def _parameters(kind: Any) -> set[str]:
 
 def _value(key: str, value: Any) -> Any:
     """What an argument's serialized value is to fastnn's constructors."""
+    if isinstance(value, list):
+        return [_value(key, each) for each in value]
     if not isinstance(value, Mapping) or "class_name" not in value:
         return value
     kind, config = value["class_name"], value["config"]
@@ -130,11 +133,14 @@ def _functional(config: Mapping[str, Any]) -> Model:
 
 
 def _argument(call: Mapping[str, Any], given: Mapping[Any, Any]) -> Any:
-    """What a call was given: a tensor, or a list of such; ValueError for anything beside it."""
-    others = [*call["args"][1:], *call["kwargs"].values()]
+    """What a call was given: a tensor, or a list of such, first states last; ValueError for anything beside it."""
+    named = dict(call["kwargs"])
+    states = named.pop("initial_state", None)
+    others = [*call["args"][1:], *named.values()]
     if any(value not in (None, False) for value in others):
         raise ValueError(f"inbound_nodes: got arguments {checks.describe(others)} beside the inputs, wants none")
-    return _resolved(call["args"][0], given)
+    x = _resolved(call["args"][0], given)
+    return x if states is None else [x, *_resolved(states if isinstance(states, list) else [states], given)]
 
 
 def _resolved(value: Any, given: Mapping[Any, Any]) -> Any:

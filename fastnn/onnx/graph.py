@@ -8,7 +8,6 @@ Nothing of this module needs the package onnx.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -170,8 +169,6 @@ class Graph:
     def reshaped(self, tensor: Tensor, shape: Shape) -> Tensor:
         """The numbers in another shape, one of whose sizes may be None."""
         sizes = [-1 if size is None else size for size in shape]
-        if _samples_stay(tensor.shape, shape):
-            sizes[0] = 0  # as it is: of no numbers nobody can tell what -1 is
         return self.put("Reshape", shape, self.plain(tensor).name, self.integers(*sizes))
 
     def reduced(self, kind: str, tensor: Tensor, axes: Sequence[int], keepdims: bool = False) -> Tensor:
@@ -208,12 +205,6 @@ class Graph:
         for place, node in enumerate(self.nodes):
             swapped = [[new if name == old else name for name in names] for names in (node.takes, node.gives)]
             self.nodes[place] = node._replace(takes=swapped[0], gives=swapped[1])
-
-
-def _samples_stay(before: Shape, after: Shape) -> bool:
-    """Whether both shapes are of as many samples of as many numbers."""
-    free = all(shape and shape[0] is None and None not in shape[1:] for shape in (before, after))
-    return free and math.prod(before[1:]) == math.prod(after[1:])  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -260,26 +260,22 @@ def _masking(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 
 def _cells(layer: Any) -> list[Any]:
-    """The cells of a recurrent layer, one above the other; UnsupportedError for others than the library's."""
-    cells = [*layer.cell.cells] if isinstance(layer.cell, layers.StackedRNNCells) else [layer.cell]
-    for cell in cells:
-        if not isinstance(cell, Cell) or not cell.swept(False):
-            kinds = "a SimpleRNN, an LSTM or a GRU with the usual activations"
-            raise UnsupportedError(f"a cell {type(cell).__name__} of its own kind, wants {kinds}")
-    for name in ("return_state", "stateful"):
-        if getattr(layer, name):
-            raise UnsupportedError(f"{name} True, wants False")
-    return cells
+    """The cells of a recurrent layer, one above the other."""
+    return [*layer.cell.cells] if isinstance(layer.cell, layers.StackedRNNCells) else [layer.cell]
+
+
+def _by_op(layer: Any) -> bool:
+    """Whether a recurrent layer is one of the ops, or some in a row, from zeros on, and gives no states."""
+    alike = all(isinstance(cell, Cell) and cell.swept(False) for cell in _cells(layer))
+    return alike and not (layer.return_state or layer.stateful)
 
 
 def _cell_weights(cell: Any) -> recurrent.Weights:
     return recurrent.Weights(*(_value(cell, name) for name in recurrent.Weights._fields))  # type: ignore[arg-type]
 
 
-def _both_outputs(graph: Graph, layer: Any, x: Any, mask: Any) -> recurrent.Outputs:
+def _both_outputs(graph: Graph, layer: Any, x: Tensor, mask: Any) -> recurrent.Outputs:
     """All outputs in the order of the inputs' steps, and the last ones."""
-    if isinstance(x, list):
-        raise UnsupportedError("initial states, wants sequences alone")
     for cell in _cells(layer):
         given = _cell_weights(cell), mask, layer.go_backwards, cell.activation.name
         found = recurrent.run(graph, cell.op, x, *given)
@@ -291,14 +287,18 @@ def _both_outputs(graph: Graph, layer: Any, x: Any, mask: Any) -> recurrent.Outp
     return found._replace(steps=graph.put("Where", steps.shape, counted, steps.name, graph.number(0.0)))
 
 
-def _recurrent(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+def _recurrent(graph: Graph, layer: Any, x: Any, mask: Any) -> Any:
+    if not _by_op(layer) or isinstance(x, list):
+        return _followed(graph, layer, x, mask)
     found = _both_outputs(graph, layer, x, mask)
     if not layer.return_sequences:
         return found.last
     return recurrent.turned(graph, found.steps) if layer.go_backwards else found.steps
 
 
-def _bidirectional(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Any:
+def _bidirectional(graph: Graph, layer: Any, x: Any, mask: Any) -> Any:
+    if not all(map(_by_op, layer.wrapped)) or isinstance(x, list):
+        return _followed(graph, layer, x, mask)
     if mask is None and _is_one_operator(layer):
         cells = [inner.cell for inner in layer.wrapped]
         weights = [*map(_cell_weights, cells)]
@@ -376,6 +376,6 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.Cropping1D, layers.Cropping2D), _cropping),
     layers.Embedding: _embedding,
     layers.Masking: _masking,
-    layers.RNN: _recurrent,
+    **dict.fromkeys((layers.RNN, layers.SimpleRNN, layers.LSTM, layers.GRU), _recurrent),
     layers.Bidirectional: _bidirectional,
 }

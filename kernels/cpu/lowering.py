@@ -769,7 +769,8 @@ def _note(to: Lowering, note: notes.Note, stand_ins: StandIns, written: Sequence
     Memory that an op has made for itself is its own; what of it may be written to is.
     """
     own = [each for each in note.arguments if isinstance(each, np.ndarray) and each.size and each.dtype.kind == "f"]
-    reads, writes = [], []
+    reads: list[Range] = []
+    writes: list[Range] = []
     for array in own:
         at = address(array)
         view = stand_ins.view(at)

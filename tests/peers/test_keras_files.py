@@ -133,6 +133,19 @@ def test_layers_of_the_users_by_their_names(tmp_path):
     np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+def test_cells_states_and_steps(tmp_path):
+    """An encoder and a decoder, cells one above the other, a layer at every step."""
+    inputs, others = L.Input((None, 4)), L.Input((6, 4))
+    _, *states = L.LSTM(3, return_state=True, recurrent_dropout=0.2)(inputs)
+    y = L.LSTM(3, return_sequences=True, activation="relu")(others, initial_state=states)
+    y = L.RNN([L.GRUCell(3, reset_after=False), L.SimpleRNNCell(2)], return_sequences=True)(y)
+    theirs = keras.Model([inputs, others], L.TimeDistributed(L.Dense(2))(y))
+    ours = models.load_model(saved(theirs, tmp_path / "model.keras"))
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal(shape).astype("float32") for shape in ((5, 7, 4), (5, 6, 4))]
+    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

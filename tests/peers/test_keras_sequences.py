@@ -245,3 +245,32 @@ def test_initial_weights_are_of_keras_kind():
     vectors = layers.Embedding(50, 20)
     vectors.build((None, 4))
     assert abs(vectors.get_weights()[0]).max() <= 0.05
+
+
+TEXTS = ["The cat sat, on the mat.", "The DOG sat!", "a cat; a dog", "", "it's the dog-house (again)"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_tokens": 6},
+        {"output_sequence_length": 3, "ngrams": 2},
+        {"output_mode": "multi_hot"},
+        {"output_mode": "multi_hot", "ngrams": (1, 3), "max_tokens": 9},
+        {"output_mode": "count", "max_tokens": 30, "pad_to_max_tokens": True},
+        {"output_mode": "tf_idf"},
+        {"output_mode": "tf_idf", "max_tokens": 5, "standardize": "lower"},
+        {"split": "character", "standardize": "strip_punctuation"},
+    ],
+    ids=str,
+)
+def test_texts_become_the_same_numbers(options):
+    pytest.importorskip("tensorflow", reason="Keras's texts are TensorFlow's")
+    ours, theirs = layers.TextVectorization(**options), keras.layers.TextVectorization(**options)
+    for layer in (ours, theirs):
+        layer.adapt(TEXTS)
+    assert ours.get_vocabulary() == [str(word) for word in theirs.get_vocabulary()]
+    given = [*TEXTS[::-1], "an unknown zebra sat"]
+    wanted = keras.ops.convert_to_numpy(theirs(given))
+    np.testing.assert_allclose(ours(given), wanted, rtol=1e-6)

@@ -280,6 +280,16 @@ def test_channels_last_between_transposes_needs_no_permute():
     compare(run(content, [x]), model.predict(x, verbose=0))
 
 
+def test_a_pattern_whose_parts_others_take_is_none():
+    """x * sigmoid(x), and sigmoid(x) once more."""
+    nodes = [node("Sigmoid", ["x"], "s"), node("Mul", ["x", "s"], "m"), node("Add", ["m", "s"], "y")]
+    content = made(nodes, (2,), {})
+    x = f32(np.random.default_rng(0), 3, 2)
+    model = fastnn.from_onnx(content)
+    assert [type(layer).__name__ for layer in model.layers[1:]] == ["Activation", "Multiply", "Add"]
+    compare(run(content, [x]), model.predict(x, verbose=0))
+
+
 def test_an_activation_stays_apart_from_what_others_take_too():
     """Here the product is taken as it is under another name, too."""
     constants = {"w": np.float32([[1, -2], [3, 4]])}
