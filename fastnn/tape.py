@@ -24,7 +24,7 @@ from fastnn.kernels.contexts import setting
 _serial = count()
 
 # The ops that + and the like of arrays are, by calculation: ``fastnn.ops`` enters them.
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {}
+OPERATORS: dict[str, Callable[..., Any]] = {}
 
 # In the current context (thread or task), what is followed in the place of values that are held, by their ids.
 _in_place: ContextVar[Mapping[int, Any]] = ContextVar("fastnn_in_place", default=MappingProxyType({}))
@@ -288,8 +288,12 @@ def calculate(name: str, **given: Any) -> Any:
 
 def powers(x: Any, exponent: Any) -> Any:
     """x to a power that ops make: 2, 3, 0.5 or 1."""
-    made = {1: lambda: x, 2: lambda: OPERATORS["square"](x), 3: lambda: OPERATORS["square"](x) * x}
-    made[0.5] = lambda: OPERATORS["sqrt"](x)
+    made: dict[Any, Callable[[], Any]] = {
+        0.5: lambda: OPERATORS["sqrt"](x),
+        1: lambda: x,
+        2: lambda: OPERATORS["square"](x),
+        3: lambda: OPERATORS["square"](x) * x,
+    }
     if not isinstance(exponent, Real) or exponent not in made:
         raise TypeError(f"**: got the exponent {exponent!r}, wants 1, 2, 3 or 0.5")
     return made[exponent]()

@@ -272,7 +272,7 @@ def own_build(build: Callable[..., None], base: Callable[..., None]) -> Callable
     return wrapped
 
 
-def inner(layer: Layer) -> list[Operation]:
+def inner(layer: Operation) -> list[Operation]:
     """The layers and models among a layer's attributes, in lists and dicts too, in their order."""
     found: dict[int, Operation] = {}
     for name, value in vars(layer).items():

@@ -67,7 +67,8 @@ class Variable(Held):
 
     def numpy(self) -> Array:
         """A copy of the array."""
-        return self.value.copy()
+        copied: Array = self.value.copy()
+        return copied
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.value, dtype=dtype, copy=True if copy is None else copy)

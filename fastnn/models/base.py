@@ -199,7 +199,7 @@ class Model(Operation):
         connected = bool(args or {"inputs", "outputs"} & options.keys())
         if cls is Model and not connected:
             raise TypeError("inputs, outputs: got none, wants symbolic tensors: Model(inputs, outputs)")
-        made = super().__new__(_graph_of(cls) if connected and cls.__init__ is Model.__init__ else cls)
+        made: Any = super().__new__(_graph_of(cls) if connected and cls.__init__ is Model.__init__ else cls)
         made._arguments = args, options
         return made
 
@@ -214,7 +214,7 @@ class Model(Operation):
     ) -> None:
         if inputs is not None or outputs is not None:
             self.__class__ = _graph_of(type(self))
-            NAMES["Functional"].__init__(self, inputs, outputs, name)  # type: ignore[misc]
+            NAMES["Functional"].__init__(self, inputs, outputs, name)
             return
         kind = snake_case(type(self).__name__)
         self._kind = kind if name is None else None
@@ -245,7 +245,7 @@ class Model(Operation):
         super().__init_subclass__()
         cls.trains_itself = cls.trains_itself or not {"train_step", "test_step", "compute_loss"}.isdisjoint(vars(cls))
         if "build" in vars(cls) and hasattr(cls, "call"):
-            cls.make_own = cls.build  # type: ignore[method-assign,assignment]
+            cls.make_own = cls.build  # type: ignore[method-assign]
             cls.build = Model.build  # type: ignore[method-assign]
 
     @property
@@ -294,6 +294,8 @@ class Model(Operation):
         """None of its own: its layers have them."""
         return {}
 
+    # What it was made with.
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     # Whether steps are the user's own: by a ``train_step`` or another part of it.
     trains_itself = False
     sample_shape = None
@@ -421,7 +423,7 @@ class Model(Operation):
         names = {layer.name: layer for layer in self._layers}
         return names[checks.one_of("name", name, names)]
 
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+    def build(self, input_shape: Any = None) -> None:
         """Make the weights for inputs of ``input_shape``, the batch axis (None) included; of several a list or dict."""
         if input_shape is None:
             raise ValueError("input_shape: got None, wants a shape such as (None, 784)")
@@ -1233,11 +1235,20 @@ class Model(Operation):
 
     # ---------------------------------------------------------------------------------------------------- show, save
 
-    def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Print a table of the layers, their output shapes and numbers of parameters."""
+    def summary(
+        self,
+        line_length: int | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+    ) -> None:
+        """Print a table of the layers, their output shapes and numbers of parameters.
+
+        With ``expand_nested`` layers of models inside stand below these, with ``show_trainable`` frozen ones say so.
+        """
         if line_length is not None:
             checks.positive_int("line_length", line_length, minimum=40)
-        (print_fn or print)(summary(self, line_length))
+        (print_fn or print)(summary(self, line_length, expand_nested, show_trainable))
 
     def to_json(self, **options: Any) -> str:
         """The architecture as JSON text, for ``model_from_json``; ``options`` are those of ``json.dumps``."""

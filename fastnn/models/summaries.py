@@ -12,13 +12,10 @@ if TYPE_CHECKING:
     from fastnn.models.base import Model
 
 
-def summary(model: Model, line_length: int | None) -> str:
+def summary(model: Model, line_length: int | None, expand_nested: bool = False, show_trainable: bool = False) -> str:
     """The table, as wide as asked for or as it needs."""
     rows = [("Layer (type)", "Output shape", "Parameters", "Connected to")]
-    rows += [
-        (f"{layer.name} ({type(layer).__name__})", *_shape_and_count(layer), ", ".join(model.feeding(layer)))
-        for layer in model.layers
-    ]
+    rows += _rows(model, expand_nested, show_trainable)
     if not any(row[3] for row in rows[1:]):  # a stack
         rows = [(*row[:3], "") for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -38,6 +35,18 @@ def summary(model: Model, line_length: int | None) -> str:
         state = [array for slots in model.optimizer.state.values() for array in slots.values()]
         totals.append(f"Optimizer state: {_amount(state)}")
     return "\n".join([f"Model {model.name!r}", rule, lines[0], rule, *lines[1:], rule, *totals])
+
+
+def _rows(model: Model, expand: bool, trainable: bool, indent: str = "") -> list[tuple[str, str, str, str]]:
+    """A row for each layer, below a model inside those of its own."""
+    rows = []
+    for layer in model.layers:
+        frozen = ", frozen" if trainable and layer.weights and not layer.trainable else ""
+        name = f"{indent}{layer.name} ({type(layer).__name__}{frozen})"
+        rows.append((name, *_shape_and_count(layer), ", ".join(model.feeding(layer))))
+        if expand and hasattr(layer, "feeding"):
+            rows += _rows(layer, expand, trainable, f"{indent}  ")
+    return rows
 
 
 def _shape_and_count(layer: Layer) -> tuple[str, str]:

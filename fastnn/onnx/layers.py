@@ -235,6 +235,8 @@ def _normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 
 def _upsampling(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    if layer.interpolation != "nearest":
+        raise UnsupportedError(f"the interpolation {layer.interpolation!r}, wants 'nearest'")
     return operators.upsampled(graph, x, layer.size)
 
 
