@@ -58,15 +58,15 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     # comparisons and a few operations
     "relu": (
         *("identity", "relu6", "bounded_relu", "leaky_relu", "hard_sigmoid", "hard_tanh", "hard_silu", "threshold"),
-        *("soft_shrink", "hard_shrink", "binary_step", "sign", "softsign"),
+        *("soft_shrink", "hard_shrink", "binary_step", "sign", "softsign", "square", "sqrt", "absolute"),
     ),
     "sigmoid": ("silu", "gelu_tanh", "mish", "exponential"),
     "elu": ("celu", "selu"),
-    "softplus": ("log_sigmoid",),
+    "softplus": ("log_sigmoid", "log"),
     "mse": ("mae", "half_sse", "quadratic_cost", "mape", "huber", "hinge", "squared_hinge"),
     "binary_cross_entropy": ("msle", "log_cosh", "poisson", "half_poisson_deviance", "binary_focal_cross_entropy"),
     # pairs of numbers
-    "add": ("subtract", "multiply", "average"),
+    "add": ("subtract", "multiply", "average", "divide"),
     "maximum": ("minimum",),
     # rows
     "softmax": ("log_softmax",),

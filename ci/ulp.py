@@ -178,6 +178,9 @@ FUNCTIONS = {
     "normal_cdf": Function(_normal, _bounds(6.0, 5.0)),
     "log": Function(np.log, _BOUNDS, "smallest_normal"),
     "log1p": Function(np.log1p, _bounds(3.0, 6.0), "smallest_subnormal"),
+    "square": Function(np.square, _ROUNDED),
+    "sqrt": Function(_chosen(np.sqrt), _ROUNDED),
+    "absolute": Function(np.abs, _EXACT),
     "identity": Function(np.positive, _EXACT),
     "relu": Function(_chosen(lambda x: np.where(x >= 0, x, 0)), _EXACT),
     "relu6": Function(_chosen(lambda x: np.where(x >= 0, np.minimum(x, 6), 0)), _EXACT),
@@ -263,7 +266,7 @@ def error(got: Array, exact: Array, denormals: int = 0) -> Array:
 @cache
 def vector_function(name: str, dtype: str) -> Callable[[Array], Array]:
     """A function of ``FUNCTIONS`` as one of contiguous arrays."""
-    formula = getattr(functions, name, None) or _activation(name)
+    formula = _activation(name) if name in ACTIVATIONS else getattr(functions, name)
     call = library.function(elementwise.row_of(formula), from_dtype(np.dtype(dtype)))
 
     def function(x: Array) -> Array:

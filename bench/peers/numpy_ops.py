@@ -98,6 +98,57 @@ def global_max_pool(x: Any, out: Any) -> Any:
 
 
 @_op
+def divide(a: Any, b: Any, out: Any) -> Any:
+    return np.divide(a, b, out=out)
+
+
+@_op
+def square(x: Any, out: Any) -> Any:
+    return np.square(x, out=out)
+
+
+@_op
+def square_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.multiply(dy, x, out=out)
+    out *= 2
+    return out
+
+
+@_op
+def sqrt(x: Any, out: Any) -> Any:
+    return np.sqrt(x, out=out)
+
+
+@_op
+def sqrt_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.divide(dy, y, out=out)
+    out *= 0.5
+    return out
+
+
+@_op
+def log(x: Any, out: Any) -> Any:
+    return np.log(x, out=out)
+
+
+@_op
+def log_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    return np.divide(dy, x, out=out)
+
+
+@_op
+def absolute(x: Any, out: Any) -> Any:
+    return np.abs(x, out=out)
+
+
+@_op
+def absolute_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
+    np.sign(x, out=out)
+    out *= dy
+    return out
+
+
+@_op
 def identity(x: Any, out: Any) -> Any:
     np.copyto(out, x)
     return out

@@ -12,7 +12,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench import addresses, environment, kernels, loops, pedantic, peers, prediction, report, suite, timing, training
+from bench import (
+    addresses,
+    environment,
+    kernels,
+    loops,
+    pedantic,
+    peers,
+    prediction,
+    report,
+    stacks,
+    suite,
+    timing,
+    training,
+)
 from bench.measure import Bar, Effort, Line, Reading, measure, read, skipped
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.peers.network import Network
@@ -53,7 +66,7 @@ def test_no_expression_of_a_peer_is_left_over():
 def test_formulas_have_lines_of_both_sizes_beside_both_peers(module):
     """Of 10^4 and of 10^7 numbers: all activations, derivatives and losses."""
     for op in TABLE.values():
-        if op.module == module and op.name not in ("add", "gather", "gather_backward", "l1_l2_penalty"):
+        if op.module == module and op.name not in ("add", "gather", "gather_backward", "l1_l2_penalty", "total"):
             numbers = {np.prod([np.prod(size) for size in sizes.values()]) for sizes in op.bench}
             assert numbers >= {10_000, 10_000_000}, op.name
             assert op.name in NUMPY
@@ -295,7 +308,8 @@ def test_real_data_only_where_a_folder_is_named(monkeypatch, tmp_path):
     real = [case for case in training.cases() if "real" in case.name]
     assert len(real) == len(training._JOBS)
     assert all(case.at_least for case in real)
-    assert not any(case.at_least for case in training.cases() if "made" in case.name)
+    of_stacks = {case.name for case in stacks.cases()}
+    assert not any(case.at_least for case in training.cases() if "made" in case.name and case.name not in of_stacks)
 
 
 def test_a_job_that_this_fastnn_or_this_cpu_cannot_run_is_skipped(monkeypatch):

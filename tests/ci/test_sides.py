@@ -66,7 +66,7 @@ def test_what_a_tree_lacks_is_not_found_in_another_one(made, start):
     names, failed = start(made("")).lines()
     assert names == []
     assert set(failed) == {"kernels", "training"}
-    assert failed["training"].startswith("ImportError: cannot import name 'callbacks' from 'fastnn'")
+    assert failed["training"].startswith("ModuleNotFoundError: No module named 'fastnn.utils'")
 
 
 def test_a_process_that_ends_is_started_again(made, start):
