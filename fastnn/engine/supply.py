@@ -91,8 +91,8 @@ def _batch(data: DataSet, parts: Sequence[Any], rows: int) -> Batch:
     """A batch of inputs, targets and weights, what there is of them, each one or a tuple as in the data."""
     left = iter(parts)
     x = tuple(next(left) for _ in data.x.all) if isinstance(data.x, Sources) else next(left)
-    kinds = data.y, data.sample_weight
-    return Batch(x, *(mapped(lambda array: None if array is None else next(left), kind) for kind in kinds), rows)
+    y, weight = (mapped(lambda array: None if array is None else next(left), a) for a in (data.y, data.sample_weight))
+    return Batch(x, y, weight, rows)
 
 
 class _Steps:

@@ -100,7 +100,8 @@ class Dense:
     """An array, of ``dtype`` on the device."""
 
     def __init__(self, array: Array, dtype: np.dtype[Any]) -> None:
-        self._array, self.dtype, self.shape = array, dtype, array.shape
+        self._array, self.dtype = array, dtype
+        self.shape: tuple[int, ...] = array.shape
 
     @property
     def row(self) -> int:
@@ -210,12 +211,12 @@ class Csr:
     def uploaded(self) -> Any:
         """The matrix on the device."""
         indptr, indices, values = self.parts
-        return self.bounded(put(values), put(indices), put(indptr.astype(np.int32)), self.shape[0])
+        return self.bounded((put(values), put(indices), put(indptr.astype(np.int32))))
 
-    def bounded(self, values: Any, indices: Any, indptr: Any, rows: int) -> Any:
-        """A matrix of the device of these parts, with the bound of all rows."""
+    def bounded(self, parts: Sequence[Any]) -> Any:
+        """A matrix of the device of values, indices and indptr, with the bound of all rows."""
         make = backends.implementation("cuda", "csr", "bounded")
-        return make(values, indices, indptr, (rows, self.shape[1]), self.longest)
+        return make(*parts, (parts[2].size - 1, self.shape[1]), self.longest)
 
     def room(self, rows: int) -> Room:
         """Room for so many."""
@@ -233,7 +234,7 @@ class _CsrRoom:
             for count, kind in ((most, table.dtype), (most, np.int32), (rows + 1, np.int32))
         ]
         self._there = [cupy.empty(each.shape, each.dtype) for each in self._pinned]
-        self.there = table.bounded(*self._there, rows)
+        self.there = table.bounded(self._there)
 
     def filled(self, rows: Array) -> Iterator[Copy]:
         starts, columns, numbers = self._table.parts

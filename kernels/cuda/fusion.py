@@ -275,7 +275,7 @@ def _by_rows(call: Call, op: Op, name: str, x: Sparse, dz: View, parameter: Sequ
     w, _, *states = parameter
     char = w.dtype.char
     options = {option: call.given[option] for option in op.options}
-    run = _LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
+    run = LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
     return Call(_ROWS[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
 
 
@@ -300,12 +300,13 @@ class _RowsRun(_Run):
         csr.step_rows(self._name, x, dz, w, states, STEPS[self._name].numbers(options), self._lag)
 
 
-class _LazyRun(_RowsRun):
+class LazyRun(_RowsRun):
     """The same where rows without non-zeros wait."""
 
     def __init__(self, name: str, char: str, options: Collection[str], lag: csr.Lag) -> None:
         super().__init__(name, char)
-        self._lag, self.takes_behind = lag, ("w", "states", *options)
+        self._lag: csr.Lag = lag
+        self.takes_behind = ("w", "states", *options)
 
     def behind(self, w: Any, states: Any, **options: Any) -> None:
         """Behind a run, or behind all turns of one, make up for what these have missed."""

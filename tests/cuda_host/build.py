@@ -55,11 +55,11 @@ def _compiled(target: Path, command: Sequence[str | Path], source: str = "") -> 
 
 @cache
 def _device(extra: tuple[str, ...]) -> Path:
-    """The object file of host.cpp."""
+    """The library of host.cpp, which those of kernels find where it was when they were linked."""
     tsan = [] if not extra else ["-DFASTNN_TSAN"]
     sources = (HERE / "host.h").read_text(), (HERE / "host.cpp").read_text()
-    target = CACHE / f"{_hash(*sources, *tsan)}.o"
-    return _compiled(target, [COMPILER or "g++", *_FLAGS, *_DEVICE_FLAGS, *tsan, "-c", HERE / "host.cpp"])
+    target = CACHE / f"{_hash(str(CACHE), *sources, *tsan)}.so"
+    return _compiled(target, [COMPILER or "g++", *_FLAGS, *_DEVICE_FLAGS, *tsan, "-shared", HERE / "host.cpp"])
 
 
 @cache
@@ -82,7 +82,8 @@ def compiled(text: str, sanitize: bool = False) -> Path:
     extra = ("-fsanitize=thread", "-g") if sanitize else ()
     device, header = _device(extra), _header(extra)
     target = CACHE / f"{_hash(text, kernels, device.name, *_FLAGS, *_KERNEL_FLAGS, *extra)}.so"
-    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-Winvalid-pch", "-shared", "-include", header]
+    # to link the standard library, of which kernels need nothing, takes as long as to compile most of them
+    flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-Winvalid-pch", "-shared", "-nostdlib", "-include", header]
     flags += ["-x", "c++", "-", "-x", "none"]
     return _compiled(target, [COMPILER or "g++", *flags, device], text + kernels)
 

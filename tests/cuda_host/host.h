@@ -35,6 +35,7 @@ struct __align__(16) uint4 {
     unsigned x, y, z, w;
 };
 
+#pragma GCC visibility push(default) // of the device, which is a library of its own
 namespace host {
 
 // Where a fibre is: what the device's built-in variables say.
@@ -103,6 +104,7 @@ template <class T> T from_lane(unsigned mask, T value, int source, int line) {
 inline int in_segment(int source, int width) { return source / width == lane() / width && source >= 0 ? source : lane(); }
 
 } // namespace host
+#pragma GCC visibility pop
 
 #define threadIdx (host::here->thread)
 #define blockIdx (host::here->block)
