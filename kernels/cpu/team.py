@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -233,9 +234,13 @@ def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[...
 
     ``function(*arguments, words, task, tasks)`` has the ``signature`` of its own arguments and result.
     """
-    part = compiled_in(function)
+    part, symbol = compiled_in(function), _symbol(function)
 
-    @compiled_in
+    def own(part: Callable[..., Any]) -> Any:
+        part.__qualname__ = f"{symbol}.{part.__name__}"
+        return compiled_in(part)
+
+    @own
     def run(arguments, words, task, tasks):
         failed, result = _attempt(part, arguments, words, task, tasks)
         if failed:
@@ -243,12 +248,12 @@ def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[...
             write(words, STOPPED, 1)
         return result
 
-    @compiled_in
+    @own
     def assist(arguments, words, task, tasks):
         run(arguments, words, task, tasks)
         end(words)
 
-    @compiled_in
+    @own
     def lead(arguments, words, rings):
         if read(words, NOTING) != 0:
             return _note(run, arguments, words, rings)
@@ -264,16 +269,27 @@ def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[...
             raise SystemError("a task of a team has raised an error, and none may")
         return result
 
-    return signature.return_type(_WORDS, _RINGS, *signature.args), _flat(lead, len(signature.args))
+    kind = signature.return_type(_WORDS, _RINGS, *signature.args)
+    return kind, _flat(symbol, lead, len(signature.args))
 
 
-def _flat(lead: Callable[..., Any], count: int) -> Callable[..., Any]:
+def _symbol(function: Callable[..., Any]) -> str:
+    """A name that no other kernel has.
+
+    Machine code is found by the name of its function, the types of its arguments, and a count of what its process has
+    compiled: of two kernels of one name and like arguments, which two processes have compiled and a third one loads
+    from the store, the second would be the first.
+    """
+    return re.sub(r"\W+", "_", f"{function.__module__}.{function.__qualname__}")
+
+
+def _flat(name: str, lead: Callable[..., Any], count: int) -> Callable[..., Any]:
     """The same as a function of so many arguments: Numba compiles none of any number for Python to call."""
     names = ", ".join(f"a{place}" for place in range(count))
-    text = f"def flat(words, rings, {names}):\n    return lead(({names},), words, rings)\n"
+    text = f"def {name}(words, rings, {names}):\n    return lead(({names},), words, rings)\n"
     made: dict[str, Any] = {"lead": lead, "__name__": __name__}
     exec(text, made)
-    flat: Callable[..., Any] = made["flat"]
+    flat: Callable[..., Any] = made[name]
     return flat
 
 
