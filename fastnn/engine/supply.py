@@ -92,7 +92,8 @@ def _batch(data: DataSet, parts: Sequence[Any], rows: int) -> Batch:
     left = iter(parts)
     x = tuple(next(left) for _ in data.x.all) if isinstance(data.x, Sources) else next(left)
     kinds = data.y, data.sample_weight
-    return Batch(x, *(mapped(lambda array: None if array is None else next(left), kind) for kind in kinds), rows)
+    y, weight = (mapped(lambda array: None if array is None else next(left), kind) for kind in kinds)
+    return Batch(x, y, weight, rows)
 
 
 class _Steps:

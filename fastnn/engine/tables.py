@@ -110,7 +110,7 @@ class Dense:
     @property
     def size(self) -> int:
         """Bytes of all."""
-        return self.shape[0] * self.row
+        return int(self.shape[0]) * self.row
 
     def uploaded(self) -> Any:
         """On the device, converted a few rows at a time: it may be mapped from a file."""
@@ -232,8 +232,8 @@ class _CsrRoom:
             _pinned((count,), np.dtype(kind))
             for count, kind in ((most, table.dtype), (most, np.int32), (rows + 1, np.int32))
         ]
-        self._there = [cupy.empty(each.shape, each.dtype) for each in self._pinned]
-        self.there = table.bounded(*self._there, rows)
+        self._there = values, indices, indptr = [cupy.empty(each.shape, each.dtype) for each in self._pinned]
+        self.there = table.bounded(values, indices, indptr, rows)
 
     def filled(self, rows: Array) -> Iterator[Copy]:
         starts, columns, numbers = self._table.parts

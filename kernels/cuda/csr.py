@@ -186,7 +186,7 @@ def _record(c: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag | 
     """What a kernel is given of C, the weights that it may be with their states, and an epilogue's numbers."""
     record = PRODUCT.record(c.dtype)
     given = record[0]
-    given["n"], given["m"], given["c"] = *c.shape, address(c)
+    (given["n"], given["m"]), given["c"] = c.shape, address(c)
     gemm.describe_matrix(given, "c", c)
     gemm.describe_epilogue(given, None, None, numbers)
     given["states"][: len(states)] = [*map(address, states)]
@@ -245,7 +245,8 @@ def step_rows(
 
     With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``.
     """
-    entries = _by_columns(_entries("x", x), *x.shape, lag)
+    n, k = x.shape
+    entries = _by_columns(_entries("x", x), n, k, lag)
     _multiply(entries, dz, w, gemm.update(name, lag is not None), states=states, numbers=numbers, lag=lag)
 
 

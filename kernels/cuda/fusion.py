@@ -275,7 +275,7 @@ def _by_rows(call: Call, op: Op, name: str, x: Sparse, dz: View, parameter: Sequ
     w, _, *states = parameter
     char = w.dtype.char
     options = {option: call.given[option] for option in op.options}
-    run = _LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
+    run = LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
     return Call(_ROWS[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
 
 
@@ -300,8 +300,10 @@ class _RowsRun(_Run):
         csr.step_rows(self._name, x, dz, w, states, STEPS[self._name].numbers(options), self._lag)
 
 
-class _LazyRun(_RowsRun):
-    """The same where rows without non-zeros wait."""
+class LazyRun(_RowsRun):
+    """The same where rows without non-zeros wait; ``takes_behind`` names what ``behind`` takes."""
+
+    _lag: csr.Lag
 
     def __init__(self, name: str, char: str, options: Collection[str], lag: csr.Lag) -> None:
         super().__init__(name, char)

@@ -267,7 +267,7 @@ class Replay(CallByCall):
         finally:
             for number in self._needed:
                 call = self.graph.calls[number]
-                if hasattr(call.run, "behind"):
+                if isinstance(call.run, fusion.LazyRun):
                     call.run.behind(**{name: self._given(call.given[name], arrays) for name in call.run.takes_behind})
 
     def _turning(self, graph: Graph) -> Graph:
