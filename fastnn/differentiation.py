@@ -108,12 +108,12 @@ def _whole(slope: Any, array: Array) -> Array:
 def _checked(arguments: Any) -> Sequence[Array]:
     if not isinstance(arguments, Sequence) or isinstance(arguments, str):
         raise TypeError(f"arguments: got {checks.describe(arguments)}, wants a list or tuple of arrays")
-    arguments = [adopted(f"arguments[{place}]", array) for place, array in enumerate(arguments)]
-    for place, array in enumerate(arguments):
+    arrays = [adopted(f"arguments[{place}]", array) for place, array in enumerate(arguments)]
+    for place, array in enumerate(arrays):
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise TypeError(f"arguments[{place}]: got {checks.describe(array)}, wants a NumPy or CuPy array")
         checks.floating(f"arguments[{place}]", array)
-    return arguments
+    return arrays
 
 
 def _value(argument: Any) -> Any:
@@ -125,10 +125,9 @@ def _followed(
 ) -> tuple[Any, list[Traced]]:
     """(what f gives, what is followed); what is ``held`` is followed in the place that it has."""
     sources = [Traced(array) for array in arguments]
-    kept = dict(zip(held, sources, strict=False))
-    kept.pop(None, None)  # type: ignore[call-overload]
+    kept = {each: source for each, source in zip(held, sources, strict=False) if each is not None}
     given = [source for place, source in enumerate(sources) if place >= len(held) or held[place] is None]
-    with in_place_of(kept, kept.values()):  # type: ignore[arg-type]
+    with in_place_of(kept, kept.values()):
         return f(*given), sources
 
 
@@ -257,7 +256,7 @@ def _of_quotient(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
 
 def _of_multiple(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     """Of a number times an array; the number may be what depends on the arguments."""
-    wanted = {
+    wanted: dict[str, Callable[[], Any]] = {
         "x": lambda: _scaled(slopes[0], node.given["factor"]),
         "factor": lambda: ops.total(ops.multiply(slopes[0], node.given["x"]))[0],
     }

@@ -423,8 +423,8 @@ class AUC(_Confusion):
         label_weights: Any = None,
         from_logits: bool = False,
     ) -> None:
-        self._own = None if thresholds is None else sorted(_thresholds(thresholds))
-        inner = _even(checks.integer("num_thresholds", num_thresholds, 2))[1:-1] if self._own is None else self._own
+        self._inner = None if thresholds is None else sorted(_thresholds(thresholds))
+        inner = _even(checks.integer("num_thresholds", num_thresholds, 2))[1:-1] if self._inner is None else self._inner
         self.curve = checks.one_of("curve", curve.upper() if isinstance(curve, str) else curve, _CURVES)
         method = summation_method.lower() if isinstance(summation_method, str) else summation_method
         self.summation_method = checks.one_of("summation_method", method, _HEIGHTS)
@@ -474,7 +474,7 @@ class AUC(_Confusion):
             "num_thresholds": self.num_thresholds,
             "curve": self.curve,
             "summation_method": self.summation_method,
-            "thresholds": self._own,
+            "thresholds": self._inner,
             "multi_label": self.multi_label,
             "num_labels": self.num_labels,
             "label_weights": None if self.label_weights is None else self.label_weights.tolist(),

@@ -110,7 +110,8 @@ def _spread(MR: int, NR: int) -> Any:
 
 
 def _given(shape: tuple[int, ...], height: int, width: int, interpolation: str, fill_mode: str) -> Given:
-    return Given(*shape, height, width, INTERPOLATIONS.index(interpolation), FILL_MODES.index(fill_mode))
+    n, h, w, c = shape
+    return Given(n, h, w, c, height, width, INTERPOLATIONS.index(interpolation), FILL_MODES.index(fill_mode))
 
 
 @Planned

@@ -95,6 +95,15 @@ def test_thresholds_are_compared_in_the_dtype_of_the_outputs():
         assert metrics.AUC(11).thresholds[4] == 0.4
 
 
+@pytest.mark.parametrize("thresholds", [None, [0.8]])
+def test_thresholds_are_no_variables(thresholds):
+    metric = metrics.AUC(thresholds=thresholds)
+    assert metric.variables == []
+    made = metric.add_weight()
+    assert metric.variables == [made]
+    assert metric.get_config()["thresholds"] == thresholds
+
+
 def test_counts_of_many_batches_are_exact():
     metric = metrics.TruePositives(dtype="float64")
     for _ in range(3):
