@@ -529,8 +529,9 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Any, ...]:
     return tuple(part.reshape(*x.shape[:at], *x.shape[at + 1 :]) for part in split(x, x.shape[at], at))
 
 
-# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array.
+# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array: of the shapes that were met last.
 _reversals: dict[Any, Any] = {}
+_MOST_REVERSALS = 64
 
 
 def flip(x: Any, axis: int = 0) -> Any:
@@ -541,6 +542,8 @@ def flip(x: Any, axis: int = 0) -> Any:
     blocks, rows, array = math.prod(x.shape[:at]), x.shape[at], _array_of(x)
     known = blocks, rows, type(array)
     if known not in _reversals:
+        if len(_reversals) >= _MOST_REVERSALS:
+            del _reversals[next(iter(_reversals))]
         _reversals[known] = np.arange(blocks * rows, like=array).reshape(blocks, rows)[:, ::-1].reshape(-1).copy()
     flat = x.reshape(blocks * rows, math.prod(x.shape[at + 1 :]))
     return globals()["gather"](flat, _reversals[known]).reshape(*x.shape)
