@@ -33,6 +33,7 @@ FUNCTION int64 corner_of(const Sampled& given, int64 image, int64 r, int64 s, in
 }
 
 extern "C" __global__ void sample(const Sampled given) {
+    const real fill = numbers_of(given).fill;
     const int64 count = given.n * given.p * given.q * given.c;
     for (int64 at = first_of_grid(); at < count; at += grid_stride()) {
         const int64 place = at / given.c, line = place / given.q;
@@ -40,7 +41,7 @@ extern "C" __global__ void sample(const Sampled given) {
         for (int corner = 0; corner < (given.bilinear ? 4 : 1); corner++) {
             double share;
             const int64 from = corner_of(given, line / given.p, line % given.p, place % given.q, corner, &share);
-            total += real(share) * (from < 0 ? given.fill : given.x[from + at % given.c]);
+            total += real(share) * (from < 0 ? fill : given.x[from + at % given.c]);
         }
         given.y[at] = total;
     }

@@ -22,10 +22,10 @@ SAMPLED = Structure(
     *(Field(name, "int64") for name in _SIZES),
     Field("bilinear", "int"),
     Field("mode", "int"),
-    Field("fill", "real"),
     Field("x", "const real*"),
     Field("matrices", "const real*"),
     Field("y", "real*"),
+    numbers=(Field("fill", "real"),),
 )
 
 _MODES = "".join(f"#define {name.upper()} {code}\n" for code, name in enumerate(FILL_MODES))

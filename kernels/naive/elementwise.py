@@ -229,8 +229,8 @@ SLOPE: dict[str, Callable[..., float]] = {
     "binary_step": lambda x, y: 0.0,
     "sign": lambda x, y: 0.0,
     "square": lambda x, y: 2.0 * x,
-    "sqrt": lambda x, y: 0.5 / y if y else math.inf,
-    "log": lambda x, y: 1.0 / x if x else math.inf,
+    "sqrt": lambda x, y: 0.5 / y if y else math.copysign(math.inf, y),
+    "log": lambda x, y: 1.0 / x if x else math.copysign(math.inf, x),
     "absolute": lambda x, y: _sign(x),
 }
 

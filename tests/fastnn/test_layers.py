@@ -405,6 +405,11 @@ def test_layers_are_serialized(cls):
         "DepthwiseConv2D": (3,),
         "Dot": (1,),
         "GaussianNoise": (0.1,),
+        **dict.fromkeys(["Resizing", "CenterCrop"], (4, 5)),
+        **dict.fromkeys(["RandomRotation", "RandomZoom"], (0.1,)),
+        "RandomTranslation": (0.1, 0.2),
+        "CategoryEncoding": (3,),
+        "Discretization": ([0.0, 1.0],),
     }
     layer = cls(*needed.get(cls.__name__, ()), name="mine")
     again = layers.deserialize(layers.serialize(layer))

@@ -113,8 +113,8 @@ def of_limits(name, x):
     far = 1e30 if x > 0 else -1e30
     if math.isnan(x):
         return [x]
-    (y,) = elementwise.forward(name, [far])
-    return [math.copysign(math.inf, y) if abs(y) > 1e4 else y]
+    (near,), (y,) = (elementwise.forward(name, [each]) for each in (math.copysign(1e15, x), far))
+    return [math.copysign(math.inf, y) if abs(y) > 1.5 * abs(near) else y]
 
 
 NUMBERS_OF_LOSSES = {"delta": 0.5, "gamma": 1.5, "positive": 0.25, "negative": 0.75}
