@@ -187,7 +187,7 @@ class Program:
         if not self._recordings:
             raise RuntimeError(f"{self!r} has no plan in this thread yet: call it first")
         recording = list(self._recordings.values())[-1]
-        print(described(repr(self), recording.graph, recording.replay), file=file)
+        print(described(repr(self), recording.replay), file=file)
 
     def _call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The same for arguments of any kind."""
@@ -583,9 +583,9 @@ class _Intervals:
 # ---------------------------------------------------------------------------------------------------------------- plans
 
 
-def described(name: str, graph: Graph, replay: Any) -> str:
-    """What a replay does, as a table; it may have joined calls of the graph."""
-    graph, lines = getattr(replay, "graph", graph), [name]
+def described(name: str, replay: Any) -> str:
+    """What a replay does, as a table."""
+    graph, lines = replay.listed, [name]
     for stage in replay.stages():
         call = graph.calls[stage.call]
         shapes = ", ".join("x".join(map(str, operand.shape)) or "1" for operand in _operands(call))

@@ -249,14 +249,15 @@ class CallByCall:
 
     ``figures`` is the row in which it finds and leaves numbers, ``rows`` what ``Order`` stands for. Not for two threads
     at once. ``arrays`` is the kind of arrays that it takes; results are ``lasting`` where each lies at one place from
-    the beginning.
+    the beginning. ``listed`` is the graph whose calls ``stages`` numbers.
     """
 
     arrays: Arrays = ON_HOST
     lasting = True
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.figures = graph, np.zeros(graph.figures)
+        self.graph = self.listed = graph
+        self.figures = np.zeros(graph.figures)
         self.rows: Any = np.empty(0, np.int64)
         self._own: dict[Block, Any] = {}
 

@@ -85,11 +85,13 @@ class Replay(CallByCall):
 
     def __init__(self, graph: Graph) -> None:
         self._turns: batches.Turns | None = None
-        graph, self._origins = fusion.fused(graph)
+        recorded = graph
+        graph, self._origins = fusion.fused(recorded)
         self._batches: set[Block] = set()
         if any(map(_is_of_turns, graph.calls)):
             graph = self._turning(graph)
         super().__init__(graph)
+        self.listed = recorded
         self._rooms_of_turns: dict[Block, Any] = {}
         self._needed = _needed(graph)
         self._called = {number for number in self._needed if not _may_be_captured(graph.calls[number])}
