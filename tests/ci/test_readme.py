@@ -46,7 +46,7 @@ def test_a_missing_command_is_named():
             "next-commands",
             [
                 *("train mnist", "train mnist --model conv", "train reuters --plot curves.png", "train imdb"),
-                *("train --help", "info", "info --peak"),
+                *("train --help", "example --list", "example xor", "info", "info --peak"),
             ],
         ),
     ],

@@ -587,25 +587,31 @@ def test_no_rows_give_no_outputs(backend):
     assert unbuilt(np.ones((5, 2))).shape == (5, 4)
 
 
-@pytest.mark.parametrize(("calls", "most"), [(2000, 20_000), pytest.param(10_000, 50_000, marks=pytest.mark.slow)])
-def test_predictions_leak_nothing(calls, most):
-    """Not one object, of 16 bytes or more, a call.
-
-    The interpreter keeps up to 2000 dead tuples of each length for reuse, which only a collection hands back.
-    """
-    model = small()
-    x = X[:1].astype("float32")
-    for _ in range(200):
-        model.predict(x)
+def grown(model, x, calls):
+    """Bytes that are held after so many predictions more than before them, tracemalloc's own left out."""
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.take_snapshot()
     for _ in range(calls):
         model.predict(x)
     gc.collect()
-    growth = sum(row.size_diff for row in tracemalloc.take_snapshot().compare_to(before, "filename"))
+    after = tracemalloc.take_snapshot()
     tracemalloc.stop()
-    assert growth < most
+    without = [tracemalloc.Filter(inclusive=False, filename_pattern=tracemalloc.__file__)]
+    changes = after.filter_traces(without).compare_to(before.filter_traces(without), "filename")
+    return sum(row.size_diff for row in changes)
+
+
+@pytest.mark.parametrize(("calls", "most"), [(1000, 10_000), pytest.param(10_000, 50_000, marks=pytest.mark.slow)])
+def test_predictions_leak_nothing(calls, most):
+    """Not one object, of 16 bytes or more, a call: the least of three rounds, for what leaks does so in each.
+
+    The interpreter keeps dead tuples of each length for reuse, up to 2000, and fills its lists of them in one round.
+    """
+    model = small()
+    x = X[:1].astype("float32")
+    grown(model, x, 200)
+    assert min(grown(model, x, calls) for _ in range(3)) < most
 
 
 # ------------------------------------------------------------------------------------------------------ threads
