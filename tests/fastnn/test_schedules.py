@@ -157,7 +157,7 @@ def test_a_schedule_of_ones_own():
         schedules.serialize(Halving(0.8))
     written = {"class_name": "Halving", "config": {"first": 0.8}}
     assert schedules.deserialize(written, {"Halving": Halving}).first == 0.8
-    with pytest.raises(ValueError, match="config: got 'Halving', wants one of .*'ExponentialDecay'"):
+    with pytest.raises(ValueError, match=r"config: got 'Halving', wants one of .*'ExponentialDecay'"):
         schedules.deserialize(written)
     with pytest.raises(NotImplementedError, match=r"wants a method __call__\(step\)"):
         schedules.LearningRateSchedule()(0)
