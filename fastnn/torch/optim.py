@@ -8,7 +8,7 @@ served here (``unserved`` says what), PyTorch's own step does.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ class _Compiled(torch.optim.Optimizer):
         return loss
 
     def _their_step(self) -> None:
-        step = super().step
+        step: Any = super().step
         function = step.__func__
         # hooks are called by the wrapper around ours
         (function.__wrapped__ if getattr(function, "hooked", False) else function)(self)
@@ -78,7 +78,7 @@ class _Compiled(torch.optim.Optimizer):
             if parameter.grad is not None:
                 alike[parameter.dtype, parameter.device, self._count(parameter, group)].append(parameter)
         for (_, _, count), parameters in alike.items():
-            gradients = [parameter.grad for parameter in parameters]
+            gradients: list[Any] = [parameter.grad for parameter in parameters]
             if group["maximize"]:
                 gradients = list(torch._foreach_neg(gradients))
             if group["weight_decay"] and not self._is_decoupled(group):
@@ -87,7 +87,7 @@ class _Compiled(torch.optim.Optimizer):
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             states = [[self.state[parameter][name] for parameter in parameters] for name in self._names(group)]
             with threads():
-                self._update(group, count, *map(_arrays, (parameters, gradients, *states)))
+                self._update(group, count, [list(map(array_of, each)) for each in (parameters, gradients, *states)])
             for written in (parameters, *states):
                 torch.autograd.graph.increment_version(written)
 
@@ -103,13 +103,9 @@ class _Compiled(torch.optim.Optimizer):
         """The number of the parameter's step, from 1, where that matters; its state is there then."""
         return 0
 
-    def _update(self, group: Group, count: int, *arrays: Sequence[Any]) -> None:
+    def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         """The op, on weights, gradients and the parts of the state."""
         raise NotImplementedError(type(self).__name__)
-
-
-def _arrays(tensors: Iterable[Tensor]) -> list[Any]:
-    return [array_of(tensor) for tensor in tensors]
 
 
 class SGD(_Compiled, torch.optim.SGD):
@@ -121,8 +117,9 @@ class SGD(_Compiled, torch.optim.SGD):
     def _is_decoupled(self, group: Group) -> bool:
         return True  # without momentum it comes to the same
 
-    def _update(self, group: Group, count: int, *arrays: Sequence[Any]) -> None:
-        ops.sgd_step(*arrays, learning_rate=group["lr"])
+    def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
+        weights, slopes = arrays
+        ops.sgd_step(weights, slopes, learning_rate=group["lr"])
 
 
 class _Moments(_Compiled):
@@ -143,7 +140,7 @@ class _Moments(_Compiled):
         state["step"] += 1
         return int(state["step"])
 
-    def _update(self, group: Group, count: int, *arrays: Sequence[Any]) -> None:
+    def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         beta_1, beta_2 = group["betas"]
         epsilon = group["eps"] * (1 - beta_2**count) ** 0.5
         weights, slopes, m, v, *largest = arrays
