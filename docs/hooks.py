@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files
+from mkdocs.structure.files import File, Files
 
-from docs import navigation
+from docs import library, navigation, operations
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The pages' order, of those that are written and those that are made."""
+    """The pages that are made, and the order of all."""
+    for path, content in {**operations.pages(), **library.pages()}.items():
+        files.append(File.generated(config, path, content=content))
     written: list[Any] = config.nav or []
     config.nav = navigation.expanded(written, [page.src_uri for page in files.documentation_pages()])
     return files
