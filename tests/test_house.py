@@ -152,7 +152,8 @@ WRITTEN = [
     *ROOT.glob("*.md"),
     ROOT / "pyproject.toml",
     ROOT / ".ci" / "run",
-    *(path for name in ("fastnn", "kernels", "bench", "ci", "tests") for path in (ROOT / name).rglob("*.py")),
+    *(ROOT / "docs").rglob("*.md"),
+    *(path for name in ("fastnn", "kernels", "bench", "ci", "docs", "tests") for path in (ROOT / name).rglob("*.py")),
 ]
 
 
