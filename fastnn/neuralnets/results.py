@@ -135,6 +135,7 @@ class NeuralNet:
 
     def predict(self, data: Any, rep: int = 1, all_units: bool = False) -> Any:
         """The outputs (n, responses) of one repetition; with ``all_units`` a list of all layers' values."""
+        checks.instance("all_units", all_units, (bool, np.bool_), "True or False")
         x = self._frame.covariates_of(data)
         layers = self._layers(x, rep)
         return [x, *layers] if all_units else layers[-1]
@@ -199,6 +200,9 @@ class NeuralNet:
         chosen = int(np.argmin(errors)) + 1 if rep == "best" else self._wanted(rep)
         each = self._repetitions[chosen - 1]
         digits = checks.integer("digits", digits, 1, 17)
+        checks.instance("show_weights", show_weights, (bool, np.bool_, type(None)), "True, False or None")
+        if file is not None:
+            files.check_writable("file", files.checked_path("file", file))
         figure = plotting.network_figure(
             self.weights[chosen - 1],
             inputs=self._frame.covariate_names,
@@ -208,7 +212,6 @@ class NeuralNet:
             digits=digits,
         )
         if file is not None:
-            files.check_writable("file", files.checked_path("file", file))
             plotting.save(figure, file)
         return figure
 
