@@ -23,7 +23,7 @@ HOUSE = (
     ("fastnn.cli", "fastnn._environment"),
     ("fastnn.examples",),
     ("fastnn.recipes", "fastnn.minimization", "fastnn.playground"),
-    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn"),
+    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn", "fastnn.torch"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
@@ -149,7 +149,7 @@ def test_version_is_the_distributions():
 WRONG_NAME = re.compile(r"(?<![\w.-])fastnn\[\w|\bpip3? install\b.*[\s'\"]fastnn(?![\w.-])")
 EXTRAS = re.compile(r"\bpip3? install\b[^\n]*\.\[([\w,]+)\]|\binstalling\(((?:[\"']\w+[\"'](?:, )?)+)\)")
 WRITTEN = [
-    ROOT / "README.md",
+    *ROOT.glob("*.md"),
     ROOT / "pyproject.toml",
     ROOT / ".ci" / "run",
     *(ROOT / "docs").rglob("*.md"),
