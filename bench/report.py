@@ -227,6 +227,12 @@ def _onnx(_: argparse.Namespace) -> list[Case | Gauge]:
     return [*onnx.gauges()]
 
 
+def _torch(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import acceleration
+
+    return [*acceleration.cases()]
+
+
 @dataclass(frozen=True)
 class _Group:
     """Lines that belong together: what they show, how to list them, and whether they are measured in several passes.
@@ -250,6 +256,7 @@ _GROUPS: dict[str, _Group] = {
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
     "likelihood": _Group("logistic regression against scikit-learn's fastest solver", _likelihood),
     "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
+    "torch": _Group("training loops of PyTorch's before and after fastnn.torch.accelerate", _torch),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),
