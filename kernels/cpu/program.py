@@ -375,8 +375,9 @@ class Replay(CallByCall):
         if argument is None:
             self._known.append(self._address(view.block) + view.offset)
         else:
+            first = self.graph.arguments[argument].offset if argument < len(self.graph.arguments) else 0
             self._known.append(0)
-            self._patches.append((slot, argument, view.offset))
+            self._patches.append((slot, argument, view.offset - first))  # an address is that of the first number
         return slot
 
     def _lies(self, range_: Range) -> Range:

@@ -447,6 +447,16 @@ def test_numbers_and_numpy_numbers_are_arguments():
         assert program(x, t, a) == ops.mse(x, t)[0] * float(a) - float(a) / 4
 
 
+@pytest.mark.parametrize("turned", [lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::-1, ::-2]])
+def test_arguments_may_run_backwards_in_memory(turned):
+    rng = np.random.default_rng(6)
+    w = rng.standard_normal((turned(np.empty((6, 8))).shape[1], 3)).astype("float32")
+    run = fastnn.program(lambda x: ops.matmul(x, w))
+    for _ in range(3):
+        x = turned(rng.standard_normal((6, 8)).astype("float32"))
+        np.testing.assert_allclose(run(x), x @ w, rtol=1e-5, atol=1e-5)
+
+
 def test_other_shapes_strides_and_dtypes_are_other_recordings():
     traced = []
 
