@@ -128,7 +128,7 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
         for task in range(each.first, each.first + each.tasks):
             loads[task] += each.nanoseconds / each.tasks
         touched.append((each, reads, writes))
-        if each.kind in replay.STOPPING:  # where it finds wrong labels, nothing behind it may run
+        if each.stops:  # where it finds wrong labels, nothing behind it may run
             each.waits = True
             touched, loads = [], [0.0] * tasks
     if stretch:
