@@ -178,14 +178,25 @@ def _sum(a: Any, b: Any) -> Any:
     return ops.add(a, b) if hasattr(a, "shape") and a.shape else a + b
 
 
+def has_derivative(op: str) -> bool:
+    """Whether gradients follow calls of an op of the table."""
+    return _found(op) is not None
+
+
 def _rule(node: Node) -> _Rule:
-    if node.op in _RULES:
-        return _RULES[node.op]
-    if f"{node.op}_backward" in TABLE:
+    rule = _found(node.op)
+    if rule is None:
+        raise TypeError(f"{node.op}: got a value that gradients are wanted of, but this op has no derivative")
+    return rule
+
+
+def _found(op: str) -> _Rule | None:
+    if op in _RULES:
+        return _RULES[op]
+    if f"{op}_backward" in TABLE:
         return _by_op
-    if TABLE[node.op].returns[0] == "" and len(node.results) == 2:
-        return _by_second_result
-    raise TypeError(f"{node.op}: got a value that gradients are wanted of, but this op has no derivative")
+    returns = TABLE[op].returns
+    return _by_second_result if returns[:1] == ("",) and len(returns) == 2 else None
 
 
 def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:

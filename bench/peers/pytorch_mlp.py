@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch  # type: ignore[import-not-found, unused-ignore]
-import torch._dynamo  # optimizers load it, and Triton with it, whose LLVM has to come before TensorFlow's
+
+# Optimizers load it, and Triton with it, whose LLVM has to come before TensorFlow's.
+import torch._dynamo  # type: ignore[import-not-found, unused-ignore]
 from torch import nn  # type: ignore[import-not-found, unused-ignore]
 
 from bench.peers.network import Network

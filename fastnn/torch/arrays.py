@@ -1,0 +1,116 @@
+"""Tensors as the arrays that ops take, and back: the same memory, on the host and on a device."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from fastnn import backends, checks
+
+Array = Any
+
+FLOATS = (torch.float32, torch.float64)
+_PLACES = ("cpu", "cuda")
+
+
+def array_of(tensor: Tensor) -> Array:
+    """The tensor's memory as an array of NumPy's, or of CuPy's where it is on a CUDA device."""
+    detached = tensor.detach()
+    if tensor.is_cuda:
+        return backends.implementation("cuda", "arrays", "adopted")(detached)
+    return detached.numpy()
+
+
+def tensor_of(value: Any, like: Tensor) -> Tensor:
+    """What an op has returned, an array or a number, as a tensor beside ``like``: an array's own memory."""
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=like.dtype, device=like.device)
+    return from_dlpack(value) if like.is_cuda else torch.from_numpy(value)
+
+
+def checked(name: str, tensor: Any, like: Tensor | None = None) -> Tensor:
+    """``tensor`` if ops take it, and of the dtype and in the place of ``like``; else a TypeError."""
+    checks.instance(name, tensor, Tensor, "a tensor")
+    if tensor.dtype not in FLOATS:
+        raise TypeError(f"{name}: got {checks.describe(tensor)}, wants dtype float32 or float64; cast it first")
+    if tensor.layout is not torch.strided or tensor.device.type not in _PLACES:
+        got = f"a tensor of layout {tensor.layout} on {tensor.device}"
+        raise TypeError(f"{name}: got {got}, wants a strided one on the CPU or a CUDA device")
+    if like is not None and (tensor.dtype is not like.dtype or tensor.device != like.device):
+        got = f"{checks.describe(tensor)} on {tensor.device}"
+        raise TypeError(f"{name}: got {got}, wants dtype {like.dtype} on {like.device}, as x has")
+    return tensor
+
+
+def is_served(*tensors: Tensor | None) -> bool:
+    """Whether ops take these tensors, all of one dtype and in one place; what autocast would cast they do not."""
+    first = tensors[0]
+    return (
+        first is not None
+        and first.dtype in FLOATS
+        and first.device.type in _PLACES
+        and all(each is None or (each.dtype is first.dtype and each.device == first.device) for each in tensors)
+        and all(type(each) in _KINDS for each in tensors)
+        and not torch.is_autocast_enabled(first.device.type)
+        and not torch.compiler.is_compiling()
+    )
+
+
+# Subclasses have ways of their own.
+_KINDS = (Tensor, torch.nn.Parameter, type(None))
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+# Bytes of arrays that are kept, of all together, and how many of one kind are looked at. Smaller ones come from the
+# heap at no cost; larger ones are worth what their pages cost.
+_KEPT, _KEPT_IN_ALL, _LOOKED_AT = range(1 << 16, 1 << 24), 1 << 26, 8
+
+
+def _references(arrays: deque[Array]) -> int:
+    """How many refer to the first one."""
+    return sys.getrefcount(arrays[0])
+
+
+_OURS_ALONE = _references(deque([np.empty(0)]))
+
+
+class Memory(threading.local):
+    """Results' memory, used again when their tensors are gone: step after step takes the same pages.
+
+    New ones cost a fault each, which for the gradient of 784x512 weights is a third of the time that its product takes.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, deque[Array]] = {}
+        self._bytes = 0
+
+    def array(self, shape: tuple[int, ...], like: Array) -> Array | None:
+        """An array in C order of the dtype of ``like``, for an op's ``out``; None where ops make one as well."""
+        size = prod(shape) * like.itemsize
+        if size not in _KEPT or not isinstance(like, np.ndarray):
+            return None
+        arrays = self._arrays.setdefault((shape, like.dtype), deque())
+        for _ in range(min(len(arrays), _LOOKED_AT)):
+            arrays.rotate()
+            if _references(arrays) == _OURS_ALONE:
+                return arrays[0]
+        made = np.empty(shape, like.dtype)
+        if self._bytes + size > _KEPT_IN_ALL:
+            self._arrays.clear()
+            self._bytes = 0
+        else:
+            arrays.append(made)
+            self._bytes += size
+        return made
+
+
+memory = Memory()
