@@ -86,7 +86,7 @@ class Replay(CallByCall):
     def __init__(self, graph: Graph) -> None:
         self._turns: batches.Turns | None = None
         recorded = graph
-        graph, self._origins = fusion.fused(recorded)
+        graph, self._origins, self._reasons = fusion.fused(recorded)
         self._batches: set[Block] = set()
         if any(map(_is_of_turns, graph.calls)):
             graph = self._turning(graph)
@@ -202,6 +202,11 @@ class Replay(CallByCall):
     def launches(self) -> int:
         """Of kernels by a run, or a turn, as they were counted when it was made the last time."""
         return sum(self._counted.get(number, 0) for number in self._needed)
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why some calls are not those of a launch that does several."""
+        return self._reasons
 
     @property
     def bytes(self) -> int:
