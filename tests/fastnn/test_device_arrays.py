@@ -205,7 +205,11 @@ def calls_of(call):
 
     def profile(frame, event, _):
         ours = not frame.f_code.co_filename.endswith("test_device_arrays.py")
-        if event == "call" and ours and ("/kernels/" in frame.f_code.co_filename or "fastnn" in frame.f_code.co_filename):
+        if (
+            event == "call"
+            and ours
+            and ("/kernels/" in frame.f_code.co_filename or "fastnn" in frame.f_code.co_filename)
+        ):
             seen.append(f"{frame.f_code.co_filename.rpartition('/')[2]} {frame.f_code.co_name}")
 
     sys.setprofile(profile)
