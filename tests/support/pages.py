@@ -70,11 +70,11 @@ def needed(page: list[Block]) -> list[frozenset[str]]:
 
 
 def commands(page: list[Block]) -> list[str]:
-    """The commands of the page's shell blocks, without comments, parts joined by ``&&`` apart."""
+    """The commands of the page's shell blocks, parts joined by ``&&`` apart, without comments and variables."""
     found = []
     for block in page:
         if block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():
-                spoken = re.sub(r"(^|\s)#.*", "", line)
+                spoken = re.sub(r"(^|\s)#.*|^([A-Z_]+=\S+ )+", "", line)
                 found += [" ".join(part.split()) for part in spoken.split("&&") if part.strip()]
     return found
