@@ -8,7 +8,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from docs import coming_from, examples, figures, library, measured, navigation, operations
+from docs import coming_from, examples, figures, library, measured, navigation, notebook, operations
 
 _DRAWN = Path(__file__).parents[1] / "build" / "scaling"
 
@@ -16,7 +16,8 @@ _DRAWN = Path(__file__).parents[1] / "build" / "scaling"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages and pictures that are made, and the order of all pages."""
     ran, pictures = examples.pages(full=config.extra["full_examples"])
-    for path, content in {**operations.pages(), **library.pages(), **coming_from.pages(), **ran}.items():
+    made = (operations.pages(), library.pages(), coming_from.pages(), notebook.pages(), ran)
+    for path, content in (each for pages in made for each in pages.items()):
         files.append(File.generated(config, path, content=content))
     drawn = {f"scaling/{path.name}": path for path in figures.scaling(measured.SCALING / "scaling.json", _DRAWN)}
     for path, source in {**pictures, **drawn}.items():
