@@ -219,6 +219,16 @@ class DeviceRunner(LayerwiseRunner):
         with self._multiplying(self.network.products), nullcontext() if listens else self._residence:
             return super().train_epoch(data, batch_size, order, epoch, hooks)
 
+    def whole(self, data: DataSet) -> Batch:
+        """All samples as one batch, on the device: what ``gradients`` is to be asked of more than once."""
+        return self._placement.batches(data, np.arange(data.rows), data.rows).alone(0)
+
+    def gradients(self, batch: Batch) -> tuple[float, Any, Sequence[Array]]:
+        """As ``LayerwiseRunner`` does, all of it on the host."""
+        with self._multiplying(self.network.products), self._residence, self._chosen():
+            loss, scores, gradients = super().gradients(batch)
+            return loss, scores, [self._placement.read(gradient) for gradient in gradients]
+
     def _train_together(self, samples: Epoch, step: int, steps: int) -> int:
         done = super()._train_together(samples, step, steps)
         if self._together is not None and self._together.launches:
