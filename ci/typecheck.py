@@ -1,7 +1,7 @@
-"""Run mypy on the installed package, on bench/ and on ci/.
+"""Run mypy on the installed package, on bench/, on ci/ and on docs/.
 
 ``kernels/`` becomes ``fastnn.kernels`` only by being installed: run this with a Python that has the wheel, not an
-editable install. mypy runs in a folder that holds links to bench/ and ci/ only, so that it cannot pick up the
+editable install. mypy runs in a folder that holds links to these only, so that it cannot pick up the
 checkout's ``fastnn/``.
 """
 
@@ -19,7 +19,7 @@ def main() -> int:
     """Check all packages; mypy's exit status."""
     with tempfile.TemporaryDirectory() as folder:
         packages = ["fastnn"]
-        for name in ("bench", "ci"):
+        for name in ("bench", "ci", "docs"):
             (Path(folder) / name).symlink_to(ROOT / name)
             packages.append(name)
         wanted = [f"--package={name}" for name in packages]

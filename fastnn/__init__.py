@@ -12,7 +12,7 @@ import os.path
 import sys
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # In a checkout kernels/ lies beside this folder, not inside it: Python started there finds it all the same.
 if not os.path.isdir(os.path.join(__path__[0], "kernels")):
@@ -36,6 +36,7 @@ _SUBMODULES = (
     "optimizers",
     "regularizers",
     "sklearn",
+    "thinc",
     "torch",
     "utils",
 )

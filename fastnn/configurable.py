@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -52,6 +53,23 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
         return cls
 
     return register
+
+
+def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """What a class is made of, by name: its own arguments, and those that ``**options`` hands on to its bases."""
+    found = dict(inspect.signature(cls).parameters)
+    for base in cls.__mro__[1:-1]:
+        if all(each.kind is not each.VAR_KEYWORD for each in found.values()):
+            break
+        own = {name: each for name, each in found.items() if each.kind is not each.VAR_KEYWORD}
+        others = {name: each for name, each in inspect.signature(base).parameters.items() if name not in own}
+        found = {**own, **{name: _by_name(each) for name, each in others.items()}}
+    return {name: each for name, each in found.items() if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}}
+
+
+def _by_name(parameter: inspect.Parameter) -> inspect.Parameter:
+    named = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    return parameter.replace(kind=parameter.KEYWORD_ONLY) if named else parameter
 
 
 def undefined(of: object, wanted: str) -> NotImplementedError:

@@ -178,14 +178,25 @@ def _sum(a: Any, b: Any) -> Any:
     return ops.add(a, b) if hasattr(a, "shape") and a.shape else a + b
 
 
+def has_derivative(op: str) -> bool:
+    """Whether gradients follow calls of an op of the table."""
+    return _found(op) is not None
+
+
 def _rule(node: Node) -> _Rule:
-    if node.op in _RULES:
-        return _RULES[node.op]
-    if f"{node.op}_backward" in TABLE:
+    rule = _found(node.op)
+    if rule is None:
+        raise TypeError(f"{node.op}: got a value that gradients are wanted of, but this op has no derivative")
+    return rule
+
+
+def _found(op: str) -> _Rule | None:
+    if op in _RULES:
+        return _RULES[op]
+    if f"{op}_backward" in TABLE:
         return _by_op
-    if TABLE[node.op].returns[0] == "" and len(node.results) == 2:
-        return _by_second_result
-    raise TypeError(f"{node.op}: got a value that gradients are wanted of, but this op has no derivative")
+    returns = TABLE[op].returns
+    return _by_second_result if returns[:1] == ("",) and len(returns) == 2 else None
 
 
 def _by_op(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
@@ -272,13 +283,17 @@ def _of_choice(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
 
 
 def _unbroadcast(dy: Any, shape: tuple[int, ...]) -> Any:
-    """dy summed over what was broadcast from a shape: rows by an op, what was stretched otherwise by NumPy."""
+    """dy summed over what was broadcast from a shape: columns by an op, a single number by NumPy."""
     if shape == dy.shape:
         return calculate("scaled", x=dy, factor=1.0)  # of its own: the other operand's gradient may be dy, too
-    row = shape[next((place for place, size in enumerate(shape) if size != 1), len(shape)) :]
-    count = math.prod(row)
-    if not row or count == 0 or dy.shape[dy.ndim - len(row) :] != row:
+    before = (1,) * (dy.ndim - len(shape)) + shape
+    stretched = [axis for axis, size in enumerate(before) if size != dy.shape[axis]]
+    kept = [axis for axis in range(dy.ndim) if axis not in stretched]
+    count = math.prod(before)
+    if count <= 1:
         return calculate("unbroadcast", x=dy, shape=shape)
+    if stretched != [*range(len(stretched))]:
+        dy = ops.identity(dy.transpose(*stretched, *kept))
     return ops.column_sums(dy.reshape(-1, count)).reshape(shape)
 
 

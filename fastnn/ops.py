@@ -6,6 +6,7 @@ tells editors and type checkers.
 
 from __future__ import annotations
 
+import builtins  # any and all of this module are Keras's
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, adoption, backends, checks, numerics, tape
+from fastnn import absent, adoption, backends, checks, discrete, numerics, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -24,6 +25,8 @@ _REMEMBERED = 256
 # What of an array the checks look at and plans depend on; and of one of CuPy's, which NumPy's lack.
 _LIKENESS = ("__class__", "dtype", "shape", "strides", "flags.num")
 _LIKENESS_ON_DEVICE = ("__class__", "dtype", "shape", "strides", "data.device_id")
+# What of a CSR matrix of CuPy's; how long its arrays are is for each call to see.
+_LIKENESS_OF_CSR = ("__class__", "dtype", "shape", "data.data.device_id")
 
 # The public function of an op. What a call is like is compared with earlier ones by code written out for the op's own
 # parameters: a loop over them would take twice as long, and be a large part of a small call. Device arrays have a
@@ -45,6 +48,9 @@ _UNKNOWN = "checked(known, {given})"
 _UNKNOWN_OR_ON_DEVICE = (
     "on_device({call}) if known is None and hasattr({first}.__class__, '__cuda_array_interface__') else " + _UNKNOWN
 )
+
+# Where an operand may be a CSR matrix, calls with one of CuPy's have a function of their own, too.
+_UNKNOWN_OR_CSR = "of_csr({call}) if known is None and hasattr({sparse}, 'indptr') else "
 
 # How that of an op begins whose operands may be lists, which have a function of their own.
 _START_OF_LISTS = """
@@ -86,24 +92,24 @@ def _publish(op: Op) -> Callable[..., Any]:
         held = tape.operands(given)
         if held is not None or adoption.adopt(given, arrays):
             return call(**(held or given))
-        if numbers and any(tape.is_number(given[name]) for name in numbers):
+        if numbers and builtins.any(tape.is_number(given[name]) for name in numbers):
             return _of_numbers(call, {name: given[name] for name in numbers}, given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
-        of_csr = any(checks.is_csr(given[name]) for name in op.sparse)
-        if of_csr:
+        of_csr = builtins.any(checks.is_csr(given[name]) for name in op.sparse)
+        if of_csr and known is None:
             known = _known_of_csr(op, given)
             run = remembered.get(known)
             if run is not None:
                 result = run(*(given[name] for name in others), **{name: given[name] for name in named})
                 if result is not None or not by_values:  # else there is none of such operands
                     return result
-        plain = all(_is_plain(given[name]) for name in arrays)
+        plain = builtins.all(_is_plain(given[name]) for name in arrays)
         backend = _home(op, arrays, given)
         if backend == "cuda" and _adopt(op, arrays, given):
             return call(**given)
-        if not (plain or backend == "cuda") or not all(_is_number(given[name]) for name in changing):
+        if not (plain or backend == "cuda") or not builtins.all(_is_number(given[name]) for name in changing):
             known = None
         as_given = [given[name] for name in op.options]
         _check_options(op, given)
@@ -121,8 +127,9 @@ def _publish(op: Op) -> Callable[..., Any]:
         return _run_on_device(run, arguments, keywords) if backend == "cuda" else run(*arguments, **keywords)
 
     names = {"checked": checked, "remembered": remembered, "listed": _publish_lists(op) if op.lists else None}
-    on_device = _compile(op, _parts(op, "device"), **names)
-    call = _compile(op, _parts(op, "host"), **names, on_device=on_device)
+    of_csr = _compile(op, _parts(op, "csr"), **names) if op.sparse else None
+    on_device = _compile(op, _parts(op, "device"), **names, of_csr=of_csr)
+    call = _compile(op, _parts(op, "host"), **names, on_device=on_device, of_csr=of_csr)
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
@@ -178,7 +185,7 @@ def _publish_lists(op: Op) -> Callable[..., None]:
         if follower is not None:
             return follower(call, given)
         lists = checks.lists(op, given)
-        if not all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
+        if not builtins.all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
             known = None
         _check_options(op, given)
         _check_rules(op, given)
@@ -275,7 +282,10 @@ def _is_number(option: Any) -> bool:
 
 
 def _parts(op: Op, takes: str) -> dict[str, str]:
-    """What the source of an op's function is made of, which takes arrays of the "host", of the "device", or "lists"."""
+    """What the source of an op's function is made of, which takes arrays of the "host", of the "device", or "lists".
+
+    Or "csr": arrays of the device beside CSR matrices there.
+    """
     parameters, call, likeness, kept, named = [], [], [], [], False
     for name, parameter in op.signature.parameters.items():
         required = parameter.default is inspect.Parameter.empty
@@ -285,7 +295,8 @@ def _parts(op: Op, takes: str) -> dict[str, str]:
         parameters.append(name if required else f"{name}={parameter.default!r}")
         call.append(f"{name}={name}" if named else name)
         if name in _arrays(op):
-            attributes = _LIKENESS_ON_DEVICE if takes == "device" else _LIKENESS
+            attributes = _LIKENESS_ON_DEVICE if takes in ("device", "csr") else _LIKENESS
+            attributes = _LIKENESS_OF_CSR if takes == "csr" and name in op.sparse else attributes
             like = ", ".join(f"{name}.{attribute}" for attribute in attributes)
             if takes == "lists":
                 like = f"{name}.__class__, " + (f"len({name})" if likeness else f"*map(like, {name})")
@@ -295,12 +306,14 @@ def _parts(op: Op, takes: str) -> dict[str, str]:
             kept.append(checks.bounds(name, op.options[name]))
         else:
             likeness.append(f"{name}.__class__, {name}")
-    if takes == "device":
+    if takes in ("device", "csr"):
         likeness.append("surroundings()")
     first, passed = next(iter(op.operands)), ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
     start = _START_OF_LISTS if op.lists and takes == "host" else ""
     unknown = _UNKNOWN_OR_ON_DEVICE if takes == "host" else _UNKNOWN
+    if op.sparse and takes in ("host", "device"):
+        unknown = _UNKNOWN_OR_CSR.replace("{sparse}", op.sparse[0]) + unknown
     return {
         "name": op.name,
         "parameters": ", ".join(parameters),
@@ -316,7 +329,7 @@ def _end(op: Op, takes: str) -> str:
     """How an op's function ends. Of a device nobody reads values here: what is wrong with them shows in results."""
     if takes == "lists":
         return _END_OF_LISTS
-    if takes == "device":
+    if takes in ("device", "csr"):
         return _END_ON_DEVICE
     if not checks.depends_on_values(op):
         return _END
@@ -447,147 +460,13 @@ def unpack(packed: Any) -> Any:
     return packed.array()
 
 
-def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
-    """Arrays one behind the other along an axis: a new array. All other axes are of the same sizes.
-
-    Pairs are joined (``join``), then pairs of these, so that a few arrays are copied a few times.
-    """
-    if not isinstance(arrays, (list, tuple)) or not arrays:
-        raise TypeError(f"arrays: got {checks.describe(arrays)}, wants a list or tuple of arrays, not an empty one")
-    for place, array in enumerate(arrays):
-        if not hasattr(array, "shape"):
-            raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
-    arrays = [adoption.adopted(f"arrays[{place}]", array) for place, array in enumerate(arrays)]
-    first, rank = arrays[0].shape, len(arrays[0].shape)
-    at = _axis("axis", axis, rank)
-    for place, array in enumerate(arrays):
-        shape = tuple(array.shape)
-        if len(shape) != rank or any(shape[i] != first[i] for i in range(rank) if i != at):
-            wants = f"{rank} dimensions, of the sizes of arrays[0] of shape {tuple(first)} but for axis {at}"
-            raise ValueError(f"arrays[{place}]: got shape {shape}, wants {wants}")
-    rows = math.prod(first[:at])
-    parts = [array.reshape(rows, math.prod(array.shape[at:])) for array in arrays]
-    publics = globals()
-    while len(parts) > 1:
-        pairs = range(0, len(parts) - 1, 2)
-        parts = [publics["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
-    joined = parts[0] if len(arrays) > 1 else publics["identity"](parts[0])
-    return joined.reshape(*first[:at], int(np.sum([array.shape[at] for array in arrays])), *first[at + 1 :])
-
-
-def permute(x: Any, axes: Sequence[int]) -> Any:
-    """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
-    if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
-        raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
-    return globals()["identity"](adoption.adopted("x", x).transpose(*axes))
-
-
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:
-    """Parts of x along an axis, which are views of it: so many of one size, or those between indices.
-
-    Of indices [i, j] they are the parts before i, from i to j, and from j on.
-    """
-    array = x.operand if isinstance(x, tape.Held) else x
-    if not hasattr(array, "shape"):
-        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(array.shape))
-    size, given = array.shape[at], indices_or_sections
-    if isinstance(given, (list, tuple)):
-        inner = [checks.integer(f"indices_or_sections[{i}]", index, 0, size) for i, index in enumerate(given)]
-    else:
-        count = checks.positive_int("indices_or_sections", given)
-        if size % count:
-            raise ValueError(f"indices_or_sections: got {count}, wants a divisor of the size {size} of axis {at}")
-        inner = [size // count * i for i in range(1, count)]
-    if inner != sorted(inner):
-        raise ValueError(f"indices_or_sections: got {given}, wants indices that do not fall")
-    parts: tuple[Any, ...] = tape.calculate("split", x=array, bounds=(0, *inner, size), axis=at)
-    return parts
-
-
-def stack(x: Sequence[Any], axis: int = 0) -> Any:
-    """Arrays of one shape one behind the other along a new axis: a new array."""
-    if not isinstance(x, (list, tuple)) or not x:
-        raise TypeError(f"x: got {checks.describe(x)}, wants a list or tuple of arrays, not an empty one")
-    for place, array in enumerate(x):
-        if not hasattr(array, "shape") or tuple(array.shape) != tuple(getattr(x[0], "shape", ())):
-            raise ValueError(f"x[{place}]: got {checks.describe(array)}, wants an array of the shape of x[0]")
-    shape = tuple(x[0].shape)
-    at = _axis("axis", axis, len(shape) + 1)
-    return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in x], at)
-
-
-def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Any, ...]:
-    """The arrays along an axis of x, which are views of it; ``num`` of them, where it is given."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(x.shape))
-    if num is not None and num != x.shape[at]:
-        raise ValueError(f"num: got {num}, wants the size {x.shape[at]} of axis {at}, or None")
-    if not x.shape[at]:
-        return ()
-    return tuple(part.reshape(*x.shape[:at], *x.shape[at + 1 :]) for part in split(x, x.shape[at], at))
-
-
-# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array: of the shapes that were met last.
-_reversals: dict[Any, Any] = {}
-_MOST_REVERSALS = 64
-
-
-def flip(x: Any, axis: int = 0) -> Any:
-    """x in reverse along an axis, a new array."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(x.shape))
-    blocks, rows, array = math.prod(x.shape[:at]), x.shape[at], _array_of(x)
-    known = blocks, rows, type(array)
-    if known not in _reversals:
-        if len(_reversals) >= _MOST_REVERSALS:
-            del _reversals[next(iter(_reversals))]
-        _reversals[known] = np.arange(blocks * rows, like=array).reshape(blocks, rows)[:, ::-1].reshape(-1).copy()
-    flat = x.reshape(blocks * rows, math.prod(x.shape[at + 1 :]))
-    return globals()["gather"](flat, _reversals[known]).reshape(*x.shape)
-
-
-# Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
-_identities: dict[Any, Any] = {}
-
-
-def one_hot(index: Any, num_classes: int, dtype: str = "float32") -> Any:
-    """Rows of num_classes numbers (..., num_classes), 1 at the place that index (...) tells, else 0.
-
-    index: integers in [0, num_classes); IndexError for others, NaN on a device. They are rows of an identity matrix,
-    which is kept.
-    """
-    classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
-    if not hasattr(index, "shape"):
-        raise TypeError(f"index: got {checks.describe(index)}, wants an array of integers")
-    array = _array_of(index)
-    known = classes, kind, type(array)
-    if known not in _identities:
-        _identities[known] = np.eye(classes, dtype=kind, like=array)
-    rows = globals()["gather"](_identities[known], index.reshape(math.prod(index.shape)))
-    return rows.reshape(*index.shape, classes)
-
-
-def _array_of(x: Any) -> Any:
-    """The array that is followed, or held."""
-    x = x.operand if isinstance(x, tape.Held) else x
-    while isinstance(x, tape.Followed):
-        x = x._value
-    return x
-
-
-def _axis(name: str, axis: Any, rank: int) -> int:
-    """``axis`` counted from the first."""
-    return checks.integer(name, axis, -rank, rank - 1) % (rank or 1)
-
-
-_MADE_OF_OPS = ("concatenate", "flip", "one_hot", "permute", "split", "stack", "unstack")
-__all__ = sorted([*TABLE, *numerics.NAMES, *_MADE_OF_OPS, "pack", "unpack"])
+_MADE_OF_OPS = (*numerics.NAMES, *discrete.NAMES)
+__all__ = sorted([*TABLE, *_MADE_OF_OPS, "pack", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 globals().update({name: getattr(numerics, name) for name in numerics.NAMES})
-numerics.OPS.update({name: globals()[name] for name in (*TABLE, "permute")})
+globals().update({name: getattr(discrete, name) for name in discrete.NAMES})
+numerics.OPS.update({name: globals()[name] for name in TABLE})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
+tape.OPERATORS.update(total=globals()["total"])
 absent.explain(__name__)

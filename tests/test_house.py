@@ -23,7 +23,7 @@ HOUSE = (
     ("fastnn.cli", "fastnn._environment"),
     ("fastnn.examples",),
     ("fastnn.recipes", "fastnn.minimization", "fastnn.playground"),
-    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn", "fastnn.torch"),
+    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn", "fastnn.thinc", "fastnn.torch"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",
@@ -44,7 +44,7 @@ HOUSE = (
     ("fastnn.engine",),
     ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
     ("fastnn.ops", "fastnn.recorder"),
-    ("fastnn.numerics",),
+    ("fastnn.discrete", "fastnn.numerics"),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
     ("fastnn.adoption", "fastnn.files"),
@@ -149,10 +149,11 @@ def test_version_is_the_distributions():
 WRONG_NAME = re.compile(r"(?<![\w.-])fastnn\[\w|\bpip3? install\b.*[\s'\"]fastnn(?![\w.-])")
 EXTRAS = re.compile(r"\bpip3? install\b[^\n]*\.\[([\w,]+)\]|\binstalling\(((?:[\"']\w+[\"'](?:, )?)+)\)")
 WRITTEN = [
-    ROOT / "README.md",
+    *ROOT.glob("*.md"),
     ROOT / "pyproject.toml",
     ROOT / ".ci" / "run",
-    *(path for name in ("fastnn", "kernels", "bench", "ci", "tests") for path in (ROOT / name).rglob("*.py")),
+    *(ROOT / "docs").rglob("*.md"),
+    *(path for name in ("fastnn", "kernels", "bench", "ci", "docs", "tests") for path in (ROOT / name).rglob("*.py")),
 ]
 
 

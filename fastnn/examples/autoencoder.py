@@ -27,8 +27,9 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     print(f"mean squared error of test digits: {error:.4f}; of the mean digit in their place {mean:.4f}")
     shown = x_test[:12]
     pairs = np.concatenate([shown, network.predict(shown, verbose=0)])
-    figure, (axes,) = plotting.empty_figure(1, "64-64-12-64-64", f"test digits, and what comes back: mse {error:.4f}")
-    plotting.images(pairs, shape=(8, 8), columns=12, ax=axes)
-    figure.set_size_inches(9, 2.6)
+    figure, (axes,) = plotting.empty_figure(
+        1, "64-64-12-64-64", f"test digits, and what comes back of them: mse {error:.4f}", size=(9, 2.4)
+    )
+    plotting.images(pairs, shape=(8, 8), columns=len(shown), ax=axes)
     plotting.save(figure, out / "autoencoder.png")
     return {"network": error, "mean": mean}

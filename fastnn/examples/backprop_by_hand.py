@@ -13,6 +13,8 @@ from fastnn import ops, plotting
 # A step: what it is, what the source prints, what is right; the last two differ where the source errs.
 Step = tuple[str, Any, Any]
 
+EXACT = 1e-17  # where a difference of 0 is drawn on a logarithmic axis
+
 
 def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     """Compute them; the figures are the largest difference from the right values, and how many figures err."""
@@ -133,14 +135,21 @@ def _written(values: Any) -> str:
 
 def _draw(out: Path, rows: list[tuple[str, float, bool]]) -> None:
     """How far each figure of the sources is from the right one."""
-    figure, (axes,) = plotting.empty_figure(1, "Worked examples A to E")
-    figure.set_size_inches(7, 8)
+    figure, (axes,) = plotting.empty_figure(
+        1, "Worked examples A to E", "what is computed beside what the sources print", size=(7, 8)
+    )
     places = range(len(rows), 0, -1)
-    for place, (_, difference, errs) in zip(places, rows, strict=True):
-        colour, marker = (plotting.ORANGE, "X") if errs else (plotting.BLUE, "o")
-        axes.plot(max(difference, 1e-17), place, marker, color=colour)
+    for erring, colour, marker, label in (
+        (False, plotting.BLUE, "o", "equal, to the digits that are printed"),
+        (True, plotting.ORANGE, "X", "the source errs"),
+    ):
+        chosen = [(max(row[1], EXACT), place) for place, row in zip(places, rows, strict=True) if row[2] == erring]
+        axes.plot(*zip(*chosen, strict=True), marker, color=colour, label=label)
     axes.set_yticks(places, [name for name, *_ in rows], fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel("largest difference from the sources' figures; crosses: the source errs")
+    axes.set_xticks([EXACT, *(10.0**power for power in range(-15, 1, 3))])
+    axes.set_xticklabels(["0", *(f"$10^{{{power}}}$" for power in range(-15, 1, 3))])
+    axes.set_xlabel("largest difference")
+    axes.legend(loc="lower right", edgecolor="none", framealpha=1)
     plotting.tidy(axes)
     plotting.save(figure, out / "backprop-by-hand.png")

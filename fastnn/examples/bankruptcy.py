@@ -37,11 +37,15 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     for name, classifier in classifiers(seed).items():
         scores[name] = classifier.fit(x_train, y_train).predict_proba(x_test)[:, 1]
     figures = table(y_test, scores)
-    figure, (left, right) = plotting.empty_figure(2, "Bankruptcy: 3% of the firms", "ROC of all; what 30 units say")
+    figure, (left, right) = plotting.empty_figure(
+        2, f"Bankruptcy: {y_test.mean():.0%} of the firms", f"{len(y_test):,} firms held out"
+    )
     for name, score in scores.items():
         plotting.roc_curve(y_test, score, label=name, ax=left)
-    left.legend(fontsize=7, frameon=False, loc="lower right")
+    left.legend(fontsize=7.5, handlelength=4, edgecolor="none", framealpha=1, loc="lower right")
+    left.set_title("ROC", loc="left", fontsize=11)
     plotting.confusion_matrix(y_test, scores["fastnn 30"] > 0.5, labels=["solvent", "bankrupt"], ax=right)
+    right.set_title("30 sigmoid units at a threshold of 0.5", loc="left", fontsize=11)
     plotting.save(figure, out / "bankruptcy.png")
     return figures
 

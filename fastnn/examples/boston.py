@@ -17,28 +17,36 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     (x_train, y_train), (x_test, y_test) = boston_housing.load_data()
     mean, deviation = x_train.mean(axis=0), x_train.std(axis=0)
     x_train, x_test = (x_train - mean) / deviation, (x_test - mean) / deviation
-    curve = folds(x_train, y_train, epochs=20 if quick else 200, seed=seed)
+    curves = folds(x_train, y_train, epochs=20 if quick else 200, seed=seed)
+    curve = curves["val_mae"]
     best = int(np.argmin(curve)) + 1
     network = wide(seed)
     network.fit(x_train, y_train, epochs=best, batch_size=16, verbose=0)
     mae = network.evaluate(x_test, y_test, verbose=0)[1]
     print(f"13 features, 64-64-1: MAE of 4 folds least behind epoch {best}: {curve.min():.3f}; of the test {mae:.3f}")
     errors = [two_features(trial) for trial in range(seed, seed + (2 if quick else 10))]
-    print(f"RM and LSTAT, (4, 3) units: test MSE {np.median(errors):.3f}, the median of {len(errors)} seeds")
+    median = float(np.median(errors))
+    print(f"RM and LSTAT, (4, 3) units: test MSE {median:.3f}, the median of {len(errors)} seeds")
     figure, (left, right) = plotting.empty_figure(
-        2, "Boston housing", f"test MAE {mae:.2f}, test MSE {np.median(errors):.2f}"
+        2, "Boston housing", f"all features: test MAE {mae:.2f}; two features: test MSE {median:.2f}"
     )
-    left.plot(range(1, len(curve) + 1), curve, color=plotting.BLUE, linewidth=2)
-    left.plot(best, curve.min(), "o", markersize=9, markerfacecolor="none", color=plotting.BLUE)
-    left.set_title("13 features: validation MAE, mean of 4 folds", loc="left", fontsize=11)
-    left.set_xlabel("epoch")
-    right.bar(range(len(errors)), sorted(errors), color=plotting.BLUE)
-    right.axhline(float(np.median(errors)), color=plotting.ORANGE, linestyle="--")
+    left.set_yscale("log")
+    plotting.learning_curve(curves, "mae", ax=left)
+    left.set_yticks(ticks := [1, 2, 5, 10, 20], map(str, ticks))
+    left.minorticks_off()
+    left.set_title("13 features: MAE, thousand dollars, mean of 4 folds", loc="left", fontsize=11)
+    right.plot(range(1, len(errors) + 1), sorted(errors), "o", color=plotting.BLUE)
+    right.axhline(median, color=plotting.ORANGE, linestyle="--", label=f"median {median:.2f}")
     right.set_title("RM, LSTAT: test MSE of each seed", loc="left", fontsize=11)
-    for axes in (left, right):
-        plotting.tidy(axes)
+    right.set_xlabel("seeds, the best first")
+    right.set_yscale("log")
+    right.set_yticks(ticks := [10, 20, 50, 100, 200, 500], map(str, ticks))
+    right.set_ylim(0.8 * min(errors), 1.3 * max(errors))
+    right.minorticks_off()
+    right.legend(frameon=False)
+    plotting.tidy(right)
     plotting.save(figure, out / "boston.png")
-    return {"MAE of 4 folds": float(curve.min()), "test MAE": mae, "test MSE of two features": float(np.median(errors))}
+    return {"MAE of 4 folds": float(curve.min()), "test MAE": mae, "test MSE of two features": median}
 
 
 def wide(seed: int) -> models.Sequential:
@@ -52,15 +60,16 @@ def wide(seed: int) -> models.Sequential:
     return network
 
 
-def folds(x: np.ndarray, y: np.ndarray, epochs: int, seed: int) -> np.ndarray:
-    """The validation MAE behind each epoch, its mean over 4 folds."""
-    curves = []
+def folds(x: np.ndarray, y: np.ndarray, epochs: int, seed: int) -> dict[str, np.ndarray]:
+    """The MAE of each epoch, of training and of validation, their means over 4 folds."""
+    curves: dict[str, list[list[float]]] = {"mae": [], "val_mae": []}
     for fold in np.array_split(np.arange(len(x)), 4):
         rest = np.setdiff1d(np.arange(len(x)), fold)
         history = wide(seed).fit(x[rest], y[rest], epochs=epochs, batch_size=16, verbose=0,
                                  validation_data=(x[fold], y[fold]))  # fmt: skip
-        curves.append(history.history["val_mae"])
-    return np.asarray(np.mean(curves, axis=0))
+        for name, found in curves.items():
+            found.append(history.history[name])
+    return {name: np.mean(found, axis=0) for name, found in curves.items()}
 
 
 def as_in_the_file(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     for axes, (name, start, rate, steps) in zip(panels, descents, strict=True):
         found = fastnn.minimize(_squares, start, optimizer=optimizers.SGD(rate), max_steps=steps)
         plotting.descent(lambda x: float(np.sum(x * x)), found.path, ax=axes)
-        axes.set_title(name, loc="left", fontsize=11)
+        axes.set_title(name.replace("^2", "²"), loc="left", fontsize=11)
         figures[name] = float(np.abs(found.x).max())
         print(f"{name:28} {found.steps:4} steps from {start} to {np.round(found.x, 9)}")
     plotting.save(figure, out / "gradient-descent.png")

@@ -24,7 +24,9 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
     accuracy = network.evaluate(x_test, y_test, verbose=0)[1]
     print(f"accuracy on the test images {accuracy:.4f}")
     figure, (left, right) = plotting.empty_figure(
-        2, f"784-15-10: accuracy {accuracy:.4f}", "the weights of the 15 units"
+        2,
+        f"784-15-10: accuracy {accuracy:.4f}",
+        "on the right the weights of the 15 units: dark negative, light positive",
     )
     plotting.confusion_matrix(y_test, network.predict(x_test, verbose=0).argmax(axis=1), ax=left)
     plotting.weight_images(network.get_weights()[0], (28, 28), columns=5, ax=right)

@@ -36,7 +36,7 @@ def show_mistakes(network: models.Model, x: np.ndarray, y: np.ndarray, path: Pat
     wrong = np.flatnonzero(said != y)
     surest = wrong[np.argsort(-outputs[wrong].max(axis=1), kind="stable")][:24]
     figure, (left, right) = plotting.empty_figure(
-        2, title, f"{len(wrong)} of {len(y):,} wrong; the surest on the right"
+        2, title, f"{len(wrong)} of {len(y):,} wrong; on the right those of which it is surest"
     )
     plotting.confusion_matrix(y, said, ax=left)
     captions = [f"{y[place]}, not {said[place]}" for place in surest]

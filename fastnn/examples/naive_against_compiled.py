@@ -23,7 +23,7 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
         a, b = rng.random((2, size, size), "float32")
         if size <= most_by_loops:
             with use_backend("naive"):
-                seconds["loops"].append(_seconds(partial(ops.matmul, a, b), 1))
+                seconds["loops"].append(_seconds(partial(ops.matmul, a, b), 3))
         seconds["NumPy"].append(_seconds(partial(np.matmul, a, b), 9))
         seconds["compiled"].append(_seconds(partial(ops.matmul, a, b), 9))
     print(f"{'size':>6}" + "".join(f"{name:>14}" for name in seconds))
@@ -36,19 +36,20 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
 
 
 def _seconds(call: Callable[[], Any], times: int) -> float:
-    """The median of several calls; the first, which may compile, does not count."""
-    if times > 1:
-        call()
+    """The shortest of several calls, which others disturb least; the first, which may compile, does not count."""
+    call()
     measured = []
     for _ in range(times):
         started = perf_counter()
         call()
         measured.append(perf_counter() - started)
-    return float(np.median(measured))
+    return min(measured)
 
 
 def _draw(out: Path, sizes: list[int], seconds: dict[str, list[float]]) -> None:
-    figure, (axes,) = plotting.empty_figure(1, "A product of two square matrices", "seconds against size, float32")
+    figure, (axes,) = plotting.empty_figure(
+        1, "A product of two square matrices", "float32, the shortest of several calls"
+    )
     for (name, times), colour, marker in zip(seconds.items(), plotting.SERIES, plotting.MARKERS, strict=False):
         axes.loglog(sizes[: len(times)], times, label=name, color=colour, marker=marker, linewidth=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])

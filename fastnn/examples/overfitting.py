@@ -19,9 +19,14 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
         "512 units, L2 0.0003": (512, 0.0003, 0.0),
         "512 units, dropout 0.5": (512, 0.0, 0.5),
     }
-    figure, panels = plotting.empty_figure(2, "300 digits, larger and larger networks", "training dashed")
+    figure, panels = plotting.empty_figure(
+        2, "300 digits, larger and larger networks", "validation; training thin and dashed", size=(10.4, 5)
+    )
     figures = {}
-    for (name, (units, penalty, rate)), colour in zip(networks.items(), plotting.SERIES, strict=False):
+    styles = zip(plotting.SERIES, plotting.MARKERS, strict=False)
+    for place, ((name, (units, penalty, rate)), (colour, marker)) in enumerate(
+        zip(networks.items(), styles, strict=False)
+    ):
         utils.set_random_seed(seed)
         network = models.Sequential()
         small = regularizers.L2(penalty) if penalty else None
@@ -33,8 +38,10 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
         seen = network.fit(x_train, y_train, batch_size=32, epochs=20 if quick else 80, verbose=0,
                            validation_data=(x_test, y_test)).history  # fmt: skip
         for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
-            axes.plot(seen[quantity], color=colour, linestyle="--", linewidth=1)
-            axes.plot(seen[f"val_{quantity}"], color=colour, linewidth=2, label=name)
+            epochs = range(1, 1 + len(seen[quantity]))
+            axes.plot(epochs, seen[quantity], color=colour, linestyle="--", linewidth=1)
+            axes.plot(epochs, seen[f"val_{quantity}"], color=colour, linewidth=2, label=name,
+                      marker=marker, markevery=(3 * place, 15), markersize=6)  # fmt: skip
             axes.set_title(quantity, loc="left", fontsize=11)
             axes.set_xlabel("epoch")
             plotting.tidy(axes)
@@ -42,6 +49,6 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
         said = f"least {min(seen['val_loss']):.3f}, at the end {seen['val_loss'][-1]:.3f}"
         print(f"{name:24} validation loss {said}; training loss {seen['loss'][-1]:.4f}")
     panels[0].set_yscale("log")
-    panels[1].legend(frameon=False, loc="center right")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     plotting.save(figure, out / "overfitting.png")
     return figures

@@ -34,10 +34,13 @@ def run(out: Path, seed: int = 0, quick: bool = False) -> dict[str, float]:
             searched, best = changed, found
         kept.append(best)
     descended = fastnn.minimize(loss, start, optimizer=optimizers.SGD(0.5), tol=0, max_steps=steps)
-    figure, (axes,) = plotting.empty_figure(1, "300 digits by 64-16-10", "cross-entropy against evaluations")
+    figure, (axes,) = plotting.empty_figure(
+        1, "300 digits by 64-16-10", "changes of single weights at random, and steps down the gradient"
+    )
     axes.semilogy(kept, color=plotting.ORANGE, linestyle="--", linewidth=2, label="random search")
     axes.semilogy(descended.values, color=plotting.BLUE, linewidth=2, label="gradient descent")
     axes.set_xlabel("evaluations")
+    axes.set_ylabel("cross-entropy")
     axes.legend(frameon=False)
     plotting.tidy(axes)
     plotting.save(figure, out / "random-search.png")

@@ -257,6 +257,7 @@ class _OfCell(RNN):
     """An RNN that makes its cell of its own arguments."""
 
     makes: ClassVar[type[Cell]]
+    __signature__: ClassVar[inspect.Signature]
 
     def __init__(self, units: int, *given: Any, **options: Any) -> None:
         known = inspect.signature(RNN.__init__).parameters.keys() | inspect.signature(Layer.__init__).parameters.keys()
@@ -269,6 +270,13 @@ class _OfCell(RNN):
             **options,
         )
         super().__init__(cell, **own)
+
+    def __init_subclass__(cls) -> None:
+        """What a layer is made of, as editors show it and as it is asked for: arguments of its cell and of an RNN."""
+        super().__init_subclass__()
+        own, of_layer = configurable.arguments(cls.makes), configurable.arguments(RNN)
+        others = [each.replace(kind=each.KEYWORD_ONLY) for name, each in of_layer.items() if name not in {*own, "cell"}]
+        cls.__signature__ = inspect.Signature(sorted([*own.values(), *others], key=lambda each: each.kind))
 
     @property
     def units(self) -> int:

@@ -1,4 +1,4 @@
-"""The model: a stack of layers that is compiled, fitted, evaluated, saved; Keras's names, arguments and defaults.
+"""Models: stacks and graphs of layers, and classes of the user's own; Keras's names, arguments and defaults.
 
 Where Keras and fastnn differ: arrays come out as NumPy arrays (float32 unless layers say float64); data that cannot be
 trained on (NaN, labels out of range, rows of probabilities that do not sum to 1) are refused before training; training

@@ -12,7 +12,7 @@ from fastnn.engine.protocols import Array, Training
 from fastnn.layers import Layer, calling
 
 if TYPE_CHECKING:
-    from fastnn.models.base import Model
+    from fastnn.models.structure import ModelStructure
 
 
 class Body(Layer):
@@ -21,7 +21,7 @@ class Body(Layer):
     It is built for one shape, or for several, in a list, which ``names`` may say the names of; and so are outputs.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelStructure) -> None:
         super().__init__(name=model.name)
         self.of = model
         self.names: list[str] | None = None

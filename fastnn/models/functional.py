@@ -11,7 +11,8 @@ from fastnn.configurable import deserialize, serialize
 from fastnn.layers.base import Operation, agree, within
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import Node, SymbolicTensor, tensors
-from fastnn.models.base import NAMES, Builder, Model
+from fastnn.models.base import NAMES, Model
+from fastnn.models.structure import Builder
 
 
 class Functional(Model):

@@ -15,13 +15,13 @@ from fastnn.engine.layerwise import LayerwiseRunner, divergence
 from fastnn.engine.protocols import Array, Logs, StepHooks
 
 if TYPE_CHECKING:
-    from fastnn.models.base import Model
+    from fastnn.models.compiled import CompiledModel
 
 
 class OwnSteps(LayerwiseRunner):
     """Calls the model's steps; all else is as layer by layer."""
 
-    def __init__(self, model: Model, network: Network, backend: str) -> None:
+    def __init__(self, model: CompiledModel, network: Network, backend: str) -> None:
         super().__init__(network, backend)
         self._model = model
 

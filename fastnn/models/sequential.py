@@ -11,7 +11,8 @@ from fastnn.layers.base import Operation, agree, within
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import BatchShape, Node, SymbolicTensor
 from fastnn.models.arguments import batch_shape
-from fastnn.models.base import NAMES, Builder, Model
+from fastnn.models.base import NAMES, Model
+from fastnn.models.structure import Builder
 
 
 class Sequential(Model):

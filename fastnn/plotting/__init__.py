@@ -20,13 +20,14 @@ from fastnn.plotting.figures import (
     SERIES,
     SKY,
     empty_figure,
+    line_style,
     panel,
     require,
     save,
     tidy,
 )
 from fastnn.plotting.images import images, weight_images
-from fastnn.plotting.networks import network
+from fastnn.plotting.networks import network, network_figure
 from fastnn.plotting.scores import confusion_matrix, roc_curve
 from fastnn.plotting.surfaces import activation, decision_surface, descent
 
@@ -49,7 +50,9 @@ __all__ = [
     "history_figure",
     "images",
     "learning_curve",
+    "line_style",
     "network",
+    "network_figure",
     "panel",
     "require",
     "roc_curve",

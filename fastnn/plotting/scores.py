@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import checks
-from fastnn.plotting.figures import COLOUR_MAP, GREY, SERIES, panel, tidy
+from fastnn.plotting.figures import COLOUR_MAP, GREY, line_style, panel, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_WRITTEN = 30  # classes of which every count is written into its square
+_MOST_LETTERS = 30  # of all names together, beside one another without being turned
 
 
 def confusion_matrix(
@@ -21,8 +22,8 @@ def confusion_matrix(
 ) -> Axes:
     """Draw how often a class (a row) was taken for which (a column); return the axes.
 
-    `y_true` and `y_pred` are class indices (n,); `normalize` draws shares of each row. ValueError where they do not
-    fit each other or `labels`.
+    `y_true` and `y_pred` are class indices (n,); `normalize` writes shares of each row in place of counts. Colours are
+    these shares, the lighter the larger. ValueError where they do not fit each other or `labels`.
     """
     true, pred = (_classes(name, given) for name, given in (("y_true", y_true), ("y_pred", y_pred)))
     if true.shape != pred.shape:
@@ -36,7 +37,7 @@ def confusion_matrix(
     ax = panel(ax, width=2 + 0.42 * min(classes, _MOST_WRITTEN), height=1.6 + 0.38 * min(classes, _MOST_WRITTEN))
     ax.imshow(shares, cmap=COLOUR_MAP, vmin=0, vmax=1)
     names = [str(each) for each in (range(classes) if labels is None else labels)]
-    ax.set_xticks(range(classes), names, rotation=45 if max(map(len, names)) > 3 else 0, ha="center")
+    ax.set_xticks(range(classes), names, rotation=45 if max(map(len, names)) * classes > _MOST_LETTERS else 0)
     ax.set_yticks(range(classes), names)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
@@ -65,13 +66,11 @@ def roc_curve(y_true: Any, y_score: Any, *, label: str = "", ax: Axes | None = N
     if not ax.lines:
         ax.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
     named = f"{label}: " if label else ""
-    turn, place = divmod(len(ax.lines) - 1, len(SERIES))
-    style = ("-", "--", "-.", ":")[turn % 4]
-    ax.plot(alarms, hits, style, linewidth=2, label=f"{named}area {area:.3f}", color=SERIES[place])
+    ax.plot(alarms, hits, linewidth=2, label=f"{named}area {area:.3f}", **line_style(len(ax.lines) - 1))
     ax.set_xlabel("share of false alarms")
     ax.set_ylabel("share of hits")
     ax.set_aspect("equal")
-    ax.legend(loc="lower right", frameon=False)
+    ax.legend(loc="lower right", edgecolor="none", framealpha=1)
     tidy(ax)
     return ax
 
@@ -89,8 +88,12 @@ def _classes(name: str, given: Any) -> Any:
     found = np.asarray(given)
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
-    if found.ndim != 1 or not found.size or found.dtype.kind not in "iufb" or (found != np.floor(found)).any():
+    if found.ndim != 1 or not found.size or found.dtype.kind not in "iufb" or not _whole(found):
         raise ValueError(f"{name}: got {checks.describe(found)}, wants class indices (n,)")
     if found.min() < 0:
         raise ValueError(f"{name}: got {found.min()}, wants class indices from 0 on")
     return found.astype(int)
+
+
+def _whole(found: Any) -> bool:
+    return bool(np.isfinite(found).all() and (found == np.floor(found)).all())

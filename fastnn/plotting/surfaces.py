@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ACROSS = 200  # places of a surface
 _MARGIN = 0.08  # around the points, of their width
+_MOST_BESIDE = 5  # names of classes in a line of the legend
 
 
 def activation(
@@ -46,17 +47,23 @@ def decision_surface(
     x: Any,
     y: Any = None,
     *,
-    labels: tuple[str, ...] | None = None,
+    labels: Sequence[str] | None = None,
+    boundary: float | None = 0.5,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw what a model answers over the plane of two features, and the points (n, 2) it is about; return the axes.
 
-    `predict` is a model, or a function of points (m, 2): one output is drawn as it is, of several the most probable
-    class. `y` (n,) are the points' classes. ValueError unless there are two features.
+    `predict` is a model, or a function of points (m, 2): one output is drawn as it is, the lighter the larger, with a
+    line where it is `boundary`; of several the most probable class, with lines between the classes. `y` (n,) are the
+    points' classes, named by `labels` above the panel. ``figure.colorbar(ax.images[0], ax=ax)`` adds the scale.
+    ValueError unless there are two features, and a label and a class for each.
     """
     points = np.asarray(x)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise ValueError(f"x: got {checks.describe(points)}, wants points (n, 2)")
+    classes = np.unique(_fitting("y", y, len(points))) if y is not None else ()
+    if labels is not None and len(labels) != len(classes):
+        raise ValueError(f"labels: got {len(labels)}, wants one for each of {len(classes)} classes in y")
     ax = panel(ax)
     low, high = points.min(axis=0), points.max(axis=0)
     edge = _MARGIN * np.maximum(high - low, 1e-12)
@@ -65,15 +72,28 @@ def decision_surface(
     answers = np.asarray(_answers(predict, grid)).reshape(len(grid), -1)
     several = answers.shape[1] > 1
     heights = (answers.argmax(axis=1) if several else answers[:, 0]).reshape(_ACROSS, _ACROSS)
-    levels = np.arange(answers.shape[1] + 1) - 0.5 if several else 21
-    ax.contourf(columns, rows, heights, levels=levels, cmap=COLOUR_MAP, alpha=0.75)
-    for place, label in enumerate(() if y is None else np.unique(np.asarray(y))):
+    ax.imshow(heights, extent=(columns[0], columns[-1], rows[0], rows[-1]), origin="lower", aspect="auto",
+              cmap=COLOUR_MAP, interpolation="nearest" if several else "bilinear", alpha=0.8,
+              vmin=0 if several else None, vmax=answers.shape[1] - 1 if several else None)  # fmt: skip
+    wanted = np.arange(answers.shape[1] - 1) + 0.5 if several else () if boundary is None else (boundary,)
+    crossed = [level for level in wanted if heights.min() < level < heights.max()]
+    if crossed:
+        ax.contour(columns, rows, heights, levels=crossed, colors="black", linewidths=1.2)
+    for place, label in enumerate(classes):
         named = str(label) if labels is None else labels[place]
         chosen = points[np.asarray(y).reshape(-1) == label]
-        ax.scatter(chosen[:, 0], chosen[:, 1], s=22, marker=MARKERS[place % len(MARKERS)], label=named, **_style(place))
+        ax.scatter(chosen[:, 0], chosen[:, 1], s=32, marker=MARKERS[place % len(MARKERS)], label=named, **_style(place))
     if y is not None:
-        ax.legend(loc="upper right", fontsize=8)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, frameon=False, fontsize=9,
+                  ncols=min(len(classes), _MOST_BESIDE), handletextpad=0.1, columnspacing=1)  # fmt: skip
     return ax
+
+
+def _fitting(name: str, given: Any, count: int) -> Any:
+    found = np.asarray(given).reshape(-1)
+    if len(found) != count:
+        raise ValueError(f"{name}: got {checks.describe(np.asarray(given))}, wants a class for each of {count} points")
+    return found
 
 
 def descent(f: Callable[[Any], float], path: Any, *, ax: Axes | None = None) -> Axes:
@@ -88,6 +108,7 @@ def descent(f: Callable[[Any], float], path: Any, *, ax: Axes | None = None) -> 
         ax.plot(along, [f(np.array([at])) for at in along], color=BLUE, linewidth=2)
         ax.plot(places[:, 0], [f(at) for at in places], color=ORANGE, marker="o", markersize=4, linewidth=1)
         ax.set_xlabel("x")
+        ax.set_ylabel("f(x)")
         tidy(ax)
     else:
         heights = [[f(np.array([x, y])) for x in along[::4]] for y in along[::4]]

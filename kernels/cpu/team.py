@@ -74,7 +74,7 @@ WORDS_TYPE, RINGS_TYPE = types.Array(types.int32, 1, "C"), types.Array(types.int
 
 _I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 _JOB = ir.FunctionType(ir.VoidType(), [_POINTER, _I64])
-_NOTED = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, _I64, _I64])
+_NOTED = ir.FunctionType(_I64, [_POINTER, _POINTER, _I64, _I64])
 
 
 def as_intrinsic(typer: Callable[..., Any]) -> Any:
@@ -178,7 +178,7 @@ def as_job(typingctx, function, arguments, words, tasks):
 def _note(typingctx, function, arguments, words, into):
     """Note a call of ``function(arguments, words, task, tasks)``: its address, the bytes of its arguments, and these.
 
-    In place of the call's result comes one of zeros.
+    In place of the call's result comes one of zeros. What is noted returns 1 where the function says False, else 0.
     """
     kinds = [arguments, words, types.int64, types.int64]
     result = _signature(typingctx, function, kinds).return_type
@@ -192,8 +192,8 @@ def _note(typingctx, function, arguments, words, into):
             inner.load(inner.bitcast(pointer, kind.as_pointer()))
             for pointer, kind in zip(noted.args, (record.type, of_words), strict=False)
         ]
-        _call(context, inner, function, kinds, [*values, *noted.args[2:]])
-        inner.ret_void()
+        _, said = _call(context, inner, function, kinds, [*values, *noted.args[2:]])
+        inner.ret(inner.zext(inner.not_(said), _I64) if result == types.boolean else _I64(0))
         data = context.make_array(signature.args[3])(context, builder, given[3]).data
         builder.store(builder.ptrtoint(noted, _I64), data)
         builder.store(_I64(context.get_abi_sizeof(record.type)), builder.gep(data, [_I64(1)]))
@@ -207,7 +207,7 @@ def _note(typingctx, function, arguments, words, into):
 def run_noted(typingctx, slots, first, words, task, tasks):
     """A task's share of a call that was noted: its function stands in ``slots`` at ``first``, behind it its arguments.
 
-    The team is the caller's, whose ``words`` it waits by.
+    True where the function says that these are not right. The team is the caller's, whose ``words`` it waits by.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
@@ -216,10 +216,10 @@ def run_noted(typingctx, slots, first, words, task, tasks):
         record = builder.gep(data, [builder.add(given[1], _I64(1))])
         shared = cgutils.alloca_once_value(builder, given[2])
         pointers = [builder.bitcast(each, _POINTER) for each in (record, shared)]
-        builder.call(function, [*pointers, *given[3:]])
-        return context.get_dummy_value()
+        wrong = builder.call(function, [*pointers, *given[3:]])
+        return builder.trunc(wrong, ir.IntType(1))
 
-    return types.void(slots, types.int64, words, types.int64, types.int64), codegen
+    return types.boolean(slots, types.int64, words, types.int64, types.int64), codegen
 
 
 @compiled_in

@@ -268,7 +268,7 @@ def test_one_interrupt_behind_the_other(monkeypatch):
     made = model()
     with monkeypatch.context() as patch:
         patch.setattr(Session, "store", interrupted)
-        patch.setattr(models.base, "progress", lambda verbose: Line("bar"))
+        patch.setattr(models.fitting, "progress", lambda verbose: Line("bar"))
         with pytest.raises(KeyboardInterrupt):
             fit(made)
     assert state(made) == after(2, "adam", "dense")
@@ -313,7 +313,7 @@ def test_the_progress_line_fails(monkeypatch):
 
     made = model()
     with monkeypatch.context() as patch:
-        patch.setattr(models.base, "progress", lambda verbose: Gone())
+        patch.setattr(models.fitting, "progress", lambda verbose: Gone())
         with pytest.raises(BrokenPipeError):
             fit(made)
     assert state(made) == after(2, "adam", "dense")

@@ -43,6 +43,25 @@ def test_best_epoch_is_the_lowest_loss_and_the_highest_accuracy():
         assert f"best validation: {value:g}\nepoch {epoch}" in texts(axes)
 
 
+@pytest.mark.parametrize("size", [None, (9, 2.4), (7, 8)])
+def test_a_heading_and_what_is_below_it_do_not_meet(size):
+    figure, panels = plotting.empty_figure(2, "784-512-10", "pqgy", size=size)
+    figure.draw_without_rendering()
+    below = next(text for text in figure.texts if text.get_text() == "pqgy").get_window_extent()
+    heading = figure._suptitle.get_window_extent()
+    first_line = heading.y1 - (heading.height / 2)
+    assert below.y1 <= first_line + 1
+    assert max(axes.get_window_extent().y1 for axes in panels) < below.y0
+
+
+def test_panels_in_rows():
+    figure, panels = plotting.empty_figure(6, "", columns=3)
+    figure.draw_without_rendering()
+    corners = [axes.get_position() for axes in panels]
+    assert corners[0].y0 > corners[3].y1
+    assert corners[0].x1 < corners[1].x0
+
+
 def test_training_alone():
     (axes,) = plotting.history_figure({"loss": [3.0, 2.0, 2.5]}).axes
     assert "best training: 2\nepoch 2" in texts(axes)
