@@ -38,6 +38,7 @@ __all__ = [
     "RUNNERS",
     "Batch",
     "DataSet",
+    "DeviceRunner",
     "FusedRunner",
     "LayerwiseRunner",
     "Network",

@@ -98,6 +98,7 @@ def neuralnet(
     err_fct = _error_function(checked("err_fct", err_fct, ERRORS), found.response)
     act_fct = checked("act_fct", act_fct, tuple(ACTIVATIONS))
     linear_output = checks.instance("linear_output", linear_output, (bool, np.bool_), "True or False")
+    likelihood = checks.instance("likelihood", likelihood, (bool, np.bool_), "True or False")
     sizes = [found.covariates.shape[1], *_hidden(hidden), found.response.shape[1]]
     network = Network(sizes, act_fct, err_fct, bool(linear_output))
     threshold = checks.real("threshold", threshold, minimum=0.0, open_low=True)
@@ -208,8 +209,9 @@ def _excluded(network: Network, exclude: Any, constants: Any) -> tuple[Array, Ar
         if constants is not None:
             raise ValueError("constant_weights: got numbers without exclude, wants the weights that they are of, too")
         return np.empty(0, np.int64), np.empty(0)
-    found = np.asarray(exclude)
-    if found.dtype.kind not in "iuf" or found.ndim not in (1, 2) or (found.ndim == 2 and found.shape[1] != 3):
+    found: Array = np.asarray(exclude) if np.size(exclude) else np.empty(0, np.int64)
+    whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and bool((found == np.round(found)).all()))
+    if not whole or found.ndim not in (1, 2) or (found.ndim == 2 and found.shape[1] != 3):
         raise ValueError(
             f"exclude: got {checks.describe(exclude)}, wants rows (layer, input, unit) or places of weights"
         )
@@ -223,12 +225,15 @@ def _excluded(network: Network, exclude: Any, constants: Any) -> tuple[Array, Ar
         found = begins[found[:, 0] - 1] + (found[:, 2] - 1) * shapes[found[:, 0] - 1, 0] + found[:, 1]
     if found.size and (found.min() < 1 or found.max() > size):
         raise ValueError(f"exclude: got place {found.min() if found.min() < 1 else found.max()}, wants 1 to {size}")
+    places, counts = np.unique(found - 1, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"exclude: got place {places[counts.argmax()] + 1} more than once, wants each weight once")
     places = found - 1
-    if len(np.unique(places)) >= size:
+    if len(places) >= size:
         raise ValueError(f"exclude: got all {size} weights, wants one or more that are trained")
     if constants is None:
         return places, np.zeros(len(places))
-    values = np.asarray(constants, np.float64).ravel()
+    values = _finite("constant_weights", constants)
     if values.shape != places.shape:
         raise ValueError(
             f"constant_weights: got {len(values)} numbers, wants {len(places)}, one for each excluded weight"
@@ -253,16 +258,23 @@ def _starts(network: Network, given: Any, rep: int, excluded: Array, constants: 
 
 
 def _given_weights(network: Network, given: Any) -> Array:
-    matrices = [np.asarray(each, np.float64) for each in given] if isinstance(given, (list, tuple)) else []
-    if matrices and any(each.ndim for each in matrices):
-        shapes = [each.shape for each in matrices]
-        if shapes != network.shapes:
-            raise ValueError(f"startweights: got matrices of shapes {shapes}, wants {network.shapes}")
-        numbers = np.concatenate([each.T.ravel() for each in matrices])
-    else:
-        numbers = np.asarray(given, np.float64).ravel()
+    matrices = [*given] if isinstance(given, (list, tuple)) else []
+    if not any(np.ndim(each) for each in matrices):
+        return _finite("startweights", given)
+    shapes = [np.shape(each) for each in matrices]
+    if shapes != network.shapes:
+        raise ValueError(f"startweights: got matrices of shapes {shapes}, wants {network.shapes}")
+    return np.concatenate([_finite("startweights", np.transpose(each)) for each in matrices])
+
+
+def _finite(name: str, given: Any) -> Array:
+    """Numbers one behind the other."""
+    numbers = np.asarray(given)
+    if numbers.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: got {checks.describe(given)}, wants numbers")
+    numbers = numbers.astype(np.float64).ravel()
     if not np.isfinite(numbers).all():
-        raise ValueError("startweights: got a number that is not finite, wants numbers")
+        raise ValueError(f"{name}: got a number that is not finite, wants numbers")
     return numbers
 
 

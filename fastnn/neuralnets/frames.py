@@ -42,6 +42,8 @@ class Frame:
 def frame(formula: Any, data: Any) -> Frame:
     """What a formula says of data: a data frame, or a mapping from names to columns."""
     columns = _columns("data", data)
+    if columns and not any(len(values) for values in columns.values()):
+        raise ValueError("data: got no rows, wants one or more")
     if isinstance(formula, str):
         sides = formula.split("~")
         if len(sides) != 2:
@@ -67,22 +69,32 @@ def _names(side: str) -> list[str] | None:
 
 def _columns(name: str, data: Any) -> dict[str, Any]:
     if hasattr(data, "columns") and hasattr(data, "__getitem__"):
-        return {str(column): data[column] for column in data.columns}
-    if isinstance(data, Mapping):
-        return {str(column): values for column, values in data.items()}
-    raise TypeError(f"{name}: got {checks.describe(data)}, wants a data frame or a mapping from names to columns")
+        given = {str(column): data[column] for column in data.columns}
+    elif isinstance(data, Mapping):
+        given = {str(column): values for column, values in data.items()}
+    else:
+        raise TypeError(f"{name}: got {checks.describe(data)}, wants a data frame or a mapping from names to columns")
+    for column, values in given.items():
+        if np.ndim(values) != 1:
+            raise ValueError(f"{name}: got {checks.describe(values)} as the column {column!r}, wants one dimension")
+        if np.asarray(values).dtype.kind == "c":
+            raise TypeError(f"{name}: got complex numbers in the column {column!r}, wants real ones")
+    return given
 
 
 def _known(sides: Sequence[Any], columns: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Responses and covariates, all of them columns; "." stands for all columns that are no responses."""
     responses, covariates = ([str(name) for name in side] for side in sides)
     others = [name for name in columns if name not in responses]
-    covariates = [name for each in covariates for name in (others if each == "." else [each])]
+    covariates = [*dict.fromkeys(name for each in covariates for name in (others if each == "." else [each]))]
     for name in (*responses, *covariates):
         checks.one_of("formula", name, columns)
     for what, names in (("responses", responses), ("covariates", covariates)):
         if not names:
             raise ValueError(f"formula: got no {what}, wants {_WANTS}")
+    for name in responses:
+        if name in covariates or responses.count(name) > 1:
+            raise ValueError(f"formula: got the response {name!r} more than once, wants it on the left alone, once")
     return responses, covariates
 
 

@@ -65,7 +65,11 @@ class Network:
             return ops.half_sse(outputs, y)[0]
         assert callable(self.err_fct)
         found = self.err_fct(outputs, y)
-        return found[0] if isinstance(found, tuple) else found
+        found = found[0] if isinstance(found, tuple) else found
+        if not hasattr(found, "shape"):
+            said = f"got a function that returns {checks.describe(found)} whatever the outputs are"
+            raise TypeError(f"err_fct: {said}, wants a number that ops of fastnn.ops make of them")
+        return found
 
     def slopes(self, x: Any, y: Any) -> tuple[Any, tuple[Any, ...]]:
         """(error, its derivatives by ``operands``), for the weights that there are."""

@@ -135,6 +135,7 @@ class NeuralNet:
 
     def predict(self, data: Any, rep: int = 1, all_units: bool = False) -> Any:
         """The outputs (n, responses) of one repetition; with ``all_units`` a list of all layers' values."""
+        checks.instance("all_units", all_units, (bool, np.bool_), "True or False")
         x = self._frame.covariates_of(data)
         layers = self._layers(x, rep)
         return [x, *layers] if all_units else layers[-1]
@@ -181,22 +182,36 @@ class NeuralNet:
 
     # ------------------------------------------------------------------------------------------------------- pictures
 
-    def plot(self, rep: int | str = "best", file: str | os.PathLike[str] | None = None, **options: Any) -> Figure:
+    def plot(
+        self,
+        rep: int | str = "best",
+        file: str | os.PathLike[str] | None = None,
+        *,
+        show_weights: bool | None = None,
+        digits: int = 5,
+    ) -> Figure:
         """Draw the network with its weights, error and steps, and write it to ``file`` (.png, .svg, .pdf).
 
-        ``rep`` is the number of a repetition, or "best" for the one with the least error. ``options`` are those of
-        ``neuralnets.drawing.network_figure``.
+        ``rep`` is the number of a repetition, or "best" for the one with the least error. The numbers of weights have
+        so many significant ``digits``; ``show_weights`` None writes them where they can be read.
         """
-        from fastnn.neuralnets.drawing import network_figure
-
         self._wanted(1)
         errors = [each.error for each in self._repetitions]
         chosen = int(np.argmin(errors)) + 1 if rep == "best" else self._wanted(rep)
         each = self._repetitions[chosen - 1]
-        units = self._frame.covariate_names, self._frame.response_names
-        figure = network_figure(*units, self.weights[chosen - 1], each.error, each.steps, **options)
+        digits = checks.integer("digits", digits, 1, 17)
+        checks.instance("show_weights", show_weights, (bool, np.bool_, type(None)), "True, False or None")
         if file is not None:
             files.check_writable("file", files.checked_path("file", file))
+        figure = plotting.network_figure(
+            self.weights[chosen - 1],
+            inputs=self._frame.covariate_names,
+            outputs=self._frame.response_names,
+            caption=f"Error: {each.error:.6f}   Steps: {each.steps}",
+            values=show_weights,
+            digits=digits,
+        )
+        if file is not None:
             plotting.save(figure, file)
         return figure
 

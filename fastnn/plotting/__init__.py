@@ -27,7 +27,7 @@ from fastnn.plotting.figures import (
     tidy,
 )
 from fastnn.plotting.images import images, weight_images
-from fastnn.plotting.networks import network
+from fastnn.plotting.networks import network, network_figure
 from fastnn.plotting.scores import confusion_matrix, roc_curve
 from fastnn.plotting.surfaces import activation, decision_surface, descent
 
@@ -52,6 +52,7 @@ __all__ = [
     "learning_curve",
     "line_style",
     "network",
+    "network_figure",
     "panel",
     "require",
     "roc_curve",

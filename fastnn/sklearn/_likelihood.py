@@ -7,7 +7,7 @@ for two classes, one for each class where there are more.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -323,16 +323,54 @@ def _pseudo_inverse(hessian: Array) -> Array:
 
 def lbfgs(model: Likelihood, W: Array, tol: float, max_iter: int) -> Fit:
     """The minimum by SciPy's L-BFGS: where a Hessian would be too large."""
-
-    def objective(flat: Array) -> tuple[float, Array]:
-        value, gradient = model.gradient(np.ascontiguousarray(flat.reshape(W.shape), W.dtype))
-        return value, gradient.ravel().astype(np.float64)
-
-    options = {"maxiter": max_iter, "maxls": 50, "gtol": tol, "ftol": 0.0}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        found = optimize.minimize(objective, W.ravel(), jac=True, method="L-BFGS-B", options=options)
+    found = _descent(_flat_gradient(model, W), W.ravel(), None, tol, max_iter)
     fitted = found.x.reshape(W.shape).astype(W.dtype)
     separated = model.ridge == 0 and bool(model.margins(fitted).min() > 0)
-    # without room for another step it ends abnormally at the minimum that rounding allows
     return Fit(fitted, min(int(found.nit), max_iter), found.status != 1, separated)
+
+
+def bounded_lbfgs(model: Likelihood, W: Array, lasso: float, tol: float, max_iter: int) -> Fit:
+    """The minimum of a likelihood plus ``lasso`` * sum |W| without intercepts, by L-BFGS-B.
+
+    |w| has no derivative at 0. But w = u - v with u, v >= 0 and the penalty lasso * (u + v) has: coefficients that it
+    takes to 0 have both at their bound. Of an intercept u has no bound, and v is 0.
+    """
+    gradient, size = _flat_gradient(model, W), W.size
+    of_rows = np.zeros(W.shape)
+    of_rows[: model.x.shape[1]] = lasso
+    penalty = of_rows.ravel()
+    free = penalty == 0
+    bounds = optimize.Bounds(
+        np.concatenate([np.where(free, -np.inf, 0.0), np.zeros(size)]),
+        np.concatenate([np.full(size, np.inf), np.where(free, 0.0, np.inf)]),
+    )
+
+    def objective(both: Array) -> tuple[float, Array]:
+        value, slope = gradient(both[:size] - both[size:])
+        return value + float(penalty @ (both[:size] + both[size:])), np.concatenate([penalty + slope, penalty - slope])
+
+    w = W.ravel().astype(np.float64)
+    start = np.concatenate([np.where(free, w, np.maximum(w, 0.0)), np.where(free, 0.0, np.maximum(-w, 0.0))])
+    found = _descent(objective, start, bounds, tol, max_iter)
+    fitted = (found.x[:size] - found.x[size:]).reshape(W.shape).astype(W.dtype)
+    return Fit(fitted, min(int(found.nit), max_iter), found.status != 1, False)
+
+
+def _flat_gradient(model: Likelihood, W: Array) -> Callable[[Array], tuple[float, Array]]:
+    """Loss and gradient of coefficients like W in one vector."""
+
+    def gradient(flat: Array) -> tuple[float, Array]:
+        value, slope = model.gradient(np.ascontiguousarray(flat.reshape(W.shape), W.dtype))
+        return value, slope.ravel().astype(np.float64)
+
+    return gradient
+
+
+def _descent(
+    objective: Callable[[Array], tuple[float, Array]], start: Array, bounds: Any, tol: float, most: int
+) -> Any:
+    """SciPy's result of L-BFGS-B; without room for another step it ends abnormally at the minimum rounding allows."""
+    options = {"maxiter": most, "maxls": 50, "gtol": tol, "ftol": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastnn import ops
 from fastnn.sklearn._blas import on_one_thread
 from fastnn.sklearn._least_squares import LeastSquares
-from fastnn.sklearn._likelihood import Fit, Likelihood, lbfgs, newton, proximal_newton
+from fastnn.sklearn._likelihood import Fit, Likelihood, bounded_lbfgs, lbfgs, newton, proximal_newton
 from fastnn.sklearn._summaries import LinearSummary, LogisticSummary, feature_names, linear_summary, logistic_summary
 
 Array = NDArray[Any]
@@ -45,8 +45,6 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
 
     ``summary()`` gives what R's ``glm(family = binomial)`` prints, for two classes and ``C=np.inf``. Where the classes
     are perfectly separated and nothing is penalised, ``PerfectSeparationWarning`` says so.
-
-    Not more than 1000 coefficients can have an L1 penalty.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -169,18 +167,15 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (model.columns, model.x.shape[1]):
             start[: model.x.shape[1]] = self.coef_.T
             start[model.x.shape[1] :] = self.intercept_
-        if lasso:
-            if start.size > _NEWTON_COEFFICIENTS:
-                raise ValueError(
-                    f"l1_ratio: got {self._l1_share():g} with {start.size} coefficients, wants 0 with more than "
-                    f"{_NEWTON_COEFFICIENTS}"
-                )
-            return proximal_newton(model, start, lasso, self.max_iter)
         small = (
             start.size <= _NEWTON_COEFFICIENTS
             if self.solver not in ("lbfgs", "newton-cholesky")
             else self.solver != "lbfgs"
         )
+        if lasso and small:
+            return proximal_newton(model, start, lasso, self.max_iter)
+        if lasso:
+            return bounded_lbfgs(model, start, lasso, self.tol, self.max_iter)
         return (newton if small else lbfgs)(model, start, self.tol, self.max_iter)
 
     def _say(self, found: Fit) -> None:

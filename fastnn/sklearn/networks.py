@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import activations, backends, ops
-from fastnn.engine import Batch, DataSet, LayerwiseRunner, Runner, input_source, make_plan, make_runner
+from fastnn.engine import Batch, DataSet, DeviceRunner, LayerwiseRunner, Runner, input_source, make_plan, make_runner
 from fastnn.engine import Network as EngineNetwork
 from fastnn.engine.data import is_sparse
 from fastnn.engine.inputs import csr_of
@@ -149,15 +149,17 @@ class Objective:
         dtype = layers[0].parameters[0].dtype
         source = input_source("X", x, dtype)
         weights = None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
-        kept = _csr(source) if is_sparse(x) else source.batch(slice(0, source.rows))
-        self._batch = Batch(kept, y, weights, source.rows)
-        chosen = backends.resolve(backend, 0)
-        if chosen == "cuda":
-            raise ValueError(
-                "backend: got 'cuda' for the solver 'lbfgs', which runs on the host; wants 'cpu' or 'auto'"
-            )
         network = EngineNetwork(layers, dtype, loss, averaged_penalties=True)
-        self._runner, self._chosen, self._loss = LayerwiseRunner(network, chosen), chosen, loss
+        self._chosen, self._loss, self._y, self._weights = backends.resolve(backend, 0), loss, y, weights
+        self._runner: LayerwiseRunner
+        if self._chosen == "cuda":
+            self._runner = device = DeviceRunner(network, self._chosen)
+            kind = np.int64 if loss.integer_targets else dtype
+            self._batch = device.whole(DataSet(source, y, weights, kind, weight_dtype=dtype))
+        else:
+            self._runner = LayerwiseRunner(network, self._chosen)
+            kept = _csr(source) if is_sparse(x) else source.batch(slice(0, source.rows))
+            self._batch = Batch(kept, y, weights, source.rows)
         parameters = [layer.parameters for layer in layers]
         self._parameters = [*(coef for coef, _ in parameters), *(intercept for _, intercept in parameters)]
         ends = np.cumsum([0, *(parameter.value.size for parameter in self._parameters)])
@@ -170,7 +172,7 @@ class Objective:
             parameter.value[...] = value
         with backends.use_backend(self._chosen):
             loss, logits, found = self._runner.gradients(self._batch)
-        loss -= beyond(self._loss, logits, self._batch.y, self._batch.sample_weight)
+        loss -= beyond(self._loss, logits, self._y, self._weights)
         gradients = [*found[::2], *found[1::2]]  # coefficients and intercepts take turns
         return float(loss), np.concatenate([gradient.ravel() for gradient in gradients])
 

@@ -13,7 +13,7 @@ from typing import Any
 import cupy
 
 from fastnn.kernels.cuda import gemm, launch, optim
-from fastnn.kernels.cuda.arrays import apart, finish, like_new, telling_apart
+from fastnn.kernels.cuda.arrays import finish, like_new
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, step_of
@@ -31,13 +31,14 @@ def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> C
     if any(state.strides != w.strides for state in states):
         return None
     times = kind.transposed_times(x, dz, w, gemm.update(name), states=states)
-    are_apart = telling_apart((w, *states), (x, dz)) if kind is gemm.DENSE else None
+
+    are_apart = kind.telling_apart((w, *states), x, (dz,))
 
     def run(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
-        is_apart = are_apart(w, *states, x, dz) if are_apart else apart((w, *states), (*kind.arrays(x), dz))
-        if is_apart:
-            times(x, dz, w, states=states, numbers=numbers)
-        return is_apart
+        if not are_apart((w, *states), x, (dz,)):
+            return False
+        times(x, dz, w, states=states, numbers=numbers)
+        return True
 
     return run
 
@@ -70,11 +71,9 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
     def named(arguments: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(parameters, arguments, strict=False))
 
-    def touched(given: Mapping[str, Any], dx: Any) -> list[Any]:
-        """What dx must not lie over: what is read or written behind it."""
-        if dx is None:
-            return []
-        arrays = given["dy"], *kind.arrays(given["x"]), given["y"], given["z"], *(given[name] for name in op.inplace)
+    def touched(given: Mapping[str, Any]) -> list[Any]:
+        """What dx must not lie over: x, and what else is read or written behind it."""
+        arrays = given["x"], given["dy"], given["y"], given["z"], *(given[name] for name in op.inplace)
         return [array for array in arrays if array is not None]
 
     def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
@@ -83,7 +82,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
         dz, derive = gemm.deriving(dy, y if z is None else z, y, given["activation"], b is not None)
         shape, dtype = x.shape, w.dtype
         of_x = gemm.multiplying(dz, w.T, like_new(shape, dtype)) if given["need"] else None
-        place = kind.place(dx, shape, dtype, *touched(given, dx))
+        place = None if dx is None else kind.place(dx, shape, dtype, *touched(given))
         in_place = _in_place(kind, step, given, dz)
         by_parts: dict[None, Callable[..., None]] = {}  # planned where it comes to that
         name, (_, _, *states) = chosen(step, given)
@@ -98,7 +97,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
             dz = derive(dy, y if z is None else z, y, db)
             slope, numbers = None, hyper(*arguments)
             if of_x is not None:  # before w is another
-                slope = place(dx) if dx is None else place(dx, *touched(named(arguments), dx))
+                slope = cupy.empty(shape, dtype) if place is None else place(dx, *touched(named(arguments)))
                 of_x(dz, w, slope)
             states = [arguments[at] for at in state_places]
             if in_place is None or not in_place(x, w, states, dz, numbers):

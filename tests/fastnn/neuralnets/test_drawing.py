@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from fastnn import plotting
 from fastnn.neuralnets import neuralnet
-from fastnn.neuralnets.drawing import network_figure
 
 XOR = {"a": [0.0, 0, 1, 1], "b": [0.0, 1, 0, 1], "y": [0.0, 1, 1, 0]}
 
@@ -19,7 +19,8 @@ def drawn(sizes, **options):
     random = np.random.default_rng(0)
     weights = [random.normal(size=(a + 1, b)) * 100 for a, b in pairwise(sizes)]
     names = [[f"input {i}" for i in range(sizes[0])], [f"output {i}" for i in range(sizes[-1])]]
-    return weights, network_figure(*names, weights, 9.027655, 25046, **options)
+    said = "Error: 9.027655   Steps: 25046"
+    return weights, plotting.network_figure(weights, inputs=names[0], outputs=names[1], caption=said, **options)
 
 
 @pytest.mark.parametrize("sizes", [(4, 10, 3), (4, 5, 3, 3), (1, 1), (2, 1, 2)])
@@ -42,8 +43,10 @@ def test_every_number_can_be_read(sizes):
 
 def test_numbers_are_left_out_where_there_is_no_room():
     _, figure = drawn((100, 30, 10))
-    assert len(figure.axes[0].texts) == 110 + 2 + 1
-    _, figure = drawn((2, 2), show_weights=False)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert len(texts) == 20 + 10 + 2 + 2 + 1  # names of the units that are drawn, ones, what is left out, the caption
+    assert {"80 more", "10 more", "input 19"} <= set(texts)
+    _, figure = drawn((2, 2), values=False)
     assert len(figure.axes[0].texts) == 4 + 1 + 1
     assert figure.get_size_inches()[1] < 30
 
@@ -57,3 +60,6 @@ def test_a_picture_is_a_file(tmp_path):
     assert any(f"Error: {best['error']:.6f}" in text.get_text() for text in net.plot().axes[0].texts)
     with pytest.raises(ValueError, match="Format 'doc'"):
         net.plot(file=tmp_path / "net.doc")
+    assert "0.1" not in {text.get_text() for text in net.plot(show_weights=False).axes[0].texts}
+    with pytest.raises(ValueError, match="digits: got 0"):
+        net.plot(digits=0)

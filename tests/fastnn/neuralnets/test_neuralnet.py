@@ -378,7 +378,33 @@ def test_no_frame_without_pandas(monkeypatch):
         ({"learningrate_limit": {"low": 1.0}}, ValueError, "learningrate_limit: got 'low'"),
         ({"learningrate_factor": (1.5, 2.0)}, ValueError, "learningrate_factor: got 1.5 and 2"),
         ({"learningrate_factor": 2.0}, ValueError, "learningrate_factor: got"),
+        ({"learningrate_limit": ("a", 1.0)}, TypeError, r"learningrate_limit\['min'\]: got str 'a'"),
+        ({"algorithm": "backprop", "learningrate": -1.0}, ValueError, "learningrate: got -1"),
+        ({"algorithm": "backprop", "learningrate": "fast"}, TypeError, "learningrate: got str 'fast'"),
+        ({"lifesign_step": 0}, ValueError, "lifesign_step: got 0"),
+        ({"likelihood": "yes"}, TypeError, "likelihood: got str 'yes'"),
         ({"seed": -1}, ValueError, "seed: got -1"),
+        ({"seed": 1.5}, TypeError, "seed: got float 1.5"),
+        ({"rep": 1.5}, TypeError, "rep: got float 1.5"),
+        ({"stepmax": np.inf}, TypeError, "stepmax: got float inf"),
+        ({"threshold": np.nan}, ValueError, "threshold: got nan"),
+        ({"startweights": "abc"}, TypeError, "startweights: got str 'abc'"),
+        ({"startweights": [1, 2, 3, 4, 1j]}, TypeError, "startweights: got"),
+        ({"exclude": [1.5]}, ValueError, "exclude: got list"),
+        ({"exclude": [np.nan]}, ValueError, "exclude: got list"),
+        ({"exclude": [1, 1]}, ValueError, "exclude: got place 1 more than once"),
+        ({"exclude": [1], "constant_weights": ["x"]}, TypeError, "constant_weights: got"),
+        ({"exclude": [1], "constant_weights": [np.inf]}, ValueError, "constant_weights: got a number that is not"),
+        ({"data": {"a": [], "b": [], "y": []}}, ValueError, "data: got no rows"),
+        ({"data": {**XOR, "a": [1j] * 4}}, TypeError, "data: got complex numbers in the column 'a'"),
+        ({"data": {**XOR, "y": [1j] * 4}}, TypeError, "data: got complex numbers in the column 'y'"),
+        ({"data": {**XOR, "y": [[0, 1]] * 4}}, ValueError, "data: got .* as the column 'y', wants one dimension"),
+        ({"data": {**XOR, "a": 3.0}}, ValueError, "data: got float 3.0 as the column 'a'"),
+        ({"formula": "y ~ a + y"}, ValueError, "formula: got the response 'y' more than once"),
+        ({"formula": ("y", "a")}, TypeError, "formula: got tuple"),
+        ({"formula": "y ~ a ~ b"}, ValueError, "formula: got 'y ~ a ~ b'"),
+        ({"err_fct": lambda output, response: 1.0}, TypeError, "err_fct: got a function that returns float 1.0"),
+        ({"act_fct": lambda z: 1.0}, TypeError, "got float 1.0, wants"),
     ],
 )
 def test_arguments_that_are_wrong(given, error, message):
@@ -395,10 +421,30 @@ def test_calls_of_a_result_that_are_wrong():
         (lambda: net.predict(XOR, rep=2), "rep: got 2"),
         (lambda: net.confidence_interval(alpha=1.0), "alpha: got 1"),
         (lambda: net.plot(rep=0), "rep: got 0"),
+        (lambda: net.compute(XOR, rep=2), "rep: got 2"),
+        (lambda: net.predict(np.full((1, 2), np.nan)), "data: got a value that is missing"),
+        (lambda: net.predict({"a": [1.0], "b": [1.0, 2.0]}), "data: got columns of 1 and 2 rows"),
         (dead.confidence_interval, "singular"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    for call, message in (
+        (lambda: net.predict(3), "data: got int 3"),
+        (lambda: net.predict({"a": ["x"], "b": ["y"]}), "a: got a column of"),
+        (lambda: net.predict(XOR, rep="best"), "rep: got str 'best'"),
+        (lambda: net.predict(XOR, all_units=3), "all_units: got int 3"),
+        (lambda: net.confidence_interval("x"), "alpha: got str 'x'"),
+        (lambda: net.plot(rep="worst"), "rep: got str 'worst'"),
+        (lambda: net.plot(file=3), "file: got int 3"),
+        (lambda: net.plot(show_weights="x"), "show_weights: got str 'x'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+def test_a_covariate_that_is_named_twice_is_one():
+    once, twice = (neuralnet(f"y ~ {side}", XOR, hidden=2, seed=0, threshold=0.1) for side in ("a + b", "a + b + a"))
+    assert once.results == twice.results
 
 
 def test_cross_entropy_wants_zeros_and_ones():

@@ -174,10 +174,17 @@ def test_a_network_writes_each_weight_and_bias(ax):
     kernel, bias = np.array([[1.25, -2.5]]), np.array([0.75, 0.5])
     plotting.network([kernel, bias], inputs=["x"], outputs=["p", "q"], ax=ax)
     said = {text.get_text() for text in ax.texts}
-    assert said == {"1.25", "-2.50", "0.75", "0.50", "x", "p", "q"}
-    lines = [line for line in ax.lines if len(line.get_xdata()) == 2]
-    assert [line.get_linestyle() for line in lines] == ["-", "--"]
-    assert lines[1].get_linewidth() > lines[0].get_linewidth()
+    assert said == {"1.25", "-2.5", "0.75", "0.5", "x", "p", "q"}
+    (lines,) = ax.collections
+    assert [style[1] is None for style in lines.get_linestyle()] == [True, False]  # whole, and dashed
+    assert lines.get_linewidths()[1] > lines.get_linewidths()[0]
+    assert len(ax.patches) == 3
+
+
+def test_of_a_wide_network_the_first_units_are_drawn(ax):
+    plotting.network([np.ones((784, 30)), np.zeros(30), np.ones((30, 2)), np.zeros(2)], ax=ax)
+    assert {text.get_text() for text in ax.texts} == {"764 more", "10 more"}
+    assert len(ax.patches) == 20 + 20 + 2
 
 
 def test_images_have_their_captions(ax):
@@ -206,6 +213,7 @@ BAD = {
     "x: got .* wants points": lambda: plotting.decision_surface(np.sin, np.zeros((3, 3))),
     "path: got": lambda: plotting.descent(np.sum, np.zeros((3, 3))),
     "weights: got": lambda: plotting.network([np.zeros((2, 3)), np.zeros(2)]),
+    "outputs: got 1 names, wants 3": lambda: plotting.network([np.ones((2, 3)), np.ones(3)], outputs=["a"]),
     "weights: got .*wants kernels": lambda: plotting.network(
         [np.ones((2, 3)), np.ones(3), np.ones((2, 1)), np.ones(1)]
     ),

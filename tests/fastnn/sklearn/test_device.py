@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from fastnn.sklearn import MLPClassifier, MLPRegressor
 
@@ -43,6 +44,18 @@ def test_a_device_trains_to_the_same(cupy, kind, y, given, weights):
     np.testing.assert_allclose(cpu.predict(X[:9]), cuda.predict(X[:9]), rtol=1e-9)
 
 
-def test_lbfgs_is_the_hosts(cupy):
-    with pytest.raises(ValueError, match="backend: got 'cuda' for the solver 'lbfgs'"):
-        MLPRegressor(solver="lbfgs", backend="cuda").fit(X, COUNTS)
+@pytest.mark.parametrize("stored", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 70)], ids=["alike", "weighted"])
+@pytest.mark.parametrize(
+    ("kind", "y"),
+    [(MLPClassifier, (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)), (MLPRegressor, COUNTS)],
+    ids=["classes", "counts"],
+)
+def test_a_device_finds_the_loss_and_gradient_of_lbfgs(cupy, kind, y, stored, weights):
+    x = stored(X * (np.abs(X) > 1))
+    given = {**SMALL, "solver": "lbfgs", "max_iter": 6}
+    cpu, cuda = (kind(**given, backend=backend).fit(x, y, sample_weight=weights) for backend in ("cpu", "cuda"))
+    assert cpu.n_iter_ == cuda.n_iter_ > 3
+    for one, other in zip(cpu.coefs_ + cpu.intercepts_, cuda.coefs_ + cuda.intercepts_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-8)
+    assert cpu.loss_ == pytest.approx(cuda.loss_, rel=1e-9)

@@ -105,9 +105,37 @@ def test_coefficients_under_an_l1_penalty_are_scikit_learns(classes, ratio):
     np.testing.assert_array_equal(named.coef_, ours.coef_)
 
 
-def test_too_many_coefficients_for_an_l1_penalty():
-    with pytest.raises(ValueError, match="l1_ratio: got 1 with 1002 coefficients"):
-        LogisticRegression(l1_ratio=1.0).fit(np.ones((4, 1001)), [0, 1, 0, 1])
+@pytest.mark.parametrize("stored", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_many_coefficients_under_an_l1_penalty(classes, stored):
+    """The subgradient is that of a minimum: ``lasso`` against the sign where a coefficient is not 0, else within."""
+    random = np.random.default_rng(8)
+    x = random.normal(size=(300, 1200)) * (random.random((300, 1200)) < 0.2)
+    y = (x[:, 0] + x[:, 1] > 0).astype(int) + (classes == 3) * (x[:, 2] > 0.3)
+    ours = LogisticRegression(C=1.0, l1_ratio=0.8, tol=1e-7, max_iter=5000).fit(stored(x), y)
+    lasso, ridge = 0.8 / 300, 0.2 / 300
+    columns = 1 if classes == 2 else classes
+    model = Likelihood(x, y.astype(np.int64), None, classes, ridge, True)
+    W = np.vstack([ours.coef_.T, ours.intercept_])
+    slope = model.gradient(W)[1]
+    chosen = ours.coef_.T != 0
+    assert 5 < chosen.sum() < 0.5 * chosen.size
+    np.testing.assert_allclose(slope[:-1][chosen], -lasso * np.sign(ours.coef_.T[chosen]), atol=2e-7)
+    assert np.abs(slope[:-1]).max() <= lasso + 2e-7
+    np.testing.assert_allclose(slope[-1], np.zeros(columns), atol=2e-7)
+
+
+def test_solvers_agree_under_an_l1_penalty():
+    scaled = (IRIS - IRIS.mean(axis=0)) / IRIS.std(axis=0)
+    newton, lbfgs = (
+        LogisticRegression(C=0.2, l1_ratio=1.0, solver=solver, tol=1e-9, max_iter=5000).fit(scaled, SPECIES)
+        for solver in ("newton-cholesky", "lbfgs")
+    )
+    np.testing.assert_allclose(lbfgs.coef_, newton.coef_, atol=1e-6)
+    assert ((lbfgs.coef_ == 0) == (newton.coef_ == 0)).all()
+    again = LogisticRegression(C=0.2, l1_ratio=1.0, solver="lbfgs", tol=1e-9, max_iter=5000, warm_start=True)
+    again.coef_, again.intercept_ = newton.coef_, newton.intercept_
+    assert again.fit(scaled, SPECIES).n_iter_[0] <= 2 < lbfgs.n_iter_[0]
 
 
 def test_no_penalty_is_spelled_as_in_older_versions():
