@@ -14,8 +14,9 @@ import builtins
 import inspect
 import math
 from pathlib import Path
+from types import ModuleType
 
-from fastnn import numerics
+from fastnn import discrete, numerics
 from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Option, Padding, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
@@ -41,51 +42,6 @@ def unpack(
     packed: Any,
 ) -> Array:
     """Packed weights as a new array."""
-
-def concatenate(
-    arrays: Sequence[Array],
-    axis: int = -1,
-) -> Array:
-    """Arrays one behind the other along an axis: a new array."""
-
-def permute(
-    x: Array,
-    axes: Sequence[int],
-) -> Array:
-    """x with its axes in another order, a new array."""
-
-def split(
-    x: Array,
-    indices_or_sections: int | Sequence[int],
-    axis: int = 0,
-) -> tuple[Array, ...]:
-    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
-
-def stack(
-    x: Sequence[Array],
-    axis: int = 0,
-) -> Array:
-    """Arrays of one shape one behind the other along a new axis: a new array."""
-
-def unstack(
-    x: Array,
-    num: int | None = None,
-    axis: int = 0,
-) -> tuple[Array, ...]:
-    """The arrays along an axis of x, which are views of it."""
-
-def flip(
-    x: Array,
-    axis: int = 0,
-) -> Array:
-    """x in reverse along an axis, a new array."""
-
-def one_hot(
-    index: Array,
-    num_classes: int,
-    dtype: str = "float32",
-) -> Array:
-    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""
 '''
 
 
@@ -143,12 +99,13 @@ _SHADOWS = "  # noqa: A001 - Keras's name"
 
 
 def _unquoted(parameter: inspect.Parameter) -> str:
-    return str(parameter).replace("'", "")
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {_literal(parameter.default)}"
+    return f"{parameter.name}: {parameter.annotation}{default}"
 
 
-def _of_function(name: str) -> str:
+def _of_function(module: ModuleType, name: str) -> str:
     """One of the functions that are made of ops: its head, and the first line of its docstring."""
-    function = getattr(numerics, name)
+    function = getattr(module, name)
     parameters = inspect.signature(function).parameters.values()
     lines = "".join(f"    {_unquoted(parameter)},\n" for parameter in parameters)
     kind, doc = function.__annotations__["return"], inspect.cleandoc(function.__doc__).splitlines()[0]
@@ -158,7 +115,8 @@ def _of_function(name: str) -> str:
 
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
-    return _HEADER + "\n".join([*(_stub(op) for op in TABLE.values()), _PACK, *map(_of_function, numerics.NAMES)])
+    made = (_of_function(module, name) for module in (numerics, discrete) for name in module.NAMES)
+    return _HEADER + "\n".join([*(_stub(op) for op in TABLE.values()), _PACK, *made])
 
 
 def main() -> None:

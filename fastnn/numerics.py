@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
-from fastnn.tape import Followed, calculate, constant, is_number, operand_of
+from fastnn import adoption, backends, checks
+from fastnn.tape import Followed, Traced, calculate, constant, is_number, operand_of, plain
 
 Array = Any
 
@@ -46,14 +46,16 @@ def shape(x: Any) -> tuple[int, ...]:
     return tuple(operand_of(x).shape)
 
 
-def zeros_like(x: Any) -> Array:
-    """Zeros in the shape and dtype of x."""
-    return calculate("zeros", x=getattr(operand_of(x), "value", operand_of(x)))
+def zeros_like(x: Any, dtype: Any = None) -> Array:
+    """Zeros in the shape of x, and in its dtype or another."""
+    made = calculate("zeros", x=getattr(operand_of(x), "value", operand_of(x)))
+    return made if dtype is None else cast(made, dtype)
 
 
-def ones_like(x: Any) -> Array:
-    """Ones in the shape and dtype of x."""
-    return OPS["add"](zeros_like(x), constant(1.0, operand_of(x)))
+def ones_like(x: Any, dtype: Any = None) -> Array:
+    """Ones in the shape of x, and in its dtype or another."""
+    made = OPS["add"](zeros_like(x), constant(1.0, operand_of(x)))
+    return made if dtype is None else cast(made, dtype)
 
 
 def reshape(x: Any, newshape: Sequence[int] | int) -> Array:
@@ -65,7 +67,7 @@ def reshape(x: Any, newshape: Sequence[int] | int) -> Array:
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Array:
     """x with its axes in another order: the reverse one where none is given."""
     given = operand_of(x)
-    return OPS["permute"](given, [*reversed(range(given.ndim))] if axes is None else axes)
+    return permute(given, [*reversed(range(given.ndim))] if axes is None else axes)
 
 
 def expand_dims(x: Any, axis: int) -> Array:
@@ -123,6 +125,326 @@ def clip(x: Any, x_min: float, x_max: float) -> Any:
     return OPS["minimum"](OPS["maximum"](given, low), high)
 
 
+def abs(x: Any) -> Array:  # noqa: A001 - Keras's name
+    """|x|."""
+    return OPS["absolute"](x)
+
+
+def exp(x: Any) -> Array:
+    """e to the power x."""
+    return OPS["exponential"](x)
+
+
+def negative(x: Any) -> Array:
+    """-x."""
+    return -operand_of(x)
+
+
+def power(x1: Any, x2: Any) -> Array:
+    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
+    return operand_of(x1) ** operand_of(x2)
+
+
+def var(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """Mean squared distance of x from its mean, over an axis, several or all."""
+    given = operand_of(x)
+    return mean(OPS["square"](OPS["subtract"](given, mean(given, axis, keepdims=True))), axis, keepdims)
+
+
+def std(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """Root of the variance of x, over an axis, several or all."""
+    return OPS["sqrt"](var(x, axis, keepdims))
+
+
+def logsumexp(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over an axis, several or all, of what is left beside the largest number."""
+    given = operand_of(x)
+    largest = max(given, axis, keepdims=True)
+    rest = OPS["log"](sum(OPS["exponential"](OPS["subtract"](given, largest)), axis, keepdims))
+    return rest + (largest if keepdims else max(given, axis))
+
+
+def dot(x1: Any, x2: Any) -> Any:
+    """Products of x1's last axis (..., k) with the rows of x2, (k,) or (k, m)."""
+    a, b = operand_of(x1), operand_of(x2)
+    for name, array, ranks in (("x1", a, "1 or more"), ("x2", b, "1 or 2")):
+        if not hasattr(array, "shape") or not array.ndim or (array is b and array.ndim > 2):
+            raise ValueError(f"{name}: got {checks.describe(array)}, wants an array of {ranks} dimensions")
+    if a.ndim == b.ndim == 1:
+        return sum(OPS["multiply"](a, b))
+    columns = b.reshape(b.shape[0], math.prod(b.shape[1:]))
+    rows = OPS["matmul"](a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), columns)
+    return rows.reshape((*a.shape[:-1], *b.shape[1:]))
+
+
+# ---------------------------------------------------------------------------------------------------------- arrays
+
+
+def full(shape: Sequence[int] | int, fill_value: float, dtype: Any = None) -> Array:
+    """An array of one number, of float32 by default, where the current backend's arrays live."""
+    sizes, kind = tuple(np.atleast_1d(shape).tolist()), np.dtype(dtype or "float32")
+    if backends.recorder() is None:
+        return _placed(np.full(sizes, fill_value, kind))
+    return constant(float(fill_value), _placed(np.empty(0, kind)), sizes)  # the same one, which programs know
+
+
+def zeros(shape: Sequence[int] | int, dtype: Any = None) -> Array:
+    """Zeros, of float32 by default."""
+    return full(shape, 0, dtype)
+
+
+def ones(shape: Sequence[int] | int, dtype: Any = None) -> Array:
+    """Ones, of float32 by default."""
+    return full(shape, 1, dtype)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Array:
+    """Numbers from ``start``, or 0 where that is the only one, up to ``stop``, which is left out."""
+    made = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
+    return _placed(made.astype(dtype or ("float32" if made.dtype.kind == "f" else made.dtype)))
+
+
+def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True) -> Array:
+    """So many numbers at equal distances from ``start`` to ``stop``, in float32."""
+    return _placed(np.linspace(start, stop, num, endpoint, dtype="float32"))
+
+
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
+    """Ones on a diagonal of a matrix (N, M), else zeros; of float32 by default."""
+    return _placed(np.eye(N, M, k, dtype or "float32"))
+
+
+def convert_to_tensor(x: Any, dtype: Any = None) -> Array:
+    """x as ``array`` gives it: Keras's other name."""
+    return array(x, dtype)
+
+
+def convert_to_numpy(x: Any) -> Array:
+    """What x holds as an array of NumPy's; TypeError for what is followed."""
+    given = operand_of(x)
+    return given.get() if checks.is_on_device(given) else np.asarray(given)
+
+
+def stop_gradient(variable: Any) -> Any:
+    """The value, as a constant."""
+    given = operand_of(variable)
+    return given.value if isinstance(given, Traced) else given
+
+
+def _placed(array: Array) -> Array:
+    """An array of NumPy's where the current backend's live."""
+    if backends.current() != "cuda":
+        return array
+    return backends.implementation("cuda", "program", "Replay").arrays.copied(array)  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------------------------------------------- shapes
+
+
+def ravel(x: Any) -> Array:
+    """x in one dimension."""
+    return reshape(x, -1)
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Array:
+    """x with two axes exchanged, a new array."""
+    given = operand_of(x)
+    order = [*range(given.ndim)]
+    one, other = (_axis(name, axis, given.ndim) for name, axis in (("axis1", axis1), ("axis2", axis2)))
+    order[one], order[other] = other, one
+    return permute(given, order)
+
+
+def moveaxis(x: Any, source: int, destination: int) -> Array:
+    """x with an axis at another place, a new array."""
+    given = operand_of(x)
+    order = [*range(given.ndim)]
+    taken = order.pop(_axis("source", source, given.ndim))
+    order.insert(_axis("destination", destination, given.ndim), taken)
+    return permute(given, order)
+
+
+def tile(x: Any, repeats: int | Sequence[int]) -> Array:
+    """x so many times along each of its axes, of which the last ones are meant where there are fewer numbers."""
+    found = operand_of(x)
+    counts = [repeats] if isinstance(repeats, int) else [*repeats]
+    counts = [1] * (found.ndim - len(counts)) + [checks.integer("repeats", count, 0) for count in counts]
+    found = found.reshape((1,) * (len(counts) - found.ndim) + tuple(found.shape))
+    for axis, count in enumerate(counts):
+        if count != 1:
+            found = concatenate([found] * count, axis) if count else found[(slice(None),) * axis + (slice(0),)]
+    return found
+
+
+def repeat(x: Any, repeats: int, axis: int | None = None) -> Array:
+    """Every entry along an axis so many times, one behind the other; of all in one dimension where there is none."""
+    given = ravel(x) if axis is None else operand_of(x)
+    at, count = _axis("axis", axis or 0, given.ndim), checks.integer("repeats", repeats, 0)
+    apart = given.reshape((*given.shape[: at + 1], 1, *given.shape[at + 1 :]))
+    several = tile(apart, [count if place == at + 1 else 1 for place in range(apart.ndim)])
+    return several.reshape((*given.shape[:at], given.shape[at] * count, *given.shape[at + 1 :]))
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float | None = None) -> Array:
+    """x with ``constant_values``, or zeros, before and behind along its axes, a new array.
+
+    ``pad_width``: pairs (before, behind), one an axis, or one pair or one number for all.
+    """
+    found = operand_of(x)
+    checks.one_of("mode", mode, ("constant",))
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (found.ndim, 2)).tolist()
+    except ValueError:
+        raise ValueError(f"pad_width: got {pad_width}, wants a pair for each of {found.ndim} axes") from None
+    for axis, (before, behind) in enumerate(widths):
+        ends = [checks.integer("pad_width", width, 0) for width in (before, behind)]
+        shapes = [(*found.shape[:axis], width, *found.shape[axis + 1 :]) for width in ends]
+        first, last = ([constant(float(constant_values or 0), found, shape)] if shape[axis] else [] for shape in shapes)
+        found = concatenate([*first, found, *last], axis) if any(ends) else found
+    return found
+
+
+def where(condition: Any, x1: Any, x2: Any) -> Array:
+    """x1 where a condition of 0 and 1, or of truth, holds, else x2: x1 c + x2 (1 - c) where they are followed."""
+    chosen, a, b = map(operand_of, (condition, x1, x2))
+    if not any(isinstance(each, Followed) for each in (chosen, a, b)):
+        return np.where(np.asarray(chosen) if isinstance(chosen, (list, bool)) else chosen != 0, a, b)
+    like = a if hasattr(plain(a), "dtype") else b
+    share = cast(chosen, like.dtype)
+    return OPS["add"](OPS["multiply"](a, share), OPS["multiply"](b, OPS["subtract"](1.0, share)))
+
+
+def concatenate(xs: Sequence[Any], axis: int = 0) -> Array:
+    """Arrays one behind the other along an axis: a new array. All other axes are of the same sizes.
+
+    Pairs are joined (``join``), then pairs of these, so that a few arrays are copied a few times.
+    """
+    if not isinstance(xs, (list, tuple)) or not xs:
+        raise TypeError(f"xs: got {checks.describe(xs)}, wants a list or tuple of arrays, not an empty one")
+    for place, array in enumerate(xs):
+        if not hasattr(array, "shape"):
+            raise TypeError(f"xs[{place}]: got {checks.describe(array)}, wants an array")
+    arrays = [adoption.adopted(f"xs[{place}]", array) for place, array in enumerate(xs)]
+    first, rank = arrays[0].shape, len(arrays[0].shape)
+    at = _axis("axis", axis, rank)
+    for place, array in enumerate(arrays):
+        shape = tuple(array.shape)
+        if len(shape) != rank or any(shape[i] != first[i] for i in range(rank) if i != at):
+            wants = f"{rank} dimensions, of the sizes of xs[0] of shape {tuple(first)} but for axis {at}"
+            raise ValueError(f"xs[{place}]: got shape {shape}, wants {wants}")
+    rows = math.prod(first[:at])
+    parts = [array.reshape(rows, math.prod(array.shape[at:])) for array in arrays]
+    while len(parts) > 1:
+        pairs = range(0, len(parts) - 1, 2)
+        parts = [OPS["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
+    joined = parts[0] if len(arrays) > 1 else OPS["identity"](parts[0])
+    return joined.reshape(*first[:at], int(np.sum([array.shape[at] for array in arrays])), *first[at + 1 :])
+
+
+def permute(x: Any, axes: Sequence[int]) -> Array:
+    """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
+    if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
+        raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
+    return OPS["identity"](adoption.adopted("x", operand_of(x)).transpose(*axes))
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Array, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices.
+
+    Of indices [i, j] they are the parts before i, from i to j, and from j on.
+    """
+    array = operand_of(x)
+    if not hasattr(array, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    at = _axis("axis", axis, len(array.shape))
+    size, given = array.shape[at], indices_or_sections
+    if isinstance(given, (list, tuple)):
+        inner = [checks.integer(f"indices_or_sections[{i}]", index, 0, size) for i, index in enumerate(given)]
+    else:
+        count = checks.positive_int("indices_or_sections", given)
+        if size % count:
+            raise ValueError(f"indices_or_sections: got {count}, wants a divisor of the size {size} of axis {at}")
+        inner = [size // count * i for i in range(1, count)]
+    if inner != sorted(inner):
+        raise ValueError(f"indices_or_sections: got {given}, wants indices that do not fall")
+    parts: tuple[Any, ...] = calculate("split", x=array, bounds=(0, *inner, size), axis=at)
+    return parts
+
+
+def stack(x: Sequence[Any], axis: int = 0) -> Array:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+    if not isinstance(x, (list, tuple)) or not x:
+        raise TypeError(f"x: got {checks.describe(x)}, wants a list or tuple of arrays, not an empty one")
+    for place, array in enumerate(x):
+        if not hasattr(array, "shape") or tuple(array.shape) != tuple(getattr(x[0], "shape", ())):
+            raise ValueError(f"x[{place}]: got {checks.describe(array)}, wants an array of the shape of x[0]")
+    shape = tuple(x[0].shape)
+    at = _axis("axis", axis, len(shape) + 1)
+    return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in x], at)
+
+
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Array, ...]:
+    """The arrays along an axis of x, which are views of it; ``num`` of them, where it is given."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    at = _axis("axis", axis, len(x.shape))
+    if num is not None and num != x.shape[at]:
+        raise ValueError(f"num: got {num}, wants the size {x.shape[at]} of axis {at}, or None")
+    if not x.shape[at]:
+        return ()
+    return tuple(part.reshape(*x.shape[:at], *x.shape[at + 1 :]) for part in split(x, x.shape[at], at))
+
+
+# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array: of the shapes that were met last.
+_reversals: dict[Any, Any] = {}
+_MOST_REVERSALS = 64
+
+
+def flip(x: Any, axis: int | None = None) -> Array:
+    """x in reverse along an axis, or along all of them, a new array."""
+    given = operand_of(x)
+    if not hasattr(given, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    if axis is None:
+        return reshape(flip(given.reshape(-1), 0), given.shape)
+    at = _axis("axis", axis, len(given.shape))
+    blocks, rows, array = math.prod(given.shape[:at]), given.shape[at], plain(given)
+    known = blocks, rows, type(array)
+    if known not in _reversals:
+        if len(_reversals) >= _MOST_REVERSALS:
+            del _reversals[next(iter(_reversals))]
+        _reversals[known] = np.arange(blocks * rows, like=array).reshape(blocks, rows)[:, ::-1].reshape(-1).copy()
+    flat = given.reshape(blocks * rows, math.prod(given.shape[at + 1 :]))
+    return OPS["gather"](flat, _reversals[known]).reshape(*given.shape)
+
+
+# Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
+_identities: dict[Any, Any] = {}
+
+
+def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str | None = None) -> Array:
+    """Rows of num_classes numbers (..., num_classes), 1 at the place that x (...) tells, else 0; along ``axis``.
+
+    x: integers in [0, num_classes); IndexError for others, NaN on a device. They are rows of an identity matrix, of
+    float32 by default, which is kept.
+    """
+    classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
+    if not hasattr(x, "shape"):
+        raise TypeError(f"x: got {checks.describe(x)}, wants an array of integers")
+    array = plain(operand_of(x))
+    known = classes, kind, type(array)
+    if known not in _identities:
+        _identities[known] = np.eye(classes, dtype=kind, like=array)
+    rows = OPS["gather"](_identities[known], x.reshape(math.prod(x.shape))).reshape(*x.shape, classes)
+    at = _axis("axis", axis, rows.ndim)
+    return rows if at == rows.ndim - 1 else moveaxis(rows, -1, at)
+
+
+def _axis(name: str, axis: Any, rank: int) -> int:
+    """``axis`` counted from the first."""
+    return checks.integer(name, axis, -rank, rank - 1) % (rank or 1)
+
+
 def _summed(x: Any, axis: Any, keepdims: bool, mean: bool) -> Any:
     given = operand_of(x)
     if is_number(given):
@@ -171,6 +493,9 @@ def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
 
 
 NAMES = (
-    "array", "cast", "clip", "expand_dims", "max", "mean", "min", "ones_like", "reshape", "shape", "squeeze", "sum",
-    "transpose", "zeros_like",
+    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "exp",
+    "expand_dims", "eye", "flip", "full", "linspace", "logsumexp", "max", "mean", "min", "moveaxis", "negative",
+    "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat", "reshape", "shape", "split",
+    "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var", "where",
+    "zeros", "zeros_like",
 )  # fmt: skip

@@ -6,6 +6,7 @@ tells editors and type checkers.
 
 from __future__ import annotations
 
+import builtins  # any and all of this module are Keras's
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, adoption, backends, checks, numerics, tape
+from fastnn import absent, adoption, backends, checks, discrete, numerics, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -86,12 +87,12 @@ def _publish(op: Op) -> Callable[..., Any]:
         held = tape.operands(given)
         if held is not None or adoption.adopt(given, arrays):
             return call(**(held or given))
-        if numbers and any(tape.is_number(given[name]) for name in numbers):
+        if numbers and builtins.any(tape.is_number(given[name]) for name in numbers):
             return _of_numbers(call, {name: given[name] for name in numbers}, given)
         follower = _follower(op, given)
         if follower is not None:
             return follower(call, given)
-        of_csr = any(checks.is_csr(given[name]) for name in op.sparse)
+        of_csr = builtins.any(checks.is_csr(given[name]) for name in op.sparse)
         if of_csr:
             known = _known_of_csr(op, given)
             run = remembered.get(known)
@@ -99,11 +100,11 @@ def _publish(op: Op) -> Callable[..., Any]:
                 result = run(*(given[name] for name in others), **{name: given[name] for name in named})
                 if result is not None or not by_values:  # else there is none of such operands
                     return result
-        plain = all(_is_plain(given[name]) for name in arrays)
+        plain = builtins.all(_is_plain(given[name]) for name in arrays)
         backend = _home(op, arrays, given)
         if backend == "cuda" and _adopt(op, arrays, given):
             return call(**given)
-        if not (plain or backend == "cuda") or not all(_is_number(given[name]) for name in changing):
+        if not (plain or backend == "cuda") or not builtins.all(_is_number(given[name]) for name in changing):
             known = None
         as_given = [given[name] for name in op.options]
         _check_options(op, given)
@@ -178,7 +179,7 @@ def _publish_lists(op: Op) -> Callable[..., None]:
         if follower is not None:
             return follower(call, given)
         lists = checks.lists(op, given)
-        if not all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
+        if not builtins.all(_is_number(given[name]) for name, spec in op.options.items() if varying(spec)):
             known = None
         _check_options(op, given)
         _check_rules(op, given)
@@ -447,147 +448,13 @@ def unpack(packed: Any) -> Any:
     return packed.array()
 
 
-def concatenate(arrays: Sequence[Any], axis: int = -1) -> Any:
-    """Arrays one behind the other along an axis: a new array. All other axes are of the same sizes.
-
-    Pairs are joined (``join``), then pairs of these, so that a few arrays are copied a few times.
-    """
-    if not isinstance(arrays, (list, tuple)) or not arrays:
-        raise TypeError(f"arrays: got {checks.describe(arrays)}, wants a list or tuple of arrays, not an empty one")
-    for place, array in enumerate(arrays):
-        if not hasattr(array, "shape"):
-            raise TypeError(f"arrays[{place}]: got {checks.describe(array)}, wants an array")
-    arrays = [adoption.adopted(f"arrays[{place}]", array) for place, array in enumerate(arrays)]
-    first, rank = arrays[0].shape, len(arrays[0].shape)
-    at = _axis("axis", axis, rank)
-    for place, array in enumerate(arrays):
-        shape = tuple(array.shape)
-        if len(shape) != rank or any(shape[i] != first[i] for i in range(rank) if i != at):
-            wants = f"{rank} dimensions, of the sizes of arrays[0] of shape {tuple(first)} but for axis {at}"
-            raise ValueError(f"arrays[{place}]: got shape {shape}, wants {wants}")
-    rows = math.prod(first[:at])
-    parts = [array.reshape(rows, math.prod(array.shape[at:])) for array in arrays]
-    publics = globals()
-    while len(parts) > 1:
-        pairs = range(0, len(parts) - 1, 2)
-        parts = [publics["join"](*parts[i : i + 2]) for i in pairs] + parts[2 * len(pairs) :]
-    joined = parts[0] if len(arrays) > 1 else publics["identity"](parts[0])
-    return joined.reshape(*first[:at], int(np.sum([array.shape[at] for array in arrays])), *first[at + 1 :])
-
-
-def permute(x: Any, axes: Sequence[int]) -> Any:
-    """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
-    if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
-        raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
-    return globals()["identity"](adoption.adopted("x", x).transpose(*axes))
-
-
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:
-    """Parts of x along an axis, which are views of it: so many of one size, or those between indices.
-
-    Of indices [i, j] they are the parts before i, from i to j, and from j on.
-    """
-    array = x.operand if isinstance(x, tape.Held) else x
-    if not hasattr(array, "shape"):
-        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(array.shape))
-    size, given = array.shape[at], indices_or_sections
-    if isinstance(given, (list, tuple)):
-        inner = [checks.integer(f"indices_or_sections[{i}]", index, 0, size) for i, index in enumerate(given)]
-    else:
-        count = checks.positive_int("indices_or_sections", given)
-        if size % count:
-            raise ValueError(f"indices_or_sections: got {count}, wants a divisor of the size {size} of axis {at}")
-        inner = [size // count * i for i in range(1, count)]
-    if inner != sorted(inner):
-        raise ValueError(f"indices_or_sections: got {given}, wants indices that do not fall")
-    parts: tuple[Any, ...] = tape.calculate("split", x=array, bounds=(0, *inner, size), axis=at)
-    return parts
-
-
-def stack(x: Sequence[Any], axis: int = 0) -> Any:
-    """Arrays of one shape one behind the other along a new axis: a new array."""
-    if not isinstance(x, (list, tuple)) or not x:
-        raise TypeError(f"x: got {checks.describe(x)}, wants a list or tuple of arrays, not an empty one")
-    for place, array in enumerate(x):
-        if not hasattr(array, "shape") or tuple(array.shape) != tuple(getattr(x[0], "shape", ())):
-            raise ValueError(f"x[{place}]: got {checks.describe(array)}, wants an array of the shape of x[0]")
-    shape = tuple(x[0].shape)
-    at = _axis("axis", axis, len(shape) + 1)
-    return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in x], at)
-
-
-def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Any, ...]:
-    """The arrays along an axis of x, which are views of it; ``num`` of them, where it is given."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(x.shape))
-    if num is not None and num != x.shape[at]:
-        raise ValueError(f"num: got {num}, wants the size {x.shape[at]} of axis {at}, or None")
-    if not x.shape[at]:
-        return ()
-    return tuple(part.reshape(*x.shape[:at], *x.shape[at + 1 :]) for part in split(x, x.shape[at], at))
-
-
-# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array: of the shapes that were met last.
-_reversals: dict[Any, Any] = {}
-_MOST_REVERSALS = 64
-
-
-def flip(x: Any, axis: int = 0) -> Any:
-    """x in reverse along an axis, a new array."""
-    if not hasattr(x, "shape"):
-        raise TypeError(f"x: got {checks.describe(x)}, wants an array")
-    at = _axis("axis", axis, len(x.shape))
-    blocks, rows, array = math.prod(x.shape[:at]), x.shape[at], _array_of(x)
-    known = blocks, rows, type(array)
-    if known not in _reversals:
-        if len(_reversals) >= _MOST_REVERSALS:
-            del _reversals[next(iter(_reversals))]
-        _reversals[known] = np.arange(blocks * rows, like=array).reshape(blocks, rows)[:, ::-1].reshape(-1).copy()
-    flat = x.reshape(blocks * rows, math.prod(x.shape[at + 1 :]))
-    return globals()["gather"](flat, _reversals[known]).reshape(*x.shape)
-
-
-# Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
-_identities: dict[Any, Any] = {}
-
-
-def one_hot(index: Any, num_classes: int, dtype: str = "float32") -> Any:
-    """Rows of num_classes numbers (..., num_classes), 1 at the place that index (...) tells, else 0.
-
-    index: integers in [0, num_classes); IndexError for others, NaN on a device. They are rows of an identity matrix,
-    which is kept.
-    """
-    classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
-    if not hasattr(index, "shape"):
-        raise TypeError(f"index: got {checks.describe(index)}, wants an array of integers")
-    array = _array_of(index)
-    known = classes, kind, type(array)
-    if known not in _identities:
-        _identities[known] = np.eye(classes, dtype=kind, like=array)
-    rows = globals()["gather"](_identities[known], index.reshape(math.prod(index.shape)))
-    return rows.reshape(*index.shape, classes)
-
-
-def _array_of(x: Any) -> Any:
-    """The array that is followed, or held."""
-    x = x.operand if isinstance(x, tape.Held) else x
-    while isinstance(x, tape.Followed):
-        x = x._value
-    return x
-
-
-def _axis(name: str, axis: Any, rank: int) -> int:
-    """``axis`` counted from the first."""
-    return checks.integer(name, axis, -rank, rank - 1) % (rank or 1)
-
-
-_MADE_OF_OPS = ("concatenate", "flip", "one_hot", "permute", "split", "stack", "unstack")
-__all__ = sorted([*TABLE, *numerics.NAMES, *_MADE_OF_OPS, "pack", "unpack"])
+_MADE_OF_OPS = (*numerics.NAMES, *discrete.NAMES)
+__all__ = sorted([*TABLE, *_MADE_OF_OPS, "pack", "unpack"])
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 globals().update({name: getattr(numerics, name) for name in numerics.NAMES})
-numerics.OPS.update({name: globals()[name] for name in (*TABLE, "permute")})
+globals().update({name: getattr(discrete, name) for name in discrete.NAMES})
+numerics.OPS.update({name: globals()[name] for name in TABLE})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
+tape.OPERATORS.update(total=globals()["total"])
 absent.explain(__name__)

@@ -2099,50 +2099,18 @@ def unpack(
 ) -> Array:
     """Packed weights as a new array."""
 
-def concatenate(
-    arrays: Sequence[Array],
-    axis: int = -1,
+def abs(  # noqa: A001 - Keras's name
+    x: Any,
 ) -> Array:
-    """Arrays one behind the other along an axis: a new array."""
+    """|x|."""
 
-def permute(
-    x: Array,
-    axes: Sequence[int],
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
 ) -> Array:
-    """x with its axes in another order, a new array."""
-
-def split(
-    x: Array,
-    indices_or_sections: int | Sequence[int],
-    axis: int = 0,
-) -> tuple[Array, ...]:
-    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
-
-def stack(
-    x: Sequence[Array],
-    axis: int = 0,
-) -> Array:
-    """Arrays of one shape one behind the other along a new axis: a new array."""
-
-def unstack(
-    x: Array,
-    num: int | None = None,
-    axis: int = 0,
-) -> tuple[Array, ...]:
-    """The arrays along an axis of x, which are views of it."""
-
-def flip(
-    x: Array,
-    axis: int = 0,
-) -> Array:
-    """x in reverse along an axis, a new array."""
-
-def one_hot(
-    index: Array,
-    num_classes: int,
-    dtype: str = "float32",
-) -> Array:
-    """Rows of num_classes numbers, 1 at the place that index tells, else 0."""
+    """Numbers from ``start``, or 0 where that is the only one, up to ``stop``, which is left out."""
 
 def array(
     x: Any,
@@ -2163,11 +2131,75 @@ def clip(
 ) -> Any:
     """x kept in [x_min, x_max]; the gradient is 0 outside."""
 
+def concatenate(
+    xs: Sequence[Any],
+    axis: int = 0,
+) -> Array:
+    """Arrays one behind the other along an axis: a new array. All other axes are of the same sizes."""
+
+def convert_to_numpy(
+    x: Any,
+) -> Array:
+    """What x holds as an array of NumPy's; TypeError for what is followed."""
+
+def convert_to_tensor(
+    x: Any,
+    dtype: Any = None,
+) -> Array:
+    """x as ``array`` gives it: Keras's other name."""
+
+def dot(
+    x1: Any,
+    x2: Any,
+) -> Any:
+    """Products of x1's last axis (..., k) with the rows of x2, (k,) or (k, m)."""
+
+def exp(
+    x: Any,
+) -> Array:
+    """e to the power x."""
+
 def expand_dims(
     x: Any,
     axis: int,
 ) -> Array:
     """x with an axis of one place more, at ``axis``."""
+
+def eye(
+    N: int,
+    M: int | None = None,
+    k: int = 0,
+    dtype: Any = None,
+) -> Array:
+    """Ones on a diagonal of a matrix (N, M), else zeros; of float32 by default."""
+
+def flip(
+    x: Any,
+    axis: int | None = None,
+) -> Array:
+    """x in reverse along an axis, or along all of them, a new array."""
+
+def full(
+    shape: Sequence[int] | int,
+    fill_value: float,
+    dtype: Any = None,
+) -> Array:
+    """An array of one number, of float32 by default, where the current backend's arrays live."""
+
+def linspace(
+    start: float,
+    stop: float,
+    num: int = 50,
+    endpoint: bool = True,
+) -> Array:
+    """So many numbers at equal distances from ``start`` to ``stop``, in float32."""
+
+def logsumexp(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """log(sum(exp(x))) over an axis, several or all, of what is left beside the largest number."""
 
 def max(  # noqa: A001 - Keras's name
     x: Any,
@@ -2190,10 +2222,69 @@ def min(  # noqa: A001 - Keras's name
 ) -> Any:
     """Smallest numbers of x along an axis, or several, or of all; as ``max`` else."""
 
-def ones_like(
+def moveaxis(
+    x: Any,
+    source: int,
+    destination: int,
+) -> Array:
+    """x with an axis at another place, a new array."""
+
+def negative(
     x: Any,
 ) -> Array:
-    """Ones in the shape and dtype of x."""
+    """-x."""
+
+def one_hot(
+    x: Any,
+    num_classes: int,
+    axis: int = -1,
+    dtype: str | None = None,
+) -> Array:
+    """Rows of num_classes numbers (..., num_classes), 1 at the place that x (...) tells, else 0; along ``axis``."""
+
+def ones(
+    shape: Sequence[int] | int,
+    dtype: Any = None,
+) -> Array:
+    """Ones, of float32 by default."""
+
+def ones_like(
+    x: Any,
+    dtype: Any = None,
+) -> Array:
+    """Ones in the shape of x, and in its dtype or another."""
+
+def pad(
+    x: Any,
+    pad_width: Any,
+    mode: str = "constant",
+    constant_values: float | None = None,
+) -> Array:
+    """x with ``constant_values``, or zeros, before and behind along its axes, a new array."""
+
+def permute(
+    x: Any,
+    axes: Sequence[int],
+) -> Array:
+    """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
+
+def power(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
+
+def ravel(
+    x: Any,
+) -> Array:
+    """x in one dimension."""
+
+def repeat(
+    x: Any,
+    repeats: int,
+    axis: int | None = None,
+) -> Array:
+    """Every entry along an axis so many times, one behind the other; of all in one dimension where there is none."""
 
 def reshape(
     x: Any,
@@ -2206,11 +2297,36 @@ def shape(
 ) -> tuple[int, ...]:
     """Sizes of x's axes."""
 
+def split(
+    x: Any,
+    indices_or_sections: Any,
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """Parts of x along an axis, which are views of it: so many of one size, or those between indices."""
+
 def squeeze(
     x: Any,
     axis: int | Sequence[int] | None = None,
 ) -> Array:
     """x without axes of one place: all of them, or those of ``axis``."""
+
+def stack(
+    x: Sequence[Any],
+    axis: int = 0,
+) -> Array:
+    """Arrays of one shape one behind the other along a new axis: a new array."""
+
+def std(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Root of the variance of x, over an axis, several or all."""
+
+def stop_gradient(
+    variable: Any,
+) -> Any:
+    """The value, as a constant."""
 
 def sum(  # noqa: A001 - Keras's name
     x: Any,
@@ -2219,13 +2335,179 @@ def sum(  # noqa: A001 - Keras's name
 ) -> Any:
     """Sum of x over an axis, or several; over all where there is none: then a number, unless ``keepdims``."""
 
+def swapaxes(
+    x: Any,
+    axis1: int,
+    axis2: int,
+) -> Array:
+    """x with two axes exchanged, a new array."""
+
+def tile(
+    x: Any,
+    repeats: int | Sequence[int],
+) -> Array:
+    """x so many times along each of its axes, of which the last ones are meant where there are fewer numbers."""
+
 def transpose(
     x: Any,
     axes: Sequence[int] | None = None,
 ) -> Array:
     """x with its axes in another order: the reverse one where none is given."""
 
+def unstack(
+    x: Any,
+    num: int | None = None,
+    axis: int = 0,
+) -> tuple[Array, ...]:
+    """The arrays along an axis of x, which are views of it; ``num`` of them, where it is given."""
+
+def var(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Mean squared distance of x from its mean, over an axis, several or all."""
+
+def where(
+    condition: Any,
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 where a condition of 0 and 1, or of truth, holds, else x2: x1 c + x2 (1 - c) where they are followed."""
+
+def zeros(
+    shape: Sequence[int] | int,
+    dtype: Any = None,
+) -> Array:
+    """Zeros, of float32 by default."""
+
 def zeros_like(
     x: Any,
+    dtype: Any = None,
 ) -> Array:
-    """Zeros in the shape and dtype of x."""
+    """Zeros in the shape of x, and in its dtype or another."""
+
+def all(  # noqa: A001 - Keras's name
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Array:
+    """Whether all hold along an axis, or of all."""
+
+def any(  # noqa: A001 - Keras's name
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Array:
+    """Whether one holds along an axis, or of all."""
+
+def argmax(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Array:
+    """Where the largest number is along an axis, or of all."""
+
+def argmin(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Array:
+    """Where the smallest is along an axis, or of all."""
+
+def argsort(
+    x: Any,
+    axis: int = -1,
+) -> Array:
+    """The places of x along an axis from its smallest number to its largest, equal ones in their order."""
+
+def ceil(
+    x: Any,
+) -> Array:
+    """The whole number above x, by element."""
+
+def count_nonzero(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Array:
+    """How many are not 0 along an axis, or of all."""
+
+def equal(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 = x2, by element: an array of truth."""
+
+def floor(
+    x: Any,
+) -> Array:
+    """The whole number below x, by element."""
+
+def greater(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 > x2, by element: an array of truth."""
+
+def greater_equal(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 ≥ x2, by element: an array of truth."""
+
+def isfinite(
+    x: Any,
+) -> Array:
+    """Where x is a finite number, by element."""
+
+def isinf(
+    x: Any,
+) -> Array:
+    """Where x is infinite, by element."""
+
+def isnan(
+    x: Any,
+) -> Array:
+    """Where x is NaN, by element."""
+
+def less(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 < x2, by element: an array of truth."""
+
+def less_equal(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 ≤ x2, by element: an array of truth."""
+
+def logical_and(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 and x2, by element: an array of truth."""
+
+def logical_not(
+    x: Any,
+) -> Array:
+    """Where x is not, by element."""
+
+def logical_or(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 or x2, by element: an array of truth."""
+
+def not_equal(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 ≠ x2, by element: an array of truth."""
+
+def round(  # noqa: A001 - Keras's name
+    x: Any,
+    decimals: int = 0,
+) -> Array:
+    """x to so many decimals, halves to the even one."""

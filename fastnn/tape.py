@@ -130,11 +130,12 @@ class Followed:
         return powers(self, exponent)
 
     def __getitem__(self, index: Any) -> Any:
-        """The part that slices and integers tell."""
+        """The part that slices and integers tell; where it is a single one, that number."""
         for each in index if isinstance(index, tuple) else (index,):
             if not (each is Ellipsis or isinstance(each, (int, slice))):
                 raise TypeError(_refusal("[...]", self))
-        return self.made("part", {"x": self, "index": index})
+        part = self.made("part", {"x": self, "index": index})
+        return part if part.ndim else OPERATORS["total"](part.reshape(1))[0]
 
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
         """NumPy's numbers and arrays calculate by ufuncs."""

@@ -44,7 +44,7 @@ HOUSE = (
     ("fastnn.engine",),
     ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
     ("fastnn.ops", "fastnn.recorder"),
-    ("fastnn.numerics",),
+    ("fastnn.discrete", "fastnn.numerics"),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
     ("fastnn.adoption", "fastnn.files"),

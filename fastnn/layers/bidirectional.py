@@ -13,7 +13,7 @@ from fastnn.layers.wrappers import KINDS, Wrapper
 
 # How outputs a and b of both directions become one; None leaves them apart.
 _MERGES: dict[str | None, Callable[[Any, Any], Any]] = {
-    "concat": lambda a, b: ops.concatenate([a, b]),
+    "concat": lambda a, b: ops.concatenate([a, b], -1),
     "sum": ops.add,
     "ave": ops.average,
     "mul": ops.multiply,

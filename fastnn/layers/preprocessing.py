@@ -368,7 +368,7 @@ class CategoryEncoding(Layer):
         self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
     ) -> tuple[Array, Any]:
         """Rows; nothing is kept."""
-        rows = ops.one_hot(x, self.num_tokens, str(np.dtype(self.dtype or "float32")))
+        rows = ops.one_hot(x, self.num_tokens, dtype=str(np.dtype(self.dtype or "float32")))
         if self.output_mode == "one_hot":
             return rows.reshape(self.compute_output_shape(tuple(x.shape))), None
         if len(x.shape) == 1:

@@ -283,10 +283,14 @@ def _launch(source: str, entry: str, structure: Structure, record: Any, dtype: A
 
 def _placing(out: Any, shape: tuple[int, ...], dtype: Any, *_: Any) -> Callable[..., Any]:
     """There is no plan: how long the arrays of a matrix are differs from call to call."""
-    return lambda out, *sources: gemm.placed(out, shape, dtype, *sources)
+    return lambda out, x, *others: gemm.placed(out, shape, dtype, *_arrays(x), *others)
 
 
-SPARSE = gemm.Kind(_arrays, _placing, partial(_times, "x"), _transposed_times)
+def _placing_each(outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, *sources: Any) -> Callable[..., list[Any]]:
+    return gemm.placing_each(_placing, outs, shapes, dtype, *sources)
+
+
+SPARSE = gemm.Kind(_arrays, _placing, _placing_each, partial(_times, "x"), _transposed_times)
 
 matmul = gemm.product_op(SPARSE._replace(times=partial(_times, "a")))
 linear, linear_backward = gemm.layer_op(SPARSE), gemm.layer_backward_op(SPARSE)

@@ -26,7 +26,7 @@ import numpy as np
 from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, finish, like, like_new, placing
+from fastnn.kernels.cuda.arrays import WIDE, finish, like, like_new, placing, telling_apart
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.steps import STEPS
@@ -448,7 +448,16 @@ class Product:
     ) -> None:
         self._likes = [like(each) for each in (a, b, c, bias, s)]
         self._epilogue, self._is_empty = epilogue, 0 in c.shape
-        self._launches: dict[Any, Callable[..., None]] = {}
+        self._launches: dict[tuple[bool, ...], Callable[..., None]] = {}
+        self._aligned: Callable[..., None] | None = None  # those of operands that all begin where packs may
+
+    def _made(self, *aligned: bool) -> Callable[..., None]:
+        """What launches it where a, b and c begin at a multiple of 16 bytes, or do not."""
+        made = self._launches.get(aligned)
+        if made is None:
+            made = self._launches[aligned] = _Launches(self._likes, self._epilogue, aligned).prepared()
+            self._aligned = made if all(aligned) else self._aligned
+        return made
 
     def __call__(
         self,
@@ -465,16 +474,24 @@ class Product:
         if self._is_empty:
             return
         at_a, at_b, at_c = a.data.ptr, b.data.ptr, c.data.ptr
-        shifted = (at_a | at_b | at_c) % WIDE and (at_a % WIDE, at_b % WIDE, at_c % WIDE)
-        made = self._launches.get(shifted)
-        if made is None:
-            aligned = at_a % WIDE == 0, at_b % WIDE == 0, at_c % WIDE == 0
-            made = self._launches[shifted] = _Launches(self._likes, self._epilogue, aligned).prepared()
+        made = self._aligned
+        if made is None or (at_a | at_b | at_c) % WIDE:
+            made = self._made(at_a % WIDE == 0, at_b % WIDE == 0, at_c % WIDE == 0)
+        others: Sequence[int]
         if states:
             others = [0, 0, *[state.data.ptr for state in states]]
+        elif bias is s is None:
+            others = _NO_OTHERS
         else:
-            others = [0 if bias is None else bias.data.ptr, 0 if s is None else s.data.ptr]
+            others = 0 if bias is None else bias.data.ptr, 0 if s is None else s.data.ptr
         made(at_a, at_b, at_c, others, numbers)
+
+
+# What room for partial sums is of.
+_BYTE = np.dtype(np.uint8)
+
+# The addresses of a bias and of s where there is neither.
+_NO_OTHERS = 0, 0
 
 
 class _Launches:
@@ -525,14 +542,15 @@ class _Launches:
         (of_a, of_b), partial = self._units, self._partial
 
         def run(a: int, b: int, c: int, others: Sequence[int], numbers: Sequence[float]) -> None:
-            record, parts, units, counters = copy(), None, None, 0
+            record, at_parts, at_units, counters = copy(), 0, 0, 0
             if numbers:
                 write_numbers[len(numbers)](record, numbered, *numbers)
             if partial:
-                parts, counters = cupy.empty((partial,), "uint8"), launch.counters()
+                parts, counters = cupy.empty((partial,), _BYTE), launch.counters()
+                at_parts = parts.data.ptr
             if of_a:
-                units = cupy.empty((of_a + of_b,), "uint8")
-            at_parts, at_units = 0 if parts is None else parts.data.ptr, 0 if units is None else units.data.ptr
+                units = cupy.empty((of_a + of_b,), _BYTE)
+                at_units = units.data.ptr
             writes[len(others)](record, first, a, b, c, at_parts, at_units, at_units + of_a, counters, *others)
             for kernel, grid, block in launches:
                 kernel(grid, block, (record,))
@@ -588,20 +606,49 @@ class ColumnSums:
             return
         at_s, at_dz = (0, 0) if s is None or dz is None else (s.data.ptr, dz.data.ptr)
         if self._partial:
-            partial = cupy.empty((self._partial,), "uint8")
+            partial = cupy.empty((self._partial,), _BYTE)
             self._launch(dy.data.ptr, at_s, at_dz, partial.data.ptr, total.data.ptr, launch.counters())
         else:
             self._launch(dy.data.ptr, at_s, at_dz, 0, total.data.ptr, 0)
 
 
-def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
-    """The array to compute a product in, as ``placing`` plans it for sources that are always alike, or not there."""
-    there = [each for each in sources if each is not None]
-    return placing(out, shape, dtype, *there, ordered=True, over=False)(out, *there)
-
-
-def _placing_dense(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
+def placing_product(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
+    """Where a product goes, as ``placing`` plans it: its operands are read after some of it is written."""
     return placing(out, shape, dtype, *sources, ordered=True, over=False)
+
+
+def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
+    """The array to compute a product in, as ``placing_product`` plans it, of sources that are there, or None."""
+    there = [each for each in sources if each is not None]
+    return placing_product(out, shape, dtype, *there)(out, *there)
+
+
+def placing_each(
+    place: Callable[..., Any], outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, *sources: Any
+) -> Callable[..., list[Any]]:
+    """``places(outs, *sources)`` of results of these shapes, each as ``place`` plans it; of no shape there is none."""
+    each = [
+        None if shape is None else place(out, shape, dtype, *sources) for shape, out in zip(shapes, outs, strict=True)
+    ]
+    return lambda outs, *sources: [place and place(out, *sources) for place, out in zip(each, outs, strict=True)]
+
+
+def _placing_dense(outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, *sources: Any) -> Callable[..., list[Any]]:
+    """The same of dense sources, found at once where results are all over memory of their own."""
+    one_by_one = placing_each(placing_product, outs, shapes, dtype, *sources)
+    given = [out for out in outs if out is not None]
+    are_apart = telling_apart(given, sources) if all(out.flags.c_contiguous for out in given) else None
+
+    def places(outs: Sequence[Any], *sources: Any) -> list[Any]:
+        starts = [each.data.ptr for each in (*outs, *sources) if each is not None]
+        if are_apart is None or not are_apart(*starts):
+            return one_by_one(outs, *sources)
+        return [
+            cupy.empty(shape, dtype) if out is None and shape is not None else out
+            for out, shape in zip(outs, shapes, strict=True)
+        ]
+
+    return places
 
 
 def multiplying(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
@@ -622,11 +669,12 @@ class Kind(NamedTuple):
     """What a layer's x may be, dense or sparse: its arrays, and the products C = f(x @ w) and C = f(x.T @ dz).
 
     Both are planned as ``multiplying``: for x, the other operand, C, an epilogue and what that takes. ``place`` plans
-    where results of shape and dtype go, whose operands are read after some of them are written: for ``out`` and these.
+    where a result goes (``placing_product``) and ``places`` where several do (``placing_each``): of x and other arrays.
     """
 
     arrays: Callable[[Any], tuple[Any, ...]]
     place: Callable[..., Callable[..., Any]]
+    places: Callable[..., Callable[..., list[Any]]]
     times: Callable[..., Callable[..., None]]
     transposed_times: Callable[..., Callable[..., None]]
 
@@ -635,7 +683,7 @@ def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **giv
     return multiplying(x.T, dz, c, epilogue, **given)
 
 
-DENSE = Kind(lambda x: (x,), _placing_dense, multiplying, _transposed_times)
+DENSE = Kind(lambda x: (x,), placing_product, _placing_dense, multiplying, _transposed_times)
 
 
 def product_op(kind: Kind) -> Planned:
@@ -644,10 +692,10 @@ def product_op(kind: Kind) -> Planned:
     def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
         shape, dtype = (a.shape[0], b.shape[1]), b.dtype
         times = kind.times(a, b, like_new(shape, dtype))
-        place = kind.place(out, shape, dtype, *kind.arrays(a), b)
+        place = kind.place(out, shape, dtype, a, b)
 
         def run(a: Any, b: Any, *, out: Any = None) -> Any:
-            c = place(out, *kind.arrays(a), b)
+            c = place(out, a, b)
             times(a, b, c)
             return finish(c, out)
 
@@ -673,10 +721,10 @@ def layer_op(kind: Kind) -> Planned:
         times = kind.times(x, w, like_new(shape, dtype), PLAIN if is_plain else forward(fused), **others)
         y = None if activation in ELEMENTWISE_ACTIVATIONS else cupy.empty(shape, dtype)
         of_rows = None if y is None else _of_rows(activation).plan(y, out=y)
-        place = kind.place(out, shape, dtype, *kind.arrays(x), w, *(() if b is None else (b,)))
+        place = kind.place(out, shape, dtype, x, w, *(() if b is None else (b,)))
 
         def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
-            y = place(out, *kind.arrays(x), w) if b is None else place(out, *kind.arrays(x), w, b)
+            y = place(out, x, w) if b is None else place(out, x, w, b)
             if is_plain:
                 times(x, w, y)
             else:
@@ -711,11 +759,7 @@ def layer_backward_op(kind: Kind) -> Planned:
     ) -> Callable[..., tuple[Any, Any, Any]]:
         shapes, dtype = {"dx": x.shape, "dw": w.shape, "db": w.shape[1:]}, dy.dtype
         wanted = [shape if name in need else None for name, shape in shapes.items()]
-        sources = dy, *kind.arrays(x), w, y, *(() if z is None else (z,))
-        places = [
-            None if shape is None else kind.place(out, shape, dtype, *sources)
-            for shape, out in zip(wanted, (dx, dw, db), strict=True)
-        ]
+        places = kind.places((dx, dw, db), wanted, dtype, x, dy, w, y, *(() if z is None else (z,)))
         dz, derive = deriving(dy, y if z is None else z, y, activation, "db" in need)
         of_x = multiplying(dz, w.T, like_new(x.shape, dtype)) if "dx" in need else None
         of_w = kind.transposed_times(x, dz, like_new(w.shape, dtype)) if "dw" in need else None
@@ -727,8 +771,7 @@ def layer_backward_op(kind: Kind) -> Planned:
             if dx is dw is db is None:
                 made = [shape and cupy.empty(shape, dtype) for shape in wanted]
             else:
-                sources = dy, *kind.arrays(x), w, y, *(() if z is None else (z,))
-                made = [place and place(out, *sources) for place, out in zip(places, (dx, dw, db), strict=True)]
+                made = places((dx, dw, db), x, dy, w, y, *(() if z is None else (z,)))
             made_x, made_w, made_b = made
             dz = derive(dy, y if z is None else z, y, made_b)
             if of_x is not None:
@@ -776,7 +819,7 @@ matmul, linear, linear_backward = product_op(DENSE), layer_op(DENSE), layer_back
 def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     """The sums of the rows of x."""
     shape, dtype = x.shape[1:], x.dtype
-    sums, place = ColumnSums(x, like_new(shape, dtype)), _placing_dense(out, shape, dtype, x)
+    sums, place = ColumnSums(x, like_new(shape, dtype)), placing_product(out, shape, dtype, x)
 
     def run(x: Any, *, out: Any = None) -> Any:
         total = place(out, x)

@@ -7,12 +7,12 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from struct import Struct
+from threading import get_ident
 from typing import Any, NamedTuple, TypeVar
 
 import cupy
@@ -70,15 +70,6 @@ class Module(NamedTuple):
     least: int = LEAST
 
 
-class Tally(threading.local):
-    """How many launches a thread has asked for."""
-
-    launches = 0
-
-
-tally = Tally()
-
-
 class Kernel:
     """A kernel, launched as CuPy's are."""
 
@@ -87,7 +78,9 @@ class Kernel:
 
     def __call__(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
         """Launch it."""
-        tally.launches += 1
+        asked = asked_for.get()
+        if asked is not None:
+            asked.append(self)
         self.function(grid, block, arguments)
 
 
@@ -100,8 +93,9 @@ class Numbered(Kernel):
 
     def __call__(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
         """Launch it, or hand it over to who takes launches."""
-        tally.launches += 1
-        taker = takes_launches.get()
+        asked, taker = asked_for.get(), takes_launches.get()
+        if asked is not None:
+            asked.append(self)
         if taker is None:
             self.function(grid, block, arguments)
         else:
@@ -111,6 +105,9 @@ class Numbered(Kernel):
 # What is given the launches of kernels with numbers in place of the device: (kernel, grid, block, record).
 Taker = Callable[[Numbered, Any, Any, Any], None]
 takes_launches: ContextVar[Taker | None] = ContextVar("takes_launches", default=None)
+
+# Where the kernels are noted that are asked for, if somebody counts them.
+asked_for: ContextVar[list[Kernel] | None] = ContextVar("asked_for", default=None)
 
 
 @cache
@@ -132,17 +129,13 @@ class Template:
 
     def __init__(self, record: Any, first: str, count: int) -> None:
         # of no fields: NumPy copies a structure field by field, which takes longer than all else
-        self._record = record.view(np.dtype((np.void, record.itemsize)))
-        self._offset, self._write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
-
-    def copy(self) -> Any:
-        """For what else differs from call to call."""
-        return self._record.copy()
+        self.copy = record.view(np.dtype((np.void, record.itemsize))).copy
+        self.offset, self.write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
 
     def filled(self, addresses: Iterable[int], copy: Any = None) -> Any:
         """A copy, or the one that is given, with these addresses."""
-        record = self._record.copy() if copy is None else copy
-        self._write(record, self._offset, *addresses)
+        record = self.copy() if copy is None else copy
+        self.write(record, self.offset, *addresses)
         return record
 
 
@@ -154,17 +147,23 @@ class Launch:
 
     def __call__(self, *addresses: int) -> None:
         """Launch it on these."""
-        self.kernel(self.grid, _BLOCK, (self.template.filled(addresses),))
+        template = self.template
+        record = template.copy()
+        template.write(record, template.offset, *addresses)
+        self.kernel(self.grid, _BLOCK, (record,))
 
     def on(self, record: Any) -> None:
         """Launch it with a copy of the template that is filled."""
         self.kernel(self.grid, _BLOCK, (record,))
 
 
+# What is asked for in every call.
+_stream, _device = cupy.cuda.get_current_stream, cupy.cuda.runtime.getDevice
+
 # Counters of blocks that a stream has: of so many groups of blocks of a launch one each can tell who is the last.
 COUNTERS = 4096
 own_counters: ContextVar[Any] = ContextVar("own_counters", default=None)
-_counters: dict[Any, Any] = {}
+_counters: dict[Any, tuple[int, Any]] = {}
 
 
 def new_counters() -> Any:
@@ -175,11 +174,18 @@ def new_counters() -> Any:
 def counters() -> int:
     """Where those are of the current context, if it has its own, or of the current stream."""
     own = own_counters.get()
-    if own is None:
-        stream = cupy.cuda.get_current_stream().ptr, cupy.cuda.runtime.getDevice(), threading.get_ident()
-        own = known(_counters, stream, new_counters)
-    place: int = own.data.ptr
-    return place
+    if own is not None:
+        place: int = own.data.ptr
+        return place
+    stream = _stream().ptr, _device(), get_ident()
+    held = _counters.get(stream) or known(_counters, stream, _held_counters)
+    return held[0]
+
+
+def _held_counters() -> tuple[int, Any]:
+    """New ones with where they are."""
+    made = new_counters()
+    return made.data.ptr, made
 
 
 # Likenesses that a table of plans has at most.
@@ -200,7 +206,7 @@ def known(plans: dict[Any, Made], key: Any, make: Callable[[], Made]) -> Made:
 
 def surroundings() -> tuple[int, str]:
     """What a plan is made for beside arrays: the current device, and the precision of products."""
-    return cupy.cuda.runtime.getDevice(), precision.current()
+    return _device(), precision.current()
 
 
 class DeviceMemoryError(MemoryError):

@@ -31,15 +31,23 @@ def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> C
     if any(state.strides != w.strides for state in states):
         return None
     times = kind.transposed_times(x, dz, w, gemm.update(name), states=states)
-    are_apart = telling_apart((w, *states), (x, dz)) if kind is gemm.DENSE else None
 
-    def run(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
-        is_apart = are_apart(w, *states, x, dz) if are_apart else apart((w, *states), (*kind.arrays(x), dz))
-        if is_apart:
-            times(x, dz, w, states=states, numbers=numbers)
-        return is_apart
+    def of_dense(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
+        if not are_apart(w.data.ptr, *[state.data.ptr for state in states], x.data.ptr, dz.data.ptr):
+            return False
+        times(x, dz, w, states=states, numbers=numbers)
+        return True
 
-    return run
+    def of_others(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
+        if not apart((w, *states), (*kind.arrays(x), dz)):
+            return False
+        times(x, dz, w, states=states, numbers=numbers)
+        return True
+
+    if kind is not gemm.DENSE:
+        return of_others
+    are_apart = telling_apart((w, *states), (x, dz))
+    return of_dense
 
 
 def _by_parts(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., None]:
@@ -70,11 +78,9 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
     def named(arguments: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(parameters, arguments, strict=False))
 
-    def touched(given: Mapping[str, Any], dx: Any) -> list[Any]:
-        """What dx must not lie over: what is read or written behind it."""
-        if dx is None:
-            return []
-        arrays = given["dy"], *kind.arrays(given["x"]), given["y"], given["z"], *(given[name] for name in op.inplace)
+    def touched(given: Mapping[str, Any]) -> list[Any]:
+        """What dx must not lie over: x, and what else is read or written behind it."""
+        arrays = given["x"], given["dy"], given["y"], given["z"], *(given[name] for name in op.inplace)
         return [array for array in arrays if array is not None]
 
     def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
@@ -83,7 +89,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
         dz, derive = gemm.deriving(dy, y if z is None else z, y, given["activation"], b is not None)
         shape, dtype = x.shape, w.dtype
         of_x = gemm.multiplying(dz, w.T, like_new(shape, dtype)) if given["need"] else None
-        place = kind.place(dx, shape, dtype, *touched(given, dx))
+        place = None if dx is None else kind.place(dx, shape, dtype, *touched(given))
         in_place = _in_place(kind, step, given, dz)
         by_parts: dict[None, Callable[..., None]] = {}  # planned where it comes to that
         name, (_, _, *states) = chosen(step, given)
@@ -98,7 +104,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
             dz = derive(dy, y if z is None else z, y, db)
             slope, numbers = None, hyper(*arguments)
             if of_x is not None:  # before w is another
-                slope = place(dx) if dx is None else place(dx, *touched(named(arguments), dx))
+                slope = cupy.empty(shape, dtype) if place is None else place(dx, *touched(named(arguments)))
                 of_x(dz, w, slope)
             states = [arguments[at] for at in state_places]
             if in_place is None or not in_place(x, w, states, dz, numbers):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from itertools import accumulate, chain, combinations, pairwise
 from itertools import product as product_of
-from operator import attrgetter, itemgetter
+from operator import attrgetter, itemgetter, or_
 from struct import Struct, pack_into
 from typing import Any
 
@@ -67,6 +68,8 @@ def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Seque
 
     It is given the step's hyper-parameters, and the arrays' addresses one after the other.
     """
+    if len(parameters) == 1:
+        return _stepping_one(name, parameters[0])
     dtype, parts = parameters[0][0].dtype, len(parameters[0])
     starts = range(0, len(parameters), _AT_ONCE)
     launches = [(first, _launch(name, parameters[first : first + _AT_ONCE])) for first in starts]
@@ -86,6 +89,27 @@ def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Seque
                 flags = [not any(start % WIDE for start in some) for some in given]
                 pack_into(f"{len(flags)}?", record, offsets["aligned"], *flags)
             launch_.on(launch_.template.filled(chain.from_iterable(given), record))
+
+    return run
+
+
+def _stepping_one(name: str, arrays: Sequence[Any]) -> Callable[[Sequence[float], Sequence[int]], None]:
+    """The same of one parameter, without what many of them take."""
+    launch_ = _launch(name, [arrays])
+    if launch_ is None:
+        return lambda hyper, addresses: None
+    dtype, fields = arrays[0].dtype, STEPS_GIVEN.record(arrays[0].dtype).dtype.fields
+    at_hyper, at_aligned = fields["hyper"][1], fields["aligned"][1]
+    write_hyper, template = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into, launch_.template
+    none = (0,) * (_PARTS - len(arrays))
+
+    def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
+        record = template.copy()
+        write_hyper(record, at_hyper, *hyper)
+        template.write(record, template.offset, *addresses, *none)
+        if reduce(or_, addresses) % WIDE:
+            pack_into("?", record, at_aligned, False)
+        launch_.on(record)
 
     return run
 

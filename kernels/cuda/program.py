@@ -331,9 +331,10 @@ class Replay(CallByCall):
 
     def _make(self, number: int, arrays: Sequence[Any]) -> None:
         """A call; what is not needed behind it goes back to the pool."""
-        before = launch.tally.launches
-        self.again(self.graph.calls[number], arrays)
-        self._counted[number] = launch.tally.launches - before
+        asked: list[launch.Kernel] = []
+        with setting(launch.asked_for, asked):
+            self.again(self.graph.calls[number], arrays)
+        self._counted[number] = len(asked)
         for block in self._ending[number]:
             self._rooms.pop(block, None)
 

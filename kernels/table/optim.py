@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from fastnn.kernels.formulas.steps import STEPS, step_name
@@ -329,14 +330,16 @@ def hyper_of(name: str, op: Op, given: Mapping[str, Any], made: Callable[[Sequen
     options = {option: given[option] for option in op.options}
     changing = [option for option, spec in op.options.items() if varying(spec)]
     places = [list(op.signature.parameters).index(option) for option in changing]
+    pick = itemgetter(*places) if places else lambda arguments: ()
     last: tuple[Any, Any] = None, None
 
     def hyper(*arguments: Any) -> Any:
         nonlocal last
         values, numbers = last
-        now = [arguments[place] for place in places]
+        now = pick(arguments)
         if now != values:
-            numbers = made(STEPS[name].numbers({**options, **dict(zip(changing, now, strict=True))}))
+            found = now if len(places) != 1 else (now,)
+            numbers = made(STEPS[name].numbers({**options, **dict(zip(changing, found, strict=True))}))
             last = now, numbers  # at once, for whatever thread reads both
         return numbers
 

@@ -30,14 +30,14 @@ def _run(path, needs):
 def test_the_python_of_a_page(path, needs, tmp_path):
     """One script of its blocks, in an empty folder, warnings as errors; errors name the page's lines."""
     _skip_without(needs - {"slow", "gpu"})
-    script = tmp_path / f"{path.stem}.py"
+    script = tmp_path / "blocks_of_a_page.py"
     script.write_text(pages.script(pages.blocks(path.read_text("utf-8")), needs), encoding="utf-8")
     command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", script.name]
     surroundings = {**os.environ, "MPLBACKEND": "agg"}
     done = subprocess.run(
         command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"{path}: {done.stderr[-3000:]}"
 
 
 def _skip_without(needs):

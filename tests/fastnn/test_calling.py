@@ -167,7 +167,7 @@ def test_layers_inside_draw_masks_of_their_own():
             self.drops = [layers.Dropout(0.5), layers.Dropout(0.5)]
 
         def call(self, inputs, training=None):
-            return ops.concatenate([drop(inputs, training=training) for drop in self.drops])
+            return ops.concatenate([drop(inputs, training=training) for drop in self.drops], axis=-1)
 
     model = models.Sequential([layers.Input((400,)), Twice()])
     one, other = np.split(model(np.ones((4, 400)), training=True), 2, axis=1)

@@ -1,4 +1,4 @@
-"""Sums over axes, other shapes, powers and parts: values, gradients, programs, what is refused."""
+"""What is made of ops: sums over axes, powers, other shapes, joining, parts; gradients, programs, what is refused."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from fastnn import ops
 
 RNG = np.random.default_rng(11)
 X, W = RNG.standard_normal((3, 4, 5)), RNG.uniform(0.5, 2.0, (4, 5))
+POSITIVE = (X > 0).astype("float64")
 AXES = (None, 0, 1, 2, -1, (0, 1), (2, 0), [1, 2], (0, 1, 2))
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize("axis", AXES, ids=str)
-@pytest.mark.parametrize("name", ["sum", "mean", "max", "min"])
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var", "std"])
 def test_reductions(name, axis, keepdims):
     y = getattr(ops, name)(X, axis, keepdims)
     wanted = getattr(np, name)(X, axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=keepdims)
@@ -49,6 +50,16 @@ FORMULAS = {
         ops.transpose(x, (2, 0, 1))[0] * ops.squeeze(ops.expand_dims(ops.reshape(w, (5, 4)), 0))[1]
     ),
     "normalised": lambda x, w: ops.mean(w * x / ops.sqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 1e-3)),
+    "spreads": lambda x, w: ops.sum(ops.var(x, axis=1)) + ops.mean(ops.std(w, axis=-1, keepdims=True)) * ops.var(x),
+    "logarithms": lambda x, w: ops.sum(ops.logsumexp(x, axis=(0, 2))) - ops.logsumexp(w) + ops.mean(ops.exp(-w)),
+    "products": lambda x, w: ops.sum(ops.dot(x, ops.transpose(w)) * 0.5) + ops.dot(w[0], w[1]) + ops.dot(w, w[0])[1],
+    "exchanged": lambda x, w: ops.sum(ops.swapaxes(x, 0, 2)[1] * ops.moveaxis(x, -1, 0)[2, :2, :1].reshape(1, 2)[0, 0]),
+    "several": lambda x, w: ops.mean(ops.tile(w, (3, 1, 1)) * x) + ops.sum(ops.repeat(w, 2, axis=1)[:, 1] * w[:, 3]),
+    "padded": lambda x, w: ops.sum(ops.pad(w, ((1, 0), (0, 2)), constant_values=2.0) * ops.pad(w, ((0, 1), (2, 0)))),
+    "chosen": lambda x, w: ops.sum(ops.where(POSITIVE, x, w) * ops.where(POSITIVE, 0.5, x)) + ops.abs(w)[0, 0],
+    "constants": lambda x, w: (
+        ops.sum(w * ops.zeros((4, 5), "float64") + ops.ones(5, "float64") * w) + ops.sum(ops.power(w, 2))
+    ),
     "numbers": lambda x, w: ops.exponential(ops.mean(x)) * ops.sum(x * ops.mean(w)) + ops.maximum(ops.sum(w), 1.0),
 }
 
@@ -94,6 +105,124 @@ def test_arrays():
     assert ops.squeeze(ops.expand_dims(W, 1), 1).shape == W.shape
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_concatenate(axis, count):
+    widths = [(i * 3 + 1) % 4 for i in range(count)]
+    shapes = [tuple(width if at == axis % 3 else size for at, size in enumerate((2, 5, 3))) for width in widths]
+    arrays = [RNG.standard_normal(shape) for shape in shapes]
+    y = ops.concatenate(arrays, axis)
+    assert np.array_equal(y, np.concatenate(arrays, axis))
+    assert not any(np.shares_memory(y, array) for array in arrays)
+
+
+def test_permute():
+    x = RNG.standard_normal((2, 3, 4, 5)).astype("float32")
+    y = ops.permute(x, (3, 1, 0, 2))
+    assert y.flags.c_contiguous
+    assert np.array_equal(y, x.transpose(3, 1, 0, 2))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+def test_parts_are_views_and_stack_is_their_inverse(axis):
+    x = RNG.standard_normal((4, 6, 8))
+    for given in (2, [1, 1, 3], [0]):
+        parts = ops.split(x, given, axis)
+        for part, wanted in zip(parts, np.split(x, given, axis), strict=True):
+            assert np.array_equal(part, wanted)
+            assert part.size == 0 or np.shares_memory(part, x)
+    parts = ops.unstack(x, x.shape[axis], axis)
+    assert [part.shape for part in parts] == [x.take(0, axis).shape] * x.shape[axis]
+    assert np.array_equal(ops.stack(parts, axis), x)
+    assert ops.unstack(np.zeros((0, 3))) == ()
+    assert np.array_equal(ops.flip(x, axis), np.flip(x, axis))
+    assert np.array_equal(ops.flip(x.astype("float32"), axis), np.flip(x, axis).astype("float32"))
+
+
+def test_gradients_of_parts():
+    """Of some parts, and in a program: those that nothing depends on have zeros."""
+    x, t = RNG.standard_normal((3, 4)), RNG.standard_normal((2, 3))
+    goal = np.zeros((3, 4))
+
+    def loss(x):
+        first, _, _, last = ops.unstack(x, axis=1)
+        return ops.mse(ops.flip(ops.stack([first, last]), 1), t)[0]
+
+    goal[:, [0, 3]] = 2 * (np.stack([x[:, 0], x[:, 3]]) - t[:, ::-1]).T / 6
+    replayed = fastnn.program(lambda x: fastnn.gradients(loss, [x]))
+    for run in (lambda x: fastnn.gradients(loss, [x]), replayed, replayed, replayed):
+        _, (dx,) = run(x)
+        np.testing.assert_allclose(dx, goal, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_hot(dtype):
+    index = RNG.integers(0, 7, (3, 4))
+    y = ops.one_hot(index, 7, dtype=dtype)
+    assert y.dtype == dtype
+    assert np.array_equal(y, np.eye(7)[index])
+    with pytest.raises(IndexError, match="wants row numbers in"):
+        ops.one_hot(np.array([7]), 7)
+
+
+def test_joining_in_a_program():
+    t = RNG.standard_normal((6, 4, 9))
+
+    @fastnn.program
+    def step(x, y, index):
+        wide = ops.concatenate([x, y, ops.one_hot(index, 4, dtype="float64").reshape(6, 4, 1)], -1)
+        turned = ops.permute(wide, (0, 2, 1)).reshape(6, 4, 9)
+        return ops.mse(turned, t)[0], ops.tanh(turned)
+
+    for _ in range(3):
+        x, y, index = RNG.standard_normal((6, 4, 3)), RNG.standard_normal((6, 4, 5)), RNG.integers(0, 4, 6)
+        wide = np.concatenate([x, y, np.eye(4)[index][:, :, None]], -1).transpose(0, 2, 1).reshape(6, 4, 9)
+        loss, z = step(x, y, index)
+        assert loss == pytest.approx(((wide - t) ** 2).mean())
+        np.testing.assert_allclose(z, np.tanh(wide), rtol=1e-12)
+
+
+def test_arrays_that_are_made():
+    for made, wanted in (
+        (ops.zeros((2, 3)), np.zeros((2, 3), "float32")),
+        (ops.ones(3, "int32"), np.ones(3, "int32")),
+        (ops.full((2,), 2.5, "float64"), np.full(2, 2.5)),
+        (ops.arange(5), np.arange(5)),
+        (ops.arange(0.0, 1.0, 0.25), np.arange(0, 1, 0.25, "float32")),
+        (ops.arange(2, 8, 3, "float64"), np.arange(2.0, 8.0, 3.0)),
+        (ops.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype="float32")),
+        (ops.eye(3, 2, 1), np.eye(3, 2, 1, "float32")),
+        (ops.convert_to_tensor([1.0, 2.0]), np.array([1, 2], "float32")),
+        (ops.convert_to_numpy(X), X),
+        (ops.where([True, False], [1, 2], 3), np.array([1, 3])),
+        (ops.zeros_like(X, "int32"), np.zeros(X.shape, "int32")),
+        (ops.ones_like(X, "float32"), np.ones(X.shape, "float32")),
+    ):
+        assert made.dtype == wanted.dtype
+        assert np.array_equal(made, wanted)
+
+
+def test_shapes_that_are_made():
+    assert np.array_equal(ops.ravel(W), W.ravel())
+    assert np.array_equal(ops.flip(X), np.flip(X))
+    assert np.array_equal(ops.one_hot(np.array([[0, 2]]), 3, axis=1), np.eye(3)[[[0, 2]]].transpose(0, 2, 1))
+    for counts in (2, (2, 1), (2, 1, 3), (0, 1), (1, 1, 1, 2)):
+        assert np.array_equal(ops.tile(W, counts), np.tile(W, counts))
+    for axis in (None, 0, -1):
+        assert np.array_equal(ops.repeat(W, 3, axis), np.repeat(W, 3, axis))
+    for width in (1, (1, 2), ((0, 1), (2, 0)), 0):
+        assert np.array_equal(ops.pad(W, width), np.pad(W, width))
+    for one, other in ((0, 1), (0, -1), (2, 2)):
+        assert np.array_equal(ops.swapaxes(X, one, other), np.swapaxes(X, one, other))
+        assert np.array_equal(ops.moveaxis(X, one, other), np.moveaxis(X, one, other))
+
+
+def test_a_gradient_stops():
+    value, (slope,) = fastnn.gradients(lambda x: ops.sum(x * ops.stop_gradient(x)), [W])
+    assert value == pytest.approx((W * W).sum())
+    assert np.array_equal(slope, W)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -103,6 +232,17 @@ def test_arrays():
         (lambda: ops.squeeze(X, 1), ValueError, r"axis: got 1 for the shape \(3, 4, 5\), wants axes of one place"),
         (lambda: ops.expand_dims(X, 5), ValueError, "axis: got 5"),
         (lambda: ops.clip(X, "0", 1), TypeError, "x_min: got"),
+        (lambda: ops.dot(3.0, W), ValueError, "x1: got"),
+        (lambda: ops.dot(W, X), ValueError, "x2: got"),
+        (lambda: ops.swapaxes(X, 0, 3), ValueError, "axis2: got 3"),
+        (lambda: ops.moveaxis(X, 3, 0), ValueError, "source: got 3"),
+        (lambda: ops.tile(X, -1), ValueError, "repeats: got -1"),
+        (lambda: ops.repeat(X, 2, 3), ValueError, "axis: got 3"),
+        (lambda: ops.pad(X, ((1, 1), (1, 1))), ValueError, "pad_width: got"),
+        (lambda: ops.pad(W, -1), ValueError, "pad_width: got -1"),
+        (lambda: ops.pad(W, 1, "reflect"), ValueError, "mode: got 'reflect'"),
+        (lambda: fastnn.gradients(lambda x: ops.sum(ops.convert_to_numpy(x)), [X]), TypeError, "numpy.asarray: got"),
+        (lambda: fastnn.gradients(lambda x: ops.sum(ops.power(x, 1.5)), [X]), TypeError, "got the exponent 1.5"),
         (lambda: ops.divide([1.0], 2.0), TypeError, "a: got list"),
         (lambda: fastnn.gradients(lambda x: ops.sum(ops.cast(x, "float32")), [X]), TypeError, "dtype: got float32"),
         (lambda: fastnn.gradients(lambda x: ops.sum(x[[0, 1]]), [X]), TypeError, r"\[\.\.\.\]: got an array"),
@@ -111,3 +251,35 @@ def test_arrays():
 def test_what_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "wanted"),
+    [
+        (lambda x: ops.concatenate([]), TypeError, "xs: got list"),
+        (ops.concatenate, TypeError, "xs: got ndarray"),
+        (lambda x: ops.concatenate([x, 3]), TypeError, r"xs\[1\]: got int"),
+        (lambda x: ops.concatenate([x, x[:1]], 1), ValueError, r"xs\[1\]: got shape \(1, 3\), wants 2 dimensions, of"),
+        (lambda x: ops.concatenate([x, x[0]]), ValueError, r"xs\[1\]: got shape \(3,\)"),
+        (lambda x: ops.concatenate([x, x], 2), ValueError, "axis: got 2"),
+        (lambda x: ops.concatenate([x, x.astype("f")]), TypeError, "b: got dtype float32, wants float64"),
+        (lambda x: ops.split(x, 4), ValueError, "indices_or_sections: got 4, wants a divisor of the size"),
+        (lambda x: ops.split(x, [2, 1]), ValueError, r"got \[2, 1\], wants indices that do not fall"),
+        (lambda x: ops.split(x, [9]), ValueError, r"indices_or_sections\[0\]: got 9"),
+        (lambda x: ops.split([1], 1), TypeError, "x: got list"),
+        (lambda x: ops.split(x, 1, 5), ValueError, "axis: got 5"),
+        (ops.stack, TypeError, "x: got ndarray"),
+        (lambda x: ops.stack([x, x[:1]]), ValueError, r"x\[1\]: got ndarray"),
+        (lambda x: ops.unstack(x, 7), ValueError, "num: got 7, wants the size"),
+        (lambda x: ops.unstack(3), TypeError, "x: got int"),
+        (lambda x: ops.flip(3), TypeError, "x: got int"),
+        (lambda x: ops.permute(x, (0, 0)), ValueError, r"axes: got tuple \(0, 0\)"),
+        (lambda x: ops.permute(x, 1), ValueError, "axes: got int"),
+        (lambda x: ops.one_hot(x, 3), TypeError, "x: got"),
+        (lambda x: ops.one_hot([1], 3), TypeError, "x: got list"),
+        (lambda x: ops.one_hot(x, 0), ValueError, "num_classes: got 0"),
+    ],
+)
+def test_wrong_arguments_of_joining(call, error, wanted):
+    with pytest.raises(error, match=wanted):
+        call(np.zeros((2, 3)))

@@ -16,6 +16,9 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+# What begins a line that belongs to a block.
+_MARK = re.compile(r"^\s*(```|<!-- test:)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -49,9 +52,8 @@ def blocks(text: str) -> list[Block]:
         line = text.count("\n", 0, match.start("code")) + 1
         found.append(Block(line, match["language"], code, frozenset((match["needs"] or "").split())))
     rest = _FENCE.sub("", text)
-    for stray in ("```", "<!-- test:"):
-        if stray in rest:
-            raise ValueError(f"page: got {stray!r} that belongs to no fenced block, wants each to")
+    if stray := _MARK.search(rest):
+        raise ValueError(f"page: got {stray.group(1)!r} that belongs to no fenced block, wants each to")
     return found
 
 
@@ -70,11 +72,11 @@ def needed(page: list[Block]) -> list[frozenset[str]]:
 
 
 def commands(page: list[Block]) -> list[str]:
-    """The commands of the page's shell blocks, without comments, parts joined by ``&&`` apart."""
+    """The commands of the page's shell blocks, parts joined by ``&&`` apart, without comments and variables."""
     found = []
     for block in page:
         if block.language == "sh":
             for line in block.code.replace("\\\n", " ").splitlines():
-                spoken = re.sub(r"(^|\s)#.*", "", line)
+                spoken = re.sub(r"(^|\s)#.*|^([A-Z_]+=\S+ )+", "", line)
                 found += [" ".join(part.split()) for part in spoken.split("&&") if part.strip()]
     return found
