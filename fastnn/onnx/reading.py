@@ -64,8 +64,8 @@ def from_onnx(source: Any) -> Model:
     """The model of an ONNX file, a path or its bytes, with its weights, to predict with and to train on.
 
     Read are dense, convolutional, normalised and recurrent layers, connected in any way, as exporters of PyTorch and
-    Keras and ``to_onnx`` write them; what these write as several nodes (a GELU, a layer normalisation, a recurrent layer
-    behind a mask) becomes one layer again.
+    Keras and ``to_onnx`` write them; what these write as several nodes (a GELU, a layer normalisation, a recurrent
+    layer behind a mask) becomes one layer again.
 
     The inputs are those of the file, channels first where it has them so (a ``Permute`` is then the first layer), and
     so are the outputs. Layers have the names of their nodes. Needs onnx (the extra ``onnx``).

@@ -118,8 +118,10 @@ def _candidates(
     for op, gates in GATES.items():
         if own.shape[1] != len(gates) * own.shape[0] or states != 1 + (op == "lstm"):
             continue
-        both = op == "gru" and bias is not None and len(offsets) == 1 and offsets[0].shape == bias.shape
-        weights = Weights(kernel, own, np.stack([bias, offsets[0]]) if both else bias)
+        offset = bias
+        if op == "gru" and bias is not None and len(offsets) == 1 and offsets[0].shape == bias.shape:
+            offset = np.stack([bias, offsets[0]])
+        weights = Weights(kernel, own, offset)
         yield from (_Cell(op, weights, name) for name in (ACTIVATIONS if op == "simple_rnn" else ("tanh",)))
 
 
@@ -175,8 +177,8 @@ def zeros_for_mask(reader: _Reader, node: Node) -> Any:
     """Zeros as the outputs of steps left out: what the recurrent layer that they come from has an argument for."""
     mask, value = _mask(reader, node.takes[0]), reader.values[node.takes[1]]
     held = value.held if isinstance(value, Turned) else reader.held(node.takes[1])
-    layer = held.tensor.node.operation
-    if not isinstance(layer, tuple(_KINDS.values())) or not layer.return_sequences or not reader.is_only_here(held):
+    layer: Any = held.tensor.node.operation
+    if not isinstance(layer, layers.RNN) or not layer.return_sequences or not reader.is_only_here(held):
         raise UnsupportedError("zeros in place of steps of what is no recurrent layer's, wants all outputs of one")
     _mark(held, mask)
     layer.zero_output_for_mask = True
@@ -227,12 +229,13 @@ def are_both_ways(reader: _Reader, node: Node) -> bool:
 def both_ways(reader: _Reader, node: Node, mode: str) -> Held:
     """Both as a Bidirectional, in the first one's order; what they were is in no model."""
     held, turned = reader.held(node.takes[0]), reader.values[node.takes[1]].held
-    first, second = (each.tensor.node.operation for each in (held, turned))
+    first: Any = held.tensor.node.operation
+    second: Any = turned.tensor.node.operation
     given = [each.tensor.node.taken[0] for each in (held, turned)]
     alone = all(reader.is_only_here(each) for each in (held, turned)) and held.order == turned.order
     if mode == "concat" and held.order[node.attributes["axis"]] != 2:
         raise UnsupportedError("steps one behind the other, wants units side by side")
-    if not (alone and isinstance(first, tuple(_KINDS.values())) and not first.go_backwards and given[0] is given[1]):
+    if not (alone and isinstance(first, layers.RNN) and not first.go_backwards and given[0] is given[1]):
         raise UnsupportedError("outputs that go either way, wants those of two recurrent layers of the same inputs")
     source, _ = _source(given[0])
     masked = isinstance(source, layers.Masking) or getattr(source, "mask_zero", False)
