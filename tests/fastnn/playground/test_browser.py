@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 
 import pytest
 
+from bench.browser import CHROMIUM, DRIVER, LACKING, started
+from bench.playground import frames_a_second
 from fastnn.playground.problems import PROBLEMS
 from fastnn.playground.server import Server
 from fastnn.playground.settings import LOSSES, RULES, SETTINGS, from_address
 
-_DRIVER, _CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (_DRIVER and _CHROMIUM), reason="Debian's chromium and chromium-driver are not installed"),
+    pytest.mark.skipif(not (DRIVER and CHROMIUM), reason=LACKING),
 ]
 _SECONDS = 30
 
@@ -31,13 +31,8 @@ def server():
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
-    options = webdriver.ChromeOptions()
-    options.binary_location = _CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
+    made = started()
     yield made
     made.quit()
 
@@ -102,6 +97,12 @@ def test_xor_is_learned_while_one_watches(page):
         "return [...c.getContext('2d').getImageData(arguments[0], 4, 1, 1).data]", x) for x in (68, 4))  # fmt: skip
     assert blue[2] > blue[0]
     assert orange[0] > orange[2]
+
+
+def test_frames_are_counted(browser, server, page):
+    """That there are some: how many is measured by fastnn bench playground."""
+    assert frames_a_second(browser, f"{server.address}#layers=3", 0.5) > 1
+    page.wait("return document.getElementById('play').textContent === 'Play'")
 
 
 def test_step_and_reset(page):
