@@ -209,7 +209,7 @@ def _excluded(network: Network, exclude: Any, constants: Any) -> tuple[Array, Ar
         if constants is not None:
             raise ValueError("constant_weights: got numbers without exclude, wants the weights that they are of, too")
         return np.empty(0, np.int64), np.empty(0)
-    found = np.asarray(exclude) if np.size(exclude) else np.empty(0, np.int64)
+    found: Array = np.asarray(exclude) if np.size(exclude) else np.empty(0, np.int64)
     whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and bool((found == np.round(found)).all()))
     if not whole or found.ndim not in (1, 2) or (found.ndim == 2 and found.shape[1] != 3):
         raise ValueError(

@@ -336,9 +336,9 @@ def bounded_lbfgs(model: Likelihood, W: Array, lasso: float, tol: float, max_ite
     takes to 0 have both at their bound. Of an intercept u has no bound, and v is 0.
     """
     gradient, size = _flat_gradient(model, W), W.size
-    penalty = np.zeros(W.shape)
-    penalty[: model.x.shape[1]] = lasso
-    penalty = penalty.ravel()
+    of_rows = np.zeros(W.shape)
+    of_rows[: model.x.shape[1]] = lasso
+    penalty = of_rows.ravel()
     free = penalty == 0
     bounds = optimize.Bounds(
         np.concatenate([np.where(free, -np.inf, 0.0), np.zeros(size)]),
