@@ -1,4 +1,4 @@
-"""The code blocks of the documentation's pages, and what they need to be run."""
+"""The code blocks of the documentation's pages and of the README, and what they need to be run."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Block:
 
 
 def paths() -> list[Path]:
-    """All pages that people wrote."""
-    return sorted(PAGES.rglob("*.md"))
+    """The README and all pages that people wrote."""
+    return [ROOT / "README.md", *sorted(PAGES.rglob("*.md"))]
 
 
 def name(path: Path) -> str:
     """What a page is called in tests: its path without the ending."""
-    return path.relative_to(PAGES).with_suffix("").as_posix()
+    return path.relative_to(ROOT if path.parent == ROOT else PAGES).with_suffix("").as_posix()
 
 
 def blocks(text: str) -> list[Block]:
@@ -50,7 +50,7 @@ def blocks(text: str) -> list[Block]:
         found.append(Block(line, match["language"], code, frozenset((match["needs"] or "").split())))
     rest = _FENCE.sub("", text)
     for stray in ("```", "<!-- test:"):
-        if stray in rest:
+        if re.search(rf"^ *{stray}", rest, re.MULTILINE):
             raise ValueError(f"page: got {stray!r} that belongs to no fenced block, wants each to")
     return found
 

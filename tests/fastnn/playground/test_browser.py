@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 
 import pytest
@@ -11,11 +10,7 @@ from fastnn.playground.problems import PROBLEMS
 from fastnn.playground.server import Server
 from fastnn.playground.settings import LOSSES, RULES, SETTINGS, from_address
 
-_DRIVER, _CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (_DRIVER and _CHROMIUM), reason="Debian's chromium and chromium-driver are not installed"),
-]
+pytestmark = pytest.mark.slow
 _SECONDS = 30
 
 
@@ -27,19 +22,6 @@ def server():
         yield made
         made.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
-    options = webdriver.ChromeOptions()
-    options.binary_location = _CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
-    yield made
-    made.quit()
 
 
 class Page:
