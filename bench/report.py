@@ -215,6 +215,12 @@ def _estimators(options: argparse.Namespace) -> list[Case | Gauge]:
     return [*estimators.cases(options.quick)]
 
 
+def _thinc(options: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import thinc
+
+    return [*thinc.cases(options.quick)]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
@@ -225,6 +231,12 @@ def _onnx(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import onnx
 
     return [*onnx.gauges()]
+
+
+def _torch(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import acceleration
+
+    return [*acceleration.cases()]
 
 
 @dataclass(frozen=True)
@@ -250,6 +262,8 @@ _GROUPS: dict[str, _Group] = {
     "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
     "likelihood": _Group("logistic regression against scikit-learn's fastest solver", _likelihood),
     "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
+    "torch": _Group("training loops of PyTorch's before and after fastnn.torch.accelerate", _torch),
+    "thinc": _Group("epochs of thinc's MNIST networks on its own ops and on fastnn's", _thinc),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),

@@ -14,9 +14,10 @@ PYTORCH, JAX, KERAS, KERAS_XLA, SKLEARN = "PyTorch", "JAX", "Keras", "Keras XLA"
 FIT, FASTNN = "fastnn fit", "fastnn cpu"
 CUPY, CUBLAS, FASTNN_CUDA = "CuPy", "cuBLAS", "fastnn cuda"
 TORCH_COMPILED = "torch.compile"
+THINC = "thinc"
 # The order of the tables' columns.
 CONTENDERS = (
-    *(NAIVE, NUMPY, MATMUL, CUPY, CUBLAS, SKLEARN, KERAS, KERAS_XLA, PYTORCH, TORCH_COMPILED, JAX, FLOAT32),
+    *(NAIVE, NUMPY, MATMUL, CUPY, CUBLAS, SKLEARN, THINC, KERAS, KERAS_XLA, PYTORCH, TORCH_COMPILED, JAX, FLOAT32),
     *(FIT, FASTNN, FASTNN_CUDA),
 )
 
@@ -28,6 +29,7 @@ _PACKAGES: Mapping[str, Sequence[str]] = {
     KERAS: ("keras", "tensorflow"),
     KERAS_XLA: ("keras", "tensorflow"),
     SKLEARN: ("sklearn",),
+    THINC: ("thinc",),
 }
 NOT_INSTALLED = "not installed: pip install -e '.[peers]'"
 

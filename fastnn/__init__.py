@@ -36,6 +36,7 @@ _SUBMODULES = (
     "optimizers",
     "regularizers",
     "sklearn",
+    "thinc",
     "torch",
     "utils",
 )

@@ -76,6 +76,9 @@ class Recorder(Protocol):
     def call(self, op: Op, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
         """The results of one call."""
 
+    def changed(self, name: str, function: Callable[..., None], lists: Mapping[str, Any], **fixed: Any) -> None:
+        """A call by this name that is no op: the function changes arrays in lists in place."""
+
 
 # One default for the process, and an override for the current context (thread or task): a name, or what records.
 default = "cpu"

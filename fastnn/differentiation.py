@@ -283,13 +283,17 @@ def _of_choice(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
 
 
 def _unbroadcast(dy: Any, shape: tuple[int, ...]) -> Any:
-    """dy summed over what was broadcast from a shape: rows by an op, what was stretched otherwise by NumPy."""
+    """dy summed over what was broadcast from a shape: columns by an op, a single number by NumPy."""
     if shape == dy.shape:
         return calculate("scaled", x=dy, factor=1.0)  # of its own: the other operand's gradient may be dy, too
-    row = shape[next((place for place, size in enumerate(shape) if size != 1), len(shape)) :]
-    count = math.prod(row)
-    if not row or count == 0 or dy.shape[dy.ndim - len(row) :] != row:
+    before = (1,) * (dy.ndim - len(shape)) + shape
+    stretched = [axis for axis, size in enumerate(before) if size != dy.shape[axis]]
+    kept = [axis for axis in range(dy.ndim) if axis not in stretched]
+    count = math.prod(before)
+    if count <= 1:
         return calculate("unbroadcast", x=dy, shape=shape)
+    if stretched != [*range(len(stretched))]:
+        dy = ops.identity(dy.transpose(*stretched, *kept))
     return ops.column_sums(dy.reshape(-1, count)).reshape(shape)
 
 

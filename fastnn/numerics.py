@@ -6,6 +6,7 @@ so may numbers.
 
 from __future__ import annotations
 
+import builtins  # max and min of this module are Keras's
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -162,6 +163,17 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = 
     largest = max(given, axis, keepdims=True)
     rest = OPS["log"](sum(OPS["exponential"](OPS["subtract"](given, largest)), axis, keepdims))
     return rest + (largest if keepdims else max(given, axis))
+
+
+def normalize(x: Any, axis: int | Sequence[int] = -1, order: int = 2, epsilon: float | None = None) -> Array:
+    """x over its Euclidean norm along an axis or several; over ``epsilon``, 1e-7 by default, where that is less."""
+    given = operand_of(x)
+    checks.integer("order", order, 2, 2)
+    least = checks.real("epsilon", 1e-7 if epsilon is None else epsilon, minimum=0)
+    squares = sum(OPS["square"](given), axis, keepdims=True)
+    # the square of the least norm is more than 0 in float32, too; the root is then never taken at 0
+    floor = constant(builtins.max(least * least, float(np.finfo(given.dtype).tiny)), given)
+    return OPS["divide"](given, OPS["sqrt"](OPS["maximum"](squares, floor)))
 
 
 def dot(x1: Any, x2: Any) -> Any:
@@ -495,7 +507,7 @@ def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
 NAMES = (
     "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "exp",
     "expand_dims", "eye", "flip", "full", "linspace", "logsumexp", "max", "mean", "min", "moveaxis", "negative",
-    "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat", "reshape", "shape", "split",
-    "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var", "where",
-    "zeros", "zeros_like",
+    "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat", "reshape", "shape",
+    "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var",
+    "where", "zeros", "zeros_like",
 )  # fmt: skip

@@ -25,6 +25,8 @@ _REMEMBERED = 256
 # What of an array the checks look at and plans depend on; and of one of CuPy's, which NumPy's lack.
 _LIKENESS = ("__class__", "dtype", "shape", "strides", "flags.num")
 _LIKENESS_ON_DEVICE = ("__class__", "dtype", "shape", "strides", "data.device_id")
+# What of a CSR matrix of CuPy's; how long its arrays are is for each call to see.
+_LIKENESS_OF_CSR = ("__class__", "dtype", "shape", "data.data.device_id")
 
 # The public function of an op. What a call is like is compared with earlier ones by code written out for the op's own
 # parameters: a loop over them would take twice as long, and be a large part of a small call. Device arrays have a
@@ -46,6 +48,9 @@ _UNKNOWN = "checked(known, {given})"
 _UNKNOWN_OR_ON_DEVICE = (
     "on_device({call}) if known is None and hasattr({first}.__class__, '__cuda_array_interface__') else " + _UNKNOWN
 )
+
+# Where an operand may be a CSR matrix, calls with one of CuPy's have a function of their own, too.
+_UNKNOWN_OR_CSR = "of_csr({call}) if known is None and hasattr({sparse}, 'indptr') else "
 
 # How that of an op begins whose operands may be lists, which have a function of their own.
 _START_OF_LISTS = """
@@ -93,7 +98,7 @@ def _publish(op: Op) -> Callable[..., Any]:
         if follower is not None:
             return follower(call, given)
         of_csr = builtins.any(checks.is_csr(given[name]) for name in op.sparse)
-        if of_csr:
+        if of_csr and known is None:
             known = _known_of_csr(op, given)
             run = remembered.get(known)
             if run is not None:
@@ -122,8 +127,9 @@ def _publish(op: Op) -> Callable[..., Any]:
         return _run_on_device(run, arguments, keywords) if backend == "cuda" else run(*arguments, **keywords)
 
     names = {"checked": checked, "remembered": remembered, "listed": _publish_lists(op) if op.lists else None}
-    on_device = _compile(op, _parts(op, "device"), **names)
-    call = _compile(op, _parts(op, "host"), **names, on_device=on_device)
+    of_csr = _compile(op, _parts(op, "csr"), **names) if op.sparse else None
+    on_device = _compile(op, _parts(op, "device"), **names, of_csr=of_csr)
+    call = _compile(op, _parts(op, "host"), **names, on_device=on_device, of_csr=of_csr)
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
     return call
@@ -276,7 +282,10 @@ def _is_number(option: Any) -> bool:
 
 
 def _parts(op: Op, takes: str) -> dict[str, str]:
-    """What the source of an op's function is made of, which takes arrays of the "host", of the "device", or "lists"."""
+    """What the source of an op's function is made of, which takes arrays of the "host", of the "device", or "lists".
+
+    Or "csr": arrays of the device beside CSR matrices there.
+    """
     parameters, call, likeness, kept, named = [], [], [], [], False
     for name, parameter in op.signature.parameters.items():
         required = parameter.default is inspect.Parameter.empty
@@ -286,7 +295,8 @@ def _parts(op: Op, takes: str) -> dict[str, str]:
         parameters.append(name if required else f"{name}={parameter.default!r}")
         call.append(f"{name}={name}" if named else name)
         if name in _arrays(op):
-            attributes = _LIKENESS_ON_DEVICE if takes == "device" else _LIKENESS
+            attributes = _LIKENESS_ON_DEVICE if takes in ("device", "csr") else _LIKENESS
+            attributes = _LIKENESS_OF_CSR if takes == "csr" and name in op.sparse else attributes
             like = ", ".join(f"{name}.{attribute}" for attribute in attributes)
             if takes == "lists":
                 like = f"{name}.__class__, " + (f"len({name})" if likeness else f"*map(like, {name})")
@@ -296,12 +306,14 @@ def _parts(op: Op, takes: str) -> dict[str, str]:
             kept.append(checks.bounds(name, op.options[name]))
         else:
             likeness.append(f"{name}.__class__, {name}")
-    if takes == "device":
+    if takes in ("device", "csr"):
         likeness.append("surroundings()")
     first, passed = next(iter(op.operands)), ", ".join(call)
     given = "{" + ", ".join(f"{name!r}: {name}" for name in op.signature.parameters) + "}"
     start = _START_OF_LISTS if op.lists and takes == "host" else ""
     unknown = _UNKNOWN_OR_ON_DEVICE if takes == "host" else _UNKNOWN
+    if op.sparse and takes in ("host", "device"):
+        unknown = _UNKNOWN_OR_CSR.replace("{sparse}", op.sparse[0]) + unknown
     return {
         "name": op.name,
         "parameters": ", ".join(parameters),
@@ -317,7 +329,7 @@ def _end(op: Op, takes: str) -> str:
     """How an op's function ends. Of a device nobody reads values here: what is wrong with them shows in results."""
     if takes == "lists":
         return _END_OF_LISTS
-    if takes == "device":
+    if takes in ("device", "csr"):
         return _END_ON_DEVICE
     if not checks.depends_on_values(op):
         return _END

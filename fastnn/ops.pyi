@@ -2234,6 +2234,14 @@ def negative(
 ) -> Array:
     """-x."""
 
+def normalize(
+    x: Any,
+    axis: int | Sequence[int] = -1,
+    order: int = 2,
+    epsilon: float | None = None,
+) -> Array:
+    """x over its Euclidean norm along an axis or several; over ``epsilon``, 1e-7 by default, where that is less."""
+
 def one_hot(
     x: Any,
     num_classes: int,

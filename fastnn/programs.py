@@ -177,6 +177,12 @@ class Program:
         """
         return max((recording.launches for recording in self._recordings.values()), default=0)
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why launches are more than the fewest that a step of such layers takes; on a device."""
+        found = [reason for recording in self._recordings.values() for reason in recording.reasons]
+        return list(dict.fromkeys(found))
+
     def plan(self, file: Any = None) -> None:
         """Print what the program's last recording in this thread does: ops, kernels, waits, memory, work.
 
@@ -412,6 +418,12 @@ class _Recording:
         """Of kernels by a run, or a turn."""
         replays = [self._made[0], *(held[0] for held in self._epochs.values())]
         return max(int(replay.launches) for replay in replays)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why that many."""
+        replays = [self._made[0], *(held[0] for held in self._epochs.values())]
+        return [reason for replay in replays for reason in replay.reasons]
 
     def addresses(self, arrays: Sequence[Array]) -> list[int]:
         """Where the arguments' numbers begin."""

@@ -293,6 +293,11 @@ class CallByCall:
         return 0
 
     @property
+    def reasons(self) -> Sequence[str]:
+        """Why launches are more than the fewest that there can be of such calls, for people to read."""
+        return ()
+
+    @property
     def bytes(self) -> int:
         """Of the memory that is its own."""
         return sum(memory.size for memory in self._own.values())

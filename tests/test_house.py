@@ -23,7 +23,7 @@ HOUSE = (
     ("fastnn.cli", "fastnn._environment"),
     ("fastnn.examples",),
     ("fastnn.recipes", "fastnn.minimization", "fastnn.playground"),
-    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn", "fastnn.torch"),
+    ("fastnn.neuralnets", "fastnn.onnx", "fastnn.sklearn", "fastnn.thinc", "fastnn.torch"),
     ("fastnn.models", "fastnn.serialization", "fastnn.progress"),
     (
         "fastnn.callbacks",

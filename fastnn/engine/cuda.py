@@ -44,7 +44,7 @@ RECORDED_FROM = 4
 class _OnDevice:
     """Arrays of the current device."""
 
-    programs, runs_op_by_op = True, False
+    programs, clips, runs_op_by_op = True, True, False
 
     def __init__(self, network: Network) -> None:
         self._supply = Supply(network.memory_limit, _takes_csr(network))
@@ -232,7 +232,7 @@ class DeviceRunner(LayerwiseRunner):
     def _train_together(self, samples: Epoch, step: int, steps: int) -> int:
         done = super()._train_together(samples, step, steps)
         if self._together is not None and self._together.launches:
-            _launches[self._optimizer] = _of(self.network), self._together.launches
+            _launches[self._optimizer] = _of(self.network), self._together.launches, self._together.reasons
         return done
 
     def _train_some(self, samples: Epoch, step: int, most: int) -> int:
@@ -371,8 +371,8 @@ class DeviceRunner(LayerwiseRunner):
             yield
 
 
-# What a step of a network took in the last fit with an optimizer: whose, and how many launches.
-_launches: WeakKeyDictionary[Optimizer, tuple[Any, int]] = WeakKeyDictionary()
+# What a step of a network took in the last fit with an optimizer: whose, how many launches, and why that many.
+_launches: WeakKeyDictionary[Optimizer, tuple[Any, int, Sequence[str]]] = WeakKeyDictionary()
 
 
 def _of(network: Network) -> Any:
@@ -396,7 +396,7 @@ def captures(network: Network) -> bool:
         return layers_are_recordable(network)
     trained = [parameter for parameter in network.parameters if parameter.trainable]
     optimizer = network.optimizer
-    return recorded.is_recordable(network) and (optimizer is None or optimizer.recordable(trained))
+    return recorded.is_recordable(network) and (optimizer is None or optimizer.recordable(trained, clips=True))
 
 
 def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
@@ -404,9 +404,9 @@ def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str
     lines = {"device": backends.state("cuda").reason}
     if network.has_loss and network.optimizer is not None:
         lines["steps"] = "captured as a graph, launched turn after turn" if captures(network) else "op by op"
-        trained, launches = _launches.get(network.optimizer, (None, 0))
+        trained, launches, reasons = _launches.get(network.optimizer, (None, 0, ()))
         if trained == _of(network):
-            lines["launches"] = f"{launches} a step, in the last fit"
+            lines["launches"] = "; ".join([f"{launches} a step, in the last fit", *reasons])
     if source is not None:
         lines["samples"] = how(source, network.memory_limit, _takes_csr(network))
         if not isinstance(source, Sources) and is_csr(source, _takes_csr(network)):

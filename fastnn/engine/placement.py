@@ -43,10 +43,12 @@ class Batches(Protocol):
 class Placement(Protocol):
     """What a runner asks of the place of its arrays.
 
-    ``programs`` tells whether steps can be recorded there, ``runs_op_by_op`` whether they run so as well.
+    ``programs`` tells whether steps can be recorded there, ``clips`` whether clipping of gradients can,
+    ``runs_op_by_op`` whether they run so as well.
     """
 
     programs: bool
+    clips: bool
     runs_op_by_op: bool
 
     def batches(self, data: DataSet, order: Array, batch_size: int) -> Batches:
@@ -91,7 +93,7 @@ class _HostBatches:
 class _OnHost:
     """Ordinary arrays, where they are."""
 
-    programs, runs_op_by_op = True, True
+    programs, clips, runs_op_by_op = True, False, True
 
     def __init__(self) -> None:
         self._data: DataSet | None = None

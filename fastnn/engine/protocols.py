@@ -369,8 +369,12 @@ class Optimizer(Protocol):
         """Whether ``apply`` calls nothing but ops for these parameters, wherever their arrays lie."""
         ...
 
-    def recordable(self, parameters: Sequence[Any]) -> bool:
-        """Whether ``step`` does all that ``apply`` does to these parameters, so that a program may record it."""
+    def recordable(self, parameters: Sequence[Any], clips: bool = False) -> bool:
+        """Whether a program may record ``step`` of ``clipped`` gradients; ``clips`` says that it records clipping."""
+        ...
+
+    def clipped(self, gradients: Sequence[Array]) -> Sequence[Array]:
+        """The gradients that a step is made by."""
         ...
 
     def step(self, gradients: Sequence[Array], parameters: Sequence[Any], rate: float, number: int) -> None:

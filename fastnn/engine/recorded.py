@@ -163,6 +163,11 @@ class RecordedSteps:
         """Of kernels by a step, counted on a device; 0 where none has been made."""
         return 0 if self._kept.program is None else self._kept.program.launches
 
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why these are more than the fewest."""
+        return () if self._kept.program is None else self._kept.program.reasons
+
     def _ready(self, seeds: Sequence[int]) -> bool:
         """Whether there is a program of steps as they are now."""
         optimizer = self._optimizer
@@ -171,8 +176,9 @@ class RecordedSteps:
         arrays = [array for state in states for array in state.values()]
         name, options = optimizer.rule
         fixed = {key: value for key, value in options.items() if key not in ("learning_rate", "step")}
+        fixed["clipping"] = optimizer.clipping
         fixed["decays"] = [optimizer.decay_of(parameter.path) for parameter in self._trained]
-        recordable = optimizer.recordable(self._trained)
+        recordable = optimizer.recordable(self._trained, self._placement.clips)
         if self._kept.changed(seeds, arrays, name, fixed, recordable):
             self._arrays = [*(parameter.value for parameter in self._trained), *moving(self._network), *arrays]
             self._before = [array.copy() for array in self._arrays]
@@ -198,7 +204,7 @@ class RecordedSteps:
 
     def _step(self, *given: Array, draw: int, number: int, rate: float) -> tuple[tuple[float, ...], Any]:
         losses, scores, gradients = self._gradients(draw, *given)
-        self._optimizer.step(gradients, self._trained, rate, number)
+        self._optimizer.step(self._optimizer.clipped(gradients), self._trained, rate, number)
         return losses, scores if self._scored else None
 
 

@@ -11,11 +11,23 @@ from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, S
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.bidirectional import Bidirectional
 from fastnn.layers.cells import CELLS, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
-from fastnn.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
-from fastnn.layers.core import Dense, Flatten, Input, InputLayer, Permute, RepeatVector, Rescaling, Reshape
+from fastnn.layers.convolution import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
+from fastnn.layers.core import (
+    ActivityRegularization,
+    Dense,
+    Flatten,
+    Identity,
+    Input,
+    InputLayer,
+    Permute,
+    RepeatVector,
+    Rescaling,
+    Reshape,
+)
 from fastnn.layers.custom import Lambda
-from fastnn.layers.dropout import Dropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.dropout import Dropout, GaussianDropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
 from fastnn.layers.embedding import Embedding
+from fastnn.layers.lookup import IntegerLookup, StringLookup
 from fastnn.layers.merging import (
     Add,
     Average,
@@ -34,7 +46,7 @@ from fastnn.layers.merging import (
     multiply,
     subtract,
 )
-from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization
+from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization, UnitNormalization
 from fastnn.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -69,13 +81,14 @@ from fastnn.layers.wrappers import KINDS, TimeDistributed, Wrapper
 
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
-    **aliases((BatchNormalization, LayerNormalization, Normalization)),
+    **aliases((BatchNormalization, LayerNormalization, Normalization, UnitNormalization)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
+    **aliases((ActivityRegularization, GaussianDropout, Identity)),
     **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
     **aliases((UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D, Cropping1D, Cropping2D)),
-    **aliases((Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
+    **aliases((Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
     **aliases((Resizing, CenterCrop, RandomFlip, RandomRotation, RandomZoom, RandomTranslation)),
     **aliases((CategoryEncoding, Discretization)),
     **aliases((Embedding, Masking, RNN, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed)),
@@ -85,7 +98,8 @@ NAMES = {
 KINDS.update(NAMES)
 
 # Keras's other names.
-Convolution1D, Convolution2D, Convolution2DTranspose = Conv1D, Conv2D, Conv2DTranspose
+Convolution1D, Convolution2D = Conv1D, Conv2D
+Convolution1DTranspose, Convolution2DTranspose = Conv1DTranspose, Conv2DTranspose
 SeparableConvolution2D = SeparableConv2D
 
 
@@ -105,6 +119,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Activation",
+    "ActivityRegularization",
     "Add",
     "Average",
     "AveragePooling1D",
@@ -117,9 +132,11 @@ __all__ = [
     "CenterCrop",
     "Concatenate",
     "Conv1D",
+    "Conv1DTranspose",
     "Conv2D",
     "Conv2DTranspose",
     "Convolution1D",
+    "Convolution1DTranspose",
     "Convolution2D",
     "Convolution2DTranspose",
     "Cropping1D",
@@ -132,6 +149,7 @@ __all__ = [
     "Embedding",
     "Flatten",
     "GRUCell",
+    "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling1D",
     "GlobalAveragePooling2D",
@@ -141,8 +159,10 @@ __all__ = [
     "GlobalMaxPool2D",
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
+    "Identity",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "LSTMCell",
     "Lambda",
     "Layer",
@@ -177,9 +197,11 @@ __all__ = [
     "SpatialDropout1D",
     "SpatialDropout2D",
     "StackedRNNCells",
+    "StringLookup",
     "Subtract",
     "TextVectorization",
     "TimeDistributed",
+    "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
     "Wrapper",

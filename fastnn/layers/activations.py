@@ -243,4 +243,7 @@ class Softmax(_NamedActivation):
 
     def _turned(self, x: Array) -> Array:
         """The axis and the last one exchanged."""
-        return np.ascontiguousarray(np.swapaxes(x, self.axis, -1))
+        axes = [*range(x.ndim)]
+        axes[self.axis], axes[-1] = axes[-1], axes[self.axis]
+        found: Array = x if axes[-1] == x.ndim - 1 else ops.identity(x.transpose(*axes))
+        return found

@@ -297,23 +297,20 @@ class Conv1D(_Grouped):
         return (((self.kernel_size[0] - 1) * self.dilation_rate[0], 0),)
 
 
-class Conv2DTranspose(_OneKernel):
-    """Transposed convolution of images (rows, columns, channels); kernel (*kernel_size, filters, channels).
+class _Transposed(_Convolution):
+    """Transposed convolutions, by the op of images."""
 
-    Rows become rows * stride, with padding "valid" as many more as the kernel reaches beyond.
-    """
-
-    _OP = "conv2d_transpose"
+    recordable = True
 
     def __init__(
         self,
         filters: int,
         kernel_size: int | Sequence[int],
-        strides: int | Sequence[int] = (1, 1),
+        strides: int | Sequence[int] = 1,
         padding: str = "valid",
-        output_padding: None = None,
+        output_padding: int | Sequence[int] | None = None,
         data_format: str | None = None,
-        dilation_rate: int | Sequence[int] = (1, 1),
+        dilation_rate: int | Sequence[int] = 1,
         activation: Any = None,
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
@@ -326,14 +323,16 @@ class Conv2DTranspose(_OneKernel):
         **options: Any,
     ) -> None:
         self.filters = checks.positive_int("filters", filters)
-        if output_padding is not None:
-            raise ValueError(f"output_padding: got {checks.describe(output_padding)}, wants None")
         self._shape_by("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
         super().__init__(
             kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias,
             bias_initializer, bias_regularizer, bias_constraint,
             activity_regularizer=activity_regularizer, **options,
         )  # fmt: skip
+        more = output_padding
+        self.output_padding = None if more is None else checks.integers("output_padding", more, self._AXES, 0)
+        if any(one >= step for one, step in zip(self.output_padding or (), self.strides, strict=False)):
+            raise ValueError(f"output_padding: got {output_padding}, wants less than the strides {self.strides}")
 
     def _kernel_shapes(self, channels: int) -> list[Shape]:
         return [(*self.kernel_size, self.filters, channels)]
@@ -342,8 +341,87 @@ class Conv2DTranspose(_OneKernel):
         return self.filters
 
     def _outputs(self, size: int, axis: int) -> int:
-        given = self.kernel_size[axis], self.strides[axis], self.padding, axis, self.dilation_rate[axis]
-        return windows.spread(size, *given)
+        given = self.kernel_size[axis], self.strides[axis], self._pad, axis, self.dilation_rate[axis]
+        return windows.spread(size, *given) + self._beyond[axis]
+
+    @property
+    def _pad(self) -> Any:
+        """The padding by name, or with ``output_padding`` what is cut off before and behind by axis."""
+        if self.output_padding is None:
+            return self.padding
+        return tuple((before, max(behind, 0)) for before, behind in self._cuts)
+
+    @property
+    def _beyond(self) -> tuple[int, ...]:
+        """Outputs behind all that windows reach, by axis: they are the bias alone."""
+        return tuple(max(-behind, 0) for _, behind in self._cuts) if self.output_padding else (0,) * self._AXES
+
+    @property
+    def _cuts(self) -> list[tuple[int, int]]:
+        """Of the outputs that windows reach those that are cut off, before and behind; below 0 there are more.
+
+        A window reaches over r numbers. With "valid" none are cut off and p are added, with "same" r - r % 2 - p are,
+        of which half, or one less than that, before.
+        """
+        cuts = []
+        for size, rate, more in zip(self.kernel_size, self.dilation_rate, self.output_padding or (), strict=True):
+            reach = windows.reach(size, rate)
+            around = 2 * (reach - 1) + more if self.padding == "valid" else reach + reach % 2 - 2 + more
+            before = reach - 1 if self.padding == "valid" else min(around // 2 + around % 2, reach - 1)
+            cuts.append((reach - 1 - before, reach - 1 - (around - before)))
+        return cuts
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what ``backward`` needs."""
+        image, kernel, options = self._as_image(x), self._kernel_of_images(), self._options_of_images()
+        if not any(self._beyond):
+            z = ops.conv2d_transpose(image, kernel, self._bias_value(), self._in_op(activate), **options)
+            y, kept = self._finished(z, activate)
+            return self._as_sample(y), (image, kept)
+        z = ops.zero_pad2d(ops.conv2d_transpose(image, kernel, **options), self._edges)
+        z = z if not self.use_bias else ops.add(z, self._bias_value().reshape(1, 1, 1, -1))
+        activation = self._activation if activate else LINEAR
+        y = activation(z)
+        return self._as_sample(y), (image, (z, y, activation))
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """From dL/dy: dL/dx, and the gradients of kernel and bias."""
+        image, (z, y, activation) = kept
+        dy, kernel = dy.reshape(*y.shape), self._kernel_of_images()
+        options, need = self._options_of_images(), self._need(need_dx)
+        if not any(self._beyond):
+            slope, name = self._slope(dy, (z, y, activation))
+            dx, dw, db = ops.conv2d_transpose_backward(slope, image, kernel, z, name, need=need, **options)
+        else:
+            dz = activation.backward(dy, z, y)
+            inner = ops.crop2d(dz, self._edges)
+            need = tuple(each for each in need if each != "db")
+            dx, dw, _ = ops.conv2d_transpose_backward(inner, image, kernel, inner, need=need, **options)
+            db = ops.sum(dz, axis=(0, 1, 2)) if self.use_bias else None
+        dw = dw.reshape(*self.parameters[0].shape)
+        return None if dx is None else self._as_sample(dx), (dw, db) if self.use_bias else (dw,)
+
+    @property
+    def _edges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        first, second = (*self._beyond, *(0,) * (2 - self._AXES))
+        return (0, first), (0, second)
+
+    # A sequence is an image of one column.
+
+    def _as_image(self, x: Array) -> Array:
+        return x if self._AXES == 2 else x.reshape(x.shape[0], x.shape[1], 1, x.shape[2])
+
+    def _as_sample(self, y: Array) -> Array:
+        return y if self._AXES == 2 else y.reshape(y.shape[0], y.shape[1], y.shape[3])
+
+    def _kernel_of_images(self) -> Array:
+        kernel = self.parameters[0].value
+        return kernel if self._AXES == 2 else kernel.reshape(kernel.shape[0], 1, *kernel.shape[1:])
+
+    def _options_of_images(self) -> dict[str, Any]:
+        pad = self._pad if isinstance(self._pad, str) else (*self._pad, *((0, 0),) * (2 - self._AXES))
+        ones = (1,) * (2 - self._AXES)
+        return {"strides": (*self.strides, *ones), "padding": pad, "dilation": (*self.dilation_rate, *ones)}
 
     @property
     def flops(self) -> int:
@@ -355,7 +433,25 @@ class Conv2DTranspose(_OneKernel):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"filters": self.filters, "output_padding": None, **super().get_config()}
+        more = self.output_padding
+        return {"filters": self.filters, "output_padding": None if more is None else list(more), **super().get_config()}
+
+
+class Conv2DTranspose(_Transposed):
+    """Transposed convolution of images (rows, columns, channels); kernel (*kernel_size, filters, channels).
+
+    Rows become rows * stride, with padding "valid" as many more as the kernel reaches beyond. With ``output_padding`` p
+    they become (rows - 1) * stride + p and with "valid" the kernel's reach, with "same" 1 where that is odd.
+    """
+
+
+class Conv1DTranspose(_Transposed):
+    """Transposed convolution of sequences (steps, channels); kernel (size, filters, channels).
+
+    Steps become more as rows do in ``Conv2DTranspose``.
+    """
+
+    _AXES = 1
 
 
 class DepthwiseConv2D(_OneKernel):

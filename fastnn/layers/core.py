@@ -65,6 +65,34 @@ class InputLayer(Layer):
         return {"shape": shape, "batch_size": self.batch_size, "dtype": self.data_dtype, "name": self.name}
 
 
+class Identity(Layer):
+    """The inputs as they are."""
+
+    recordable = True
+    supports_masking = True
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """The inputs."""
+        return x, None
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient as it is."""
+        return dy, ()
+
+
+class ActivityRegularization(Identity):
+    """The inputs as they are; ``l1`` |y| + ``l2`` y^2, summed and divided by the samples, is added to the loss."""
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0, **options: Any) -> None:
+        self.l1, self.l2 = checks.real("l1", l1, minimum=0), checks.real("l2", l2, minimum=0)
+        super().__init__(activity_regularizer=regularizers.L1L2(self.l1, self.l2), **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = {"l1": self.l1, "l2": self.l2, **super().get_config()}
+        return {name: value for name, value in config.items() if name != "activity_regularizer"}
+
+
 def _numeric_dtype(dtype: Any) -> str:
     try:
         found = np.dtype(dtype)

@@ -74,30 +74,47 @@ class Dropout(Layer):
         return {"rate": self.rate, "seed": self.seed, **super().get_config()}
 
 
-class GaussianNoise(Layer):
-    """Training adds normal numbers of mean 0 and standard deviation ``stddev`` to the inputs; other passes do nothing.
+class _Noise(Layer):
+    """Layers that draw a normal number for each one of the inputs in training; other passes do nothing.
 
-    They follow from what dropout's masks do, by NumPy's Philox: seed, step and the layer's place. Steps run op by op.
+    The numbers follow from what dropout's masks do, by NumPy's Philox: seed, step and the layer's place. Steps run op
+    by op.
     """
 
-    def __init__(self, stddev: float, seed: int | None = None, **options: Any) -> None:
-        self.stddev = checks.real("stddev", stddev, minimum=0)
+    supports_masking = True
+
+    def __init__(self, seed: int | None = None, **options: Any) -> None:
         self.seed = None if seed is None else checks.option("seed", seed, TABLE["dropout"].options["seed"])
         self._calls = 0
         super().__init__(**options)
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
-        """Outputs of a batch; nothing is kept."""
-        if not training or self.stddev == 0:
-            return x, None
+    def _normal(self, x: Array, training: Training, mean: float, stddev: float) -> Array:
+        """Normal numbers of x's shape, where x lies."""
         draw = training if isinstance(training, Draw) else Draw(seeds.draw_seed(), 0, 0)
         if self.seed is not None:
             self._calls += not isinstance(training, Draw)
             draw = Draw(self.seed, draw.step if isinstance(training, Draw) else self._calls - 1, draw.stream)
         generator = np.random.Generator(np.random.Philox(key=draw.seed, counter=[0, 0, draw.step, draw.stream]))
-        noise = generator.standard_normal(x.shape, x.dtype) * x.dtype.type(self.stddev)
-        y: Array = ops.add(x, noise if isinstance(x, np.ndarray) else arrays_of("cuda").copied(noise))
-        return y, None
+        numbers = generator.standard_normal(x.shape, x.dtype) * x.dtype.type(stddev) + x.dtype.type(mean)
+        return numbers if isinstance(x, np.ndarray) else arrays_of("cuda").copied(numbers)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"seed": self.seed, **super().get_config()}
+
+
+class GaussianNoise(_Noise):
+    """Training adds normal numbers of mean 0 and standard deviation ``stddev`` to the inputs."""
+
+    def __init__(self, stddev: float, seed: int | None = None, **options: Any) -> None:
+        self.stddev = checks.real("stddev", stddev, minimum=0)
+        super().__init__(seed, **options)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch; nothing is kept."""
+        if not training or self.stddev == 0:
+            return x, None
+        return ops.add(x, self._normal(x, training, 0.0, self.stddev)), None
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """The gradient as it is."""
@@ -105,7 +122,30 @@ class GaussianNoise(Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"stddev": self.stddev, "seed": self.seed, **super().get_config()}
+        return {"stddev": self.stddev, **super().get_config()}
+
+
+class GaussianDropout(_Noise):
+    """Training multiplies the inputs with normal numbers of mean 1 and variance rate / (1 - rate)."""
+
+    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
+        self.rate = checks.option("rate", rate, TABLE["dropout"].options["rate"])
+        super().__init__(seed, **options)
+
+    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
+        """Outputs of a batch, and what they were multiplied with, None where with nothing."""
+        if not training or self.rate == 0:
+            return x, None
+        factors = self._normal(x, training, 1.0, math.sqrt(self.rate / (1 - self.rate)))
+        return ops.multiply(x, factors), factors
+
+    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
+        """The gradient, multiplied alike."""
+        return (dy if kept is None else ops.multiply(dy, kept)), ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"rate": self.rate, **super().get_config()}
 
 
 class SpatialDropout2D(Dropout):

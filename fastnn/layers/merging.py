@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, reduce
 from typing import Any
@@ -131,31 +132,59 @@ class Concatenate(Layer):
 
 
 class Dot(Layer):
-    """The scalar product of two inputs (n, k), sample by sample: (n, 1). Keras's also takes inputs of more axes."""
+    """Sums of products of two inputs along an axis of each, sample by sample: of (n, a, k) and (n, b, k) (n, a, b).
+
+    ``axes`` is an axis of both, or a pair; what is left of a sample's axes comes in its order, of a number (n, 1). With
+    ``normalize`` these are cosines: each input is first divided by its norm along its axis.
+    """
 
     def __init__(self, axes: Any, normalize: bool = False, **options: Any) -> None:
-        if axes not in (1, -1) and list(axes) not in ([1, 1], [-1, -1]):
-            raise ValueError(f"axes: got {axes!r}, wants 1, the only axis of a sample")
-        if normalize:
-            raise ValueError("normalize: got True, wants False")
-        self.axes = axes
+        pair = list(axes) if isinstance(axes, (list, tuple)) else [axes, axes]
+        if len(pair) != 2:
+            raise ValueError(f"axes: got {axes!r}, wants an axis or a pair of axes")
+        self._pair = [checks.integer("axes", axis) for axis in pair]
+        if 0 in self._pair:
+            raise ValueError(f"axes: got {axes!r}, wants axes of a sample: 0 is that of the batch")
+        self.axes = list(axes) if isinstance(axes, (list, tuple)) else axes
+        self.normalize = checks.instance("normalize", normalize, bool, "True or False")
         super().__init__(**options)
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
-        """A number a sample; ValueError unless both inputs are (n, k)."""
+        """What is left of the samples' axes; ValueError where they lack the axis, or differ in its size."""
         one, other = _listed(self, input_shape, 2, 2)
-        if len(one) != 2 or one[1:] != other[1:]:
-            raise ValueError(f"{self.name}: got inputs of shapes {one}, {other}, wants equal ones of two axes")
-        return (None, 1)
+        wants = f"equal sizes along axes {tuple(self._pair)} of samples"
+        if not all(-len(shape) < axis < len(shape) for shape, axis in zip((one, other), self._pair, strict=True)):
+            raise ValueError(f"{self.name}: got inputs of shapes {one}, {other}, wants {wants}")
+        first, second = (axis % len(shape) for shape, axis in zip((one, other), self._pair, strict=True))
+        if 0 in (first, second) or one[first] != other[second] or one[first] is None:
+            raise ValueError(f"{self.name}: got inputs of shapes {one}, {other}, wants {wants}")
+        left = (*one[1:first], *one[first + 1 :], *other[1:second], *other[second + 1 :])
+        return (None, *(left or (1,)))
 
     def call(self, inputs: Sequence[Any]) -> Any:
-        """The sum of the products."""
-        products = ops.multiply(*inputs)
-        return ops.matmul(products, _ones(products.shape[1], products.dtype))
+        """The sums of the products."""
+        if self.normalize:
+            inputs = [ops.normalize(x, axis) for x, axis in zip(inputs, self._pair, strict=True)]
+        one, other = (_axis_last(x, axis % x.ndim) for x, axis in zip(inputs, self._pair, strict=True))
+        if one.ndim == other.ndim == 2:
+            return _summed(ops.multiply(one, other))
+        n, size, left = one.shape[0], one.shape[-1], (*one.shape[1:-1], *other.shape[1:-1])
+        rows, columns = (math.prod(x.shape[1:-1]) for x in (one, other))
+        products = ops.multiply(one.reshape(n, rows, 1, size), other.reshape(n, 1, columns, size))
+        return _summed(products.reshape(n * rows * columns, size)).reshape(n, *left)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"axes": self.axes, "normalize": False, **super().get_config()}
+        return {"axes": self.axes, "normalize": self.normalize, **super().get_config()}
+
+
+def _axis_last(x: Any, axis: int) -> Any:
+    return x if axis == x.ndim - 1 else ops.moveaxis(x, axis, -1)
+
+
+def _summed(rows: Any) -> Any:
+    """The sum of each row, (n, 1)."""
+    return ops.matmul(rows, _ones(rows.shape[1], rows.dtype))
 
 
 @cache

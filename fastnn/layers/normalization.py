@@ -78,6 +78,22 @@ class _Scaled(Layer):
         found = {parameter.name: parameter.shape for parameter in self.parameters}
         return self.parameter_shapes(input_shape) == found
 
+    def order(self, rank: int) -> list[int]:
+        """The axes of inputs with those last that are normalised by numbers of their own, or together."""
+        given = [self.axis] if isinstance(self.axis, int) else self.axis
+        last = sorted(axis % rank for axis in given)
+        return [axis for axis in range(rank) if axis not in last] + last
+
+    def _turned(self, x: Any) -> Any:
+        """Inputs with their axes in that order."""
+        order = self.order(x.ndim)
+        return x if order == [*range(x.ndim)] else ops.permute(x, order)
+
+    def _back(self, y: Any) -> Any:
+        """What has its axes in that order with those of the inputs."""
+        order = self.order(y.ndim)
+        return y if order == [*range(y.ndim)] else ops.permute(y, np.argsort(order).tolist())
+
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of this name; None where there is none."""
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
@@ -116,12 +132,12 @@ class _Scaled(Layer):
 
 
 class BatchNormalization(_Scaled):
-    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta along the last axis (Ioffe and Szegedy 2015).
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta along an ``axis`` (Ioffe and Szegedy 2015).
 
-    Training takes mean and biased variance of the batch, over all axes but the last, and moves ``moving_mean`` and
+    Training takes mean and biased variance of the batch, over all other axes, and moves ``moving_mean`` and
     ``moving_variance`` towards them: momentum * moving + (1 - momentum) * the batch's. Everything else takes these, and
     so does a layer whose ``trainable`` is False. Weights in Keras's order: gamma, beta, moving_mean, moving_variance.
-    Another ``axis`` than the last, masks and ``synchronized`` are not supported.
+    Masks and ``synchronized`` are not supported.
     """
 
     recordable = True
@@ -155,11 +171,7 @@ class BatchNormalization(_Scaled):
         super().__init__(checks.integer("axis", axis), epsilon, center, scale, *weights, *limits, **options)
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
-        last = len(input_shape) - 1
-        if last < 1 or self.axis not in (-1, last) or input_shape[-1] is None:
-            wants = f"(None, ..., channels) with channels along axis {self.axis}"
-            raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants {wants}")
-        return (input_shape[-1],)
+        return _sizes_along(self.name, [self.axis], input_shape)
 
     def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
         """(channels,) each: gamma, beta, of which either may be left out, moving_mean, moving_variance."""
@@ -167,7 +179,8 @@ class BatchNormalization(_Scaled):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and (x, mean, rstd) for ``backward``: by moving figures where those are None."""
-        rows = x.reshape(-1, x.shape[-1])
+        turned = self._turned(x)
+        rows = turned.reshape(-1, turned.shape[-1])
         gamma, beta, mean, variance = map(self._value, ("gamma", "beta", *self.moving))
         kept: Any = (rows, None, None)
         if training and self.trainable:
@@ -175,18 +188,19 @@ class BatchNormalization(_Scaled):
             kept = (rows, *figures)
         else:
             y = ops.batch_norm_inference(rows, mean, variance, gamma, beta, self.epsilon)
-        return y.reshape(*x.shape), kept
+        return self._back(y.reshape(*turned.shape)), kept
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, and the gradients of gamma and beta; None of what moves."""
         x, mean, rstd = kept
-        rows, gamma, need = dy.reshape(*x.shape), self._value("gamma"), self._needed(need_dx)
+        slopes = self._turned(dy)
+        rows, gamma, need = slopes.reshape(*x.shape), self._value("gamma"), self._needed(need_dx)
         if mean is None:
             mean, variance = map(self._value, self.moving)
             dx, *own = ops.batch_norm_inference_backward(rows, x, mean, variance, gamma, self.epsilon, need)
         else:
             dx, *own = ops.batch_norm_backward(rows, x, mean, rstd, gamma, need)
-        return dx.reshape(*dy.shape) if need_dx else None, self._gradients(*own)
+        return self._back(dx.reshape(*slopes.shape)) if need_dx else None, self._gradients(*own)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -201,7 +215,7 @@ class BatchNormalization(_Scaled):
 class LayerNormalization(_Scaled):
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, by each sample's own figures (Ba et al. 2016).
 
-    Mean and biased variance are those along ``axis``: the last one, or the last ones.
+    Mean and biased variance are those along ``axis``, or several axes; gamma and beta have their sizes.
     """
 
     recordable = True
@@ -226,19 +240,42 @@ class LayerNormalization(_Scaled):
         )
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
-        return _last_axes(self.name, self.axis, input_shape)
+        return _sizes_along(self.name, [self.axis] if isinstance(self.axis, int) else self.axis, input_shape)
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and the inputs as rows of what is normalised together."""
-        rows = x.reshape(-1, math.prod(self._normalized((None, *x.shape[1:]))))
+        turned = self._turned(x)
+        rows = turned.reshape(-1, math.prod(self._normalized((None, *x.shape[1:]))))
         y: Array = ops.layer_norm(rows, self._value("gamma"), self._value("beta"), self.epsilon)
-        return y.reshape(*x.shape), rows
+        return self._back(y.reshape(*turned.shape)), rows
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, and the gradients of gamma and beta."""
-        rows, need = dy.reshape(*kept.shape), self._needed(need_dx)
+        slopes = self._turned(dy)
+        rows, need = slopes.reshape(*kept.shape), self._needed(need_dx)
         dx, *own = ops.layer_norm_backward(rows, kept, self._value("gamma"), self.epsilon, need)
-        return dx.reshape(*dy.shape) if need_dx else None, self._gradients(*own)
+        return self._back(dx.reshape(*slopes.shape)) if need_dx else None, self._gradients(*own)
+
+
+class UnitNormalization(Layer):
+    """x over its Euclidean norm along ``axis``, or several axes, of at least 1e-12: vectors of length 1."""
+
+    def __init__(self, axis: int | Sequence[int] = -1, **options: Any) -> None:
+        self.axis = _axes("axis", axis)
+        super().__init__(**options)
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where they have no such axes."""
+        _sizes_along(self.name, [self.axis] if isinstance(self.axis, int) else self.axis, input_shape)
+        return tuple(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """The quotients."""
+        return ops.normalize(inputs, self.axis, epsilon=1e-12)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"axis": self.axis, **super().get_config()}
 
 
 def _axes(name: str, axis: Any) -> int | list[int]:
@@ -252,15 +289,25 @@ def _axes(name: str, axis: Any) -> int | list[int]:
     return found if isinstance(axis, (list, tuple)) else found[0]
 
 
+def _sizes_along(layer: str, axes: Sequence[int], input_shape: BatchShape) -> Shape:
+    """The sizes of these axes in their order; ValueError unless samples have them, each once, of known sizes."""
+    rank = len(input_shape)
+    places = sorted(axis % rank if -rank < axis < rank else 0 for axis in axes)
+    sizes = tuple(input_shape[place] or 0 for place in places)
+    if 0 in places or 0 in sizes or len({*places}) < len(places):
+        got = f"input shape {tuple(input_shape)} with axis={axes[0] if len(axes) == 1 else [*axes]}"
+        raise ValueError(f"{layer}: got {got}, wants such axes of samples, each once, of known sizes")
+    return sizes
+
+
 def _last_axes(layer: str, axis: int | Sequence[int], input_shape: BatchShape) -> Shape:
     """The sizes of these axes; ValueError unless they are the last ones, of known sizes."""
-    rank = len(input_shape)
-    axes = sorted(each % rank if -rank < each < rank else rank for each in ([axis] if isinstance(axis, int) else axis))
-    sizes = tuple(input_shape[axes[0] :])
-    if axes != list(range(max(1, rank - len(axes)), rank)) or None in sizes:
+    axes = [axis] if isinstance(axis, int) else axis
+    sizes, rank = _sizes_along(layer, axes, input_shape), len(input_shape)
+    if min(each % rank for each in axes) != rank - len(axes):
         got = f"input shape {tuple(input_shape)} with axis={axis if isinstance(axis, int) else list(axis)}"
         raise ValueError(f"{layer}: got {got}, wants the last axes of samples, of known sizes")
-    return tuple(size or 0 for size in sizes)
+    return sizes
 
 
 class Normalization(Layer):

@@ -147,6 +147,14 @@ def _convolving(emit: operators.Emitter, kernel: str = "kernel") -> Exporter:
     return export
 
 
+def _transposed(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    if any(layer._beyond):
+        raise UnsupportedError(f"output_padding={layer.output_padding} behind all windows, wants less or None")
+    options = {"strides": layer.strides, "padding": layer._pad, "dilation": layer.dilation_rate}
+    y = operators.transposed_convolution(graph, x, _value(layer, "kernel"), _value(layer, "bias"), **options)
+    return _finished(graph, layer, y)
+
+
 def _separable(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
     maps = operators.depthwise(graph, x, _value(layer, "depthwise"), **layer._options())
     return _finished(
@@ -211,8 +219,17 @@ def _concatenate(graph: Graph, layer: Any, x: Any, mask: Any) -> Tensor:
     return operators.concatenated(graph, x, layer.axis % x[0].rank)
 
 
-def _dot(graph: Graph, layer: Any, x: Any, mask: Any) -> Tensor:
-    return graph.reduced("ReduceSum", pairwise("Mul")(graph, *x), [1], keepdims=True)
+def _with_axes_last(export: Exporter) -> Exporter:
+    """Of a layer that normalises along some axes: they are brought to the end and back."""
+
+    def exported(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+        order = layer.order(x.rank)
+        if order == [*range(x.rank)]:
+            return export(graph, layer, x, mask)
+        y = export(graph, layer, operators.permuted(graph, x, order), mask)
+        return operators.permuted(graph, y, [order.index(axis) for axis in range(x.rank)])
+
+    return exported
 
 
 def _batch_normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
@@ -340,13 +357,14 @@ def _activation(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 
 EXPORTERS: Mapping[type[Any], Exporter] = {
-    **dict.fromkeys((layers.InputLayer, layers.Dropout, layers.GaussianNoise), _as_it_is),
+    **dict.fromkeys((layers.InputLayer, layers.Identity, layers.ActivityRegularization), _as_it_is),
+    **dict.fromkeys((layers.Dropout, layers.GaussianNoise, layers.GaussianDropout), _as_it_is),
     **dict.fromkeys((layers.SpatialDropout1D, layers.SpatialDropout2D), _as_it_is),
     **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU), _activation),
     layers.Dense: _dense,
     **dict.fromkeys((layers.Conv1D, layers.Conv2D), _convolving(operators.convolution)),
     layers.DepthwiseConv2D: _convolving(operators.depthwise, "depthwise"),
-    layers.Conv2DTranspose: _convolving(operators.transposed_convolution),
+    **dict.fromkeys((layers.Conv1DTranspose, layers.Conv2DTranspose), _transposed),
     layers.SeparableConv2D: _separable,
     **dict.fromkeys((layers.MaxPooling1D, layers.MaxPooling2D), _pooling("max_pool2d")),
     **dict.fromkeys((layers.AveragePooling1D, layers.AveragePooling2D), _pooling("average_pool2d")),
@@ -367,9 +385,8 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     layers.Minimum: _merging("Min"),
     layers.Average: _average,
     layers.Concatenate: _concatenate,
-    layers.Dot: _dot,
-    layers.BatchNormalization: _batch_normalization,
-    layers.LayerNormalization: _layer_normalization,
+    layers.BatchNormalization: _with_axes_last(_batch_normalization),
+    layers.LayerNormalization: _with_axes_last(_layer_normalization),
     layers.Normalization: _normalization,
     **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D), _upsampling),
     **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D), _zero_padding),

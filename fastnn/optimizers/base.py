@@ -29,6 +29,8 @@ AVERAGE = "average"
 
 # What clips gradients on a device, by the argument that asks for it.
 _ON_DEVICE = {"clipvalue": "by_value", "clipnorm": "by_norm", "global_clipnorm": "by_global_norm"}
+# And its name in a program.
+_RECORDED = {"clipvalue": "clip by value", "clipnorm": "clip by norm", "global_clipnorm": "clip by global norm"}
 
 
 class LearningRate(float):
@@ -336,7 +338,7 @@ class Optimizer(Configurable):
         An interrupt waits until all are updated. In ``fit`` the gradients are valid until the next step.
         """
         self.build(parameters)
-        clipped, rate = self._clip(gradients), self._learning_rate
+        clipped, rate = self.clipped(gradients), self._learning_rate
         averaging = self.averaging(self.iterations, 1) if self.use_ema else ()
         with held():
             self.step(clipped, parameters, rate, self.iterations + 1)
@@ -351,12 +353,13 @@ class Optimizer(Configurable):
         plain = type(self).apply is Optimizer.apply and not self.use_ema
         return plain and all(parameter.constraint is None for parameter in parameters)
 
-    def recordable(self, parameters: Sequence[Parameter]) -> bool:
-        """Whether ``step`` does all that ``apply`` does to these parameters, so that a program may record it.
+    def recordable(self, parameters: Sequence[Parameter], clips: bool = False) -> bool:
+        """Whether ``step`` of ``clipped`` gradients is all that ``apply`` does to these parameters.
 
-        What gradients or weights that are not finite do to them has to stay in weights or state.
+        Then a program may record it; ``clips`` says that it can record clipping, too, as one of a device does. What
+        gradients or weights that are not finite do to them has to stay in weights or state.
         """
-        return self.made_of_ops(parameters) and self.clipping is None
+        return self.made_of_ops(parameters) and (clips or self.clipping is None)
 
     def step(self, gradients: Sequence[Array], parameters: Sequence[Parameter], rate: float, number: int) -> None:
         """Decay and the op's step of every parameter, with the step size ``rate``, the ``number``-th, counted from 1.
@@ -409,10 +412,16 @@ class Optimizer(Configurable):
         clips = (("clipvalue", self.clipvalue), ("clipnorm", self.clipnorm), ("global_clipnorm", self.global_clipnorm))
         return next(((kind, limit) for kind, limit in clips if limit is not None), None)
 
-    def _clip(self, gradients: Sequence[Array]) -> Sequence[Array]:
-        if self.clipping is not None and any(map(checks.is_on_device, gradients)):
+    def clipped(self, gradients: Sequence[Array]) -> Sequence[Array]:
+        """The gradients that a step is made by: on a device, and in a program there, the same arrays."""
+        recorder = backends.recorder()
+        if self.clipping is not None and (recorder is not None or any(map(checks.is_on_device, gradients))):
             kind, limit = self.clipping
-            backends.implementation("cuda", "clip", _ON_DEVICE[kind])(gradients, limit)  # in place
+            clip = backends.implementation("cuda", "clip", _ON_DEVICE[kind])
+            if recorder is None:
+                clip(gradients, limit)
+            else:
+                recorder.changed(_RECORDED[kind], clip, {"gradients": gradients}, limit=limit)
             return gradients
         if self.clipvalue is not None:
             return [np.clip(g, -self.clipvalue, self.clipvalue) for g in gradients]

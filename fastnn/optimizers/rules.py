@@ -383,7 +383,7 @@ class Rprop(Optimizer):
         """Step sizes begin at the learning rate."""
         return {"step_size": self._learning_rate}
 
-    def recordable(self, parameters: Sequence[Parameter]) -> bool:
+    def recordable(self, parameters: Sequence[Parameter], clips: bool = False) -> bool:
         """No: only the signs of gradients stay, and a batch is the whole data set."""
         return False
 

@@ -1,8 +1,12 @@
-"""Inside PyTorch: fastnn's kernels as differentiable functions of tensors.
+"""Inside PyTorch: fastnn's kernels as functions of tensors, in a model's layers, in optimizers.
 
-``linear``, ``conv2d``, activations, pooling and losses are functions like those of ``torch.nn.functional``, whose
-gradients autograd asks for. Tensors are read and written where they lie, on the CPU and, through CuPy, on CUDA devices,
-in float32 and float64. There are first derivatives only.
+``accelerate(model, loss, optimizer)`` lets a model that is there run on them, ``restore`` undoes that. ``optim`` has
+PyTorch's optimizers, which step all parameters in one call. ``linear``, ``conv2d``, activations, pooling and losses are
+functions like those of ``torch.nn.functional``, whose gradients autograd asks for.
+
+Tensors are read and written where they lie, on the CPU and, through CuPy, on CUDA devices, in float32 and float64.
+There are first derivatives only. What runs on the CPU runs on PyTorch's threads (``torch.set_num_threads``) where they
+are GNU's OpenMP's, else on fastnn's.
 
 All loads on first use: importing this package does not import PyTorch.
 """
@@ -25,7 +29,8 @@ LOSSES = tuple(name for name, op in TABLE.items() if op.module == "losses" and "
 _NAMES = dict.fromkeys(
     ("avg_pool2d", "conv2d", "linear", "log_softmax", "max_pool2d", "softmax", "softmax_cross_entropy"), "functions"
 ) | dict.fromkeys((*ACTIVATIONS, *LOSSES), "functions")
-_MODULES = ("functions",)
+_NAMES |= dict.fromkeys(("Report", "accelerate", "restore"), "acceleration")
+_MODULES = ("functions", "modules", "optim")
 
 __all__ = sorted({*_NAMES, *_MODULES})
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,21 +54,88 @@ def checked(name: str, tensor: Any, like: Tensor | None = None) -> Tensor:
 
 
 def is_served(*tensors: Tensor | None) -> bool:
-    """Whether ops take these tensors, all of one dtype and in one place; what autocast would cast they do not."""
+    """Whether ops take these tensors, all of one dtype and in one place; what autocast would cast they do not.
+
+    Nor those that PyTorch traces to compile or transform what is done to them.
+    """
     first = tensors[0]
     return (
         first is not None
         and first.dtype in FLOATS
-        and first.device.type in _PLACES
-        and all(each is None or (each.dtype is first.dtype and each.device == first.device) for each in tensors)
-        and all(type(each) in _KINDS for each in tensors)
+        and _serves(first.device.type)
+        and all(
+            each is None
+            or (
+                each.dtype is first.dtype
+                and each.device == first.device
+                and each.layout is torch.strided
+                and type(each) in _KINDS
+            )
+            for each in tensors
+        )
         and not torch.is_autocast_enabled(first.device.type)
         and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
 # Subclasses have ways of their own.
-_KINDS = (Tensor, torch.nn.Parameter, type(None))
+_KINDS = (Tensor, torch.nn.Parameter)
+
+
+def unserved(parameter: Tensor) -> str | None:
+    """Why ops do not take a parameter; None where they do."""
+    if type(parameter) not in _KINDS or parameter.layout is not torch.strided:
+        return f"its parameters are of type {type(parameter).__name__} and layout {parameter.layout}"
+    if parameter.dtype not in FLOATS:
+        return f"its parameters are {parameter.dtype}, not float32 or float64"
+    return None if _serves(parameter.device.type) else f"the backend for {parameter.device.type} cannot serve"
+
+
+@cache
+def _serves(place: str) -> bool:
+    """Whether there is a backend for tensors on such a device."""
+    return place in _PLACES and backends.state(place).available
+
+
+# ----------------------------------------------------------------------------------------------------------- threads
+
+
+class _Here(threading.local):
+    lender: AbstractContextManager[None] | None = None
+
+
+_here = _Here()
+
+
+def threads() -> AbstractContextManager[None]:
+    """``with`` this, kernels on the CPU run on PyTorch's threads where they can be had, so that cores meet one set."""
+    lender = _here.lender
+    if lender is None:
+        lender = _here.lender = _lender()
+    return lender
+
+
+def _lender() -> AbstractContextManager[None]:
+    path = _openmp()
+    if path is None or not backends.state("cpu").available:
+        return nullcontext()
+    from fastnn.kernels.cpu import openmp
+
+    try:
+        return openmp.Lender(path, torch.get_num_threads)
+    except OSError:  # it is there, and not what PyTorch has loaded
+        return nullcontext()
+
+
+@cache
+def _openmp() -> str | None:
+    """GNU's OpenMP, where PyTorch has brought it along."""
+    package = Path(torch.__file__).parent
+    for folder in (package / "lib", package.with_name("torch.libs")):
+        for path in sorted(folder.glob("libgomp*.so*")):
+            return str(path)
+    return None
 
 
 # ------------------------------------------------------------------------------------------------------------ memory

@@ -19,7 +19,7 @@ from fastnn.kernels.table import ACTIVATIONS as FUSED
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE
 from fastnn.kernels.table.elementwise import FROM_INPUT, NUMBERS
 from fastnn.torch import ACTIVATIONS, LOSSES
-from fastnn.torch.arrays import array_of, checked, memory, tensor_of
+from fastnn.torch.arrays import array_of, checked, memory, tensor_of, threads
 
 Array = Any
 # A linear layer's weight (out, in) and bias.
@@ -40,11 +40,13 @@ class _First(Function):
         if torch.is_grad_enabled():
             wanted = "wants backward(create_graph=False): these functions have first derivatives only"
             raise RuntimeError(f"fastnn.torch: got a backward pass whose gradients are to be differentiated, {wanted}")
-        return ctx._forward_cls.slopes(ctx, dy)
+        with threads():
+            return ctx._forward_cls.slopes(ctx, dy)
 
 
 def _applied(function: type[_First], *arguments: Any) -> Any:
-    return function.apply(*arguments)  # type: ignore[no-untyped-call, unused-ignore]
+    with threads():
+        return function.apply(*arguments)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def _as_tensors(found: Sequence[Any], like: Tensor) -> tuple[Tensor | None, ...]:
@@ -366,8 +368,10 @@ def _loss(name: str) -> Callable[..., Tensor]:
     first, second = list(row.operands)[:2]
 
     def function(*args: Any, **kwargs: Any) -> Tensor:
-        bound = row.signature.bind(*args, **kwargs)
-        given = bound.arguments
+        plain = len(args) == 2 and not kwargs  # as nearly all calls are
+        given = (
+            dict(zip((first, second), args, strict=True)) if plain else row.signature.bind(*args, **kwargs).arguments
+        )
         pred, target, weight = (given.get(each) for each in (first, second, "sample_weight"))
         checked(first, pred)
         checks.instance(second, target, Tensor, "a tensor")

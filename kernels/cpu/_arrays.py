@@ -38,6 +38,11 @@ def workspace(count: int, dtype: Any) -> Any:
     return held[dtype.char]
 
 
+def between(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory that one kernel of an op fills for another."""
+    return notes.keep(aligned(shape, dtype)) if notes.taken() else np.empty(shape, dtype)
+
+
 def readable(array: Any) -> Any:
     """The array, or a copy where its elements do not lie on multiples of their size."""
     flags = array.flags

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu._arrays import contiguous, in_order
+from fastnn.kernels.cpu._arrays import between, contiguous, in_order
+from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.gather import are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.simd.elementwise import add_row
@@ -52,12 +53,25 @@ def _mean(MR: int, NR: int) -> Any:
     return mean
 
 
-@kernel(_signature)
+def _backward_signature(dtype: Any) -> Any:
+    """Steps a sample, words, the gradient of means, a mask or nothing, room for its shares, the result."""
+    rows = matrix(dtype)
+    return types.boolean(types.int64, flat(types.int64), rows, flat(dtype), rows, rows)
+
+
+@kernel(_backward_signature)
 def _mean_backward(MR: int, NR: int) -> Any:
-    def mean_backward(steps, index, shares, mask, y, words, t, tasks):
-        (rows, count), n = y.shape, shares.shape[0]
+    def mean_backward(steps, index, dy, mask, shares, y, words, t, tasks):
+        (rows, count), n = y.shape, dy.shape[0]
         if not are_rows(index.size, address(index, 0), rows):
             return False
+        for i in range(t * n // tasks, (t + 1) * n // tasks):
+            found = 0
+            for s in range(i * steps, (i + 1) * steps):
+                found += mask.size == 0 or mask[s] != 0
+            for j in range(count):
+                shares[i, j] = dy[i, j] / max(found, 1)
+        wait(tasks, words)
         low, high = t * rows // tasks, (t + 1) * rows // tasks
         to = address(y, 0)
         for j in range(low * count, high * count):
@@ -102,9 +116,8 @@ def _mean_backward_of(embedding: Call) -> Callable[..., Any]:
     def run(dy: Any, indices: Any, table: Any, mask: Any) -> Any:
         (_, t), y, dtype = indices.shape, np.empty(table.shape, table.dtype), table.dtype
         words, flags = in_order(indices, np.int64).reshape(-1), _flags(mask, dtype)
-        counts = t if mask is None else np.maximum(np.count_nonzero(mask, axis=1), 1).astype(dtype)[:, np.newaxis]
         work = _nanoseconds(words.size, table.shape[1]) + table.size * _NS_PER_NUMBER
-        if not _mean_backward(dtype, work, t, words, in_order(dy) / counts, flags, y):
+        if not _mean_backward(dtype, work, t, words, in_order(dy), flags, between(dy.shape, dtype), y):
             embedding.run(indices=indices, table=table)
         return y
 

@@ -213,6 +213,16 @@ def wait_for_end(tasks, words):
 
 
 @compiled_in
+def linger(words, place, turns):
+    """A turn of a waiting loop that does not sleep: awake for so many that are left, then giving the core away."""
+    if turns > 0:
+        pause(words, place)
+        return turns - 1
+    _give_away(words, place)
+    return turns
+
+
+@compiled_in
 def _rest(words, place, value, turns):
     """A turn of a waiting loop, of so many that are left; behind the last it sleeps while a word has this value."""
     if turns > 0:

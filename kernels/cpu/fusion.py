@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fastnn.kernels.cpu import replay, sparse_fusion
+from fastnn.kernels.cpu import sparse_fusion
 from fastnn.kernels.cpu.lowering import (
     Instruction,
     Lowering,
@@ -116,7 +116,7 @@ def _products_of(
 
 def _is_free(between: Sequence[Instruction], reads: Collection[Range], writes: Collection[Range]) -> bool:
     """Whether these reads and writes may as well come before the instructions between."""
-    return not any(each.kind in replay.STOPPING or hinder(each.reads, each.writes, reads, writes) for each in between)
+    return not any(each.stops or hinder(each.reads, each.writes, reads, writes) for each in between)
 
 
 def _touches(each: Instruction, block: Block) -> bool:

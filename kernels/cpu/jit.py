@@ -102,6 +102,10 @@ class Kernel:
             return notes.take(self, dtype, nanoseconds, arguments)
         return team.run(self.compiled(dtype), threads.count(nanoseconds), arguments)
 
+    def judges(self, dtype: np.dtype[Any]) -> bool:
+        """Whether what it returns says that its operands are right: nothing has been written where they are not."""
+        return bool(self.signature(numba.from_dtype(dtype)).return_type == types.boolean)
+
     def noted(self, dtype: np.dtype[Any], arguments: Sequence[Any]) -> list[int]:
         """A call as ``team.run_noted`` takes it."""
         return team.noted(self.compiled(dtype), arguments)

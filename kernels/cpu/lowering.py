@@ -16,6 +16,7 @@ import numpy as np
 
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import (
+    bags,
     dropout,
     elementwise,
     gather,
@@ -34,6 +35,7 @@ from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.simd.elementwise import ROW_CODES
 from fastnn.kernels.formulas.activations import ACTIVATIONS, CODES
+from fastnn.kernels.formulas.pairs import CHOICES, PAIRS
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step
 from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Range, Sparse, View, range_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
@@ -61,6 +63,7 @@ class UnfitError(Exception):
 class StandIns:
     """Arrays in place of views, while an op's calls of kernels are noted."""
 
+    to: Lowering
     lies: list[tuple[int, int, View]] = field(default_factory=list)
     arrays: list[Any] = field(default_factory=list)
 
@@ -73,9 +76,10 @@ class StandIns:
     def make(self, given: Any) -> Any:
         """What an op is given for a view; anything else as it is, but figures and CSR matrices."""
         if isinstance(given, View):
-            if not given.contiguous or given.size == 0:
+            if given.size == 0:
                 raise UnfitError
-            return self.take(np.empty(given.shape, given.dtype), given)
+            view = self.to.in_order(given)
+            return self.take(np.empty(view.shape, view.dtype), view)
         if isinstance(given, (Figure, Sparse, Panels, list)):
             raise UnfitError
         return given
@@ -93,6 +97,11 @@ class Noted(NamedTuple):
 
     note: notes.Note
     stand_ins: StandIns
+
+    @property
+    def judges(self) -> bool:
+        """Whether the kernel says if its operands are right."""
+        return bool(self.note.kernel.judges(self.note.dtype))
 
     @property
     def words(self) -> list[View | int]:
@@ -125,6 +134,11 @@ class Instruction:
     rests: bool = False
     rho: int | None = None
     noted: Noted | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether it stops a step where it finds what it must not take."""
+        return self.kind in replay.STOPPING or (self.noted is not None and self.noted.judges)
 
 
 def _figure(place: int) -> Range:
@@ -223,11 +237,45 @@ class Lowering:
         block = self.known.setdefault(at, Block(memory.nbytes, address=at, owner=memory))
         return View(block, 0, memory.shape, memory.strides, memory.dtype)
 
+    def in_order(self, view: Any) -> Any:
+        """The view, or where its numbers do not lie in C order a copy in which they do."""
+        if not isinstance(view, View) or view.contiguous:
+            return view
+        copy = self.temporary(view.shape)
+        self.lay_out(view, copy)
+        return copy
+
+    def lay_out(self, view: View, copy: View) -> None:
+        """An instruction that puts the numbers of a view into a copy in C order."""
+        sizes, strides = _axes(view)
+        if not view.behaved or view.dtype != self.dtype or view.size == 0 or len(sizes) > len(_SIZES):
+            raise UnfitError
+        fields: dict[str, Any] = dict(zip(_SIZES, sizes, strict=True)) | dict(zip(_STRIDES, strides, strict=True))
+        work = elementwise.nanoseconds(view.size)
+        self.add(Kind.LAY_OUT, work, reads={"a": view}, writes={"c": copy}, **fields)
+
     def plain(self, *views: Any) -> None:
         """Raise ``UnfitError`` unless all are in C order, in the kernels' dtype, and not empty."""
         for view in views:
             if not isinstance(view, View) or not view.contiguous or view.dtype != self.dtype or view.size == 0:
                 raise UnfitError
+
+
+# Fields of the sizes of what is laid out, and of its strides, the outermost first.
+_SIZES, _STRIDES = ("n", "k", "m"), ("row_a", "column_a", "row_b")
+
+
+def _axes(view: View) -> tuple[list[int], list[int]]:
+    """Sizes and strides, in numbers, of as few axes as a view's numbers lie along; at least as many as are named."""
+    sizes, strides = [1] * len(_SIZES), [0] * len(_SIZES)
+    for size, stride in zip(view.shape, view.strides, strict=True):
+        if size != 1 and sizes[-1] != 1 and strides[-1] != stride * size:
+            sizes, strides = [*sizes, size], [*strides, stride]
+        elif size != 1:
+            sizes[-1], strides[-1] = sizes[-1] * size, stride
+    while len(sizes) > len(_SIZES) and sizes[0] == 1:
+        sizes, strides = sizes[1:], strides[1:]
+    return sizes, [stride // view.dtype.itemsize for stride in strides]
 
 
 # --------------------------------------------------------------------------------------------------------- calls of ops
@@ -247,19 +295,55 @@ def _same(a: View, b: View) -> bool:
 
 
 def _add(to: Lowering, call: Call) -> None:
-    a, b, (y,) = call.given["a"], call.given["b"], call.results
+    a, b, (y,) = *_pair(to, call), call.results
     to.plain(a, b, y)
     _apart(y, a, b, same=True)
     plain = elementwise.addends(a, b)
-    if plain is None:
-        raise UnfitError
+    assert plain is not None
     whole, part = (b, a) if plain.swapped else (a, b)
     work, reads = elementwise.nanoseconds(y.size), {"a": whole, "b": part}
     to.add(Kind.ADD, work, reads=reads, writes={"c": y}, n=y.size, m=plain.period)
 
 
+def _pair(to: Lowering, call: Call) -> tuple[Any, Any]:
+    """Both operands in C order: as they are, or where one is stretched as large as the result."""
+    a, b = call.given["a"], call.given["b"]
+    if not (isinstance(a, View) and isinstance(b, View)):
+        raise UnfitError
+    if elementwise.addends(a, b) is None:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        a, b = _stretched(a, shape), _stretched(b, shape)
+    return to.in_order(a), to.in_order(b)
+
+
+def _choice_backward(to: Lowering, call: Call) -> None:
+    """Of operands as large as dy."""
+    shape = call.results[0].shape
+    given = {name: to.in_order(_stretched(call.given[name], shape)) for name in ("dy", "a", "b")}
+    _noted(to, replace(call, given=given))
+
+
+def _stretched(view: View, shape: tuple[int, ...]) -> View:
+    """A view as NumPy broadcasts it to a shape."""
+    added = len(shape) - view.ndim
+    strides = [0] * added + [
+        stride if old == new else 0 for old, new, stride in zip(view.shape, shape[added:], view.strides, strict=True)
+    ]
+    return replace(view, shape=shape, strides=tuple(strides))
+
+
+def _pair_noted(to: Lowering, call: Call) -> None:
+    """What is made of pairs of numbers."""
+    a, b = _pair(to, call)
+    _noted(to, replace(call, given={**call.given, "a": a, "b": b}))
+
+
 def _forward(name: str, to: Lowering, call: Call) -> None:
     x, (y,) = call.given["x"], call.results
+    if name == "identity" and isinstance(x, View) and not x.contiguous and y.contiguous and not y.overlaps(x):
+        to.lay_out(x, y)
+        return
+    x = to.in_order(x)
     to.plain(x, y)
     _apart(y, x, same=True)
     if name in _OF_ROWS:
@@ -289,6 +373,7 @@ def _constant(value: Any) -> float:
 
 def derive(to: Lowering, name: str, dy: View, x: View, y: View, dx: View, numbers: int | None = None) -> None:
     """dx from dy, by an activation's input or output."""
+    dy, x, y = (to.in_order(each) for each in (dy, x, y))
     to.plain(dy, dx)
     _apart(dx, dy, x, y, same=True)
     if name in _OF_ROWS:
@@ -498,13 +583,13 @@ def written_beside(product: Instruction, result: View) -> list[Range]:
     return [each for each in product.writes if each.block is not result.block]
 
 
-def _scaled(to: Lowering, call: Call) -> None:
-    x, factor, (y,) = call.given["x"], call.given["factor"], call.results
+def _scaled(code: int, to: Lowering, call: Call) -> None:
+    x, factor, (y,) = to.in_order(call.given["x"]), call.given["factor"], call.results
     to.plain(x, y)
     _apart(y, x, same=True)
     if not isinstance(factor, Figure):
         raise UnfitError
-    sizes: dict[str, Any] = {"n": x.size, "figure": factor.place}
+    sizes: dict[str, Any] = {"n": x.size, "figure": factor.place, "code": code}
     to.add(
         Kind.SCALE,
         elementwise.nanoseconds(x.size),
@@ -717,10 +802,13 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
 
 # ----------------------------------------------------------------------------------------------------- calls of kernels
 
+_OF_KERNELS = ("convolution", "depthwise", "joining", "pooling", "recurrent", "resizing", "sampling")
+
 # Ops whose kernels do all the work: of arrays in C order they calculate nothing in Python.
 NOTED = (
-    *(op.name for op in TABLE.values() if op.module in ("convolution", "depthwise", "pooling", "resizing")),
-    "batch_norm", "batch_norm_backward", "layer_norm", "layer_norm_backward",
+    *(op.name for op in TABLE.values() if op.module in _OF_KERNELS),
+    "batch_norm", "batch_norm_backward", "batch_norm_inference", "batch_norm_inference_backward",
+    "layer_norm", "layer_norm_backward",
     "sequence_mean", "sequence_mean_backward", "sequence_max", "sequence_max_backward",
     "mask_steps", "mask_steps_backward", "step_mask",
 )  # fmt: skip
@@ -728,18 +816,28 @@ NOTED = (
 
 def _noted(to: Lowering, call: Call) -> None:
     """The calls of kernels that an op makes on arrays like these, each with the addresses that they will have."""
-    op, stand_ins = TABLE[call.op], StandIns()
+    op = TABLE[call.op]
+    implementation = getattr(import_module(f"fastnn.kernels.cpu.{op.module}"), op.name)
+
+    def run(**given: Any) -> Any:
+        bound = op.signature.bind(**given)
+        return implementation(*bound.args, **bound.kwargs)
+
+    sources = [call.given[name] for name in op.operands if name not in op.inplace]
+    _note_all(to, replace(call, given=_derived(to, call)), sources, run)
+
+
+def _note_all(to: Lowering, call: Call, sources: Sequence[Any], run: Callable[..., Any]) -> None:
+    """The same of what ``run`` makes of a call's arguments; no result may lie over ``sources``."""
+    stand_ins = StandIns(to)
     written = [view for view in (*call.results, *call.writes) if view is not None]
     if not all(isinstance(view, View) and view.contiguous and view.size for view in written):
         raise UnfitError
-    sources = [call.given[name] for name in op.operands if name not in op.inplace]
     for view in written:
         _apart(view, *(source for source in sources if isinstance(source, View)))
-    given = {name: stand_ins.make(value) for name, value in _derived(to, call).items()}
-    implementation = getattr(import_module(f"fastnn.kernels.cpu.{op.module}"), op.name)
-    bound = op.signature.bind(**given)
+    given = {name: stand_ins.make(value) for name, value in call.given.items()}
     with notes.taking() as noted:
-        results = implementation(*bound.args, **bound.kwargs)
+        results = run(**given)
     for view, array in zip(call.results, results if isinstance(results, tuple) else (results,), strict=True):
         if view is not None and (array is None or array.shape != view.shape or not array.flags.carray):
             raise UnfitError
@@ -755,7 +853,7 @@ def _noted(to: Lowering, call: Call) -> None:
 def _derived(to: Lowering, call: Call) -> Mapping[str, Any]:
     """What a call is given, with the derivative of its activation by an instruction of its own."""
     activation = ELEMENTWISE_ACTIVATIONS.get(call.given.get("activation", "linear"))
-    if "dy" not in call.given or activation in (None, "identity"):
+    if not {"dy", "z"} <= call.given.keys() or activation in (None, "identity"):
         return call.given
     dy, y, z = (call.given[name] for name in ("dy", "y", "z"))
     dz = to.temporary(dy.shape)
@@ -768,12 +866,15 @@ def _note(to: Lowering, note: notes.Note, stand_ins: StandIns, written: Sequence
 
     Memory that an op has made for itself is its own; what of it may be written to is.
     """
-    own = [each for each in note.arguments if isinstance(each, np.ndarray) and each.size and each.dtype.kind == "f"]
     reads: list[Range] = []
     writes: list[Range] = []
-    for array in own:
+    for array in note.arguments:
+        if not isinstance(array, np.ndarray) or array.size == 0:
+            continue
         at = address(array)
         view = stand_ins.view(at)
+        if view is None and array.dtype.kind != "f":  # a table, which is only read
+            continue
         if view is None:
             block = Block(array.nbytes, address=at, owner=array)
             writes.append(Range(block, 0, array.nbytes))
@@ -783,6 +884,23 @@ def _note(to: Lowering, note: notes.Note, stand_ins: StandIns, written: Sequence
     made = Instruction(to.call, Kind.NOTED, {}, {}, reads, writes, note.nanoseconds)
     made.noted = Noted(note, stand_ins)
     to.instructions.append(made)
+
+
+def _mean_of_rows(to: Lowering, call: Call) -> None:
+    """Means of words' vectors, or the gradient of such."""
+    _of_words(to, call, lambda: _note_all(to, call, list(call.given.values()), call.run))
+
+
+def _embedding_mask(to: Lowering, call: Call) -> None:
+    _of_words(to, call, lambda: _noted(to, call))
+
+
+def _of_words(to: Lowering, call: Call, lower: Callable[[], None]) -> None:
+    """What is done with words by their numbers, where these need no copy as other integers."""
+    indices = call.given["indices"]
+    if not indices.contiguous or indices.dtype != np.int64:
+        raise UnfitError
+    lower()
 
 
 def _max_pool_backward(to: Lowering, call: Call) -> None:
@@ -815,7 +933,9 @@ LOWERED: dict[str, _Lower] = {
     "linear_backward": _linear_backward,
     "column_sums": _column_sums,
     "add": _add,
-    "scaled": _scaled,
+    "scaled": _with(_scaled, replay.TIMES),
+    "divided": _with(_scaled, replay.OVER),
+    **dict.fromkeys(PAIRS.keys() - {"add"}, _pair_noted),
     "zeros": _zeros,
     **dict.fromkeys(("dropout", "dropout_backward"), _dropout),
     "prelu": _prelu,
@@ -827,6 +947,9 @@ LOWERED: dict[str, _Lower] = {
     "embedding_backward": _embedding_backward,
     **dict.fromkeys(NOTED, _noted),
     "max_pool2d_backward": _max_pool_backward,
+    "embedding_mask": _embedding_mask,
+    **dict.fromkeys((bags.MEAN, bags.MEAN_BACKWARD), _mean_of_rows),
+    **dict.fromkeys((f"{name}_backward" for name in CHOICES), _choice_backward),
     **{name: _with(_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(_backward, name) for name in ROW_CODES},
     **dict.fromkeys(LOSSES, _loss),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing, workspace
+from fastnn.kernels.cpu._arrays import between, contiguous, finish, in_order, placing, workspace
 from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.parts import compiled_in
@@ -241,9 +241,26 @@ def batch_norm(
     return run
 
 
-def _rstd(variance: Any, epsilon: float) -> Any:
-    """1 / sqrt(variance + epsilon), in doubles on the way."""
-    return (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(variance.dtype)
+@kernel(lambda dtype: types.void(types.float64, flat(dtype), flat(dtype)))
+def _root(MR: int, NR: int) -> Any:
+    def root(epsilon, variance, rstd, words, t, tasks):
+        for j in range(t * rstd.size // tasks, (t + 1) * rstd.size // tasks):
+            rstd[j] = 1.0 / math.sqrt(np.float64(variance[j]) + epsilon)
+
+    return root
+
+
+def _plan_rstd(variance: Any, epsilon: float) -> Callable[..., Any]:
+    """What gives 1 / sqrt(variance + epsilon), in doubles on the way."""
+    shape, dtype = variance.shape, variance.dtype
+    compute = _root.planned(dtype, nanoseconds(variance.size), epsilon)
+
+    def run(variance: Any) -> Any:
+        rstd = between(shape, dtype)
+        compute(contiguous(variance), rstd)
+        return rstd
+
+    return run
 
 
 @Planned
@@ -255,13 +272,13 @@ def batch_norm_inference(
     shape, dtype, height = x.shape, x.dtype, _height(x.shape[1])
     weights, others = _Weights(shape[1], dtype), [each for each in (gamma, beta) if each is not None]
     place = placing(out, shape, dtype, x, moving_mean, moving_variance, *others, elementwise=True)
-    compute = _normalize.planned(dtype, nanoseconds(x.size), height)
+    compute, rstd = _normalize.planned(dtype, nanoseconds(x.size), height), _plan_rstd(moving_variance, epsilon)
 
     def run(
         x: Any, moving_mean: Any, moving_variance: Any, gamma: Any = None, beta: Any = None, *_: Any, out: Any = None
     ) -> Any:
         y = place(out, x, moving_mean, moving_variance, *(each for each in (gamma, beta) if each is not None))
-        figures = contiguous(moving_mean), _rstd(moving_variance, epsilon)
+        figures = contiguous(moving_mean), rstd(moving_variance)
         compute(in_order(x), *figures, weights.scale(gamma), weights.shift(beta), y)
         return finish(y, out)
 
@@ -307,12 +324,12 @@ def batch_norm_inference_backward(
     need: Sequence[str] = _GRADIENTS,
 ) -> Callable[..., tuple[Any, ...]]:
     """The same where the figures do not depend on x."""
-    compute = _plan_backward(x, need, moved=False)
+    compute, rstd = _plan_backward(x, need, moved=False), _plan_rstd(moving_variance, epsilon)
 
     def run(
         dy: Any, x: Any, moving_mean: Any, moving_variance: Any, gamma: Any = None, *_: Any, **__: Any
     ) -> tuple[Any, ...]:
-        return compute(dy, x, moving_mean, _rstd(moving_variance, epsilon), gamma)
+        return compute(dy, x, moving_mean, rstd(moving_variance), gamma)
 
     return run
 

@@ -128,7 +128,7 @@ def _share_out(stretch: _Stretch, tasks: int, lies: Callable[[Range], Range]) ->
         for task in range(each.first, each.first + each.tasks):
             loads[task] += each.nanoseconds / each.tasks
         touched.append((each, reads, writes))
-        if each.kind in replay.STOPPING:  # where it finds wrong labels, nothing behind it may run
+        if each.stops:  # where it finds wrong labels, nothing behind it may run
             each.waits = True
             touched, loads = [], [0.0] * tasks
     if stretch:
@@ -375,8 +375,9 @@ class Replay(CallByCall):
         if argument is None:
             self._known.append(self._address(view.block) + view.offset)
         else:
+            first = self.graph.arguments[argument].offset if argument < len(self.graph.arguments) else 0
             self._known.append(0)
-            self._patches.append((slot, argument, view.offset))
+            self._patches.append((slot, argument, view.offset - first))  # an address is that of the first number
         return slot
 
     def _lies(self, range_: Range) -> Range:

@@ -72,39 +72,40 @@ class Kind(IntEnum):
     BACKWARD = 1  # c = a * activation'(b), n numbers
     BACKWARD_SUMS = 2  # c = a * activation'(b), n rows of m; d = sums of these
     ADD = 3  # c = a + b, n numbers, of which b has m, again and again
-    SCALE = 4  # b = figure * a, n numbers
-    FORWARD_ROWS = 5  # b = f(a), n rows of m
-    BACKWARD_ROWS = 6  # c = derivative of a, by b, n rows of m
-    DROPOUT = 7  # b = a where the mask keeps, n rows of m
-    PRELU = 8  # c = prelu(a) with the slopes b, n rows of m
-    PRELU_BACKWARD = 9  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
-    PENALTY = 10  # of n weights a: derivative e, sums of units f
-    INDEXED_ROWS = 11  # c = rows of a by their numbers b, n of them; a has k of m numbers
-    SCATTER = 12  # c = k rows of m numbers, sums of the n rows of a by their numbers b
-    LOSS = 13  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
-    TOTAL = 14  # figure = sum of a / divisor, n float64 numbers
-    UPDATE = 15  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
-    CALCULATION = 16  # figure = the figures m and k calculated with, by ``code``
-    GATHER = 17  # b = rows of a, n of them, m bytes each, by the turn's part of the order
-    UNPACK = 18  # b = the matrix (k, m) whose panels are a
-    PUT = 19  # the part of b that the figure numbers, n bytes = a
-    COPY_TILES = 20  # e = tiles of a, of one block
-    PRODUCT = 21  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
-    STEPPED_PRODUCT = 22  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
-    COLUMN_SUMS = 23  # b = sums of the n rows of a, of m columns
+    SCALE = 4  # b = a times the figure, or divided by it, by ``code``; n numbers
+    LAY_OUT = 5  # c = a (n, k, m) in C order, whose strides are row_a, column_a and row_b
+    FORWARD_ROWS = 6  # b = f(a), n rows of m
+    BACKWARD_ROWS = 7  # c = derivative of a, by b, n rows of m
+    DROPOUT = 8  # b = a where the mask keeps, n rows of m
+    PRELU = 9  # c = prelu(a) with the slopes b, n rows of m
+    PRELU_BACKWARD = 10  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
+    PENALTY = 11  # of n weights a: derivative e, sums of units f
+    INDEXED_ROWS = 12  # c = rows of a by their numbers b, n of them; a has k of m numbers
+    SCATTER = 13  # c = k rows of m numbers, sums of the n rows of a by their numbers b
+    LOSS = 14  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
+    TOTAL = 15  # figure = sum of a / divisor, n float64 numbers
+    UPDATE = 16  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
+    CALCULATION = 17  # figure = the figures m and k calculated with, by ``code``
+    GATHER = 18  # b = rows of a, n of them, m bytes each, by the turn's part of the order
+    UNPACK = 19  # b = the matrix (k, m) whose panels are a
+    PUT = 20  # the part of b that the figure numbers, n bytes = a
+    COPY_TILES = 21  # e = tiles of a, of one block
+    PRODUCT = 22  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
+    STEPPED_PRODUCT = 23  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
+    COLUMN_SUMS = 24  # b = sums of the n rows of a, of m columns
     # of a batch of CSR rows (n, k): values a, indices e, indptr f
-    SPARSE_PRODUCT = 24  # c = epilogue(batch @ b), m columns; the bias d; scratch g for copies of strips of b
-    COUNT_COLUMNS = 25  # c = how many non-zeros of each column its parts have
+    SPARSE_PRODUCT = 25  # c = epilogue(batch @ b), m columns; the bias d; scratch g for copies of strips of b
+    COUNT_COLUMNS = 26  # c = how many non-zeros of each column its parts have
     # c = where those of each part belong; d = where each column's begin, and where they end; if there is h: at which
     # turn each had some last, and what those missed that have some now
-    ALLOT_COLUMNS = 26
-    SORT_COLUMNS = 27  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
-    SPARSE_GRADIENT = 28  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
-    SPARSE_STEP = 29  # a step of weights c by that; b: the first part of its state, which catches up first by h
-    PACK_STRIPS = 30  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
-    UNPACK_STRIPS = 31  # a = c
-    SETTLE = 32  # the state b (k, m) catches up by h with what it missed of n turns
-    NOTED = 33  # a kernel's call that was noted; a: its function, and behind it its arguments
+    ALLOT_COLUMNS = 27
+    SORT_COLUMNS = 28  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
+    SPARSE_GRADIENT = 29  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
+    SPARSE_STEP = 30  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    PACK_STRIPS = 31  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
+    UNPACK_STRIPS = 32  # a = c
+    SETTLE = 33  # the state b (k, m) catches up by h with what it missed of n turns
+    NOTED = 34  # a kernel's call that was noted; a: its function, and behind it its arguments
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
@@ -183,6 +184,25 @@ def _numbers(memory, turn, first):
 
 
 @compiled_in
+def _divide(t, tasks, size, divisor, x, y):
+    for i in range(t * size // tasks, (t + 1) * size // tasks):
+        y[i] = x[i] / divisor
+
+
+@compiled_in
+def _lay_out(t, tasks, each, a, c):
+    """Task t's rows of a copy in C order."""
+    rows = each.n * each.k
+    for row in range(t * rows // tasks, (t + 1) * rows // tasks):
+        source, target = address(a, row // each.k * each.row_a + row % each.k * each.column_a), address(c, row * each.m)
+        if each.row_b == 1:
+            copy_row(each.m, source, target)
+        else:
+            for j in range(each.m):
+                target[j] = source[j * each.row_b]
+
+
+@compiled_in
 def _scale(t, tasks, size, factor, x, y):
     low, high = t * size // tasks, (t + 1) * size // tasks
     for i in range(low, high, _AT_ONCE):
@@ -206,7 +226,13 @@ def _elementwise(each, memory, turn, t):
     elif each.kind == Kind.ADD:
         add_share(t, each.tasks, each.n, each.m, 0, a, b, c)
     elif each.kind == Kind.SCALE:
-        _scale(t, each.tasks, each.n, memory.numbers.dtype.type(memory.figures[turn, each.figure]), a, b)
+        factor = memory.numbers.dtype.type(memory.figures[turn, each.figure])
+        if each.code == OVER:
+            _divide(t, each.tasks, each.n, factor, a, b)
+        else:
+            _scale(t, each.tasks, each.n, factor, a, b)
+    elif each.kind == Kind.LAY_OUT:
+        _lay_out(t, each.tasks, each, a, c)
     elif each.kind == Kind.FORWARD_ROWS:
         forward_rows_share(t, each.tasks, each.n, each.m, each.code, a, b)
     else:
@@ -405,7 +431,7 @@ def _run(each, memory, turn, t, MR, NR):
     elif each.kind == Kind.UNPACK:
         unpack_share(t, each.tasks, each.k, each.m, NR, _place(memory, each.a), _place(memory, each.b))
     elif each.kind == Kind.NOTED:
-        run_noted(memory.addresses, each.a, memory.words, t, each.tasks)
+        return run_noted(memory.addresses, each.a, memory.words, t, each.tasks)
     elif each.kind >= Kind.SPARSE_PRODUCT:
         _sparse(each, memory, turn, t, NR)
     else:

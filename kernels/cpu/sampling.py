@@ -71,7 +71,7 @@ def _corner(given, matrices, image, r, s, corner):
 _GIVEN = types.NamedUniTuple(types.int64, len(Given._fields), Given)
 
 
-@kernel(lambda dtype: types.void(_GIVEN, dtype, flat(dtype), flat(types.float64), flat(dtype)))
+@kernel(lambda dtype: types.void(_GIVEN, dtype, *[flat(dtype)] * 3))
 def _sample(MR: int, NR: int) -> Any:
     def sample(given, fill, x, matrices, y, words, t, tasks):
         c, corners = given.c, 4 if given.interpolation == _BILINEAR else 1
@@ -89,7 +89,7 @@ def _sample(MR: int, NR: int) -> Any:
     return sample
 
 
-@kernel(lambda dtype: types.void(_GIVEN, flat(dtype), flat(types.float64), flat(dtype)))
+@kernel(lambda dtype: types.void(_GIVEN, *[flat(dtype)] * 3))
 def _spread(MR: int, NR: int) -> Any:
     def spread(given, dy, matrices, dx, words, t, tasks):
         c, corners = given.c, 4 if given.interpolation == _BILINEAR else 1
@@ -135,7 +135,7 @@ def affine_sample2d(
     def run(x: Any, matrices: Any, *_: Any, out: Any = None, **__: Any) -> Any:
         y = place(out, x, matrices)
         if size:
-            compute(in_order(x).reshape(-1), in_order(matrices, "float64").reshape(-1), y.reshape(-1))
+            compute(in_order(x).reshape(-1), in_order(matrices).reshape(-1), y.reshape(-1))
         return finish(y, out)
 
     return run
@@ -163,7 +163,7 @@ def affine_sample2d_backward(
     def run(dy: Any, x: Any, matrices: Any, *_: Any, out: Any = None, **__: Any) -> Any:
         dx = place(out, dy, matrices)
         if size:
-            compute(in_order(dy).reshape(-1), in_order(matrices, "float64").reshape(-1), dx.reshape(-1))
+            compute(in_order(dy).reshape(-1), in_order(matrices).reshape(-1), dx.reshape(-1))
         return finish(dx, out)
 
     return run

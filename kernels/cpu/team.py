@@ -56,10 +56,11 @@ from fastnn.kernels.cpu.parts import compiled_in
 
 # What a worker and its team share, in two cache lines of int64: the worker's state, the turns of its waiting loop
 # before it sleeps, the lock at which it does, and of a job the function, the record of its arguments, the task.
-_STATE, _AWAKE, _LOCK, _FUNCTION, _RECORD, _TASK = range(6)
-_RING = 16
+STATE, _AWAKE, _LOCK, FUNCTION, RECORD, TASK = range(6)
+RING = 16
 
-_WAITING, _ASLEEP, _CALLED = range(3)
+# A worker's states; one that is another library's thread is told to leave as well.
+WAITING, _ASLEEP, CALLED, LEAVING = range(4)
 
 # Python's own locks, which need no Python: on every system there is one that a thread can sleep at.
 _ACQUIRE, _RELEASE = "fastnn.acquire", "fastnn.release"
@@ -69,19 +70,19 @@ _API.PyThread_acquire_lock.argtypes = (ctypes.c_void_p, ctypes.c_int)
 for _name, _function in ((_ACQUIRE, _API.PyThread_acquire_lock), (_RELEASE, _API.PyThread_release_lock)):
     llvm.add_symbol(_name, ctypes.cast(_function, ctypes.c_void_p).value)
 
-_WORDS, _RINGS = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "C")
+WORDS_TYPE, RINGS_TYPE = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "C")
 
 _I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 _JOB = ir.FunctionType(ir.VoidType(), [_POINTER, _I64])
-_NOTED = ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, _I64, _I64])
+_NOTED = ir.FunctionType(_I64, [_POINTER, _POINTER, _I64, _I64])
 
 
-def _intrinsic(typer: Callable[..., Any]) -> Any:
+def as_intrinsic(typer: Callable[..., Any]) -> Any:
     """Numba's decorator, whose own type tells type checkers of arguments that callers do not give."""
     return intrinsic(typer)
 
 
-@_intrinsic
+@as_intrinsic
 def _acquire(typingctx, lock):
     """Sleep until somebody releases a lock."""
 
@@ -93,7 +94,7 @@ def _acquire(typingctx, lock):
     return types.void(types.int64), codegen
 
 
-@_intrinsic
+@as_intrinsic
 def _release(typingctx, lock):
     """Wake who sleeps at a lock."""
 
@@ -105,8 +106,8 @@ def _release(typingctx, lock):
     return types.void(types.int64), codegen
 
 
-@_intrinsic
-def _do(typingctx, function, record, task):
+@as_intrinsic
+def do(typingctx, function, record, task):
     """Call a job's function, known by its address."""
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
@@ -131,7 +132,7 @@ def _call(context: Any, builder: Any, function: Any, kinds: Sequence[Any], value
     return status.is_error, result
 
 
-@_intrinsic
+@as_intrinsic
 def _attempt(typingctx, function, arguments, words, task, tasks):
     """``function(*arguments, words, task, tasks)``: whether it raised, what it returned."""
     kinds = [*arguments, words, types.int64, types.int64]
@@ -145,8 +146,8 @@ def _attempt(typingctx, function, arguments, words, task, tasks):
     return results(function, arguments, words, types.int64, types.int64), codegen
 
 
-@_intrinsic
-def _job(typingctx, function, arguments, words, tasks):
+@as_intrinsic
+def as_job(typingctx, function, arguments, words, tasks):
     """``function(arguments, words, task, tasks)`` for any task: addresses of what to call, and of what it is given.
 
     The latter is a variable of the caller's.
@@ -173,11 +174,11 @@ def _job(typingctx, function, arguments, words, tasks):
     return types.UniTuple(types.int64, 2)(function, arguments, words, types.int64), codegen
 
 
-@_intrinsic
+@as_intrinsic
 def _note(typingctx, function, arguments, words, into):
     """Note a call of ``function(arguments, words, task, tasks)``: its address, the bytes of its arguments, and these.
 
-    In place of the call's result comes one of zeros.
+    In place of the call's result comes one of zeros. What is noted returns 1 where the function says False, else 0.
     """
     kinds = [arguments, words, types.int64, types.int64]
     result = _signature(typingctx, function, kinds).return_type
@@ -191,8 +192,8 @@ def _note(typingctx, function, arguments, words, into):
             inner.load(inner.bitcast(pointer, kind.as_pointer()))
             for pointer, kind in zip(noted.args, (record.type, of_words), strict=False)
         ]
-        _call(context, inner, function, kinds, [*values, *noted.args[2:]])
-        inner.ret_void()
+        _, said = _call(context, inner, function, kinds, [*values, *noted.args[2:]])
+        inner.ret(inner.zext(inner.not_(said), _I64) if result == types.boolean else _I64(0))
         data = context.make_array(signature.args[3])(context, builder, given[3]).data
         builder.store(builder.ptrtoint(noted, _I64), data)
         builder.store(_I64(context.get_abi_sizeof(record.type)), builder.gep(data, [_I64(1)]))
@@ -202,11 +203,11 @@ def _note(typingctx, function, arguments, words, into):
     return result(function, arguments, words, into), codegen
 
 
-@_intrinsic
+@as_intrinsic
 def run_noted(typingctx, slots, first, words, task, tasks):
     """A task's share of a call that was noted: its function stands in ``slots`` at ``first``, behind it its arguments.
 
-    The team is the caller's, whose ``words`` it waits by.
+    True where the function says that these are not right. The team is the caller's, whose ``words`` it waits by.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
@@ -215,17 +216,17 @@ def run_noted(typingctx, slots, first, words, task, tasks):
         record = builder.gep(data, [builder.add(given[1], _I64(1))])
         shared = cgutils.alloca_once_value(builder, given[2])
         pointers = [builder.bitcast(each, _POINTER) for each in (record, shared)]
-        builder.call(function, [*pointers, *given[3:]])
-        return context.get_dummy_value()
+        wrong = builder.call(function, [*pointers, *given[3:]])
+        return builder.trunc(wrong, ir.IntType(1))
 
-    return types.void(slots, types.int64, words, types.int64, types.int64), codegen
+    return types.boolean(slots, types.int64, words, types.int64, types.int64), codegen
 
 
 @compiled_in
 def _give(rings, ring, function, record, task):
     """Give a worker, whose ring begins there, a job."""
-    rings[ring + _FUNCTION], rings[ring + _RECORD], rings[ring + _TASK] = function, record, task
-    if exchange(rings, ring + _STATE, _CALLED) == _ASLEEP:
+    rings[ring + FUNCTION], rings[ring + RECORD], rings[ring + TASK] = function, record, task
+    if exchange(rings, ring + STATE, CALLED) == _ASLEEP:
         _release(rings[ring + _LOCK])
 
 
@@ -258,18 +259,18 @@ def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[...
         if read(words, NOTING) != 0:
             return _note(run, arguments, words, rings)
         begin(words)
-        tasks = 1 + rings.size // _RING
+        tasks = 1 + rings.size // RING
         if tasks > 1:
-            job, record = _job(assist, arguments, words, tasks)
+            job, record = as_job(assist, arguments, words, tasks)
             for task in range(1, tasks):
-                _give(rings, (task - 1) * _RING, job, record, task)
+                _give(rings, (task - 1) * RING, job, record, task)
         result = run(arguments, words, 0, tasks)
         wait_for_end(tasks, words)
         if read(words, FAILED):
             raise SystemError("a task of a team has raised an error, and none may")
         return result
 
-    kind = signature.return_type(_WORDS, _RINGS, *signature.args)
+    kind = signature.return_type(WORDS_TYPE, RINGS_TYPE, *signature.args)
     return kind, _flat(symbol, lead, len(signature.args))
 
 
@@ -303,21 +304,21 @@ def _serve(ring):
     """A worker's life."""
     turns = ring[_AWAKE]
     while True:
-        if read(ring, _STATE) == _CALLED:
-            write(ring, _STATE, _WAITING)
-            _do(ring[_FUNCTION], ring[_RECORD], ring[_TASK])
+        if read(ring, STATE) == CALLED:
+            write(ring, STATE, WAITING)
+            do(ring[FUNCTION], ring[RECORD], ring[TASK])
             turns = ring[_AWAKE]
         elif turns > 0:
             turns -= 1
-            pause(ring, _STATE)
-        elif exchange_if(ring, _STATE, _WAITING, _ASLEEP) == _WAITING:
+            pause(ring, STATE)
+        elif exchange_if(ring, STATE, WAITING, _ASLEEP) == WAITING:
             _acquire(ring[_LOCK])
 
 
 @cache
 def server() -> Any:
     """``_serve``, compiled."""
-    return compile_now(types.void(_RINGS), _serve)
+    return compile_now(types.void(RINGS_TYPE), _serve)
 
 
 class Team:
@@ -325,7 +326,7 @@ class Team:
 
     def __init__(self, tasks: int) -> None:
         crowded = tasks > 1 and tasks > threads.available()  # who waits then keeps others from what they wait for
-        self.words, rings = aligned((WORDS,), np.int32), aligned((tasks - 1, _RING), np.int64)
+        self.words, rings = aligned((WORDS,), np.int32), aligned((tasks - 1, RING), np.int64)
         self.words[:], rings[:] = 0, 0
         self.words[TURNS], rings[:, _AWAKE] = (0, 0) if crowded else (AWAKE, _LINGER)
         self.tasks = 1
@@ -370,11 +371,22 @@ _alone = Team(1)
 ALONE = _alone.words, _alone.rings
 
 
+class _Here(threading.local):
+    """Of a Python thread: who lends it teams of other threads than ours, as ``openmp.Lender`` does."""
+
+    lender: Any = None
+
+
+here = _Here()
+
+
 def run(lead: Callable[..., Any], tasks: int, arguments: Sequence[Any]) -> Any:
     """Run a team's function on ``arguments``, by so many tasks, or fewer where threads cannot be started.
 
     Returns what task 0 does.
     """
+    if tasks > 1 and here.lender is not None:
+        return lead(*here.lender.team(tasks), *arguments)
     try:
         team = _idle[tasks].pop()
     except IndexError:

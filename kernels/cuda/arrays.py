@@ -16,7 +16,7 @@ from fastnn.kernels.addresses import Arrays, Place
 WIDE = 16
 
 # Addresses of arrays that were found to be apart that are remembered at most.
-_MOST_FOUND = 1024
+MOST_FOUND = 1024
 
 
 class Like(NamedTuple):
@@ -131,7 +131,7 @@ def telling_apart(written: Sequence[Any], read: Sequence[Any]) -> Callable[..., 
             return True
         if any(low < starts[one] - starts[other] < high for one, other, low, high in pairs):
             return False
-        if len(found) >= _MOST_FOUND:
+        if len(found) >= MOST_FOUND:
             found.clear()
         found.add(starts)
         return True

@@ -84,7 +84,7 @@ def _clipping(clip: Callable[[Sequence[_Group]], None]) -> Callable[[Sequence[An
 
 @_clipping
 def by_value(groups: Sequence[_Group]) -> None:
-    """Every number g becomes min(max(g, -limit), limit)."""
+    """Every number g becomes min(max(g, -limit), limit), NaN where it is not finite."""
     for group in groups:
         group.launch("clip_values")
 

@@ -1,6 +1,6 @@
 // C (n, m) = f(S @ B): S (n, k) by its non-zeros, row i's are numbers bounds[i * bounds_step] to
 // bounds[(i + 1) * bounds_step] - 1 of indices and values; B (k, m) dense, of any strides. n, m > 0. Every number of C is
-// one chain of multiply-adds in the order of the row's non-zeros. f is as in gemm.cu.
+// one chain of multiply-adds in the order of the row's non-zeros, of operands as ROUNDED leaves them. f is as in gemm.cu.
 //
 // A row that is none of `stored` non-zeros, one behind the other, is NaN, and so is a product by a row of B that there
 // is not. Where *fault is not 0 everything is NaN.
@@ -36,11 +36,11 @@ extern "C" __global__ void product(const Product given) {
         for (int e = row.begin; e < row.end; e++) {
             const int64 column = given.indices[e];
             const bool is_there = 0 <= column && column < given.k;
-            const real value = given.values[e], *b = given.b + column * given.b_row;
+            const real value = ROUNDED(given.values[e]), *b = given.b + column * given.b_row;
 #pragma unroll
             for (int c = 0; c < LANE_COLUMNS; c++) {
                 const int64 j = at.first + c * LANES;
-                sums[c] = multiply_add(value, is_there && j < given.m ? b[j * given.b_column] : real(NAN), sums[c]);
+                sums[c] = multiply_add(value, is_there && j < given.m ? ROUNDED(b[j * given.b_column]) : real(NAN), sums[c]);
             }
         }
 #pragma unroll

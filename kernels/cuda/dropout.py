@@ -36,6 +36,13 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,)))
 
 
+def counters(dtype: Any) -> dict[str, tuple[int, Any]]:
+    """Options that are counters: of each, where it is among a launch's numbers, and its dtype there."""
+    fields, span = MASKED.record(dtype).dtype.fields, MASKED.span(dtype)
+    assert span is not None
+    return {name: (fields[name][1] - span.offset, fields[name][0]) for name in ("seed", "step", "stream")}
+
+
 def _op(name: str) -> Planned:
     """The derivative is the function: it is linear in x."""
 

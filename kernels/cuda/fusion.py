@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from struct import pack
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
@@ -47,15 +47,28 @@ class Origin:
     number: int
 
 
-def fused(graph: Graph) -> tuple[Graph, list[int]]:
-    """The graph with calls that do what several did; for each the number of a recorded one that it is a part of."""
+class Fused(NamedTuple):
+    """A graph with calls that do what several did, and why others are as they were.
+
+    For each of its calls the number of a recorded one that it is a part of.
+    """
+
+    graph: Graph
+    origins: list[int]
+    reasons: list[str]
+
+
+def fused(graph: Graph) -> Fused:
+    """The graph with as few launches as can be."""
     calls = [Origin(call, number) for number, call in enumerate(graph.calls)]
-    kept = {view.block for view in graph.kept}
+    kept, reasons = {view.block for view in graph.kept}, list[str]()
     for each in [each for each in calls if _is_step(each.call)]:
+        reasons += _obstacles(calls, each)
         calls = _stepped(calls, each, kept)
     for each in [each for each in calls if each.call.op == _SLOPE]:
         calls = _sloped(calls, each, kept)
-    return replace(graph, calls=[each.call for each in calls]), [each.number for each in calls]
+    joined = replace(graph, calls=[each.call for each in calls])
+    return Fused(joined, [each.number for each in calls], [*dict.fromkeys(reasons)])
 
 
 def _is_step(call: Call) -> bool:
@@ -125,13 +138,40 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     return made
 
 
+def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
+    """Why gradients of layers are written before a step, and not formed in its launch."""
+    found = step.call.given["dw"]
+    read = {view.block for view in views_of(found if isinstance(found, (list, tuple)) else [found])}
+    layers = [
+        (each, blocks)
+        for each in calls[: calls.index(step)]
+        if _is_layer(each.call) and (blocks := {view.block for view in views_of(each.call.results[1:])}) & read
+    ]
+    if layers and not _is_exact({each.call.given["dy"].dtype for each, _ in layers}):
+        return [f"gradients are products of {precision.current()}, which are written"]
+    reasons = []
+    for layer, blocks in layers:
+        between = [each.call.op for each in calls if each not in (layer, step) and blocks & set(each.call.touched())]
+        if between:
+            reasons.append(f"gradients are written for {between[0]!r}, which comes before the step")
+        elif not _pays(layer.call):
+            samples = layer.call.given["dy"].shape[0]
+            reasons.append(f"gradients of {samples:,} samples are written, since blocks share their sums")
+    return reasons
+
+
+def _is_exact(dtypes: Collection[Any]) -> bool:
+    """Whether products of these are of operands that are not rounded."""
+    return precision.current() == "float32" or dtypes == {np.dtype(np.float64)}
+
+
 def _fit(parameters: Sequence[Sequence[Any]]) -> bool:
     """Whether launches take these arrays: in C order, of one dtype, exact, and no two of what is written in common."""
     views = [view for parameter in parameters for view in parameter]
     if not all(isinstance(view, View) and view.contiguous and view.size for view in views):
         return False
     dtypes = {view.dtype for view in views}
-    exact = precision.current() == "float32" or dtypes == {np.dtype(np.float64)}
+    exact = _is_exact(dtypes)
     ranges = [*map(_range, views)]
     written = [place for place in range(len(ranges)) if place % len(parameters[0]) != 1]
     overlap = any(ranges[one].meets(ranges[other]) for one in written for other in range(len(ranges)) if other != one)

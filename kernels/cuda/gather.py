@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.kernels.cuda import csr, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import finish, in_order, placing
+from fastnn.kernels.cuda.arrays import finish, in_order, like_new, placing
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -66,10 +66,11 @@ def _gather_backward(dy: Any, data: Any, index: Any, *, out: Any = None) -> Call
     """Sums of rows of dy by their numbers, each row's in one order; rows that data do not have are left out."""
     (rows, *sample), n, m = data.shape, index.shape[0], math.prod(data.shape[1:])
     place = placing(out, (rows, *sample), dy.dtype, dy, data, ordered=True)
+    add = csr.adding_rows(like_new((n, m), dy.dtype), like_new((rows, m), dy.dtype))
 
     def run(dy: Any, data: Any, index: Any, *, out: Any = None) -> Any:
         ddata = place(out, dy, data)
-        csr.add_rows(index, in_order(dy).reshape(n, m), ddata.reshape(rows, m))
+        add(index, in_order(dy).reshape(n, m), ddata.reshape(rows, m))
         return finish(ddata, out)
 
     return run

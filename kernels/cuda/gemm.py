@@ -161,7 +161,8 @@ TILES = {
     ),
 }
 
-# The formats of ptx.cuh, with the depth of their fragments.
+# The formats of ptx.cuh by precision, and the depth of their fragments.
+FORMATS = {"tf32": "Tf32", "bfloat16": "Bf16"}
 _DEPTHS = {"Tf32": 8, "Bf16": 16}
 
 TENSOR_TILES = {
@@ -169,11 +170,11 @@ TENSOR_TILES = {
         TensorTile(rows, columns, 2 * _DEPTHS[format_], warp_rows, 32, format_)
         for rows, columns, warp_rows in ((128, 128, 64), (64, 64, 32))
     )
-    for name, format_ in (("tf32", "Tf32"), ("bfloat16", "Bf16"))
+    for name, format_ in FORMATS.items()
 }
 
 # The least compute capability, as CuPy writes it, that has tensor cores for these formats.
-_TENSOR_FROM = 80
+TENSOR_FROM = 80
 
 # Units of an operand of 16 bytes a lane: rows or columns, and bytes of a warp.
 _UNIT, _UNIT_BYTES = 16, 32 * 16
@@ -359,7 +360,13 @@ def _kernel(entry: str, tile: Tile | TensorTile, epilogue: Epilogue, dtype: str)
 
 @cache
 def _has_tensor_cores(device: int) -> bool:
-    return int(cupy.cuda.Device(device).compute_capability) >= _TENSOR_FROM
+    return int(cupy.cuda.Device(device).compute_capability) >= TENSOR_FROM
+
+
+def format_of(dtype: str) -> str | None:
+    """The format that products of this dtype round their operands to now; RuntimeError where the device has it not."""
+    tile = _tiles(dtype, precision.current())[0]
+    return tile.format if isinstance(tile, TensorTile) else None
 
 
 def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
@@ -387,7 +394,7 @@ def modules() -> Iterator[launch.Module]:
         for tile, (kind, epilogue) in product_of(tiles, epilogues.items()):
             text = launch.text(source_of(tile), dtype, (PRODUCT,), before(tile, epilogue, dtype))
             label = f"product {tile.rows}x{tile.columns}x{tile.depth} {kind} {name}"
-            yield launch.Module(label, text, _TENSOR_FROM if name in TENSOR_TILES else 75)
+            yield launch.Module(label, text, TENSOR_FROM if name in TENSOR_TILES else 75)
     for activation, dtype in product_of((None, "gelu"), TILES):
         text = launch.text("columns.cu", dtype, (COLUMNS,), _value(activation, dtype))
         yield launch.Module(f"column_sums {activation or 'plain'} {dtype}", text)
@@ -624,31 +631,35 @@ def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
 
 
 def placing_each(
-    place: Callable[..., Any], outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, *sources: Any
+    kind: Kind, outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, x: Any, *others: Any
 ) -> Callable[..., list[Any]]:
-    """``places(outs, *sources)`` of results of these shapes, each as ``place`` plans it; of no shape there is none."""
+    """``places(outs, x, *others)`` of results of these shapes, each as the kind places it; of no shape there is none.
+
+    All at once where they are over memory of their own.
+    """
     each = [
-        None if shape is None else place(out, shape, dtype, *sources) for shape, out in zip(shapes, outs, strict=True)
+        None if shape is None else kind.place(out, shape, dtype, x, *others)
+        for shape, out in zip(shapes, outs, strict=True)
     ]
-    return lambda outs, *sources: [place and place(out, *sources) for place, out in zip(each, outs, strict=True)]
-
-
-def _placing_dense(outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, *sources: Any) -> Callable[..., list[Any]]:
-    """The same of dense sources, found at once where results are all over memory of their own."""
-    one_by_one = placing_each(placing_product, outs, shapes, dtype, *sources)
     given = [out for out in outs if out is not None]
-    are_apart = telling_apart(given, sources) if all(out.flags.c_contiguous for out in given) else None
+    ordered = all(out.flags.c_contiguous for out in given)
+    are_apart = kind.telling_apart(given, x, others) if ordered else None
 
-    def places(outs: Sequence[Any], *sources: Any) -> list[Any]:
-        starts = [each.data.ptr for each in (*outs, *sources) if each is not None]
-        if are_apart is None or not are_apart(*starts):
-            return one_by_one(outs, *sources)
+    def places(outs: Sequence[Any], x: Any, *others: Any) -> list[Any]:
+        if are_apart is None or not are_apart([out for out in outs if out is not None], x, others):
+            return [place and place(out, x, *others) for place, out in zip(each, outs, strict=True)]
         return [
             cupy.empty(shape, dtype) if out is None and shape is not None else out
             for out, shape in zip(outs, shapes, strict=True)
         ]
 
     return places
+
+
+def _telling_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> Callable[..., bool]:
+    """``telling_apart`` of arrays, a dense x and other arrays."""
+    are_apart = telling_apart(written, (x, *read))
+    return lambda written, x, read: are_apart(*[each.data.ptr for each in (*written, x, *read)])
 
 
 def multiplying(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
@@ -669,12 +680,13 @@ class Kind(NamedTuple):
     """What a layer's x may be, dense or sparse: its arrays, and the products C = f(x @ w) and C = f(x.T @ dz).
 
     Both are planned as ``multiplying``: for x, the other operand, C, an epilogue and what that takes. ``place`` plans
-    where a result goes (``placing_product``) and ``places`` where several do (``placing_each``): of x and other arrays.
+    where a result goes (``placing_product``), and ``telling_apart`` whether arrays that are written share no memory,
+    with one another or with x and others that are read.
     """
 
     arrays: Callable[[Any], tuple[Any, ...]]
     place: Callable[..., Callable[..., Any]]
-    places: Callable[..., Callable[..., list[Any]]]
+    telling_apart: Callable[..., Callable[..., bool]]
     times: Callable[..., Callable[..., None]]
     transposed_times: Callable[..., Callable[..., None]]
 
@@ -683,7 +695,7 @@ def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **giv
     return multiplying(x.T, dz, c, epilogue, **given)
 
 
-DENSE = Kind(lambda x: (x,), placing_product, _placing_dense, multiplying, _transposed_times)
+DENSE = Kind(lambda x: (x,), placing_product, _telling_apart, multiplying, _transposed_times)
 
 
 def product_op(kind: Kind) -> Planned:
@@ -759,7 +771,7 @@ def layer_backward_op(kind: Kind) -> Planned:
     ) -> Callable[..., tuple[Any, Any, Any]]:
         shapes, dtype = {"dx": x.shape, "dw": w.shape, "db": w.shape[1:]}, dy.dtype
         wanted = [shape if name in need else None for name, shape in shapes.items()]
-        places = kind.places((dx, dw, db), wanted, dtype, x, dy, w, y, *(() if z is None else (z,)))
+        places = placing_each(kind, (dx, dw, db), wanted, dtype, x, dy, w, y, *(() if z is None else (z,)))
         dz, derive = deriving(dy, y if z is None else z, y, activation, "db" in need)
         of_x = multiplying(dz, w.T, like_new(x.shape, dtype)) if "dx" in need else None
         of_w = kind.transposed_times(x, dz, like_new(w.shape, dtype)) if "dw" in need else None

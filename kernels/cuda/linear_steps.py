@@ -13,7 +13,7 @@ from typing import Any
 import cupy
 
 from fastnn.kernels.cuda import gemm, launch, optim
-from fastnn.kernels.cuda.arrays import apart, finish, like_new, telling_apart
+from fastnn.kernels.cuda.arrays import finish, like_new
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, step_of
@@ -32,22 +32,15 @@ def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> C
         return None
     times = kind.transposed_times(x, dz, w, gemm.update(name), states=states)
 
-    def of_dense(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
-        if not are_apart(w.data.ptr, *[state.data.ptr for state in states], x.data.ptr, dz.data.ptr):
+    are_apart = kind.telling_apart((w, *states), x, (dz,))
+
+    def run(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
+        if not are_apart((w, *states), x, (dz,)):
             return False
         times(x, dz, w, states=states, numbers=numbers)
         return True
 
-    def of_others(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
-        if not apart((w, *states), (*kind.arrays(x), dz)):
-            return False
-        times(x, dz, w, states=states, numbers=numbers)
-        return True
-
-    if kind is not gemm.DENSE:
-        return of_others
-    are_apart = telling_apart((w, *states), (x, dz))
-    return of_dense
+    return run
 
 
 def _by_parts(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., None]:

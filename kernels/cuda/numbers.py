@@ -45,6 +45,10 @@ class Table:
         """Whether launches of a call have numbers here."""
         return bool(self._slots[call])
 
+    def start(self, call: int) -> int:
+        """Where the numbers of a call's first launch begin."""
+        return self._slots[call][0].start
+
     def make(self) -> None:
         """Room for all that was noted."""
         self._host, self._device = np.zeros(self._size, np.uint8), cupy.empty((self._size,), np.uint8)

@@ -18,7 +18,7 @@ all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ import cupy
 import numpy as np
 
 from fastnn.kernels.contexts import setting
-from fastnn.kernels.cuda import batches, elementwise, fusion, launch
+from fastnn.kernels.cuda import batches, dropout, elementwise, fusion, launch
 from fastnn.kernels.cuda.arrays import ON_DEVICE, address, strides_of
 from fastnn.kernels.cuda.csr import Bound
 from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
@@ -59,6 +59,9 @@ _UNROLLED = 8
 # What a turn ends with: its results are put where they are wanted, and the next one's batches taken.
 _NEXT = "next turn"
 
+# Calls that have counters.
+_MASKS = ("dropout", "dropout_backward")
+
 # What becomes of a result that the next turn would write to, or that is not in C order, before it is put.
 _COPY = "copy"
 
@@ -86,7 +89,7 @@ class Replay(CallByCall):
     def __init__(self, graph: Graph) -> None:
         self._turns: batches.Turns | None = None
         recorded = graph
-        graph, self._origins = fusion.fused(recorded)
+        graph, self._origins, self._reasons = fusion.fused(recorded)
         self._batches: set[Block] = set()
         if any(map(_is_of_turns, graph.calls)):
             graph = self._turning(graph)
@@ -202,6 +205,11 @@ class Replay(CallByCall):
     def launches(self) -> int:
         """Of kernels by a run, or a turn, as they were counted when it was made the last time."""
         return sum(self._counted.get(number, 0) for number in self._needed)
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why some calls are not those of a launch that does several."""
+        return self._reasons
 
     @property
     def bytes(self) -> int:
@@ -361,11 +369,12 @@ class Replay(CallByCall):
         Where that is the first one, None, and all is as before the first run.
         """
         numbers: list[bytes] = []
+        counters = self._counters_of_masks()
         try:
             with self._reading(), suppress(OtherLaunchesError):
                 for turn in figures:
                     self.figures[:] = turn
-                    self._read_numbers(arrays)
+                    self._read_numbers(arrays, counters if numbers else ())
                     numbers.append(self._table.host.tobytes())
         except _UncapturableError as found:
             self._exclude({found.call})
@@ -375,16 +384,37 @@ class Replay(CallByCall):
             return None
         if len(numbers) < len(figures):
             self._values = {}
-        return cupy.asarray(np.frombuffer(b"".join(numbers), np.uint8).reshape(len(numbers), -1))
+        made = np.frombuffer(bytearray(b"".join(numbers)), np.uint8).reshape(len(numbers), -1)
+        for number, places in counters.items():
+            self._values.pop(number, None)  # those of the first turn are in the table
+            for start, kind, place in places:
+                found = figures[: len(numbers), place].astype(kind)
+                made[:, start : start + kind.itemsize] = found[:, None].view(np.uint8)
+        return cupy.asarray(made)
+
+    def _counters_of_masks(self) -> dict[int, list[tuple[int, Any, int]]]:
+        """Of calls whose numbers that change are counters of masks alone: their places, dtypes and figures.
+
+        Those of many turns are written at once: no call is made for them.
+        """
+        found = {}
+        for number in self._numbered:
+            call = self.graph.calls[number]
+            if call.op in _MASKS:
+                known, start = dropout.counters(call.results[0].dtype), self._table.start(number)
+                taken = {name: value.place for name, value in call.given.items() if isinstance(value, Figure)}
+                if taken.keys() <= known.keys():
+                    found[number] = [(start + known[name][0], known[name][1], place) for name, place in taken.items()]
+        return found
 
     def _values_of(self, figures: Any) -> dict[int, list[float]]:
         """What numbers of each call are made of."""
         return {number: [figures[place] for place in taken] for number, taken in self._numbered.items()}
 
-    def _read_numbers(self, arrays: Sequence[Any]) -> None:
-        """The numbers of now, of those calls for which they have changed."""
+    def _read_numbers(self, arrays: Sequence[Any], without: Collection[int] = ()) -> None:
+        """The numbers of now, of those calls for which they have changed, ``without`` some."""
         for number, values in self._values_of(self.figures).items():
-            if values != self._values.get(number):
+            if number not in without and values != self._values.get(number):
                 call = self.graph.calls[number]
                 if hasattr(call.run, "numbers"):
                     self._table.write(number, call.run.numbers({**call.given, **self._options(call)}))

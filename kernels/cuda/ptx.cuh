@@ -34,6 +34,11 @@ struct Tf32 {
         return bits;
     }
 
+    FUNCTION float rounded(float number) {
+        const float numbers[] = {number};
+        return __uint_as_float(word(numbers) & 0xffffe000u);
+    }
+
     // C += A B.
     FUNCTION void multiply(float (&c)[4], const uint4& a, unsigned b0, unsigned b1) {
         asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
@@ -52,6 +57,11 @@ struct Bf16 {
         unsigned bits;
         asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(numbers[1]), "f"(numbers[0]));
         return bits;
+    }
+
+    FUNCTION float rounded(float number) {
+        const float numbers[] = {number, 0};
+        return __uint_as_float(word(numbers) << 16);
     }
 
     // C += A B.
@@ -101,6 +111,7 @@ struct Tf32 {
     FUNCTION unsigned word(const float (&numbers)[PER_WORD]) {
         return numbers[0] == numbers[0] ? (bits_of(numbers[0]) + 0x1000u) & 0xffffe000u : 0x7fffe000u;
     }
+    FUNCTION float rounded(float number) { return float_of(word({number})); }
 
     FUNCTION void multiply(float (&c)[4], const uint4& a, unsigned b0, unsigned b1) {
         multiply_fragments<Tf32>(c, a, b0, b1);
@@ -117,6 +128,7 @@ struct Bf16 {
         return number == number ? (bits + 0x7fffu + (bits >> 16 & 1)) >> 16 : 0x7fffu;
     }
     FUNCTION unsigned word(const float (&numbers)[PER_WORD]) { return upper(numbers[0]) | upper(numbers[1]) << 16; }
+    FUNCTION float rounded(float number) { return float_of(upper(number) << 16); }
 
     FUNCTION void multiply(float (&c)[4], const uint4& a, unsigned b0, unsigned b1) {
         multiply_fragments<Bf16>(c, a, b0, b1);

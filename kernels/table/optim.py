@@ -89,7 +89,7 @@ def rmsprop_step(
         "learning_rate": _RATE,
         "beta_1": _FRACTION,
         "beta_2": _FRACTION,
-        "epsilon": Real(low=0.0, open_low=True),
+        "epsilon": Real(low=0.0, open_low=True, varies=True),  # as in PyTorch's form of the step
     },
     cases=ELEMENTWISE,
     bench=shapes((1_000_000,)),

@@ -60,6 +60,27 @@ LAYERS = {
         [(2, 2, 3, 4), (3,)],
         (2, 18, 21, 3),
     ),
+    "Conv2DTranspose output_padding": (
+        ("Conv2DTranspose", 3, 4),
+        {"strides": (3, 2), "activation": "gelu", "output_padding": (2, 1)},
+        IMAGES,
+        [(4, 4, 3, 4), (3,)],
+        (2, 21, 17, 3),
+    ),
+    "Conv1DTranspose": (
+        ("Conv1DTranspose", 3, 2),
+        {"strides": 3, "activation": "silu", "padding": "same"},
+        IMAGES[:2] + IMAGES[3:],
+        [(2, 3, 4), (3,)],
+        (2, 18, 3),
+    ),
+    "Conv1DTranspose output_padding": (
+        ("Conv1DTranspose", 3, 3),
+        {"strides": 4, "use_bias": False, "output_padding": 2},
+        IMAGES[:2] + IMAGES[3:],
+        [(3, 3, 4)],
+        (2, 25, 3),
+    ),
 }
 
 
@@ -189,7 +210,12 @@ def test_keras_s_other_names():
             r"^data_format: got 'channels_first', wants 'channels_last': axes",
         ),
         (lambda: layers.Conv2D(4, 3, data_format="x"), ValueError, r"^data_format: got 'x', wants one of"),
-        (lambda: layers.Conv2DTranspose(4, 3, output_padding=1), ValueError, r"^output_padding: got int 1, wants None"),
+        (
+            lambda: layers.Conv2DTranspose(4, 3, output_padding=1),
+            ValueError,
+            r"^output_padding: got 1, wants less",
+        ),
+        (lambda: layers.Conv1DTranspose(4, 3, 2, output_padding=-1), ValueError, r"^output_padding: got -1"),
         (lambda: layers.DepthwiseConv2D(3, depth_multiplier=0), ValueError, r"^depth_multiplier: got 0, wants"),
         (lambda: layers.Conv2D(4, 3, kernel_initializer="gloro"), ValueError, r"^kernel_initializer: got 'gloro'"),
         (

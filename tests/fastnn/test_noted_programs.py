@@ -9,7 +9,9 @@ from fastnn.kernels.cases import draw, sizes_name, variant_name
 from fastnn.kernels.cpu import notes
 from fastnn.kernels.cpu.gemm import _column_sums
 from fastnn.kernels.cpu.lowering import NOTED
+from fastnn.kernels.formulas.pairs import CHOICES
 from fastnn.kernels.table import TABLE
+from fastnn.tape import calculate
 
 
 def same(found, expected):
@@ -85,13 +87,96 @@ def test_notes_are_of_one_thread_and_end():
     assert not notes.taken()
 
 
-@pytest.mark.parametrize("turned", [lambda x: x[:, ::-1], np.asfortranarray])
-def test_strided_arrays_are_called_as_they_were(turned, capsys):
-    x = turned(np.random.default_rng(0).random((2, 8, 8, 3), "float32"))
+TURNED = {
+    "reversed rows": lambda x: x[:, ::-1],
+    "every other column": lambda x: x[:, :, ::2],
+    "some channels": lambda x: x[..., 1:],
+    "stretched": lambda x: np.broadcast_to(x[:, :1], (2, 5, 8, 3)),
+    "permuted": lambda x: x.transpose(0, 1, 3, 2),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("turned", TURNED.values(), ids=TURNED)
+def test_strided_arrays_are_laid_out(turned, dtype, capsys):
+    """Of an op whose kernels are noted, of activations, of sums."""
+
+    def step(x, y):
+        y = ops.add(ops.tanh(x), y)
+        return ops.max_pool2d(x, (2, 2), (2, 2)), ops.sigmoid_backward(y, x, x), y
+
+    program = fastnn.program(step)
+    for seed in range(2):
+        x = turned(np.random.default_rng(seed).random((2, 8, 8, 3)).astype(dtype))
+        y = np.random.default_rng(seed).random((*x.shape[:2], 1, x.shape[3])).astype(dtype)
+        assert same(program(x, y), step(x, y))
+    assert not called(program, capsys)
+
+
+def test_arrays_of_many_strides_are_called_as_they_were(capsys):
+    x = np.asfortranarray(np.random.default_rng(0).random((2, 8, 8, 3), "float32"))
     program = fastnn.program(lambda x: ops.max_pool2d(x, (2, 2), (2, 2)))
     for _ in range(2):
         assert same(program(x), ops.max_pool2d(x, (2, 2), (2, 2)))
     assert called(program, capsys)
+
+
+@pytest.mark.parametrize("name", ["subtract", "multiply", "average", "divide", "maximum", "minimum"])
+@pytest.mark.parametrize(
+    "shapes", [((5, 7), (5, 7)), ((5, 7), (7,)), ((7,), (5, 7)), ((5, 1), (1, 7)), ((2, 5, 1), (7,))]
+)
+def test_pairs(name, shapes, capsys):
+    """Equal shapes, one or both stretched: the same bits as one by one, of what chooses the slopes as well."""
+
+    def step(a, b, dy):
+        chosen = getattr(ops, f"{name}_backward")(dy, a, b) if name in CHOICES else ()
+        return getattr(ops, name)(a, b), *chosen
+
+    program = fastnn.program(step)
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        a, b = (rng.integers(1, 4, shape).astype("float32") for shape in shapes)
+        dy = rng.random(np.broadcast_shapes(*shapes), "float32")
+        assert same(program(a, b, dy), step(a, b, dy))
+    assert not called(program, capsys)
+
+
+def test_multiples_and_quotients_by_a_number(capsys):
+    program = fastnn.program(
+        lambda x, rate: (calculate("divided", x=x, factor=3.0), calculate("scaled", x=x, factor=rate))
+    )
+    for rate in (0.1, 0.7):
+        x = np.random.default_rng(3).standard_normal((5, 7)).astype("float32")
+        assert same(program(x, rate), (x / np.float32(3), x * np.float32(rate)))
+    assert not called(program, capsys)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_words_that_there_are_not_stop_a_step(masked, capsys):
+    """Of means of words, whose kernels say so themselves: the op's error, and nothing behind it is run."""
+    table, total = np.random.default_rng(2).random((6, 3), "float32"), np.zeros(3, "float32")
+
+    def step(words):
+        mask = ops.embedding_mask(words, table) if masked else None
+        rows = ops.embedding(words, table)
+        means = ops.sequence_mean(rows, mask)
+        ops.sgd_step(total, ops.column_sums(means), learning_rate=1.0)
+        return means
+
+    program = fastnn.program(step)
+    for seed in range(3):
+        words = np.random.default_rng(seed).integers(0, 6, (4, 5))
+        before = total.copy()
+        found = program(words).copy()
+        after = total.copy()
+        total[:] = before
+        assert same(found, step(words))
+        assert np.array_equal(after, total)
+    assert not called(program, capsys)
+    words[2, 1] = 6
+    with pytest.raises(IndexError, match=r"indices\[2, 1\]: got 6, wants row numbers in \[0, 6\)"):
+        program(words)
+    assert np.array_equal(total, after)
 
 
 def test_a_long_stack_keeps_its_memory_apart():

@@ -308,10 +308,9 @@ BYTES, ROWS = np.arange(24, dtype="uint8").reshape(8, 3), np.array([7, 0, 0, 5])
 
 # Calls of ops on arrays that no kernel takes as they lie, or with numbers that none takes from call to call.
 CALLED = {
-    "strides": lambda x: ops.relu(x.T),
-    "sums of what is stretched": lambda x: fastnn.gradients(lambda v: ops.half_sse(ops.add(x, v), x)[0], (X[:, :1],))[
-        1
-    ],
+    "sums of all that is stretched": lambda x: fastnn.gradients(
+        lambda v: ops.half_sse(ops.add(x, v), x)[0], (X[:1, :1],)
+    )[1],
     "bytes": lambda x: ops.add(x, ops.gather(BYTES, ROWS)),
 }
 
@@ -445,6 +444,16 @@ def test_numbers_and_numpy_numbers_are_arguments():
     x, t = np.random.default_rng(0).standard_normal((2, 5))
     for a in (1, 2.5, np.float32(0.5), np.int64(3)):
         assert program(x, t, a) == ops.mse(x, t)[0] * float(a) - float(a) / 4
+
+
+@pytest.mark.parametrize("turned", [lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::-1, ::-2]])
+def test_arguments_may_run_backwards_in_memory(turned):
+    rng = np.random.default_rng(6)
+    w = rng.standard_normal((turned(np.empty((6, 8))).shape[1], 3)).astype("float32")
+    run = fastnn.program(lambda x: ops.matmul(x, w))
+    for _ in range(3):
+        x = turned(rng.standard_normal((6, 8)).astype("float32"))
+        np.testing.assert_allclose(run(x), x @ w, rtol=1e-5, atol=1e-5)
 
 
 def test_other_shapes_strides_and_dtypes_are_other_recordings():

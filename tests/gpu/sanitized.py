@@ -22,6 +22,7 @@ from fastnn.kernels.cases import draw  # noqa: E402
 from fastnn.kernels.precision import PRECISIONS  # noqa: E402
 from fastnn.kernels.table import TABLE  # noqa: E402
 from tests.cuda_host.backend import on_host  # noqa: E402
+from tests.gpu import beside  # noqa: E402
 
 # Of the modules with an op for each formula a few stand for all: their kernels differ in the formula alone.
 _OF_FORMULAS = ("relu", "gelu_backward", "add", "adam_step", "rmsprop_step", "mse", "softmax_cross_entropy", "nll")
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> None:
     with on_host() if "--host" in arguments else nullcontext():
         import cupy
 
-        from fastnn.kernels.cuda import launch
+        from fastnn.kernels.cuda import gemm, launch
         from tests.kernels.cuda.test_table import is_served
 
         if "--host" not in arguments:
@@ -71,10 +72,14 @@ def main(arguments: list[str]) -> None:
             launch._file = lambda name: read(name).replace(right, wrong)  # noqa: B023
             _call("matmul", {"n": 62, "k": 61, "m": 35})
             return
-        for op in TABLE.values():
-            if is_served(op, op.variants[0]) and (op.module not in _MODULES or op.name in _OF_FORMULAS):
-                _call(op.name)
-        _products()
+        with beside.sources_noted() as seen:
+            for op in TABLE.values():
+                if is_served(op, op.variants[0]) and (op.module not in _MODULES or op.name in _OF_FORMULAS):
+                    _call(op.name)
+            _products()
+            beside.run(cupy)
+        left = beside.sources() - seen - (set() if gemm._has_tensor_cores(0) else {"tensor.cu"})
+        assert not left, f"no kernel was run of {sorted(left)}"
 
 
 if __name__ == "__main__":

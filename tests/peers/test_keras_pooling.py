@@ -38,7 +38,24 @@ CASES = [
     ("RepeatVector", {"n": 3}, VECTORS),
     *(("BatchNormalization", {"momentum": 0.5, "epsilon": 0.1}, x) for x in (IMAGES, VECTORS)),
     ("BatchNormalization", {"center": False, "scale": False}, ROWS),
-    *(("LayerNormalization", {"axis": axis}, IMAGES) for axis in (-1, [2, 3], [1, 2, 3])),
+    *(("BatchNormalization", {"axis": axis}, IMAGES) for axis in (1, 2, -2)),
+    *(("LayerNormalization", {"axis": axis}, IMAGES) for axis in (-1, [2, 3], [1, 3], [1, 2, 3])),
+    *(("UnitNormalization", {"axis": axis}, IMAGES) for axis in (-1, 2, [1, 3])),
+    *(
+        (
+            "Conv2DTranspose",
+            {"filters": 3, "kernel_size": size, "strides": 3, "padding": pad, "output_padding": more},
+            x,
+        )
+        for x, size in ((IMAGES, (2, 4)), (IMAGES, 3), (IMAGES, (5, 1)))
+        for pad in ("valid", "same")
+        for more in (None, 0, 1, 2)
+    ),
+    *(
+        ("Conv1DTranspose", {"filters": 3, "kernel_size": size, "strides": 2, "padding": pad}, ROWS)
+        for size in (3, 4)
+        for pad in ("valid", "same")
+    ),
     ("LayerNormalization", {"scale": False, "epsilon": 1e-5}, ROWS),
     ("Normalization", {"mean": 1.0, "variance": 4.0}, VECTORS),
     ("Normalization", {"mean": 1.0, "variance": 4.0, "invert": True}, VECTORS),

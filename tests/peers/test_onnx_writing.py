@@ -154,6 +154,17 @@ CASES = {
     "Concatenate": merging(L.Concatenate, ROW, (3,)),
     "Concatenate axis": merging(L.Concatenate, SEQUENCE, (2, 4), axis=1),
     "Dot": merging(L.Dot, ROW, ROW, axes=1),
+    "Dot cosines": merging(L.Dot, SEQUENCE, SEQUENCE, axes=2, normalize=True),
+    "UnitNormalization": of(SEQUENCE, L.UnitNormalization),
+    "Identity": of(ROW, L.Identity, partial(L.Dense, 3)),
+    "ActivityRegularization": of(ROW, partial(L.ActivityRegularization, 0.1), partial(L.Dense, 3)),
+    "GaussianDropout": of(ROW, partial(L.GaussianDropout, 0.5), partial(L.Dense, 3)),
+    "Conv1DTranspose": of(SEQUENCE, partial(L.Conv1DTranspose, 3, 2, strides=2)),
+    "Conv2DTranspose output padding": of(
+        IMAGE, partial(L.Conv2DTranspose, 3, 4, strides=3, padding="same", output_padding=1)
+    ),
+    "BatchNormalization axis": of(IMAGE, partial(L.BatchNormalization, axis=1)),
+    "LayerNormalization apart": of(IMAGE, partial(L.LayerNormalization, axis=[1, 3])),
     **{
         f"{kind.__name__} {options}": of(shape, partial(kind, **options))
         for kind, shape in (
@@ -221,7 +232,7 @@ NO_LAYERS = {
     "Layer": "the base",
     "Wrapper": "the base of layers around others",
     "Parameter": "a weight",
-    "TextVectorization": "before a model, of texts",
+    **dict.fromkeys(("TextVectorization", "StringLookup", "IntegerLookup"), "before a model, of texts"),
     **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
     **dict.fromkeys(("Resizing", "CenterCrop", "CategoryEncoding", "Discretization"), "prepares data"),
     **dict.fromkeys(("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"), "moves images in training"),

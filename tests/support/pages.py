@@ -16,6 +16,9 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+# What begins a line that belongs to a block.
+_MARK = re.compile(r"^\s*(```|<!-- test:)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -49,9 +52,8 @@ def blocks(text: str) -> list[Block]:
         line = text.count("\n", 0, match.start("code")) + 1
         found.append(Block(line, match["language"], code, frozenset((match["needs"] or "").split())))
     rest = _FENCE.sub("", text)
-    for stray in ("```", "<!-- test:"):
-        if re.search(rf"^ *{stray}", rest, re.MULTILINE):
-            raise ValueError(f"page: got {stray!r} that belongs to no fenced block, wants each to")
+    if stray := _MARK.search(rest):
+        raise ValueError(f"page: got {stray.group(1)!r} that belongs to no fenced block, wants each to")
     return found
 
 

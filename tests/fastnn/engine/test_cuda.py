@@ -348,7 +348,40 @@ def test_a_step_of_many_samples(cupy, monkeypatch):
         built.compile("sgd", "sparse_categorical_crossentropy", backend=backend)
         found.append((built, built.fit(x, y, batch_size=2048, epochs=4, verbose=0).history))
     assert_alike(*found)
-    assert found[1][0].plan(x).facts["launches"] == "10 a step, in the last fit"
+    why = "gradients of 2,048 samples are written, since blocks share their sums"
+    assert found[1][0].plan(x).facts["launches"] == f"10 a step, in the last fit; {why}"
+
+
+@host_only
+@pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
+def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch, clip):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    one, other = (
+        fitted("classifier", backend, lambda: optimizers.SGD(0.05, **{clip: 0.02}), epochs=4)
+        for backend in ("cpu", "cuda")
+    )
+    assert_alike(one, other)
+    facts = other[0].plan(X).facts
+    assert facts["steps"] == "captured as a graph, launched turn after turn"
+    name = {"clipvalue": "clip by value", "clipnorm": "clip by norm", "global_clipnorm": "clip by global norm"}[clip]
+    assert facts["launches"].endswith(f"; gradients are written for '{name}', which comes before the step")
+    changed = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, **{clip: 0.2}), epochs=4)
+    assert changed[1]["loss"] != other[1]["loss"]
+
+
+@host_only
+@pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
+def test_gradients_that_are_not_finite_are_not_clipped_to_ones_that_are(cupy, monkeypatch, clip):
+    """The loss is, and its steps are captured."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x = np.where(np.arange(ROWS)[:, None] == 60, np.float32(3e38), X)
+    utils.set_random_seed(1)
+    built = models.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+    built.compile(optimizers.SGD(0.01, **{clip: 0.5}), "mse", backend="cuda")
+    y = np.where(np.arange(ROWS)[:, None] == 60, np.float32(1e3), VALUES)
+    with pytest.raises(DivergenceError, match="epoch 1, batch 4"):
+        built.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    assert all(np.isfinite(weights).all() for weights in built.get_weights())
 
 
 def test_the_plan_says_what_runs(cupy):

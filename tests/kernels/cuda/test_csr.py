@@ -12,7 +12,7 @@ from test_csr import calls, drawn, thinned
 from test_ops import seeded
 
 import fastnn
-from fastnn import ops
+from fastnn import backends, ops
 from fastnn.kernels.cases import draw
 from fastnn.kernels.table import DTYPES, TABLE
 from tests.cuda_host import build
@@ -98,6 +98,7 @@ def test_steps_of_a_layer_are_those_of_the_dense_layer(cupy, name):
 @pytest.mark.parametrize("columns", [1, 2, 4])
 def test_integers_are_exact_at_the_edges_of_strips(cupy, csr, monkeypatch, columns, dtype):
     monkeypatch.setattr(csr, "_lane_columns", lambda n, m: columns)
+    backends.forget()  # plans of other columns
     for m in (1, 31, 32, 33, 127, 128, 129):
         rng = np.random.default_rng(m)
         a = rng.integers(-3, 4, (37, 53)) * (rng.random((37, 53)) < 0.4)
@@ -107,6 +108,30 @@ def test_integers_are_exact_at_the_edges_of_strips(cupy, csr, monkeypatch, colum
         layer = {"x": a.astype(dtype), "w": b.astype(dtype), "dy": (a @ b).astype(dtype)}
         layer |= {"y": layer["dy"], "need": ("dw",)}
         np.testing.assert_array_equal(results("linear_backward", on_device(cupy, layer, "x"))[1], a.T @ (a @ b))
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_operands_are_rounded_as_those_of_dense_products(cupy, precision):
+    """Which sums products that are exact in float32: the same ones are left, but for the order of their sums."""
+    given = {name: each for name, each in random_layer(n=33, k=70, m=40).items() if name != "need"}
+    wanted, found = on_device(cupy, given), on_device(cupy, given, "x")
+    exact = results("linear", {name: found[name] for name in ("x", "w")})[0]
+    with fastnn.use_precision(precision):
+        for call in ("linear", "linear_backward"):
+            names = ("x", "w") if call == "linear" else ("dy", "x", "w", "y")
+            one, other = (results(call, {name: each[name] for name in names}) for each in (wanted, found))
+            for dense, sparse in zip(one, other, strict=True):
+                np.testing.assert_allclose(sparse, dense, rtol=1e-5, atol=1e-5)
+        rounded = results("linear", {name: found[name] for name in ("x", "w")})[0]
+    assert abs(rounded - exact).max() > 1e-4
+    np.testing.assert_array_equal(results("linear", {name: found[name] for name in ("x", "w")})[0], exact)
+
+
+def test_numbers_that_are_gathered_backwards_are_summed_as_they_are(cupy):
+    dy, data, index = np.full((3, 4), 1 + 2**-20, "float32"), np.zeros((2, 4), "float32"), np.array([1, 1, 0])
+    with fastnn.use_precision("bfloat16"):
+        found = ops.gather_backward(*map(cupy.asarray, (dy, data, index)))
+    np.testing.assert_array_equal(found.get(), [dy[0], 2 * dy[0]])
 
 
 def random_layer(n=300, k=40, m=33, density=0.4):
@@ -137,13 +162,14 @@ def test_columns_are_sorted_stably(cupy, csr, monkeypatch, n, k):
     monkeypatch.setattr(scan, "_SPAN", 256)
     monkeypatch.setattr(csr, "_LEAST_CHUNK", 32)
     given = random_layer(n=n, k=k, m=3)
-    entries = csr._transposed(on_device(cupy, given, "x")["x"])
-    starts = entries.bounds.get()[: 700 * entries.step + 1 : entries.step]
+    x = on_device(cupy, given, "x")["x"]
+    entries = csr._Columns(n, k, x.dtype)(csr._entries("x", x))
+    starts, rows, values = (array.get() for array in entries.held)
     expected = scipy_sparse.csr_matrix(given["x"]).tocsc()
-    np.testing.assert_array_equal(starts, expected.indptr)
-    np.testing.assert_array_equal(entries.indices.get(), expected.indices)
-    np.testing.assert_array_equal(entries.values.get(), expected.data)
-    assert entries.fault.get() == [0]
+    np.testing.assert_array_equal(starts[:-2][:: entries.step][: k + 1], expected.indptr)
+    np.testing.assert_array_equal(rows, expected.indices)
+    np.testing.assert_array_equal(values, expected.data)
+    assert starts[-1] == 0  # the fault
 
 
 @host_only
@@ -156,7 +182,7 @@ def test_running_sums(cupy, monkeypatch, size):
     for seed in range(2):
         monkeypatch.setattr(cupy, "seed", seed)
         array = cupy.asarray(numbers)
-        scan.running_sums(array)
+        scan.running_sums(array, size)
         np.testing.assert_array_equal(array.get(), numbers.cumsum())
 
 

@@ -84,6 +84,36 @@ def test_a_step_is_one_launch_of_a_graph(cupy):
         assert len(cupy.launched) == 1 + 17 == 1 + step.launches
 
 
+@host_only
+def test_masks_of_turns_are_counted_for_many_turns_at_once(cupy, monkeypatch):
+    """Their bits are those of the ops; how often a call is made to find its numbers does not grow with the turns."""
+    from fastnn.kernels.cuda.numbers import Table
+
+    x = cupy.asarray(np.random.default_rng(0).normal(size=(300, INPUTS)).astype("float32"))
+    seeds = 7, 2**62 + 5
+
+    def step(x, number, stream):
+        y = ops.dropout(x, 0.25, seeds[0], number, 3)
+        return ops.dropout_backward(ops.dropout(y, 0.5, seeds[1], number, stream), 0.25, seeds[0], number)
+
+    read, plain, found = [], Table.reading, []
+    monkeypatch.setattr(Table, "reading", lambda table, call: read.append(call) or plain(table, call))
+    program = fastnn.program(copy=True)(step)
+    for turns in (40, 60, 100):
+        rng = np.random.default_rng(turns)
+        numbers, streams = (rng.integers(0, 2**32, turns).tolist() for _ in range(2))
+        given = x[: 3 * turns]
+        read.clear()
+        made = program.repeat(given, range(3 * turns), 3, each={"number": numbers, "stream": streams}, join=True)
+        found.append(len(read))
+        wanted = [
+            step(given[3 * turn : 3 * turn + 3], *each).get()
+            for turn, each in enumerate(zip(numbers, streams, strict=True))
+        ]
+        np.testing.assert_array_equal(made.get(), np.concatenate(wanted))
+    assert found == [3, 3, 6]  # of as many turns as are sent at a time
+
+
 def test_arguments_at_other_addresses_and_at_those_again(cupy):
     """Some have a graph of their own; at any others they are copied to where another one reads them."""
     w = cupy.asarray(np.random.default_rng(0).normal(size=(3, 4)))
