@@ -6,16 +6,12 @@ import threading
 
 import pytest
 
-from bench.browser import CHROMIUM, DRIVER, LACKING, started
 from bench.playground import frames_a_second
 from fastnn.playground.problems import PROBLEMS
 from fastnn.playground.server import Server
 from fastnn.playground.settings import LOSSES, RULES, SETTINGS, from_address
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (DRIVER and CHROMIUM), reason=LACKING),
-]
+pytestmark = pytest.mark.slow
 _SECONDS = 30
 
 
@@ -27,14 +23,6 @@ def server():
         yield made
         made.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
-    made = started()
-    yield made
-    made.quit()
 
 
 class Page:
