@@ -297,18 +297,60 @@ class RandomTranslation(_Random):
         return {**factors, **super().get_config()}
 
 
-class Discretization(Layer):
-    """Numbers as the bins that they are in, integers: ``bin_boundaries`` are in order, each the beginning of a bin.
+# How categories are rows of numbers.
+_ENCODINGS = ("multi_hot", "one_hot", "count")
 
-    Or ``adapt(data)`` finds those of ``num_bins`` bins that as many of the data are in.
+
+def _encoded_shape(shape: BatchShape, size: int, mode: str) -> BatchShape:
+    """A row for each sample; of "one_hot" one for each number, in place of an axis of one place."""
+    if mode == "one_hot":
+        return (*(shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape), size)
+    return (*shape[:-1], size) if len(shape) > 1 else (*shape, size)
+
+
+def _encoded(x: Array, size: int, mode: str, dtype: str | None) -> Array:
+    """Categories in [0, size) as such rows, in a dtype."""
+    rows: Array = ops.one_hot(x, size, dtype=str(np.dtype(dtype or "float32")))
+    if mode == "one_hot":
+        return rows.reshape(_encoded_shape(tuple(x.shape), size, mode))
+    if len(x.shape) == 1:
+        return rows
+    found: Array = ops.max(rows, axis=-2) if mode == "multi_hot" else ops.sum(rows, axis=-2)
+    return found
+
+
+class Discretization(Layer):
+    """Numbers as the bins that they are in: ``bin_boundaries`` are in order, each the beginning of a bin.
+
+    Or ``adapt(data)`` finds those of ``num_bins`` bins that as many of the data are in, exactly: Keras's ``epsilon``,
+    by which they may be wrong, has no effect. ``output_mode`` is "int", or as that of ``CategoryEncoding``.
     """
 
-    def __init__(self, bin_boundaries: Any = None, num_bins: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        bin_boundaries: Any = None,
+        num_bins: int | None = None,
+        epsilon: float = 0.01,
+        output_mode: str = "int",
+        **options: Any,
+    ) -> None:
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError("bin_boundaries, num_bins: got both or none, wants one of them")
         self.num_bins = None if num_bins is None else checks.positive_int("num_bins", num_bins)
         self.bin_boundaries = None if bin_boundaries is None else _in_order("bin_boundaries", bin_boundaries)
+        self.epsilon = checks.real("epsilon", epsilon, minimum=0)
+        self.output_mode = checks.one_of("output_mode", output_mode, ("int", *_ENCODINGS))
         super().__init__(**options)
+
+    @property
+    def _bins(self) -> int:
+        if self.bin_boundaries is None:
+            raise ValueError(f"{self.name}: got no data to adapt to, wants adapt(data) before it is called")
+        return len(self.bin_boundaries) + 1
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """That of the numbers; of other modes than "int" rows of as many places as there are bins."""
+        return input_shape if self.output_mode == "int" else _encoded_shape(input_shape, self._bins, self.output_mode)
 
     def adapt(self, data: Any, batch_size: int | None = None, steps: int | None = None) -> None:
         """Take the boundaries that part the data into bins of as many."""
@@ -320,10 +362,10 @@ class Discretization(Layer):
     def forward(
         self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
     ) -> tuple[Array, Any]:
-        """Bins as int64; nothing is kept."""
-        if self.bin_boundaries is None:
-            raise ValueError(f"{self.name}: got no data to adapt to, wants adapt(data) before it is called")
-        return np.digitize(x, self.bin_boundaries), None
+        """Bins as int64, or the rows that encode them; nothing is kept."""
+        size = self._bins
+        found = np.digitize(x, self.bin_boundaries or [])
+        return found if self.output_mode == "int" else _encoded(found, size, self.output_mode, self.dtype), None
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """None: bins have no derivative."""
@@ -332,7 +374,8 @@ class Discretization(Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         given = self.num_bins if self.bin_boundaries is None else None
-        return {"bin_boundaries": self.bin_boundaries, "num_bins": given, **super().get_config()}
+        own = {"epsilon": self.epsilon, "output_mode": self.output_mode}
+        return {"bin_boundaries": self.bin_boundaries, "num_bins": given, **own, **super().get_config()}
 
 
 def _in_order(name: str, boundaries: Any) -> list[float]:
@@ -349,7 +392,7 @@ class CategoryEncoding(Layer):
         if num_tokens is None:
             raise ValueError("num_tokens: got None, wants the number of categories")
         self.num_tokens = checks.positive_int("num_tokens", num_tokens)
-        self.output_mode = checks.one_of("output_mode", output_mode, ("multi_hot", "one_hot", "count"))
+        self.output_mode = checks.one_of("output_mode", output_mode, _ENCODINGS)
         super().__init__(**options)
 
     @property
@@ -359,21 +402,13 @@ class CategoryEncoding(Layer):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """A row for each sample; of "one_hot" one for each number, in place of an axis of one place."""
-        if self.output_mode == "one_hot":
-            lead = input_shape[:-1] if len(input_shape) > 1 and input_shape[-1] == 1 else input_shape
-            return (*lead, self.num_tokens)
-        return (*input_shape[:-1], self.num_tokens) if len(input_shape) > 1 else (*input_shape, self.num_tokens)
+        return _encoded_shape(input_shape, self.num_tokens, self.output_mode)
 
     def forward(
         self, x: Array, training: Training = False, activate: bool = True, mask: Any = None
     ) -> tuple[Array, Any]:
         """Rows; nothing is kept."""
-        rows = ops.one_hot(x, self.num_tokens, dtype=str(np.dtype(self.dtype or "float32")))
-        if self.output_mode == "one_hot":
-            return rows.reshape(self.compute_output_shape(tuple(x.shape))), None
-        if len(x.shape) == 1:
-            return rows, None
-        return (ops.max(rows, axis=-2) if self.output_mode == "multi_hot" else ops.sum(rows, axis=-2)), None
+        return _encoded(x, self.num_tokens, self.output_mode, self.dtype), None
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """None: categories have no derivative."""

@@ -369,6 +369,10 @@ def drawn(kind, n, c):
     }[kind]
 
 
+def half_deviance(z, t):
+    return (functional.poisson_nll_loss(z, t, reduction="none") + torch.xlogy(t, t) - t).sum(-1)
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss: its op and class with their options, the losses of rows in PyTorch, and what is drawn."""
@@ -453,7 +457,8 @@ CLASSIFICATION = {
         for logits in (False, True)
     },
 }
-OP_CASES = {**REGRESSION, **CLASSIFICATION}
+WITHOUT_CLASS = {"half Poisson deviance": Case("half_poisson_deviance", "", half_deviance, "values", "unit")}
+OP_CASES = {**REGRESSION, **CLASSIFICATION, **WITHOUT_CLASS}
 # What the ops leave to the classes.
 SMOOTHED = {
     "bce smoothed": Case("", "BinaryCrossentropy", smoothed(bernoulli, 0.2, 1 / 2), "unit", "bits"),
@@ -470,7 +475,8 @@ SMOOTHED = {
 }
 BY_CLASS = {"alpha": [0.1, 0.2, 0.3, 0.4], "from_logits": True}
 CLASS_CASES = {
-    **OP_CASES,
+    **REGRESSION,
+    **CLASSIFICATION,
     **{name: replace(case, of_op={**case.of_op, "label_smoothing": 0.2}) for name, case in SMOOTHED.items()},
     "categorical focal, weighed": Case(
         *("", "CategoricalFocalCrossentropy", categorical_focal(2.0, BY_CLASS["alpha"], logits=True)),
