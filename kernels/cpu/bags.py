@@ -17,6 +17,7 @@ from fastnn.kernels.cpu._arrays import between, contiguous, in_order
 from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.gather import are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
+from fastnn.kernels.cpu.notes import Note
 from fastnn.kernels.cpu.simd.elementwise import add_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.graph import Call, Graph, View
@@ -54,14 +55,14 @@ def _mean(MR: int, NR: int) -> Any:
 
 
 def _backward_signature(dtype: Any) -> Any:
-    """Steps a sample, words, the gradient of means, a mask or nothing, room for its shares, the result."""
+    """Steps a sample, whether to add, words, means' gradient, a mask or nothing, room for its shares, the result."""
     rows = matrix(dtype)
-    return types.boolean(types.int64, flat(types.int64), rows, flat(dtype), rows, rows)
+    return types.boolean(types.int64, types.boolean, flat(types.int64), rows, flat(dtype), rows, rows)
 
 
 @kernel(_backward_signature)
 def _mean_backward(MR: int, NR: int) -> Any:
-    def mean_backward(steps, index, dy, mask, shares, y, words, t, tasks):
+    def mean_backward(steps, added, index, dy, mask, shares, y, words, t, tasks):
         (rows, count), n = y.shape, dy.shape[0]
         if not are_rows(index.size, address(index, 0), rows):
             return False
@@ -74,8 +75,9 @@ def _mean_backward(MR: int, NR: int) -> Any:
         wait(tasks, words)
         low, high = t * rows // tasks, (t + 1) * rows // tasks
         to = address(y, 0)
-        for j in range(low * count, high * count):
-            to[j] = 0
+        if not added:
+            for j in range(low * count, high * count):
+                to[j] = 0
         for i in range(n):
             share = address(shares, i * count)
             for s in range(i * steps, (i + 1) * steps):
@@ -117,11 +119,22 @@ def _mean_backward_of(embedding: Call) -> Callable[..., Any]:
         (_, t), y, dtype = indices.shape, np.empty(table.shape, table.dtype), table.dtype
         words, flags = in_order(indices, np.int64).reshape(-1), _flags(mask, dtype)
         work = _nanoseconds(words.size, table.shape[1]) + table.size * _NS_PER_NUMBER
-        if not _mean_backward(dtype, work, t, words, in_order(dy), flags, between(dy.shape, dtype), y):
+        if not _mean_backward(dtype, work, t, False, words, in_order(dy), flags, between(dy.shape, dtype), y):
             embedding.run(indices=indices, table=table)
         return y
 
     return run
+
+
+def adds_rows(note: Note) -> bool:
+    """Whether a call adds up gradients of rows."""
+    return note.kernel is _mean_backward
+
+
+def added(note: Note) -> Note:
+    """The same, added to what is there in place of zeros."""
+    steps, _, *operands = note.arguments
+    return note._replace(arguments=(steps, True, *operands))
 
 
 def joined(graph: Graph) -> Graph:

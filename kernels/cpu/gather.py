@@ -50,11 +50,15 @@ def _gather(MR: int, NR: int) -> Any:
 
 
 @compiled_in
-def scatter_share(t, tasks, n, rows, count, dy, index, y):
-    """What task t has of ``rows`` rows of ``count`` numbers, on each of which those n of dy are added that it was."""
+def scatter_share(t, tasks, n, rows, count, dy, index, y, added):
+    """What task t has of ``rows`` rows of ``count`` numbers, on each of which those n of dy are added that it was.
+
+    They begin at 0, or where they are ``added`` at what is there.
+    """
     low, high = t * rows // tasks, (t + 1) * rows // tasks
-    for j in range(low * count, high * count):
-        y[j] = 0.0
+    if not added:
+        for j in range(low * count, high * count):
+            y[j] = 0.0
     for i in range(n):
         if low <= index[i] < high:
             row = address(y, index[i] * count)
@@ -67,7 +71,7 @@ def _scatter(MR: int, NR: int) -> Any:
         (rows, count), n = y.shape, index.size
         if not are_rows(n, address(index, 0), rows):
             return False
-        scatter_share(t, tasks, n, rows, count, address(dy, 0), address(index, 0), address(y, 0))
+        scatter_share(t, tasks, n, rows, count, address(dy, 0), address(index, 0), address(y, 0), False)
         return True
 
     return scatter

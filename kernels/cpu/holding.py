@@ -18,20 +18,22 @@ from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.graph import Block, Range, View, range_of
 
-# One core's nanoseconds for a number that is moved.
-_NS_PER_MOVE = 0.5
+# One core's nanoseconds for a number that is moved, and for one of a state that catches up.
+_NS_PER_MOVE, NS_PER_DECAY = 0.5, 0.2
 
 
 class Held(NamedTuple):
     """A step, by its place in the turn, whose weights and states are held: what comes before and behind all turns.
 
     Where rows rest, ``touched`` holds the last turn at which each was stepped, and what it missed before that.
+    ``slopes`` are zeros before all turns.
     """
 
     place: int
     before: list[Instruction]
     after: list[Instruction]
     touched: Any = None
+    slopes: Any = None
 
 
 def arrays_of(step: Instruction, states: str) -> list[View]:

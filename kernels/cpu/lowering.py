@@ -889,6 +889,7 @@ def _note(to: Lowering, note: notes.Note, stand_ins: StandIns, written: Sequence
 def _mean_of_rows(to: Lowering, call: Call) -> None:
     """Means of words' vectors, or the gradient of such."""
     _of_words(to, call, lambda: _note_all(to, call, list(call.given.values()), call.run))
+    to.instructions[-1].views = {"b": (call.given["indices"],), "c": call.results}
 
 
 def _embedding_mask(to: Lowering, call: Call) -> None:

@@ -22,6 +22,7 @@ from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.holding import Held, in_panels
 from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Noted, UnfitError
 from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.row_steps import resting
 from fastnn.kernels.cpu.sparse_fusion import holding
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Range, Stage, View, hinder, lifetimes, views_of
 from fastnn.kernels.interrupts import held
@@ -180,6 +181,7 @@ class Replay(CallByCall):
         self._patches: list[tuple[int, int, int]] = []
         self._together = stretches[0] if len(stretches) == 1 and isinstance(stretches[0], list) else []
         holds = holding(self._together, self._lowering, self._lies)
+        holds += resting(self._together, {view.block for view in graph.kept}, self._lies)
         self._steps: list[_Turn | Call] = [
             stretch.call if isinstance(stretch, _Outside) else self._turn(stretch, holds) for stretch in stretches
         ]
@@ -328,6 +330,8 @@ class Replay(CallByCall):
         for each in turn.holds:
             if each.touched is not None:
                 each.touched[0] = -1
+            if each.slopes is not None:
+                each.slopes[...] = 0
         self._go(turn.before, numbers, figures[:1], order)
 
     def _put_back(self, turn: _Turn, numbers: Any, figures: Any, order: Any) -> None:

@@ -43,7 +43,8 @@ from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
 from fastnn.kernels.cpu.simd.kernel import address, copy_bytes, pointer
-from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
+from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES, decay_row
 from fastnn.kernels.cpu.softmax import backward_rows_share, forward_rows_share
 from fastnn.kernels.cpu.sparse_shares import (
     Batch,
@@ -106,6 +107,9 @@ class Kind(IntEnum):
     UNPACK_STRIPS = 32  # a = c
     SETTLE = 33  # the state b (k, m) catches up by h with what it missed of n turns
     NOTED = 34  # a kernel's call that was noted; a: its function, and behind it its arguments
+    # a step of those rows of weights a (k, m) that the n numbers b are of, by gradients d that it clears; c: the first
+    # part of its state; h: at which turn each was stepped last
+    STEP_ROWS = 35
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
@@ -134,12 +138,13 @@ INSTRUCTION = record(
     *((end, np.int64) for end in ("i0", "i1", "k0", "k1")),  # its blocks: rows of c, and numbers of the sums
     ("states", np.int64),  # of a stepped product, how many parts its state has, and whether they are asked for ahead
     ("ahead", np.bool_),
+    ("added", np.bool_),  # whether sums of rows begin with what is there
     ("ordered", np.bool_),  # of a sparse batch: whether its rows are those that the order tells, and parts of them
     ("parts", np.int64),
     ("strip", np.int64),  # the distance of strips of columns; whether the sparse kernel makes the step
     ("direct", np.bool_),
-    ("all_rows", np.bool_),  # whether rows of weights without non-zeros are stepped; where rho is among its numbers
-    ("rho", np.int64),
+    ("all_rows", np.bool_),  # whether rows of weights without non-zeros are stepped
+    ("rho", np.int64),  # where rho is among its numbers; of rows' steps -1 where none is
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
@@ -272,8 +277,28 @@ def _by_index(each, memory, t):
     if each.kind == Kind.INDEXED_ROWS:
         gather_share(t, each.tasks, each.n, each.m, a, index, c)
     else:
-        scatter_share(t, each.tasks, each.n, each.k, each.m, a, index, c)
+        scatter_share(t, each.tasks, each.n, each.k, each.m, a, index, c, each.added)
     return False
+
+
+@compiled_in
+def _step_rows(each, memory, turn, t):
+    """Every so many-th row is task t's: the first ones, of frequent words, are spread evenly."""
+    index, touched = pointer(memory.addresses, memory.addresses[each.b]), _indices(memory, each.h)
+    hyper, slots = _numbers(memory, turn, each.numbers), address(memory.addresses, each.c)
+    weights, slopes, state = _place(memory, each.a), _place(memory, each.d), _place(memory, each.c)
+    for i in range(each.n):
+        row = index[i]
+        if row % each.tasks != t or touched[row] == turn:
+            continue
+        at, missed = row * each.m, turn - 1 - touched[row]
+        if each.rho >= 0 and missed > 0:
+            decay_row(each.m, missed, hyper[each.rho], address(state, at))
+        touched[row] = turn
+        slope = address(slopes, at)
+        update_row(each.code, each.m, address(weights, at), slope, slots, at, hyper)
+        for j in range(each.m):
+            slope[j] = 0.0
 
 
 @compiled_in
@@ -432,6 +457,8 @@ def _run(each, memory, turn, t, MR, NR):
         unpack_share(t, each.tasks, each.k, each.m, NR, _place(memory, each.a), _place(memory, each.b))
     elif each.kind == Kind.NOTED:
         return run_noted(memory.addresses, each.a, memory.words, t, each.tasks)
+    elif each.kind == Kind.STEP_ROWS:
+        _step_rows(each, memory, turn, t)
     elif each.kind >= Kind.SPARSE_PRODUCT:
         _sparse(each, memory, turn, t, NR)
     else:

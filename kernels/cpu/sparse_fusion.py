@@ -17,15 +17,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu.holding import Held, arrays_of, looked_at, moved, moves, panels_of
+from fastnn.kernels.cpu.holding import NS_PER_DECAY, Held, arrays_of, looked_at, moved, moves, panels_of
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, written_beside
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, Range, View, range_of
-
-# One core's nanoseconds for a number of a state that catches up.
-_NS_PER_DECAY = 0.2
 
 
 def stepping(gradient: Instruction, update: Instruction) -> Instruction:
@@ -124,6 +121,6 @@ def _rest(step: Instruction, stretch: list[Instruction], state: View) -> tuple[I
     step.fields = {**step.fields, "all_rows": False, "rho": step.rho}
     settle = Instruction(
         step.call, Kind.SETTLE, fields, {"b": (state,), "h": (view,)}, [range_of(view)], [range_of(state)],
-        state.size * _NS_PER_DECAY,
+        state.size * NS_PER_DECAY,
     )  # fmt: skip
     return settle, touched
