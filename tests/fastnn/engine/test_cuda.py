@@ -370,6 +370,15 @@ def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch,
 
 
 @host_only
+def test_the_plan_says_what_decay_takes(cupy, monkeypatch):
+    """Launches of its own for each parameter; gradients are formed in the step's all the same."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    built, _ = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, weight_decay=0.1), epochs=4)
+    why = "weights are written by 'identity' before the step, as where they decay"
+    assert built.plan(X).facts["launches"] == f"{2 + 2 * 2 + 2 * 4} a step, in the last fit; {why}"
+
+
+@host_only
 @pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_gradients_that_are_not_finite_are_not_clipped_to_ones_that_are(cupy, monkeypatch, clip):
     """The loss is, and its steps are captured."""
