@@ -39,10 +39,10 @@ def custom_objects() -> Mapping[str, type[Any]]:
     return {**_registered, **_custom.get()}
 
 
-def custom_object_scope(objects: Mapping[str, type[Any]]) -> AbstractContextManager[None]:
+def custom_object_scope(custom_objects: Mapping[str, type[Any]]) -> AbstractContextManager[None]:
     """``with`` this, files may name these classes of the user's, as ``save`` and ``load_model`` find them."""
-    checks.instance("objects", objects, Mapping, "a mapping of names to classes")
-    return setting(_custom, {**_custom.get(), **objects})
+    checks.instance("custom_objects", custom_objects, Mapping, "a mapping of names to classes")
+    return setting(_custom, {**_custom.get(), **custom_objects})
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:

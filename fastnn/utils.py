@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -83,6 +84,75 @@ def pad_sequences(
     return table
 
 
+class TimeSeriesWindows:
+    """Batches of windows of a series, and of their targets where there are such: ``fit`` takes it as data.
+
+    ``len`` tells how many batches there are, ``[i]`` makes one: inputs (n, sequence_length, ...), or (inputs, targets).
+    """
+
+    def __init__(self, data: Array, targets: Array | None, starts: Array, steps: Array, batch_size: int) -> None:
+        self._data, self._targets = data, targets
+        self._starts, self._steps, self.batch_size = starts, steps, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._starts) / self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        """The batch of this number, the last one counted by -1."""
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"index: got {index}, wants one of {len(self)} batches")
+        starts = self._starts[place * self.batch_size : (place + 1) * self.batch_size]
+        windows = self._data[starts[:, np.newaxis] + self._steps]
+        return windows if self._targets is None else (windows, self._targets[starts])
+
+
+def timeseries_dataset_from_array(
+    data: Any,
+    targets: Any,
+    sequence_length: int,
+    sequence_stride: int = 1,
+    sampling_rate: int = 1,
+    batch_size: int = 128,
+    shuffle: bool = False,
+    seed: int | None = None,
+    start_index: int | None = None,
+    end_index: int | None = None,
+) -> TimeSeriesWindows:
+    """Windows of ``sequence_length`` rows of a series, each ``sampling_rate`` behind the one before, in batches.
+
+    Windows begin ``sequence_stride`` rows apart, all within rows ``start_index`` to ``end_index``, which is left out.
+    ``targets[i]`` is that of the window that begins with row i; None where there are none. ``shuffle`` changes the
+    order once, by ``seed`` or the library's generator. ValueError where no window fits.
+    """
+    series = numeric_array("data", data)
+    length, rows = checks.positive_int("sequence_length", sequence_length), len(series)
+    stride = checks.integer("sequence_stride", sequence_stride, 1, max(1, rows - 1))
+    rate = checks.integer("sampling_rate", sampling_rate, 1, max(1, rows - 1))
+    first = 0 if start_index is None else checks.integer("start_index", start_index, 0, rows - 1)
+    last = rows if end_index is None else checks.integer("end_index", end_index, first + 1, rows)
+    labels = None if targets is None else numeric_array("targets", targets)[first:last]
+    windows = last - first - (length - 1) * rate
+    if labels is not None:
+        windows = min(windows, len(labels))
+    if windows < 1:
+        got = f"{length} rows, {rate} apart, of {last - first}"
+        raise ValueError(f"sequence_length: got {got}, wants a window that fits, and targets")
+    starts = np.arange(0, windows, stride)
+    if shuffle:
+        np.random.default_rng(seeds.draw_seed() if seed is None else seed).shuffle(starts)
+    steps = np.arange(length) * rate
+    return TimeSeriesWindows(series[first:last], labels, starts, steps, checks.positive_int("batch_size", batch_size))
+
+
+def normalize(x: Any, axis: int = -1, order: int = 2) -> Array:
+    """x over its norm of an order along an axis; what has a norm of 0 stays as it is."""
+    array = numeric_array("x", x)
+    norm = np.linalg.norm(array, order, checks.integer("axis", axis, -array.ndim, array.ndim - 1), keepdims=True)
+    divided: Array = array / np.where(norm == 0, 1, norm)
+    return divided
+
+
 # Ends of a sequence.
 _ENDS = ("pre", "post")
 
@@ -111,10 +181,12 @@ def _dtype_for(name: str, dtype: Any, value: Any) -> np.dtype[Any]:
 
 __all__ = [
     "custom_object_scope",
+    "normalize",
     "pad_sequences",
     "plot_model",
     "register_keras_serializable",
     "set_random_seed",
+    "timeseries_dataset_from_array",
     "to_categorical",
 ]
 absent.explain(__name__)

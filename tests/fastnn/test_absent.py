@@ -29,7 +29,7 @@ def imported(module, name):
 @pytest.mark.parametrize(
     ("module", "name", "says"),
     [
-        ("fastnn.layers", "Conv3D", "which Keras has; it has Activation, Add,"),
+        ("fastnn.layers", "Conv3D", "which Keras has; it has Activation, ActivityRegularization,"),
         ("fastnn.activations", "sparsemax", "which Keras has; it has binary_step,"),
         ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); it has"),
         ("fastnn.optimizers", "Lamb", "which Keras has; it has "),
@@ -37,11 +37,11 @@ def imported(module, name):
         ("fastnn.optimizers", "Muon", "which Keras has; it has Adadelta,"),
         ("fastnn.callbacks", "TensorBoard", "which Keras has; it has BackupAndRestore, Callback,"),
         ("fastnn.regularizers", "L3", "; it has deserialize, get, L1,"),
-        ("fastnn.utils", "get_file", "which Keras has; it has custom_object_scope, pad_sequences,"),
+        ("fastnn.utils", "get_file", "which Keras has; it has custom_object_scope, normalize,"),
         ("fastnn.datasets", "cifar100", "which Keras has; it has boston_housing,"),
         ("fastnn", "applications", "which Keras has; it has activations, available_backends, backends,"),
         ("fastnn", "Modle", r"\(did you mean 'Model'\?\); it has activations, available_backends,"),
-        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has absolute"),
+        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has abs, absolute"),
     ],
 )
 def test_a_missing_name_is_answered_with_what_there_is(module, name, says):

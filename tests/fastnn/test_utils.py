@@ -1,4 +1,4 @@
-"""set_random_seed, to_categorical, pad_sequences."""
+"""set_random_seed, to_categorical, pad_sequences, windows of series, normalize."""
 
 from __future__ import annotations
 
@@ -115,3 +115,63 @@ def test_pad_sequences_of_arrays_floats_and_words():
 def test_pad_sequences_that_cannot_be(arguments, error, message):
     with pytest.raises(error, match=message):
         utils.pad_sequences(**{"sequences": [[1]], **arguments})
+
+
+SERIES = np.arange(40.0).reshape(20, 2)
+
+
+def test_windows_of_a_series():
+    made = utils.timeseries_dataset_from_array(SERIES, SERIES[5:, 0], 3, sampling_rate=2, batch_size=4)
+    assert len(made) == 4
+    x, y = made[0]
+    assert x.shape == (4, 3, 2)
+    assert np.array_equal(x[1], SERIES[[1, 3, 5]])
+    assert np.array_equal(y, SERIES[5:9, 0])
+    assert made[-1][0].shape[0] == len(SERIES[5:]) - 12
+    assert sum(len(labels) for _, labels in made) == 15
+    alone = utils.timeseries_dataset_from_array(SERIES, None, 4, sequence_stride=4, start_index=2, end_index=14)
+    assert np.array_equal(alone[0], SERIES[2:14].reshape(3, 4, 2))
+    with pytest.raises(IndexError, match="index: got 1, wants one of 1 batches"):
+        alone[1]
+
+
+def test_windows_in_another_order():
+    orders = [
+        utils.timeseries_dataset_from_array(SERIES, None, 1, shuffle=True, seed=seed, batch_size=20)[0]
+        for seed in (3, 3, 4)
+    ]
+    assert np.array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[0], orders[2])
+    assert np.array_equal(np.sort(orders[0][:, 0, 0]), SERIES[:, 0])
+
+
+def test_windows_train_a_model():
+    windows = utils.timeseries_dataset_from_array(SERIES / 40, SERIES[3:, :1] / 40, 3, batch_size=5)
+    model = models.Sequential([layers.Input((3, 2)), layers.Flatten(), layers.Dense(1)])
+    model.compile("adam", "mse")
+    history = model.fit(windows, epochs=2, validation_data=windows, verbose=0).history
+    assert history["loss"][1] < history["loss"][0]
+    assert "val_loss" in history
+
+
+def test_normalize():
+    x = np.array([[3.0, 4.0], [0.0, 0.0]])
+    assert utils.normalize(x).tolist() == [[0.6, 0.8], [0, 0]]
+    assert utils.normalize(x, axis=0, order=1).tolist() == [[1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sequence_length": 30}, "sequence_length: got 30 rows, 1 apart, of 20, wants a window that fits"),
+        ({"sequence_length": 0}, "sequence_length: got 0"),
+        ({"sequence_stride": 0}, "sequence_stride: got 0"),
+        ({"sampling_rate": 20}, "sampling_rate: got 20"),
+        ({"start_index": 20}, "start_index: got 20"),
+        ({"start_index": 5, "end_index": 5}, "end_index: got 5"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+    ],
+)
+def test_windows_that_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        utils.timeseries_dataset_from_array(SERIES, None, **{"sequence_length": 3, **given})
