@@ -156,7 +156,7 @@ def _amount(number: float | None, unit: str) -> str:
 
 def _made_of_ops() -> str:
     """The functions of ``fastnn.ops`` that are no rows of the table."""
-    names = [name for name in ops.__all__ if name not in TABLE]
+    names = [name for name in vars(ops)["__all__"] if name not in TABLE]
     parts = []
     for name in names:
         function = getattr(ops, name)
