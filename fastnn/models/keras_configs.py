@@ -10,19 +10,24 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastnn import checks, constraints, initializers, regularizers
+from fastnn import checks, constraints, initializers, losses, metrics, optimizers, regularizers
 from fastnn.configurable import custom_objects
 from fastnn.layers.cells import CELLS
 from fastnn.layers.core import InputLayer
 from fastnn.layers.symbols import tensors
 from fastnn.models.base import NAMES, Model
+from fastnn.optimizers import schedules
 
 # What fastnn has no option for, where it says what fastnn does anyway.
 _WITHOUT_EFFECT = ("renorm_momentum", "supports_masking", "use_cudnn", "autocast")
+# What a loss or a metric calculates in is what the model does.
+_OF_MODEL = (*_WITHOUT_EFFECT, "dtype")
 _USUAL: tuple[Any, ...] = (None, False, "channels_last", [], {})
 _MODELS = ("Sequential", "Functional", "Model")
 # Where the classes are that an argument may name, by how its name ends.
-_MODULES = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+_MODULES = {
+    "initializer": initializers, "regularizer": regularizers, "constraint": constraints, "rate": schedules,
+}  # fmt: skip
 
 
 def model_of(document: Any) -> Model:
@@ -36,6 +41,41 @@ def model_of(document: Any) -> Model:
     if not model.built and shape is not None:
         model.build(shape)
     return model
+
+
+def compiled(document: Any) -> dict[str, Any] | None:
+    """The arguments of ``compile`` that a description tells; None of a model that was not, ValueError as above."""
+    config = document.get("compile_config")
+    if not config:
+        return None
+    entry = config["optimizer"]
+    kind = optimizers.NAMES[checks.one_of("optimizer", entry["class_name"], optimizers.NAMES)]
+    judges: dict[str, Mapping[str, Any]] = {
+        "loss": losses.NAMES,
+        "metrics": metrics.CONFIG_NAMES,
+        "weighted_metrics": metrics.CONFIG_NAMES,
+    }
+    return {
+        "optimizer": kind(**_options(kind, entry["config"], "optimizer")),
+        "loss_weights": config.get("loss_weights"),
+        **{name: _judging(name, config.get(name), names) for name, names in judges.items()},
+    }
+
+
+def _judging(argument: str, value: Any, names: Mapping[str, Any]) -> Any:
+    """A loss or metrics, one, or several by place or by output."""
+    if isinstance(value, list):
+        return [_judging(argument, each, names) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "class_name" not in value:
+        return {name: _judging(argument, each, names) for name, each in value.items()}
+    kind, config = value["class_name"], value["config"]
+    if kind == "function":
+        return config
+    found = names[checks.one_of(argument, kind, names)]
+    options = {name: each for name, each in config.items() if name not in _OF_MODEL}
+    return found(**_options(found, options, argument))
 
 
 def _operation(entry: Mapping[str, Any]) -> Any:
@@ -82,7 +122,7 @@ def _options(kind: Callable[..., Any], config: Mapping[str, Any], name: str) -> 
         if key in accepted:
             options[key] = _value(key, value)
         elif key not in _WITHOUT_EFFECT and value not in _USUAL:
-            raise ValueError(f"{name}: got {key} {checks.describe(value)}, which fastnn's layer has not")
+            raise ValueError(f"{name}: got {key} {checks.describe(value)}, which fastnn's has not")
     return options
 
 

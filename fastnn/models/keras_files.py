@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import checks
 from fastnn.engine.protocols import Array
 from fastnn.errors import installing
-from fastnn.layers.base import Operation
+from fastnn.layers.base import Operation, Parameter
 
 if TYPE_CHECKING:
     from fastnn.models.base import Model
+    from fastnn.optimizers import Optimizer
 
 # The members of a .keras file that have the description and the weights.
 _DESCRIPTION, _WEIGHTS = "config.json", "model.weights.h5"
@@ -86,6 +88,49 @@ def weights_of(filepath: Any, model: Model) -> list[Array]:
     except (KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"filepath: got {str(filepath)!r}, wants weights as Keras 3 writes them ({error})") from None
     return [found[id(parameter)] for parameter in model.weights]
+
+
+# The arrays that an optimizer keeps of each weight, as a file has them: first all of a group, weight by weight.
+_GROUPS = {
+    "Adam": (("m", "v"), ("v_max",)),
+    "AdamW": (("m", "v"), ("v_max",)),
+    "RMSprop": (("mean_square",), ("velocity",), ("mean",)),
+}
+
+
+def take_state(filepath: Any, optimizer: Optimizer, trained: Sequence[Parameter]) -> None:
+    """Give an optimizer the number of its steps and the state that a ``.keras`` file has for these weights.
+
+    ValueError, and nothing is changed, where the file has another one's.
+    """
+    import h5py
+
+    with zipfile.ZipFile(filepath) as archive, h5py.File(BytesIO(archive.read(_WEIGHTS)), "r") as file:
+        entry = file.get("optimizer", {}).get("vars", {})
+        arrays = [np.asarray(entry[number]) for number in sorted(entry, key=int)]
+    scalars = 1 + (optimizer.schedule is None)  # the number of steps, and the learning rate, which the config has, too
+    steps = checks.integer("iterations", int(arrays[0]), 0) if arrays else 0
+    if len(arrays) <= scalars and not (steps and optimizer.state_slots):
+        optimizer.iterations = steps
+        return
+    groups = _GROUPS.get(type(optimizer).__name__, (optimizer.slots,))
+    average = [slot for slot in optimizer.state_slots if slot not in optimizer.slots]
+    wanted = [
+        (parameter, slot)
+        for group in (average, *groups)
+        for parameter in trained
+        for slot in group
+        if slot in optimizer.state_slots
+    ]
+    found = arrays[scalars : scalars + len(wanted)]
+    if [array.shape for array in found] != [parameter.shape for parameter, _ in wanted]:
+        raise ValueError(f"optimizer: got a state of {len(arrays)} arrays, which is none of {type(optimizer).__name__}")
+    state: dict[str, dict[str, Array]] = {
+        parameter.path: dict.fromkeys(optimizer.state_slots, np.empty(0)) for parameter in trained
+    }
+    for (parameter, slot), array in zip(wanted, found, strict=True):
+        state[parameter.path][slot] = np.array(array, parameter.dtype, order="C")
+    optimizer.iterations, optimizer.state = steps, state
 
 
 def _of_model(group: Any, model: Model) -> Iterator[tuple[Any, Array]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,15 +25,17 @@ def load_model(
 ) -> Model:
     """The model that ``save`` wrote: architecture, weights, and with ``compile`` optimizer state, loss and metrics.
 
-    Training goes on as if it had never stopped. Of a ``.keras`` file that Keras 3 wrote architecture and weights are
-    read, and the model is not compiled. ``custom_objects`` are classes of layers of the user's by name, unless
-    ``utils.register_keras_serializable`` has been told of them; nothing is ever made of code that a file might hold.
-    FileNotFoundError for a missing file, ValueError for a damaged one, one of another program, or one whose description
-    and arrays do not fit each other, before memory is taken for what it describes.
+    Training goes on as if it had never stopped, also of a ``.keras`` file that Keras 3 wrote; where fastnn has not the
+    optimizer, loss or metrics of such a file, a warning says so and the model is not compiled.
+
+    ``custom_objects`` are classes of layers of the user's by name, unless ``utils.register_keras_serializable`` has
+    been told of them; nothing is ever made of code that a file might hold. FileNotFoundError for a missing file,
+    ValueError for a damaged one, one of another program, or one whose description and arrays do not fit each other,
+    before memory is taken for what it describes.
     """
     checks.instance("compile", compile, bool, "True or False")
     if keras_files.is_keras_file(filepath):
-        return _keras_model(filepath, custom_objects or {})
+        return _keras_model(filepath, custom_objects or {}, compile)
     tensors, document = saving.read(filepath)
     if document.get("class_name") == "weights":
         raise ValueError(
@@ -53,7 +56,7 @@ def load_model(
     return model
 
 
-def _keras_model(filepath: Any, custom_objects: Mapping[str, type[Any]]) -> Model:
+def _keras_model(filepath: Any, custom_objects: Mapping[str, type[Any]], with_compile: bool) -> Model:
     """The model of a file of Keras's."""
     document = keras_files.described(filepath)
     try:
@@ -64,7 +67,21 @@ def _keras_model(filepath: Any, custom_objects: Mapping[str, type[Any]]) -> Mode
     except (*serialization.UNFIT, AttributeError, IndexError) as error:
         reason = str(error)[:_LONGEST_REASON]
         raise ValueError(f"filepath: got {str(filepath)!r}, a model that fastnn has not ({reason})") from error
+    if with_compile:
+        _compile_as_keras(filepath, document, model)
     return model
+
+
+def _compile_as_keras(filepath: Any, document: Any, model: Model) -> None:
+    """Compile a model as a description of Keras's says, and take its optimizer's state; or warn that it cannot be."""
+    try:
+        arguments = keras_configs.compiled(document)
+        if arguments is not None:
+            keras_files.take_state(filepath, arguments["optimizer"], model.trainable_weights)
+            model.compile(**arguments)
+    except (*serialization.UNFIT, AttributeError, IndexError) as error:
+        reason = str(error)[:_LONGEST_REASON]
+        warnings.warn(f"filepath: got {str(filepath)!r}, whose model is left uncompiled: {reason}", stacklevel=4)
 
 
 def save_model(model: Model, filepath: Any, overwrite: bool = True) -> None:

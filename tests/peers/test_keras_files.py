@@ -115,6 +115,87 @@ def test_it_can_be_trained_saved_and_converted(tmp_path):
     assert abs(model.predict(x, verbose=0) - before).max() > 0
 
 
+optimizers = keras.optimizers
+OPTIMIZERS = {
+    "SGD": lambda: optimizers.SGD(0.1),
+    "SGD momentum": lambda: optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "SGD schedule": lambda: optimizers.SGD(optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)),
+    "RMSprop": lambda: optimizers.RMSprop(0.01),
+    "RMSprop all": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "Adam": lambda: optimizers.Adam(0.01, clipnorm=1.0),
+    "Adam amsgrad": lambda: optimizers.Adam(0.01, amsgrad=True),
+    "AdamW average": lambda: optimizers.AdamW(0.01, use_ema=True, ema_overwrite_frequency=4),
+    "Adagrad": lambda: optimizers.Adagrad(0.1),
+    "Adadelta": lambda: optimizers.Adadelta(1.0),
+    "Adamax": lambda: optimizers.Adamax(0.01),
+    "Nadam": lambda: optimizers.Nadam(0.01),
+    "Ftrl": lambda: optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+    "Lion": lambda: optimizers.Lion(0.01),
+}
+
+
+def classifier():
+    return keras.Sequential([L.Input(ROW), L.Dense(6, "tanh"), L.BatchNormalization(), L.Dense(3, "softmax")])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_where_keras_stopped(name, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((24, *ROW)).astype("float32"), rng.integers(0, 3, 24)
+    theirs = classifier()
+    top = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
+    theirs.compile(OPTIMIZERS[name](), "sparse_categorical_crossentropy", metrics=["accuracy", top])
+    theirs.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    theirs.save(tmp_path / "model.keras")
+    ours = models.load_model(tmp_path / "model.keras")
+    assert ours.optimizer.iterations == 6
+    histories = [each.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0).history for each in (theirs, ours)]
+    assert histories[0].keys() == histories[1].keys() == {"loss", "accuracy", "top"}
+    for key, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][key], values, rtol=1e-4, atol=1e-6)
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert models.load_model(tmp_path / "model.keras", compile=False).optimizer is None
+
+
+def test_several_losses_and_one_that_was_never_fitted(tmp_path):
+    theirs = shared()
+    losses = {"row": keras.losses.MeanAbsoluteError(), "mean": "mse"}
+    theirs.compile("adam", losses, loss_weights={"row": 0.5, "mean": 2.0}, metrics={"row": ["mae"], "mean": []})
+    path = saved(theirs, tmp_path / "model.keras")
+    ours = models.load_model(path)
+    assert type(ours.optimizer).__name__ == "Adam"
+    assert ours.optimizer.iterations == 0
+    given = drawn(theirs)
+    wanted = {name: np.ones_like(y) for name, y in theirs.predict(given, verbose=0).items()}
+    found = [each.evaluate(given, wanted, verbose=0, return_dict=True)["loss"] for each in (theirs, ours)]
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.update(loss={"class_name": "Own", "config": {}}), "loss: got 'Own'"),
+        (lambda config: config["optimizer"].update(class_name="Own"), "optimizer: got 'Own'"),
+        (lambda config: config["optimizer"]["config"].update(gradient_accumulation_steps=2), "gradient_accumulation"),
+        (lambda config: config["optimizer"].update(class_name="Adam", config={}), "optimizer: got a state of"),
+        (lambda config: config["optimizer"]["config"].update(learning_rate="fast"), "learning_rate: got"),
+        (lambda config: config.pop("optimizer"), "optimizer"),
+        (lambda config: config.update(metrics=[3]), "metrics"),
+    ],
+)
+def test_a_compilation_that_fastnn_has_not_is_said(change, message, tmp_path):
+    theirs = classifier()
+    theirs.compile("rmsprop", "sparse_categorical_crossentropy")
+    theirs.train_on_batch(np.ones((4, *ROW)), np.zeros(4))
+    path = saved(theirs, tmp_path / "model.keras")
+    changed(path, lambda document: change(document["compile_config"]))
+    with pytest.warns(UserWarning, match=f"left uncompiled: .*{message}"):
+        ours = models.load_model(path)
+    assert ours.optimizer is None
+    np.testing.assert_allclose(ours.predict(np.ones((4, *ROW))), theirs.predict(np.ones((4, *ROW))), rtol=1e-5)
+
+
 class Doubled(layers.Layer):
     def call(self, inputs):
         return inputs * 2.0

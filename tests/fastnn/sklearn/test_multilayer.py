@@ -14,6 +14,7 @@ import pandas
 import pytest
 import scipy.sparse
 import sklearn
+import sklearn.utils.metadata_routing
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
@@ -21,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import fastnn.sklearn
 from fastnn import activations, ops, optimizers
 from fastnn.engine.data import SparseSource
 from fastnn.errors import BackendError
@@ -84,6 +86,18 @@ def test_a_pickle_of_a_solver_object():
     assert same(pickle.loads(pickle.dumps(fitted)), fitted)
 
 
+@each_kind
+def test_a_pickle_in_another_process(kind, y, tmp_path):
+    """One that has not trained, nor imported anything: its predictions have the same bits."""
+    fitted = kind(**SMALL).fit(X, y)
+    (tmp_path / "fitted").write_bytes(pickle.dumps((fitted, X)))
+    program = (
+        "import pickle, sys, numpy; model, x = pickle.load(open('fitted', 'rb')); numpy.save('y', model.predict(x))"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), fitted.predict(X))
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_a_grid_search_on_every_backend_of_joblib(backend):
     search = GridSearchCV(MLPClassifier(**SMALL), {"alpha": [1e-4, 0.1], "solver": ["adam", "sgd"]}, cv=2, n_jobs=2)
@@ -109,6 +123,51 @@ def test_data_frames_and_their_names(kind, y):
         fitted.predict(X)
     with pytest.raises(ValueError, match="feature names should match"):
         fitted.predict(frame[["b", "a", "c", "d"]])
+
+
+def test_a_pipeline_whose_output_is_set_hands_names_on():
+    frame = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
+    pipeline = make_pipeline(StandardScaler(), MLPRegressor(**SMALL)).set_output(transform="pandas")
+    fitted = pipeline.fit(frame, NUMBERS)
+    assert list(fitted[-1].feature_names_in_) == ["a", "b", "c", "d"]
+    scaled = StandardScaler().fit_transform(frame)
+    assert same(fitted[-1], MLPRegressor(**SMALL).fit(scaled, NUMBERS))
+    np.testing.assert_array_equal(
+        pipeline.predict(frame), fitted[-1].predict(pandas.DataFrame(scaled, columns=list("abcd")))
+    )
+
+
+def test_several_labels():
+    y = (X[:, :3] > [0.0, 0.5, -0.5]).astype(int)
+    theirs, ours = (module.MLPClassifier(**SMALL).fit(X, y) for module in (neural_network, fastnn.sklearn))
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-9)
+    assert ours.score(X, y) == theirs.score(X, y)
+    assert (ours.out_activation_, ours.n_outputs_) == ("logistic", 3)
+    stored = MLPClassifier(**SMALL).fit(X, scipy.sparse.csr_matrix(y))
+    assert same(stored, ours)
+    assert scipy.sparse.issparse(stored.predict(X))
+    np.testing.assert_array_equal(stored.predict(X).toarray(), ours.predict(X))
+
+
+def test_a_warm_start_keeps_to_its_classes():
+    fitted = MLPClassifier(**SMALL, warm_start=True).fit(X, LABELS)
+    before = [coef.copy() for coef in fitted.coefs_]
+    with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"):
+        fitted.fit(X, LABELS + 1)
+    assert all((a == b).all() for a, b in zip(before, fitted.coefs_, strict=True))
+    assert fitted.fit(X, LABELS).t_ == 2 * 8 * len(X)
+    cold = MLPClassifier(**SMALL).fit(X, LABELS).fit(X, LABELS + 1)
+    assert cold.t_ == 8 * len(X)
+
+
+def test_classes_of_a_first_partial_fit_are_routed():
+    with sklearn.config_context(enable_metadata_routing=True):
+        asking = MLPClassifier(**SMALL).set_partial_fit_request(classes=True, sample_weight=True)
+        routed = sklearn.utils.metadata_routing.get_routing_for_object(asking)
+        assert routed.consumes("partial_fit", ["classes", "sample_weight", "other"]) == {"classes", "sample_weight"}
+        with pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="sample_weight"):
+            GridSearchCV(MLPClassifier(**SMALL), {"alpha": [1e-4]}, cv=2).fit(X, LABELS, sample_weight=np.ones(len(X)))
 
 
 def test_classes_may_be_strings():
@@ -335,8 +394,6 @@ def test_a_backend_or_precision_that_cannot_serve_is_refused():
 
 @pytest.mark.parametrize("threads", [2, 4])
 def test_any_number_of_threads_gives_the_same_bits(threads):
-    import fastnn
-
     wide = GENERATOR.normal(size=(600, 50)).astype(np.float32)
     y = wide[:, 0]
     parameters = {**SMALL, "hidden_layer_sizes": (64, 64)}
