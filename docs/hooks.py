@@ -8,18 +8,18 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from docs import coming_from, examples, figures, library, measured, navigation, operations
+from docs import coming_from, examples, figures, library, measured, navigation, notebook, operations
 
-_DRAWN = Path(__file__).parents[1] / "build" / "scaling"
+_DRAWN = Path(__file__).parents[1] / "build" / "drawn"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages and pictures that are made, and the order of all pages."""
     ran, pictures = examples.pages(full=config.extra["full_examples"])
-    for path, content in {**operations.pages(), **library.pages(), **coming_from.pages(), **ran}.items():
+    made = (operations.pages(), library.pages(), coming_from.pages(), notebook.pages(), ran)
+    for path, content in [page for pages in made for page in pages.items()]:
         files.append(File.generated(config, path, content=content))
-    drawn = {f"scaling/{path.name}": path for path in figures.scaling(measured.SCALING / "scaling.json", _DRAWN)}
-    for path, source in {**pictures, **drawn}.items():
+    for path, source in {**pictures, **figures.drawn(_DRAWN)}.items():
         files.append(File.generated(config, path, abs_src_path=str(source)))
     written: list[Any] = config.nav or []
     config.nav = navigation.expanded(written, [page.src_uri for page in files.documentation_pages()])
@@ -27,5 +27,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """A page's text with the measured figures in their places."""
+    """A page's text with what was measured in its places."""
     return measured.filled(markdown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,9 @@ import fastnn
 from docs import text
 
 FOLDER = "library"
+
+# Modules named as the library that they are for, without which they have nothing to show.
+_GUESTS = ("torch", "thinc")
 
 # Modules in the order of the site; all that their ``__all__`` lists is public.
 MODULES = (
@@ -29,6 +33,7 @@ MODULES = (
     "utils",
     "plotting",
     "sklearn",
+    *(name for name in _GUESTS if importlib.util.find_spec(name) is not None),
 )
 
 

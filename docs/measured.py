@@ -21,7 +21,7 @@ SUITE = RESULTS / "zen5-2-cores.json"
 OURS = "fastnn cpu"
 
 # Columns of the others, where they were measured at all; the loops are another matter.
-_PEERS = ("NumPy", "np.matmul", "PyTorch", "JAX", "Keras", "Keras XLA", "scikit-learn", "float32")
+PEERS = ("NumPy", "np.matmul", "PyTorch", "JAX", "Keras", "Keras XLA", "scikit-learn", "float32")
 
 # In a page's text: <!-- made: NAME --> stands for what the function of that name gives.
 _PLACE = re.compile(r"^<!-- made: (?P<name>[\w-]+) -->$", re.MULTILINE)
@@ -39,7 +39,8 @@ def filled(page: str) -> str:
     return _PLACE.sub(made, page)
 
 
-def _suite() -> Any:
+def suite() -> Any:
+    """All that the run of ``fastnn bench`` saved."""
     return json.loads(SUITE.read_text(encoding="utf-8"))
 
 
@@ -47,8 +48,8 @@ def _lines(*beginnings: str) -> Callable[[], str]:
     """A table of the suite's lines whose names begin so."""
 
     def made() -> str:
-        lines = [line for line in _suite()["lines"] if line["name"].startswith(beginnings)]
-        peers = [peer for peer in _PEERS if any(peer in line["ratios"] for line in lines)]
+        lines = [line for line in suite()["lines"] if line["name"].startswith(beginnings)]
+        peers = [peer for peer in PEERS if any(peer in line["ratios"] for line in lines)]
         head = ["", "fastnn", "rate", *(f"x {peer}" for peer in peers), "x plain loops"]
         return text.table(head, (_row(line, [*peers, "naive"]) for line in lines))
 
@@ -67,7 +68,7 @@ def _row(line: Mapping[str, Any], peers: Sequence[str]) -> list[str]:
 
 def _promises() -> str:
     """What the project promises beside what was found."""
-    bars = _suite()["bars"]
+    bars = suite()["bars"]
     rows = ((bar["job"], bar["against"], bar["found"], bar["asked"], "yes" if bar["met"] else "**no**") for bar in bars)
     met = sum(bar["met"] for bar in bars)
     return f"{met} of {len(bars)} are met.\n\n" + text.table(("", "against", "found", "asked", "met"), rows)
@@ -75,7 +76,7 @@ def _promises() -> str:
 
 def _conditions() -> str:
     """The machine and the versions that the suite's figures are of."""
-    return text.table(("", ""), ((name, text.escaped(fact)) for name, fact in _suite()["environment"].items()))
+    return text.table(("", ""), ((name, text.escaped(fact)) for name, fact in suite()["environment"].items()))
 
 
 def _report() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Opt
 
 FOLDER = "ops"
 _KERNELS = Path(__file__).parents[1] / "kernels"
+_LONGEST = 40
 _BACKENDS = ("naive", "cpu", "cuda")
 
 
@@ -31,7 +33,9 @@ def _about(module: str) -> str:
 
 
 def _title(module: str) -> str:
-    return module.replace("_", " ").capitalize()
+    """What a module says that it is about, no longer than a line of the navigation."""
+    said = re.sub(r" \(.*?\)", "", re.split(r"[:.]", _about(module), maxsplit=1)[0])
+    return said if len(said) <= _LONGEST else said.split(",", maxsplit=1)[0]
 
 
 def _index(modules: dict[str, list[Op]]) -> str:
@@ -54,7 +58,7 @@ def _link(op: Op) -> str:
 
 
 def _module(module: str, rows: list[Op]) -> str:
-    return text.page(f"# {_title(module)}", text.docstring(_about(module)), *(_op(op) for op in rows))
+    return text.page(f"# {text.escaped(_title(module))}", text.docstring(_about(module)), *(_op(op) for op in rows))
 
 
 def _op(op: Op) -> str:
@@ -152,7 +156,7 @@ def _amount(number: float | None, unit: str) -> str:
 
 def _made_of_ops() -> str:
     """The functions of ``fastnn.ops`` that are no rows of the table."""
-    names = [name for name in ops.__all__ if name not in TABLE]
+    names = [name for name in vars(ops)["__all__"] if name not in TABLE]
     parts = []
     for name in names:
         function = getattr(ops, name)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.browser import CHROMIUM, DRIVER, LACKING, started
+
 for folder in ("kernels", "support"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
@@ -52,3 +54,14 @@ def control_c():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert held._outermost is None
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, driven through its WebDriver; for slow tests, which are skipped where there is none."""
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
+    if not (DRIVER and CHROMIUM):
+        pytest.skip(LACKING)
+    made = started()
+    yield made
+    made.quit()

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation's pages, and what they need to be run."""
+"""The code blocks of the documentation's pages and of the README, and what they need to be run."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Block:
 
 
 def paths() -> list[Path]:
-    """All pages that people wrote."""
-    return sorted(PAGES.rglob("*.md"))
+    """The README and all pages that people wrote."""
+    return [ROOT / "README.md", *sorted(PAGES.rglob("*.md"))]
 
 
 def name(path: Path) -> str:
     """What a page is called in tests: its path without the ending."""
-    return path.relative_to(PAGES).with_suffix("").as_posix()
+    return path.relative_to(ROOT if path.parent == ROOT else PAGES).with_suffix("").as_posix()
 
 
 def blocks(text: str) -> list[Block]:

@@ -538,6 +538,21 @@ def test_words_masks_and_recurrent_layers(cupy, behind, dtype):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_masks_of_outputs_weigh_losses_and_metrics(cupy):
+    words = rng.integers(1, 9, (10, 5))
+    words[2:, 3:] = 0
+    y, found = rng.normal(size=(10, 5, 2)).astype("float32"), []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(4)
+        stack = [layers.Embedding(9, 3, mask_zero=True), layers.LSTM(3, return_sequences=True), layers.Dense(2)]
+        model = models.Sequential([layers.Input((5,)), *stack])
+        model.compile("sgd", "mse", metrics=["mae", "accuracy"], backend=backend)
+        history = model.fit(words, y, batch_size=4, epochs=2, verbose=0).history
+        found.append([*history.values(), model.evaluate(words, y, batch_size=4, verbose=0)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 # Metrics of every kind: what the device finds, what the host counts, weighted and not.
 JUDGED = {
     "classes": (CLASSIFIER, "sparse_categorical_crossentropy", LABELS,
