@@ -75,12 +75,14 @@ class Job:
     at_least: Mapping[str, float] = field(default_factory=dict, hash=False)
     share_at_least: float | None = None
     timed: tuple[str, str] = EPOCH
+    memory_limit: int | None = None
 
     @property
     def name(self) -> str:
         """The line's."""
         what, shape = self.timed[0].replace("_", " "), "-".join(map(str, self.widths))
-        return f"{what} {self.dataset}, {shape}, batch {self.batch}, {self.rows:,} made rows"
+        streamed = "" if self.memory_limit is None else f", streamed through {self.memory_limit:,} bytes"
+        return f"{what} {self.dataset}, {shape}, batch {self.batch}, {self.rows:,} made rows{streamed}"
 
     def measured(self, device: Device, effort: Effort) -> Line:
         """The line; AssertionError where losses disagree."""
@@ -103,6 +105,10 @@ class Job:
             ours=FASTNN_CUDA,
         )
 
+    def _limits(self) -> dict[str, Any]:
+        """What our side on the device is compiled with beside that; others hold all samples there."""
+        return {} if self.memory_limit is None else {"memory_limit": self.memory_limit}
+
     def _work(self) -> float:
         """Of a call, in what the unit is made of."""
         if self.timed == FIRST_BATCH:
@@ -113,7 +119,7 @@ class Job:
         """Everyone who can train the network here, on all rows."""
         few = min(len(x), _CHECKED_BATCHES * self.batch)
         makers: dict[str, Callable[..., Any]] = {
-            FASTNN_CUDA: partial(FastnnMLP, backend="cuda"),
+            FASTNN_CUDA: partial(FastnnMLP, backend="cuda", **self._limits()),
             FASTNN: FastnnMLP,
             **{name: partial(_peer, path) for name, path in _PEERS.items() if installed(name)},
         }
@@ -157,6 +163,7 @@ def jobs(quick: bool) -> list[Job]:
         Job("fashion_mnist", (784, 512, 10), 128, 60_000 // share, _made_fashion),
         Job("boston_housing", (13, 64, 64, 1), 32, 404, _made_boston, SQUARED_ERROR),
         Job("wide", (784, 2048, 2048, 10), 128, 60_000 // share, made_mnist),
+        Job("fashion_mnist", (784, 512, 10), 128, 60_000 // share, _made_fashion, memory_limit=2**24),
         Job("mnist", (784, 512, 10), 128, 10_000, made_mnist, timed=PREDICTION),
         Job("wide", (784, 2048, 2048, 10), 128, 10_000, made_mnist, timed=PREDICTION),
         Job("mnist", (784, 512, 10), 128, 60_000 // share, made_mnist, timed=FIRST_BATCH),

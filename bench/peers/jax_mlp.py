@@ -64,10 +64,16 @@ def _epoch(rule: Any, state: Any, x: Any, targets: Any, order: Any, batch_size: 
     return state, loss, right
 
 
+@jax.jit
+def _probabilities(weights: Any, x: Any) -> Any:
+    return jax.nn.softmax(_outputs(weights, x))
+
+
 class JaxMLP:
     """Dense and ReLU layers on rows x (n, in) and targets y (n,)."""
 
     def __init__(self, network: Network, x: Any, y: Any, batch_size: int) -> None:
+        self._given = network, x, y, batch_size
         loss = _cross_entropy if network.classifies else _squared_error
         self._rule = (loss, network.learning_rate, network.rho, network.epsilon)
         weights = [(jnp.array(kernel), jnp.array(bias)) for kernel, bias in network.layers]
@@ -78,7 +84,17 @@ class JaxMLP:
     def epoch(self, shuffle: bool = True) -> float:
         """Train on all rows once; mean loss."""
         count = len(self._data[0])
-        order = self._rng.permutation(count) if shuffle else np.arange(count)
+        return self._trained(self._rng.permutation(count) if shuffle else np.arange(count))
+
+    def _trained(self, order: Any) -> float:
         self._state, loss, right = _epoch(self._rule, self._state, *self._data, jnp.array(order), self._batch_size)
         jax.block_until_ready((self._state, right))
-        return float(loss) / count
+        return float(loss) / len(order)
+
+    def predict(self) -> Any:
+        """Probabilities for all rows."""
+        return np.asarray(_probabilities(self._state[0], self._data[0]))
+
+    def first_batch(self) -> None:
+        """From arrays of the host's to the end of a step of the first batch, which was compiled before."""
+        JaxMLP(*self._given)._trained(np.arange(self._given[-1]))

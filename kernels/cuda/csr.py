@@ -157,7 +157,11 @@ def _kernel(source: str, entry: str, columns: int, epilogue: gemm.Epilogue, dtyp
 def _before(columns: int, epilogue: gemm.Epilogue, dtype: str, format_: str | None = None) -> str:
     """What comes before the kernel of products: the format of operands, the width of a lane, and the epilogue."""
     skips = epilogue.skips_zeros or epilogue.catches_up
-    defined = {"LANE_COLUMNS": columns, "SKIPS_EMPTY": int(skips), "CATCHES_UP": int(epilogue.catches_up)}
+    defined: dict[str, Any] = {
+        "LANE_COLUMNS": columns,
+        "SKIPS_EMPTY": int(skips),
+        "CATCHES_UP": int(epilogue.catches_up),
+    }
     defined["ROUNDED(number)"] = "number" if format_ is None else f"{format_}::rounded(number)"
     macros = "".join(f"#define {name} {value}\n" for name, value in defined.items())
     formats = "" if format_ is None else launch.header("ptx.cuh")
@@ -255,7 +259,7 @@ def _transposed_times(
 ) -> Callable[..., None]:
     """C = f(x.T @ dz)."""
     product = _Product(dz, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
-    by_columns = _Columns(*x.shape, x.dtype)
+    by_columns = _Columns(x.shape, x.dtype)
     return lambda x, dz, c, **given: product(by_columns(_entries("x", x)), dz, c, **given)
 
 
@@ -266,7 +270,7 @@ def adding_rows(dy: Any, total: Any) -> Callable[..., None]:
     S.T @ dy, S with a 1 in each row, in the column of that number.
     """
     (n, _), rows, dtype = dy.shape, total.shape[0], dy.dtype
-    product, by_columns = _Product(dy, total), _Columns(n, rows, dtype)
+    product, by_columns = _Product(dy, total), _Columns((n, rows), dtype)
 
     def run(index: Any, dy: Any, total: Any) -> None:
         columns = index.astype(np.int64, copy=False).clip(-1, rows).astype(np.int32)
@@ -297,7 +301,7 @@ def step_rows(
     With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``.
     """
     product = _Product(dz, w, gemm.update(name, lag is not None), states=states, lag=lag)
-    product(_Columns(*x.shape, x.dtype, lag)(_entries("x", x)), dz, w, states=states, numbers=numbers)
+    product(_Columns(x.shape, x.dtype, lag)(_entries("x", x)), dz, w, states=states, numbers=numbers)
 
 
 def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag) -> None:
@@ -314,8 +318,8 @@ def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float],
 class _Columns:
     """The non-zeros of matrices (n, k) by their columns, in the order of the rows; a ``lag`` counts each as a step."""
 
-    def __init__(self, n: int, k: int, dtype: Any, lag: Lag | None = None) -> None:
-        self._n, self._k, self._dtype = n, k, dtype
+    def __init__(self, shape: tuple[int, int], dtype: Any, lag: Lag | None = None) -> None:
+        (self._n, self._k), self._dtype = shape, dtype
         self._made = 0 if lag is None else address(lag.made)
         entries = ("counted", "moved")
         self._counted, self._moved = (launch.kernel("transpose.cu", entry, dtype.name, (ENTRIES,)) for entry in entries)

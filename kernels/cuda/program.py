@@ -388,8 +388,8 @@ class Replay(CallByCall):
         for number, places in counters.items():
             self._values.pop(number, None)  # those of the first turn are in the table
             for start, kind, place in places:
-                found = figures[: len(numbers), place].astype(kind)
-                made[:, start : start + kind.itemsize] = found[:, None].view(np.uint8)
+                counted = figures[: len(numbers), place].astype(kind)
+                made[:, start : start + kind.itemsize] = counted[:, None].view(np.uint8)
         return cupy.asarray(made)
 
     def _counters_of_masks(self) -> dict[int, list[tuple[int, Any, int]]]:

@@ -35,7 +35,7 @@ def running_sums(numbers: Any, n: int) -> None:
     if n == 0:
         return
     spans, start = -(-n // _SPAN), numbers.data.ptr
-    record = np.empty(1, _RECORD)
+    record: Any = np.empty(1, _RECORD)
     if spans > 1:
         parts = cupy.empty((spans,), np.int32)
         _WRITE(record, 0, n, _SPAN, start, parts.data.ptr)

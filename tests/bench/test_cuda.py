@@ -20,7 +20,9 @@ from bench.cuda.stopwatch import EVENTS, WALL, Calls, Stopwatch
 from bench.measure import Line
 from bench.peers.fastnn_mlp import FastnnMLP
 from bench.suite import CUBLAS, CUPY, FASTNN, FASTNN_CUDA, PYTORCH
+from fastnn import models
 from fastnn.kernels.table import TABLE
+from tests.cuda_host import cupy as host
 from tests.cuda_host.places import compiles_for_host, host_only
 from tests.cuda_host.places import cupy as cupy  # noqa: PLC0414 - a fixture
 
@@ -303,6 +305,24 @@ def test_an_epoch_beside_the_cpus(bench, device, monkeypatch):
 
 
 @host_only
+def test_rows_of_a_streamed_epoch_come_piece_by_piece(bench, device, monkeypatch):
+    monkeypatch.setattr(training, "_PEERS", {})
+    job = next(job for job in training.jobs(quick=True) if job.memory_limit is not None)
+    job = kernels.replace(job, widths=(784, 6, 10), rows=200, batch=16, memory_limit=2**18)
+    monkeypatch.setattr(host.cuda, "Event", host.Event)  # pieces wait by them
+    plans, fit = [], models.Sequential.fit
+
+    def planned(model, x, *given, **options):
+        plans.append(model.plan(x).facts.get("samples", ""))
+        return fit(model, x, *given, **options)
+
+    monkeypatch.setattr(models.Sequential, "fit", planned)
+    assert set(job.measured(device, LEAST).samples) == {FASTNN_CUDA, FASTNN}
+    assert any("streamed" in plan for plan in plans)
+    assert job.name.endswith("200 made rows, streamed through 262,144 bytes")
+
+
+@host_only
 @pytest.mark.parametrize("timed", [training.PREDICTION, training.FIRST_BATCH])
 def test_what_else_is_timed(bench, device, monkeypatch, timed):
     monkeypatch.setattr(training, "_PEERS", {})
@@ -318,6 +338,8 @@ def test_what_else_is_timed(bench, device, monkeypatch, timed):
 def test_lines_of_training_have_names_of_their_own():
     names = [job.name for job in training.jobs(quick=False)]
     assert len(set(names)) == len(names)
+    epochs = {job.dataset for job in training.jobs(quick=False) if job.timed == training.EPOCH}
+    assert epochs == {"mnist", "fashion_mnist", "reuters", "boston_housing", "wide"}
     assert "first batch mnist, 784-512-10, batch 128, 60,000 made rows" in names
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import layers, models, utils
+from fastnn import layers, models, optimizers, utils
 from fastnn.engine import pace, recorded
 from tests.cuda_host.places import device_only
 from tests.golden import test_scripts as golden
@@ -45,13 +45,13 @@ def data(request, cupy):
     return x.astype(request.param), y
 
 
-def fitted(cupy, data, backend="cuda", **options):
+def fitted(cupy, data, backend="cuda", optimizer="adam", **options):
     """A model, its curves, and outputs."""
     _, _, batch = SIZES[hasattr(cupy, "launched")]
     utils.set_random_seed(1)
     stack = [layers.Dense(32, "relu"), layers.Dropout(0.2, seed=2), layers.Dense(4, "softmax")]
     built = models.Sequential(stack)
-    built.compile("adam", "sparse_categorical_crossentropy", ["accuracy"], backend=backend, **options)
+    built.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"], backend=backend, **options)
     curves = built.fit(*data, batch_size=batch, epochs=3, verbose=0, validation_data=data).history
     return built, curves, built.predict(data[0], verbose=0)
 
@@ -74,6 +74,54 @@ def test_curves_are_those_of_the_fused_cpu_runner(cupy, data):
 
 def test_bits_repeat(cupy, data):
     assert_same(fitted(cupy, data), fitted(cupy, data))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adagrad"])
+def test_rows_that_batches_do_not_have_are_stepped_later_to_the_same_bits(cupy, optimizer, monkeypatch):
+    """Of CSR samples with features that few have, as many steps at once as there are, and one by one."""
+    rows, features, _ = SIZES[hasattr(cupy, "launched")]
+    rng = np.random.default_rng(3)
+    x = np.where(rng.random((rows, 8 * features)) < 0.02, rng.random((rows, 8 * features)), 0).astype("float32")
+    given = pytest.importorskip("scipy.sparse").csr_array(x), rng.integers(0, 4, rows)
+    found = []
+    for seconds in (0, 1e6, 1e6):
+        monkeypatch.setattr(pace, "CALL_SECONDS", seconds)
+        found.append(fitted(cupy, given, optimizer=optimizer))
+        assert "stepped later" in found[-1][0].plan(given[0]).facts["first layer"]
+    assert_same(found[0], found[1])
+    assert_same(found[1], found[2])
+    assert_alike(found[0], fitted(cupy, given, "cpu", optimizer=optimizer))
+
+
+@device_only
+@pytest.mark.parametrize("options", [{"clipvalue": 0.01}, {"clipnorm": 0.05}, {"global_clipnorm": 0.1}], ids=str)
+def test_clipped_steps_are_captured_and_those_of_the_cpu(cupy, data, options):
+    found = fitted(cupy, data, optimizer=optimizers.SGD(0.05, **options))
+    assert found[0].plan(data[0]).facts["steps"] == "captured as a graph, launched turn after turn"
+    assert_same(found, fitted(cupy, data, optimizer=optimizers.SGD(0.05, **options)))
+    assert_alike(found, fitted(cupy, data, "cpu", optimizer=optimizers.SGD(0.05, **options)))
+
+
+@device_only
+@pytest.mark.parametrize("limit", [None, 0.3], ids=["resident", "streamed"])
+def test_several_inputs_are_those_of_the_cpu(cupy, limit):
+    rows, features, batch = SIZES[hasattr(cupy, "launched")]
+    rng, found = np.random.default_rng(0), []
+    x = {"one": rng.random((rows, features), "float32"), "other": rng.integers(0, 256, (rows, 7)).astype("uint8")}
+    y = (x["one"][:, :4] + x["other"][:, :4] / 255).argmax(axis=1)
+    most = None if limit is None else int(limit * sum(each.nbytes for each in x.values()))
+    for backend in ("cuda", "cpu", "cuda"):
+        utils.set_random_seed(1)
+        one, other = layers.Input((features,), name="one"), layers.Input((7,), name="other")
+        joined = layers.concatenate([layers.Dense(9, "relu")(one), layers.Rescaling(1 / 255)(other)])
+        built = models.Model([one, other], layers.Dense(4, "softmax")(joined))
+        built.compile(optimizers.Adam(0.003), "sparse_categorical_crossentropy", ["accuracy"], backend=backend,
+                      memory_limit=most if backend == "cuda" else None)  # fmt: skip
+        curves = built.fit(x, y, batch_size=batch, epochs=3, verbose=0).history
+        found.append((built, curves, built.predict(x, verbose=0)))
+    assert ("streamed" in found[0][0].plan(x).facts["samples"]) == (limit is not None)
+    assert_same(found[0], found[2])
+    assert_alike(found[0], found[1])
 
 
 def test_time_does_not_decide_on_bits(cupy, data, monkeypatch):

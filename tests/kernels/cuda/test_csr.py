@@ -163,7 +163,7 @@ def test_columns_are_sorted_stably(cupy, csr, monkeypatch, n, k):
     monkeypatch.setattr(csr, "_LEAST_CHUNK", 32)
     given = random_layer(n=n, k=k, m=3)
     x = on_device(cupy, given, "x")["x"]
-    entries = csr._Columns(n, k, x.dtype)(csr._entries("x", x))
+    entries = csr._Columns((n, k), x.dtype)(csr._entries("x", x))
     starts, rows, values = (array.get() for array in entries.held)
     expected = scipy_sparse.csr_matrix(given["x"]).tocsc()
     np.testing.assert_array_equal(starts[:-2][:: entries.step][: k + 1], expected.indptr)
