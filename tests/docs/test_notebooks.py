@@ -32,7 +32,7 @@ def test_the_notebooks():
 @pytest.mark.parametrize("source", SOURCES, ids=by_name)
 def test_a_notebook_is_valid_has_no_outputs_and_is_made_alike_each_time(source):
     path = f"notebooks/{source.stem}"
-    first, second = notebook.pages(), notebook.pages()
+    first, second = notebook.downloads(), notebook.downloads()
     assert first == second
     made = nbformat.reads(first[f"{path}.ipynb"], as_version=4)
     nbformat.validate(made)
@@ -45,11 +45,27 @@ def test_a_notebook_is_valid_has_no_outputs_and_is_made_alike_each_time(source):
 
 @pytest.mark.parametrize("source", SOURCES, ids=by_name)
 def test_a_page_shows_every_cell_and_where_the_notebook_is(source):
-    page = notebook.pages()[f"notebooks/{source.stem}.md"]
+    made = notebook.notebook(source)
+    (page,) = notebook.page(source.stem, made).values()
     assert f"]({source.stem}.ipynb)" in page
-    for cell in notebook.notebook(source).cells:
+    for cell in made.cells:
         assert cell.source in page
-    assert page.count("```") == 2 * sum(cell.cell_type == "code" for cell in notebook.notebook(source).cells)
+    assert page.count("```") == 2 * sum(cell.cell_type == "code" for cell in made.cells)
+
+
+def test_a_page_shows_what_cells_print_and_draw():
+    v4 = nbformat.v4
+    outputs = [
+        v4.new_output("stream", text="two\nlines\n"),
+        v4.new_output("execute_result", {"text/plain": "<Axes>"}),
+        v4.new_output("display_data", {"image/png": "AAEC", "text/plain": "<Figure>"}),
+    ]
+    made = v4.new_notebook(cells=[v4.new_markdown_cell("# Title"), v4.new_code_cell("f()", outputs=outputs)])
+    found = notebook.page("x", made)
+    page = found.pop("notebooks/x.md")
+    assert "```python\nf()\n```\n\n```text\ntwo\nlines\n```\n\n![What the cell above draws](x-1.png)\n" in page
+    assert "Axes" not in page
+    assert found == {"notebooks/x-1.png": b"\x00\x01\x02"}
 
 
 def test_the_command_writes_them(tmp_path):
@@ -60,10 +76,9 @@ def test_the_command_writes_them(tmp_path):
 def run(source, folder, **environment):
     """What a notebook prints, and its pictures; in a process of its own, which Jupyter's threads do not outlive."""
     program = (
-        "import sys, nbclient, nbformat; from pathlib import Path; from docs import notebook\n"
-        "made = notebook.notebook(Path(sys.argv[1]))\n"
-        "nbclient.NotebookClient(made, timeout=300, resources={'metadata': {'path': sys.argv[2]}}).execute()\n"
-        "nbformat.write(made, sys.argv[3])"
+        "import sys, nbformat; from pathlib import Path; from docs import notebook\n"
+        "source, folder, out = map(Path, sys.argv[1:])\n"
+        "nbformat.write(notebook.executed(source, folder), out)"
     )
     out = folder / "run.ipynb"
     done = subprocess.run(
