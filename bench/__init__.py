@@ -1,8 +1,8 @@
 """Benchmarks: what each op and each training epoch costs on fastnn, and on NumPy, plain Python and other libraries.
 
 ``suite`` says what a line of the tables is; ``kernels``, ``addresses``, ``training``, ``prediction``, ``estimators``,
-``likelihood``, ``acceleration``, ``thinc``, ``startup`` and ``onnx`` list the lines; ``peers`` holds the others' side
-of each; ``child`` is what must be measured in a process of its own.
+``likelihood``, ``acceleration``, ``thinc``, ``adoption``, ``startup`` and ``onnx`` list the lines; ``peers`` holds the
+others' side of each; ``child`` is what must be measured in a process of its own.
 Two commands run them (start-up lines: the first one only):
 
 - ``fastnn bench`` (``report``): contenders interleaved, tables with ratios, and what the project promises beside what

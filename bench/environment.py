@@ -56,6 +56,7 @@ _VERSIONS = (
     "tensorflow",
     "scikit-learn",
     "scipy",
+    "thinc",
     "pytest-benchmark",
 )
 

@@ -221,6 +221,12 @@ def _thinc(options: argparse.Namespace) -> list[Case | Gauge]:
     return [*thinc.cases(options.quick)]
 
 
+def _adoption(_: argparse.Namespace) -> list[Case | Gauge]:
+    from bench import adoption
+
+    return [*adoption.gauges()]
+
+
 def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
     from bench import startup
 
@@ -264,6 +270,7 @@ _GROUPS: dict[str, _Group] = {
     "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
     "torch": _Group("training loops of PyTorch's before and after fastnn.torch.accelerate", _torch),
     "thinc": _Group("epochs of thinc's MNIST networks on its own ops and on fastnn's", _thinc),
+    "adoption": _Group("small calls on arrays of NumPy, PyTorch and JAX", _adoption),
     "startup": _Group(
         "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
     ),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ci import keras_names
 from docs import text
 
-PATH = "coming-from/keras-names.md"
+PATH = "coming-from/keras_names.md"
 
 
 def pages() -> dict[str, str]:

@@ -649,7 +649,8 @@ def gather(
 
     A row may be wanted more than once; one that data do not have is an IndexError, a negative number too, or on a
     device, where nobody waits to read numbers, NaN. Bytes (uint8) become float32: y[i] = scale * data[index[i]] +
-    offset. Of a CSR matrix or array of SciPy's, y is one too, with its numbers as they are.
+    offset. Of a CSR matrix or array of SciPy's, y is one too, with its numbers as they are. That of one of CuPy's waits
+    for the device, to hear how many non-zeros these rows have: its arrays are as long as that.
     """
 
 def gather_backward(
@@ -1237,6 +1238,60 @@ def rprop_step(
     Where dw has the sign that made the change before, step_size = min(step_size * eta_plus, step_max); where it has the
     other one, step_size = max(step_size * eta_minus, step_min), the change is undone and counts as 0 in the next step.
     But for these weights, change = -sign(dw) * step_size, w += change. gradient becomes dw, to tell how large it is.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
+    """
+
+def heavy_ball_step(
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    velocity: Array | Sequence[Array],
+    learning_rate: float = 0.01,
+    momentum: float = 0.9,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """One step of gradient descent with momentum, in place, the velocity without the rate (PyTorch's form).
+
+    velocity = momentum * velocity + (1 - dampening) * dw, then w -= lr * velocity, or with nesterov
+    w -= lr * (dw + momentum * velocity).
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
+    """
+
+def rmsprop_root_step(
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    mean_square: Array | Sequence[Array],
+    velocity: Array | Sequence[Array] | None = None,
+    mean: Array | Sequence[Array] | None = None,
+    learning_rate: float = 0.01,
+    rho: float = 0.99,
+    momentum: float = 0.0,
+    epsilon: float = 1e-08,
+) -> None:
+    """One RMSprop step, in place, epsilon added to the root and the velocity without the rate (PyTorch's form).
+
+    mean_square = rho * mean_square + (1 - rho) * dw^2, and with ``mean`` (centred) likewise the mean of dw;
+    step = dw / (sqrt(mean_square - mean^2) + epsilon). Without momentum w -= lr * step; with it
+    velocity = momentum * velocity + step, w -= lr * velocity.
+
+    In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
+    call does for them what a call for each would, in their order.
+    """
+
+def adagrad_root_step(
+    w: Array | Sequence[Array],
+    dw: Array | Sequence[Array],
+    accumulator: Array | Sequence[Array],
+    learning_rate: float = 0.01,
+    epsilon: float = 1e-10,
+) -> None:
+    """One Adagrad step, in place, epsilon added to the root (Duchi, Hazan and Singer 2011; PyTorch's form).
+
+    accumulator += dw^2; w -= lr * dw / (sqrt(accumulator) + epsilon).
 
     In place of one array each, lists or tuples of arrays are taken, as many of every operand and all of one dtype: one
     call does for them what a call for each would, in their order.
@@ -2087,6 +2142,92 @@ def linear_rprop_step(
     before the step; None where ``need`` is empty, for a first layer needs none. An array given as dx is written into.
     All other parameters, and what the step does, are those of ``rprop_step``. x may be a CSR matrix or array of
     SciPy's. Packed weights are stepped where they lie, what is kept of them packed alike.
+    """
+
+def linear_heavy_ball_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    velocity: Array,
+    b: Array | None = None,
+    velocity_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.01,
+    momentum: float = 0.9,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``heavy_ball_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``heavy_ball_step`` keeps of w is in velocity, what it keeps of b in velocity_b. Each tile of dw = x.T @ dz goes
+    straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is empty,
+    for a first layer needs none. An array given as dx is written into. All other parameters, and what the step does,
+    are those of ``heavy_ball_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped where they
+    lie, what is kept of them packed alike.
+    """
+
+def linear_rmsprop_root_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    mean_square: Array,
+    b: Array | None = None,
+    mean_square_b: Array | None = None,
+    velocity: Array | None = None,
+    velocity_b: Array | None = None,
+    mean: Array | None = None,
+    mean_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.01,
+    rho: float = 0.99,
+    momentum: float = 0.0,
+    epsilon: float = 1e-08,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``rmsprop_root_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``rmsprop_root_step`` keeps of w is in mean_square, velocity, mean, what it keeps of b in mean_square_b, velocity_b,
+    mean_b. Each tile of dw = x.T @ dz goes straight into the step. The result is dx (n, in), from w as it was before
+    the step; None where ``need`` is empty, for a first layer needs none. An array given as dx is written into. All
+    other parameters, and what the step does, are those of ``rmsprop_root_step``. x may be a CSR matrix or array of
+    SciPy's. Packed weights are stepped where they lie, what is kept of them packed alike.
+    """
+
+def linear_adagrad_root_step(
+    dy: Array,
+    x: Array,
+    w: Array,
+    y: Array,
+    accumulator: Array,
+    b: Array | None = None,
+    accumulator_b: Array | None = None,
+    activation: str = "linear",
+    z: Array | None = None,
+    need: Sequence[str] = ("dx",),
+    learning_rate: float = 0.01,
+    epsilon: float = 1e-10,
+    *,
+    dx: Array | None = None,
+) -> Any:
+    """``linear_backward``, then ``adagrad_root_step`` of w and of b, in place, without dw in memory.
+
+    dy, x, y, z and activation are those of ``linear_backward``; w is (in, out) and b (out,) or None. What
+    ``adagrad_root_step`` keeps of w is in accumulator, what it keeps of b in accumulator_b. Each tile of dw = x.T @ dz
+    goes straight into the step. The result is dx (n, in), from w as it was before the step; None where ``need`` is
+    empty, for a first layer needs none. An array given as dx is written into. All other parameters, and what the step
+    does, are those of ``adagrad_root_step``. x may be a CSR matrix or array of SciPy's. Packed weights are stepped
+    where they lie, what is kept of them packed alike.
     """
 
 def pack(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from bench.browser import CHROMIUM, DRIVER, LACKING, started
 
 for folder in ("kernels", "support"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
@@ -58,15 +59,9 @@ def control_c():
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium, driven through its WebDriver; for slow tests, which are skipped where there is none."""
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if not (driver and chromium):
-        pytest.skip("Debian's chromium and chromium-driver are not installed")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install '.[browser]'")
+    if not (DRIVER and CHROMIUM):
+        pytest.skip(LACKING)
+    made = started()
     yield made
     made.quit()

@@ -12,7 +12,7 @@ import fastnn
 from fastnn.cli.arguments import UsageError
 
 # Benchmarks that are a command of their own, by name; bench.report serves the others.
-_BENCHES = {"neuralnet": "bench.neuralnet", "scaling": "bench.scaling.command"}
+_BENCHES = {"neuralnet": "bench.neuralnet", "playground": "bench.playground", "scaling": "bench.scaling.command"}
 
 
 def add(commands: Any) -> None:

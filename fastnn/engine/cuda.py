@@ -257,11 +257,13 @@ class DeviceRunner(LayerwiseRunner):
         with self._residence.left():
             super()._apply(optimizer, read)
 
-    def _score(self, loss: Loss, y: Array, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
+    def _score(
+        self, loss: Loss, y: Array, scores: Array, sample_weight: Array | None, mask: Array | None
+    ) -> tuple[float, Array]:
         """There where the loss is ops; one that looks at its targets, or is a function of the user's, is the host's."""
         if loss.made_of_ops:
-            return super()._score(loss, y, scores, sample_weight)
-        read = [None if array is None else self._placement.read(array) for array in (y, scores, sample_weight)]
+            return super()._score(loss, y, scores, sample_weight, mask)
+        read = [None if array is None else self._placement.read(array) for array in (y, scores, sample_weight, mask)]
         value, gradient = super()._score(loss, *read)  # type: ignore[arg-type]
         return value, self._placement.put(gradient)
 
@@ -286,7 +288,7 @@ class DeviceRunner(LayerwiseRunner):
             y, weight = samples.data.labels(rows[some])
             for metric, weighted, head in left:
                 weights = each(weight)[head] if weighted and weight is not None else None
-                metric.update_state(each(y)[head], figures.outputs(metric, head, read[head][some]), weights)
+                figures.judge(metric, head, each(y)[head], [found[some] for found in read], weights)
 
     def _is_hit(
         self, samples: Epoch, step: int, steps: int, scores: Sequence[Any], metric: Metric, weighted: bool, head: int
@@ -294,6 +296,7 @@ class DeviceRunner(LayerwiseRunner):
         """Whether the device has found what a metric counts of these batches, and it is counted."""
         loss, found = self._heads[head].loss, scores[head]
         fits = loss is not None and metric.integer_targets in (None, loss.integer_targets)
+        fits = fits and len(scores) == len(self._heads)  # behind them there are masks of steps
         form = metric.fused_form(found.shape[-1]) if fits and steps <= samples.batches.at_hand(step) else None
         if form is None:
             return False
@@ -335,9 +338,9 @@ class DeviceRunner(LayerwiseRunner):
         """Losses of a batch with the penalty on outputs, and its scores where metrics want them."""
         inputs, heads = self._graph.inputs, len(self._heads)
         y, weights = given[inputs : inputs + heads], given[inputs + heads :]
-        outputs, _, penalty, _ = self._forward(given[:inputs])
-        losses, _ = self._scores(outputs, y, weights or None)
-        return (added(losses[0], penalty), *losses[1:]), self._judged(outputs) if self._scored else None
+        outputs, masks, _, penalty, _ = self._forward(given[:inputs])
+        losses, _ = self._scores(outputs, y, weights or None, masks)
+        return (added(losses[0], penalty), *losses[1:]), self._judged(outputs, masks) if self._scored else None
 
     def predict(self, x: Source, batch_size: int, hooks: StepHooks | None = None) -> Any:
         """Outputs for all samples; nothing is read batch by batch."""

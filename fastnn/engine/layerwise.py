@@ -35,6 +35,7 @@ from fastnn.engine.protocols import (
     Network,
     Optimizer,
     Regularizer,
+    Shape,
     StepHooks,
 )
 from fastnn.engine.recorded import Gradients, RecordedStep, RecordedSteps
@@ -60,14 +61,23 @@ class RunningFigures:
                 metric.reset_state()
 
     def update(self, losses: Sequence[float], rows: int, y: Any, sample_weight: Any, scores: Any) -> None:
-        """Count one batch; ``scores`` are logits where a loss takes them, else outputs: of heads, as targets are."""
+        """Count one batch; ``scores`` are logits where a loss takes them, else outputs: of heads, as targets are.
+
+        Behind them are masks of steps, one of each head, where there is any.
+        """
         self.lose(losses, rows)
         if scores is None:
             return
         weights = each(sample_weight) if sample_weight is not None else [None] * len(self._heads)
         for metric, weighted, head in self.metrics:
-            found = self.outputs(metric, head, each(scores)[head])
-            metric.update_state(each(y)[head], found, weights[head] if weighted else None)
+            self.judge(metric, head, each(y)[head], each(scores), weights[head] if weighted else None)
+
+    def judge(self, metric: Metric, head: int, y: Array, scores: Sequence[Array], weight: Array | None) -> None:
+        """Let a metric count a batch of its head, by weights and by the mask of the outputs where it looks at it."""
+        found, masks = self.outputs(metric, head, scores[head]), scores[len(self._heads) :]
+        if masks and metric.counts_steps:
+            weight = _of_steps(masks[head], weight, found.shape[:-1])
+        metric.update_state(y, found, weight)
 
     def lose(self, losses: Sequence[float], rows: int) -> None:
         """Count the losses of a batch."""
@@ -97,6 +107,13 @@ class RunningFigures:
         for head in self._heads:
             figures.update((metric.name, metric.result()) for metric in (*head.metrics, *head.weighted_metrics))
         return figures
+
+
+def _of_steps(mask: Array, weight: Array | None, lead: Shape) -> Array | None:
+    """Weights of steps (n, t) that count by a mask of such; those of samples where the outputs have no steps."""
+    if mask.shape != lead:
+        return weight
+    return mask if weight is None else mask * weight.reshape(weight.shape + (1,) * (mask.ndim - weight.ndim))
 
 
 def _left_out(network: Network, output: int) -> Activation:
@@ -138,6 +155,12 @@ def added(loss: Any, penalty: Any) -> Any:
 def _both(one: Any, other: Any) -> Any:
     """The gradient of a parameter in two calls of its layer; None where it is not trained."""
     return None if one is None else ops.add(one, other)
+
+
+def _all_count(y: Array) -> Array:
+    """A mask by which all rows count."""
+    ones: Array = ops.exponential(calculate("zeros", x=y, shape=(y.shape[0], 1)))
+    return ones
 
 
 def scaled(x: Array, factor: float) -> Array:
@@ -286,10 +309,10 @@ class LayerwiseRunner:
                 if hooks is not None:
                     hooks.begin(step)
                 given = placed(batch, self._placement)
-                outputs, _, penalty, _ = self._forward(each(given.x))
-                losses, _ = self._scores(outputs, given.y, given.sample_weight)
+                outputs, masks, _, penalty, _ = self._forward(each(given.x))
+                losses, _ = self._scores(outputs, given.y, given.sample_weight, masks)
                 losses = [float(losses[0] + penalty + self.weight_penalty()), *map(float, losses[1:])]
-                scores = mapped(self._placement.read, self._judged(outputs))
+                scores = mapped(self._placement.read, self._judged(outputs, masks))
                 figures.update(losses, batch.rows, batch.y, batch.sample_weight, scores)
                 if hooks is not None and hooks.end(step, figures.logs):
                     break
@@ -356,12 +379,12 @@ class LayerwiseRunner:
         """
         inputs, heads = self._graph.inputs, len(self._heads)
         y, weights = given[inputs : inputs + heads], given[inputs + heads :]
-        outputs, kept, penalty, activity = self._forward(given[:inputs], step)
-        losses, slopes = self._scores(outputs, y, weights or None)
+        outputs, masks, kept, penalty, activity = self._forward(given[:inputs], step)
+        losses, slopes = self._scores(outputs, y, weights or None, masks)
         gradients = self._backward(slopes, kept, activity)
         share = self._penalty_share(given[0].shape[0], weights)
         penalty = added(penalty, self._add_weight_penalties(gradients, share))
-        return (added(self._figure(losses[0]), penalty), *losses[1:]), self._judged(outputs), tuple(gradients)
+        return (added(self._figure(losses[0]), penalty), *losses[1:]), self._judged(outputs, masks), tuple(gradients)
 
     def _backward(self, slopes: Sequence[Any], kept: Sequence[Any], activity: Sequence[Any]) -> list[Array]:
         """The gradients of the trained parameters in order, from those of outputs and what the forward pass kept."""
@@ -398,8 +421,8 @@ class LayerwiseRunner:
 
     def _forward(
         self, inputs: Sequence[Array], step: int | None = None
-    ) -> tuple[list[Array], list[Any], float, list[Array | None]]:
-        """Outputs or logits, what each call keeps for its backward pass, the penalty of calls, activities' gradients.
+    ) -> tuple[list[Array], list[Any], list[Any], float, list[Array | None]]:
+        """Outputs or logits, their masks, what calls keep for backward passes, their penalty, activities' gradients.
 
         What a call keeps comes with whether its layer has added to the penalty itself, so that it has a gradient
         whatever becomes of its outputs. Of the training pass in step ``step``; without one, of no training.
@@ -426,7 +449,8 @@ class LayerwiseRunner:
             gradients.append(gradient)
             return y
 
-        return self._graph.forward([*map(self._given, inputs)], run), kept, penalty, gradients
+        outputs = self._graph.forward([*map(self._given, inputs)], run)
+        return outputs, masks.of(self._graph.outputs), kept, penalty, gradients
 
     def _given(self, x: Array) -> Array:
         """Inputs of a batch as layers take them."""
@@ -440,12 +464,21 @@ class LayerwiseRunner:
         """Loss of a batch without penalties; ``scores`` are logits where loss and last activation are fused."""
         return self._scores([scores], batch.y, batch.sample_weight)[0][0]
 
-    def _judged(self, outputs: Sequence[Any]) -> Any:
-        """Of the outputs those that heads look at; a tuple where there are several heads."""
-        return tuple(outputs[head.output] for head in self._heads) if self.network.heads else outputs[0]
+    def _judged(self, outputs: Sequence[Any], masks: Sequence[Any]) -> Any:
+        """Of the outputs those that heads look at, behind them masks where there are any; a tuple of several."""
+        places = [head.output for head in self._heads] if self.network.heads else [0]
+        if any(masks[place] is not None for place in places):
+            found = [_all_count(outputs[place]) if masks[place] is None else masks[place] for place in places]
+            return (*(outputs[place] for place in places), *found)
+        return tuple(outputs[place] for place in places) if self.network.heads else outputs[0]
 
-    def _scores(self, outputs: Sequence[Array], y: Any, sample_weight: Any) -> tuple[list[float], list[Any]]:
-        """The loss, behind it those of heads where there are several, and the derivative by every output."""
+    def _scores(
+        self, outputs: Sequence[Array], y: Any, sample_weight: Any, masks: Sequence[Any] = ()
+    ) -> tuple[list[float], list[Any]]:
+        """The loss, behind it those of heads where there are several, and the derivative by every output.
+
+        ``masks`` of outputs, where they are known, say which steps count.
+        """
         if y is None or not self.network.has_loss:
             raise RuntimeError("a network without a loss, or a batch without targets, cannot be scored")
         weights = [None] * len(self._heads) if sample_weight is None else each(sample_weight)
@@ -453,7 +486,8 @@ class LayerwiseRunner:
         slopes: list[Any] = [None] * len(outputs)
         for head, true, weight in zip(self._heads, each(y), weights, strict=True):
             if head.loss is not None:
-                value, slope = self._score(head.loss, true, outputs[head.output], weight)
+                mask = masks[head.output] if masks else None
+                value, slope = self._score(head.loss, true, outputs[head.output], weight, mask)
                 losses.append(value)
                 slopes[head.output] = slope if head.weight == 1 else scaled(slope, head.weight)
         if not self.network.heads:
@@ -462,9 +496,13 @@ class LayerwiseRunner:
         shares = [loss * head.weight for loss, head in zip(losses, trained, strict=True)]
         return [sum(shares[1:], shares[0]), *losses], slopes
 
-    def _score(self, loss: Loss, y: Array, scores: Array, sample_weight: Array | None) -> tuple[float, Array]:
+    def _score(
+        self, loss: Loss, y: Array, scores: Array, sample_weight: Array | None, mask: Array | None
+    ) -> tuple[float, Array]:
         """A loss and its derivative."""
-        return loss.value_and_gradient(y, scores, sample_weight)
+        if mask is None:
+            return loss.value_and_gradient(y, scores, sample_weight)
+        return loss.masked(y, scores, mask, sample_weight)
 
     def _penalty(self, penalty: Regularizer, x: Array) -> tuple[float, Array]:
         """A penalty on an array, and its derivative."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastnn.engine.protocols import Layer, Training
@@ -14,6 +14,10 @@ class Masks:
 
     def __init__(self) -> None:
         self._found: dict[int, Any] = {}
+
+    def of(self, values: Sequence[int]) -> list[Any]:
+        """Those of some values."""
+        return [self._found.get(value) for value in values]
 
     def passed(self, layer: Layer, call: Call, x: Any, training: Training, activate: bool = True) -> tuple[Any, Any]:
         """(y, what ``backward`` needs) of a call of a layer on x; the mask of y is noted."""

@@ -262,6 +262,12 @@ class Loss(Protocol):
         """Loss of a batch and its derivative by ``y_pred``."""
         ...
 
+    def masked(
+        self, y_true: Array, y_pred: Array, mask: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """The same of the steps that a mask (n, t) names, for outputs (n, t, k)."""
+        ...
+
     def logits_form(self, activation: str) -> Loss | None:
         """The loss that on the activation's input equals this one on its output; None where there is none."""
         ...
@@ -272,6 +278,8 @@ class Metric(Protocol):
 
     name: str
     integer_targets: bool | None
+    # Whether it is a mean of figures, which a mask of steps weighs.
+    counts_steps: bool
 
     @property
     def fused_number(self) -> float:

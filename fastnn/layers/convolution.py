@@ -379,7 +379,8 @@ class _Transposed(_Convolution):
             y, kept = self._finished(z, activate)
             return self._as_sample(y), (image, kept)
         z = ops.zero_pad2d(ops.conv2d_transpose(image, kernel, **options), self._edges)
-        z = z if not self.use_bias else ops.add(z, self._bias_value().reshape(1, 1, 1, -1))
+        bias = self._bias_value()
+        z = z if bias is None else ops.add(z, bias.reshape(1, 1, 1, -1))
         activation = self._activation if activate else LINEAR
         y = activation(z)
         return self._as_sample(y), (image, (z, y, activation))
@@ -416,7 +417,8 @@ class _Transposed(_Convolution):
 
     def _kernel_of_images(self) -> Array:
         kernel = self.parameters[0].value
-        return kernel if self._AXES == 2 else kernel.reshape(kernel.shape[0], 1, *kernel.shape[1:])
+        of_images: Array = kernel if self._AXES == 2 else kernel.reshape(kernel.shape[0], 1, *kernel.shape[1:])
+        return of_images
 
     def _options_of_images(self) -> dict[str, Any]:
         pad = self._pad if isinstance(self._pad, str) else (*self._pad, *((0, 0),) * (2 - self._AXES))

@@ -96,7 +96,8 @@ class _Noise(Layer):
             draw = Draw(self.seed, draw.step if isinstance(training, Draw) else self._calls - 1, draw.stream)
         generator = np.random.Generator(np.random.Philox(key=draw.seed, counter=[0, 0, draw.step, draw.stream]))
         numbers = generator.standard_normal(x.shape, x.dtype) * x.dtype.type(stddev) + x.dtype.type(mean)
-        return numbers if isinstance(x, np.ndarray) else arrays_of("cuda").copied(numbers)
+        placed: Array = numbers if isinstance(x, np.ndarray) else arrays_of("cuda").copied(numbers)
+        return placed
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -171,7 +171,7 @@ class BatchNormalization(_Scaled):
         super().__init__(checks.integer("axis", axis), epsilon, center, scale, *weights, *limits, **options)
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
-        return _sizes_along(self.name, [self.axis], input_shape)
+        return _sizes_along(self.name, [self.axis] if isinstance(self.axis, int) else self.axis, input_shape)
 
     def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
         """(channels,) each: gamma, beta, of which either may be left out, moving_mean, moving_variance."""

@@ -20,6 +20,8 @@ from fastnn.tape import Followed, Traced, calculate
 
 # What is less work than a class.
 _OR_A_FUNCTION = "a loss may also be a function f(y_true, y_pred) of fastnn.ops, or one -> (loss, gradient)"
+# Less than any weights that count together.
+_LEAST_COUNT = 1e-20
 _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none")
 
 
@@ -123,6 +125,28 @@ class Loss(Configurable):
         """
         if self._by_call:
             return derived(self, self.call, y_true, y_pred, sample_weight)
+        factor = self._factor(y_pred.shape[:-1], sample_weight)
+        return self._of_samples(y_true, y_pred, sample_weight, factor)
+
+    def masked(
+        self, y_true: Array, y_pred: Array, mask: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """The same of the steps that a mask (n, t) of 0 and 1 names, for outputs (n, t, k): means are over these.
+
+        Where outputs have no such steps it says nothing.
+        """
+        if self._by_call:
+            return derived(self, self.call, y_true, y_pred, sample_weight, mask)
+        lead = y_pred.shape[:-1]
+        if mask.shape != lead:
+            return self.value_and_gradient(y_true, y_pred, sample_weight)
+        weight = steps_weights(self.reduction, mask, sample_weight)
+        return self._of_samples(y_true, y_pred, weight, float(math.prod(lead)) if self.reduction == "sum" else 1.0)
+
+    def _of_samples(
+        self, y_true: Array, y_pred: Array, sample_weight: Array | None, factor: float
+    ) -> tuple[float, Array]:
+        """The mean over samples, by their weights, times a factor, and its derivative."""
         lead = y_pred.shape[:-1]
         rows = y_pred.reshape(math.prod(lead), y_pred.shape[-1])
         true = y_true.reshape(-1) if self.integer_targets else y_true.reshape(rows.shape)
@@ -131,7 +155,6 @@ class Loss(Configurable):
             weight = weight if weight.shape == lead else np.broadcast_to(along(weight, lead), lead)
             weight = weight.reshape(-1)
         value, gradient = self._batch(true, rows, weight)
-        factor = self._factor(lead, sample_weight)
         if factor != 1:
             value, gradient = value * factor, gradient * gradient.dtype.type(factor)
         return value, gradient.reshape(y_pred.shape)
@@ -266,6 +289,23 @@ class OpLoss(Loss):
         return {**self._numbers(), **super().get_config()}
 
 
+def steps_weights(reduction: str | None, mask: Array, sample_weight: Array | None) -> Array:
+    """Weights of steps (n, t) by a mask of such, and those of samples or steps: in means they grow by what is left out.
+
+    A mean is then one over the steps that count, or where the reduction says so over their weights.
+    """
+    weight = mask
+    if sample_weight is not None:
+        more = sample_weight.reshape(*sample_weight.shape, *(1,) * (mask.ndim - sample_weight.ndim))
+        weight = ops.multiply(mask, more)
+    if reduction == "sum":
+        return weight
+    counted = ops.total(weight if reduction == "mean_with_sample_weight" else mask)[0]
+    # no step at all has weights of 0, whatever they are multiplied by
+    grown: Array = calculate("scaled", x=weight, factor=float(math.prod(mask.shape)) / (counted + _LEAST_COUNT))
+    return grown
+
+
 class FunctionLoss(Loss):
     """A function of the user's, ``f(y_true, y_pred)``.
 
@@ -303,6 +343,16 @@ class FunctionLoss(Loss):
             raise ValueError(f"loss: {self.name!r} returned a gradient of shape {gradient.shape}, wants {y_pred.shape}")
         return value, gradient
 
+    def masked(
+        self, y_true: Array, y_pred: Array, mask: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """The same of the steps that count, where the function gives the loss of each and not its own gradient."""
+        if self._gives_gradient is None:
+            self.value_and_gradient(y_true, y_pred)
+        if self._gives_gradient:
+            return self.value_and_gradient(y_true, y_pred, sample_weight)
+        return derived(self, self.function, y_true, y_pred, sample_weight, mask)
+
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss that the function gives."""
         if isinstance(y_pred, Followed):
@@ -317,11 +367,16 @@ class FunctionLoss(Loss):
 
 
 def derived(
-    loss: Loss, function: Callable[[Any, Any], Any], y_true: Array, y_pred: Array, sample_weight: Array | None
+    loss: Loss,
+    function: Callable[[Any, Any], Any],
+    y_true: Array,
+    y_pred: Array,
+    sample_weight: Array | None,
+    mask: Array | None = None,
 ) -> tuple[float, Array]:
     """The number that a function of ops gives, or the mean of its numbers, and the derivative that its ops have.
 
-    Numbers count by their samples' weights; ``loss.reduction`` may want their sum.
+    Numbers count by their samples' weights, those of steps (n, t) by a mask; ``loss.reduction`` may want their sum.
     """
     y, pull = vjp(lambda found: function(y_true, found), (y_pred,))
     shape = getattr(y, "shape", ())
@@ -330,6 +385,8 @@ def derived(
         raise TypeError(f"loss: {loss.name!r} returned {checks.describe(y)}, wants {wants}")
     if sample_weight is not None and not shape:
         raise ValueError(f"sample_weight: got weights, wants None: {loss.name!r} gives one number, not one a sample")
+    if mask is not None and mask.shape == shape[: mask.ndim]:
+        sample_weight = steps_weights(loss.reduction, mask, sample_weight)
     share = 1.0 if loss.reduction == "sum" or not shape else 1.0 / math.prod(shape)
     if sample_weight is None:
         (slope,) = pull((_share(shape, y.dtype, share) if shape else 1.0,))

@@ -158,6 +158,15 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         weight = self._counting(np.asarray(counted), sample_weight, y_pred.dtype)
         return super().value_and_gradient(labels, y_pred, weight)
 
+    def masked(
+        self, y_true: Array, y_pred: Array, mask: Array, sample_weight: Array | None = None
+    ) -> tuple[float, Array]:
+        """The same of the steps that a mask names, those of the class to be ignored left out, too."""
+        if self.ignore_class is None or mask.shape != y_pred.shape[:-1]:
+            return super().masked(y_true, y_pred, mask, sample_weight)
+        labels, counted = functions.without_ignored("y_true", y_true, y_pred.shape, self.ignore_class)
+        return super().masked(labels, y_pred, mask * np.asarray(counted).reshape(mask.shape), sample_weight)
+
     def shares(self, y_true: Array, batch_size: int, dtype: Any) -> Array | None:
         """What ``ignore_class`` makes of the weights of samples in batches of so many: factors, None without one."""
         return None if self.ignore_class is None else self._shares(y_true != self.ignore_class, batch_size, dtype)

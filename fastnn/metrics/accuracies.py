@@ -158,6 +158,8 @@ class ShapedAccuracy(MeanMetricWrapper):
     One output: binary; targets of fewer dimensions than the outputs: class indices; else rows.
     """
 
+    counts_steps = True
+
     def __init__(self, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(_accuracy, name or "accuracy", dtype)
         self.direction = "up"

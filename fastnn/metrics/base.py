@@ -98,6 +98,8 @@ class Metric(Configurable):
     integer_targets: bool | None = None
     # What the fused form wants to know: a threshold, a k.
     fused_number = 0.0
+    # Whether it is a mean of figures of the last axis, of which masks of outputs say which count.
+    counts_steps = False
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         self.dtype = checks.float_dtype("dtype", dtype)
@@ -266,6 +268,8 @@ class MeanMetricWrapper(Mean):
 
 class NamedMean(MeanMetricWrapper):
     """A mean of a function of fastnn's; subclasses say which, and whether more of it is better ("up")."""
+
+    counts_steps = True
 
     _FUNCTION: SampleFunction
     _NAME: str

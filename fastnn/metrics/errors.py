@@ -78,6 +78,8 @@ class MeanSquaredError(NamedMean):
 class RootMeanSquaredError(NamedMean):
     """Root of the mean of (y_pred - y_true)^2 over all samples."""
 
+    counts_steps = False  # as in Keras: it keeps all axes
+
     _FUNCTION = staticmethod(_squared_errors)
     _NAME = "root_mean_squared_error"
     _FUSED_FORM = "squared"

@@ -1,4 +1,4 @@
-"""ONNX's recurrent operators as layers, for ``from_onnx``: forwards, backwards to the last state, or both ways."""
+"""ONNX's recurrent operators as layers, for ``from_onnx``: forwards, backwards, or both ways."""
 
 from __future__ import annotations
 
@@ -23,24 +23,54 @@ _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"],
 _STEPS, _LAST = "tdnu", "dnu"
 
 
+class Mask(NamedTuple):
+    """Which steps of a value count: those that have another number than this one; None of indices, where that is 0."""
+
+    held: Held
+    value: float | None
+
+
+class Turned(NamedTuple):
+    """A value in the order of the inputs' steps, where the layer gives the last step first."""
+
+    held: Held
+
+    def transposed(self, order: Sequence[int]) -> Turned:
+        """With the axes in another order."""
+        return Turned(self.held._replace(order=tuple(self.held.order[axis] for axis in order)))
+
+    def sliced(self, bounds: Sequence[tuple[int, int, int, int]]) -> Held:
+        """From the last step to the first, which is as the layer gives them; each bound (axis, start, end, step)."""
+        ((axis, start, end, step), *more) = bounds
+        last = (self.held.shape[axis] or 0) - 1
+        if more or self.held.order[axis] != 1 or step != -1 or start < last or end >= -1 - last:
+            raise UnsupportedError(f"the bounds {[*bounds]} of steps that go backwards, wants all of them turned")
+        return self.held
+
+
 class Directed(NamedTuple):
-    """What a recurrent operator gives, whose axes are these; the layer's outputs have no axis of directions."""
+    """What a recurrent operator gives, whose axes are these; the layer's outputs have no axis of directions.
+
+    ``turned`` are those of a layer that gives the last step first.
+    """
 
     held: Held
     axes: str
     directions: int
+    turned: bool = False
 
     def transposed(self, order: Sequence[int]) -> Directed:
         """With the axes in another order."""
         return self._replace(axes="".join(self.axes[axis] for axis in order))
 
-    def squeezed(self, axes: Sequence[int]) -> Held:
+    def squeezed(self, axes: Sequence[int]) -> Held | Turned:
         """Without the axis of directions, of which there is one."""
         if [self.axes[axis] for axis in axes] != ["d"] or self.directions != 1:
             raise UnsupportedError(f"the axes {[*axes]}, wants that of the only direction")
-        return self._without_directions()
+        held = self._without_directions()
+        return Turned(held) if self.turned else held
 
-    def reshaped(self, shape: Sequence[int]) -> Held:
+    def reshaped(self, shape: Sequence[int]) -> Held | Turned:
         """With units of all directions side by side."""
         if not self.axes.endswith("du") or len(shape) != len(self.axes) - 1:
             raise UnsupportedError(f"the shape {[*shape]}, wants the units of all directions side by side")
@@ -48,7 +78,7 @@ class Directed(NamedTuple):
         for axis, (wanted, size) in enumerate(zip(shape, held.shape, strict=True)):
             if wanted not in (0, -1, size) and size is not None:
                 raise UnsupportedError(f"the size {wanted} of axis {axis}, wants {size}")
-        return held
+        return Turned(held) if self.turned else held
 
     def _without_directions(self) -> Held:
         axes = self.axes.replace("d", "")
@@ -63,12 +93,12 @@ def read(reader: _Reader, node: Node) -> list[Any]:
     wanted = [bool(name) and reader.takers[name] > 0 for name in node.gives]
     if any(wanted[2:]):
         raise UnsupportedError("a last cell state that is taken, wants outputs or the last output alone")
-    if wanted[:1] == [True] and (backwards or any(wanted[1:])):
-        raise UnsupportedError("all outputs that go backwards, or both results taken, wants one of them, forwards")
+    if wanted[:1] == [True] and any(wanted[1:]):
+        raise UnsupportedError("both results taken, wants one of them")
     steps = wanted[:1] == [True]
     weights = [weight for way in range(directions) for weight in _weights(reader, node, way)]
     made = _layer(reader, node, held, weights, steps, backwards, directions)
-    return [Directed(made, _STEPS, directions)] if steps else [None, Directed(made, _LAST, directions)]
+    return [Directed(made, _STEPS, directions, backwards)] if steps else [None, Directed(made, _LAST, directions)]
 
 
 def _ways(node: Node) -> tuple[bool, int]:

@@ -222,7 +222,7 @@ def _concatenate(graph: Graph, layer: Any, x: Any, mask: Any) -> Tensor:
 def _with_axes_last(export: Exporter) -> Exporter:
     """Of a layer that normalises along some axes: they are brought to the end and back."""
 
-    def exported(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    def exported(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Any:
         order = layer.order(x.rank)
         if order == [*range(x.rank)]:
             return export(graph, layer, x, mask)

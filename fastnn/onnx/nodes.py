@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.kernels.table.windows import margins, reach, spread
 from fastnn.layers.base import Activated
-from fastnn.onnx import cells
+from fastnn.onnx import cells, scans
 from fastnn.onnx.graph import LAST, Node
 from fastnn.onnx.operators import UnsupportedError
+from fastnn.onnx.patterns import scan_kind
 
 if TYPE_CHECKING:
     from fastnn.onnx.reading import Held, _Reader
@@ -517,6 +519,8 @@ def _merging(kind: Any, constant: Callable[[_Reader, Node, Held, Array, bool], H
             return constant(reader, node, value, array, fixed[0])
         if kind is None:
             raise UnsupportedError("two values that depend on the inputs, wants one of them constant")
+        if kind in _MERGED_WAYS and scans.are_both_ways(reader, node):
+            return scans.both_ways(reader, node, _MERGED_WAYS[kind])
         values = [reader.held(name) for name in node.takes]
         if len({value.rank for value in values}) > 1:
             raise UnsupportedError(f"values of {[value.rank for value in values]} axes, wants as many in each")
@@ -525,6 +529,9 @@ def _merging(kind: Any, constant: Callable[[_Reader, Node, Held, Array, bool], H
 
     return read
 
+
+# How Bidirectional calls what joins its ways.
+_MERGED_WAYS = {layers.Add: "sum", layers.Multiply: "mul"}
 
 _CALCULATED: Mapping[str, Callable[..., Any]] = {
     "Add": np.add,
@@ -595,6 +602,8 @@ def _affine(reader: _Reader, node: Node) -> Held:
 def _concat(reader: _Reader, node: Node) -> Any:
     if all(name in reader.constants for name in node.takes):
         return np.concatenate([reader.constants[name] for name in node.takes], axis=node.attributes["axis"])
+    if scans.are_both_ways(reader, node):
+        return scans.both_ways(reader, node, "concat")
     values = [reader.held(name) for name in node.takes]
     values = [reader.arranged(value, values[0].order) for value in values]
     axis = values[0].order[node.attributes["axis"]]
@@ -631,8 +640,9 @@ def _transpose(reader: _Reader, node: Node) -> Any:
     if node.takes[0] in reader.constants:
         return reader.constants[node.takes[0]].transpose(node.attributes.get("perm"))
     value = reader.values[node.takes[0]]
-    if isinstance(value, cells.Directed):
-        return value.transposed(node.attributes.get("perm", range(len(value.axes))[::-1]))
+    if isinstance(value, (cells.Directed, cells.Turned)):
+        rank = len(value.axes) if isinstance(value, cells.Directed) else value.held.rank
+        return value.transposed(node.attributes.get("perm", range(rank)[::-1]))
     held = reader.held(node.takes[0])
     axes = node.attributes.get("perm", held.plain[::-1])
     return held._replace(order=tuple(held.order[axis] for axis in axes))
@@ -770,6 +780,9 @@ def _slice(reader: _Reader, node: Node) -> Any:
         for axis, start, end, step in bounds:
             parts[axis] = slice(int(start), int(end), int(step))
         return array[tuple(parts)]
+    value = reader.values[node.takes[0]]
+    if isinstance(value, cells.Turned):
+        return value.sliced([(int(axis), int(start), int(end), int(step)) for axis, start, end, step in bounds])
     held = reader.held(node.takes[0])
     cut = [(0, 0)] * held.rank
     for axis, start, end, step in bounds:
@@ -900,6 +913,16 @@ READERS: Mapping[str, Reader] = {
     "Unsqueeze": _unsqueeze,
     "Expand": _expand,
     **dict.fromkeys(("RNN", "LSTM", "GRU"), cells.read),
+    **{
+        scan_kind(biased, masked): partial(scans.read, biased=biased, masked=masked)
+        for biased, masked in product((False, True), repeat=2)
+    },
+    ":Indices": scans.indices,
+    ":Differing": scans.differing,
+    ":Masking": scans.masking,
+    ":Counts": scans.counts,
+    ":Zeros for mask": scans.zeros_for_mask,
+    ":Mean of steps": scans.mean_of_steps,
     "Shape": _shape,
     "ConstantOfShape": _filled,
     "Gather": _gather,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,8 +68,37 @@ _RELUS = tuple(
     for below in (("Mul", ("Add", "x", Number("shift")), Number("slope")), ("Mul", "x", Number("slope")))
 )
 
+_COUNTED = ("Where", "mask", 1.0, 0.0)
+_DIFFERING = ("Greater", ("ReduceMax", ("Where", ("Equal", "x", Number("value")), 0.0, 1.0)), 0.0)
+_OF_MASK = ("Unsqueeze", _COUNTED)
+
+
+def scan_kind(biased: bool, masked: bool) -> str:
+    """The name of a Scan with the products of its inputs."""
+    return f":Scan{' with a bias' * biased}{' of a mask' * masked}"
+
+
+def _scans() -> Iterator[_Kind]:
+    """Scans over one state or two, with the products of their inputs; those with a mask first."""
+    products = ("MatMul", "x", Const("kernel"))
+    for masked, biased, states in product((True, False), (True, False), (("h", "c"), ("h",))):
+        given = ("Add", products, Const("bias")) if biased else products
+        takes = (*states, "x", "kernel", *["bias"] * biased, *["mask"] * masked)
+        yield _Kind(scan_kind(biased, masked), takes, (("Scan", *states, given, *["mask"] * masked),))
+
+
 # Larger ones first. A colon is in the names of those that ONNX has no operator for.
 _KINDS = (
+    *_scans(),
+    _Kind(
+        ":Mean of steps", ("x", "mask"),
+        (("Div", ("ReduceSum", ("Mul", "x", _OF_MASK)), ("Max", ("ReduceSum", _OF_MASK), 1.0)),),
+    ),
+    _Kind(":Counts", ("mask",), (("Transpose", _OF_MASK),)),
+    _Kind(":Masking", ("x", "value"), (("Where", ("Unsqueeze", _DIFFERING), "x", 0.0),)),
+    _Kind(":Differing", ("x", "value"), (_DIFFERING,)),
+    _Kind(":Indices", ("x",), (("Not", ("Equal", "x", 0.0)),)),
+    _Kind(":Zeros for mask", ("mask", "x"), (("Where", ("Unsqueeze", "mask"), "x", 0.0),)),
     _Kind(":Gelu", ("x",), tuple(pattern for share in _ERF for pattern in _halved(share))),
     _Kind(":Gelu of tanh", ("x",), tuple(pattern for share in _TANH for pattern in _halved(share))),
     _Kind("Mish", ("x",), (("Mul", "x", ("Tanh", ("Softplus", "x"))),)),

@@ -20,7 +20,7 @@ from fastnn.engine.protocols import Array
 from fastnn.layers.symbols import SymbolicTensor
 from fastnn.models import Functional, Model
 from fastnn.onnx import packages
-from fastnn.onnx.cells import Directed
+from fastnn.onnx.cells import Directed, Mask, Turned
 from fastnn.onnx.graph import Node
 from fastnn.onnx.operators import UnsupportedError
 from fastnn.onnx.packages import LARGEST
@@ -64,8 +64,8 @@ def from_onnx(source: Any) -> Model:
     """The model of an ONNX file, a path or its bytes, with its weights, to predict with and to train on.
 
     Read are dense, convolutional, normalised and recurrent layers, connected in any way, as exporters of PyTorch and
-    Keras and ``to_onnx`` write them; what these write as several nodes (a GELU, a layer normalisation) becomes one
-    layer again.
+    Keras and ``to_onnx`` write them; what these write as several nodes (a GELU, a layer normalisation, a recurrent
+    layer behind a mask) becomes one layer again.
 
     The inputs are those of the file, channels first where it has them so (a ``Permute`` is then the first layer), and
     so are the outputs. Layers have the names of their nodes. Needs onnx (the extra ``onnx``).
@@ -150,7 +150,7 @@ class _Reader:
         self._proto, graph = made, made.graph
         self.opset = max(each.version for each in made.opset_import if each.domain in ("", "ai.onnx"))
         self.constants: dict[str, Array] = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-        nodes = [_node(each) for each in graph.node]
+        nodes = [node_of(each) for each in graph.node]
         for node in nodes:
             if node.kind == "Constant":
                 self.constants[node.gives[0]] = _constant_of(node)
@@ -160,7 +160,7 @@ class _Reader:
         self.takers.update(self._outputs)
         kinds = {str(array.dtype) for array in self.constants.values() if array.dtype.kind == "f" and array.ndim}
         self.dtype = "float64" if "float64" in kinds else "float32"
-        self.values: dict[str, Any] = {}  # Held, or Directed
+        self.values: dict[str, Any] = {}  # Held, Directed, Turned or Mask
         self.batch: int | None = None
         # Layers of weights that several nodes take, by what makes them the same.
         self.shared: dict[Any, Any] = {}
@@ -216,7 +216,7 @@ class _Reader:
             whose = f"whose node {node.name!r}, of the operator {node.kind.strip(':')}"
             raise UnsupportedError(f"{whose}, has {_reason(error)}") from error
         for name, value in zip(node.gives, results if isinstance(results, list) else [results], strict=False):
-            if isinstance(value, (Held, Directed)):
+            if isinstance(value, (Held, Directed, Turned, Mask)):
                 self.values[name] = value
             elif value is not None:
                 self.constants[name] = np.asarray(value)
@@ -228,10 +228,10 @@ class _Reader:
         if name in self.constants:
             raise UnsupportedError(f"the constant {name!r}, wants what depends on the inputs")
         value = self.values[name]
-        if isinstance(value, Directed):
-            raise UnsupportedError(f"{name!r}, which has an axis of directions, wants that squeezed")
-        held: Held = value
-        return held
+        if isinstance(value, Held):
+            return value
+        said = {Directed: "has an axis of directions, wants that squeezed", Mask: "is a mask, wants numbers"}
+        raise UnsupportedError(f"{name!r}, which {said.get(type(value), 'has its steps turned, wants these in order')}")
 
     def constant(self, name: str, what: str) -> Array:
         """A value that does not."""
@@ -320,7 +320,7 @@ class _Reader:
         return all(self.takers[name] == 1 for name in same)
 
 
-def _node(made: Any) -> Node:
+def node_of(made: Any) -> Node:
     """A NodeProto; an operator of another domain has that before its name."""
     onnx = packages.onnx()
     kind = made.op_type if made.domain in ("", "ai.onnx") else f"{made.domain}.{made.op_type}"

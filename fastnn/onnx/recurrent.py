@@ -116,7 +116,7 @@ def _scanned(
     state = _zeros(graph, x, units)
     states = [state] * (2 if op == "lstm" else 1)
     masks = [] if mask is None else [graph.ordered(counts(graph, mask), _STEPS_FIRST).name]
-    body = _cell(graph, op, weights, activation, bool(masks))
+    body = cell(graph, op, weights, activation, bool(masks))
     found = graph.node(
         "Scan", *states, products.name, *masks, gives=len(states) + 1, body=body, num_scan_inputs=1 + len(masks),
         scan_input_directions=[int(backwards)] * (1 + len(masks)), scan_output_directions=[int(backwards)],
@@ -134,7 +134,7 @@ def _zeros(graph: Graph, x: Tensor, units: int) -> str:
     return zeros
 
 
-def _cell(graph: Graph, op: str, weights: Weights, activation: str, masked: bool) -> Graph:
+def cell(graph: Graph, op: str, weights: Weights, activation: str, masked: bool) -> Graph:
     """One step: states, what the inputs bring, and whether it counts, to states and an output."""
     units, width = weights.recurrent_kernel.shape
     body = graph.body()

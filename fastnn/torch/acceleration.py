@@ -49,9 +49,9 @@ class Report(tuple[Line, ...]):
 def accelerate(module: nn.Module, *others: nn.Module | torch.optim.Optimizer) -> Report:
     """Let ``module``, and other modules (a loss) and optimizers, run on fastnn's kernels where these serve them.
 
-    Linear, Conv2d, CrossEntropyLoss, wherever they are in the modules, and the optimizers SGD, Adam and AdamW take
-    fastnn's class of the same name; in a Sequential a layer takes in the activation behind it, and linear layers run
-    together. Parameters, buffers, hooks and names stay the objects that they are, the state dict too; ``restore``
+    Linear, Conv2d and CrossEntropyLoss, wherever they are in the modules, and the optimizers of ``fastnn.torch.optim``
+    take fastnn's class of the same name; in a Sequential a layer takes in the activation behind it, and linear layers
+    run together. Parameters, buffers, hooks and names stay the objects that they are, the state dict too; ``restore``
     undoes it. The report says what runs how, and why not.
 
     Gradients are those of PyTorch up to rounding; second derivatives (``create_graph=True``) are refused. TypeError for

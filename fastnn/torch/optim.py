@@ -7,6 +7,8 @@ served here (``unserved`` says what), PyTorch's own step does.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,38 +19,45 @@ from torch import Tensor
 from fastnn import ops
 from fastnn.torch.arrays import array_of, is_served, threads
 
-__all__ = ["SGD", "Adam", "AdamW"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
 Group = Mapping[str, Any]
 
-# Settings of groups that PyTorch's own steps are for.
-_THEIRS = ("capturable", "differentiable", "fused")
+# The dtypes of counts of steps, by whether numbers are float64 by default.
+_COUNTS = (torch.float32, torch.float64)
+
+
+def _any(value: Any) -> bool:
+    return True
+
+
+def _share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+# Which values the ops take of settings that PyTorch leaves freer, or has steps of its own for.
+_SERVED: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("capturable", "differentiable", "fused"), operator.not_),
+    **dict.fromkeys(("alpha", "dampening", "momentum"), _share),
+    "eps": lambda value: value > 0,
+    "lr": lambda value: 0 <= value < math.inf,
+}
 
 
 class _Compiled(torch.optim.Optimizer):
     """What the optimizers share: which groups are served, and the step."""
 
-    # Names of a parameter's state, in the order of the step's operands.
-    _slots: tuple[str, ...] = ()
-
     def unserved(self) -> str | None:
         """What PyTorch's own step is taken for now; None where the compiled one is."""
         for group in self.param_groups:
-            for name in _THEIRS:
-                if group.get(name):
-                    return f"{name}={group[name]!r}"
             for name, value in group.items():
                 if isinstance(value, Tensor):
                     return f"{name} is a tensor"
-            reason = self._unserved(group)
-            if reason is not None:
-                return reason
+                if not _SERVED.get(name, _any)(value):
+                    return f"{name}={value!r}"
             for parameter in group["params"]:
                 if not is_served(parameter, parameter.grad):
                     return "a parameter or its gradient is not strided float32 or float64"
-        return None
-
-    def _unserved(self, group: Group) -> str | None:
         return None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -92,8 +101,8 @@ class _Compiled(torch.optim.Optimizer):
                 torch.autograd.graph.increment_version(written)
 
     def _names(self, group: Group) -> Sequence[str]:
-        """The names of the state that a group's parameters have, as the step takes it."""
-        return self._slots
+        """The names of a parameter's state, in the order of the op's operands."""
+        return ()
 
     def _is_decoupled(self, group: Group) -> bool:
         """Whether weights decay by themselves, and not through gradients."""
@@ -103,42 +112,108 @@ class _Compiled(torch.optim.Optimizer):
         """The number of the parameter's step, from 1, where that matters; its state is there then."""
         return 0
 
+    def _stepped(self, parameter: Tensor, group: Group) -> int:
+        """One step more in the parameter's state, which is made of zeros where there is none: how many there are."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=_COUNTS[torch.get_default_dtype() is torch.float64])
+            for name in self._names(group):
+                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        state["step"] += 1
+        return int(state["step"])
+
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         """The op, on weights, gradients and the parts of the state."""
         raise NotImplementedError(type(self).__name__)
 
 
 class SGD(_Compiled, torch.optim.SGD):
-    """``torch.optim.SGD``; momentum is PyTorch's own step."""
+    """``torch.optim.SGD``."""
 
-    def _unserved(self, group: Group) -> str | None:
-        return "momentum" if group["momentum"] else None
+    def _names(self, group: Group) -> Sequence[str]:
+        return ("momentum_buffer",) if group["momentum"] else ()
 
     def _is_decoupled(self, group: Group) -> bool:
-        return True  # without momentum it comes to the same
+        return not group["momentum"]  # without it both come to the same
+
+    def _count(self, parameter: Tensor, group: Group) -> int:
+        """1 for the first step, 2 for others: the buffer begins as the gradient, which nothing dampens."""
+        if not group["momentum"]:
+            return 2
+        first = self.state[parameter].get("momentum_buffer") is None
+        if first:
+            self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)  # type: ignore[arg-type]
+        return 1 if first else 2
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
-        weights, slopes = arrays
-        ops.sgd_step(weights, slopes, learning_rate=group["lr"])
+        weights, slopes, *state = arrays
+        if not state:
+            ops.sgd_step(weights, slopes, learning_rate=group["lr"])
+            return
+        dampening = 0.0 if count == 1 else group["dampening"]
+        ops.heavy_ball_step(
+            weights,
+            slopes,
+            state[0],
+            learning_rate=group["lr"],
+            momentum=group["momentum"],
+            dampening=dampening,
+            nesterov=group["nesterov"],
+        )
+
+
+class RMSprop(_Compiled, torch.optim.RMSprop):
+    """``torch.optim.RMSprop``."""
+
+    def _names(self, group: Group) -> Sequence[str]:
+        velocity, mean = bool(group["momentum"]), bool(group["centered"])
+        return ("square_avg", *["momentum_buffer"] * velocity, *["grad_avg"] * mean)
+
+    def _count(self, parameter: Tensor, group: Group) -> int:
+        self._stepped(parameter, group)
+        return 0
+
+    def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
+        weights, slopes, *states = arrays
+        held: dict[str, Any] = dict(zip(self._names(group), states, strict=True))
+        ops.rmsprop_root_step(
+            weights,
+            slopes,
+            held["square_avg"],
+            held.get("momentum_buffer"),
+            held.get("grad_avg"),
+            learning_rate=group["lr"],
+            rho=group["alpha"],
+            momentum=group["momentum"],
+            epsilon=group["eps"],
+        )
+
+
+class Adagrad(_Compiled, torch.optim.Adagrad):
+    """``torch.optim.Adagrad``."""
+
+    def _names(self, group: Group) -> Sequence[str]:
+        return ("sum",)
+
+    def _count(self, parameter: Tensor, group: Group) -> int:
+        """The step's number where rates decay by it."""
+        count = self._stepped(parameter, group)
+        return count if group["lr_decay"] else 0
+
+    def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
+        rate = group["lr"] / (1 + (count - 1) * group["lr_decay"]) if count else group["lr"]
+        weights, slopes, total = arrays
+        ops.adagrad_root_step(weights, slopes, total, learning_rate=rate, epsilon=group["eps"])
 
 
 class _Moments(_Compiled):
     """Adam's step in PyTorch's form: epsilon is added to the corrected root, a corrected one to that of the op."""
 
-    def _unserved(self, group: Group) -> str | None:
-        return None if group["eps"] > 0 else f"eps={group['eps']!r}"
-
     def _names(self, group: Group) -> Sequence[str]:
         return ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else []))
 
     def _count(self, parameter: Tensor, group: Group) -> int:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            for name in self._names(group):
-                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        state["step"] += 1
-        return int(state["step"])
+        return self._stepped(parameter, group)
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         beta_1, beta_2 = group["betas"]

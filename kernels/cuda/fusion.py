@@ -139,17 +139,18 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
 
 
 def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
-    """Why gradients of layers are written before a step, and not formed in its launch."""
-    found = step.call.given["dw"]
-    read = {view.block for view in views_of(found if isinstance(found, (list, tuple)) else [found])}
+    """Why there are launches beside a step's: gradients of layers that are written, and weights that are, before it."""
+    before = calls[: calls.index(step)]
+    read, stepped = (_blocks_of(step.call.given[name]) for name in ("dw", "w"))
+    written = [each.call.op for each in before if any(view.block in stepped for view in each.call.writes)]
+    reasons = [f"weights are written by {op!r} before the step, as where they decay" for op in written[:1]]
     layers = [
         (each, blocks)
-        for each in calls[: calls.index(step)]
+        for each in before
         if _is_layer(each.call) and (blocks := {view.block for view in views_of(each.call.results[1:])}) & read
     ]
     if layers and not _is_exact({each.call.given["dy"].dtype for each, _ in layers}):
-        return [f"gradients are products of {precision.current()}, which are written"]
-    reasons = []
+        return [*reasons, f"gradients are products of {precision.current()}, which are written"]
     for layer, blocks in layers:
         between = [each.call.op for each in calls if each not in (layer, step) and blocks & set(each.call.touched())]
         if between:
@@ -158,6 +159,11 @@ def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
             samples = layer.call.given["dy"].shape[0]
             reasons.append(f"gradients of {samples:,} samples are written, since blocks share their sums")
     return reasons
+
+
+def _blocks_of(found: Any) -> set[Block]:
+    """The memory of a view, or of a list of such."""
+    return {view.block for view in views_of(found if isinstance(found, (list, tuple)) else [found])}
 
 
 def _is_exact(dtypes: Collection[Any]) -> bool:

@@ -229,7 +229,61 @@ def _rprop(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, size: Any, change: A
     return v.add(w, change), size, v.where(">", turned, zero, zero, change), g
 
 
+def _rest_of_dampening(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a gradient adds to the velocity."""
+    return {"gain": 1.0 - options["dampening"]}
+
+
+def _heavy_ball(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, velocity: Any) -> Sequence[Any]:
+    rate, momentum, gain = h
+    velocity = v.flush(v.fma(gain, g, v.mul(momentum, velocity)))
+    return v.sub(w, v.mul(rate, velocity)), velocity
+
+
+def _heavy_ball_nesterov(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, velocity: Any) -> Sequence[Any]:
+    rate, momentum, gain = h
+    velocity = v.flush(v.fma(gain, g, v.mul(momentum, velocity)))
+    return v.sub(w, v.mul(rate, v.fma(momentum, velocity, g))), velocity
+
+
+def _root(v: Arithmetic, g: Any, variance: Any, epsilon: Any) -> Any:
+    """The gradient over the root of a mean square, to which epsilon is added."""
+    return v.div(g, v.add(v.sqrt(variance), epsilon))
+
+
+def _rmsprop_root(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, square: Any) -> Sequence[Any]:
+    rate, rho, epsilon = h
+    square = running_mean(v, square, rho, v.mul(g, g))
+    return v.sub(w, v.mul(rate, _root(v, g, square, epsilon))), square
+
+
+def _rmsprop_root_centered(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, square: Any, mean: Any) -> Sequence[Any]:
+    rate, rho, epsilon = h
+    square, mean = running_mean(v, square, rho, v.mul(g, g)), running_mean(v, mean, rho, g)
+    return v.sub(w, v.mul(rate, _root(v, g, v.sub(square, v.mul(mean, mean)), epsilon))), square, mean
+
+
+def _with_unscaled_velocity(plain: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+    """As ``_with_velocity``, of a velocity that the rate is no part of: w -= rate * velocity."""
+
+    def update(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, *states: Any) -> Sequence[Any]:
+        rate, *others, momentum = h
+        *held, velocity = states
+        moved, *held = plain(v, [v.constant(1.0), *others], v.constant(0.0), g, *held)
+        velocity = v.flush(v.sub(v.mul(momentum, velocity), moved))
+        return v.sub(w, v.mul(rate, velocity)), *held, velocity
+
+    return update
+
+
+def _adagrad_root(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, accumulator: Any) -> Sequence[Any]:
+    rate, epsilon = h
+    accumulator = v.fma(g, g, accumulator)
+    return v.sub(w, v.mul(rate, _root(v, g, accumulator, epsilon))), accumulator
+
+
 # The hyper-parameters of steps that have many.
+_HEAVY_BALL = ("learning_rate", "momentum", "gain")
 _RMSPROP = ("learning_rate", "rho", "epsilon")
 _ADAM = ("alpha", "epsilon", "gain_1", "gain_2")
 
@@ -287,6 +341,27 @@ STEPS = {
     "rprop": Step(
         "rprop_step", ("step_size", "change", "gradient"), ("eta_minus", "eta_plus", "step_min", "step_max"), _rprop
     ),
+    "heavy_ball": Step(
+        "heavy_ball_step", ("velocity",), _HEAVY_BALL, _heavy_ball, _rest_of_dampening, {"nesterov": False}
+    ),
+    "heavy_ball_nesterov": Step(
+        "heavy_ball_step", ("velocity",), _HEAVY_BALL, _heavy_ball_nesterov, _rest_of_dampening, {"nesterov": True}
+    ),
+    "rmsprop_root": Step("rmsprop_root_step", ("mean_square",), _RMSPROP, _rmsprop_root),
+    "rmsprop_root_centered": Step("rmsprop_root_step", ("mean_square", "mean"), _RMSPROP, _rmsprop_root_centered),
+    "rmsprop_root_momentum": Step(
+        "rmsprop_root_step",
+        ("mean_square", "velocity"),
+        (*_RMSPROP, "momentum"),
+        _with_unscaled_velocity(_rmsprop_root),
+    ),
+    "rmsprop_root_centered_momentum": Step(
+        "rmsprop_root_step",
+        ("mean_square", "mean", "velocity"),
+        (*_RMSPROP, "momentum"),
+        _with_unscaled_velocity(_rmsprop_root_centered),
+    ),
+    "adagrad_root": Step("adagrad_root_step", ("accumulator",), ("learning_rate", "epsilon"), _adagrad_root),
 }
 STEP_CODES = {name: code for code, name in enumerate(STEPS)}
 

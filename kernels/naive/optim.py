@@ -215,3 +215,50 @@ def rprop_step(
         move = -size if g > 0.0 else size if g < 0.0 else 0.0
         new.append((x + move, size, move, g))
     _write(new, w, step_size, change, gradient)
+
+
+def heavy_ball_step(
+    w: Any,
+    dw: Any,
+    velocity: Any,
+    learning_rate: float = 0.01,
+    momentum: float = 0.9,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """w -= lr v, v = momentum v + (1 - dampening) g."""
+    new = []
+    for x, g, v in _numbers(w, dw, velocity):
+        v = momentum * v + (1.0 - dampening) * g  # noqa: PLW2901
+        new.append((x - learning_rate * (g + momentum * v if nesterov else v), v))
+    _write(new, w, velocity)
+
+
+def rmsprop_root_step(
+    w: Any,
+    dw: Any,
+    mean_square: Any,
+    velocity: Any = None,
+    mean: Any = None,
+    learning_rate: float = 0.01,
+    rho: float = 0.99,
+    momentum: float = 0.0,
+    epsilon: float = 1e-8,
+) -> None:
+    """w -= lr g / (sqrt(E[g^2] - E[g]^2) + epsilon)."""
+    new = []
+    for x, g, square, v, average in _numbers(w, dw, mean_square, velocity, mean):
+        square = rho * square + (1.0 - rho) * g * g  # noqa: PLW2901
+        average = rho * average + (1.0 - rho) * g if mean is not None else 0.0  # noqa: PLW2901
+        v = momentum * v + g / (math.sqrt(square - average * average) + epsilon)  # noqa: PLW2901
+        new.append((x - learning_rate * v, square, v, average))
+    _write(new, w, mean_square, velocity, mean)
+
+
+def adagrad_root_step(w: Any, dw: Any, accumulator: Any, learning_rate: float = 0.01, epsilon: float = 1e-10) -> None:
+    """w -= lr g / (sqrt(sum of g^2) + epsilon)."""
+    new = []
+    for x, g, total in _numbers(w, dw, accumulator):
+        total = total + g * g  # noqa: PLW2901
+        new.append((x - learning_rate * g / (math.sqrt(total) + epsilon), total))
+    _write(new, w, accumulator)

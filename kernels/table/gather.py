@@ -55,7 +55,8 @@ def gather(data, index, scale=_SCALE, offset=0.0, *, out=None):
 
     A row may be wanted more than once; one that data do not have is an IndexError, a negative number too, or on a
     device, where nobody waits to read numbers, NaN. Bytes (uint8) become float32: y[i] = scale * data[index[i]] +
-    offset. Of a CSR matrix or array of SciPy's, y is one too, with its numbers as they are.
+    offset. Of a CSR matrix or array of SciPy's, y is one too, with its numbers as they are. That of one of CuPy's waits
+    for the device, to hear how many non-zeros these rows have: its arrays are as long as that.
     """
 
 

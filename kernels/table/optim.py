@@ -315,6 +315,81 @@ def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, 
     """
 
 
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    velocity="...",
+    returns=(),
+    inplace=("w", "velocity"),
+    lists=True,
+    options={"learning_rate": _RATE, "momentum": _MOMENTUM, "dampening": _MOMENTUM, "nesterov": Flag()},
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({}, {"dampening": 0.3}, {"nesterov": True}),
+)
+def heavy_ball_step(w, dw, velocity, learning_rate=0.01, momentum=0.9, dampening=0.0, nesterov=False):
+    """One step of gradient descent with momentum, in place, the velocity without the rate (PyTorch's form).
+
+    velocity = momentum * velocity + (1 - dampening) * dw, then w -= lr * velocity, or with nesterov
+    w -= lr * (dw + momentum * velocity).
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    mean_square="...",
+    velocity="...",
+    mean="...",
+    returns=(),
+    inplace=("w", "mean_square", "velocity", "mean"),
+    lists=True,
+    options={"learning_rate": _RATE, "rho": _MOMENTUM, "momentum": _MOMENTUM, "epsilon": _EPSILON},
+    rules=(_VELOCITY,),
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=(
+        {"velocity": None, "mean": None},
+        {"mean": None, "momentum": 0.5},
+        {"velocity": None},
+        {"momentum": 0.5, "rho": 0.8},
+    ),
+    draw={"mean_square": "squares", "mean": "small"},
+)
+def rmsprop_root_step(
+    w, dw, mean_square, velocity=None, mean=None, learning_rate=0.01, rho=0.99, momentum=0.0, epsilon=1e-8
+):
+    """One RMSprop step, in place, epsilon added to the root and the velocity without the rate (PyTorch's form).
+
+    mean_square = rho * mean_square + (1 - rho) * dw^2, and with ``mean`` (centred) likewise the mean of dw;
+    step = dw / (sqrt(mean_square - mean^2) + epsilon). Without momentum w -= lr * step; with it
+    velocity = momentum * velocity + step, w -= lr * velocity.
+    """
+
+
+@op(
+    "optim",
+    w="...",
+    dw="...",
+    accumulator="...",
+    returns=(),
+    inplace=("w", "accumulator"),
+    lists=True,
+    options={"learning_rate": _RATE, "epsilon": _EPSILON},
+    cases=ELEMENTWISE,
+    bench=shapes((1_000_000,)),
+    variants=({}, {"learning_rate": 0.5, "epsilon": 1e-3}),
+    draw={"accumulator": "squares"},
+)
+def adagrad_root_step(w, dw, accumulator, learning_rate=0.01, epsilon=1e-10):
+    """One Adagrad step, in place, epsilon added to the root (Duchi, Hazan and Singer 2011; PyTorch's form).
+
+    accumulator += dw^2; w -= lr * dw / (sqrt(accumulator) + epsilon).
+    """
+
+
 def chosen(op: Op, given: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The name of the step that an op does with these arguments, and those that are its arrays: w, dw, its states."""
     states = [operand for operand in op.operands if operand not in ("w", "dw") and given[operand] is not None]

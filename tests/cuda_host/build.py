@@ -81,10 +81,11 @@ def compiled(text: str, sanitize: bool = False) -> Path:
     kernels = "".join(f"HOST_KERNEL({name}, {structure})\n" for name, structure in _KERNEL.findall(text))
     extra = ("-fsanitize=thread", "-g") if sanitize else ()
     device, header = _device(extra), _header(extra)
-    target = CACHE / f"{_hash(text, kernels, device.name, *_FLAGS, *_KERNEL_FLAGS, *extra)}.so"
     # to link the standard library, of which kernels need nothing, takes as long as to compile most of them
     flags = [*_FLAGS, *_KERNEL_FLAGS, *extra, "-Winvalid-pch", "-shared", "-nostdlib", "-include", header]
+    flags += ["-Wl,--no-as-needed"]  # a kernel that calls nothing of the device's is launched by it all the same
     flags += ["-x", "c++", "-", "-x", "none"]
+    target = CACHE / f"{_hash(text, kernels, device.name, *map(str, flags))}.so"
     return _compiled(target, [COMPILER or "g++", *flags, device], text + kernels)
 
 

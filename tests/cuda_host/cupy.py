@@ -259,6 +259,7 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def __array_function__(self, function: Any, _: Any, given: Any, named: Any) -> Any:
         functions = {
+            "arange": arange,
             "zeros_like": lambda x, order, shape=None: zeros(x.shape if shape is None else shape, x.dtype),
             "broadcast_to": broadcast_to,
             "concatenate": concatenate,

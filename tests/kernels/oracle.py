@@ -657,6 +657,33 @@ def rmsprop_step(
     return {"w": w - step, **state}
 
 
+def heavy_ball_step(w, dw, velocity, learning_rate=0.01, momentum=0.9, dampening=0.0, nesterov=False):
+    velocity = WIDE(momentum) * velocity + (1 - WIDE(dampening)) * dw
+    moved = dw + WIDE(momentum) * velocity if nesterov else velocity
+    return {"w": w - WIDE(learning_rate) * moved, "velocity": velocity}
+
+
+def rmsprop_root_step(
+    w, dw, mean_square, velocity=None, mean=None, learning_rate=0.01, rho=0.99, momentum=0.0, epsilon=1e-8
+):
+    rho, state = WIDE(rho), {}
+    mean_square = state["mean_square"] = rho * mean_square + (1 - rho) * dw**2
+    variance = mean_square
+    if mean is not None:
+        mean = state["mean"] = rho * mean + (1 - rho) * dw
+        variance = mean_square - mean**2
+    moved = dw / (np.sqrt(variance) + WIDE(epsilon))
+    if velocity is not None:
+        moved = state["velocity"] = WIDE(momentum) * velocity + moved
+    return {"w": w - WIDE(learning_rate) * moved, **state}
+
+
+def adagrad_root_step(w, dw, accumulator, learning_rate=0.01, epsilon=1e-10):
+    accumulator = accumulator + dw**2
+    moved = dw / (np.sqrt(accumulator) + WIDE(epsilon))
+    return {"w": w - WIDE(learning_rate) * moved, "accumulator": accumulator}
+
+
 def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
     beta_1, beta_2 = WIDE(beta_1), WIDE(beta_2)
     m, v = m + (1 - beta_1) * (dw - m), v + (1 - beta_2) * (dw**2 - v)

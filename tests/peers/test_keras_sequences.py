@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import layers, models, utils
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -274,3 +275,25 @@ def test_texts_become_the_same_numbers(options):
     given = [*TEXTS[::-1], "an unknown zebra sat"]
     wanted = keras.ops.convert_to_numpy(theirs(given))
     np.testing.assert_allclose(ours(given), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
+def test_masks_of_outputs_weigh_losses_and_metrics(reduction, weighted):
+    """Equal weights, two epochs of training: equal histories."""
+    rng = np.random.default_rng(4)
+    x = np.array([[1, 2, 0, 0], [3, 1, 2, 0], [2, 2, 2, 2], [4, 0, 0, 0]])
+    y, weight = rng.random((4, 4, 2)).astype("float32"), rng.random((4, 4)) if weighted else None
+    found = []
+    for library in (fastnn, keras):
+        words = library.Input((4,))
+        h = library.layers.Embedding(5, 3, mask_zero=True)(words)
+        h = library.layers.LSTM(3, return_sequences=True)(h)
+        model = library.Model(words, library.layers.Dense(2)(h))
+        drawn = np.random.default_rng(1)
+        model.set_weights([drawn.random(w.shape).astype("float32") for w in model.get_weights()])
+        loss = library.losses.MeanSquaredError(reduction=reduction)
+        model.compile(library.optimizers.SGD(0.1), loss, metrics=["mae"], weighted_metrics=["mse"])
+        found.append(model.fit(x, y, sample_weight=weight, epochs=2, batch_size=4, shuffle=False, verbose=0).history)
+    for name in ("loss", "mae", "mse"):
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5)

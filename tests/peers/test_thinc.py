@@ -113,7 +113,7 @@ def calls(rng, dtype, shape=(7, 12)):
         "backprop_softmax": ((p, dy), {"temperature": 0.5}),
         "get_dropout_mask": ((shape, 0.25), {}),
         "adam": ((x, dy, y, np.square(y), 0.9, 0.99, 1e-3, 0.01), {}),
-        "update_averages": ((x, y, 3), {}),
+        "update_averages": ((*rng.normal(size=(2, 1 << 15)).astype(dtype), 3), {}),
     }
 
 
@@ -215,6 +215,31 @@ def test_activations_are_pytorchs(name, dtype, rng):
     atol = 1e-5 if dtype == "float32" else 1e-13
     np.testing.assert_allclose(y, expected.detach().numpy(), rtol=0, atol=atol)
     np.testing.assert_allclose(getattr(OURS, f"backprop_{name}")(**given), leaf.grad.numpy(), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [10, 1 << 15])
+def test_averages_of_weights(dtype, size, rng):
+    ema, weights = rng.normal(size=(2, size)).astype(dtype)
+    for t, stays in ((1, 2 / 11), (10**6, 0.9999)):
+        expected = stays * ema.astype(np.longdouble) + (1 - stays) * weights
+        assert OURS.update_averages(ema, weights, t) is None
+        close(ema, expected.astype(dtype), dtype)
+    before = ema.copy()
+    OURS.update_averages(ema, weights, 5, max_decay=1.0)
+    assert not np.array_equal(ema, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adams_step_has_its_corrections_in_the_rate(dtype, rng):
+    w, g, m, v = rng.normal(size=(4, 1000)).astype(dtype)
+    v = np.square(v)
+    expected_m, expected_v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+    expected = w - 0.05 * expected_m / (np.sqrt(expected_v) + 1e-3)
+    found = OURS.adam(w, g, m, v, 0.9, 0.99, 1e-3, 0.05)
+    assert all(a is b for a, b in zip(found, (w, g, m, v), strict=True))
+    for each, value in zip(found, (expected, np.zeros_like(g), expected_m, expected_v), strict=True):
+        close(each, value, dtype)
 
 
 def test_dropout_masks(rng):

@@ -14,6 +14,15 @@ SETTINGS = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
     ("SGD", {"lr": 0.1, "maximize": True, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    ("RMSprop", {"lr": 0.01}),
+    ("RMSprop", {"lr": 0.01, "alpha": 0.7, "eps": 1e-3, "momentum": 0.8, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.01, "centered": True}),
+    ("RMSprop", {"lr": 0.01, "centered": True, "momentum": 0.8, "maximize": True}),
+    ("Adagrad", {"lr": 0.1}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.2, "initial_accumulator_value": 0.3, "eps": 1e-4}),
     ("Adam", {"lr": 0.01}),
     ("Adam", {"lr": 0.01, "betas": (0.5, 0.7), "eps": 1e-3}),
     ("Adam", {"lr": 0.01, "weight_decay": 0.1, "amsgrad": True}),
@@ -23,7 +32,10 @@ SETTINGS = [
 ]
 # What PyTorch's own step does, reached through ours.
 THEIRS = [
-    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}, "momentum"),
+    ("SGD", {"lr": 0.1, "fused": True}, "fused=True"),
+    ("SGD", {"lr": 0.1, "momentum": 1.5}, "momentum=1.5"),
+    ("SGD", {"lr": 0.1, "momentum": 0.5, "dampening": -1.0}, "dampening=-1.0"),
+    ("RMSprop", {"lr": 0.1, "eps": 0.0}, "eps=0.0"),
     ("Adam", {"lr": 0.01, "eps": 0.0}, "eps=0.0"),
     ("Adam", {"lr": torch.tensor(0.01)}, "lr is a tensor"),
     ("AdamW", {"lr": 0.01, "fused": True}, "fused=True"),
@@ -113,7 +125,7 @@ def test_the_step_is_one_call(name, monkeypatch):
     from fastnn import ops
 
     calls = []
-    op = "sgd_step" if name == "SGD" else "adam_step"
+    op = {"SGD": "sgd_step", "RMSprop": "rmsprop_root_step", "Adagrad": "adagrad_root_step"}.get(name, "adam_step")
     real = getattr(ops, op)
     monkeypatch.setattr(ops, op, lambda w, *args, **kwargs: (calls.append(len(w)), real(w, *args, **kwargs)))
     parameters = weights()

@@ -110,11 +110,17 @@ function layersWith(change) {
   set("layers", widths);
 }
 
+// The button that was pressed keeps the focus, the other one gets it where there is no more to press.
+function focusEither(prefix, [pressed, other], suffix = "") {
+  const button = $(`${prefix}${pressed}${suffix}`);
+  (button.disabled ? $(`${prefix}${other}${suffix}`) : button).focus();
+}
+
 function counter(layer) {
   const units = values.layers[layer];
   const button = (text, by, label, disabled) => made("button", {
     type: "button", "aria-label": label, disabled, id: `layer-${layer}-${by > 0 ? "more" : "fewer"}`,
-    on: { click: () => { layersWith((widths) => (widths[layer] += by)); $(`layer-${layer}-${by > 0 ? "more" : "fewer"}`)?.focus(); } },
+    on: { click: () => { layersWith((widths) => (widths[layer] += by)); focusEither(`layer-${layer}-`, by > 0 ? ["more", "fewer"] : ["fewer", "more"]); } },
   }, text);
   return made("div", { class: "count", role: "group", "aria-label": `Neurons of layer ${layer + 1}` },
     button("-", -1, `One neuron fewer in layer ${layer + 1}`, units <= 1),
@@ -148,7 +154,7 @@ function makeNetwork() {
   watched = null;
   const hidden = values.layers.map((units, layer) => {
     const neurons = Array.from({ length: units }, (_, neuron) => made("button", {
-      type: "button", class: "neuron", id: `neuron-${layer}-${neuron}`,
+      type: "button", class: "neuron", id: `neuron-${layer}-${neuron}`, "aria-label": `Layer ${layer + 1}, neuron ${neuron + 1}`,
       on: { mouseenter: () => watch(layer, neuron), mouseleave: () => watch(), focus: () => watch(layer, neuron), blur: () => watch() },
     }, made("canvas", { "aria-hidden": "true" })));
     return made("div", { class: "column" }, made("div", { class: "title" }, `Layer ${layer + 1}`, counter(layer)), ...neurons);
@@ -248,7 +254,6 @@ const summary = () => `Epoch ${seen.epoch}, test loss ${shown(seen.test_loss)}, 
 async function play() {
   running = true;
   $("play").textContent = "Pause";
-  $("play").setAttribute("aria-pressed", "true");
   said("Training");
   let [since, from] = [performance.now(), seen?.epoch ?? 0];
   while (running) {
@@ -267,7 +272,6 @@ function pause() {
   if (!running) return;
   running = false;
   $("play").textContent = "Play";
-  $("play").setAttribute("aria-pressed", "false");
   said(`Paused. ${summary()}`);
 }
 
@@ -307,8 +311,12 @@ function listen() {
   $("code").addEventListener("click", showCode);
   $("copy-script").addEventListener("click", () => copy($("script-text").textContent, "The code is"));
   $("share").addEventListener("click", () => copy(location.href, "The address is"));
-  $("more-layers").addEventListener("click", () => layersWith((widths) => widths.push(widths.at(-1) ?? 4)));
-  $("fewer-layers").addEventListener("click", () => layersWith((widths) => widths.pop()));
+  const layers = (pressed, other, change) => $(`${pressed}-layers`).addEventListener("click", () => {
+    layersWith(change);
+    focusEither("", [pressed, other], "-layers");
+  });
+  layers("more", "fewer", (widths) => widths.push(widths.at(-1) ?? 4));
+  layers("fewer", "more", (widths) => widths.pop());
   for (const id of ["show-test", "discrete"]) $(id).addEventListener("change", draw);
   $("training").addEventListener("submit", (event) => event.preventDefault());
   addEventListener("keydown", (event) => {

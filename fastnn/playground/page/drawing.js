@@ -7,7 +7,9 @@ const ENDS = {
   light: { negative: [198, 81, 0], middle: [247, 247, 247], positive: [0, 114, 178] },
   dark: { negative: [240, 150, 75], middle: [34, 40, 47], positive: [93, 180, 234] },
 };
-let palette = [];
+const palette = new Uint8ClampedArray(4 * 256); // red, green, blue, alpha of each byte
+const pixels = new Uint32Array(palette.buffer); // the same, a pixel each
+const inks = new Map(); // colours of the style sheet that have been asked for
 
 function mixed(from, to, part) {
   return from.map((value, place) => Math.round(value + (to[place] - value) * part));
@@ -15,10 +17,12 @@ function mixed(from, to, part) {
 
 function choosePalette() {
   const { negative, middle, positive } = ENDS[dark.matches ? "dark" : "light"];
-  palette = Array.from({ length: 256 }, (_, shade) => {
-    if (shade === 255) return [128, 128, 128];
-    return shade < 127 ? mixed(negative, middle, shade / 127) : mixed(middle, positive, (shade - 127) / 127);
-  });
+  inks.clear();
+  for (let shade = 0; shade < 255; shade++) {
+    const ink = shade < 127 ? mixed(negative, middle, shade / 127) : mixed(middle, positive, (shade - 127) / 127);
+    palette.set([...ink, 255], 4 * shade);
+  }
+  palette.set([128, 128, 128, 255], 4 * 255);
 }
 choosePalette();
 
@@ -34,12 +38,15 @@ export function bytesOf(text) {
 }
 
 function colour(value, alpha = 1) {
-  const [red, green, blue] = palette[Math.round((Math.max(-1, Math.min(1, value)) + 1) * 127)];
+  const place = 4 * Math.round((Math.max(-1, Math.min(1, value)) + 1) * 127);
+  const [red, green, blue] = palette.subarray(place, place + 3);
   return `rgb(${red} ${green} ${blue} / ${alpha})`;
 }
 
+// A colour of the style sheet; asked for of hundreds of points and lines in a frame, so it is kept.
 function styled(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  if (!inks.has(name)) inks.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return inks.get(name);
 }
 
 // A square picture of bytes in a canvas of as many pixels.
@@ -48,17 +55,18 @@ export function drawMap(canvas, bytes, discrete = false) {
   if (canvas.width !== across) canvas.width = canvas.height = across;
   const context = canvas.getContext("2d");
   const image = context.createImageData(across, across);
-  bytes.forEach((byte, place) => {
-    const shade = discrete && byte < 255 ? (byte < 127 ? 0 : 254) : byte;
-    image.data.set([...palette[shade], 255], 4 * place);
-  });
+  const drawn = new Uint32Array(image.data.buffer);
+  for (let place = 0; place < bytes.length; place++) {
+    const byte = bytes[place];
+    drawn[place] = pixels[discrete && byte < 255 ? (byte < 127 ? 0 : 254) : byte];
+  }
   context.putImageData(image, 0, 0);
 }
 
 export function drawScale(canvas) {
   const context = canvas.getContext("2d");
   for (let shade = 0; shade < 255; shade++) {
-    context.fillStyle = `rgb(${palette[shade].join(" ")})`;
+    context.fillStyle = colour(shade / 127 - 1);
     context.fillRect(shade, 0, 1, 1);
   }
 }

@@ -370,6 +370,15 @@ def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch,
 
 
 @host_only
+def test_the_plan_says_what_decay_takes(cupy, monkeypatch):
+    """Launches of its own for each parameter; gradients are formed in the step's all the same."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    built, _ = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, weight_decay=0.1), epochs=4)
+    why = "weights are written by 'identity' before the step, as where they decay"
+    assert built.plan(X).facts["launches"] == f"{2 + 2 * 2 + 2 * 4} a step, in the last fit; {why}"
+
+
+@host_only
 @pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_gradients_that_are_not_finite_are_not_clipped_to_ones_that_are(cupy, monkeypatch, clip):
     """The loss is, and its steps are captured."""
@@ -527,6 +536,21 @@ def test_words_masks_and_recurrent_layers(cupy, behind, dtype):
     assert_alike(*found)
     one, other = (built.predict(WORDS, verbose=0) for built, _ in found)
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_of_outputs_weigh_losses_and_metrics(cupy):
+    words = rng.integers(1, 9, (10, 5))
+    words[2:, 3:] = 0
+    y, found = rng.normal(size=(10, 5, 2)).astype("float32"), []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(4)
+        stack = [layers.Embedding(9, 3, mask_zero=True), layers.LSTM(3, return_sequences=True), layers.Dense(2)]
+        model = models.Sequential([layers.Input((5,)), *stack])
+        model.compile("sgd", "mse", metrics=["mae", "accuracy"], backend=backend)
+        history = model.fit(words, y, batch_size=4, epochs=2, verbose=0).history
+        found.append([*history.values(), model.evaluate(words, y, batch_size=4, verbose=0)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 # Metrics of every kind: what the device finds, what the host counts, weighted and not.

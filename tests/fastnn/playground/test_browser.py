@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from bench.playground import frames_a_second
 from fastnn.playground.problems import PROBLEMS
 from fastnn.playground.server import Server
 from fastnn.playground.settings import LOSSES, RULES, SETTINGS, from_address
@@ -84,6 +85,12 @@ def test_xor_is_learned_while_one_watches(page):
         "return [...c.getContext('2d').getImageData(arguments[0], 4, 1, 1).data]", x) for x in (68, 4))  # fmt: skip
     assert blue[2] > blue[0]
     assert orange[0] > orange[2]
+
+
+def test_frames_are_counted(browser, server, page):
+    """That there are some: how many is measured by fastnn bench playground."""
+    assert frames_a_second(browser, f"{server.address}#layers=3", 0.5) > 1
+    page.wait("return document.getElementById('play').textContent === 'Play'")
 
 
 def test_step_and_reset(page):
@@ -175,11 +182,43 @@ def test_the_keyboard(page):
     page.wait("return document.getElementById('epoch').textContent === '0'")
 
 
+def test_the_tab_key_reaches_all_that_can_be_done(page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    keys, reached = ActionChains(page.browser), []
+    for _ in range(60):
+        keys.send_keys(Keys.TAB).perform()
+        now = page.browser.execute_script("return document.activeElement.id || document.activeElement.className")
+        if now in reached:
+            break
+        reached.append(now)
+        shown = "return getComputedStyle(document.activeElement).outlineStyle"
+        assert now.startswith("problem-") or page.browser.execute_script(shown) != "none", now
+    assert reached[0] == "skip"
+    wanted = {*CHANGES, "play", "step", "reset", "speed", "code", "share", "fewer-layers", "more-layers", "neuron-0-0",
+              "neuron-1-1", "layer-0-more", "layer-1-fewer", "feature-x1", "show-test", "discrete"}  # fmt: skip
+    assert wanted <= set(reached)
+
+
+def test_the_focus_stays_where_a_button_can_do_no_more(page):
+    focused = "return document.activeElement.id"
+    page.open("layers=2")
+    page["layer-0-fewer"].click()
+    assert not page["layer-0-fewer"].is_enabled()
+    assert page.browser.execute_script(focused) == "layer-0-more"
+    page["layer-0-more"].click()
+    assert page.browser.execute_script(focused) == "layer-0-more"
+    page["fewer-layers"].click()
+    assert not page["fewer-layers"].is_enabled()
+    assert page.browser.execute_script(focused) == "more-layers"
+
+
 def test_every_control_has_a_name(page):
     unnamed = page.browser.execute_script(
         "return [...document.querySelectorAll('button, input, select')].filter((each) => each.offsetParent !== null"
         " && !(each.labels?.length || each.textContent.trim() || each.getAttribute('aria-label')))"
-        ".map((each) => each.outerHTML).filter((html) => !html.includes('neuron-'))"
+        ".map((each) => each.outerHTML)"
     )
     assert unnamed == []
     assert {name for name in SETTINGS if page.browser.find_elements("id", name)} >= CHANGES.keys()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -70,6 +72,17 @@ def test_a_frame(ask):
     again = json.loads(ask("POST", "frame", {**message, "epochs": 1})[2])
     assert again["epoch"] == frame["epoch"] + 1
     assert "points" not in again
+
+
+def test_an_answer_leaves_at_once_and_in_one_piece(server):
+    """In two, the second waits for the first to be acknowledged: 40 ms a frame."""
+    path = urlsplit(server.address).path
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+        for _ in range(3):
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {server.hosts[0]}\r\n\r\n".encode())
+            head, _, body = connection.recv(1 << 16).partition(b"\r\n\r\n")
+            (length,) = (line.split()[1] for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+            assert len(body) == int(length)
 
 
 def test_tabs_do_not_disturb_each_other(ask):

@@ -173,6 +173,7 @@ OPTIONS = {
     "l2_regularization_strength": 0.1,
     "l2_shrinkage_regularization_strength": 0.05,
     "beta": 0.3,
+    "dampening": 0.3,
     "eta_minus": 0.5,
     "eta_plus": 1.2,
     "step_min": 1e-3,
