@@ -15,7 +15,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-_SHOWN = ("", "start/", "ops/gemm/", "library/layers/", "fast/", "scaling/report/", "examples/xor/", "coming-from/keras/")
+_SHOWN = (
+    *("", "start/", "ops/gemm/", "library/layers/", "fast/", "scaling/report/", "examples/xor/"),
+    "coming-from/keras/",
+)
 
 
 @pytest.fixture(scope="module")
