@@ -112,9 +112,9 @@ def _machines() -> str:
         said = facts(path)
         machine = said.get("cpu") or said.get("target")
         if machine:
-            shown = [said.get(name, "") for name in ("fastnn", "versions", "commit", "date")]
+            shown = [said.get(name, "") for name in ("fastnn", "commit", "date")]
             rows.append([f"`{path.relative_to(ROOT).as_posix()}`", *(text.escaped(each) for each in (machine, *shown))])
-    return text.table(("results", "machine", "as", "versions", "commit", "date"), rows)
+    return text.table(("results", "machine", "as", "commit", "date"), rows)
 
 
 def _arm64() -> str:

@@ -15,7 +15,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-_SHOWN = ("", "start/", "ops/gemm/", "library/layers/", "fast/", "scaling/", "examples/xor/", "coming-from/keras/")
+_SHOWN = (
+    *("", "start/", "ops/gemm/", "library/layers/", "fast/", "scaling/report/", "examples/xor/"),
+    "coming-from/keras/",
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,8 @@ def test_pages_in_a_browser(browser, address, width, scheme):
     )
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(address)
+    browser.execute_script("localStorage.clear(), sessionStorage.clear()")  # where the last colours are remembered
     for page in _SHOWN:
         browser.get(f"{address}{page}")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
