@@ -18,18 +18,14 @@ _THEIRS, _OURS = "from sklearn.neural_network import", "from fastnn.sklearn impo
 _CONFTEST = "import pytest\n\n\n@pytest.fixture\ndef global_random_seed():\n    return 42\n"
 
 
-# Of a rule that takes one row after the other: a row of weight 2 is no row that comes twice. scikit-learn's own fails.
-_IN_TURN = "rows change the weights in turn"
-_NO_COUNTS = {f"check_sample_weight_equivalence_on_{kind}_data": _IN_TURN for kind in ("dense", "sparse")}
-
 ESTIMATORS = [MLPClassifier(), MLPRegressor(), LogisticRegression(), LinearRegression(), Perceptron()]
 
 
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks(
-    ESTIMATORS, expected_failed_checks=lambda estimator: _NO_COUNTS if isinstance(estimator, Perceptron) else {}
-)
+@parametrize_with_checks(ESTIMATORS)
 def test_estimators_are_scikit_learns(estimator, check):
+    if isinstance(estimator, Perceptron) and "sample_weight_equivalence" in check.func.__name__:
+        pytest.xfail("rows change the weights in turn: one of weight 2 is no row that comes twice")
     check(estimator)
 
 
