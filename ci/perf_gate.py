@@ -68,6 +68,10 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     # pairs of numbers
     "add": ("subtract", "multiply", "average", "divide"),
     "maximum": ("minimum",),
+    # steps in another library's form
+    "sgd_step": ("heavy_ball_step",),
+    "rmsprop_step": ("rmsprop_root_step",),
+    "adagrad_step": ("adagrad_root_step",),
     # rows
     "softmax": ("log_softmax",),
     "kl_divergence": (

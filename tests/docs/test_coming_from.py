@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 
@@ -36,7 +37,9 @@ def test_what_a_page_names_is_here(path):
     named = set(re.findall(r"`(fastnn(?:\.\w+)+)", path.read_text("utf-8")))
     assert len(named) >= 3
     for name in named:
-        assert resolved(name) is not None, name
+        of = name.split(".")[1]  # CI has all that some parts are made for, the README's tests have not
+        if of not in ("torch", "thinc") or importlib.util.find_spec(of) is not None:
+            assert resolved(name) is not None, name
 
 
 def test_the_pages():

@@ -44,6 +44,10 @@ STACKS = {
     "SpatialDropout1D": (SEQUENCE, lambda: [Dense(4), layers.SpatialDropout1D(0.5)]),
     "SpatialDropout2D": (IMAGE, lambda: [Conv2D(4, 3), layers.SpatialDropout2D(0.5)]),
     "GaussianNoise": (SEQUENCE, lambda: [Dense(4), layers.GaussianNoise(0.5)]),
+    "GaussianDropout": (SEQUENCE, lambda: [Dense(4), layers.GaussianDropout(0.5)]),
+    "Identity": (SEQUENCE, lambda: [Dense(4), layers.Identity()]),
+    "ActivityRegularization": (SEQUENCE, lambda: [Dense(4), layers.ActivityRegularization(l2=0.01)]),
+    "UnitNormalization": (SEQUENCE, lambda: [Dense(4), layers.UnitNormalization()]),
     "Rescaling": (SEQUENCE, lambda: [Dense(4), layers.Rescaling(2.0, 1.0)]),
     "Reshape": (SEQUENCE, lambda: [Dense(4), layers.Reshape((4, 6))]),
     "Permute": (SEQUENCE, lambda: [Dense(4), layers.Permute((2, 1)), Dense(3)]),
@@ -61,6 +65,7 @@ STACKS = {
     "Cropping1D": (SEQUENCE, lambda: [Dense(4), layers.Cropping1D()]),
     "Conv1D": (SEQUENCE, lambda: [Conv1D(4, 3, activation="relu"), Conv1D(4, 3, padding="causal")]),
     "Conv2D": (IMAGE, lambda: [Conv2D(4, 3, activation="relu"), Conv2D(4, 3, padding="same")]),
+    "Conv1DTranspose": (SEQUENCE, lambda: [Dense(4), layers.Conv1DTranspose(4, 3, strides=2, activation="relu")]),
     "Conv2DTranspose": (IMAGE, lambda: [Dense(4), layers.Conv2DTranspose(4, 3, strides=2, activation="relu")]),
     "DepthwiseConv2D": (IMAGE, lambda: [Dense(4), layers.DepthwiseConv2D(3)]),
     "SeparableConv2D": (IMAGE, lambda: [Dense(4), layers.SeparableConv2D(4, 3)]),
@@ -136,7 +141,7 @@ JOINS = {
 # Those of which a step is no program, or has calls beside its instructions, and why.
 EXCEPT = {
     "PReLU, shared": "slopes are repeated, and their gradients summed, by NumPy",
-    "GaussianNoise": "NumPy's generator draws the noise",
+    **dict.fromkeys(("GaussianNoise", "GaussianDropout"), "NumPy's generator draws the noise"),
     **dict.fromkeys(
         ("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"), "NumPy's generator draws them"
     ),
