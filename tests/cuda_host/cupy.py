@@ -319,6 +319,9 @@ class ndarray:  # noqa: N801 - CuPy's name
     def sum(self, axis: Any = None, dtype: Any = None) -> ndarray:
         return _made(lambda x: np.asarray(x.sum(axis=axis, dtype=dtype)), self)
 
+    def transpose(self, *axes: int) -> ndarray:
+        return self._part(self._host.transpose(*axes))
+
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
         return _made(lambda x: x.astype(dtype), self) if copy or self.dtype != dtype else self
 
