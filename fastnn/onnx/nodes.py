@@ -279,32 +279,42 @@ def _convolution(reader: _Reader, node: Node) -> Held:
     return reader.call(node, kind, held, held.order, weights, filters=maps, groups=groups, **options)
 
 
+# What a transposed convolution becomes, by its spatial axes: the layer, and that which cuts what pads take off.
+_TRANSPOSED: Mapping[int, tuple[Any, Any]] = {
+    1: (layers.Conv1DTranspose, layers.Cropping1D),
+    2: (layers.Conv2DTranspose, layers.Cropping2D),
+}
+
+
 def _transposed_convolution(reader: _Reader, node: Node) -> Held:
     held = _images(reader, node.takes[0])
     kernel, offset = reader.constant(node.takes[1], "a kernel"), reader.given(node, 2)
-    if held.rank != 4 or node.attributes.get("group", 1) != 1:
-        raise UnsupportedError("one spatial axis, or groups, wants two axes and group 1")
+    if node.attributes.get("group", 1) != 1:
+        raise UnsupportedError(f"group {node.attributes['group']}, wants 1")
     if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or "output_shape" in node.attributes:
         raise UnsupportedError("auto_pad or output_shape, wants pads")
-    sizes, axes = _spatial(held), range(2)
-    windows, strides, dilations = _windows(node, 2, kernel.shape[2:])
+    sizes = _spatial(held)
+    axes = range(len(sizes))
+    kind, crop = _TRANSPOSED[len(axes)]
+    windows, strides, dilations = _windows(node, len(axes), kernel.shape[2:])
     around = _around(node, sizes, windows, strides, dilations)
-    more = node.attributes.get("output_padding", [0, 0])
+    more = node.attributes.get("output_padding", [0] * len(axes))
     covered = [(sizes[i] - 1) * strides[i] + reach(windows[i], dilations[i]) for i in axes]
     found = [covered[i] + more[i] - sum(around[i]) for i in axes]
     padding = _spread_padding(sizes, found, around, windows, strides, dilations)
-    cut = [(0, 0), (0, 0)] if padding else [(around[i][0], around[i][1] - more[i]) for i in axes]
+    cut = [(0, 0) for _ in axes] if padding else [(around[i][0], around[i][1] - more[i]) for i in axes]
     if any(number < 0 for pair in cut for number in pair):
         raise UnsupportedError(f"output_padding {more} with pads {around}, wants it below the pads, or none")
     weights = [np.moveaxis(kernel, (0, 1), (-1, -2))]
     weights += [] if offset is None else [reader.constant(offset, "a bias")]
     made = reader.call(
-        node, layers.Conv2DTranspose, held, held.order, weights, filters=kernel.shape[1], kernel_size=windows,
+        node, kind, held, held.order, weights, filters=kernel.shape[1], kernel_size=windows,
         strides=strides, dilation_rate=dilations, padding=padding or "valid", use_bias=offset is not None,
     )  # fmt: skip
     if not any(map(any, cut)):
         return made
-    return reader.call(reader.beside(node, "crop"), layers.Cropping2D, made, made.order, cropping=tuple(cut))
+    cropping = tuple(cut) if len(cut) > 1 else cut[0]
+    return reader.call(reader.beside(node, "crop"), crop, made, made.order, cropping=cropping)
 
 
 def _spread_padding(sizes: Any, found: Any, around: Any, windows: Any, strides: Any, dilations: Any) -> str | None:
