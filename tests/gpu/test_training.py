@@ -14,7 +14,7 @@ from tests.golden import test_scripts as golden
 SCRIPTS = [name.removeprefix("test_") for name in vars(golden) if name.endswith("_script_on_made_data")]
 
 # What the device shows takes data of some size; the host takes its time for them.
-SIZES = {True: (200, 24, 16), False: (20_000, 300, 128)}
+SIZES = {True: (104, 24, 16), False: (20_000, 300, 128)}
 
 
 @device_only

@@ -63,7 +63,7 @@ def test_samples_go_there_once_a_fit(cupy, monkeypatch, kind, listening):
     listeners = [callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)] if listening else []
     x, found = samples(kind), []
     monkeypatch.setattr(SparseSource, "batch", None)
-    for epochs in (1, 4):
+    for epochs in (1, 2):
         cupy.sent.clear()
         fitted(x, epochs=epochs, callbacks=listeners)
         largest = max(cupy.sent)
