@@ -48,6 +48,12 @@ class View:
     dtype: Any
     behaved: bool = True
 
+    @classmethod
+    def of(cls, memory: Any, address: int) -> View:
+        """All of an array, which begins at the address and lives as long as the view's block."""
+        block = Block(memory.nbytes, address=address, owner=memory)
+        return cls(block, 0, memory.shape, memory.strides, memory.dtype)
+
     @property
     def ndim(self) -> int:
         """How many dimensions."""

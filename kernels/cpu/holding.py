@@ -16,10 +16,10 @@ from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.lowering import Instruction
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.replay import Kind
-from fastnn.kernels.graph import Block, Range, View, range_of
+from fastnn.kernels.graph import Range, View, range_of
 
 # One core's nanoseconds for a number that is moved, and for one of a state that catches up.
-_NS_PER_MOVE, NS_PER_DECAY = 0.5, 0.2
+_NS_PER_MOVE, _NS_PER_DECAY = 0.5, 0.2
 
 
 class Held(NamedTuple):
@@ -62,8 +62,14 @@ def panels_of(view: View, width: int) -> View:
     """Memory for a matrix in panels so many columns wide."""
     (k, m) = view.shape
     memory = aligned((-(-m // width) * k * width,), view.dtype)
-    block = Block(memory.nbytes, address=address(memory), owner=memory)
-    return View(block, 0, memory.shape, memory.strides, view.dtype)
+    return View.of(memory, address(memory))
+
+
+def settling(step: Instruction, state: View, turns: View) -> Instruction:
+    """What lets a state catch up behind all turns with those that rows have missed, by when each was stepped."""
+    fields = {name: step.fields[name] for name in ("k", "m", "numbers")} | {"rho": step.rho}
+    views, work = {"b": (state,), "h": (turns,)}, state.size * _NS_PER_DECAY
+    return Instruction(step.call, Kind.SETTLE, fields, views, [range_of(turns)], [range_of(state)], work)
 
 
 def moves(step: Instruction, view: View, panels: View, width: int) -> tuple[Instruction, Instruction]:

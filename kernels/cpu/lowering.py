@@ -221,8 +221,7 @@ class Lowering:
     def holding(self, number: float, shape: tuple[int, ...]) -> View:
         """Memory that holds one number again and again, in the kernels' dtype."""
         held = np.full(shape, number, self.dtype)
-        block = Block(held.nbytes, address=address(held), owner=held)
-        return View(block, 0, shape, held.strides, self.dtype)
+        return View.of(held, address(held))
 
     def room(self, x: Sparse) -> sparse_lowering.Room:
         """Memory for a batch's non-zeros."""

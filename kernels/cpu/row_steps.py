@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import bags
 from fastnn.kernels.cpu._arrays import aligned
-from fastnn.kernels.cpu.holding import NS_PER_DECAY, Held, looked_at
+from fastnn.kernels.cpu.holding import Held, looked_at, settling
 from fastnn.kernels.cpu.lowering import Instruction
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.graph import Block, Range, View, range_of
@@ -74,7 +73,7 @@ def _rest(place: int, step: Instruction, gradient: Instruction, states: Sequence
     assert w is not None
     rows, count = dw.shape
     slopes, touched = aligned(dw.shape, dw.dtype), np.empty((2, rows), np.int32)
-    there, noted_at = _view(slopes), _view(touched)
+    there, noted_at = (View.of(memory, address(memory)) for memory in (slopes, touched))
     _add_to(gradient, dw, there)
     step.kind = Kind.STEP_ROWS
     step.fields = {
@@ -84,14 +83,7 @@ def _rest(place: int, step: Instruction, gradient: Instruction, states: Sequence
     step.views = {"a": (w,), "b": (index,), "d": (there,), "h": (noted_at,), "c": step.views["c"]}
     step.reads = [range_of(index)]
     step.writes = [range_of(each) for each in (w, *states, there, noted_at)]
-    after = []
-    if step.rho is not None:
-        fields = {"k": rows, "m": count, "numbers": step.fields["numbers"], "rho": step.rho}
-        views = {"b": (states[0],), "h": (noted_at,)}
-        work = states[0].size * NS_PER_DECAY
-        after.append(
-            Instruction(step.call, Kind.SETTLE, fields, views, [range_of(noted_at)], [range_of(states[0])], work)
-        )
+    after = [] if step.rho is None else [settling(step, states[0], noted_at)]
     return Held(place, [], after, touched, slopes)
 
 
@@ -105,8 +97,3 @@ def _add_to(gradient: Instruction, dw: View, there: View) -> None:
     note, stand_ins = gradient.noted
     lies = [(low, high, there if view.block is dw.block else view) for low, high, view in stand_ins.lies]
     gradient.noted = gradient.noted._replace(note=bags.added(note), stand_ins=replace(stand_ins, lies=lies))
-
-
-def _view(memory: Any) -> View:
-    block = Block(memory.nbytes, address=address(memory), owner=memory)
-    return View(block, 0, memory.shape, memory.strides, memory.dtype)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu.holding import NS_PER_DECAY, Held, arrays_of, looked_at, moved, moves, panels_of
+from fastnn.kernels.cpu.holding import Held, arrays_of, looked_at, moved, moves, panels_of, settling
 from fastnn.kernels.cpu.lowering import Instruction, Lowering, written_beside
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.graph import Block, Range, View, range_of
+from fastnn.kernels.graph import Range, View, range_of
 
 
 def stepping(gradient: Instruction, update: Instruction) -> Instruction:
@@ -111,16 +111,10 @@ def _rest(step: Instruction, stretch: list[Instruction], state: View) -> tuple[I
     sorts = (each for each in stretch if each.kind == Kind.ALLOT_COLUMNS)
     allot = next(each for each in sorts if each.views["d"] == step.views["d"])
     touched = np.empty((2, step.fields["k"]), np.int32)
-    block = Block(touched.nbytes, address=address(touched), owner=touched)
-    view = View(block, 0, touched.shape, touched.strides, touched.dtype)
+    view = View.of(touched, address(touched))
     for each in (allot, step):
         each.views = {**each.views, "h": (view,)}
     allot.writes = [*allot.writes, range_of(view)]
     step.reads = [*step.reads, range_of(view)]
-    fields = {name: step.fields[name] for name in ("k", "m", "numbers")} | {"rho": step.rho}
     step.fields = {**step.fields, "all_rows": False, "rho": step.rho}
-    settle = Instruction(
-        step.call, Kind.SETTLE, fields, {"b": (state,), "h": (view,)}, [range_of(view)], [range_of(state)],
-        state.size * NS_PER_DECAY,
-    )  # fmt: skip
-    return settle, touched
+    return settling(step, state, view), touched

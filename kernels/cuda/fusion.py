@@ -280,8 +280,7 @@ def _as_row(view: View) -> View:
 
 def _ones(count: int, dtype: Any) -> View:
     held = cupy.ones((count, 1), dtype)
-    block = Block(held.nbytes, address=address(held), owner=held)
-    return View(block, 0, (count, 1), (dtype.itemsize, dtype.itemsize), dtype)
+    return View.of(held, address(held))
 
 
 def _pays(layer: Call) -> bool:

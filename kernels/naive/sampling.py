@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from fastnn.kernels.naive._lists import deliver
@@ -35,11 +36,16 @@ def _corners(row: float, column: float, interpolation: str) -> Iterator[tuple[in
 
 
 def _sources(
-    matrix: list[float], r: int, s: int, h: int, w: int, interpolation: str, fill_mode: str
-) -> Iterator[tuple[int | None, int | None, float]]:
-    a, b, c, d, e, f = matrix
-    for i, j, share in _corners(a * r + b * s + c, d * r + e * s + f, interpolation):
-        yield _inside(i, h, fill_mode), _inside(j, w, fill_mode), share
+    matrices: Any, sizes: tuple[int, int], wanted: tuple[int, int], interpolation: str, fill_mode: str
+) -> Iterator[tuple[int, int, int, int | None, int | None, float]]:
+    """(image, row, column) of each number of the result, with a place (row, column) that it is made of, and its share.
+
+    The row or the column is None where a number stands for what lies beyond the edges.
+    """
+    for image, (a, b, c, d, e, f) in enumerate(matrices.tolist()):
+        for r, s in product(*map(range, wanted)):
+            for i, j, share in _corners(a * r + b * s + c, d * r + e * s + f, interpolation):
+                yield image, r, s, _inside(i, sizes[0], fill_mode), _inside(j, sizes[1], fill_mode), share
 
 
 def affine_sample2d(
@@ -54,15 +60,12 @@ def affine_sample2d(
     out: Any = None,
 ) -> Any:
     """Each place's number from where it comes."""
-    (n, h, w, c), images, numbers = x.shape, x.tolist(), matrices.tolist()
+    (n, h, w, c), images = x.shape, x.tolist()
     y = [[[[0.0] * c for _ in range(width)] for _ in range(height)] for _ in range(n)]
-    for image in range(n):
-        for r in range(height):
-            for s in range(width):
-                for i, j, share in _sources(numbers[image], r, s, h, w, interpolation, fill_mode):
-                    for k in range(c):
-                        seen = fill_value if i is None or j is None else images[image][i][j][k]
-                        y[image][r][s][k] += share * seen
+    for image, r, s, i, j, share in _sources(matrices, (h, w), (height, width), interpolation, fill_mode):
+        for k in range(c):
+            seen = fill_value if i is None or j is None else images[image][i][j][k]
+            y[image][r][s][k] += share * seen
     return deliver(y, (n, height, width, c), x.dtype, out)
 
 
@@ -79,13 +82,10 @@ def affine_sample2d_backward(
     out: Any = None,
 ) -> Any:
     """Each place's derivative added to where its number came from."""
-    (n, h, w, c), slopes, numbers = x.shape, dy.tolist(), matrices.tolist()
+    (n, h, w, c), slopes = x.shape, dy.tolist()
     dx = [[[[0.0] * c for _ in range(w)] for _ in range(h)] for _ in range(n)]
-    for image in range(n):
-        for r in range(height):
-            for s in range(width):
-                for i, j, share in _sources(numbers[image], r, s, h, w, interpolation, fill_mode):
-                    for k in range(c):
-                        if i is not None and j is not None:
-                            dx[image][i][j][k] += share * slopes[image][r][s][k]
+    for image, r, s, i, j, share in _sources(matrices, (h, w), (height, width), interpolation, fill_mode):
+        if i is not None and j is not None:
+            for k in range(c):
+                dx[image][i][j][k] += share * slopes[image][r][s][k]
     return deliver(dx, x.shape, x.dtype, out)
