@@ -100,7 +100,7 @@ def call(cupy: Any, line: Line) -> Callable[[], Any]:
 
 def _sparse(cupy: Any, dense: Any) -> Any:
     """A CSR matrix on the device, with every other one of a matrix's numbers."""
-    from cupyx.scipy.sparse import csr_matrix
+    from cupyx.scipy.sparse import csr_matrix  # type: ignore[import-not-found, unused-ignore]
 
     kept = (np.arange(dense.size) % 2 == 0).reshape(dense.shape)
     bounds = np.concatenate([[0], kept.sum(axis=1).cumsum()])
@@ -112,7 +112,7 @@ def cost(cupy: Any, line: Line) -> Cost:
     """What the line's call costs."""
     from fastnn.kernels.cuda import launch
 
-    run, asked = call(cupy, line), []
+    run, asked = call(cupy, line), list[Any]()
     run()
     with setting(launch.asked_for, asked):
         run()

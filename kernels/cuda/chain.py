@@ -34,7 +34,9 @@ Launches = Callable[[Sequence[int], Sequence[int], bytes], None]
 class Launchable(Protocol):
     """A kernel, or what is called as such: ``function`` where nobody counts or takes launches."""
 
-    function: Callable[..., Any]
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What launches it."""
 
     def __call__(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
         """Launch it."""
@@ -64,15 +66,15 @@ class Chain:
 
     def room(self, size: int, zeros: bool = False) -> str:
         """The name of so many bytes that a call has for itself, which may hold zeros at first."""
-        return self.within(size, zeros, 0)
+        return self.within(size, 0, zeros=zeros)[0]
 
-    def within(self, size: int, zeros: bool, *offsets: int) -> Any:
-        """The names of places in a room, by their distances from its start; a name where it is one."""
+    def within(self, size: int, *offsets: int, zeros: bool = False) -> list[str]:
+        """The names of places in a room, by their distances from its start."""
         start = self._sizes[zeros]
         self._sizes[zeros] += -(-size // _ROOM) * _ROOM
         names = [f"room {len(self._places) + number}" for number in range(len(offsets))]
         self._places += [(name, zeros, start + offset) for name, offset in zip(names, offsets, strict=True)]
-        return names[0] if len(names) == 1 else names
+        return names
 
     def is_aligned(self, name: str) -> bool:
         """Whether what has this name begins at a multiple of 16 bytes."""
@@ -190,7 +192,7 @@ class Chains:
     That is where others of the arrays begin at multiples of 16 bytes, or ``kind`` is another one, which it is given.
     """
 
-    def __init__(self, names: Sequence[str], build: Callable[[Chain, Any], None], others: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str], build: Callable[[Chain, Any], Any], others: Sequence[str] = ()) -> None:
         self._names, self._others, self._build = tuple(names), tuple(others), build
         self._made: dict[Any, Launches] = {}
 

@@ -345,7 +345,7 @@ def _by_columns(
     n, k = shape
     chunks = max(1, min(-(-size // _LEAST_CHUNK), _MOST_COUNTERS // max(1, k)))
     chunk, count = -(-size // (32 * chunks)) * 32, k * chunks + 2
-    starts, fault = chain.within(4 * (count + 1), True, 0, 4 * count)
+    starts, fault = chain.within(4 * (count + 1), 0, 4 * count, zeros=True)
     rows, moved = chain.room(4 * size), chain.room(dtype.itemsize * size)
     record = ENTRIES.record(dtype)
     given = record[0]

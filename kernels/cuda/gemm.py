@@ -521,7 +521,7 @@ class Product:
             of_a, of_b = (-(-size // _UNIT) * steps for size in (n, m))
             given["units"] = steps
             if steps:
-                rooms = chain.within((of_a + of_b) * _UNIT_BYTES, False, 0, of_a * _UNIT_BYTES)
+                rooms = chain.within((of_a + of_b) * _UNIT_BYTES, 0, of_a * _UNIT_BYTES)
                 pointers["units_a"], pointers["units_b"] = rooms
                 packed = _kernel("packed", tile, self._epilogue, dtype.name)
                 chain.add(packed, launch.blocks((of_a + of_b) * 32), record, pointers)
@@ -534,7 +534,7 @@ class Product:
         a, b, c, bias, s = self._likes
         record = PRODUCT.record(c.dtype)
         given = record[0]
-        given["n"], given["k"], given["m"] = *a.shape, b.shape[1]
+        (given["n"], given["k"]), given["m"] = a.shape, b.shape[1]
         for name, matrix, is_aligned in zip("abc", (a, b, c), aligned, strict=True):
             describe_matrix(given, name, matrix)
             given[f"{name}_wide"] = is_aligned and is_wide(matrix)
@@ -684,7 +684,7 @@ class Kind(NamedTuple):
     times: Callable[..., Adds]
     transposed_times: Callable[..., Adds]
 
-    def launches(self, names: Sequence[str], build: Callable[[Chain, Any], None]) -> Chains:
+    def launches(self, names: Sequence[str], build: Callable[[Chain, Any], Any]) -> Chains:
         """Those of x and of arrays by these names."""
         return Chains((*self.named, *names), build, self.others)
 
