@@ -100,7 +100,7 @@ def call(cupy: Any, line: Line) -> Callable[[], Any]:
 
 def _sparse(cupy: Any, dense: Any) -> Any:
     """A CSR matrix on the device, with every other one of a matrix's numbers."""
-    from cupyx.scipy.sparse import csr_matrix  # type: ignore[import-not-found, unused-ignore]
+    from cupyx.scipy.sparse import csr_matrix
 
     kept = (np.arange(dense.size) % 2 == 0).reshape(dense.shape)
     bounds = np.concatenate([[0], kept.sum(axis=1).cumsum()])
