@@ -181,6 +181,13 @@ def in_order(array: Any) -> Any:
     return cupy.ascontiguousarray(array)
 
 
+def ordering(*arrays: Any) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What gives arrays like these, those that are there, in C order; where they are so nothing is looked at."""
+    if all(is_in_order(array) for array in arrays if array is not None):
+        return lambda arrays: arrays
+    return lambda arrays: [*map(in_order, arrays)]
+
+
 def placing(
     out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any, ordered: bool = False, over: bool = True
 ) -> Callable[..., Any]:

@@ -8,8 +8,7 @@ the call's own until it is done, for threads may share a plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from operator import itemgetter, or_
+from operator import itemgetter
 from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
@@ -190,23 +189,25 @@ class Chains:
     """Launches of arrays by these names, made by ``build`` where calls are like none before.
 
     That is where others of the arrays begin at multiples of 16 bytes, or ``kind`` is another one, which it is given.
+    Which launches belong to addresses is remembered: a loop's come again.
     """
 
     def __init__(self, names: Sequence[str], build: Callable[[Chain, Any], Any], others: Sequence[str] = ()) -> None:
         self._names, self._others, self._build = tuple(names), tuple(others), build
         self._made: dict[Any, Launches] = {}
+        self._at: dict[Any, Launches] = {}
 
     def __call__(
-        self, addresses: Sequence[int], others: Sequence[int] = (), kind: Any = None, numbers: bytes = b""
+        self, addresses: tuple[int, ...], others: Sequence[int] = (), kind: Any = None, numbers: bytes = b""
     ) -> None:
         """Launch what there is, of arrays at these addresses."""
-        made = None if reduce(or_, addresses) % WIDE else self._made.get(kind)
+        made = self._at.get((kind, addresses))
         if made is None:
-            made = self._shifted(addresses, kind)
+            made = launch.known(self._at, (kind, addresses), lambda: self._of(addresses, kind))
         made(addresses, others, numbers)
 
-    def _shifted(self, addresses: Sequence[int], kind: Any) -> Launches:
-        """Those of arrays some of which may begin anywhere."""
+    def _of(self, addresses: Sequence[int], kind: Any) -> Launches:
+        """Those of arrays at these addresses."""
         pairs = zip(self._names, addresses, strict=True)
         shifted = frozenset(name for name, address in pairs if address % WIDE)
 
@@ -215,4 +216,4 @@ class Chains:
             self._build(chain, kind)
             return chain.made()
 
-        return launch.known(self._made, (kind, shifted) if shifted else kind, make)
+        return launch.known(self._made, (kind, shifted), make)

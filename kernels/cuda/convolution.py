@@ -131,7 +131,7 @@ def layer(
     def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
         there = (x, w) if b is None else (x, w, b)
         y, kept = place(out, *there), [*map(in_order, there)]
-        launches([array.data.ptr for array in (*kept, y)])
+        launches(tuple([array.data.ptr for array in (*kept, y)]))
         return finish(y, out)
 
     return run
@@ -169,7 +169,7 @@ def gradients(
         else:
             made = places((dx, dw, db), *(x, dy, w, y, z)[:count])
         read = [*map(in_order, (dy, y if told_by_y or z is None else z, x, w))]
-        launches([array.data.ptr for array in (*read, *made) if array is not None])
+        launches(tuple([array.data.ptr for array in (*read, *made) if array is not None]))
         made_x, made_w, made_b = made
         return finish(made_x, dx), finish(made_w, dw), finish(made_b, db)
 

@@ -493,7 +493,7 @@ class Product:
             addresses.append(s.data.ptr)
         if states:
             addresses += [state.data.ptr for state in states]
-        self._launches(addresses, numbers=self._pack(*numbers))
+        self._launches(tuple(addresses), numbers=self._pack(*numbers))
 
     def add(
         self, chain: Chain, a: str, b: str, c: str, bias: str = "", s: str = "", states: Sequence[str] = ()
@@ -608,7 +608,7 @@ class ColumnSums:
 
     def __call__(self, *arrays: Any) -> None:
         """Launch what sums these: dy, total, and of an activation s and dz."""
-        self._launches([array.data.ptr for array in arrays])
+        self._launches(tuple([array.data.ptr for array in arrays]))
 
     def add(self, chain: Chain, dy: str, total: str, s: str = "", dz: str = "") -> None:
         """Launch it in a chain, on arrays by these names."""

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import cupy
 
 from fastnn.kernels.cuda import gemm, optim
-from fastnn.kernels.cuda.arrays import finish, is_in_order, like, like_new
-from fastnn.kernels.cuda.chain import Chain
+from fastnn.kernels.cuda.arrays import finish, is_in_order, like, like_new, remembering
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, step_of
@@ -83,6 +83,20 @@ def _by_gradients(stepped: _Stepped, arguments: Sequence[Any]) -> Callable[..., 
     return run
 
 
+def _launching(
+    kind: gemm.Kind, stepped: _Stepped, given: Mapping[str, Any]
+) -> tuple[Chains | None, Chains, gemm.Derivative]:
+    """The launches in place, if there may be, those of gradients that are written, and the derivative of both."""
+    slopes = (*given["need"], *(["db"] if stepped.of_b else []))
+    s = given["y"] if given["z"] is None else given["z"]
+    layer = kind, given["dy"], given["x"], given["w"], s, given["activation"]
+    gradients, written = gemm.Gradients(*layer, slopes), gemm.Gradients(*layer, (*slopes, "dw"))
+    names, build = ("dy", "s", *given["need"]), _in_place(kind, stepped, given, gradients)
+    in_place = build and kind.launches((*names, *stepped.of_w, *stepped.of_b), build)
+    by_gradients = kind.launches((*names, "w", "dw", *(["db"] if stepped.of_b else [])), written.add)
+    return in_place, by_gradients, gradients.derivative
+
+
 def layer_step(op: Op, kind: gemm.Kind) -> Planned:
     """The op of a kind of x."""
     parameters = list(op.signature.parameters)
@@ -90,39 +104,50 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
 
     def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
         given = dict(zip(parameters, arguments, strict=False))
-        dy, x, w, y, z = pick(arguments)
-        need, activation, shape, dtype = given["need"], given["activation"], x.shape, w.dtype
+        dy, x, w, *_ = pick(arguments)
+        need, shape, dtype = given["need"], x.shape, w.dtype
         stepped = _stepped(op, given)
         hyper = hyper_of(stepped.name, op, given, optim.packing(stepped.name, dtype))
         # what dx must not lie over, beside x: what else is read, or written behind it
         touched = [parameters.index(name) for name in ("dy", "y", "z", *op.inplace) if given[name] is not None]
         places = gemm.placing_each(kind, (dx,), (shape,), dtype, x, *(arguments[at] for at in touched))
 
-        slopes = (*need, *(["db"] if stepped.of_b else []))
-        layer = kind, dy, x, w, y if z is None else z, activation
-        gradients, written = gemm.Gradients(*layer, slopes), gemm.Gradients(*layer, (*slopes, "dw"))
-        names, sources = ("dy", "s", *need), gradients.derivative.sources
-        build = _in_place(kind, stepped, given, gradients)
-        in_place = build and kind.launches((*names, *stepped.of_w, *stepped.of_b), build)
-        by_gradients = kind.launches((*names, "w", "dw", *(["db"] if stepped.of_b else [])), written.add)
-        step = _by_gradients(stepped, arguments)
+        in_place, by_gradients, derivative = _launching(kind, stepped, given)
+        step, sources = _by_gradients(stepped, arguments), derivative.sources
         of_w, of_all = [*stepped.of_w.values()], [*stepped.of_w.values(), *stepped.of_b.values()]
-        read = (dy,) if activation == "linear" else ()
+        read = (dy,) if derivative.activation == "linear" else ()
         are_apart = kind.telling_apart([arguments[at] for at in of_w], x, read)
+
+        def is_simple(key: Any, arguments: Sequence[Any], dx: Any) -> bool:
+            """Whether w can be stepped where it is, and dx written where it is."""
+            dy, x, *_ = pick(arguments)
+            steps = [arguments[at].data.ptr for at in of_w]
+            if in_place is None or not are_apart(steps, x, [dy.data.ptr] if read else []):
+                return False
+            return dx is None or places((dx,), x, *[arguments[at] for at in touched])[0] is dx
+
+        told = remembering(is_simple)
 
         def run(*arguments: Any, dx: Any = None) -> Any:
             dy, x, w, y, z = pick(arguments)
             addresses, others, which, _held = kind.given("x", x)
-            kept = sources(dy, y if z is None else z, y)
-            ahead = [*addresses, *[array.data.ptr for array in kept]]
-            slope, numbers = None, hyper(*arguments)
+            numbers, (of_dy, of_s) = hyper(*arguments), sources(dy, y if z is None else z, y)
+            ahead, steps = (*addresses, of_dy.data.ptr, of_s.data.ptr), [arguments[at].data.ptr for at in of_all]
+            key = (*ahead, *others, *steps) if dx is None else (*ahead, *others, *steps, dx.data.ptr)
+            if told(key, arguments, dx):
+                slope = None
+                if need:
+                    slope = cupy.empty(shape, dtype) if dx is None else dx
+                    ahead = (*ahead, slope.data.ptr)
+                in_place((*ahead, *steps), others, which, numbers)
+                return slope
+            slope = None
             if need and dx is None:
                 slope = cupy.empty(shape, dtype)
             elif need:
                 (slope,) = places((dx,), x, *[arguments[at] for at in touched])
             if slope is not None:
-                ahead.append(slope.data.ptr)
-            steps = [arguments[at].data.ptr for at in of_all]
+                ahead = (*ahead, slope.data.ptr)
             if in_place is not None and are_apart(steps[: len(of_w)], x, [dy.data.ptr] if read else []):
                 in_place((*ahead, *steps), others, which, numbers)
             else:

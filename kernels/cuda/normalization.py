@@ -84,9 +84,9 @@ def _there(**arrays: Any) -> dict[str, str]:
     return {name: name for name, array in arrays.items() if array is not None}
 
 
-def _addresses(*arrays: Any) -> list[int]:
+def _addresses(*arrays: Any) -> tuple[int, ...]:
     """Those of the arrays that are there."""
-    return [array.data.ptr for array in arrays if array is not None]
+    return tuple([array.data.ptr for array in arrays if array is not None])
 
 
 def _those(*arrays: Any) -> list[Any]:

@@ -108,7 +108,7 @@ def add_to(chain: Chain, name: str, parameters: Sequence[Sequence[Any]], names: 
 def _stepped(name: str, hyper: bytes, parameters: Sequence[Sequence[Any]]) -> None:
     """A step of arrays of any strides: of what is not in C order a copy is stepped, and written back."""
     ordered = [[in_order(array) for array in arrays] for arrays in parameters]
-    _stepping(name, ordered)([*map(address, flattened(ordered))], numbers=hyper)
+    _stepping(name, ordered)(tuple(map(address, flattened(ordered))), numbers=hyper)
     for arrays, copies in zip(parameters, ordered, strict=True):
         for place, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
             if copy is not array and place != 1:
@@ -120,7 +120,7 @@ def of_one(name: str, arrays: Sequence[Any]) -> Callable[[bytes, Sequence[Any]],
     if not all(map(is_in_order, arrays)):
         return lambda numbers, arrays: _stepped(name, numbers, [arrays])
     step = _stepping(name, [[*map(like, arrays)]])
-    return lambda numbers, arrays: step([array.data.ptr for array in arrays], numbers=numbers)
+    return lambda numbers, arrays: step(tuple([array.data.ptr for array in arrays]), numbers=numbers)
 
 
 def _apart(parameters: Sequence[Sequence[Any]]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product as product_of
 from typing import Any
 
@@ -11,7 +11,7 @@ import cupy
 
 from fastnn.kernels.cuda import cpp, elementwise, gemm, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import Like, address, in_order, like, like_new, transposed
+from fastnn.kernels.cuda.arrays import Like, like, like_new, ordering, transposed
 from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.formulas import recurrent
 from fastnn.kernels.formulas.activations import ACTIVATIONS
@@ -87,16 +87,6 @@ def _there(**arrays: Any) -> dict[str, str]:
     return {name: name for name, array in arrays.items() if array is not None}
 
 
-def _addresses(arrays: Iterable[Any]) -> list[int]:
-    """Those of the arrays that are there."""
-    return [array.data.ptr for array in arrays if array is not None]
-
-
-def _ordered(*arrays: Any) -> list[Any]:
-    """Those that are there, in C order."""
-    return [in_order(array) for array in arrays if array is not None]
-
-
 # What a cell's steps leave beside the outputs and the last states.
 _LEFT = {"SIMPLE": (), "LSTM": ("c", "gates", "kept"), "GRU": ("gates", "kept")}
 
@@ -123,13 +113,15 @@ def _sweeping(
         sweep.add(chain, {"w": "w", **_there(**given), **left})
 
     launches = Chains(("x", "kernel", "w", *biases, *_there(**given), *made), build)
+    ordered = ordering(x, recurrent_kernel, bias, *given.values())
 
     def run(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *given: Any) -> tuple[Any, ...]:
         results = [cupy.empty(shape, dtype) for shape in made.values()]
-        held, of_biases = _ordered(x, recurrent_kernel, *given), _ordered(bias)
-        at_bias = [address(each) + row * g * each.itemsize for each in of_biases for row in range(len(biases))]
-        at_x, at_w, *others = _addresses(held)
-        launches((at_x, kernel.data.ptr, at_w, *at_bias, *others, *_addresses(results)))
+        held = ordered([each for each in (x, recurrent_kernel, bias, *given) if each is not None])
+        at_x, at_w, *others = [array.data.ptr for array in held]
+        if len(biases) == 2:  # one behind the other
+            others.insert(1, others[0] + g * dtype.itemsize)
+        launches((at_x, kernel.data.ptr, at_w, *others, *[array.data.ptr for array in results]))
         return tuple(results)
 
     return run
@@ -184,16 +176,18 @@ def _sweeping_back(
     of_bias = ["dbias of states"] if cell == "GRU" and "dbias" in need else []
     written = [name for name in names if name not in ("dh0", "dc0")]
     moved = [f"{name}0" for name in states]
-    launches = Chains(("x", "kernel", "w", *_there(**given), *likes, *moved, *written, *of_bias), build)
+    launches = Chains(("kernel", "w", "x", *_there(**given), *likes, *moved, *written, *of_bias), build)
+    ordered = ordering(x, *given.values())
 
     def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> tuple[Any, ...]:
         ends = (dh, dc)[: len(states)]
         begins = [cupy.zeros((n, u), dtype) if each is None else cupy.empty((n, u), dtype) for each in ends]
         found = {name: cupy.empty(shapes[name], dtype) for name in written}
-        kept, others = in_order(x), _ordered(*given)
-        at_states = [address(found["dbias"]) + g * dtype.itemsize] if of_bias else []
-        at_given = address(kept), address(kernel), address(recurrent_kernel)
-        launches((*at_given, *_addresses((*others, *ends, *begins, *found.values())), *at_states))
+        held = ordered([each for each in (x, *given) if each is not None])
+        of_ends = [each for each in ends if each is not None]
+        arrays = kernel, recurrent_kernel, *held, *of_ends, *begins, *found.values()
+        at_states = [found["dbias"].data.ptr + g * dtype.itemsize] if of_bias else []
+        launches((*[array.data.ptr for array in arrays], *at_states))
         found |= zip(("dh0", "dc0"), begins, strict=False)
         return tuple(found.get(name) if name in need else None for name in shapes)
 

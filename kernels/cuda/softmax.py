@@ -57,7 +57,7 @@ def _planned(entry: str, name: str, sources: tuple[Any, ...], out: Any) -> Calla
 
     def run(out: Any, *sources: Any) -> Any:
         result, kept = place(out, *sources), [*map(in_order, sources)]
-        launches([array.data.ptr for array in (*kept, result)])
+        launches(tuple([array.data.ptr for array in (*kept, result)]))
         return finish(result, out)
 
     return run
