@@ -36,6 +36,8 @@ STACKS = {
     "LeakyReLU": (SEQUENCE, lambda: [Dense(4), layers.LeakyReLU()]),
     "PReLU": (SEQUENCE, lambda: [Dense(4), layers.PReLU()]),
     "PReLU, shared": (IMAGE, lambda: [Conv2D(4, 3), layers.PReLU(shared_axes=[1, 2])]),
+    "PReLU, shared by channels": (IMAGE, lambda: [Conv2D(4, 3), layers.PReLU(shared_axes=[1, 3])]),
+    "PReLU, one slope": (IMAGE, lambda: [Conv2D(4, 3), layers.PReLU(shared_axes=[1, 2, 3])]),
     "ELU": (SEQUENCE, lambda: [Dense(4), layers.ELU()]),
     "Softmax": (SEQUENCE, lambda: [Dense(4), layers.Softmax()]),
     "Softmax, of another axis": (SEQUENCE, lambda: [Dense(4), layers.Softmax(axis=1)]),
@@ -143,7 +145,6 @@ JOINS = {
 
 # Those of which a step is no program, or has calls beside its instructions, and why.
 EXCEPT = {
-    "PReLU, shared": "slopes are repeated, and their gradients summed, by NumPy",
     "LSTM, stateful": "states are kept from call to call outside of ops",
 }
 
