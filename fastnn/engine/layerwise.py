@@ -20,7 +20,7 @@ import numpy as np
 from fastnn import backends, ops
 from fastnn.engine import penalties, recorded, seeds
 from fastnn.engine.activations import LINEAR
-from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.data import Batch, DataSet, Source, along
 from fastnn.engine.masks import Masks
 from fastnn.engine.pace import Pace
 from fastnn.engine.placement import Batches, Placement, on_host, placed
@@ -113,7 +113,7 @@ def _of_steps(mask: Array, weight: Array | None, lead: Shape) -> Array | None:
     """Weights of steps (n, t) that count by a mask of such; those of samples where the outputs have no steps."""
     if mask.shape != lead:
         return weight
-    return mask if weight is None else mask * weight.reshape(weight.shape + (1,) * (mask.ndim - weight.ndim))
+    return mask if weight is None else mask * along(weight, mask.shape)
 
 
 def _left_out(network: Network, output: int) -> Activation:
