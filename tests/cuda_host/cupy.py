@@ -106,12 +106,14 @@ class Memory:
         self._before, self._behind = self.raw[: start + _GUARD], self.raw[start + _GUARD + size :]
         self.bytes = self.raw[start + _GUARD : start + _GUARD + size]
         self.ptr = self.bytes.ctypes.data
+        self._guards = self._before.tobytes(), self._behind.tobytes()
         _memories.add(self)
         if _late != "none":
             _kept.append(self)
 
     def is_intact(self) -> bool:
-        return bool((self._before == _PAINT).all() and (self._behind == _PAINT).all())
+        # of all memories after each launch: bytes are compared as one, in a tenth of the time of numbers
+        return (self._before.tobytes(), self._behind.tobytes()) == self._guards
 
 
 class MemoryPointer:

@@ -114,6 +114,16 @@ def test_a_pools_memory_ends_when_it_is_freed_and_with_the_pool():
         assert np.isnan(other).all() == ends
 
 
+@pytest.mark.parametrize("place", [-1, 12, -256, 12 + 255])
+def test_a_byte_beside_an_array_is_seen(place):
+    memory = cupy.cuda.Memory(12)
+    memory.bytes[:] = 0
+    assert memory.is_intact()
+    start = memory.ptr - memory.raw.ctypes.data
+    memory.raw[start + place] ^= 1
+    assert not memory.is_intact()
+
+
 @pytest.mark.parametrize("late", ["default", "others", "all"])
 def test_work_that_is_put_off_is_done_when_somebody_waits_for_it(late):
     x, y, first = cupy.zeros(3), cupy.zeros(3), cupy.cuda.Event()
