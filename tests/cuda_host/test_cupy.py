@@ -114,14 +114,22 @@ def test_a_pools_memory_ends_when_it_is_freed_and_with_the_pool():
         assert np.isnan(other).all() == ends
 
 
-@pytest.mark.parametrize("place", [-1, 12, -256, 12 + 255])
-def test_a_byte_beside_an_array_is_seen(place):
-    memory = cupy.cuda.Memory(12)
-    memory.bytes[:] = 0
-    assert memory.is_intact()
-    start = memory.ptr - memory.raw.ctypes.data
-    memory.raw[start + place] ^= 1
-    assert not memory.is_intact()
+@compiles_for_host
+def test_a_byte_beside_any_array_is_seen():
+    memories = [cupy.cuda.Memory(12) for _ in range(1000)]
+    for memory in (memories[0], memories.pop(500), memories[-1]):
+        memory.bytes[:] = 0
+        assert cupy.is_intact()
+        start = memory.ptr - memory.raw.ctypes.data
+        for place in (0, start - 1, start + 12, memory.raw.size - 1):
+            memory.raw[place] ^= 1
+            assert not cupy.is_intact(), place
+            memory.raw[place] ^= 1
+    memories[7].raw[0] = 0
+    assert not cupy.is_intact()
+    memories.clear()
+    del memory
+    assert cupy.is_intact()
 
 
 @pytest.mark.parametrize("late", ["default", "others", "all"])
