@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from struct import Struct
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import finish, in_order, placing
 from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.random import COUNTED, COUNTERS, blocks
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.dropout import scale, threshold
@@ -24,27 +24,15 @@ MASKED = Structure(
     numbers=(
         Field("scale", "real"),
         Field("threshold", "int64"),
-        Field("seed", "uint64"),
-        Field("step", "unsigned"),
-        Field("stream", "unsigned"),
+        *COUNTERS,
     ),
 )
-
-# The seed, the step and the stream of a call, as they lie in a record.
-_COUNTERS = Struct("=QII")
 
 
 def modules() -> Iterator[launch.Module]:
     """The one, of both dtypes."""
     for dtype in DTYPES:
-        yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,)))
-
-
-def counters(dtype: Any) -> dict[str, tuple[int, Any]]:
-    """Options that are counters: of each, where it is among a launch's numbers, and its dtype there."""
-    fields, span = MASKED.record(dtype).dtype.fields, MASKED.span(dtype)
-    assert span is not None
-    return {name: (fields[name][1] - span.offset, fields[name][0]) for name in ("seed", "step", "stream")}
+        yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,), launch.header("philox.cuh")))
 
 
 def _op(name: str) -> Planned:
@@ -60,16 +48,14 @@ def _op(name: str) -> Planned:
         given["n"], given["c"], given["threshold"], given["scale"] = n, c, threshold(rate), scale(rate)
 
         def build(chain: Chain, _: Any) -> None:
-            kernel = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,))
-            chain.add(
-                kernel, launch.blocks(n * -(-c // 64) * 16), record, {"x": "x", "y": "y"}, ("seed", _COUNTERS.size)
-            )
+            kernel = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,), launch.header("philox.cuh"))
+            chain.add(kernel, blocks(n, c), record, {"x": "x", "y": "y"}, ("seed", COUNTED.size))
 
         launches = Chains(("x", "y"), build)
 
         def run(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
             y, kept = place(out, x), in_order(x)
-            launches((kept.data.ptr, y.data.ptr), numbers=_COUNTERS.pack(seed, step, stream))
+            launches((kept.data.ptr, y.data.ptr), numbers=COUNTED.pack(seed, step, stream))
             return finish(y, out)
 
         return run
