@@ -122,7 +122,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
             """Whether w can be stepped where it is, and dx written where it is."""
             dy, x, *_ = pick(arguments)
             steps = [arguments[at].data.ptr for at in of_w]
-            if in_place is None or not are_apart(steps, x, [dy.data.ptr] if read else []):
+            if not are_apart(steps, x, [dy.data.ptr] if read else []):
                 return False
             return dx is None or places((dx,), x, *[arguments[at] for at in touched])[0] is dx
 
@@ -134,7 +134,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
             numbers, (of_dy, of_s) = hyper(*arguments), sources(dy, y if z is None else z, y)
             ahead, steps = (*addresses, of_dy.data.ptr, of_s.data.ptr), [arguments[at].data.ptr for at in of_all]
             key = (*ahead, *others, *steps) if dx is None else (*ahead, *others, *steps, dx.data.ptr)
-            if told(key, arguments, dx):
+            if in_place is not None and told(key, arguments, dx):
                 slope = None
                 if need:
                     slope = cupy.empty(shape, dtype) if dx is None else dx
