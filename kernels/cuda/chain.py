@@ -114,20 +114,18 @@ class Chain:
         counted, numbered = COUNTERS in own, NUMBERS in own
         size, of_zeros = self._sizes[False], self._sizes[True]
         pick, write, free = itemgetter(*order), Struct(form).pack_into, list[Any]()
-        watchers = launch.asked_for.get, launch.takes_launches.get
+        asked_for, takes_launches, counters = launch.asked_for.get, launch.takes_launches.get, launch.counters
 
         def run(addresses: Sequence[int], others: Sequence[int], numbers: bytes) -> None:
             values = [*addresses, *others]
             if rooms:
                 held = cupy.empty((size,), _BYTE)
-                start = held.data.ptr
-                values += [start + at for at in rooms]
+                values += map(held.data.ptr.__add__, rooms)
             if zeros:
                 held_zeros = cupy.zeros((of_zeros,), _BYTE)
-                start = held_zeros.data.ptr
-                values += [start + at for at in zeros]
+                values += map(held_zeros.data.ptr.__add__, zeros)
             if counted:
-                values.append(launch.counters())
+                values.append(counters())
             if numbered:
                 values.append(numbers)  # type: ignore[arg-type]  # bytes among addresses
             try:
@@ -135,7 +133,7 @@ class Chain:
             except IndexError:
                 buffer, launches = own_buffer = self._buffer(starts)
             write(buffer, 0, *pick(values + constants))
-            if watchers[0]() is None is watchers[1]():
+            if asked_for() is None is takes_launches():
                 for kernel, grid, block, arguments in launches:
                     kernel.function(grid, block, arguments)
             else:

@@ -142,22 +142,16 @@ def _arrays(x: Any) -> tuple[Any, Any, Any]:
     return x.data, x.indices, x.indptr
 
 
-def _stored(s: Any) -> int:
-    """How many non-zeros there is memory for."""
-    count: int = min(s.indices.size, s.data.size)
-    return count
-
-
 def _given(name: str, s: Any) -> tuple[Sequence[int], Sequence[int], Any, Any]:
     """What ``_OTHERS`` are of a matrix, and its size; ValueError, by its ``name``, where its arrays cannot be its own.
 
     The size is that of the arrays, which is another in each call, or a little more: one of few.
     """
-    stored = _stored(s)
+    values, indices = s.data, s.indices
+    stored = min(indices.size, values.size)
     if s.indptr.size != s.shape[0] + 1 or stored > _MOST_STORED:
         raise ValueError(f"{name}: {MALFORMED_CSR}")
-    held = _integers(s.indptr), _integers(s.indices), in_order(s.data)
-    bounds, indices, values = held
+    bounds, indices, values = held = _integers(s.indptr), _integers(indices), in_order(values)
     places = bounds.data.ptr, indices.data.ptr, values.data.ptr, stored
     return (), places, _rounded(stored), held
 
@@ -408,9 +402,10 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
     bounds[rows + 1] = 0
     record = ROWS.record(dtype)
     given = record[0]
-    given["n"], given["rows"], given["stored"] = rows, data.shape[0], _stored(data)
+    given["n"], given["rows"] = rows, data.shape[0]
     given["index"], given["bounds"], given["fault"] = address(numbers), address(bounds), address(bounds[rows + 1 :])
-    _, (given["indptr"], given["indices"], given["values"], _), _, _held = _given("data", data)
+    _, read, _, _held = _given("data", data)
+    given["indptr"], given["indices"], given["values"], given["stored"] = read
     _of_rows("lengths", record, dtype, rows)
     scan.running_sums(bounds, rows + 1)
     bound = getattr(data, "bound", None)

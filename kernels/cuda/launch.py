@@ -189,7 +189,7 @@ def known(plans: dict[Any, Made], key: Any, make: Callable[[], Made]) -> Made:
 
 def surroundings() -> tuple[int, str]:
     """What a plan is made for beside arrays: the current device, and the precision of products."""
-    return _device(), precision.current()
+    return _device(), precision.override.get() or precision.default
 
 
 class DeviceMemoryError(MemoryError):
