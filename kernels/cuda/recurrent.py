@@ -177,19 +177,21 @@ def _sweeping_back(
     written = [name for name in names if name not in ("dh0", "dc0")]
     moved = [f"{name}0" for name in states]
     launches = Chains(("kernel", "w", "x", *_there(**given), *likes, *moved, *written, *of_bias), build)
+    results = [*written, *moved]
+    places = [results.index(name) if name in need and name in results else -1 for name in shapes]
     ordered = ordering(x, *given.values())
 
     def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> tuple[Any, ...]:
         ends = (dh, dc)[: len(states)]
         begins = [cupy.zeros((n, u), dtype) if each is None else cupy.empty((n, u), dtype) for each in ends]
-        found = {name: cupy.empty(shapes[name], dtype) for name in written}
+        found = [cupy.empty(shapes[name], dtype) for name in written]
         held = ordered([each for each in (x, *given) if each is not None])
         of_ends = [each for each in ends if each is not None]
-        arrays = kernel, recurrent_kernel, *held, *of_ends, *begins, *found.values()
-        at_states = [found["dbias"].data.ptr + g * dtype.itemsize] if of_bias else []
+        arrays = kernel, recurrent_kernel, *held, *of_ends, *begins, *found
+        at_states = [found[-1].data.ptr + g * dtype.itemsize] if of_bias else []  # dbias is the last one
         launches((*[array.data.ptr for array in arrays], *at_states))
-        found |= zip(("dh0", "dc0"), begins, strict=False)
-        return tuple(found.get(name) if name in need else None for name in shapes)
+        everything = *found, *begins, None
+        return tuple([everything[place] for place in places])
 
     return run
 
