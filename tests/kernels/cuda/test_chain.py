@@ -23,10 +23,10 @@ class Kernel:
     """Writes down the records that it is given; ``before`` runs in between."""
 
     def __init__(self, before=lambda: None):
-        self.given, self._before = [], before
+        self.given, self.before = [], before
 
     def function(self, grid, block, arguments):
-        self._before()
+        self.before()
         self.given.append((grid, block, arguments[0].tobytes()))
 
     __call__ = function
@@ -97,12 +97,14 @@ def test_calls_side_by_side_have_records_of_their_own(device, structure):
     """Each stops between two launches until the other one has written its records."""
     from fastnn.kernels.cuda.chain import Chain
 
-    meeting = threading.Barrier(2, timeout=10)
-    kernels = Kernel(meeting.wait), Kernel(meeting.wait)
-    chain = Chain(("x",))
+    meeting, kernels, chain = threading.Barrier(2, timeout=10), (Kernel(), Kernel()), Chain(("x",))
     for kernel in kernels:
         chain.add(kernel, 1, structure.record("float32"), {"a": "x"})
     launches = chain.made()
+    launches((48,), (), b"")  # leaves a buffer for one of them
+    for kernel in kernels:
+        kernel.given.clear()
+        kernel.before = meeting.wait
     threads = [threading.Thread(target=launches, args=((x,), (), b"")) for x in (16, 32)]
     for thread in threads:
         thread.start()
