@@ -1546,6 +1546,30 @@ def gru_backward(
     of the forward pass.
     """
 
+def rprop_minus_step(
+    w: Array,
+    dw: Array,
+    step_size: Array,
+    gradient: Array,
+    balance: str = "none",
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    step_min: float = 1e-06,
+    step_max: float = 50.0,
+    delta: float = 1e-06,
+) -> None:
+    """One step of resilient propagation, in place, without weight backtracking (Igel and Huesken 2003).
+
+    ``gradient`` is dw of the step before, 0 in the first. Where the two have one sign, step_size = min(step_size *
+    eta_plus, step_max); where they have not, step_size = max(step_size * eta_minus, step_min). Then
+    w -= sign(dw) * step_size, and gradient = dw.
+
+    With a ``balance`` (the globally convergent variants: Anastasiadis, Magoulas and Vrahatis 2005), one weight of those
+    with a derivative makes up for all others: its step_size becomes -(sum over the others of step_size * dw +
+    delta) / dw, no less than step_min and no more than step_max. "gradient" chooses the first with the smallest |dw|,
+    "step_size" the first with the smallest step_size.
+    """
+
 def zero_pad2d(
     x: Array,
     padding: str | int | Sequence[int] | Sequence[Sequence[int]] = ((1, 1), (1, 1)),

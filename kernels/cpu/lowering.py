@@ -817,7 +817,7 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
 
 # ----------------------------------------------------------------------------------------------------- calls of kernels
 
-_OF_KERNELS = ("convolution", "depthwise", "joining", "pooling", "recurrent", "resizing", "sampling")
+_OF_KERNELS = ("convolution", "depthwise", "joining", "pooling", "recurrent", "resilient", "resizing", "sampling")
 
 # Ops whose kernels do all the work: of arrays in C order they calculate nothing in Python.
 NOTED = (
@@ -853,7 +853,8 @@ def _note_all(to: Lowering, call: Call, sources: Sequence[Any], run: Callable[..
     given = {name: stand_ins.make(value) for name, value in call.given.items()}
     with notes.taking() as noted:
         results = run(**given)
-    for view, array in zip(call.results, results if isinstance(results, tuple) else (results,), strict=True):
+    arrays = () if not call.results else results if isinstance(results, tuple) else (results,)
+    for view, array in zip(call.results, arrays, strict=True):
         if view is not None and (array is None or array.shape != view.shape or not array.flags.carray):
             raise UnfitError
         if view is not None and stand_ins.view(address(array)) is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from struct import pack_into
+from struct import Struct
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import finish, placing
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.random import normal_pair
 from fastnn.kernels.planned import Planned
@@ -19,6 +20,8 @@ from fastnn.kernels.table.row import implements
 
 # What words follow from, in the numbers of a launch.
 COUNTERS = (Field("seed", "uint64"), Field("step", "unsigned"), Field("stream", "unsigned"))
+# As they lie in a record.
+COUNTED = Struct("=QII")
 
 GIVEN = Structure(
     "Drawn",
@@ -64,14 +67,17 @@ def _op(name: str) -> Planned:
         record = GIVEN.record(dtype)
         given = record[0]
         given["n"], given["c"], (given["low"], given["scale"]) = n, c, NUMBERS[name](*numbers)
-        entry, at = name.removeprefix("random_"), record.dtype.fields["seed"][1]
-        kernel = launch.kernel("random.cu", entry, dtype.name, (GIVEN,), _before(dtype.name))
-        launch_ = launch.Launch(kernel, blocks(n, c), record, "y", 1)
+
+        def build(chain: Chain, _: Any) -> None:
+            entry = name.removeprefix("random_")
+            kernel = launch.kernel("random.cu", entry, dtype.name, (GIVEN,), _before(dtype.name))
+            chain.add(kernel, blocks(n, c), record, {"y": "y"}, ("seed", COUNTED.size))
+
+        launches = Chains(("y",), build)
 
         def run(like: Any, seed: int, step: int = 0, stream: int = 0, *numbers: float, out: Any = None) -> Any:
-            y, record = place(out), launch_.template.copy()
-            pack_into("QII", record, at, seed, step, stream)
-            launch_.on(launch_.template.filled((y.data.ptr,), record))
+            y = place(out)
+            launches((y.data.ptr,), numbers=COUNTED.pack(seed, step, stream))
             return finish(y, out)
 
         return run

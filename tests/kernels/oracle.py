@@ -776,6 +776,29 @@ def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, 
     return {"w": w + np.where(turn > 0, -change, kept), "step_size": size, "change": kept, "gradient": dw}
 
 
+def rprop_minus_step(
+    w,
+    dw,
+    step_size,
+    gradient,
+    balance="none",
+    eta_minus=0.5,
+    eta_plus=1.2,
+    step_min=1e-6,
+    step_max=50.0,
+    delta=1e-6,
+):
+    kept = np.sign(gradient) * np.sign(dw)
+    shrunk, grown = np.maximum(step_size * WIDE(eta_minus), step_min), np.minimum(step_size * WIDE(eta_plus), step_max)
+    size = np.select([kept > 0, kept < 0], [grown, shrunk], step_size)
+    if balance != "none" and dw.any():
+        keys = np.where(dw != 0, abs(dw) if balance == "gradient" else size, np.inf)
+        one = np.unravel_index(np.argmin(keys), keys.shape)
+        slope, total = dw[one], (size * dw).sum() - size[one] * dw[one] + WIDE(delta)
+        size[one] = np.clip(-total / slope, step_min, step_max)
+    return {"w": w - np.sign(dw) * size, "step_size": size, "gradient": dw}
+
+
 def layer_step(op):
     """The op of a linear layer's step as its gradients and the optimizer's formula, of w and of b."""
     step = linear_steps.step_of(op)
