@@ -260,6 +260,6 @@ def _settings(layer: Layer) -> Any:
         (id(p.value), p.trainable, p.regularizer and (p.regularizer, penalty_numbers(p.regularizer)))
         for p in layer.parameters
     ]
-    own += map(id, layer.carried)
-    penalty = layer.activity_regularizer
-    return layer.trainable, layer.form(), layer.activation, penalty and (penalty, penalty_numbers(penalty)), own
+    penalty, carried = layer.activity_regularizer, [*map(id, layer.carried)]
+    penalized = penalty and (penalty, penalty_numbers(penalty))
+    return layer.trainable, layer.form(), layer.activation, penalized, own, carried
