@@ -43,6 +43,7 @@ STACKS = {
     "Softmax, of another axis": (SEQUENCE, lambda: [Dense(4), layers.Softmax(axis=1)]),
     "Flatten": (SEQUENCE, lambda: [Dense(4), Flatten()]),
     "Dropout": (SEQUENCE, lambda: [Dense(4), layers.Dropout(0.5)]),
+    "Dropout, of steps": (SEQUENCE, lambda: [Dense(4), layers.Dropout(0.5, (None, 1, 4))]),
     "SpatialDropout1D": (SEQUENCE, lambda: [Dense(4), layers.SpatialDropout1D(0.5)]),
     "SpatialDropout2D": (IMAGE, lambda: [Conv2D(4, 3), layers.SpatialDropout2D(0.5)]),
     "GaussianNoise": (SEQUENCE, lambda: [Dense(4), layers.GaussianNoise(0.5)]),
