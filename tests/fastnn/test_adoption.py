@@ -222,3 +222,13 @@ def test_the_trainer_takes_them(rng):
     np.testing.assert_array_equal(results[0][2], results[1][2])
     with pytest.raises(TypeError, match=r"^x: got Foreign .*cannot be taken: it is kept"):
         model.predict(Foreign(x, "it is kept"))
+
+
+def test_neuralnets_outputs(rng):
+    x, y = rng.random((6, 2)), rng.random(6)
+    columns = {"a": x[:, 0].copy(), "b": x[:, 1].copy(), "y": y}
+    net = fastnn.neuralnet("y ~ a + b", columns, hidden=1, threshold=5.0, seed=0)
+    np.testing.assert_array_equal(net.predict(Foreign(x)), net.predict(x))
+    np.testing.assert_array_equal(net.compute(Foreign(x)).net_result, net.predict(x))
+    with pytest.raises(TypeError, match=r"^data: got Foreign .*cannot be taken: it is kept"):
+        net.predict(Foreign(x, "it is kept"))
