@@ -47,6 +47,7 @@ The last table holds what the project promises beside what was found: ratios of 
 A contender that is not installed is named there (pip install -e '.[peers]' brings all). Lines on real data need the
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
 How the cost grows with width, batch, depth, density and threads: fastnn bench scaling --help
+What a call of each op on device arrays costs the host: fastnn bench calls --help
 Networks trained as by R's neuralnet, their errors and pictures: fastnn bench neuralnet --help
 The playground's epochs beside those of a page in the browser: fastnn bench playground --help
 """

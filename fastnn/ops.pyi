@@ -5,6 +5,41 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def random_uniform(
+    like: Array,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Numbers spread evenly over [minval, maxval), of the shape and dtype of ``like``, which is not read.
+
+    y = minval + (maxval - minval) u, where u is the upper 24 bits of a word, over 2^24. The word of y[i, j] is that by
+    which ``dropout`` decides about x[i, j]: word j // 16 % 4 of the four that come out of Philox4x32-10 (Salmon et al.
+    2011) with the key seed (low word, high word) and the counter (j % 16 + 16 * (j // 64), i, step, stream). step and
+    stream are below 2^32, seed below 2^63.
+    """
+
+def random_normal(
+    like: Array,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Numbers of a normal distribution, of the shape and dtype of ``like``, which is not read.
+
+    Box and Muller's (1958), of two words each two: y = mean + stddev sqrt(-2 log u) cos(2 pi t), and the other with the
+    sine, for u = (w + 1/2) / 2^32 of the first word and t = v / 2^32 of the second one. Words are those of
+    ``random_uniform``; columns j and j + 16 of each run of 32 share theirs.
+    """
+
 def dropout(
     x: Array,
     rate: float,
