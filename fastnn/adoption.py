@@ -19,16 +19,16 @@ _HOST = (1, 3)
 _HALVES = ("float16", "half")
 
 
-def adopted(name: str, value: Any) -> Any:
+def adopted(name: str, value: Any, halves: bool = False) -> Any:
     """``value``; in place of another library's array in the host's memory a NumPy array over the same.
 
     It is read-only where its library says so. TypeError, which begins with ``name``, where that does not hand it out:
-    for a gradient that it keeps, a dtype, a layout.
+    for a gradient that it keeps, a dtype, a layout; and for float16, unless ``halves`` are wanted, to be cast.
     """
     kind = type(value)
     if kind is np.ndarray or not hasattr(kind, "__dlpack__") or isinstance(value, np.ndarray) or not _is_hosts(value):
         return value
-    if str(getattr(value, "dtype", "")).endswith(_HALVES):
+    if not halves and str(getattr(value, "dtype", "")).endswith(_HALVES):
         raise TypeError(f"{name}: got {checks.describe(value)}, wants dtype float32 or float64; cast it first")
     try:
         return np.from_dlpack(value)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import cache
@@ -181,8 +181,7 @@ def set_backend(name: str) -> None:
     default = require(name)
 
 
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
+def use_backend(name: str) -> AbstractContextManager[None]:
     """Choose the backend inside a ``with`` block, in this thread or task only.
 
     RuntimeError in a program that is being recorded: it has the backend that was chosen around its call.
@@ -191,8 +190,7 @@ def use_backend(name: str) -> Iterator[None]:
         raise RuntimeError(
             f"use_backend: got {name!r} in a program, wants the backend chosen around the program's call"
         )
-    with chosen(require(name)):
-        yield
+    return chosen(require(name))
 
 
 @cache

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.tape import Followed, Traced, operand_of
+from fastnn.numerics import operand
+from fastnn.tape import Followed, Traced
 
 Array = Any
 
 
-def _value(x: Any) -> Any:
+def _value(name: str, x: Any) -> Any:
     """What x stands for, lists as arrays; what a program records stays what it is, and refuses NumPy by name."""
-    given = operand_of(x)
+    given = operand(name, x)
     while isinstance(given, Traced):
         given = given.value
     return given if hasattr(given, "dtype") or isinstance(given, Followed) else np.asarray(given)
@@ -28,7 +29,7 @@ def _of_two(name: str, sign: str) -> Callable[[Any, Any], Any]:
     function = getattr(np, name)
 
     def compared(x1: Any, x2: Any) -> Array:
-        return function(_value(x1), _value(x2))
+        return function(_value("x1", x1), _value("x2", x2))
 
     compared.__name__, compared.__doc__ = name, f"Where x1 {sign} x2, by element: an array of truth."
     return compared
@@ -38,7 +39,7 @@ def _of_one(name: str, what: str) -> Callable[[Any], Any]:
     function = getattr(np, name)
 
     def made(x: Any) -> Array:
-        return function(_value(x))
+        return function(_value("x", x))
 
     made.__name__, made.__doc__ = name, f"{what}, by element."
     return made
@@ -49,7 +50,7 @@ def _over_axes(name: str, what: str) -> Callable[..., Any]:
 
     def found(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
         axes = tuple(axis) if isinstance(axis, (list, tuple)) else axis
-        return function(_value(x), axis=axes, keepdims=keepdims)
+        return function(_value("x", x), axis=axes, keepdims=keepdims)
 
     found.__name__, found.__doc__ = name, f"{what} along an axis, or of all."
     return found
@@ -70,12 +71,12 @@ count_nonzero = _over_axes("count_nonzero", "How many are not 0")
 
 def round(x: Any, decimals: int = 0) -> Array:  # noqa: A001 - Keras's name
     """x to so many decimals, halves to the even one."""
-    return np.round(_value(x), decimals)
+    return np.round(_value("x", x), decimals)
 
 
 def argsort(x: Any, axis: int = -1) -> Array:
     """The places of x along an axis from its smallest number to its largest, equal ones in their order."""
-    return np.argsort(_value(x), axis=axis, kind="stable")
+    return np.argsort(_value("x", x), axis=axis, kind="stable")
 
 
 NAMES = (

@@ -22,10 +22,24 @@ Array = Any
 OPS: dict[str, Callable[..., Any]] = {}
 
 
+def operand(name: str, value: Any, halves: bool = False) -> Any:
+    """What ops take of a value that may be held; in place of another library's array NumPy's or CuPy's over the same.
+
+    TypeError, which begins with ``name``, where that library does not hand its memory out, or it has float16 and no
+    ``halves`` are wanted.
+    """
+    given = operand_of(value)
+    if type(given) is np.ndarray or isinstance(given, Followed) or is_number(given):
+        return given
+    if checks.is_on_device(given) and not checks.is_csr(given):
+        return backends.implementation("cuda", "arrays", "adopted")(given)
+    return adoption.adopted(name, given, halves)
+
+
 def array(x: Any, dtype: Any = None) -> Array:
     """x (a list, a number, an array) as an array of NumPy's or, if it is one, of CuPy's; numbers become float32."""
     if hasattr(x, "shape"):
-        return operand_of(x) if dtype is None else cast(x, dtype)
+        return operand("x", x) if dtype is None else cast(x, dtype)
     made: Array = np.asarray(x)
     if dtype is not None:
         return made.astype(dtype)
@@ -34,7 +48,7 @@ def array(x: Any, dtype: Any = None) -> Array:
 
 def cast(x: Any, dtype: Any) -> Array:
     """x in another dtype; what is followed keeps the one that it has."""
-    given = operand_of(x)
+    given = operand("x", x, halves=True)
     if not isinstance(given, Followed):
         return np.asarray(given).astype(dtype) if not hasattr(given, "astype") else given.astype(dtype, copy=False)
     if given.ndim and given.dtype != np.dtype(dtype):
@@ -49,38 +63,40 @@ def shape(x: Any) -> tuple[int, ...]:
 
 def zeros_like(x: Any, dtype: Any = None) -> Array:
     """Zeros in the shape of x, and in its dtype or another."""
-    made = calculate("zeros", x=getattr(operand_of(x), "value", operand_of(x)))
+    given = operand("x", x)
+    made = calculate("zeros", x=getattr(given, "value", given))
     return made if dtype is None else cast(made, dtype)
 
 
 def ones_like(x: Any, dtype: Any = None) -> Array:
     """Ones in the shape of x, and in its dtype or another."""
-    made = OPS["add"](zeros_like(x), constant(1.0, operand_of(x)))
+    given = operand("x", x)
+    made = OPS["add"](zeros_like(given), constant(1.0, given))
     return made if dtype is None else cast(made, dtype)
 
 
 def reshape(x: Any, newshape: Sequence[int] | int) -> Array:
     """x in another shape; one size may be -1."""
     sizes = newshape if isinstance(newshape, (list, tuple)) else [newshape]
-    return operand_of(x).reshape(tuple(sizes))
+    return operand("x", x).reshape(tuple(sizes))
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Array:
     """x with its axes in another order: the reverse one where none is given."""
-    given = operand_of(x)
+    given = operand("x", x)
     return permute(given, [*reversed(range(given.ndim))] if axes is None else axes)
 
 
 def expand_dims(x: Any, axis: int) -> Array:
     """x with an axis of one place more, at ``axis``."""
-    given = operand_of(x)
+    given = operand("x", x)
     at = checks.integer("axis", axis, -given.ndim - 1, given.ndim) % (given.ndim + 1)
     return given.reshape(*given.shape[:at], 1, *given.shape[at:])
 
 
 def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Array:
     """x without axes of one place: all of them, or those of ``axis``."""
-    given = operand_of(x)
+    given = operand("x", x)
     ones = [place for place, size in enumerate(given.shape) if size == 1]
     places = ones if axis is None else _axes(axis, given.ndim)
     for place in places:
@@ -104,7 +120,7 @@ def max(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False)
 
     The gradient goes to the first of several that are the largest.
     """
-    given = operand_of(x)
+    given = operand("x", x)
     rows, kept, squeezed = _rows("x", given, axis)
     if rows.shape[1] == 0:
         raise ValueError(f"x: got shape {tuple(given.shape)}, wants numbers along axis {axis}")
@@ -116,12 +132,12 @@ def max(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False)
 
 def min(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:  # noqa: A001 - Keras's name
     """Smallest numbers of x along an axis, or several, or of all; as ``max`` else."""
-    return -max(-operand_of(x), axis, keepdims)
+    return -max(-operand("x", x), axis, keepdims)
 
 
 def clip(x: Any, x_min: float, x_max: float) -> Any:
     """x kept in [x_min, x_max]; the gradient is 0 outside."""
-    given = operand_of(x)
+    given = operand("x", x)
     low, high = (constant(checks.real(name, each), given) for name, each in (("x_min", x_min), ("x_max", x_max)))
     return OPS["minimum"](OPS["maximum"](given, low), high)
 
@@ -138,17 +154,17 @@ def exp(x: Any) -> Array:
 
 def negative(x: Any) -> Array:
     """-x."""
-    return -operand_of(x)
+    return -operand("x", x)
 
 
 def power(x1: Any, x2: Any) -> Array:
     """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
-    return operand_of(x1) ** operand_of(x2)
+    return operand("x1", x1) ** operand("x2", x2)
 
 
 def var(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """Mean squared distance of x from its mean, over an axis, several or all."""
-    given = operand_of(x)
+    given = operand("x", x)
     return mean(OPS["square"](OPS["subtract"](given, mean(given, axis, keepdims=True))), axis, keepdims)
 
 
@@ -159,7 +175,7 @@ def std(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False)
 
 def logsumexp(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) over an axis, several or all, of what is left beside the largest number."""
-    given = operand_of(x)
+    given = operand("x", x)
     largest = max(given, axis, keepdims=True)
     rest = OPS["log"](sum(OPS["exponential"](OPS["subtract"](given, largest)), axis, keepdims))
     return rest + (largest if keepdims else max(given, axis))
@@ -167,7 +183,7 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = 
 
 def normalize(x: Any, axis: int | Sequence[int] = -1, order: int = 2, epsilon: float | None = None) -> Array:
     """x over its Euclidean norm along an axis or several; over ``epsilon``, 1e-7 by default, where that is less."""
-    given = operand_of(x)
+    given = operand("x", x)
     checks.integer("order", order, 2, 2)
     least = checks.real("epsilon", 1e-7 if epsilon is None else epsilon, minimum=0)
     squares = sum(OPS["square"](given), axis, keepdims=True)
@@ -178,7 +194,7 @@ def normalize(x: Any, axis: int | Sequence[int] = -1, order: int = 2, epsilon: f
 
 def dot(x1: Any, x2: Any) -> Any:
     """Products of x1's last axis (..., k) with the rows of x2, (k,) or (k, m)."""
-    a, b = operand_of(x1), operand_of(x2)
+    a, b = operand("x1", x1), operand("x2", x2)
     for name, array, ranks in (("x1", a, "1 or more"), ("x2", b, "1 or 2")):
         if not hasattr(array, "shape") or not array.ndim or (array is b and array.ndim > 2):
             raise ValueError(f"{name}: got {checks.describe(array)}, wants an array of {ranks} dimensions")
@@ -233,13 +249,13 @@ def convert_to_tensor(x: Any, dtype: Any = None) -> Array:
 
 def convert_to_numpy(x: Any) -> Array:
     """What x holds as an array of NumPy's; TypeError for what is followed."""
-    given = operand_of(x)
+    given = operand("x", x, halves=True)
     return given.get() if checks.is_on_device(given) else np.asarray(given)
 
 
 def stop_gradient(variable: Any) -> Any:
     """The value, as a constant."""
-    given = operand_of(variable)
+    given = operand("variable", variable)
     return given.value if isinstance(given, Traced) else given
 
 
@@ -260,7 +276,7 @@ def ravel(x: Any) -> Array:
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Array:
     """x with two axes exchanged, a new array."""
-    given = operand_of(x)
+    given = operand("x", x)
     order = [*range(given.ndim)]
     one, other = (_axis(name, axis, given.ndim) for name, axis in (("axis1", axis1), ("axis2", axis2)))
     order[one], order[other] = other, one
@@ -269,7 +285,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Array:
 
 def moveaxis(x: Any, source: int, destination: int) -> Array:
     """x with an axis at another place, a new array."""
-    given = operand_of(x)
+    given = operand("x", x)
     order = [*range(given.ndim)]
     taken = order.pop(_axis("source", source, given.ndim))
     order.insert(_axis("destination", destination, given.ndim), taken)
@@ -278,7 +294,7 @@ def moveaxis(x: Any, source: int, destination: int) -> Array:
 
 def tile(x: Any, repeats: int | Sequence[int]) -> Array:
     """x so many times along each of its axes, of which the last ones are meant where there are fewer numbers."""
-    found = operand_of(x)
+    found = operand("x", x)
     counts = [repeats] if isinstance(repeats, int) else [*repeats]
     counts = [1] * (found.ndim - len(counts)) + [checks.integer("repeats", count, 0) for count in counts]
     found = found.reshape((1,) * (len(counts) - found.ndim) + tuple(found.shape))
@@ -290,7 +306,7 @@ def tile(x: Any, repeats: int | Sequence[int]) -> Array:
 
 def repeat(x: Any, repeats: int, axis: int | None = None) -> Array:
     """Every entry along an axis so many times, one behind the other; of all in one dimension where there is none."""
-    given = ravel(x) if axis is None else operand_of(x)
+    given = ravel(x) if axis is None else operand("x", x)
     at, count = _axis("axis", axis or 0, given.ndim), checks.integer("repeats", repeats, 0)
     apart = given.reshape((*given.shape[: at + 1], 1, *given.shape[at + 1 :]))
     several = tile(apart, [count if place == at + 1 else 1 for place in range(apart.ndim)])
@@ -302,7 +318,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float |
 
     ``pad_width``: pairs (before, behind), one an axis, or one pair or one number for all.
     """
-    found = operand_of(x)
+    found = operand("x", x)
     checks.one_of("mode", mode, ("constant",))
     try:
         widths = np.broadcast_to(np.asarray(pad_width), (found.ndim, 2)).tolist()
@@ -318,7 +334,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float |
 
 def where(condition: Any, x1: Any, x2: Any) -> Array:
     """x1 where a condition of 0 and 1, or of truth, holds, else x2: x1 c + x2 (1 - c) where they are followed."""
-    chosen, a, b = map(operand_of, (condition, x1, x2))
+    chosen, a, b = (operand(name, each) for name, each in (("condition", condition), ("x1", x1), ("x2", x2)))
     if not any(isinstance(each, Followed) for each in (chosen, a, b)):
         return np.where(np.asarray(chosen) if isinstance(chosen, (list, bool)) else chosen != 0, a, b)
     like = a if hasattr(plain(a), "dtype") else b
@@ -336,7 +352,7 @@ def concatenate(xs: Sequence[Any], axis: int = 0) -> Array:
     for place, array in enumerate(xs):
         if not hasattr(array, "shape"):
             raise TypeError(f"xs[{place}]: got {checks.describe(array)}, wants an array")
-    arrays = [adoption.adopted(f"xs[{place}]", array) for place, array in enumerate(xs)]
+    arrays = [operand(f"xs[{place}]", array) for place, array in enumerate(xs)]
     first, rank = arrays[0].shape, len(arrays[0].shape)
     at = _axis("axis", axis, rank)
     for place, array in enumerate(arrays):
@@ -357,7 +373,7 @@ def permute(x: Any, axes: Sequence[int]) -> Array:
     """x with its axes in another order, a new array: its axis i is axis axes[i] of x."""
     if not isinstance(axes, (list, tuple)) or sorted(axes) != list(range(len(x.shape))):
         raise ValueError(f"axes: got {checks.describe(axes)}, wants each of the axes 0 to {len(x.shape) - 1} of x once")
-    return OPS["identity"](adoption.adopted("x", operand_of(x)).transpose(*axes))
+    return OPS["identity"](operand("x", x).transpose(*axes))
 
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Array, ...]:
@@ -365,7 +381,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Array, ...]:
 
     Of indices [i, j] they are the parts before i, from i to j, and from j on.
     """
-    array = operand_of(x)
+    array = operand("x", x)
     if not hasattr(array, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array")
     at = _axis("axis", axis, len(array.shape))
@@ -392,13 +408,15 @@ def stack(x: Sequence[Any], axis: int = 0) -> Array:
             raise ValueError(f"x[{place}]: got {checks.describe(array)}, wants an array of the shape of x[0]")
     shape = tuple(x[0].shape)
     at = _axis("axis", axis, len(shape) + 1)
-    return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in x], at)
+    arrays = [operand(f"x[{place}]", array) for place, array in enumerate(x)]
+    return concatenate([array.reshape(*shape[:at], 1, *shape[at:]) for array in arrays], at)
 
 
 def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Array, ...]:
     """The arrays along an axis of x, which are views of it; ``num`` of them, where it is given."""
     if not hasattr(x, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array")
+    x = operand("x", x)
     at = _axis("axis", axis, len(x.shape))
     if num is not None and num != x.shape[at]:
         raise ValueError(f"num: got {num}, wants the size {x.shape[at]} of axis {at}, or None")
@@ -409,7 +427,7 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Array, ...]:
 
 def flip(x: Any, axis: int | None = None) -> Array:
     """x in reverse along an axis, or along all of them, a new array."""
-    given = operand_of(x)
+    given = operand("x", x)
     if not hasattr(given, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array")
     if axis is None:
@@ -432,8 +450,9 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str | None = None) 
     classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
     if not hasattr(x, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array of integers")
-    identity = kept(("identity", classes, kind), operand_of(x), lambda: np.eye(classes, dtype=kind))
-    rows = OPS["gather"](identity, x.reshape(math.prod(x.shape))).reshape(*x.shape, classes)
+    given = operand("x", x)
+    identity = kept(("identity", classes, kind), given, lambda: np.eye(classes, dtype=kind))
+    rows = OPS["gather"](identity, given.reshape(math.prod(given.shape))).reshape(*given.shape, classes)
     at = _axis("axis", axis, rows.ndim)
     return rows if at == rows.ndim - 1 else moveaxis(rows, -1, at)
 
@@ -444,7 +463,7 @@ def _axis(name: str, axis: Any, rank: int) -> int:
 
 
 def _summed(x: Any, axis: Any, keepdims: bool, mean: bool) -> Any:
-    given = operand_of(x)
+    given = operand("x", x)
     if is_number(given):
         return given
     if not keepdims and len(_axes(axis, given.ndim)) == given.ndim:

@@ -198,6 +198,8 @@ def _publish_lists(op: Op) -> Callable[..., None]:
         step = backends.implementation(homes[0], op.module, op.name)
         given |= {name: [single[name] for single in calls] for name in lists}
         run = step.plan_lists(*given.values()) if hasattr(step, "plan_lists") else None
+        if homes[0] == "cuda":
+            step, run = _explaining(step), run and _explaining(run)
         if run is None or not run(*given.values()):
             for single in calls:
                 step(*single.values())
@@ -347,6 +349,11 @@ def _run_on_device(run: Callable[..., Any], arguments: Sequence[Any], keywords: 
         return run(*arguments, **keywords)
     except MemoryError as error:
         raise _out_of_memory(error) from None
+
+
+def _explaining(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A function on device arrays, as ``_run_on_device`` runs it."""
+    return lambda *arguments: _run_on_device(run, arguments, {})
 
 
 def _out_of_memory(error: MemoryError) -> MemoryError:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import checks
+from fastnn.adoption import adopted
 from fastnn.errors import installing
 
 Array = NDArray[Any]
@@ -104,6 +105,7 @@ def _is_numeric(column: Any) -> bool:
 
 def _of_columns(columns: Mapping[str, Any], responses: Sequence[str], covariates: Sequence[str]) -> Frame:
     def covariates_of(data: Any) -> Array:
+        data = adopted("data", data)
         if isinstance(data, np.ndarray):
             return _matrix("data", data, len(covariates))
         given = _columns("data", data)
@@ -178,6 +180,7 @@ def _of_formulaic(formula: str, data: Any, columns: Mapping[str, Any]) -> Frame:
     spec = made.rhs.model_spec
 
     def covariates_of(given: Any) -> Array:
+        given = adopted("data", given)
         if isinstance(given, np.ndarray):
             return _matrix("data", given, len(covariates.columns))
         try:

@@ -19,8 +19,8 @@ _ENVIRONMENT = "FASTNN_NUM_THREADS"
 # To give others a share costs some microseconds; below this many nanoseconds of estimated work it does not pay.
 SERIAL_BELOW_NS = 10_000.0
 
-_state = {"threads": 0}
-# Overrides ``_state`` in the current context: a Python thread or task; 0 where nothing does.
+# One number for the process, and an override for the current context (a Python thread or task); 0 where none is chosen.
+_default = 0
 _override: ContextVar[int] = ContextVar("fastnn_threads", default=0)
 
 
@@ -80,17 +80,16 @@ def _quota(group: Path) -> float:
 
 def get_num_threads() -> int:
     """The number of threads that kernels use."""
-    override = _override.get()
-    if override:
-        return override
-    if not _state["threads"]:
-        _state["threads"] = default_threads()
-    return _state["threads"]
+    chosen = _override.get() or _default
+    if not chosen:
+        set_num_threads(chosen := default_threads())
+    return chosen
 
 
 def set_num_threads(threads: int) -> None:
     """Choose the number of threads; results do not depend on it."""
-    _state["threads"] = threads
+    global _default  # noqa: PLW0603 - the number for the process is what this function is for
+    _default = threads
 
 
 def use_num_threads(threads: int | None) -> setting[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import layers, models, ops, utils
+from fastnn import discrete, layers, models, numerics, ops, utils
 from fastnn.adoption import adopted
 from fastnn.kernels.cases import draw
 from fastnn.kernels.table import TABLE
@@ -109,6 +109,67 @@ def test_packed_joined_and_moved_axes():
     np.testing.assert_array_equal(ops.permute(Foreign(a), (1, 0)), a.T)
 
 
+# A call of every function that is made of ops and takes arrays.
+A, COUNTS, TRUTH = (
+    np.arange(1.0, 13.0, dtype="float32").reshape(3, 4),
+    np.arange(3),
+    np.array([True, False, True, True]),
+)
+MADE_OF_OPS = {
+    **dict.fromkeys(set(discrete.NAMES) | set(numerics.NAMES), (A,)),
+    **{name: (A, A[::-1]) for name in discrete.NAMES if name.startswith(("equal", "greater", "less", "not_"))},
+    **dict.fromkeys(("logical_and", "logical_or"), (TRUTH, TRUTH)),
+    **{name: ([A, A], 1) for name in ("concatenate", "stack")},
+    "cast": (A, "float64"),
+    "clip": (A, 2.0, 5.0),
+    "dot": (A, A.T.copy()),
+    "expand_dims": (A, 1),
+    "moveaxis": (A, 0, 1),
+    "one_hot": (COUNTS, 3),
+    "pad": (A, 1),
+    "permute": (A, (1, 0)),
+    "power": (A, 2.0),
+    "repeat": (A, 2),
+    "reshape": (A, (4, 3)),
+    "split": (A, 2, 1),
+    "swapaxes": (A, 0, 1),
+    "tile": (A, 2),
+    "where": (TRUTH, A, -A),
+}
+for name in ("arange", "eye", "full", "linspace", "ones", "shape", "zeros"):  # of no array
+    del MADE_OF_OPS[name]
+
+
+@pytest.mark.parametrize("name", sorted(MADE_OF_OPS))
+def test_what_is_made_of_ops_answers_as_for_numpys(name):
+    arguments = MADE_OF_OPS[name]
+    expected = getattr(ops, name)(*arguments)
+    found = getattr(ops, name)(*map(foreign, arguments))
+    for a, b in zip(*(each if isinstance(each, tuple) else (each,) for each in (expected, found)), strict=True):
+        assert type(a) is type(b)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_halves_are_cast():
+    halves = Foreign(np.ones(3, "float16"))
+    assert ops.cast(halves, "float32").dtype == "float32"
+    assert ops.convert_to_numpy(halves).dtype == "float16"
+    with pytest.raises(TypeError, match=r"^x: got Foreign .*wants dtype float32 or float64; cast it first"):
+        ops.sum(halves)
+
+
+def test_what_is_made_of_ops_says_which_array_it_cannot_take():
+    kept = Foreign(A, "it is kept")
+    for call, name in (
+        (lambda: ops.sum(kept), "x"),
+        (lambda: ops.less(A, kept), "x2"),
+        (lambda: ops.where(TRUTH, kept, A), "x1"),
+        (lambda: ops.stack([A, kept]), r"x\[1\]"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name}: got Foreign .*cannot be taken: it is kept"):
+            call()
+
+
 def network(rng):
     x, t, w = rng.random((6, 4)), rng.random((6, 2)), rng.random((4, 2))
     return x, t, w
@@ -161,3 +222,13 @@ def test_the_trainer_takes_them(rng):
     np.testing.assert_array_equal(results[0][2], results[1][2])
     with pytest.raises(TypeError, match=r"^x: got Foreign .*cannot be taken: it is kept"):
         model.predict(Foreign(x, "it is kept"))
+
+
+def test_neuralnets_outputs(rng):
+    x, y = rng.random((6, 2)), rng.random(6)
+    columns = {"a": x[:, 0].copy(), "b": x[:, 1].copy(), "y": y}
+    net = fastnn.neuralnet("y ~ a + b", columns, hidden=1, threshold=5.0, seed=0)
+    np.testing.assert_array_equal(net.predict(Foreign(x)), net.predict(x))
+    np.testing.assert_array_equal(net.compute(Foreign(x)).net_result, net.predict(x))
+    with pytest.raises(TypeError, match=r"^data: got Foreign .*cannot be taken: it is kept"):
+        net.predict(Foreign(x, "it is kept"))

@@ -108,7 +108,7 @@ def test_results_do_not_depend_on_threads(kind, options, monkeypatch):
     given = scipy_sparse.csr_matrix(x) if kind == "expanded" else x
     found = []
     for count in (1, 2, 3, 4):
-        monkeypatch.setitem(threads._state, "threads", count)
+        monkeypatch.setattr(threads, "_default", count)
         built = build()
         built.fit(given, y, batch_size=19, epochs=3, verbose=0)
         found.append(built.get_weights())

@@ -105,24 +105,28 @@ def test_steps_are_those_of_the_algorithm(algorithm, kind):
     np.testing.assert_array_equal(in_order(net.startweights[0]), start)
 
 
-@pytest.mark.parametrize("hidden", [10, (5, 3)])
-def test_iris_is_learned(hidden):
+@pytest.mark.parametrize(
+    ("hidden", "algorithm"),
+    [(10, "rprop+"), ((5, 3), "rprop+"), (10, "rprop-"), ((5, 3), "rprop-"), (10, "sag"), ((5, 3), "sag"), (3, "slr")],
+)
+def test_iris_is_learned(hidden, algorithm):
     errors = []
     for seed in range(3):
-        net = fastnn.neuralnet("Species ~ .", IRIS, hidden=hidden, linear_output=False, seed=seed)
+        net = fastnn.neuralnet("Species ~ .", IRIS, hidden=hidden, linear_output=False, seed=seed, algorithm=algorithm)
         assert net.results[0]["reached_threshold"] <= 0.01
         errors.append(net.results[0]["error"])
     assert np.median(errors) <= 9.03
     assert (net.predict(IRIS).argmax(axis=1) == LABELS).mean() > 0.97
 
 
-def test_calls_of_many_steps_end_where_single_ones_do(monkeypatch):
+@pytest.mark.parametrize("algorithm", ["rprop+", "sag"])
+def test_calls_of_many_steps_end_where_single_ones_do(monkeypatch, algorithm):
     from fastnn.neuralnets import algorithms
 
-    whole = neuralnet("Species ~ .", IRIS, hidden=2, threshold=1.0, seed=3)
+    whole = neuralnet("Species ~ .", IRIS, hidden=2, threshold=1.0, seed=3, algorithm=algorithm)
     for steps in (1, 7):
         monkeypatch.setattr(algorithms, "_STEPS_AT_ONCE", steps)
-        parts = neuralnet("Species ~ .", IRIS, hidden=2, threshold=1.0, seed=3)
+        parts = neuralnet("Species ~ .", IRIS, hidden=2, threshold=1.0, seed=3, algorithm=algorithm)
         assert parts.results == whole.results
 
 

@@ -124,7 +124,7 @@ def test_forked_and_concurrent_callers(program):
 
 @pytest.fixture
 def fresh(monkeypatch):
-    monkeypatch.setitem(threads._state, "threads", 0)
+    monkeypatch.setattr(threads, "_default", 0)
 
 
 def test_environment_variable(fresh, monkeypatch):
@@ -143,7 +143,7 @@ def test_default_respects_affinity_and_quota(fresh, monkeypatch):
     monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "_cgroup_cpus", lambda: 1)
     assert fastnn.get_num_threads() == 1
-    monkeypatch.setitem(threads._state, "threads", 0)
+    monkeypatch.setattr(threads, "_default", 0)
     monkeypatch.setattr(threads, "_cgroup_cpus", lambda: 64)
     if hasattr(os, "sched_getaffinity"):
         assert fastnn.get_num_threads() == len(os.sched_getaffinity(0))
@@ -156,7 +156,7 @@ def test_a_system_without_affinity_counts_its_cpus(fresh, monkeypatch):
     monkeypatch.setattr(threads.Path, "read_text", lambda path: (_ for _ in ()).throw(FileNotFoundError(path)))
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert fastnn.get_num_threads() == 6
-    monkeypatch.setitem(threads._state, "threads", 0)
+    monkeypatch.setattr(threads, "_default", 0)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert fastnn.get_num_threads() == 1
 
@@ -212,6 +212,6 @@ def test_bad_number_of_threads(value, error):
 
 
 def test_small_work_stays_serial(monkeypatch):
-    monkeypatch.setitem(threads._state, "threads", 4)
+    monkeypatch.setattr(threads, "_default", 4)
     assert threads.count(threads.SERIAL_BELOW_NS - 1) == 1
     assert threads.count(threads.SERIAL_BELOW_NS + 1) == 4

@@ -25,6 +25,7 @@ LARGE = {
     **{name: {"*": (3, 10_001)} for name in ("subtract", "maximum", "maximum_backward")},
     **{name: TABLE[name].bench[0] | {"n": 5} for name in ("max_pool2d_backward", "average_pool2d", "upsample2d")},
     "join": {"n": 400, "a": 70, "b": 31},
+    "rprop_minus_step": {"...": (3001,)},
 }
 
 
@@ -96,3 +97,17 @@ def test_results_over_operands(cupy, name):
             moved = {other: on_device(cupy, value) for other, value in given.items()} | {key: operand}
             assert getattr(ops, name)(**moved, out=out) is out
             np.testing.assert_array_equal(out.get(), wanted, err_msg=f"{key} {further}")
+
+
+@places.host_only
+def test_lists_that_need_more_memory_than_there_is(cupy, monkeypatch):
+    """What is not in C order is stepped in a copy, at the first call and where a plan is remembered."""
+    w, dw = (on_device(cupy, np.ones((4, 5), "float32").T) for _ in range(2))
+    for _ in range(2):
+        monkeypatch.setattr(cupy, "most", 7)
+        with pytest.raises(
+            MemoryError, match=r"Out of memory allocating 80 bytes .*; free on CUDA device 0: [\d,]+ of"
+        ):
+            ops.sgd_step([w, w], [dw, dw], learning_rate=0.5)
+        monkeypatch.undo()
+        ops.sgd_step([w, w], [dw, dw], learning_rate=0.5)
