@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from fastnn.kernels.cpu import threads
 from fastnn.kernels.cpu._arrays import between, contiguous, in_order
 from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.gather import are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.notes import Note
-from fastnn.kernels.cpu.simd.elementwise import add_row
+from fastnn.kernels.cpu.parts import compiled_in
+from fastnn.kernels.cpu.simd.elementwise import add_row, sum_rows
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.graph import Call, Graph, View
 
@@ -29,24 +31,37 @@ MEAN, MEAN_BACKWARD = "mean of rows", "gradient of rows"
 _NS_PER_ROW, _NS_PER_NUMBER = 2.0, 0.1
 
 
+@compiled_in
+def _kept(steps, first, low, high, index, mask, into):
+    """How many of a sample's words, from ``first`` on, are rows ``low`` to ``high`` and not masked; ``into`` has them.
+
+    Without branches: words come in no order that a CPU could foresee.
+    """
+    found = 0
+    for s in range(first, first + steps):
+        word = index[s]
+        into[found] = word
+        mine = (low <= word) & (word < high)
+        if mask.size > 0:
+            mine &= mask[s] != 0
+        found += int(mine)
+    return found
+
+
 def _signature(dtype: Any) -> Any:
-    """Steps a sample, words, a matrix, a mask or nothing, the result."""
-    return types.boolean(types.int64, flat(types.int64), matrix(dtype), flat(dtype), matrix(dtype))
+    """Steps a sample, words, a matrix, a mask or nothing, room for each task's words, the result."""
+    return types.boolean(types.int64, flat(types.int64), matrix(dtype), flat(dtype), flat(types.int64), matrix(dtype))
 
 
 @kernel(_signature)
 def _mean(MR: int, NR: int) -> Any:
-    def mean(steps, index, table, mask, y, words, t, tasks):
-        n, count = y.shape
-        if not are_rows(index.size, address(index, 0), table.shape[0]):
+    def mean(steps, index, table, mask, room, y, words, t, tasks):
+        (n, count), rows, own = y.shape, table.shape[0], address(room, t * steps)
+        if not are_rows(index.size, address(index, 0), rows):
             return False
         for i in range(t * n // tasks, (t + 1) * n // tasks):
-            to, found = address(y, i * count), 0
-            y[i] = 0
-            for s in range(i * steps, (i + 1) * steps):
-                if mask.size == 0 or mask[s] != 0:
-                    add_row(count, to, address(table, index[s] * count), to, 0)
-                    found += 1
+            found = _kept(steps, i * steps, 0, rows, address(index, 0), mask, own)
+            sum_rows(count, found, own, address(table, 0), address(y, i * count))
             for j in range(count):
                 y[i, j] /= max(found, 1)
         return True
@@ -55,14 +70,17 @@ def _mean(MR: int, NR: int) -> Any:
 
 
 def _backward_signature(dtype: Any) -> Any:
-    """Steps a sample, whether to add, words, means' gradient, a mask or nothing, room for its shares, the result."""
-    rows = matrix(dtype)
-    return types.boolean(types.int64, types.boolean, flat(types.int64), rows, flat(dtype), rows, rows)
+    """Steps a sample, whether to add, words, means' gradient, a mask or nothing, the result.
+
+    Before it room for each task's words, and for shares of the gradient.
+    """
+    rows, sizes = matrix(dtype), flat(types.int64)
+    return types.boolean(types.int64, types.boolean, sizes, rows, flat(dtype), sizes, rows, rows)
 
 
 @kernel(_backward_signature)
 def _mean_backward(MR: int, NR: int) -> Any:
-    def mean_backward(steps, added, index, dy, mask, shares, y, words, t, tasks):
+    def mean_backward(steps, added, index, dy, mask, room, shares, y, words, t, tasks):
         (rows, count), n = y.shape, dy.shape[0]
         if not are_rows(index.size, address(index, 0), rows):
             return False
@@ -78,12 +96,12 @@ def _mean_backward(MR: int, NR: int) -> Any:
         if not added:
             for j in range(low * count, high * count):
                 to[j] = 0
+        own = address(room, t * steps)
         for i in range(n):
             share = address(shares, i * count)
-            for s in range(i * steps, (i + 1) * steps):
-                if low <= index[s] < high and (mask.size == 0 or mask[s] != 0):
-                    to = address(y, index[s] * count)
-                    add_row(count, to, share, to, 0)
+            for s in range(_kept(steps, i * steps, low, high, address(index, 0), mask, own)):
+                to = address(y, own[s] * count)
+                add_row(count, to, share, to, 0)
         return True
 
     return mean_backward
@@ -91,6 +109,11 @@ def _mean_backward(MR: int, NR: int) -> Any:
 
 def _nanoseconds(words: int, count: int) -> float:
     return words * (_NS_PER_ROW + count * _NS_PER_NUMBER)
+
+
+def _room(steps: int) -> Any:
+    """For a sample's words, of each task."""
+    return between((threads.get_num_threads() * steps,), np.dtype(np.int64))
 
 
 def _flags(mask: Any, dtype: Any) -> Any:
@@ -105,7 +128,7 @@ def _mean_of(embedding: Call) -> Callable[..., Any]:
         y = np.empty((n, table.shape[1]), table.dtype)
         words = in_order(indices, np.int64).reshape(-1)
         work = _nanoseconds(words.size, table.shape[1])
-        if not _mean(table.dtype, work, t, words, in_order(table), _flags(mask, table.dtype), y):
+        if not _mean(table.dtype, work, t, words, in_order(table), _flags(mask, table.dtype), _room(t), y):
             embedding.run(indices=indices, table=table)  # says which is no row
         return y
 
@@ -119,7 +142,8 @@ def _mean_backward_of(embedding: Call) -> Callable[..., Any]:
         (_, t), y, dtype = indices.shape, np.empty(table.shape, table.dtype), table.dtype
         words, flags = in_order(indices, np.int64).reshape(-1), _flags(mask, dtype)
         work = _nanoseconds(words.size, table.shape[1]) + table.size * _NS_PER_NUMBER
-        if not _mean_backward(dtype, work, t, False, words, in_order(dy), flags, between(dy.shape, dtype), y):
+        operands = words, in_order(dy), flags, _room(t), between(dy.shape, dtype), y
+        if not _mean_backward(dtype, work, t, False, *operands):
             embedding.run(indices=indices, table=table)
         return y
 

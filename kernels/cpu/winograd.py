@@ -2,8 +2,8 @@
 
 Blocks of outputs, some at a time, and the numbers under their windows are transformed (``simd.winograd``): of each of
 the 16 points there is a matrix of blocks and channels, times one of channels and maps. The gradient by x is such a
-product of dz and the kernel turned around; that by the kernel sums over all blocks, chunk by chunk. What lies around an
-image costs nothing: zeros are read in its place.
+product of dz and the kernel turned around. That by the kernel sums over all blocks: each task has lines of points, and
+channels, of its own. What lies around an image costs nothing: zeros are read in its place.
 
 Chains of multiply-adds are a ninth as long as by taps, so that rounding errors are no larger in the mean; what is not
 finite reaches all outputs of its blocks. Each sum is one chain in the order of channels, or of blocks, however work is
@@ -12,7 +12,7 @@ split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from fastnn.kernels.cpu import elementwise, gemm, threads
 from fastnn.kernels.cpu._arrays import workspace
 from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.machine import LINE, caches, tile
+from fastnn.kernels.cpu.machine import LINE, NV, caches, tile
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
@@ -34,15 +34,16 @@ from fastnn.kernels.cpu.simd.winograd import (
     winograd_kernel,
     winograd_outputs,
     winograd_patch,
-    winograd_slopes,
+    winograd_patch_line,
+    winograd_slopes_line,
 )
 from fastnn.kernels.formulas.activations import CODES
 
 # Points of a block, taps of a kernel, outputs of a block along an axis, and numbers under their windows.
 _POINTS, _TAPS, _BLOCK, _PATCH = 16, 9, 2, 4
 
-# The point at which the transformed derivatives of a block are their sum.
-_SUM = 5
+# Lines of points; in each as many. The second one's second of derivatives is their sum.
+_LINES = 4
 
 # Channels of the kernel that are transformed together.
 _CHANNELS = 16
@@ -50,12 +51,8 @@ _CHANNELS = 16
 # Blocks whose products are summed before their sums are added to those before: a panel of derivatives stays in L1.
 _DEPTH = 128
 
-# One core's work for a block's transforms, in multiply-adds a channel or map and in those a number of a kernel; and
-# what products by taps take of theirs at most where this pays.
-_OF_TRANSFORM, _OF_KERNEL, _WORTH = 40, 45, 0.9
-
-# Channels and maps from which on the products are what takes time.
-_LEAST = 16
+# One core's work for a block's transforms, in multiply-adds a channel or map, and in those a number of a kernel.
+_OF_TRANSFORM, _OF_KERNEL = 200, 45
 
 # Images, sizes and channels; outputs, sizes and maps; zeros above and to the left; blocks of an image by rows and
 # columns. The kernel's distances: of taps, of a tap's rows and columns. Blocks at a time. Numbers from one block to the
@@ -79,17 +76,34 @@ def _bits(first, size, count):
 
 
 @compiled_in
-def _lay_patches(low, high, first, how, x, zeros, patches):
-    """What is under the windows of blocks ``low`` to ``high``, transformed; ``first`` is that of ``patches``."""
+def _place(block, how):
+    """(image, row, column) of a block."""
     each = how.down * how.across
+    return block // each, block % each // how.across, block % how.across
+
+
+@compiled_in
+def _next(image, row, column, how):
+    """Those of the block behind it: divisions would take longer than a block of few channels."""
+    if column + 1 < how.across:
+        return image, row, column + 1
+    if row + 1 < how.down:
+        return image, row + 1, 0
+    return image + 1, 0, 0
+
+
+@compiled_in
+def _lay_patches(low, high, how, x, zeros, patches):
+    """What is under the windows of blocks ``low`` to ``high``, transformed."""
+    image, row, column = _place(low, how)
     for block in range(low, high):
-        image, place = block // each, block % each
-        i, j = place // how.across * _BLOCK - how.above, place % how.across * _BLOCK - how.left
+        i, j = row * _BLOCK - how.above, column * _BLOCK - how.left
         source = address(x, ((image * how.h + i) * how.w + j) * how.c)
         winograd_patch(
             how.c, _bits(i, how.h, _PATCH), _bits(j, how.w, _PATCH), source, how.w * how.c, how.c, zeros,
-            address(patches, (block - first) * how.row), how.apart,
+            address(patches, (block - low) * how.row), how.apart,
         )  # fmt: skip
+        image, row, column = _next(image, row, column, how)
 
 
 # ------------------------------------------------------------------------------------------------------------ products
@@ -112,10 +126,9 @@ def _lay_kernel(t, tasks, how, places, w, taps, kernels, NR):
 @compiled_in
 def _lay_outputs(low, high, how, epilogue, sums, spare, y):
     """Blocks ``low`` to ``high`` of outputs from the sums of their points."""
-    each = how.down * how.across
+    image, row, column = _place(low, how)
     for block in range(low, high):
-        image, place = block // each, block % each
-        i, j = place // how.across * _BLOCK, place % how.across * _BLOCK
+        i, j = row * _BLOCK, column * _BLOCK
         rows, columns = min(_BLOCK, how.oh - i), min(_BLOCK, how.ow - j)
         into = address(y, ((image * how.oh + i) * how.ow + j) * how.f)
         winograd_outputs(
@@ -127,6 +140,7 @@ def _lay_outputs(low, high, how, epilogue, sums, spare, y):
                 for s in range(columns):
                     z = address(into, (r * how.ow + s) * how.f)
                     forward_bias_row(epilogue.code, how.f, z, epilogue.bias, epilogue.numbers, z)
+        image, row, column = _next(image, row, column, how)
 
 
 @compiled_in
@@ -165,7 +179,7 @@ def _multiply(MR: int, NR: int) -> Any:
         epilogue = gemm.Epilogue(code, address(bias, 0), address(numbers, 0))
         while first < end:
             high = min(end, first + how.at_once)
-            _lay_patches(first, high, first, how, address(x, 0), address(zeros, 0), patches)
+            _lay_patches(first, high, how, address(x, 0), address(zeros, 0), patches)
             _multiply_points(high - first, how, patches, into, sums, MR, NR)
             _lay_outputs(first, high, how, epilogue, sums, spare, address(y, 0))
             first = high
@@ -177,61 +191,99 @@ def _multiply(MR: int, NR: int) -> Any:
 
 
 @compiled_in
-def _lay_slopes(low, high, first, how, dz, zeros, slopes, NR):
-    """Derivatives of blocks ``low`` to ``high``, transformed, as panels of each point; ``first`` is the first's."""
-    each, width = how.down * how.across, -(-how.f // NR)
-    for block in range(low, high):
-        image, place = block // each, block % each
-        i, j = place // how.across * _BLOCK, place % how.across * _BLOCK
-        rows, columns = _bits(i, how.oh, _BLOCK), _bits(j, how.ow, _BLOCK)
-        source = address(dz, ((image * how.oh + i) * how.ow + j) * how.f)
-        for p in range(width):
-            winograd_slopes(
-                min(NR, how.f - p * NR), rows, columns, address(source, p * NR), how.ow * how.f, how.f, zeros,
-                address(slopes, p * how.at_once * NR + (block - first) * NR), how.apart_of,
-            )  # fmt: skip
+def _rows_of(line):
+    """(first, second, sign) of the rows of a patch whose sum a line of its transform is made of."""
+    if line == 0:
+        return 0, 2, -1
+    if line == 1:
+        return 1, 2, 1
+    return (2, 1, -1) if line == 2 else (1, 3, -1)
 
 
 @compiled_in
-def _sum_points(t, tasks, count, add, how, patches, slopes, one, sums, db, summed, MR, NR):
-    """Task t's share of the sums over a chunk of ``count`` blocks; those of dz itself are of a row more, of ones."""
-    width, strips = -(-how.f // NR), -(-how.c // MR)
-    each = width * strips
-    items = _POINTS * each + summed * width
-    for item in range(t * items // tasks, (t + 1) * items // tasks):
-        point = item // each if item < _POINTS * each else _SUM
-        p = item % each // strips if item < _POINTS * each else item - _POINTS * each
-        right, columns = address(slopes, point * how.apart_of + p * how.at_once * NR), min(NR, how.f - p * NR)
-        if item < _POINTS * each:
-            s = item % strips
-            begin, end = s * how.c // strips, (s + 1) * how.c // strips
-            left = address(patches, point * how.apart + begin)
-            target = address(sums, (point * how.c + begin) * how.f + p * NR)
-            gemm_tile(end - begin, columns, count, left, 1, how.row, right, NR, target, how.f, add)
-        else:
-            gemm_tile(1, columns, count, one, 0, 0, right, NR, address(db, p * NR), how.f, add)
+def _lay_lines(line, low, high, begin, end, how, one, x, dz, zeros, patches, slopes, NR):
+    """Of blocks ``low`` to ``high`` a line of points: of channels ``begin`` to ``end`` of x, and of dz as panels."""
+    over, under, sign = _rows_of(line)
+    image, row, column = _place(low, how)
+    for at in range(high - low):
+        i, j = row * _BLOCK, column * _BLOCK
+        top, left = i - how.above, j - how.left
+        rows = _bits(top + over, how.h, 1) + 2 * _bits(top + under, how.h, 1)
+        source = address(x, ((image * how.h + top) * how.w + left) * how.c + begin)
+        first, second = address(source, over * how.w * how.c), address(source, under * how.w * how.c)
+        winograd_patch_line(
+            end - begin, rows, _bits(left, how.w, _PATCH), one if sign > 0 else -one, first, second, how.c, zeros,
+            address(patches, at * how.row), how.apart,
+        )  # fmt: skip
+        rows = _bits(i, how.oh, _BLOCK) & (1 if line == 0 else 2 if line == _LINES - 1 else 3)
+        columns, sign_of = _bits(j, how.ow, _BLOCK), one if line == 1 else -one
+        source = address(dz, ((image * how.oh + i) * how.ow + j) * how.f)
+        for p in range(-(-how.f // NR)):
+            first = address(source, p * NR)
+            winograd_slopes_line(
+                min(NR, how.f - p * NR), rows, columns, sign_of, first, address(first, how.ow * how.f), how.f, zeros,
+                address(slopes, (p * how.at_once + at) * NR), how.apart_of,
+            )  # fmt: skip
+        image, row, column = _next(image, row, column, how)
 
 
-@kernel(lambda dtype: types.void(types.Array(from_dtype(BLOCKS), 1, "C"), *[flat(dtype)] * 9))
+@compiled_in
+def _sum_line(count, begin, end, add, how, patches, slopes, sums, MR, NR):
+    """The sums over a chunk of ``count`` blocks, of a line's points and channels ``begin`` to ``end``."""
+    width, strips = -(-how.f // NR), -(-(end - begin) // MR)
+    for point in range(_LINES):
+        for p in range(width):
+            right = address(slopes, point * how.apart_of + p * how.at_once * NR)
+            for s in range(strips):
+                low, high = s * (end - begin) // strips, (s + 1) * (end - begin) // strips
+                left = address(patches, point * how.apart + low)
+                target = address(sums, (point * how.c + begin + low) * how.f + p * NR)
+                columns = min(NR, how.f - p * NR)
+                gemm_tile(high - low, columns, count, left, 1, how.row, right, NR, target, how.f, add)
+
+
+@compiled_in
+def _sum_slopes(count, add, how, slopes, one, db, NR):
+    """The sums of dz itself over a chunk, of the second line's second points: a row of ones times them."""
+    for j in range(0, how.f, NR):
+        right = address(slopes, how.apart_of + j * how.at_once)
+        gemm_tile(1, min(NR, how.f - j), count, one, 0, 0, right, NR, address(db, j), how.f, add)
+
+
+@compiled_in
+def _parts(tasks, most):
+    """Of the channels, so that tasks have as many lines of them each, if there may be as many as that."""
+    for parts in range(1, most + 1):
+        if _LINES * parts % tasks == 0:
+            return parts
+    return min(most, -(-tasks // _LINES))
+
+
+@kernel(lambda dtype: types.void(types.Array(from_dtype(BLOCKS), 1, "C"), *[flat(dtype)] * 8))
 def _sum_products(MR: int, NR: int) -> Any:
-    def sum_products(blocks, one, zeros, x, dz, patches, slopes, sums, dw, db, words, t, tasks):
-        how, summed = blocks[0], int(db.size > 0)
-        end = how.n * how.down * how.across
-        for first in range(0, end, how.at_once):
-            count = min(how.at_once, end - first)
-            low, high = first + t * count // tasks, first + (t + 1) * count // tasks
-            _lay_patches(low, high, first, how, address(x, 0), address(zeros, 0), address(patches, 0))
-            _lay_slopes(low, high, first, how, address(dz, 0), address(zeros, 0), address(slopes, 0), NR)
-            wait(tasks, words)
-            _sum_points(
-                t, tasks, count, int(first > 0), how, address(patches, 0), address(slopes, 0), address(one, 0),
-                address(sums, 0), address(db, 0), summed, MR, NR,
-            )  # fmt: skip
-            wait(tasks, words)
-        for c in range(t * how.c // tasks, (t + 1) * how.c // tasks):
-            winograd_gradient(
-                how.f, address(sums, c * how.f), how.c * how.f, address(dw, c * how.f), how.c * how.f
-            )  # fmt: skip
+    def sum_products(blocks, one, zeros, x, dz, scratch, sums, dw, db, words, t, team):
+        how, vector, like = blocks[0], NR // NV, address(one, 0)
+        tasks = min(team, scratch.size // how.scratch)
+        patches = address(scratch, min(t, tasks - 1) * how.scratch)
+        slopes, units = address(patches, _LINES * how.apart), -(-how.c // vector)
+        parts, blocks_in_all = _parts(tasks, units), how.n * how.down * how.across
+        for first in range(0, blocks_in_all, how.at_once):
+            high, add = min(blocks_in_all, first + how.at_once), int(first > 0)
+            for item in range(t * _LINES * parts // tasks, min(tasks, t + 1) * _LINES * parts // tasks):
+                line, part = item // parts, item % parts
+                begin, end = part * units // parts * vector, min(how.c, (part + 1) * units // parts * vector)
+                _lay_lines(
+                    line, first, high, begin, end, how, like[0], address(x, 0), address(dz, 0), address(zeros, 0),
+                    patches, slopes, NR,
+                )  # fmt: skip
+                into = address(sums, line * _LINES * how.c * how.f)
+                _sum_line(high - first, begin, end, add, how, patches, slopes, into, MR, NR)
+                if db.size > 0 and line == 1 and part == 0:
+                    _sum_slopes(high - first, add, how, slopes, like, address(db, 0), NR)
+        wait(team, words)
+        for c in range(t * how.c // team, (t + 1) * how.c // team):
+            source, target = address(sums, c * how.f), address(dw, c * how.f)
+            winograd_gradient(how.f, source, how.c * how.f, target, how.c * how.f)
 
     return sum_products
 
@@ -268,7 +320,7 @@ class Windows(NamedTuple):
     def worthwhile(self) -> bool:
         """Whether they take less than products by taps."""
         (n, *_, c), (_, oh, ow, f) = self.images, self.outputs
-        return min(c, f) >= _LEAST and self.multiply_adds < _WORTH * n * oh * ow * _TAPS * c * f
+        return self.multiply_adds < n * oh * ow * _TAPS * c * f
 
 
 class Weights(NamedTuple):
@@ -339,26 +391,25 @@ def product(given: Windows, weights: Weights, dtype: Any, activation: str | None
 
 
 @lru_cache(gemm.PLANS)
-def _gradient_of(given: Windows, itemsize: int) -> tuple[Any, Sequence[int]]:
-    """(table, numbers of transformed images, of derivatives and of their products)."""
+def _gradient_of(given: Windows, itemsize: int) -> tuple[Any, int]:
+    """(table, numbers of a task's scratch memory)."""
     shape, (c, f) = tile(itemsize), (given.images[3], given.outputs[3])
-    at_once = min(_DEPTH, max(_DEPTH // 4, 2 * caches().l2 // (_POINTS * (c + f) * itemsize)))
+    at_once = min(_DEPTH, max(_DEPTH // 4, caches().l2 // 2 // (_LINES * (c + f) * itemsize)))
     how = _blocks_of(given, at_once, -(-f // shape.NR) * shape.NR, itemsize)
-    return _table(how), (_POINTS * how["apart"], _POINTS * how["apart_of"], _POINTS * c * f)
+    how["scratch"] = _LINES * (how["apart"] + how["apart_of"])
+    return _table(how), how["scratch"]
 
 
 def gradient(given: Windows, dtype: Any) -> Callable[..., None]:
     """The gradients by the kernel and the bias: of (x, dz, dw, db), all in C order; without db where it is left out."""
-    table, (patches, slopes, sums) = _gradient_of(given, dtype.itemsize)
-    one, none = np.ones(1, dtype), np.empty(0, dtype)
-    zeros = np.zeros(max(given.images[3], given.outputs[3]), dtype)
-    compute = _sum_products.planned(dtype, given.nanoseconds, table, one, zeros)
+    table, scratch = _gradient_of(given, dtype.itemsize)
+    (*_, c), (*_, f) = given.images, given.outputs
+    one, none, sums = np.ones(1, dtype), np.empty(0, dtype), _POINTS * c * f
+    compute = _sum_products.planned(dtype, given.nanoseconds, table, one, np.zeros(max(c, f), dtype))
 
     def run(x: Any, dz: Any, dw: Any, db: Any = none) -> None:
-        room, behind = workspace(patches + slopes + sums, dtype), patches + slopes
-        compute(
-            x.reshape(-1), dz.reshape(-1), room[:patches], room[patches:behind], room[behind : behind + sums],
-            dw.reshape(-1), db,
-        )  # fmt: skip
+        room = workspace(sums + threads.count(given.nanoseconds) * scratch, dtype)
+        own = threads.count(given.nanoseconds) * scratch
+        compute(x.reshape(-1), dz.reshape(-1), room[sums : sums + own], room[:sums], dw.reshape(-1), db)
 
     return run

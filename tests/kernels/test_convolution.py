@@ -48,16 +48,14 @@ def test_drawn_convolutions_of_integers_are_exact(seed):
         assert np.array_equal(slope, wanted)
 
 
-def by_blocks(of_x, of_w, of_y):
+def by_blocks(of_x, of_y):
     """Whether a convolution and both of its gradients go by blocks of outputs."""
-    (_, *sizes, c), (*_, f) = of_x, of_w
-    forth = winograd.Windows(of_x, of_y, 0, 0).worthwhile
-    return forth and winograd.Windows(of_y, (of_x[0], *sizes, c), 0, 0).worthwhile and min(c, f) >= 16
+    return all(winograd.Windows(*each, 0, 0).worthwhile for each in ((of_x, of_y), (of_y, of_x)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("padding", ["valid", "same", ((2, 1), (0, 3)), ((4, 0), (1, 5))])
-@pytest.mark.parametrize("sizes", [(2, 8, 8, 40, 70), (3, 9, 6, 17, 33), (1, 7, 33, 64, 16), (9, 16, 5, 16, 16)])
+@pytest.mark.parametrize("sizes", [(2, 8, 8, 40, 70), (3, 11, 12, 49, 33), (1, 12, 33, 64, 40), (9, 16, 10, 32, 32)])
 def test_blocks_of_integers_are_exact(sizes, padding, dtype):
     """Whole blocks and parts of them, in one chunk or several; their transforms halve integers, no more."""
     rng = np.random.default_rng(2)
@@ -66,7 +64,7 @@ def test_blocks_of_integers_are_exact(sizes, padding, dtype):
     x, w = (rng.integers(-4, 5, shape).astype(dtype) for shape in (of_x, of_w))
     b = rng.integers(-4, 5, f).astype(dtype)
     y = ops.conv2d(x, w, b, "relu", padding=padding)
-    assert by_blocks(x.shape, of_w, y.shape)
+    assert by_blocks(x.shape, y.shape)
     assert np.array_equal(y, oracle.conv2d(x, w, b, "relu", padding=padding))
     dy = rng.integers(-4, 5, y.shape).astype(dtype)
     expected = oracle.conv2d_backward(*map(oracle.wide, (dy, x, w, y)), padding=padding)

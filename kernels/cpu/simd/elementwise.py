@@ -17,6 +17,7 @@ from fastnn.kernels.cpu.simd.kernel import (
     Number,
     Pointer,
     Size,
+    Sizes,
     call,
     emit_prefetch,
     micro_kernel,
@@ -174,6 +175,21 @@ def copy_row_ahead(v: Vectors, count: Size, x: Pointer, y: Pointer, after: Point
     def body(at: Span) -> None:
         emit_prefetch(v.builder, v.builder.gep(after, [at.offset]), INTO_L2)
         at.store(at.load(x), y)
+
+    for_each(v, count, body)
+
+
+@micro_kernel
+def sum_rows(v: Vectors, count: Size, rows: Size, index: Sizes, x: Pointer, y: Pointer) -> Nothing:
+    """y = the sum of so many ``rows`` of x, of ``count`` numbers, by their numbers: from the first to the last."""
+    builder = v.builder
+
+    def body(at: Span) -> None:
+        total = Total(v)
+        with cgutils.for_range(builder, rows, intp=I64) as loop:
+            row = builder.load(builder.gep(index, [loop.index]))
+            total.add(at, at.load(builder.gep(x, [builder.mul(row, count)])))
+        at.store(total.vector(), y)
 
     for_each(v, count, body)
 

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Nothing, Pointer, Size, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each
 from fastnn.kernels.cpu.simd.vectors import I64
 
@@ -115,13 +115,42 @@ def winograd_patch(
 
 
 @micro_kernel
-def winograd_slopes(
-    v: Vectors, count: Size, rows: Size, columns: Size, x: Pointer, row: Size, pixel: Size, zeros: Pointer, y: Pointer,
-    apart: Size,
+def winograd_patch_line(
+    v: Vectors, count: Size, rows: Size, columns: Size, sign: Number, first: Pointer, second: Pointer, pixel: Size,
+    zeros: Pointer, y: Pointer, apart: Size,
 ) -> Nothing:  # fmt: skip
-    """y = A x A' of ``count`` channels of 2x2 pixels; those in rows or columns whose bits are not set are zeros."""
-    cells = _inside(v, _cells(v, x, _OUTPUTS, row, pixel), rows, columns, zeros)
-    _transform(v, count, _slopes, cells, _apart(v, y, apart))
+    """y = B' (first + sign * second): one of the four lines of ``winograd_patch``, from two rows of four pixels."""
+    _transform_line(v, count, _POINTS, (rows, columns, sign, first, second, pixel, zeros), _patch, y, apart)
+
+
+@micro_kernel
+def winograd_slopes_line(
+    v: Vectors, count: Size, rows: Size, columns: Size, sign: Number, first: Pointer, second: Pointer, pixel: Size,
+    zeros: Pointer, y: Pointer, apart: Size,
+) -> Nothing:  # fmt: skip
+    """y = A (first + sign * second): one of the four lines of A dz A', from two rows of two pixels."""
+    _transform_line(v, count, _OUTPUTS, (rows, columns, sign, first, second, pixel, zeros), _slopes, y, apart)
+
+
+def _transform_line(v: Vectors, count: Any, size: int, given: Any, line: _Line, y: Pointer, apart: Any) -> None:
+    """Of two rows of ``size`` pixels, of which those whose bits are not set are zeros, the sum, through ``line``."""
+    builder = v.builder
+    rows, columns, sign, first, second, pixel, zeros = given
+    here = [builder.trunc(builder.lshr(rows, I64(i)), _BIT) for i in range(2)]
+    there = [builder.trunc(builder.lshr(columns, I64(i)), _BIT) for i in range(size)]
+    cells = [
+        [builder.select(builder.and_(down, bit), builder.gep(row, [builder.mul(pixel, I64(i))]), zeros) for i, bit in
+         enumerate(there)]
+        for down, row in zip(here, (first, second), strict=True)
+    ]  # fmt: skip
+    by = v.splat(sign)
+
+    def body(at: Span) -> None:
+        sums = [v.fma(by, at.load(under), at.load(over)) for over, under in zip(*cells, strict=True)]
+        for place, number in enumerate(line(v, *sums)):
+            at.store(number, builder.gep(y, [builder.mul(apart, I64(place))]))
+
+    for_each(v, count, body)
 
 
 @micro_kernel
