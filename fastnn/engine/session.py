@@ -26,6 +26,9 @@ from fastnn.kernels.formulas.steps import STEP_CODES, STEPS, Step, step_name
 from fastnn.kernels.interrupts import held
 from fastnn.kernels.table.dropout import scale, threshold
 
+# Numbers of which any dtype has whole cache lines.
+_LINE_NUMBERS = 32
+
 # Places of sorted non-zeros: the kernel numbers them by int32.
 _MOST_ENTRIES = 2**31 - 1
 
@@ -61,7 +64,7 @@ class Session:
         optimizer.build(trained)
         self._trained = {parameter.path for parameter in trained}
         self._slots = list(optimizer.slots)
-        self._state = [zeros(size, dtype) for _ in optimizer.state_slots]
+        params, *self._state = side_by_side(1 + len(optimizer.state_slots), size, dtype)
         self._units = int(self._table["units"].sum())
         self._net = records.Network(
             stages=self._table,
@@ -71,7 +74,7 @@ class Session:
             numbers=numbers_of(self._stages, dtype),
             penalties=np.array([stage.penalties for stage in self._stages], records.penalty(dtype)),
             masks=_masks([form.preparation.drop, *(stage.drop for stage in self._stages)], mask_seeds, dtype),
-            params=zeros(size, dtype),
+            params=params,
             slots=np.array([address(slot) for slot in self._state], np.int64),
         )
         self._figures = figures_of(network)
@@ -433,6 +436,16 @@ def region_nanoseconds(sizes: Sequence[int], batch: int) -> float:
     """Estimated work of one of a step's two regions on one core; ``kernels.cpu.threads`` keeps little work serial."""
     products = sum(k * n for k, n in pairwise(sizes))
     return 3.0 * products * batch / 100.0
+
+
+def side_by_side(count: int, size: int, dtype: Any) -> list[Array]:
+    """So many arrays of zeros in one piece of memory, each on a cache-line boundary.
+
+    From 4 MiB on NumPy asks for pages of 2 MiB: rows of weights anywhere are found in fewer of them.
+    """
+    distance = -(-size // _LINE_NUMBERS) * _LINE_NUMBERS
+    memory = zeros(count * distance, dtype)
+    return [memory[i * distance : i * distance + size] for i in range(count)]
 
 
 def zeros(size: int, dtype: Any) -> Array:

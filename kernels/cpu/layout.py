@@ -55,11 +55,11 @@ def first_trained(kinds: Sequence[StageKind]) -> int:
 class Layout:
     """Where the numbers of a network of these ``sizes`` lie: the width of the inputs, then of each stage's outputs.
 
-    The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the
-    bias, padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. A PReLU has slopes in
-    place of a bias, and no weights; an activation alone has panels of no columns. Scratch memory holds the gathered
-    inputs of a batch, then for every stage its outputs, their gradient, and above the first stage that needs it the
-    transposed weights as panels [K/NR, N, NR].
+    The weights of a stage (K inputs, N outputs) are panels [N/NR, K, NR], zeros in the columns beyond N, then the bias,
+    padded likewise; the panels of a sparse first stage are ``SPARSE_TILES`` tiles wide. A PReLU has slopes in place of
+    a bias, and no weights; an activation alone has panels of no columns. Scratch memory holds the gathered inputs of a
+    batch, unless they are sparse, then for every stage its outputs, their gradient, and above the first stage that
+    needs it the transposed weights as panels [K/NR, N, NR].
 
     With ``pairs`` the products are those of bfloat16 numbers (``gemm_tile_pairs``), but for a sparse first stage: the
     transposed weights are panels [K/NR, N/2, NR] of pairs, and scratch memory also holds the weights as panels
@@ -103,7 +103,7 @@ class Layout:
 
     def stages(self, kinds: Sequence[StageKind]) -> tuple[Any, int, int]:
         """(table of ``STAGE``, size of the parameters, size of scratch memory without the tasks' buffers)."""
-        taken = {"parameters": 0, "scratch": self.rows * self.ld}
+        taken = {"parameters": 0, "scratch": 0 if self.sparse else self.rows * self.ld}
 
         def place(array: str, size: int) -> int:
             taken[array] += size

@@ -44,3 +44,9 @@ def test_cuts_make_even_shares(tasks):
     assert len(shares) == tasks
     assert shares.sum() == pytest.approx(work.sum())
     assert shares.max() <= shares.min() + 2 * work.max()
+
+
+def test_sparse_inputs_are_not_gathered():
+    kinds = [StageKind(0, product=True, trains_kernel=True, trains_bias=True)] * 2
+    dense, sparse = (Layout((5000, 64, 46), 128, 4, each) for each in (False, True))
+    assert dense.stages(kinds)[2] - sparse.stages(kinds)[2] == 128 * dense.ld
