@@ -12,7 +12,7 @@ from fastnn.kernels.table.gemm import Z_WHERE_NEEDED, not_packed
 from fastnn.kernels.table.row import TABLE, Choice, Op, Rule, Subset, grid, op
 
 # Around tiles, and nothing; no more than these: the products have their cases, and so have the steps.
-_CASES = grid(n=(33, 0), **{"in": (14, 3), "out": (33, 2)})
+_CASES = grid(n=(0, 33, 5), **{"in": (3, 14, 17), "out": (2, 33, 3)})
 
 # Before the name of the optimizer's op.
 _PREFIX = "linear_"

@@ -287,7 +287,7 @@ def shapes(*each: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
 
 
 # Sizes around vector lengths (4, 8, 16) and tiles (6 x 16, 14 x 32), zero, one, primes.
-ELEMENTWISE = shapes((), (0,), (1,), (3,), (15,), (16,), (17,), (63,), (67,), (3, 5), (2, 3, 7), (0, 4), (1021,))
+ELEMENTWISE = shapes((), (0,), (0, 4), (1,), (3,), (15,), (16,), (17,), (63,), (67,), (3, 5), (2, 3, 7), (1021,))
 ROWS = grid(n=(0, 1, 1, 2, 5, 7, 33, 64, 3), c=(3, 1, 10, 16, 17, 46, 32, 3, 1000))
 BATCHES = (
     {"n": 0, "...": (3,)},

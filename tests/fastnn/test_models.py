@@ -603,14 +603,14 @@ def grown(model, x, calls):
 
 
 def test_predictions_leak_nothing():
-    """Not one object, of 16 bytes or more, a call: the least of three rounds, for what leaks does so in each.
+    """Not one object, of 16 bytes or more, a call: in one round of three, for what leaks does so in each.
 
     The interpreter keeps dead tuples of each length for reuse, up to 2000, and fills its lists of them in one round.
     """
     model = small()
     x = X[:1].astype("float32")
     grown(model, x, 200)
-    assert min(grown(model, x, 1000) for _ in range(3)) < 10_000
+    assert any(grown(model, x, 1000) < 10_000 for _ in range(3))
 
 
 # ------------------------------------------------------------------------------------------------------ threads

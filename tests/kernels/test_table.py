@@ -36,3 +36,16 @@ def test_numbers_that_are_unread_do_not_count(name, backend):
         got = getattr(ops, name)(**given)
     for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (got, wanted)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_last_two_cases_have_numbers(name):
+    """Tests of strides, of ``out`` and of read-only arrays try one of them: of empty arrays they would see nothing."""
+    op = TABLE[name]
+    for sizes in op.cases[-2:]:
+        for variant in op.variants:
+            given = draw(op, sizes, variant, "float32", np.random.default_rng(0))
+            assert all(given[key].size for key in op.operands if isinstance(given.get(key), np.ndarray)), (
+                sizes,
+                variant,
+            )
