@@ -92,7 +92,7 @@ def _ranges_of(x: View | Sparse) -> list[Range]:
 
 
 def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list[Origin]:
-    """With the layers whose gradients only this step reads in its launch, if that pays."""
+    """With the layers whose gradients only this step reads in its launch."""
     place, op = calls.index(step), TABLE[step.call.op]
     name, arrays = chosen(op, step.call.given)
     lists = isinstance(step.call.given["w"], (list, tuple))
@@ -112,7 +112,7 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
         and _may_wait(each, calls[number:place])
     ]
     sources = {id(each): _source(each) for each in layers}
-    layers = [each for each in layers if _pays(each.call) and _apart(each, sources[id(each)].dz, parameters)]
+    layers = [each for each in layers if _is_served(each.call) and _apart(each, sources[id(each)].dz, parameters)]
     if not layers:
         return calls
     gradients: list[_Stepped] = []
@@ -155,9 +155,9 @@ def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
         between = [each.call.op for each in calls if each not in (layer, step) and blocks & set(each.call.touched())]
         if between:
             reasons.append(f"gradients are written for {between[0]!r}, which comes before the step")
-        elif not _pays(layer.call):
+        elif not _is_served(layer.call):
             samples = layer.call.given["dy"].shape[0]
-            reasons.append(f"gradients of {samples:,} samples are written, since blocks share their sums")
+            reasons.append(f"gradients of {samples:,} samples are written: products as large are cuBLAS's")
     return reasons
 
 
@@ -283,8 +283,8 @@ def _ones(count: int, dtype: Any) -> View:
     return View.of(held, address(held))
 
 
-def _pays(layer: Call) -> bool:
-    """Whether its gradients are best formed there: cuBLAS does not, and of many samples sums are split among blocks.
+def _is_served(layer: Call) -> bool:
+    """Whether its gradients are formed there: those of large products, which are cuBLAS's, are not.
 
     Of CSR matrices there is no other way; the bias is as that of all layers.
     """
@@ -292,7 +292,7 @@ def _pays(layer: Call) -> bool:
     dense = [view for view in (x, dy) if isinstance(view, View)]
     shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
     most = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
-    return math.prod(shape) < gemm.CUBLAS_FROM and most <= steps.MOST and steps.pays(shape, dy.dtype.name)
+    return math.prod(shape) < gemm.CUBLAS_FROM and most <= steps.MOST
 
 
 def _rest(call: Call, arrays: Sequence[str], parameters: Sequence[Sequence[View]]) -> Call:

@@ -99,7 +99,7 @@ class Tile(NamedTuple):
     @property
     def work(self) -> int:
         """What a step along the sums takes a block, in multiply-adds."""
-        return self.rows * self.columns + _READ * (self.rows + self.columns)
+        return self.rows * self.columns + READ * (self.rows + self.columns)
 
     @property
     def before(self) -> str:
@@ -129,7 +129,7 @@ class TensorTile(NamedTuple):
     @property
     def work(self) -> int:
         """What a step along the sums takes a block, in multiply-adds."""
-        return self.rows * self.columns + _READ * (self.rows + self.columns)
+        return self.rows * self.columns + READ * (self.rows + self.columns)
 
     @property
     def before(self) -> str:
@@ -180,7 +180,7 @@ TENSOR_FROM = 80
 _UNIT, _UNIT_BYTES = 16, 32 * 16
 
 # What it takes to read a number of a panel, in multiply-adds; a split's depth at least, and splits at most. Unmeasured.
-_READ, _LEAST_DEPTH, _MOST_SPLITS = 16, 128, 32
+READ, LEAST_DEPTH, MOST_SPLITS = 16, 128, 32
 
 
 class Plan(NamedTuple):
@@ -203,13 +203,8 @@ def _cost(n: int, m: int, plan: Plan, multiprocessors: int) -> float:
     tile, splits, depth = plan
     blocks = -(-n // tile.rows) * -(-m // tile.columns) * splits
     turns = -(-blocks // multiprocessors)
-    sums = 0.0 if splits == 1 else _READ * n * m * splits / multiprocessors
+    sums = 0.0 if splits == 1 else READ * n * m * splits / multiprocessors
     return turns * tile.work * max(depth, 1) + sums
-
-
-def cost_of(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> float:
-    """What a product takes by the cheapest plan, in multiply-adds of a multiprocessor."""
-    return _cost(n, m, _plan(n, k, m, tiles, multiprocessors), multiprocessors)
 
 
 def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
@@ -217,7 +212,7 @@ def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
     plans = [Plan(tile, 1, -(-k // tile.depth) * tile.depth)]
     if -(-n // tile.rows) * -(-m // tile.columns) > launch.COUNTERS:
         return plans
-    while plans[-1].depth >= 2 * _LEAST_DEPTH and plans[-1].splits < _MOST_SPLITS:
+    while plans[-1].depth >= 2 * LEAST_DEPTH and plans[-1].splits < MOST_SPLITS:
         depth = -(-k // (2 * plans[-1].splits * tile.depth)) * tile.depth
         plans.append(Plan(tile, -(-k // depth), depth))
     return plans

@@ -1,5 +1,6 @@
 // C = f(A @ B, C, states) of many products, see simt.cuh: f is an optimizer's step, C are weights, A @ B their gradients.
-// The blocks from first[p] on are those of product p. No product writes what another reads or writes.
+// The blocks from first[p] on are those of product p, whose sums are split as gemm.cuh says; its tiles are those from
+// tile[p] on of all. No product writes what another reads or writes.
 
 FUNCTION Product product_of(const Stepped& given, int p) {
     Product one = {};
@@ -10,7 +11,8 @@ FUNCTION Product product_of(const Stepped& given, int p) {
     one.a_row = given.a_row[p], one.a_column = given.a_column[p], one.a_wide = given.a_wide[p];
     one.b_row = given.b_row[p], one.b_column = given.b_column[p], one.b_wide = given.b_wide[p];
     one.c_row = given.c_row[p], one.c_column = given.c_column[p], one.c_wide = given.c_wide[p];
-    one.splits = 1, one.depth = one.k;
+    one.splits = given.splits[p], one.depth = given.depth;
+    one.partial = given.partial[p], one.counters = given.counters + given.tile[p];
     return one;
 }
 

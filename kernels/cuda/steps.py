@@ -1,6 +1,7 @@
 """Steps of many weights by one launch, each by the product that is its gradient, which nobody writes.
 
-A bias is a matrix of one row, whose gradient is the product of as many ones as there are samples.
+A bias is a matrix of one row, whose gradient is the product of as many ones as there are samples. Sums of many samples
+are split among blocks, as those of ``gemm.py``: the last block of a tile has them all, in the order of the splits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import cupy
 import numpy as np
 
 from fastnn.kernels.cuda import gemm, launch
@@ -26,24 +28,24 @@ MOST = np.iinfo(np.int32).max
 
 _HYPER = max(len(step.hyper) for step in STEPS.values())
 _STATES = max(len(step.states) for step in STEPS.values())
-_SIZES = ("n", "k", "m", *(f"{name}_{step}" for name in "abc" for step in ("row", "column")))
+_SIZES = ("n", "k", "m", "splits", *(f"{name}_{step}" for name in "abc" for step in ("row", "column")))
 
 STEPPED = Structure(
     "Stepped",
     *(Field(name, "const real*", (_AT_ONCE,)) for name in "ab"),
     Field("c", "real*", (_AT_ONCE,)),
     Field("states", "real*", (_AT_ONCE, _STATES)),
+    Field("partial", "real*", (_AT_ONCE,)),
+    Field("counters", "int*"),
+    Field("depth", "int"),
     *(Field(name, "int", (_AT_ONCE,)) for name in _SIZES),
-    Field("first", "int", (_AT_ONCE + 1,)),
+    *(Field(name, "int", (_AT_ONCE + 1,)) for name in ("first", "tile")),
     *(Field(f"{name}_wide", "char", (_AT_ONCE,)) for name in "abc"),
     numbers=(Field("hyper", "real", (_HYPER,)),),
 )
 
 # The tiles of products, with shorter panels: a thread has the places of its product to remember, too.
 TILES = {dtype: tuple(tile._replace(depth=16) for tile in tiles) for dtype, tiles in gemm.TILES.items()}
-
-# What a launch of its own takes, in multiply-adds of a multiprocessor. Unmeasured.
-_LAUNCH = 400_000
 
 
 class Gradient(NamedTuple):
@@ -73,23 +75,47 @@ def modules() -> Iterator[launch.Module]:
             yield launch.Module(f"steps {tile.rows}x{tile.columns}x{tile.depth} {dtype}", text)
 
 
+class Plan(NamedTuple):
+    """The tile of all products, into how many parts the sums of each are split, and how long these are at most."""
+
+    tile: gemm.Tile
+    splits: tuple[int, ...]
+    depth: int
+
+
 @lru_cache(1024)
-def tile_for(shapes: Sequence[tuple[int, int, int]], dtype: str, multiprocessors: int) -> tuple[gemm.Tile, float]:
-    """The tile for products (n, k, m) side by side, and what they cost: none is split along k."""
-
-    def cost(tile: gemm.Tile) -> float:
-        blocks = sum(-(-n // tile.rows) * -(-m // tile.columns) for n, _, m in shapes)
-        turns = -(-blocks // multiprocessors)
-        return turns * tile.work * max(k for _, k, _ in shapes)
-
-    best = min(TILES[dtype], key=cost)
-    return best, cost(best)
+def plan_for(shapes: Sequence[tuple[int, int, int]], dtype: str, multiprocessors: int) -> Plan:
+    """The cheapest for products (n, k, m) side by side."""
+    plans = (plan for tile in TILES[dtype] for plan in _plans(shapes, tile))
+    return min(plans, key=lambda plan: (_cost(shapes, plan, multiprocessors), sum(plan.splits)))
 
 
-def pays(shape: tuple[int, int, int], dtype: str) -> bool:
-    """Whether a product (n, k, m) is sooner done here, whole, than by a launch of its own, split along k."""
-    count = launch.multiprocessors()
-    return tile_for((shape,), dtype, count)[1] <= gemm.cost_of(*shape, gemm.TILES[dtype], count) + _LAUNCH
+def _plans(shapes: Sequence[tuple[int, int, int]], tile: gemm.Tile) -> Iterator[Plan]:
+    """A tile with whole sums, and with such of half the longest one and less: each tile of these has its counter."""
+    has_counters = sum(_tiles(shape, tile) for shape in shapes) <= launch.COUNTERS
+    most, least = max(k for _, k, _ in shapes), gemm.LEAST_DEPTH if has_counters else MOST
+    for halves in range(gemm.MOST_SPLITS.bit_length()):
+        if halves and most >> halves < least:
+            break
+        depth = max(1, -(-most // (tile.depth << halves))) * tile.depth
+        yield Plan(tile, tuple(max(1, -(-k // depth)) for _, k, _ in shapes), depth)
+
+
+def _tiles(shape: tuple[int, int, int], tile: gemm.Tile) -> int:
+    """Those of a product."""
+    n, _, m = shape
+    return -(-n // tile.rows) * -(-m // tile.columns)
+
+
+def _cost(shapes: Sequence[tuple[int, int, int]], plan: Plan, multiprocessors: int) -> float:
+    """Blocks in turn on the multiprocessors, each as long as the longest sum takes, and what partial sums do."""
+    tile, blocks, partial = plan.tile, 0, 0
+    for shape, splits in zip(shapes, plan.splits, strict=True):
+        blocks += _tiles(shape, tile) * splits
+        partial += _tiles(shape, tile) * splits * tile.rows * tile.columns if splits > 1 else 0
+    turns = -(-blocks // multiprocessors)
+    longest = min(plan.depth, max(k for _, k, _ in shapes))
+    return turns * tile.work * max(longest, 1) + gemm.READ * partial / multiprocessors
 
 
 def step(name: str, gradients: Sequence[Gradient], numbers: Sequence[float]) -> None:
@@ -104,21 +130,35 @@ def step(name: str, gradients: Sequence[Gradient], numbers: Sequence[float]) -> 
 def _launch(name: str, gradients: Sequence[Gradient], numbers: Sequence[float]) -> None:
     dtype = gradients[0].c.dtype
     shapes = tuple((each.a.shape[0], *each.b.shape) for each in gradients)
-    tile, _ = tile_for(shapes, dtype.name, launch.multiprocessors())
+    tile, splits, depth = plan_for(shapes, dtype.name, launch.multiprocessors())
     record = STEPPED.record(dtype)
     given = record[0]
     given["hyper"][: len(numbers)] = numbers
-    blocks = [-(-n // tile.rows) * -(-m // tile.columns) for n, _, m in shapes]
+    count, tiles = len(shapes), [_tiles(shape, tile) for shape in shapes]
+    blocks = [number * split for number, split in zip(tiles, splits, strict=True)]
     given["first"] = MOST
-    given["first"][: len(blocks) + 1] = [0, *accumulate(blocks)]
+    given["first"][: count + 1], given["tile"][: count + 1] = [0, *accumulate(blocks)], [0, *accumulate(tiles)]
+    given["splits"][:count], given["depth"] = splits, depth
+    partial = [number if split > 1 else 0 for number, split in zip(blocks, splits, strict=True)]
+    if any(partial):
+        size = tile.rows * tile.columns
+        room = cupy.empty((sum(partial) * size,), dtype)
+        starts = [0, *accumulate(number * size * dtype.itemsize for number in partial)]
+        given["partial"][:count] = [address(room) + start for start in starts[:count]]
+        given["counters"] = launch.counters()
     for place, (each, shape) in enumerate(zip(gradients, shapes, strict=True)):
-        for size, value in zip("nkm", shape, strict=True):
-            given[size][place] = value
-        for matrix, array in zip("abc", each, strict=False):
-            given[matrix][place] = address(array)
-            given[f"{matrix}_row"][place], given[f"{matrix}_column"][place] = gemm.steps_of(array)
-            given[f"{matrix}_wide"][place] = address(array) % WIDE == 0 and gemm.is_wide(array)
-        given["c_wide"][place] &= each.c.strides[1] == each.c.itemsize
-        given["states"][place][: len(each.states)] = [*map(address, each.states)]
+        _describe(given, place, each, shape)
     kernel = launch.kernel("steps.cu", "steps", dtype.name, _structures(), _before(name, tile, dtype.name))
     kernel((sum(blocks),), (tile.threads,), (record,))
+
+
+def _describe(given: Any, place: int, gradient: Gradient, shape: tuple[int, int, int]) -> None:
+    """A product, with its weights and their states."""
+    for size, value in zip("nkm", shape, strict=True):
+        given[size][place] = value
+    for matrix, array in zip("abc", gradient, strict=False):
+        given[matrix][place] = address(array)
+        given[f"{matrix}_row"][place], given[f"{matrix}_column"][place] = gemm.steps_of(array)
+        given[f"{matrix}_wide"][place] = address(array) % WIDE == 0 and gemm.is_wide(array)
+    given["c_wide"][place] &= gradient.c.strides[1] == gradient.c.itemsize
+    given["states"][place][: len(gradient.states)] = [*map(address, gradient.states)]

@@ -161,7 +161,29 @@ def test_steps_whose_arrays_are_the_same(cupy):
 
 
 def test_sums_that_are_split_among_blocks(cupy):
-    assert "gradients and step" not in compared(cupy, n=3000)
+    plan = compared(cupy, n=3000, update=adam)
+    assert "gradients and step" in plan
+    assert written_gradients(plan) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_split_sums_beside_whole_ones(cupy, monkeypatch, dtype):
+    """Of whole numbers, to the last bit, whichever block comes last."""
+    from fastnn.kernels.cuda import launch, steps
+
+    rng, made, wanted = np.random.default_rng(0), [], []
+    for n, k, m in ((33, 700, 31), (1, 1000, 65), (5, 9, 17)):
+        a, b, c = (rng.integers(-2, 3, shape).astype(dtype) for shape in ((k, n), (k, m), (n, m)))
+        made.append(steps.Gradient(cupy.asarray(a).T, cupy.asarray(b), cupy.asarray(c), []))
+        wanted.append(c - 0.25 * (a.T @ b))
+    shapes = tuple((each.a.shape[0], *each.b.shape) for each in made)
+    splits = steps.plan_for(shapes, dtype, launch.multiprocessors()).splits
+    assert splits[0] > 1 == splits[2]
+    for seed in range(2):
+        monkeypatch.setattr(cupy, "seed", seed)
+        left = [each.c.copy() for each in made]
+        steps.step("sgd", [each._replace(c=c) for each, c in zip(made, left, strict=True)], [0.25])
+        assert all(np.array_equal(found.get(), expected) for found, expected in zip(left, wanted, strict=True))
 
 
 @pytest.mark.parametrize("name", STEPS)
