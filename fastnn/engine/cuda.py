@@ -423,5 +423,6 @@ def _waits(network: Network) -> bool:
     if optimizer is None or not (kernel.trainable and captures(network)):
         return False
     op, options = optimizer.rule
-    plain = optimizer.clipping is None and not optimizer.decay_of(kernel.path) and kernel.regularizer is None
+    stays = optimizer.clipping is None or optimizer.clipping[0] == "clipvalue"  # where a gradient is 0
+    plain = stays and not optimizer.decay_of(kernel.path) and kernel.regularizer is None
     return plain and STEPS[step_name(op, optimizer.slots, options)].lazy

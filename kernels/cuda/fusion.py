@@ -4,6 +4,7 @@
   layers are stepped side by side (``steps.py``), their gradients are not written.
 - So are those of a layer of CSR matrices, in a launch of their own, by the non-zeros of columns. Where the optimizer
   allows it exactly, rows of weights without any wait for their next one, or for the end of the run.
+- Weights that decay do so there before their step, and gradients that are clipped number by number are clipped there.
 - What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``).
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
@@ -33,7 +34,11 @@ from fastnn.kernels.table.optim import chosen
 
 # What calls are named that stand for a part of one, or for parts of several.
 _SLOPE, _BACK, _STEPS = "activation's slope", "back to the input", "gradients and step"
+_CLIP = "clip by value"
 _ROWS = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
+
+# What a step's launch is told of what comes before it, in the order in which it takes the numbers.
+_BEFORE = ("left", "limit")
 
 # All memory whose address is known: blocks of it may have some in common.
 _KNOWN = Block(0)
@@ -63,8 +68,8 @@ def fused(graph: Graph) -> Fused:
     calls = [Origin(call, number) for number, call in enumerate(graph.calls)]
     kept, reasons = {view.block for view in graph.kept}, list[str]()
     for each in [each for each in calls if _is_step(each.call)]:
-        reasons += _obstacles(calls, each)
         calls = _stepped(calls, each, kept)
+        reasons += _obstacles(calls, each)
     for each in [each for each in calls if each.call.op == _SLOPE]:
         calls = _sloped(calls, each, kept)
     joined = replace(graph, calls=[each.call for each in calls])
@@ -91,6 +96,73 @@ def _ranges_of(x: View | Sparse) -> list[Range]:
 # --------------------------------------------------------------------------------------------- gradients and their step
 
 
+class _Decay(NamedTuple):
+    """The calls that leave a share of weights before a step, and the number that this is."""
+
+    calls: tuple[Origin, Origin]
+    left: Figure
+
+
+class _Before(NamedTuple):
+    """What comes between gradients and a step that its launch can do: weights' decay, and a call that clips."""
+
+    decays: Mapping[View, _Decay]
+    clip: Origin | None
+
+    @classmethod
+    def of(
+        cls, calls: Sequence[Origin], step: Origin, parameters: Sequence[Sequence[View]], kept: Collection[Block]
+    ) -> _Before:
+        """What there is for a step of these; where weights decay by several shares, those by the first."""
+        before, gradients = calls[: calls.index(step)], {gradient for _, gradient, *_ in parameters}
+        found = {w: decay for w, *_ in parameters if (decay := _decay(calls, before, w, kept)) is not None}
+        first = next(iter(found.values()), None)
+        decays = {w: decay for w, decay in found.items() if first is not None and decay.left == first.left}
+        clips = (each for each in reversed(before) if each.call.op == _CLIP)
+        return cls(decays, next((each for each in clips if gradients <= {*each.call.given["gradients"]}), None))
+
+    @property
+    def left(self) -> Figure | None:
+        """The number of all that decay."""
+        return next((decay.left for decay in self.decays.values()), None)
+
+    def of_weights(self, weights: Collection[View]) -> _Before:
+        """Those of some."""
+        return self._replace(decays={w: decay for w, decay in self.decays.items() if w in weights})
+
+    def options(self) -> dict[str, Any]:
+        """What the launch of a step is told of it."""
+        limit = None if self.clip is None else self.clip.call.given["limit"]
+        return {name: value for name, value in (("left", self.left), ("limit", limit)) if value is not None}
+
+    def rest(self, gone: Collection[View]) -> Mapping[int, list[Origin]]:
+        """By the id of a call what becomes of it where the launch does this, and these gradients are not written."""
+        made: dict[int, list[Origin]] = {id(each): [] for decay in self.decays.values() for each in decay.calls}
+        if self.clip is not None:
+            call = self.clip.call
+            left = [view for view in call.given["gradients"] if view not in gone]
+            rest = replace(call, given={**call.given, "gradients": left}, writes=tuple(left))
+            made[id(self.clip)] = [replace(self.clip, call=rest)] if left else []
+        return made
+
+
+def _decay(calls: Sequence[Origin], before: Sequence[Origin], w: View, kept: Collection[Block]) -> _Decay | None:
+    """How weights decay before a step: scaled, written back, and then nobody's."""
+    held = _range(w)
+    touching = [each for each in before if any(held.meets(one) for some in _touched(each.call) for one in some)]
+    if len(touching) < 2:
+        return None
+    scaled, back = touching[-2:]
+    if (scaled.call.op, back.call.op) != ("scaled", "identity") or back.call.writes != (w,):
+        return None
+    given, (made,) = scaled.call.given, scaled.call.results
+    is_whole = given["x"] == w and back.call.given["x"] == made and isinstance(given["factor"], Figure)
+    if not is_whole or not made.block.inner or made.block in kept:
+        return None
+    is_nobodys = not any(made.block in each.call.touched() for each in calls if each not in (scaled, back))
+    return _Decay((scaled, back), given["factor"]) if is_nobodys else None
+
+
 def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list[Origin]:
     """With the layers whose gradients only this step reads in its launch."""
     place, op = calls.index(step), TABLE[step.call.op]
@@ -104,43 +176,42 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     if not _fit(parameters):
         return calls
     by_gradient = {parameter[1]: parameter for parameter in parameters}
+    before = _Before.of(calls, step, parameters, kept)
+    own = [step] if before.clip is None else [step, before.clip]
     layers = [
         each
         for number, each in enumerate(calls[:place])
         if _is_layer(each.call)
-        and _only_for(each, step, calls, by_gradient, kept)
+        and _only_for(each, own, calls, by_gradient, kept)
         and _may_wait(each, calls[number:place])
     ]
     sources = {id(each): _source(each) for each in layers}
     layers = [each for each in layers if _is_served(each.call) and _apart(each, sources[id(each)].dz, parameters)]
     if not layers:
         return calls
+    gone = {view for each in layers for view in views_of(each.call.results[1:])}
+    before = before.of_weights([by_gradient[view][0] for view in gone])
     gradients: list[_Stepped] = []
     for each in layers:
         gradients += _gradients(each, sources[id(each)].dz, by_gradient)
     of_rows = [each for each in layers if isinstance(each.call.given["x"], Sparse) and each.call.results[1] is not None]
-    gone = {view for each in layers for view in views_of(each.call.results[1:])}
     rest = [parameter for parameter in parameters if parameter[1] not in gone]
-    joined = [_together(step.call, op, name, gradients)] if gradients else []
+    joined = [_together(step.call, op, name, gradients, before)] if gradients else []
     for each in of_rows:
         parameter = by_gradient[each.call.results[1]]
-        later = gemm.waits(name) and _may_lag(step, parameter[2:], calls)
-        joined.append(_by_rows(step.call, op, name, each.call.given["x"], sources[id(each)].dz, parameter, later))
-    made: list[Origin] = []
-    for each in calls:
-        if each in layers:
-            made += sources[id(each)].calls
-        elif each is step:
-            made += [Origin(_rest(step.call, arrays, rest), step.number)] if rest else []
-            made += [Origin(call, step.number) for call in joined]
-        else:
-            made.append(each)
-    return made
+        own_before = before.of_weights(parameter[:1])
+        later = gemm.waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
+        x, dz = each.call.given["x"], sources[id(each)].dz
+        joined.append(_by_rows(step.call, op, name, x, dz, parameter, own_before, later))
+    changed = {**{id(each): sources[id(each)].calls for each in layers}, **before.rest(gone)}
+    changed[id(step)] = [Origin(_rest(step.call, arrays, rest), step.number)] if rest else []
+    changed[id(step)] += [Origin(call, step.number) for call in joined]
+    return [made for each in calls for made in changed.get(id(each), [each])]
 
 
 def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
     """Why there are launches beside a step's: gradients of layers that are written, and weights that are, before it."""
-    before = calls[: calls.index(step)]
+    before = [each for each in calls if each.number < step.number]
     read, stepped = (_blocks_of(step.call.given[name]) for name in ("dw", "w"))
     written = [each.call.op for each in before if any(view.block in stepped for view in each.call.writes)]
     reasons = [f"weights are written by {op!r} before the step, as where they decay" for op in written[:1]]
@@ -152,7 +223,8 @@ def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
     if layers and not _is_exact({each.call.given["dy"].dtype for each, _ in layers}):
         return [*reasons, f"gradients are products of {precision.current()}, which are written"]
     for layer, blocks in layers:
-        between = [each.call.op for each in calls if each not in (layer, step) and blocks & set(each.call.touched())]
+        others = (each for each in calls if each is not layer and each.number != step.number)
+        between = [each.call.op for each in others if blocks & set(each.call.touched())]
         if between:
             reasons.append(f"gradients are written for {between[0]!r}, which comes before the step")
         elif not _is_served(layer.call):
@@ -196,15 +268,19 @@ def _touched(call: Call) -> tuple[list[Range], list[Range]]:
 
 
 def _only_for(
-    layer: Origin, step: Origin, calls: Sequence[Origin], by_gradient: Mapping[View, Any], kept: Collection[Block]
+    layer: Origin,
+    own: Collection[Origin],
+    calls: Sequence[Origin],
+    by_gradient: Mapping[View, Any],
+    kept: Collection[Block],
 ) -> bool:
-    """Whether all gradients of a layer's weights are those that the step reads, and nobody else touches them."""
+    """Whether all gradients of a layer's weights are those that the step reads, and nobody but its own touches them."""
     gradients = views_of(layer.call.results[1:])
     if not gradients or not all(view in by_gradient and view.block not in kept for view in gradients):
         return False
     blocks = {view.block for view in gradients}
     return all(block.inner for block in blocks) and not any(
-        blocks & set(each.call.touched()) for each in calls if each is not layer and each is not step
+        blocks & set(each.call.touched()) for each in calls if each is not layer and each not in own
     )
 
 
@@ -253,13 +329,19 @@ def _may_lag(step: Origin, states: Sequence[View], calls: Sequence[Origin]) -> b
     return not any(hinder((), kept, *_touched(each.call)) for each in calls if each is not step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Stepped:
-    """A parameter as matrices, and what its gradient is the product of: as ``steps.Gradient``."""
+    """A parameter, and what its gradient is the product of: as ``steps.Gradient``."""
 
     parameter: Sequence[View]
     a: View
     b: View
+
+    @property
+    def matrices(self) -> list[View]:
+        """Weights and states, vectors as matrices of one row."""
+        w, _, *states = self.parameter
+        return [view if view.ndim == 2 else _as_row(view) for view in (w, *states)]
 
 
 def _gradients(layer: Origin, dz: View, by_gradient: Mapping[View, Sequence[View]]) -> list[_Stepped]:
@@ -267,8 +349,7 @@ def _gradients(layer: Origin, dz: View, by_gradient: Mapping[View, Sequence[View
     x, (_, dw, db) = layer.call.given["x"], layer.call.results
     found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz)]
     if db is not None:
-        rows = [_as_row(view) for view in by_gradient[db]]
-        found.append(_Stepped(rows, _ones(dz.shape[0], dz.dtype).T, dz))
+        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz))
     return found
 
 
@@ -302,25 +383,30 @@ def _rest(call: Call, arrays: Sequence[str], parameters: Sequence[Sequence[View]
     return replace(call, given={**call.given, **lists}, writes=written)
 
 
-def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped]) -> Call:
+def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], before: _Before) -> Call:
     """The step of parameters by products that are their gradients."""
     columns = {
         "a": [each.a for each in gradients],
         "b": [each.b for each in gradients],
-        "c": [each.parameter[0] for each in gradients],
-        "states": [view for each in gradients for view in each.parameter[2:]],
+        "c": [each.matrices[0] for each in gradients],
+        "states": [view for each in gradients for view in each.matrices[1:]],
     }
     options = {option: call.given[option] for option in op.options}
+    options |= before.options()
     written = (*columns["c"], *columns["states"])
-    return Call(_STEPS, {**columns, **options}, (), written, _StepsRun(name, gradients[0].b.dtype.char))
+    decays = [each.parameter[0] in before.decays for each in gradients]
+    return Call(_STEPS, {**columns, **options}, (), written, _StepsRun(name, gradients[0].b.dtype.char, decays))
 
 
-def _by_rows(call: Call, op: Op, name: str, x: Sparse, dz: View, parameter: Sequence[View], later: bool) -> Call:
+def _by_rows(
+    call: Call, op: Op, name: str, x: Sparse, dz: View, parameter: Sequence[View], before: _Before, later: bool
+) -> Call:
     """The step of weights by the product of a CSR matrix that is their gradient."""
     w, _, *states = parameter
     char = w.dtype.char
     options = {option: call.given[option] for option in op.options}
     run = LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
+    options |= before.options()
     return Call(_ROWS[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
 
 
@@ -332,8 +418,14 @@ class _Run:
 
     def numbers(self, options: Mapping[str, Any]) -> bytes:
         """The step's hyper-parameters as launches are given them."""
-        numbers = STEPS[self._name].numbers(options)
+        more = [options[name] for name in _BEFORE if name in options]
+        numbers = [*STEPS[self._name].numbers(options), *more]
         return pack(f"{len(numbers)}{self._char}", *numbers)
+
+    def _arguments(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The same as arguments of what launches it."""
+        before = {name: options[name] for name in _BEFORE if name in options}
+        return {"numbers": STEPS[self._name].numbers(options), **before}
 
 
 class _RowsRun(_Run):
@@ -342,7 +434,7 @@ class _RowsRun(_Run):
     _lag: csr.Lag | None = None
 
     def __call__(self, x: Any, dz: Any, w: Any, states: Any, **options: Any) -> None:
-        csr.step_rows(self._name, x, dz, w, states, STEPS[self._name].numbers(options), self._lag)
+        csr.step_rows(self._name, x, dz, w, states, lag=self._lag, **self._arguments(options))
 
 
 class LazyRun(_RowsRun):
@@ -361,11 +453,15 @@ class LazyRun(_RowsRun):
 class _StepsRun(_Run):
     """That of many products."""
 
+    def __init__(self, name: str, char: str, decays: Sequence[bool]) -> None:
+        super().__init__(name, char)
+        self._decays = decays
+
     def __call__(self, a: Any, b: Any, c: Any, states: Any, **options: Any) -> None:
         each = len(STEPS[self._name].states)
         parts = [states[place * each : (place + 1) * each] for place in range(len(c))]
-        gradients = [steps.Gradient(*given) for given in zip(a, b, c, parts, strict=True)]
-        steps.step(self._name, gradients, STEPS[self._name].numbers(options))
+        gradients = [steps.Gradient(*given) for given in zip(a, b, c, parts, self._decays, strict=True)]
+        steps.step(self._name, gradients, **self._arguments(options))
 
 
 def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:

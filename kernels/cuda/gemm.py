@@ -34,8 +34,10 @@ from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import implements
 
-# What an epilogue takes at most: numbers of an activation or hyper-parameters of a step, and parts of a step's state.
-_NUMBERS = max(MOST_NUMBERS, *(len(step.hyper) for step in STEPS.values()))
+# What an epilogue takes at most: numbers of an activation, or hyper-parameters of a step with what is left of weights
+# and the limit of gradients; and parts of a step's state.
+STEP_NUMBERS = 2 + max(len(step.hyper) for step in STEPS.values())
+_NUMBERS = max(MOST_NUMBERS, STEP_NUMBERS)
 _STATES = max(len(step.states) for step in STEPS.values())
 
 # What launches write comes first, as they write it.
@@ -308,10 +310,11 @@ def waits(step: str) -> bool:
 
 
 @cache
-def update(step: str, later: bool = False) -> Epilogue:
+def update(step: str, later: bool = False, decays: bool = False, clips: bool = False) -> Epilogue:
     """C = weights, stepped by the sums as their gradient; states have C's strides, numbers are the step's own.
 
-    Steps that may wait can be made ``later`` where there is no gradient.
+    Steps that may wait can be made ``later`` where there is no gradient. Where weights decay before the step, what is
+    left of each comes behind the step's numbers; where every number of a gradient is clipped, the limit comes last.
     """
     entry = STEPS[step]
     hyper, states = len(entry.hyper), range(len(entry.states))
@@ -322,7 +325,13 @@ def update(step: str, later: bool = False) -> Epilogue:
     def before(dtype: str) -> str:
         names = [*(f"h{place}" for place in range(hyper)), "w", "g", *(f"s{place}" for place in states)]
         taken = _taken("chosen", hyper)
-        olds = ["given.c[at]", "sum", *(f"given.states[{place}][at]" for place in states)]
+        limit = f"chosen.numbers[{hyper + decays}]"
+        weight = f"chosen.numbers[{hyper}] * given.c[at]" if decays else "given.c[at]"
+        olds = [
+            weight,
+            f"clipped(sum, {limit})" if clips else "sum",
+            *(f"given.states[{place}][at]" for place in states),
+        ]
         news = ["&result", *(f"&state_{place}" for place in states)]
         lines = [
             "const int64 at = i * given.c_row + j * given.c_column;",
@@ -333,9 +342,10 @@ def update(step: str, later: bool = False) -> Epilogue:
         ]
         body = "".join(f"    {line}\n" for line in lines)
         missed = _MISSED.format(taken=", ".join(taken)) if later else ""
-        return function("update", names, formula, dtype) + missed + _FINISHED.format(body=body)
+        clipping = launch.header("clip.cuh") if clips else ""
+        return clipping + function("update", names, formula, dtype) + missed + _FINISHED.format(body=body)
 
-    return Epilogue(before, skips_zeros=entry.lazy and not waits(step), catches_up=later)
+    return Epilogue(before, skips_zeros=entry.lazy and not waits(step) and not decays, catches_up=later)
 
 
 def source_of(tile: Tile | TensorTile) -> str:

@@ -1,6 +1,6 @@
 // C = f(A @ B, C, states) of many products, see simt.cuh: f is an optimizer's step, C are weights, A @ B their gradients.
 // The blocks from first[p] on are those of product p, whose sums are split as gemm.cuh says; its tiles are those from
-// tile[p] on of all. No product writes what another reads or writes.
+// tile[p] on of all. Where a weight decays, what is left of it is number HYPER. No product writes what another reads or writes.
 
 FUNCTION Product product_of(const Stepped& given, int p) {
     Product one = {};
@@ -24,7 +24,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) steps(const Stepped giv
         const SteppedNumbers own = numbers_of(given);
         ProductNumbers chosen = {};
 #pragma unroll
-        for (int number = 0; number < HYPER; number++) chosen.numbers[number] = own.hyper[number];
+        for (int number = 0; number < NUMBERS; number++) chosen.numbers[number] = own.numbers[number];
+        if (DECAYS && !given.decays[p]) chosen.numbers[HYPER] = 1;
         return chosen;
     });
 }

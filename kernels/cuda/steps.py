@@ -26,7 +26,6 @@ _AT_ONCE = 32
 # What sizes and strides may be at most.
 MOST = np.iinfo(np.int32).max
 
-_HYPER = max(len(step.hyper) for step in STEPS.values())
 _STATES = max(len(step.states) for step in STEPS.values())
 _SIZES = ("n", "k", "m", "splits", *(f"{name}_{step}" for name in "abc" for step in ("row", "column")))
 
@@ -40,8 +39,8 @@ STEPPED = Structure(
     Field("depth", "int"),
     *(Field(name, "int", (_AT_ONCE,)) for name in _SIZES),
     *(Field(name, "int", (_AT_ONCE + 1,)) for name in ("first", "tile")),
-    *(Field(f"{name}_wide", "char", (_AT_ONCE,)) for name in "abc"),
-    numbers=(Field("hyper", "real", (_HYPER,)),),
+    *(Field(name, "char", (_AT_ONCE,)) for name in ("a_wide", "b_wide", "c_wide", "decays")),
+    numbers=(Field("numbers", "real", (gemm.STEP_NUMBERS,)),),
 )
 
 # The tiles of products, with shorter panels: a thread has the places of its product to remember, too.
@@ -49,17 +48,24 @@ TILES = {dtype: tuple(tile._replace(depth=16) for tile in tiles) for dtype, tile
 
 
 class Gradient(NamedTuple):
-    """Weights c (n, m) with their states, which are like them, and their gradient: a (n, k) @ b (k, m)."""
+    """Weights c (n, m) with their states, which are like them, and their gradient: a (n, k) @ b (k, m).
+
+    ``decays`` says whether they do before the step, where any do.
+    """
 
     a: Any
     b: Any
     c: Any
     states: Sequence[Any]
+    decays: bool = False
 
 
-def _before(name: str, tile: gemm.Tile, dtype: str) -> str:
-    epilogue = gemm.before(tile, gemm.update(name), dtype)
-    return f"#define STATES {len(STEPS[name].states)}\n#define HYPER {len(STEPS[name].hyper)}\n{epilogue}"
+def _before(name: str, tile: gemm.Tile, dtype: str, decays: bool, clips: bool) -> str:
+    entry = STEPS[name]
+    hyper, epilogue = len(entry.hyper), gemm.update(name, decays=decays, clips=clips)
+    sizes = {"STATES": len(entry.states), "HYPER": hyper, "NUMBERS": hyper + decays + clips, "DECAYS": int(decays)}
+    defined = "".join(f"#define {size} {value}\n" for size, value in sizes.items())
+    return defined + gemm.before(tile, epilogue, dtype)
 
 
 def _structures() -> tuple[Structure, ...]:
@@ -71,7 +77,7 @@ def modules() -> Iterator[launch.Module]:
     """Every tile, with the step that takes most."""
     for dtype in DTYPES:
         for tile in TILES[dtype]:
-            text = launch.text("steps.cu", dtype, _structures(), _before("amsgrad", tile, dtype))
+            text = launch.text("steps.cu", dtype, _structures(), _before("amsgrad", tile, dtype, True, True))
             yield launch.Module(f"steps {tile.rows}x{tile.columns}x{tile.depth} {dtype}", text)
 
 
@@ -118,22 +124,30 @@ def _cost(shapes: Sequence[tuple[int, int, int]], plan: Plan, multiprocessors: i
     return turns * tile.work * max(longest, 1) + gemm.READ * partial / multiprocessors
 
 
-def step(name: str, gradients: Sequence[Gradient], numbers: Sequence[float]) -> None:
+def step(
+    name: str,
+    gradients: Sequence[Gradient],
+    numbers: Sequence[float],
+    left: float | None = None,
+    limit: float | None = None,
+) -> None:
     """The step of this name, with these numbers, of all weights, on the current stream.
 
-    All are of one dtype and not empty; nothing that is written may share memory with anything else.
+    All are of one dtype and not empty; nothing that is written may share memory with anything else. ``left`` is the
+    share of those that decay which is left before the step, ``limit`` clips every number of the gradients.
     """
+    given = [*numbers, *(more for more in (left, limit) if more is not None)]
     for first in range(0, len(gradients), _AT_ONCE):
-        _launch(name, gradients[first : first + _AT_ONCE], numbers)
+        _launch(name, gradients[first : first + _AT_ONCE], given, left is not None, limit is not None)
 
 
-def _launch(name: str, gradients: Sequence[Gradient], numbers: Sequence[float]) -> None:
+def _launch(name: str, gradients: Sequence[Gradient], numbers: Sequence[float], decays: bool, clips: bool) -> None:
     dtype = gradients[0].c.dtype
     shapes = tuple((each.a.shape[0], *each.b.shape) for each in gradients)
     tile, splits, depth = plan_for(shapes, dtype.name, launch.multiprocessors())
     record = STEPPED.record(dtype)
     given = record[0]
-    given["hyper"][: len(numbers)] = numbers
+    given["numbers"][: len(numbers)] = numbers
     count, tiles = len(shapes), [_tiles(shape, tile) for shape in shapes]
     blocks = [number * split for number, split in zip(tiles, splits, strict=True)]
     given["first"] = MOST
@@ -148,7 +162,9 @@ def _launch(name: str, gradients: Sequence[Gradient], numbers: Sequence[float]) 
         given["counters"] = launch.counters()
     for place, (each, shape) in enumerate(zip(gradients, shapes, strict=True)):
         _describe(given, place, each, shape)
-    kernel = launch.kernel("steps.cu", "steps", dtype.name, _structures(), _before(name, tile, dtype.name))
+    given["decays"][:count] = [each.decays for each in gradients]
+    before = _before(name, tile, dtype.name, decays, clips)
+    kernel = launch.kernel("steps.cu", "steps", dtype.name, _structures(), before)
     kernel((sum(blocks),), (tile.threads,), (record,))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 import fastnn
 from fastnn import backends, callbacks, constraints, layers, metrics, models, optimizers, regularizers, utils
@@ -362,19 +363,35 @@ def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch,
     assert_alike(one, other)
     facts = other[0].plan(X).facts
     assert facts["steps"] == "captured as a graph, launched turn after turn"
-    name = {"clipvalue": "clip by value", "clipnorm": "clip by norm", "global_clipnorm": "clip by global norm"}[clip]
-    assert facts["launches"].endswith(f"; gradients are written for '{name}', which comes before the step")
+    name = {"clipnorm": "clip by norm", "global_clipnorm": "clip by global norm"}.get(clip)
+    why = "" if name is None else f"; gradients are written for '{name}', which comes before the step"
+    assert facts["launches"].endswith(f" a step, in the last fit{why}")
     changed = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, **{clip: 0.2}), epochs=4)
     assert changed[1]["loss"] != other[1]["loss"]
 
 
+def sparing_biases():
+    optimizer = optimizers.RMSprop(0.01, weight_decay=0.5, clipvalue=0.02)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+BEFORE_STEPS = {
+    "decay": lambda: optimizers.Adam(0.05, weight_decay=0.1),
+    "decay of some": sparing_biases,
+    "clipping": lambda: optimizers.SGD(0.05, clipvalue=0.02),
+}
+
+
 @host_only
-def test_the_plan_says_what_decay_takes(cupy, monkeypatch):
-    """Launches of its own for each parameter; gradients are formed in the step's all the same."""
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("optimizer", BEFORE_STEPS)
+def test_what_comes_before_a_step_takes_no_launches(cupy, monkeypatch, optimizer, sparse):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
-    built, _ = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, weight_decay=0.1), epochs=4)
-    why = "weights are written by 'identity' before the step, as where they decay"
-    assert built.plan(X).facts["launches"] == f"{2 + 2 * 2 + 2 * 4} a step, in the last fit; {why}"
+    x = csr_matrix(np.where(X > 1, X, np.float32(0))) if sparse else X
+    one, other = (fitted("classifier", backend, BEFORE_STEPS[optimizer], x=x, epochs=4) for backend in ("cpu", "cuda"))
+    assert_alike(one, other)
+    assert other[0].plan(x).facts["launches"] == f"{13 if sparse else 6} a step, in the last fit"
 
 
 @host_only

@@ -211,6 +211,35 @@ def test_every_step_of_many_products(cupy, name, dtype):
             np.testing.assert_array_equal(found.get(), expected.get())
 
 
+@pytest.mark.parametrize("limit", [None, 1.5])
+@pytest.mark.parametrize("left", [None, 0.75])
+def test_decay_and_clipping_before_a_step(cupy, left, limit):
+    """To the last bit: of whole numbers, with weights that decay beside one that does not."""
+    from fastnn.kernels.cuda import steps
+
+    rng, made, wanted = np.random.default_rng(0), [], []
+    for n, k, m, decays in ((33, 7, 31, True), (1, 16, 65, False), (5, 300, 17, True)):
+        a, b, w, v = (rng.integers(-2, 3, shape).astype("float32") for shape in ((k, n), (k, m), (n, m), (n, m)))
+        made.append(
+            steps.Gradient(*map(cupy.asarray, (a, b, w)), [cupy.asarray(v)], decays)._replace(a=cupy.asarray(a).T)
+        )
+        slope = a.T @ b if limit is None else np.clip(a.T @ b, -limit, limit)
+        velocity = np.float32(0.5) * v - np.float32(0.25) * slope
+        wanted += [(w * np.float32(left if left and decays else 1)) + velocity, velocity]
+    steps.step("momentum", made, [0.25, 0.5], left, limit)
+    found = [array for each in made for array in (each.c, *each.states)]
+    assert all(np.array_equal(array.get(), expected) for array, expected in zip(found, wanted, strict=True))
+
+
+def test_infinite_gradients_are_not_clipped_to_numbers(cupy):
+    from fastnn.kernels.cuda import steps
+
+    a, b = cupy.asarray(np.array([[np.inf, 1, np.nan]], "float32")), cupy.asarray(np.ones((1, 1), "float32"))
+    w = cupy.asarray(np.zeros((3, 1), "float32"))
+    steps.step("sgd", [steps.Gradient(a.T, b, w, [])], [1.0], limit=0.5)
+    np.testing.assert_array_equal(w.get()[:, 0], [np.nan, -0.5, np.nan])
+
+
 @host_only
 def test_the_same_bits_in_any_order_of_blocks(cupy, monkeypatch):
     left = []
