@@ -5,6 +5,8 @@
 - So are those of a layer of CSR matrices, in a launch of their own, by the non-zeros of columns. Where the optimizer
   allows it exactly, rows of weights without any wait for their next one, or for the end of the run.
 - Weights that decay do so there before their step, and gradients that are clipped number by number are clipped there.
+- Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
+  follows in another, in which a turn over batches can end, too (``norm_steps.py``).
 - What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``).
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
@@ -25,7 +27,7 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import csr, gemm, steps
+from fastnn.kernels.cuda import csr, gemm, norm_steps, steps
 from fastnn.kernels.cuda.arrays import address
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, range_of, views_of
@@ -34,8 +36,11 @@ from fastnn.kernels.table.optim import chosen
 
 # What calls are named that stand for a part of one, or for parts of several.
 _SLOPE, _BACK, _STEPS = "activation's slope", "back to the input", "gradients and step"
-_CLIP = "clip by value"
+_GRADIENTS = "gradients"
 _ROWS = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
+
+# Calls that clip gradients before a step: those of norms, and whether by that of all together.
+_BY_VALUE, _BY_NORM = "clip by value", {"clip by norm": False, "clip by global norm": True}
 
 # What a step's launch is told of what comes before it, in the order in which it takes the numbers.
 _BEFORE = ("left", "limit")
@@ -118,7 +123,7 @@ class _Before(NamedTuple):
         found = {w: decay for w, *_ in parameters if (decay := _decay(calls, before, w, kept)) is not None}
         first = next(iter(found.values()), None)
         decays = {w: decay for w, decay in found.items() if first is not None and decay.left == first.left}
-        clips = (each for each in reversed(before) if each.call.op == _CLIP)
+        clips = (each for each in reversed(before) if each.call.op in (_BY_VALUE, *_BY_NORM))
         return cls(decays, next((each for each in clips if gradients <= {*each.call.given["gradients"]}), None))
 
     @property
@@ -130,10 +135,16 @@ class _Before(NamedTuple):
         """Those of some."""
         return self._replace(decays={w: decay for w, decay in self.decays.items() if w in weights})
 
+    @property
+    def by_norm(self) -> bool:
+        """Whether it is norms that are clipped."""
+        return self.clip is not None and self.clip.call.op in _BY_NORM
+
     def options(self) -> dict[str, Any]:
         """What the launch of a step is told of it."""
+        name = "most" if self.by_norm else "limit"
         limit = None if self.clip is None else self.clip.call.given["limit"]
-        return {name: value for name, value in (("left", self.left), ("limit", limit)) if value is not None}
+        return {name: value for name, value in (("left", self.left), (name, limit)) if value is not None}
 
     def rest(self, gone: Collection[View]) -> Mapping[int, list[Origin]]:
         """By the id of a call what becomes of it where the launch does this, and these gradients are not written."""
@@ -149,7 +160,7 @@ class _Before(NamedTuple):
 def _decay(calls: Sequence[Origin], before: Sequence[Origin], w: View, kept: Collection[Block]) -> _Decay | None:
     """How weights decay before a step: scaled, written back, and then nobody's."""
     held = _range(w)
-    touching = [each for each in before if any(held.meets(one) for some in _touched(each.call) for one in some)]
+    touching = [each for each in before if any(held.meets(one) for some in touched(each.call) for one in some)]
     if len(touching) < 2:
         return None
     scaled, back = touching[-2:]
@@ -196,7 +207,13 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
         gradients += _gradients(each, sources[id(each)].dz, by_gradient)
     of_rows = [each for each in layers if isinstance(each.call.given["x"], Sparse) and each.call.results[1] is not None]
     rest = [parameter for parameter in parameters if parameter[1] not in gone]
-    joined = [_together(step.call, op, name, gradients, before)] if gradients else []
+    if before.by_norm:
+        assert before.clip is not None
+        if rest or of_rows or gone != {*before.clip.call.given["gradients"]}:
+            return calls  # a norm that has to wait for others
+        joined = _by_norm(step.call, op, name, gradients, before)
+    else:
+        joined = [_together(step.call, op, name, gradients, before)] if gradients else []
     for each in of_rows:
         parameter = by_gradient[each.call.results[1]]
         own_before = before.of_weights(parameter[:1])
@@ -262,7 +279,7 @@ def _range(view: View) -> Range:
     return Range(_KNOWN, block.address + low, block.address + high) if block.address else Range(block, low, high)
 
 
-def _touched(call: Call) -> tuple[list[Range], list[Range]]:
+def touched(call: Call) -> tuple[list[Range], list[Range]]:
     """What a call reads, and what it writes."""
     return [*map(_range, call.views())], [*map(_range, (*call.writes, *views_of(call.results)))]
 
@@ -287,7 +304,7 @@ def _only_for(
 def _may_wait(layer: Origin, until: Sequence[Origin]) -> bool:
     """Whether nobody writes what gradients are made of before the step."""
     reads = [_range(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
-    return not any(hinder((), _touched(each.call)[1], reads, ()) for each in until)
+    return not any(hinder((), touched(each.call)[1], reads, ()) for each in until)
 
 
 @dataclass(frozen=True)
@@ -326,7 +343,7 @@ def _may_lag(step: Origin, states: Sequence[View], calls: Sequence[Origin]) -> b
     if isinstance(step.call.given["rho"], Figure) or any(view.block.inner for view in states):
         return False
     kept = [*map(_range, states)]
-    return not any(hinder((), kept, *_touched(each.call)) for each in calls if each is not step)
+    return not any(hinder((), kept, *touched(each.call)) for each in calls if each is not step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -398,6 +415,29 @@ def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befo
     return Call(_STEPS, {**columns, **options}, (), written, _StepsRun(name, gradients[0].b.dtype.char, decays))
 
 
+def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], before: _Before) -> list[Call]:
+    """The products, and the step by them when their norms are known."""
+    assert before.clip is not None
+    w, dw, *states = ([*column] for column in zip(*(each.parameter for each in gradients), strict=True))
+    shapes = [(each.a.shape[0], *each.b.shape) for each in gradients]
+    tiles = steps.squares_of(shapes, w[0].dtype.name)
+    squares = View(Block(8 * tiles[-1]), 0, (tiles[-1],), (8,), np.dtype(np.float64))
+    products = {"a": [each.a for each in gradients], "b": [each.b for each in gradients]}
+    formed = Call(_GRADIENTS, products, (*dw, squares), (), partial(_formed, shapes=[view.shape for view in dw]))
+    decays, together = [view in before.decays for view in w], _BY_NORM[before.clip.call.op]
+    run = NormRun(name, w[0].dtype.char, decays, tiles, together)
+    options = {option: call.given[option] for option in op.options} | before.options()
+    arrays = {"w": w, "dw": dw, "states": [view for column in states for view in column], "squares": squares}
+    return [formed, Call(call.op, {**arrays, **options}, (), (*w, *arrays["states"]), run)]
+
+
+def _formed(a: Any, b: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[Any, ...]:
+    """The products in new arrays, and sums of their squares."""
+    made = [cupy.empty(shape, one.dtype) for shape, one in zip(shapes, a, strict=True)]
+    places = [dw if dw.ndim == 2 else dw.reshape(1, -1) for dw in made]
+    return (*made, steps.gradients([steps.Gradient(*each, ()) for each in zip(a, b, places, strict=True)]))
+
+
 def _by_rows(
     call: Call, op: Op, name: str, x: Sparse, dz: View, parameter: Sequence[View], before: _Before, later: bool
 ) -> Call:
@@ -464,6 +504,27 @@ class _StepsRun(_Run):
         steps.step(self._name, gradients, **self._arguments(options))
 
 
+# What describes the end of a turn, and says how many threads have something to do there.
+Turn = Callable[[Any], int]
+
+
+class NormRun(_Run):
+    """That by gradients that are clipped by their norms; ``turn`` may describe what else its launch does."""
+
+    def __init__(self, name: str, char: str, decays: Sequence[bool], tiles: Sequence[int], together: bool) -> None:
+        super().__init__(name, char)
+        self._how: dict[str, Any] = {"decays": decays, "tiles": tiles, "together": together}
+
+    def __call__(
+        self, w: Any, dw: Any, states: Any, squares: Any, most: float, turn: Turn | None = None, **options: Any
+    ) -> None:
+        """Launch it."""
+        columns = [states[first : first + len(w)] for first in range(0, len(states), len(w))]
+        parameters = [*zip(w, dw, *columns, strict=True)]
+        given = self._arguments(options)
+        norm_steps.step(self._name, parameters, squares, limit=most, turn=turn, **self._how, **given)
+
+
 def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
     """dz = dy f'(s)."""
     elementwise = ELEMENTWISE_ACTIVATIONS.get(activation)
@@ -494,7 +555,7 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
     touching = [each for each in calls if dy.block in each.call.touched()]
     between = calls[calls.index(made) : calls.index(slope)]
     s = given["s"]
-    if touching != [made, slope] or any(hinder((), _touched(each.call)[1], [_range(s)], ()) for each in between):
+    if touching != [made, slope] or any(hinder((), touched(each.call)[1], [_range(s)], ()) for each in between):
         return calls
     run = partial(_back, epilogue=gemm.derivative(activation))
     joined = Origin(Call(_BACK, {**made.call.given, "s": s}, slope.call.results, (), run), made.number)

@@ -25,7 +25,7 @@ _AT_ONCE = 56
 # What of an array a step of lists is planned for.
 _LIKENESS = attrgetter("dtype", "shape", "strides", "data.device_id")
 
-_PARTS = 2 + max(len(step.states) for step in STEPS.values())
+PARTS = 2 + max(len(step.states) for step in STEPS.values())
 _HYPER = max(len(step.hyper) for step in STEPS.values())
 
 STEPS_GIVEN = Structure(
@@ -34,13 +34,13 @@ STEPS_GIVEN = Structure(
     Field("packs", "int64", (_AT_ONCE + 1,)),
     Field("sizes", "int64", (_AT_ONCE,)),
     Field("aligned", "char", (_AT_ONCE,)),
-    Field("arrays", "real*", (_AT_ONCE, _PARTS)),
-    numbers=(Field("hyper", "real", (_HYPER,)),),
+    Field("arrays", "real*", (_AT_ONCE, PARTS)),
+    numbers=(Field("numbers", "real", (_HYPER,)),),
 )
 
 
 def formula(name: str, dtype: str) -> str:
-    """A step as C++ that defines STATES and STEP."""
+    """A step as C++ that defines STATES and STEP, and the header that wants them."""
     step = STEPS[name]
     count, states = len(step.hyper), len(step.states)
     values = (*(f"h_{each}" for each in step.hyper), "w", "g", *(f"s_{each}" for each in step.states))
@@ -54,6 +54,7 @@ def formula(name: str, dtype: str) -> str:
     return (
         f"{function('formula', values, update, dtype)}"
         f"#define STATES {states}\n#define STEP(h, w, g, s) formula({read}, {written})\n"
+        f"{launch.header('optim.cuh')}"
     )
 
 
@@ -73,9 +74,9 @@ def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Seque
     dtype, parts = parameters[0][0].dtype, len(parameters[0])
     starts = range(0, len(parameters), _AT_ONCE)
     launches = [(first, _launch(name, parameters[first : first + _AT_ONCE])) for first in starts]
-    offsets = {field: STEPS_GIVEN.record(dtype).dtype.fields[field][1] for field in ("hyper", "aligned")}
+    offsets = {field: STEPS_GIVEN.record(dtype).dtype.fields[field][1] for field in ("numbers", "aligned")}
     write_hyper = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into
-    none = (0,) * (_PARTS - parts)
+    none = (0,) * (PARTS - parts)
 
     def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
         each = [(*addresses[at : at + parts], *none) for at in range(0, len(addresses), parts)]
@@ -84,7 +85,7 @@ def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Seque
             if launch_ is None:
                 continue
             record, given = launch_.template.copy(), each[first : first + _AT_ONCE]
-            write_hyper(record, offsets["hyper"], *hyper)
+            write_hyper(record, offsets["numbers"], *hyper)
             if shifted:
                 flags = [not any(start % WIDE for start in some) for some in given]
                 pack_into(f"{len(flags)}?", record, offsets["aligned"], *flags)
@@ -99,9 +100,9 @@ def _stepping_one(name: str, arrays: Sequence[Any]) -> Callable[[Sequence[float]
     if launch_ is None:
         return lambda hyper, addresses: None
     dtype, fields = arrays[0].dtype, STEPS_GIVEN.record(arrays[0].dtype).dtype.fields
-    at_hyper, at_aligned = fields["hyper"][1], fields["aligned"][1]
+    at_hyper, at_aligned = fields["numbers"][1], fields["aligned"][1]
     write_hyper, template = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into, launch_.template
-    none = (0,) * (_PARTS - len(arrays))
+    none = (0,) * (PARTS - len(arrays))
 
     def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
         record = template.copy()
@@ -126,7 +127,7 @@ def _launch(name: str, parameters: Sequence[Sequence[Any]]) -> launch.Launch | N
     if not threads:
         return None
     kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
-    return launch.Launch(kernel, launch.blocks(threads), record, "arrays", count * _PARTS)
+    return launch.Launch(kernel, launch.blocks(threads), record, "arrays", count * PARTS)
 
 
 def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:

@@ -43,6 +43,7 @@ from fastnn.kernels.graph import (
     Sparse,
     Stage,
     View,
+    hinder,
     lifetimes,
     views_of,
 )
@@ -301,14 +302,33 @@ class Replay(CallByCall):
             if not x.contiguous or x.block in self._batches:
                 turn["x"][place] = copy = _like(x)
                 calls.append(Call(_COPY, {"x": x}, (copy,), (), _copied))
-        calls.append(Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next))
+        writes = (*turn["into"], *turn["places"])
+        if self._may_end(calls[-1:], turn):
+            step = calls.pop()
+            run = _LastStep(step.run, self._turn)
+            calls.append(replace(step, given={**step.given, **turn}, writes=(*step.writes, *writes), run=run))
+        else:
+            calls.append(Call(_NEXT, turn, (), writes, self._next))
         self._origins = [*origins, *[-1] * (len(calls) - len(origins))]
         return replace(graph, calls=calls)
 
+    def _may_end(self, last: Sequence[Call], turn: dict[str, list[View]]) -> bool:
+        """Whether the launch of the last call of a turn can end it, too: nothing of both has to wait."""
+        if not last or not isinstance(last[0].run, fusion.NormRun):
+            return False
+        few = all(len(views) <= batches.AT_ONCE for views in turn.values())
+        ended = Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next)
+        return few and not hinder(*fusion.touched(last[0]), *fusion.touched(ended))
+
+    def _turn(self, given: Any, taken: Sequence[Any], put: Sequence[Any]) -> int:
+        """What a launch is told that ends a turn."""
+        assert self._turns is not None
+        return self._turns.describe(given, self._table.device, taken, put)
+
     def _take_batches(self, arrays: Sequence[Any]) -> None:
         """Take those of the first turn."""
-        given = self.given(self.graph.calls[-1], arrays)
-        self._next(given["data"], given["into"])
+        given = self.graph.calls[-1].given
+        self._next(*(self._given(given[name], arrays) for name in ("data", "into")))
 
     def _next(self, data: Any, into: Any, x: Any = (), places: Any = ()) -> None:
         assert self._turns is not None
@@ -530,6 +550,17 @@ class Replay(CallByCall):
                 with _capturing(number), self._table.pointing(number) if number in self._numbered else nullcontext():
                     self._make(number, arrays)
         return made[0]
+
+
+class _LastStep:
+    """A step whose launch ends a turn, too, as it is told by ``turn``."""
+
+    def __init__(self, step: fusion.NormRun, turn: Callable[[Any, Sequence[Any], Sequence[Any]], int]) -> None:
+        self._step, self._turn = step, turn
+        self.numbers = step.numbers
+
+    def __call__(self, data: Any, into: Any, x: Any, places: Any, **given: Any) -> None:
+        self._step(**given, turn=partial(self._turn, taken=(data, into), put=(x, places)))
 
 
 @contextmanager

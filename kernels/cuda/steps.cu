@@ -1,6 +1,9 @@
 // C = f(A @ B, C, states) of many products, see simt.cuh: f is an optimizer's step, C are weights, A @ B their gradients.
 // The blocks from first[p] on are those of product p, whose sums are split as gemm.cuh says; its tiles are those from
-// tile[p] on of all. Where a weight decays, what is left of it is number HYPER. No product writes what another reads or writes.
+// tile[p] on of all. Where a weight decays, what is left of it is number HYPER. No product writes what another reads or
+// writes.
+//
+// With SQUARES C is the product, and squares[tile] the sum of a tile's squares.
 
 FUNCTION Product product_of(const Stepped& given, int p) {
     Product one = {};
@@ -16,11 +19,34 @@ FUNCTION Product product_of(const Stepped& given, int p) {
     return one;
 }
 
+#if SQUARES
+// Where those of a block's tile go.
+struct Squares {
+    double* at;
+};
+
+FUNCTION void deliver(const Product& given, const Squares& squares, const Part& part, const Sums& sums) {
+    deliver(given, ProductNumbers{}, part, sums);
+    double own = 0;
+#pragma unroll
+    for (int r = 0; r < THREAD_ROWS; r++)
+#pragma unroll
+        for (int c = 0; c < THREAD_COLUMNS; c++)
+            if (part.i + row_of(r) < given.n && part.j + column_of(c) < given.m) own += double(sums[r][c]) * sums[r][c];
+    own = sum<THREADS>(own);
+    if (threadIdx.x == 0) *squares.at = own;
+}
+#endif
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1) steps(const Stepped given) {
     int p = 0;
     while (int64(blockIdx.x) >= given.first[p + 1]) p++;
     const Product one = product_of(given, p);
-    compute(one, part_of_block(one, int64(blockIdx.x) - given.first[p]), [&] {
+    const Part part = part_of_block(one, int64(blockIdx.x) - given.first[p]);
+#if SQUARES
+    compute(one, part, [&] { return Squares{given.squares + given.tile[p] + part.tile}; });
+#else
+    compute(one, part, [&] {
         const SteppedNumbers own = numbers_of(given);
         ProductNumbers chosen = {};
 #pragma unroll
@@ -28,4 +54,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) steps(const Stepped giv
         if (DECAYS && !given.decays[p]) chosen.numbers[HYPER] = 1;
         return chosen;
     });
+#endif
 }

@@ -2,6 +2,8 @@
 
 A bias is a matrix of one row, whose gradient is the product of as many ones as there are samples. Sums of many samples
 are split among blocks, as those of ``gemm.py``: the last block of a tile has them all, in the order of the splits.
+
+``gradients`` is the same launch without the steps, for those that have to know the gradients' norms.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from itertools import product as product_of
 from typing import Any, NamedTuple
 
 import cupy
@@ -36,6 +39,7 @@ STEPPED = Structure(
     Field("states", "real*", (_AT_ONCE, _STATES)),
     Field("partial", "real*", (_AT_ONCE,)),
     Field("counters", "int*"),
+    Field("squares", "double*"),
     Field("depth", "int"),
     *(Field(name, "int", (_AT_ONCE,)) for name in _SIZES),
     *(Field(name, "int", (_AT_ONCE + 1,)) for name in ("first", "tile")),
@@ -60,12 +64,24 @@ class Gradient(NamedTuple):
     decays: bool = False
 
 
-def _before(name: str, tile: gemm.Tile, dtype: str, decays: bool, clips: bool) -> str:
-    entry = STEPS[name]
-    hyper, epilogue = len(entry.hyper), gemm.update(name, decays=decays, clips=clips)
-    sizes = {"STATES": len(entry.states), "HYPER": hyper, "NUMBERS": hyper + decays + clips, "DECAYS": int(decays)}
-    defined = "".join(f"#define {size} {value}\n" for size, value in sizes.items())
-    return defined + gemm.before(tile, epilogue, dtype)
+class _Finish(NamedTuple):
+    """What becomes of the gradients: they are written, with their squares, or the step of a name is made by them."""
+
+    name: str | None = None
+    decays: bool = False
+    clips: bool = False
+
+    def before(self, tile: gemm.Tile, dtype: str) -> str:
+        """What comes before the kernel."""
+        states, hyper = (0, 0) if self.name is None else map(len, (STEPS[self.name].states, STEPS[self.name].hyper))
+        sizes = {"STATES": states, "HYPER": hyper, "NUMBERS": hyper + self.decays + self.clips}
+        sizes |= {"DECAYS": int(self.decays), "SQUARES": int(self.name is None)}
+        defined = "".join(f"#define {size} {value}\n" for size, value in sizes.items())
+        return defined + gemm.before(tile, self._epilogue, dtype)
+
+    @property
+    def _epilogue(self) -> gemm.Epilogue:
+        return gemm.PLAIN if self.name is None else gemm.update(self.name, decays=self.decays, clips=self.clips)
 
 
 def _structures() -> tuple[Structure, ...]:
@@ -74,11 +90,12 @@ def _structures() -> tuple[Structure, ...]:
 
 
 def modules() -> Iterator[launch.Module]:
-    """Every tile, with the step that takes most."""
+    """Every tile, with the step that takes most, and with none."""
+    finishes = {"steps": _Finish("amsgrad", decays=True, clips=True), "gradients": _Finish()}
     for dtype in DTYPES:
-        for tile in TILES[dtype]:
-            text = launch.text("steps.cu", dtype, _structures(), _before("amsgrad", tile, dtype, True, True))
-            yield launch.Module(f"steps {tile.rows}x{tile.columns}x{tile.depth} {dtype}", text)
+        for tile, (name, finish) in product_of(TILES[dtype], finishes.items()):
+            text = launch.text("steps.cu", dtype, _structures(), finish.before(tile, dtype))
+            yield launch.Module(f"{name} {tile.rows}x{tile.columns}x{tile.depth} {dtype}", text)
 
 
 class Plan(NamedTuple):
@@ -137,17 +154,41 @@ def step(
     share of those that decay which is left before the step, ``limit`` clips every number of the gradients.
     """
     given = [*numbers, *(more for more in (left, limit) if more is not None)]
+    finish = _Finish(name, left is not None, limit is not None)
     for first in range(0, len(gradients), _AT_ONCE):
-        _launch(name, gradients[first : first + _AT_ONCE], given, left is not None, limit is not None)
+        _launch(finish, gradients[first : first + _AT_ONCE], numbers=given)
 
 
-def _launch(name: str, gradients: Sequence[Gradient], numbers: Sequence[float], decays: bool, clips: bool) -> None:
-    dtype = gradients[0].c.dtype
-    shapes = tuple((each.a.shape[0], *each.b.shape) for each in gradients)
+def gradients(products: Sequence[Gradient]) -> Any:
+    """Write the products, where weights would be, and sums of their squares, of which each has some: ``squares_of``."""
+    starts = squares_of(_shapes(products), products[0].c.dtype.name)
+    squares = cupy.empty((starts[-1],), np.float64)
+    for first in range(0, len(products), _AT_ONCE):
+        at = address(squares) + starts[first] * squares.itemsize
+        _launch(_Finish(), products[first : first + _AT_ONCE], squares=at)
+    return squares
+
+
+def squares_of(shapes: Sequence[tuple[int, int, int]], dtype: str) -> list[int]:
+    """Where those of each product (n, k, m) begin, behind these where the last ones end: it has one of every tile."""
+    found = []
+    for first in range(0, len(shapes), _AT_ONCE):
+        some = tuple(shapes[first : first + _AT_ONCE])
+        tile = plan_for(some, dtype, launch.multiprocessors()).tile
+        found += [_tiles(shape, tile) for shape in some]
+    return [0, *accumulate(found)]
+
+
+def _shapes(gradients: Sequence[Gradient]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((each.a.shape[0], *each.b.shape) for each in gradients)
+
+
+def _launch(finish: _Finish, gradients: Sequence[Gradient], numbers: Sequence[float] = (), squares: int = 0) -> None:
+    dtype, shapes = gradients[0].c.dtype, _shapes(gradients)
     tile, splits, depth = plan_for(shapes, dtype.name, launch.multiprocessors())
     record = STEPPED.record(dtype)
     given = record[0]
-    given["numbers"][: len(numbers)] = numbers
+    given["numbers"][: len(numbers)], given["squares"] = numbers, squares
     count, tiles = len(shapes), [_tiles(shape, tile) for shape in shapes]
     blocks = [number * split for number, split in zip(tiles, splits, strict=True)]
     given["first"] = MOST
@@ -163,8 +204,7 @@ def _launch(name: str, gradients: Sequence[Gradient], numbers: Sequence[float], 
     for place, (each, shape) in enumerate(zip(gradients, shapes, strict=True)):
         _describe(given, place, each, shape)
     given["decays"][:count] = [each.decays for each in gradients]
-    before = _before(name, tile, dtype.name, decays, clips)
-    kernel = launch.kernel("steps.cu", "steps", dtype.name, _structures(), before)
+    kernel = launch.kernel("steps.cu", "steps", dtype.name, _structures(), finish.before(tile, dtype.name))
     kernel((sum(blocks),), (tile.threads,), (record,))
 
 

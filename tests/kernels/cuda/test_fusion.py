@@ -12,6 +12,7 @@ import fastnn
 from fastnn import ops
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.optimizers import SGD
 from tests.cuda_host.places import host_only
 
 N, INPUTS, HIDDEN, OUTPUTS = 20, 7, 9, 4
@@ -184,6 +185,76 @@ def test_split_sums_beside_whole_ones(cupy, monkeypatch, dtype):
         left = [each.c.copy() for each in made]
         steps.step("sgd", [each._replace(c=c) for each, c in zip(made, left, strict=True)], [0.25])
         assert all(np.array_equal(found.get(), expected) for found, expected in zip(left, wanted, strict=True))
+
+
+def by_norm(network, slopes, rate):
+    ops.adam_step(network.weights, SGD(clipnorm=0.1).clipped(slopes), *network.states[:2], 3, learning_rate=rate)
+
+
+def by_global_norm(network, slopes, rate):
+    plain(network, SGD(global_clipnorm=0.1).clipped(slopes), rate)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("update", [by_norm, by_global_norm])
+def test_gradients_that_are_clipped_by_norms(cupy, dtype, update):
+    plan = compared(cupy, dtype=dtype, update=update)
+    assert written_gradients(plan) == 0
+    assert "clip by" not in plan
+
+
+def test_a_norm_that_somebody_else_needs_gradients_for(cupy):
+    """Those of a layer are looked at: all are clipped as they were."""
+    assert "clip by global norm" in compared(cupy, update=by_global_norm, between=read)
+
+
+def test_turns_that_end_with_a_step_by_norms(cupy):
+    def step(network, x, rate):
+        loss, _ = network.step(x, rate)
+        return loss, ops.square(x)
+
+    wanted, found = (Network(cupy, update=by_global_norm, n=INPUTS) for _ in range(2))
+    data, rates = np.random.default_rng(1).normal(size=(30, INPUTS)).astype("float32"), np.linspace(0.1, 0.5, 12)
+    order, program = np.arange(12 * INPUTS) % 30, fastnn.program(lambda x, rate: step(found, x, rate))
+    losses, given = program.repeat((cupy.asarray(data),), order, INPUTS, each={"rate": rates}, join=True)
+    expected = [
+        [array.get().copy() for array in step(wanted, cupy.asarray(data[rows]), rate)]
+        for rows, rate in zip(order.reshape(12, INPUTS), rates, strict=True)
+    ]
+    np.testing.assert_allclose(losses.get(), [loss for loss, _ in expected], **ROUNDING)
+    np.testing.assert_allclose(given.get().reshape(12, INPUTS, -1), [one for _, one in expected], **ROUNDING)
+    for a, b in zip(found.left(), wanted.left(), strict=True):
+        np.testing.assert_allclose(a, b, **ROUNDING)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_by_norms_of_many_parameters(cupy, dtype, together):
+    """More than a launch takes, against NumPy in extended precision."""
+    from fastnn.kernels.cuda import norm_steps, steps
+
+    rng, eps = np.random.default_rng(0), np.finfo(dtype).eps
+    shapes = [((33, 5, 31), (1, 16, 65), (64, 300, 3), (5, 9, 17))[place % 4] for place in range(steps._AT_ONCE + 2)]
+    a, b, w = (
+        [rng.normal(size=shape).astype(dtype) for shape in some]
+        for some in ([(k, n) for n, k, _ in shapes], [(k, m) for _, k, m in shapes], [(n, m) for n, _, m in shapes])
+    )
+    arrays = [[cupy.asarray(one) for one in some] for some in (a, b, w)]
+    slopes = [cupy.asarray(np.zeros_like(one)) for one in w]
+    squares = steps.gradients([steps.Gradient(x.T, y, dw, ()) for x, y, dw in zip(*arrays[:2], slopes, strict=True)])
+    wanted = [x.T.astype(np.longdouble) @ y for x, y in zip(a, b, strict=True)]
+    norms = [np.sqrt((one**2).sum()) for one in wanted]
+    limit = 50.0
+    assert min(norms) < limit < max(norms)
+    norms = [np.sqrt(sum(norm**2 for norm in norms))] * len(norms) if together else norms
+    decays = [place % 3 == 0 for place in range(len(w))]
+    norm_steps.step(
+        "sgd", [*zip(arrays[2], slopes, strict=True)], squares, steps.squares_of(shapes, dtype), limit, [0.5],
+        together=together, left=0.75, decays=decays,
+    )  # fmt: skip
+    for found, weight, slope, norm, is_less in zip(arrays[2], w, wanted, norms, decays, strict=True):
+        expected = weight * (0.75 if is_less else 1.0) - 0.5 * slope * min(1, limit / norm)
+        np.testing.assert_allclose(found.get(), expected.astype(dtype), rtol=1e3 * eps, atol=1e3 * eps)
 
 
 @pytest.mark.parametrize("name", STEPS)
