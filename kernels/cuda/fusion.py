@@ -5,6 +5,7 @@
 - So are those of a layer of CSR matrices, in a launch of their own, by the non-zeros of columns. Where the optimizer
   allows it exactly, rows of weights without any wait for their next one, or for the end of the run.
 - Weights that decay do so there before their step, and gradients that are clipped number by number are clipped there.
+- So are penalties on these weights added to their gradients, and to the loss.
 - Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
   follows in another, in which a turn over batches can end, too (``norm_steps.py``).
 - What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``).
@@ -41,6 +42,8 @@ _ROWS = {False: "gradient and step", True: "gradient and step of rows with non-z
 
 # Calls that clip gradients before a step: those of norms, and whether by that of all together.
 _BY_VALUE, _BY_NORM = "clip by value", {"clip by norm": False, "clip by global norm": True}
+
+_PENALTIES = "penalties on weights"
 
 # What a step's launch is told of what comes before it, in the order in which it takes the numbers.
 _BEFORE = ("left", "limit")
@@ -109,10 +112,11 @@ class _Decay(NamedTuple):
 
 
 class _Before(NamedTuple):
-    """What comes between gradients and a step that its launch can do: weights' decay, and a call that clips."""
+    """What comes between gradients and a step that its launch can do: weights' decay, penalties, a call that clips."""
 
     decays: Mapping[View, _Decay]
     clip: Origin | None
+    penalties: Origin | None
 
     @classmethod
     def of(
@@ -124,7 +128,19 @@ class _Before(NamedTuple):
         first = next(iter(found.values()), None)
         decays = {w: decay for w, decay in found.items() if first is not None and decay.left == first.left}
         clips = (each for each in reversed(before) if each.call.op in (_BY_VALUE, *_BY_NORM))
-        return cls(decays, next((each for each in clips if gradients <= {*each.call.given["gradients"]}), None))
+        clip = next((each for each in clips if gradients <= {*each.call.given["gradients"]}), None)
+        return cls(decays, clip, _penalties(before if clip is None else before[: before.index(clip)], calls, step))
+
+    @property
+    def calls(self) -> list[Origin]:
+        """Those that work on gradients."""
+        return [each for each in (self.penalties, self.clip) if each is not None]
+
+    @property
+    def penalized(self) -> Mapping[View, tuple[float, float]]:
+        """Gradients that penalties add to, and the numbers of these."""
+        given = {"gradients": [], "numbers": []} if self.penalties is None else self.penalties.call.given
+        return dict(zip(given["gradients"], given["numbers"], strict=True))
 
     @property
     def left(self) -> Figure | None:
@@ -149,12 +165,23 @@ class _Before(NamedTuple):
     def rest(self, gone: Collection[View]) -> Mapping[int, list[Origin]]:
         """By the id of a call what becomes of it where the launch does this, and these gradients are not written."""
         made: dict[int, list[Origin]] = {id(each): [] for decay in self.decays.values() for each in decay.calls}
-        if self.clip is not None:
-            call = self.clip.call
-            left = [view for view in call.given["gradients"] if view not in gone]
-            rest = replace(call, given={**call.given, "gradients": left}, writes=tuple(left))
-            made[id(self.clip)] = [replace(self.clip, call=rest)] if left else []
+        for each in self.calls:
+            call, lists = each.call, [name for name in ("gradients", "weights", "numbers") if name in each.call.given]
+            left = [place for place, view in enumerate(call.given["gradients"]) if view not in gone]
+            some = {name: [call.given[name][place] for place in left] for name in lists}
+            rest = replace(call, given={**call.given, **some}, writes=(*some["gradients"], *call.given.get("loss", ())))
+            made[id(each)] = [replace(each, call=rest)] if left else []
         return made
+
+
+def _penalties(before: Sequence[Origin], calls: Sequence[Origin], step: Origin) -> Origin | None:
+    """The last call that adds penalties, where nobody looks at the loss until the step is made."""
+    found = next((each for each in reversed(before) if each.call.op == _PENALTIES), None)
+    if found is None:
+        return None
+    loss = {view.block for view in found.call.given["loss"]}
+    between = calls[calls.index(found) + 1 : calls.index(step)]
+    return None if any(loss & set(each.call.touched()) for each in between) else found
 
 
 def _decay(calls: Sequence[Origin], before: Sequence[Origin], w: View, kept: Collection[Block]) -> _Decay | None:
@@ -188,13 +215,14 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
         return calls
     by_gradient = {parameter[1]: parameter for parameter in parameters}
     before = _Before.of(calls, step, parameters, kept)
-    own = [step] if before.clip is None else [step, before.clip]
+    own = [step, *before.calls]
     layers = [
         each
         for number, each in enumerate(calls[:place])
         if _is_layer(each.call)
         and _only_for(each, own, calls, by_gradient, kept)
         and _may_wait(each, calls[number:place])
+        and not (isinstance(each.call.given["x"], Sparse) and each.call.results[1] in before.penalized)
     ]
     sources = {id(each): _source(each) for each in layers}
     layers = [each for each in layers if _is_served(each.call) and _apart(each, sources[id(each)].dz, parameters)]
@@ -412,7 +440,35 @@ def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befo
     options |= before.options()
     written = (*columns["c"], *columns["states"])
     decays = [each.parameter[0] in before.decays for each in gradients]
-    return Call(_STEPS, {**columns, **options}, (), written, _StepsRun(name, gradients[0].b.dtype.char, decays))
+    penalties = _Penalized.of(before, gradients)
+    run = _StepsRun(name, gradients[0].b.dtype.char, decays, penalties)
+    return Call(_STEPS, {**columns, **options, **penalties.given}, (), (*written, *penalties.loss), run)
+
+
+class _Penalized(NamedTuple):
+    """What penalties add to gradients: the numbers of each, of all their share, and the loss that they add to."""
+
+    numbers: Sequence[tuple[float, float]]
+    share: float
+    loss: Sequence[View]
+
+    @classmethod
+    def of(cls, before: _Before, gradients: Sequence[_Stepped]) -> _Penalized:
+        """That of some gradients."""
+        known, call = before.penalized, before.penalties
+        numbers = [known.get(each.parameter[1], (0.0, 0.0)) for each in gradients]
+        if call is None or known.keys().isdisjoint(each.parameter[1] for each in gradients):
+            return cls(numbers, 0.0, ())
+        return cls(numbers, call.call.given["share"], call.call.given["loss"])
+
+    @property
+    def given(self) -> dict[str, View]:
+        """What a call is given of it."""
+        return {"loss": self.loss[0]} if self.loss else {}
+
+    def of_launch(self, loss: Any) -> steps.Penalties | None:
+        """What a launch is told of it."""
+        return None if loss is None else steps.Penalties(loss, self.share)
 
 
 def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], before: _Before) -> list[Call]:
@@ -423,7 +479,10 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     tiles = steps.squares_of(shapes, w[0].dtype.name)
     squares = View(Block(8 * tiles[-1]), 0, (tiles[-1],), (8,), np.dtype(np.float64))
     products = {"a": [each.a for each in gradients], "b": [each.b for each in gradients]}
-    formed = Call(_GRADIENTS, products, (*dw, squares), (), partial(_formed, shapes=[view.shape for view in dw]))
+    penalties = _Penalized.of(before, gradients)
+    products |= {"w": [each.matrices[0] for each in gradients]} if penalties.loss else {}
+    run_products = partial(_formed, shapes=[view.shape for view in dw], penalties=penalties)
+    formed = Call(_GRADIENTS, {**products, **penalties.given}, (*dw, squares), (*penalties.loss,), run_products)
     decays, together = [view in before.decays for view in w], _BY_NORM[before.clip.call.op]
     run = NormRun(name, w[0].dtype.char, decays, tiles, together)
     options = {option: call.given[option] for option in op.options} | before.options()
@@ -431,11 +490,16 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     return [formed, Call(call.op, {**arrays, **options}, (), (*w, *arrays["states"]), run)]
 
 
-def _formed(a: Any, b: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[Any, ...]:
+def _formed(
+    a: Any, b: Any, shapes: Sequence[tuple[int, ...]], penalties: _Penalized, w: Any = None, loss: Any = None
+) -> tuple[Any, ...]:
     """The products in new arrays, and sums of their squares."""
     made = [cupy.empty(shape, one.dtype) for shape, one in zip(shapes, a, strict=True)]
     places = [dw if dw.ndim == 2 else dw.reshape(1, -1) for dw in made]
-    return (*made, steps.gradients([steps.Gradient(*each, ()) for each in zip(a, b, places, strict=True)]))
+    weights = [()] * len(made) if w is None else [(each,) for each in w]
+    parts = zip(a, b, places, weights, penalties.numbers, strict=True)
+    products = [steps.Gradient(*operands, penalty=numbers) for *operands, numbers in parts]
+    return (*made, steps.gradients(products, penalties.of_launch(loss)))
 
 
 def _by_rows(
@@ -493,15 +557,17 @@ class LazyRun(_RowsRun):
 class _StepsRun(_Run):
     """That of many products."""
 
-    def __init__(self, name: str, char: str, decays: Sequence[bool]) -> None:
+    def __init__(self, name: str, char: str, decays: Sequence[bool], penalties: _Penalized) -> None:
         super().__init__(name, char)
-        self._decays = decays
+        self._decays, self._penalties = decays, penalties
 
-    def __call__(self, a: Any, b: Any, c: Any, states: Any, **options: Any) -> None:
+    def __call__(self, a: Any, b: Any, c: Any, states: Any, loss: Any = None, **options: Any) -> None:
         each = len(STEPS[self._name].states)
         parts = [states[place * each : (place + 1) * each] for place in range(len(c))]
-        gradients = [steps.Gradient(*given) for given in zip(a, b, c, parts, self._decays, strict=True)]
-        steps.step(self._name, gradients, **self._arguments(options))
+        columns = a, b, c, parts, self._decays, self._penalties.numbers
+        gradients = [steps.Gradient(*given) for given in zip(*columns, strict=True)]
+        penalties = self._penalties.of_launch(loss)
+        steps.step(self._name, gradients, **self._arguments(options), penalties=penalties)
 
 
 # What describes the end of a turn, and says how many threads have something to do there.

@@ -20,11 +20,13 @@ import numpy as np
 from fastnn.kernels.cuda import gemm, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address
+from fastnn.kernels.cuda.cpp import function
+from fastnn.kernels.formulas.penalties import l1_l2
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.table import DTYPES
 
 # Products of a launch: what a kernel is given by value has room for 4 KB.
-_AT_ONCE = 32
+_AT_ONCE = 28
 
 # What sizes and strides may be at most.
 MOST = np.iinfo(np.int32).max
@@ -39,8 +41,11 @@ STEPPED = Structure(
     Field("states", "real*", (_AT_ONCE, _STATES)),
     Field("partial", "real*", (_AT_ONCE,)),
     Field("counters", "int*"),
-    Field("squares", "double*"),
-    Field("depth", "int"),
+    *(Field(name, "double*") for name in ("squares", "penalties", "loss")),
+    Field("last_counter", "int*"),
+    Field("share", "double"),
+    *(Field(name, "int") for name in ("depth", "tiles")),
+    *(Field(name, "real", (_AT_ONCE,)) for name in ("l1", "l2")),
     *(Field(name, "int", (_AT_ONCE,)) for name in _SIZES),
     *(Field(name, "int", (_AT_ONCE + 1,)) for name in ("first", "tile")),
     *(Field(name, "char", (_AT_ONCE,)) for name in ("a_wide", "b_wide", "c_wide", "decays")),
@@ -54,7 +59,8 @@ TILES = {dtype: tuple(tile._replace(depth=16) for tile in tiles) for dtype, tile
 class Gradient(NamedTuple):
     """Weights c (n, m) with their states, which are like them, and their gradient: a (n, k) @ b (k, m).
 
-    ``decays`` says whether they do before the step, where any do.
+    ``decays`` says whether they do before the step, where any do. Their ``penalty`` (l1, l2), l1 |w| + l2 w^2, adds to
+    the gradient.
     """
 
     a: Any
@@ -62,6 +68,14 @@ class Gradient(NamedTuple):
     c: Any
     states: Sequence[Any]
     decays: bool = False
+    penalty: tuple[float, float] = (0.0, 0.0)
+
+
+class Penalties(NamedTuple):
+    """Where penalties add ``share`` of theirs to gradients, and to the loss, an array of one number in float64."""
+
+    loss: Any
+    share: float
 
 
 class _Finish(NamedTuple):
@@ -70,14 +84,16 @@ class _Finish(NamedTuple):
     name: str | None = None
     decays: bool = False
     clips: bool = False
+    penalizes: bool = False
 
     def before(self, tile: gemm.Tile, dtype: str) -> str:
         """What comes before the kernel."""
         states, hyper = (0, 0) if self.name is None else map(len, (STEPS[self.name].states, STEPS[self.name].hyper))
         sizes = {"STATES": states, "HYPER": hyper, "NUMBERS": hyper + self.decays + self.clips}
-        sizes |= {"DECAYS": int(self.decays), "SQUARES": int(self.name is None)}
+        sizes |= {"DECAYS": int(self.decays), "SQUARES": int(self.name is None), "PENALTIES": int(self.penalizes)}
         defined = "".join(f"#define {size} {value}\n" for size, value in sizes.items())
-        return defined + gemm.before(tile, self._epilogue, dtype)
+        penalty = function("penalty", ("l1", "l2", "w"), l1_l2, dtype) if self.penalizes else ""
+        return defined + penalty + gemm.before(tile, self._epilogue, dtype)
 
     @property
     def _epilogue(self) -> gemm.Epilogue:
@@ -92,6 +108,7 @@ def _structures() -> tuple[Structure, ...]:
 def modules() -> Iterator[launch.Module]:
     """Every tile, with the step that takes most, and with none."""
     finishes = {"steps": _Finish("amsgrad", decays=True, clips=True), "gradients": _Finish()}
+    finishes |= {f"penalized {name}": finish._replace(penalizes=True) for name, finish in finishes.items()}
     for dtype in DTYPES:
         for tile, (name, finish) in product_of(TILES[dtype], finishes.items()):
             text = launch.text("steps.cu", dtype, _structures(), finish.before(tile, dtype))
@@ -115,7 +132,7 @@ def plan_for(shapes: Sequence[tuple[int, int, int]], dtype: str, multiprocessors
 
 def _plans(shapes: Sequence[tuple[int, int, int]], tile: gemm.Tile) -> Iterator[Plan]:
     """A tile with whole sums, and with such of half the longest one and less: each tile of these has its counter."""
-    has_counters = sum(_tiles(shape, tile) for shape in shapes) <= launch.COUNTERS
+    has_counters = sum(_tiles(shape, tile) for shape in shapes) < launch.COUNTERS
     most, least = max(k for _, k, _ in shapes), gemm.LEAST_DEPTH if has_counters else MOST
     for halves in range(gemm.MOST_SPLITS.bit_length()):
         if halves and most >> halves < least:
@@ -147,6 +164,7 @@ def step(
     numbers: Sequence[float],
     left: float | None = None,
     limit: float | None = None,
+    penalties: Penalties | None = None,
 ) -> None:
     """The step of this name, with these numbers, of all weights, on the current stream.
 
@@ -154,18 +172,21 @@ def step(
     share of those that decay which is left before the step, ``limit`` clips every number of the gradients.
     """
     given = [*numbers, *(more for more in (left, limit) if more is not None)]
-    finish = _Finish(name, left is not None, limit is not None)
+    finish = _Finish(name, left is not None, limit is not None, penalties is not None)
     for first in range(0, len(gradients), _AT_ONCE):
-        _launch(finish, gradients[first : first + _AT_ONCE], numbers=given)
+        _launch(finish, gradients[first : first + _AT_ONCE], penalties, numbers=given)
 
 
-def gradients(products: Sequence[Gradient]) -> Any:
-    """Write the products, where weights would be, and sums of their squares, of which each has some: ``squares_of``."""
+def gradients(products: Sequence[Gradient], penalties: Penalties | None = None) -> Any:
+    """Write the products, where weights would be, and sums of their squares, of which each has some: ``squares_of``.
+
+    With penalties the first of each one's states are the weights.
+    """
     starts = squares_of(_shapes(products), products[0].c.dtype.name)
     squares = cupy.empty((starts[-1],), np.float64)
     for first in range(0, len(products), _AT_ONCE):
         at = address(squares) + starts[first] * squares.itemsize
-        _launch(_Finish(), products[first : first + _AT_ONCE], squares=at)
+        _launch(_Finish(penalizes=penalties is not None), products[first : first + _AT_ONCE], penalties, squares=at)
     return squares
 
 
@@ -183,7 +204,13 @@ def _shapes(gradients: Sequence[Gradient]) -> tuple[tuple[int, int, int], ...]:
     return tuple((each.a.shape[0], *each.b.shape) for each in gradients)
 
 
-def _launch(finish: _Finish, gradients: Sequence[Gradient], numbers: Sequence[float] = (), squares: int = 0) -> None:
+def _launch(
+    finish: _Finish,
+    gradients: Sequence[Gradient],
+    penalties: Penalties | None,
+    numbers: Sequence[float] = (),
+    squares: int = 0,
+) -> None:
     dtype, shapes = gradients[0].c.dtype, _shapes(gradients)
     tile, splits, depth = plan_for(shapes, dtype.name, launch.multiprocessors())
     record = STEPPED.record(dtype)
@@ -200,7 +227,12 @@ def _launch(finish: _Finish, gradients: Sequence[Gradient], numbers: Sequence[fl
         room = cupy.empty((sum(partial) * size,), dtype)
         starts = [0, *accumulate(number * size * dtype.itemsize for number in partial)]
         given["partial"][:count] = [address(room) + start for start in starts[:count]]
-        given["counters"] = launch.counters()
+    given["counters"] = launch.counters()
+    if penalties is not None:
+        parts = cupy.empty((sum(tiles),), np.float64)
+        given["penalties"], given["loss"], given["tiles"] = address(parts), address(penalties.loss), sum(tiles)
+        given["share"], given["last_counter"] = penalties.share, launch.counters() + 4 * (launch.COUNTERS - 1)
+        given["l1"][:count], given["l2"][:count] = zip(*(each.penalty for each in gradients), strict=True)
     for place, (each, shape) in enumerate(zip(gradients, shapes, strict=True)):
         _describe(given, place, each, shape)
     given["decays"][:count] = [each.decays for each in gradients]

@@ -397,6 +397,30 @@ def test_what_comes_before_a_step_takes_no_launches(cupy, monkeypatch, optimizer
         assert (launches, why) == ("13" if sparse else "6", "")
 
 
+PENALIZED = {
+    "alone": lambda: "sgd",
+    "decay and clipping": lambda: optimizers.Adam(0.01, weight_decay=0.5, clipvalue=0.02),
+    "norms": lambda: optimizers.RMSprop(0.01, weight_decay=0.5, clipnorm=0.1),
+}
+
+
+@host_only
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("optimizer", PENALIZED)
+def test_penalties_on_weights_take_no_launches(cupy, monkeypatch, optimizer, many):
+    """Neither their gradients nor what they add to the loss, also where sums of many samples are split."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    (x, y), found = (np.resize(array, (4096 if many else ROWS, array.shape[1])) for array in (X, VALUES)), []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(1)
+        both = {"kernel_regularizer": regularizers.L1L2(0.02, 0.03), "bias_regularizer": regularizers.L2(0.1)}
+        built = models.Sequential([layers.Dense(40, "tanh", **both), layers.Dense(1, kernel_regularizer="l2")])
+        built.compile(PENALIZED[optimizer](), "mse", backend=backend)
+        found.append((built, built.fit(x, y, batch_size=2048 if many else 16, epochs=4, verbose=0).history))
+    assert_alike(*found)
+    assert found[1][0].plan(x).facts["launches"] == "6 a step, in the last fit"
+
+
 @host_only
 @pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_gradients_that_are_not_finite_are_not_clipped_to_ones_that_are(cupy, monkeypatch, clip):
