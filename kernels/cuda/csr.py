@@ -311,7 +311,7 @@ def step_rows(
     """
     epilogue = gemm.update(name, lag is not None, left is not None, limit is not None)
     numbers = [*numbers, *(more for more in (left, limit) if more is not None)]
-    product = _Product(dz, w, epilogue, states=states, lag=lag)
+    product = _Product(dz, w, epilogue, states=states, format_=gemm.format_of(w.dtype.name), lag=lag)
     product(_Columns(x.shape, x.dtype, lag)(_entries("x", x)), dz, w, states=states, numbers=numbers)
 
 

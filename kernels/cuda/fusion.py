@@ -265,8 +265,6 @@ def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
         for each in before
         if _is_layer(each.call) and (blocks := {view.block for view in views_of(each.call.results[1:])}) & read
     ]
-    if layers and not _is_exact({each.call.given["dy"].dtype for each, _ in layers}):
-        return [*reasons, f"gradients are products of {precision.current()}, which are written"]
     for layer, blocks in layers:
         others = (each for each in calls if each is not layer and each.number != step.number)
         between = [each.call.op for each in others if blocks & set(each.call.touched())]
@@ -274,7 +272,8 @@ def _obstacles(calls: Sequence[Origin], step: Origin) -> list[str]:
             reasons.append(f"gradients are written for {between[0]!r}, which comes before the step")
         elif not _is_served(layer.call):
             samples = layer.call.given["dy"].shape[0]
-            reasons.append(f"gradients of {samples:,} samples are written: products as large are cuBLAS's")
+            whose = "cuBLAS's" if _is_exact({layer.call.given["dy"].dtype}) else "the tensor cores'"
+            reasons.append(f"gradients of {samples:,} samples are written: products as large are {whose}")
     return reasons
 
 
@@ -289,16 +288,15 @@ def _is_exact(dtypes: Collection[Any]) -> bool:
 
 
 def _fit(parameters: Sequence[Sequence[Any]]) -> bool:
-    """Whether launches take these arrays: in C order, of one dtype, exact, and no two of what is written in common."""
+    """Whether launches take these arrays: in C order, of one dtype, and no two of what is written in common."""
     views = [view for parameter in parameters for view in parameter]
     if not all(isinstance(view, View) and view.contiguous and view.size for view in views):
         return False
     dtypes = {view.dtype for view in views}
-    exact = _is_exact(dtypes)
     ranges = [*map(_range, views)]
     written = [place for place in range(len(ranges)) if place % len(parameters[0]) != 1]
     overlap = any(ranges[one].meets(ranges[other]) for one in written for other in range(len(ranges)) if other != one)
-    return len(dtypes) == 1 and exact and not overlap
+    return len(dtypes) == 1 and not overlap
 
 
 def _range(view: View) -> Range:
@@ -381,6 +379,7 @@ class _Stepped:
     parameter: Sequence[View]
     a: View
     b: View
+    exact: bool = False
 
     @property
     def matrices(self) -> list[View]:
@@ -394,7 +393,7 @@ def _gradients(layer: Origin, dz: View, by_gradient: Mapping[View, Sequence[View
     x, (_, dw, db) = layer.call.given["x"], layer.call.results
     found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz)]
     if db is not None:
-        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz))
+        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz, exact=True))
     return found
 
 
@@ -410,7 +409,7 @@ def _ones(count: int, dtype: Any) -> View:
 
 
 def _is_served(layer: Call) -> bool:
-    """Whether its gradients are formed there: those of large products, which are cuBLAS's, are not.
+    """Whether its gradients are formed there: large products, which are cuBLAS's or the tensor cores', are not.
 
     Of CSR matrices there is no other way; the bias is as that of all layers.
     """
@@ -418,7 +417,8 @@ def _is_served(layer: Call) -> bool:
     dense = [view for view in (x, dy) if isinstance(view, View)]
     shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
     most = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
-    return math.prod(shape) < gemm.CUBLAS_FROM and most <= steps.MOST
+    largest = gemm.CUBLAS_FROM if _is_exact({dy.dtype}) else gemm.TENSOR_WORK_FROM
+    return math.prod(shape) < largest and most <= steps.MOST
 
 
 def _rest(call: Call, arrays: Sequence[str], parameters: Sequence[Sequence[View]]) -> Call:
@@ -441,7 +441,7 @@ def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befo
     written = (*columns["c"], *columns["states"])
     decays = [each.parameter[0] in before.decays for each in gradients]
     penalties = _Penalized.of(before, gradients)
-    run = _StepsRun(name, gradients[0].b.dtype.char, decays, penalties)
+    run = _StepsRun(name, gradients[0].b.dtype.char, decays, penalties, [each.exact for each in gradients])
     return Call(_STEPS, {**columns, **options, **penalties.given}, (), (*written, *penalties.loss), run)
 
 
@@ -481,7 +481,8 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     products = {"a": [each.a for each in gradients], "b": [each.b for each in gradients]}
     penalties = _Penalized.of(before, gradients)
     products |= {"w": [each.matrices[0] for each in gradients]} if penalties.loss else {}
-    run_products = partial(_formed, shapes=[view.shape for view in dw], penalties=penalties)
+    exact = [each.exact for each in gradients]
+    run_products = partial(_formed, shapes=[view.shape for view in dw], penalties=penalties, exact=exact)
     formed = Call(_GRADIENTS, {**products, **penalties.given}, (*dw, squares), (*penalties.loss,), run_products)
     decays, together = [view in before.decays for view in w], _BY_NORM[before.clip.call.op]
     run = NormRun(name, w[0].dtype.char, decays, tiles, together)
@@ -491,14 +492,21 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
 
 
 def _formed(
-    a: Any, b: Any, shapes: Sequence[tuple[int, ...]], penalties: _Penalized, w: Any = None, loss: Any = None
+    a: Any,
+    b: Any,
+    shapes: Sequence[tuple[int, ...]],
+    penalties: _Penalized,
+    exact: Sequence[bool],
+    w: Any = None,
+    loss: Any = None,
 ) -> tuple[Any, ...]:
     """The products in new arrays, and sums of their squares."""
     made = [cupy.empty(shape, one.dtype) for shape, one in zip(shapes, a, strict=True)]
     places = [dw if dw.ndim == 2 else dw.reshape(1, -1) for dw in made]
     weights = [()] * len(made) if w is None else [(each,) for each in w]
-    parts = zip(a, b, places, weights, penalties.numbers, strict=True)
-    products = [steps.Gradient(*operands, penalty=numbers) for *operands, numbers in parts]
+    none = [False] * len(made)
+    parts = zip(a, b, places, weights, none, penalties.numbers, exact, strict=True)
+    products = [steps.Gradient(*each) for each in parts]
     return (*made, steps.gradients(products, penalties.of_launch(loss)))
 
 
@@ -557,14 +565,16 @@ class LazyRun(_RowsRun):
 class _StepsRun(_Run):
     """That of many products."""
 
-    def __init__(self, name: str, char: str, decays: Sequence[bool], penalties: _Penalized) -> None:
+    def __init__(
+        self, name: str, char: str, decays: Sequence[bool], penalties: _Penalized, exact: Sequence[bool]
+    ) -> None:
         super().__init__(name, char)
-        self._decays, self._penalties = decays, penalties
+        self._decays, self._penalties, self._exact = decays, penalties, exact
 
     def __call__(self, a: Any, b: Any, c: Any, states: Any, loss: Any = None, **options: Any) -> None:
         each = len(STEPS[self._name].states)
         parts = [states[place * each : (place + 1) * each] for place in range(len(c))]
-        columns = a, b, c, parts, self._decays, self._penalties.numbers
+        columns = a, b, c, parts, self._decays, self._penalties.numbers, self._exact
         gradients = [steps.Gradient(*given) for given in zip(*columns, strict=True)]
         penalties = self._penalties.of_launch(loss)
         steps.step(self._name, gradients, **self._arguments(options), penalties=penalties)

@@ -7,7 +7,8 @@ their gradient.
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
 
 Products of float32 arrays are exact to rounding, or where ``fastnn.kernels.precision`` says so, of operands rounded to
-"tf32" or "bfloat16", their sums in float32, on tensor cores.
+"tf32" or "bfloat16", their sums in float32: large ones on tensor cores, behind a launch that rounds and packs operands;
+small ones round what they load, which saves that launch.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ PRODUCT = Structure(
     *(Field(f"{name}_{step}", "int64") for name in "abc" for step in ("row", "column")),
     *(Field(f"{name}_wide", "int") for name in "abc"),
     Field("splits", "int"),
+    Field("exact", "int"),
     Field("depth", "int64"),
     Field("units", "int64"),
     Field("bias_step", "int64"),
@@ -85,13 +87,17 @@ _MOST_SPLIT_COLUMNS = _SUM_WIDTH * launch.COUNTERS
 
 
 class Tile(NamedTuple):
-    """Numbers of C that a block computes and that a thread does, and those at hand of each row and column."""
+    """Numbers of C that a block computes and that a thread does, and those at hand of each row and column.
+
+    With a format operands are rounded to it where they are loaded.
+    """
 
     rows: int
     columns: int
     depth: int
     thread_rows: int
     thread_columns: int
+    format: str | None = None
 
     @property
     def threads(self) -> int:
@@ -106,7 +112,12 @@ class Tile(NamedTuple):
     @property
     def before(self) -> str:
         """The tile as the kernels know it, and the headers that they take."""
-        return _sizes(**self._asdict()) + launch.header("gemm.cuh") + launch.header("simt.cuh")
+        sizes = self._asdict()
+        format_ = sizes.pop("format")
+        rounded = "number" if format_ is None else f"{format_}::rounded(number)"
+        formats = "" if format_ is None else launch.header("ptx.cuh")
+        headers = launch.header("gemm.cuh") + launch.header("simt.cuh")
+        return f"{formats}#define ROUNDED(number) {rounded}\n{_sizes(**sizes)}{headers}"
 
 
 def _sizes(**sizes: int) -> str:
@@ -175,8 +186,14 @@ TENSOR_TILES = {
     for name, format_ in FORMATS.items()
 }
 
-# The least compute capability, as CuPy writes it, that has tensor cores for these formats.
-TENSOR_FROM = 80
+# Those of smaller products, which round what they load.
+ROUNDING_TILES = {
+    name: tuple(tile._replace(format=format_) for tile in TILES["float32"]) for name, format_ in FORMATS.items()
+}
+
+# The least compute capability, as CuPy writes it, that has tensor cores for these formats; and the multiply-adds from
+# which a product is theirs. Unmeasured.
+TENSOR_FROM, TENSOR_WORK_FROM = 80, 2**27
 
 # Units of an operand of 16 bytes a lane: rows or columns, and bytes of a warp.
 _UNIT, _UNIT_BYTES = 16, 32 * 16
@@ -370,23 +387,22 @@ def _has_tensor_cores(device: int) -> bool:
 
 def format_of(dtype: str) -> str | None:
     """The format that products of this dtype round their operands to now; RuntimeError where the device has it not."""
-    tile = _tiles(dtype, precision.current())[0]
-    return tile.format if isinstance(tile, TensorTile) else None
+    return tiles_for(dtype, precision.current(), 0)[0].format
 
 
-def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
-    """The tiles for a dtype and a precision; RuntimeError where the device has none."""
+def tiles_for(dtype: str, wanted: str, work: int) -> Sequence[Tile | TensorTile]:
+    """Those of products of so many multiply-adds, for a dtype and a precision; RuntimeError where there are none."""
     if dtype != "float32" or wanted == "float32":
         return TILES[dtype]
     device = cupy.cuda.runtime.getDevice()
     if not _has_tensor_cores(device):
         found = cupy.cuda.Device(device).compute_capability
         raise RuntimeError(f"precision: got {wanted!r}, wants a device of compute capability 8.0 or later, not {found}")
-    return TENSOR_TILES[wanted]
+    return TENSOR_TILES[wanted] if work >= TENSOR_WORK_FROM else ROUNDING_TILES[wanted]
 
 
 def modules() -> Iterator[launch.Module]:
-    """Every tile, with an epilogue of each kind; sums of columns, with and without a derivative."""
+    """Every tile, with an epilogue of each kind or, where it rounds, with one; sums of columns, and of derivatives."""
     epilogues = {
         "plain": PLAIN,
         "gelu": forward("gelu"),
@@ -400,6 +416,11 @@ def modules() -> Iterator[launch.Module]:
             text = launch.text(source_of(tile), dtype, (PRODUCT,), before(tile, epilogue, dtype))
             label = f"product {tile.rows}x{tile.columns}x{tile.depth} {kind} {name}"
             yield launch.Module(label, text, TENSOR_FROM if name in TENSOR_TILES else 75)
+    for name, tiles in ROUNDING_TILES.items():
+        for tile in tiles:
+            text = launch.text("gemm.cu", "float32", (PRODUCT,), before(tile, derivative("gelu"), "float32"))
+            label = f"product {tile.rows}x{tile.columns}x{tile.depth} gelu_backward rounding to {name}"
+            yield launch.Module(label, text, TENSOR_FROM)
     for activation, dtype in product_of((None, "gelu"), TILES):
         text = launch.text("columns.cu", dtype, (COLUMNS,), _value(activation, dtype))
         yield launch.Module(f"column_sums {activation or 'plain'} {dtype}", text)
@@ -512,7 +533,7 @@ class _Launches:
     def __init__(self, likes: Sequence[Any], epilogue: Epilogue, aligned: tuple[bool, ...]) -> None:
         a, b, c, bias, s = likes
         (n, k), m, dtype = a.shape, b.shape[1], c.dtype
-        tiles = _tiles(dtype.name, precision.current())
+        tiles = tiles_for(dtype.name, precision.current(), n * k * m)
         tile, splits, depth = _plan(n, k, m, tiles, launch.multiprocessors())
         record = PRODUCT.record(dtype)
         given = record[0]

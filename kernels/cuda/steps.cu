@@ -17,7 +17,7 @@ FUNCTION Product product_of(const Stepped& given, int p) {
     one.a_row = given.a_row[p], one.a_column = given.a_column[p], one.a_wide = given.a_wide[p];
     one.b_row = given.b_row[p], one.b_column = given.b_column[p], one.b_wide = given.b_wide[p];
     one.c_row = given.c_row[p], one.c_column = given.c_column[p], one.c_wide = given.c_wide[p];
-    one.splits = given.splits[p], one.depth = given.depth;
+    one.splits = given.splits[p], one.depth = given.depth, one.exact = given.exact[p];
     one.partial = given.partial[p], one.counters = given.counters + given.tile[p];
     return one;
 }

@@ -48,19 +48,23 @@ STEPPED = Structure(
     *(Field(name, "real", (_AT_ONCE,)) for name in ("l1", "l2")),
     *(Field(name, "int", (_AT_ONCE,)) for name in _SIZES),
     *(Field(name, "int", (_AT_ONCE + 1,)) for name in ("first", "tile")),
-    *(Field(name, "char", (_AT_ONCE,)) for name in ("a_wide", "b_wide", "c_wide", "decays")),
+    *(Field(name, "char", (_AT_ONCE,)) for name in ("a_wide", "b_wide", "c_wide", "decays", "exact")),
     numbers=(Field("numbers", "real", (gemm.STEP_NUMBERS,)),),
 )
 
-# The tiles of products, with shorter panels: a thread has the places of its product to remember, too.
-TILES = {dtype: tuple(tile._replace(depth=16) for tile in tiles) for dtype, tiles in gemm.TILES.items()}
+# The tiles of products by their format or dtype, with shorter panels: a thread has the places of its product to
+# remember, too.
+TILES = {
+    name: tuple(tile._replace(depth=16) for tile in tiles)
+    for name, tiles in {**gemm.TILES, **{tiles[0].format: tiles for tiles in gemm.ROUNDING_TILES.values()}}.items()
+}
 
 
 class Gradient(NamedTuple):
     """Weights c (n, m) with their states, which are like them, and their gradient: a (n, k) @ b (k, m).
 
     ``decays`` says whether they do before the step, where any do. Their ``penalty`` (l1, l2), l1 |w| + l2 w^2, adds to
-    the gradient.
+    the gradient. One that is ``exact`` is of operands that are not rounded, whatever the precision is.
     """
 
     a: Any
@@ -69,6 +73,7 @@ class Gradient(NamedTuple):
     states: Sequence[Any]
     decays: bool = False
     penalty: tuple[float, float] = (0.0, 0.0)
+    exact: bool = False
 
 
 class Penalties(NamedTuple):
@@ -106,13 +111,16 @@ def _structures() -> tuple[Structure, ...]:
 
 
 def modules() -> Iterator[launch.Module]:
-    """Every tile, with the step that takes most, and with none."""
+    """Every tile, with the step that takes most, and with none; those that round with what takes most."""
     finishes = {"steps": _Finish("amsgrad", decays=True, clips=True), "gradients": _Finish()}
     finishes |= {f"penalized {name}": finish._replace(penalizes=True) for name, finish in finishes.items()}
-    for dtype in DTYPES:
-        for tile, (name, finish) in product_of(TILES[dtype], finishes.items()):
+    for kind, tiles in TILES.items():
+        dtype = kind if kind in DTYPES else "float32"
+        of_kind = finishes if kind == dtype else {"penalized steps": finishes["penalized steps"]}
+        for tile, (name, finish) in product_of(tiles, of_kind.items()):
             text = launch.text("steps.cu", dtype, _structures(), finish.before(tile, dtype))
-            yield launch.Module(f"{name} {tile.rows}x{tile.columns}x{tile.depth} {dtype}", text)
+            least = launch.LEAST if kind == dtype else gemm.TENSOR_FROM
+            yield launch.Module(f"{name} {tile.rows}x{tile.columns}x{tile.depth} {kind}", text, least)
 
 
 class Plan(NamedTuple):
@@ -124,9 +132,9 @@ class Plan(NamedTuple):
 
 
 @lru_cache(1024)
-def plan_for(shapes: Sequence[tuple[int, int, int]], dtype: str, multiprocessors: int) -> Plan:
-    """The cheapest for products (n, k, m) side by side."""
-    plans = (plan for tile in TILES[dtype] for plan in _plans(shapes, tile))
+def plan_for(shapes: Sequence[tuple[int, int, int]], kind: str, multiprocessors: int) -> Plan:
+    """The cheapest for products (n, k, m) side by side, of a format or dtype."""
+    plans = (plan for tile in TILES[kind] for plan in _plans(shapes, tile))
     return min(plans, key=lambda plan: (_cost(shapes, plan, multiprocessors), sum(plan.splits)))
 
 
@@ -195,9 +203,14 @@ def squares_of(shapes: Sequence[tuple[int, int, int]], dtype: str) -> list[int]:
     found = []
     for first in range(0, len(shapes), _AT_ONCE):
         some = tuple(shapes[first : first + _AT_ONCE])
-        tile = plan_for(some, dtype, launch.multiprocessors()).tile
+        tile = plan_for(some, _kind(dtype), launch.multiprocessors()).tile
         found += [_tiles(shape, tile) for shape in some]
     return [0, *accumulate(found)]
+
+
+def _kind(dtype: str) -> str:
+    """The format that operands of a dtype are rounded to now, or the dtype."""
+    return gemm.format_of(dtype) or dtype
 
 
 def _shapes(gradients: Sequence[Gradient]) -> tuple[tuple[int, int, int], ...]:
@@ -212,7 +225,7 @@ def _launch(
     squares: int = 0,
 ) -> None:
     dtype, shapes = gradients[0].c.dtype, _shapes(gradients)
-    tile, splits, depth = plan_for(shapes, dtype.name, launch.multiprocessors())
+    tile, splits, depth = plan_for(shapes, _kind(dtype.name), launch.multiprocessors())
     record = STEPPED.record(dtype)
     given = record[0]
     given["numbers"][: len(numbers)], given["squares"] = numbers, squares
@@ -236,6 +249,7 @@ def _launch(
     for place, (each, shape) in enumerate(zip(gradients, shapes, strict=True)):
         _describe(given, place, each, shape)
     given["decays"][:count] = [each.decays for each in gradients]
+    given["exact"][:count] = [each.exact for each in gradients]
     kernel = launch.kernel("steps.cu", "steps", dtype.name, _structures(), finish.before(tile, dtype.name))
     kernel((sum(blocks),), (tile.threads,), (record,))
 

@@ -163,6 +163,26 @@ def test_bytes_that_a_layer_rescales(cupy):
     assert_alike(*(fitted("bytes", backend, x=x) for backend in ("cpu", "cuda")))
 
 
+@host_only
+@pytest.mark.parametrize("norm", [None, 0.1])
+def test_steps_of_rounded_products_take_no_launches(cupy, monkeypatch, norm):
+    """Sums of a bias are of what is not rounded."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    found = []
+    for reasons in (False, True):
+        if reasons:  # gradients by themselves
+            monkeypatch.setattr("fastnn.kernels.cuda.fusion._stepped", lambda calls, *_: calls)
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in CLASSIFIER])
+        optimizer = optimizers.SGD(0.1, global_clipnorm=norm)
+        built.compile(optimizer, "sparse_categorical_crossentropy", backend="cuda", precision="bfloat16")
+        found.append((built, built.fit(X, LABELS, batch_size=16, epochs=4, verbose=0).history))
+        launches = built.plan(X).facts["launches"]
+        assert (launches == "6 a step, in the last fit") == (not reasons)
+    assert_alike(*found)
+    assert built.plan(X).precision == "bfloat16"
+
+
 def test_products_of_bfloat16(cupy):
     utils.set_random_seed(1)
     built = models.Sequential([each() for each in CLASSIFIER])
