@@ -8,7 +8,8 @@
 - So are penalties on these weights added to their gradients, and to the loss.
 - Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
   follows in another, in which a turn over batches can end, too (``norm_steps.py``).
-- What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``).
+- What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``), and
+  a layer's outputs through an activation behind it whose derivative needs its inputs, which are kept.
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
 weights. Sums may be in another order than op by op: the same to rounding, and the same bits run after run.
@@ -32,7 +33,8 @@ from fastnn.kernels.cuda import csr, gemm, norm_steps, steps
 from fastnn.kernels.cuda.arrays import address
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, range_of, views_of
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
+from fastnn.kernels.table.elementwise import FROM_INPUT
 from fastnn.kernels.table.optim import chosen
 
 # What calls are named that stand for a part of one, or for parts of several.
@@ -78,8 +80,10 @@ def fused(graph: Graph) -> Fused:
     for each in [each for each in calls if _is_step(each.call)]:
         calls = _stepped(calls, each, kept)
         reasons += _obstacles(calls, each)
-    for each in [each for each in calls if each.call.op == _SLOPE]:
+    for each in [each for each in calls if _slope_of(each.call) is not None]:
         calls = _sloped(calls, each, kept)
+    for each in [each for each in calls if _is_plain(each.call, each.call.op)]:
+        calls = _activated(calls, each)
     joined = replace(graph, calls=[each.call for each in calls])
     return Fused(joined, [each.number for each in calls], [*dict.fromkeys(reasons)])
 
@@ -619,20 +623,92 @@ def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) 
 # ---------------------------------------------------------------------------------------------------------- derivatives
 
 
+class _Slope(NamedTuple):
+    """dy f'(s) of an activation."""
+
+    dy: View
+    s: View
+    activation: str
+
+
+def _is_plain(call: Call, activation: str) -> bool:
+    """Whether a call is an activation's of matrices, or its derivative's, with its usual numbers, in a new array."""
+    given = call.given
+    if activation not in ELEMENTWISE_ACTIVATIONS or activation == "linear" or given["out"] is not None:
+        return False
+    usual = all(given[name] == value for name, value in NUMBERS[activation].items())
+    return usual and isinstance(given["x"], View) and given["x"].ndim == 2
+
+
+def _slope_of(call: Call) -> _Slope | None:
+    """What a call calculates, if it is that."""
+    given, name = call.given, call.op.removesuffix("_backward")
+    if call.op == _SLOPE:
+        activation = ELEMENTWISE_ACTIVATIONS.get(given["activation"])
+        return None if activation is None else _Slope(given["dy"], given["s"], activation)
+    if name == call.op or not _is_plain(call, name):
+        return None
+    return _Slope(given["dy"], given["x" if name in FROM_INPUT else "y"], ELEMENTWISE_ACTIVATIONS[name])
+
+
+def _made_by(calls: Sequence[Origin], op: str, result: Any) -> Origin | None:
+    """The call of an op that gives this, in a new array."""
+    found = (each for each in calls if each.call.op == op and each.call.results[:1] == (result,))
+    return next((each for each in found if each.call.given.get("out") is None), None)
+
+
+def _passes(calls: Sequence[Origin], view: View, kept: Collection[Block], *both: Origin) -> bool:
+    """Whether a result is one call's and another's alone."""
+    touching = [each for each in calls if view.block in each.call.touched()]
+    return touching == [*both] and view.block.inner and view.block not in kept
+
+
 def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list[Origin]:
-    """With an activation's slope in the epilogue of the product that makes what it is multiplied with."""
-    given = slope.call.given
-    dy, activation = given["dy"], ELEMENTWISE_ACTIVATIONS.get(given["activation"])
-    made = next((each for each in calls if each.call.op == _BACK and each.call.results == (dy,)), None)
-    if activation is None or made is None or not dy.block.inner or dy.block in kept:
+    """With an activation's slope in the epilogue of the product that makes what it is multiplied with.
+
+    Also where a mask comes in between, which then comes behind it: both are factors of each number.
+    """
+    found = _slope_of(slope.call)
+    assert found is not None
+    dy, drop = found.dy, _made_by(calls, "dropout_backward", found.dy)
+    if drop is not None:
+        if not _passes(calls, dy, kept, drop, slope):
+            return calls
+        dy = drop.call.given["dy"]
+    behind = slope if drop is None else drop
+    made = _made_by(calls, _BACK, dy)
+    if made is None or "s" in made.call.given or not _passes(calls, dy, kept, made, behind):
         return calls
     if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= gemm.CUBLAS_FROM:
         return calls
-    touching = [each for each in calls if dy.block in each.call.touched()]
     between = calls[calls.index(made) : calls.index(slope)]
-    s = given["s"]
-    if touching != [made, slope] or any(hinder((), touched(each.call)[1], [_range(s)], ()) for each in between):
+    if any(hinder((), touched(each.call)[1], [_range(found.s)], ()) for each in between):
         return calls
-    run = partial(_back, epilogue=gemm.derivative(activation))
-    joined = Origin(Call(_BACK, {**made.call.given, "s": s}, slope.call.results, (), run), made.number)
-    return [joined if each is made else each for each in calls if each is not slope]
+    run, result = partial(_back, epilogue=gemm.derivative(found.activation)), slope.call.results
+    product = Call(_BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
+    changed = {id(made): [replace(made, call=product)], id(slope): []}
+    if drop is not None:
+        changed[id(drop)] = [replace(drop, call=replace(drop.call, results=result))]
+    return [one for each in calls for one in changed.get(id(each), [each])]
+
+
+def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:
+    """With an activation in the epilogue of the layer that makes what it is of, which is written, too."""
+    name, z = activation.call.op, activation.call.given["x"]
+    layer = _made_by(calls, "linear", z)
+    if layer is None or layer.call.given["activation"] != "linear" or not isinstance(layer.call.given["x"], View):
+        return calls
+    between = calls[calls.index(layer) + 1 : calls.index(activation)]
+    if any(hinder((), touched(each.call)[1], [_range(z)], ()) for each in between):
+        return calls
+    given = {operand: layer.call.given[operand] for operand in ("x", "w", "b")}
+    run = partial(_both, activation=ELEMENTWISE_ACTIVATIONS[name])
+    both = replace(layer, call=Call("linear", given, (z, *activation.call.results), (), run))
+    return [both if each is layer else each for each in calls if each is not activation]
+
+
+def _both(x: Any, w: Any, b: Any, activation: str) -> tuple[Any, Any]:
+    """z = x @ w + b and f(z)."""
+    z, y = (cupy.empty((x.shape[0], w.shape[1]), x.dtype) for _ in range(2))
+    gemm.multiplying(x, w, y, gemm.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
+    return z, y

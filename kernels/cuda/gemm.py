@@ -47,7 +47,8 @@ _ADDRESSES = (
     *(Field(name, "real*") for name in ("c", "partial")),
     *(Field(name, "uint4*") for name in ("units_a", "units_b")),
     Field("counters", "int*"),
-    *(Field(name, "const real*") for name in ("bias", "s")),
+    Field("bias", "const real*"),
+    Field("s", "real*"),
 )
 PRODUCT = Structure(
     "Product",
@@ -276,12 +277,13 @@ def _result_of(name: str, arguments: Sequence[str]) -> str:
 
 
 @cache
-def forward(activation: str) -> Epilogue:
-    """C = f(sum + bias), or f(sum) without one."""
+def forward(activation: str, keeps: bool = False) -> Epilogue:
+    """C = f(sum + bias), or f(sum) without one; where it ``keeps`` what f is of, that goes to s, of C's shape."""
     entry = ACTIVATIONS[activation]
 
     def before(dtype: str) -> str:
         body = "    if (given.bias) sum += given.bias[j * given.bias_step];\n"
+        body += "    given.s[i * given.s_row + j * given.s_column] = sum;\n" if keeps else ""
         body += _result_of("activate", ["sum", *_taken("chosen", len(entry.numbers))])
         return function("activate", ("x", *entry.numbers), entry.forward, dtype) + _FINISHED.format(body=body)
 

@@ -358,6 +358,27 @@ def test_the_launches_of_a_step(cupy, monkeypatch, hidden, optimizer):
     assert built.plan(X).facts["launches"] == f"{len(step)} a step, in the last fit"
 
 
+# Layers between the inputs and the classes, and the launches of a step.
+FUSED = {
+    "activations of inputs": ((dense(8, "gelu"), dense(7, "swish")), 8),
+    "an activation by itself": ((dense(8, "linear"), lambda: layers.Activation("mish")), 6),
+    "dropout": ((dense(8, "relu"), lambda: layers.Dropout(0.3, seed=3)), 8),
+    "dropout behind an activation of inputs": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 8),
+}
+
+
+@host_only
+@pytest.mark.parametrize("name", FUSED)
+def test_activations_and_masks_within_these_launches(cupy, monkeypatch, name):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    between, launches = FUSED[name]
+    monkeypatch.setitem(MODELS, "stack", ((*between, *CLASSIFIER[1:]), *MODELS["classifier"][1:]))
+    one, other = (fitted("stack", backend, "sgd", epochs=4) for backend in ("cpu", "cuda"))
+    assert_alike(one, other)
+    assert launches <= 2 + 2 * (len(between) + 1)
+    assert other[0].plan(X).facts["launches"] == f"{launches} a step, in the last fit"
+
+
 @host_only
 def test_a_step_of_many_samples(cupy, monkeypatch):
     """Whose gradients' sums are split among blocks, in the launch that steps the weights."""

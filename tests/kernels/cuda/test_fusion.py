@@ -121,6 +121,24 @@ def test_other_activations(cupy, activation):
     assert ("activation's slope" in plan) == (activation == "softmax")
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_an_activation_is_of_stays_where_it_is_wanted(cupy, kept):
+    """And is what it was, where it is written before the activation is made of it."""
+    rng = np.random.default_rng(0)
+    x, w = (cupy.asarray(rng.normal(size=shape).astype("float32")) for shape in ((20, 7), (7, 9)))
+
+    def function(x):
+        z = ops.linear(x, w)
+        if not kept:
+            ops.tanh(z, out=z)
+        return ops.gelu(z), z
+
+    program = fastnn.program(function)
+    for _ in range(3):
+        for found, wanted in zip(program(x), function(x), strict=True):
+            np.testing.assert_array_equal(found.get(), wanted.get())
+
+
 def read(network, x, slopes, hidden):
     return ops.relu(slopes[0])
 
