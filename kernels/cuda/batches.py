@@ -18,7 +18,8 @@ AT_ONCE = 16
 
 # What a kernel is told that ends a turn.
 TURN = (
-    *(Field(name, "int64*") for name in ("control", "rows", "turn_numbers")),
+    *(Field(name, "int64*") for name in ("control", "rows")),
+    Field("turn_numbers", "unsigned*"),
     Field("counters", "int*"),
     *(Field(name, "int64") for name in ("batch", "words")),
     *(Field(name, "int") for name in ("takes", "puts", "moves")),
@@ -83,12 +84,16 @@ class Turns:
 
     def __init__(self, batch: int) -> None:
         self.rows = cupy.empty((batch,), np.int64)
-        self._control, self._kept = cupy.empty((5,), np.int64), (None, None)
+        self._control, self._kept = cupy.empty((6,), np.int64), (None, None)
 
     def begin(self, turns: range, order: Any, numbers: Any) -> None:
-        """Those behind the next ``next`` are these turns of an order, whose ``numbers`` (turns, bytes) are these."""
+        """Those behind the next ``next`` are these turns of an order.
+
+        Their ``numbers`` (1 + turns, bytes) are behind what is added to them from turn to turn.
+        """
         self._kept = order, numbers
-        control = [address(order), address(numbers), turns.start, turns.start - 1, turns.stop]
+        begins = address(numbers), address(numbers) + numbers[:1].nbytes
+        control = [address(order), begins[1], turns.start, turns.start - 1, turns.stop, begins[0]]
         self._control[...] = cupy.asarray(np.array(control, np.int64))
 
     def next(
@@ -96,7 +101,7 @@ class Turns:
     ) -> None:
         """Put x where ``places``, which have one of each turn, have this turn's; then comes the next turn.
 
-        Its numbers go to these bytes, and its rows of ``data`` go ``into`` arrays. All are in C order.
+        Its numbers go to these bytes, its rows of ``data`` go ``into`` arrays, bytes also as float32. All in C order.
         """
         launches = max(1, -(-max(len(data), len(x)) // AT_ONCE))
         for number in range(launches):
@@ -109,15 +114,16 @@ class Turns:
     def describe(self, given: Any, numbers: Any, taken: Sequence[Any], put: Sequence[Any]) -> int:
         """What a launch is told of it; how many threads have something to do."""
         given["control"], given["rows"], given["turn_numbers"] = map(address, (self._control, self.rows, numbers))
-        given["counters"], given["batch"], given["words"] = launch.counters(), self.rows.size, numbers.nbytes // 8
+        given["counters"], given["batch"], given["words"] = launch.counters(), self.rows.size, numbers.nbytes // 4
         given["takes"], given["puts"] = len(taken[0]), len(put[0])
         threads = [self.rows.size]
         for p, (source, target) in enumerate(zip(*taken, strict=True)):
             size = _row_bytes(source)
-            word = _word(size, address(source), address(target))
+            become = source.dtype != target.dtype  # bytes that become numbers
+            word = 0 if become else _word(size, address(source), address(target))
             given["data"][p], given["into"][p] = address(source), address(target)
             given["row_bytes"][p], given["lengths"][p], given["take_word"][p] = size, source.shape[0], word
-            threads.append(target.nbytes // word)
+            threads.append(target.nbytes // (word or target.itemsize))
         for p, (result, place) in enumerate(zip(*put, strict=True)):
             word = _word(result.nbytes, address(result), address(place))
             given["results"][p], given["places"][p] = address(result), address(place)

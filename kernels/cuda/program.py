@@ -160,8 +160,8 @@ class Replay(CallByCall):
             done = 0
             while done < len(figures):
                 numbers = None if self._is_first else self._numbers_of(arrays, figures[done : done + _AT_ONCE])
-                turns = range(done, done + (1 if numbers is None else len(numbers)))
-                self._turns.begin(turns, order, self._table.device if numbers is None else numbers)
+                turns = range(done, done + (1 if numbers is None else len(numbers) - 1))
+                self._turns.begin(turns, order, self._table.alone() if numbers is None else numbers)
                 self._take_batches(arrays)
                 self.figures[:] = figures[done]  # of which the launches are known
                 if numbers is None:
@@ -286,10 +286,13 @@ class Replay(CallByCall):
         calls: list[Call] = []
         origins: list[int] = []
         turn: dict[str, list[View]] = {"data": [], "into": [], "x": [], "places": []}
+        become = _becoming(graph)
         for call, origin in zip(graph.calls, self._origins, strict=True):
             if call.op == GATHER and call.given["data"].contiguous:
                 turn["data"].append(call.given["data"])
-                turn["into"] += call.results
+                turn["into"] += become[id(call)].results if id(call) in become else call.results
+                continue
+            if any(call is each for each in become.values()):
                 continue
             if call.op == PUT:
                 turn["x"].append(call.given["x"])
@@ -384,9 +387,10 @@ class Replay(CallByCall):
             self._is_sent = True
 
     def _numbers_of(self, arrays: Sequence[Any], figures: Any) -> Any:
-        """The numbers of turns (turns, bytes), on the device: of those before one that wants other launches.
+        """The numbers of turns (1 + turns, bytes), on the device: of those before one that wants other launches.
 
-        Where that is the first one, None, and all is as before the first run.
+        The first row is added to them from turn to turn. Where the first turn is that one, None, and all is as before
+        the first run.
         """
         numbers: list[bytes] = []
         counters = self._counters_of_masks()
@@ -404,18 +408,22 @@ class Replay(CallByCall):
             return None
         if len(numbers) < len(figures):
             self._values = {}
-        made = np.frombuffer(bytearray(b"".join(numbers)), np.uint8).reshape(len(numbers), -1)
+        nothing = bytes(len(numbers[0]))
+        made = np.frombuffer(bytearray(b"".join([nothing, *numbers])), np.uint8).reshape(1 + len(numbers), -1)
         for number, places in counters.items():
             self._values.pop(number, None)  # those of the first turn are in the table
             for start, kind, place in places:
                 counted = figures[: len(numbers), place].astype(kind)
-                made[:, start : start + kind.itemsize] = counted[:, None].view(np.uint8)
+                if kind.itemsize == 4 and (np.diff(counted) == 1).all():  # the device counts them
+                    made[0, start : start + 4].view(np.uint32)[:] = 1
+                else:
+                    made[1:, start : start + kind.itemsize] = counted[:, None].view(np.uint8)
         return cupy.asarray(made)
 
     def _counters_of_masks(self) -> dict[int, list[tuple[int, Any, int]]]:
         """Of calls whose numbers that change are counters of masks alone: their places, dtypes and figures.
 
-        Those of many turns are written at once: no call is made for them.
+        No call is made for those of many turns: what advances by 1 from turn to turn is counted by the device.
         """
         found = {}
         for number in self._numbered:
@@ -615,6 +623,30 @@ def _like(view: View) -> View:
 
 def _copied(x: Any) -> Any:
     return x.copy()
+
+
+def _becoming(graph: Graph) -> dict[int, Call]:
+    """By the id of a call that takes a batch of bytes what makes numbers of all of it, where nobody else takes it."""
+    found, kept = {}, {view.block for view in graph.kept}
+    for call in graph.calls:
+        if call.op != GATHER or call.results[0].dtype != np.uint8 or not call.given["data"].contiguous:
+            continue
+        (batch,) = call.results
+        touching = [each for each in graph.calls if batch.block in each.touched()]
+        if len(touching) == 2 and batch.block not in kept and _is_all(touching[1], batch):
+            found[id(call)] = touching[1]
+    return found
+
+
+def _is_all(call: Call, x: View) -> bool:
+    """Whether a call takes all rows of x in their order, as they are, in a new array."""
+    given = call.given
+    if call.op != "gather" or given["data"] != x or (given["scale"], given["offset"], given["out"]) != (1.0, 0.0, None):
+        return False
+    index = given["index"]
+    known = isinstance(index, View) and index.block.owner is not None and index.shape == x.shape[:1]
+    is_in_order = known and np.array_equal(index.block.owner.get(), np.arange(x.shape[0]))
+    return bool(is_in_order) and call.results[0].dtype == np.float32
 
 
 def _is_of_turns(call: Call) -> bool:

@@ -158,6 +158,15 @@ def test_samples_of_any_kind(cupy, kind, weighted):
     assert_alike(*(fitted("classifier", backend, x=x, weighted=weighted) for backend in ("cpu", "cuda")))
 
 
+@host_only
+def test_bytes_become_numbers_as_a_batch_is_taken(cupy, monkeypatch):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x = (np.abs(X) * 3).astype("uint8")
+    one, other = (fitted("classifier", backend, "sgd", x=x, epochs=4) for backend in ("cpu", "cuda"))
+    assert_alike(one, other)
+    assert other[0].plan(x).facts["launches"] == "6 a step, in the last fit"
+
+
 def test_bytes_that_a_layer_rescales(cupy):
     x = (np.abs(X) * 40).astype("uint8")
     assert_alike(*(fitted("bytes", backend, x=x) for backend in ("cpu", "cuda")))
