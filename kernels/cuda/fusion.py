@@ -616,7 +616,7 @@ def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
 def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) -> Any:
     """f(dz @ w.T)."""
     made, others = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype), {} if s is None else {"s": s}
-    gemm.multiplying(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
+    gemm.Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
     return made
 
 
@@ -710,5 +710,5 @@ def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:
 def _both(x: Any, w: Any, b: Any, activation: str) -> tuple[Any, Any]:
     """z = x @ w + b and f(z)."""
     z, y = (cupy.empty((x.shape[0], w.shape[1]), x.dtype) for _ in range(2))
-    gemm.multiplying(x, w, y, gemm.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
+    gemm.Product(x, w, y, gemm.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
     return z, y

@@ -84,7 +84,7 @@ def step(
         one["blocks"] = blocks = launch.blocks(threads)
         if turn is not None and first + _AT_ONCE >= len(parameters):
             blocks += launch.blocks(turn(one))
-        kernel((blocks,), (launch.THREADS,), (record,))
+        kernel((blocks,), launch.BLOCK, (record,))
 
 
 def _describe(given: Any, parameters: Sequence[Sequence[Any]], tiles: Sequence[int]) -> int:
