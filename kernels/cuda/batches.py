@@ -116,7 +116,7 @@ class Turns:
         given["control"], given["rows"], given["turn_numbers"] = map(address, (self._control, self.rows, numbers))
         given["counters"], given["batch"], given["words"] = launch.counters(), self.rows.size, numbers.nbytes // 4
         given["takes"], given["puts"] = len(taken[0]), len(put[0])
-        threads = [self.rows.size]
+        threads: list[int] = [self.rows.size]
         for p, (source, target) in enumerate(zip(*taken, strict=True)):
             size = _row_bytes(source)
             become = source.dtype != target.dtype  # bytes that become numbers

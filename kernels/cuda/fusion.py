@@ -420,7 +420,7 @@ def _is_served(layer: Call) -> bool:
     x, dy = layer.given["x"], layer.given["dy"]
     dense = [view for view in (x, dy) if isinstance(view, View)]
     shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
-    most = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
+    most: int = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
     largest = gemm.CUBLAS_FROM if _is_exact({dy.dtype}) else gemm.TENSOR_WORK_FROM
     return math.prod(shape) < largest and most <= steps.MOST
 
@@ -479,7 +479,7 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     """The products, and the step by them when their norms are known."""
     assert before.clip is not None
     w, dw, *states = ([*column] for column in zip(*(each.parameter for each in gradients), strict=True))
-    shapes = [(each.a.shape[0], *each.b.shape) for each in gradients]
+    shapes = [(each.a.shape[0], each.b.shape[0], each.b.shape[1]) for each in gradients]
     tiles = steps.squares_of(shapes, w[0].dtype.name)
     squares = View(Block(8 * tiles[-1]), 0, (tiles[-1],), (8,), np.dtype(np.float64))
     products = {"a": [each.a for each in gradients], "b": [each.b for each in gradients]}
@@ -491,8 +491,9 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     decays, together = [view in before.decays for view in w], _BY_NORM[before.clip.call.op]
     run = NormRun(name, w[0].dtype.char, decays, tiles, together)
     options = {option: call.given[option] for option in op.options} | before.options()
-    arrays = {"w": w, "dw": dw, "states": [view for column in states for view in column], "squares": squares}
-    return [formed, Call(call.op, {**arrays, **options}, (), (*w, *arrays["states"]), run)]
+    kept = [view for column in states for view in column]
+    arrays = {"w": w, "dw": dw, "states": kept, "squares": squares}
+    return [formed, Call(call.op, {**arrays, **options}, (), (*w, *kept), run)]
 
 
 def _formed(

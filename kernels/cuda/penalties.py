@@ -8,6 +8,8 @@ from typing import Any
 from fastnn.kernels.cuda import elementwise
 from fastnn.kernels.cuda.losses import l1_l2_penalty
 
+_add = vars(elementwise)["add"]  # which its table makes
+
 
 def add(
     gradients: Sequence[Any],
@@ -23,4 +25,4 @@ def add(
     for gradient, w, (l1, l2) in zip(gradients, weights, numbers, strict=True):
         value, derivative = l1_l2_penalty(w, l1, l2)
         for whole, part in ((gradient, derivative), (loss[0], value)):
-            elementwise.add(whole, part if share == 1 else elementwise.calculated("scaled", part, share), out=whole)
+            _add(whole, part if share == 1 else elementwise.calculated("scaled", part, share), out=whole)

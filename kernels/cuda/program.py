@@ -567,9 +567,8 @@ class Replay(CallByCall):
 class _LastStep:
     """A step whose launch ends a turn, too, as it is told by ``turn``."""
 
-    def __init__(self, step: fusion.NormRun, turn: Callable[[Any, Sequence[Any], Sequence[Any]], int]) -> None:
-        self._step, self._turn = step, turn
-        self.numbers = step.numbers
+    def __init__(self, step: Any, turn: Callable[..., int]) -> None:
+        self._step, self._turn, self.numbers = step, turn, step.numbers
 
     def __call__(self, data: Any, into: Any, x: Any, places: Any, **given: Any) -> None:
         self._step(**given, turn=partial(self._turn, taken=(data, into), put=(x, places)))

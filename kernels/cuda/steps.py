@@ -56,7 +56,10 @@ STEPPED = Structure(
 # remember, too.
 TILES = {
     name: tuple(tile._replace(depth=16) for tile in tiles)
-    for name, tiles in {**gemm.TILES, **{tiles[0].format: tiles for tiles in gemm.ROUNDING_TILES.values()}}.items()
+    for name, tiles in (
+        *gemm.TILES.items(),
+        *((gemm.FORMATS[name], tiles) for name, tiles in gemm.ROUNDING_TILES.items()),
+    )
 }
 
 
