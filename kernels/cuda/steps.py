@@ -103,6 +103,11 @@ class _Finish(NamedTuple):
         penalty = function("penalty", ("l1", "l2", "w"), l1_l2, dtype) if self.penalizes else ""
         return defined + penalty + gemm.before(tile, self._epilogue, dtype)
 
+    def tiles(self, kind: str) -> tuple[gemm.Tile, ...]:
+        """Those of a format or dtype that it leaves registers for: a step with penalties has none beside 8 x 8 sums."""
+        crowded = self.penalizes and self.name is not None
+        return tuple(each for each in TILES[kind] if not crowded or each.thread_rows * each.thread_columns < 64)
+
     @property
     def _epilogue(self) -> gemm.Epilogue:
         return gemm.PLAIN if self.name is None else gemm.update(self.name, decays=self.decays, clips=self.clips)
@@ -121,6 +126,8 @@ def modules() -> Iterator[launch.Module]:
         dtype = kind if kind in DTYPES else "float32"
         of_kind = finishes if kind == dtype else {"penalized steps": finishes["penalized steps"]}
         for tile, (name, finish) in product_of(tiles, of_kind.items()):
+            if tile not in finish.tiles(kind):
+                continue
             text = launch.text("steps.cu", dtype, _structures(), finish.before(tile, dtype))
             least = launch.LEAST if kind == dtype else gemm.TENSOR_FROM
             yield launch.Module(f"{name} {tile.rows}x{tile.columns}x{tile.depth} {kind}", text, least)
@@ -135,9 +142,9 @@ class Plan(NamedTuple):
 
 
 @lru_cache(1024)
-def plan_for(shapes: Sequence[tuple[int, int, int]], kind: str, multiprocessors: int) -> Plan:
-    """The cheapest for products (n, k, m) side by side, of a format or dtype."""
-    plans = (plan for tile in TILES[kind] for plan in _plans(shapes, tile))
+def plan_for(shapes: Sequence[tuple[int, int, int]], tiles: Sequence[gemm.Tile], multiprocessors: int) -> Plan:
+    """The cheapest for products (n, k, m) side by side."""
+    plans = (plan for tile in tiles for plan in _plans(shapes, tile))
     return min(plans, key=lambda plan: (_cost(shapes, plan, multiprocessors), sum(plan.splits)))
 
 
@@ -206,7 +213,7 @@ def squares_of(shapes: Sequence[tuple[int, int, int]], dtype: str) -> list[int]:
     found = []
     for first in range(0, len(shapes), _AT_ONCE):
         some = tuple(shapes[first : first + _AT_ONCE])
-        tile = plan_for(some, _kind(dtype), launch.multiprocessors()).tile
+        tile = plan_for(some, _Finish().tiles(_kind(dtype)), launch.multiprocessors()).tile
         found += [_tiles(shape, tile) for shape in some]
     return [0, *accumulate(found)]
 
@@ -228,7 +235,7 @@ def _launch(
     squares: int = 0,
 ) -> None:
     dtype, shapes = gradients[0].c.dtype, _shapes(gradients)
-    tile, splits, depth = plan_for(shapes, _kind(dtype.name), launch.multiprocessors())
+    tile, splits, depth = plan_for(shapes, finish.tiles(_kind(dtype.name)), launch.multiprocessors())
     record = STEPPED.record(dtype)
     given = record[0]
     given["numbers"][: len(numbers)], given["squares"] = numbers, squares

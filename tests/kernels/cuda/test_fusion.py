@@ -196,7 +196,7 @@ def test_split_sums_beside_whole_ones(cupy, monkeypatch, dtype):
         made.append(steps.Gradient(cupy.asarray(a).T, cupy.asarray(b), cupy.asarray(c), []))
         wanted.append(c - 0.25 * (a.T @ b))
     shapes = tuple((each.a.shape[0], *each.b.shape) for each in made)
-    splits = steps.plan_for(shapes, dtype, launch.multiprocessors()).splits
+    splits = steps.plan_for(shapes, steps.TILES[dtype], launch.multiprocessors()).splits
     assert splits[0] > 1 == splits[2]
     for seed in range(2):
         monkeypatch.setattr(cupy, "seed", seed)
