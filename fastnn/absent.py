@@ -129,6 +129,20 @@ _KERAS = {
 _INSTEAD = {
     "Sequence": "fit takes any object with len and [...]",
 }
+# What some names of other libraries are called here.
+_CALLED = {
+    "fastnn.ops": {
+        "binary_crossentropy": "binary_cross_entropy", "categorical_crossentropy": "cross_entropy",
+        "categorical_focal_crossentropy": "categorical_focal_cross_entropy", "einsum": "matmul", "gemm": "matmul",
+        "huber_loss": "huber", "kld": "kl_divergence", "mean_absolute_error": "mae", "mean_squared_error": "mse",
+        "mean_absolute_percentage_error": "mape", "mean_squared_logarithmic_error": "msle", "mm": "matmul",
+        "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "mae", "sparse_categorical_crossentropy":
+        "softmax_cross_entropy", "swish": "silu", "dense": "linear", "batch_normalization": "batch_norm",
+        "layer_normalization": "layer_norm", "max_pool": "max_pool2d", "average_pool": "average_pool2d",
+    },
+}  # fmt: skip
+# Of how many names a message tells all, and how many come near in one that does not.
+_MOST, _NEAR = 64, 6
 
 
 def explain(module: str) -> None:
@@ -153,9 +167,13 @@ def error(module: str, name: str, caller: FrameType) -> Exception:
 def _message(module: str, name: str) -> str:
     known: Any = vars(sys.modules[module])["__all__"]
     public = sorted((each for each in known if not each.startswith("__")), key=str.lower)
+    called, near = _CALLED.get(module, {}).get(name), get_close_matches(name, public, n=_NEAR, cutoff=0.5)
     hint = ""
     if name in _KERAS.get(module, "").split():
         hint = f", which Keras has ({_INSTEAD[name]})" if name in _INSTEAD else ", which Keras has"
-    elif near := get_close_matches(name, public, n=1):
-        hint = f" (did you mean {near[0]!r}?)"
-    return f"{module} has no attribute {name!r}{hint}; it has {', '.join(public)}"
+    elif called or near[:1] == get_close_matches(name, public, n=1) != []:
+        hint = f" (did you mean {called or near[0]!r}?)"
+    if len(public) <= _MOST:
+        return f"{module} has no attribute {name!r}{hint}; it has {', '.join(public)}"
+    nearest = f"near it are {', '.join(near)}; " if near else ""
+    return f"{module} has no attribute {name!r}{hint}; {nearest}dir({module}) lists all {len(public)}"

@@ -193,6 +193,11 @@ class Layer(Protocol):
         ...
 
     @property
+    def carried(self) -> Sequence[Array]:
+        """Arrays beside its parameters that one batch leaves for the next: states."""
+        ...
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of the products of one sample's forward pass."""
         ...

@@ -30,9 +30,9 @@ def batches_alone(placement: Placement) -> int:
 
 
 def moving(network: Network) -> list[Array]:
-    """What training passes move themselves: moving averages of layers that train."""
+    """What training passes move themselves: moving averages of layers that train, and states that go on."""
     found = (p.value for layer in network.layers if layer.trainable for p in layer.parameters if p.moves)
-    return list(found)
+    return [*found, *(array for layer in network.layers for array in layer.carried)]
 
 
 @contextmanager
@@ -71,7 +71,7 @@ class _Kept:
         if settings == self._settings:
             return False
         self._settings = settings
-        self._alive = [*arrays, *(parameter.value for parameter in network.parameters)]
+        self._alive = [*arrays, *(parameter.value for parameter in network.parameters), *moving(network)]
         self.program = Program(self._function) if self._recordable(network) else None
         return True
 
@@ -260,5 +260,6 @@ def _settings(layer: Layer) -> Any:
         (id(p.value), p.trainable, p.regularizer and (p.regularizer, penalty_numbers(p.regularizer)))
         for p in layer.parameters
     ]
-    penalty = layer.activity_regularizer
-    return layer.trainable, layer.form(), layer.activation, penalty and (penalty, penalty_numbers(penalty)), own
+    penalty, carried = layer.activity_regularizer, [*map(id, layer.carried)]
+    penalized = penalty and (penalty, penalty_numbers(penalty))
+    return layer.trainable, layer.form(), layer.activation, penalized, own, carried

@@ -205,7 +205,8 @@ class PReLU(Layer):
         """Those of each sample, stretched along the other axes that share them."""
         shape = tuple(rows.shape[1:])
         alpha = self.alpha.value.reshape(self.alpha.shape[len(self.alpha.shape) - len(shape) :])
-        return alpha if alpha.shape == shape else ops.multiply(alpha, constant(1.0, rows, shape))
+        slopes: Array = alpha if alpha.shape == shape else ops.multiply(alpha, constant(1.0, rows, shape))
+        return slopes
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

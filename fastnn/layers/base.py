@@ -207,6 +207,11 @@ class Operation(WeightLists):
         return None
 
     @property
+    def carried(self) -> list[Array]:
+        """Arrays beside its parameters that one batch leaves for the next: states."""
+        return [array for layer in getattr(self, "layers", ()) for array in layer.carried]
+
+    @property
     def losses(self) -> list[Any]:
         """The penalties on the trained parameters that have one, in their order, and what the last call added.
 
@@ -335,6 +340,11 @@ class Layer(Operation, Configurable):
         self._trainable: bool = checks.instance("trainable", trainable, bool, "True or False")
         self._kind = None if name else snake_case(type(self).__name__)
         self.name = name or unique_name(snake_case(type(self).__name__))
+
+    @property
+    def carried(self) -> list[Array]:
+        """Those of the layers that its ``call`` is made of."""
+        return [array for each in calling.inner(self) for array in each.carried] if self._by_call else []
 
     def __init_subclass__(cls) -> None:
         """What the kernels make of a layer is not what a subclass with a pass of its own does."""

@@ -123,6 +123,15 @@ def _several(result: Any) -> bool:
     return isinstance(result, (list, tuple))
 
 
+# Whether a layer is called on zeros, to find the shape of what it gives.
+_tried: ContextVar[bool] = ContextVar("fastnn_tried", default=False)
+
+
+def is_tried() -> bool:
+    """Whether this call is to leave nothing: it is made to find the shape of what it gives."""
+    return _tried.get()
+
+
 def output_shape(layer: Layer, input_shape: Any) -> Any:
     """Shape of what ``call`` gives for inputs of a shape: it is tried on zeros, in evaluation."""
     found, _ = tried(layer, input_shape)
@@ -142,7 +151,7 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
         )
     zeros = [np.zeros((_TRIED_WITH, *shape[1:]), layer.dtype or "float32") for shape in shapes]
     here = _Inside(False)
-    with np.errstate(all="ignore"), penalties.collected_in([]):
+    with np.errstate(all="ignore"), penalties.collected_in([]), setting(_tried, True):
         y = _result(layer, zeros if listed else zeros[0], False, [None] * len(shapes) if listed else None, here)
     found: list[BatchShape] = [(None, *array.shape[1:]) for array in each(y)]
     return (found if isinstance(y, tuple) else found[0]), here.indices

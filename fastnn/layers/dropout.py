@@ -12,13 +12,14 @@ from fastnn.engine.protocols import (
     Draw,
     DropForm,
     LayerForm,
+    Shape,
     Training,
 )
 from fastnn.kernels.table import TABLE
 from fastnn.layers.base import BatchShape
 from fastnn.layers.drawing import Drawing
 from fastnn.layers.images import channels_last
-from fastnn.tape import calculate
+from fastnn.tape import constant
 
 
 class Dropout(Drawing):
@@ -27,30 +28,60 @@ class Dropout(Drawing):
     Evaluation and prediction leave the inputs as they are. Every step has a mask of its own, which follows from the
     seed, the optimizer's count of steps and the layer's place in the model. Without ``seed`` each fit draws one from
     the library's generator (``utils.set_random_seed``). Called by itself with ``training=True`` the layer drops too,
-    other inputs in every call. Keras's ``noise_shape`` is not supported.
+    other inputs in every call. ``noise_shape`` is that of the mask: 1 along axes that are dropped together, None where
+    the inputs say it.
     """
 
     recordable = True
     supports_masking = True
 
-    def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
         self.rate = checks.option("rate", rate, TABLE["dropout"].options["rate"])
+        self.noise_shape = None if noise_shape is None else _sizes("noise_shape", noise_shape)
         super().__init__(seed, **options)
 
     def form(self) -> LayerForm | None:
-        """A share of the inputs is dropped."""
-        return DropForm(self.rate, self.seed)
+        """A share of the inputs is dropped; None that other runners know where some are dropped together."""
+        return DropForm(self.rate, self.seed) if self.noise_shape is None else None
+
+    def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
+        """The shape of the inputs; ValueError where no mask of ``noise_shape`` stretches to them."""
+        shape, wanted = tuple(input_shape), self.noise_shape
+        if wanted is not None and (
+            len(wanted) != len(shape)
+            or any(size not in (None, 1, given or size) for size, given in zip(wanted, shape, strict=True))
+        ):
+            raise ValueError(f"{self.name}: got input shape {shape}, wants one that noise_shape={wanted} stretches to")
+        return shape
+
+    def _together(self, shape: Shape) -> Shape | None:
+        """The mask's shape for inputs of a shape; None where each number has its own."""
+        if self.noise_shape is None:
+            return None
+        return tuple(given if size is None else size for size, given in zip(self.noise_shape, shape, strict=True))
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
-        """Outputs of a batch, and what its mask was drawn from, None where nothing was dropped."""
+        """Outputs of a batch; what its mask was drawn from, or what was multiplied, None where nothing was dropped."""
         if not training or self.rate == 0:
             return x, None
-        draw = self._draw(training)
-        return self._masked(ops.dropout, x, draw), draw
+        draw, shape = self._draw(training), self._together(tuple(x.shape))
+        if shape is None:
+            return self._masked(ops.dropout, x, draw), draw
+        ones = constant(1.0, x, (shape[0], math.prod(shape[1:])))
+        factors = ops.dropout(ones, self.rate, *draw).reshape(shape)
+        return ops.multiply(x, factors), factors
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """The gradient behind the same mask."""
-        return (dy if kept is None else self._masked(ops.dropout_backward, dy, kept)), ()
+        if isinstance(kept, Draw):
+            return self._masked(ops.dropout_backward, dy, kept), ()
+        return (dy if kept is None else ops.multiply(dy, kept)), ()
 
     def _masked(self, op: Any, x: Array, draw: Draw) -> Array:
         y: Array = op(_rows(x), self.rate, *draw).reshape(x.shape)
@@ -58,7 +89,14 @@ class Dropout(Drawing):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"rate": self.rate, **super().get_config()}
+        shape = None if self.noise_shape is None else list(self.noise_shape)
+        return {"rate": self.rate, "noise_shape": shape, **super().get_config()}
+
+
+def _sizes(name: str, given: Any) -> tuple[int | None, ...]:
+    """Sizes of axes, None where something else says them."""
+    checks.instance(name, given, (list, tuple), "a list or tuple of sizes, or None")
+    return tuple(None if size is None else checks.integer(f"{name}[{i}]", size, 1) for i, size in enumerate(given))
 
 
 def _rows(x: Array) -> Array:
@@ -130,12 +168,11 @@ class GaussianDropout(_Noise):
 class SpatialDropout2D(Dropout):
     """Dropout of whole channels of images: a sample's channel is kept, or dropped, at all places alike."""
 
-    recordable = True
     axes = 2
 
     def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **options: Any) -> None:
         self.data_format = channels_last(data_format)
-        super().__init__(rate, seed, **options)
+        super().__init__(rate, None, seed, **options)
 
     def form(self) -> LayerForm | None:
         """None that other runners know: they would drop single numbers."""
@@ -148,24 +185,13 @@ class SpatialDropout2D(Dropout):
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants {wants}")
         return tuple(input_shape)
 
-    def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
-        """Outputs of a batch, and what each channel was multiplied with, None where nothing was dropped."""
-        if not training or self.rate == 0:
-            return x, None
-        means = ops.global_average_pool(x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]))
-        ones = ops.exponential(calculate("zeros", x=means))
-        factors = ops.dropout(ones, self.rate, *self._draw(training)).reshape(
-            x.shape[0], *(1,) * self.axes, x.shape[-1]
-        )
-        return ops.multiply(x, factors), factors
-
-    def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
-        """The gradient, multiplied alike."""
-        return (dy if kept is None else ops.multiply(dy, kept)), ()
+    def _together(self, shape: Shape) -> Shape | None:
+        return (shape[0], *(1,) * self.axes, shape[-1])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"data_format": self.data_format, **super().get_config()}
+        config = {"data_format": self.data_format, **super().get_config()}
+        return {name: value for name, value in config.items() if name != "noise_shape"}
 
 
 class SpatialDropout1D(SpatialDropout2D):

@@ -199,7 +199,7 @@ def _about_middle(h: int, w: int) -> tuple[Array, Array, Array, Array, Array]:
     row, column = (h - 1) / 2, (w - 1) / 2
     a, b = (1.0, 0.0, -row, 0.0, 0.0, 0.0), (0.0, 1.0, -column, 0.0, 0.0, 0.0)
     d, e = (0.0, 0.0, 0.0, 1.0, 0.0, -row), (0.0, 0.0, 0.0, 0.0, 1.0, -column)
-    return *map(np.array, (a, b, d, e)), np.array((0.0, 0.0, row, 0.0, 0.0, column))
+    return np.array(a), np.array(b), np.array(d), np.array(e), np.array((0.0, 0.0, row, 0.0, 0.0, column))
 
 
 def _range(name: str, factor: Any, low: float) -> tuple[float, float]:
@@ -265,7 +265,8 @@ class RandomRotation(_Random):
         """The cosine and the sine of an angle."""
         low, high = (2 * math.pi * share / 2**_HALVED for share in self.factor)
         angle = ops.random_uniform(like, *draw, low, high)[:, :1]
-        return ops.concatenate(_circle(angle), axis=1)
+        numbers: Array = ops.concatenate(_circle(angle), axis=1)
+        return numbers
 
     def _affine(self, h: int, w: int) -> tuple[Sequence[Array], Array]:
         a, b, d, e, middle = _about_middle(h, w)

@@ -10,9 +10,9 @@ import numpy as np
 
 from fastnn import configurable, ops
 from fastnn.engine.activations import Activation
-from fastnn.engine.protocols import Draw
+from fastnn.engine.protocols import Array, Draw
 from fastnn.layers.base import BatchShape, Layer
-from fastnn.layers.calling import output_size
+from fastnn.layers.calling import is_tried, output_size
 from fastnn.layers.cells import (
     Cell,
     GRUCell,
@@ -28,7 +28,7 @@ from fastnn.layers.cells import (
 from fastnn.layers.drawing import outside
 from fastnn.layers.symbols import is_symbolic
 from fastnn.layers.wrappers import KINDS, Wrapper
-from fastnn.tape import Followed, calculate
+from fastnn.tape import calculate, plain
 
 
 class RNN(Wrapper):
@@ -39,7 +39,7 @@ class RNN(Wrapper):
 
     With ``return_state`` the last states come behind the outputs. ``initial_state=`` of a call is a list of the first
     ones, which gradients flow to; else they are zeros. A ``stateful`` layer begins with the states that the batch
-    before left, until ``reset_state()``; its steps run op by op. ``go_backwards`` begins with the last step, and gives
+    before left, until ``reset_state()``. ``go_backwards`` begins with the last step, and gives
     outputs in that order. Steps that a mask leaves out change nothing, and give the output of the step before, at first
     the state of the library's cells, or with ``zero_output_for_mask`` zeros. ``unroll`` changes nothing.
     """
@@ -62,13 +62,13 @@ class RNN(Wrapper):
         self.stateful = flag("stateful", stateful)
         self.unroll = flag("unroll", unroll)
         self.zero_output_for_mask = flag("zero_output_for_mask", zero_output_for_mask)
-        self.states: list[Any] | None = None
+        self.states: list[Array] | None = None
         self._calls = 0
         options.setdefault("dtype", self.cell.dtype)
         super().__init__(**options)
         self.dtype = self.dtype or "float32"
         known = all(activation.fusable for cell in _single(self.cell) for activation in _activations(cell))
-        self.recordable = not self.stateful and self.cell.recordable and known
+        self.recordable = self.cell.recordable and known
 
     @property
     def wrapped(self) -> Sequence[Layer]:
@@ -123,12 +123,12 @@ class RNN(Wrapper):
         """Outputs, and with ``return_state`` behind them the last states."""
         x, *given = sequences if isinstance(sequences, (list, tuple)) else [sequences]
         mask = mask[0] if isinstance(mask, list) else mask
-        states = [*given, *([] if initial_state is None else flat(initial_state))] or self._kept(x.shape[0])
+        states = [*given, *([] if initial_state is None else flat(initial_state))] or self._kept(x)
         if states and len(states) != len(self.state_size):
             raise ValueError(f"{self.name}: got {len(states)} initial states, wants {len(self.state_size)}")
         y, last, states = self._through(x, states, mask, self._draw(training))
-        if self.stateful:
-            self.states = [*map(_value, states)]
+        if self.stateful and not is_tried():
+            self._keep(states)
         output = self._without_masked(y, mask) if self.return_sequences else last
         return (output, *states) if self.return_state else output
 
@@ -184,22 +184,39 @@ class RNN(Wrapper):
             return y
         return ops.mask_steps(y, ops.flip(mask, axis=1) if self.go_backwards else mask)
 
-    def _kept(self, n: int) -> list[Any]:
+    @property
+    def carried(self) -> list[Array]:
+        """The states that the next batch begins with."""
+        return [*(self.states or ()), *super().carried]
+
+    def _kept(self, x: Any) -> list[Any]:
         """The states that the batch before left, of a layer that keeps them."""
-        if not self.stateful or self.states is None:
+        if not self.stateful or is_tried():
             return []
-        if self.states[0].shape[0] != n:
+        n, size = x.shape[0], None if self.states is None else self.states[0].shape[0]
+        if size not in (None, n) and any(state.any() for state in self.carried):
             raise ValueError(
-                f"{self.name}: got a batch of {n}, wants {self.states[0].shape[0]} samples, whose states it goes on "
-                "with; reset_state() forgets them"
+                f"{self.name}: got a batch of {n}, wants {size} samples, whose states it goes on with; reset_state() "
+                "forgets them"
             )
-        return [*self.states]
+        if self.states is None or size != n:
+            self.states = [np.zeros((n, width), x.dtype, like=plain(x)) for width in self.state_size]
+        # Copies: backward passes want what it began with, when the last states are in its place.
+        return [*map(ops.identity, self.states)]
+
+    def _keep(self, states: Sequence[Any]) -> None:
+        """Let the next batch begin with these, where programs find them."""
+        if self.states is None or self.states[0].shape[0] != states[0].shape[0]:
+            self.states = [np.zeros(state.shape, state.dtype, like=plain(state)) for state in states]
+        for array, state in zip(self.states, states, strict=True):
+            ops.identity(ops.stop_gradient(state), out=array)
 
     def reset_state(self) -> None:
         """Let the next batch begin with zeros; ValueError for a layer that keeps no states."""
         if not self.stateful:
             raise ValueError(f"{self.name}: got stateful=False, wants a layer that keeps its states")
-        self.states = None
+        for array in self.states or ():
+            array[...] = 0
 
     def reset_states(self) -> None:
         """Keras's other name for ``reset_state``."""
@@ -231,13 +248,6 @@ def _single(cell: Any) -> Sequence[Any]:
 
 def _activations(cell: Any) -> Sequence[Activation]:
     return cell.activations if isinstance(cell, Cell) else []
-
-
-def _value(state: Any) -> Any:
-    """The array that is followed."""
-    while isinstance(state, Followed):
-        state = state._value
-    return state
 
 
 def _choices(mask: Any) -> list[tuple[Any, Any]]:

@@ -30,6 +30,11 @@ class Wrapper(Layer):
         """Those of all inner layers."""
         return sum(layer.flops for layer in self.wrapped)
 
+    @property
+    def carried(self) -> list[Array]:
+        """Those of all inner layers."""
+        return [array for layer in self.wrapped for array in layer.carried]
+
     def make_parameters(self, input_shape: Any) -> None:
         """Those of the inner layers."""
         for layer in self.wrapped:

@@ -194,7 +194,7 @@ def _pool_op(name: str, code: int) -> Planned:
     return Planned(implements(name, op))
 
 
-def _all(shape: Any) -> Windows:
+def over_all(shape: Any) -> Windows:
     """The one window that covers all places of x (n, s, c)."""
     n, s, c = shape
     return Windows(n, s, 1, c, 1, 1, s, 1, 1, 1, 0, 0)
@@ -204,7 +204,7 @@ def _global_op(name: str, code: int) -> Planned:
     """Of places in one column, by one window."""
 
     def op(x: Any, *, out: Any = None) -> Callable[..., Any]:
-        run = pooling(code, _all(x.shape), x, (x.shape[0], x.shape[2]), out)
+        run = pooling(code, over_all(x.shape), x, (x.shape[0], x.shape[2]), out)
         return lambda x, *, out=None: run(x, out)
 
     return Planned(implements(name, op))
@@ -231,14 +231,14 @@ def average_pool2d_backward(
 @Planned
 def global_max_pool_backward(dy: Any, x: Any, y: Any, *, out: Any = None) -> Callable[..., Any]:
     """By one window."""
-    run = spreading(MAX, _all(x.shape), (dy, x, y), x.shape, out)
+    run = spreading(MAX, over_all(x.shape), (dy, x, y), x.shape, out)
     return lambda dy, x, y, *, out=None: run(out, dy, x, y)
 
 
 @Planned
 def global_average_pool_backward(dy: Any, x: Any, *, out: Any = None) -> Callable[..., Any]:
     """By one window."""
-    run = spreading(MEAN, _all(x.shape), (dy,), x.shape, out)
+    run = spreading(MEAN, over_all(x.shape), (dy,), x.shape, out)
     return lambda dy, x, *, out=None: run(out, dy)
 
 

@@ -11,12 +11,17 @@ from numba import types
 from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import add_row, copy_row, max_row
+from fastnn.kernels.cpu.pooling import over_all, pooling, spreading
+from fastnn.kernels.cpu.simd.elementwise import add_row, copy_row, pair_row
 from fastnn.kernels.cpu.simd.kernel import address
+from fastnn.kernels.cpu.simd.pooling import MAX
+from fastnn.kernels.formulas.pairs import CODES
 from fastnn.kernels.planned import Planned
 
 # Nanoseconds a number on one core, roughly.
 _NS_PER_NUMBER = 0.25
+
+_MAXIMUM = CODES["maximum"]
 
 
 @compiled_in
@@ -106,7 +111,7 @@ def _max(MR: int, NR: int) -> Any:
                 if _counts(mask, s):
                     row = address(x, s * f)
                     if found:
-                        max_row(f, to, row, to)
+                        pair_row(_MAXIMUM, 0, f, to, row, to, 0)
                     else:
                         copy_row(f, row, to)
                     found = True
@@ -213,8 +218,11 @@ def sequence_mean(x: Any, mask: Any = None, *, out: Any = None) -> Callable[...,
 
 @Planned
 def sequence_max(x: Any, mask: Any = None, *, out: Any = None) -> Callable[..., Any]:
-    """In the order of the steps."""
-    return _pooling(_max, x, mask, out)
+    """In the order of the steps; without a mask as of places of an image."""
+    if mask is not None or not x.shape[1]:
+        return _pooling(_max, x, mask, out)
+    pool = pooling(MAX, over_all(x.shape), x, (x.shape[0], x.shape[2]), out)
+    return lambda x, mask=None, *, out=None: pool(x, out)
 
 
 @Planned
@@ -234,7 +242,10 @@ def sequence_mean_backward(dy: Any, x: Any, mask: Any = None, *, out: Any = None
 
 @Planned
 def sequence_max_backward(dy: Any, x: Any, y: Any, mask: Any = None, *, out: Any = None) -> Callable[..., Any]:
-    """One number of a sample after the other."""
+    """One number of a sample after the other; without a mask as of places of an image."""
+    if mask is None and x.shape[1]:
+        spread = spreading(MAX, over_all(x.shape), (dy, x, y), x.shape, out)
+        return lambda dy, x, y, mask=None, *, out=None: spread(out, dy, x, y)
     shape, dtype = x.shape, dy.dtype
     place = placing(_whole(out), shape, dtype, dy, x, y, mask)
     share = _max_backward.planned(dtype, _nanoseconds(x), shape[1])

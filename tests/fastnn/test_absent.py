@@ -26,12 +26,21 @@ def imported(module, name):
     return space[name]
 
 
+def test_what_names_of_others_are_called_here_is_there():
+    for module, called in absent._CALLED.items():
+        known = dir(importlib.import_module(module))
+        assert set(called.values()) <= set(known)
+        assert not set(called) & set(known)
+
+
 @pytest.mark.parametrize(
     ("module", "name", "says"),
     [
-        ("fastnn.layers", "Conv3D", "which Keras has; it has Activation, ActivityRegularization,"),
+        ("fastnn.layers", "Conv3D", r"which Keras has; near it are Conv2D, Conv1D, .*; dir\(fastnn.layers\) lists all"),
+        ("fastnn.ops", "zzz", r"; dir\(fastnn.ops\) lists all \d+$"),
+        ("fastnn.ops", "mean_squared_error", r"\(did you mean 'mse'\?\); near it are "),
         ("fastnn.activations", "sparsemax", "which Keras has; it has binary_step,"),
-        ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); it has"),
+        ("fastnn.layers", "Danse", r"\(did you mean 'Dense'\?\); near it are Dense"),
         ("fastnn.optimizers", "Lamb", "which Keras has; it has "),
         ("fastnn.losses", "Dice", "which Keras has; it has binary_crossentropy,"),
         ("fastnn.optimizers", "Muon", "which Keras has; it has Adadelta,"),
@@ -41,7 +50,7 @@ def imported(module, name):
         ("fastnn.datasets", "cifar100", "which Keras has; it has boston_housing,"),
         ("fastnn", "applications", "which Keras has; it has activations, available_backends, backends,"),
         ("fastnn", "Modle", r"\(did you mean 'Model'\?\); it has activations, available_backends,"),
-        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); it has abs, absolute"),
+        ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); near it are relu, relu6, prelu"),
     ],
 )
 def test_a_missing_name_is_answered_with_what_there_is(module, name, says):

@@ -329,9 +329,32 @@ CASES = {
     "dropout of NaN": (lambda _: layers.Dropout(np.nan), ValueError, r"rate: got nan, wants a finite number"),
     "dropout rate a string": (lambda _: layers.Dropout("0.5"), TypeError, r"rate: got str '0.5', wants a finite"),
     "dropout rate None": (lambda _: layers.Dropout(None), TypeError, r"rate: got NoneType None, wants a finite"),
-    "dropout seed negative": (lambda _: layers.Dropout(0.5, -1), ValueError, r"seed: got -1, wants an integer of"),
-    "dropout seed a float": (lambda _: layers.Dropout(0.5, 0.5), TypeError, r"seed: got float 0.5, wants an integer"),
-    "dropout seed too large": (lambda _: layers.Dropout(0.5, 2**63), ValueError, r"seed: got 9223372036854775808, w"),
+    "dropout seed negative": (lambda _: layers.Dropout(0.5, seed=-1), ValueError, r"seed: got -1, wants an integer of"),
+    "dropout noise_shape a number": (
+        lambda _: layers.Dropout(0.5, 3),
+        TypeError,
+        "noise_shape: got int 3, wants a list or tuple of sizes, or None",
+    ),
+    "dropout noise_shape of 0": (
+        lambda _: layers.Dropout(0.5, (None, 0)),
+        ValueError,
+        r"noise_shape\[1\]: got 0, wants an integer of at least 1",
+    ),
+    "dropout noise_shape that does not fit": (
+        lambda _: layers.Dropout(0.5, (None, 2), name="d").build((None, 3)),
+        ValueError,
+        r"d: got input shape \(None, 3\), wants one that noise_shape=\(None, 2\) stretches to",
+    ),
+    "dropout seed a float": (
+        lambda _: layers.Dropout(0.5, seed=0.5),
+        TypeError,
+        "seed: got float 0.5, wants an int",
+    ),
+    "dropout seed too large": (
+        lambda _: layers.Dropout(0.5, seed=2**63),
+        ValueError,
+        "seed: got 9223372036854775808",
+    ),
     "scale NaN": (lambda _: layers.Rescaling(np.nan), ValueError, r"scale: got nan, wants a finite number"),
     "scale infinite": (lambda _: layers.Rescaling(np.inf), ValueError, r"scale: got inf, wants a finite number"),
     "scale a string": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,46 @@ def test_a_stateful_layer_in_a_fit():
     assert model.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0).history["loss"] > first
     model.layers[0].reset_state()
     assert model.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0).history["loss"] == first
+
+
+class _Own(layers.Layer):
+    """A layer of a user's around one that is stateful."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = LSTM(3, stateful=True)
+
+    def call(self, inputs):
+        return self.lstm(inputs)
+
+
+STATEFUL = {
+    "alone": lambda: LSTM(3, stateful=True),
+    "of steps": lambda: GRU(3, stateful=True, reset_after=False, activation="elu"),
+    "both ways": lambda: layers.Bidirectional(LSTM(3, stateful=True)),
+    "within a layer": _Own,
+}
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_compiled_steps_of_a_stateful_layer_are_those_op_by_op(name):
+    """Weights, losses and states, over epochs, a reset and passes of prediction in between."""
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((64, 5, 2)).astype("float32"), rng.standard_normal((64, 1)).astype("float32")
+    found = []
+    for eagerly in (False, True):
+        utils.set_random_seed(3)
+        model = models.Sequential([layers.Input((5, 2), batch_size=4), STATEFUL[name](), layers.Dense(1)])
+        model.compile("adam", "mse", run_eagerly=eagerly)
+        fit = partial(model.fit, x, y, batch_size=4, shuffle=False, verbose=0)
+        losses = fit(epochs=2).history["loss"] + fit(epochs=1).history["loss"]
+        predicted = model.predict(x, batch_size=4, verbose=0)
+        for array in model.layers[0].carried:
+            array[...] = 0
+        found.append([*model.get_weights(), losses, predicted, model.predict(x, batch_size=4, verbose=0)])
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)
+    assert not np.array_equal(found[0][-1][:4], found[0][-2][:4])
 
 
 @LAYERS

@@ -87,7 +87,7 @@ def test_dropout_goes_on_bit_for_bit(tmp_path):
             layers.Rescaling(0.5, 1),
             layers.Dropout(0.2, seed=1),
             layers.Dense(5, "relu"),
-            layers.Dropout(0.4, 9),
+            layers.Dropout(0.4, seed=9),
             layers.Dense(3),
         ]
     )

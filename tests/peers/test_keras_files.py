@@ -385,11 +385,10 @@ def test_bins(mode, tmp_path):
         (stack(ROW, lambda: L.Lambda(lambda x: x * 2)), "'Lambda'"),
         (stack((5, 6, 4), lambda: L.ConvLSTM1D(3, 2)), "'ConvLSTM1D'"),
         (stack(IMAGE, lambda: L.UpSampling2D(2, interpolation="bicubic")), "bicubic"),
-        (stack(IMAGE, lambda: L.Dropout(0.3, noise_shape=(None, 1, 1, 4))), "noise_shape"),
         (stack(ROW, lambda: L.Dense(3, dtype="mixed_float16")), "mixed_float16"),
         (stack(ROW, lambda: L.Dense(3, activation="glu")), "glu"),
     ],
-    ids=range(6),
+    ids=range(5),
 )
 def test_what_fastnn_has_not_is_named(make, message, tmp_path):
     path = tmp_path / "model.keras"

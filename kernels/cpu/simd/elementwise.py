@@ -225,16 +225,6 @@ def choice_backward_row(
 
 
 @micro_kernel
-def max_row(v: Vectors, count: Size, a: Pointer, b: Pointer, y: Pointer) -> Nothing:
-    """y = the larger of a and b, NaN where one of them is; y may be a or b."""
-
-    def larger(v: Vectors, a: Any, b: Any) -> Any:
-        return v.where("==", b, b, v.max(a, b), b)
-
-    mapped(v, larger, count, [a, b], y)()
-
-
-@micro_kernel
 def drain(v: Vectors, y: Pointer) -> Nothing:
     """Wait until what went past the caches, to y or elsewhere, is written: it is not in the order of other stores."""
     v.builder.fence("seq_cst")

@@ -106,7 +106,7 @@ def _uniform(v: Vectors, words: Sequence[Any]) -> list[Any]:
 def _normal(v: Vectors, words: Sequence[Any]) -> list[Any]:
     """By two pairs: of the first word of each comes the radius, of the second one the angle."""
     builder, half = v.builder, v.constant(0.5)
-    numbers = []
+    numbers: list[Any] = []
     for first, second in (words[:2], words[2:]):
         word = builder.trunc(first, _HALVES)
         below, above = (v.add(builder.uitofp(each, v.type), half) for each in (word, builder.not_(word)))

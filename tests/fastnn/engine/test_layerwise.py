@@ -83,9 +83,9 @@ def dropping(rate=0.5, seeds=(None, 3)):
     """A dropout on the inputs and one behind the first layer."""
     utils.set_random_seed(4)
     made = [
-        layers.Dropout(rate, seeds[0]),
+        layers.Dropout(rate, seed=seeds[0]),
         layers.Dense(4, "tanh", dtype="float64"),
-        layers.Dropout(rate, seeds[1]),
+        layers.Dropout(rate, seed=seeds[1]),
         layers.Dense(OUT, dtype="float64"),
     ]
     shape = (None, IN)

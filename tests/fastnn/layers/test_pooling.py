@@ -99,6 +99,21 @@ def test_spatial_dropout(make, shape, axes):
     assert layers.deserialize(layers.serialize(own)).get_config() == own.get_config()
 
 
+@pytest.mark.parametrize("noise", [(None, 1, 4), (1, 5, 1), (None, 5, 4), [6, 1, 1]], ids=str)
+def test_dropout_of_numbers_together(noise):
+    """What a mask of that shape says, stretched; the gradient behind the same mask."""
+    layer, x = layers.Dropout(0.5, noise, seed=3), np.full((6, 5, 4), 3.0)
+    y, kept = layer.forward(x, training=True)
+    assert {*np.unique(y)} == {0.0, 6.0}
+    for axis, size in enumerate(noise):
+        assert size != 1 or (y == y.take([0], axis)).all()
+    dx, _ = layer.backward(np.ones_like(x), kept)
+    assert np.array_equal(dx * 3, y)
+    again = layers.deserialize(layers.serialize(layer))
+    assert np.array_equal(again(x, training=True), y)
+    assert np.array_equal(layer(x), x)
+
+
 def test_gaussian_noise():
     """Of mean 0 and the deviation asked for; the same for the same draw, none outside of training."""
     layer, x = layers.GaussianNoise(0.5), np.full((200, 50), 3.0)
