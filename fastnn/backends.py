@@ -77,7 +77,14 @@ class Recorder(Protocol):
     def call(self, op: Op, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
         """The results of one call."""
 
-    def changed(self, name: str, function: Callable[..., None], lists: Mapping[str, Any], **fixed: Any) -> None:
+    def changed(
+        self,
+        name: str,
+        function: Callable[..., None],
+        lists: Mapping[str, Any],
+        read: Mapping[str, Any] = ...,
+        **fixed: Any,
+    ) -> None:
         """A call by this name that is no op: the function changes arrays in lists in place."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from fastnn import backends, checks, tape
@@ -147,14 +148,25 @@ class Recorder:
         inputs = [given[name] for name in op.into]
         return self._note(op.name, places, results, function, [self._place(_memory(each)) for each in written], inputs)
 
-    def changed(self, name: str, function: Callable[..., None], lists: Mapping[str, Any], **fixed: Any) -> None:
-        """The function changes arrays in lists, which is recorded under this name; other arguments stay as they are."""
-        for array in [each for arrays in lists.values() for each in arrays]:
+    def changed(
+        self,
+        name: str,
+        function: Callable[..., None],
+        lists: Mapping[str, Any],
+        read: Mapping[str, Any] = MappingProxyType({}),
+        **fixed: Any,
+    ) -> None:
+        """The function changes arrays in lists, by others that are ``read``, which is recorded under this name.
+
+        Other arguments stay as they are.
+        """
+        given = {**lists, **read}
+        for array in [each for arrays in given.values() for each in arrays]:
             self._look_at(array, name, read=True)
         with backends.chosen(self.backend):
-            function(**{key: _plain(arrays) for key, arrays in lists.items()}, **fixed)
-        places = {key: self._placed(arrays) for key, arrays in lists.items()}
-        self._note(name, {**places, **fixed}, None, function, [view for each in places.values() for view in each])
+            function(**{key: _plain(arrays) for key, arrays in given.items()}, **fixed)
+        places = {key: self._placed(arrays) for key, arrays in given.items()}
+        self._note(name, {**places, **fixed}, None, function, [view for key in lists for view in places[key]])
 
     def calculated(self, name: str, given: Mapping[str, Any]) -> Any:
         """What is calculated, recorded; where that is an array in another shape it is no call."""

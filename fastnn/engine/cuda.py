@@ -274,6 +274,22 @@ class DeviceRunner(LayerwiseRunner):
         value, gradient = penalty.value_and_gradient(self._placement.read(x))
         return value, self._placement.put(gradient)
 
+    def _penalized(self, loss: Any, penalty: Any, gradients: Sequence[Array], share: float) -> Any:
+        """All those on weights by one call, which a recorded step makes where it steps the weights."""
+        pairs = [pair for pair in zip(gradients, self._trained, strict=True) if pair[1].regularizer is not None]
+        numbers = [penalty_numbers(parameter.regularizer) for _, parameter in pairs]
+        if not pairs or None in numbers or getattr(loss, "dtype", None) != np.float64:
+            return super()._penalized(loss, penalty, gradients, share)
+        slopes, weights = [slope for slope, _ in pairs], [parameter.value for _, parameter in pairs]
+        add, total = backends.implementation("cuda", "penalties", "add"), added(loss, penalty)
+        recorder = backends.recorder()
+        if recorder is None:
+            add(slopes, [total], weights, numbers, share)
+        else:
+            changed = {"gradients": slopes, "loss": [total]}
+            recorder.changed("penalties on weights", add, changed, {"weights": weights}, numbers=numbers, share=share)
+        return total
+
     def _count(self, samples: Epoch, step: int, losses: Array, scores: Any) -> None:
         """Accuracies by what is hit, sample by sample, which the device finds; other metrics by scores, on the host."""
         figures, rows, size = samples.figures, samples.rows(step, len(losses)), samples.batch_size
@@ -423,5 +439,6 @@ def _waits(network: Network) -> bool:
     if optimizer is None or not (kernel.trainable and captures(network)):
         return False
     op, options = optimizer.rule
-    plain = optimizer.clipping is None and not optimizer.decay_of(kernel.path) and kernel.regularizer is None
+    stays = optimizer.clipping is None or optimizer.clipping[0] == "clipvalue"  # where a gradient is 0
+    plain = stays and not optimizer.decay_of(kernel.path) and kernel.regularizer is None
     return plain and STEPS[step_name(op, optimizer.slots, options)].lazy

@@ -387,8 +387,8 @@ class LayerwiseRunner:
         losses, slopes = self._scores(outputs, y, weights or None, masks)
         gradients = self._backward(slopes, kept, activity)
         share = self._penalty_share(given[0].shape[0], weights)
-        penalty = added(penalty, self._add_weight_penalties(gradients, share))
-        return (added(self._figure(losses[0]), penalty), *losses[1:]), self._judged(outputs, masks), tuple(gradients)
+        loss = self._penalized(self._figure(losses[0]), penalty, gradients, share)
+        return (loss, *losses[1:]), self._judged(outputs, masks), tuple(gradients)
 
     def _backward(self, slopes: Sequence[Any], kept: Sequence[Any], activity: Sequence[Any]) -> list[Array]:
         """The gradients of the trained parameters in order, from those of outputs and what the forward pass kept."""
@@ -531,6 +531,10 @@ class LayerwiseRunner:
             return 1.0
         total = float(weights[0].sum()) if weights else rows
         return 1 / total if total else 0.0
+
+    def _penalized(self, loss: Any, penalty: Any, gradients: Sequence[Array], share: float) -> Any:
+        """The loss with a penalty, and with ``share`` of those on weights, which gradients get theirs of in place."""
+        return added(loss, added(penalty, self._add_weight_penalties(gradients, share)))
 
     def _add_weight_penalties(self, gradients: Sequence[Array], share: float) -> float:
         """Add ``share`` of each trained parameter's penalty to its gradient, in place; the sum of these shares."""

@@ -378,11 +378,11 @@ class Optimizer(Configurable):
 
     def _decay(self, parameters: Sequence[Parameter], rate: float) -> None:
         """Let go the share of weights that goes before a step of this size."""
-        for parameter in parameters:
-            decay = self.decay_of(parameter.path)
+        decays = [self.decay_of(parameter.path) for parameter in parameters]
+        left = {decay: 1 - decay * rate for decay in decays if decay}  # a number of a program each
+        for parameter, decay in zip(parameters, decays, strict=True):
             if decay:
-                left = tape.calculate("scaled", x=parameter.value, factor=1 - decay * rate)
-                ops.identity(left, out=parameter.value)
+                ops.identity(tape.calculate("scaled", x=parameter.value, factor=left[decay]), out=parameter.value)
 
     def averaging(self, first: int, count: int) -> Array:
         """For each of ``count`` steps from step ``first`` on: the share of the average that stays, 0 in the first step.

@@ -27,6 +27,7 @@ _KINDS = {
     "const int64*": ("u8", "const int64*"),
     "uint64": ("u8", "uint64"),
     "unsigned": ("u4", "unsigned"),
+    "unsigned*": ("u8", "unsigned*"),
     "char": ("i1", "char"),
     "unsigned char*": ("u8", "unsigned char*"),
     "const unsigned char*": ("u8", "const unsigned char*"),

@@ -14,19 +14,21 @@ from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import address, in_order
 
 # Arrays that a launch takes rows of at most, and results that it puts.
-_AT_ONCE = 16
+AT_ONCE = 16
 
-BATCHES = Structure(
-    "Batches",
-    *(Field(name, "int64*") for name in ("control", "rows", "numbers")),
+# What a kernel is told that ends a turn.
+TURN = (
+    *(Field(name, "int64*") for name in ("control", "rows")),
+    Field("turn_numbers", "unsigned*"),
     Field("counters", "int*"),
     *(Field(name, "int64") for name in ("batch", "words")),
     *(Field(name, "int") for name in ("takes", "puts", "moves")),
-    *(Field(name, "const unsigned char*", (_AT_ONCE,)) for name in ("data", "results")),
-    *(Field(name, "unsigned char*", (_AT_ONCE,)) for name in ("into", "places")),
-    *(Field(name, "int64", (_AT_ONCE,)) for name in ("row_bytes", "count", "bytes")),
-    *(Field(name, "int", (_AT_ONCE,)) for name in ("take_word", "put_word")),
+    *(Field(name, "const unsigned char*", (AT_ONCE,)) for name in ("data", "results")),
+    *(Field(name, "unsigned char*", (AT_ONCE,)) for name in ("into", "places")),
+    *(Field(name, "int64", (AT_ONCE,)) for name in ("row_bytes", "lengths", "bytes")),
+    *(Field(name, "int", (AT_ONCE,)) for name in ("take_word", "put_word")),
 )
+BATCHES = Structure("Batches", *TURN)
 TAKEN = Structure(
     "Taken",
     Field("data", "const unsigned char*"),
@@ -43,11 +45,11 @@ _WORDS = (16, 4, 1)
 
 def modules() -> Iterator[launch.Module]:
     """The one."""
-    yield launch.Module("batches", launch.text("batches.cu", "float32", _STRUCTURES))
+    yield launch.Module("batches", launch.text("batches.cu", "float32", _STRUCTURES, launch.header("batches.cuh")))
 
 
 def _launch(entry: str, record: Any, threads: int) -> None:
-    kernel = launch.kernel("batches.cu", entry, "float32", _STRUCTURES)
+    kernel = launch.kernel("batches.cu", entry, "float32", _STRUCTURES, launch.header("batches.cuh"))
     kernel((launch.blocks(threads),), launch.BLOCK, (record,))
 
 
@@ -82,12 +84,16 @@ class Turns:
 
     def __init__(self, batch: int) -> None:
         self.rows = cupy.empty((batch,), np.int64)
-        self._control, self._kept = cupy.empty((5,), np.int64), (None, None)
+        self._control, self._kept = cupy.empty((6,), np.int64), (None, None)
 
     def begin(self, turns: range, order: Any, numbers: Any) -> None:
-        """Those behind the next ``next`` are these turns of an order, whose ``numbers`` (turns, bytes) are these."""
+        """Those behind the next ``next`` are these turns of an order.
+
+        Their ``numbers`` (1 + turns, bytes) are behind what is added to them from turn to turn.
+        """
         self._kept = order, numbers
-        control = [address(order), address(numbers), turns.start, turns.start - 1, turns.stop]
+        begins = address(numbers), address(numbers) + numbers[:1].nbytes
+        control = [address(order), begins[1], turns.start, turns.start - 1, turns.stop, begins[0]]
         self._control[...] = cupy.asarray(np.array(control, np.int64))
 
     def next(
@@ -95,31 +101,32 @@ class Turns:
     ) -> None:
         """Put x where ``places``, which have one of each turn, have this turn's; then comes the next turn.
 
-        Its numbers go to these bytes, and its rows of ``data`` go ``into`` arrays. All are in C order.
+        Its numbers go to these bytes, its rows of ``data`` go ``into`` arrays, bytes also as float32. All in C order.
         """
-        launches = max(1, -(-max(len(data), len(x)) // _AT_ONCE))
+        launches = max(1, -(-max(len(data), len(x)) // AT_ONCE))
         for number in range(launches):
-            some = slice(number * _AT_ONCE, (number + 1) * _AT_ONCE)
-            taken, put = (data[some], into[some]), (x[some], places[some])
-            self._next(numbers, taken, put, moves=number == launches - 1)
+            some = slice(number * AT_ONCE, (number + 1) * AT_ONCE)
+            record = BATCHES.record("float32")
+            threads = self.describe(record[0], numbers, (data[some], into[some]), (x[some], places[some]))
+            record[0]["moves"] = number == launches - 1
+            _launch("next", record, threads)
 
-    def _next(self, numbers: Any, taken: Sequence[Any], put: Sequence[Any], moves: bool) -> None:
-        """A launch of it; the last one of a turn ``moves`` on to the next."""
-        record = BATCHES.record("float32")
-        given = record[0]
-        given["control"], given["rows"], given["numbers"] = map(address, (self._control, self.rows, numbers))
-        given["counters"], given["batch"], given["words"] = launch.counters(), self.rows.size, numbers.nbytes // 8
-        given["takes"], given["puts"], given["moves"] = len(taken[0]), len(put[0]), moves
-        threads = [self.rows.size]
+    def describe(self, given: Any, numbers: Any, taken: Sequence[Any], put: Sequence[Any]) -> int:
+        """What a launch is told of it; how many threads have something to do."""
+        given["control"], given["rows"], given["turn_numbers"] = map(address, (self._control, self.rows, numbers))
+        given["counters"], given["batch"], given["words"] = launch.counters(), self.rows.size, numbers.nbytes // 4
+        given["takes"], given["puts"] = len(taken[0]), len(put[0])
+        threads: list[int] = [self.rows.size]
         for p, (source, target) in enumerate(zip(*taken, strict=True)):
             size = _row_bytes(source)
-            word = _word(size, address(source), address(target))
+            become = source.dtype != target.dtype  # bytes that become numbers
+            word = 0 if become else _word(size, address(source), address(target))
             given["data"][p], given["into"][p] = address(source), address(target)
-            given["row_bytes"][p], given["count"][p], given["take_word"][p] = size, source.shape[0], word
-            threads.append(target.nbytes // word)
+            given["row_bytes"][p], given["lengths"][p], given["take_word"][p] = size, source.shape[0], word
+            threads.append(target.nbytes // (word or target.itemsize))
         for p, (result, place) in enumerate(zip(*put, strict=True)):
             word = _word(result.nbytes, address(result), address(place))
             given["results"][p], given["places"][p] = address(result), address(place)
             given["bytes"][p], given["put_word"][p] = result.nbytes, word
             threads.append(result.nbytes // word)
-        _launch("next", record, max(threads))
+        return max(threads)

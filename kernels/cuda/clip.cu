@@ -2,7 +2,7 @@
 // Parameter p has sizes[p] numbers at arrays[p]; its units, of UNIT neighbouring numbers each, are those from units[p]
 // to units[p + 1] - 1 of all. A block takes a unit at a time.
 //
-// clip_values: |g| <= limit; what is infinite becomes NaN, and NaN stays: steps by it are to be seen.
+// clip_values: |g| <= limit, see clip.cuh.
 // unit_squares: squares[unit] = the sum of a unit's squares.
 // norm_factors: a block adds up the squares of a parameter's units, or where `together` is not 0 of so many in all, in an
 // order that does not depend on the device; factors[norm] = limit / norm where the norm is above the limit, else 1.
@@ -29,10 +29,7 @@ extern "C" __global__ void clip_values(const Clipped given) {
     const real most = real(given.limit);
     for (UNITS) {
         const Unit unit = unit_of(given, u);
-        for (NUMBERS) {
-            const real g = unit.g[i];
-            unit.g[i] = g - g != 0 ? real(NAN) : g > most ? most : g < -most ? -most : g;
-        }
+        for (NUMBERS) unit.g[i] = clipped(unit.g[i], most);
     }
 }
 

@@ -33,7 +33,7 @@ CLIPPED = Structure(
     Field("arrays", "real*", (_AT_ONCE,)),
 )
 
-_BEFORE = f"#define UNIT {_UNIT}\n"
+_BEFORE = f"#define UNIT {_UNIT}\n{launch.header('clip.cuh')}"
 
 
 def modules() -> Iterator[launch.Module]:

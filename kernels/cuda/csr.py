@@ -297,13 +297,24 @@ class Lag:
 
 
 def step_rows(
-    name: str, x: Any, dz: Any, w: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag | None
+    name: str,
+    x: Any,
+    dz: Any,
+    w: Any,
+    states: Sequence[Any],
+    numbers: Sequence[float],
+    lag: Lag | None = None,
+    left: float | None = None,
+    limit: float | None = None,
 ) -> None:
     """The step of this name, with these numbers, of w and its states by x.T @ dz, which nobody writes.
 
-    With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``.
+    With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``; ``left``
+    and ``limit`` are as for ``steps.step``.
     """
-    product = _Product(dz, w, gemm.update(name, lag is not None), states=states, lag=lag)
+    epilogue = gemm.update(name, lag is not None, left is not None, limit is not None)
+    numbers = [*numbers, *(more for more in (left, limit) if more is not None)]
+    product = _Product(dz, w, epilogue, states=states, format_=gemm.format_of(w.dtype.name), lag=lag)
     of_states = [f"state {number}" for number in range(len(states))]
     _, others, size, _held = _given("x", x)
     chain = Chain(("dz", "w", *of_states), _OTHERS)

@@ -13,11 +13,14 @@ struct Operand {
     const real* at;
     int64 vector, along, count;
     bool wide; // whether all packs begin at multiples of 16 bytes
+    bool exact; // whether its numbers are not rounded
 };
 
-FUNCTION Operand rows_of_a(const Product& given) { return {given.a, given.a_row, given.a_column, given.n, bool(given.a_wide)}; }
+FUNCTION Operand rows_of_a(const Product& given) {
+    return {given.a, given.a_row, given.a_column, given.n, bool(given.a_wide), bool(given.exact)};
+}
 FUNCTION Operand columns_of_b(const Product& given) {
-    return {given.b, given.b_column, given.b_row, given.m, bool(given.b_wide)};
+    return {given.b, given.b_column, given.b_row, given.m, bool(given.b_wide), bool(given.exact)};
 }
 
 // A number of an operand, zero beyond its edges.

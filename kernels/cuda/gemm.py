@@ -7,7 +7,8 @@ their gradient.
 Tiles, and the number of splits of the sums, are chosen by shape (``_plan``). Large plain products are cuBLAS's.
 
 Products of float32 arrays are exact to rounding, or where ``fastnn.kernels.precision`` says so, of operands rounded to
-"tf32" or "bfloat16", their sums in float32, on tensor cores.
+"tf32" or "bfloat16", their sums in float32: large ones on tensor cores, behind a launch that rounds and packs operands;
+small ones round what they load, which saves that launch.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.row import implements
 
-# What an epilogue takes at most: numbers of an activation or hyper-parameters of a step, and parts of a step's state.
-_NUMBERS = max(MOST_NUMBERS, *(len(step.hyper) for step in STEPS.values()))
+# What an epilogue takes at most: numbers of an activation, or hyper-parameters of a step with what is left of weights
+# and the limit of gradients; and parts of a step's state.
+STEP_NUMBERS = 2 + max(len(step.hyper) for step in STEPS.values())
+_NUMBERS = max(MOST_NUMBERS, STEP_NUMBERS)
 _STATES = max(len(step.states) for step in STEPS.values())
 
 # What launches write comes first, as they write it.
@@ -45,7 +48,8 @@ _ADDRESSES = (
     *(Field(name, "real*") for name in ("c", "partial")),
     *(Field(name, "uint4*") for name in ("units_a", "units_b")),
     Field("counters", "int*"),
-    *(Field(name, "const real*") for name in ("bias", "s")),
+    Field("bias", "const real*"),
+    Field("s", "real*"),
 )
 PRODUCT = Structure(
     "Product",
@@ -55,6 +59,7 @@ PRODUCT = Structure(
     *(Field(f"{name}_{step}", "int64") for name in "abc" for step in ("row", "column")),
     *(Field(f"{name}_wide", "int") for name in "abc"),
     Field("splits", "int"),
+    Field("exact", "int"),
     Field("depth", "int64"),
     Field("units", "int64"),
     Field("bias_step", "int64"),
@@ -84,13 +89,17 @@ _MOST_SPLIT_COLUMNS = _SUM_WIDTH * launch.COUNTERS
 
 
 class Tile(NamedTuple):
-    """Numbers of C that a block computes and that a thread does, and those at hand of each row and column."""
+    """Numbers of C that a block computes and that a thread does, and those at hand of each row and column.
+
+    With a format operands are rounded to it where they are loaded.
+    """
 
     rows: int
     columns: int
     depth: int
     thread_rows: int
     thread_columns: int
+    format: str | None = None
 
     @property
     def threads(self) -> int:
@@ -100,12 +109,17 @@ class Tile(NamedTuple):
     @property
     def work(self) -> int:
         """What a step along the sums takes a block, in multiply-adds."""
-        return self.rows * self.columns + _READ * (self.rows + self.columns)
+        return self.rows * self.columns + READ * (self.rows + self.columns)
 
     @property
     def before(self) -> str:
         """The tile as the kernels know it, and the headers that they take."""
-        return _sizes(**self._asdict()) + launch.header("gemm.cuh") + launch.header("simt.cuh")
+        sizes = self._asdict()
+        format_ = sizes.pop("format")
+        rounded = "number" if format_ is None else f"{format_}::rounded(number)"
+        formats = "" if format_ is None else launch.header("ptx.cuh")
+        headers = launch.header("gemm.cuh") + launch.header("simt.cuh")
+        return f"{formats}#define ROUNDED(number) {rounded}\n{_sizes(**sizes)}{headers}"
 
 
 def _sizes(**sizes: int) -> str:
@@ -130,7 +144,7 @@ class TensorTile(NamedTuple):
     @property
     def work(self) -> int:
         """What a step along the sums takes a block, in multiply-adds."""
-        return self.rows * self.columns + _READ * (self.rows + self.columns)
+        return self.rows * self.columns + READ * (self.rows + self.columns)
 
     @property
     def before(self) -> str:
@@ -174,14 +188,20 @@ TENSOR_TILES = {
     for name, format_ in FORMATS.items()
 }
 
-# The least compute capability, as CuPy writes it, that has tensor cores for these formats.
-TENSOR_FROM = 80
+# Those of smaller products, which round what they load.
+ROUNDING_TILES = {
+    name: tuple(tile._replace(format=format_) for tile in TILES["float32"]) for name, format_ in FORMATS.items()
+}
+
+# The least compute capability, as CuPy writes it, that has tensor cores for these formats; and the multiply-adds from
+# which a product is theirs. Unmeasured.
+TENSOR_FROM, TENSOR_WORK_FROM = 80, 2**27
 
 # Units of an operand of 16 bytes a lane: rows or columns, and bytes of a warp.
 _UNIT, _UNIT_BYTES = 16, 32 * 16
 
 # What it takes to read a number of a panel, in multiply-adds; a split's depth at least, and splits at most. Unmeasured.
-_READ, _LEAST_DEPTH, _MOST_SPLITS = 16, 128, 32
+READ, LEAST_DEPTH, MOST_SPLITS = 16, 128, 32
 
 
 class Plan(NamedTuple):
@@ -204,13 +224,8 @@ def _cost(n: int, m: int, plan: Plan, multiprocessors: int) -> float:
     tile, splits, depth = plan
     blocks = -(-n // tile.rows) * -(-m // tile.columns) * splits
     turns = -(-blocks // multiprocessors)
-    sums = 0.0 if splits == 1 else _READ * n * m * splits / multiprocessors
+    sums = 0.0 if splits == 1 else READ * n * m * splits / multiprocessors
     return turns * tile.work * max(depth, 1) + sums
-
-
-def cost_of(n: int, k: int, m: int, tiles: Sequence[Tile | TensorTile], multiprocessors: int) -> float:
-    """What a product takes by the cheapest plan, in multiply-adds of a multiprocessor."""
-    return _cost(n, m, _plan(n, k, m, tiles, multiprocessors), multiprocessors)
 
 
 def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
@@ -218,7 +233,7 @@ def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
     plans = [Plan(tile, 1, -(-k // tile.depth) * tile.depth)]
     if -(-n // tile.rows) * -(-m // tile.columns) > launch.COUNTERS:
         return plans
-    while plans[-1].depth >= 2 * _LEAST_DEPTH and plans[-1].splits < _MOST_SPLITS:
+    while plans[-1].depth >= 2 * LEAST_DEPTH and plans[-1].splits < MOST_SPLITS:
         depth = -(-k // (2 * plans[-1].splits * tile.depth)) * tile.depth
         plans.append(Plan(tile, -(-k // depth), depth))
     return plans
@@ -265,12 +280,13 @@ def _result_of(name: str, arguments: Sequence[str]) -> str:
 
 
 @cache
-def forward(activation: str) -> Epilogue:
-    """C = f(sum + bias), or f(sum) without one."""
+def forward(activation: str, keeps: bool = False) -> Epilogue:
+    """C = f(sum + bias), or f(sum) without one; where it ``keeps`` what f is of, that goes to s, of C's shape."""
     entry = ACTIVATIONS[activation]
 
     def before(dtype: str) -> str:
         body = "    if (given.bias) sum += given.bias[j * given.bias_step];\n"
+        body += "    given.s[i * given.s_row + j * given.s_column] = sum;\n" if keeps else ""
         body += _result_of("activate", ["sum", *_taken("chosen", len(entry.numbers))])
         return function("activate", ("x", *entry.numbers), entry.forward, dtype) + _FINISHED.format(body=body)
 
@@ -316,10 +332,11 @@ def waits(step: str) -> bool:
 
 
 @cache
-def update(step: str, later: bool = False) -> Epilogue:
+def update(step: str, later: bool = False, decays: bool = False, clips: bool = False) -> Epilogue:
     """C = weights, stepped by the sums as their gradient; states have C's strides, numbers are the step's own.
 
-    Steps that may wait can be made ``later`` where there is no gradient.
+    Steps that may wait can be made ``later`` where there is no gradient. Where weights decay before the step, what is
+    left of each comes behind the step's numbers; where every number of a gradient is clipped, the limit comes last.
     """
     entry = STEPS[step]
     hyper, states = len(entry.hyper), range(len(entry.states))
@@ -330,7 +347,13 @@ def update(step: str, later: bool = False) -> Epilogue:
     def before(dtype: str) -> str:
         names = [*(f"h{place}" for place in range(hyper)), "w", "g", *(f"s{place}" for place in states)]
         taken = _taken("chosen", hyper)
-        olds = ["given.c[at]", "sum", *(f"given.states[{place}][at]" for place in states)]
+        limit = f"chosen.numbers[{hyper + decays}]"
+        weight = f"chosen.numbers[{hyper}] * given.c[at]" if decays else "given.c[at]"
+        olds = [
+            weight,
+            f"clipped(sum, {limit})" if clips else "sum",
+            *(f"given.states[{place}][at]" for place in states),
+        ]
         news = ["&result", *(f"&state_{place}" for place in states)]
         lines = [
             "const int64 at = i * given.c_row + j * given.c_column;",
@@ -341,9 +364,11 @@ def update(step: str, later: bool = False) -> Epilogue:
         ]
         body = "".join(f"    {line}\n" for line in lines)
         missed = _MISSED.format(taken=", ".join(taken)) if later else ""
-        return function("update", names, formula, dtype) + missed + _FINISHED.format(body=body)
+        clipping = launch.header("clip.cuh") if clips else ""
+        return clipping + function("update", names, formula, dtype) + missed + _FINISHED.format(body=body)
 
-    return Epilogue(before, taken=hyper, skips_zeros=entry.lazy and not waits(step), catches_up=later)
+    taken, skips = hyper + decays + clips, entry.lazy and not waits(step) and not decays
+    return Epilogue(before, taken=taken, skips_zeros=skips, catches_up=later)
 
 
 def source_of(tile: Tile | TensorTile) -> str:
@@ -368,23 +393,22 @@ def _has_tensor_cores(device: int) -> bool:
 
 def format_of(dtype: str) -> str | None:
     """The format that products of this dtype round their operands to now; RuntimeError where the device has it not."""
-    tile = _tiles(dtype, precision.current())[0]
-    return tile.format if isinstance(tile, TensorTile) else None
+    return tiles_for(dtype, precision.current(), 0)[0].format
 
 
-def _tiles(dtype: str, wanted: str) -> Sequence[Tile | TensorTile]:
-    """The tiles for a dtype and a precision; RuntimeError where the device has none."""
+def tiles_for(dtype: str, wanted: str, work: int) -> Sequence[Tile | TensorTile]:
+    """Those of products of so many multiply-adds, for a dtype and a precision; RuntimeError where there are none."""
     if dtype != "float32" or wanted == "float32":
         return TILES[dtype]
     device = cupy.cuda.runtime.getDevice()
     if not _has_tensor_cores(device):
         found = cupy.cuda.Device(device).compute_capability
         raise RuntimeError(f"precision: got {wanted!r}, wants a device of compute capability 8.0 or later, not {found}")
-    return TENSOR_TILES[wanted]
+    return TENSOR_TILES[wanted] if work >= TENSOR_WORK_FROM else ROUNDING_TILES[wanted]
 
 
 def modules() -> Iterator[launch.Module]:
-    """Every tile, with an epilogue of each kind; sums of columns, with and without a derivative."""
+    """Every tile, with an epilogue of each kind or, where it rounds, with one; sums of columns, and of derivatives."""
     epilogues = {
         "plain": PLAIN,
         "gelu": forward("gelu"),
@@ -398,6 +422,11 @@ def modules() -> Iterator[launch.Module]:
             text = launch.text(source_of(tile), dtype, (PRODUCT,), before(tile, epilogue, dtype))
             label = f"product {tile.rows}x{tile.columns}x{tile.depth} {kind} {name}"
             yield launch.Module(label, text, TENSOR_FROM if name in TENSOR_TILES else 75)
+    for name, tiles in ROUNDING_TILES.items():
+        for tile in tiles:
+            text = launch.text("gemm.cu", "float32", (PRODUCT,), before(tile, derivative("gelu"), "float32"))
+            label = f"product {tile.rows}x{tile.columns}x{tile.depth} gelu_backward rounding to {name}"
+            yield launch.Module(label, text, TENSOR_FROM)
     for activation, dtype in product_of((None, "gelu"), TILES):
         text = launch.text("columns.cu", dtype, (COLUMNS,), _value(activation, dtype))
         yield launch.Module(f"column_sums {activation or 'plain'} {dtype}", text)
@@ -507,7 +536,8 @@ class Product:
             record = MATRICES.record(dtype)
             chain.add(_Cublas(like_a, like_b, like_c), 1, record, {"a": a, "b": b, "c": c}, threads=1)
             return
-        tile, splits, depth = _plan(n, k, m, _tiles(dtype.name, precision.current()), launch.multiprocessors())
+        tiles = tiles_for(dtype.name, precision.current(), n * k * m)
+        tile, splits, depth = _plan(n, k, m, tiles, launch.multiprocessors())
         record = self._record([chain.is_aligned(each) for each in (a, b, c)])
         given = record[0]
         given["splits"], given["depth"] = splits, depth

@@ -58,6 +58,10 @@ class Table:
         """The numbers that were read last."""
         return self._host
 
+    def alone(self) -> Any:
+        """Those that the graph reads, behind zeros, as turns that there is only one of are given theirs."""
+        return cupy.concatenate([cupy.zeros(self._device.shape, np.uint8), self._device]).reshape(2, -1)
+
     @property
     def device(self) -> Any:
         """The numbers that the graph reads."""

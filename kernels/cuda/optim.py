@@ -29,7 +29,7 @@ _AT_ONCE = 56
 # What of an array a step of lists is planned for.
 _LIKENESS = attrgetter("dtype", "shape", "strides", "data.device_id")
 
-_PARTS = 2 + max(len(step.states) for step in STEPS.values())
+PARTS = 2 + max(len(step.states) for step in STEPS.values())
 _HYPER = max(len(step.hyper) for step in STEPS.values())
 
 STEPS_GIVEN = Structure(
@@ -38,13 +38,13 @@ STEPS_GIVEN = Structure(
     Field("packs", "int64", (_AT_ONCE + 1,)),
     Field("sizes", "int64", (_AT_ONCE,)),
     Field("aligned", "char", (_AT_ONCE,)),
-    Field("arrays", "real*", (_AT_ONCE, _PARTS)),
-    numbers=(Field("hyper", "real", (_HYPER,)),),
+    Field("arrays", "real*", (_AT_ONCE, PARTS)),
+    numbers=(Field("numbers", "real", (_HYPER,)),),
 )
 
 
 def formula(name: str, dtype: str) -> str:
-    """A step as C++ that defines STATES and STEP."""
+    """A step as C++ that defines STATES and STEP, and the header that wants them."""
     step = STEPS[name]
     count, states = len(step.hyper), len(step.states)
     values = (*(f"h_{each}" for each in step.hyper), "w", "g", *(f"s_{each}" for each in step.states))
@@ -58,6 +58,7 @@ def formula(name: str, dtype: str) -> str:
     return (
         f"{function('formula', values, update, dtype)}"
         f"#define STATES {states}\n#define STEP(h, w, g, s) formula({read}, {written})\n"
+        f"{launch.header('optim.cuh')}"
     )
 
 
@@ -100,8 +101,8 @@ def add_to(chain: Chain, name: str, parameters: Sequence[Sequence[Any]], names: 
     threads = int(given["packs"][count])
     if threads:
         kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
-        pointers = {"arrays": [*flattened([*each, *[""] * (_PARTS - len(each))] for each in names)]}
-        hyper = ("hyper", len(STEPS[name].hyper) * dtype.itemsize)
+        pointers = {"arrays": [*flattened([*each, *[""] * (PARTS - len(each))] for each in names)]}
+        hyper = ("numbers", len(STEPS[name].hyper) * dtype.itemsize)
         chain.add(kernel, launch.blocks(threads), record, pointers, hyper)
 
 

@@ -43,6 +43,7 @@ from fastnn.kernels.graph import (
     Sparse,
     Stage,
     View,
+    hinder,
     lifetimes,
     views_of,
 )
@@ -162,8 +163,8 @@ class Replay(CallByCall):
             done = 0
             while done < len(figures):
                 numbers = None if self._is_first else self._numbers_of(arrays, figures[done : done + _AT_ONCE])
-                turns = range(done, done + (1 if numbers is None else len(numbers)))
-                self._turns.begin(turns, order, self._table.device if numbers is None else numbers)
+                turns = range(done, done + (1 if numbers is None else len(numbers) - 1))
+                self._turns.begin(turns, order, self._table.alone() if numbers is None else numbers)
                 self._take_batches(arrays)
                 self.figures[:] = figures[done]  # of which the launches are known
                 if numbers is None:
@@ -288,10 +289,13 @@ class Replay(CallByCall):
         calls: list[Call] = []
         origins: list[int] = []
         turn: dict[str, list[View]] = {"data": [], "into": [], "x": [], "places": []}
+        become = _becoming(graph)
         for call, origin in zip(graph.calls, self._origins, strict=True):
             if call.op == GATHER and call.given["data"].contiguous:
                 turn["data"].append(call.given["data"])
-                turn["into"] += call.results
+                turn["into"] += become[id(call)].results if id(call) in become else call.results
+                continue
+            if any(call is each for each in become.values()):
                 continue
             if call.op == PUT:
                 turn["x"].append(call.given["x"])
@@ -304,14 +308,33 @@ class Replay(CallByCall):
             if not x.contiguous or x.block in self._batches:
                 turn["x"][place] = copy = _like(x)
                 calls.append(Call(_COPY, {"x": x}, (copy,), (), _copied))
-        calls.append(Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next))
+        writes = (*turn["into"], *turn["places"])
+        if self._may_end(calls[-1:], turn):
+            step = calls.pop()
+            run = _LastStep(step.run, self._turn)
+            calls.append(replace(step, given={**step.given, **turn}, writes=(*step.writes, *writes), run=run))
+        else:
+            calls.append(Call(_NEXT, turn, (), writes, self._next))
         self._origins = [*origins, *[-1] * (len(calls) - len(origins))]
         return replace(graph, calls=calls)
 
+    def _may_end(self, last: Sequence[Call], turn: dict[str, list[View]]) -> bool:
+        """Whether the launch of the last call of a turn can end it, too: nothing of both has to wait."""
+        if not last or not isinstance(last[0].run, fusion.NormRun):
+            return False
+        few = all(len(views) <= batches.AT_ONCE for views in turn.values())
+        ended = Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next)
+        return few and not hinder(*fusion.touched(last[0]), *fusion.touched(ended))
+
+    def _turn(self, given: Any, taken: Sequence[Any], put: Sequence[Any]) -> int:
+        """What a launch is told that ends a turn."""
+        assert self._turns is not None
+        return self._turns.describe(given, self._table.device, taken, put)
+
     def _take_batches(self, arrays: Sequence[Any]) -> None:
         """Take those of the first turn."""
-        given = self.given(self.graph.calls[-1], arrays)
-        self._next(given["data"], given["into"])
+        given = self.graph.calls[-1].given
+        self._next(*(self._given(given[name], arrays) for name in ("data", "into")))
 
     def _next(self, data: Any, into: Any, x: Any = (), places: Any = ()) -> None:
         assert self._turns is not None
@@ -367,9 +390,10 @@ class Replay(CallByCall):
             self._is_sent = True
 
     def _numbers_of(self, arrays: Sequence[Any], figures: Any) -> Any:
-        """The numbers of turns (turns, bytes), on the device: of those before one that wants other launches.
+        """The numbers of turns (1 + turns, bytes), on the device: of those before one that wants other launches.
 
-        Where that is the first one, None, and all is as before the first run.
+        The first row is added to them from turn to turn. Where the first turn is that one, None, and all is as before
+        the first run.
         """
         numbers: list[bytes] = []
         counters = self._counters_of_words()
@@ -387,18 +411,22 @@ class Replay(CallByCall):
             return None
         if len(numbers) < len(figures):
             self._values = {}
-        made = np.frombuffer(bytearray(b"".join(numbers)), np.uint8).reshape(len(numbers), -1)
+        nothing = bytes(len(numbers[0]))
+        made = np.frombuffer(bytearray(b"".join([nothing, *numbers])), np.uint8).reshape(1 + len(numbers), -1)
         for number, places in counters.items():
             self._values.pop(number, None)  # those of the first turn are in the table
             for start, kind, place in places:
                 counted = figures[: len(numbers), place].astype(kind)
-                made[:, start : start + kind.itemsize] = counted[:, None].view(np.uint8)
+                if kind.itemsize == 4 and (np.diff(counted) == 1).all():  # the device counts them
+                    made[0, start : start + 4].view(np.uint32)[:] = 1
+                else:
+                    made[1:, start : start + kind.itemsize] = counted[:, None].view(np.uint8)
         return cupy.asarray(made)
 
     def _counters_of_words(self) -> dict[int, list[tuple[int, Any, int]]]:
         """Of calls whose numbers that change are counters of random words alone: their places, dtypes and figures.
 
-        Those of many turns are written at once: no call is made for them.
+        No call is made for those of many turns: what advances by 1 from turn to turn is counted by the device.
         """
         found = {}
         for number in self._numbered:
@@ -536,6 +564,16 @@ class Replay(CallByCall):
         return made[0]
 
 
+class _LastStep:
+    """A step whose launch ends a turn, too, as it is told by ``turn``."""
+
+    def __init__(self, step: Any, turn: Callable[..., int]) -> None:
+        self._step, self._turn, self.numbers = step, turn, step.numbers
+
+    def __call__(self, data: Any, into: Any, x: Any, places: Any, **given: Any) -> None:
+        self._step(**given, turn=partial(self._turn, taken=(data, into), put=(x, places)))
+
+
 @contextmanager
 def _captured(stream: Any, graphs: list[Any]) -> Iterator[None]:
     """What a stream is asked for is not done but captured, in the last of these graphs."""
@@ -588,6 +626,30 @@ def _like(view: View) -> View:
 
 def _copied(x: Any) -> Any:
     return x.copy()
+
+
+def _becoming(graph: Graph) -> dict[int, Call]:
+    """By the id of a call that takes a batch of bytes what makes numbers of all of it, where nobody else takes it."""
+    found, kept = {}, {view.block for view in graph.kept}
+    for call in graph.calls:
+        if call.op != GATHER or call.results[0].dtype != np.uint8 or not call.given["data"].contiguous:
+            continue
+        (batch,) = call.results
+        touching = [each for each in graph.calls if batch.block in each.touched()]
+        if len(touching) == 2 and batch.block not in kept and _is_all(touching[1], batch):
+            found[id(call)] = touching[1]
+    return found
+
+
+def _is_all(call: Call, x: View) -> bool:
+    """Whether a call takes all rows of x in their order, as they are, in a new array."""
+    given = call.given
+    if call.op != "gather" or given["data"] != x or (given["scale"], given["offset"], given["out"]) != (1.0, 0.0, None):
+        return False
+    index = given["index"]
+    known = isinstance(index, View) and index.block.owner is not None and index.shape == x.shape[:1]
+    is_in_order = known and np.array_equal(index.block.owner.get(), np.arange(x.shape[0]))
+    return bool(is_in_order) and call.results[0].dtype == np.float32
 
 
 def _is_of_turns(call: Call) -> bool:

@@ -4,7 +4,7 @@
 //
 // A block of THREADS threads computes ROWS x COLUMNS numbers of C, a thread THREAD_ROWS x THREAD_COLUMNS of them, from
 // panels of DEPTH numbers of each of its rows of A and columns of B, two of which lie in shared memory: one is read
-// while the next is on its way through registers.
+// while the next is on its way through registers, where its numbers are ROUNDED.
 
 constexpr int SIZE = Pack::SIZE;
 constexpr int DOWN = ROWS / THREAD_ROWS, ACROSS = COLUMNS / THREAD_COLUMNS, THREADS = DOWN * ACROSS;
@@ -47,11 +47,14 @@ template <int LENGTH> struct Panel {
 #pragma unroll
         for (int p = 0; p < COUNT; p++) {
             const int v = vector(side, p), k = along(side, p);
+            Pack own = held[p];
+#pragma unroll
+            for (int q = 0; q < SIZE; q++) own.at[q] = x.exact ? own.at[q] : ROUNDED(own.at[q]);
             if (side) {
-                panel[k][v / SIZE] = held[p];
+                panel[k][v / SIZE] = own;
             } else {
 #pragma unroll
-                for (int q = 0; q < SIZE; q++) panel[k + q][v / SIZE].at[v % SIZE] = held[p].at[q];
+                for (int q = 0; q < SIZE; q++) panel[k + q][v / SIZE].at[v % SIZE] = own.at[q];
             }
         }
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 import fastnn
 from fastnn import backends, callbacks, constraints, layers, metrics, models, optimizers, regularizers, utils
@@ -157,9 +158,38 @@ def test_samples_of_any_kind(cupy, kind, weighted):
     assert_alike(*(fitted("classifier", backend, x=x, weighted=weighted) for backend in ("cpu", "cuda")))
 
 
+@host_only
+def test_bytes_become_numbers_as_a_batch_is_taken(cupy, monkeypatch):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x = (np.abs(X) * 3).astype("uint8")
+    one, other = (fitted("classifier", backend, "sgd", x=x, epochs=4) for backend in ("cpu", "cuda"))
+    assert_alike(one, other)
+    assert other[0].plan(x).facts["launches"] == "6 a step, in the last fit"
+
+
 def test_bytes_that_a_layer_rescales(cupy):
     x = (np.abs(X) * 40).astype("uint8")
     assert_alike(*(fitted("bytes", backend, x=x) for backend in ("cpu", "cuda")))
+
+
+@host_only
+@pytest.mark.parametrize("norm", [None, 0.1])
+def test_steps_of_rounded_products_take_no_launches(cupy, monkeypatch, norm):
+    """Sums of a bias are of what is not rounded."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    found = []
+    for reasons in (False, True):
+        if reasons:  # gradients by themselves
+            monkeypatch.setattr("fastnn.kernels.cuda.fusion._stepped", lambda calls, *_: calls)
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in CLASSIFIER])
+        optimizer = optimizers.SGD(0.1, global_clipnorm=norm)
+        built.compile(optimizer, "sparse_categorical_crossentropy", backend="cuda", precision="bfloat16")
+        found.append((built, built.fit(X, LABELS, batch_size=16, epochs=4, verbose=0).history))
+        launches = built.plan(X).facts["launches"]
+        assert (launches == "6 a step, in the last fit") == (not reasons)
+    assert_alike(*found)
+    assert built.plan(X).precision == "bfloat16"
 
 
 def test_products_of_bfloat16(cupy):
@@ -337,9 +367,30 @@ def test_the_launches_of_a_step(cupy, monkeypatch, hidden, optimizer):
     assert built.plan(X).facts["launches"] == f"{len(step)} a step, in the last fit"
 
 
+# Layers between the inputs and the classes, and the launches of a step.
+FUSED = {
+    "activations of inputs": ((dense(8, "gelu"), dense(7, "swish")), 8),
+    "an activation by itself": ((dense(8, "linear"), lambda: layers.Activation("mish")), 6),
+    "dropout": ((dense(8, "relu"), lambda: layers.Dropout(0.3, seed=3)), 8),
+    "dropout behind an activation of inputs": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 8),
+}
+
+
+@host_only
+@pytest.mark.parametrize("name", FUSED)
+def test_activations_and_masks_within_these_launches(cupy, monkeypatch, name):
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    between, launches = FUSED[name]
+    monkeypatch.setitem(MODELS, "stack", ((*between, *CLASSIFIER[1:]), *MODELS["classifier"][1:]))
+    one, other = (fitted("stack", backend, "sgd", epochs=4) for backend in ("cpu", "cuda"))
+    assert_alike(one, other)
+    assert launches <= 2 + 2 * (len(between) + 1)
+    assert other[0].plan(X).facts["launches"] == f"{launches} a step, in the last fit"
+
+
 @host_only
 def test_a_step_of_many_samples(cupy, monkeypatch):
-    """Whose gradients' sums are split among blocks: they are written."""
+    """Whose gradients' sums are split among blocks, in the launch that steps the weights."""
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
     x, y, found = np.resize(X, (4096, FEATURES)), np.resize(LABELS, 4096), []
     for backend in ("cpu", "cuda"):
@@ -348,8 +399,7 @@ def test_a_step_of_many_samples(cupy, monkeypatch):
         built.compile("sgd", "sparse_categorical_crossentropy", backend=backend)
         found.append((built, built.fit(x, y, batch_size=2048, epochs=4, verbose=0).history))
     assert_alike(*found)
-    why = "gradients of 2,048 samples are written, since blocks share their sums"
-    assert found[1][0].plan(x).facts["launches"] == f"10 a step, in the last fit; {why}"
+    assert found[1][0].plan(x).facts["launches"] == "6 a step, in the last fit"
 
 
 @host_only
@@ -363,19 +413,62 @@ def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch,
     assert_alike(one, other)
     facts = other[0].plan(X).facts
     assert facts["steps"] == "captured as a graph, launched turn after turn"
-    name = {"clipvalue": "clip by value", "clipnorm": "clip by norm", "global_clipnorm": "clip by global norm"}[clip]
-    assert facts["launches"].endswith(f"; gradients are written for '{name}', which comes before the step")
+    assert facts["launches"] == "6 a step, in the last fit"
     changed = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, **{clip: 0.2}), epochs=4)
     assert changed[1]["loss"] != other[1]["loss"]
 
 
+def sparing_biases():
+    optimizer = optimizers.RMSprop(0.01, weight_decay=0.5, clipvalue=0.02)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+BEFORE_STEPS = {
+    "decay": lambda: optimizers.Adam(0.05, weight_decay=0.1),
+    "decay of some": sparing_biases,
+    "clipping": lambda: optimizers.SGD(0.05, clipvalue=0.02),
+    "clipping by norm": lambda: optimizers.AdamW(0.05, weight_decay=0.1, global_clipnorm=0.1),
+}
+
+
 @host_only
-def test_the_plan_says_what_decay_takes(cupy, monkeypatch):
-    """Launches of its own for each parameter; gradients are formed in the step's all the same."""
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("optimizer", BEFORE_STEPS)
+def test_what_comes_before_a_step_takes_no_launches(cupy, monkeypatch, optimizer, sparse):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
-    built, _ = fitted("classifier", "cuda", lambda: optimizers.SGD(0.05, weight_decay=0.1), epochs=4)
-    why = "weights are written by 'identity' before the step, as where they decay"
-    assert built.plan(X).facts["launches"] == f"{2 + 2 * 2 + 2 * 4} a step, in the last fit; {why}"
+    x = csr_matrix(np.where(X > 1, X, np.float32(0))) if sparse else X
+    one, other = (fitted("classifier", backend, BEFORE_STEPS[optimizer], x=x, epochs=4) for backend in ("cpu", "cuda"))
+    assert_alike(one, other)
+    launches, _, why = other[0].plan(x).facts["launches"].partition(" a step, in the last fit")
+    if "norm" in optimizer and sparse:
+        assert why.endswith("; gradients are written for 'clip by global norm', which comes before the step")
+    else:
+        assert (launches, why) == ("13" if sparse else "6", "")
+
+
+PENALIZED = {
+    "alone": lambda: "sgd",
+    "decay and clipping": lambda: optimizers.Adam(0.01, weight_decay=0.5, clipvalue=0.02),
+    "norms": lambda: optimizers.RMSprop(0.01, weight_decay=0.5, clipnorm=0.1),
+}
+
+
+@host_only
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("optimizer", PENALIZED)
+def test_penalties_on_weights_take_no_launches(cupy, monkeypatch, optimizer, many):
+    """Neither their gradients nor what they add to the loss, also where sums of many samples are split."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    (x, y), found = (np.resize(array, (4096 if many else ROWS, array.shape[1])) for array in (X, VALUES)), []
+    for backend in ("cpu", "cuda"):
+        utils.set_random_seed(1)
+        both = {"kernel_regularizer": regularizers.L1L2(0.02, 0.03), "bias_regularizer": regularizers.L2(0.1)}
+        built = models.Sequential([layers.Dense(40, "tanh", **both), layers.Dense(1, kernel_regularizer="l2")])
+        built.compile(PENALIZED[optimizer](), "mse", backend=backend)
+        found.append((built, built.fit(x, y, batch_size=2048 if many else 16, epochs=4, verbose=0).history))
+    assert_alike(*found)
+    assert found[1][0].plan(x).facts["launches"] == "6 a step, in the last fit"
 
 
 @host_only

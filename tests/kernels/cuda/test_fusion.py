@@ -12,6 +12,7 @@ import fastnn
 from fastnn import ops
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.optimizers import SGD
 from tests.cuda_host.places import host_only
 
 N, INPUTS, HIDDEN, OUTPUTS = 20, 7, 9, 4
@@ -120,6 +121,24 @@ def test_other_activations(cupy, activation):
     assert ("activation's slope" in plan) == (activation == "softmax")
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_an_activation_is_of_stays_where_it_is_wanted(cupy, kept):
+    """And is what it was, where it is written before the activation is made of it."""
+    rng = np.random.default_rng(0)
+    x, w = (cupy.asarray(rng.normal(size=shape).astype("float32")) for shape in ((20, 7), (7, 9)))
+
+    def function(x):
+        z = ops.linear(x, w)
+        if not kept:
+            ops.tanh(z, out=z)
+        return ops.gelu(z), z
+
+    program = fastnn.program(function)
+    for _ in range(3):
+        for found, wanted in zip(program(x), function(x), strict=True):
+            np.testing.assert_array_equal(found.get(), wanted.get())
+
+
 def read(network, x, slopes, hidden):
     return ops.relu(slopes[0])
 
@@ -161,7 +180,99 @@ def test_steps_whose_arrays_are_the_same(cupy):
 
 
 def test_sums_that_are_split_among_blocks(cupy):
-    assert "gradients and step" not in compared(cupy, n=3000)
+    plan = compared(cupy, n=3000, update=adam)
+    assert "gradients and step" in plan
+    assert written_gradients(plan) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_split_sums_beside_whole_ones(cupy, monkeypatch, dtype):
+    """Of whole numbers, to the last bit, whichever block comes last."""
+    from fastnn.kernels.cuda import launch, steps
+
+    rng, made, wanted = np.random.default_rng(0), [], []
+    for n, k, m in ((33, 700, 31), (1, 1000, 65), (5, 9, 17)):
+        a, b, c = (rng.integers(-2, 3, shape).astype(dtype) for shape in ((k, n), (k, m), (n, m)))
+        made.append(steps.Gradient(cupy.asarray(a).T, cupy.asarray(b), cupy.asarray(c), []))
+        wanted.append(c - 0.25 * (a.T @ b))
+    shapes = tuple((each.a.shape[0], *each.b.shape) for each in made)
+    splits = steps.plan_for(shapes, steps.TILES[dtype], launch.multiprocessors()).splits
+    assert splits[0] > 1 == splits[2]
+    for seed in range(2):
+        monkeypatch.setattr(cupy, "seed", seed)
+        left = [each.c.copy() for each in made]
+        steps.step("sgd", [each._replace(c=c) for each, c in zip(made, left, strict=True)], [0.25])
+        assert all(np.array_equal(found.get(), expected) for found, expected in zip(left, wanted, strict=True))
+
+
+def by_norm(network, slopes, rate):
+    ops.adam_step(network.weights, SGD(clipnorm=0.1).clipped(slopes), *network.states[:2], 3, learning_rate=rate)
+
+
+def by_global_norm(network, slopes, rate):
+    plain(network, SGD(global_clipnorm=0.1).clipped(slopes), rate)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("update", [by_norm, by_global_norm])
+def test_gradients_that_are_clipped_by_norms(cupy, dtype, update):
+    plan = compared(cupy, dtype=dtype, update=update)
+    assert written_gradients(plan) == 0
+    assert "clip by" not in plan
+
+
+def test_a_norm_that_somebody_else_needs_gradients_for(cupy):
+    """Those of a layer are looked at: all are clipped as they were."""
+    assert "clip by global norm" in compared(cupy, update=by_global_norm, between=read)
+
+
+def test_turns_that_end_with_a_step_by_norms(cupy):
+    def step(network, x, rate):
+        loss, _ = network.step(x, rate)
+        return loss, ops.square(x)
+
+    wanted, found = (Network(cupy, update=by_global_norm, n=INPUTS) for _ in range(2))
+    data, rates = np.random.default_rng(1).normal(size=(30, INPUTS)).astype("float32"), np.linspace(0.1, 0.5, 12)
+    order, program = np.arange(12 * INPUTS) % 30, fastnn.program(lambda x, rate: step(found, x, rate))
+    losses, given = program.repeat((cupy.asarray(data),), order, INPUTS, each={"rate": rates}, join=True)
+    expected = [
+        [array.get().copy() for array in step(wanted, cupy.asarray(data[rows]), rate)]
+        for rows, rate in zip(order.reshape(12, INPUTS), rates, strict=True)
+    ]
+    np.testing.assert_allclose(losses.get(), [loss for loss, _ in expected], **ROUNDING)
+    np.testing.assert_allclose(given.get().reshape(12, INPUTS, -1), [one for _, one in expected], **ROUNDING)
+    for a, b in zip(found.left(), wanted.left(), strict=True):
+        np.testing.assert_allclose(a, b, **ROUNDING)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_by_norms_of_many_parameters(cupy, dtype, together):
+    """More than a launch takes, against NumPy in extended precision."""
+    from fastnn.kernels.cuda import norm_steps, steps
+
+    rng, eps = np.random.default_rng(0), np.finfo(dtype).eps
+    shapes = [((33, 5, 31), (1, 16, 65), (64, 300, 3), (5, 9, 17))[place % 4] for place in range(steps._AT_ONCE + 2)]
+    a, b, w = (
+        [rng.normal(size=shape).astype(dtype) for shape in some]
+        for some in ([(k, n) for n, k, _ in shapes], [(k, m) for _, k, m in shapes], [(n, m) for n, _, m in shapes])
+    )
+    arrays = [[cupy.asarray(one) for one in some] for some in (a, b, w)]
+    slopes = [cupy.asarray(np.zeros_like(one)) for one in w]
+    squares = steps.gradients([steps.Gradient(x.T, y, dw, ()) for x, y, dw in zip(*arrays[:2], slopes, strict=True)])
+    wanted = [x.T.astype(np.longdouble) @ y for x, y in zip(a, b, strict=True)]
+    norms = [np.sqrt((one**2).sum()) for one in wanted]
+    limit = 50.0
+    assert min(norms) < limit < max(norms)
+    norms = [np.sqrt(sum(norm**2 for norm in norms))] * len(norms) if together else norms
+    decays = [place % 3 == 0 for place in range(len(w))]
+    norm_steps.step(
+        "sgd", [*zip(arrays[2], slopes, strict=True)], squares, steps.squares_of(shapes, dtype), limit, [0.5],
+        together=together, left=0.75, decays=decays,
+    )  # fmt: skip
+    for found, weight, slope, norm, is_less in zip(arrays[2], w, wanted, norms, decays, strict=True):
+        expected = weight * (0.75 if is_less else 1.0) - 0.5 * slope * min(1, limit / norm)
+        np.testing.assert_allclose(found.get(), expected.astype(dtype), rtol=1e3 * eps, atol=1e3 * eps)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -187,6 +298,35 @@ def test_every_step_of_many_products(cupy, name, dtype):
     for each, arrays in zip(made, wanted, strict=True):
         for found, expected in zip((each.c, *each.states), arrays, strict=True):
             np.testing.assert_array_equal(found.get(), expected.get())
+
+
+@pytest.mark.parametrize("limit", [None, 1.5])
+@pytest.mark.parametrize("left", [None, 0.75])
+def test_decay_and_clipping_before_a_step(cupy, left, limit):
+    """To the last bit: of whole numbers, with weights that decay beside one that does not."""
+    from fastnn.kernels.cuda import steps
+
+    rng, made, wanted = np.random.default_rng(0), [], []
+    for n, k, m, decays in ((33, 7, 31, True), (1, 16, 65, False), (5, 300, 17, True)):
+        a, b, w, v = (rng.integers(-2, 3, shape).astype("float32") for shape in ((k, n), (k, m), (n, m), (n, m)))
+        made.append(
+            steps.Gradient(*map(cupy.asarray, (a, b, w)), [cupy.asarray(v)], decays)._replace(a=cupy.asarray(a).T)
+        )
+        slope = a.T @ b if limit is None else np.clip(a.T @ b, -limit, limit)
+        velocity = np.float32(0.5) * v - np.float32(0.25) * slope
+        wanted += [(w * np.float32(left if left and decays else 1)) + velocity, velocity]
+    steps.step("momentum", made, [0.25, 0.5], left, limit)
+    found = [array for each in made for array in (each.c, *each.states)]
+    assert all(np.array_equal(array.get(), expected) for array, expected in zip(found, wanted, strict=True))
+
+
+def test_infinite_gradients_are_not_clipped_to_numbers(cupy):
+    from fastnn.kernels.cuda import steps
+
+    a, b = cupy.asarray(np.array([[np.inf, 1, np.nan]], "float32")), cupy.asarray(np.ones((1, 1), "float32"))
+    w = cupy.asarray(np.zeros((3, 1), "float32"))
+    steps.step("sgd", [steps.Gradient(a.T, b, w, [])], [1.0], limit=0.5)
+    np.testing.assert_array_equal(w.get()[:, 0], [np.nan, -0.5, np.nan])
 
 
 @host_only

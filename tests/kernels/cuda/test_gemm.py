@@ -184,6 +184,26 @@ def test_splits_give_the_same_and_repeat(cupy, gemm, precision, monkeypatch, spl
     assert (found[0] == found[2]).all()
 
 
+@pytest.mark.parametrize("wanted", ROUNDED)
+@pytest.mark.parametrize("number", range(5))
+def test_tiles_that_round_what_they_load(cupy, gemm, precision, monkeypatch, number, wanted):
+    """As those of tensor cores, for operands of any strides: the same numbers, in another order."""
+    precision(wanted)
+    rng, found = np.random.default_rng(0), []
+    tile = gemm.ROUNDING_TILES[wanted][number]
+    n, k, m = tile.rows + 3, 2 * tile.depth + 5, tile.columns + 1
+    a, b = (
+        cupy.asarray(rng.normal(size=(n, k)).astype("float32")),
+        cupy.asarray(rng.normal(size=(m, k)).astype("float32")),
+    )
+    for each in (tile, gemm.TENSOR_TILES[wanted][1]):
+        only(gemm, monkeypatch, each)
+        found.append(ops.matmul(a, b.T).get())
+    sizes = abs(a.get()) @ abs(b.get().T)
+    assert (abs(found[0] - found[1]) <= 4 * np.finfo("float32").eps * sizes).all()
+    assert (abs(found[0] - a.get() @ b.get().T) > 16 * np.finfo("float32").eps * sizes).any()
+
+
 def test_plans(gemm):
     """All of the sums are done, tiles are as large as the device can be busy with, and few of them are split."""
     for n, k, m in ((1, 1, 1), (128, 784, 512), (4096, 4096, 4096), (10, 100_000, 10), (5, 0, 7), (70_000, 3, 1)):

@@ -101,7 +101,8 @@ def test_words_of_turns_are_counted_for_many_turns_at_once(cupy, monkeypatch):
     program = fastnn.program(copy=True)(step)
     for turns in (40, 60, 100):
         rng = np.random.default_rng(turns)
-        numbers, streams = (rng.integers(0, 2**32, turns).tolist() for _ in range(2))
+        numbers = ((2**32 - 20 + np.arange(turns)) % 2**32).tolist()  # which the device counts
+        streams = rng.integers(0, 2**32, turns).tolist()
         given = x[: 3 * turns]
         read.clear()
         made = program.repeat(given, range(3 * turns), 3, each={"number": numbers, "stream": streams}, join=True)

@@ -42,7 +42,7 @@ def turns():
     made, numbers = batches.Turns(300), cupy.zeros(64, "uint8")
     order, data = cupy.arange(900, dtype="int64"), cupy.zeros((900, 3), "float32")
     batch, into = cupy.zeros((300, 3), "float32"), cupy.zeros((900, 3), "float32")
-    made.begin(range(3), order, cupy.zeros((3, 64), "uint8"))
+    made.begin(range(3), order, cupy.zeros((4, 64), "uint8"))
     made.next(numbers, [data], [batch])
     for _ in range(3):
         made.next(numbers, [data], [batch], [batch.copy()], [into])
