@@ -10,7 +10,8 @@ Two commands run them (start-up lines: the first one only):
 - ``pytest bench``: pytest-benchmark, for its statistics, ``--benchmark-autosave`` and ``--benchmark-compare``.
 
 A third measures fastnn alone: ``fastnn bench scaling`` (``scaling``), how the cost grows. A fourth measures a device:
-``fastnn bench kernels --backend cuda`` (``cuda``). ``gpu.sh`` runs all that a machine with a GPU has to show.
+``fastnn bench kernels --backend cuda`` (``cuda``), and what
+its calls cost the host: ``fastnn bench calls``. ``gpu.sh`` runs all that a machine with a GPU has to show.
 
 ``environment`` makes sure that NumPy runs at its best and says what ran, ``load`` what others did meanwhile;
 ``timing`` is the stopwatch, ``attempts`` says when a measurement is made again, ``placing`` where operands begin.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All that a machine with a GPU has to show, in under 10 minutes and without a network: the tests that need a device,
-# the benchmarks of kernels and of training on it, and the CPU engine and products on 1 to 16 threads, which such a
-# machine has.
+# the benchmarks of kernels and of training on it, what calls cost the host, and the CPU engine and products on 1 to 16
+# threads, which such a machine has.
 #
 #   bench/gpu.sh [--python PYTHON] DIR [WHEELS]
 #
@@ -99,10 +99,12 @@ fi
 step device 15 "$python" -c 'from fastnn import backends; print(backends.state("cuda"))
 backends.require("cuda")' || stop 2 device
 
+calls='^(relu|matmul|linear|linear_backward|linear_rmsprop_step|adam_step|conv2d|lstm) '
 step tests 130 "$python" -m pytest -m gpu -p no:cacheprovider -n $((cores < 8 ? cores : 8)) --junitxml="$dir/tests.xml"
-step kernels 100 "$python" -m fastnn bench kernels --backend cuda --quick --seconds 75 --json "$dir/kernels.json"
+step kernels 90 "$python" -m fastnn bench kernels --backend cuda --quick --seconds 70 --json "$dir/kernels.json"
 step training 75 "$python" -m fastnn bench training --backend cuda --quick --seconds 50 --json "$dir/training.json"
-step warmup 40 "$python" -c 'import fastnn; fastnn.warmup(["float32"])'
+step calls 15 "$python" -m fastnn bench calls --only "$calls" --json "$dir/calls.json"
+step warmup 35 "$python" -c 'import fastnn; fastnn.warmup(["float32"])'
 export FASTNN_NUM_THREADS=$((cores < 16 ? cores : 16))
 step engine 55 "$python" -m fastnn bench scaling threads mnist fashion wide reuters --quick --output "$dir/engine"
 products='^matmul (128x784x512|512x512x512|2048x2048x2048)$'

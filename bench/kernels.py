@@ -45,6 +45,7 @@ _CHOICES: Mapping[str, Mapping[str, Any]] = {
     "linear": {"activation": "relu"},
     "linear_backward": {"activation": "relu"},
     "dropout": {"rate": 0.5, "seed": 1},
+    **{name: {"seed": 1} for name in ("random_uniform", "random_normal")},
     **{f"{cell}_backward": {"dy": "normal"} for cell in ("simple_rnn", "lstm", "gru")},
 }
 

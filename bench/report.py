@@ -10,6 +10,7 @@ for Haswell and OpenBLAS takes its Haswell kernels.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import math
@@ -17,7 +18,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -46,7 +47,9 @@ The last table holds what the project promises beside what was found: ratios of 
 A contender that is not installed is named there (pip install -e '.[peers]' brings all). Lines on real data need the
 variable FASTNN_DATA: a folder of data files, as for fastnn train.
 How the cost grows with width, batch, depth, density and threads: fastnn bench scaling --help
+What a call of each op on device arrays costs the host: fastnn bench calls --help
 Networks trained as by R's neuralnet, their errors and pictures: fastnn bench neuralnet --help
+The playground's epochs beside those of a page in the browser: fastnn bench playground --help
 """
 
 # The groups of which a device runs what it can.
@@ -173,108 +176,45 @@ def _threads(text: str) -> int:
     return int(text)
 
 
-def _kernels(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import kernels
-
-    return [*kernels.cases(), *kernels.gauges()]
-
-
-def _addresses(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import addresses
-
-    return [*addresses.cases(), *addresses.gauges()]
-
-
-def _training(options: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import training
-
-    return [*training.cases(options.quick), *training.gauges()]
-
-
-def _prediction(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import prediction
-
-    return [*prediction.cases()]
-
-
-def _loops(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import loops
-
-    return [*loops.cases()]
-
-
-def _likelihood(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import likelihood
-
-    return [*likelihood.cases()]
-
-
-def _estimators(options: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import estimators
-
-    return [*estimators.cases(options.quick)]
-
-
-def _thinc(options: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import thinc
-
-    return [*thinc.cases(options.quick)]
-
-
-def _adoption(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import adoption
-
-    return [*adoption.gauges()]
-
-
-def _startup(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import startup
-
-    return [*startup.gauges()]
-
-
-def _onnx(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import onnx
-
-    return [*onnx.gauges()]
-
-
-def _torch(_: argparse.Namespace) -> list[Case | Gauge]:
-    from bench import acceleration
-
-    return [*acceleration.cases()]
-
-
 @dataclass(frozen=True)
 class _Group:
-    """Lines that belong together: what they show, how to list them, and whether they are measured in several passes.
+    """Lines that belong together: what they show, the module of ``bench`` whose ``cases`` and ``gauges`` they are.
 
-    Lines that start processes of their own for each reading are not.
+    The cases of some are ``quicker`` if they are asked to be, those of one that starts processes of its own for each
+    reading are not measured in several passes.
     """
 
     what: str
-    items: Callable[[argparse.Namespace], list[Case | Gauge]]
+    module: str
+    quicker: bool = False
     in_passes: bool = True
+
+    def items(self, options: argparse.Namespace) -> list[Case | Gauge]:
+        """Its lines; nothing of the module is imported before."""
+        module = importlib.import_module(f"bench.{self.module}")
+        asked = (options.quick,) if self.quicker else ()
+        cases = module.cases(*asked) if hasattr(module, "cases") else []
+        return [*cases, *(module.gauges() if hasattr(module, "gauges") else [])]
 
 
 # A group by its name on the command line; a new group is a line here.
-_GROUPS: dict[str, _Group] = {
-    "kernels": _Group("every op of the table against NumPy and plain Python, some against PyTorch", _kernels),
-    "addresses": _Group("products by size and by where operands lie, against NumPy and their neighbours", _addresses),
+_GROUPS = {
+    "kernels": _Group("every op of the table against NumPy and plain Python, some against PyTorch", "kernels"),
+    "addresses": _Group("products by size and by where operands lie, against NumPy and their neighbours", "addresses"),
     "training": _Group(
-        "an epoch of the documents' networks against NumPy, PyTorch, JAX, Keras, scikit-learn", _training
+        "an epoch of the documents' networks against NumPy, PyTorch, JAX, Keras, scikit-learn", "training", quicker=True
     ),
-    "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", _loops),
-    "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", _prediction),
-    "likelihood": _Group("logistic regression against scikit-learn's fastest solver", _likelihood),
-    "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", _estimators),
-    "torch": _Group("training loops of PyTorch's before and after fastnn.torch.accelerate", _torch),
-    "thinc": _Group("epochs of thinc's MNIST networks on its own ops and on fastnn's", _thinc),
-    "adoption": _Group("small calls on arrays of NumPy, PyTorch and JAX", _adoption),
+    "loops": _Group("training loops of one's own over fastnn.ops against NumPy and PyTorch", "loops"),
+    "prediction": _Group("the outputs of 10,000 MNIST images against NumPy and PyTorch", "prediction"),
+    "likelihood": _Group("logistic regression against scikit-learn's fastest solver", "likelihood"),
+    "sklearn": _Group("fits of scikit-learn's estimators against scikit-learn", "estimators", quicker=True),
+    "torch": _Group("training loops of PyTorch's before and after fastnn.torch.accelerate", "acceleration"),
+    "thinc": _Group("epochs of thinc's MNIST networks on its own ops and on fastnn's", "thinc", quicker=True),
+    "adoption": _Group("small calls on arrays of NumPy, PyTorch and JAX", "adoption"),
     "startup": _Group(
-        "what a fit does before its first batch, the first batch of a process, memory", _startup, in_passes=False
+        "what a fit does before its first batch, the first batch of a process, memory", "startup", in_passes=False
     ),
-    "onnx": _Group("ONNX files of 100 MB, written and read", _onnx, in_passes=False),
+    "onnx": _Group("ONNX files of 100 MB, written and read", "onnx", in_passes=False),
 }
 
 

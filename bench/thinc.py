@@ -25,7 +25,9 @@ _ROWS, _QUICK_ROWS = 60_000, 6_400
 # Units of the hidden layers, and how many times as fast as NumpyOps an epoch on the real data is promised to be.
 _NETWORKS = {256: {THINC: 2.0}, 32: {}}
 
-# Batches after which weights are compared, and how far they may be apart then: those of float32 after steps of 0.001.
+# Batches after which weights are compared, and how far nearly all may be apart then, in steps of the rate. None may be
+# a whole step apart: Adam's are about as long whatever the gradient is, so that where this is next to 0 its rounding
+# shows (a twentieth of a step was seen).
 _COMPARED, _TOLERANCE = 10, 1e-2
 
 Rows = tuple[Any, Any]
@@ -102,9 +104,9 @@ def _workload(units: int, data: Callable[[], Rows]) -> Workload:
         for side in sides.values():
             side.epoch(shuffle=False)
         for found, expected in zip(*(sides[name].weights() for name in (FASTNN, THINC)), strict=True):
-            apart = np.abs(found - expected)  # where a gradient is next to 0 Adam's step is as long, of either sign
+            apart = np.abs(found - expected)
             np.testing.assert_allclose(np.quantile(apart, 0.999), 0, atol=_TOLERANCE * _RATE, err_msg="weights")
-            np.testing.assert_allclose(apart.max(), 0, atol=_COMPARED * _RATE, err_msg="weights")
+            np.testing.assert_allclose(apart.max(), 0, atol=_RATE, err_msg="weights")
 
     products = x.shape[1] * units + units * units + units * _CLASSES
     flops = 6.0 * len(x) * products  # thinc asks for the gradient of the inputs too

@@ -21,6 +21,7 @@ import numpy as np
 from fastnn import checks
 from fastnn.errors import BackendError, installing
 from fastnn.kernels import precision
+from fastnn.kernels.addresses import Arrays
 from fastnn.kernels.contexts import setting
 from fastnn.kernels.table import DTYPES, Op
 
@@ -200,6 +201,12 @@ def implementation(backend: str, module: str, name: str) -> Callable[..., Any]:
     require(backend)
     function: Callable[..., Any] = getattr(importlib.import_module(f"fastnn.kernels.{backend}.{module}"), name)
     return function
+
+
+def arrays_of(backend: str) -> Arrays:
+    """The kind of arrays that a backend's programs take."""
+    arrays: Arrays = implementation(backend, "program", "Replay").arrays  # type: ignore[attr-defined]
+    return arrays
 
 
 def get_precision() -> str:

@@ -32,6 +32,7 @@ class Configurable:
 # Classes of the user's that a file may name, in the current context (thread or task) and at all times.
 _custom: ContextVar[Mapping[str, type[Any]]] = ContextVar("fastnn_custom", default=MappingProxyType({}))
 _registered: dict[str, type[Any]] = {}
+_packages: dict[str, str] = {}
 
 
 def custom_objects() -> Mapping[str, type[Any]]:
@@ -50,9 +51,15 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
     def register(cls: type[Any]) -> type[Any]:
         _registered[name or cls.__name__] = cls
+        _packages[name or cls.__name__] = package
         return cls
 
     return register
+
+
+def registered_name(name: str) -> str:
+    """What Keras calls a class of the user's that it was told of in the same way."""
+    return f"{_packages[name]}>{name}" if name in _packages else name
 
 
 def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:

@@ -352,7 +352,8 @@ _RULES: dict[str, _Rule] = {
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "split": _of_parts,
-    "zeros": lambda node, slopes: dict.fromkeys(node.parents),  # nothing depends on what they are like
+    # nothing depends on what they are like
+    **dict.fromkeys(("zeros", "random_uniform", "random_normal"), lambda node, slopes: dict.fromkeys(node.parents)),
     "transpose": lambda node, slopes: {"x": slopes[0].T},
     "scaled": _of_multiple,
     "part": lambda node, slopes: {

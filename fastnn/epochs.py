@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import checks
+from fastnn import backends, checks
 from fastnn.adoption import adopted
 from fastnn.kernels.addresses import ON_HOST, Arrays
 from fastnn.kernels.graph import GATHER, PUT, Block, Call, Figure, Graph, Order, Sparse, View
-from fastnn.recorder import arrays_of, rebuilt
+from fastnn.recorder import rebuilt
 
 Array = Any
 
@@ -28,7 +28,7 @@ class Epoch:
         self, data: Any, order: Any, batch: Any, each: Mapping[str, Any], joined: bool, others: Mapping[str, Any]
     ) -> None:
         given = data if isinstance(data, (tuple, list)) else [data]
-        self.kind = arrays_of("cuda") if any(map(checks.is_on_device, given)) else ON_HOST
+        self.kind = backends.arrays_of("cuda") if any(map(checks.is_on_device, given)) else ON_HOST
         self.data = [_rows(f"data[{place}]", array, given[0], self.kind) for place, array in enumerate(given)]
         if not self.data:
             raise ValueError("data: got no arrays, wants one or more whose rows make the batches")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import adoption, backends, checks
-from fastnn.tape import Followed, Traced, calculate, constant, is_number, operand_of, plain
+from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain
 
 Array = Any
 
@@ -247,7 +247,7 @@ def _placed(array: Array) -> Array:
     """An array of NumPy's where the current backend's live."""
     if backends.current() != "cuda":
         return array
-    return backends.implementation("cuda", "program", "Replay").arrays.copied(array)  # type: ignore[attr-defined]
+    return backends.arrays_of("cuda").copied(array)
 
 
 # ---------------------------------------------------------------------------------------------------------- shapes
@@ -407,11 +407,6 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> tuple[Array, ...]:
     return tuple(part.reshape(*x.shape[:at], *x.shape[at + 1 :]) for part in split(x, x.shape[at], at))
 
 
-# Row numbers that ``flip`` gathers, by blocks, their rows, and kind of array: of the shapes that were met last.
-_reversals: dict[Any, Any] = {}
-_MOST_REVERSALS = 64
-
-
 def flip(x: Any, axis: int | None = None) -> Array:
     """x in reverse along an axis, or along all of them, a new array."""
     given = operand_of(x)
@@ -420,18 +415,12 @@ def flip(x: Any, axis: int | None = None) -> Array:
     if axis is None:
         return reshape(flip(given.reshape(-1), 0), given.shape)
     at = _axis("axis", axis, len(given.shape))
-    blocks, rows, array = math.prod(given.shape[:at]), given.shape[at], plain(given)
-    known = blocks, rows, type(array)
-    if known not in _reversals:
-        if len(_reversals) >= _MOST_REVERSALS:
-            del _reversals[next(iter(_reversals))]
-        _reversals[known] = np.arange(blocks * rows, like=array).reshape(blocks, rows)[:, ::-1].reshape(-1).copy()
+    blocks, rows = math.prod(given.shape[:at]), given.shape[at]
+    numbers = kept(
+        ("reversal", blocks, rows), given, lambda: np.arange(blocks * rows).reshape(blocks, rows)[:, ::-1].reshape(-1)
+    )
     flat = given.reshape(blocks * rows, math.prod(given.shape[at + 1 :]))
-    return OPS["gather"](flat, _reversals[known]).reshape(*given.shape)
-
-
-# Identity matrices whose rows ``one_hot`` gathers, by size, dtype and kind of array.
-_identities: dict[Any, Any] = {}
+    return OPS["gather"](flat, numbers).reshape(*given.shape)
 
 
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str | None = None) -> Array:
@@ -443,11 +432,8 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str | None = None) 
     classes, kind = checks.positive_int("num_classes", num_classes), checks.float_dtype("dtype", dtype) or "float32"
     if not hasattr(x, "shape"):
         raise TypeError(f"x: got {checks.describe(x)}, wants an array of integers")
-    array = plain(operand_of(x))
-    known = classes, kind, type(array)
-    if known not in _identities:
-        _identities[known] = np.eye(classes, dtype=kind, like=array)
-    rows = OPS["gather"](_identities[known], x.reshape(math.prod(x.shape))).reshape(*x.shape, classes)
+    identity = kept(("identity", classes, kind), operand_of(x), lambda: np.eye(classes, dtype=kind))
+    rows = OPS["gather"](identity, x.reshape(math.prod(x.shape))).reshape(*x.shape, classes)
     at = _axis("axis", axis, rows.ndim)
     return rows if at == rows.ndim - 1 else moveaxis(rows, -1, at)
 
@@ -499,7 +485,7 @@ def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
         raise TypeError(f"{name}: got {checks.describe(given)}, wants an array")
     places, kept, squeezed = _places(given, axis)
     order = [place for place in range(given.ndim) if place not in places] + places
-    last = given if order == [*range(given.ndim)] else given.transpose(*order)
+    last = given if order == [*range(given.ndim)] else permute(given, order)
     count = math.prod(given.shape[place] for place in places)
     return last.reshape(math.prod(squeezed), count), kept, squeezed
 

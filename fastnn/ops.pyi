@@ -5,6 +5,41 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def random_uniform(
+    like: Array,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Numbers spread evenly over [minval, maxval), of the shape and dtype of ``like``, which is not read.
+
+    y = minval + (maxval - minval) u, where u is the upper 24 bits of a word, over 2^24. The word of y[i, j] is that by
+    which ``dropout`` decides about x[i, j]: word j // 16 % 4 of the four that come out of Philox4x32-10 (Salmon et al.
+    2011) with the key seed (low word, high word) and the counter (j % 16 + 16 * (j // 64), i, step, stream). step and
+    stream are below 2^32, seed below 2^63.
+    """
+
+def random_normal(
+    like: Array,
+    seed: int,
+    step: int = 0,
+    stream: int = 0,
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Numbers of a normal distribution, of the shape and dtype of ``like``, which is not read.
+
+    Box and Muller's (1958), of two words each two: y = mean + stddev sqrt(-2 log u) cos(2 pi t), and the other with the
+    sine, for u = (w + 1/2) / 2^32 of the first word and t = v / 2^32 of the second one. Words are those of
+    ``random_uniform``; columns j and j + 16 of each run of 32 share theirs.
+    """
+
 def dropout(
     x: Array,
     rate: float,
@@ -1509,6 +1544,30 @@ def gru_backward(
 
     (dx, dkernel, drecurrent_kernel, dbias, dh0); what is not in ``need`` is None. y, gates and candidates are results
     of the forward pass.
+    """
+
+def rprop_minus_step(
+    w: Array,
+    dw: Array,
+    step_size: Array,
+    gradient: Array,
+    balance: str = "none",
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    step_min: float = 1e-06,
+    step_max: float = 50.0,
+    delta: float = 1e-06,
+) -> None:
+    """One step of resilient propagation, in place, without weight backtracking (Igel and Huesken 2003).
+
+    ``gradient`` is dw of the step before, 0 in the first. Where the two have one sign, step_size = min(step_size *
+    eta_plus, step_max); where they have not, step_size = max(step_size * eta_minus, step_min). Then
+    w -= sign(dw) * step_size, and gradient = dw.
+
+    With a ``balance`` (the globally convergent variants: Anastasiadis, Magoulas and Vrahatis 2005), one weight of those
+    with a derivative makes up for all others: its step_size becomes -(sum over the others of step_size * dw +
+    delta) / dw, no less than step_min and no more than step_max. "gradient" chooses the first with the smallest |dw|,
+    "step_size" the first with the smallest step_size.
     """
 
 def zero_pad2d(

@@ -18,7 +18,7 @@ from fastnn.adoption import adopted
 from fastnn.epochs import Epoch, Series, constant, gathering, joined, putting
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Sparse, View
 from fastnn.kernels.table import TABLE, Integer, Real
-from fastnn.recorder import Recorder, arrays_of, rebuilt
+from fastnn.recorder import Recorder, rebuilt
 
 Array = Any
 
@@ -335,7 +335,7 @@ class _Given:
         """A CuPy array, or a CSR matrix of such."""
         self._on_device = name
         parts = checks.csr_parts(name, value) if checks.is_csr(value) else (value,)
-        if not all(map(arrays_of("cuda").holds, parts)):
+        if not all(map(backends.arrays_of("cuda").holds, parts)):
             wanted = "a CuPy array in a program (cupy.from_dlpack makes one over the same memory)"
             raise TypeError(f"{name}: got {checks.of_device(value)}, wants {wanted}")
         self.arrays += parts

@@ -89,12 +89,6 @@ def _references(outside: _Outside, of: Callable[[Array], Array]) -> int:
     return sys.getrefcount(of(outside.array))
 
 
-def arrays_of(backend: str) -> Arrays:
-    """The kind of arrays that programs of a backend take."""
-    arrays: Arrays = backends.implementation(backend, "program", "Replay").arrays  # type: ignore[attr-defined]
-    return arrays
-
-
 class Recorder:
     """Writes down the calls of ops in one run of a function on a backend.
 
@@ -105,7 +99,7 @@ class Recorder:
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
-        self.arrays = arrays_of(backend)
+        self.arrays = backends.arrays_of(backend)
         self.constants: dict[int, float] = {}
         self.early: list[tuple[Figure, str, Figure, Figure]] = []
         self.arguments: list[View] = []

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks
-from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.data import along, check_finite, numeric_array
 from fastnn.engine.protocols import Array, Shape
 
 
@@ -80,11 +80,6 @@ def weighed(values: Array, sample_weight: Array) -> tuple[Array, Array]:
         wants = " or ".join(["a single number", *map(str, shapes)])
         raise ValueError(f"sample_weight: got shape {sample_weight.shape}, wants {wants}{hint}")
     return values, weight
-
-
-def along(weight: Array, shape: Shape) -> Array:
-    """Weights of the first axes of ``shape`` with an axis of length 1 for each of the others."""
-    return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim))
 
 
 def total_weight(weight: Array, shape: Shape) -> float:

@@ -11,9 +11,9 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -33,6 +33,8 @@ _FOREIGN = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (perhaps Keras's .h5 format)",
     **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a pickle, which fastnn never loads"),
 }
+# How names of the files end that Keras reads a whole model of, and weights alone.
+KERAS_MODEL, KERAS_WEIGHTS = ".keras", ".weights.h5"
 # Suffixes whose readers a safetensors file would disappoint, and whose they are.
 _PROMISES = {
     **dict.fromkeys((".keras", ".h5", ".hdf5"), "Keras"),
@@ -44,25 +46,37 @@ _PROMISES = {
 }
 
 
-def destination(argument: str, filepath: Any) -> Path:
-    """``filepath`` as a path to write to; ValueError, with the suffix to use, for one that promises another format."""
+def destination(argument: str, filepath: Any, keras: str = "") -> Path:
+    """``filepath`` as a path to write to; ValueError, with the suffix to use, for one that promises another format.
+
+    ``keras`` is the suffix of the files of Keras's that can be written, too.
+    """
     path = files.checked_path(argument, filepath)
     reader = _PROMISES.get(path.suffix.lower())
-    if reader is not None:
+    if reader is not None and not (keras and path.name.endswith(keras)):
+        names = [f"{path.stem.removesuffix('.weights')}{suffix}" for suffix in (".safetensors", keras) if suffix]
         raise ValueError(
-            f"{argument}: got {path.name!r}, whose suffix stands for {reader}, wants {path.stem + '.safetensors'!r} or "
-            "another name: what is written is a safetensors file"
+            f"{argument}: got {path.name!r}, whose suffix stands for {reader}, wants {', '.join(map(repr, names))} "
+            "or another name: what is written is a safetensors file"
         )
     return path
 
 
-def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, Any], overwrite: bool = True) -> None:
-    """Write arrays and document to ``filepath``, whole or not at all; OSError names the file that cannot be written."""
-    import safetensors.numpy
+def replace(filepath: Any, fill: Callable[[BinaryIO], object], overwrite: bool = True) -> None:
+    """Write what ``fill`` writes to ``filepath``, whole or not at all; OSError names the file that cannot be written.
 
-    path = destination("filepath", filepath)
+    FileExistsError, unless ``overwrite``, where there is a file.
+    """
+    path = files.checked_path("filepath", filepath)
     if not overwrite and path.exists():
         raise FileExistsError(errno.EEXIST, "filepath: the file exists and overwrite is False", str(path))
+    files.write("filepath", path, fill)
+
+
+def contents(tensors: Mapping[str, Array], document: Mapping[str, Any]) -> Callable[[BinaryIO], object]:
+    """What writes the model file of these arrays and this document."""
+    import safetensors.numpy
+
     text = encode(document)
     metadata = {
         "format": _FORMAT,
@@ -71,7 +85,7 @@ def write(filepath: Any, tensors: Mapping[str, Array], document: Mapping[str, An
         "document": text,
     }
     data = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
-    files.write("filepath", path, lambda file: file.write(data))
+    return lambda file: file.write(data)
 
 
 def read(filepath: Any) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -43,7 +43,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", type(None): "null"
 def contents(makes: Makes, model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays and the document of a whole model; ValueError for what ``load_model`` would refuse."""
     model._require_built("save")
-    document = {"class_name": type(model).__name__, "config": model.get_config(), "compile": _compile_config(model)}
+    document = {"class_name": type(model).__name__, "config": model.get_config(), "compile": compile_config(model)}
     if model.is_called:
         document["build"] = model.input_structure
     arrays = _weight_arrays(model)
@@ -81,7 +81,8 @@ def _paths_with_state(model: Model, optimizer: Optimizer) -> list[str]:
     ]
 
 
-def _compile_config(model: Model) -> dict[str, Any] | None:
+def compile_config(model: Model) -> dict[str, Any] | None:
+    """The optimizer, the number of its steps, loss, metrics, backend and precision; None where there is none."""
     optimizer = model.optimizer
     if optimizer is None:
         return None

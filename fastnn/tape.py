@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fastnn import backends
 from fastnn.kernels.contexts import setting
 
 _serial = count()
@@ -329,22 +330,29 @@ def _of_arrays(name: str, sign: str, a: Any, b: Any) -> Any:
 
 
 def constant(number: float, like: Any, shape: tuple[int, ...] = (1,)) -> Any:
-    """An array of one number, of one place that stretches to any shape, or of a ``shape``; beside the array ``like``.
+    """An array of one number beside ``like``: of one place that stretches to any shape, or of a ``shape``."""
+    return kept(("constant", number, like.dtype, shape), like, lambda: np.full(shape, number, like.dtype))
+
+
+def kept(what: Any, like: Any, make: Callable[[], Any]) -> Any:
+    """The array of NumPy's that ``make`` gives for what is wanted, beside the array ``like``.
 
     Always the same one, so that programs find it where it was.
     """
-    known = number, like.dtype, type(plain(like)), shape
-    if known not in _constants:
-        if len(_constants) >= _MOST_CONSTANTS:
-            _constants.clear()
-        _constants[known] = np.full(shape, number, like.dtype, like=plain(like))
-    return _constants[known]
+    beside = plain(like)
+    on_host = isinstance(beside, np.ndarray)
+    known = what, None if on_host else beside.device.id
+    if known not in _kept:
+        if len(_kept) >= _MOST_KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[known] = make() if on_host else backends.arrays_of("cuda").copied(make())
+    return _kept[known]
 
 
 _DOUBLE = np.zeros(1)
-# The arrays of constants.
-_constants: dict[Any, Any] = {}
-_MOST_CONSTANTS = 4096
+# The arrays that are kept, by what they are and their device.
+_kept: dict[Any, Any] = {}
+_MOST_KEPT = 4096
 
 
 def plain(value: Any) -> Any:

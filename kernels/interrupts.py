@@ -58,7 +58,7 @@ class held:  # noqa: N801 - reads as what it is in a `with` statement
             try:
                 self._end()
             finally:
-                self._deliver()
+                self.deliver()
 
     def _end(self) -> None:
         """Let signals be handled as before."""
@@ -83,14 +83,14 @@ class held:  # noqa: N801 - reads as what it is in a `with` statement
         else:
             self.pending.setdefault(number, frame)
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         """Run the handlers that were put off, all of them whatever one raises."""
         if self.pending:
             number, frame = self.pending.popitem()
             try:
                 self._handlers[number](number, frame)
             finally:
-                self._deliver()
+                self.deliver()
 
 
 def _after_fork() -> None:

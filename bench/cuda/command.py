@@ -22,7 +22,7 @@ _Job = kernels.Job | training.Job
 # What a device runs, by the group's name on the command line.
 GROUPS: dict[str, Callable[[bool], Sequence[_Job]]] = {"kernels": kernels.jobs, "training": training.jobs}
 
-_PACKAGES = ("fastnn-kernels", "numpy", "torch", "jax")
+PACKAGES = ("fastnn-kernels", "numpy", "torch", "jax")
 _FAILED = 2
 
 
@@ -49,7 +49,7 @@ def _run(
     cupy: Any, group: str, chosen: Sequence[_Job], effort: kernels.Effort, written: Path | None, seconds: float
 ) -> int:
     started = perf_counter()
-    facts = {**limits.facts(cupy), "cpu": environment.cpu(), **environment.software(_PACKAGES)}
+    facts = {**limits.facts(cupy), "cpu": environment.cpu(), **environment.software(PACKAGES)}
     print(environment.heading(facts), flush=True)
     device = kernels.prepared(cupy, effort)
     results = report.Results()

@@ -27,7 +27,7 @@ _LARGE = 1 << 24
 
 # The modules whose kernels are limited by memory, and the share of the copy bandwidth that the project promises from
 # 64 MB up.
-_OF_MEMORY = ("elementwise", "prelu", "softmax", "losses", "optim", "dropout")
+_OF_MEMORY = ("elementwise", "prelu", "softmax", "losses", "optim", "random", "dropout")
 _SHARE_OF_COPY = 0.85
 
 # What is promised of linear + bias + relu against CuPy's three calls.

@@ -18,6 +18,42 @@ def _op(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _of_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(x: Any, out: Any) -> Any:
+        return function(x, out=out)
+
+    return run
+
+
+def _of_two(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(a: Any, b: Any, out: Any) -> Any:
+        return function(a, b, out=out)
+
+    return run
+
+
+# Ops that are a function of NumPy's.
+_ONE = {
+    "absolute": np.abs,
+    "exponential": np.exp,
+    "log": np.log,
+    "sign": np.sign,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "tanh": np.tanh,
+}
+_TWO = {
+    "add": np.add,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "multiply": np.multiply,
+    "subtract": np.subtract,
+}
+NUMPY.update({name: _of_one(function) for name, function in _ONE.items()})
+NUMPY.update({name: _of_two(function) for name, function in _TWO.items()})
+
+
 @_op
 def matmul(a: Any, b: Any, out: Any) -> Any:
     return np.matmul(a, b, out=out)
@@ -39,35 +75,10 @@ def linear_backward(dy: Any, x: Any, w: Any, y: Any, activation: str) -> Any:
 
 
 @_op
-def add(a: Any, b: Any, out: Any) -> Any:
-    return np.add(a, b, out=out)
-
-
-@_op
-def subtract(a: Any, b: Any, out: Any) -> Any:
-    return np.subtract(a, b, out=out)
-
-
-@_op
-def multiply(a: Any, b: Any, out: Any) -> Any:
-    return np.multiply(a, b, out=out)
-
-
-@_op
 def average(a: Any, b: Any, out: Any) -> Any:
     np.add(a, b, out=out)
     out *= 0.5
     return out
-
-
-@_op
-def maximum(a: Any, b: Any, out: Any) -> Any:
-    return np.maximum(a, b, out=out)
-
-
-@_op
-def minimum(a: Any, b: Any, out: Any) -> Any:
-    return np.minimum(a, b, out=out)
 
 
 @_op
@@ -98,25 +109,10 @@ def global_max_pool(x: Any, out: Any) -> Any:
 
 
 @_op
-def divide(a: Any, b: Any, out: Any) -> Any:
-    return np.divide(a, b, out=out)
-
-
-@_op
-def square(x: Any, out: Any) -> Any:
-    return np.square(x, out=out)
-
-
-@_op
 def square_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     np.multiply(dy, x, out=out)
     out *= 2
     return out
-
-
-@_op
-def sqrt(x: Any, out: Any) -> Any:
-    return np.sqrt(x, out=out)
 
 
 @_op
@@ -127,18 +123,8 @@ def sqrt_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 @_op
-def log(x: Any, out: Any) -> Any:
-    return np.log(x, out=out)
-
-
-@_op
 def log_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     return np.divide(dy, x, out=out)
-
-
-@_op
-def absolute(x: Any, out: Any) -> Any:
-    return np.abs(x, out=out)
 
 
 @_op
@@ -187,11 +173,6 @@ def sigmoid_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 @_op
-def tanh(x: Any, out: Any) -> Any:
-    return np.tanh(x, out=out)
-
-
-@_op
 def tanh_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     np.multiply(y, y, out=out)
     np.subtract(1, out, out=out)
@@ -207,11 +188,6 @@ def relu6(x: Any, out: Any) -> Any:
 @_op
 def relu6_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     return np.multiply(dy, (y > 0) & (y < 6), out=out)
-
-
-@_op
-def bounded_relu(x: Any, out: Any) -> Any:
-    return np.maximum(x, 0, out=out)
 
 
 @_op
@@ -248,16 +224,6 @@ def elu_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     out += 1
     out *= dy
     return out
-
-
-@_op
-def celu(x: Any, out: Any) -> Any:
-    return elu(x, out)
-
-
-@_op
-def celu_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
-    return elu_backward(dy, x, y, out)
 
 
 _SELU_SCALE, _SELU_LOW = 1.0507009873554805, 1.7580993408473768
@@ -494,23 +460,8 @@ def mish_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 @_op
-def exponential(x: Any, out: Any) -> Any:
-    return np.exp(x, out=out)
-
-
-@_op
 def exponential_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
     return np.multiply(dy, y, out=out)
-
-
-@_op
-def threshold(x: Any, out: Any) -> Any:
-    return np.maximum(x, 0, out=out)
-
-
-@_op
-def threshold_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
-    return np.multiply(dy, x > 0, out=out)
 
 
 @_op
@@ -531,24 +482,8 @@ def hard_shrink(x: Any, out: Any) -> Any:
 
 
 @_op
-def hard_shrink_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
-    return np.multiply(dy, y != 0, out=out)
-
-
-@_op
 def binary_step(x: Any, out: Any) -> Any:
     return np.greater_equal(x, 0, out=out)
-
-
-@_op
-def binary_step_backward(dy: Any, x: Any, y: Any, out: Any) -> Any:
-    out.fill(0)
-    return out
-
-
-@_op
-def sign(x: Any, out: Any) -> Any:
-    return np.sign(x, out=out)
 
 
 @_op
@@ -950,3 +885,16 @@ def adam_step(
     v += (1 - beta_2) * (dw * dw - v)
     rate = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
     w -= float(rate) * m / (np.sqrt(v) + epsilon)
+
+
+# Ops that do what another one does, with the options that lines have.
+_SAME = {
+    "binary_step_backward": "sign_backward",
+    "bounded_relu": "relu",
+    "celu": "elu",
+    "celu_backward": "elu_backward",
+    "hard_shrink_backward": "soft_shrink_backward",
+    "threshold": "relu",
+    "threshold_backward": "bounded_relu_backward",
+}
+NUMPY.update({name: NUMPY[other] for name, other in _SAME.items()})

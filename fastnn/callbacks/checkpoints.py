@@ -49,7 +49,8 @@ class ModelCheckpoint(Callback):
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__()
-        self.filepath = str(saving.destination("filepath", filepath))
+        keras = saving.KERAS_WEIGHTS if save_weights_only else saving.KERAS_MODEL
+        self.filepath = str(saving.destination("filepath", filepath, keras))
         self._names = _names(self.filepath)
         self.monitor = checks.instance("monitor", monitor, str, "the name of a figure such as 'val_loss'")
         self.verbose = verbose
@@ -68,7 +69,7 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Make the folder, and find out whether the model can be saved there."""
-        self.model._contents(self.save_weights_only)
+        self.model._file(self.filepath, self.save_weights_only)
         self._check_names()
         place = self._known_place()
         files.make_folder("filepath", place.parent)
@@ -273,7 +274,8 @@ class BackupAndRestore(Callback):
         place = {"epoch": epoch, "batch": batches, "steps": self.params["steps"]}
         if self.double_checkpoint and self._latest.exists():
             os.replace(self._latest, self._previous)
-        saving.write(self._latest, tensors, {**document, **place, "drawn_from": self._drawn_from if batches else None})
+        drawn_from = self._drawn_from if batches else None
+        saving.replace(self._latest, saving.contents(tensors, {**document, **place, "drawn_from": drawn_from}))
         if not self.double_checkpoint:
             self._previous.unlink(missing_ok=True)
 

@@ -12,7 +12,12 @@ import fastnn
 from fastnn.cli.arguments import UsageError
 
 # Benchmarks that are a command of their own, by name; bench.report serves the others.
-_BENCHES = {"neuralnet": "bench.neuralnet", "playground": "bench.playground", "scaling": "bench.scaling.command"}
+_BENCHES = {
+    "calls": "bench.cuda.calls",
+    "neuralnet": "bench.neuralnet",
+    "playground": "bench.playground",
+    "scaling": "bench.scaling.command",
+}
 
 
 def add(commands: Any) -> None:

@@ -15,13 +15,14 @@ def add(commands: Any) -> None:
     """The command, to a parser's."""
     convert = commands.add_parser(
         "convert",
-        help="make an ONNX file or a model file of another, or of one of Keras's",
+        help="make an ONNX file, a file of Keras's or a model file of another",
         description="Read a model from one file and write it to another. The suffix .onnx is ONNX, .keras a file of "
-        "Keras 3, which is read only; any other name is fastnn's own model file (safetensors), which also has how the "
-        "model was compiled.",
+        "Keras 3; any other name is fastnn's own model file (safetensors). The last two also have how the model was "
+        "compiled.",
         epilog="examples:\n"
         "  fastnn convert mnist.safetensors mnist.onnx     for onnxruntime and others\n"
         "  fastnn convert model.keras model.onnx           the same of Keras's, without Keras\n"
+        "  fastnn convert mnist.safetensors mnist.keras    for Keras\n"
         "  fastnn convert theirs.onnx ours.safetensors     fastnn.load_model reads it, to train on",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,7 +42,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     source, destination = arguments.source, arguments.destination
     try:
         if not _is_onnx(destination):
-            saving.destination("DESTINATION", destination)
+            saving.destination("DESTINATION", destination, saving.KERAS_MODEL)
         model = onnx.from_onnx(source) if _is_onnx(source) else load_model(source)
         if _is_onnx(destination):
             onnx.to_onnx(model, destination, opset=arguments.opset)

@@ -134,8 +134,8 @@ def add(commands: Any) -> None:
     files.add_argument(
         "--save",
         metavar="FILE.safetensors",
-        type=checked(lambda text: saving.destination("--save", text)),
-        help="keep the trained model; fastnn.load_model reads it",
+        type=checked(lambda text: saving.destination("--save", text, saving.KERAS_MODEL)),
+        help="keep the trained model, which fastnn.load_model reads; so does Keras that of a name ending in .keras",
     )
     files.add_argument(
         "--plot",

@@ -2,7 +2,8 @@
 
 It trains what ``obstacle`` finds nothing against; ``plan`` sends everything else to the layer-by-layer runner,
 which also evaluates and predicts few samples here. Between two calls of this runner the parameters and the
-optimizer's state are ordinary arrays, so callbacks may read and change them.
+optimizer's state are ordinary arrays, so callbacks may read and change them; but where nobody looks at them for a while
+(``staying``) they are in panels from epoch to epoch.
 
 Python handles no signal while a compiled call lasts. So these last some 50 ms, however long an epoch is (``pace``),
 and what comes meanwhile is put off until the arrays are those of the last whole step (``kernels.interrupts``).
@@ -11,6 +12,7 @@ and what comes meanwhile is put off until the arrays are those of the last whole
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -47,7 +49,30 @@ class FusedRunner(LayerwiseRunner):
     def __init__(self, network: Network, backend: str) -> None:
         super().__init__(network, backend)
         self._session: Session | None = None
+        self._stays = False
         self._pace = Pace()
+
+    def staying(self, alone: bool = True) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: where this is ``alone`` they stay in panels.
+
+        Interrupts are put off until it ends, or an epoch looks for them.
+        """
+        return self._staying() if alone else nullcontext()
+
+    @contextmanager
+    def _staying(self) -> Iterator[None]:
+        with held():
+            self._stays = True
+            try:
+                yield
+            finally:
+                self._stays = False
+                self._store()
+
+    def _store(self) -> None:
+        """Bring weights and state into the ordinary arrays, unless they are there; call it while ``held``."""
+        if self._session is not None:
+            self._session.store()
 
     def train_epoch(
         self, data: DataSet, batch_size: int, order: Array | None = None, epoch: int = 0, hooks: StepHooks | None = None
@@ -71,10 +96,14 @@ class FusedRunner(LayerwiseRunner):
                 try:
                     while last < steps and not stopped and not interrupts.pending:
                         until = min(last + min(self._pace.amount, session.most_steps), steps)
-                        last = train(last, until, store=until == steps)
+                        last = train(last, until, store=until == steps and not self._stays)
                         stopped = hooks is not None and hooks.end(last - 1, session.logs)
                 finally:
-                    session.store()
+                    if not self._stays:
+                        session.store()
+            if self._stays and interrupts.pending:
+                session.store()  # their handlers may look at the arrays
+                interrupts.deliver()
         return session.logs()
 
     def _train(
@@ -94,6 +123,8 @@ class FusedRunner(LayerwiseRunner):
             loss, optimizer = self.network.fused_loss or self.network.loss, self.network.optimizer
             if loss is None or optimizer is None:
                 raise RuntimeError("a network without a loss and an optimizer cannot be trained")
+            with held():
+                self._store()
             self._session = Session(self.network, loss, optimizer, data, batch_size, self.mask_seeds)
         self._session.begin()
         return self._session

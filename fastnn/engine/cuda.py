@@ -193,7 +193,7 @@ class DeviceRunner(LayerwiseRunner):
         self._scored = any(head.metrics or head.weighted_metrics for head in network.judged)
         self._judging: RecordedPasses | None = None
 
-    def staying(self) -> AbstractContextManager[None]:
+    def staying(self, alone: bool = True) -> AbstractContextManager[None]:
         """For a ``with`` block in which nobody looks at weights or state: there they stay on the device.
 
         What another runner of the same network does meanwhile is done with these.

@@ -296,6 +296,11 @@ def check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
             )
 
 
+def along(weight: Array, shape: Shape) -> Array:
+    """Weights of the first axes of ``shape`` with an axis of length 1 for each of the others."""
+    return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim))
+
+
 def is_sparse(value: Any) -> bool:
     """Whether ``value`` is a scipy.sparse matrix or array, found out without importing SciPy."""
     return hasattr(value, "tocsr") and hasattr(value, "nnz")

@@ -20,7 +20,7 @@ import numpy as np
 from fastnn import backends, ops
 from fastnn.engine import penalties, recorded, seeds
 from fastnn.engine.activations import LINEAR
-from fastnn.engine.data import Batch, DataSet, Source
+from fastnn.engine.data import Batch, DataSet, Source, along
 from fastnn.engine.masks import Masks
 from fastnn.engine.pace import Pace
 from fastnn.engine.placement import Batches, Placement, on_host, placed
@@ -113,7 +113,7 @@ def _of_steps(mask: Array, weight: Array | None, lead: Shape) -> Array | None:
     """Weights of steps (n, t) that count by a mask of such; those of samples where the outputs have no steps."""
     if mask.shape != lead:
         return weight
-    return mask if weight is None else mask * weight.reshape(weight.shape + (1,) * (mask.ndim - weight.ndim))
+    return mask if weight is None else mask * along(weight, mask.shape)
 
 
 def _left_out(network: Network, output: int) -> Activation:
@@ -228,8 +228,12 @@ class LayerwiseRunner:
     def mask_seeds(self, value: list[int]) -> None:
         self._mask_seeds = value
 
-    def staying(self) -> AbstractContextManager[None]:
-        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes."""
+    def staying(self, alone: bool = True) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes.
+
+        ``alone`` says that nothing happens there but its epochs: no other runner of the network works meanwhile, and
+        nothing is waited for, so that signals may be put off until an epoch looks for them.
+        """
         return nullcontext()
 
     def train_epoch(

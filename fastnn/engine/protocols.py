@@ -515,8 +515,12 @@ class Runner(Protocol):
     @mask_seeds.setter
     def mask_seeds(self, value: list[int]) -> None: ...
 
-    def staying(self) -> AbstractContextManager[None]:
-        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes."""
+    def staying(self, alone: bool = True) -> AbstractContextManager[None]:
+        """For a ``with`` block in which nobody looks at weights or state: they may stay where the runner computes.
+
+        ``alone`` says that nothing happens there but its epochs: no other runner of the network works meanwhile, and
+        nothing is waited for, so that signals may be put off until an epoch looks for them.
+        """
         ...
 
     def train_epoch(

@@ -92,7 +92,6 @@ NAMES = {
     **aliases((Resizing, CenterCrop, RandomFlip, RandomRotation, RandomZoom, RandomTranslation)),
     **aliases((CategoryEncoding, Discretization)),
     **aliases((Embedding, Masking, RNN, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed)),
-    **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
     **CELLS,
 }
 KINDS.update(NAMES)

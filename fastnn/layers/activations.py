@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from fastnn import activations, checks, configurable, constraints, initializers, ops, regularizers
 from fastnn.engine.activations import LINEAR
@@ -20,6 +19,7 @@ from fastnn.engine.protocols import (
     Training,
 )
 from fastnn.layers.base import Activated, BatchShape, Layer, Parameter
+from fastnn.tape import constant
 
 
 class _Activating(Layer):
@@ -180,14 +180,32 @@ class PReLU(Layer):
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and the inputs."""
-        y: Array = ops.prelu(x, np.broadcast_to(self.alpha.value, x.shape[1:]))
+        rows = self._rows(x)
+        y: Array = ops.prelu(rows, self._slopes(rows)).reshape(x.shape)
         return y, x
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
         """From dL/dy: dL/dx, and the gradient of the slopes."""
-        dx, dalpha = ops.prelu_backward(dy, kept, np.broadcast_to(self.alpha.value, kept.shape[1:]))
-        shared = tuple(axis - 1 for axis in self.shared_axes)
-        return dx, (dalpha.sum(axis=shared, keepdims=True) if shared else dalpha,)
+        rows = self._rows(kept)
+        dx, dalpha = ops.prelu_backward(self._rows(dy), rows, self._slopes(rows))
+        first = kept.ndim - rows.ndim + 1  # of the axes that are none of more samples
+        stretched = [axis - first for axis in self.shared_axes if axis >= first]
+        summed = ops.sum(dalpha, axis=stretched, keepdims=True) if stretched else dalpha
+        return dx.reshape(kept.shape), (summed.reshape(self.alpha.shape),)
+
+    def _rows(self, x: Array) -> Array:
+        """A batch of more samples, where the first axes of each share their slopes."""
+        count = 1
+        while count in self.shared_axes:
+            count += 1
+        rows: Array = x.reshape(math.prod(x.shape[:count]), *x.shape[count:])
+        return rows
+
+    def _slopes(self, rows: Array) -> Array:
+        """Those of each sample, stretched along the other axes that share them."""
+        shape = tuple(rows.shape[1:])
+        alpha = self.alpha.value.reshape(self.alpha.shape[len(self.alpha.shape) - len(shape) :])
+        return alpha if alpha.shape == shape else ops.multiply(alpha, constant(1.0, rows, shape))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -6,10 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fastnn import checks, ops
-from fastnn.engine import seeds
 from fastnn.engine.protocols import (
     Array,
     Draw,
@@ -18,13 +15,13 @@ from fastnn.engine.protocols import (
     Training,
 )
 from fastnn.kernels.table import TABLE
-from fastnn.layers.base import BatchShape, Layer
+from fastnn.layers.base import BatchShape
+from fastnn.layers.drawing import Drawing
 from fastnn.layers.images import channels_last
-from fastnn.recorder import arrays_of
 from fastnn.tape import calculate
 
 
-class Dropout(Layer):
+class Dropout(Drawing):
     """Inverted dropout: training sets a share ``rate`` of the inputs to 0 and divides the others by 1 - ``rate``.
 
     Evaluation and prediction leave the inputs as they are. Every step has a mask of its own, which follows from the
@@ -37,11 +34,8 @@ class Dropout(Layer):
     supports_masking = True
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
-        limits = TABLE["dropout"].options
-        self.rate = checks.option("rate", rate, limits["rate"])
-        self.seed = None if seed is None else checks.option("seed", seed, limits["seed"])
-        self._calls = 0
-        super().__init__(**options)
+        self.rate = checks.option("rate", rate, TABLE["dropout"].options["rate"])
+        super().__init__(seed, **options)
 
     def form(self) -> LayerForm | None:
         """A share of the inputs is dropped."""
@@ -51,7 +45,7 @@ class Dropout(Layer):
         """Outputs of a batch, and what its mask was drawn from, None where nothing was dropped."""
         if not training or self.rate == 0:
             return x, None
-        draw = training if isinstance(training, Draw) else self._draw()
+        draw = self._draw(training)
         return self._masked(ops.dropout, x, draw), draw
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:
@@ -59,53 +53,35 @@ class Dropout(Layer):
         return (dy if kept is None else self._masked(ops.dropout_backward, dy, kept)), ()
 
     def _masked(self, op: Any, x: Array, draw: Draw) -> Array:
-        rows: Array = op(x.reshape(x.shape[0], math.prod(x.shape[1:])), self.rate, *draw)
-        return rows.reshape(x.shape)
-
-    def _draw(self) -> Draw:
-        """What a call outside any fit draws from."""
-        if self.seed is None:
-            return Draw(seeds.draw_seed(), 0, 0)
-        self._calls += 1
-        return Draw(self.seed, self._calls - 1, 0)
+        y: Array = op(_rows(x), self.rate, *draw).reshape(x.shape)
+        return y
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"rate": self.rate, "seed": self.seed, **super().get_config()}
+        return {"rate": self.rate, **super().get_config()}
 
 
-class _Noise(Layer):
-    """Layers that draw a normal number for each one of the inputs in training; other passes do nothing.
+def _rows(x: Array) -> Array:
+    """A batch as a row for each sample."""
+    rows: Array = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    return rows
 
-    The numbers follow from what dropout's masks do, by NumPy's Philox: seed, step and the layer's place. Steps run op
-    by op.
-    """
+
+class _Noise(Drawing):
+    """Layers that draw a normal number for each one of the inputs in training; other passes do nothing."""
 
     supports_masking = True
 
-    def __init__(self, seed: int | None = None, **options: Any) -> None:
-        self.seed = None if seed is None else checks.option("seed", seed, TABLE["dropout"].options["seed"])
-        self._calls = 0
-        super().__init__(**options)
-
     def _normal(self, x: Array, training: Training, mean: float, stddev: float) -> Array:
         """Normal numbers of x's shape, where x lies."""
-        draw = training if isinstance(training, Draw) else Draw(seeds.draw_seed(), 0, 0)
-        if self.seed is not None:
-            self._calls += not isinstance(training, Draw)
-            draw = Draw(self.seed, draw.step if isinstance(training, Draw) else self._calls - 1, draw.stream)
-        generator = np.random.Generator(np.random.Philox(key=draw.seed, counter=[0, 0, draw.step, draw.stream]))
-        numbers = generator.standard_normal(x.shape, x.dtype) * x.dtype.type(stddev) + x.dtype.type(mean)
-        placed: Array = numbers if isinstance(x, np.ndarray) else arrays_of("cuda").copied(numbers)
-        return placed
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"seed": self.seed, **super().get_config()}
+        numbers: Array = ops.random_normal(_rows(x), *self._draw(training), mean, stddev).reshape(x.shape)
+        return numbers
 
 
 class GaussianNoise(_Noise):
     """Training adds normal numbers of mean 0 and standard deviation ``stddev`` to the inputs."""
+
+    recordable = True
 
     def __init__(self, stddev: float, seed: int | None = None, **options: Any) -> None:
         self.stddev = checks.real("stddev", stddev, minimum=0)
@@ -128,6 +104,8 @@ class GaussianNoise(_Noise):
 
 class GaussianDropout(_Noise):
     """Training multiplies the inputs with normal numbers of mean 1 and variance rate / (1 - rate)."""
+
+    recordable = True
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any) -> None:
         self.rate = checks.option("rate", rate, TABLE["dropout"].options["rate"])
@@ -174,12 +152,11 @@ class SpatialDropout2D(Dropout):
         """Outputs of a batch, and what each channel was multiplied with, None where nothing was dropped."""
         if not training or self.rate == 0:
             return x, None
-        draw = training if isinstance(training, Draw) else self._draw()
-        if self.seed is not None:
-            draw = draw._replace(seed=self.seed)
         means = ops.global_average_pool(x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]))
         ones = ops.exponential(calculate("zeros", x=means))
-        factors = ops.dropout(ones, self.rate, *draw).reshape(x.shape[0], *(1,) * self.axes, x.shape[-1])
+        factors = ops.dropout(ones, self.rate, *self._draw(training)).reshape(
+            x.shape[0], *(1,) * self.axes, x.shape[-1]
+        )
         return ops.multiply(x, factors), factors
 
     def backward(self, dy: Array, kept: Any, need_dx: bool = True) -> tuple[Array | None, Sequence[Array]]:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn import checks
-from fastnn.configurable import Configurable
 from fastnn.engine.protocols import Array
+from fastnn.layers.vocabulary import Vocabulary
 
-_MODES = "int", "one_hot", "multi_hot", "count"
 
+class _Lookup(Vocabulary):
+    """What lookups share: places of entries, and rows made of places."""
 
-class _Lookup(Configurable):
-    """What lookups share: the vocabulary, whose first entries are no words, and rows made of places in it."""
-
-    # How a message calls an entry.
-    _what = ""
+    modes = "int", "one_hot", "multi_hot", "count", "tf_idf"
 
     def __init__(
         self,
@@ -28,6 +24,7 @@ class _Lookup(Configurable):
         mask_token: Any,
         oov_token: Any,
         vocabulary: Any,
+        idf_weights: Any,
         invert: bool,
         output_mode: str,
         pad_to_max_tokens: bool,
@@ -35,64 +32,29 @@ class _Lookup(Configurable):
         self.num_oov_indices = checks.integer("num_oov_indices", num_oov_indices, 0, 1)
         self.mask_token, self.oov_token = mask_token, oov_token
         self.invert = checks.instance("invert", invert, bool, "True or False")
-        self.output_mode = checks.one_of("output_mode", output_mode, _MODES)
         if self.invert and output_mode != "int":
             raise ValueError(f"output_mode: got {output_mode!r} with invert=True, wants 'int'")
-        self.max_tokens = None if max_tokens is None else checks.integer("max_tokens", max_tokens, self._reserved + 1)
-        self.pad_to_max_tokens = checks.instance("pad_to_max_tokens", pad_to_max_tokens, bool, "True or False")
-        if pad_to_max_tokens and max_tokens is None:
-            raise ValueError("pad_to_max_tokens: got True, wants max_tokens to pad to")
-        self._known: list[Any] | None = None
-        self._places: dict[Any, int] = {}
-        if vocabulary is not None:
-            self.set_vocabulary(vocabulary)
+        super().__init__(max_tokens, output_mode, pad_to_max_tokens, vocabulary, idf_weights)
 
     @property
     def _special(self) -> list[Any]:
-        """The vocabulary's first entries, which are no words: what is left out, and all that is not known."""
+        """What is left out, and all that is not known."""
         masked = [self.mask_token] if self.mask_token is not None and self.output_mode == "int" else []
         return masked + [self.oov_token] * self.num_oov_indices
 
-    @property
-    def _reserved(self) -> int:
-        return len(self._special)
+    def _own(self, vocabulary: Any) -> list[Any]:
+        entries, special = self._entries("vocabulary", vocabulary), self._special
+        return entries[len(special) :] if entries[: len(special)] == special else entries
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
-        """Take the most frequent entries of the data as the vocabulary; of equally frequent ones the later in order."""
-        counts = Counter(self._entries("data", data))
-        for token in (self.mask_token, self.oov_token):
-            counts.pop(token, None)
-        found = sorted(counts, key=lambda entry: (counts[entry], entry), reverse=True)
-        self.set_vocabulary(found[: None if self.max_tokens is None else self.max_tokens - self._reserved])
+        """Take the most frequent entries of the data as the vocabulary; of equally frequent ones the later in order.
 
-    def set_vocabulary(self, vocabulary: Any) -> None:
-        """Take these entries in their order, every one once; they may begin with those for left out and not known."""
-        if isinstance(vocabulary, str) or not hasattr(vocabulary, "__len__"):
-            raise TypeError(f"vocabulary: got {checks.describe(vocabulary)}, wants a list of {self._what}s")
-        entries = self._entries("vocabulary", vocabulary)
-        if self._special and entries[: self._reserved] == self._special:
-            entries = entries[self._reserved :]
-        twice = next((entry for entry, count in Counter(entries).items() if count > 1), None)
-        if twice is not None:
-            raise ValueError(f"vocabulary: got {twice!r} twice, wants every {self._what} once")
-        if self.max_tokens is not None and len(entries) + self._reserved > self.max_tokens:
-            got = len(entries) + self._reserved
-            raise ValueError(f"vocabulary: got {got} entries with those for special ones, wants {self.max_tokens}")
-        self._known = entries
-        self._places = {entry: place for place, entry in enumerate(entries, self._reserved)}
-
-    def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
-        """The entries in their order, behind those that are no words."""
-        return [*(self._special if include_special_tokens else []), *self._vocabulary()]
-
-    def vocabulary_size(self) -> int:
-        """How many entries the vocabulary has, those that are no words included."""
-        return len(self._vocabulary()) + self._reserved
-
-    def _vocabulary(self) -> list[Any]:
-        if self._known is None:
-            raise ValueError("vocabulary: got none yet, wants a call of adapt(data) before, or set_vocabulary(...)")
-        return self._known
+        For "tf_idf" a sample is what there is along the first axis.
+        """
+        entries, shape = self._entries("data", data), np.shape(data)
+        size = len(entries) // shape[0] if shape and shape[0] else 1
+        samples = [entries[at : at + size] for at in range(0, len(entries), max(size, 1))]
+        self._adapt(samples, (self.mask_token, self.oov_token))
 
     def __call__(self, inputs: Any) -> Array:
         """The places of entries, of the inputs' shape, or by mode rows; with ``invert`` the entries at places."""
@@ -119,16 +81,12 @@ class _Lookup(Configurable):
         return np.array(found).reshape(places.shape)
 
     def _rows(self, places: Array) -> Array:
-        """Of each place a row, or of all places of a sample: 1 where a place is among them, or how often."""
-        width = self.max_tokens if self.pad_to_max_tokens and self.max_tokens else self.vocabulary_size()
+        """Of each place a row, or of all places of a sample."""
         if self.output_mode == "one_hot":
             single = places.reshape(places.shape[:-1] if places.ndim and places.shape[-1] == 1 else places.shape)
-            return np.eye(width, dtype="float32")[single]
+            return np.eye(self._width, dtype="float32")[single]
         samples = places.reshape(-1, places.shape[-1]) if places.ndim else places.reshape(1, 1)
-        made = np.zeros((len(samples), width), "float32")
-        np.add.at(made, (np.arange(len(samples))[:, None], samples), 1)
-        made = np.minimum(made, 1) if self.output_mode == "multi_hot" else made
-        return made.reshape((*places.shape[:-1], width))
+        return self._counted(samples).reshape((*places.shape[:-1], self._width))
 
     def _entries(self, name: str, given: Any) -> list[Any]:
         """All entries, one behind the other."""
@@ -140,9 +98,8 @@ class _Lookup(Configurable):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, the vocabulary included."""
-        names = "max_tokens", "num_oov_indices", "mask_token", "oov_token", "invert", "output_mode"
-        own = {"pad_to_max_tokens": self.pad_to_max_tokens, "vocabulary": self._known}
-        return {**{name: getattr(self, name) for name in names}, **own}
+        names = "num_oov_indices", "mask_token", "oov_token", "invert"
+        return {**{name: getattr(self, name) for name in names}, **self._vocabulary_config()}
 
 
 class StringLookup(_Lookup):
@@ -150,8 +107,9 @@ class StringLookup(_Lookup):
 
     The vocabulary begins with ``mask_token``, where there is one and the mode is "int", and with ``oov_token`` for all
     words that are not known; with ``num_oov_indices=0`` these are an error. ``output_mode``: "int", places; "one_hot",
-    of each word a row; "multi_hot" and "count", of a sample's words a row, 1 where one is among them, or how often.
-    ``invert`` gives the words at places. More than one number for unknown words is not supported.
+    of each word a row; "multi_hot", "count" and "tf_idf", of a sample's words a row, 1 where one is among them, how
+    often, or that times log(1 + samples / (1 + samples with the word)). ``invert`` gives the words at places. More than
+    one number for unknown words is not supported.
     """
 
     _what = "word"
@@ -163,13 +121,13 @@ class StringLookup(_Lookup):
         mask_token: str | None = None,
         oov_token: str = "[UNK]",
         vocabulary: Sequence[str] | None = None,
+        idf_weights: Any = None,
         invert: bool = False,
         output_mode: str = "int",
         pad_to_max_tokens: bool = False,
     ) -> None:
-        super().__init__(
-            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, invert, output_mode, pad_to_max_tokens
-        )
+        own = num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert
+        super().__init__(max_tokens, *own, output_mode, pad_to_max_tokens)
 
     def _checked(self, name: str, entry: Any) -> str:
         if isinstance(entry, bytes):
@@ -189,13 +147,13 @@ class IntegerLookup(_Lookup):
         mask_token: int | None = None,
         oov_token: int = -1,
         vocabulary: Any = None,
+        idf_weights: Any = None,
         invert: bool = False,
         output_mode: str = "int",
         pad_to_max_tokens: bool = False,
     ) -> None:
-        super().__init__(
-            max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, invert, output_mode, pad_to_max_tokens
-        )
+        own = num_oov_indices, mask_token, oov_token, vocabulary, idf_weights, invert
+        super().__init__(max_tokens, *own, output_mode, pad_to_max_tokens)
 
     def _checked(self, name: str, entry: Any) -> int:
         return checks.integer(name, entry)

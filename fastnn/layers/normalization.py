@@ -80,8 +80,7 @@ class _Scaled(Layer):
 
     def order(self, rank: int) -> list[int]:
         """The axes of inputs with those last that are normalised by numbers of their own, or together."""
-        given = [self.axis] if isinstance(self.axis, int) else self.axis
-        last = sorted(axis % rank for axis in given)
+        last = sorted(axis % rank for axis in _several(self.axis))
         return [axis for axis in range(rank) if axis not in last] + last
 
     def _turned(self, x: Any) -> Any:
@@ -171,7 +170,7 @@ class BatchNormalization(_Scaled):
         super().__init__(checks.integer("axis", axis), epsilon, center, scale, *weights, *limits, **options)
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
-        return _sizes_along(self.name, [self.axis] if isinstance(self.axis, int) else self.axis, input_shape)
+        return _sizes_along(self.name, self.axis, input_shape)
 
     def parameter_shapes(self, input_shape: BatchShape) -> dict[str, Shape]:
         """(channels,) each: gamma, beta, of which either may be left out, moving_mean, moving_variance."""
@@ -240,7 +239,7 @@ class LayerNormalization(_Scaled):
         )
 
     def _normalized(self, input_shape: BatchShape) -> Shape:
-        return _sizes_along(self.name, [self.axis] if isinstance(self.axis, int) else self.axis, input_shape)
+        return _sizes_along(self.name, self.axis, input_shape)
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and the inputs as rows of what is normalised together."""
@@ -266,7 +265,7 @@ class UnitNormalization(Layer):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The shape of the inputs; ValueError where they have no such axes."""
-        _sizes_along(self.name, [self.axis] if isinstance(self.axis, int) else self.axis, input_shape)
+        _sizes_along(self.name, self.axis, input_shape)
         return tuple(input_shape)
 
     def call(self, inputs: Any) -> Any:
@@ -289,9 +288,14 @@ def _axes(name: str, axis: Any) -> int | list[int]:
     return found if isinstance(axis, (list, tuple)) else found[0]
 
 
-def _sizes_along(layer: str, axes: Sequence[int], input_shape: BatchShape) -> Shape:
+def _several(axis: int | Sequence[int]) -> Sequence[int]:
+    """Axes, of which one may be given as it is."""
+    return [axis] if isinstance(axis, int) else axis
+
+
+def _sizes_along(layer: str, axis: int | Sequence[int], input_shape: BatchShape) -> Shape:
     """The sizes of these axes in their order; ValueError unless samples have them, each once, of known sizes."""
-    rank = len(input_shape)
+    axes, rank = _several(axis), len(input_shape)
     places = sorted(axis % rank if -rank < axis < rank else 0 for axis in axes)
     sizes = tuple(input_shape[place] or 0 for place in places)
     if 0 in places or 0 in sizes or len({*places}) < len(places):
@@ -302,8 +306,7 @@ def _sizes_along(layer: str, axes: Sequence[int], input_shape: BatchShape) -> Sh
 
 def _last_axes(layer: str, axis: int | Sequence[int], input_shape: BatchShape) -> Shape:
     """The sizes of these axes; ValueError unless they are the last ones, of known sizes."""
-    axes = [axis] if isinstance(axis, int) else axis
-    sizes, rank = _sizes_along(layer, axes, input_shape), len(input_shape)
+    axes, sizes, rank = _several(axis), _sizes_along(layer, axis, input_shape), len(input_shape)
     if min(each % rank for each in axes) != rank - len(axes):
         got = f"input shape {tuple(input_shape)} with axis={axis if isinstance(axis, int) else list(axis)}"
         raise ValueError(f"{layer}: got {got}, wants the last axes of samples, of known sizes")

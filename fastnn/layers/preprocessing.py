@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks, ops
-from fastnn.engine import seeds
+from fastnn.configurable import undefined
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array, Draw, Training
-from fastnn.kernels.table import TABLE
 from fastnn.kernels.table.sampling import FILL_MODES, INTERPOLATIONS
 from fastnn.layers.base import BatchShape, Layer
+from fastnn.layers.drawing import Drawing
 from fastnn.layers.images import OnImages, channels_last
-from fastnn.recorder import arrays_of
-from fastnn.tape import plain
+from fastnn.tape import constant, kept
 
 
 def resizing_matrix(sizes: tuple[int, int], wanted: tuple[int, int]) -> list[float]:
@@ -45,7 +44,6 @@ class Resizing(OnImages):
         self.height, self.width = checks.positive_int("height", height), checks.positive_int("width", width)
         self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
         self.crop_to_aspect_ratio = checks.instance("crop_to_aspect_ratio", crop_to_aspect_ratio, bool, "True or False")
-        self._matrices: dict[Any, Array] = {}
         super().__init__(data_format, **options)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
@@ -61,31 +59,31 @@ class Resizing(OnImages):
         columns = min(w, int(h * self.width / self.height) or 1)
         return _about(h, rows), _about(w, columns)
 
-    def _given(self, image: Array) -> tuple[Any, ...]:
-        """What the op takes beside images: the same arrays whenever they are the same, so that programs find them."""
-        n, h, w, _ = image.shape
-        known = n, h, w, image.dtype, type(plain(image))
-        if known not in self._matrices:
-            matrix = np.array(resizing_matrix((h, w), (self.height, self.width)), image.dtype)
-            self._matrices = {known: _beside(np.tile(matrix, (n, 1)), image)}
-        return self._matrices[known], self.height, self.width, self.interpolation, "nearest"
+    def _cropped(self, image: Array) -> tuple[Array, Any]:
+        """What is not cut off, and what is."""
+        edges = self._edges(*image.shape[1:3])
+        return (ops.crop2d(image, edges), edges) if any(map(any, edges)) else (image, None)
+
+    def _given(self, part: Array) -> tuple[Any, ...] | None:
+        """What the op takes beside images, None where these have their sizes already."""
+        wanted = self.height, self.width
+        if part.shape[1:3] == wanted:
+            return None
+        matrix = resizing_matrix(part.shape[1:3], wanted)
+        return _beside(np.tile(matrix, (part.shape[0], 1)), part), *wanted, self.interpolation, "nearest"
 
     def image_forward(self, image: Array) -> Array:
         """What is not cut off, and of that shares of the nearest places."""
-        edges = self._edges(*image.shape[1:3])
-        part = ops.crop2d(image, edges) if any(map(any, edges)) else image
-        if part.shape[1:3] == (self.height, self.width):
-            return part
-        y: Array = ops.affine_sample2d(part, *self._given(part))
-        return y
+        part, _ = self._cropped(image)
+        given = self._given(part)
+        return part if given is None else ops.affine_sample2d(part, *given)
 
     def image_backward(self, dy: Array, image: Array, y: Array) -> Array:
         """To the places that a number was made of."""
-        edges = self._edges(*image.shape[1:3])
-        part = ops.crop2d(image, edges) if any(map(any, edges)) else image
-        if part.shape[1:3] != (self.height, self.width):
-            dy = ops.affine_sample2d_backward(dy, part, *self._given(part))
-        return ops.zero_pad2d(dy, edges) if any(map(any, edges)) else dy
+        part, edges = self._cropped(image)
+        given = self._given(part)
+        dpart = dy if given is None else ops.affine_sample2d_backward(dy, part, *given)
+        return dpart if edges is None else ops.zero_pad2d(dpart, edges)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -121,18 +119,21 @@ def _about(size: int, kept: int) -> tuple[int, int]:
     return before, size - kept - before
 
 
-def _beside(array: Array, like: Any) -> Array:
-    """An array where another one lies."""
-    found: Array = array if isinstance(plain(like), np.ndarray) else arrays_of("cuda").copied(array)
-    return found
+def _beside(numbers: Any, like: Any) -> Array:
+    """These numbers where an array lies, and in its dtype: the same array again, so that programs find it."""
+    host = np.asarray(numbers, like.dtype)
+    array: Array = kept((host.tobytes(), host.shape, host.dtype), like, lambda: host)
+    return array
 
 
-class _Random(Layer):
+class _Random(Drawing):
     """Images that training turns or moves, each in a way of its own; other passes leave them as they are.
 
-    What is drawn follows from the seed, the optimizer's count of steps and the layer's place, as dropout's masks do, by
-    NumPy's Philox. Steps run op by op.
+    Where the places of an image come from is an affine function of two numbers that are drawn for it: ``_numbers``
+    draws them, and ``_affine`` says what each of them, times 1, adds to what is there in any case.
     """
+
+    recordable = True
 
     def __init__(
         self,
@@ -146,10 +147,8 @@ class _Random(Layer):
         self.fill_mode = checks.one_of("fill_mode", fill_mode, FILL_MODES)
         self.interpolation = checks.one_of("interpolation", interpolation, INTERPOLATIONS)
         self.fill_value = checks.real("fill_value", fill_value)
-        self.seed = None if seed is None else checks.option("seed", seed, TABLE["dropout"].options["seed"])
         self.data_format = channels_last(data_format)
-        self._calls = 0
-        super().__init__(**options)
+        super().__init__(seed, **options)
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The shape of the inputs; ValueError where they are no images."""
@@ -165,7 +164,8 @@ class _Random(Layer):
         if not training:
             return x, None
         n, h, w, _ = x.shape
-        matrices = _beside(self._matrices(self._generator(training), n, h, w).astype(x.dtype), x)
+        by, still = (_beside(numbers, x) for numbers in self._affine(h, w))
+        matrices = ops.linear(self._numbers(constant(0.0, x, (n, 2)), self._draw(training)), by, still)
         given = matrices, h, w, self.interpolation, self.fill_mode, self.fill_value
         return ops.affine_sample2d(x, *given), (x, given)
 
@@ -176,35 +176,30 @@ class _Random(Layer):
         x, given = kept
         return ops.affine_sample2d_backward(dy, x, *given), ()
 
-    def _generator(self, training: Training) -> np.random.Generator:
-        """What this pass draws from."""
-        draw = training if isinstance(training, Draw) else Draw(seeds.draw_seed(), 0, 0)
-        if self.seed is not None:
-            self._calls += not isinstance(training, Draw)
-            draw = Draw(self.seed, draw.step if isinstance(training, Draw) else self._calls - 1, draw.stream)
-        return np.random.Generator(np.random.Philox(key=draw.seed, counter=[0, 0, draw.step, draw.stream]))
+    def _numbers(self, like: Array, draw: Draw) -> Array:
+        """Two numbers of each image (n, 2), as ``like`` is: evenly spread over [0, 1)."""
+        numbers: Array = ops.random_uniform(like, *draw)
+        return numbers
 
-    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
-        """Where the places of each image come from."""
-        raise NotImplementedError(f"{type(self).__name__}: wants a method _matrices(generator, n, h, w)")
+    def _affine(self, h: int, w: int) -> tuple[Sequence[Array], Array]:
+        """What the first number adds to the matrices of images, and the second one; and what there is of itself."""
+        raise undefined(self, "_affine(h, w)")
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {
-            "fill_mode": self.fill_mode,
-            "interpolation": self.interpolation,
-            "seed": self.seed,
-            "fill_value": self.fill_value,
-            "data_format": self.data_format,
-            **super().get_config(),
-        }
+        own = {name: getattr(self, name) for name in ("fill_mode", "interpolation", "fill_value", "data_format")}
+        return {**own, **super().get_config()}
 
 
-def _about_middle(a: Array, b: Array, d: Array, e: Array, h: int, w: int) -> Array:
-    """Matrices of (rows, columns) by ((a, b), (d, e)) about the middle of images."""
+def _about_middle(h: int, w: int) -> tuple[Array, Array, Array, Array, Array]:
+    """By what a matrix about the middle of images is made, of numbers ((a, b), (d, e)) of (rows, columns) by these.
+
+    Those of a, b, d and e; and the middle itself, to which all of them are relative.
+    """
     row, column = (h - 1) / 2, (w - 1) / 2
-    given = (a, b, row - a * row - b * column, d, e, column - d * row - e * column)
-    return np.stack([np.broadcast_to(each, a.shape) for each in given], axis=1)
+    a, b = (1.0, 0.0, -row, 0.0, 0.0, 0.0), (0.0, 1.0, -column, 0.0, 0.0, 0.0)
+    d, e = (0.0, 0.0, 0.0, 1.0, 0.0, -row), (0.0, 0.0, 0.0, 0.0, 1.0, -column)
+    return *map(np.array, (a, b, d, e)), np.array((0.0, 0.0, row, 0.0, 0.0, column))
 
 
 def _range(name: str, factor: Any, low: float) -> tuple[float, float]:
@@ -225,16 +220,38 @@ class RandomFlip(_Random):
         self.mode = checks.one_of("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
         super().__init__(**{"fill_mode": "nearest", "interpolation": "nearest", **options, "seed": seed})
 
-    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
-        across, down = (1.0 - 2.0 * (generator.random(n) < 0.5) for _ in range(2))
-        still = np.ones(n)
-        down, across = (down if "vertical" in self.mode else still, across if "horizontal" in self.mode else still)
-        return _about_middle(down, 0 * still, 0 * still, across, h, w)
+    def _numbers(self, like: Array, draw: Draw) -> Array:
+        """0 or 2, as often: what is drawn decides which axes are mirrored."""
+        numbers: Array = ops.dropout(constant(1.0, like, like.shape), 0.5, *draw)
+        return numbers
+
+    def _affine(self, h: int, w: int) -> tuple[Sequence[Array], Array]:
+        a, _, _, e, middle = _about_middle(h, w)
+        down, across = ("vertical" in self.mode) * a, ("horizontal" in self.mode) * e
+        return (down, across), middle + a + e - 2 * (down + across)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = {"mode": self.mode, **super().get_config()}
         return {name: value for name, value in config.items() if name not in ("fill_mode", "interpolation")}
+
+
+# How often an angle is halved before its cosine and sine are found by their series; those of a turn, 2 pi, are then off
+# by less than 2^-30.
+_HALVED = 5
+
+
+def _circle(angle: Array) -> tuple[Array, Array]:
+    """(cosine, sine) of angles that are given halved so often: those of twice an angle from its own, again and again.
+
+    Ops have no functions of angles, and an angle for each image is little to calculate.
+    """
+    square = ops.square(angle)
+    cosine = 1.0 - square * (1.0 - square * (1.0 - square * (1 / 30)) * (1 / 12)) * 0.5
+    sine = angle * (1.0 - square * (1.0 - square * (1.0 - square * (1 / 42)) * (1 / 20)) * (1 / 6))
+    for _ in range(_HALVED):
+        cosine, sine = cosine * cosine - sine * sine, cosine * sine * 2.0
+    return cosine, sine
 
 
 class RandomRotation(_Random):
@@ -244,10 +261,15 @@ class RandomRotation(_Random):
         self.factor = _range("factor", factor, -math.inf)
         super().__init__(fill_mode, **options)
 
-    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
-        angle = 2 * math.pi * generator.uniform(*self.factor, n)
-        cos, sin = np.cos(angle), np.sin(angle)
-        return _about_middle(cos, sin, -sin, cos, h, w)
+    def _numbers(self, like: Array, draw: Draw) -> Array:
+        """The cosine and the sine of an angle."""
+        low, high = (2 * math.pi * share / 2**_HALVED for share in self.factor)
+        angle = ops.random_uniform(like, *draw, low, high)[:, :1]
+        return ops.concatenate(_circle(angle), axis=1)
+
+    def _affine(self, h: int, w: int) -> tuple[Sequence[Array], Array]:
+        a, b, d, e, middle = _about_middle(h, w)
+        return (a + e, b - d), middle
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -267,10 +289,12 @@ class RandomZoom(_Random):
         self.width_factor = None if width_factor is None else _range("width_factor", width_factor, -1.0)
         super().__init__(fill_mode, **options)
 
-    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
-        down = 1.0 + generator.uniform(*self.height_factor, n)
-        across = down if self.width_factor is None else 1.0 + generator.uniform(*self.width_factor, n)
-        return _about_middle(down, 0 * down, 0 * down, across, h, w)
+    def _affine(self, h: int, w: int) -> tuple[Sequence[Array], Array]:
+        a, _, _, e, middle = _about_middle(h, w)
+        if self.width_factor is None:
+            a, e = a + e, 0 * e
+        (low, high), (left, right) = self.height_factor, self.width_factor or (0.0, 0.0)
+        return ((high - low) * a, (right - left) * e), middle + (1 + low) * a + (1 + left) * e
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -286,10 +310,11 @@ class RandomTranslation(_Random):
         self.width_factor = _range("width_factor", width_factor, -1.0)
         super().__init__(fill_mode, **options)
 
-    def _matrices(self, generator: np.random.Generator, n: int, h: int, w: int) -> Array:
-        down, across = generator.uniform(*self.height_factor, n) * h, generator.uniform(*self.width_factor, n) * w
-        one, none = np.ones(n), np.zeros(n)
-        return np.stack([one, none, -down, none, one, -across], axis=1)
+    def _affine(self, h: int, w: int) -> tuple[Sequence[Array], Array]:
+        down, across = np.array((0.0, 0.0, -h, 0.0, 0.0, 0.0)), np.array((0.0, 0.0, 0.0, 0.0, 0.0, -w))
+        (low, high), (left, right) = self.height_factor, self.width_factor
+        still = np.array((1.0, 0.0, 0.0, 0.0, 1.0, 0.0)) + low * down + left * across
+        return ((high - low) * down, (right - left) * across), still
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -387,6 +412,8 @@ def _in_order(name: str, boundaries: Any) -> list[float]:
 
 class CategoryEncoding(Layer):
     """Categories, integers in [0, num_tokens), as rows of numbers: "multi_hot", "one_hot" or "count" of each sample."""
+
+    recordable = True
 
     def __init__(self, num_tokens: int | None = None, output_mode: str = "multi_hot", **options: Any) -> None:
         if num_tokens is None:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastnn import configurable, ops
-from fastnn.engine import seeds
 from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Draw
 from fastnn.layers.base import BatchShape, Layer
@@ -26,6 +25,7 @@ from fastnn.layers.cells import (
     nested,
     stepped,
 )
+from fastnn.layers.drawing import outside
 from fastnn.layers.symbols import is_symbolic
 from fastnn.layers.wrappers import KINDS, Wrapper
 from fastnn.tape import Followed, calculate
@@ -136,9 +136,8 @@ class RNN(Wrapper):
         """What masks of dropout are drawn from, the same one at all steps."""
         if not training or isinstance(training, Draw):
             return training
-        seed = getattr(self.cell, "seed", None)
         self._calls += 1
-        return Draw(seeds.draw_seed() if seed is None else seed, self._calls - 1, 0)
+        return outside(getattr(self.cell, "seed", None), self._calls)
 
     def _through(self, x: Any, states: list[Any], mask: Any, draw: Any) -> tuple[Any, Any, list[Any]]:
         """(all outputs where they are wanted, the last one, the last states), by one op where there is one."""

@@ -12,10 +12,10 @@ import numpy as np
 from fastnn import checks, ops
 from fastnn.configurable import Configurable, undefined
 from fastnn.differentiation import joined, vjp
-from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.data import along, check_finite, numeric_array
 from fastnn.engine.protocols import Array, LossForm, Shape
 from fastnn.losses.functions import floats, pair
-from fastnn.samples import along, total_weight, weighed, weights_of
+from fastnn.samples import total_weight, weighed, weights_of
 from fastnn.tape import Followed, Traced, calculate
 
 # What is less work than a class.
@@ -296,8 +296,7 @@ def steps_weights(reduction: str | None, mask: Array, sample_weight: Array | Non
     """
     weight = mask
     if sample_weight is not None:
-        more = sample_weight.reshape(*sample_weight.shape, *(1,) * (mask.ndim - sample_weight.ndim))
-        weight = ops.multiply(mask, more)
+        weight = ops.multiply(mask, along(sample_weight, mask.shape))
     if reduction == "sum":
         return weight
     counted = ops.total(weight if reduction == "mean_with_sample_weight" else mask)[0]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks, ops
-from fastnn.engine.data import check_finite, numeric_array
+from fastnn.engine.data import along, check_finite, numeric_array
 from fastnn.engine.protocols import Array, LossForm, Shape
 from fastnn.losses import functions
 from fastnn.losses.base import Loss, OpLoss, text_of
-from fastnn.samples import along, class_labels, require_last
+from fastnn.samples import class_labels, require_last
 
 
 class _Crossentropy(Loss):

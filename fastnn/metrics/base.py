@@ -11,9 +11,9 @@ import numpy as np
 from fastnn import checks, initializers
 from fastnn.configurable import Configurable, undefined
 from fastnn.differentiation import unfollowed
-from fastnn.engine.data import numeric_array
+from fastnn.engine.data import along, numeric_array
 from fastnn.engine.protocols import Array
-from fastnn.samples import along, same_shape, weighed, weights_of
+from fastnn.samples import same_shape, weighed, weights_of
 from fastnn.tape import Held
 
 SampleFunction = Callable[..., Any]

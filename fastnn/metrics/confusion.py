@@ -17,12 +17,12 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.configurable import snake_case
-from fastnn.engine.data import numeric_array
+from fastnn.engine.data import along, numeric_array
 from fastnn.engine.protocols import Array, Shape
 from fastnn.losses.functions import EPSILON
 from fastnn.losses.functions import pair as float_pair
 from fastnn.metrics.base import Metric
-from fastnn.samples import along, weighed, weights_of
+from fastnn.samples import weighed, weights_of
 
 # Rows of counts.
 TP, FP, TN, FN = range(4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastnn import checks, layers, saving, serialization
 from fastnn.configurable import undefined
@@ -19,9 +19,8 @@ from fastnn.engine.wiring import each
 from fastnn.layers.base import assign_all
 from fastnn.layers.calling import followed, inside, learning
 from fastnn.layers.symbols import is_symbolic
+from fastnn.models import keras_files
 from fastnn.models.fitting import Trainer
-from fastnn.models.keras_files import is_keras_file
-from fastnn.models.keras_files import weights_of as keras_weights
 from fastnn.models.summaries import summary
 from fastnn.tape import Followed
 
@@ -162,19 +161,21 @@ class Model(Trainer):
     def save(self, filepath: Any, overwrite: bool = True) -> None:
         """Write architecture, weights, compile arguments and optimizer state to one file, ``name.safetensors``.
 
-        Any name will do that does not promise another format (".keras", ".h5", ".pt", ...: ValueError). The file is
-        whole or not there at all; what was there before stays if writing fails. It keeps owner and mode of the file
-        that it replaces; what is read-only or no regular file is not replaced (``OSError``). What ``load_model`` would
-        refuse is not written (ValueError): weights that are not finite, loss or metrics that are functions of the
-        user's, which a file cannot hold.
+        Or to one that Keras 3 reads, too, ``name.keras`` (needs h5py, the extra ``keras``): a stack or a graph of
+        Keras's layers. Any other name will do that does not promise another format (".h5", ".pt", ...: ValueError).
+        The file is whole or not there at all; what was there before stays if writing fails. It keeps owner and mode of
+        the file that it replaces; what is read-only or no regular file is not replaced (``OSError``). What
+        ``load_model`` would refuse is not written (ValueError): weights that are not finite, loss or metrics that are
+        functions of the user's, which a file cannot hold.
         """
-        saving.destination("filepath", filepath)
-        saving.write(filepath, *self._contents(), overwrite)
+        saving.replace(filepath, self._file(filepath), overwrite)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
-        """Write the weights alone, finite ones, to one file, under a name and in a place as ``save`` wants them."""
-        saving.destination("filepath", filepath)
-        saving.write(filepath, *self._contents(weights_only=True), overwrite)
+        """Write the weights alone, finite ones, to one file, under a name and in a place as ``save`` wants them.
+
+        The file for Keras is ``name.weights.h5`` here.
+        """
+        saving.replace(filepath, self._file(filepath, weights_only=True), overwrite)
 
     def load_weights(self, filepath: Any) -> None:
         """Take over the weights of a file that ``save_weights`` or ``save`` wrote, parameter by parameter in order.
@@ -183,17 +184,20 @@ class Model(Trainer):
         h5py, the extra ``keras``); nothing but arrays is read of it.
         """
         self._require_built("load_weights")
-        if is_keras_file(filepath):
-            assign_all(self.weights, keras_weights(filepath, self))
+        if keras_files.is_keras_file(filepath):
+            assign_all(self.weights, keras_files.weights_of(filepath, self))
             return
         tensors, _ = saving.read(filepath)
         assign_all(self.weights, serialization.weights(tensors))
 
-    def _contents(self, weights_only: bool = False) -> tuple[dict[str, Array], dict[str, Any]]:
-        """The arrays and the document that are saved; ValueError for what could not be loaded again."""
-        if weights_only:
-            return serialization.weights_contents(self)
-        return serialization.contents(NAMES, self)
+    def _file(self, filepath: Any, weights_only: bool = False) -> Callable[[BinaryIO], object]:
+        """What writes a file of that name; ValueError for what could not be loaded again, and for a name of others."""
+        path = saving.destination("filepath", filepath, saving.KERAS_WEIGHTS if weights_only else saving.KERAS_MODEL)
+        if keras_files.is_keras_file(path):
+            return keras_files.contents(self, weights_only)
+        return saving.contents(
+            *(serialization.weights_contents(self) if weights_only else serialization.contents(NAMES, self))
+        )
 
     def _backup(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """The arrays and the document of what a fit has made of the model, and of what it will draw."""

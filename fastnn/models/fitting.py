@@ -83,6 +83,11 @@ class _Feed:
         self.data = self._checked(*given)
 
     @property
+    def streams(self) -> bool:
+        """Whether batches are drawn for each epoch, by what may wait for something."""
+        return self._stream is not None
+
+    @property
     def steps(self) -> int:
         """Batches of an epoch."""
         steps = self.data.steps(self.size)
@@ -247,7 +252,7 @@ class Trainer(FedModel):
             logs: Logs = {}
             try:
                 calls.call("on_train_begin", {})
-                with self._staying(runner, calls):
+                with self._staying(runner, calls, alone=validation is None and not feed.streams):
                     for epoch in range(place.epoch, last):
                         calls.call("on_epoch_begin", epoch, {})
                         samples, order = feed.samples(place, shuffle, anew=epoch > first)
@@ -280,10 +285,10 @@ class Trainer(FedModel):
         """Names of the figures of an epoch."""
         return [*self.metrics_names, *(f"val_{name}" for name in self.metrics_names if validated)]
 
-    def _staying(self, runner: Runner, calls: CallbackList) -> AbstractContextManager[None]:
+    def _staying(self, runner: Runner, calls: CallbackList, alone: bool) -> AbstractContextManager[None]:
         """For the epochs of a fit: weights stay where the runner computes, where nobody looks at them between two."""
         looks = self.optimizer is None or self.optimizer.looks_at_state or not calls.leave_weights()
-        return nullcontext() if looks else runner.staying()
+        return nullcontext() if looks else runner.staying(alone)
 
     def _diverged(self, error: DivergenceError, validated: bool, calls: CallbackList, show: Progress) -> Logs:
         """The figures of an epoch that has diverged, where a callback takes the error."""

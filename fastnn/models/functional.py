@@ -143,6 +143,11 @@ class Functional(Model):
         several = {id(tensor): f"[{tensor.place}]" if len(tensor.node.outputs) > 1 else "" for tensor in taken}
         return [f"{tensor.node.operation.name}{several[id(tensor)]}" for tensor in taken]
 
+    @property
+    def calls(self) -> list[Node]:
+        """What gives the inputs, and the calls of layers, each behind those that it needs."""
+        return [*(tensor.node for tensor in self._inputs), *self._nodes]
+
     def get_config(self) -> dict[str, Any]:
         """The architecture, as JSON can hold it: layers, and behind each what its calls take."""
         for tensor in self._inputs:
@@ -150,7 +155,7 @@ class Functional(Model):
                 raise ValueError(f"inputs: got {tensor.name!r}, which a layer gives, wants an Input in a description")
         calls: dict[int, list[Any]] = {id(layer): [] for layer in self._layers}
         places: dict[int, int] = {}
-        for node in [*(tensor.node for tensor in self._inputs), *self._nodes]:
+        for node in self.calls:
             places[id(node)] = len(calls[id(node.operation)])
             calls[id(node.operation)].append(_referred(node.given, places))
         return {

@@ -98,6 +98,8 @@ def _layer(entry: Mapping[str, Any]) -> Any:
 
 def _in_two_directions(config: dict[str, Any]) -> dict[str, Any]:
     """That of a Bidirectional, without the layer of the other direction where that is like the first."""
+    if config["backward_layer"] is None:
+        return {name: value for name, value in config.items() if name != "backward_layer"}
     own, other = ({**config[name]["config"]} for name in ("layer", "backward_layer"))
     turned = other.pop("go_backwards") != own["go_backwards"]
     alike = all(value == own[name] for name, value in _apart_from_names(other).items())

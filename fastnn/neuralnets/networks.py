@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import checks, differentiation, ops, programs
+from fastnn import checks, differentiation, ops
 
 Array = NDArray[Any]
 Function = str | Callable[..., Any]
@@ -22,7 +22,7 @@ ERRORS = ("sse", "ce")
 class Network:
     """Layers of ``sizes`` units: an activation in hidden ones, and in the last one unless its output is linear.
 
-    ``weights`` holds a matrix (inputs + 1, units) for each layer, the intercepts in its first row; all of them lie in
+    Each layer has a matrix (inputs + 1, units) of weights, the intercepts in its first row; all of them lie in
     ``flat``, layer by layer and row by row.
     """
 
@@ -30,18 +30,21 @@ class Network:
         self.sizes, self.act_fct, self.err_fct, self.linear_output = tuple(sizes), act_fct, err_fct, linear_output
         self.shapes = [(inputs + 1, units) for inputs, units in pairwise(self.sizes)]
         self.flat = np.zeros(sum(rows * units for rows, units in self.shapes))
-        self.weights = self.parts(self.flat)
-        self.operands = self.split(self.weights)
 
     def parts(self, flat: Array) -> list[Array]:
         """Numbers as many as there are weights, as the layers' matrices, where they lie."""
         ends = np.cumsum([rows * units for rows, units in self.shapes])
         return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), self.shapes, strict=True)]
 
-    @staticmethod
-    def split(matrices: Sequence[Array]) -> list[Array]:
-        """What ``ops.linear`` takes of each layer: weights without intercepts, and these."""
-        return [part for matrix in matrices for part in (matrix[1:], matrix[0])]
+    def operands(self, flat: Any) -> list[Any]:
+        """What ``ops.linear`` takes of each layer, where it lies in ``flat``: weights without intercepts, and these."""
+        sizes = [size for rows, units in self.shapes for size in (units, (rows - 1) * units)]
+        parts = ops.split(flat, np.cumsum(sizes)[:-1].tolist())
+        return [
+            operand
+            for (_, units), b, w in zip(self.shapes, parts[::2], parts[1::2], strict=True)
+            for operand in (w.reshape(-1, units), b)
+        ]
 
     def layers(self, x: Any, operands: Sequence[Any]) -> list[Any]:
         """The values of all layers' units (n, units), those of the last one behind the others."""
@@ -71,22 +74,10 @@ class Network:
             raise TypeError(f"err_fct: {said}, wants a number that ops of fastnn.ops make of them")
         return found
 
-    def slopes(self, x: Any, y: Any) -> tuple[Any, tuple[Any, ...]]:
-        """(error, its derivatives by ``operands``), for the weights that there are."""
-        return differentiation.gradients(lambda *operands: self.error(x, y, operands), self.operands)
-
-    def gradient(self) -> Callable[[Array, Array], tuple[float, Array]]:
-        """What gives (error, its derivative by ``flat``) for rows x and y, from the first call on by a program."""
-        recorded = programs.program(self.slopes)
-
-        def gradient(x: Array, y: Array) -> tuple[float, Array]:
-            error, slopes = recorded(x, y)
-            found = np.empty_like(self.flat)
-            for into, slope in zip(self.split(self.parts(found)), slopes, strict=True):
-                into[...] = slope
-            return error, found
-
-        return gradient
+    def slopes(self, x: Any, y: Any, flat: Any) -> tuple[Any, Any]:
+        """(error, its derivatives by the weights that lie in ``flat``)."""
+        error, (slopes,) = differentiation.gradients(lambda flat: self.error(x, y, self.operands(flat)), (flat,))
+        return error, slopes
 
     def _activated(self, x: Any, w: Any, b: Any, linear: bool) -> Any:
         if linear:

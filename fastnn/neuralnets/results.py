@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import checks, differentiation, files, plotting
+from fastnn import checks, differentiation, files, plotting, programs
 from fastnn.errors import installing
 from fastnn.neuralnets.frames import Frame
 from fastnn.neuralnets.networks import Network
@@ -239,7 +239,7 @@ class NeuralNet:
         return checks.integer("rep", rep, 1, len(self._repetitions))
 
     def _operands(self, rep: Any) -> list[Array]:
-        return self._network.split(self.weights[self._wanted(rep) - 1])
+        return self._network.operands(self._repetitions[self._wanted(rep) - 1].flat)
 
     def _layers(self, x: Array, rep: Any) -> list[Array]:
         return [np.asarray(layer) for layer in self._network.layers(x, self._operands(rep))]
@@ -269,17 +269,16 @@ class NeuralNet:
 
     def _information(self, rep: int) -> tuple[Array, Array]:
         """The Hessian of the error, and the sum of outer products of rows' gradients, by the free weights."""
-        network = self._network
-        network.flat[...] = at = self._repetitions[rep - 1].flat
-        gradient, places = network.gradient(), np.flatnonzero(self._free)
-        rows = [gradient(x[None], y[None])[1][places] for x, y in zip(self.covariate, self.response, strict=True)]
+        at, places = self._repetitions[rep - 1].flat.copy(), np.flatnonzero(self._free)
+        slopes = programs.program(self._network.slopes)
+        rows = [slopes(x[None], y[None], at)[1][places] for x, y in zip(self.covariate, self.response, strict=True)]
         hessian = np.empty((len(places), len(places)))
         for row, place in zip(hessian, places, strict=True):
-            step = _DIFFERENCE * max(1.0, abs(at[place]))
+            value = at[place]
+            step = _DIFFERENCE * max(1.0, abs(value))
             sides = []
-            for moved in (at[place] + step, at[place] - step):
-                network.flat[place] = moved
-                sides.append(gradient(self.covariate, self.response)[1][places])
-            network.flat[place] = at[place]
+            for at[place] in (value + step, value - step):
+                sides.append(slopes(self.covariate, self.response, at)[1][places])
+            at[place] = value
             row[...] = (sides[0] - sides[1]) / (2 * step)
         return (hessian + hessian.T) / 2, np.transpose(rows) @ np.array(rows)

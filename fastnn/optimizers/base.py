@@ -29,8 +29,6 @@ AVERAGE = "average"
 
 # What clips gradients on a device, by the argument that asks for it.
 _ON_DEVICE = {"clipvalue": "by_value", "clipnorm": "by_norm", "global_clipnorm": "by_global_norm"}
-# And its name in a program.
-_RECORDED = {"clipvalue": "clip by value", "clipnorm": "clip by norm", "global_clipnorm": "clip by global norm"}
 
 
 class LearningRate(float):
@@ -417,11 +415,12 @@ class Optimizer(Configurable):
         recorder = backends.recorder()
         if self.clipping is not None and (recorder is not None or any(map(checks.is_on_device, gradients))):
             kind, limit = self.clipping
-            clip = backends.implementation("cuda", "clip", _ON_DEVICE[kind])
+            how = _ON_DEVICE[kind]
+            clip = backends.implementation("cuda", "clip", how)
             if recorder is None:
                 clip(gradients, limit)
             else:
-                recorder.changed(_RECORDED[kind], clip, {"gradients": gradients}, limit=limit)
+                recorder.changed(f"clip {how.replace('_', ' ')}", clip, {"gradients": gradients}, limit=limit)
             return gradients
         if self.clipvalue is not None:
             return [np.clip(g, -self.clipvalue, self.clipvalue) for g in gradients]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
@@ -30,7 +31,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastnn import optimizers
 from fastnn.engine.protocols import Array
-from fastnn.errors import DivergenceError
 from fastnn.kernels.table import ACTIVATIONS
 from fastnn.optimizers import Optimizer
 from fastnn.sklearn.networks import Objective, Outputs, Training, Weights
@@ -191,7 +191,6 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         behind = [*activations, activations[-1] if activations else self.activation]
         drawn = [self._drawn(*ends, name, dtype) for ends, name in zip(pairwise(units), behind, strict=True)]
         self.coefs_, self.intercepts_ = ([pair[part] for pair in drawn] for part in (0, 1))
-        self._keep_best()
         if not self._is_stochastic:
             return
         self.loss_curve_: list[float] = []
@@ -200,6 +199,8 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         self.validation_scores_: Any = [] if scored else None
         self.best_validation_score_: Any = -np.inf if scored else None
         self.best_loss_: Any = None if self.early_stopping else np.inf
+        if scored:
+            self._keep_best()
 
     def _drawn(self, inputs: int, outputs: int, activation: Any, dtype: Any) -> tuple[Array, Array]:
         bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (inputs + outputs))
@@ -278,7 +279,8 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
             layers, loss, self._optimizer.optimizer, given, self._rows_of_batch(rows), self.backend, self.precision
         )
         try:
-            self._train(training, rows, incremental, held_out)
+            with training.staying() if held_out is None else nullcontext():
+                self._train(training, rows, incremental, held_out)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         if self.early_stopping:
@@ -337,13 +339,8 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
                 return
 
     def _count_epoch(self, training: Training, order: Array) -> None:
-        """Train for an epoch. One that diverges leaves no numbers, and the estimator ends as scikit-learn's does."""
-        try:
-            self.loss_ = training.epoch(order)
-        except DivergenceError:
-            self.loss_ = np.nan
-            for array in (*self.coefs_, *self.intercepts_):
-                array[...] = np.nan
+        """Train for an epoch, and tell of it."""
+        self.loss_ = training.epoch(order)
         self.n_iter_ += 1
         self.t_ += order.size
         self.loss_curve_.append(self.loss_)

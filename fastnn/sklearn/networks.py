@@ -6,7 +6,9 @@ the sum of squares by the number of a batch's samples or the sum of their weight
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +21,7 @@ from fastnn.engine import Network as EngineNetwork
 from fastnn.engine.data import is_sparse
 from fastnn.engine.inputs import csr_of
 from fastnn.engine.protocols import Array
+from fastnn.errors import DivergenceError
 from fastnn.layers import Dense, Dropout
 from fastnn.losses.base import Loss
 from fastnn.optimizers import Optimizer
@@ -128,13 +131,26 @@ class Training:
         weights = None if sample_weight is None else np.ascontiguousarray(sample_weight, dtype)
         kind = np.int64 if loss.integer_targets else dtype
         self._data, self._batch_size = DataSet(source, y, weights, kind, weight_dtype=dtype), batch_size
+        self._parameters = [parameter for layer in layers for parameter in layer.parameters]
         network = EngineNetwork(layers, dtype, loss, optimizer, precision=precision, averaged_penalties=True)
         self._runner: Runner = make_runner(network, make_plan(network, backend, source, batch_size))
         self._epoch = 0
 
+    def staying(self) -> AbstractContextManager[None]:
+        """For a ``with`` block of epochs between which nobody looks at the weights."""
+        return self._runner.staying()
+
     def epoch(self, order: Array) -> float:
-        """Train on every batch once, in ``order``; the loss with penalties, batches counting by their samples."""
-        logs = self._runner.train_epoch(self._data, self._batch_size, order, self._epoch)
+        """Train on every batch once, in ``order``; the loss with penalties, batches counting by their samples.
+
+        One that diverges leaves no numbers: the loss and all weights are NaN, as scikit-learn's are.
+        """
+        try:
+            logs = self._runner.train_epoch(self._data, self._batch_size, order, self._epoch)
+        except DivergenceError:
+            for parameter in self._parameters:
+                parameter.value[...] = math.nan
+            return math.nan
         self._epoch += 1
         return float(logs["loss"])
 

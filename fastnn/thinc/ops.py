@@ -8,6 +8,7 @@ users know.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,42 @@ from thinc.config import registry
 
 from fastnn import ops
 
+# The methods (X, inplace) and (dY, X, inplace) that are an op of the table each, and what they compute.
+_ELEMENTWISE = {
+    "backprop_gelu": ("gelu_backward", "Derivative of gelu."),
+    "backprop_gelu_approx": ("gelu_tanh_backward", "Derivative of gelu_approx."),
+    "backprop_hard_swish_mobilenet": ("hard_silu_backward", "Derivative of hard_swish_mobilenet."),
+    "backprop_hard_tanh": (
+        "hard_tanh_backward",
+        "Derivative of hard_tanh: dY strictly between the bounds, which X and Y tell alike.",
+    ),
+    "gelu": ("gelu", "Y = X * P(X), P the standard normal distribution."),
+    "gelu_approx": ("gelu_tanh", "gelu by a hyperbolic tangent."),
+    "hard_swish_mobilenet": ("hard_silu", "Y = X * min(max(X + 3, 0), 6) / 6."),
+    "hard_tanh": ("hard_tanh", "Y = min(max(X, -1), 1)."),
+    "relu": ("relu", "Y = max(X, 0)."),
+    "swish": ("silu", "Y = X * sigmoid(X)."),
+}
+
 # The methods that kernels serve, and the ops of the table that do. What is not here is NumpyOps' own: there is no op of
 # the same numbers (hard_sigmoid and hard_swish with a slope of 1/5, dish, windows, sums and maxima of ragged sequences,
 # maxout, gather_add), or only one of another layout (lstm), or no number is computed (hash, ngrams, padding, lists).
 SERVED = {
+    **{method: (op,) for method, (op, _) in _ELEMENTWISE.items()},
     "adam": ("adam_step",),
     "affine": ("linear",),
-    "backprop_gelu": ("gelu_backward",),
-    "backprop_gelu_approx": ("gelu_tanh_backward",),
-    "backprop_hard_swish_mobilenet": ("hard_silu_backward",),
-    "backprop_hard_tanh": ("hard_tanh_backward",),
     "backprop_mish": ("mish_backward",),
     "backprop_relu": ("relu_backward",),
     "backprop_relu_k": ("bounded_relu_backward",),
     "backprop_sigmoid": ("sigmoid_backward",),
     "backprop_softmax": ("softmax_backward",),
     "backprop_swish": ("silu_backward",),
-    "gelu": ("gelu",),
-    "gelu_approx": ("gelu_tanh",),
     "gemm": ("matmul",),
     "get_dropout_mask": ("dropout",),
-    "hard_swish_mobilenet": ("hard_silu",),
-    "hard_tanh": ("hard_tanh",),
     "mish": ("mish",),
-    "relu": ("relu",),
     "relu_k": ("bounded_relu",),
     "sigmoid": ("sigmoid",),
     "softmax": ("softmax",),
-    "swish": ("silu",),
     "update_averages": ("subtract", "sgd_step"),
 }
 
@@ -112,9 +121,7 @@ class FastnnOps(NumpyOps):
             return ops.linear(X, W.T, b)
         return super().affine(X, W, b)
 
-    def relu(self, X, inplace=False):
-        """Y = max(X, 0)."""
-        return ops.relu(X, out=X if inplace else None) if served(X) else super().relu(X, inplace)
+    # Of what has more parameters than ``_ELEMENTWISE`` says, or others:
 
     def backprop_relu(self, dY, Y, inplace=False):
         """Derivative of relu."""
@@ -132,55 +139,11 @@ class FastnnOps(NumpyOps):
             return ops.sigmoid_backward(dY, Y, Y, out=Y if inplace else None)
         return super().backprop_sigmoid(dY, Y, inplace=inplace)
 
-    def hard_tanh(self, X, inplace=False):
-        """Y = min(max(X, -1), 1)."""
-        return ops.hard_tanh(X, out=X if inplace else None) if served(X) else super().hard_tanh(X, inplace)
-
-    def backprop_hard_tanh(self, dY, X, inplace=False):
-        """Derivative of hard_tanh: dY strictly between the bounds, which X and Y tell alike."""
-        if served(dY, X):
-            return ops.hard_tanh_backward(dY, X, X, out=dY if inplace else None)
-        return super().backprop_hard_tanh(dY, X, inplace)
-
-    def swish(self, X, inplace=False):
-        """Y = X * sigmoid(X)."""
-        return ops.silu(X, out=X if inplace else None) if served(X) else super().swish(X, inplace)
-
     def backprop_swish(self, dY, X, Y, inplace=False):
         """Derivative of swish."""
         if served(dY, X, Y):
             return ops.silu_backward(dY, X, Y, out=dY if inplace else None)
         return super().backprop_swish(dY, X, Y, inplace)
-
-    def hard_swish_mobilenet(self, X, inplace=False):
-        """Y = X * min(max(X + 3, 0), 6) / 6."""
-        return ops.hard_silu(X, out=X if inplace else None) if served(X) else super().hard_swish_mobilenet(X, inplace)
-
-    def backprop_hard_swish_mobilenet(self, dY, X, inplace=False):
-        """Derivative of hard_swish_mobilenet."""
-        if served(dY, X):
-            return ops.hard_silu_backward(dY, X, X, out=dY if inplace else None)
-        return super().backprop_hard_swish_mobilenet(dY, X, inplace)
-
-    def gelu(self, X, inplace=False):
-        """Y = X * P(X), P the standard normal distribution."""
-        return ops.gelu(X, out=X if inplace else None) if served(X) else super().gelu(X, inplace)
-
-    def backprop_gelu(self, dY, X, inplace=False):
-        """Derivative of gelu."""
-        if served(dY, X):
-            return ops.gelu_backward(dY, X, X, out=dY if inplace else None)
-        return super().backprop_gelu(dY, X, inplace)
-
-    def gelu_approx(self, X, inplace=False):
-        """gelu by a hyperbolic tangent."""
-        return ops.gelu_tanh(X, out=X if inplace else None) if served(X) else super().gelu_approx(X, inplace)
-
-    def backprop_gelu_approx(self, dY, X, inplace=False):
-        """Derivative of gelu_approx."""
-        if served(dY, X):
-            return ops.gelu_tanh_backward(dY, X, X, out=dY if inplace else None)
-        return super().backprop_gelu_approx(dY, X, inplace)
 
     def relu_k(self, X, n=6.0, inplace=False):
         """Y = min(max(X, 0), n)."""
@@ -260,6 +223,28 @@ class FastnnOps(NumpyOps):
             ops.sgd_step(ema, ops.subtract(ema, weights), learning_rate=1.0 - stays)
         else:
             super().update_averages(ema, weights, t, max_decay)
+
+
+def _elementwise(method: str, op: str) -> Callable[..., Any]:
+    """A method that calls an op, or NumpyOps' own method."""
+
+    def forward(self, X, inplace=False):
+        if served(X):
+            return getattr(ops, op)(X, out=X if inplace else None)
+        return getattr(super(FastnnOps, self), method)(X, inplace)
+
+    def backward(self, dY, X, inplace=False):
+        if served(dY, X):
+            return getattr(ops, op)(dY, X, X, out=dY if inplace else None)
+        return getattr(super(FastnnOps, self), method)(dY, X, inplace)
+
+    return backward if method.startswith("backprop_") else forward
+
+
+for _method, (_op, _said) in _ELEMENTWISE.items():
+    _made = _elementwise(_method, _op)
+    _made.__name__, _made.__qualname__, _made.__doc__ = _method, f"FastnnOps.{_method}", _said
+    setattr(FastnnOps, _method, _made)
 
 
 def _is_of_rows(x: Any, axis: int) -> bool:

@@ -8,6 +8,8 @@ made. An image that needs zeros around it is copied, some rows at a time, which 
 The gradient by x is such a product of dz and the kernel turned around (``windows.backward``). That by w sums over all
 images: its tiles' rows are channels of x, its runs rows of the image, and dz is the right matrix.
 
+Windows of 3x3 over many channels go by blocks of outputs instead, with fewer products (``winograd``).
+
 Each element is one chain of multiply-adds a block, in the order of the kernel's places and channels, or of images, rows
 and columns, however work is split over threads.
 """
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from fastnn.kernels.cpu import elementwise, gemm, softmax, threads, windows
+from fastnn.kernels.cpu import elementwise, gemm, softmax, threads, windows, winograd
 from fastnn.kernels.cpu._arrays import finish, in_order, placing, workspace
 from fastnn.kernels.cpu.barrier import wait
 from fastnn.kernels.cpu.jit import flat, kernel
@@ -451,17 +453,40 @@ class _Kernel(NamedTuple):
     column: int
 
 
+def _taps(line: windows.Lines) -> tuple[windows.Tap, ...]:
+    """Of a first phase."""
+    return line.phases[0].taps
+
+
+def _blocks(
+    images: tuple[int, ...], outputs: tuple[int, ...], lines: Sequence[windows.Lines], groups: int
+) -> winograd.Windows | None:
+    """Windows of 3x3 numbers side by side, one number further on each, where products of blocks of them pay."""
+    for line in lines:
+        if groups > 1 or line.out > 1 or line.step > 1 or [tap.source for tap in _taps(line)] != [0, 1, 2]:
+            return None
+    found = winograd.Windows(images, outputs, lines[0].before, lines[1].before)
+    return found if found.worthwhile else None
+
+
 def _windows_times_kernel(
     dtype: Any,
     images: tuple[int, ...],
     outputs: tuple[int, ...],
-    lines: Any,
+    lines: tuple[windows.Lines, ...],
     groups: int,
     kernel: _Kernel,
     activation: Any,
 ) -> Callable[..., None]:
     """What computes y = f(windows of x times w + bias), as a function of (x, w, bias, y), all in C order."""
-    product = _product_of(images, outputs, tuple(lines), groups, kernel, dtype.itemsize)
+    blocks = _blocks(images, outputs, lines, groups)
+    if blocks is not None:
+        places = tuple(
+            row.place * kernel.columns + column.place for row in _taps(lines[0]) for column in _taps(lines[1])
+        )
+        weights = winograd.Weights(places, kernel.tap, kernel.row, kernel.column)
+        return winograd.product(blocks, weights, dtype, activation)
+    product = _product_of(images, outputs, lines, groups, kernel, dtype.itemsize)
     code, numbers = gemm.NO_EPILOGUE, np.zeros(1, dtype)
     if activation is not None:
         code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
@@ -482,7 +507,7 @@ def _forwards(shapes: Shapes, dtype: Any, activation: str | None) -> Callable[..
     """y = f(x * w + bias): of (x, w, bias, y)."""
     _, kw, share, maps = shapes.w
     kernel = _Kernel(kw, share * maps, maps // shapes.groups, maps, 1)
-    lines = map(windows.forward, shapes.axes)
+    lines = tuple(map(windows.forward, shapes.axes))
     return _windows_times_kernel(dtype, shapes.x, shapes.y, lines, shapes.groups, kernel, activation)
 
 
@@ -490,7 +515,7 @@ def _backwards(shapes: Shapes, dtype: Any, activation: str | None) -> Callable[.
     """The gradient by x, or what has such numbers and a bias: of (dz, w, bias, dx)."""
     _, kw, share, maps = shapes.w
     kernel = _Kernel(kw, share * maps, maps // shapes.groups, 1, maps)
-    lines = map(windows.backward, shapes.axes)
+    lines = tuple(map(windows.backward, shapes.axes))
     return _windows_times_kernel(dtype, shapes.y, shapes.x, lines, shapes.groups, kernel, activation)
 
 
@@ -536,6 +561,9 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
 
 def _by_kernel(shapes: Shapes, dtype: Any) -> Callable[..., None]:
     """The gradients by w and by the bias: of (x, dz, dw, db), all in C order; without db where it is left out."""
+    blocks = _blocks(shapes.x, shapes.y, [windows.forward(axis) for axis in shapes.axes], shapes.groups)
+    if blocks is not None:
+        return winograd.gradient(blocks, dtype)
     tables, chunk, panels = _gradient_of(shapes, dtype.itemsize)
     one, none = np.ones(1, dtype), np.empty(0, dtype)
     compute = _sum_products.planned(dtype, shapes.flops / gemm.FLOPS_PER_NS, *tables, one)

@@ -26,6 +26,7 @@ from fastnn.kernels.cpu import (
     optim,
     pooling,
     prelu,
+    random,
     replay,
     softmax,
     sparse_lowering,
@@ -44,6 +45,8 @@ from fastnn.kernels.table.linear_steps import of_bias as bias_of
 from fastnn.kernels.table.linear_steps import states_of, step_of
 from fastnn.kernels.table.losses import LOSSES
 from fastnn.kernels.table.optim import chosen
+from fastnn.kernels.table.random import DRAWN
+from fastnn.kernels.table.random import NUMBERS as DISTRIBUTED
 
 # One core's nanoseconds for a calculation.
 _NS_PER_CALCULATION = 5.0
@@ -701,10 +704,23 @@ def _dropout(to: Lowering, call: Call) -> None:
     to.plain(x, y)
     _apart(y, x, same=True)
     rate, (n, m) = _constant(call.given["rate"]), x.shape
-    drawn = {name: _integer(call.given[name]) for name in ("seed", "step", "stream")}
-    fields: dict[str, Any] = {"n": n, "m": m, "threshold": threshold(rate), **drawn}
+    fields: dict[str, Any] = {"n": n, "m": m, "threshold": threshold(rate), **_drawn(call)}
     numbers = to.constants([scale(rate)])
     to.add(Kind.DROPOUT, dropout.nanoseconds(x.size), reads={"a": x}, writes={"b": y}, numbers=numbers, **fields)
+
+
+def _random(to: Lowering, call: Call) -> None:
+    (y,) = call.results
+    to.plain(y)
+    own = (_constant(call.given[name]) for name in TABLE[call.op].options if name not in DRAWN)
+    (n, m), numbers = y.shape, to.constants(DISTRIBUTED[call.op](*own))
+    fields: dict[str, Any] = {"n": n, "m": m, "code": random.CODES[call.op], **_drawn(call)}
+    to.add(Kind.RANDOM, random.nanoseconds(call.op, y.size), writes={"b": y}, numbers=numbers, **fields)
+
+
+def _drawn(call: Call) -> dict[str, int]:
+    """What random words follow from."""
+    return {name: _integer(call.given[name]) for name in DRAWN}
 
 
 def _integer(value: Any) -> int:
@@ -801,7 +817,7 @@ def _with(function: Callable[..., None], first: Any) -> _Lower:
 
 # ----------------------------------------------------------------------------------------------------- calls of kernels
 
-_OF_KERNELS = ("convolution", "depthwise", "joining", "pooling", "recurrent", "resizing", "sampling")
+_OF_KERNELS = ("convolution", "depthwise", "joining", "pooling", "recurrent", "resilient", "resizing", "sampling")
 
 # Ops whose kernels do all the work: of arrays in C order they calculate nothing in Python.
 NOTED = (
@@ -837,7 +853,8 @@ def _note_all(to: Lowering, call: Call, sources: Sequence[Any], run: Callable[..
     given = {name: stand_ins.make(value) for name, value in call.given.items()}
     with notes.taking() as noted:
         results = run(**given)
-    for view, array in zip(call.results, results if isinstance(results, tuple) else (results,), strict=True):
+    arrays = () if not call.results else results if isinstance(results, tuple) else (results,)
+    for view, array in zip(call.results, arrays, strict=True):
         if view is not None and (array is None or array.shape != view.shape or not array.flags.carray):
             raise UnfitError
         if view is not None and stand_ins.view(address(array)) is None:
@@ -938,6 +955,7 @@ LOWERED: dict[str, _Lower] = {
     **dict.fromkeys(PAIRS.keys() - {"add"}, _pair_noted),
     "zeros": _zeros,
     **dict.fromkeys(("dropout", "dropout_backward"), _dropout),
+    **dict.fromkeys(random.CODES, _random),
     "prelu": _prelu,
     "prelu_backward": _prelu_backward,
     "l1_l2_penalty": _penalty,

@@ -40,6 +40,7 @@ from fastnn.kernels.cpu.optim import update_share
 from fastnn.kernels.cpu.panels import pack_share, unpack_share
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.prelu import prelu_backward_share, prelu_share
+from fastnn.kernels.cpu.random import random_share
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, scale_row
 from fastnn.kernels.cpu.simd.kernel import address, copy_bytes, pointer
@@ -78,38 +79,39 @@ class Kind(IntEnum):
     FORWARD_ROWS = 6  # b = f(a), n rows of m
     BACKWARD_ROWS = 7  # c = derivative of a, by b, n rows of m
     DROPOUT = 8  # b = a where the mask keeps, n rows of m
-    PRELU = 9  # c = prelu(a) with the slopes b, n rows of m
-    PRELU_BACKWARD = 10  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
-    PENALTY = 11  # of n weights a: derivative e, sums of units f
-    INDEXED_ROWS = 12  # c = rows of a by their numbers b, n of them; a has k of m numbers
-    SCATTER = 13  # c = k rows of m numbers, sums of the n rows of a by their numbers b
-    LOSS = 14  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
-    TOTAL = 15  # figure = sum of a / divisor, n float64 numbers
-    UPDATE = 16  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
-    CALCULATION = 17  # figure = the figures m and k calculated with, by ``code``
-    GATHER = 18  # b = rows of a, n of them, m bytes each, by the turn's part of the order
-    UNPACK = 19  # b = the matrix (k, m) whose panels are a
-    PUT = 20  # the part of b that the figure numbers, n bytes = a
-    COPY_TILES = 21  # e = tiles of a, of one block
-    PRODUCT = 22  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
-    STEPPED_PRODUCT = 23  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
-    COLUMN_SUMS = 24  # b = sums of the n rows of a, of m columns
+    RANDOM = 9  # b = n rows of m random numbers, of the distribution ``code``
+    PRELU = 10  # c = prelu(a) with the slopes b, n rows of m
+    PRELU_BACKWARD = 11  # c = derivative of a, by x = b and the slopes e, n rows of m; d = the slopes' derivative
+    PENALTY = 12  # of n weights a: derivative e, sums of units f
+    INDEXED_ROWS = 13  # c = rows of a by their numbers b, n of them; a has k of m numbers
+    SCATTER = 14  # c = k rows of m numbers, sums of the n rows of a by their numbers b
+    LOSS = 15  # of predictions a: targets b or labels c, weights d; derivative e, sums f; n numbers, units of m
+    TOTAL = 16  # figure = sum of a / divisor, n float64 numbers
+    UPDATE = 17  # a step of weights a with the gradient b; the state's parts are the slots from c on; n numbers
+    CALCULATION = 18  # figure = the figures m and k calculated with, by ``code``
+    GATHER = 19  # b = rows of a, n of them, m bytes each, by the turn's part of the order
+    UNPACK = 20  # b = the matrix (k, m) whose panels are a
+    PUT = 21  # the part of b that the figure numbers, n bytes = a
+    COPY_TILES = 22  # e = tiles of a, of one block
+    PRODUCT = 23  # c = epilogue(a @ b), the epilogue's bias d; scratch e for tiles of a, f for panels; (n, k) @ (k, m)
+    STEPPED_PRODUCT = 24  # a step of weights c by a @ b; d: the first part of its state, g: a tile's scratch memory
+    COLUMN_SUMS = 25  # b = sums of the n rows of a, of m columns
     # of a batch of CSR rows (n, k): values a, indices e, indptr f
-    SPARSE_PRODUCT = 25  # c = epilogue(batch @ b), m columns; the bias d; scratch g for copies of strips of b
-    COUNT_COLUMNS = 26  # c = how many non-zeros of each column its parts have
+    SPARSE_PRODUCT = 26  # c = epilogue(batch @ b), m columns; the bias d; scratch g for copies of strips of b
+    COUNT_COLUMNS = 27  # c = how many non-zeros of each column its parts have
     # c = where those of each part belong; d = where each column's begin, and where they end; if there is h: at which
     # turn each had some last, and what those missed that have some now
-    ALLOT_COLUMNS = 27
-    SORT_COLUMNS = 28  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
-    SPARSE_GRADIENT = 29  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
-    SPARSE_STEP = 30  # a step of weights c by that; b: the first part of its state, which catches up first by h
-    PACK_STRIPS = 31  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
-    UNPACK_STRIPS = 32  # a = c
-    SETTLE = 33  # the state b (k, m) catches up by h with what it missed of n turns
-    NOTED = 34  # a kernel's call that was noted; a: its function, and behind it its arguments
+    ALLOT_COLUMNS = 28
+    SORT_COLUMNS = 29  # to where c says: b = the rows of the batch that non-zeros are of, g = their values
+    SPARSE_GRADIENT = 30  # c = batch.T @ a, m columns, non-zeros by d, rows e and values f; scratch g
+    SPARSE_STEP = 31  # a step of weights c by that; b: the first part of its state, which catches up first by h
+    PACK_STRIPS = 32  # c = a (k, m) in panels, its strips of columns one behind the other; k is no 0
+    UNPACK_STRIPS = 33  # a = c
+    SETTLE = 34  # the state b (k, m) catches up by h with what it missed of n turns
+    NOTED = 35  # a kernel's call that was noted; a: its function, and behind it its arguments
     # a step of those rows of weights a (k, m) that the n numbers b are of, by gradients d that it clears; c: the first
     # part of its state; h: at which turn each was stepped last
-    STEP_ROWS = 35
+    STEP_ROWS = 36
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
@@ -148,7 +150,7 @@ INSTRUCTION = record(
     ("numbers", np.int64),  # where its numbers begin in a turn's row
     ("figure", np.int64),  # the figure that it makes or takes
     ("divisor", np.float64),
-    ("threshold", np.int64),  # of dropout; what else its mask follows from is, where negative, ~ the place of a figure
+    ("threshold", np.int64),  # of dropout; what words follow from is, where negative, ~ the place of a figure
     ("seed", np.int64),
     ("step", np.int64),
     ("stream", np.int64),
@@ -254,10 +256,13 @@ def _integer(memory, turn, given):
 def _of_rows(each, memory, turn, t):
     numbers = _numbers(memory, turn, each.numbers)
     a, b, c = _place(memory, each.a), _place(memory, each.b), _place(memory, each.c)
-    if each.kind == Kind.DROPOUT:
+    if each.kind <= Kind.RANDOM:
         seed, step = _integer(memory, turn, each.seed), _integer(memory, turn, each.step)
         stream = _integer(memory, turn, each.stream)
-        dropout_share(t, each.tasks, each.n, each.m, each.threshold, seed, stream, step, a, numbers[0], b)
+        if each.kind == Kind.DROPOUT:
+            dropout_share(t, each.tasks, each.n, each.m, each.threshold, seed, stream, step, a, numbers[0], b)
+        else:
+            random_share(t, each.tasks, each.n, each.m, each.code, seed, stream, step, numbers[0], numbers[1], b)
     elif each.kind == Kind.PRELU:
         prelu_share(t, each.tasks, each.n, each.m, a, b, c)
     elif each.kind == Kind.PRELU_BACKWARD:

@@ -15,8 +15,8 @@ from fastnn.kernels.addresses import Arrays, Place
 # Bytes of one access of a thread.
 WIDE = 16
 
-# Addresses of arrays that were found to be apart that are remembered at most.
-MOST_FOUND = 1024
+# Addresses of arrays that were found to be apart, say, that are remembered at most.
+_MOST_FOUND = 1024
 
 
 class Like(NamedTuple):
@@ -41,6 +41,11 @@ class Like(NamedTuple):
 def like(array: Any) -> Any:
     """What a plan keeps of it, of None nothing."""
     return None if array is None else Like(array.shape, array.strides, array.dtype)
+
+
+def transposed(array: Any) -> Like:
+    """What the transpose of an array, or of what a plan keeps of one, is like."""
+    return Like(array.shape[::-1], array.strides[::-1], array.dtype)
 
 
 def like_new(shape: tuple[int, ...], dtype: Any) -> Like:
@@ -77,15 +82,21 @@ def address(array: Any) -> int:
     return pointer
 
 
+def at(address: int, like: Like) -> Any:
+    """The array of this likeness whose first number is there, in memory that it does not hold."""
+    memory = cupy.cuda.UnownedMemory(address, reach_of(like)[1], None, cupy.cuda.runtime.getDevice())
+    return cupy.ndarray(like.shape, like.dtype, cupy.cuda.MemoryPointer(memory, 0), like.strides)
+
+
 def reach(array: Any) -> tuple[int, int]:
     """Bytes from an array's first number to the first one of its memory, and to that behind the last."""
     flags = array.flags
     if flags.c_contiguous or flags.f_contiguous:
         return 0, array.nbytes
-    return _reach_of(array)
+    return reach_of(array)
 
 
-def _reach_of(array: Any) -> tuple[int, int]:
+def reach_of(array: Any) -> tuple[int, int]:
     """The same by its shape and strides alone."""
     if 0 in array.shape:
         return 0, 0
@@ -117,26 +128,35 @@ def apart(written: Sequence[Any], read: Sequence[Any]) -> bool:
 
 def telling_apart(written: Sequence[Any], read: Sequence[Any]) -> Callable[..., bool]:
     """``apart`` of arrays like these, by their addresses one after the other. What a loop uses is compared once."""
-    reaches, count = [*map(_reach_of, (*written, *read))], len(written)
+    reaches, count = [*map(reach_of, (*written, *read))], len(written)
     pairs = [
         (one, other, reaches[other][0] - reaches[one][1], reaches[other][1] - reaches[one][0])
         for one, other in combinations(range(len(reaches)), 2)
         if one < count and reaches[one] != (0, 0) != reaches[other]
     ]
 
-    found: set[tuple[int, ...]] = set()
+    def are_apart(starts: tuple[int, ...]) -> bool:
+        return not any(low < starts[one] - starts[other] < high for one, other, low, high in pairs)
 
-    def are_apart(*starts: int) -> bool:
-        if starts in found:
+    told = remembering(are_apart)
+    return lambda *starts: told(starts)
+
+
+def remembering(holds: Callable[..., bool]) -> Callable[..., bool]:
+    """``holds(key, *others)``, which is asked once for each key that it holds for: what a loop uses comes again."""
+    found: set[Any] = set()
+
+    def held(key: Any, *others: Any) -> bool:
+        if key in found:
             return True
-        if any(low < starts[one] - starts[other] < high for one, other, low, high in pairs):
+        if not holds(key, *others):
             return False
-        if len(found) >= MOST_FOUND:
+        if len(found) >= _MOST_FOUND:
             found.clear()
-        found.add(starts)
+        found.add(key)
         return True
 
-    return are_apart
+    return held
 
 
 def has_gaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
@@ -147,6 +167,13 @@ def has_gaps(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> boo
             return math.prod(shape) > 1
         expected *= length
     return False
+
+
+def is_in_order(array: Any) -> bool:
+    """Whether an array, or what a plan keeps of it, lies in C order."""
+    wanted = strides_of(array.shape, array.itemsize)
+    pairs = zip(array.shape, array.strides, wanted, strict=True)
+    return 0 in array.shape or all(length == 1 or stride == at for length, stride, at in pairs)
 
 
 def in_order(array: Any) -> Any:
@@ -181,6 +208,11 @@ def placing(
         return out
 
     return place
+
+
+def placing_apart(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
+    """``placing`` of a result in C order that may lie over no source: they are read after some of it is written."""
+    return placing(out, shape, dtype, *sources, ordered=True, over=False)
 
 
 def finish(result: Any, out: Any) -> Any:

@@ -48,7 +48,7 @@ def modules() -> Iterator[launch.Module]:
 
 def _launch(entry: str, record: Any, threads: int) -> None:
     kernel = launch.kernel("batches.cu", entry, "float32", _STRUCTURES)
-    kernel((launch.blocks(threads),), (launch.THREADS,), (record,))
+    kernel((launch.blocks(threads),), launch.BLOCK, (record,))
 
 
 def _word(*sizes: int) -> int:

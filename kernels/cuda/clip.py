@@ -52,7 +52,7 @@ class _Group(NamedTuple):
     def launch(self, entry: str, blocks: int = 0) -> None:
         """On so many blocks, or on those that the units keep busy."""
         kernel = launch.kernel("clip.cu", entry, self.dtype, (CLIPPED,), _BEFORE)
-        kernel((blocks or launch.blocks(self.units * launch.THREADS),), (launch.THREADS,), (self.record,))
+        kernel((blocks or launch.blocks(self.units * launch.THREADS),), launch.BLOCK, (self.record,))
 
 
 def _group(arrays: Sequence[Any], limit: float) -> _Group:

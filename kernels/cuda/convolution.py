@@ -10,7 +10,8 @@ import cupy
 
 from fastnn.kernels.cuda import elementwise, gemm, launch, softmax
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, finish, in_order, like_new
+from fastnn.kernels.cuda.arrays import Like, finish, in_order, like_new, placing_apart
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES, ELEMENTWISE_ACTIVATIONS
 from fastnn.kernels.table.windows import as_image, margins, options_of_images, places, spread
@@ -62,87 +63,115 @@ def _mirrored(x: Any, w: Any, strides: Any, padding: Any, dilation: Any) -> Move
     return Moved((x.shape[0], *along, w.shape[2]), w.shape, x.shape, strides, padding, dilation)
 
 
-def _launch(entry: str, how: Moved, dtype: Any, size: int, chunks: int = 1) -> Callable[..., None]:
-    """What runs a kernel of ``size`` numbers: of (x, kernel, y, bias, result), None for what it does not read."""
-    if size == 0:
-        return lambda *_: None
-    record = WINDOWS.record(dtype)
-    sizes = (*how.x, *how.w, *how.y[1:3], how.groups)
-    around = [margins(how.x[1 + a], how.w[a], how.strides[a], how.padding, a, how.dilation[a])[0] for a in range(2)]
-    for name, value in zip((*_SIZES, *_MOVES), (*sizes, *how.strides, *how.dilation, *around, chunks), strict=True):
-        record[0][name] = value
-    kernel = launch.kernel("convolution.cu", entry, dtype.name, (WINDOWS,))
-    launch_ = launch.Launch(kernel, launch.blocks(size), record, "x", 5)
-
-    def run(*arrays: Any) -> None:
-        launch_(*(0 if each is None else address(each) for each in arrays))
-
-    return run
+# What adds a kernel to a chain, of arrays by the names of its pointers.
+Adds = Callable[..., None]
 
 
-def _by_kernel(how: Moved, dtype: Any) -> Callable[..., None]:
-    """The gradient by the kernel: of (x, y, result)."""
+def _adding(entry: str, how: Moved, dtype: Any, size: int, chunks: int = 1) -> Adds:
+    """That of a kernel of ``size`` numbers: x, kernel, y, bias, result; no name for what it does not read."""
+
+    def add(chain: Chain, **pointers: str) -> None:
+        if size == 0:
+            return
+        record = WINDOWS.record(dtype)
+        sizes = (*how.x, *how.w, *how.y[1:3], how.groups)
+        around = [margins(how.x[1 + a], how.w[a], how.strides[a], how.padding, a, how.dilation[a])[0] for a in range(2)]
+        moves = *how.strides, *how.dilation, *around, chunks
+        for name, value in zip((*_SIZES, *_MOVES), (*sizes, *moves), strict=True):
+            record[0][name] = value
+        kernel = launch.kernel("convolution.cu", entry, dtype.name, (WINDOWS,))
+        chain.add(kernel, launch.blocks(size), record, pointers)
+
+    return add
+
+
+def _by_kernel(how: Moved, dtype: Any) -> Adds:
+    """That of the gradient by the kernel: x, y, result."""
     size, count = math.prod(how.w), math.prod(how.y[:3])
     chunks = max(1, min(-(-_ENOUGH // max(1, size)), count // _PLACES, _MOST_PARTS))
-    sum_parts = _launch("by_kernel", how, dtype, size * chunks, chunks)
+    sum_parts = _adding("by_kernel", how, dtype, size * chunks, chunks)
     if chunks == 1:
-        return lambda x, y, result: sum_parts(x, None, y, None, result)
+        return sum_parts
     total = gemm.ColumnSums(like_new((chunks, size), dtype), like_new((size,), dtype))
 
-    def run(x: Any, y: Any, result: Any) -> None:
-        parts = cupy.empty((chunks, size), dtype)
-        sum_parts(x, None, y, None, parts)
-        total(parts, result.reshape(size))
+    def add(chain: Chain, x: str, y: str, result: str) -> None:
+        parts = chain.room(chunks * size * dtype.itemsize)
+        sum_parts(chain, x=x, y=y, result=parts)
+        total.add(chain, parts, result)
 
-    return run
-
-
-def _rows(array: Any) -> Any:
-    """An array as rows along its last axis, in C order; None stays."""
-    return None if array is None else in_order(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
+    return add
 
 
-def layer(entry: str, how: Moved, shape: tuple[int, ...], activation: str, dtype: Any) -> Callable[..., Any]:
-    """What runs calls of a layer's op: the sums with the bias, then the activation of all of them, in place."""
-    compute = _launch(entry, how, dtype, math.prod(shape))
-    activate = None
-    if activation != "linear" and 0 not in shape:
-        rows = cupy.empty((math.prod(shape[:3]), shape[3]), dtype)
-        name = ELEMENTWISE_ACTIVATIONS.get(activation, activation)
-        activate = getattr(elementwise if activation in ELEMENTWISE_ACTIVATIONS else softmax, name).plan(rows, out=rows)
+def _rows(shape: Sequence[int], dtype: Any) -> Like:
+    """What an array of this shape is like as rows along its last axis, in C order."""
+    return like_new((math.prod(shape[:-1]), shape[-1]), dtype)
+
+
+def layer(
+    entry: str, how: Moved, shape: tuple[int, ...], activation: str, sources: Sequence[Any], out: Any
+) -> Callable[..., Any]:
+    """What runs calls of a layer's op: the sums with the bias, then the activation of all of them, in place.
+
+    The sources are x, w and b.
+    """
+    dtype, there = sources[0].dtype, [each for each in sources if each is not None]
+    compute, rows = _adding(entry, how, dtype, math.prod(shape)), _rows(shape, dtype)
+    read, bias = ("x", "y")[entry != "forward"], ["b"][: len(there) - 2]
+    place = placing_apart(out, shape, dtype, *there)
+
+    def build(chain: Chain, _: Any) -> None:
+        compute(chain, **{read: "x"}, kernel="w", bias="".join(bias), result="y")
+        if activation not in ELEMENTWISE_ACTIVATIONS:
+            softmax.add_to(chain, "forward", activation, rows, "y", "y", "y")
+        elif activation != "linear":
+            elementwise.add_to(chain, ELEMENTWISE_ACTIVATIONS[activation], math.prod(shape), dtype, "y", "y")
+
+    launches = Chains(("x", "w", *bias, "y"), build)
 
     def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
-        y = gemm.placed(out, shape, dtype, x, w, b)
-        kept, kernel, bias = in_order(x), in_order(w), None if b is None else in_order(b)
-        compute(*((kept, kernel, None) if entry == "forward" else (None, kernel, kept)), bias, y)
-        if activate is not None:
-            activate(_rows(y), out=_rows(y))
+        there = (x, w) if b is None else (x, w, b)
+        y, kept = place(out, *there), [*map(in_order, there)]
+        launches([array.data.ptr for array in (*kept, y)])
         return finish(y, out)
 
     return run
 
 
 def gradients(
-    of_x: Callable[..., None], of_w: Callable[..., None], need: Sequence[str], activation: str, sources: Sequence[Any]
+    of_x: Adds, of_w: Adds, need: Sequence[str], activation: str, sources: Sequence[Any], outs: Sequence[Any]
 ) -> Callable[..., tuple[Any, Any, Any]]:
-    """What runs calls of a backward op, by ``of_x(dz, w, dx)`` and ``of_w(x, dz, dw)``; sources are dy, x, w, y, z."""
-    dy, x, w, y, z = sources
+    """What runs calls of a backward op, by what adds ``of_x(dz, w, dx)`` and ``of_w(x, dz, dw)`` to a chain.
+
+    The sources are x, dy, w, y, z, outs are dx, dw, db.
+    """
+    x, dy, w, _, z = sources
     shapes, dtype = {"dx": x.shape, "dw": w.shape, "db": dy.shape[-1:]}, x.dtype
-    _, derive = gemm.deriving(_rows(dy), _rows(y if z is None else z), _rows(y), activation, "db" in need)
+    wanted, count = [shape if name in need else None for name, shape in shapes.items()], 5 - (z is None)
+    places = gemm.placing_each(gemm.DENSE, outs, wanted, dtype, *sources[:count])
+    rows, told_by_y = _rows(dy.shape, dtype), activation not in ELEMENTWISE_ACTIVATIONS
+    derivative = gemm.Derivative(rows, rows, activation)
+
+    def build(chain: Chain, _: Any) -> None:
+        dz = derivative.add(chain, "db" if "db" in need else "")
+        if "dx" in need:
+            of_x(chain, dz, "w", "dx")
+        if "dw" in need:
+            of_w(chain, "x", dz, "dw")
+
+    launches = Chains(("dy", "s", "x", "w", *(name for name in shapes if name in need)), build)
 
     def run(
         dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
         dx: Any = None, dw: Any = None, db: Any = None,
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        into = {"dx": dx, "dw": dw, "db": db}
-        made = {name: gemm.placed(into[name], shapes[name], dtype, dy, x, w, y, z) for name in need}
-        dz = derive(_rows(dy), _rows(y if z is None else z), _rows(y), made.get("db"))
-        if "dx" in need:
-            of_x(dz, in_order(w), made["dx"])
-        if "dw" in need:
-            of_w(in_order(x), dz, made["dw"])
-        found = {name: finish(array, into[name]) for name, array in made.items()}
-        return found.get("dx"), found.get("dw"), found.get("db")
+        if dx is dw is db is None:
+            made = [shape and cupy.empty(shape, dtype) for shape in wanted]
+        else:
+            made = places((dx, dw, db), *(x, dy, w, y, z)[:count])
+        read = [*map(in_order, (dy, y if told_by_y or z is None else z, x, w))]
+        launches([array.data.ptr for array in (*read, *made) if array is not None])
+        made_x, made_w, made_b = made
+        return finish(made_x, dx), finish(made_w, dw), finish(made_b, db)
 
     return run
 
@@ -162,13 +191,16 @@ def conv2d(
 ) -> Callable[..., Any]:
     """The sums, and the activation."""
     how = moved(x, w.shape, strides, padding, dilation, groups)
-    return layer("forward", how, how.y, activation, x.dtype)
+    return layer("forward", how, how.y, activation, (x, w, b), out)
 
 
-def slopes(how: Moved, dtype: Any) -> tuple[Callable[..., None], Callable[..., None]]:
+def slopes(how: Moved, dtype: Any) -> tuple[Adds, Adds]:
     """A convolution's gradients: by x, of (dz, w, dx), and by the kernel, of (x, dz, dw)."""
-    of_x = _launch("by_x", how, dtype, math.prod(how.x))
-    return lambda dz, w, dx: of_x(None, w, dz, None, dx), _by_kernel(how, dtype)
+    of_x, by_kernel = _adding("by_x", how, dtype, math.prod(how.x)), _by_kernel(how, dtype)
+    return (
+        lambda chain, dz, w, dx: of_x(chain, kernel=w, y=dz, result=dx),
+        lambda chain, x, dz, dw: by_kernel(chain, x=x, y=dz, result=dw),
+    )
 
 
 @Planned
@@ -191,7 +223,7 @@ def conv2d_backward(
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz with its columns' sums first."""
     of_x, of_w = slopes(moved(x, w.shape, strides, padding, dilation, groups), x.dtype)
-    return gradients(of_x, of_w, need, activation, (dy, x, w, y, z))
+    return gradients(of_x, of_w, need, activation, (x, dy, w, y, z), (dx, dw, db))
 
 
 @Planned
@@ -208,7 +240,7 @@ def conv2d_transpose(
 ) -> Callable[..., Any]:
     """A convolution's gradient by x, with a bias."""
     how = _mirrored(x, w, strides, padding, dilation)
-    return layer("by_x", how, how.x, activation, x.dtype)
+    return layer("by_x", how, how.x, activation, (x, w, b), out)
 
 
 @Planned
@@ -230,9 +262,15 @@ def conv2d_transpose_backward(
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """The convolution of dz, and the products of its windows with x."""
     how = _mirrored(x, w, strides, padding, dilation)
-    convolve, by_kernel = _launch("forward", how, x.dtype, math.prod(how.y)), _by_kernel(how, x.dtype)
-    of_x, of_w = lambda dz, w, dx: convolve(dz, w, None, None, dx), lambda x, dz, dw: by_kernel(dz, x, dw)
-    return gradients(of_x, of_w, need, activation, (dy, x, w, y, z))
+    convolve, by_kernel = _adding("forward", how, x.dtype, math.prod(how.y)), _by_kernel(how, x.dtype)
+
+    def of_x(chain: Chain, dz: str, w: str, dx: str) -> None:
+        convolve(chain, x=dz, kernel=w, result=dx)
+
+    def of_w(chain: Chain, x: str, dz: str, dw: str) -> None:
+        by_kernel(chain, x=dz, y=x, result=dw)
+
+    return gradients(of_x, of_w, need, activation, (x, dy, w, y, z), (dx, dw, db))
 
 
 @Planned
@@ -249,13 +287,8 @@ def conv1d(
     out: Any = None,
 ) -> Callable[..., Any]:
     """Of images of one row."""
-    convolve = conv2d.plan(as_image(x), w[None], b, activation, *options_of_images(strides, padding, dilation), groups)
-
-    def run(x: Any, w: Any, b: Any = None, *_: Any, out: Any = None) -> Any:
-        y = convolve(as_image(x), w[None], b, out=as_image(out))
-        return y[:, 0] if out is None else out
-
-    return run
+    how = moved(as_image(x), (1, *w.shape), *options_of_images(strides, padding, dilation), groups)
+    return layer("forward", how, (how.y[0], *how.y[2:]), activation, (x, w, b), out)
 
 
 @Planned
@@ -277,17 +310,5 @@ def conv1d_backward(
     db: Any = None,
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """Of images of one row."""
-    images = as_image(dy), as_image(x), w[None], as_image(y), activation, as_image(z)
-    derive = conv2d_backward.plan(*images, need, *options_of_images(strides, padding, dilation), groups)
-
-    def run(
-        dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, *_: Any,
-        dx: Any = None, dw: Any = None, db: Any = None,
-    ) -> tuple[Any, Any, Any]:  # fmt: skip
-        into = {"dx": as_image(dx), "dw": None if dw is None else dw[None], "db": db}
-        of_x, of_w, of_b = derive(as_image(dy), as_image(x), w[None], as_image(y), activation, as_image(z), **into)
-        slope_x = None if of_x is None else of_x[:, 0]
-        slope_w = None if of_w is None else of_w[0]
-        return slope_x if dx is None else dx, slope_w if dw is None else dw, of_b
-
-    return run
+    how = moved(as_image(x), (1, *w.shape), *options_of_images(strides, padding, dilation), groups)
+    return gradients(*slopes(how, x.dtype), need, activation, (x, dy, w, y, z), (dx, dw, db))

@@ -9,19 +9,29 @@ Nobody waits to hear whether a matrix is malformed: it makes NaN of the rows tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import product as product_of
-from struct import Struct, pack_into
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import gemm, launch, linear_steps
+from fastnn.kernels.cuda import gemm, launch, linear_steps, scan
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import MOST_FOUND, address, apart, in_order
-from fastnn.kernels.cuda.scan import running_sums
+from fastnn.kernels.cuda.arrays import (
+    address,
+    apart,
+    bounds,
+    in_order,
+    like,
+    placing_apart,
+    reach_of,
+    remembering,
+    telling_apart,
+)
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.table import DTYPES, MALFORMED_CSR, TABLE
 
 # As that of dense products, whose epilogues read it, with S in place of A.
@@ -43,6 +53,7 @@ ENTRIES = Structure(
     *(Field(name, "int64") for name in ("n", "k", "stored", "chunk", "chunks")),
     *(Field(name, "const int*") for name in ("indptr", "indices")),
     Field("values", "const real*"),
+    Field("index", "const int64*"),
     *(Field(name, "int*") for name in ("starts", "rows")),
     Field("moved", "real*"),
     Field("fault", "int*"),
@@ -62,11 +73,9 @@ ROWS = Structure(
 # Numbers of a row of the result that a lane may have, and how many warps each multiprocessor wants. Unmeasured.
 _LANE_COLUMNS, _WARPS = (4, 2, 1), 16
 
-_BLOCK = (launch.THREADS,)
-
-# Non-zeros that there may be; how many parts of ``_Entries`` kernels are given, and what writes those and others.
-_MOST_STORED, _READ = np.iinfo(np.int32).max, 6
-_WRITE_MATRICES, _WRITE_ENTRIES, _WRITE_SORT = (Struct(form).pack_into for form in ("2Q", "QqQQqQ", "5q8Q"))
+# Non-zeros that there may be.
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+_MOST_STORED = np.iinfo(_INT32).max
 
 # Non-zeros that a warp sorts at least, and the most counters of the sort. Unmeasured.
 _LEAST_CHUNK, _MOST_COUNTERS = 256, 2**22
@@ -76,19 +85,23 @@ _MALFORMED_ROW, _NO_ROW = 1, 2
 
 
 class _Entries(NamedTuple):
-    """What the kernels read of a CSR matrix: where rows' non-zeros begin, ``step`` numbers apart, places and values.
+    """The names in a chain of what kernels read of a CSR matrix: where rows' non-zeros begin, places and values.
 
-    All but ``step`` and how many are ``stored`` are addresses, of arrays that are ``held``; ``fault`` is 0, or where
-    the device says that they are of no use.
+    ``step`` is how many numbers apart the rows' bounds are; ``fault`` is where the device says that they are of no use.
     """
 
-    bounds: int
-    step: int
-    indices: int
-    values: int
-    stored: int
-    fault: int
-    held: tuple[Any, Any, Any]
+    bounds: str = "bounds"
+    indices: str = "indices"
+    values: str = "values"
+    fault: str = ""
+    step: int = 1
+
+
+# Those of an operand; ``_given`` says what they are.
+_OPERAND = _Entries()
+_OTHERS = (*_OPERAND[:3], "stored")
+# The same by the fields of ``ENTRIES``.
+_READ = {"indptr": _OPERAND.bounds, "indices": _OPERAND.indices, "values": _OPERAND.values}
 
 
 class Bound(NamedTuple):
@@ -135,18 +148,29 @@ def _stored(s: Any) -> int:
     return count
 
 
-def _entries(name: str, s: Any) -> _Entries:
-    """Those of a matrix; ValueError, by its ``name``, where the arrays' sizes cannot be those of one."""
+def _given(name: str, s: Any) -> tuple[Sequence[int], Sequence[int], Any, Any]:
+    """What ``_OTHERS`` are of a matrix, and its size; ValueError, by its ``name``, where its arrays cannot be its own.
+
+    The size is that of the arrays, which is another in each call, or a little more: one of few.
+    """
     stored = _stored(s)
     if s.indptr.size != s.shape[0] + 1 or stored > _MOST_STORED:
         raise ValueError(f"{name}: {MALFORMED_CSR}")
-    bounds, indices, values = _integers(s.indptr), _integers(s.indices), in_order(s.data)
-    return _Entries(bounds.data.ptr, 1, indices.data.ptr, values.data.ptr, stored, 0, (bounds, indices, values))
+    held = _integers(s.indptr), _integers(s.indices), in_order(s.data)
+    bounds, indices, values = held
+    places = bounds.data.ptr, indices.data.ptr, values.data.ptr, stored
+    return (), places, _rounded(stored), held
+
+
+def _rounded(stored: int) -> int:
+    """A number that begins with these four bits, no less and hardly more: launches are prepared for such."""
+    last = 1 << max(0, stored.bit_length() - 4)
+    return -(-stored // last) * last
 
 
 def _integers(part: Any) -> Any:
     """Whole numbers as kernels read them."""
-    return in_order(part if part.dtype == np.int32 else part.astype(np.int32))
+    return in_order(part if part.dtype == _INT32 else part.astype(_INT32))
 
 
 @cache
@@ -196,42 +220,25 @@ class _Product:
         format_: str | None = None,
         lag: Lag | None = None,
     ) -> None:
-        dtype, (n, m) = c.dtype, c.shape
-        record = _record(c, epilogue.numbers, lag)
-        given = record[0]
+        self._c, self._epilogue, self._record = like(c), epilogue, _record(c, epilogue.numbers, lag)
+        given, (n, m), dtype = self._record[0], c.shape, c.dtype.name
         given["k"] = b.shape[0]
         gemm.describe_matrix(given, "b", b)
         gemm.describe_epilogue(given, bias, None, ())
         columns = _lane_columns(n, m) if lag is None else lag.columns
-        self._grid = (launch.blocks(32 * n * _warps(m, columns)),)
-        self._launch = None if 0 in (n, m) else _kernel("csr.cu", "product", columns, epilogue, dtype.name, format_)
-        fields = record.dtype.fields
-        self._copy = record.view(np.dtype((np.void, record.itemsize))).copy
-        self._at = tuple(fields[name][1] for name in ("b", "bias", "bounds", "numbers"))
-        self._write_states, self._char = Struct(f"{2 + len(states)}Q").pack_into, record["numbers"].dtype.char
+        self._blocks = launch.blocks(32 * n * _warps(m, columns))
+        self._kernel = partial(_kernel, "csr.cu", "product", columns, epilogue, dtype, format_)
 
-    def __call__(
-        self,
-        entries: _Entries,
-        b: Any,
-        c: Any,
-        *,
-        bias: Any = None,
-        states: Sequence[Any] = (),
-        numbers: Sequence[float] = (),
-    ) -> None:
-        """Launch what computes it of these, on the current stream."""
-        if self._launch is None:
+    def add(self, chain: Chain, entries: _Entries, b: str, c: str, bias: str = "", states: Sequence[str] = ()) -> None:
+        """Launch it in a chain, on arrays by these names."""
+        if 0 in self._c.shape:
             return
-        at_b, at_bias, at_bounds, at_numbers = self._at
-        record = self._copy()
-        _WRITE_MATRICES(record, at_b, b.data.ptr, c.data.ptr)
-        if bias is not None or states:
-            self._write_states(record, at_bias, 0 if bias is None else bias.data.ptr, 0, *[s.data.ptr for s in states])
-        _WRITE_ENTRIES(record, at_bounds, *entries[:_READ])
-        if numbers:
-            pack_into(f"{len(numbers)}{self._char}", record, at_numbers, *numbers)
-        self._launch(self._grid, _BLOCK, (record,))
+        record, taken = self._record.copy(), self._epilogue.taken
+        record[0]["bounds_step"] = entries.step
+        pointers = {"b": b, "c": c, "bias": bias, "states": states, **entries._asdict(), "stored": "stored"}
+        del pointers["step"]
+        numbers = ("numbers", taken * self._c.itemsize) if taken else None
+        chain.add(self._kernel(), self._blocks, record, pointers, numbers)
 
 
 def _record(c: Any, numbers: Sequence[float], lag: Lag | None) -> Any:
@@ -246,21 +253,21 @@ def _record(c: Any, numbers: Sequence[float], lag: Lag | None) -> Any:
     return record
 
 
-def _times(
-    name: str, x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any
-) -> Callable[..., None]:
-    """C = f(x @ w), of an x by this ``name``: of any non-zeros, as long as its shape is the same."""
+def _times(x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> gemm.Adds:
+    """C = f(x @ w) of any non-zeros, as long as the shape of x is the same."""
     product = _Product(w, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
-    return lambda x, w, c, **given: product(_entries(name, x), w, c, **given)
+    return lambda chain, _, *names, **named: product.add(chain, _OPERAND, *names, **named)
 
 
-def _transposed_times(
-    x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any
-) -> Callable[..., None]:
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> gemm.Adds:
     """C = f(x.T @ dz)."""
     product = _Product(dz, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
-    by_columns = _Columns(x.shape, x.dtype)
-    return lambda x, dz, c, **given: product(by_columns(_entries("x", x)), dz, c, **given)
+    shape, dtype = x.shape, x.dtype
+
+    def add(chain: Chain, size: int, *names: str, **named: Any) -> None:
+        product.add(chain, _by_columns(chain, shape, dtype, size), *names, **named)
+
+    return add
 
 
 def adding_rows(dy: Any, total: Any) -> Callable[..., None]:
@@ -269,15 +276,17 @@ def adding_rows(dy: Any, total: Any) -> Callable[..., None]:
     index is (n,); each sum is in the order of its rows, and numbers that are none of a row are left out. That is
     S.T @ dy, S with a 1 in each row, in the column of that number.
     """
-    (n, _), rows, dtype = dy.shape, total.shape[0], dy.dtype
-    product, by_columns = _Product(dy, total), _Columns((n, rows), dtype)
+    (n, _), rows, product = dy.shape, total.shape[0], _Product(dy, total)
+
+    def build(chain: Chain, _: Any) -> None:
+        columns = _by_columns(chain, (n, rows), dy.dtype, n, {"index": "index"})
+        product.add(chain, columns._replace(fault=""), "dy", "total")
+
+    launches = Chains(("dy", "total"), build, ("index", "stored"))
 
     def run(index: Any, dy: Any, total: Any) -> None:
-        columns = index.astype(np.int64, copy=False).clip(-1, rows).astype(np.int32)
-        held = cupy.arange(n + 1, dtype=np.int32), columns, cupy.ones((n,), dtype)
-        bounds, indices, values = map(address, held)
-        entries = by_columns(_Entries(bounds, 1, indices, values, n, 0, held))
-        product(entries._replace(fault=0), dy, total)
+        numbers = in_order(index if index.dtype == _INT64 else index.astype(_INT64))
+        launches((dy.data.ptr, total.data.ptr), (numbers.data.ptr, n))
 
     return run
 
@@ -301,7 +310,12 @@ def step_rows(
     With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``.
     """
     product = _Product(dz, w, gemm.update(name, lag is not None), states=states, lag=lag)
-    product(_Columns(x.shape, x.dtype, lag)(_entries("x", x)), dz, w, states=states, numbers=numbers)
+    of_states = [f"state {number}" for number in range(len(states))]
+    _, others, size, _held = _given("x", x)
+    chain = Chain(("dz", "w", *of_states), _OTHERS)
+    product.add(chain, _by_columns(chain, x.shape, x.dtype, size, lag=lag), "dz", "w", states=of_states)
+    packed = gemm.packing(w.dtype, len(numbers))(*numbers)
+    chain.made()([*map(address, (dz, w, *states))], others, packed)
 
 
 def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float], lag: Lag) -> None:
@@ -312,40 +326,42 @@ def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float],
     record[0]["c"] = address(w)
     record[0]["states"][: len(states)] = [*map(address, states)]
     kernel = _kernel("csr_behind.cu", "caught_up", lag.columns, gemm.update(name, True), w.dtype.name, None)
-    kernel((launch.blocks(32 * n * _warps(m, lag.columns)),), _BLOCK, (record,))
+    kernel((launch.blocks(32 * n * _warps(m, lag.columns)),), launch.BLOCK, (record,))
 
 
-class _Columns:
-    """The non-zeros of matrices (n, k) by their columns, in the order of the rows; a ``lag`` counts each as a step."""
+def _by_columns(
+    chain: Chain,
+    shape: tuple[int, int],
+    dtype: Any,
+    size: int,
+    read: Mapping[str, str] = MappingProxyType(_READ),
+    lag: Lag | None = None,
+) -> _Entries:
+    """Find in a chain the non-zeros of a matrix (n, k) by its columns, in the order of the rows.
 
-    def __init__(self, shape: tuple[int, int], dtype: Any, lag: Lag | None = None) -> None:
-        (self._n, self._k), self._dtype = shape, dtype
-        self._made = 0 if lag is None else address(lag.made)
-        entries = ("counted", "moved")
-        self._counted, self._moved = (launch.kernel("transpose.cu", entry, dtype.name, (ENTRIES,)) for entry in entries)
-        record = ENTRIES.record(dtype)
-        self._copy = record.view(np.dtype((np.void, record.itemsize))).copy
-
-    def __call__(self, given: _Entries) -> _Entries:
-        """Launch what finds them."""
-        n, k, stored = self._n, self._k, given.stored
-        chunks = max(1, min(-(-stored // _LEAST_CHUNK), _MOST_COUNTERS // max(1, k)))
-        chunk, count = -(-stored // (32 * chunks)) * 32, k * chunks + 2
-        starts = cupy.zeros((count + 1,), np.int32)  # the last one is the fault
-        rows, moved = cupy.empty((stored,), np.int32), cupy.empty((stored,), self._dtype)
-        at_starts, at_rows, at_moved = starts.data.ptr, rows.data.ptr, moved.data.ptr
-        fault, record = at_starts + starts.itemsize * count, self._copy()
-        places = given.bounds, given.indices, given.values, at_starts, at_rows, at_moved, fault, self._made
-        _WRITE_SORT(record, 0, n, k, stored, chunk, chunks, *places)
-        self._counted((launch.blocks(max(n, stored)),), _BLOCK, (record,))
-        running_sums(starts, count - 1)
-        self._moved((launch.blocks(32 * chunks),), _BLOCK, (record,))
-        return _Entries(at_starts, chunks, at_rows, at_moved, stored, fault, (starts, rows, moved))
+    There are no more than ``size``, in what is ``read``: names by the fields of ``ENTRIES``. With a ``lag`` that counts
+    as a step.
+    """
+    n, k = shape
+    chunks = max(1, min(-(-size // _LEAST_CHUNK), _MOST_COUNTERS // max(1, k)))
+    chunk, count = -(-size // (32 * chunks)) * 32, k * chunks + 2
+    starts, fault = chain.within(4 * (count + 1), 0, 4 * count, zeros=True)
+    rows, moved = chain.room(4 * size), chain.room(dtype.itemsize * size)
+    record = ENTRIES.record(dtype)
+    given = record[0]
+    given["n"], given["k"], given["chunk"], given["chunks"] = n, k, chunk, chunks
+    given["made"] = 0 if lag is None else address(lag.made)
+    pointers = {**read, "stored": "stored", "starts": starts, "rows": rows, "moved": moved, "fault": fault}
+    counted, move = (launch.kernel("transpose.cu", entry, dtype.name, (ENTRIES,)) for entry in ("counted", "moved"))
+    chain.add(counted, launch.blocks(max(n, size)), record, pointers)
+    scan.add_to(chain, count - 1, starts)
+    chain.add(move, launch.blocks(32 * chunks), record, pointers)
+    return _Entries(starts, rows, moved, fault, chunks)
 
 
 def _placing(out: Any, shape: tuple[int, ...], dtype: Any, x: Any, *others: Any) -> Callable[..., Any]:
-    """As ``gemm.placing_product``; how long the arrays of a matrix are differs from call to call."""
-    place = gemm.placing_product(out, shape, dtype, *others)
+    """As ``placing_apart``; how long the arrays of a matrix are differs from call to call."""
+    place = placing_apart(out, shape, dtype, *others)
 
     def place_of_matrix(out: Any, x: Any, *others: Any) -> Any:
         made = place(out, *others)
@@ -354,32 +370,27 @@ def _placing(out: Any, shape: tuple[int, ...], dtype: Any, x: Any, *others: Any)
     return place_of_matrix
 
 
-def _telling_apart(*_: Any) -> Callable[..., bool]:
-    """Whether arrays that are written are apart from x and those that are read; what a loop uses is compared once."""
-    found: set[Any] = set()
+def _telling_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> Callable[..., bool]:
+    """As that of a dense x; how long the arrays of a matrix are differs from call to call."""
+    are_apart, reaches = telling_apart(written, read), [*map(reach_of, written)]
 
-    def are_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> bool:
+    def holds(key: Any, starts: Sequence[int], parts: Sequence[Any]) -> bool:
+        spans = [*map(bounds, parts)]
+        ours = [(start + low, start + high) for start, (low, high) in zip(starts, reaches, strict=True)]
+        return are_apart(*key[0]) and all(end <= low or high <= begin for begin, end in spans for low, high in ours)
+
+    told = remembering(holds)
+
+    def told_of(written: Sequence[int], x: Any, read: Sequence[int]) -> bool:
         parts = _arrays(x)
-        known = (
-            *[each.data.ptr for each in (*written, *read, *parts)],
-            *[(part.size, part.strides) for part in parts],
-        )
-        if known in found:
-            return True
-        if not apart(written, (*parts, *read)):
-            return False
-        if len(found) >= MOST_FOUND:
-            found.clear()
-        found.add(known)
-        return True
+        return told(((*written, *read), *[(part.data.ptr, part.size, part.strides) for part in parts]), written, parts)
 
-    return are_apart
+    return told_of
 
 
-SPARSE = gemm.Kind(_arrays, _placing, _telling_apart, partial(_times, "x"), _transposed_times)
+SPARSE = gemm.Kind((), _OTHERS, _given, _placing, _telling_apart, _times, _transposed_times)
 
-matmul = gemm.product_op(SPARSE._replace(times=partial(_times, "a")))
-linear, linear_backward = gemm.layer_op(SPARSE), gemm.layer_backward_op(SPARSE)
+matmul, linear, linear_backward = gemm.product_op(SPARSE), gemm.layer_op(SPARSE), gemm.layer_backward_op(SPARSE)
 globals().update(
     {name: linear_steps.layer_step(op, SPARSE) for name, op in TABLE.items() if op.module == "linear_steps"}
 )
@@ -392,16 +403,16 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
     are as long as that allows: nobody waits, and what is no row, or none that is valid, is empty.
     """
     rows, dtype = index.shape[0], data.dtype
-    entries, numbers = _entries("data", data), in_order(index.astype(np.int64, copy=False))
+    numbers = in_order(index.astype(np.int64, copy=False))
     bounds = cupy.empty((rows + 2,), np.int32)  # the last one is the fault
     bounds[rows + 1] = 0
     record = ROWS.record(dtype)
     given = record[0]
     given["n"], given["rows"], given["stored"] = rows, data.shape[0], _stored(data)
     given["index"], given["bounds"], given["fault"] = address(numbers), address(bounds), address(bounds[rows + 1 :])
-    given["indptr"], given["indices"], given["values"] = entries.bounds, entries.indices, entries.values
+    _, (given["indptr"], given["indices"], given["values"], _), _, _held = _given("data", data)
     _of_rows("lengths", record, dtype, rows)
-    running_sums(bounds, rows + 1)
+    scan.running_sums(bounds, rows + 1)
     bound = getattr(data, "bound", None)
     if bound is None:
         count, fault = bounds[rows:].get().tolist()
@@ -418,7 +429,7 @@ def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *
 
 def _of_rows(entry: str, record: Any, dtype: Any, threads: int) -> None:
     kernel = launch.kernel("csr_rows.cu", entry, dtype.name, (ROWS,))
-    kernel((launch.blocks(threads),), _BLOCK, (record,))
+    kernel((launch.blocks(threads),), launch.BLOCK, (record,))
 
 
 def _raise(fault: int, rows: int) -> None:

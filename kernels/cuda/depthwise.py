@@ -29,7 +29,7 @@ def depthwise_conv2d(
 ) -> Callable[..., Any]:
     """The sums, and the activation."""
     how = _moved(x, w, strides, padding, dilation)
-    return convolution.layer("forward", how, how.y, activation, x.dtype)
+    return convolution.layer("forward", how, how.y, activation, (x, w, b), out)
 
 
 @Planned
@@ -51,4 +51,4 @@ def depthwise_conv2d_backward(
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz with its columns' sums first."""
     of_x, of_w = convolution.slopes(_moved(x, w, strides, padding, dilation), x.dtype)
-    return convolution.gradients(of_x, of_w, need, activation, (dy, x, w, y, z))
+    return convolution.gradients(of_x, of_w, need, activation, (x, dy, w, y, z), (dx, dw, db))

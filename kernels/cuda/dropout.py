@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from struct import pack_into
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import finish, in_order, placing
+from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.random import COUNTED, COUNTERS, blocks
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.dropout import scale, threshold
@@ -23,9 +24,7 @@ MASKED = Structure(
     numbers=(
         Field("scale", "real"),
         Field("threshold", "int64"),
-        Field("seed", "uint64"),
-        Field("step", "unsigned"),
-        Field("stream", "unsigned"),
+        *COUNTERS,
     ),
 )
 
@@ -33,14 +32,7 @@ MASKED = Structure(
 def modules() -> Iterator[launch.Module]:
     """The one, of both dtypes."""
     for dtype in DTYPES:
-        yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,)))
-
-
-def counters(dtype: Any) -> dict[str, tuple[int, Any]]:
-    """Options that are counters: of each, where it is among a launch's numbers, and its dtype there."""
-    fields, span = MASKED.record(dtype).dtype.fields, MASKED.span(dtype)
-    assert span is not None
-    return {name: (fields[name][1] - span.offset, fields[name][0]) for name in ("seed", "step", "stream")}
+        yield launch.Module(dtype, launch.text("dropout.cu", dtype, (MASKED,), launch.header("philox.cuh")))
 
 
 def _op(name: str) -> Planned:
@@ -54,13 +46,16 @@ def _op(name: str) -> Planned:
         record = MASKED.record(dtype)
         given = record[0]
         given["n"], given["c"], given["threshold"], given["scale"] = n, c, threshold(rate), scale(rate)
-        kernel, counters = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,)), record.dtype.fields["seed"][1]
-        launch_ = launch.Launch(kernel, launch.blocks(n * -(-c // 64) * 16), record, "x", 2)
+
+        def build(chain: Chain, _: Any) -> None:
+            kernel = launch.kernel("dropout.cu", "drop", dtype.name, (MASKED,), launch.header("philox.cuh"))
+            chain.add(kernel, blocks(n, c), record, {"x": "x", "y": "y"}, ("seed", COUNTED.size))
+
+        launches = Chains(("x", "y"), build)
 
         def run(x: Any, rate: float, seed: int, step: int = 0, stream: int = 0, *, out: Any = None) -> Any:
-            y, kept, record = place(out, x), in_order(x), launch_.template.copy()
-            pack_into("QII", record, counters, seed, step, stream)
-            launch_.on(launch_.template.filled((kept.data.ptr, y.data.ptr), record))
+            y, kept = place(out, x), in_order(x)
+            launches((kept.data.ptr, y.data.ptr), numbers=COUNTED.pack(seed, step, stream))
             return finish(y, out)
 
         return run

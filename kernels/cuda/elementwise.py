@@ -11,7 +11,8 @@ import numpy as np
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, like_new, placing, strides_of
+from fastnn.kernels.cuda.arrays import WIDE, coalesced, finish, has_gaps, is_in_order, like_new, placing, strides_of
+from fastnn.kernels.cuda.chain import Chain
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.pairs import CHOICES, PAIRS
@@ -186,17 +187,53 @@ def _flat(formula: Formula, sources: Sequence[Any], numbers: Sequence[float], si
     return compute
 
 
-def _strided(
+def add_to(chain: Chain, name: str, size: int, dtype: Any, x: str, y: str) -> None:
+    """Launch an activation in a chain, on so many numbers end to end by these names."""
+    record = ELEMENTWISE.record(dtype)
+    numbers = [*NUMBERS[name].values()]
+    record[0]["n"], record[0]["aligned"] = size, all(map(chain.is_aligned, (x, y)))
+    record[0]["numbers"][: len(numbers)] = numbers
+    if size:
+        kernel, blocks = _FORWARD[name].kernel("flat", dtype.name), launch.blocks(-(-size * dtype.itemsize // WIDE))
+        chain.add(kernel, blocks, record, {"a": x, "c": y})
+
+
+def ordered_in(chain: Chain, like: Any, name: str) -> str:
+    """What has the numbers of the array of this name and likeness in C order in a chain: itself, or a copy."""
+    if is_in_order(like):
+        return name
+    copy: str = chain.room(math.prod(like.shape) * like.itemsize)
+    copy_to(chain, like, name, copy)
+    return copy
+
+
+def copy_to(chain: Chain, like: Any, name: str, copy: str) -> None:
+    """Copy the array of this name and likeness in a chain, into C order."""
+    ordered = like_new(like.shape, like.dtype)
+    dims, kept = coalesced(like.shape, [_broadcast(each, like.shape) for each in (like, ordered)])
+    if math.prod(like.shape):
+        kernel, record = _strided_kernel(_FORWARD["identity"], [like], (), dims, kept)
+        chain.add(kernel, launch.blocks(math.prod(dims)), record, {"a": name, "c": copy})
+
+
+def _strided_kernel(
     formula: Formula, sources: Sequence[Any], numbers: Sequence[float], dims: Sequence[int], kept: Sequence[Any]
-) -> Callable[..., None]:
-    """By strides, those of the sources and the result, in as few dimensions as there may be."""
+) -> tuple[Any, Any]:
+    """The kernel, and what it is given but addresses."""
     record = _record(sources, numbers, math.prod(dims))
     record[0]["rank"] = len(dims)
     record[0]["shape"][: len(dims)] = dims
     for name, steps in zip([*"ab"[: len(sources)], "c"], kept, strict=True):
         record[0][f"strides_{name}"][: len(dims)] = steps
-    blocks = launch.blocks(math.prod(dims))
-    run = launch.Launch(formula.kernel("strided", sources[0].dtype.name), blocks, record, "a", 3)
+    return formula.kernel("strided", sources[0].dtype.name), record
+
+
+def _strided(
+    formula: Formula, sources: Sequence[Any], numbers: Sequence[float], dims: Sequence[int], kept: Sequence[Any]
+) -> Callable[..., None]:
+    """By strides, those of the sources and the result, in as few dimensions as there may be."""
+    kernel, record = _strided_kernel(formula, sources, numbers, dims, kept)
+    run = launch.Launch(kernel, launch.blocks(math.prod(dims)), record, "a", 3)
     return lambda result, *sources: run(sources[0].data.ptr, sources[-1].data.ptr, result.data.ptr)
 
 

@@ -379,7 +379,7 @@ def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
 def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) -> Any:
     """f(dz @ w.T)."""
     made, others = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype), {} if s is None else {"s": s}
-    gemm.multiplying(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
+    gemm.Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
     return made
 
 

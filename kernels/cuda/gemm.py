@@ -12,21 +12,22 @@ Products of float32 arrays are exact to rounding, or where ``fastnn.kernels.prec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from importlib import import_module
 from itertools import product as product_of
 from struct import Struct
 from typing import Any, NamedTuple
 
 import cupy
-import numpy as np
 
 from fastnn.kernels import precision
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, finish, like, like_new, placing, telling_apart
+from fastnn.kernels.cuda.arrays import WIDE, Like, at, finish, in_order, like, like_new, placing_apart, telling_apart
+from fastnn.kernels.cuda.chain import COUNTERS, Chain, Chains
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.activations import ACTIVATIONS, MOST_NUMBERS
 from fastnn.kernels.formulas.steps import STEPS
@@ -227,12 +228,14 @@ def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
 class Epilogue:
     """What becomes of the sums: C++ that defines ``finished(given, chosen, i, j, sum)`` for a dtype, and its numbers.
 
-    Those are ``chosen`` there. ``skips_zeros``: it changes nothing where the sum is 0. ``catches_up``: there it changes
-    states alone, and ``missed(given, chosen, i, j, steps)`` makes up for so many such sums later.
+    Those are ``chosen`` there; ``taken`` is how many of them each call gives. ``skips_zeros``: it changes nothing where
+    the sum is 0. ``catches_up``: there it changes states alone, and ``missed(given, chosen, i, j, steps)`` makes up for
+    so many such sums later.
     """
 
     before: Callable[[str], str]
     numbers: tuple[float, ...] = ()
+    taken: int = 0
     skips_zeros: bool = False
     catches_up: bool = False
 
@@ -340,7 +343,7 @@ def update(step: str, later: bool = False) -> Epilogue:
         missed = _MISSED.format(taken=", ".join(taken)) if later else ""
         return function("update", names, formula, dtype) + missed + _FINISHED.format(body=body)
 
-    return Epilogue(before, skips_zeros=entry.lazy and not waits(step), catches_up=later)
+    return Epilogue(before, taken=hyper, skips_zeros=entry.lazy and not waits(step), catches_up=later)
 
 
 def source_of(tile: Tile | TensorTile) -> str:
@@ -435,11 +438,16 @@ def product(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) ->
     launch.known(_products, key, lambda: Product(a, b, c, epilogue, **taken))(a, b, c, **given)
 
 
+def packing(dtype: Any, count: int) -> Callable[..., bytes]:
+    """What makes, of so many numbers, bytes as kernels of this dtype take them."""
+    return Struct(f"{count}{dtype.char}").pack
+
+
 class Product:
-    """C (n, m) = f(A (n, k) @ B (k, m)) of operands like some, f an epilogue and what it takes.
+    """C (n, m) = f(A (n, k) @ B (k, m)) of operands like some, f an epilogue and what it takes; cuBLAS's where it pays.
 
     C shares no memory with a, b and bias. ``bias`` is (m,) or None, s is (n, m), ``states`` have the shape and strides
-    of c; ``numbers`` stand in for the epilogue's own.
+    of c.
     """
 
     def __init__(
@@ -453,18 +461,15 @@ class Product:
         s: Any = None,
         states: Sequence[Any] = (),
     ) -> None:
-        self._likes = [like(each) for each in (a, b, c, bias, s)]
-        self._epilogue, self._is_empty = epilogue, 0 in c.shape
-        self._launches: dict[tuple[bool, ...], Callable[..., None]] = {}
-        self._aligned: Callable[..., None] | None = None  # those of operands that all begin where packs may
+        self._likes, self._epilogue = tuple(like(each) for each in (a, b, c, bias, s)), epilogue
+        self._pack = packing(c.dtype, epilogue.taken)
+        of_states = [f"state {number}" for number in range(len(states))]
+        names = {"a": "a", "b": "b", "c": "c", "bias": "" if bias is None else "bias", "s": "" if s is None else "s"}
 
-    def _made(self, *aligned: bool) -> Callable[..., None]:
-        """What launches it where a, b and c begin at a multiple of 16 bytes, or do not."""
-        made = self._launches.get(aligned)
-        if made is None:
-            made = self._launches[aligned] = _Launches(self._likes, self._epilogue, aligned).prepared()
-            self._aligned = made if all(aligned) else self._aligned
-        return made
+        def build(chain: Chain, _: Any) -> None:
+            self.add(chain, **names, states=of_states)
+
+        self._launches = Chains([*filter(None, names.values()), *of_states], build)
 
     def __call__(
         self,
@@ -477,92 +482,85 @@ class Product:
         states: Sequence[Any] = (),
         numbers: Sequence[float] = (),
     ) -> None:
-        """Launch what computes it of these, on the current stream; nothing but their addresses is looked at."""
-        if self._is_empty:
-            return
-        at_a, at_b, at_c = a.data.ptr, b.data.ptr, c.data.ptr
-        made = self._aligned
-        if made is None or (at_a | at_b | at_c) % WIDE:
-            made = self._made(at_a % WIDE == 0, at_b % WIDE == 0, at_c % WIDE == 0)
-        others: Sequence[int]
+        """Launch what computes it of these, on the current stream; nothing but their addresses is looked at.
+
+        ``numbers`` are those that the epilogue takes in each call.
+        """
+        addresses = [a.data.ptr, b.data.ptr, c.data.ptr]
+        if bias is not None:
+            addresses.append(bias.data.ptr)
+        if s is not None:
+            addresses.append(s.data.ptr)
         if states:
-            others = [0, 0, *[state.data.ptr for state in states]]
-        elif bias is s is None:
-            others = _NO_OTHERS
-        else:
-            others = 0 if bias is None else bias.data.ptr, 0 if s is None else s.data.ptr
-        made(at_a, at_b, at_c, others, numbers)
+            addresses += [state.data.ptr for state in states]
+        self._launches(addresses, numbers=self._pack(*numbers))
 
-
-# What room for partial sums is of.
-_BYTE = np.dtype(np.uint8)
-
-# The addresses of a bias and of s where there is neither.
-_NO_OTHERS = 0, 0
-
-
-class _Launches:
-    """The launches of a product of a, b, c, bias and s like these: all but addresses, and the numbers of a step."""
-
-    def __init__(self, likes: Sequence[Any], epilogue: Epilogue, aligned: tuple[bool, ...]) -> None:
-        a, b, c, bias, s = likes
-        (n, k), m, dtype = a.shape, b.shape[1], c.dtype
-        tiles = _tiles(dtype.name, precision.current())
-        tile, splits, depth = _plan(n, k, m, tiles, launch.multiprocessors())
-        record = PRODUCT.record(dtype)
+    def add(
+        self, chain: Chain, a: str, b: str, c: str, bias: str = "", s: str = "", states: Sequence[str] = ()
+    ) -> None:
+        """Launch it in a chain, on arrays by these names."""
+        like_a, like_b, like_c, *_ = self._likes
+        (n, k), m, dtype = like_a.shape, like_b.shape[1], like_c.dtype
+        if 0 in like_c.shape:
+            return
+        if n * k * m >= CUBLAS_FROM and self._epilogue is PLAIN and precision.current() == "float32":
+            record = MATRICES.record(dtype)
+            chain.add(_Cublas(like_a, like_b, like_c), 1, record, {"a": a, "b": b, "c": c}, threads=1)
+            return
+        tile, splits, depth = _plan(n, k, m, _tiles(dtype.name, precision.current()), launch.multiprocessors())
+        record = self._record([chain.is_aligned(each) for each in (a, b, c)])
         given = record[0]
-        given["n"], given["k"], given["m"] = n, k, m
+        given["splits"], given["depth"] = splits, depth
+        down, across = -(-n // tile.rows), -(-m // tile.columns)
+        pointers = {"a": a, "b": b, "c": c, "bias": bias, "s": s, "states": states}
+        if splits > 1:
+            pointers["partial"] = chain.room(splits * down * across * tile.rows * tile.columns * dtype.itemsize)
+            pointers["counters"] = COUNTERS
+        if isinstance(tile, TensorTile):
+            steps = -(-k // tile.depth) * (tile.depth // tile.unit)
+            of_a, of_b = (-(-size // _UNIT) * steps for size in (n, m))
+            given["units"] = steps
+            if steps:
+                rooms = chain.within((of_a + of_b) * _UNIT_BYTES, 0, of_a * _UNIT_BYTES)
+                pointers["units_a"], pointers["units_b"] = rooms
+                packed = _kernel("packed", tile, self._epilogue, dtype.name)
+                chain.add(packed, launch.blocks((of_a + of_b) * 32), record, pointers)
+        numbers = ("numbers", self._epilogue.taken * dtype.itemsize) if self._epilogue.taken else None
+        kernel = _kernel("product", tile, self._epilogue, dtype.name)
+        chain.add(kernel, down * across * splits, record, pointers, numbers, tile.threads)
+
+    def _record(self, aligned: Sequence[bool]) -> Any:
+        """What kernels are given of operands that begin where packs may, or do not: all but addresses and splits."""
+        a, b, c, bias, s = self._likes
+        record = PRODUCT.record(c.dtype)
+        given = record[0]
+        (given["n"], given["k"]), given["m"] = a.shape, b.shape[1]
         for name, matrix, is_aligned in zip("abc", (a, b, c), aligned, strict=True):
             describe_matrix(given, name, matrix)
             given[f"{name}_wide"] = is_aligned and is_wide(matrix)
         given["c_wide"] &= c.strides[1] == c.itemsize
-        describe_epilogue(given, bias, s, epilogue.numbers)
-        given["splits"], given["depth"] = splits, depth
-        down, across = -(-n // tile.rows), -(-m // tile.columns)
-        grids = {"product": (down * across * splits, tile.threads)}
-        self._units = (0, 0)
-        if isinstance(tile, TensorTile):
-            steps = -(-k // tile.depth) * (tile.depth // tile.unit)
-            of_a, of_b = (-(-size // _UNIT) * steps for size in (n, m))
-            given["units"], self._units = steps, (of_a * _UNIT_BYTES, of_b * _UNIT_BYTES)
-            if steps:
-                grids = {"packed": (launch.blocks((of_a + of_b) * 32), launch.THREADS), **grids}
-        self._launches = [
-            (_kernel(entry, tile, epilogue, dtype.name), (blocks,), (threads,))
-            for entry, (blocks, threads) in grids.items()
-        ]
-        size = tile.rows * tile.columns * c.itemsize
-        self._partial = splits * down * across * size if splits > 1 else 0
-        self._record, self._dtype = record, record.dtype
+        describe_epilogue(given, bias, s, self._epilogue.numbers)
+        return record
 
-    def prepared(self) -> Callable[..., None]:
-        """What launches them: of the addresses of a, b and c, those of bias, s and states, and the numbers of a step.
 
-        What is allocated here is not another's before the current stream has used it.
-        """
-        fields, char = self._dtype.fields, self._record["numbers"].dtype.char
-        copy = self._record.view(np.dtype((np.void, self._record.itemsize))).copy
-        first, numbered, launches = fields["a"][1], fields["numbers"][1], self._launches
-        counts = len(_ADDRESSES) - 2
-        writes = [Struct(f"{counts + count}Q").pack_into for count in range(2 + _STATES + 1)]
-        write_numbers = [Struct(f"{count}{char}").pack_into for count in range(_NUMBERS + 1)]
-        (of_a, of_b), partial = self._units, self._partial
+# What cuBLAS's product is given, as if it were a kernel.
+MATRICES = Structure("Matrices", *(Field(name, "real*") for name in "abc"))
 
-        def run(a: int, b: int, c: int, others: Sequence[int], numbers: Sequence[float]) -> None:
-            record, at_parts, at_units, counters = copy(), 0, 0, 0
-            if numbers:
-                write_numbers[len(numbers)](record, numbered, *numbers)
-            if partial:
-                parts, counters = cupy.empty((partial,), _BYTE), launch.counters()
-                at_parts = parts.data.ptr
-            if of_a:
-                units = cupy.empty((of_a + of_b,), _BYTE)
-                at_units = units.data.ptr
-            writes[len(others)](record, first, a, b, c, at_parts, at_units, at_units + of_a, counters, *others)
-            for kernel, grid, block in launches:
-                kernel(grid, block, (record,))
 
-        return run
+class _Cublas:
+    """The product of matrices like these, to be called as kernels are."""
+
+    _read = Struct("3Q").unpack
+
+    def __init__(self, *likes: Like) -> None:
+        self._likes = likes
+
+    def function(self, grid: Any, block: Any, arguments: tuple[Any]) -> None:
+        """Compute it of what the record points to."""
+        a, b, c = map(at, self._read(arguments[0].tobytes()), self._likes)
+        cupy.matmul(a, b, out=c)
+
+    __call__ = function
 
 
 # Those made by ``product``, by what their operands are like.
@@ -592,7 +590,6 @@ class ColumnSums:
     def __init__(self, dy: Any, total: Any, activation: str | None = None, s: Any = None, dz: Any = None) -> None:
         (n, m), dtype = dy.shape, dy.dtype
         chunks = max(1, min(_SUM_CHUNKS, -(-n // (4 * _SUM_HEIGHT)))) if m <= _MOST_SPLIT_COLUMNS else 1
-        self._partial, self._is_empty = chunks * m * dtype.itemsize if chunks > 1 else 0, m == 0
         record = COLUMNS.record(dtype)
         given = record[0]
         given["rows"], given["columns"], given["chunks"], given["height"] = n, m, chunks, -(-n // chunks)
@@ -603,31 +600,29 @@ class ColumnSums:
         if activation is not None:
             numbers = _numbers_of(activation)
             given["numbers"][: len(numbers)] = numbers
-        if not self._is_empty:
-            kernel = launch.kernel("columns.cu", "column_sums", dtype.name, (COLUMNS,), _value(activation, dtype.name))
-            self._launch = launch.Launch(kernel, chunks * -(-m // _SUM_WIDTH), record, "dy", 6)
+        self._record, self._activation = record, activation
+        self._launches = Chains(
+            ["dy", "total", *(["s", "dz"] if activation else [])],
+            lambda chain, _: self.add(chain, "dy", "total", *(["s", "dz"] if activation else [])),
+        )
 
-    def __call__(self, dy: Any, total: Any, s: Any = None, dz: Any = None) -> None:
-        """Launch what sums these."""
-        if self._is_empty:
+    def __call__(self, *arrays: Any) -> None:
+        """Launch what sums these: dy, total, and of an activation s and dz."""
+        self._launches([array.data.ptr for array in arrays])
+
+    def add(self, chain: Chain, dy: str, total: str, s: str = "", dz: str = "") -> None:
+        """Launch it in a chain, on arrays by these names."""
+        given, dtype = self._record[0], self._record.dtype.fields["numbers"][0].base
+        columns, chunks = int(given["columns"]), int(given["chunks"])
+        if columns == 0:
             return
-        at_s, at_dz = (0, 0) if s is None or dz is None else (s.data.ptr, dz.data.ptr)
-        if self._partial:
-            partial = cupy.empty((self._partial,), _BYTE)
-            self._launch(dy.data.ptr, at_s, at_dz, partial.data.ptr, total.data.ptr, launch.counters())
-        else:
-            self._launch(dy.data.ptr, at_s, at_dz, 0, total.data.ptr, 0)
-
-
-def placing_product(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
-    """Where a product goes, as ``placing`` plans it: its operands are read after some of it is written."""
-    return placing(out, shape, dtype, *sources, ordered=True, over=False)
-
-
-def placed(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Any:
-    """The array to compute a product in, as ``placing_product`` plans it, of sources that are there, or None."""
-    there = [each for each in sources if each is not None]
-    return placing_product(out, shape, dtype, *there)(out, *there)
+        pointers = {"dy": dy, "s": s, "dz": dz, "totals": total}
+        if chunks > 1:
+            pointers["partial"] = chain.room(chunks * columns * dtype.itemsize)
+            pointers["counters"] = COUNTERS
+        before = _value(self._activation, dtype.name)
+        kernel = launch.kernel("columns.cu", "column_sums", dtype.name, (COLUMNS,), before)
+        chain.add(kernel, chunks * -(-columns // _SUM_WIDTH), self._record, pointers)
 
 
 def placing_each(
@@ -646,7 +641,7 @@ def placing_each(
     are_apart = kind.telling_apart(given, x, others) if ordered else None
 
     def places(outs: Sequence[Any], x: Any, *others: Any) -> list[Any]:
-        if are_apart is None or not are_apart([out for out in outs if out is not None], x, others):
+        if are_apart is None or not are_apart(_addresses(outs), x, _addresses(others)):
             return [place and place(out, x, *others) for place, out in zip(each, outs, strict=True)]
         return [
             cupy.empty(shape, dtype) if out is None and shape is not None else out
@@ -656,46 +651,62 @@ def placing_each(
     return places
 
 
+def _addresses(arrays: Sequence[Any]) -> list[int]:
+    """Those of the arrays that there are."""
+    return [array.data.ptr for array in arrays if array is not None]
+
+
 def _telling_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> Callable[..., bool]:
-    """``telling_apart`` of arrays, a dense x and other arrays."""
+    """``telling_apart`` of the addresses of arrays, a dense x and the addresses of other arrays."""
     are_apart = telling_apart(written, (x, *read))
-    return lambda written, x, read: are_apart(*[each.data.ptr for each in (*written, x, *read)])
+    return lambda written, x, read: are_apart(*written, x.data.ptr, *read)
 
 
-def multiplying(a: Any, b: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
-    """A ``Product`` of operands like these, turned or not; cuBLAS's where it is large, plain and exact."""
-    size = a.shape[0] * a.shape[1] * b.shape[1]
-    if size >= CUBLAS_FROM and epilogue is PLAIN and precision.current() == "float32":
-        likes = like(a), like(b)
-        return lambda a, b, c: cupy.matmul(_turned(a, likes[0]), _turned(b, likes[1]), out=c)
-    return Product(a, b, c, epilogue, **given)
-
-
-def _turned(array: Any, wanted: Any) -> Any:
-    """The array, or with its axes in reverse, as it is wanted."""
-    return array if like(array) == wanted else array.T
+# What adds a product C = f(S @ B) to a chain: of it, the kind of launches, and the names of B, C and what f takes.
+Adds = Callable[..., None]
 
 
 class Kind(NamedTuple):
     """What a layer's x may be, dense or sparse: its arrays, and the products C = f(x @ w) and C = f(x.T @ dz).
 
-    Both are planned as ``multiplying``: for x, the other operand, C, an epilogue and what that takes. ``place`` plans
-    where a result goes (``placing_product``), and ``telling_apart`` whether arrays that are written share no memory,
-    with one another or with x and others that are read.
+    Both are planned as ``Product`` and give what adds them to a chain, which has x by the names ``named`` and
+    ``others``. ``given(name, x)`` are the addresses and integers of these, the kind of launches that x takes, and what
+    is held until they are made. ``place`` plans where a result goes (``placing_apart``), and ``telling_apart``
+    whether arrays that are written share no memory, with one another or with x and others that are read: of the
+    addresses of the ones, x, and those of the others.
     """
 
-    arrays: Callable[[Any], tuple[Any, ...]]
+    named: tuple[str, ...]
+    others: tuple[str, ...]
+    given: Callable[[str, Any], tuple[Sequence[int], Sequence[int], Any, Any]]
     place: Callable[..., Callable[..., Any]]
     telling_apart: Callable[..., Callable[..., bool]]
-    times: Callable[..., Callable[..., None]]
-    transposed_times: Callable[..., Callable[..., None]]
+    times: Callable[..., Adds]
+    transposed_times: Callable[..., Adds]
+
+    def launches(self, names: Sequence[str], build: Callable[[Chain, Any], Any]) -> Chains:
+        """Those of x and of arrays by these names."""
+        return Chains((*self.named, *names), build, self.others)
 
 
-def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Callable[..., None]:
-    return multiplying(x.T, dz, c, epilogue, **given)
+def _times(x: Any, w: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Adds:
+    product = Product(x, w, c, epilogue, **given)
+    return lambda chain, _, *names, **named: product.add(chain, "x", *names, **named)
 
 
-DENSE = Kind(lambda x: (x,), placing_product, _telling_apart, multiplying, _transposed_times)
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> Adds:
+    return _times(x.T, dz, c, epilogue, **given)
+
+
+DENSE = Kind(
+    ("x",),
+    (),
+    lambda _, x: ((x.data.ptr,), (), None, None),
+    placing_apart,
+    _telling_apart,
+    _times,
+    _transposed_times,
+)
 
 
 def product_op(kind: Kind) -> Planned:
@@ -703,23 +714,24 @@ def product_op(kind: Kind) -> Planned:
 
     def matmul(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
         shape, dtype = (a.shape[0], b.shape[1]), b.dtype
-        times = kind.times(a, b, like_new(shape, dtype))
-        place = kind.place(out, shape, dtype, a, b)
+        times, place = kind.times(a, b, like_new(shape, dtype)), kind.place(out, shape, dtype, a, b)
+        launches = kind.launches(("b", "y"), lambda chain, which: times(chain, which, "b", "y"))
+        given = kind.given
 
         def run(a: Any, b: Any, *, out: Any = None) -> Any:
-            c = place(out, a, b)
-            times(a, b, c)
-            return finish(c, out)
+            y = place(out, a, b)
+            addresses, others, which, _held = given("a", a)
+            launches((*addresses, b.data.ptr, y.data.ptr), others, which)
+            return finish(y, out)
 
         return run
 
     return Planned(implements("matmul", matmul))
 
 
-def _of_rows(name: str) -> Planned:
-    """An op of softmax's."""
-    found: Planned = getattr(import_module("fastnn.kernels.cuda.softmax"), name)
-    return found
+def _softmax() -> Any:
+    """Its module, which takes part in losses, too."""
+    return import_module("fastnn.kernels.cuda.softmax")
 
 
 def layer_op(kind: Kind) -> Planned:
@@ -727,22 +739,30 @@ def layer_op(kind: Kind) -> Planned:
 
     def linear(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Callable[..., Any]:
         shape, dtype = (x.shape[0], w.shape[1]), w.dtype
-        fused = ELEMENTWISE_ACTIVATIONS.get(activation, "identity")
-        is_plain = b is None and fused == "identity"
-        others = {} if is_plain else {"bias": b}
-        times = kind.times(x, w, like_new(shape, dtype), PLAIN if is_plain else forward(fused), **others)
-        y = None if activation in ELEMENTWISE_ACTIVATIONS else cupy.empty(shape, dtype)
-        of_rows = None if y is None else _of_rows(activation).plan(y, out=y)
-        place = kind.place(out, shape, dtype, x, w, *(() if b is None else (b,)))
+        fused, is_of_rows = (
+            ELEMENTWISE_ACTIVATIONS.get(activation, "identity"),
+            activation not in ELEMENTWISE_ACTIVATIONS,
+        )
+        is_plain, sources = b is None and fused == "identity", (x, w) if b is None else (x, w, b)
+        times = kind.times(x, w, like_new(shape, dtype), PLAIN if is_plain else forward(fused), bias=b)
+        place, given = kind.place(out, shape, dtype, *sources), kind.given
+        bias = [] if b is None else ["b"]
+
+        def build(chain: Chain, which: Any) -> None:
+            times(chain, which, "w", "y", bias="".join(bias))
+            if is_of_rows:
+                _softmax().add_to(chain, "forward", activation, like_new(shape, dtype), "y", "y", "y")
+
+        launches = kind.launches(("w", "y", *bias), build)
 
         def run(x: Any, w: Any, b: Any = None, activation: str = "linear", *, out: Any = None) -> Any:
-            y = place(out, x, w) if b is None else place(out, x, w, b)
-            if is_plain:
-                times(x, w, y)
+            addresses, others, which, _held = given("x", x)
+            if b is None:
+                y = place(out, x, w)
+                launches((*addresses, w.data.ptr, y.data.ptr), others, which)
             else:
-                times(x, w, y, bias=b)
-            if of_rows is not None:
-                of_rows(y, out=y)
+                y = place(out, x, w, b)
+                launches((*addresses, w.data.ptr, y.data.ptr, b.data.ptr), others, which)
             return finish(y, out)
 
         return run
@@ -750,11 +770,64 @@ def layer_op(kind: Kind) -> Planned:
     return Planned(implements("linear", linear))
 
 
-def layer_backward_op(kind: Kind) -> Planned:
-    """``linear_backward`` of a kind of x: dz with its columns' sums in one pass, then two products.
+class Derivative:
+    """dz = dy f'(s) of arrays like some, with the sums of its columns: what goes back through an activation.
 
-    An array that shares memory with an operand is written last of all.
+    In a chain it is made of what has the names "dy" and "s", which ``sources`` gives; ``like`` says what dz is like.
     """
+
+    def __init__(self, dy: Any, s: Any, activation: str) -> None:
+        self.activation, self._sources = activation, (like(dy), like(s))
+        self._is_of_rows = activation not in ELEMENTWISE_ACTIVATIONS
+        self.like: Like = like(dy) if activation == "linear" else like_new(dy.shape, dy.dtype)
+
+    def sources(self, dy: Any, s: Any, y: Any) -> tuple[Any, Any]:
+        """The arrays that it reads; s is y where the derivative is told by that."""
+        return (in_order(dy), in_order(y)) if self._is_of_rows else (dy, s)
+
+    def add(self, chain: Chain, total: str = "") -> str:
+        """Make it in a chain, and in ``total`` the sums of its columns; what dz is called there."""
+        (dy, s), made = self._sources, self.like
+        sums = like_new(made.shape[1:], made.dtype)
+        if self.activation == "linear":
+            if total:
+                ColumnSums(dy, sums).add(chain, "dy", total)
+            return "dy"
+        dz: str = chain.room(math.prod(made.shape) * made.itemsize)
+        if not self._is_of_rows:
+            found = ColumnSums(dy, sums, ELEMENTWISE_ACTIVATIONS[self.activation], s, made)
+            found.add(chain, "dy", total or chain.room(made.shape[1] * made.itemsize), "s", dz)
+            return dz
+        _softmax().add_to(chain, "backward", self.activation, made, "dy", "s", dz)
+        if total:
+            ColumnSums(made, sums).add(chain, dz, total)
+        return dz
+
+
+class Gradients:
+    """A layer's gradients by x, w and b, those that are ``wanted`` of "dx", "dw" and "db": links of a chain.
+
+    dz with its columns' sums in one pass, then two products, of arrays like these.
+    """
+
+    def __init__(self, kind: Kind, dy: Any, x: Any, w: Any, s: Any, activation: str, wanted: Sequence[str]) -> None:
+        self._wanted, self.derivative = wanted, Derivative(dy, s, activation)
+        dz, dtype = self.derivative.like, dy.dtype
+        self._of_x = Product(dz, w.T, like_new(x.shape, dtype)) if "dx" in wanted else None
+        self._of_w = kind.transposed_times(x, dz, like_new(w.shape, dtype)) if "dw" in wanted else None
+
+    def add(self, chain: Chain, which: Any, db: str = "db") -> str:
+        """Make them in a chain, where they have their names, but maybe db; what dz is called there."""
+        dz = self.derivative.add(chain, db if "db" in self._wanted else "")
+        if self._of_x is not None:
+            self._of_x.add(chain, dz, "w", "dx")
+        if self._of_w is not None:
+            self._of_w(chain, which, dz, "dw")
+        return dz
+
+
+def layer_backward_op(kind: Kind) -> Planned:
+    """``linear_backward`` of a kind of x: an array that shares memory with an operand is written last of all."""
 
     def linear_backward(
         dy: Any,
@@ -772,9 +845,10 @@ def layer_backward_op(kind: Kind) -> Planned:
         shapes, dtype = {"dx": x.shape, "dw": w.shape, "db": w.shape[1:]}, dy.dtype
         wanted = [shape if name in need else None for name, shape in shapes.items()]
         places = placing_each(kind, (dx, dw, db), wanted, dtype, x, dy, w, y, *(() if z is None else (z,)))
-        dz, derive = deriving(dy, y if z is None else z, y, activation, "db" in need)
-        of_x = multiplying(dz, w.T, like_new(x.shape, dtype)) if "dx" in need else None
-        of_w = kind.transposed_times(x, dz, like_new(w.shape, dtype)) if "dw" in need else None
+        gradients = Gradients(kind, dy, x, w, y if z is None else z, activation, need)
+        names = [name for name in shapes if name in need]
+        launches, given = kind.launches(("dy", "s", "w", *names), gradients.add), kind.given
+        sources = gradients.derivative.sources
 
         def run(
             dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
@@ -784,44 +858,16 @@ def layer_backward_op(kind: Kind) -> Planned:
                 made = [shape and cupy.empty(shape, dtype) for shape in wanted]
             else:
                 made = places((dx, dw, db), x, dy, w, y, *(() if z is None else (z,)))
+            addresses, others, which, _held = given("x", x)
+            of_dz = sources(dy, y if z is None else z, y)
+            arrays = (*of_dz, w, *[array for array in made if array is not None])
+            launches((*addresses, *[array.data.ptr for array in arrays]), others, which)
             made_x, made_w, made_b = made
-            dz = derive(dy, y if z is None else z, y, made_b)
-            if of_x is not None:
-                of_x(dz, w, made_x)
-            if of_w is not None:
-                of_w(x, dz, made_w)
             return finish(made_x, dx), finish(made_w, dw), finish(made_b, db)
 
         return run
 
     return Planned(implements("linear_backward", linear_backward))
-
-
-def deriving(dy: Any, s: Any, y: Any, activation: str, with_sums: bool) -> tuple[Any, Callable[..., Any]]:
-    """What dz = dy f'(s) is like, and what makes it of (dy, s, y, total): in ``total`` the sums of its columns."""
-    total = like_new(dy.shape[1:], dy.dtype)
-    if activation == "linear":
-        sums = ColumnSums(dy, total) if with_sums else None
-        return like(dy), partial(_summed, lambda dy, s, y: dy, sums)
-    dz = like_new(dy.shape, dy.dtype)
-    if activation not in ELEMENTWISE_ACTIVATIONS:
-        derive = _of_rows(f"{activation}_backward").plan(dy, s, y)
-        return dz, partial(_summed, derive, ColumnSums(dz, total) if with_sums else None)
-    of_columns, shape, dtype = ColumnSums(dy, total, ELEMENTWISE_ACTIVATIONS[activation], s, dz), dy.shape, dy.dtype
-
-    def both(dy: Any, s: Any, y: Any, total: Any) -> Any:
-        made = cupy.empty(shape, dtype)
-        of_columns(dy, cupy.empty(shape[1:], dtype) if total is None else total, s, made)
-        return made
-
-    return dz, both
-
-
-def _summed(derive: Callable[..., Any], sums: ColumnSums | None, dy: Any, s: Any, y: Any, total: Any) -> Any:
-    dz = derive(dy, s, y)
-    if sums is not None:
-        sums(dz, total)
-    return dz
 
 
 matmul, linear, linear_backward = product_op(DENSE), layer_op(DENSE), layer_backward_op(DENSE)
@@ -831,7 +877,7 @@ matmul, linear, linear_backward = product_op(DENSE), layer_op(DENSE), layer_back
 def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     """The sums of the rows of x."""
     shape, dtype = x.shape[1:], x.dtype
-    sums, place = ColumnSums(x, like_new(shape, dtype)), placing_product(out, shape, dtype, x)
+    sums, place = ColumnSums(x, like_new(shape, dtype)), placing_apart(out, shape, dtype, x)
 
     def run(x: Any, *, out: Any = None) -> Any:
         total = place(out, x)

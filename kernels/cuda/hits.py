@@ -61,5 +61,5 @@ def hits(kind: str, number: float, scores: Any, targets: Any, index: Any) -> Any
     given["labels" if labels else "rows"] = address(goals)
     if found.size:
         kernel = launch.kernel("hits.cu", "hits", dtype.name, (HITS,), _before(kind, labels))
-        kernel((launch.blocks(found.size),), (launch.THREADS,), (record,))
+        kernel((launch.blocks(found.size),), launch.BLOCK, (record,))
     return found

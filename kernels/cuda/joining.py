@@ -9,8 +9,7 @@ import cupy
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import finish, in_order
-from fastnn.kernels.cuda.pooling import apart
+from fastnn.kernels.cuda.arrays import finish, in_order, placing_apart
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -45,7 +44,7 @@ def _launch(entry: str, n: int, first: int, second: int, dtype: Any) -> Callable
 
 def _join(a: Any, b: Any, *, out: Any = None) -> Callable[..., Any]:
     (n, first), second = a.shape, b.shape[1]
-    place = apart(out, (n, first + second), a.dtype, a, b)
+    place = placing_apart(out, (n, first + second), a.dtype, a, b)
     copy = _launch("join", n, first, second, a.dtype)
 
     def run(a: Any, b: Any, *, out: Any = None) -> Any:

@@ -7,7 +7,7 @@ value, and is launched on a grid in one dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ LEAST = 75
 
 # Threads of a block, and blocks that a multiprocessor has at hand where a grid is as large as is useful.
 THREADS = 256
-_BLOCK = (THREADS,)
+BLOCK = (THREADS,)
 _BLOCKS_AT_HAND = 8
 
 # Columns from which on a row is a block's, not a warp's.
@@ -121,40 +121,23 @@ def kernel(source: str, entry: str, dtype: str, structures: tuple[Structure, ...
     return Kernel(function) if span is None else Numbered(function, span)
 
 
-class Template:
-    """A record, all but addresses: what a plan holds.
+class Launch:
+    """A kernel on a grid with its record, all but addresses: what a plan of one kernel holds.
 
     A call writes ``count`` addresses into a copy, one behind the other from the field ``first``.
     """
 
-    def __init__(self, record: Any, first: str, count: int) -> None:
-        # of no fields: NumPy copies a structure field by field, which takes longer than all else
-        self.copy = record.view(np.dtype((np.void, record.itemsize))).copy
-        self.offset, self.write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
-
-    def filled(self, addresses: Iterable[int], copy: Any = None) -> Any:
-        """A copy, or the one that is given, with these addresses."""
-        record = self.copy() if copy is None else copy
-        self.write(record, self.offset, *addresses)
-        return record
-
-
-class Launch:
-    """A kernel on a grid with its template."""
-
     def __init__(self, kernel: Any, blocks: int, record: Any, first: str, count: int) -> None:
-        self.kernel, self.grid, self.template = kernel, (blocks,), Template(record, first, count)
+        self._kernel, self._grid = kernel, (blocks,)
+        # of no fields: NumPy copies a structure field by field, which takes longer than all else
+        self._copy = record.view(np.dtype((np.void, record.itemsize))).copy
+        self._offset, self._write = record.dtype.fields[first][1], Struct(f"{count}Q").pack_into
 
     def __call__(self, *addresses: int) -> None:
         """Launch it on these."""
-        template = self.template
-        record = template.copy()
-        template.write(record, template.offset, *addresses)
-        self.kernel(self.grid, _BLOCK, (record,))
-
-    def on(self, record: Any) -> None:
-        """Launch it with a copy of the template that is filled."""
-        self.kernel(self.grid, _BLOCK, (record,))
+        record = self._copy()
+        self._write(record, self._offset, *addresses)
+        self._kernel(self._grid, BLOCK, (record,))
 
 
 # What is asked for in every call.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 
-from fastnn.kernels.cuda import gemm, launch, optim
-from fastnn.kernels.cuda.arrays import finish, like_new
+from fastnn.kernels.cuda import gemm, optim
+from fastnn.kernels.cuda.arrays import finish, is_in_order, like, like_new
+from fastnn.kernels.cuda.chain import Chain
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op
 from fastnn.kernels.table.linear_steps import of_bias, step_of
@@ -21,90 +22,113 @@ from fastnn.kernels.table.optim import chosen, hyper_of
 from fastnn.kernels.table.row import implements
 
 
-def _in_place(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., bool] | None:
-    """What steps w by X.T @ dZ: of (x, w, states, dz, numbers), whether it did.
+class _Stepped(NamedTuple):
+    """The step's name, and where among an op's arguments are w, its states, b and its states, by their names."""
 
-    None where arguments like these never allow it.
+    name: str
+    of_w: Mapping[str, int]
+    of_b: Mapping[str, int]
+
+
+def _stepped(op: Op, given: Mapping[str, Any]) -> _Stepped:
+    """Those of arguments like these."""
+    places = {name: place for place, name in enumerate(op.signature.parameters)}
+    name, (_, _, *states) = chosen(step_of(op), given)
+    of_b = () if given["b"] is None else ("b", *map(of_bias, states))
+    return _Stepped(name, {each: places[each] for each in ("w", *states)}, {each: places[each] for each in of_b})
+
+
+def _in_place(
+    kind: gemm.Kind, stepped: _Stepped, given: Mapping[str, Any], gradients: gemm.Gradients
+) -> Callable[[Chain, Any], None] | None:
+    """What adds gradients to a chain and the steps by them: that of w in the epilogue of the product that is its own.
+
+    None where w and its states have not the same strides, or a bias and its states are not in C order.
     """
-    (name, (_, _, *names)), x, w = chosen(step, given), given["x"], given["w"]
-    states = [given[each] for each in names]
-    if any(state.strides != w.strides for state in states):
+    w, *states = (like(given[name]) for name in stepped.of_w)
+    of_b = [like(given[name]) for name in stepped.of_b]
+    if any(state.strides != w.strides for state in states) or not all(map(is_in_order, of_b)):
         return None
-    times = kind.transposed_times(x, dz, w, gemm.update(name), states=states)
+    step_w = kind.transposed_times(given["x"], gradients.derivative.like, w, gemm.update(stepped.name), states=states)
+    (name_w, *states_w), names_b = stepped.of_w, [*stepped.of_b]
 
-    are_apart = kind.telling_apart((w, *states), x, (dz,))
+    def build(chain: Chain, which: Any) -> None:
+        db = chain.room(of_b[0].shape[0] * w.itemsize) if of_b else ""
+        step_w(chain, which, gradients.add(chain, which, db), name_w, states=states_w)
+        if of_b:
+            optim.add_to(chain, stepped.name, [[of_b[0], *of_b]], [[names_b[0], db, *names_b[1:]]])
 
-    def run(x: Any, w: Any, states: Sequence[Any], dz: Any, numbers: Sequence[float]) -> bool:
-        if not are_apart((w, *states), x, (dz,)):
-            return False
-        times(x, dz, w, states=states, numbers=numbers)
-        return True
+    return build
+
+
+def _by_gradients(stepped: _Stepped, arguments: Sequence[Any]) -> Callable[..., None]:
+    """The steps of w and b by gradients that are written: ``step(numbers, arguments, dw, db)``."""
+
+    def planned(places: Sequence[int]) -> Callable[..., None]:
+        w, *states = (like(arguments[place]) for place in places)
+        step = optim.of_one(stepped.name, [w, like_new(w.shape, w.dtype), *states])
+
+        def run(numbers: bytes, arguments: Sequence[Any], slope: Any) -> None:
+            w, *states = (arguments[place] for place in places)
+            step(numbers, (w, slope, *states))
+
+        return run
+
+    steps = [planned([*places.values()]) for places in (stepped.of_w, stepped.of_b) if places]
+
+    def run(numbers: bytes, arguments: Sequence[Any], *slopes: Any) -> None:
+        for step, slope in zip(steps, slopes, strict=True):
+            step(numbers, arguments, slope)
 
     return run
-
-
-def _by_parts(kind: gemm.Kind, step: Op, given: Mapping[str, Any], dz: Any) -> Callable[..., None]:
-    """The product, and the step of w by it."""
-    shape, dtype = given["w"].shape, given["w"].dtype
-    times = kind.transposed_times(given["x"], dz, like_new(shape, dtype))
-    step_w = _stepping(step, {**given, "dw": cupy.empty(shape, dtype)})
-
-    def run(given: Mapping[str, Any], dz: Any) -> None:
-        dw = cupy.empty(shape, dtype)
-        times(given["x"], dz, dw)
-        step_w({**given, "dw": dw})
-
-    return run
-
-
-def _stepping(step: Op, given: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
-    """The optimizer's op of arguments like these."""
-    names = list(step.signature.parameters)
-    planned = getattr(optim, step.name).plan(*(given[name] for name in names))
-    return lambda given: planned(*(given[name] for name in names))
 
 
 def layer_step(op: Op, kind: gemm.Kind) -> Planned:
     """The op of a kind of x."""
-    parameters, step = list(op.signature.parameters), step_of(op)
-
-    def named(arguments: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(parameters, arguments, strict=False))
-
-    def touched(given: Mapping[str, Any]) -> list[Any]:
-        """What dx must not lie over: x, and what else is read or written behind it."""
-        arrays = given["x"], given["dy"], given["y"], given["z"], *(given[name] for name in op.inplace)
-        return [array for array in arrays if array is not None]
+    parameters = list(op.signature.parameters)
+    pick = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "z")))
 
     def plan(*arguments: Any, dx: Any = None) -> Callable[..., Any]:
         given = dict(zip(parameters, arguments, strict=False))
-        dy, x, w, y, b, z = (given[name] for name in ("dy", "x", "w", "y", "b", "z"))
-        dz, derive = gemm.deriving(dy, y if z is None else z, y, given["activation"], b is not None)
-        shape, dtype = x.shape, w.dtype
-        of_x = gemm.multiplying(dz, w.T, like_new(shape, dtype)) if given["need"] else None
-        place = None if dx is None else kind.place(dx, shape, dtype, *touched(given))
-        in_place = _in_place(kind, step, given, dz)
-        by_parts: dict[None, Callable[..., None]] = {}  # planned where it comes to that
-        name, (_, _, *states) = chosen(step, given)
-        hyper, state_places = hyper_of(name, op, given, tuple), [*map(parameters.index, states)]
-        pick = itemgetter(*map(parameters.index, ("dy", "x", "w", "y", "z", "b")))
-        bias_places = [parameters.index(of_bias(state)) for state in states]
-        step_b = None if b is None else optim.of_one(name, [b, b, *(arguments[at] for at in bias_places)])
+        dy, x, w, y, z = pick(arguments)
+        need, activation, shape, dtype = given["need"], given["activation"], x.shape, w.dtype
+        stepped = _stepped(op, given)
+        hyper = hyper_of(stepped.name, op, given, optim.packing(stepped.name, dtype))
+        # what dx must not lie over, beside x: what else is read, or written behind it
+        touched = [parameters.index(name) for name in ("dy", "y", "z", *op.inplace) if given[name] is not None]
+        places = gemm.placing_each(kind, (dx,), (shape,), dtype, x, *(arguments[at] for at in touched))
+
+        slopes = (*need, *(["db"] if stepped.of_b else []))
+        layer = kind, dy, x, w, y if z is None else z, activation
+        gradients, written = gemm.Gradients(*layer, slopes), gemm.Gradients(*layer, (*slopes, "dw"))
+        names, sources = ("dy", "s", *need), gradients.derivative.sources
+        build = _in_place(kind, stepped, given, gradients)
+        in_place = build and kind.launches((*names, *stepped.of_w, *stepped.of_b), build)
+        by_gradients = kind.launches((*names, "w", "dw", *(["db"] if stepped.of_b else [])), written.add)
+        step = _by_gradients(stepped, arguments)
+        of_w, of_all = [*stepped.of_w.values()], [*stepped.of_w.values(), *stepped.of_b.values()]
+        read = (dy,) if activation == "linear" else ()
+        are_apart = kind.telling_apart([arguments[at] for at in of_w], x, read)
 
         def run(*arguments: Any, dx: Any = None) -> Any:
-            dy, x, w, y, z, b = pick(arguments)
-            db = None if b is None else cupy.empty(b.shape, dtype)
-            dz = derive(dy, y if z is None else z, y, db)
+            dy, x, w, y, z = pick(arguments)
+            addresses, others, which, _held = kind.given("x", x)
+            kept = sources(dy, y if z is None else z, y)
+            ahead = [*addresses, *[array.data.ptr for array in kept]]
             slope, numbers = None, hyper(*arguments)
-            if of_x is not None:  # before w is another
-                slope = cupy.empty(shape, dtype) if place is None else place(dx, *touched(named(arguments)))
-                of_x(dz, w, slope)
-            states = [arguments[at] for at in state_places]
-            if in_place is None or not in_place(x, w, states, dz, numbers):
-                given = named(arguments)
-                launch.known(by_parts, None, lambda: _by_parts(kind, step, given, dz))(given, dz)
-            if step_b is not None:
-                step_b(numbers, (b, db, *[arguments[at] for at in bias_places]))
+            if need and dx is None:
+                slope = cupy.empty(shape, dtype)
+            elif need:
+                (slope,) = places((dx,), x, *[arguments[at] for at in touched])
+            if slope is not None:
+                ahead.append(slope.data.ptr)
+            steps = [arguments[at].data.ptr for at in of_all]
+            if in_place is not None and are_apart(steps[: len(of_w)], x, [dy.data.ptr] if read else []):
+                in_place((*ahead, *steps), others, which, numbers)
+            else:
+                made = [cupy.empty(arguments[at[0]].shape, dtype) for at in (of_w, of_all[len(of_w) :]) if at]
+                by_gradients((*ahead, w.data.ptr, *[array.data.ptr for array in made]), others, which)
+                step(numbers, arguments, *made)
             return None if slope is None else finish(slope, dx)
 
         return run

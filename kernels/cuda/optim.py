@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
-from itertools import accumulate, chain, combinations, pairwise
+from itertools import accumulate, combinations, pairwise
+from itertools import chain as chain_of
 from itertools import product as product_of
-from operator import attrgetter, itemgetter, or_
-from struct import Struct, pack_into
+from operator import attrgetter, itemgetter
+from struct import Struct
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, in_order, overlap, reach
+from fastnn.kernels.cuda.arrays import WIDE, address, in_order, is_in_order, like, overlap, reach, remembering
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES, TABLE, Op
 from fastnn.kernels.table.optim import chosen, hyper_of
 from fastnn.kernels.table.row import implements
+
+flattened = chain_of.from_iterable
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
 _AT_ONCE = 56
@@ -63,88 +67,60 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(f"{name} {dtype}", launch.text("optim.cu", dtype, (STEPS_GIVEN,), formula(name, dtype)))
 
 
-def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Callable[[Sequence[float], Sequence[int]], None]:
+def packing(name: str, dtype: Any) -> Callable[[Sequence[float]], bytes]:
+    """What makes, of a step's hyper-parameters, bytes as kernels take them."""
+    pack = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack
+    return lambda hyper: pack(*hyper)
+
+
+def _stepping(name: str, parameters: Sequence[Sequence[Any]]) -> Chains:
     """What steps parameters like these, each its arrays w, dw and states, in C order, in as few launches as can be.
 
-    It is given the step's hyper-parameters, and the arrays' addresses one after the other.
+    It is given the arrays' addresses one after the other, and as numbers the step's hyper-parameters.
     """
-    if len(parameters) == 1:
-        return _stepping_one(name, parameters[0])
-    dtype, parts = parameters[0][0].dtype, len(parameters[0])
-    starts = range(0, len(parameters), _AT_ONCE)
-    launches = [(first, _launch(name, parameters[first : first + _AT_ONCE])) for first in starts]
-    offsets = {field: STEPS_GIVEN.record(dtype).dtype.fields[field][1] for field in ("hyper", "aligned")}
-    write_hyper = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into
-    none = (0,) * (_PARTS - parts)
+    names = [[f"{number} {part}" for part in range(len(arrays))] for number, arrays in enumerate(parameters)]
 
-    def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
-        each = [(*addresses[at : at + parts], *none) for at in range(0, len(addresses), parts)]
-        shifted = any(start % WIDE for start in addresses)
-        for first, launch_ in launches:
-            if launch_ is None:
-                continue
-            record, given = launch_.template.copy(), each[first : first + _AT_ONCE]
-            write_hyper(record, offsets["hyper"], *hyper)
-            if shifted:
-                flags = [not any(start % WIDE for start in some) for some in given]
-                pack_into(f"{len(flags)}?", record, offsets["aligned"], *flags)
-            launch_.on(launch_.template.filled(chain.from_iterable(given), record))
+    def build(chain: Chain, _: Any) -> None:
+        for first in range(0, len(parameters), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            add_to(chain, name, parameters[some], names[some])
 
-    return run
+    return Chains([*flattened(names)], build)
 
 
-def _stepping_one(name: str, arrays: Sequence[Any]) -> Callable[[Sequence[float], Sequence[int]], None]:
-    """The same of one parameter, without what many of them take."""
-    launch_ = _launch(name, [arrays])
-    if launch_ is None:
-        return lambda hyper, addresses: None
-    dtype, fields = arrays[0].dtype, STEPS_GIVEN.record(arrays[0].dtype).dtype.fields
-    at_hyper, at_aligned = fields["hyper"][1], fields["aligned"][1]
-    write_hyper, template = Struct(f"{len(STEPS[name].hyper)}{dtype.char}").pack_into, launch_.template
-    none = (0,) * (_PARTS - len(arrays))
-
-    def run(hyper: Sequence[float], addresses: Sequence[int]) -> None:
-        record = template.copy()
-        write_hyper(record, at_hyper, *hyper)
-        template.write(record, template.offset, *addresses, *none)
-        if reduce(or_, addresses) % WIDE:
-            pack_into("?", record, at_aligned, False)
-        launch_.on(record)
-
-    return run
-
-
-def _launch(name: str, parameters: Sequence[Sequence[Any]]) -> launch.Launch | None:
-    """That of so many parameters as a record has room for; None where they have no numbers."""
+def add_to(chain: Chain, name: str, parameters: Sequence[Sequence[Any]], names: Sequence[Sequence[str]]) -> None:
+    """Step so many parameters as a record has room for in a chain, whose arrays have these names."""
     dtype, count = parameters[0][0].dtype, len(parameters)
     record, size = STEPS_GIVEN.record(dtype), WIDE // dtype.itemsize
     given = record[0]
-    given["count"], given["aligned"] = count, 1
-    given["sizes"][:count] = [arrays[0].size for arrays in parameters]
-    given["packs"][: count + 1] = [0, *accumulate(-(-arrays[0].size // size) for arrays in parameters)]
+    given["count"] = count
+    given["aligned"][:count] = [all(map(chain.is_aligned, each)) for each in names]
+    given["sizes"][:count] = [math.prod(arrays[0].shape) for arrays in parameters]
+    given["packs"][: count + 1] = [0, *accumulate(-(-int(numbers) // size) for numbers in given["sizes"][:count])]
     threads = int(given["packs"][count])
-    if not threads:
-        return None
-    kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
-    return launch.Launch(kernel, launch.blocks(threads), record, "arrays", count * _PARTS)
+    if threads:
+        kernel = launch.kernel("optim.cu", "step", dtype.name, (STEPS_GIVEN,), formula(name, dtype.name))
+        pointers = {"arrays": [*flattened([*each, *[""] * (_PARTS - len(each))] for each in names)]}
+        hyper = ("hyper", len(STEPS[name].hyper) * dtype.itemsize)
+        chain.add(kernel, launch.blocks(threads), record, pointers, hyper)
 
 
-def _stepped(name: str, hyper: Sequence[float], parameters: Sequence[Sequence[Any]]) -> None:
+def _stepped(name: str, hyper: bytes, parameters: Sequence[Sequence[Any]]) -> None:
     """A step of arrays of any strides: of what is not in C order a copy is stepped, and written back."""
     ordered = [[in_order(array) for array in arrays] for arrays in parameters]
-    _stepping(name, ordered)(hyper, [*map(address, chain.from_iterable(ordered))])
+    _stepping(name, ordered)([*map(address, flattened(ordered))], numbers=hyper)
     for arrays, copies in zip(parameters, ordered, strict=True):
         for place, (array, copy) in enumerate(zip(arrays, copies, strict=True)):
             if copy is not array and place != 1:
                 array[...] = copy
 
 
-def of_one(name: str, arrays: Sequence[Any]) -> Callable[[Sequence[float], Sequence[Any]], None]:
-    """What steps one parameter, by numbers and its arrays w, dw and states, which are like these."""
-    if not all(array.flags.c_contiguous for array in arrays):
+def of_one(name: str, arrays: Sequence[Any]) -> Callable[[bytes, Sequence[Any]], None]:
+    """What steps one parameter, by packed numbers and its arrays w, dw and states, which are like these."""
+    if not all(map(is_in_order, arrays)):
         return lambda numbers, arrays: _stepped(name, numbers, [arrays])
-    step = _stepping(name, [arrays])
-    return lambda numbers, arrays: step(numbers, [array.data.ptr for array in arrays])
+    step = _stepping(name, [[*map(like, arrays)]])
+    return lambda numbers, arrays: step([array.data.ptr for array in arrays], numbers=numbers)
 
 
 def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
@@ -157,12 +133,13 @@ def _apart(parameters: Sequence[Sequence[Any]]) -> bool:
     )
 
 
-def _described(op: Op, arguments: Sequence[Any]) -> tuple[str, Callable[..., Any], Callable[..., Sequence[float]]]:
-    """The step's name, what picks its arrays from the op's arguments, and what gives its hyper-parameters."""
+def _described(op: Op, arguments: Sequence[Any]) -> tuple[str, Callable[..., Any], Callable[..., bytes]]:
+    """The step's name, what picks its arrays from the op's arguments, and what gives its packed hyper-parameters."""
     names = list(op.signature.parameters)
     given = dict(zip(names, arguments, strict=True))
     name, arrays = chosen(op, given)
-    return name, itemgetter(*map(names.index, arrays)), hyper_of(name, op, given, tuple)
+    dtype = (given["w"][0] if isinstance(given["w"], (list, tuple)) else given["w"]).dtype
+    return name, itemgetter(*map(names.index, arrays)), hyper_of(name, op, given, packing(name, dtype))
 
 
 class Steps(Planned):
@@ -184,24 +161,28 @@ class Steps(Planned):
         """
         name, pick, hyper = _described(self._op, arguments)
         parameters = [*zip(*pick(arguments), strict=True)]
-        arrays, device = [*chain.from_iterable(parameters)], launch.surroundings()[0]
+        arrays, device = [*flattened(parameters)], launch.surroundings()[0]
         wanted, reaches = [*map(_LIKENESS, arrays)], [*map(reach, arrays)]
         ordered = all(array.flags.c_contiguous for array in arrays)
-        step = _stepping(name, parameters) if ordered else None
+        step = _stepping(name, [[*map(like, each)] for each in parameters]) if ordered else None
+        meet_nowhere = remembering(lambda addresses: _meet_nowhere(addresses, reaches))
 
         def run(*arguments: Any) -> bool:
-            parameters = [*zip(*pick(arguments), strict=True)]
-            arrays = [*chain.from_iterable(parameters)]
+            arrays = [*flattened(zip(*pick(arguments), strict=True))]
             if not _are_alike(arrays, wanted) or launch.surroundings()[0] != device:
                 return False
-            numbers, addresses = hyper(*arguments), [array.data.ptr for array in arrays]
-            if not (_meet_nowhere(addresses, reaches) or _apart(parameters)):  # one after the other, as they were given
+            numbers, addresses = hyper(*arguments), tuple([array.data.ptr for array in arrays])
+            if step is not None and meet_nowhere(addresses):
+                step(addresses, numbers=numbers)
+                return True
+            parameters = [*zip(*pick(arguments), strict=True)]
+            if not (meet_nowhere(addresses) or _apart(parameters)):  # one after the other, as they were given
                 for each in parameters:
                     _stepped(name, numbers, [each])
             elif step is None:
                 _stepped(name, numbers, parameters)
             else:
-                step(numbers, addresses)
+                step(addresses, numbers=numbers)
             return True
 
         return run

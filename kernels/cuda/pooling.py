@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import cupy
-
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import finish, in_order, overlap, placing
+from fastnn.kernels.cuda.arrays import finish, in_order, placing_apart
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -57,18 +55,6 @@ def modules() -> Iterator[launch.Module]:
             yield launch.Module(f"{name} {dtype}", launch.text("pooling.cu", dtype, (WINDOWS,), _before(kind)))
 
 
-def apart(out: Any, shape: tuple[int, ...], dtype: Any, *sources: Any) -> Callable[..., Any]:
-    """``placing`` for kernels whose results may lie over no source, not even at its place."""
-    place = placing(out, shape, dtype, *sources, ordered=True)
-
-    def placed(out: Any, *sources: Any) -> Any:
-        made = place(out, *sources)
-        shared = made is out and out is not None and any(overlap(made, source) for source in sources)
-        return cupy.empty(shape, dtype) if shared else made
-
-    return placed
-
-
 def _launch(entry: str, kind: tuple[int, int], given: Windows, count: int, dtype: Any) -> launch.Launch:
     record = WINDOWS.record(dtype)
     for name, size in given._asdict().items():
@@ -79,7 +65,7 @@ def _launch(entry: str, kind: tuple[int, int], given: Windows, count: int, dtype
 
 def pooling(kind: tuple[int, int], given: Windows, x: Any, shape: tuple[int, ...], out: Any) -> Callable[..., Any]:
     """What pools arrays like x, images of ``given``, into a result of ``shape``: ``run(x, out)``."""
-    place, count = apart(out, shape, x.dtype, x), given.n * given.p * given.q * given.c
+    place, count = placing_apart(out, shape, x.dtype, x), given.n * given.p * given.q * given.c
     if count == 0:
         return lambda x, out: place(out, x)
     launch_ = _launch("pool", kind, given, count, x.dtype)
@@ -97,7 +83,7 @@ def _spreading(
 ) -> Callable[..., Any]:
     """What gives the gradient of such images, of ``shape``: ``run(out, dy, x, y)``, or of a mean ``run(out, dy)``."""
     dtype, count = sources[0].dtype, given.n * given.h * given.w * given.c
-    place = apart(out, shape, dtype, *sources)
+    place = placing_apart(out, shape, dtype, *sources)
     if count == 0:
         return place
     launch_ = _launch("spread", kind, given, count, dtype)

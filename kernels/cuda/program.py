@@ -28,7 +28,7 @@ import cupy
 import numpy as np
 
 from fastnn.kernels.contexts import setting
-from fastnn.kernels.cuda import batches, dropout, elementwise, fusion, launch
+from fastnn.kernels.cuda import batches, dropout, elementwise, fusion, launch, random
 from fastnn.kernels.cuda.arrays import ON_DEVICE, address, strides_of
 from fastnn.kernels.cuda.csr import Bound
 from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
@@ -59,8 +59,11 @@ _UNROLLED = 8
 # What a turn ends with: its results are put where they are wanted, and the next one's batches taken.
 _NEXT = "next turn"
 
-# Calls that have counters.
-_MASKS = ("dropout", "dropout_backward")
+# What calls that have counters are given.
+_COUNTED = {
+    **dict.fromkeys(("dropout", "dropout_backward"), dropout.MASKED),
+    **dict.fromkeys(("random_uniform", "random_normal"), random.GIVEN),
+}
 
 # What becomes of a result that the next turn would write to, or that is not in C order, before it is put.
 _COPY = "copy"
@@ -369,7 +372,7 @@ class Replay(CallByCall):
         Where that is the first one, None, and all is as before the first run.
         """
         numbers: list[bytes] = []
-        counters = self._counters_of_masks()
+        counters = self._counters_of_words()
         try:
             with self._reading(), suppress(OtherLaunchesError):
                 for turn in figures:
@@ -392,16 +395,17 @@ class Replay(CallByCall):
                 made[:, start : start + kind.itemsize] = counted[:, None].view(np.uint8)
         return cupy.asarray(made)
 
-    def _counters_of_masks(self) -> dict[int, list[tuple[int, Any, int]]]:
-        """Of calls whose numbers that change are counters of masks alone: their places, dtypes and figures.
+    def _counters_of_words(self) -> dict[int, list[tuple[int, Any, int]]]:
+        """Of calls whose numbers that change are counters of random words alone: their places, dtypes and figures.
 
         Those of many turns are written at once: no call is made for them.
         """
         found = {}
         for number in self._numbered:
             call = self.graph.calls[number]
-            if call.op in _MASKS:
-                known, start = dropout.counters(call.results[0].dtype), self._table.start(number)
+            if call.op in _COUNTED:
+                known = random.counters(_COUNTED[call.op], call.results[0].dtype)
+                start = self._table.start(number)
                 taken = {name: value.place for name, value in call.given.items() if isinstance(value, Figure)}
                 if taken.keys() <= known.keys():
                     found[number] = [(start + known[name][0], known[name][1], place) for name, place in taken.items()]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product as product_of
 from typing import Any
 
 import cupy
 
-from fastnn.kernels.cuda import cpp, gemm, launch
+from fastnn.kernels.cuda import cpp, elementwise, gemm, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, in_order
+from fastnn.kernels.cuda.arrays import Like, address, in_order, like, like_new, transposed
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.formulas import recurrent
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.planned import Planned
@@ -54,97 +56,146 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(f"{cell} {activation} {dtype}", text)
 
 
-def _in_steps(x: Any) -> Any:
-    """The steps of a sequence as rows, in C order."""
-    n, t, f = x.shape
-    return in_order(x).reshape(n * t, f)
+def _rows(shape: Sequence[int], dtype: Any) -> Like:
+    """What an array of this shape is like as rows along its last axis, in C order."""
+    return like_new((math.prod(shape[:-1]), shape[-1]), dtype)
 
 
 class _Sweep:
-    """A kernel through all steps, for arrays like these."""
+    """A kernel through all steps of arrays like these, for a chain."""
 
     def __init__(self, entry: str, cell: str, x: Any, recurrent_kernel: Any, activation: str, backwards: bool) -> None:
         (self.n, self.t, _), (self.u, self.g), self.dtype = x.shape, recurrent_kernel.shape, x.dtype
-        record = CELLS.record(self.dtype)
-        given = record[0]
-        for name, value in zip(
-            ("n", "t", "u", "g", "backwards"), (self.n, self.t, self.u, self.g, backwards), strict=True
-        ):
-            given[name] = value
-        kernel = launch.kernel(
-            "recurrent.cu", entry, self.dtype.name, (CELLS,), _before(cell, activation, self.dtype.name)
-        )
-        blocks = launch.blocks(self.n * launch.THREADS)
-        self._launch = launch.Launch(kernel, blocks, record, _POINTERS[0], len(_POINTERS)) if self.n else None
+        self._of, self._record = (entry, _before(cell, activation, self.dtype.name)), CELLS.record(self.dtype)
+        for name, value in {"n": self.n, "t": self.t, "u": self.u, "g": self.g, "backwards": backwards}.items():
+            self._record[0][name] = value
 
-    def __call__(self, **given: Any) -> None:
-        """Launch it on these arrays, which are in C order."""
-        if self._launch is not None:
-            self._launch(*(0 if given.get(name) is None else address(given[name]) for name in _POINTERS))
+    def add(self, chain: Chain, pointers: Mapping[str, str]) -> None:
+        """Launch it in a chain, on arrays in C order by the names of what it reads and writes."""
+        if self.n:
+            entry, before = self._of
+            kernel = launch.kernel("recurrent.cu", entry, self.dtype.name, (CELLS,), before)
+            chain.add(kernel, launch.blocks(self.n * launch.THREADS), self._record, pointers)
 
-    def empty(self, *shape: int) -> Any:
-        """A new array."""
-        return cupy.empty(shape, self.dtype)
+    def room(self, chain: Chain, *shape: int) -> str:
+        """One in a chain for so many numbers."""
+        return chain.room(math.prod(shape) * self.dtype.itemsize)
 
 
-def _kept(array: Any) -> Any:
-    return None if array is None else in_order(array)
+def _there(**arrays: Any) -> dict[str, str]:
+    """The names of those that are there, as the pointers to what has the same names in a chain."""
+    return {name: name for name, array in arrays.items() if array is not None}
 
 
-def _sweeping(cell: str, x: Any, recurrent_kernel: Any, activation: str, backwards: bool) -> Callable[..., Any]:
-    """All steps forwards: (y, h, c, gates, kept) of (x, kernel, recurrent_kernel, bias, of_state, mask, h0, c0)."""
+def _addresses(arrays: Iterable[Any]) -> list[int]:
+    """Those of the arrays that are there."""
+    return [array.data.ptr for array in arrays if array is not None]
+
+
+def _ordered(*arrays: Any) -> list[Any]:
+    """Those that are there, in C order."""
+    return [in_order(array) for array in arrays if array is not None]
+
+
+# What a cell's steps leave beside the outputs and the last states.
+_LEFT = {"SIMPLE": (), "LSTM": ("c", "gates", "kept"), "GRU": ("gates", "kept")}
+
+
+def _sweeping(
+    cell: str, x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, activation: str, backwards: bool, **given: Any
+) -> Callable[..., tuple[Any, ...]]:
+    """All steps forwards: (y, h, what is left) of (x, kernel, recurrent_kernel, bias, others in the order given)."""
     sweep = _Sweep("forward", cell, x, recurrent_kernel, activation, backwards)
-    n, t, u, g = sweep.n, sweep.t, sweep.u, sweep.g
+    n, t, u, g, dtype = sweep.n, sweep.t, sweep.u, sweep.g, x.dtype
+    shapes = {"y": (n, t, u), "h": (n, u), "c": (n, u), "gates": (n, t, g), "kept": (n, t, u)}
+    made = {name: shapes[name] for name in ("y", "h", *_LEFT[cell])}
+    biases = [] if bias is None else ["of_x", "of_h"][: 2 if cell == "GRU" else 1]
+    linear = gemm.forward("identity") if biases else gemm.PLAIN
+    like_bias = like_new((g,), dtype) if biases else None
+    sums = gemm.Product(_rows(x.shape, dtype), kernel, _rows((n, t, g), dtype), linear, bias=like_bias)
 
-    def run(
-        x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, of_state: Any, mask: Any, h0: Any, c0: Any
-    ) -> tuple[Any, ...]:
-        gates = gemm.linear(_in_steps(x), kernel, bias)
-        y, kept, sums = sweep.empty(n, t, u), sweep.empty(n, t, u), sweep.empty(n, g)
-        h, c = sweep.empty(n, u), sweep.empty(n, u)
-        operands = {"w": recurrent_kernel, "bias": of_state, "mask": mask, "h0": h0, "c0": c0}
-        held = {name: _kept(array) for name, array in operands.items()}  # until the launch
-        sweep(**held, sums=sums, gates=gates, y=y, kept=kept, h=h, c=c)
-        return y, h, c, gates.reshape(n, t, g), kept
+    def build(chain: Chain, _: Any) -> None:
+        left = {name: name for name in made}
+        gates = left.setdefault("gates", sweep.room(chain, n, t, g))
+        sums.add(chain, "x", "kernel", gates, bias="".join(biases[:1]))
+        if cell == "GRU":
+            left |= {"sums": sweep.room(chain, n, g), "bias": "".join(biases[1:])}
+        sweep.add(chain, {"w": "w", **_there(**given), **left})
+
+    launches = Chains(("x", "kernel", "w", *biases, *_there(**given), *made), build)
+
+    def run(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *given: Any) -> tuple[Any, ...]:
+        results = [cupy.empty(shape, dtype) for shape in made.values()]
+        held, of_biases = _ordered(x, recurrent_kernel, *given), _ordered(bias)
+        at_bias = [address(each) + row * g * each.itemsize for each in of_biases for row in range(len(biases))]
+        at_x, at_w, *others = _addresses(held)
+        launches((at_x, kernel.data.ptr, at_w, *at_bias, *others, *_addresses(results)))
+        return tuple(results)
 
     return run
 
 
 def _sweeping_back(
-    cell: str, x: Any, recurrent_kernel: Any, activation: str, backwards: bool, need: Sequence[str]
-) -> Callable[..., tuple[Any, ...]]:
-    """All steps backwards: the gradients, None for what is not needed."""
+    cell: str, x: Any, kernel: Any, recurrent_kernel: Any, activation: str, backwards: bool, need: Sequence[str],
+    dh: Any, dc: Any = None, **given: Any,
+) -> Callable[..., tuple[Any, ...]]:  # fmt: skip
+    """All steps backwards, then the products: the gradients, None for what is not needed.
+
+    Of (x, kernel, recurrent_kernel, dh, dc, others in the order given); where there is no dh or dc it is zeros.
+    """
     sweep = _Sweep("backward", cell, x, recurrent_kernel, activation, backwards)
-    n, t, u, g = sweep.n, sweep.t, sweep.u, sweep.g
+    n, t, u, g, dtype = sweep.n, sweep.t, sweep.u, sweep.g, x.dtype
+    shapes = {
+        "dx": x.shape,
+        "dkernel": kernel.shape,
+        "drecurrent_kernel": recurrent_kernel.shape,
+        "dbias": (2, g) if cell == "GRU" else (g,),
+        "dh0": (n, u),
+        "dc0": (n, u),
+    }
+    names = [name for name in shapes if name in need]
+    states = {"dh": dh, "dc": dc} if cell == "LSTM" else {"dh": dh}
+    likes = {name: like(each) for name, each in states.items() if each is not None}
+    of_x, of_sums, of_states = _rows(x.shape, dtype), _rows((n, t, g), dtype), _rows((n, t, u), dtype)
+    products = {
+        "dx": gemm.Product(of_sums, transposed(kernel), of_x),
+        "dkernel": gemm.Product(transposed(of_x), of_sums, like_new(kernel.shape, dtype)),
+        "drecurrent_kernel": gemm.Product(transposed(of_states), of_sums, like_new(recurrent_kernel.shape, dtype)),
+    }
+    column_sums, like_w = gemm.ColumnSums(of_sums, like_new((g,), dtype)), transposed(recurrent_kernel)
 
-    def run(
-        x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, kept: Any,
-        dy: Any, dh: Any, dc: Any, mask: Any, h0: Any, c0: Any,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        dsums, before = sweep.empty(n * t, g), sweep.empty(n * t, u)
-        dstate = sweep.empty(n * t, g) if cell == "GRU" else dsums
-        of_h, of_c = (cupy.zeros((n, u), x.dtype) if each is None else in_order(each).copy() for each in (dh, dc))
-        operands = {"w": recurrent_kernel.T, "mask": mask, "h0": h0, "c0": c0, "gates": gates, "y": y, "kept": kept}
-        held = {name: _kept(array) for name, array in {**operands, "dy": dy}.items()}  # until the launch
-        sweep(**held, dh=of_h, dc=of_c, dsums=dsums, dstate=dstate, before=before)
+    def build(chain: Chain, _: Any) -> None:
+        dsums, before = sweep.room(chain, n, t, g), sweep.room(chain, n, t, u)
+        dstate = sweep.room(chain, n, t, g) if cell == "GRU" else dsums
+        made = {"dsums": dsums, "dstate": dstate, "before": before}
+        for name, state in likes.items():
+            elementwise.copy_to(chain, state, name, f"{name}0")
+        w, moved = elementwise.ordered_in(chain, like_w, "w"), {name: f"{name}0" for name in states}
+        sweep.add(chain, {"w": w, **_there(**given), **made, **moved})
+        operands = {"dx": (dsums, "kernel"), "dkernel": ("x", dsums), "drecurrent_kernel": (before, dstate)}
+        for name, product in products.items():
+            if name in need:
+                product.add(chain, *operands[name], name)
+        if "dbias" in need:
+            column_sums.add(chain, dsums, "dbias")
+            if cell == "GRU":
+                column_sums.add(chain, dstate, "dbias of states")
 
-        def of_biases() -> Any:
-            if cell != "GRU":
-                return gemm.column_sums(dsums)
-            both = sweep.empty(2, g)
-            for place, sums in enumerate((dsums, dstate)):
-                gemm.column_sums(sums, out=both[place])
-            return both
+    of_bias = ["dbias of states"] if cell == "GRU" and "dbias" in need else []
+    written = [name for name in names if name not in ("dh0", "dc0")]
+    moved = [f"{name}0" for name in states]
+    launches = Chains(("x", "kernel", "w", *_there(**given), *likes, *moved, *written, *of_bias), build)
 
-        results: dict[str, Callable[[], Any]] = {
-            "dx": lambda: gemm.matmul(dsums, kernel.T).reshape(*x.shape),
-            "dkernel": lambda: gemm.matmul(_in_steps(x).T, dsums),
-            "drecurrent_kernel": lambda: gemm.matmul(before.T, dstate),
-            "dbias": of_biases,
-            "dh0": lambda: of_h,
-            "dc0": lambda: of_c,
-        }
-        return tuple(make() if name in need else None for name, make in results.items())
+    def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> tuple[Any, ...]:
+        ends = (dh, dc)[: len(states)]
+        begins = [cupy.zeros((n, u), dtype) if each is None else cupy.empty((n, u), dtype) for each in ends]
+        found = {name: cupy.empty(shapes[name], dtype) for name in written}
+        kept, others = in_order(x), _ordered(*given)
+        at_states = [address(found["dbias"]) + g * dtype.itemsize] if of_bias else []
+        at_given = address(kept), address(kernel), address(recurrent_kernel)
+        launches((*at_given, *_addresses((*others, *ends, *begins, *found.values())), *at_states))
+        found |= zip(("dh0", "dc0"), begins, strict=False)
+        return tuple(found.get(name) if name in need else None for name in shapes)
 
     return run
 
@@ -157,7 +208,8 @@ def _simple_rnn(
     activation: str = "tanh", go_backwards: bool = False,
 ) -> Callable[..., Any]:  # fmt: skip
     """The outputs tell the derivative."""
-    sweep = _sweeping("SIMPLE", x, recurrent_kernel, activation, go_backwards)
+    layer = x, kernel, recurrent_kernel, bias
+    sweep = _sweeping("SIMPLE", *layer, activation, go_backwards, mask=mask, h0=h0)
 
     def run(
         x: Any,
@@ -169,8 +221,7 @@ def _simple_rnn(
         *_: Any,
         **__: Any,
     ) -> tuple[Any, ...]:
-        found: tuple[Any, ...] = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, None)
-        return found[:2]
+        return sweep(x, kernel, recurrent_kernel, bias, mask, h0)
 
     return run
 
@@ -180,14 +231,13 @@ def _lstm(
     go_backwards: bool = False,
 ) -> Callable[..., Any]:  # fmt: skip
     """What is kept beside the gates are the cells' states."""
-    sweep = _sweeping("LSTM", x, recurrent_kernel, "", go_backwards)
+    sweep = _sweeping("LSTM", x, kernel, recurrent_kernel, bias, "", go_backwards, mask=mask, h0=h0, c0=c0)
 
     def run(
         x: Any, kernel: Any, recurrent_kernel: Any, bias: Any = None, mask: Any = None, h0: Any = None, c0: Any = None,
         *_: Any, **__: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
-        found: tuple[Any, ...] = sweep(x, kernel, recurrent_kernel, bias, None, mask, h0, c0)
-        return found
+        return sweep(x, kernel, recurrent_kernel, bias, mask, h0, c0)
 
     return run
 
@@ -197,7 +247,7 @@ def _gru(
     go_backwards: bool = False,
 ) -> Callable[..., Any]:  # fmt: skip
     """What is kept beside the gates are the state's sums for the candidates."""
-    sweep = _sweeping("GRU", x, recurrent_kernel, "", go_backwards)
+    sweep = _sweeping("GRU", x, kernel, recurrent_kernel, bias, "", go_backwards, mask=mask, h0=h0)
 
     def run(
         x: Any,
@@ -209,9 +259,7 @@ def _gru(
         *_: Any,
         **__: Any,
     ) -> tuple[Any, ...]:
-        of_x, of_h = (None, None) if bias is None else (bias[0], bias[1])
-        y, h, _, gates, candidates = sweep(x, kernel, recurrent_kernel, of_x, of_h, mask, h0, None)
-        return y, h, gates, candidates
+        return sweep(x, kernel, recurrent_kernel, bias, mask, h0)
 
     return run
 
@@ -221,13 +269,14 @@ def _simple_rnn_backward(
     h0: Any = None, activation: str = "tanh", go_backwards: bool = False, need: Sequence[str] = _GRADIENTS,
 ) -> Callable[..., Any]:  # fmt: skip
     """Through time, then the products."""
-    sweep = _sweeping_back("SIMPLE", x, recurrent_kernel, activation, go_backwards, need)
+    layer = x, kernel, recurrent_kernel
+    sweep = _sweeping_back("SIMPLE", *layer, activation, go_backwards, need, dh, y=y, dy=dy, mask=mask, h0=h0)
 
     def run(
         x: Any, kernel: Any, recurrent_kernel: Any, y: Any, dy: Any = None, dh: Any = None, mask: Any = None,
         h0: Any = None, *_: Any, **__: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
-        return sweep(x, kernel, recurrent_kernel, y, None, None, dy, dh, None, mask, h0, None)[:-1]
+        return sweep(x, kernel, recurrent_kernel, dh, None, y, dy, mask, h0)[:-1]
 
     return run
 
@@ -238,13 +287,14 @@ def _lstm_backward(
     need: Sequence[str] = _OF_STATES,
 ) -> Callable[..., Any]:  # fmt: skip
     """Through time, then the products."""
-    sweep = _sweeping_back("LSTM", x, recurrent_kernel, "", go_backwards, need)
+    given = {"y": y, "gates": gates, "kept": cells, "dy": dy, "mask": mask, "h0": h0, "c0": c0}
+    sweep = _sweeping_back("LSTM", x, kernel, recurrent_kernel, "", go_backwards, need, dh, dc, **given)
 
     def run(
         x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, cells: Any, dy: Any = None, dh: Any = None,
         dc: Any = None, mask: Any = None, h0: Any = None, c0: Any = None, *_: Any, **__: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
-        return sweep(x, kernel, recurrent_kernel, y, gates, cells, dy, dh, dc, mask, h0, c0)
+        return sweep(x, kernel, recurrent_kernel, dh, dc, y, gates, cells, dy, mask, h0, c0)
 
     return run
 
@@ -254,13 +304,14 @@ def _gru_backward(
     mask: Any = None, h0: Any = None, go_backwards: bool = False, need: Sequence[str] = _GRADIENTS,
 ) -> Callable[..., Any]:  # fmt: skip
     """Through time, then the products."""
-    sweep = _sweeping_back("GRU", x, recurrent_kernel, "", go_backwards, need)
+    given = {"y": y, "gates": gates, "kept": candidates, "dy": dy, "mask": mask, "h0": h0}
+    sweep = _sweeping_back("GRU", x, kernel, recurrent_kernel, "", go_backwards, need, dh, **given)
 
     def run(
         x: Any, kernel: Any, recurrent_kernel: Any, y: Any, gates: Any, candidates: Any, dy: Any = None, dh: Any = None,
         mask: Any = None, h0: Any = None, *_: Any, **__: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
-        return sweep(x, kernel, recurrent_kernel, y, gates, candidates, dy, dh, None, mask, h0, None)[:-1]
+        return sweep(x, kernel, recurrent_kernel, dh, None, y, gates, candidates, dy, mask, h0)[:-1]
 
     return run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import finish, in_order
-from fastnn.kernels.cuda.pooling import SUM, Windows, apart, pooling
+from fastnn.kernels.cuda.arrays import finish, in_order, placing_apart
+from fastnn.kernels.cuda.pooling import SUM, Windows, pooling
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -29,7 +29,7 @@ def _planned(entry: str, x: Any, p: int, q: int, out: Any, **fields: int) -> Cal
     """What runs a kernel on images like x, for a result of (p, q) places: ``run(x, out)``."""
     n, h, w, c = x.shape
     shape, dtype = (n, p, q, c), x.dtype
-    place = apart(out, shape, dtype, x)
+    place = placing_apart(out, shape, dtype, x)
     if math.prod(shape) == 0:
         return lambda x, out: place(out, x)
     record = IMAGES.record(dtype)

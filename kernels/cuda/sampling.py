@@ -8,8 +8,7 @@ from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import finish, in_order
-from fastnn.kernels.cuda.pooling import apart
+from fastnn.kernels.cuda.arrays import finish, in_order, placing_apart
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -69,7 +68,7 @@ def _sample(
     out: Any = None,
 ) -> Callable[..., Any]:
     shape, options = (x.shape[0], height, width, x.shape[3]), (height, width, interpolation, fill_mode, fill_value)
-    place, size = apart(out, shape, x.dtype, x, matrices), math.prod(shape)
+    place, size = placing_apart(out, shape, x.dtype, x, matrices), math.prod(shape)
     compute = _planned("sample", x.shape, options, x.dtype, size) if size else None
 
     def run(x: Any, matrices: Any, *_: Any, out: Any = None, **__: Any) -> Any:
@@ -94,7 +93,7 @@ def _spread(
     out: Any = None,
 ) -> Callable[..., Any]:
     shape, options = x.shape, (height, width, interpolation, fill_mode, fill_value)
-    place, size = apart(out, shape, dy.dtype, dy, matrices), math.prod(shape)
+    place, size = placing_apart(out, shape, dy.dtype, dy, matrices), math.prod(shape)
     compute = _planned("spread", shape, options, dy.dtype, shape[0] * shape[3]) if size else None
 
     def run(dy: Any, x: Any, matrices: Any, *_: Any, out: Any = None, **__: Any) -> Any:

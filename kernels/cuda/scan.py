@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from struct import Struct
+from functools import cache, lru_cache
 from typing import Any
-
-import cupy
-import numpy as np
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
+from fastnn.kernels.cuda.chain import Chain, Launches
 
 SCANNED = Structure(
     "Scanned", Field("n", "int64"), Field("span", "int64"), Field("numbers", "int*"), Field("spans", "int*")
 )
-
-# A record without fields, and what writes it.
-_RECORD, _WRITE = np.dtype((np.void, SCANNED.record("float32").itemsize)), Struct("2q2Q").pack_into
-_BLOCK = (launch.THREADS,)
 
 # Numbers of a block where there are more blocks than one. Unmeasured.
 _SPAN = 16 * launch.THREADS
@@ -32,18 +25,29 @@ def modules() -> Iterator[launch.Module]:
 
 def running_sums(numbers: Any, n: int) -> None:
     """numbers[i] = the sum of numbers[0] to numbers[i], i < n; int32, contiguous."""
+    _summing(n, launch.surroundings()[0])((numbers.data.ptr,), (), b"")
+
+
+@lru_cache(256)
+def _summing(n: int, device: int) -> Launches:
+    """What launches it on a device."""
+    chain = Chain(["numbers"])
+    add_to(chain, n, "numbers")
+    return chain.made()
+
+
+def add_to(chain: Chain, n: int, numbers: str) -> None:
+    """The same in a chain, of what has this name."""
     if n == 0:
         return
-    spans, start = -(-n // _SPAN), numbers.data.ptr
-    record: Any = np.empty(1, _RECORD)
+    spans, record = -(-n // _SPAN), SCANNED.record("float32")
+    record[0]["n"], record[0]["span"] = n, _SPAN
+    pointers = {"numbers": numbers}
     if spans > 1:
-        parts = cupy.empty((spans,), np.int32)
-        _WRITE(record, 0, n, _SPAN, start, parts.data.ptr)
-        _kernel("span_sums")((spans,), _BLOCK, (record,))
-        _kernel("span_starts")((1,), _BLOCK, (record,))
-    else:
-        _WRITE(record, 0, n, _SPAN, start, 0)
-    _kernel("sums")((spans,), _BLOCK, (record,))
+        pointers["spans"] = chain.room(spans * 4)
+        chain.add(_kernel("span_sums"), spans, record, pointers)
+        chain.add(_kernel("span_starts"), 1, record, pointers)
+    chain.add(_kernel("sums"), spans, record, pointers)
 
 
 @cache

@@ -8,7 +8,8 @@ from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import address, finish, in_order, placing
+from fastnn.kernels.cuda.arrays import finish, in_order, like_new, placing
+from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.cuda.losses import loss_op
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
@@ -35,20 +36,28 @@ def modules() -> Iterator[launch.Module]:
         yield launch.Module(f"{name} {group} {dtype}", text)
 
 
+def add_to(chain: Chain, entry: str, name: str, like: Any, a: str, b: str, y: str) -> None:
+    """Launch the kernel ``entry`` in a chain, on arrays by these names that are like one (n, c), in C order."""
+    (n, c), dtype = like.shape, like.dtype
+    record = ROWS.record(dtype)
+    if n == 0 or c == 0:
+        return
+    group = launch.group(c)
+    record[0]["n"], record[0]["c"] = n, c
+    kernel = launch.kernel("softmax.cu", entry, dtype.name, (ROWS,), _before(name, group))
+    chain.add(kernel, launch.blocks(n * group), record, {"a": a, "b": b, "y": y})
+
+
 def _planned(entry: str, name: str, sources: tuple[Any, ...], out: Any) -> Callable[..., Any]:
     """What runs the kernel ``entry`` on arrays (n, c) like these: ``run(out, *sources)``."""
     (n, c), dtype = sources[0].shape, sources[0].dtype
-    place = placing(out, (n, c), dtype, *sources, ordered=True)
-    if n == 0 or c == 0:
-        return place
-    record, group = ROWS.record(dtype), launch.group(c)
-    record[0]["n"], record[0]["c"] = n, c
-    kernel = launch.kernel("softmax.cu", entry, dtype.name, (ROWS,), _before(name, group))
-    launch_ = launch.Launch(kernel, launch.blocks(n * group), record, "a", 3)
+    place, like = placing(out, (n, c), dtype, *sources, ordered=True), like_new((n, c), dtype)
+    names = "ab"[: len(sources)]
+    launches = Chains((*names, "y"), lambda chain, _: add_to(chain, entry, name, like, "a", names[-1], "y"))
 
     def run(out: Any, *sources: Any) -> Any:
         result, kept = place(out, *sources), [*map(in_order, sources)]
-        launch_(address(kept[0]), address(kept[-1]), address(result))
+        launches([array.data.ptr for array in (*kept, result)])
         return finish(result, out)
 
     return run

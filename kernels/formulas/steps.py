@@ -154,8 +154,8 @@ def _adamax(v: Arithmetic, h: Sequence[Any], w: Any, g: Any, m: Any, norm: Any) 
 _START, _WARMTH = 0.5, 0.96
 
 
-def _warming(step: Any) -> Any:
-    """The product of 1 - _START * _WARMTH^t over t = 1 .. step, by the series of its logarithm.
+def product_of_momenta(beta_1: Any, step: Any) -> Any:
+    """Nadam's up to a step: beta_1^step times 1 - _START * _WARMTH^t for t = 1 .. step, by their logarithm's series.
 
     log(1 - x q^t) = -sum over k of (x q^t)^k / k; what t adds up to in each is a geometric series. x q < 1/2, so that
     60 terms are all that a double has room for.
@@ -164,14 +164,14 @@ def _warming(step: Any) -> Any:
     for k in range(1, 60):
         ratio = _WARMTH**k
         total = total - _START**k / k * ratio * (1.0 - ratio**step) / (1.0 - ratio)
-    return math.e**total
+    return beta_1**step * math.e**total
 
 
 def _nesterov_corrected(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Nadam's shares of mean and gradient in a step, the correction of the mean square, and what draws both means."""
     rate, beta_1, beta_2, step = (options[key] for key in ("learning_rate", "beta_1", "beta_2", "step"))
     now, then = (beta_1 * (1.0 - _START * _WARMTH**count) for count in (step, step + 1))
-    product = beta_1**step * _warming(step)
+    product = product_of_momenta(beta_1, step)
     return {
         "of_mean": rate * then / (1.0 - product * then),
         "of_gradient": rate * (1.0 - now) / (1.0 - product),

@@ -77,6 +77,7 @@ _CONV2D_CASES = images(
         ((2, 9, 10, 1, 5, 5, 20), {}, SAME, {"strides": (2, 2), "padding": "same"}),
         ((1, 13, 17, 3, 3, 3, 33), {}, {**SAME, "strides": (2, 3)}, {"dilation": (3, 2), **SAME}),
         ((2, 8, 31, 16, 3, 3, 17), SAME, {"strides": (2, 2), **AROUND}, {"dilation": (2, 2), "strides": (2, 3)}),
+        ((2, 9, 8, 16, 3, 3, 18), {}, AROUND),
         ((1, 7, 7, 12, 3, 2, 8), {"groups": 4}, {"groups": 2, "strides": (1, 2), **SAME}),
         ((1, 3, 2, 70, 3, 3, 40), SAME, {"groups": 2, **SAME}, {"strides": (4, 5), "padding": ((4, 4), (5, 3))}),
         ((2, 6, 5, 4, 3, 3, 6), {**SAME, "strides": (2, 1)}),

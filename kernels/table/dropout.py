@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnn.kernels.table.row import Integer, Real, grid, op
+from fastnn.kernels.table.random import DRAWN, DRAWN_CASES
+from fastnn.kernels.table.row import Real, grid, op
 
-# The rows of dropout and its derivative; columns around the 16 that share a vector and the 64 that share a counter.
+# The rows of dropout and its derivative.
 _DROPOUT: dict[str, Any] = {
     "returns": ("n c",),
     "options": {
         "rate": Real(low=0.0, high=1.0, open_high=True),
-        "seed": Integer(low=0, high=2**63 - 1),
-        "step": Integer(low=0, high=2**32 - 1),
-        "stream": Integer(low=0, high=2**32 - 1),
+        **DRAWN,
     },
-    "cases": grid(n=(0, 1, 1, 2, 5, 7, 33, 64, 3, 4), c=(3, 0, 1, 15, 17, 63, 64, 65, 1000, 130)),
+    "cases": DRAWN_CASES,
     "variants": (
         {"rate": 0.5, "seed": 1},
         {"rate": 0.0, "seed": 1},

@@ -12,11 +12,49 @@ from fastnn.kernels.table.row import ELEMENTWISE, Flag, Integer, Op, Real, Rule,
 _RATE = Real(low=0.0, varies=True)
 _FRACTION = Real(low=0.0, high=1.0, open_high=True)
 _MOMENTUM = Real(low=0.0, high=1.0)
+_EPSILON = Real(low=0.0, open_low=True)
+_NOT_NEGATIVE = Real(low=0.0)
 _VELOCITY = Rule(
     "velocity",
     "given when momentum > 0 and None when momentum is 0",
     lambda given: (given["velocity"] is not None) == (given["momentum"] > 0),
 )
+
+# What Keras's and PyTorch's forms of a step share: all but the formula and its defaults.
+_RMSPROP: dict[str, Any] = {
+    "w": "...",
+    "dw": "...",
+    "mean_square": "...",
+    "velocity": "...",
+    "mean": "...",
+    "returns": (),
+    "inplace": ("w", "mean_square", "velocity", "mean"),
+    "lists": True,
+    "options": {"learning_rate": _RATE, "rho": _MOMENTUM, "momentum": _MOMENTUM, "epsilon": _EPSILON},
+    "rules": (_VELOCITY,),
+    "cases": ELEMENTWISE,
+    "bench": shapes((1_000_000,)),
+    "variants": (
+        {"velocity": None, "mean": None},
+        {"mean": None, "momentum": 0.5},
+        {"velocity": None},
+        {"momentum": 0.5, "rho": 0.8},
+    ),
+    "draw": {"mean_square": "squares", "mean": "small"},
+}
+_ADAGRAD: dict[str, Any] = {
+    "w": "...",
+    "dw": "...",
+    "accumulator": "...",
+    "returns": (),
+    "inplace": ("w", "accumulator"),
+    "lists": True,
+    "options": {"learning_rate": _RATE, "epsilon": _EPSILON},
+    "cases": ELEMENTWISE,
+    "bench": shapes((1_000_000,)),
+    "variants": ({}, {"learning_rate": 0.5, "epsilon": 1e-3}),
+    "draw": {"accumulator": "squares"},
+}
 
 
 @op(
@@ -41,28 +79,7 @@ def sgd_step(w, dw, velocity=None, learning_rate=0.01, momentum=0.0, nesterov=Fa
     """
 
 
-@op(
-    "optim",
-    w="...",
-    dw="...",
-    mean_square="...",
-    velocity="...",
-    mean="...",
-    returns=(),
-    inplace=("w", "mean_square", "velocity", "mean"),
-    lists=True,
-    options={"learning_rate": _RATE, "rho": _MOMENTUM, "momentum": _MOMENTUM, "epsilon": Real(low=0.0, open_low=True)},
-    rules=(_VELOCITY,),
-    cases=ELEMENTWISE,
-    bench=shapes((1_000_000,)),
-    variants=(
-        {"velocity": None, "mean": None},
-        {"mean": None, "momentum": 0.5},
-        {"velocity": None},
-        {"momentum": 0.5, "rho": 0.8},
-    ),
-    draw={"mean_square": "squares", "mean": "small"},
-)
+@op("optim", **_RMSPROP)
 def rmsprop_step(
     w, dw, mean_square, velocity=None, mean=None, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7
 ):
@@ -105,24 +122,7 @@ def adam_step(w, dw, m, v, step, v_max=None, learning_rate=0.001, beta_1=0.9, be
     """
 
 
-_EPSILON = Real(low=0.0, open_low=True)
-_NOT_NEGATIVE = Real(low=0.0)
-
-
-@op(
-    "optim",
-    w="...",
-    dw="...",
-    accumulator="...",
-    returns=(),
-    inplace=("w", "accumulator"),
-    lists=True,
-    options={"learning_rate": _RATE, "epsilon": _EPSILON},
-    cases=ELEMENTWISE,
-    bench=shapes((1_000_000,)),
-    variants=({}, {"learning_rate": 0.5, "epsilon": 1e-3}),
-    draw={"accumulator": "squares"},
-)
+@op("optim", **_ADAGRAD)
 def adagrad_step(w, dw, accumulator, learning_rate=0.001, epsilon=1e-7):
     """One Adagrad step, in place (Duchi, Hazan and Singer 2011), epsilon inside the root.
 
@@ -336,28 +336,7 @@ def heavy_ball_step(w, dw, velocity, learning_rate=0.01, momentum=0.9, dampening
     """
 
 
-@op(
-    "optim",
-    w="...",
-    dw="...",
-    mean_square="...",
-    velocity="...",
-    mean="...",
-    returns=(),
-    inplace=("w", "mean_square", "velocity", "mean"),
-    lists=True,
-    options={"learning_rate": _RATE, "rho": _MOMENTUM, "momentum": _MOMENTUM, "epsilon": _EPSILON},
-    rules=(_VELOCITY,),
-    cases=ELEMENTWISE,
-    bench=shapes((1_000_000,)),
-    variants=(
-        {"velocity": None, "mean": None},
-        {"mean": None, "momentum": 0.5},
-        {"velocity": None},
-        {"momentum": 0.5, "rho": 0.8},
-    ),
-    draw={"mean_square": "squares", "mean": "small"},
-)
+@op("optim", **_RMSPROP)
 def rmsprop_root_step(
     w, dw, mean_square, velocity=None, mean=None, learning_rate=0.01, rho=0.99, momentum=0.0, epsilon=1e-8
 ):
@@ -369,20 +348,7 @@ def rmsprop_root_step(
     """
 
 
-@op(
-    "optim",
-    w="...",
-    dw="...",
-    accumulator="...",
-    returns=(),
-    inplace=("w", "accumulator"),
-    lists=True,
-    options={"learning_rate": _RATE, "epsilon": _EPSILON},
-    cases=ELEMENTWISE,
-    bench=shapes((1_000_000,)),
-    variants=({}, {"learning_rate": 0.5, "epsilon": 1e-3}),
-    draw={"accumulator": "squares"},
-)
+@op("optim", **_ADAGRAD)
 def adagrad_root_step(w, dw, accumulator, learning_rate=0.01, epsilon=1e-10):
     """One Adagrad step, in place, epsilon added to the root (Duchi, Hazan and Singer 2011; PyTorch's form).
 

@@ -69,7 +69,8 @@ def test_all_steps_end_in_ten_minutes():
     text = SCRIPT.read_text()
     limits = {name: int(limit) for name, limit in re.findall(r'step "?([\w-]+?)(?:-\$threads")? (\d+) ', text)}
     assert set(limits) == {
-        *("machine", "environment", "install", "device", "tests", "kernels", "training", "warmup"),
+        *("machine", "environment", "install", "device", "tests", "kernels", "training", "calls"),
+        "warmup",
         "engine",
         "matmul",
     }
@@ -97,15 +98,16 @@ def test_a_run_of_all_steps(stub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("nothing failed\n")
     found = steps(tmp_path / "found")
-    assert list(found)[:7] == ["machine", "device", "tests", "kernels", "training", "warmup", "engine"]
+    assert list(found)[:8] == ["machine", "device", "tests", "kernels", "training", "calls", "warmup", "engine"]
     counts = [count for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))]
-    assert list(found)[7:] == [f"matmul-{count}" for count in counts]
+    assert list(found)[8:] == [f"matmul-{count}" for count in counts]
     assert set(found.values()) == {"ok"}
     assert all((tmp_path / "found" / f"{name}.log").exists() for name in found)
     joined = "\n".join(calls)
     assert "-m pytest -m gpu" in joined
-    assert f"bench kernels --backend cuda --quick --seconds 75 --json {tmp_path}/found/kernels.json" in joined
+    assert f"bench kernels --backend cuda --quick --seconds 70 --json {tmp_path}/found/kernels.json" in joined
     assert f"bench training --backend cuda --quick --seconds 50 --json {tmp_path}/found/training.json" in joined
+    assert f"--json {tmp_path}/found/calls.json" in joined
     assert "bench scaling threads mnist fashion wide reuters" in joined
     assert f"--threads 1 --json {tmp_path}/found/matmul-1.json" in joined
     assert "pip" not in joined

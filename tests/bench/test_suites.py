@@ -34,7 +34,7 @@ from bench.peers.numpy_ops import NUMPY
 from bench.suite import FASTNN, JAX, NAIVE, NOT_INSTALLED, PYTORCH, Case, Gauge, assert_agree
 from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Sample
-from fastnn import get_num_threads
+from fastnn import cli, get_num_threads
 from fastnn.engine.cpu import FusedRunner
 from fastnn.kernels.cpu import machine
 from fastnn.kernels.table import TABLE
@@ -631,9 +631,10 @@ def test_bench_as_a_command(tmp_path):
     assert [one["name"] for one in kept["lines"]] == ["mse 100x100"]
 
 
-def test_help_lists_every_group(capsys):
+def test_help_lists_every_group_and_every_other_command(capsys):
     with pytest.raises(SystemExit) as stopped:
         report.main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in report._GROUPS)
+    assert all(f"fastnn bench {name} " in text for name in cli.bench._BENCHES)

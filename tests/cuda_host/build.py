@@ -89,6 +89,19 @@ def compiled(text: str, sanitize: bool = False) -> Path:
     return _compiled(target, [COMPILER or "g++", *flags, device], text + kernels)
 
 
+@cache
+def _are_painted() -> Callable[..., bool]:
+    """The device's own; the interpreter is held, so that nobody gives memory back meanwhile."""
+    function: Callable[..., bool] = ctypes.PyDLL(str(_device(()))).fastnn_host_are_painted
+    function.restype = ctypes.c_bool  # type: ignore[attr-defined]
+    return function
+
+
+def are_painted(pieces: np.ndarray) -> bool:
+    """Whether nobody has written to pieces of memory: places and sizes, one behind the other."""
+    return _are_painted()(ctypes.c_void_p(pieces.ctypes.data), ctypes.c_uint64(pieces.size // 2))
+
+
 def sanitized(program: str, *arguments: str) -> str:
     """What ThreadSanitizer says of a Python program that runs kernels built for it.
 

@@ -44,7 +44,9 @@ launched: list[str] = []
 # What kernels were given, as bytes, for tests that compare.
 records: list[tuple[str, bytes]] = []
 
-_memories: weakref.WeakSet[Memory] = weakref.WeakSet()
+# Places and sizes of the guards of every memory, those before and those behind; rows of zeros are free.
+_guards = np.zeros((256, 4), np.uint64)
+_free = list(range(len(_guards)))
 
 # The streams that put their work off: none, the one of no number, the others, all.
 _is_late: Any = {"none": lambda ptr: False, "default": lambda ptr: not ptr, "others": bool, "all": lambda ptr: True}
@@ -103,15 +105,32 @@ class Memory:
         self.device_id = _current.id
         self.raw = np.full(size + 2 * _GUARD + _ALIGNED, _PAINT, np.uint8)
         start = -(self.raw.ctypes.data + _GUARD) % _ALIGNED
-        self._before, self._behind = self.raw[: start + _GUARD], self.raw[start + _GUARD + size :]
         self.bytes = self.raw[start + _GUARD : start + _GUARD + size]
         self.ptr = self.bytes.ctypes.data
-        _memories.add(self)
+        self._row = _guard(self.raw, self.ptr, size)
         if _late != "none":
             _kept.append(self)
 
-    def is_intact(self) -> bool:
-        return bool((self._before == _PAINT).all() and (self._behind == _PAINT).all())
+    def __del__(self) -> None:
+        if hasattr(self, "_row"):
+            _guards[self._row] = 0
+            _free.append(self._row)
+
+
+def _guard(raw: np.ndarray, ptr: int, size: int) -> int:
+    """The row of ``_guards`` that memory has now, all of ``raw`` but ``size`` bytes at ``ptr``."""
+    global _guards  # noqa: PLW0603 - it is the module's
+    if not _free:
+        _free.extend(range(len(_guards), 2 * len(_guards)))
+        _guards = np.concatenate([_guards, np.zeros_like(_guards)])
+    row, first = _free.pop(), raw.ctypes.data
+    _guards[row] = first, ptr - first, ptr + size, first + raw.size - ptr - size
+    return row
+
+
+def is_intact() -> bool:
+    """Whether nobody has written beside any memory."""
+    return build.are_painted(_guards)
 
 
 class MemoryPointer:
@@ -458,7 +477,7 @@ class RawModule:
                 if kernel is None:
                     return
                 kernel.launch(grid, block, given, shared_mem, seed)
-                if not all(memory.is_intact() for memory in _memories):
+                if not is_intact():
                     raise build.LaunchError(f"{name}: memory beside an array was written to")
 
             _do(run, name)

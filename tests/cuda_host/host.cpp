@@ -507,3 +507,16 @@ extern "C" __attribute__((visibility("default"))) const char* fastnn_host_launch
     said = own.error;
     return said.empty() ? nullptr : said.c_str();
 }
+
+// Whether all bytes of pieces of memory, each a place and a size, are those of memory that nobody has written.
+extern "C" __attribute__((visibility("default"))) bool fastnn_host_are_painted(const uint64_t (*pieces)[2], uint64_t count) {
+    typedef uint64_t __attribute__((may_alias, aligned(1))) Word;
+    uint64_t written = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        const char* place = reinterpret_cast<const char*>(pieces[i][0]);
+        const uint64_t size = pieces[i][1], words = size / sizeof(Word);
+        for (uint64_t j = 0; j < words; j++) written |= ~reinterpret_cast<const Word*>(place)[j];
+        for (uint64_t j = words * sizeof(Word); j < size; j++) written |= uint64_t((unsigned char)place[j] ^ PAINT);
+    }
+    return written == 0;
+}

@@ -114,6 +114,24 @@ def test_a_pools_memory_ends_when_it_is_freed_and_with_the_pool():
         assert np.isnan(other).all() == ends
 
 
+@compiles_for_host
+def test_a_byte_beside_any_array_is_seen():
+    memories = [cupy.cuda.Memory(12) for _ in range(1000)]
+    for memory in (memories[0], memories.pop(500), memories[-1]):
+        memory.bytes[:] = 0
+        assert cupy.is_intact()
+        start = memory.ptr - memory.raw.ctypes.data
+        for place in (0, start - 1, start + 12, memory.raw.size - 1):
+            memory.raw[place] ^= 1
+            assert not cupy.is_intact(), place
+            memory.raw[place] ^= 1
+    memories[7].raw[0] = 0
+    assert not cupy.is_intact()
+    memories.clear()
+    del memory
+    assert cupy.is_intact()
+
+
 @pytest.mark.parametrize("late", ["default", "others", "all"])
 def test_work_that_is_put_off_is_done_when_somebody_waits_for_it(late):
     x, y, first = cupy.zeros(3), cupy.zeros(3), cupy.cuda.Event()

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pages
+import pictures
 import pytest
 
 from docs import figures, measured
@@ -67,26 +67,20 @@ def test_machines_of_all_results_that_name_one():
     assert "`ci/results/arm64.txt` | neoverse-n1" in shown
 
 
-def pixels(path):
-    from matplotlib import image
-
-    return (image.imread(path)[..., :3] * 255).astype(np.uint8)
-
-
 def test_pictures_of_the_scaling_report(tmp_path):
     pytest.importorskip("matplotlib")
     drawn = figures.drawn(tmp_path)
     report = (measured.SCALING / "report.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\]\((\w+\.png)\)", report)) == {Path(name).name for name in drawn}
     for path in drawn.values():
-        assert len(np.unique(pixels(path).reshape(-1, 3), axis=0)) > 50
+        assert pictures.colours(pictures.pixels(path)) > 50
 
 
 def test_the_picture_of_the_readme_is_that_of_the_results(tmp_path):
     """Drawn anew it is as large and as dark, on whatever version of matplotlib."""
     pytest.importorskip("matplotlib")
     figures.speed(tmp_path / "speed.png")
-    kept, made = pixels(figures.SPEED), pixels(tmp_path / "speed.png")
+    kept, made = pictures.pixels(figures.SPEED), pictures.pixels(tmp_path / "speed.png")
     assert kept.shape == made.shape
     assert abs(kept.astype(float) - made).mean() < 2
 

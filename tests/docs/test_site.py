@@ -23,7 +23,7 @@ _SHOWN = (
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The folder of the site, built as CI builds it."""
+    """The folder of the site: a warning ends its building, but that of the theme's makers, who announce another."""
     for package in ("mkdocs", "material", "jupytext", "matplotlib"):
         pytest.importorskip(package, reason="the site needs what pip install '.[docs,test]' brings")
     folder = tmp_path_factory.mktemp("site")

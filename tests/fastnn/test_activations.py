@@ -174,7 +174,17 @@ def test_layers_of_activations():
     np.testing.assert_allclose(dx, y * (dy - (dy * y).sum(axis=1, keepdims=True)), atol=1e-15)
 
 
-@pytest.mark.parametrize(("shape", "shared", "slopes"), [((6,), None, (6,)), ((6,), 1, (1,)), ((3, 4), [1], (1, 4))])
+@pytest.mark.parametrize(
+    ("shape", "shared", "slopes"),
+    [
+        ((6,), None, (6,)),
+        ((6,), 1, (1,)),
+        ((3, 4), [1], (1, 4)),
+        ((3, 4), [2], (3, 1)),
+        ((3, 4), [1, 2], (1, 1)),
+        ((3, 4, 2), [1, 3], (1, 4, 1)),
+    ],
+)
 def test_prelu_learns_its_slopes(shape, shared, slopes):
     layer = layers.PReLU("he_normal" if len(slopes) > 1 else "ones", shared_axes=shared, dtype="float64")
     x, dy = (np.random.default_rng(seed).normal(size=(5, *shape)) for seed in (1, 2))

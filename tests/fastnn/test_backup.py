@@ -266,7 +266,7 @@ def test_a_backup_of_another_fit_changes_nothing(tmp_path, make, options, messag
 def test_a_crafted_backup_changes_nothing(tmp_path, change):
     interrupted(tmp_path, Interrupt(1, 3), save_freq=2)
     tensors, document = saving.read(tmp_path / "latest.safetensors")
-    saving.write(tmp_path / "latest.safetensors", tensors, {**document, **change})
+    saving.replace(tmp_path / "latest.safetensors", saving.contents(tensors, {**document, **change}))
     model = made()
     before = everything(model)
     with pytest.raises(ValueError, match=r"backup_dir: got .*, which is no backup of such a fit"):

@@ -216,7 +216,7 @@ def test_checkpoint_every_epoch(tmp_path):
     assert sorted(os.listdir(tmp_path)) == wanted
 
 
-@pytest.mark.parametrize("path", ["m.keras", "{epoch:02d}-{val_loss:.2f}.weights.h5"])
+@pytest.mark.parametrize("path", ["m.h5", "{epoch:02d}-{val_loss:.2f}.weights.h5"])
 def test_checkpoint_under_a_name_that_promises_another_format(path):
     with pytest.raises(ValueError, match=r"filepath: got .*, whose suffix stands for Keras, wants '.*\.safetensors'"):
         callbacks.ModelCheckpoint(path)

@@ -36,6 +36,8 @@ STACKS = {
     "LeakyReLU": (SEQUENCE, lambda: [Dense(4), layers.LeakyReLU()]),
     "PReLU": (SEQUENCE, lambda: [Dense(4), layers.PReLU()]),
     "PReLU, shared": (IMAGE, lambda: [Conv2D(4, 3), layers.PReLU(shared_axes=[1, 2])]),
+    "PReLU, shared by channels": (IMAGE, lambda: [Conv2D(4, 3), layers.PReLU(shared_axes=[1, 3])]),
+    "PReLU, one slope": (IMAGE, lambda: [Conv2D(4, 3), layers.PReLU(shared_axes=[1, 2, 3])]),
     "ELU": (SEQUENCE, lambda: [Dense(4), layers.ELU()]),
     "Softmax": (SEQUENCE, lambda: [Dense(4), layers.Softmax()]),
     "Softmax, of another axis": (SEQUENCE, lambda: [Dense(4), layers.Softmax(axis=1)]),
@@ -75,7 +77,10 @@ STACKS = {
     "RandomRotation": (IMAGE, lambda: [layers.RandomRotation(0.1), Conv2D(4, 3)]),
     "RandomTranslation": (IMAGE, lambda: [layers.RandomTranslation(0.1, 0.1), Conv2D(4, 3)]),
     "RandomZoom": (IMAGE, lambda: [layers.RandomZoom(0.1), Conv2D(4, 3)]),
-    "CategoryEncoding": (WORDS, lambda: [layers.CategoryEncoding(20)]),
+    **{
+        f"CategoryEncoding, {mode}": (WORDS, lambda mode=mode: [layers.CategoryEncoding(20, mode)])
+        for mode in ("multi_hot", "count", "one_hot")
+    },
     "Embedding": (WORDS, lambda: [Embedding(20, 4)]),
     "Masking": (SEQUENCE, lambda: [layers.Masking(), LSTM(4)]),
     "TimeDistributed": (SEQUENCE, lambda: [layers.TimeDistributed(Dense(4))]),
@@ -140,12 +145,6 @@ JOINS = {
 
 # Those of which a step is no program, or has calls beside its instructions, and why.
 EXCEPT = {
-    "PReLU, shared": "slopes are repeated, and their gradients summed, by NumPy",
-    **dict.fromkeys(("GaussianNoise", "GaussianDropout"), "NumPy's generator draws the noise"),
-    **dict.fromkeys(
-        ("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"), "NumPy's generator draws them"
-    ),
-    "CategoryEncoding": "NumPy counts the categories",
     "LSTM, stateful": "states are kept from call to call outside of ops",
 }
 

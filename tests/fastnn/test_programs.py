@@ -291,6 +291,8 @@ def gradients_of_rows(x, w, b, index, step, rate):
 # By name: ops that kernels of a replay do, of x and w (n, m), b (m,), numbers of rows, and two numbers.
 LOWERED = {
     "dropout": lambda x, w, b, index, step, rate: ops.dropout(x, 0.3, 5, step),
+    "random_normal": lambda x, w, b, index, step, rate: ops.random_normal(x, 2**62 + 5, step, 3, 1.0, 0.5),
+    "random_uniform": lambda x, w, b, index, step, rate: ops.random_uniform(x, step, 1, 2**31 + step, -1.0, 2.0),
     "dropout, by numbers": lambda x, w, b, index, step, rate: ops.dropout_backward(x, 0.3, step, 2**31 + 3, step),
     "prelu": lambda x, w, b, index, step, rate: ops.prelu(x, b),
     "prelu_backward": lambda x, w, b, index, step, rate: ops.prelu_backward(w, x, b),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import stat
 
@@ -158,9 +159,11 @@ def test_a_name_that_promises_no_other_format_will_do(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("x.keras", r"filepath: got 'x.keras', whose suffix stands for Keras, wants 'x.safetensors' or another name"),
+        (
+            "x.KERAS",
+            r"filepath: got 'x.KERAS', whose suffix stands for Keras, wants 'x.safetensors', 'x.*' or an",
+        ),
         ("x.H5", r"got 'x.H5', whose suffix stands for Keras, wants 'x.safetensors'"),
-        ("x.weights.h5", r"wants 'x.weights.safetensors'"),
         ("x.hdf5", "stands for Keras"),
         ("x.pt", "stands for PyTorch"),
         ("x.npz", "stands for NumPy"),
@@ -170,6 +173,28 @@ def test_a_name_that_promises_no_other_format_will_do(tmp_path, name):
 )
 def test_a_name_that_promises_another_format_is_refused(tmp_path, save, name, wanted):
     with pytest.raises(ValueError, match=wanted):
+        getattr(network(), save)(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("save", "name", "wanted"),
+    [
+        ("save", "x.weights.h5", "wants 'x.safetensors', 'x.keras' or another name"),
+        ("save_weights", "x.keras", "wants 'x.safetensors', 'x.weights.h5' or another name"),
+    ],
+)
+def test_models_and_weights_for_keras_have_names_of_their_own(tmp_path, save, name, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        getattr(network(), save)(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("save", "name"), [("save", "x.keras"), ("save_weights", "x.weights.h5")])
+def test_files_for_keras_need_h5py(tmp_path, monkeypatch, save, name):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "h5py" else found(name))
+    with pytest.raises(ImportError, match=r"Keras's files need h5py, which is not installed: pip install .*\[keras\]"):
         getattr(network(), save)(tmp_path / name)
     assert os.listdir(tmp_path) == []
 

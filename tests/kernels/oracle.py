@@ -589,11 +589,15 @@ def philox(counter, key):
     return np.stack([c0, c1, c2, c3])
 
 
+def words_of(rows, columns, seed, step=0, stream=0):
+    """The random words of rows and columns, which broadcast."""
+    words = philox((columns % 16 + columns // 64 * 16, rows, step, stream), (seed % 2**32, seed >> 32))
+    return np.choose(columns // 16 % 4, words)
+
+
 def dropout_kept(shape, rate, seed, step=0, stream=0):
     """Where dropout keeps."""
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    words = philox((columns % 16 + columns // 64 * 16, rows, step, stream), (seed % 2**32, seed >> 32))
-    return np.choose(columns // 16 % 4, words) >= WIDE(rate) * 2**32
+    return words_of(*np.ogrid[: shape[0], : shape[1]], seed, step, stream) >= WIDE(rate) * 2**32
 
 
 def dropout(x, rate, seed, step=0, stream=0):
@@ -602,6 +606,20 @@ def dropout(x, rate, seed, step=0, stream=0):
 
 def dropout_backward(dy, rate, seed, step=0, stream=0):
     return dropout(dy, rate, seed, step, stream)
+
+
+def random_uniform(like, seed, step=0, stream=0, minval=0.0, maxval=1.0):
+    share = wide(words_of(*np.ogrid[: like.shape[0], : like.shape[1]], seed, step, stream) // 2**8) / 2**24
+    return minval + (WIDE(maxval) - minval) * share
+
+
+def random_normal(like, seed, step=0, stream=0, mean=0.0, stddev=1.0):
+    rows, columns = np.ogrid[: like.shape[0], : like.shape[1]]
+    first = columns - columns // 16 % 2 * 16
+    u = (wide(words_of(rows, first, seed, step, stream)) + WIDE(1) / 2) / 2**32
+    angle = 8 * np.arctan(WIDE(1)) * wide(words_of(rows, first + 16, seed, step, stream)) / 2**32
+    part = np.where(first == columns, np.cos(angle), np.sin(angle))
+    return WIDE(mean) + WIDE(stddev) * np.sqrt(-2 * np.log(u)) * part
 
 
 def mse(pred, target, sample_weight=None):
@@ -756,6 +774,29 @@ def rprop_step(w, dw, step_size, change, gradient, eta_minus=0.5, eta_plus=1.2, 
     size = np.select([turn > 0, turn < 0], [shrunk, grown], step_size)
     kept = np.where(turn > 0, 0, -np.sign(dw) * size)
     return {"w": w + np.where(turn > 0, -change, kept), "step_size": size, "change": kept, "gradient": dw}
+
+
+def rprop_minus_step(
+    w,
+    dw,
+    step_size,
+    gradient,
+    balance="none",
+    eta_minus=0.5,
+    eta_plus=1.2,
+    step_min=1e-6,
+    step_max=50.0,
+    delta=1e-6,
+):
+    kept = np.sign(gradient) * np.sign(dw)
+    shrunk, grown = np.maximum(step_size * WIDE(eta_minus), step_min), np.minimum(step_size * WIDE(eta_plus), step_max)
+    size = np.select([kept > 0, kept < 0], [grown, shrunk], step_size)
+    if balance != "none" and dw.any():
+        keys = np.where(dw != 0, abs(dw) if balance == "gradient" else size, np.inf)
+        one = np.unravel_index(np.argmin(keys), keys.shape)
+        slope, total = dw[one], (size * dw).sum() - size[one] * dw[one] + WIDE(delta)
+        size[one] = np.clip(-total / slope, step_min, step_max)
+    return {"w": w - np.sign(dw) * size, "step_size": size, "gradient": dw}
 
 
 def layer_step(op):

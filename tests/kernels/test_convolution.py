@@ -9,6 +9,7 @@ import pytest
 import fastnn
 from fastnn import ops
 from fastnn.backends import use_num_threads
+from fastnn.kernels.cpu import winograd
 from fastnn.kernels.table.windows import places
 
 
@@ -45,6 +46,41 @@ def test_drawn_convolutions_of_integers_are_exact(seed):
     expected = oracle.conv2d_backward(*map(oracle.wide, (dy, x, w, y)), **options)
     for slope, wanted in zip(ops.conv2d_backward(dy, x, w, y, **options), expected, strict=True):
         assert np.array_equal(slope, wanted)
+
+
+def by_blocks(of_x, of_w, of_y):
+    """Whether a convolution and both of its gradients go by blocks of outputs."""
+    (_, *sizes, c), (*_, f) = of_x, of_w
+    forth = winograd.Windows(of_x, of_y, 0, 0).worthwhile
+    return forth and winograd.Windows(of_y, (of_x[0], *sizes, c), 0, 0).worthwhile and min(c, f) >= 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", ["valid", "same", ((2, 1), (0, 3)), ((4, 0), (1, 5))])
+@pytest.mark.parametrize("sizes", [(2, 8, 8, 40, 70), (3, 9, 6, 17, 33), (1, 7, 33, 64, 16), (9, 16, 5, 16, 16)])
+def test_blocks_of_integers_are_exact(sizes, padding, dtype):
+    """Whole blocks and parts of them, in one chunk or several; their transforms halve integers, no more."""
+    rng = np.random.default_rng(2)
+    *of_x, f = sizes
+    of_w = 3, 3, of_x[3], f
+    x, w = (rng.integers(-4, 5, shape).astype(dtype) for shape in (of_x, of_w))
+    b = rng.integers(-4, 5, f).astype(dtype)
+    y = ops.conv2d(x, w, b, "relu", padding=padding)
+    assert by_blocks(x.shape, of_w, y.shape)
+    assert np.array_equal(y, oracle.conv2d(x, w, b, "relu", padding=padding))
+    dy = rng.integers(-4, 5, y.shape).astype(dtype)
+    expected = oracle.conv2d_backward(*map(oracle.wide, (dy, x, w, y)), padding=padding)
+    for slope, wanted in zip(ops.conv2d_backward(dy, x, w, y, padding=padding), expected, strict=True):
+        assert np.array_equal(slope, wanted)
+
+
+def test_blocks_round_no_more_than_sums_by_taps():
+    """Whose chains of multiply-adds are nine times as long: 2.4 units in the last place in the mean, these 1.8."""
+    rng = np.random.default_rng(3)
+    x, w = (rng.standard_normal(shape).astype("float32") for shape in ((4, 12, 12, 64), (3, 3, 64, 64)))
+    exact, squares = (oracle.conv2d(*map(oracle.wide, each), padding="same") for each in ((x, w), (x**2, w**2)))
+    off = abs(ops.conv2d(x, w, padding="same") - exact) / np.sqrt(squares)
+    assert np.mean(off) < 2 * np.finfo("float32").eps
 
 
 @pytest.mark.parametrize("size", [((5, 20, 23, 24), (3, 3, 24, 40)), ((3, 9, 50, 1), (5, 5, 1, 20))])

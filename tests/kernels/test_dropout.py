@@ -10,7 +10,7 @@ import pytest
 
 import fastnn
 from fastnn import ops
-from fastnn.kernels.naive.dropout import philox
+from fastnn.kernels.naive.random import philox
 
 # (counter, key, words) of Philox4x32-10 as the authors' Random123 publishes them: zeros, ones, digits of pi.
 KNOWN = [

@@ -1,15 +1,18 @@
-"""Models out of files that Keras writes: ``load_model`` gives what Keras's own does, to 1e-5, or says what it lacks."""
+"""Keras's files: what either library writes is to the other what it was, to 1e-5, or it is said what is lacking."""
 
 from __future__ import annotations
 
 import json
 import os
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
 
-from fastnn import cli, layers, models
+from fastnn import activations, callbacks, cli, layers, models, utils
+from tests.fastnn.test_compiled_layers import JOINS, STACKS
+from tests.peers import test_graphs
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -93,6 +96,120 @@ def test_what_keras_wrote_computes_the_same(name, tmp_path):
     assert len(ours.trainable_weights) == len(theirs.trainable_weights)
 
 
+def assert_same_outputs(one, other, x):
+    expected, found = (model.predict(x, verbose=0) for model in (one, other))
+    for key in expected if isinstance(expected, dict) else [...]:
+        np.testing.assert_allclose(np.asarray(found[key]), np.asarray(expected[key]), rtol=1e-4, atol=1e-5)
+
+
+def assert_read_by_both(model, path, x):
+    """Both libraries make the same model of the file that fastnn writes."""
+    model.save(path)
+    for library in (models, keras.models):
+        assert_same_outputs(model, library.load_model(path), x)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_reads_what_fastnn_writes(name, tmp_path):
+    theirs = MODELS[name]()
+    ours = models.load_model(saved(theirs, tmp_path / "model.keras"))
+    assert_read_by_both(ours, tmp_path / "again.keras", drawn(theirs))
+    assert len(keras.models.load_model(tmp_path / "again.keras").trainable_weights) == len(theirs.trainable_weights)
+
+
+# What no file says: a function, and how many sequences a state is of.
+UNSAID = {"Lambda", "LSTM, stateful"}
+
+
+@pytest.mark.parametrize("name", [name for name in (*STACKS, *JOINS) if name not in UNSAID])
+def test_keras_reads_every_layer(name, tmp_path):
+    rng = np.random.default_rng(0)
+    utils.set_random_seed(0)
+    shape, make = {**STACKS, **JOINS}[name]
+    x = rng.integers(0, 20, (5, 6)) if shape == "words" else rng.standard_normal((5, *shape)).astype("float32")
+    inputs = [layers.Input(x.shape[1:]) for _ in range(2 if name in JOINS else 1)]
+    model = models.Model(inputs, make(*inputs)) if name in JOINS else models.Sequential([*inputs, *make()])
+    if name != "Normalization":  # which was given its numbers
+        model.set_weights([rng.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
+    assert_read_by_both(model, tmp_path / "model.keras", [x, x[::-1]] if name in JOINS else x)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_keras_reads_graphs_drawn_at_random(seed, tmp_path):
+    """Whose layers of one shape must not be taken for each other."""
+    rng = np.random.default_rng(seed)
+    utils.set_random_seed(seed)
+    model, _ = test_graphs.drawn(rng)
+    x = [rng.standard_normal((6, shape[-1])) for shape in model.input_shape]
+    model.save(tmp_path / "model.keras")
+    back = keras.models.load_model(tmp_path / "model.keras")
+    for one, other in zip(model.predict(x, verbose=0), back.predict(x, verbose=0), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_keras_reads_what_a_normalization_has_seen(tmp_path):
+    theirs, ours = (kind.Normalization() for kind in (L, layers))
+    x = np.random.default_rng(0).normal(3.0, 2.0, (40, *ROW)).astype("float32")
+    for layer in (theirs, ours):
+        layer.adapt(x)
+    made = models.Sequential([layers.Input(ROW), ours])
+    assert_same_outputs(keras.Sequential([L.Input(ROW), theirs]), made, x)
+    assert_read_by_both(made, tmp_path / "model.keras", x)
+    theirs = saved(keras.Sequential([L.Input(ROW), theirs]), tmp_path / "theirs.keras")
+    assert_same_outputs(keras.models.load_model(theirs), models.load_model(theirs), x)
+
+
+def test_keras_reads_weights_alone(tmp_path):
+    theirs, twin = MODELS["images"](), MODELS["images"]()
+    ours = models.load_model(saved(theirs, tmp_path / "model.keras"))
+    ours.save_weights(tmp_path / "ours.weights.h5")
+    twin.load_weights(tmp_path / "ours.weights.h5")
+    assert_same_outputs(theirs, twin, drawn(theirs))
+    ours.load_weights(tmp_path / "ours.weights.h5")
+    assert_same_outputs(theirs, ours, drawn(theirs))
+
+
+def test_a_checkpoint_and_a_conversion_of_the_names_that_scripts_have(tmp_path):
+    path = tmp_path / "best-{epoch}.keras"
+    model = models.load_model(saved(MODELS["dense"](), tmp_path / "model.keras"))
+    model.compile("adam", "mse", metrics=["mae"])
+    x = np.random.default_rng(0).random((16, *ROW), "float32")
+    model.fit(x, x[:, :2], epochs=2, callbacks=[callbacks.ModelCheckpoint(path, "loss")], verbose=0)
+    assert sorted(os.listdir(tmp_path)) == ["best-1.keras", "best-2.keras", "model.keras"]
+    assert_same_outputs(model, keras.models.load_model(tmp_path / "best-2.keras"), x)
+    model.save(tmp_path / "m.safetensors")
+    assert cli.main(["convert", str(tmp_path / "m.safetensors"), str(tmp_path / "m.keras")]) == 0
+    assert_same_outputs(model, keras.models.load_model(tmp_path / "m.keras"), x)
+
+
+class Own(models.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Own, "got a model of the class Own, which a .keras file cannot hold, wants a Sequential"),
+        (
+            lambda: models.Sequential([layers.Dense(2, partial(activations.celu, alpha=2.0))]),
+            "activation: got celu with {'alpha': 2.0} in a .keras file, wants such numbers of relu",
+        ),
+    ],
+    ids=["model", "activation"],
+)
+def test_what_a_file_cannot_hold_is_not_written(make, message, tmp_path):
+    model = make()
+    model.build((None, *ROW))
+    with pytest.raises(ValueError, match=message):
+        model.save(tmp_path / "model.keras")
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_a_layer_was_made_with(tmp_path):
     ours = models.load_model(saved(MODELS["dense"](), tmp_path / "model.keras"))
     config = ours.layers[0].get_config()
@@ -158,6 +275,25 @@ def test_training_goes_on_where_keras_stopped(name, tmp_path):
     assert models.load_model(tmp_path / "model.keras", compile=False).optimizer is None
 
 
+@pytest.mark.filterwarnings("error:.*optimizer:UserWarning")  # what Keras says of a state that it leaves out
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_in_keras(name, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((24, *ROW)).astype("float32"), rng.integers(0, 3, 24)
+    theirs = classifier()
+    top = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
+    theirs.compile(OPTIMIZERS[name](), "sparse_categorical_crossentropy", metrics=["accuracy", top])
+    ours = models.load_model(saved(theirs, tmp_path / "model.keras"))
+    ours.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    ours.save(tmp_path / "ours.keras")
+    back = keras.models.load_model(tmp_path / "ours.keras")
+    assert int(back.optimizer.iterations) == 6
+    histories = [each.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0).history for each in (ours, back)]
+    assert histories[0].keys() == histories[1].keys() == {"loss", "accuracy", "top"}
+    for key, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][key], values, rtol=1e-4, atol=1e-6)
+
+
 def test_several_losses_and_one_that_was_never_fitted(tmp_path):
     theirs = shared()
     losses = {"row": keras.losses.MeanAbsoluteError(), "mean": "mse"}
@@ -168,8 +304,11 @@ def test_several_losses_and_one_that_was_never_fitted(tmp_path):
     assert ours.optimizer.iterations == 0
     given = drawn(theirs)
     wanted = {name: np.ones_like(y) for name, y in theirs.predict(given, verbose=0).items()}
-    found = [each.evaluate(given, wanted, verbose=0, return_dict=True)["loss"] for each in (theirs, ours)]
-    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    ours.save(tmp_path / "ours.keras")
+    models_ = (theirs, ours, keras.models.load_model(tmp_path / "ours.keras"))
+    found = [each.evaluate(given, wanted, verbose=0, return_dict=True) for each in models_]
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +350,10 @@ def test_layers_of_the_users_by_their_names(tmp_path):
     path = saved(theirs, tmp_path / "model.keras")
     ours = models.load_model(path, custom_objects={"Doubled": globals()["Doubled"]})
     x = drawn(theirs)
-    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert_same_outputs(theirs, ours, x)
+    with utils.custom_object_scope({"Doubled": globals()["Doubled"]}):
+        ours.save(tmp_path / "ours.keras")
+    assert_same_outputs(theirs, keras.models.load_model(tmp_path / "ours.keras", {"Doubled": Doubled}), x)
 
 
 def test_cells_states_and_steps(tmp_path):
@@ -224,7 +366,8 @@ def test_cells_states_and_steps(tmp_path):
     ours = models.load_model(saved(theirs, tmp_path / "model.keras"))
     rng = np.random.default_rng(0)
     x = [rng.standard_normal(shape).astype("float32") for shape in ((5, 7, 4), (5, 6, 4))]
-    np.testing.assert_allclose(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+    assert_same_outputs(theirs, ours, x)
+    assert_read_by_both(ours, tmp_path / "ours.keras", x)
 
 
 @pytest.mark.parametrize("mode", ["int", "one_hot", "multi_hot", "count"])

@@ -277,6 +277,49 @@ def test_texts_become_the_same_numbers(options):
     np.testing.assert_allclose(ours(given), wanted, rtol=1e-6)
 
 
+ENTRIES = {
+    "StringLookup": [["b", "a", "b"], ["c", "c", "d"], ["a", "b", "e"], ["b", "b", "b"]],
+    "IntegerLookup": [[7, 40, 7], [-3, -3, 5], [40, 7, 11], [7, 7, 7]],
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_oov_indices": 0},
+        *({"output_mode": mode} for mode in ("one_hot", "multi_hot", "count", "tf_idf")),
+        {"output_mode": "tf_idf", "num_oov_indices": 0},
+        *(
+            {"output_mode": mode, "max_tokens": 4, "pad_to_max_tokens": pad}
+            for mode in ("one_hot", "multi_hot", "count", "tf_idf")
+            for pad in (False, True)
+        ),
+        {"output_mode": "tf_idf", "max_tokens": 9, "pad_to_max_tokens": True},
+    ],
+    ids=str,
+)
+def test_lookups_give_the_same_rows(options, name):
+    pytest.importorskip("tensorflow", reason="Keras's lookups are TensorFlow's")
+    data = np.array(ENTRIES[name])
+    ours, theirs = (getattr(library, name)(**options) for library in (layers, keras.layers))
+    for layer in (ours, theirs):
+        layer.adapt(data)
+    assert ours.get_vocabulary() == [*theirs.get_vocabulary()]
+    known = options.get("num_oov_indices") == 0
+    given = data if known else np.array([["b", "zz", "c"], ["a", "a", "q"]] if data.dtype.kind == "U" else [[7, 1, -3]])
+    single = options.get("output_mode") == "one_hot"
+    for batch in (given[:, :1], given[0]) if single else (given, given[0]):
+        np.testing.assert_allclose(ours(batch), keras.ops.convert_to_numpy(theirs(batch)), rtol=1e-6)
+    entries = data[0, :2].tolist()
+    weights = {"idf_weights": [0.5, 2.0]} if options.get("output_mode") == "tf_idf" else {}
+    told = {key: value for key, value in options.items() if key not in ("max_tokens", "pad_to_max_tokens")}
+    ours, theirs = (getattr(library, name)(vocabulary=entries, **told, **weights) for library in (layers, keras.layers))
+    batch = data[:1, 1:2] if single else data[:1, :2]
+    np.testing.assert_allclose(ours(batch), keras.ops.convert_to_numpy(theirs(batch)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "mean_with_sample_weight"])
 def test_masks_of_outputs_weigh_losses_and_metrics(reduction, weighted):

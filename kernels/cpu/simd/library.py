@@ -21,17 +21,33 @@ from fastnn.kernels.cpu.simd import (
     normalization,
     optim,
     pooling,
+    random,
     recurrent,
     softmax,
     sparse,
     tile,
     windows,
+    winograd,
 )
 from fastnn.kernels.cpu.simd.kernel import ENTERED, MicroKernel
 from fastnn.kernels.interrupts import held
 
 # Every micro-kernel: a room that is missing here has none in the library, whoever imported it before.
-ROOMS = (elementwise, losses, normalization, optim, pooling, softmax, dropout, tile, sparse, recurrent, windows)
+ROOMS = (
+    elementwise,
+    losses,
+    normalization,
+    optim,
+    pooling,
+    softmax,
+    random,
+    dropout,
+    tile,
+    sparse,
+    recurrent,
+    windows,
+    winograd,
+)
 MICRO_KERNELS = tuple(kernel for room in ROOMS for kernel in ENTERED if kernel.emit.__module__ == room.__name__)
 
 # What makes LLVM hand over the code that it has made, and ask for that which was kept: it calls Python for both.

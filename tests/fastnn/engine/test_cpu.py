@@ -903,6 +903,32 @@ def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, 
     assert set(seen) == {coupled and kind == "strokes" and width % 2 == 0}
 
 
+@pytest.mark.parametrize("seen", ["nobody looks", "a callback", "a validation", "a stream"])
+def test_weights_stay_in_panels_where_nobody_looks(seen, monkeypatch):
+    from fastnn.kernels.cpu import epoch
+
+    train, rules = epoch.train, []
+
+    def watched(*arguments):
+        rules.append(arguments[6])
+        return train(*arguments)
+
+    watched.compiled = train.compiled
+    built, x, y = small("sparse", "rmsprop")
+    monkeypatch.setattr(epoch, "train", watched)
+    options = {"epochs": 3, "verbose": 0, "shuffle": False}
+    if seen == "a stream":
+        batches = itertools.cycle([(x[i : i + 50], y[i : i + 50]) for i in range(0, 300, 50)])
+        built.fit(batches, steps_per_epoch=6, **options)
+    else:
+        look = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+        more = {"a callback": {"callbacks": [look]}, "a validation": {"validation_data": (x, y)}}
+        built.fit(x, y, batch_size=50, **options, **more.get(seen, {}))
+    once = 1 if seen == "nobody looks" else 3
+    assert sum(each.load for each in rules) == once
+    assert sum(each.store for each in rules) == once
+
+
 @pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
     """Scratch memory is made for a number of tasks: a callback that asks for more must not overrun it."""
@@ -949,7 +975,7 @@ def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
         built.fit(x, y, batch_size=300, epochs=2, verbose=0)
     finally:
         fastnn.set_num_threads(before)
-    assert tasks == [1, 4]
+    assert tasks == [1, 4, 4]  # the last one brings the weights back
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])

@@ -227,6 +227,21 @@ def test_a_handler_that_raises_nothing(monkeypatch):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.usefixtures("one_step_a_call")
+def test_interrupts_while_weights_stay_in_panels(when, monkeypatch):
+    """In any of the epochs between which nobody looks at the weights."""
+    from fastnn.kernels.cpu import epoch
+
+    for call in range(1, 2 * STEPS + 1):
+        made = model("rmsprop")
+        with monkeypatch.context() as patch:
+            patch.setattr(epoch, "train", Interrupted(epoch.train, call, when))
+            with pytest.raises(KeyboardInterrupt):
+                fit(made, "sparse", epochs=3)
+        assert state(made) == after(call, "rmsprop", "sparse")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.usefixtures("one_step_a_call")
 def test_an_error_out_of_nowhere(when, monkeypatch):
     """As ``PyThreadState_SetAsyncExc`` raises one in any thread: the compiled call never returns."""
     from fastnn.kernels.cpu import epoch

@@ -48,9 +48,36 @@ def test_rows_and_back():
     assert again(given).tolist() == made["count"](given).tolist()
 
 
+def test_counts_are_weighed_by_how_many_samples_have_an_entry():
+    data = [["b", "a", "b"], ["c", "c", "d"], ["a", "b", "d"]]
+    lookup = layers.StringLookup(output_mode="tf_idf")
+    lookup.adapt(data)
+    idf = {"a": np.log(1 + 3 / 3), "b": np.log(1 + 3 / 3), "c": np.log(1 + 3 / 2), "d": np.log(1 + 3 / 3)}
+    wanted = np.array([[np.mean([*idf.values()]), 0, 2 * idf["b"], 0, 0]])
+    assert lookup.get_vocabulary() == ["[UNK]", "b", "d", "c", "a"]
+    np.testing.assert_allclose(lookup([["d", "x", "d"]]), wanted, rtol=1e-6)
+    again = layers.StringLookup.from_config(lookup.get_config())
+    assert np.array_equal(again(data), lookup(data))
+    each = layers.IntegerLookup(output_mode="tf_idf")
+    each.adapt([5, 5, 9])  # every entry is a sample
+    np.testing.assert_allclose(each([[9]])[0, 2], np.log(1 + 3 / 2), rtol=1e-6)
+    given = layers.StringLookup(vocabulary=["a", "b"], idf_weights=[1.0, 3.0], output_mode="tf_idf")
+    assert given([["a", "b", "b"], ["x", "x", "a"]]).tolist() == [[0, 1, 6], [4, 1, 0]]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (
+            lambda: layers.StringLookup(vocabulary=["a"], output_mode="tf_idf"),
+            ValueError,
+            r"idf_weights: got shape \(0,\), wants \(1,\), one for each word",
+        ),
+        (
+            lambda: layers.IntegerLookup(vocabulary=[1], idf_weights=[1.0]),
+            ValueError,
+            "idf_weights: got some with output_mode='int', wants 'tf_idf' or None",
+        ),
         (lambda: layers.StringLookup()(["a"]), ValueError, "vocabulary: got none yet"),
         (lambda: layers.StringLookup(vocabulary="ab"), TypeError, "vocabulary: got str"),
         (lambda: layers.StringLookup(vocabulary=["a", "a"]), ValueError, "vocabulary: got 'a' twice"),

@@ -121,7 +121,7 @@ def test_calls_of_many_steps_end_where_single_ones_do(monkeypatch):
 
     whole = neuralnet("Species ~ .", IRIS, hidden=2, threshold=1.0, seed=3)
     for steps in (1, 7):
-        monkeypatch.setattr(algorithms, "_STEPS", steps)
+        monkeypatch.setattr(algorithms, "_STEPS_AT_ONCE", steps)
         parts = neuralnet("Species ~ .", IRIS, hidden=2, threshold=1.0, seed=3)
         assert parts.results == whole.results
 

@@ -158,18 +158,42 @@ def test_bits_repeat_in_any_order_of_threads_and_for_any_number_of_chunks(cupy, 
 def test_columns_are_sorted_stably(cupy, csr, monkeypatch, n, k):
     """More counters than one span has, and more non-zeros than one chunk."""
     from fastnn.kernels.cuda import scan
+    from fastnn.kernels.cuda.chain import Chain
 
     monkeypatch.setattr(scan, "_SPAN", 256)
     monkeypatch.setattr(csr, "_LEAST_CHUNK", 32)
     given = random_layer(n=n, k=k, m=3)
-    x = on_device(cupy, given, "x")["x"]
-    entries = csr._Columns((n, k), x.dtype)(csr._entries("x", x))
-    starts, rows, values = (array.get() for array in entries.held)
     expected = scipy_sparse.csr_matrix(given["x"]).tocsc()
-    np.testing.assert_array_equal(starts[:-2][:: entries.step][: k + 1], expected.indptr)
-    np.testing.assert_array_equal(rows, expected.indices)
-    np.testing.assert_array_equal(values, expected.data)
-    assert starts[-1] == 0  # the fault
+    chain = Chain((), csr._OTHERS)
+    _, others, size, _held = csr._given("x", on_device(cupy, given, "x")["x"])
+    assert expected.nnz <= size < 1.25 * expected.nnz
+    columns = csr._by_columns(chain, (n, k), np.dtype("float32"), size)
+    rooms = {}
+    for name in ("empty", "zeros"):
+        monkeypatch.setattr(cupy, name, keeping(rooms, name, getattr(cupy, name)))
+    chain.made()((), others, b"")
+
+    def numbers(name, dtype, count):
+        of_zeros, at = next((of_zeros, at) for room, of_zeros, at in chain._places if room == name)
+        room = rooms["zeros" if of_zeros else "empty"].get()
+        return room[at : at + count * 4].view(dtype)
+
+    starts = numbers(columns.bounds, "int32", k * columns.step + 1)
+    np.testing.assert_array_equal(starts[:: columns.step], expected.indptr)
+    np.testing.assert_array_equal(numbers(columns.indices, "int32", expected.nnz), expected.indices)
+    np.testing.assert_array_equal(numbers(columns.values, "float32", expected.nnz), expected.data)
+    assert numbers(columns.fault, "int32", 1) == 0
+
+
+def keeping(rooms, name, make):
+    """``make``, whose first array is kept by this name."""
+
+    def made(*given):
+        array = make(*given)
+        rooms.setdefault(name, array)
+        return array
+
+    return made
 
 
 @host_only

@@ -171,7 +171,7 @@ def test_every_step_of_many_products(cupy, name, dtype):
     from fastnn.kernels.cuda import gemm, steps
 
     rng, entry = np.random.default_rng(0), STEPS[name]
-    numbers = [0.125, 0.25, 0.5, 0.75][: len(entry.hyper)]
+    numbers = [0.125, 0.25, 0.5, 0.75, 0.0, 0.0][: len(entry.hyper)]
     made, wanted = [], []
     for place in range(steps._AT_ONCE + 2):
         n, k, m = ((33, 5, 31), (1, 16, 65), (64, 7, 1), (5, 9, 17))[place % 4]

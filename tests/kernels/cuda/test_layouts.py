@@ -16,7 +16,7 @@ from tests.cuda_host import places
 BLOCK_WIDE = {"n": 9, "c": 1500, "...": (1200,)}
 LARGE = {
     **{name: {"...": (30_001,), "*": (30_001,)} for name in ("add", "relu", "relu_backward", "sgd_step", "adam_step")},
-    **{name: BLOCK_WIDE for name, op in TABLE.items() if op.module in ("softmax", "losses", "dropout")},
+    **{name: BLOCK_WIDE for name, op in TABLE.items() if op.module in ("softmax", "losses", "random", "dropout")},
     **{name: {"n": 700, "...": (3,)} for name in ("prelu", "prelu_backward")},
     **{name: {"rows": 300, "n": 500, "...": (67,)} for name in ("gather", "gather_backward")},
     "column_sums": {"n": 9000, "m": 5},

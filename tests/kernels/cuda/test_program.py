@@ -85,7 +85,7 @@ def test_a_step_is_one_launch_of_a_graph(cupy):
 
 
 @host_only
-def test_masks_of_turns_are_counted_for_many_turns_at_once(cupy, monkeypatch):
+def test_words_of_turns_are_counted_for_many_turns_at_once(cupy, monkeypatch):
     """Their bits are those of the ops; how often a call is made to find its numbers does not grow with the turns."""
     from fastnn.kernels.cuda.numbers import Table
 
@@ -93,7 +93,7 @@ def test_masks_of_turns_are_counted_for_many_turns_at_once(cupy, monkeypatch):
     seeds = 7, 2**62 + 5
 
     def step(x, number, stream):
-        y = ops.dropout(x, 0.25, seeds[0], number, 3)
+        y = ops.add(ops.dropout(x, 0.25, seeds[0], number, 3), ops.random_normal(x, seeds[1], number, stream))
         return ops.dropout_backward(ops.dropout(y, 0.5, seeds[1], number, stream), 0.25, seeds[0], number)
 
     read, plain, found = [], Table.reading, []
@@ -111,7 +111,7 @@ def test_masks_of_turns_are_counted_for_many_turns_at_once(cupy, monkeypatch):
             for turn, each in enumerate(zip(numbers, streams, strict=True))
         ]
         np.testing.assert_array_equal(made.get(), np.concatenate(wanted))
-    assert found == [3, 3, 6]  # of as many turns as are sent at a time
+    assert found == [4, 4, 8]  # of as many turns as are sent at a time
 
 
 def test_arguments_at_other_addresses_and_at_those_again(cupy):

@@ -10,7 +10,7 @@ from tests.cuda_host import build
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(build.COMPILER is None, reason="no g++")]
 
 # Of formulas of single numbers, which share their kernels, one; of rows each.
-OPS = [name for name, op in TABLE.items() if op.module in ("softmax", "prelu", "dropout", "gather")]
+OPS = [name for name, op in TABLE.items() if op.module in ("softmax", "prelu", "random", "dropout", "gather")]
 OPS += [name for name, op in TABLE.items() if op.module in ("normalization", "pooling", "resizing", "joining")]
 OPS += ["add", "relu", "adam_step", "linear_adam_step", "column_sums", "linear_backward", "mse", "l1_l2_penalty"]
 OPS += [
@@ -22,7 +22,7 @@ OPS += [
     "nll",
 ]
 OPS += [name for name, op in TABLE.items() if op.module in ("convolution", "depthwise", "sampling", "sequences")]
-OPS += [name for name, op in TABLE.items() if op.module in ("embedding", "recurrent")]
+OPS += [name for name, op in TABLE.items() if op.module in ("embedding", "recurrent", "resilient")]
 
 # Ops by name at the last of the table's cases but one, with rows as wide as a block's and columns that blocks share,
 # and "turns" over batches, with a part of a source in another's place.
