@@ -13,7 +13,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.module import (
+    _global_backward_hooks,
+    _global_backward_pre_hooks,
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 from fastnn.torch import functions
 from fastnn.torch.arrays import is_served
@@ -121,12 +126,15 @@ class Sequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:  # noqa: A002 - PyTorch's name
         """What the modules make of the input, one behind the other."""
-        if _has_any_global_hook():
+        if any(_EVERYWHERE):
             return super().forward(input)
         for run in _runs(self):
             input = run(input)  # noqa: A001
         return input
 
+
+# Hooks of all modules there are.
+_EVERYWHERE = (_global_backward_hooks, _global_backward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
 
 # Of a sequence: what its modules were like, and how they run.
 _known: WeakKeyDictionary[nn.Module, tuple[list[Any], list[Callable[[Any], Any]]]] = WeakKeyDictionary()
