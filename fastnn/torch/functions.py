@@ -366,7 +366,7 @@ class _Loss(_First):
         return slope if by_itself else slope * dy, None, None, None, None
 
 
-def loss_of(name: str, pred: Tensor, target: Tensor, weight: Tensor | None, options: Mapping[str, Any]) -> Tensor:
+def loss_of(name: str, pred: Any, target: Any, weight: Any, options: Mapping[str, Any]) -> Tensor:
     """The loss of this name, of tensors that its op takes."""
     result: Tensor = _applied(_Loss, pred, target, weight, name, options)
     return result

@@ -104,7 +104,7 @@ class _Compiled(torch.optim.Optimizer):
         """Whether a step has hooks or a profiler."""
         hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
         everywhere = _global_optimizer_pre_hooks or _global_optimizer_post_hooks
-        return bool(hooks or everywhere or torch.autograd._profiler_enabled())
+        return bool(hooks or everywhere or torch._C._autograd._profiler_enabled())
 
     def _step_groups(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
