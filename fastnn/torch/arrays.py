@@ -26,7 +26,7 @@ _PLACES = ("cpu", "cuda")
 
 def array_of(tensor: Tensor) -> Array:
     """The tensor's memory as an array of NumPy's, or of CuPy's where it is on a CUDA device."""
-    detached = tensor.detach()
+    detached = tensor.detach() if tensor.requires_grad else tensor
     if tensor.is_cuda:
         return backends.implementation("cuda", "arrays", "adopted")(detached)
     return detached.numpy()
@@ -35,7 +35,7 @@ def array_of(tensor: Tensor) -> Array:
 def tensor_of(value: Any, like: Tensor) -> Tensor:
     """What an op has returned, an array or a number, as a tensor beside ``like``: an array's own memory."""
     if isinstance(value, float):
-        return torch.tensor(value, dtype=like.dtype, device=like.device)
+        return torch.scalar_tensor(value, dtype=like.dtype, device=like.device)
     return from_dlpack(value) if like.is_cuda else torch.from_numpy(value)
 
 
@@ -58,24 +58,19 @@ def is_served(*tensors: Tensor | None) -> bool:
 
     Nor those that PyTorch traces to compile or transform what is done to them.
     """
-    first = tensors[0]
-    return (
-        first is not None
-        and first.dtype in FLOATS
-        and _serves(first.device.type)
-        and all(
-            each is None
-            or (
-                each.dtype is first.dtype
-                and each.device == first.device
-                and each.layout is torch.strided
-                and type(each) in _KINDS
-            )
-            for each in tensors
-        )
-        and not torch.is_autocast_enabled(first.device.type)
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
+    first = tensors[0] if tensors else None
+    if first is None or first.dtype not in FLOATS or not _serves(first.device.type):
+        return False
+    dtype, device = first.dtype, first.device
+    for each in tensors:
+        if each is not None and not (
+            each.dtype is dtype and each.device == device and each.layout is torch.strided and type(each) in _KINDS
+        ):
+            return False
+    return not (
+        torch.is_autocast_enabled(device.type)
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,8 +45,11 @@ class _First(Function):
 
 
 def _applied(function: type[_First], *arguments: Any) -> Any:
+    # what ``Function.apply`` does for transforms of functions takes as long as a small kernel
+    plain = not torch._C._are_functorch_transforms_active()
+    apply: Any = super(Function, function).apply if plain else function.apply  # type: ignore[misc]
     with threads():
-        return function.apply(*arguments)  # type: ignore[no-untyped-call, unused-ignore]
+        return apply(*arguments)
 
 
 def _as_tensors(found: Sequence[Any], like: Tensor) -> tuple[Tensor | None, ...]:
@@ -359,7 +362,14 @@ class _Loss(_First):
     @classmethod
     def slopes(cls, ctx: Any, dy: Tensor) -> Any:
         (slope,) = ctx.saved_tensors
-        return slope * dy, None, None, None, None
+        by_itself = not dy.is_cuda and dy.item() == 1  # as where the loss is what is differentiated
+        return slope if by_itself else slope * dy, None, None, None, None
+
+
+def loss_of(name: str, pred: Any, target: Any, weight: Any, options: Mapping[str, Any]) -> Tensor:
+    """The loss of this name, of tensors that its op takes."""
+    result: Tensor = _applied(_Loss, pred, target, weight, name, options)
+    return result
 
 
 def _loss(name: str) -> Callable[..., Tensor]:
@@ -379,8 +389,7 @@ def _loss(name: str) -> Callable[..., Tensor]:
             if tensor is not None and tensor.requires_grad:
                 raise ValueError(f"{other}: got a tensor that requires a gradient, wants one without: detach it first")
         options = {option: given[option] for option in row.options if option in given}
-        result: Tensor = _applied(_Loss, pred, target, weight, name, options)
-        return result
+        return loss_of(name, pred, target, weight, options)
 
     function.__signature__ = row.signature  # type: ignore[attr-defined]
     return _named(function, name, _doc_of_loss(row.doc))

@@ -8,10 +8,17 @@ around it, tensors elsewhere) is PyTorch's own, as is one that is wrong, with it
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules.module import (
+    _global_backward_hooks,
+    _global_backward_pre_hooks,
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 from fastnn.torch import functions
 from fastnn.torch.arrays import is_served
@@ -46,9 +53,9 @@ def is_plain(module: nn.Module) -> bool:
     )
 
 
-def _is_served_by(layer: Any, x: Any) -> bool:
-    """Whether a linear layer or a convolution of ours takes x."""
-    if not isinstance(x, Tensor) or not is_served(x, layer.weight, layer.bias):
+def _is_served_by(layer: Any, x: Any, *parameters: Tensor | None) -> bool:
+    """Whether a linear layer or a convolution of ours takes x, with these parameters, its own and of what follows."""
+    if not isinstance(x, Tensor) or not is_served(x, *parameters):
         return False
     if type(layer) is Conv2d:
         return x.ndim == 4 and x.shape[1] == layer.in_channels
@@ -66,9 +73,10 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
         """The layer's outputs (..., out) of inputs (..., in)."""
-        if not _is_served_by(self, input):
+        weight, bias = self.weight, self.bias
+        if not _is_served_by(self, input, weight, bias):
             return super().forward(input)
-        return functions.stacked(input, [(self.weight, self.bias)], ("linear",))
+        return functions.stacked(input, [(weight, bias)], ("linear",))
 
 
 class Conv2d(nn.Conv2d):
@@ -83,7 +91,9 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
         """The layer's outputs (n, f, oh, ow) of images (n, c, h, w)."""
-        return _convolved(input, self, "linear") if _is_served_by(self, input) else super().forward(input)
+        if not _is_served_by(self, input, self.weight, self.bias):
+            return super().forward(input)
+        return _convolved(input, self, "linear")
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):
@@ -102,7 +112,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):
         """The mean loss of logits (n, classes)."""
         if is_served(input) and not input.is_cuda and input.ndim == 2 and len(input) and not target.requires_grad:
             try:
-                return functions.softmax_cross_entropy(input, target)
+                return functions.loss_of("softmax_cross_entropy", input, target, None, {})
             except (TypeError, ValueError):  # labels to be ignored, rows that do not sum to 1, wrong ones
                 pass
         return super().forward(input, target)
@@ -116,15 +126,37 @@ class Sequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:  # noqa: A002 - PyTorch's name
         """What the modules make of the input, one behind the other."""
-        if _has_any_global_hook():
+        if any(_EVERYWHERE):
             return super().forward(input)
-        run = _Run()
-        for module in self:
+        for run in _runs(self):
+            input = run(input)  # noqa: A001
+        return input
+
+
+# Hooks of all modules there are.
+_EVERYWHERE = (_global_backward_hooks, _global_backward_pre_hooks, _global_forward_hooks, _global_forward_pre_hooks)
+
+# Of a sequence: what its modules were like, and how they run.
+_known: WeakKeyDictionary[nn.Module, tuple[list[Any], list[Callable[[Any], Any]]]] = WeakKeyDictionary()
+
+
+def _runs(sequence: nn.Sequential) -> list[Callable[[Any], Any]]:
+    """How the modules of a sequence run, one behind the other: told once, until one is another, or has other hooks."""
+    modules = sequence._modules.values()
+    likeness = [(module, type(module), is_plain(module), activation(module)) for module in modules]
+    before = _known.get(sequence)
+    if before is not None and before[0] == likeness:
+        return before[1]
+    runs: list[Callable[[Any], Any]] = []
+    run = _Run()
+    for module in sequence:
+        if not run.takes(module):
+            runs.append(run)
+            run = _Run()
             if not run.takes(module):
-                input, run = run(input), _Run()  # noqa: A001
-                if not run.takes(module):
-                    input = module(input)  # noqa: A001
-        return run(input)
+                runs.append(module)
+    _known[sequence] = likeness, [*runs, run]
+    return _known[sequence][1]
 
 
 class _Run:
@@ -154,16 +186,15 @@ class _Run:
         if not self._layers:
             return type(layer) in (Linear, Conv2d)
         last = self._layers[-1]
-        if type(layer) is not Linear or type(last) is not Linear or layer.in_features != last.out_features:
-            return False
-        return is_served(last.weight, layer.weight, layer.bias)
+        return type(layer) is Linear and type(last) is Linear and layer.in_features == last.out_features
 
     def __call__(self, x: Any) -> Any:
         """What they make of x; each by itself where the first one does not take it."""
-        if not self._layers or not _is_served_by(self._layers[0], x):
+        layers = [(layer.weight, layer.bias) for layer in self._layers]
+        if not layers or not _is_served_by(self._layers[0], x, *chain(*layers)):
             for member in self._members:
                 x = member(x)
             return x
         if type(self._layers[0]) is Conv2d:
             return _convolved(x, self._layers[0], self._names[0])
-        return functions.stacked(x, [(layer.weight, layer.bias) for layer in self._layers], self._names)
+        return functions.stacked(x, layers, self._names)

@@ -11,10 +11,12 @@ import math
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from fastnn import ops
 from fastnn.torch.arrays import array_of, is_served, threads
@@ -44,8 +46,17 @@ _SERVED: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
+def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Say of a step that it calls hooks itself, so that PyTorch wraps nothing around it."""
+    step.hooked = True  # type: ignore[attr-defined]
+    return step
+
+
 class _Compiled(torch.optim.Optimizer):
     """What the optimizers share: which groups are served, and the step."""
+
+    # Values of groups, other than their parameters, that were served at the last step.
+    _values: Sequence[Any] = ()
 
     def unserved(self) -> str | None:
         """What PyTorch's own step is taken for now; None where the compiled one is."""
@@ -60,18 +71,51 @@ class _Compiled(torch.optim.Optimizer):
                     return "a parameter or its gradient is not strided float32 or float64"
         return None
 
+    def _is_served(self) -> bool:
+        """Whether the compiled step is taken now.
+
+        A group's values are the same objects from step to step until somebody gives it others: only then all are
+        looked at again.
+        """
+        values = [value for group in self.param_groups for name, value in group.items() if name != "params"]
+        if len(values) == len(self._values) and all(map(operator.is_, values, self._values)):
+            parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+            if is_served(*parameters, *[parameter.grad for parameter in parameters]):
+                return True
+        self._values = values if self.unserved() is None else ()
+        return bool(self._values)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of all gradients, or fill them with zeros, as ``torch.optim.Optimizer.zero_grad``."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    @_hooked
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all parameters that have gradients; ``closure``, if given, computes them anew first."""
+        given = () if closure is None else (closure,)
+        return (_watched_step if self._is_watched() else _Compiled._step_groups)(self, *given)
+
+    def _is_watched(self) -> bool:
+        """Whether a step has hooks or a profiler."""
+        hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        everywhere = _global_optimizer_pre_hooks or _global_optimizer_post_hooks
+        return bool(hooks or everywhere or torch._C._autograd._profiler_enabled())
+
+    def _step_groups(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self.unserved() is not None:
-            self._their_step()
+        if self._is_served():
+            for group in self.param_groups:
+                self._step(group)
         else:
-            with torch.no_grad():
-                for group in self.param_groups:
-                    self._step(group)
+            self._their_step()
         return loss
 
     def _their_step(self) -> None:
@@ -83,22 +127,27 @@ class _Compiled(torch.optim.Optimizer):
     def _step(self, group: Group) -> None:
         """The step of a group: by the dtype and place of the parameters, and by how many steps they have made."""
         alike: dict[Any, list[Tensor]] = defaultdict(list)
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                alike[parameter.dtype, parameter.device, self._count(parameter, group)].append(parameter)
+        with_gradients = [parameter for parameter in group["params"] if parameter.grad is not None]
+        for parameter, count in zip(with_gradients, self._counts(with_gradients, group), strict=True):
+            alike[parameter.dtype, parameter.device, count].append(parameter)
         for (_, _, count), parameters in alike.items():
-            gradients: list[Any] = [parameter.grad for parameter in parameters]
-            if group["maximize"]:
-                gradients = list(torch._foreach_neg(gradients))
-            if group["weight_decay"] and not self._is_decoupled(group):
-                gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
-            elif group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            gradients = self._decayed(group, parameters)
             states = [[self.state[parameter][name] for parameter in parameters] for name in self._names(group)]
             with threads():
                 self._update(group, count, [list(map(array_of, each)) for each in (parameters, gradients, *states)])
-            for written in (parameters, *states):
-                torch.autograd.graph.increment_version(written)
+            torch.autograd.graph.increment_version([*parameters, *chain(*states)])
+
+    @torch.no_grad()
+    def _decayed(self, group: Group, parameters: list[Tensor]) -> list[Tensor]:
+        """What to step by: the gradients, with weights decayed in them, or by themselves."""
+        gradients: list[Any] = [parameter.grad for parameter in parameters]
+        if group["maximize"]:
+            gradients = list(torch._foreach_neg(gradients))
+        if group["weight_decay"] and not self._is_decoupled(group):
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+        elif group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        return gradients
 
     def _names(self, group: Group) -> Sequence[str]:
         """The names of a parameter's state, in the order of the op's operands."""
@@ -108,23 +157,30 @@ class _Compiled(torch.optim.Optimizer):
         """Whether weights decay by themselves, and not through gradients."""
         return False
 
-    def _count(self, parameter: Tensor, group: Group) -> int:
-        """The number of the parameter's step, from 1, where that matters; its state is there then."""
-        return 0
+    def _counts(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
+        """The number of each parameter's step, from 1, where that matters; its state is there then."""
+        return [0] * len(parameters)
 
-    def _stepped(self, parameter: Tensor, group: Group) -> int:
-        """One step more in the parameter's state, which is made of zeros where there is none: how many there are."""
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), dtype=_COUNTS[torch.get_default_dtype() is torch.float64])
-            for name in self._names(group):
-                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        state["step"] += 1
-        return int(state["step"])
+    def _stepped(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
+        """One step more in each parameter's state, made of zeros where there is none: how many there are."""
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), dtype=_COUNTS[torch.get_default_dtype() is torch.float64])
+                for name in self._names(group):
+                    state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        steps = [self.state[parameter]["step"] for parameter in parameters]
+        if steps:
+            torch._foreach_add_(steps, 1)
+        return list(map(int, steps))
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         """The op, on weights, gradients and the parts of the state."""
         raise NotImplementedError(type(self).__name__)
+
+
+# The same with hooks and what profilers ask for, as PyTorch wraps every optimizer's step.
+_watched_step: Callable[..., Any] = torch.optim.Optimizer.profile_hook_step(_Compiled._step_groups)
 
 
 class SGD(_Compiled, torch.optim.SGD):
@@ -136,14 +192,14 @@ class SGD(_Compiled, torch.optim.SGD):
     def _is_decoupled(self, group: Group) -> bool:
         return not group["momentum"]  # without it both come to the same
 
-    def _count(self, parameter: Tensor, group: Group) -> int:
+    def _counts(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
         """1 for the first step, 2 for others: the buffer begins as the gradient, which nothing dampens."""
         if not group["momentum"]:
-            return 2
-        first = self.state[parameter].get("momentum_buffer") is None
-        if first:
+            return [2] * len(parameters)
+        first = [parameter for parameter in parameters if self.state[parameter].get("momentum_buffer") is None]
+        for parameter in first:
             self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)  # type: ignore[arg-type]
-        return 1 if first else 2
+        return [1 if any(parameter is each for each in first) else 2 for parameter in parameters]
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         weights, slopes, *state = arrays
@@ -169,9 +225,9 @@ class RMSprop(_Compiled, torch.optim.RMSprop):
         velocity, mean = bool(group["momentum"]), bool(group["centered"])
         return ("square_avg", *["momentum_buffer"] * velocity, *["grad_avg"] * mean)
 
-    def _count(self, parameter: Tensor, group: Group) -> int:
-        self._stepped(parameter, group)
-        return 0
+    def _counts(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
+        self._stepped(parameters, group)
+        return [0] * len(parameters)
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         weights, slopes, *states = arrays
@@ -195,10 +251,10 @@ class Adagrad(_Compiled, torch.optim.Adagrad):
     def _names(self, group: Group) -> Sequence[str]:
         return ("sum",)
 
-    def _count(self, parameter: Tensor, group: Group) -> int:
-        """The step's number where rates decay by it."""
-        count = self._stepped(parameter, group)
-        return count if group["lr_decay"] else 0
+    def _counts(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
+        """The step's numbers where rates decay by them."""
+        counts = self._stepped(parameters, group)
+        return counts if group["lr_decay"] else [0] * len(parameters)
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         rate = group["lr"] / (1 + (count - 1) * group["lr_decay"]) if count else group["lr"]
@@ -212,8 +268,8 @@ class _Moments(_Compiled):
     def _names(self, group: Group) -> Sequence[str]:
         return ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else []))
 
-    def _count(self, parameter: Tensor, group: Group) -> int:
-        return self._stepped(parameter, group)
+    def _counts(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
+        return self._stepped(parameters, group)
 
     def _update(self, group: Group, count: int, arrays: Sequence[list[Any]]) -> None:
         beta_1, beta_2 = group["betas"]

@@ -248,6 +248,63 @@ def test_calls_that_are_not_served_are_pytorchs():
     assert torch.equal(model(x.bfloat16()), plain.bfloat16()(x.bfloat16()))
 
 
+def replaced(model):
+    model[1] = nn.Sigmoid()
+
+
+def appended(model):
+    model.append(nn.Linear(5, 3).double())
+
+
+def behind(model):
+    model[3] = nn.GELU()
+
+
+@pytest.mark.parametrize("changed", [replaced, appended, behind])
+def test_modules_that_change_between_calls_are_noticed(changed):
+    x, _ = rows("dense")
+    model, plain = made("dense"), made("dense")
+    accelerate(model)
+    model(x)
+    for each in (model, plain):
+        torch.manual_seed(3)
+        changed(each)
+    torch.testing.assert_close(model(x), plain(x))
+    if changed is behind:
+        for each in (model, plain):
+            each[3].approximate = "tanh"
+        torch.testing.assert_close(model(x), plain(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_gradients_add_up(factor):
+    """Of a loss that is scaled or not, differentiated twice, over two batches."""
+    x, y = rows("dense")
+    found = []
+    for swapped in (False, True):
+        model, criterion = made("dense"), nn.CrossEntropyLoss()
+        if swapped:
+            accelerate(model, criterion)
+        logits = torch.randn(len(x), 5, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        for part in (slice(0, 8), slice(8, 16)):
+            loss = factor * (criterion(model(x[part]), y[part]) + criterion(logits[part], y[part]))
+            loss.backward(retain_graph=True)
+            loss.backward()
+        found.append([logits.grad, *(parameter.grad for parameter in model.parameters())])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+
+
+def test_a_loss_of_leaves_keeps_its_own_gradient():
+    """What one backward pass gave is not written to by the next."""
+    logits = torch.randn(4, 5, dtype=torch.float64).requires_grad_()
+    loss = modules.CrossEntropyLoss()(logits, torch.tensor([0, 1, 2, 3]))
+    first = torch.autograd.grad(loss, logits, retain_graph=True)[0].clone()
+    loss.backward(retain_graph=True)
+    logits.grad.zero_()
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], first)
+
+
 def test_second_derivatives_are_refused():
     x, y = rows("dense")
     model = made("dense")

@@ -215,3 +215,44 @@ def test_arguments_are_pytorchs(name):
     w.grad = torch.ones(3).to_sparse()
     optimizer = getattr(optim, name)([w], lr=0.1)
     assert optimizer.unserved() is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"), [("SGD", {"lr": torch.tensor(0.1)}), ("SGD", {"momentum": 1.5}), ("Adam", {"eps": 0.0})]
+)
+def test_settings_that_change_between_steps_are_noticed(name, changed):
+    """Served, not served for a step, served again."""
+    found = []
+    for module in (torch.optim, optim):
+        parameters = weights()
+        optimizer = getattr(module, name)(parameters, lr=0.1)
+        held = {key: optimizer.param_groups[0][key] for key in changed}
+        for step, values in enumerate((held, changed, held)):
+            optimizer.param_groups[0].update(values)
+            if module is optim:
+                assert (optimizer.unserved() is None) == (values is held)
+            slopes(parameters, 2 * step)
+            optimizer.step()
+        found.append(parameters)
+    close(*found)
+
+
+def test_gradients_are_let_go_of_or_filled_with_zeros():
+    parameters = weights()
+    optimizer = optim.SGD(parameters, lr=0.1)
+    slopes(parameters, 0)
+    held = parameters[0].grad
+    optimizer.zero_grad(set_to_none=False)
+    assert parameters[0].grad is held
+    assert not held.any()
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+def test_profilers_see_the_step():
+    parameters = weights()
+    optimizer = optim.Adam(parameters)
+    slopes(parameters, 0)
+    with torch.autograd.profiler.profile() as profile:
+        optimizer.step()
+    assert "Optimizer.step#Adam.step" in {event.key for event in profile.key_averages()}
