@@ -72,6 +72,7 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "sgd_step": ("heavy_ball_step",),
     "rmsprop_step": ("rmsprop_root_step",),
     "adagrad_step": ("adagrad_root_step",),
+    "rprop_step": ("rprop_minus_step",),
     # rows
     "softmax": ("log_softmax",),
     "kl_divergence": (

@@ -115,14 +115,14 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
         in_place, by_gradients, derivative = _launching(kind, stepped, given)
         step, sources = _by_gradients(stepped, arguments), derivative.sources
         of_w, of_all = [*stepped.of_w.values()], [*stepped.of_w.values(), *stepped.of_b.values()]
-        read = (dy,) if derivative.activation == "linear" else ()
-        are_apart = kind.telling_apart([arguments[at] for at in of_w], x, read)
+        reads_dy = derivative.activation == "linear"
+        are_apart = kind.telling_apart([arguments[at] for at in of_w], x, [dy] if reads_dy else [])
 
         def is_simple(key: Any, arguments: Sequence[Any], dx: Any) -> bool:
             """Whether w can be stepped where it is, and dx written where it is."""
             dy, x, *_ = pick(arguments)
             steps = [arguments[at].data.ptr for at in of_w]
-            if not are_apart(steps, x, [dy.data.ptr] if read else []):
+            if not are_apart(steps, x, [dy.data.ptr] if reads_dy else []):
                 return False
             return dx is None or places((dx,), x, *[arguments[at] for at in touched])[0] is dx
 
@@ -148,7 +148,7 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
                 (slope,) = places((dx,), x, *[arguments[at] for at in touched])
             if slope is not None:
                 ahead = (*ahead, slope.data.ptr)
-            if in_place is not None and are_apart(steps[: len(of_w)], x, [dy.data.ptr] if read else []):
+            if in_place is not None and are_apart(steps[: len(of_w)], x, [dy.data.ptr] if reads_dy else []):
                 in_place((*ahead, *steps), others, which, numbers)
             else:
                 made = [cupy.empty(arguments[at[0]].shape, dtype) for at in (of_w, of_all[len(of_w) :]) if at]

@@ -103,6 +103,7 @@ def _sweeping(
     linear = gemm.forward("identity") if biases else gemm.PLAIN
     like_bias = like_new((g,), dtype) if biases else None
     sums = gemm.Product(_rows(x.shape, dtype), kernel, _rows((n, t, g), dtype), linear, bias=like_bias)
+    there = _there(**given)
 
     def build(chain: Chain, _: Any) -> None:
         left = {name: name for name in made}
@@ -110,9 +111,9 @@ def _sweeping(
         sums.add(chain, "x", "kernel", gates, bias="".join(biases[:1]))
         if cell == "GRU":
             left |= {"sums": sweep.room(chain, n, g), "bias": "".join(biases[1:])}
-        sweep.add(chain, {"w": "w", **_there(**given), **left})
+        sweep.add(chain, {"w": "w", **there, **left})
 
-    launches = Chains(("x", "kernel", "w", *biases, *_there(**given), *made), build)
+    launches = Chains(("x", "kernel", "w", *biases, *there, *made), build)
     ordered = ordering(x, recurrent_kernel, bias, *given.values())
 
     def run(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *given: Any) -> tuple[Any, ...]:
@@ -154,6 +155,7 @@ def _sweeping_back(
         "dkernel": gemm.Product(transposed(of_x), of_sums, like_new(kernel.shape, dtype)),
         "drecurrent_kernel": gemm.Product(transposed(of_states), of_sums, like_new(recurrent_kernel.shape, dtype)),
     }
+    moved, there = {name: f"{name}0" for name in states}, _there(**given)
     column_sums, like_w = gemm.ColumnSums(of_sums, like_new((g,), dtype)), transposed(recurrent_kernel)
 
     def build(chain: Chain, _: Any) -> None:
@@ -162,8 +164,8 @@ def _sweeping_back(
         made = {"dsums": dsums, "dstate": dstate, "before": before}
         for name, state in likes.items():
             elementwise.copy_to(chain, state, name, f"{name}0")
-        w, moved = elementwise.ordered_in(chain, like_w, "w"), {name: f"{name}0" for name in states}
-        sweep.add(chain, {"w": w, **_there(**given), **made, **moved})
+        w = elementwise.ordered_in(chain, like_w, "w")
+        sweep.add(chain, {"w": w, **there, **made, **moved})
         operands = {"dx": (dsums, "kernel"), "dkernel": ("x", dsums), "drecurrent_kernel": (before, dstate)}
         for name, product in products.items():
             if name in need:
@@ -175,14 +177,13 @@ def _sweeping_back(
 
     of_bias = ["dbias of states"] if cell == "GRU" and "dbias" in need else []
     written = [name for name in names if name not in ("dh0", "dc0")]
-    moved = [f"{name}0" for name in states]
-    launches = Chains(("kernel", "w", "x", *_there(**given), *likes, *moved, *written, *of_bias), build)
-    results = [*written, *moved]
+    launches = Chains(("kernel", "w", "x", *there, *likes, *moved.values(), *written, *of_bias), build)
+    results = [*written, *moved.values()]
     places = [results.index(name) if name in need and name in results else -1 for name in shapes]
     ordered = ordering(x, *given.values())
 
     def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> tuple[Any, ...]:
-        ends = (dh, dc)[: len(states)]
+        ends = (dh, dc)[: len(moved)]
         begins = [cupy.zeros((n, u), dtype) if each is None else cupy.empty((n, u), dtype) for each in ends]
         found = [cupy.empty(shapes[name], dtype) for name in written]
         held = ordered([each for each in (x, *given) if each is not None])

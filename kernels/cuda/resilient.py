@@ -19,11 +19,11 @@ RESILIENT = Structure(
     "Resilient",
     Field("size", "int64"),
     Field("balance", "int"),
-    *(Field(name, "double") for name in _HYPER),
     Field("w", "real*"),
     Field("dw", "const real*"),
     Field("step_size", "real*"),
     Field("gradient", "real*"),
+    numbers=[Field(name, "double") for name in _HYPER],
 )
 
 _BEFORE = f"#define ALONE {BALANCES.index('none')}\n#define BY_GRADIENT {BALANCES.index('gradient')}\n"
