@@ -37,7 +37,7 @@ def sources() -> set[str]:
 
 def run(cupy: Any) -> None:
     """Ask for all of them; a device is waited for, so that what has gone wrong is said here."""
-    for call in (_rows_that_wait, _steps_of_many_products, _rows_of_csr, _clipping, _hits):
+    for call in (_rows_that_wait, _steps_of_many_products, _steps_by_norms, _rows_of_csr, _clipping, _hits):
         call(cupy)
         cupy.cuda.runtime.deviceSynchronize()
 
@@ -84,6 +84,15 @@ def _steps_of_many_products(cupy: Any) -> None:
     program = fastnn.program(step)
     for _ in range(3):
         program(x, t)
+
+
+def _steps_by_norms(cupy: Any) -> None:
+    from fastnn.kernels.cuda import norm_steps
+
+    parameters = [_drawn(cupy, shape, shape) for shape in ((5000,), (FEATURES, UNITS), (UNITS,))]
+    squares = cupy.asarray(np.arange(1.0, 7.0))
+    for together in (False, True):
+        norm_steps.step("sgd", parameters, squares, [0, 3, 5, 6], 0.5, [0.1], together=together)
 
 
 def _rows_of_csr(cupy: Any) -> None:

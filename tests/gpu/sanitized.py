@@ -38,6 +38,7 @@ _FAULTS = {
 def _products() -> None:
     from fastnn.kernels.cuda import gemm
 
+    gemm.TENSOR_WORK_FROM = 0  # small ones, too, are those of tensor cores
     for wanted in PRECISIONS:
         if wanted != "float32" and not gemm._has_tensor_cores(0):
             continue

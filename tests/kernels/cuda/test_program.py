@@ -656,8 +656,13 @@ def without_moving_on(patch, cupy):
     """Every turn is the first one."""
     from fastnn.kernels.cuda import batches as rows
 
-    plain = rows.Turns._next
-    patch.setattr(rows.Turns, "_next", lambda turns, *given, moves: plain(turns, *given, moves=False))
+    def stay(entry, record, threads):
+        if entry == "next":
+            record[0]["moves"] = False
+        plain(entry, record, threads)
+
+    plain = rows._launch
+    patch.setattr(rows, "_launch", stay)
 
 
 def with_memory_given_back_early(patch, cupy):
@@ -689,11 +694,16 @@ def without_waiting_for_the_stream_before(patch, cupy):
 
 
 def without_counting_masks(patch, cupy):
-    """The masks of turns are those of the first one that is sent."""
-    from fastnn.kernels.cuda import program
+    """The masks of turns are those of the first one that is sent: nothing is added to their counters."""
+    from fastnn.kernels.cuda import batches as rows
 
-    plain = program.Replay._counters_of_masks
-    patch.setattr(program.Replay, "_counters_of_masks", lambda replay: dict.fromkeys(plain(replay), ()))
+    def begin(turns, which, order, numbers):
+        sent = numbers.get()
+        sent[0] = 0
+        plain(turns, which, order, cupy.asarray(sent))
+
+    plain = rows.Turns.begin
+    patch.setattr(rows.Turns, "begin", begin)
 
 
 SEEDED = [
