@@ -139,11 +139,13 @@ class OwnFastnn(MetaPathFinder):
 
 
 def slow(name: str) -> None:
-    """Make an op of the CPU, or with "epoch" every epoch of the fused runner, take a third longer."""
+    """Make an op of the CPU, or with "epoch" every epoch that is trained there, take a third longer."""
     if name == "epoch":
         from fastnn.engine.cpu import FusedRunner
+        from fastnn.engine.layerwise import LayerwiseRunner
 
-        _slow(FusedRunner, "train_epoch", _small_product())
+        for runner in (FusedRunner, LayerwiseRunner):
+            _slow(runner, "train_epoch", _small_product())
         return
     from fastnn.kernels.table import TABLE
 

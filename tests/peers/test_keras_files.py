@@ -118,10 +118,10 @@ def test_keras_reads_what_fastnn_writes(name, tmp_path):
 
 
 # What no file says: a function, and how many sequences a state is of.
-UNSAID = {"Lambda", "LSTM, stateful"}
+UNSAID = ("Lambda", "stateful")
 
 
-@pytest.mark.parametrize("name", [name for name in (*STACKS, *JOINS) if name not in UNSAID])
+@pytest.mark.parametrize("name", [name for name in (*STACKS, *JOINS) if not name.endswith(UNSAID)])
 def test_keras_reads_every_layer(name, tmp_path):
     rng = np.random.default_rng(0)
     utils.set_random_seed(0)
