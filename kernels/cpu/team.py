@@ -132,67 +132,119 @@ def _call(context: Any, builder: Any, function: Any, kinds: Sequence[Any], value
     return status.is_error, result
 
 
+def _share(context: Any, builder: Any, function: Any, arguments: Any, words: Any) -> Any:
+    """What takes a task's share, ``function(*arguments, words, task, tasks)``; where that raises, the team stops.
+
+    It is emitted once in what is compiled, takes the first two by address, and returns what the function does.
+    """
+    name = f"{builder.function.name}.share"
+    if name not in builder.module.globals:
+        kinds = [*arguments, words, types.int64, types.int64]
+        result = _signature(context.typing_context, function, kinds).return_type
+        kind = ir.FunctionType(context.get_value_type(result), [_POINTER, _POINTER, _I64, _I64])
+        share = ir.Function(builder.module, kind, name)
+        share.linkage = "internal"
+        inner = ir.IRBuilder(share.append_basic_block())
+        held, shared = (
+            inner.load(inner.bitcast(pointer, context.get_value_type(kind).as_pointer()))
+            for pointer, kind in zip(share.args, (arguments, words), strict=False)
+        )
+        each = [inner.extract_value(held, place) for place in range(len(arguments))]
+        failed, returned = _call(context, inner, function, kinds, [*each, shared, *share.args[2:]])
+        data = context.make_array(words)(context, inner, shared).data
+        with inner.if_then(failed, likely=False):
+            for word in (FAILED, STOPPED):
+                inner.store_atomic(_I32(1), inner.gep(data, [_I32(word)]), "seq_cst", 4)
+        inner.ret(returned)
+    return builder.module.globals[name]
+
+
+def _result(typingctx: Any, function: Any, arguments: Any, words: Any) -> Any:
+    """Type of what a function of ``(*arguments, words, task, tasks)`` returns."""
+    return _signature(typingctx, function, [*arguments, words, types.int64, types.int64]).return_type
+
+
 @as_intrinsic
-def _attempt(typingctx, function, arguments, words, task, tasks):
-    """``function(*arguments, words, task, tasks)``: whether it raised, what it returned."""
-    kinds = [*arguments, words, types.int64, types.int64]
-    results = types.Tuple((types.boolean, _signature(typingctx, function, kinds).return_type))
+def _take_share(typingctx, function, arguments, words, task, tasks):
+    """``function(*arguments, words, task, tasks)``."""
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        each = [builder.extract_value(given[1], place) for place in range(len(arguments))]
-        failed, result = _call(context, builder, function, kinds, [*each, *given[2:]])
-        return context.make_tuple(builder, signature.return_type, [failed, result])
+        share = _share(context, builder, function, arguments, words)
+        kept = [builder.bitcast(cgutils.alloca_once_value(builder, value), _POINTER) for value in given[1:3]]
+        return builder.call(share, [*kept, *given[3:]])
 
-    return results(function, arguments, words, types.int64, types.int64), codegen
+    result = _result(typingctx, function, arguments, words)
+    return result(function, arguments, words, types.int64, types.int64), codegen
+
+
+def _job(builder: Any, kept: Sequence[Any], emit: Callable[..., Any]) -> list[Any]:
+    """Make a job of ``emit(builder, pointers to what is kept, task)``: addresses of what to call, and of its record.
+
+    The latter is a variable of the caller's.
+    """
+    kind = ir.LiteralStructType([value.type for value in kept])
+    record = cgutils.alloca_once(builder, kind)
+    for place, value in enumerate(kept):
+        builder.store(value, builder.gep(record, [_I32(0), _I32(place)]))
+    job = ir.Function(builder.module, _JOB, f"{builder.function.name}.job")
+    job.linkage = "internal"
+    inner = ir.IRBuilder(job.append_basic_block())
+    source = inner.bitcast(job.args[0], kind.as_pointer())
+    emit(inner, [inner.gep(source, [_I32(0), _I32(place)]) for place in range(len(kept))], job.args[1])
+    inner.ret_void()
+    return [builder.ptrtoint(pointer, _I64) for pointer in (job, record)]
 
 
 @as_intrinsic
 def as_job(typingctx, function, arguments, words, tasks):
-    """``function(arguments, words, task, tasks)`` for any task: addresses of what to call, and of what it is given.
-
-    The latter is a variable of the caller's.
-    """
+    """``function(arguments, words, task, tasks)`` for any task, as a job."""
     kinds = [arguments, words, types.int64, types.int64]
     _signature(typingctx, function, kinds)
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        kept = given[1:]
-        kind = ir.LiteralStructType([value.type for value in kept])
-        record = cgutils.alloca_once(builder, kind)
-        for place, value in enumerate(kept):
-            builder.store(value, builder.gep(record, [_I32(0), _I32(place)]))
-        job = ir.Function(builder.module, _JOB, f"{builder.function.name}.job")
-        job.linkage = "internal"
-        inner = ir.IRBuilder(job.append_basic_block())
-        source = inner.bitcast(job.args[0], kind.as_pointer())
-        arguments, words, tasks = (inner.load(inner.gep(source, [_I32(0), _I32(i)])) for i in range(len(kept)))
-        _call(context, inner, function, kinds, [arguments, words, job.args[1], tasks])
-        inner.ret_void()
-        addresses = [builder.ptrtoint(pointer, _I64) for pointer in (job, record)]
-        return context.make_tuple(builder, signature.return_type, addresses)
+        def emit(inner: Any, kept: Sequence[Any], task: Any) -> None:
+            arguments, words, tasks = map(inner.load, kept)
+            _call(context, inner, function, kinds, [arguments, words, task, tasks])
+
+        return context.make_tuple(builder, signature.return_type, _job(builder, given[1:], emit))
+
+    return types.UniTuple(types.int64, 2)(function, arguments, words, types.int64), codegen
+
+
+@as_intrinsic
+def _share_as_job(typingctx, function, arguments, words, tasks):
+    """``function(*arguments, words, task, tasks)`` for any task but 0, as a job; task 0 hears of its end."""
+    _result(typingctx, function, arguments, words)
+    last = typingctx.resolve_value_type(end)
+    _signature(typingctx, last, [words])
+
+    def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        share = _share(context, builder, function, arguments, words)
+
+        def emit(inner: Any, kept: Sequence[Any], task: Any) -> None:
+            pointers = [inner.bitcast(pointer, _POINTER) for pointer in kept[:2]]
+            inner.call(share, [*pointers, task, inner.load(kept[2])])
+            _call(context, inner, last, [words], [inner.load(kept[1])])
+
+        return context.make_tuple(builder, signature.return_type, _job(builder, given[1:], emit))
 
     return types.UniTuple(types.int64, 2)(function, arguments, words, types.int64), codegen
 
 
 @as_intrinsic
 def _note(typingctx, function, arguments, words, into):
-    """Note a call of ``function(arguments, words, task, tasks)``: its address, the bytes of its arguments, and these.
+    """Note a call of ``function(*arguments, words, task, tasks)``: its address, the bytes of its arguments, and these.
 
     In place of the call's result comes one of zeros. What is noted returns 1 where the function says False, else 0.
     """
-    kinds = [arguments, words, types.int64, types.int64]
-    result = _signature(typingctx, function, kinds).return_type
+    result = _result(typingctx, function, arguments, words)
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        record, of_words = given[1], given[2].type
+        share, record = _share(context, builder, function, arguments, words), given[1]
         noted = ir.Function(builder.module, _NOTED, f"{builder.function.name}.noted")
         noted.linkage = "internal"
         inner = ir.IRBuilder(noted.append_basic_block())
-        values = [
-            inner.load(inner.bitcast(pointer, kind.as_pointer()))
-            for pointer, kind in zip(noted.args, (record.type, of_words), strict=False)
-        ]
-        _, said = _call(context, inner, function, kinds, [*values, *noted.args[2:]])
+        said = inner.call(share, noted.args)
         inner.ret(inner.zext(inner.not_(said), _I64) if result == types.boolean else _I64(0))
         data = context.make_array(signature.args[3])(context, builder, given[3]).data
         builder.store(builder.ptrtoint(noted, _I64), data)
@@ -230,48 +282,54 @@ def _give(rings, ring, function, record, task):
         _release(rings[ring + _LOCK])
 
 
+@compiled_in
+def _hire(rings, function, record):
+    """Give a job to the worker of each ring."""
+    for place in range(rings.size // RING):
+        _give(rings, place * RING, function, record, place + 1)
+
+
+# What runs a team's function, as its task 0: of so many arguments, for Numba compiles none of any number for Python to
+# call; and in one piece, for each function that is compiled takes its time, as do the parts of all kernels.
+_LEAD = """
+def {name}(words, rings, {arguments}):
+    if read(words, NOTING) != 0:
+        return note(part, ({arguments},), words, rings)
+    tasks = 1 + rings.size // RING
+    begin(words)
+    if tasks > 1:
+        job, record = share_as_job(part, ({arguments},), words, tasks)
+        hire(rings, job, record)
+    result = take_share(part, ({arguments},), words, 0, tasks)
+    wait_for_end(tasks, words)
+    if read(words, FAILED) != 0:
+        raise SystemError("a task of a team has raised an error, and none may")
+    return result
+"""
+_USED = {
+    "NOTING": NOTING,
+    "FAILED": FAILED,
+    "RING": RING,
+    "begin": begin,
+    "hire": _hire,
+    "note": _note,
+    "read": read,
+    "share_as_job": _share_as_job,
+    "take_share": _take_share,
+    "wait_for_end": wait_for_end,
+    "__name__": __name__,
+}
+
+
 def led(signature: Any, function: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
     """What runs a team's function, as its task 0: ``lead(words, rings, *arguments)``, and the signature of that.
 
     ``function(*arguments, words, task, tasks)`` has the ``signature`` of its own arguments and result.
     """
-    part, symbol = compiled_in(function), _symbol(function)
-
-    def own(part: Callable[..., Any]) -> Any:
-        part.__qualname__ = f"{symbol}.{part.__name__}"
-        return compiled_in(part)
-
-    @own
-    def run(arguments, words, task, tasks):
-        failed, result = _attempt(part, arguments, words, task, tasks)
-        if failed:
-            write(words, FAILED, 1)
-            write(words, STOPPED, 1)
-        return result
-
-    @own
-    def assist(arguments, words, task, tasks):
-        run(arguments, words, task, tasks)
-        end(words)
-
-    @own
-    def lead(arguments, words, rings):
-        if read(words, NOTING) != 0:
-            return _note(run, arguments, words, rings)
-        begin(words)
-        tasks = 1 + rings.size // RING
-        if tasks > 1:
-            job, record = as_job(assist, arguments, words, tasks)
-            for task in range(1, tasks):
-                _give(rings, (task - 1) * RING, job, record, task)
-        result = run(arguments, words, 0, tasks)
-        wait_for_end(tasks, words)
-        if read(words, FAILED):
-            raise SystemError("a task of a team has raised an error, and none may")
-        return result
-
-    kind = signature.return_type(WORDS_TYPE, RINGS_TYPE, *signature.args)
-    return kind, _flat(symbol, lead, len(signature.args))
+    name, made = _symbol(function), {**_USED, "part": compiled_in(function)}
+    arguments = ", ".join(f"a{place}" for place in range(len(signature.args)))
+    exec(_LEAD.format(name=name, arguments=arguments), made)
+    return signature.return_type(WORDS_TYPE, RINGS_TYPE, *signature.args), made[name]
 
 
 def _symbol(function: Callable[..., Any]) -> str:
@@ -282,16 +340,6 @@ def _symbol(function: Callable[..., Any]) -> str:
     from the store, the second would be the first.
     """
     return re.sub(r"\W+", "_", f"{function.__module__}.{function.__qualname__}")
-
-
-def _flat(name: str, lead: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """The same as a function of so many arguments: Numba compiles none of any number for Python to call."""
-    names = ", ".join(f"a{place}" for place in range(count))
-    text = f"def {name}(words, rings, {names}):\n    return lead(({names},), words, rings)\n"
-    made: dict[str, Any] = {"lead": lead, "__name__": __name__}
-    exec(text, made)
-    flat: Callable[..., Any] = made[name]
-    return flat
 
 
 # ------------------------------------------------------------------------------------------------------------- workers
