@@ -120,23 +120,24 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
         reads_dy = derivative.activation == "linear"
         are_apart = kind.telling_apart([arguments[at] for at in of_w], x, [dy] if reads_dy else [])
 
-        def is_simple(key: Any, arguments: Sequence[Any], dx: Any) -> bool:
+        def is_simple(key: Any, arguments: Sequence[Any], at_x: Sequence[int], dx: Any) -> bool:
             """Whether w can be stepped where it is, and dx written where it is."""
             dy, x, *_ = pick(arguments)
             steps = [arguments[at].data.ptr for at in of_w]
-            if not are_apart(steps, x, [dy.data.ptr] if reads_dy else []):
+            if not are_apart(steps, at_x, [dy.data.ptr] if reads_dy else []):
                 return False
-            return dx is None or places((dx,), x, *[arguments[at] for at in touched])[0] is dx
+            return dx is None or places((dx,), at_x, x, *[arguments[at] for at in touched])[0] is dx
 
         told = remembering(is_simple)
 
         def run(*arguments: Any, dx: Any = None) -> Any:
             dy, x, w, y, z = pick(arguments)
             addresses, others, which, _held = kind.given("x", x)
+            at_x = (*addresses, *others)
             numbers, (of_dy, of_s) = hyper(*arguments), sources(dy, y if z is None else z, y)
             ahead, steps = (*addresses, of_dy.data.ptr, of_s.data.ptr), [arguments[at].data.ptr for at in of_all]
             key = (*ahead, *others, *steps) if dx is None else (*ahead, *others, *steps, dx.data.ptr)
-            if in_place is not None and told(key, arguments, dx):
+            if in_place is not None and told(key, arguments, at_x, dx):
                 slope = None
                 if need:
                     slope = cupy.empty(shape, dtype) if dx is None else dx
@@ -147,10 +148,10 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
             if need and dx is None:
                 slope = cupy.empty(shape, dtype)
             elif need:
-                (slope,) = places((dx,), x, *[arguments[at] for at in touched])
+                (slope,) = places((dx,), at_x, x, *[arguments[at] for at in touched])
             if slope is not None:
                 ahead = (*ahead, slope.data.ptr)
-            if in_place is not None and are_apart(steps[: len(of_w)], x, [dy.data.ptr] if reads_dy else []):
+            if in_place is not None and are_apart(steps[: len(of_w)], at_x, [dy.data.ptr] if reads_dy else []):
                 in_place((*ahead, *steps), others, which, numbers)
             else:
                 made = [cupy.empty(arguments[at[0]].shape, dtype) for at in (of_w, of_all[len(of_w) :]) if at]
