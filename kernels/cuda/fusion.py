@@ -8,8 +8,9 @@
 - So are penalties on these weights added to their gradients, and to the loss.
 - Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
   follows in another, in which a turn over batches can end, too (``norm_steps.py``).
-- What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``), and
-  a layer's outputs through an activation behind it whose derivative needs its inputs, which are kept.
+- What goes back to a layer's input goes on through the activation below in the same product
+  (``epilogues.derivative``), and a layer's outputs through an activation behind it whose derivative needs its inputs,
+  which are kept.
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
 weights. Sums may be in another order than op by op: the same to rounding, and the same bits run after run.
@@ -29,8 +30,10 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import csr, gemm, norm_steps, steps
+from fastnn.kernels.cuda import csr, cublas, epilogues, norm_steps, steps, tiles
 from fastnn.kernels.cuda.arrays import address
+from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue, waits
+from fastnn.kernels.cuda.products import Product
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, range_of, views_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
@@ -249,7 +252,7 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     for each in of_rows:
         parameter = by_gradient[each.call.results[1]]
         own_before = before.of_weights(parameter[:1])
-        later = gemm.waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
+        later = waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
         x, dz = each.call.given["x"], sources[id(each)].dz
         joined.append(_by_rows(step.call, op, name, x, dz, parameter, own_before, later))
     changed = {**{id(each): sources[id(each)].calls for each in layers}, **before.rest(gone)}
@@ -421,7 +424,7 @@ def _is_served(layer: Call) -> bool:
     dense = [view for view in (x, dy) if isinstance(view, View)]
     shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
     most: int = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
-    largest = gemm.CUBLAS_FROM if _is_exact({dy.dtype}) else gemm.TENSOR_WORK_FROM
+    largest = cublas.WORK_FROM if _is_exact({dy.dtype}) else tiles.TENSOR_WORK_FROM
     return math.prod(shape) < largest and most <= steps.MOST
 
 
@@ -614,10 +617,10 @@ def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
     return back(dy, s, y)
 
 
-def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) -> Any:
+def _back(dz: Any, w: Any, s: Any = None, epilogue: Epilogue = PLAIN) -> Any:
     """f(dz @ w.T)."""
     made, others = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype), {} if s is None else {"s": s}
-    gemm.Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
+    Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
     return made
 
 
@@ -680,12 +683,12 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
     made = _made_by(calls, _BACK, dy)
     if made is None or "s" in made.call.given or not _passes(calls, dy, kept, made, behind):
         return calls
-    if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= gemm.CUBLAS_FROM:
+    if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= cublas.WORK_FROM:
         return calls
     between = calls[calls.index(made) : calls.index(slope)]
     if any(hinder((), touched(each.call)[1], [_range(found.s)], ()) for each in between):
         return calls
-    run, result = partial(_back, epilogue=gemm.derivative(found.activation)), slope.call.results
+    run, result = partial(_back, epilogue=epilogues.derivative(found.activation)), slope.call.results
     product = Call(_BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
     changed = {id(made): [replace(made, call=product)], id(slope): []}
     if drop is not None:
@@ -711,5 +714,5 @@ def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:
 def _both(x: Any, w: Any, b: Any, activation: str) -> tuple[Any, Any]:
     """z = x @ w + b and f(z)."""
     z, y = (cupy.empty((x.shape[0], w.shape[1]), x.dtype) for _ in range(2))
-    gemm.Product(x, w, y, gemm.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
+    Product(x, w, y, epilogues.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
     return z, y
