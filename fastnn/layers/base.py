@@ -364,8 +364,11 @@ class Layer(Operation, Configurable):
             cls.build = calling.own_build(build, Layer.build)  # type: ignore[method-assign]
 
     @property
-    def activation(self) -> Activation_:
-        """What the outputs go through at the end."""
+    def epilogue(self) -> Activation_:
+        """The activation that the outputs go through at the end, which ``forward`` can leave out.
+
+        What a ``call`` does at its end is its own affair, whatever attributes the layer has.
+        """
         return LINEAR
 
     @property
@@ -689,6 +692,11 @@ class Activated(Layer):
     """A layer whose activation can be chosen, also once it is built; a fit that runs keeps the one it began with."""
 
     _activation = LINEAR
+
+    @property
+    def epilogue(self) -> Activation_:
+        """The activation; none where a subclass has a ``call`` of its own."""
+        return LINEAR if self._by_call else self._activation
 
     @property
     def activation(self) -> Activation_:
