@@ -269,6 +269,11 @@ def _placed(array: Array) -> Array:
 # ---------------------------------------------------------------------------------------------------------- shapes
 
 
+def get_item(x: Any, key: Any) -> Any:
+    """x[key], of integers, slices, an ellipsis: a view where x is an array."""
+    return operand("x", x)[tuple(key) if isinstance(key, list) else key]
+
+
 def ravel(x: Any) -> Array:
     """x in one dimension."""
     return reshape(x, -1)
@@ -511,8 +516,8 @@ def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
 
 NAMES = (
     "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "exp",
-    "expand_dims", "eye", "flip", "full", "linspace", "logsumexp", "max", "mean", "min", "moveaxis", "negative",
-    "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat", "reshape", "shape",
-    "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var",
-    "where", "zeros", "zeros_like",
+    "expand_dims", "eye", "flip", "full", "get_item", "linspace", "logsumexp", "max", "mean", "min", "moveaxis",
+    "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat", "reshape",
+    "shape", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack",
+    "var", "where", "zeros", "zeros_like",
 )  # fmt: skip

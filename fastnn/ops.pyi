@@ -2386,6 +2386,12 @@ def full(
 ) -> Array:
     """An array of one number, of float32 by default, where the current backend's arrays live."""
 
+def get_item(
+    x: Any,
+    key: Any,
+) -> Any:
+    """x[key], of integers, slices, an ellipsis: a view where x is an array."""
+
 def linspace(
     start: float,
     stop: float,

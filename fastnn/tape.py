@@ -445,6 +445,23 @@ def in_place_of(held: Iterable[Held], values: Iterable[Any]) -> AbstractContextM
     return setting(_in_place, {**_in_place.get(), **dict(zip(map(id, held), values, strict=True))})
 
 
+class Symbol:
+    """What stands for an array before there are any data: graphs of layers are made of such."""
+
+    def applied(self, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+        """What stands for what a function of ``fastnn.ops`` gives for these arguments, this one among them."""
+        raise NotImplementedError(f"{type(self).__name__}: wants a method applied(function, given)")
+
+
+def symbol_among(given: Iterable[Any]) -> Symbol | None:
+    """The first symbol among arguments, or in a list or tuple that is one; None where there is none."""
+    for value in given:
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, Symbol):
+                return each
+    return None
+
+
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Traced]]:
     """(arguments with values in place of what is followed, what is followed by name)."""
     parents = {name: value for name, value in given.items() if isinstance(value, Traced)}

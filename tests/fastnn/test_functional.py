@@ -285,7 +285,14 @@ def test_signs_between_symbolic_tensors_are_layers():
     found = Model([a, b], [a + b, a - b, a * b]).predict([A, 2 * A])
     assert [np.allclose(y, wanted, rtol=1e-5) for y, wanted in zip(found, (3 * A, -A, 2 * A * A), strict=True)]
     with pytest.raises(TypeError, match="does not support ufuncs"):
-        _ = a + np.ones(3)
+        np.add(a, np.ones(3))
+
+
+def test_signs_between_arrays_and_symbolic_tensors_are_layers():
+    a = layers.Input((3,))
+    left, right = Model(a, a + np.arange(3.0)), Model(a, np.arange(3.0) * a)
+    assert left.predict(A) == pytest.approx(A + np.arange(3), rel=1e-5)
+    assert right.predict(A) == pytest.approx(A * np.arange(3), rel=1e-5)
 
 
 MERGING = {
