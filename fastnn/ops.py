@@ -94,7 +94,7 @@ def _publish(op: Op) -> Callable[..., Any]:
             return call(**(held or given))
         if builtins.any(tape.is_number(given[name]) for name in numbers) and tape.symbol_among(given.values()) is None:
             return _of_numbers(call, {name: given[name] for name in numbers}, given)
-        follower = _follower(op, given)
+        follower = _of_other_ranks(op, given) or _follower(op, given)
         if follower is not None:
             return follower(call, given)
         of_csr = builtins.any(checks.is_csr(given[name]) for name in op.sparse)
@@ -234,6 +234,21 @@ def _follower(op: Op, given: Mapping[str, Any]) -> Callable[..., Any] | None:
         return lambda call, given: tape.record(op.name, call, given, op.inplace, op.into)
     recorder = backends.recorder()
     return None if recorder is None else partial(recorder.call, op)
+
+
+def _of_other_ranks(op: Op, given: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """What takes a call whose operands have other ranks than the op's row says, where that is made of ops."""
+    function = numerics.OF_OTHER_RANKS.get(op.name)
+    if function is None or tape.symbol_among(given.values()) is not None:
+        return None
+    if builtins.all(_has_rank(op, name, given[name]) for name in op.operands):
+        return None
+    return lambda call, given: function(**given)
+
+
+def _has_rank(op: Op, name: str, array: Any) -> bool:
+    """Whether an operand has the rank of its row, or is something else than an array."""
+    return getattr(array, "ndim", None) in (None, len(op.operands[name].split()))
 
 
 def _check_element(op: Op, calls: Sequence[dict[str, Any]], index: int) -> str:
@@ -493,5 +508,5 @@ shape = numerics.shape  # a symbol has one
 numerics.OPS.update({name: globals()[name] for name in TABLE})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
-tape.OPERATORS.update(total=globals()["total"])
+tape.OPERATORS.update(total=globals()["total"], product=globals()["matmul"])
 absent.explain(__name__)

@@ -1433,6 +1433,17 @@ def prelu_backward(
     The sum is over the samples.
     """
 
+def batch_matmul(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Matrix products y[i] = a[i] @ b[i], one a sample.
+
+    a is (s, n, k), b is (s, k, m), y is (s, n, m); any strides. With k = 0 the products are zeros.
+    """
+
 def simple_rnn(
     x: Array,
     kernel: Array,
@@ -2353,6 +2364,12 @@ def dot(
     x2: Any,
 ) -> Any:
     """Products of x1's last axis (..., k) with the rows of x2, (k,) or (k, m)."""
+
+def einsum(
+    subscripts: str,
+    *operands: Any,
+) -> Array:
+    """Sums of products of one or two arrays, whose axes letters name: "bqhd,bkhd->bhqk"; as NumPy's, but for "..."."""
 
 def exp(
     x: Any,

@@ -127,6 +127,12 @@ class Followed:
     def __rtruediv__(self, other: Any) -> Any:
         return _calculated("over", "/", other, self)
 
+    def __matmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](self, operand_of(other))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](operand_of(other), self)
+
     def __pow__(self, exponent: Any) -> Any:
         return powers(self, exponent)
 
@@ -140,6 +146,8 @@ class Followed:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
         """NumPy's numbers and arrays calculate by ufuncs."""
+        if ufunc.__name__ == "matmul" and method == "__call__" and not options:
+            return OPERATORS["product"](*operands)
         name = _UFUNCS.get(ufunc.__name__)
         if name is None or method != "__call__" or options:
             raise TypeError(_refusal(f"numpy.{ufunc.__name__}", self))
@@ -168,8 +176,6 @@ _UNSEEN = {
     "__len__": "len",
     "__iter__": "for",
     "__setitem__": "[...] =",
-    "__matmul__": "@",
-    "__rmatmul__": "@",
     "__rpow__": "**",
     "__lt__": "<",
     "__le__": "<=",
@@ -408,6 +414,12 @@ class Held:
 
     def __rtruediv__(self, other: Any) -> Any:
         return operand_of(other) / self.operand
+
+    def __matmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](self.operand, operand_of(other))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](operand_of(other), self.operand)
 
     def __neg__(self) -> Any:
         return -self.operand

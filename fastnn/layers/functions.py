@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from inspect import BoundArguments, signature
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,9 @@ class Function(Layer):
         """What the function returns."""
         given = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         arguments = _mapped(lambda value: given[value.number] if isinstance(value, _Place) else value, self.arguments)
-        return getattr(ops, self.op)(**arguments)
+        function = getattr(ops, self.op)
+        bound = BoundArguments(signature(function), OrderedDict(arguments))
+        return function(*bound.args, **bound.kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; ValueError where a file could not hold one."""

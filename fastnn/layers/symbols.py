@@ -64,7 +64,7 @@ def _sign(method: str, function: str, reflected: bool = False) -> Callable[[Symb
 
 
 # The functions that signs are, by name in Python's methods.
-_SIGNS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power"}
+_SIGNS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power", "matmul": "matmul"}
 for _name, _function in _SIGNS.items():
     setattr(SymbolicTensor, f"__{_name}__", _sign(f"__{_name}__", _function))
     setattr(SymbolicTensor, f"__r{_name}__", _sign(f"__r{_name}__", _function, reflected=True))
