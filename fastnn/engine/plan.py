@@ -190,4 +190,4 @@ def _notes(network: Network, backend: str, obstacle: str | None) -> Iterator[str
 def _on_logits(network: Network) -> bool:
     """Whether the loss could take the last layer's logits, if nothing else looked at its outputs."""
     loss, layers = network.loss, network.layers
-    return bool(layers) and loss is not None and loss.logits_form(layers[-1].activation.name) is not None
+    return bool(layers) and loss is not None and loss.logits_form(layers[-1].epilogue.name) is not None

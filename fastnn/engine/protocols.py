@@ -175,8 +175,8 @@ class Layer(Protocol):
         ...
 
     @property
-    def activation(self) -> Activation:
-        """What the outputs go through at the end."""
+    def epilogue(self) -> Activation:
+        """The activation that the outputs go through at the end, which ``forward`` can leave out."""
         ...
 
     def form(self) -> LayerForm | None:
@@ -484,7 +484,7 @@ class Network:
             if head.loss is None or head.output not in places:
                 continue
             layer = self.layers[self.graph.calls[places[head.output]].layer]
-            on_logits = head.loss.logits_form(layer.activation.name)
+            on_logits = head.loss.logits_form(layer.epilogue.name)
             if on_logits is not None and layer.activity_regularizer is None:
                 found[head.output] = on_logits
         return found

@@ -163,12 +163,12 @@ def make_names_unique(heads: Sequence[Head]) -> None:
 
 def warn_of_flat_activations(stack: Sequence[Layer]) -> None:
     """Say which layers learn nothing because of a step above them."""
-    flat = [index for index, layer in enumerate(stack) if layer.activation.flat]
+    flat = [index for index, layer in enumerate(stack) if layer.epilogue.flat]
     if not flat:
         return
     without = [layer.name for layer in stack[: flat[-1] + 1] if any(p.trainable for p in layer.parameters)]
     if without:
-        name = stack[flat[-1]].activation.name
+        name = stack[flat[-1]].epilogue.name
         text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
         warnings.warn(text, UserWarning, stacklevel=5)
 
