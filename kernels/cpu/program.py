@@ -20,7 +20,8 @@ from fastnn.kernels.cpu import bags, replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.holding import Held, in_panels
-from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Noted, UnfitError
+from fastnn.kernels.cpu.lowering import LOWERED
+from fastnn.kernels.cpu.lowering.instructions import Instruction, Lowering, Noted, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.row_steps import resting
 from fastnn.kernels.cpu.sparse_fusion import holding
