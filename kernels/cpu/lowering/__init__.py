@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.kernels.cpu import bags, random, replay
+from fastnn.kernels.cpu import bags, pooled_convolution, random, replay
 from fastnn.kernels.cpu.lowering.elementwise import (
     lower_add,
     lower_backward,
@@ -23,6 +23,7 @@ from fastnn.kernels.cpu.lowering.instructions import Lowering
 from fastnn.kernels.cpu.lowering.losses import lower_loss, lower_penalty
 from fastnn.kernels.cpu.lowering.noted import (
     NOTED,
+    lower_as_run,
     lower_choice_backward,
     lower_embedding_mask,
     lower_max_pool_backward,
@@ -100,6 +101,7 @@ LOWERED: dict[str, _Lower] = {
     "max_pool2d_backward": lower_max_pool_backward,
     "embedding_mask": lower_embedding_mask,
     **dict.fromkeys((bags.MEAN, bags.MEAN_BACKWARD), lower_mean_of_rows),
+    **dict.fromkeys((pooled_convolution.POOLED, pooled_convolution.POOLED_BACKWARD), lower_as_run),
     **dict.fromkeys((f"{name}_backward" for name in CHOICES), lower_choice_backward),
     **{name: _with(lower_forward, name) for name in ROW_CODES},
     **{f"{name}_backward": _with(lower_backward, name) for name in ROW_CODES},

@@ -121,6 +121,11 @@ def lower_mean_of_rows(to: Lowering, call: Call) -> None:
     to.instructions[-1].views = {"b": (call.given["indices"],), "c": call.results}
 
 
+def lower_as_run(to: Lowering, call: Call) -> None:
+    """A call that is no op's: what it runs is all that is known of it."""
+    _note_all(to, replace(call, given=_derived(to, call)), list(call.given.values()), call.run)
+
+
 def lower_embedding_mask(to: Lowering, call: Call) -> None:
     """Which words are none."""
     _of_words(to, call, lambda: lower_noted(to, call))
