@@ -31,6 +31,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastnn import optimizers
 from fastnn.engine.protocols import Array
+from fastnn.kernels.precision import ROUNDED
 from fastnn.kernels.table import ACTIVATIONS
 from fastnn.optimizers import Optimizer
 from fastnn.sklearn.networks import Objective, Outputs, Training, Weights
@@ -86,7 +87,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "backend": [StrOptions({"auto", "cpu", "cuda", "naive"})],
-        "precision": [StrOptions({"auto", "bfloat16"}), None],
+        "precision": [StrOptions({"auto", *ROUNDED}), None],
     }
 
     # ------------------------------------------------------------------------------------------------------ parameters
@@ -415,7 +416,7 @@ class MLPClassifier(ClassifierMixin, _Multilayer):  # type: ignore[misc]
 
     - ``dropout``: the share of a hidden layer's outputs that training drops, or a tuple with one for each hidden layer;
     - ``backend``: "auto", "cpu", "cuda" or "naive";
-    - ``precision``: None, "bfloat16" or "auto", that of products in training.
+    - ``precision``: None, "bfloat16", "tf32" or "auto", that of products in training.
 
     Inputs of float32 are computed in float32, all others in float64. Sparse matrices stay sparse: zeros are skipped.
     """

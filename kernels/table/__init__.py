@@ -95,6 +95,7 @@ __all__ = [
     "Rule",
     "Sizes",
     "Subset",
+    "batched",
     "convolution",
     "depthwise",
     "dropout",
