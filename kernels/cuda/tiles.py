@@ -120,9 +120,12 @@ ROUNDING_TILES = {
     name: tuple(tile._replace(format=format_) for tile in TILES["float32"]) for name, format_ in FORMATS.items()
 }
 
-# The least compute capability, as CuPy writes it, that has tensor cores for these formats; and the multiply-adds from
-# which a product is theirs. Unmeasured.
-TENSOR_FROM, TENSOR_WORK_FROM = 80, 2**27
+# The least compute capability, as CuPy writes it, that has tensor cores for these formats.
+TENSOR_FROM = 80
+
+# Multiply-adds from which a product is theirs, and the device on which a run found that: none has yet.
+TENSOR_WORK_FROM = 2**27
+TENSOR_MEASURED_ON: str | None = None
 
 # What it takes to read a number of a panel, in multiply-adds; a split's depth at least, and splits at most. Unmeasured.
 READ, LEAST_DEPTH, MOST_SPLITS = 16, 128, 32
