@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from fastnn import ops
 from fastnn.sklearn._blas import on_one_thread
 from fastnn.sklearn._least_squares import LeastSquares
 from fastnn.sklearn._likelihood import Fit, Likelihood, bounded_lbfgs, lbfgs, newton, proximal_newton
 from fastnn.sklearn._summaries import LinearSummary, LogisticSummary, feature_names, linear_summary, logistic_summary
+from fastnn.sklearn.versions import StrOptions, check_sample_weight, class_weights, validate_data
 
 Array = NDArray[Any]
 
@@ -152,10 +151,9 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     def _weights(self, X: Any, y: Any, labels: Array, sample_weight: Any) -> Array | None:
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
+        weights = check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
         if self.class_weight is not None:
-            given = {"sample_weight": weights} if self.class_weight == "balanced" and sample_weight is not None else {}
-            weights *= compute_class_weight(self.class_weight, classes=self.classes_, y=y, **given)[labels]
+            weights *= class_weights(self.class_weight, self.classes_, y, sample_weight)[labels]
         return np.asarray(weights)
 
     def _l1_share(self) -> float:
@@ -225,7 +223,7 @@ class LinearRegression(linear_model.LinearRegression):  # type: ignore[misc]
         )
         weights = None
         if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         flat = y.ndim == 1
         system = LeastSquares.of(X, y.reshape(len(y), -1), weights, self.fit_intercept)
         with on_one_thread():

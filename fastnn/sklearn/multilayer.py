@@ -254,13 +254,13 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         layers, loss, given = self._trained(samples)
         return Objective(layers, loss, given, self.backend)
 
-    def _loss_grad_lbfgs(
-        self, packed_coef_inter: Array, X: Any, y: Array, sample_weight: Array | None = None, *scratch: Any
-    ) -> tuple[float, Array]:
+    def _loss_grad_lbfgs(self, packed_coef_inter: Array, X: Any, y: Array, *others: Any) -> tuple[float, Array]:
         """Loss and gradient of binarised targets for weights in one vector.
 
-        The name and arguments are those that scikit-learn's own tests use; lists to be filled are not needed.
+        The name and arguments are those that scikit-learn's own tests use: sample weights, from version 1.7 on, and
+        four lists to be filled, which are not needed.
         """
+        sample_weight = others[0] if len(others) % 4 else None
         return self._objective((X, y, sample_weight))(packed_coef_inter)
 
     # ------------------------------------------------------------------------------------------------------ stochastic

@@ -12,10 +12,10 @@ from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, compute_class_weight
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.multiclass import check_classification_targets
 
 from fastnn import ops, programs
+from fastnn.sklearn.versions import check_sample_weight, is_first_partial_fit, validate_data
 
 Array = NDArray[Any]
 
@@ -75,7 +75,7 @@ class Perceptron(linear_model.Perceptron):  # type: ignore[misc]
             )
         first = not hasattr(self, "classes_")
         X, y = self._checked(X, y, reset=first)
-        _check_partial_fit_first_call(self, classes)
+        is_first_partial_fit(self, classes)
         if unknown := set(np.unique(y)) - set(self.classes_):
             raise ValueError(f"y: got the classes {sorted(unknown)}, wants some of {self.classes_.tolist()}")
         if first:
@@ -98,7 +98,7 @@ class Perceptron(linear_model.Perceptron):  # type: ignore[misc]
         """Of each row; None for ones."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
+        weights = check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
         if self.class_weight is not None:
             scale = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
             weights = weights * scale[np.searchsorted(self.classes_, y)].astype(X.dtype)
