@@ -40,7 +40,7 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     penalty for ``C=np.inf``. With up to 1000 coefficients, or ``solver="newton-cholesky"``, those of the minimum are
     found to 1e-6 whatever ``tol`` is; with more, and for "lbfgs", ``tol`` bounds the gradient of the mean loss.
     scikit-learn's "newton-cg", "sag" and "saga" have the same minimum and are taken for "auto"; "liblinear", which has
-    another one, is refused.
+    another one, is refused, and so is ``dual=True``. ``intercept_scaling``, which only that one looks at, does nothing.
 
     ``summary()`` gives what R's ``glm(family = binomial)`` prints, for two classes and ``C=np.inf``. Where the classes
     are perfectly separated and nothing is penalised, ``PerfectSeparationWarning`` says so.
@@ -50,8 +50,7 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         **{
             name: allowed
             for name, allowed in linear_model.LogisticRegression._parameter_constraints.items()
-            if name
-            in ("C", "l1_ratio", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start", "n_jobs")
+            if name not in ("multi_class", "penalty", "random_state", "solver")
         },
         "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "random_state": ["random_state"],
@@ -64,8 +63,10 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         *,
         C: float = 1.0,
         l1_ratio: float = 0.0,
+        dual: bool = False,
         tol: float = 1e-4,
         fit_intercept: bool = True,
+        intercept_scaling: float = 1,
         class_weight: Any = None,
         random_state: Any = None,
         solver: str = "auto",
@@ -77,8 +78,10 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         self.penalty = penalty
         self.C = C
         self.l1_ratio = l1_ratio
+        self.dual = dual
         self.tol = tol
         self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
         self.class_weight = class_weight
         self.random_state = random_state
         self.solver = solver
@@ -90,6 +93,8 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fit to rows X (n, features), dense or CSR, and classes y (n,); rows count by ``sample_weight`` (n,)."""
         self._validate_params()
+        if self.dual:
+            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", accept_large_sparse=False
         )
@@ -216,11 +221,11 @@ class LinearRegression(linear_model.LinearRegression):  # type: ignore[misc]
             X,
             y,
             accept_sparse="csr",
-            dtype=[np.float64, np.float32],
             y_numeric=True,
             multi_output=True,
             order="C",
         )
+        X = X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
         weights = None
         if sample_weight is not None:
             weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

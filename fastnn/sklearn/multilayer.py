@@ -630,6 +630,8 @@ class MLPRegressor(RegressorMixin, _Multilayer):  # type: ignore[misc]
         X, y = validate_data(
             self, X, y, accept_sparse=_SPARSE, multi_output=True, y_numeric=True, dtype=_DTYPES, reset=reset
         )
+        if y.dtype.kind not in "biuf":
+            raise TypeError(f"y: got {y.dtype}, wants numbers")
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _out_activation(self) -> str:
