@@ -8,6 +8,7 @@
 - So are penalties on these weights added to their gradients, and to the loss.
 - Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
   follows in another, in which a turn over batches can end, too (``norm_steps.py``).
+- A loss goes on through the activation of the outputs (``fused_losses.py``).
 - What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``), and
   a layer's outputs through an activation behind it whose derivative needs its inputs, which are kept.
 
@@ -29,16 +30,26 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import csr, gemm, norm_steps, steps
+from fastnn.kernels.cuda import csr, fused_losses, gemm, norm_steps, steps
 from fastnn.kernels.cuda.arrays import address
+from fastnn.kernels.cuda.recorded import (
+    SLOPE,
+    Origin,
+    is_written,
+    made_by,
+    numbers_of,
+    passes,
+    place_of,
+    slope_of,
+    touched,
+)
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, range_of, views_of
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
-from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, views_of
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
 from fastnn.kernels.table.optim import chosen
 
 # What calls are named that stand for a part of one, or for parts of several.
-_SLOPE, _BACK, _STEPS = "activation's slope", "back to the input", "gradients and step"
+_BACK, _STEPS = "back to the input", "gradients and step"
 _GRADIENTS = "gradients"
 _ROWS = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
 
@@ -49,17 +60,6 @@ _PENALTIES = "penalties on weights"
 
 # What a step's launch is told of what comes before it, in the order in which it takes the numbers.
 _BEFORE = ("left", "limit")
-
-# All memory whose address is known: blocks of it may have some in common.
-_KNOWN = Block(0)
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """A call, and the number of the one that was recorded which it is of."""
-
-    call: Call
-    number: int
 
 
 class Fused(NamedTuple):
@@ -80,9 +80,11 @@ def fused(graph: Graph) -> Fused:
     for each in [each for each in calls if _is_step(each.call)]:
         calls = _stepped(calls, each, kept)
         reasons += _obstacles(calls, each)
-    for each in [each for each in calls if _slope_of(each.call) is not None]:
+    for each in [each for each in calls if fused_losses.is_loss(each.call)]:
+        calls = fused_losses.gone_on(calls, each, kept)
+    for each in [each for each in calls if (slope := slope_of(each.call)) is not None and not slope.of_rows]:
         calls = _sloped(calls, each, kept)
-    for each in [each for each in calls if _is_plain(each.call, each.call.op)]:
+    for each in [each for each in calls if numbers_of(each.call, each.call.op) is not None]:
         calls = _activated(calls, each)
     joined = replace(graph, calls=[each.call for each in calls])
     return Fused(joined, [each.number for each in calls], [*dict.fromkeys(reasons)])
@@ -102,7 +104,7 @@ def _is_layer(call: Call) -> bool:
 
 def _ranges_of(x: View | Sparse) -> list[Range]:
     """What is read of a layer's inputs."""
-    return [_range(part) for part in (x.parts if isinstance(x, Sparse) else [x])]
+    return [place_of(part) for part in (x.parts if isinstance(x, Sparse) else [x])]
 
 
 # --------------------------------------------------------------------------------------------- gradients and their step
@@ -190,7 +192,7 @@ def _penalties(before: Sequence[Origin], calls: Sequence[Origin], step: Origin) 
 
 def _decay(calls: Sequence[Origin], before: Sequence[Origin], w: View, kept: Collection[Block]) -> _Decay | None:
     """How weights decay before a step: scaled, written back, and then nobody's."""
-    held = _range(w)
+    held = place_of(w)
     touching = [each for each in before if any(held.meets(one) for some in touched(each.call) for one in some)]
     if len(touching) < 2:
         return None
@@ -297,21 +299,10 @@ def _fit(parameters: Sequence[Sequence[Any]]) -> bool:
     if not all(isinstance(view, View) and view.contiguous and view.size for view in views):
         return False
     dtypes = {view.dtype for view in views}
-    ranges = [*map(_range, views)]
+    ranges = [*map(place_of, views)]
     written = [place for place in range(len(ranges)) if place % len(parameters[0]) != 1]
     overlap = any(ranges[one].meets(ranges[other]) for one in written for other in range(len(ranges)) if other != one)
     return len(dtypes) == 1 and not overlap
-
-
-def _range(view: View) -> Range:
-    block, low, high = range_of(view)
-    assert block is not None
-    return Range(_KNOWN, block.address + low, block.address + high) if block.address else Range(block, low, high)
-
-
-def touched(call: Call) -> tuple[list[Range], list[Range]]:
-    """What a call reads, and what it writes."""
-    return [*map(_range, call.views())], [*map(_range, (*call.writes, *views_of(call.results)))]
 
 
 def _only_for(
@@ -333,7 +324,7 @@ def _only_for(
 
 def _may_wait(layer: Origin, until: Sequence[Origin]) -> bool:
     """Whether nobody writes what gradients are made of before the step."""
-    reads = [_range(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
+    reads = [place_of(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
     return not any(hinder((), touched(each.call)[1], reads, ()) for each in until)
 
 
@@ -351,7 +342,7 @@ def _source(layer: Origin) -> _Source:
     s, dz, calls = y if given["z"] is None else given["z"], dy, []
     if activation != "linear":
         dz = View(Block(dy.size * dy.dtype.itemsize), 0, dy.shape, _strides(dy), dy.dtype)
-        slope = Call(_SLOPE, {"dy": dy, "s": s, "y": y, "activation": activation}, (dz,), (), _slope)
+        slope = Call(SLOPE, {"dy": dy, "s": s, "y": y, "activation": activation}, (dz,), (), _slope)
         calls.append(Origin(slope, layer.number))
     if dx is not None:
         calls.append(Origin(Call(_BACK, {"dz": dz, "w": w}, (dx,), (), _back), layer.number))
@@ -364,15 +355,15 @@ def _strides(view: View) -> tuple[int, ...]:
 
 def _apart(layer: Origin, dz: View, parameters: Sequence[Sequence[View]]) -> bool:
     """Whether what its gradients are made of is none of what the step writes."""
-    written = [_range(view) for parameter in parameters for place, view in enumerate(parameter) if place != 1]
-    return not hinder((), written, [_range(dz), *_ranges_of(layer.call.given["x"])], ())
+    written = [place_of(view) for parameter in parameters for place, view in enumerate(parameter) if place != 1]
+    return not hinder((), written, [place_of(dz), *_ranges_of(layer.call.given["x"])], ())
 
 
 def _may_lag(step: Origin, states: Sequence[View], calls: Sequence[Origin]) -> bool:
     """Whether nobody but the step looks at states in a turn, and what they are multiplied with stays the same."""
     if isinstance(step.call.given["rho"], Figure) or any(view.block.inner for view in states):
         return False
-    kept = [*map(_range, states)]
+    kept = [*map(place_of, states)]
     return not any(hinder((), kept, *touched(each.call)) for each in calls if each is not step)
 
 
@@ -624,68 +615,28 @@ def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) 
 # ---------------------------------------------------------------------------------------------------------- derivatives
 
 
-class _Slope(NamedTuple):
-    """dy f'(s) of an activation."""
-
-    dy: View
-    s: View
-    activation: str
-
-
-def _is_plain(call: Call, activation: str) -> bool:
-    """Whether a call is an activation's of matrices, or its derivative's, with its usual numbers, in a new array."""
-    given = call.given
-    if activation not in ELEMENTWISE_ACTIVATIONS or activation == "linear" or given["out"] is not None:
-        return False
-    usual = all(given[name] == value for name, value in NUMBERS[activation].items())
-    return usual and isinstance(given["x"], View) and given["x"].ndim == 2
-
-
-def _slope_of(call: Call) -> _Slope | None:
-    """What a call calculates, if it is that."""
-    given, name = call.given, call.op.removesuffix("_backward")
-    if call.op == _SLOPE:
-        activation = ELEMENTWISE_ACTIVATIONS.get(given["activation"])
-        return None if activation is None else _Slope(given["dy"], given["s"], activation)
-    if name == call.op or not _is_plain(call, name):
-        return None
-    return _Slope(given["dy"], given["x" if name in FROM_INPUT else "y"], ELEMENTWISE_ACTIVATIONS[name])
-
-
-def _made_by(calls: Sequence[Origin], op: str, result: Any) -> Origin | None:
-    """The call of an op that gives this, in a new array."""
-    found = (each for each in calls if each.call.op == op and each.call.results[:1] == (result,))
-    return next((each for each in found if each.call.given.get("out") is None), None)
-
-
-def _passes(calls: Sequence[Origin], view: View, kept: Collection[Block], *both: Origin) -> bool:
-    """Whether a result is one call's and another's alone."""
-    touching = [each for each in calls if view.block in each.call.touched()]
-    return touching == [*both] and view.block.inner and view.block not in kept
-
-
 def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list[Origin]:
     """With an activation's slope in the epilogue of the product that makes what it is multiplied with.
 
     Also where a mask comes in between, which then comes behind it: both are factors of each number.
     """
-    found = _slope_of(slope.call)
+    found = slope_of(slope.call)
     assert found is not None
-    dy, drop = found.dy, _made_by(calls, "dropout_backward", found.dy)
+    dy, drop = found.dy, made_by(calls, "dropout_backward", found.dy)
     if drop is not None:
-        if not _passes(calls, dy, kept, drop, slope):
+        if not passes(calls, dy, kept, drop, slope):
             return calls
         dy = drop.call.given["dy"]
     behind = slope if drop is None else drop
-    made = _made_by(calls, _BACK, dy)
-    if made is None or "s" in made.call.given or not _passes(calls, dy, kept, made, behind):
+    made = made_by(calls, _BACK, dy)
+    if made is None or "s" in made.call.given or not passes(calls, dy, kept, made, behind):
         return calls
     if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= gemm.CUBLAS_FROM:
         return calls
     between = calls[calls.index(made) : calls.index(slope)]
-    if any(hinder((), touched(each.call)[1], [_range(found.s)], ()) for each in between):
+    if is_written(found.s, between):
         return calls
-    run, result = partial(_back, epilogue=gemm.derivative(found.activation)), slope.call.results
+    run, result = partial(_back, epilogue=gemm.derivative(found.activation, found.numbers)), slope.call.results
     product = Call(_BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
     changed = {id(made): [replace(made, call=product)], id(slope): []}
     if drop is not None:
@@ -696,20 +647,20 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
 def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:
     """With an activation in the epilogue of the layer that makes what it is of, which is written, too."""
     name, z = activation.call.op, activation.call.given["x"]
-    layer = _made_by(calls, "linear", z)
+    layer = made_by(calls, "linear", z)
     if layer is None or layer.call.given["activation"] != "linear" or not isinstance(layer.call.given["x"], View):
         return calls
     between = calls[calls.index(layer) + 1 : calls.index(activation)]
-    if any(hinder((), touched(each.call)[1], [_range(z)], ()) for each in between):
+    if is_written(z, between):
         return calls
     given = {operand: layer.call.given[operand] for operand in ("x", "w", "b")}
-    run = partial(_both, activation=ELEMENTWISE_ACTIVATIONS[name])
+    run = partial(_both, epilogue=gemm.forward(ELEMENTWISE_ACTIVATIONS[name], numbers_of(activation.call, name), True))
     both = replace(layer, call=Call("linear", given, (z, *activation.call.results), (), run))
     return [both if each is layer else each for each in calls if each is not activation]
 
 
-def _both(x: Any, w: Any, b: Any, activation: str) -> tuple[Any, Any]:
+def _both(x: Any, w: Any, b: Any, epilogue: gemm.Epilogue) -> tuple[Any, Any]:
     """z = x @ w + b and f(z)."""
     z, y = (cupy.empty((x.shape[0], w.shape[1]), x.dtype) for _ in range(2))
-    gemm.Product(x, w, y, gemm.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
+    gemm.Product(x, w, y, epilogue, bias=b, s=z)(x, w, y, bias=b, s=z)
     return z, y

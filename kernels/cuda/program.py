@@ -32,6 +32,7 @@ from fastnn.kernels.cuda import batches, dropout, elementwise, fusion, launch, r
 from fastnn.kernels.cuda.arrays import ON_DEVICE, address, strides_of
 from fastnn.kernels.cuda.csr import Bound
 from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
+from fastnn.kernels.cuda.recorded import touched
 from fastnn.kernels.graph import (
     GATHER,
     PUT,
@@ -324,7 +325,7 @@ class Replay(CallByCall):
             return False
         few = all(len(views) <= batches.AT_ONCE for views in turn.values())
         ended = Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next)
-        return few and not hinder(*fusion.touched(last[0]), *fusion.touched(ended))
+        return few and not hinder(*touched(last[0]), *touched(ended))
 
     def _turn(self, given: Any, taken: Sequence[Any], put: Sequence[Any]) -> int:
         """What a launch is told that ends a turn."""
