@@ -70,10 +70,10 @@ def _products_on_device() -> list[tuple[str, str]]:
     """Return which products are cuBLAS's, where there is a device."""
     if not backends.available_backends()["cuda"].available:
         return []
-    from fastnn.kernels.cuda import gemm
+    from fastnn.kernels.cuda import cublas
 
-    measured = f"measured on {gemm.CUBLAS_MEASURED_ON}" if gemm.CUBLAS_MEASURED_ON else "unmeasured"
-    by_cublas = f"cuBLAS's from {gemm.CUBLAS_FROM:,} multiply-adds on ({measured}) where nothing is fused or rounded"
+    measured = f"measured on {cublas.MEASURED_ON}" if cublas.MEASURED_ON else "unmeasured"
+    by_cublas = f"cuBLAS's from {cublas.WORK_FROM:,} multiply-adds on ({measured}) where nothing is fused or rounded"
     return [("products on cuda", f"{backends.get_precision()}; {by_cublas}, else fastnn's own kernels")]
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import gemm, launch, linear_steps, scan
+from fastnn.kernels.cuda import epilogues, gemm, launch, linear_steps, products, scan
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import (
     address,
@@ -32,12 +32,15 @@ from fastnn.kernels.cuda.arrays import (
     telling_apart,
 )
 from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue
+from fastnn.kernels.cuda.products import describe_epilogue, describe_matrix, packing
+from fastnn.kernels.cuda.tiles import FORMATS, TENSOR_FROM, format_of
 from fastnn.kernels.table import DTYPES, MALFORMED_CSR, TABLE
 
 # As that of dense products, whose epilogues read it, with S in place of A.
 PRODUCT = Structure(
     "Product",
-    *gemm.PRODUCT.fields,
+    *products.PRODUCT.fields,
     Field("bounds", "const int*"),
     Field("bounds_step", "int64"),
     Field("indices", "const int*"),
@@ -46,7 +49,7 @@ PRODUCT = Structure(
     Field("fault", "const int*"),
     Field("made", "const int64*"),
     Field("last", "int64*"),
-    numbers=gemm.PRODUCT.numbers,
+    numbers=products.PRODUCT.numbers,
 )
 ENTRIES = Structure(
     "Entries",
@@ -168,11 +171,11 @@ def _integers(part: Any) -> Any:
 
 
 @cache
-def _kernel(source: str, entry: str, columns: int, epilogue: gemm.Epilogue, dtype: str, format_: str | None) -> Any:
+def _kernel(source: str, entry: str, columns: int, epilogue: Epilogue, dtype: str, format_: str | None) -> Any:
     return launch.kernel(source, entry, dtype, (PRODUCT,), _before(columns, epilogue, dtype, format_))
 
 
-def _before(columns: int, epilogue: gemm.Epilogue, dtype: str, format_: str | None = None) -> str:
+def _before(columns: int, epilogue: Epilogue, dtype: str, format_: str | None = None) -> str:
     """What comes before the kernel of products: the format of operands, the width of a lane, and the epilogue."""
     skips = epilogue.skips_zeros or epilogue.catches_up
     defined: dict[str, Any] = {
@@ -197,7 +200,7 @@ def _warps(m: int, columns: int) -> int:
 
 
 class _Product:
-    """C (n, m) = f(S @ B) of operands like some, f an epilogue and what it takes, as ``gemm.Product``.
+    """C (n, m) = f(S @ B) of operands like some, f an epilogue and what it takes, as ``Product``.
 
     Their numbers are rounded to a format of ptx.cuh, if one is given. ``lag`` says how far rows of C are behind, where
     f catches up.
@@ -207,7 +210,7 @@ class _Product:
         self,
         b: Any,
         c: Any,
-        epilogue: gemm.Epilogue = gemm.PLAIN,
+        epilogue: Epilogue = PLAIN,
         *,
         bias: Any = None,
         states: Sequence[Any] = (),
@@ -217,8 +220,8 @@ class _Product:
         self._c, self._epilogue, self._record = like(c), epilogue, _record(c, epilogue.numbers, lag)
         given, (n, m), dtype = self._record[0], c.shape, c.dtype.name
         given["k"] = b.shape[0]
-        gemm.describe_matrix(given, "b", b)
-        gemm.describe_epilogue(given, bias, None, ())
+        describe_matrix(given, "b", b)
+        describe_epilogue(given, bias, None, ())
         columns = _lane_columns(n, m) if lag is None else lag.columns
         self._blocks = launch.blocks(32 * n * _warps(m, columns))
         self._kernel = partial(_kernel, "csr.cu", "product", columns, epilogue, dtype, format_)
@@ -240,22 +243,22 @@ def _record(c: Any, numbers: Sequence[float], lag: Lag | None) -> Any:
     record = PRODUCT.record(c.dtype)
     given = record[0]
     given["n"], given["m"] = c.shape
-    gemm.describe_matrix(given, "c", c)
+    describe_matrix(given, "c", c)
     given["numbers"][: len(numbers)] = numbers
     if lag is not None:
         given["made"], given["last"] = address(lag.made), address(lag.last)
     return record
 
 
-def _times(x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> gemm.Adds:
+def _times(x: Any, w: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> gemm.Adds:
     """C = f(x @ w) of any non-zeros, as long as the shape of x is the same."""
-    product = _Product(w, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
+    product = _Product(w, c, epilogue, **given, format_=format_of(c.dtype.name))
     return lambda chain, _, *names, **named: product.add(chain, _OPERAND, *names, **named)
 
 
-def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> gemm.Adds:
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> gemm.Adds:
     """C = f(x.T @ dz)."""
-    product = _Product(dz, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
+    product = _Product(dz, c, epilogue, **given, format_=format_of(c.dtype.name))
     shape, dtype = x.shape, x.dtype
 
     def add(chain: Chain, size: int, *names: str, **named: Any) -> None:
@@ -312,14 +315,14 @@ def step_rows(
     With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``; ``left``
     and ``limit`` are as for ``steps.step``.
     """
-    epilogue = gemm.update(name, lag is not None, left is not None, limit is not None)
+    epilogue = epilogues.update(name, lag is not None, left is not None, limit is not None)
     numbers = [*numbers, *(more for more in (left, limit) if more is not None)]
-    product = _Product(dz, w, epilogue, states=states, format_=gemm.format_of(w.dtype.name), lag=lag)
+    product = _Product(dz, w, epilogue, states=states, format_=format_of(w.dtype.name), lag=lag)
     of_states = [f"state {number}" for number in range(len(states))]
     _, others, size, _held = _given("x", x)
     chain = Chain(("dz", "w", *of_states), _OTHERS)
     product.add(chain, _by_columns(chain, x.shape, x.dtype, size, lag=lag), "dz", "w", states=of_states)
-    packed = gemm.packing(w.dtype, len(numbers))(*numbers)
+    packed = packing(w.dtype, len(numbers))(*numbers)
     chain.made()([*map(address, (dz, w, *states))], others, packed)
 
 
@@ -330,7 +333,7 @@ def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float],
     (n, m), record = w.shape, _record(w, numbers, lag)
     record[0]["c"] = address(w)
     record[0]["states"][: len(states)] = [*map(address, states)]
-    kernel = _kernel("csr_behind.cu", "caught_up", lag.columns, gemm.update(name, True), w.dtype.name, None)
+    kernel = _kernel("csr_behind.cu", "caught_up", lag.columns, epilogues.update(name, True), w.dtype.name, None)
     kernel((launch.blocks(32 * n * _warps(m, lag.columns)),), launch.BLOCK, (record,))
 
 
@@ -447,16 +450,16 @@ def _raise(fault: int, rows: int) -> None:
 
 def modules() -> Iterator[launch.Module]:
     """Products of every width with an epilogue of each kind, and what sorts and copies."""
-    epilogues = {"plain": gemm.PLAIN, "gelu": gemm.forward("gelu"), "amsgrad": gemm.update("amsgrad")}
-    epilogues["rmsprop later"] = gemm.update("rmsprop", True)
+    of_kinds = {"plain": PLAIN, "gelu": epilogues.forward("gelu"), "amsgrad": epilogues.update("amsgrad")}
+    of_kinds["rmsprop later"] = epilogues.update("rmsprop", True)
     for dtype in DTYPES:
-        for columns, (kind, epilogue) in product_of(_LANE_COLUMNS, epilogues.items()):
+        for columns, (kind, epilogue) in product_of(_LANE_COLUMNS, of_kinds.items()):
             for source in ("csr.cu", "csr_behind.cu") if epilogue.catches_up else ("csr.cu",):
                 text = launch.text(source, dtype, (PRODUCT,), _before(columns, epilogue, dtype))
                 entry = "product" if source == "csr.cu" else "caught_up"
                 yield launch.Module(f"{entry} {columns} {kind} {dtype}", text)
         for source, structure in (("transpose.cu", ENTRIES), ("csr_rows.cu", ROWS)):
             yield launch.Module(f"{source.removesuffix('.cu')} {dtype}", launch.text(source, dtype, (structure,)))
-    for columns, (name, format_) in product_of(_LANE_COLUMNS, gemm.FORMATS.items()):
-        text = launch.text("csr.cu", "float32", (PRODUCT,), _before(columns, gemm.PLAIN, "float32", format_))
-        yield launch.Module(f"product {columns} plain {name}", text, gemm.TENSOR_FROM)
+    for columns, (name, format_) in product_of(_LANE_COLUMNS, FORMATS.items()):
+        text = launch.text("csr.cu", "float32", (PRODUCT,), _before(columns, PLAIN, "float32", format_))
+        yield launch.Module(f"product {columns} plain {name}", text, TENSOR_FROM)

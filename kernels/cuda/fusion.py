@@ -9,8 +9,9 @@
 - Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
   follows in another, in which a turn over batches can end, too (``norm_steps.py``).
 - A loss goes on through the activation of the outputs (``fused_losses.py``).
-- What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``), and
-  a layer's outputs through an activation behind it whose derivative needs its inputs, which are kept.
+- What goes back to a layer's input goes on through the activation below in the same product
+  (``epilogues.derivative``), and a layer's outputs through an activation behind it whose derivative needs its inputs,
+  which are kept.
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
 weights. Sums may be in another order than op by op: the same to rounding, and the same bits run after run.
@@ -30,8 +31,10 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import csr, fused_losses, gemm, norm_steps, steps
+from fastnn.kernels.cuda import csr, cublas, epilogues, fused_losses, norm_steps, steps, tiles
 from fastnn.kernels.cuda.arrays import address
+from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue, waits
+from fastnn.kernels.cuda.products import Product
 from fastnn.kernels.cuda.recorded import (
     SLOPE,
     Origin,
@@ -251,7 +254,7 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     for each in of_rows:
         parameter = by_gradient[each.call.results[1]]
         own_before = before.of_weights(parameter[:1])
-        later = gemm.waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
+        later = waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
         x, dz = each.call.given["x"], sources[id(each)].dz
         joined.append(_by_rows(step.call, op, name, x, dz, parameter, own_before, later))
     changed = {**{id(each): sources[id(each)].calls for each in layers}, **before.rest(gone)}
@@ -412,7 +415,7 @@ def _is_served(layer: Call) -> bool:
     dense = [view for view in (x, dy) if isinstance(view, View)]
     shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
     most: int = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
-    largest = gemm.CUBLAS_FROM if _is_exact({dy.dtype}) else gemm.TENSOR_WORK_FROM
+    largest = cublas.WORK_FROM if _is_exact({dy.dtype}) else tiles.TENSOR_WORK_FROM
     return math.prod(shape) < largest and most <= steps.MOST
 
 
@@ -605,10 +608,10 @@ def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
     return back(dy, s, y)
 
 
-def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) -> Any:
+def _back(dz: Any, w: Any, s: Any = None, epilogue: Epilogue = PLAIN) -> Any:
     """f(dz @ w.T)."""
     made, others = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype), {} if s is None else {"s": s}
-    gemm.Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
+    Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
     return made
 
 
@@ -631,12 +634,12 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
     made = made_by(calls, _BACK, dy)
     if made is None or "s" in made.call.given or not passes(calls, dy, kept, made, behind):
         return calls
-    if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= gemm.CUBLAS_FROM:
+    if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= cublas.WORK_FROM:
         return calls
     between = calls[calls.index(made) : calls.index(slope)]
     if is_written(found.s, between):
         return calls
-    run, result = partial(_back, epilogue=gemm.derivative(found.activation, found.numbers)), slope.call.results
+    run, result = partial(_back, epilogue=epilogues.derivative(found.activation, found.numbers)), slope.call.results
     product = Call(_BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
     changed = {id(made): [replace(made, call=product)], id(slope): []}
     if drop is not None:
@@ -654,13 +657,14 @@ def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:
     if is_written(z, between):
         return calls
     given = {operand: layer.call.given[operand] for operand in ("x", "w", "b")}
-    run = partial(_both, epilogue=gemm.forward(ELEMENTWISE_ACTIVATIONS[name], numbers_of(activation.call, name), True))
+    epilogue = epilogues.forward(ELEMENTWISE_ACTIVATIONS[name], numbers_of(activation.call, name), True)
+    run = partial(_both, epilogue=epilogue)
     both = replace(layer, call=Call("linear", given, (z, *activation.call.results), (), run))
     return [both if each is layer else each for each in calls if each is not activation]
 
 
-def _both(x: Any, w: Any, b: Any, epilogue: gemm.Epilogue) -> tuple[Any, Any]:
+def _both(x: Any, w: Any, b: Any, epilogue: Epilogue) -> tuple[Any, Any]:
     """z = x @ w + b and f(z)."""
     z, y = (cupy.empty((x.shape[0], w.shape[1]), x.dtype) for _ in range(2))
-    gemm.Product(x, w, y, epilogue, bias=b, s=z)(x, w, y, bias=b, s=z)
+    Product(x, w, y, epilogue, bias=b, s=z)(x, w, y, bias=b, s=z)
     return z, y

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
-from fastnn.kernels.cuda import gemm, optim
+from fastnn.kernels.cuda import epilogues, gemm, optim
 from fastnn.kernels.cuda.arrays import finish, is_in_order, like, like_new, remembering
 from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.planned import Planned
@@ -49,7 +49,9 @@ def _in_place(
     of_b = [like(given[name]) for name in stepped.of_b]
     if any(state.strides != w.strides for state in states) or not all(map(is_in_order, of_b)):
         return None
-    step_w = kind.transposed_times(given["x"], gradients.derivative.like, w, gemm.update(stepped.name), states=states)
+    step_w = kind.transposed_times(
+        given["x"], gradients.derivative.like, w, epilogues.update(stepped.name), states=states
+    )
     (name_w, *states_w), names_b = stepped.of_w, [*stepped.of_b]
 
     def build(chain: Chain, which: Any) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import cupy
 
-from fastnn.kernels.cuda import cpp, elementwise, gemm, launch
+from fastnn.kernels.cuda import cpp, elementwise, epilogues, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import Like, like, like_new, ordering, transposed
 from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.columns import ColumnSums
+from fastnn.kernels.cuda.epilogues import PLAIN
+from fastnn.kernels.cuda.products import Product
 from fastnn.kernels.formulas import recurrent
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.planned import Planned
@@ -100,9 +103,9 @@ def _sweeping(
     shapes = {"y": (n, t, u), "h": (n, u), "c": (n, u), "gates": (n, t, g), "kept": (n, t, u)}
     made = {name: shapes[name] for name in ("y", "h", *_LEFT[cell])}
     biases = [] if bias is None else ["of_x", "of_h"][: 2 if cell == "GRU" else 1]
-    linear = gemm.forward("identity") if biases else gemm.PLAIN
+    linear = epilogues.forward("identity") if biases else PLAIN
     like_bias = like_new((g,), dtype) if biases else None
-    sums = gemm.Product(_rows(x.shape, dtype), kernel, _rows((n, t, g), dtype), linear, bias=like_bias)
+    sums = Product(_rows(x.shape, dtype), kernel, _rows((n, t, g), dtype), linear, bias=like_bias)
     there = _there(**given)
 
     def build(chain: Chain, _: Any) -> None:
@@ -151,12 +154,12 @@ def _sweeping_back(
     likes = {name: like(each) for name, each in states.items() if each is not None}
     of_x, of_sums, of_states = _rows(x.shape, dtype), _rows((n, t, g), dtype), _rows((n, t, u), dtype)
     products = {
-        "dx": gemm.Product(of_sums, transposed(kernel), of_x),
-        "dkernel": gemm.Product(transposed(of_x), of_sums, like_new(kernel.shape, dtype)),
-        "drecurrent_kernel": gemm.Product(transposed(of_states), of_sums, like_new(recurrent_kernel.shape, dtype)),
+        "dx": Product(of_sums, transposed(kernel), of_x),
+        "dkernel": Product(transposed(of_x), of_sums, like_new(kernel.shape, dtype)),
+        "drecurrent_kernel": Product(transposed(of_states), of_sums, like_new(recurrent_kernel.shape, dtype)),
     }
     moved, there = {name: f"{name}0" for name in states}, _there(**given)
-    column_sums, like_w = gemm.ColumnSums(of_sums, like_new((g,), dtype)), transposed(recurrent_kernel)
+    column_sums, like_w = ColumnSums(of_sums, like_new((g,), dtype)), transposed(recurrent_kernel)
 
     def build(chain: Chain, _: Any) -> None:
         dsums, before = sweep.room(chain, n, t, g), sweep.room(chain, n, t, u)
