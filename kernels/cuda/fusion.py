@@ -1,7 +1,7 @@
 """Calls of a recorded step that launches do together, found as a graph is made ready for replays.
 
 - The gradients of dense layers that only an optimizer's step reads are formed in its launch: weights and biases of all
-  layers are stepped side by side (``steps.py``), their gradients are not written.
+  layers are stepped side by side (``steps.py``), their gradients are not written. Vectors of other layers go with them.
 - So are those of a layer of CSR matrices, in a launch of their own, by the non-zeros of columns. Where the optimizer
   allows it exactly, rows of weights without any wait for their next one, or for the end of the run.
 - Weights that decay do so there before their step, and gradients that are clipped number by number are clipped there.
@@ -36,7 +36,14 @@ from fastnn.kernels.cuda.arrays import address
 from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue, waits
 from fastnn.kernels.cuda.products import Product
 from fastnn.kernels.cuda.recorded import (
+    BACK,
+    BY_NORM,
+    CLIPPINGS,
+    GRADIENTS,
+    PENALTIES,
+    ROWS_STEP,
     SLOPE,
+    STEP,
     Origin,
     is_written,
     made_by,
@@ -50,16 +57,6 @@ from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, views_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
 from fastnn.kernels.table.optim import chosen
-
-# What calls are named that stand for a part of one, or for parts of several.
-_BACK, _STEPS = "back to the input", "gradients and step"
-_GRADIENTS = "gradients"
-_ROWS = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
-
-# Calls that clip gradients before a step: those of norms, and whether by that of all together.
-_BY_VALUE, _BY_NORM = "clip by value", {"clip by norm": False, "clip by global norm": True}
-
-_PENALTIES = "penalties on weights"
 
 # What a step's launch is told of what comes before it, in the order in which it takes the numbers.
 _BEFORE = ("left", "limit")
@@ -136,7 +133,7 @@ class _Before(NamedTuple):
         found = {w: decay for w, *_ in parameters if (decay := _decay(calls, before, w, kept)) is not None}
         first = next(iter(found.values()), None)
         decays = {w: decay for w, decay in found.items() if first is not None and decay.left == first.left}
-        clips = (each for each in reversed(before) if each.call.op in (_BY_VALUE, *_BY_NORM))
+        clips = (each for each in reversed(before) if each.call.op in CLIPPINGS)
         clip = next((each for each in clips if gradients <= {*each.call.given["gradients"]}), None)
         return cls(decays, clip, _penalties(before if clip is None else before[: before.index(clip)], calls, step))
 
@@ -163,7 +160,7 @@ class _Before(NamedTuple):
     @property
     def by_norm(self) -> bool:
         """Whether it is norms that are clipped."""
-        return self.clip is not None and self.clip.call.op in _BY_NORM
+        return self.clip is not None and self.clip.call.op in BY_NORM
 
     def options(self) -> dict[str, Any]:
         """What the launch of a step is told of it."""
@@ -185,7 +182,7 @@ class _Before(NamedTuple):
 
 def _penalties(before: Sequence[Origin], calls: Sequence[Origin], step: Origin) -> Origin | None:
     """The last call that adds penalties, where nobody looks at the loss until the step is made."""
-    found = next((each for each in reversed(before) if each.call.op == _PENALTIES), None)
+    found = next((each for each in reversed(before) if each.call.op == PENALTIES), None)
     if found is None:
         return None
     loss = {view.block for view in found.call.given["loss"]}
@@ -238,10 +235,13 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     if not layers:
         return calls
     gone = {view for each in layers for view in views_of(each.call.results[1:])}
+    vectors = [each for each in parameters if each[1] not in gone and _goes_with(each[1], own, calls, kept)]
+    gone |= {each[1] for each in vectors}
     before = before.of_weights([by_gradient[view][0] for view in gone])
     gradients: list[_Stepped] = []
     for each in layers:
         gradients += _gradients(each, sources[id(each)].dz, by_gradient)
+    gradients += map(_of_vector, vectors)
     of_rows = [each for each in layers if isinstance(each.call.given["x"], Sparse) and each.call.results[1] is not None]
     rest = [parameter for parameter in parameters if parameter[1] not in gone]
     if before.by_norm:
@@ -325,6 +325,12 @@ def _only_for(
     )
 
 
+def _goes_with(gradient: View, own: Collection[Origin], calls: Sequence[Origin], kept: Collection[Block]) -> bool:
+    """Whether it is a vector that somebody makes for a step and what comes before that alone."""
+    others = [each for each in calls if gradient.block in each.call.touched() and each not in own]
+    return gradient.ndim == 1 and len(others) == 1 and gradient.block.inner and gradient.block not in kept
+
+
 def _may_wait(layer: Origin, until: Sequence[Origin]) -> bool:
     """Whether nobody writes what gradients are made of before the step."""
     reads = [place_of(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
@@ -348,7 +354,7 @@ def _source(layer: Origin) -> _Source:
         slope = Call(SLOPE, {"dy": dy, "s": s, "y": y, "activation": activation}, (dz,), (), _slope)
         calls.append(Origin(slope, layer.number))
     if dx is not None:
-        calls.append(Origin(Call(_BACK, {"dz": dz, "w": w}, (dx,), (), _back), layer.number))
+        calls.append(Origin(Call(BACK, {"dz": dz, "w": w}, (dx,), (), _back), layer.number))
     return _Source(dz, calls)
 
 
@@ -372,11 +378,15 @@ def _may_lag(step: Origin, states: Sequence[View], calls: Sequence[Origin]) -> b
 
 @dataclass(frozen=True, eq=False)
 class _Stepped:
-    """A parameter, and what its gradient is the product of: as ``steps.Gradient``."""
+    """A parameter, and what its gradient is the product of: as ``steps.Gradient``.
+
+    Where it is written that is done in ``dw``.
+    """
 
     parameter: Sequence[View]
     a: View
     b: View
+    dw: View
     exact: bool = False
 
     @property
@@ -389,10 +399,17 @@ class _Stepped:
 def _gradients(layer: Origin, dz: View, by_gradient: Mapping[View, Sequence[View]]) -> list[_Stepped]:
     """Those of a layer's weights, by a dense product, and of its bias."""
     x, (_, dw, db) = layer.call.given["x"], layer.call.results
-    found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz)]
+    found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz, dw)]
     if db is not None:
-        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz, exact=True))
+        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz, db, exact=True))
     return found
+
+
+def _of_vector(parameter: Sequence[View]) -> _Stepped:
+    """That of another layer's vector, whose gradient is written: a product of one number and the gradient."""
+    made = parameter[1]
+    dw = replace(made, block=Block(made.block.size))
+    return _Stepped(parameter, _ones(1, made.dtype), _as_row(made), dw, exact=True)
 
 
 def _as_row(view: View) -> View:
@@ -440,7 +457,7 @@ def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befo
     decays = [each.parameter[0] in before.decays for each in gradients]
     penalties = _Penalized.of(before, gradients)
     run = _StepsRun(name, gradients[0].b.dtype.char, decays, penalties, [each.exact for each in gradients])
-    return Call(_STEPS, {**columns, **options, **penalties.given}, (), (*written, *penalties.loss), run)
+    return Call(STEP, {**columns, **options, **penalties.given}, (), (*written, *penalties.loss), run)
 
 
 class _Penalized(NamedTuple):
@@ -472,7 +489,8 @@ class _Penalized(NamedTuple):
 def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], before: _Before) -> list[Call]:
     """The products, and the step by them when their norms are known."""
     assert before.clip is not None
-    w, dw, *states = ([*column] for column in zip(*(each.parameter for each in gradients), strict=True))
+    w, _, *states = ([*column] for column in zip(*(each.parameter for each in gradients), strict=True))
+    dw = [each.dw for each in gradients]
     shapes = [(each.a.shape[0], each.b.shape[0], each.b.shape[1]) for each in gradients]
     tiles = steps.squares_of(shapes, w[0].dtype.name)
     squares = View(Block(8 * tiles[-1]), 0, (tiles[-1],), (8,), np.dtype(np.float64))
@@ -481,8 +499,8 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     products |= {"w": [each.matrices[0] for each in gradients]} if penalties.loss else {}
     exact = [each.exact for each in gradients]
     run_products = partial(_formed, shapes=[view.shape for view in dw], penalties=penalties, exact=exact)
-    formed = Call(_GRADIENTS, {**products, **penalties.given}, (*dw, squares), (*penalties.loss,), run_products)
-    decays, together = [view in before.decays for view in w], _BY_NORM[before.clip.call.op]
+    formed = Call(GRADIENTS, {**products, **penalties.given}, (*dw, squares), (*penalties.loss,), run_products)
+    decays, together = [view in before.decays for view in w], BY_NORM[before.clip.call.op]
     run = NormRun(name, w[0].dtype.char, decays, tiles, together)
     options = {option: call.given[option] for option in op.options} | before.options()
     kept = [view for column in states for view in column]
@@ -518,7 +536,7 @@ def _by_rows(
     options = {option: call.given[option] for option in op.options}
     run = LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
     options |= before.options()
-    return Call(_ROWS[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
+    return Call(ROWS_STEP[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
 
 
 class _Run:
@@ -631,7 +649,7 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
             return calls
         dy = drop.call.given["dy"]
     behind = slope if drop is None else drop
-    made = made_by(calls, _BACK, dy)
+    made = made_by(calls, BACK, dy)
     if made is None or "s" in made.call.given or not passes(calls, dy, kept, made, behind):
         return calls
     if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= cublas.WORK_FROM:
@@ -640,7 +658,7 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
     if is_written(found.s, between):
         return calls
     run, result = partial(_back, epilogue=epilogues.derivative(found.activation, found.numbers)), slope.call.results
-    product = Call(_BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
+    product = Call(BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
     changed = {id(made): [replace(made, call=product)], id(slope): []}
     if drop is not None:
         changed[id(drop)] = [replace(drop, call=replace(drop.call, results=result))]

@@ -10,8 +10,21 @@ from fastnn.kernels.graph import Block, Call, Range, View, hinder, range_of, vie
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS
 from fastnn.kernels.table.elementwise import FROM_INPUT
 
-# What the call is named that is the first part of a layer's way back: dz = dy f'(s).
-SLOPE = "activation's slope"
+# What calls are named that stand for a part of one, or for parts of several: of a layer's way back dz = dy f'(s) and
+# dx = dz @ w.T, gradients that are written, and steps by gradients that are not, also of rows of weights.
+SLOPE, BACK = "activation's slope", "back to the input"
+GRADIENTS, STEP = "gradients", "gradients and step"
+ROWS_STEP = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
+
+# Calls that clip gradients before a step, by value or by norms, and whether by that of all together.
+BY_VALUE, BY_NORM = "clip by value", {"clip by norm": False, "clip by global norm": True}
+CLIPPINGS = (BY_VALUE, *BY_NORM)
+
+# What adds penalties to gradients and the loss.
+PENALTIES = "penalties on weights"
+
+# What a turn ends with: its results are put where they are wanted, and the next one's batches taken.
+NEXT = "next turn"
 
 # Activations of a row as a whole.
 OF_ROWS = ("softmax", "log_softmax")
