@@ -77,10 +77,12 @@ def modules() -> Iterator[launch.Module]:
         "gelu_backward": derivative("gelu"),
         "amsgrad": update("amsgrad"),
     }
-    exact = [(name, name, tile, launch.LEAST) for name, each in TILES.items() for tile in each]
-    tensor = [(name, "float32", tile, TENSOR_FROM) for name, each in TENSOR_TILES.items() for tile in each]
-    for (name, dtype, tile, least), (kind, epilogue) in product_of([*exact, *tensor], epilogues.items()):
-        yield _module(tile, epilogue, dtype, f"{kind} {name}", least)
+    for name, tiles_of, dtype, least in (
+        *((name, TILES[name], name, launch.LEAST) for name in TILES),
+        *((name, TENSOR_TILES[name], "float32", TENSOR_FROM) for name in TENSOR_TILES),
+    ):
+        for tile, (kind, epilogue) in product_of(tiles_of, epilogues.items()):
+            yield _module(tile, epilogue, dtype, f"{kind} {name}", least)
     for name, each in ROUNDING_TILES.items():
         for tile in each:
             yield _module(tile, epilogues["gelu_backward"], "float32", f"gelu_backward rounding to {name}", TENSOR_FROM)
