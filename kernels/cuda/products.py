@@ -77,14 +77,13 @@ def modules() -> Iterator[launch.Module]:
         "gelu_backward": derivative("gelu"),
         "amsgrad": update("amsgrad"),
     }
-    for name, tiles_of, dtype, least in (
-        *((name, TILES[name], name, launch.LEAST) for name in TILES),
-        *((name, TENSOR_TILES[name], "float32", TENSOR_FROM) for name in TENSOR_TILES),
-    ):
-        for tile, (kind, epilogue) in product_of(tiles_of, epilogues.items()):
+    of_precision: dict[str, Sequence[Tile | TensorTile]] = {**TILES, **TENSOR_TILES}
+    for name, each in of_precision.items():
+        dtype, least = (name, launch.LEAST) if name in TILES else ("float32", TENSOR_FROM)
+        for tile, (kind, epilogue) in product_of(each, epilogues.items()):
             yield _module(tile, epilogue, dtype, f"{kind} {name}", least)
-    for name, each in ROUNDING_TILES.items():
-        for tile in each:
+    for name, rounding in ROUNDING_TILES.items():
+        for tile in rounding:
             yield _module(tile, epilogues["gelu_backward"], "float32", f"gelu_backward rounding to {name}", TENSOR_FROM)
 
 
