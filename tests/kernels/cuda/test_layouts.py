@@ -132,6 +132,22 @@ def test_a_row_is_a_warps_and_a_wide_one_a_blocks(cupy):
         np.testing.assert_allclose(found, wide / wide.sum(axis=1, keepdims=True), rtol=1e-5)
 
 
+def test_lists_of_arrays_that_share_memory_are_stepped_one_after_the_other(cupy):
+    """Although calls before, with arrays alike, were made at once; and gradients that are weights are read before."""
+    room, dw = cupy.asarray(np.arange(12, dtype="float32")), cupy.asarray(np.ones(8, "float32"))
+    weights = room[:8], cupy.asarray(np.full(8, 2.0, "float32"))
+    for _ in range(2):
+        ops.sgd_step([*weights], [dw, dw], learning_rate=0.5)
+    np.testing.assert_array_equal(room.get(), [*(np.arange(8) - 1), *range(8, 12)])
+    for _ in range(2):
+        ops.sgd_step([room[:8], room[4:]], [dw, room[:8]], learning_rate=0.5)
+    wanted = np.array([*(np.arange(8) - 1), *range(8, 12)], "float32")
+    for _ in range(2):
+        wanted[:8] -= 0.5
+        wanted[4:] -= 0.5 * wanted[:8]
+    np.testing.assert_array_equal(room.get(), wanted)
+
+
 @places.host_only
 def test_lists_that_need_more_memory_than_there_is(cupy, monkeypatch):
     """What is not in C order is stepped in a copy, at the first call and where a plan is remembered."""
