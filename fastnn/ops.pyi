@@ -5,6 +5,17 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def batch_matmul(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Matrix products y[i] = a[i] @ b[i], one a sample.
+
+    a is (s, n, k), b is (s, k, m), y is (s, n, m); any strides. With k = 0 the products are zeros.
+    """
+
 def random_uniform(
     like: Array,
     seed: int,
@@ -1431,17 +1442,6 @@ def prelu_backward(
     """Gradients of ``prelu``: (dx, dalpha); dx = dy where x > 0, else alpha * dy; dalpha = sum of dy * x where x <= 0.
 
     The sum is over the samples.
-    """
-
-def batch_matmul(
-    a: Array,
-    b: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Matrix products y[i] = a[i] @ b[i], one a sample.
-
-    a is (s, n, k), b is (s, k, m), y is (s, n, m); any strides. With k = 0 the products are zeros.
     """
 
 def simple_rnn(

@@ -33,6 +33,7 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 from __future__ import annotations
 
 from fastnn.kernels.table import (
+    batched,
     dropout,
     elementwise,
     embedding,
@@ -44,7 +45,6 @@ from fastnn.kernels.table import (
     optim,
     pooling,
     prelu,
-    products,
     random,
     recurrent,
     resilient,
@@ -96,6 +96,7 @@ __all__ = [
     "Rule",
     "Sizes",
     "Subset",
+    "batched",
     "convolution",
     "depthwise",
     "dropout",
@@ -110,7 +111,6 @@ __all__ = [
     "optim",
     "pooling",
     "prelu",
-    "products",
     "random",
     "recurrent",
     "resilient",

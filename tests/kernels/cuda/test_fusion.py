@@ -279,7 +279,7 @@ def test_steps_by_norms_of_many_parameters(cupy, dtype, together):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_step_of_many_products(cupy, name, dtype):
     """More products than a launch takes, at tiles' edges, against each product and its step by themselves."""
-    from fastnn.kernels.cuda import gemm, steps
+    from fastnn.kernels.cuda import epilogues, products, steps
 
     rng, entry = np.random.default_rng(0), STEPS[name]
     numbers = [0.125, 0.25, 0.5, 0.75, 0.0, 0.0][: len(entry.hyper)]
@@ -292,7 +292,7 @@ def test_every_step_of_many_products(cupy, name, dtype):
             both[0][1 + entry.states.index("mean")] *= 0  # the mean square is above the squared mean
         one, other = ([cupy.asarray(array.copy()) for array in arrays] for arrays in both)
         made.append(steps.Gradient(a.T, b, one[0], one[1:]))
-        gemm.product(a.T, b, other[0], gemm.update(name), states=other[1:], numbers=numbers)
+        products.product(a.T, b, other[0], epilogues.update(name), states=other[1:], numbers=numbers)
         wanted.append(other)
     steps.step(name, made, numbers)
     for each, arrays in zip(made, wanted, strict=True):

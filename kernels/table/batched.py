@@ -6,7 +6,7 @@ from fastnn.kernels.table.row import grid, op
 
 
 @op(
-    "products",
+    "batched",
     a="s n k",
     b="s k m",
     returns=("s n m",),
