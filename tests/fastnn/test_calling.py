@@ -307,7 +307,7 @@ def test_weights_that_are_single_numbers():
 
 
 def test_gradients_through_a_call_outside_of_training():
-    layer = Block(4)
+    layer = Linear(4, dtype="float64")
     layer(X)
     dy = RNG.standard_normal((64, 4))
     found = fastnn.gradients(lambda: ops.sum(ops.multiply(layer(X), dy)), layer.trainable_weights)[1]
