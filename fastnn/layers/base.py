@@ -77,6 +77,11 @@ def unique_name(kind: str) -> str:
     return kind if number == 0 else f"{kind}_{number}"
 
 
+def forget_names() -> None:
+    """Count default names from their beginning again."""
+    _used_names.clear()
+
+
 class Parameter(Held):
     """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint.
 
