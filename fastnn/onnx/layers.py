@@ -117,7 +117,7 @@ def _differing(graph: Graph, layer: Any, x: Tensor) -> Tensor:
 
 def _finished(graph: Graph, layer: Layer, x: Tensor) -> Tensor:
     """Behind the layer's activation."""
-    return _activated(graph, layer.activation, x)
+    return _activated(graph, layer.epilogue, x)
 
 
 def _activated(graph: Graph, activation: Activation, x: Tensor) -> Tensor:

@@ -65,8 +65,11 @@ def _result_of(name: str, arguments: Sequence[str]) -> str:
 
 
 @cache
-def forward(activation: str, keeps: bool = False) -> Epilogue:
-    """C = f(sum + bias), or f(sum) without one; where it ``keeps`` what f is of, that goes to s, of C's shape."""
+def forward(activation: str, numbers: tuple[float, ...] | None = None, keeps: bool = False) -> Epilogue:
+    """C = f(sum + bias), or f(sum) without one; where it ``keeps`` what f is of, that goes to s, of C's shape.
+
+    The activation's ``numbers`` are its defaults where nothing is said.
+    """
     entry = ACTIVATIONS[activation]
 
     def before(dtype: str) -> str:
@@ -75,7 +78,7 @@ def forward(activation: str, keeps: bool = False) -> Epilogue:
         body += _result_of("activate", ["sum", *taken_of("chosen", len(entry.numbers))])
         return function("activate", ("x", *entry.numbers), entry.forward, dtype) + _FINISHED.format(body=body)
 
-    return Epilogue(before, numbers_of(activation))
+    return Epilogue(before, numbers_of(activation) if numbers is None else numbers)
 
 
 def slope(activation: str, dtype: str) -> str:
@@ -85,8 +88,8 @@ def slope(activation: str, dtype: str) -> str:
 
 
 @cache
-def derivative(activation: str) -> Epilogue:
-    """C = sum f'(s), s of C's shape: what goes back through a layer."""
+def derivative(activation: str, numbers: tuple[float, ...] | None = None) -> Epilogue:
+    """C = sum f'(s), s of C's shape: what goes back through a layer; ``numbers`` as of ``forward``."""
     count = len(ACTIVATIONS[activation].numbers)
 
     def before(dtype: str) -> str:
@@ -94,7 +97,7 @@ def derivative(activation: str) -> Epilogue:
         body = _result_of("slope", ["sum", s, *taken_of("chosen", count)])
         return slope(activation, dtype) + _FINISHED.format(body=body)
 
-    return Epilogue(before, numbers_of(activation))
+    return Epilogue(before, numbers_of(activation) if numbers is None else numbers)
 
 
 # Steps without a gradient of a lazy optimizer, one by one: their bits are those of steps that nobody put off.
