@@ -100,7 +100,8 @@ _SHADOWS = "  # noqa: A001 - Keras's name"
 
 def _unquoted(parameter: inspect.Parameter) -> str:
     default = "" if parameter.default is inspect.Parameter.empty else f" = {_literal(parameter.default)}"
-    return f"{parameter.name}: {parameter.annotation}{default}"
+    stars = "*" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else ""
+    return f"{stars}{parameter.name}: {parameter.annotation}{default}"
 
 
 def _of_function(module: ModuleType, name: str) -> str:

@@ -133,7 +133,7 @@ _INSTEAD = {
 _CALLED = {
     "fastnn.ops": {
         "binary_crossentropy": "binary_cross_entropy", "categorical_crossentropy": "cross_entropy",
-        "categorical_focal_crossentropy": "categorical_focal_cross_entropy", "einsum": "matmul", "gemm": "matmul",
+        "categorical_focal_crossentropy": "categorical_focal_cross_entropy", "gemm": "matmul",
         "huber_loss": "huber", "kld": "kl_divergence", "mean_absolute_error": "mae", "mean_squared_error": "mse",
         "mean_absolute_percentage_error": "mape", "mean_squared_logarithmic_error": "msle", "mm": "matmul",
         "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "mae", "sparse_categorical_crossentropy":

@@ -5,6 +5,17 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def batch_matmul(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Matrix products y[i] = a[i] @ b[i], one a sample.
+
+    a is (s, n, k), b is (s, k, m), y is (s, n, m); any strides. With k = 0 the products are zeros.
+    """
+
 def random_uniform(
     like: Array,
     seed: int,
@@ -2354,6 +2365,12 @@ def dot(
 ) -> Any:
     """Products of x1's last axis (..., k) with the rows of x2, (k,) or (k, m)."""
 
+def einsum(
+    subscripts: str,
+    *operands: Any,
+) -> Array:
+    """Sums of products of one or two arrays, whose axes letters name: "bqhd,bkhd->bhqk"; as NumPy's, but for "..."."""
+
 def exp(
     x: Any,
 ) -> Array:
@@ -2385,6 +2402,12 @@ def full(
     dtype: Any = None,
 ) -> Array:
     """An array of one number, of float32 by default, where the current backend's arrays live."""
+
+def get_item(
+    x: Any,
+    key: Any,
+) -> Any:
+    """x[key], of integers, slices, an ellipsis: a view where x is an array."""
 
 def linspace(
     start: float,

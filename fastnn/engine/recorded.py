@@ -238,7 +238,7 @@ class RecordedPasses:
 
 def layers_are_recordable(network: Network) -> bool:
     """Whether no layer can be the user's own Python."""
-    return all(layer.recordable and layer.activation.fusable for layer in network.layers)
+    return all(layer.recordable and layer.epilogue.fusable for layer in network.layers)
 
 
 def is_recordable(network: Network) -> bool:
@@ -263,4 +263,4 @@ def _settings(layer: Layer) -> Any:
     ]
     penalty, carried = layer.activity_regularizer, [*map(id, layer.carried)]
     penalized = penalty and (penalty, penalty_numbers(penalty))
-    return layer.trainable, layer.form(), layer.activation, penalized, own, carried
+    return layer.trainable, layer.form(), layer.epilogue, penalized, own, carried

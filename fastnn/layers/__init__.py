@@ -27,6 +27,7 @@ from fastnn.layers.core import (
 from fastnn.layers.custom import Lambda
 from fastnn.layers.dropout import Dropout, GaussianDropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
 from fastnn.layers.embedding import Embedding
+from fastnn.layers.functions import Function
 from fastnn.layers.lookup import IntegerLookup, StringLookup
 from fastnn.layers.merging import (
     Add,
@@ -83,7 +84,7 @@ NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
     **aliases((BatchNormalization, LayerNormalization, Normalization, UnitNormalization)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
-    **aliases((ActivityRegularization, GaussianDropout, Identity)),
+    **aliases((ActivityRegularization, Function, GaussianDropout, Identity)),
     **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
@@ -147,6 +148,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "Function",
     "GRUCell",
     "GaussianDropout",
     "GaussianNoise",

@@ -168,7 +168,7 @@ def gradients(
         if dx is dw is db is None:
             made = [shape and cupy.empty(shape, dtype) for shape in wanted]
         else:
-            made = places((dx, dw, db), *(x, dy, w, y, z)[:count])
+            made = places((dx, dw, db), (x.data.ptr,), *(x, dy, w, y, z)[:count])
         read = [*map(in_order, (dy, y if told_by_y or z is None else z, x, w))]
         launches(tuple([array.data.ptr for array in (*read, *made) if array is not None]))
         made_x, made_w, made_b = made

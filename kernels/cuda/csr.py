@@ -23,7 +23,6 @@ from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import (
     address,
     apart,
-    bounds,
     in_order,
     like,
     placing_apart,
@@ -381,19 +380,19 @@ def _placing(out: Any, shape: tuple[int, ...], dtype: Any, x: Any, *others: Any)
 def _telling_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> Callable[..., bool]:
     """As that of a dense x; how long the arrays of a matrix are differs from call to call."""
     are_apart, reaches = telling_apart(written, read), [*map(reach_of, written)]
+    rows, itemsize = x.shape[0], x.dtype.itemsize
 
-    def holds(key: Any, starts: Sequence[int], parts: Sequence[Any]) -> bool:
-        spans = [*map(bounds, parts)]
-        ours = [(start + low, start + high) for start, (low, high) in zip(starts, reaches, strict=True)]
-        return are_apart(*key[0]) and all(end <= low or high <= begin for begin, end in spans for low, high in ours)
+    def holds(_: Any, written: Sequence[int], at_x: Sequence[int], read: Sequence[int]) -> bool:
+        *starts, stored = at_x
+        sizes = _INT32.itemsize * (rows + 1), _INT32.itemsize * stored, itemsize * stored
+        spans = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+        ours = [(start + low, start + high) for start, (low, high) in zip(written, reaches, strict=True)]
+        return are_apart(*written, *read) and all(
+            end <= low or high <= begin for begin, end in spans for low, high in ours
+        )
 
     told = remembering(holds)
-
-    def told_of(written: Sequence[int], x: Any, read: Sequence[int]) -> bool:
-        parts = _arrays(x)
-        return told(((*written, *read), *[(part.data.ptr, part.size, part.strides) for part in parts]), written, parts)
-
-    return told_of
+    return lambda written, at_x, read: told((*written, *at_x, *read), written, at_x, read)
 
 
 SPARSE = gemm.Kind((), _OTHERS, _given, _placing, _telling_apart, _times, _transposed_times)
@@ -404,41 +403,63 @@ globals().update(
 )
 
 
+class _Gathering:
+    """What gathers so many rows of matrices of this shape and dtype: their lengths and where each begins, then copies.
+
+    In between somebody may hear how many non-zeros there are, and of a fault.
+    """
+
+    def __init__(self, n: int, shape: tuple[int, int], dtype: Any) -> None:
+        self._n, self._shape, self._dtype = n, shape, dtype
+        self._find = Chains(("index", "begins", "fault"), self._add_lengths, _OTHERS)
+        self._copy = Chains(("index", "begins", "columns", "copies"), self._add_copies, _OTHERS)
+
+    def _add(self, chain: Chain, entry: str, threads: int, **written: str) -> None:
+        record = ROWS.record(self._dtype)
+        record[0]["n"], record[0]["rows"] = self._n, self._shape[0]
+        pointers = {**_READ, "stored": "stored", "index": "index", "bounds": "begins", **written}
+        kernel = launch.kernel("csr_rows.cu", entry, self._dtype.name, (ROWS,))
+        chain.add(kernel, launch.blocks(threads), record, pointers)
+
+    def _add_lengths(self, chain: Chain, _: Any) -> None:
+        self._add(chain, "lengths", self._n, fault="fault")
+        scan.add_to(chain, self._n + 1, "begins")
+
+    def _add_copies(self, chain: Chain, _: Any) -> None:
+        self._add(chain, "copied", 32 * self._n, columns="columns", copies="copies")
+
+    def __call__(self, data: Any, index: Any) -> Any:
+        """Those of data with the numbers of index (n,)."""
+        n, bound = self._n, getattr(data, "bound", None)
+        numbers = in_order(index if index.dtype == _INT64 else index.astype(_INT64))
+        bounds = cupy.zeros((n + 2,), _INT32)  # the last one is the fault
+        _, others, _, _held = _given("data", data)
+        at_index, at_bounds = numbers.data.ptr, bounds.data.ptr
+        self._find((at_index, at_bounds, at_bounds + _INT32.itemsize * (n + 1)), others)
+        if bound is None:
+            count, fault = bounds[n:].get().tolist()
+            _raise(fault, self._shape[0])
+        else:
+            count = n * bound.longest
+        columns, copies = cupy.empty((count,), _INT32), cupy.empty((count,), self._dtype)
+        if count:
+            self._copy((at_index, at_bounds, columns.data.ptr, copies.data.ptr), others)
+        return (bound or type(data))((copies, columns, bounds[: n + 1]), shape=(n, self._shape[1]))
+
+
+# Those made by ``gather``, by what their operands are like.
+_gatherings: dict[Any, _Gathering] = {}
+
+
 def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
     """As a matrix of the same class. Its arrays are as long as it has non-zeros: this op alone waits for the device.
 
     IndexError for a number that is none of a row, ValueError for a malformed matrix. Of one with a bound the arrays
     are as long as that allows: nobody waits, and what is no row, or none that is valid, is empty.
     """
-    rows, dtype = index.shape[0], data.dtype
-    numbers = in_order(index.astype(np.int64, copy=False))
-    bounds = cupy.empty((rows + 2,), np.int32)  # the last one is the fault
-    bounds[rows + 1] = 0
-    record = ROWS.record(dtype)
-    given = record[0]
-    given["n"], given["rows"] = rows, data.shape[0]
-    given["index"], given["bounds"], given["fault"] = address(numbers), address(bounds), address(bounds[rows + 1 :])
-    _, read, _, _held = _given("data", data)
-    given["indptr"], given["indices"], given["values"], given["stored"] = read
-    _of_rows("lengths", record, dtype, rows)
-    scan.running_sums(bounds, rows + 1)
-    bound = getattr(data, "bound", None)
-    if bound is None:
-        count, fault = bounds[rows:].get().tolist()
-        _raise(fault, data.shape[0])
-    else:
-        count = rows * bound.longest
-    columns, copies = cupy.empty((count,), np.int32), cupy.empty((count,), dtype)
-    given["columns"], given["copies"] = address(columns), address(copies)
-    if count:
-        _of_rows("copied", record, dtype, 32 * rows)
-    make, parts = bound or type(data), (copies, columns, bounds[: rows + 1])
-    return make(parts, shape=(rows, data.shape[1]))
-
-
-def _of_rows(entry: str, record: Any, dtype: Any, threads: int) -> None:
-    kernel = launch.kernel("csr_rows.cu", entry, dtype.name, (ROWS,))
-    kernel((launch.blocks(threads),), launch.BLOCK, (record,))
+    described = index.shape[0], data.shape, data.dtype
+    key = (*described, launch.surroundings()[0])
+    return launch.known(_gatherings, key, lambda: _Gathering(*described))(data, index)
 
 
 def _raise(fault: int, rows: int) -> None:

@@ -25,9 +25,10 @@ from fastnn.kernels.table.row import implements
 def placing_each(
     kind: Kind, outs: Sequence[Any], shapes: Sequence[Any], dtype: Any, x: Any, *others: Any
 ) -> Callable[..., list[Any]]:
-    """``places(outs, x, *others)`` of results of these shapes, each as the kind places it; of no shape there is none.
+    """``places(outs, at_x, x, *others)`` of results of these shapes, each as the kind places it; of no shape is none.
 
-    All at once where they are over memory of their own.
+    ``at_x`` are the addresses and integers that the kind gives of x. All are placed at once where they are over memory
+    of their own.
     """
     each = [
         None if shape is None else kind.place(out, shape, dtype, x, *others)
@@ -37,8 +38,10 @@ def placing_each(
     ordered = all(out.flags.c_contiguous for out in given)
     are_apart = kind.telling_apart(given, x, others) if ordered else None
 
-    def places(outs: Sequence[Any], x: Any, *others: Any) -> list[Any]:
-        if are_apart is None or not are_apart(_addresses(outs), x, _addresses(others)):
+    def places(outs: Sequence[Any], at_x: Sequence[int], x: Any, *others: Any) -> list[Any]:
+        if are_apart is None or not are_apart(
+            [out.data.ptr for out in outs if out is not None], at_x, [other.data.ptr for other in others]
+        ):
             return [place and place(out, x, *others) for place, out in zip(each, outs, strict=True)]
         return [
             cupy.empty(shape, dtype) if out is None and shape is not None else out
@@ -48,15 +51,10 @@ def placing_each(
     return places
 
 
-def _addresses(arrays: Sequence[Any]) -> list[int]:
-    """Those of the arrays that there are."""
-    return [array.data.ptr for array in arrays if array is not None]
-
-
 def _telling_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> Callable[..., bool]:
-    """``telling_apart`` of the addresses of arrays, a dense x and the addresses of other arrays."""
+    """``telling_apart`` of the addresses of arrays, of a dense x and of other arrays."""
     are_apart = telling_apart(written, (x, *read))
-    return lambda written, x, read: are_apart(*written, x.data.ptr, *read)
+    return lambda written, at_x, read: are_apart(*written, *at_x, *read)
 
 
 # What adds a product C = f(S @ B) to a chain: of it, the kind of launches, and the names of B, C and what f takes.
@@ -70,7 +68,7 @@ class Kind(NamedTuple):
     ``others``. ``given(name, x)`` are the addresses and integers of these, the kind of launches that x takes, and what
     is held until they are made. ``place`` plans where a result goes (``placing_apart``), and ``telling_apart``
     whether arrays that are written share no memory, with one another or with x and others that are read: of the
-    addresses of the ones, x, and those of the others.
+    addresses of the ones, what is given of x, and the addresses of the others.
     """
 
     named: tuple[str, ...]
@@ -251,11 +249,11 @@ def layer_backward_op(kind: Kind) -> Planned:
             dy: Any, x: Any, w: Any, y: Any, activation: str = "linear", z: Any = None, need: Any = (),
             *, dx: Any = None, dw: Any = None, db: Any = None,
         ) -> tuple[Any, Any, Any]:  # fmt: skip
+            addresses, others, which, _held = given("x", x)
             if dx is dw is db is None:
                 made = [shape and cupy.empty(shape, dtype) for shape in wanted]
             else:
-                made = places((dx, dw, db), x, dy, w, y, *(() if z is None else (z,)))
-            addresses, others, which, _held = given("x", x)
+                made = places((dx, dw, db), (*addresses, *others), x, dy, w, y, *(() if z is None else (z,)))
             of_dz = sources(dy, y if z is None else z, y)
             arrays = (*of_dz, w, *[array for array in made if array is not None])
             launches((*addresses, *[array.data.ptr for array in arrays]), others, which)

@@ -26,8 +26,9 @@ flattened = chain_of.from_iterable
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
 _AT_ONCE = 56
-# What of an array a step of lists is planned for.
-_LIKENESS = attrgetter("dtype", "shape", "strides", "data.device_id")
+# What of an array a step of lists is planned for, beside the device.
+_LIKENESS = attrgetter("dtype", "shape", "strides")
+_DATA, _DEVICE, _ADDRESS = attrgetter("data"), attrgetter("device_id"), attrgetter("ptr")
 
 PARTS = 2 + max(len(step.states) for step in STEPS.values())
 _HYPER = max(len(step.hyper) for step in STEPS.values())
@@ -170,9 +171,10 @@ class Steps(Planned):
 
         def run(*arguments: Any) -> bool:
             arrays = [*flattened(zip(*pick(arguments), strict=True))]
-            if not _are_alike(arrays, wanted) or launch.surroundings()[0] != device:
+            addresses = _addresses_of(arrays, wanted, device)
+            if addresses is None or launch.surroundings()[0] != device:
                 return False
-            numbers, addresses = hyper(*arguments), tuple([array.data.ptr for array in arrays])
+            numbers = hyper(*arguments)
             if step is not None and meet_nowhere(addresses):
                 step(addresses, numbers=numbers)
                 return True
@@ -195,12 +197,14 @@ def _meet_nowhere(addresses: Sequence[int], reaches: Sequence[tuple[int, int]]) 
     return all(high <= low for (_, high), (low, _) in pairwise(spans))
 
 
-def _are_alike(arrays: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Whether they are device arrays of this likeness."""
+def _addresses_of(arrays: Sequence[Any], wanted: Sequence[Any], device: int) -> tuple[int, ...] | None:
+    """Where they are, if they are arrays of this likeness on this device."""
     try:
-        return [*map(_LIKENESS, arrays)] == wanted
+        places = [*map(_DATA, arrays)]
+        alike = [*map(_LIKENESS, arrays)] == wanted and {*map(_DEVICE, places)} == {device}
+        return tuple(map(_ADDRESS, places)) if alike else None
     except AttributeError:
-        return False
+        return None
 
 
 globals().update({name: Steps(op) for name, op in TABLE.items() if op.module == "optim"})

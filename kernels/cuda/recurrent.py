@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product as product_of
+from operator import itemgetter
 from typing import Any
 
 import cupy
@@ -182,20 +183,20 @@ def _sweeping_back(
     written = [name for name in names if name not in ("dh0", "dc0")]
     launches = Chains(("kernel", "w", "x", *there, *likes, *moved.values(), *written, *of_bias), build)
     results = [*written, *moved.values()]
-    places = [results.index(name) if name in need and name in results else -1 for name in shapes]
-    ordered = ordering(x, *given.values())
+    pick = itemgetter(*(results.index(name) if name in need and name in results else -1 for name in shapes))
+    ordered, count = ordering(x, *given.values()), 1 + len(there)
 
-    def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> tuple[Any, ...]:
+    def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> Any:
         ends = (dh, dc)[: len(moved)]
         begins = [cupy.zeros((n, u), dtype) if each is None else cupy.empty((n, u), dtype) for each in ends]
         found = [cupy.empty(shapes[name], dtype) for name in written]
-        held = ordered([each for each in (x, *given) if each is not None])
-        of_ends = [each for each in ends if each is not None]
-        arrays = kernel, recurrent_kernel, *held, *of_ends, *begins, *found
-        at_states = [found[-1].data.ptr + g * dtype.itemsize] if of_bias else []  # dbias is the last one
-        launches((*[array.data.ptr for array in arrays], *at_states))
-        everything = *found, *begins, None
-        return tuple([everything[place] for place in places])
+        held = [each for each in (x, *given, *ends) if each is not None]
+        held[:count] = ordered(held[:count])
+        addresses = [array.data.ptr for array in (kernel, recurrent_kernel, *held, *begins, *found)]
+        if of_bias:  # dbias is the last one
+            addresses.append(addresses[-1] + g * dtype.itemsize)
+        launches(tuple(addresses))
+        return pick((*found, *begins, None))
 
     return run
 

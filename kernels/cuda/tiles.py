@@ -120,11 +120,12 @@ ROUNDING_TILES = {
     name: tuple(tile._replace(format=format_) for tile in TILES["float32"]) for name, format_ in FORMATS.items()
 }
 
-# The least compute capability, as CuPy writes it, that has tensor cores for these formats; and the multiply-adds from
-# which a product is theirs. Unmeasured.
-TENSOR_FROM, TENSOR_WORK_FROM = 80, 2**27
+# The least compute capability, as CuPy writes it, that has tensor cores for these formats.
+TENSOR_FROM = 80
 
-# Units of an operand of 16 bytes a lane: rows or columns, and bytes of a warp.
+# Multiply-adds from which a product is theirs, and the device on which a run found that: none has yet.
+TENSOR_WORK_FROM = 2**27
+TENSOR_MEASURED_ON: str | None = None
 
 # What it takes to read a number of a panel, in multiply-adds; a split's depth at least, and splits at most. Unmeasured.
 READ, LEAST_DEPTH, MOST_SPLITS = 16, 128, 32
@@ -166,9 +167,12 @@ def _splits(n: int, k: int, m: int, tile: Tile | TensorTile) -> list[Plan]:
 
 
 @cache
-def has_tensor_cores(device: int) -> bool:
-    """Whether a device has those for the formats."""
-    return int(cupy.cuda.Device(device).compute_capability) >= TENSOR_FROM
+def lacking(device: int) -> str | None:
+    """Why a device cannot multiply numbers of the formats; None where it can."""
+    found = str(cupy.cuda.Device(device).compute_capability)
+    if int(found) >= TENSOR_FROM:
+        return None
+    return f"it wants a device of compute capability {TENSOR_FROM / 10}, and this one has {int(found) / 10}"
 
 
 def format_of(dtype: str) -> str | None:
@@ -180,8 +184,7 @@ def tiles_for(dtype: str, wanted: str, work: int) -> Sequence[Tile | TensorTile]
     """Those of products of so many multiply-adds, for a dtype and a precision; RuntimeError where there are none."""
     if dtype != "float32" or wanted == "float32":
         return TILES[dtype]
-    device = cupy.cuda.runtime.getDevice()
-    if not has_tensor_cores(device):
-        found = cupy.cuda.Device(device).compute_capability
-        raise RuntimeError(f"precision: got {wanted!r}, wants a device of compute capability 8.0 or later, not {found}")
+    lack = lacking(cupy.cuda.runtime.getDevice())
+    if lack is not None:
+        raise RuntimeError(f"precision: got {wanted!r}, which cannot serve because {lack}")
     return TENSOR_TILES[wanted] if work >= TENSOR_WORK_FROM else ROUNDING_TILES[wanted]

@@ -40,7 +40,7 @@ def _products() -> None:
 
     tiles.TENSOR_WORK_FROM = 0  # small ones, too, are those of tensor cores
     for wanted in PRECISIONS:
-        if wanted != "float32" and not tiles.has_tensor_cores(0):
+        if wanted != "float32" and tiles.lacking(0):
             continue
         with use_precision(wanted):
             _call("matmul", {"n": 62, "k": 61, "m": 35})
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
                     _call(op.name)
             _products()
             beside.run(cupy)
-        left = beside.sources() - seen - (set() if tiles.has_tensor_cores(0) else {"tensor.cu"})
+        left = beside.sources() - seen - ({"tensor.cu"} if tiles.lacking(0) else set())
         assert not left, f"no kernel was run of {sorted(left)}"
 
 

@@ -11,7 +11,7 @@ from fastnn import backends, callbacks, constraints, layers, losses, metrics, mo
 from fastnn.engine import make_runner, pace
 from fastnn.engine.cuda import DeviceRunner
 from fastnn.engine.plan import training_flops
-from fastnn.errors import DivergenceError
+from fastnn.errors import BackendError, DivergenceError
 from tests.cuda_host.places import host_only
 from tests.fastnn.engine.test_cpu import (
     ALL_ACTIVATIONS,
@@ -192,15 +192,30 @@ def test_steps_of_rounded_products_take_no_launches(cupy, monkeypatch, norm):
     assert built.plan(X).precision == "bfloat16"
 
 
-def test_products_of_bfloat16(cupy):
-    utils.set_random_seed(1)
+def test_products_of_rounded_numbers(cupy):
+    """An eighth of the bits of bfloat16's errors is tf32's, and both are there."""
+    wanted = np.array(fitted("classifier", "cuda")[1]["loss"])
+    errors = {}
+    for precision in ("tf32", "bfloat16"):
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in CLASSIFIER])
+        built.compile("rmsprop", "sparse_categorical_crossentropy", backend="cuda", precision=precision)
+        found = built.fit(X, LABELS, batch_size=16, epochs=3, verbose=0).history["loss"]
+        assert built.plan(X).precision == precision
+        errors[precision] = np.abs(found / wanted - 1).max()
+    assert 0 < errors["tf32"] < 2.5e-3
+    assert errors["tf32"] < errors["bfloat16"] < 2e-2
+
+
+def test_precisions_that_the_device_has_not(cupy, monkeypatch):
+    from fastnn.kernels.cuda import tiles
+
+    monkeypatch.setattr(tiles, "lacking", lambda device: "this one has 7.5")
     built = models.Sequential([each() for each in CLASSIFIER])
-    built.compile("rmsprop", "sparse_categorical_crossentropy", backend="cuda", precision="bfloat16")
-    found = built.fit(X, LABELS, batch_size=16, epochs=3, verbose=0).history["loss"]
-    wanted = fitted("classifier", "cuda")[1]["loss"]
-    assert built.plan(X).precision == "bfloat16"
-    assert found != wanted
-    np.testing.assert_allclose(found, wanted, rtol=2e-2)
+    built.compile("sgd", "mse", backend="cuda")
+    with pytest.raises(BackendError, match=r"precision: got 'tf32', which cannot serve because this one has 7\.5"):
+        built.compile("sgd", "mse", backend="cuda", precision="tf32")
+    assert built.plan(X).precision == "float32"
 
 
 def test_the_same_seed_gives_the_same_bits(cupy):
