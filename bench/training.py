@@ -38,6 +38,7 @@ from bench.suite import (
     Workload,
     installed,
 )
+from fastnn.errors import BackendError
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data
 from fastnn.utils import set_random_seed
@@ -93,9 +94,10 @@ class _Job:
         if missing:
             return f"compile takes no {', '.join(sorted(missing))}"
         if self.compiling.get("precision") == "bfloat16":
-            from fastnn.engine.cpu import precision_obstacle  # not under this name in a baseline of before
-
-            return precision_obstacle(np.dtype(np.float32)) or ""
+            try:
+                Sequential().compile(backend="cpu", precision="bfloat16")
+            except BackendError as error:
+                return str(error)
         return ""
 
 

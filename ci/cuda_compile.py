@@ -3,7 +3,7 @@
     python -m ci.cuda_compile            compare with bench/results/cuda_registers.txt
     python -m ci.cuda_compile --all      and compile what is as it was, too (minutes)
     python -m ci.cuda_compile --write    write that table
-    python -m ci.cuda_compile --only gemm --arch 90
+    python -m ci.cuda_compile --only products --arch 90
 
 Through CuPy's binding of NVRTC, which needs no driver. A module whose text is the one that the table was made of, by
 the same NVRTC, is not compiled again, but for the first of each room. The exit status is 1 where a module does not

@@ -67,14 +67,22 @@ def _state(state: backends.BackendState) -> str:
 
 
 def _products_on_device() -> list[tuple[str, str]]:
-    """Return which products are cuBLAS's, where there is a device."""
+    """Return which products are cuBLAS's and which those of tensor cores, where there is a device."""
     if not backends.available_backends()["cuda"].available:
         return []
-    from fastnn.kernels.cuda import gemm
+    from fastnn.kernels.cuda import cublas, launch, tiles
 
-    measured = f"measured on {gemm.CUBLAS_MEASURED_ON}" if gemm.CUBLAS_MEASURED_ON else "unmeasured"
-    by_cublas = f"cuBLAS's from {gemm.CUBLAS_FROM:,} multiply-adds on ({measured}) where nothing is fused or rounded"
-    return [("products on cuda", f"{backends.get_precision()}; {by_cublas}, else fastnn's own kernels")]
+    lack = tiles.lacking(launch.surroundings()[0])
+    by_cublas = f"cuBLAS's {_threshold(cublas.WORK_FROM, cublas.MEASURED_ON)} where nothing is fused or rounded"
+    by_tensors = f"those of rounded operands {_threshold(tiles.TENSOR_WORK_FROM, tiles.TENSOR_MEASURED_ON)}"
+    return [
+        ("products on cuda", f"{backends.get_precision()}; {by_cublas}, else fastnn's own kernels"),
+        ("tensor cores", f"none: {lack}" if lack else by_tensors),
+    ]
+
+
+def _threshold(work: int, measured_on: str | None) -> str:
+    return f"from {work:,} multiply-adds on ({f'measured on {measured_on}' if measured_on else 'unmeasured'})"
 
 
 def _cpu() -> list[tuple[str, str]]:

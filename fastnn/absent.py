@@ -127,13 +127,20 @@ _KERAS = {
 
 # What does in place of some of them.
 _INSTEAD = {
-    "Sequence": "fit takes any object with len and [...]",
+    "Sequence": "fit takes any object with len and [...], a PyDataset say",
+    "TensorBoard": "callbacks.CSVLogger writes the figures of epochs",
+    "Variable": "Layer.add_weight makes weights",
+    "applications": "there are no pretrained networks; load_model reads Keras's files",
+    "backend": "utils.clear_session and ops stand in its place",
+    "get_file": "pooch.retrieve fetches and verifies a file",
+    "random": "layers.GaussianNoise and Dropout draw, ops.random_normal does",
+    "saving": "models and utils have what it has",
 }
 # What some names of other libraries are called here.
 _CALLED = {
     "fastnn.ops": {
         "binary_crossentropy": "binary_cross_entropy", "categorical_crossentropy": "cross_entropy",
-        "categorical_focal_crossentropy": "categorical_focal_cross_entropy", "einsum": "matmul", "gemm": "matmul",
+        "categorical_focal_crossentropy": "categorical_focal_cross_entropy", "gemm": "matmul",
         "huber_loss": "huber", "kld": "kl_divergence", "mean_absolute_error": "mae", "mean_squared_error": "mse",
         "mean_absolute_percentage_error": "mape", "mean_squared_logarithmic_error": "msle", "mm": "matmul",
         "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "mae", "sparse_categorical_crossentropy":

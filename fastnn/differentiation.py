@@ -304,6 +304,16 @@ def _of_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {name: wanted[name]() for name in node.parents}
 
 
+def _of_batch_product(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
+    """The same of each sample's."""
+    (dy,), a, b = slopes, node.given["a"], node.given["b"]
+    wanted = {
+        "a": lambda: ops.batch_matmul(dy, b.transpose(0, 2, 1)),
+        "b": lambda: ops.batch_matmul(a.transpose(0, 2, 1), dy),
+    }
+    return {name: wanted[name]() for name in node.parents}
+
+
 def _of_words(node: Node, slopes: Sequence[Any]) -> Mapping[str, Any]:
     return {"table": ops.embedding_backward(slopes[0], node.given["indices"], node.given["table"])}
 
@@ -344,6 +354,7 @@ _RULES: dict[str, _Rule] = {
     "maximum": _of_choice,
     "minimum": _of_choice,
     "matmul": _of_product,
+    "batch_matmul": _of_batch_product,
     "embedding": _of_words,
     **dict.fromkeys(RESULTS, _through_time),
     "call": lambda node, slopes: node.given["pull"](slopes),

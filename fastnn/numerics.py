@@ -205,6 +205,122 @@ def dot(x1: Any, x2: Any) -> Any:
     return rows.reshape((*a.shape[:-1], *b.shape[1:]))
 
 
+def products(a: Any, b: Any, *, out: Any = None) -> Array:
+    """``matmul`` of arrays of other ranks than 2, as NumPy has it: of the matrices that their last two axes are.
+
+    The axes before are of equal sizes, or only one of the operands has such; a vector is a row of a, a column of b.
+    """
+    for name, array in (("a", a), ("b", b)):
+        if not hasattr(array, "shape") or not array.ndim:
+            raise ValueError(f"{name}: got {checks.describe(array)}, wants an array of 1 dimension or more")
+    if out is not None:
+        raise ValueError(f"out: got an array beside operands of {a.ndim} and {b.ndim} dimensions, wants None")
+    left = a if a.ndim > 1 else a.reshape(1, a.shape[0])
+    right = b if b.ndim > 1 else b.reshape(b.shape[0], 1)
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(f"b: got shape {tuple(b.shape)}, wants {left.shape[-1]} rows: a has shape {tuple(a.shape)}")
+    y = _of_matrices(left, right)
+    kept_axes = [*y.shape[:-2], *y.shape[-2:-1][: a.ndim - 1], *y.shape[-1:][: b.ndim - 1]]
+    return y if len(kept_axes) == y.ndim else y.reshape(tuple(kept_axes))
+
+
+def _of_matrices(a: Any, b: Any) -> Any:
+    """Products of arrays of 2 dimensions or more."""
+    if b.ndim == 2:
+        rows = OPS["matmul"](a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
+        return rows.reshape((*a.shape[:-1], b.shape[-1]))
+    if a.ndim == 2:
+        return swapaxes(_of_matrices(swapaxes(b, -1, -2), a.T), -1, -2)
+    lead = tuple(a.shape[:-2])
+    if lead != tuple(b.shape[:-2]):
+        raise ValueError(f"b: got shape {tuple(b.shape)}, wants {(*lead, *b.shape[-2:])}: a has {tuple(a.shape)}")
+    count = math.prod(lead)
+    y = OPS["batch_matmul"](a.reshape(count, *a.shape[-2:]), b.reshape(count, *b.shape[-2:]))
+    return y.reshape((*lead, *y.shape[1:]))
+
+
+def einsum(subscripts: str, *operands: Any) -> Array:
+    """Sums of products of one or two arrays, whose axes letters name: "bqhd,bkhd->bhqk"; as NumPy's, but for "...".
+
+    Of two it is one product of matrices, sample by sample where both and the result have an axis.
+    """
+    given = [operand(f"operands[{place}]", each) for place, each in enumerate(operands)]
+    sides = checks.instance("subscripts", subscripts, str, "a string").replace(" ", "").split("->")
+    names = sides[0].split(",")
+    if len(sides) > 2 or not 1 <= len(given) == len(names) <= 2 or not all(each.isalpha() for each in names if each):
+        wants = "letters of one or two operands, such as 'bqd,bkd->bqk'"
+        raise ValueError(f"subscripts: got {subscripts!r} for {len(given)} operands, wants {wants}")
+    met = "".join(names)
+    wanted = sides[1] if len(sides) == 2 else "".join(sorted(each for each in {*met} if met.count(each) == 1))
+    sizes = _sizes_of_letters(names, given, wanted)
+    parts = [
+        _reduced(each, axes, wanted + "".join(names[:place] + names[place + 1 :]))
+        for place, (each, axes) in enumerate(zip(given, names, strict=True))
+    ]
+    if len(parts) == 1:
+        return _in_order_of(*parts[0], wanted)
+    (a, of_a), (b, of_b) = parts
+    both = [each for each in of_a if each in of_b]
+    batch, summed = [each for each in both if each in wanted], [each for each in both if each not in wanted]
+    rows, columns = [each for each in of_a if each not in both], [each for each in of_b if each not in both]
+    s, n, k, m = (math.prod(sizes[each] for each in group) for group in (batch, rows, summed, columns))
+    left = _in_order_of(a, of_a, "".join(batch + rows + summed)).reshape(s, n, k)
+    right = _in_order_of(b, of_b, "".join(batch + summed + columns)).reshape(s, k, m)
+    order = "".join(batch + rows + columns)
+    y = OPS["batch_matmul"](left, right).reshape(tuple(sizes[each] for each in order))
+    return _in_order_of(y, order, wanted)
+
+
+def _sizes_of_letters(names: Sequence[str], given: Sequence[Any], wanted: str) -> dict[str, int]:
+    """Sizes of axes by their letters; ValueError where they do not fit."""
+    sizes: dict[str, int] = {}
+    for place, (axes, array) in enumerate(zip(names, given, strict=True)):
+        if len(axes) != len(getattr(array, "shape", ())) or len({*axes}) < len(axes):
+            got = checks.describe(array)
+            raise ValueError(f"operands[{place}]: got {got}, wants an array of {len(axes)} axes {axes!r}, each once")
+        for letter, size in zip(axes, array.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ValueError(f"operands[{place}]: got {size} for axis {letter!r}, wants {sizes[letter]}")
+    if len({*wanted}) < len(wanted) or not {*wanted} <= {*sizes}:
+        raise ValueError(f"subscripts: got {wanted!r} for the result, wants letters of {sorted(sizes)}, each once")
+    return sizes
+
+
+def _reduced(array: Any, axes: str, needed: str) -> tuple[Any, str]:
+    """An array summed over axes that nothing needs, and the letters that are left."""
+    alone = [place for place, letter in enumerate(axes) if letter not in needed]
+    left = [size for place, size in enumerate(array.shape) if place not in alone]
+    found = sum(array, alone, keepdims=True).reshape(tuple(left)) if alone else array
+    return found, "".join(each for each in axes if each in needed)
+
+
+def _in_order_of(array: Any, axes: str, wanted: str) -> Any:
+    return array if axes == wanted else permute(array, [axes.index(each) for each in wanted])
+
+
+def softmax(x: Any, axis: int = -1, *, out: Any = None) -> Array:
+    """Shares of exp(x) along an axis, which sum to 1; of rows (n, c) into ``out`` where it is given."""
+    return _along("softmax", x, axis, out)
+
+
+def log_softmax(x: Any, axis: int = -1, *, out: Any = None) -> Array:
+    """Logarithms of ``softmax``, as exact where shares are tiny."""
+    return _along("log_softmax", x, axis, out)
+
+
+def _along(op: str, x: Any, axis: int, out: Any) -> Any:
+    """An op of rows along an axis of an array of any rank."""
+    if axis in (-1, 1) and getattr(x, "ndim", 2) == 2:
+        return OPS[op](x, out=out)
+    given = operand("x", x)
+    at = _axis("axis", axis, given.ndim)
+    if out is not None:
+        raise ValueError(f"out: got an array for x of {given.ndim} dimensions along axis {at}, wants None but for rows")
+    last = given if at == given.ndim - 1 else moveaxis(given, at, given.ndim - 1)
+    y = OPS[op](last.reshape(math.prod(last.shape[:-1]), last.shape[-1])).reshape(tuple(last.shape))
+    return y if last is given else moveaxis(y, given.ndim - 1, at)
+
+
 # ---------------------------------------------------------------------------------------------------------- arrays
 
 
@@ -267,6 +383,11 @@ def _placed(array: Array) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------------------- shapes
+
+
+def get_item(x: Any, key: Any) -> Any:
+    """x[key], of integers, slices, an ellipsis: a view where x is an array."""
+    return operand("x", x)[tuple(key) if isinstance(key, list) else key]
 
 
 def ravel(x: Any) -> Array:
@@ -509,10 +630,13 @@ def _rows(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list[int]]:
     return last.reshape(math.prod(squeezed), count), kept, squeezed
 
 
+# What ops make of arrays of other ranks than their rows say.
+OF_OTHER_RANKS: dict[str, Callable[..., Any]] = {"matmul": products}
+
 NAMES = (
-    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "exp",
-    "expand_dims", "eye", "flip", "full", "linspace", "logsumexp", "max", "mean", "min", "moveaxis", "negative",
-    "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat", "reshape", "shape",
-    "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var",
-    "where", "zeros", "zeros_like",
+    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "einsum",
+    "exp", "expand_dims", "eye", "flip", "full", "get_item", "linspace", "log_softmax", "logsumexp", "max", "mean",
+    "min", "moveaxis", "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel",
+    "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes",
+    "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
 )  # fmt: skip

@@ -10,7 +10,7 @@ import builtins  # any and all of this module are Keras's
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from operator import attrgetter
 from typing import Any
 
@@ -92,9 +92,9 @@ def _publish(op: Op) -> Callable[..., Any]:
         held = tape.operands(given)
         if held is not None or adoption.adopt(given, arrays):
             return call(**(held or given))
-        if numbers and builtins.any(tape.is_number(given[name]) for name in numbers):
+        if builtins.any(tape.is_number(given[name]) for name in numbers) and tape.symbol_among(given.values()) is None:
             return _of_numbers(call, {name: given[name] for name in numbers}, given)
-        follower = _follower(op, given)
+        follower = _of_other_ranks(op, given) or _follower(op, given)
         if follower is not None:
             return follower(call, given)
         of_csr = builtins.any(checks.is_csr(given[name]) for name in op.sparse)
@@ -132,6 +132,20 @@ def _publish(op: Op) -> Callable[..., Any]:
     call = _compile(op, _parts(op, "host"), **names, on_device=on_device, of_csr=of_csr)
     call.__doc__ = op.doc
     call.__signature__ = op.signature  # type: ignore[attr-defined]
+    return call
+
+
+def _of_symbols_too(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is made of ops, which symbols may be given to as arrays are."""
+    bind = inspect.signature(function).bind
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        symbol = tape.symbol_among((*arguments, *named.values()))
+        if symbol is None:
+            return function(*arguments, **named)
+        return symbol.applied(call, bind(*arguments, **named).arguments)
+
     return call
 
 
@@ -212,11 +226,29 @@ def _publish_lists(op: Op) -> Callable[..., None]:
 
 
 def _follower(op: Op, given: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """What takes a call in place of its backend: it is followed for gradients, or recorded for a program."""
+    """What takes a call in place of its backend: a symbol, or who follows it for gradients or records a program."""
+    symbol = tape.symbol_among(given.values())
+    if symbol is not None:
+        return symbol.applied
     if tape.follows(given):
         return lambda call, given: tape.record(op.name, call, given, op.inplace, op.into)
     recorder = backends.recorder()
     return None if recorder is None else partial(recorder.call, op)
+
+
+def _of_other_ranks(op: Op, given: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """What takes a call whose operands have other ranks than the op's row says, where that is made of ops."""
+    function = numerics.OF_OTHER_RANKS.get(op.name)
+    if function is None or tape.symbol_among(given.values()) is not None:
+        return None
+    if builtins.all(_has_rank(op, name, given[name]) for name in op.operands):
+        return None
+    return lambda call, given: function(**given)
+
+
+def _has_rank(op: Op, name: str, array: Any) -> bool:
+    """Whether an operand has the rank of its row, or is something else than an array."""
+    return getattr(array, "ndim", None) in (None, len(op.operands[name].split()))
 
 
 def _check_element(op: Op, calls: Sequence[dict[str, Any]], index: int) -> str:
@@ -468,12 +500,13 @@ def unpack(packed: Any) -> Any:
 
 
 _MADE_OF_OPS = (*numerics.NAMES, *discrete.NAMES)
-__all__ = sorted([*TABLE, *_MADE_OF_OPS, "pack", "unpack"])
+__all__ = sorted({*TABLE, *_MADE_OF_OPS, "pack", "unpack"})
 globals().update({name: _publish(op) for name, op in TABLE.items()})
-globals().update({name: getattr(numerics, name) for name in numerics.NAMES})
-globals().update({name: getattr(discrete, name) for name in discrete.NAMES})
 numerics.OPS.update({name: globals()[name] for name in TABLE})
+globals().update({name: _of_symbols_too(getattr(numerics, name)) for name in numerics.NAMES})
+globals().update({name: _of_symbols_too(getattr(discrete, name)) for name in discrete.NAMES})
+shape = numerics.shape  # a symbol has one
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
-tape.OPERATORS.update(total=globals()["total"])
+tape.OPERATORS.update(total=globals()["total"], product=globals()["matmul"])
 absent.explain(__name__)

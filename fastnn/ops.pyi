@@ -5,6 +5,17 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def batch_matmul(
+    a: Array,
+    b: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Matrix products y[i] = a[i] @ b[i], one a sample.
+
+    a is (s, n, k), b is (s, k, m), y is (s, n, m); any strides. With k = 0 the products are zeros.
+    """
+
 def random_uniform(
     like: Array,
     seed: int,
@@ -1700,13 +1711,6 @@ def sequence_max_backward(
 ) -> Array:
     """Gradient of ``sequence_max`` by x: dy where x first is y, the result, among the steps that count, else 0."""
 
-def softmax(
-    x: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
-
 def softmax_backward(
     dy: Array,
     x: Array,
@@ -1715,13 +1719,6 @@ def softmax_backward(
     out: Array | None = None,
 ) -> Array:
     """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
-
-def log_softmax(
-    x: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
 
 def log_softmax_backward(
     dy: Array,
@@ -2354,6 +2351,12 @@ def dot(
 ) -> Any:
     """Products of x1's last axis (..., k) with the rows of x2, (k,) or (k, m)."""
 
+def einsum(
+    subscripts: str,
+    *operands: Any,
+) -> Array:
+    """Sums of products of one or two arrays, whose axes letters name: "bqhd,bkhd->bhqk"; as NumPy's, but for "..."."""
+
 def exp(
     x: Any,
 ) -> Array:
@@ -2386,6 +2389,12 @@ def full(
 ) -> Array:
     """An array of one number, of float32 by default, where the current backend's arrays live."""
 
+def get_item(
+    x: Any,
+    key: Any,
+) -> Any:
+    """x[key], of integers, slices, an ellipsis: a view where x is an array."""
+
 def linspace(
     start: float,
     stop: float,
@@ -2393,6 +2402,13 @@ def linspace(
     endpoint: bool = True,
 ) -> Array:
     """So many numbers at equal distances from ``start`` to ``stop``, in float32."""
+
+def log_softmax(
+    x: Any,
+    axis: int = -1,
+    out: Any = None,
+) -> Array:
+    """Logarithms of ``softmax``, as exact where shares are tiny."""
 
 def logsumexp(
     x: Any,
@@ -2504,6 +2520,13 @@ def shape(
     x: Any,
 ) -> tuple[int, ...]:
     """Sizes of x's axes."""
+
+def softmax(
+    x: Any,
+    axis: int = -1,
+    out: Any = None,
+) -> Array:
+    """Shares of exp(x) along an axis, which sum to 1; of rows (n, c) into ``out`` where it is given."""
 
 def split(
     x: Any,

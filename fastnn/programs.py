@@ -180,8 +180,8 @@ class Program:
     @property
     def reasons(self) -> list[str]:
         """Why launches are more than the fewest that a step of such layers takes; on a device."""
-        found = [reason for recording in self._recordings.values() for reason in recording.reasons]
-        return list(dict.fromkeys(found))
+        busiest = max(self._recordings.values(), key=lambda recording: recording.launches, default=None)
+        return [] if busiest is None else busiest.reasons
 
     def plan(self, file: Any = None) -> None:
         """Print what the program's last recording in this thread does: ops, kernels, waits, memory, work.
@@ -416,14 +416,18 @@ class _Recording:
     @property
     def launches(self) -> int:
         """Of kernels by a run, or a turn."""
-        replays = [self._made[0], *(held[0] for held in self._epochs.values())]
-        return max(int(replay.launches) for replay in replays)
+        return int(self._busiest.launches)
 
     @property
     def reasons(self) -> list[str]:
         """Why that many."""
+        return [*self._busiest.reasons]
+
+    @property
+    def _busiest(self) -> Any:
+        """The replay that takes the most launches."""
         replays = [self._made[0], *(held[0] for held in self._epochs.values())]
-        return [reason for replay in replays for reason in replay.reasons]
+        return max(replays, key=lambda replay: replay.launches)
 
     def addresses(self, arrays: Sequence[Array]) -> list[int]:
         """Where the arguments' numbers begin."""

@@ -17,6 +17,7 @@ from fastnn.engine import seeds
 from fastnn.engine.data import check_finite
 from fastnn.engine.protocols import Array, Shape
 from fastnn.kernels.interrupts import held
+from fastnn.kernels.precision import ROUNDED
 from fastnn.layers.base import assign_all, open_shape, paths_within, sample_shape, supplied
 from fastnn.layers.symbols import BatchShape
 from fastnn.losses import Loss
@@ -292,7 +293,7 @@ def _restored_compile(model: Model, config: Mapping[str, Any], unused: dict[str,
     found_loss = [_restored_loss(entry) for entry in loss] if several else _restored_loss(loss)
     precision = config.get("precision")
     if precision is not None:
-        checks.one_of("precision", precision, (str(model.compute_dtype), "bfloat16", "auto"))
+        checks.one_of("precision", precision, (str(model.compute_dtype), *ROUNDED, "auto"))
     found = {}
     for kind in ("metrics", "weighted_metrics"):
         entries = _entry(config, kind, list)

@@ -127,6 +127,12 @@ class Followed:
     def __rtruediv__(self, other: Any) -> Any:
         return _calculated("over", "/", other, self)
 
+    def __matmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](self, operand_of(other))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](operand_of(other), self)
+
     def __pow__(self, exponent: Any) -> Any:
         return powers(self, exponent)
 
@@ -140,6 +146,8 @@ class Followed:
 
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
         """NumPy's numbers and arrays calculate by ufuncs."""
+        if ufunc.__name__ == "matmul" and method == "__call__" and not options:
+            return OPERATORS["product"](*operands)
         name = _UFUNCS.get(ufunc.__name__)
         if name is None or method != "__call__" or options:
             raise TypeError(_refusal(f"numpy.{ufunc.__name__}", self))
@@ -168,8 +176,6 @@ _UNSEEN = {
     "__len__": "len",
     "__iter__": "for",
     "__setitem__": "[...] =",
-    "__matmul__": "@",
-    "__rmatmul__": "@",
     "__rpow__": "**",
     "__lt__": "<",
     "__le__": "<=",
@@ -228,9 +234,10 @@ def _refusal(what: str, got: Followed) -> str:
 
 
 def _unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
-    added = x.sum(axis=tuple(range(x.ndim - len(shape))), dtype=x.dtype)
-    stretched = tuple(axis for axis, size in enumerate(shape) if size == 1 and added.shape[axis] != 1)
-    return (added.sum(axis=stretched, dtype=x.dtype) if stretched else added).reshape(shape)
+    lead = x.ndim - len(shape)
+    stretched = [lead + axis for axis, size in enumerate(shape) if size == 1 and x.shape[lead + axis] != 1]
+    # the axes are kept until the end: without any NumPy would make a number of it, not an array ()
+    return x.sum(axis=(*range(lead), *stretched), dtype=x.dtype, keepdims=True).reshape(shape)
 
 
 def _part(x: Any, index: Any) -> Any:
@@ -409,6 +416,12 @@ class Held:
     def __rtruediv__(self, other: Any) -> Any:
         return operand_of(other) / self.operand
 
+    def __matmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](self.operand, operand_of(other))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return OPERATORS["product"](operand_of(other), self.operand)
+
     def __neg__(self) -> Any:
         return -self.operand
 
@@ -443,6 +456,23 @@ def operands(given: Mapping[str, Any]) -> dict[str, Any] | None:
 def in_place_of(held: Iterable[Held], values: Iterable[Any]) -> AbstractContextManager[None]:
     """``with`` this, ops take these values in place of those that are held."""
     return setting(_in_place, {**_in_place.get(), **dict(zip(map(id, held), values, strict=True))})
+
+
+class Symbol:
+    """What stands for an array before there are any data: graphs of layers are made of such."""
+
+    def applied(self, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+        """What stands for what a function of ``fastnn.ops`` gives for these arguments, this one among them."""
+        raise NotImplementedError(f"{type(self).__name__}: wants a method applied(function, given)")
+
+
+def symbol_among(given: Iterable[Any]) -> Symbol | None:
+    """The first symbol among arguments, or in a list or tuple that is one; None where there is none."""
+    for value in given:
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, Symbol):
+                return each
+    return None
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Traced]]:

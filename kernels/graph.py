@@ -197,6 +197,18 @@ def views_of(values: Iterable[Any]) -> list[View]:
     return [value for value in values if isinstance(value, View)]
 
 
+def is_same(view: Any, other: Any) -> bool:
+    """Whether a view is just another one, a whole block in C order."""
+    both = isinstance(view, View) and isinstance(other, View)
+    return (
+        both
+        and view.block is other.block
+        and view.shape == other.shape
+        and view.offset == other.offset == 0
+        and view.contiguous
+    )
+
+
 class Range(NamedTuple):
     """Memory that is touched: bytes of a block, or with no block a figure."""
 

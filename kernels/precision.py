@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
+ROUNDED = PRECISIONS[1:]
 
 default = PRECISIONS[0]
 override: ContextVar[str | None] = ContextVar("fastnn_precision", default=None)

@@ -337,10 +337,10 @@ def _own_calls(precision: str, size: int, device: Device) -> dict[str, Calls]:
 
 
 def _own_product(precision: str, a: Any, b: Any, c: Any) -> Any:
-    from fastnn.kernels.cuda import gemm
+    from fastnn.kernels.cuda import products
 
     with use_precision(precision):
-        gemm.product(a, b, c)
+        products.product(a, b, c)
     return c
 
 

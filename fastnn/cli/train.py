@@ -15,6 +15,7 @@ import fastnn
 from fastnn import _environment, backends, checks, layers, optimizers, plotting, regularizers, saving, utils
 from fastnn.callbacks import Callback
 from fastnn.cli.arguments import UsageError, check_writable_path, checked, number, whole
+from fastnn.kernels.precision import ROUNDED
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data, Recipe
@@ -118,9 +119,9 @@ def add(commands: Any) -> None:
     machine.add_argument(
         "--precision",
         metavar="NAME",
-        type=checked(lambda text: checks.one_of("--precision", text, ("float32", "bfloat16", "auto"))),
-        help="of the products in training: float32, bfloat16 (up to twice as fast where the CPU has AVX512-BF16), or "
-        "auto, the faster that is available (default: float32)",
+        type=checked(lambda text: checks.one_of("--precision", text, ("float32", *ROUNDED, "auto"))),
+        help="of the products in training: float32, tf32 (with cuda alone), bfloat16 (on a CPU with AVX512-BF16 up to "
+        "twice as fast), or auto, the faster that is available (default: float32)",
     )
     machine.add_argument(
         "--threads",

@@ -236,10 +236,12 @@ def obstacle(network: Network) -> str | None:
     return forms.obstacle(network)
 
 
-def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
-    """Why training cannot multiply bfloat16 numbers here; None where it can."""
+def precision_obstacle(precision: str, dtype: np.dtype[Any]) -> str | None:
+    """Why training cannot multiply numbers of this format here; None where it can."""
     from fastnn.kernels.cpu import machine
 
+    if precision != "bfloat16":
+        return f"CPUs do not multiply numbers of {precision}"
     if dtype != np.float32:
         return f"it keeps weights in float32, and these are {dtype}"
     return None if machine.bfloat16_pairs() else "this CPU has no AVX512-BF16"

@@ -30,6 +30,7 @@ from fastnn.engine.tables import is_csr, put
 from fastnn.engine.wiring import each, mapped
 from fastnn.kernels.formulas.steps import STEPS, step_name
 from fastnn.kernels.interrupts import held
+from fastnn.kernels.precision import ROUNDED
 
 # What a plan says of rows of weights that a batch does not touch.
 _UNTOUCHED = "; weights of features that a batch does not have are stepped later, to the same bits"
@@ -386,7 +387,7 @@ class DeviceRunner(LayerwiseRunner):
 
     @contextmanager
     def _multiplying(self, products: str) -> Iterator[None]:
-        with _explained(), backends.use_precision("bfloat16" if products == "bfloat16" else "float32"):
+        with _explained(), backends.use_precision(products if products in ROUNDED else "float32"):
             yield
 
 
@@ -404,9 +405,15 @@ def obstacle(network: Network) -> str | None:
     return None
 
 
-def precision_obstacle(dtype: np.dtype[Any]) -> str | None:
-    """Why training cannot multiply bfloat16 numbers here; None where it can."""
-    return None if dtype == np.float32 else f"it keeps weights in float32, and these are {dtype}"
+def precision_obstacle(precision: str, dtype: np.dtype[Any]) -> str | None:
+    """Why training cannot multiply numbers of this format here; None where it can."""
+    import cupy
+
+    from fastnn.kernels.cuda import tiles
+
+    if dtype != np.float32:
+        return f"it keeps weights in float32, and these are {dtype}"
+    return tiles.lacking(cupy.cuda.runtime.getDevice())
 
 
 def captures(network: Network) -> bool:

@@ -269,7 +269,7 @@ def _forms(
     if network.fused_loss is None:
         return figures, True
     # the largest logit is the largest output, and a sigmoid above one half is a logit above 0
-    half = ("binary_accuracy", 0.5) if network.layers[-1].activation.name == "sigmoid" else None
+    half = ("binary_accuracy", 0.5) if network.layers[-1].epilogue.name == "sigmoid" else None
     if not outputs and all(figure == half or figure[0] == "accuracy" for figure in figures):
         return [(form, 0.0) for form, _ in figures], True
     return figures, False

@@ -120,7 +120,7 @@ def _left_out(network: Network, output: int) -> Activation:
     """The activation that scores lack: that of the outputs where their loss takes the logits."""
     if output not in network.fused_losses:
         return LINEAR
-    return network.layers[network.graph.calls[network.graph.only_outputs()[output]].layer].activation
+    return network.layers[network.graph.calls[network.graph.only_outputs()[output]].layer].epilogue
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class Own(Protocol):
         """Why it cannot train this network, or predict with one that has no loss; None where it can."""
         ...
 
-    def precision_obstacle(self, dtype: np.dtype[Any]) -> str | None:
-        """Why training cannot multiply bfloat16 numbers; None where it can."""
+    def precision_obstacle(self, precision: str, dtype: np.dtype[Any]) -> str | None:
+        """Why training cannot multiply numbers of this format; None where it can."""
         ...
 
     def facts(self, network: Network, source: Source | None, fused: bool) -> Mapping[str, str]:
@@ -37,9 +37,14 @@ class Own(Protocol):
 OWN: dict[str, Own] = {"cpu": cpu, "cuda": cuda}
 
 
-def precision_obstacle(backend: str, dtype: np.dtype[Any]) -> str | None:
-    """Why training on ``backend`` cannot multiply bfloat16 numbers; None where it can."""
-    return OWN[backend].precision_obstacle(dtype) if backend in OWN else f"the backend is {backend!r}"
+def precision_meant(precision: str) -> str:
+    """The format that ``precision`` of ``compile`` asks for: "auto" is the one that a CPU may have as well."""
+    return "bfloat16" if precision == "auto" else precision
+
+
+def precision_obstacle(backend: str, precision: str, dtype: np.dtype[Any]) -> str | None:
+    """Why training on ``backend`` cannot multiply numbers of a format; None where it can."""
+    return OWN[backend].precision_obstacle(precision, dtype) if backend in OWN else f"the backend is {backend!r}"
 
 
 @dataclass(frozen=True)
@@ -157,12 +162,13 @@ def _precision(network: Network, backend: str, obstacle: str | None) -> tuple[st
     """The format of the numbers that training multiplies, and a note where "auto" fell back."""
     if network.precision in (None, str(network.dtype)) or not network.has_loss:
         return str(network.dtype), ()
-    reason = precision_obstacle(backend, network.dtype)
+    meant = precision_meant(network.precision)
+    reason = precision_obstacle(backend, meant, network.dtype)
     reason = reason or (obstacle and f"training goes layer by layer: {obstacle}")
     if reason is None:
-        return "bfloat16", ()
+        return meant, ()
     if network.precision == "auto":
-        return str(network.dtype), (f"products of {network.dtype} in place of bfloat16, because {reason}",)
+        return str(network.dtype), (f"products of {network.dtype} in place of {meant}, because {reason}",)
     raise BackendError(
         f"precision: got {network.precision!r}, which cannot serve because {reason}; precision='auto' falls back to "
         f"{network.dtype}"
@@ -184,4 +190,4 @@ def _notes(network: Network, backend: str, obstacle: str | None) -> Iterator[str
 def _on_logits(network: Network) -> bool:
     """Whether the loss could take the last layer's logits, if nothing else looked at its outputs."""
     loss, layers = network.loss, network.layers
-    return bool(layers) and loss is not None and loss.logits_form(layers[-1].activation.name) is not None
+    return bool(layers) and loss is not None and loss.logits_form(layers[-1].epilogue.name) is not None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from fastnn.engine.wiring import Wiring, stacked
+from fastnn.kernels.precision import ROUNDED
 
 if TYPE_CHECKING:
     from fastnn.engine.data import DataSet, Source
@@ -174,8 +175,8 @@ class Layer(Protocol):
         ...
 
     @property
-    def activation(self) -> Activation:
-        """What the outputs go through at the end."""
+    def epilogue(self) -> Activation:
+        """The activation that the outputs go through at the end, which ``forward`` can leave out."""
         ...
 
     def form(self) -> LayerForm | None:
@@ -417,10 +418,10 @@ class Network:
 
     Without a ``wiring`` layers are a stack. Where there are several outputs ``heads`` say what those are trained by, in
     place of ``loss``, ``metrics`` and ``weighted_metrics``. ``precision`` is that of the products in training:
-    "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``memory_limit`` is what samples may take of a
-    device's memory, in bytes. ``op_by_op`` wants steps that are not compiled.
-    With ``averaged_penalties`` training divides penalties on weights by the number of the batch's samples, or by the
-    sum of their weights, as it does the loss.
+    "tf32", "bfloat16", or None for the dtype; "auto" leaves it to the plan. ``memory_limit`` is what samples may take
+    of a device's memory, in bytes. ``op_by_op`` wants steps that are not compiled. With ``averaged_penalties`` training
+    divides penalties on weights by the number of the batch's samples, or by the sum of their weights, as it does the
+    loss.
     """
 
     layers: Sequence[Layer]
@@ -459,7 +460,7 @@ class Network:
     @property
     def products(self) -> str:
         """The format of the numbers that training multiplies; sums and weights are of the dtype."""
-        return "bfloat16" if self.precision == "bfloat16" else str(self.dtype)
+        return self.precision if self.precision in ROUNDED else str(self.dtype)
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -483,7 +484,7 @@ class Network:
             if head.loss is None or head.output not in places:
                 continue
             layer = self.layers[self.graph.calls[places[head.output]].layer]
-            on_logits = head.loss.logits_form(layer.activation.name)
+            on_logits = head.loss.logits_form(layer.epilogue.name)
             if on_logits is not None and layer.activity_regularizer is None:
                 found[head.output] = on_logits
         return found

@@ -66,13 +66,14 @@ class _Kept:
         """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
         network = self.network
         losses = [head.loss and (head.loss.form, head.loss.reduction, head.weight) for head in network.judged]
-        settings = [list(seeds), losses, *map(_settings, network.layers)]
+        recordable = self._recordable(network)  # of a function of the user's that is known behind its first call
+        settings = [recordable, list(seeds), losses, *map(_settings, network.layers)]
         settings += [*map(id, arrays), *more]
         if settings == self._settings:
             return False
         self._settings = settings
         self._alive = [*arrays, *(parameter.value for parameter in network.parameters), *moving(network)]
-        self.program = Program(self._function) if self._recordable(network) else None
+        self.program = Program(self._function) if recordable else None
         return True
 
 
@@ -237,7 +238,7 @@ class RecordedPasses:
 
 def layers_are_recordable(network: Network) -> bool:
     """Whether no layer can be the user's own Python."""
-    return all(layer.recordable and layer.activation.fusable for layer in network.layers)
+    return all(layer.recordable and layer.epilogue.fusable for layer in network.layers)
 
 
 def is_recordable(network: Network) -> bool:
@@ -262,4 +263,4 @@ def _settings(layer: Layer) -> Any:
     ]
     penalty, carried = layer.activity_regularizer, [*map(id, layer.carried)]
     penalized = penalty and (penalty, penalty_numbers(penalty))
-    return layer.trainable, layer.form(), layer.activation, penalized, own, carried
+    return layer.trainable, layer.form(), layer.epilogue, penalized, own, carried

@@ -106,7 +106,7 @@ class Session:
             reduction = records.WEIGHTED_MEAN
         seen, activation = int(last["y"]), records.IDENTITY
         if not figures.as_is:  # the metrics' rows lie behind the stages'
-            seen, activation = self._scratch, code_of(self._network.layers[-1].activation)
+            seen, activation = self._scratch, code_of(self._network.layers[-1].epilogue)
             self._scratch += self._batch * int(last["ld"])
         return records.Objective(
             loss=records.FIGURES[described.name],

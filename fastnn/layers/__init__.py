@@ -8,6 +8,7 @@ from typing import Any
 from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fastnn.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.bidirectional import Bidirectional
 from fastnn.layers.cells import CELLS, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
@@ -27,6 +28,7 @@ from fastnn.layers.core import (
 from fastnn.layers.custom import Lambda
 from fastnn.layers.dropout import Dropout, GaussianDropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
 from fastnn.layers.embedding import Embedding
+from fastnn.layers.functions import Function
 from fastnn.layers.lookup import IntegerLookup, StringLookup
 from fastnn.layers.merging import (
     Add,
@@ -83,7 +85,7 @@ NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
     **aliases((BatchNormalization, LayerNormalization, Normalization, UnitNormalization)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
-    **aliases((ActivityRegularization, GaussianDropout, Identity)),
+    **aliases((ActivityRegularization, Function, GaussianDropout, Identity)),
     **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
@@ -91,6 +93,7 @@ NAMES = {
     **aliases((Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
     **aliases((Resizing, CenterCrop, RandomFlip, RandomRotation, RandomZoom, RandomTranslation)),
     **aliases((CategoryEncoding, Discretization)),
+    **aliases((AdditiveAttention, Attention, MultiHeadAttention)),
     **aliases((Embedding, Masking, RNN, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed)),
     **CELLS,
 }
@@ -120,6 +123,8 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
@@ -147,6 +152,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "Function",
     "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
@@ -174,6 +180,7 @@ __all__ = [
     "MaxPooling2D",
     "Maximum",
     "Minimum",
+    "MultiHeadAttention",
     "Multiply",
     "Normalization",
     "PReLU",

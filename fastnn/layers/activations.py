@@ -30,10 +30,15 @@ class _Activating(Layer):
 
     _activation = LINEAR
 
+    @property
+    def epilogue(self) -> Activation_:
+        """The activation."""
+        return self._activation
+
     def form(self) -> LayerForm | None:
         """Of a sample's numbers one by one, or of rows along its only axis."""
         flat = self.input_shape is not None and len(self.input_shape) == 2
-        return ActivationForm(self.activation) if flat or self.activation.elementwise else None
+        return ActivationForm(self._activation) if flat or self._activation.elementwise else None
 
     def forward(self, x: Array, training: Training = False, activate: bool = True) -> tuple[Array, Any]:
         """Outputs of a batch, and (x, y, activation); the inputs themselves, and nothing, without ``activate``."""

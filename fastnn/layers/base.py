@@ -77,6 +77,11 @@ def unique_name(kind: str) -> str:
     return kind if number == 0 else f"{kind}_{number}"
 
 
+def forget_names() -> None:
+    """Count default names from their beginning again."""
+    _used_names.clear()
+
+
 class Parameter(Held):
     """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint.
 
@@ -337,6 +342,7 @@ class Layer(Operation, Configurable):
         self.is_building = False
         self.input_shape: Any = None
         self._built = False
+        self._indices: int | None = None
         self._trainable: bool = checks.instance("trainable", trainable, bool, "True or False")
         self._kind = None if name else snake_case(type(self).__name__)
         self.name = name or unique_name(snake_case(type(self).__name__))
@@ -359,13 +365,18 @@ class Layer(Operation, Configurable):
             cls._by_call, cls._takes_training = True, calling.call_takes(cls, "training")
             cls.takes_mask = calling.call_takes(cls, "mask")
             cls.recordable = vars(cls).get("recordable", True)
+        if "compute_mask" in vars(cls):
+            cls.compute_mask = calling.own_mask(cls.compute_mask)  # type: ignore[method-assign]
         build = vars(cls).get("build")
         if build is not None and "values" not in inspect.signature(build).parameters:
             cls.build = calling.own_build(build, Layer.build)  # type: ignore[method-assign]
 
     @property
-    def activation(self) -> Activation_:
-        """What the outputs go through at the end."""
+    def epilogue(self) -> Activation_:
+        """The activation that the outputs go through at the end, which ``forward`` can leave out.
+
+        What a ``call`` does at its end is its own affair, whatever attributes the layer has.
+        """
         return LINEAR
 
     @property
@@ -423,8 +434,11 @@ class Layer(Operation, Configurable):
 
     @property
     def indices(self) -> int | None:
-        """Where the inputs are integers in [0, indices), row numbers, how many there are; None where they are not."""
-        return None
+        """Where the inputs are integers in [0, indices), row numbers, how many there are; None where they are not.
+
+        Of a layer with a ``call`` these are what the layers inside want of its only input.
+        """
+        return self._indices
 
     def compute_mask(self, x: Any, mask: Any = None) -> Any:
         """Which steps of the outputs for x count, an array (n, t) of 0 and 1; None where all do, or nobody knows.
@@ -478,7 +492,14 @@ class Layer(Operation, Configurable):
             self._take_parameters(shape, values)
         if self._by_call:
             self.compute_output_shape(shape)
+            self._note_indices(shape)
             calling.collect(self)
+
+    def _note_indices(self, shape: Any) -> None:
+        """See what layers inside take row numbers of the only input."""
+        if type(self).compute_output_shape is Layer.compute_output_shape and not isinstance(shape, list):
+            _, wanted = calling.tried(self, shape)
+            self._indices, _ = wanted.get(0, (None, ""))
 
     def add_weight(
         self,
@@ -531,7 +552,12 @@ class Layer(Operation, Configurable):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """Shape of the outputs for inputs of ``input_shape``."""
-        return calling.output_shape(self, input_shape) if self._by_call else tuple(input_shape)
+        if not self._by_call:
+            return tuple(input_shape)
+        if not (self.built or self.is_building):  # its call may need what its build makes
+            self.build(input_shape)
+        found: BatchShape = calling.output_shape(self, input_shape)
+        return found
 
     def forward(self, x: Any, training: Training = False, activate: bool = True) -> tuple[Any, Any]:
         """Outputs of a batch, and what ``backward`` needs; without ``activate`` the activation is left out."""
@@ -563,7 +589,9 @@ class Layer(Operation, Configurable):
             return calling.followed(self, arrays if listed else arrays[0], training, mask)
         shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
         self.build(shapes if listed else shapes[0])
-        options = {"mask": mask_of(mask, arrays[0])} if self.takes_mask else {}
+        masks = zip(mask, arrays, strict=True) if listed and isinstance(mask, (list, tuple)) else [(mask, arrays[0])]
+        counted = [mask_of(*each) for each in masks]
+        options = {"mask": counted if len(counted) > 1 else counted[0]} if self.takes_mask else {}
         charged: list[Any] = []
         with penalties.collected_in(charged):
             y = self.forward(arrays if listed else arrays[0], training or False, **options)[0]
@@ -689,6 +717,11 @@ class Activated(Layer):
     """A layer whose activation can be chosen, also once it is built; a fit that runs keeps the one it began with."""
 
     _activation = LINEAR
+
+    @property
+    def epilogue(self) -> Activation_:
+        """The activation; none where a subclass has a ``call`` of its own."""
+        return LINEAR if self._by_call else self._activation
 
     @property
     def activation(self) -> Activation_:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from fastnn.layers.base import Layer, Operation, Parameter
     from fastnn.layers.symbols import BatchShape
 
-# Rows that a call is tried with where nothing but the shape of its outputs is wanted.
-_TRIED_WITH = 2
+# Rows that a call is tried with where nothing but the shape of its outputs is wanted, and sizes in place of unknown
+# ones: what differs between outputs of the two is unknown, too.
+_TRIED_WITH, _UNKNOWN = 2, (61, 67)
 
 
 @dataclass
@@ -54,6 +55,10 @@ class _Inside:
 _inside: ContextVar[_Inside | None] = ContextVar("fastnn_inside", default=None)
 
 
+# Whether gradients are wanted of the call at hand, in training or not.
+_slopes_wanted: ContextVar[bool] = ContextVar("fastnn_slopes_wanted", default=False)
+
+
 def inside() -> bool:
     """Whether this runs inside of a layer's call."""
     return _inside.get() is not None
@@ -61,7 +66,7 @@ def inside() -> bool:
 
 def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple[Any, Any]:
     """What the layer's ``call`` gives for x, an array or a list of such, and what ``backward`` takes."""
-    if not training:
+    if not (training or _slopes_wanted.get()):
         return _result(layer, x, training, mask), None
     arrays, listed = ([*x], True) if isinstance(x, (list, tuple)) else ([x], False)
     learned = [parameter for parameter in layer.parameters if parameter.trainable]
@@ -123,8 +128,9 @@ def _several(result: Any) -> bool:
     return isinstance(result, (list, tuple))
 
 
-# Whether a layer is called on zeros, to find the shape of what it gives.
+# Whether a layer is called on zeros, to find the shape of what it gives; and what stands for unknown sizes then.
 _tried: ContextVar[bool] = ContextVar("fastnn_tried", default=False)
+_stands_in: ContextVar[int | None] = ContextVar("fastnn_stands_in", default=None)
 
 
 def is_tried() -> bool:
@@ -145,16 +151,36 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
     if steps_states(layer):
         return (shapes[0][0], output_size(layer)), {}
     if any(None in shape[1:] for shape in shapes):
-        raise ValueError(
-            f"{layer.name}: got input shape {input_shape}, wants known sizes, or a layer that defines "
-            "compute_output_shape(input_shape)"
-        )
+        return _tried_with_several(layer, shapes, listed)
     zeros = [np.zeros((_TRIED_WITH, *shape[1:]), layer.dtype or "float32") for shape in shapes]
     here = _Inside(False)
     with np.errstate(all="ignore"), penalties.collected_in([]), setting(_tried, True):
         y = _result(layer, zeros if listed else zeros[0], False, [None] * len(shapes) if listed else None, here)
     found: list[BatchShape] = [(None, *array.shape[1:]) for array in each(y)]
     return (found if isinstance(y, tuple) else found[0]), here.indices
+
+
+def _tried_with_several(layer: Layer, shapes: Sequence[Any], listed: bool) -> Any:
+    """The same for shapes with unknown sizes."""
+    found = []
+    for size in _UNKNOWN:
+        known = [tuple(size if each is None else each for each in shape[1:]) for shape in shapes]
+        try:
+            with setting(_stands_in, size):
+                made, indices = tried(layer, [(None, *one) for one in known] if listed else (None, *known[0]))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{layer.name}: got input shape {[*shapes] if listed else shapes[0]}, wants known sizes, or a layer "
+                f"that defines compute_output_shape(input_shape): with {size} in place of None, {error}"
+            ) from None
+        found.append(made if isinstance(made, list) else [made])
+    if any(len(one) != len(other) for one, other in zip(*found, strict=True)):
+        raise ValueError(f"{layer.name}: got outputs of {found} axes for unknown sizes, wants as many for all")
+    together = [
+        tuple(one if one == other else None for one, other in zip(*each, strict=True))
+        for each in zip(*found, strict=True)
+    ]
+    return (together if isinstance(made, list) else together[0]), indices
 
 
 def steps_states(layer: Any) -> bool:
@@ -181,7 +207,8 @@ def note_indices(operation: Operation, array: Any, count: int) -> None:
     if here is not None:
         for place, given in enumerate(here.inputs):
             if given is array:
-                here.indices[place] = count, operation.name
+                known, _ = here.indices.get(place, (count, ""))
+                here.indices[place] = min(known, count), operation.name
 
 
 def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> Any:
@@ -191,16 +218,16 @@ def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> A
     """
     given, listed = ([*x], True) if isinstance(x, (list, tuple)) else ([x], False)
     values = [array.value if isinstance(array, Traced) else array for array in given]
-    shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in values]
+    shapes = [_known_shape(array.shape) for array in values]
     operation.build(shapes if listed else shapes[0])
     here = _inside.get() or _Inside(False)
     masks = [here.mask_of(array) for array in given] if mask is None else mask if listed else [mask]
-    charged: list[Any] = []
-    with penalties.collected_in(charged):
-        y, back = _passed(operation, values, listed, _draw(training), masks if listed else masks[0])
     sources = {f"x{place}": array for place, array in enumerate(given) if isinstance(array, Traced)}
     operands = {f"w{place}": parameter.operand for place, parameter in enumerate(operation.weights)}
     learned = {name: operand for name, operand in operands.items() if isinstance(operand, Traced)}
+    charged: list[Any] = []
+    with penalties.collected_in(charged), setting(_slopes_wanted, bool(sources or learned)):
+        y, back = _passed(operation, values, listed, _draw(training), masks if listed else masks[0])
     results, several = [*each(y)], isinstance(y, tuple)
 
     def pull(slopes: Any) -> Mapping[str, Any]:
@@ -222,6 +249,12 @@ def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> A
     if made is not None:
         here.masks |= {id(array): (array, made) for array in together[: len(results)]}
     return tuple(together[: len(results)]) if several else together[0]
+
+
+def _known_shape(shape: Sequence[int]) -> BatchShape:
+    """A shape that a layer is built for: None for the batch's size, and for what stands for an unknown one."""
+    stands_in = _stands_in.get()
+    return (None, *(None if size == stands_in else size for size in shape[1:-1]), *shape[1:][-1:])
 
 
 def _passed(operation: Operation, values: Sequence[Any], listed: bool, training: Training, mask: Any) -> Any:
@@ -266,6 +299,17 @@ def _draw(training: Any) -> Training:
 def call_takes(kind: type[Layer], argument: str) -> bool:
     """Whether a class's ``call`` has an argument ``training``, say."""
     return argument in inspect.signature(kind.call).parameters  # type: ignore[attr-defined]
+
+
+def own_mask(compute_mask: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's ``compute_mask``, which may give truth, as one that gives the numbers that ops take."""
+
+    @wraps(compute_mask)
+    def wrapped(self: Layer, *given: Any, **named: Any) -> Any:
+        made = compute_mask(self, *given, **named)
+        return ops.cast(made, self.dtype or "float32") if getattr(made, "dtype", None) == "bool" else made
+
+    return wrapped
 
 
 def own_build(build: Callable[..., None], base: Callable[..., None]) -> Callable[..., None]:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fastnn import ops
+from fastnn.tape import Symbol
+
 if TYPE_CHECKING:
     from fastnn.layers.base import Operation
 
 BatchShape = tuple[int | None, ...]
 
-# The layers that + and the like of tensors are, by the operator's method: ``layers.merging`` enters them.
+# The layers that + and the like of tensors are, by the operator's method, and under "function" what makes the layer of
+# any other call: ``layers.merging`` and ``layers.functions`` enter them.
 OPERATORS: dict[str, Callable[..., Any]] = {}
 
 
-class SymbolicTensor:
+class SymbolicTensor(Symbol):
     """Shape (the batch axis as None), dtype and name of what a call will give; layers are called on it.
 
-    + - * between tensors are layers of their own, as in Keras.
+    + - * between tensors are layers of their own, as in Keras, and so is what functions of ``fastnn.ops``, other signs
+    and [...] make of it.
     """
 
     # NumPy leaves calculations with it alone.
@@ -37,18 +42,33 @@ class SymbolicTensor:
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(f"got {self!r}, wants an array: data take its place when the model is called or fitted")
 
-    def __add__(self, other: Any) -> Any:
-        return _merged("__add__", self, other)
+    def applied(self, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+        """The symbolic tensor that a layer gives which is this call of the function."""
+        return OPERATORS["function"](function.__name__, given)
 
-    def __sub__(self, other: Any) -> Any:
-        return _merged("__sub__", self, other)
-
-    def __mul__(self, other: Any) -> Any:
-        return _merged("__mul__", self, other)
+    def __getitem__(self, key: Any) -> Any:
+        return OPERATORS["function"]("get_item", {"x": self, "key": key})
 
 
-def _merged(method: str, one: SymbolicTensor, other: Any) -> Any:
-    return OPERATORS[method]([one, other]) if isinstance(other, SymbolicTensor) else NotImplemented
+def _sign(method: str, function: str, reflected: bool = False) -> Callable[[SymbolicTensor, Any], Any]:
+    """The method of a sign: between tensors the layer that is entered for it, else a function of ``fastnn.ops``."""
+
+    def made(self: SymbolicTensor, other: Any) -> Any:
+        if method in OPERATORS and isinstance(other, SymbolicTensor):
+            return OPERATORS[method]([self, other])
+        a, b = (other, self) if reflected else (self, other)
+        return getattr(ops, function)(a, b)
+
+    made.__name__ = made.__qualname__ = method
+    return made
+
+
+# The functions that signs are, by name in Python's methods.
+_SIGNS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "power", "matmul": "matmul"}
+for _name, _function in _SIGNS.items():
+    setattr(SymbolicTensor, f"__{_name}__", _sign(f"__{_name}__", _function))
+    setattr(SymbolicTensor, f"__r{_name}__", _sign(f"__r{_name}__", _function, reflected=True))
+setattr(SymbolicTensor, "__neg__", ops.negative)  # noqa: B010 - as the others
 
 
 class Node:

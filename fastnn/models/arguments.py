@@ -12,9 +12,10 @@ import numpy as np
 from fastnn import checks, losses, metrics
 from fastnn.engine import numeric_array
 from fastnn.engine.data import check_finite
-from fastnn.engine.plan import precision_obstacle
+from fastnn.engine.plan import precision_meant, precision_obstacle
 from fastnn.engine.protocols import Array, Head, Shape
 from fastnn.errors import BackendError
+from fastnn.kernels.precision import ROUNDED
 from fastnn.layers import Layer
 from fastnn.layers.base import agree, open_shape
 from fastnn.layers.symbols import BatchShape
@@ -162,26 +163,26 @@ def make_names_unique(heads: Sequence[Head]) -> None:
 
 def warn_of_flat_activations(stack: Sequence[Layer]) -> None:
     """Say which layers learn nothing because of a step above them."""
-    flat = [index for index, layer in enumerate(stack) if layer.activation.flat]
+    flat = [index for index, layer in enumerate(stack) if layer.epilogue.flat]
     if not flat:
         return
     without = [layer.name for layer in stack[: flat[-1] + 1] if any(p.trainable for p in layer.parameters)]
     if without:
-        name = stack[flat[-1]].activation.name
+        name = stack[flat[-1]].epilogue.name
         text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
         warnings.warn(text, UserWarning, stacklevel=5)
 
 
 def check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None:
     """Raise unless ``precision`` can be asked for; warn, once a process, where "auto" will fall back."""
-    if precision is None or checks.one_of("precision", precision, (str(dtype), "bfloat16", "auto")) == str(dtype):
+    if precision is None or checks.one_of("precision", precision, (str(dtype), *ROUNDED, "auto")) == str(dtype):
         return
-    reason = precision_obstacle(backend, dtype)
+    reason = precision_obstacle(backend, precision_meant(precision), dtype)
     if reason is None:
         return
-    if precision == "bfloat16":
+    if precision != "auto":
         raise BackendError(
-            f"precision: got 'bfloat16', which cannot serve because {reason}; precision='auto' falls back to {dtype}"
+            f"precision: got {precision!r}, which cannot serve because {reason}; precision='auto' falls back to {dtype}"
         )
     _note_fallback(f"precision 'auto' is {dtype}, because {reason}")
 

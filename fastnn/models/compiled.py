@@ -65,8 +65,9 @@ class CompiledModel(ModelStructure):
 
         ``metrics`` ignore sample weights, ``weighted_metrics`` count by them. ``precision`` is that of the products in
         training: "bfloat16" rounds what is multiplied to 8 bits of mantissa while weights, sums, losses and optimizer
-        stay float32, at up to twice the speed on a CPU with AVX512-BF16; "auto" takes it where it can and says so once
-        where it cannot; None is the dtype of the model. Evaluation and prediction use the dtype in any case.
+        stay float32, at up to twice the speed on a CPU with AVX512-BF16, and on a device's tensor cores; "tf32" rounds
+        to 11 bits, on tensor cores alone; "auto" takes bfloat16 where it can and says so once where it cannot; None is
+        the dtype of the model. Evaluation and prediction use the dtype in any case.
 
         ``memory_limit`` is what samples may take of a device's memory, in bytes or as text such as "2GB" or "512MiB";
         None is half of what is free there. Samples that take more are brought a piece at a time while steps are at

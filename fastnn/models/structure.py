@@ -57,7 +57,7 @@ class ModelStructure(Operation):
     trains_itself = False
     sample_shape = None
     activity_regularizer = None
-    activation = LINEAR
+    epilogue = LINEAR
 
     def __init__(self, name: str | None, trainable: bool, dtype: str | None) -> None:
         kind = snake_case(type(self).__name__)

@@ -14,8 +14,8 @@ from fastnn import checks
 from fastnn.engine import seeds
 from fastnn.neuralnets.algorithms import ALGORITHMS, Progress, Rates, train
 from fastnn.neuralnets.frames import frame
-from fastnn.neuralnets.networks import ACTIVATIONS, ERRORS, Function, Network, checked
-from fastnn.neuralnets.results import ConvergenceWarning, NeuralNet, Repetition
+from fastnn.neuralnets.networks import ACTIVATIONS, ERRORS, Network, checked
+from fastnn.neuralnets.results import ConvergenceWarning, NeuralNet, Repetition, criteria
 
 Array = NDArray[Any]
 
@@ -64,8 +64,9 @@ def neuralnet(
         Repetitions, each from other weights.
     startweights
         Numbers in R's order (layer by layer, and in each the weights into its first unit, the intercept's first, then
-        those into the next), for the repetitions one behind the other, or the layers' matrices (inputs + 1, units).
-        None draws from a standard normal distribution.
+        those into the next), for the repetitions one behind the other, with or without the excluded weights; or the
+        layers' matrices (inputs + 1, units), of one repetition or a list for each, as ``weights`` of a result are. What
+        is given once is for all repetitions. None draws from a standard normal distribution.
     learningrate_limit
         (least, most) of rprop's changes, or a mapping with "min" and "max"; default 1e-10 and 0.1.
     learningrate_factor
@@ -78,8 +79,8 @@ def neuralnet(
         "rprop+", "rprop-" (resilient propagation with and without undone steps), "sag", "slr" (its globally convergent
         variants) or "backprop".
     err_fct
-        "sse", half the sum of squares; "ce", cross-entropy, for responses of 0 and 1 (else "sse", with a warning); or a
-        function (output, response) -> number over ``fastnn.ops``.
+        "sse", half the sum of squares; "ce", cross-entropy, for responses of 0 and 1; or a function (output, response)
+        over ``fastnn.ops`` of the errors (n, responses), which are summed, or of their sum.
     act_fct
         "logistic", "tanh", "relu" or a function of an array over ``fastnn.ops``.
     linear_output
@@ -88,17 +89,19 @@ def neuralnet(
         Weights that are not trained: rows (layer, input, unit), counted from 1, input 1 the intercept; or places in
         R's order, from 1.
     constant_weights
-        What the excluded weights are; default 0.
+        What the first ones of the excluded weights are; 0 for the others.
     likelihood
         Whether the error is the negative log-likelihood: adds aic and bic to the result.
     seed
         Of the weights to begin with; None draws from the library's generator (``utils.set_random_seed``).
     """
     found = frame(formula, data)
-    err_fct = _error_function(checked("err_fct", err_fct, ERRORS), found.response)
+    err_fct = checked("err_fct", err_fct, ERRORS)
+    if err_fct == "ce" and not np.isin(found.response, (0, 1)).all():
+        raise ValueError("err_fct: got 'ce' for a response that is not binary, wants one of 0 and 1 with it")
     act_fct = checked("act_fct", act_fct, tuple(ACTIVATIONS))
     linear_output = checks.instance("linear_output", linear_output, (bool, np.bool_), "True or False")
-    likelihood = checks.instance("likelihood", likelihood, (bool, np.bool_), "True or False")
+    checks.instance("likelihood", likelihood, (bool, np.bool_), "True or False")
     sizes = [found.covariates.shape[1], *_hidden(hidden), found.response.shape[1]]
     network = Network(sizes, act_fct, err_fct, bool(linear_output))
     threshold = checks.real("threshold", threshold, minimum=0.0, open_low=True)
@@ -112,6 +115,7 @@ def neuralnet(
     free = np.ones(network.flat.size, bool)
     free[_in_rows(network)[excluded]] = False
     starts = _starts(network, startweights, repetitions, excluded, constants, seed)
+    count = network.flat.size - len(excluded) + int(np.count_nonzero(constants)) if likelihood else None
 
     kept: list[Repetition] = []
     for number, start in enumerate(starts, 1):
@@ -119,7 +123,9 @@ def neuralnet(
         network.flat[...] = start
         progress = Progress(report=_reporter(lifesign, every, threshold))
         over = train(network, found.covariates, found.response, free, algorithm, rates, threshold, most, progress)
-        _say(lifesign, network, number, repetitions, over, progress, perf_counter() - began)
+        if lifesign != "none":
+            found_out = {} if count is None else criteria(progress.error, count, len(found.response))
+            _say(network, threshold, f"{number}/{repetitions}", over, progress, found_out, perf_counter() - began)
         if not np.isfinite(progress.error + progress.reached):
             said = f"the error is {progress.error:g}, its largest derivative {progress.reached:g}"
             warnings.warn(f"'err_fct' does not fit 'data' or 'act_fct': {said}", stacklevel=2)
@@ -132,19 +138,8 @@ def neuralnet(
             ConvergenceWarning,
             stacklevel=2,
         )
-    given = found, network, free, (excluded, constants), bool(likelihood)
     call = f"neuralnet({formula!r}, hidden={tuple(sizes[1:-1])}, threshold={threshold:g}, algorithm={algorithm!r})"
-    return NeuralNet(*given, kept, call)
-
-
-def _error_function(err_fct: Function, response: Array) -> Function:
-    if err_fct == "ce" and not np.isin(response, (0, 1)).all():
-        warnings.warn(
-            "'err_fct' was automatically set to sum of squared error (sse), because the response is not binary",
-            stacklevel=3,
-        )
-        return "sse"
-    return err_fct
+    return NeuralNet(found, network, free, count, kept, call, data, exclude)
 
 
 def _hidden(hidden: Any) -> list[int]:
@@ -234,11 +229,10 @@ def _excluded(network: Network, exclude: Any, constants: Any) -> tuple[Array, Ar
     if constants is None:
         return places, np.zeros(len(places))
     values = _finite("constant_weights", constants)
-    if values.shape != places.shape:
-        raise ValueError(
-            f"constant_weights: got {len(values)} numbers, wants {len(places)}, one for each excluded weight"
-        )
-    return places, values
+    if len(values) > len(places):
+        wants = f"{len(places)} at most, one for each excluded weight"
+        raise ValueError(f"constant_weights: got {len(values)} numbers, wants {wants}")
+    return places, np.r_[values, np.zeros(len(places) - len(values))]
 
 
 def _starts(network: Network, given: Any, rep: int, excluded: Array, constants: Array, seed: int | None) -> list[Array]:
@@ -246,10 +240,14 @@ def _starts(network: Network, given: Any, rep: int, excluded: Array, constants: 
     random = seeds.generator() if seed is None else np.random.default_rng(checks.integer("seed", seed, 0))
     order, size = _in_rows(network), network.flat.size
     numbers = random.standard_normal(size * rep) if given is None else _given_weights(network, given)
-    if numbers.size not in (size, size * rep):
+    free = np.setdiff1d(np.arange(size), excluded)
+    known = [places for places in (free, np.arange(size)) if numbers.size in (len(places), len(places) * rep)]
+    if not known:
         raise ValueError(f"startweights: got {numbers.size} numbers, wants {size} for each repetition")
-    starts = []
-    for values in np.resize(numbers, (rep, size)):
+    places, starts = known[0], []
+    for drawn in np.resize(numbers, (rep, len(places))):
+        values = np.empty(size)
+        values[places] = drawn
         values[excluded] = constants
         start = np.empty(size)
         start[order] = values
@@ -258,13 +256,20 @@ def _starts(network: Network, given: Any, rep: int, excluded: Array, constants: 
 
 
 def _given_weights(network: Network, given: Any) -> Array:
-    matrices = [*given] if isinstance(given, (list, tuple)) else []
-    if not any(np.ndim(each) for each in matrices):
+    """Numbers one behind the other: as they are, of the layers' matrices, or of repetitions' lists of these."""
+    entries = [*given] if isinstance(given, (list, tuple)) else []
+    if entries and all(isinstance(each, (list, tuple)) and len(each) and _is_matrix(each[0]) for each in entries):
+        return np.concatenate([_given_weights(network, each) for each in entries])
+    if not any(map(_is_matrix, entries)):
         return _finite("startweights", given)
-    shapes = [np.shape(each) for each in matrices]
+    shapes = [np.shape(each) for each in entries]
     if shapes != network.shapes:
         raise ValueError(f"startweights: got matrices of shapes {shapes}, wants {network.shapes}")
-    return np.concatenate([_finite("startweights", np.transpose(each)) for each in matrices])
+    return np.concatenate([_finite("startweights", np.transpose(each)) for each in entries])
+
+
+def _is_matrix(value: Any) -> bool:
+    return np.ndim(value) > 1
 
 
 def _finite(name: str, given: Any) -> Array:
@@ -290,10 +295,19 @@ def _reporter(lifesign: str, every: int, threshold: float) -> Callable[[int, flo
 
 
 def _say(
-    lifesign: str, network: Network, number: int, rep: int, over: bool, progress: Progress, seconds: float
+    network: Network,
+    threshold: float,
+    rep: str,
+    over: bool,
+    progress: Progress,
+    found_out: Mapping[str, float],
+    seconds: float,
 ) -> None:
-    if lifesign == "none":
-        return
     hidden = ", ".join(map(str, network.sizes[1:-1])) or "0"
-    what = f"error: {progress.error:.5f}" if over else f"stepmax, min thresh: {progress.least_reached:.6g}"
-    print(f"hidden: {hidden}    rep: {number}/{rep}    steps: {progress.steps:8}  {what}  time: {seconds:.2f} secs")
+    parts = [f"hidden: {hidden}", f"thresh: {threshold:g}", f"rep: {rep}"]
+    if over:
+        parts += [f"steps: {progress.steps:8}", f"error: {progress.error:.5f}"]
+        parts += [f"{name}: {value:.5f}" for name, value in found_out.items()]
+    else:
+        parts += ["steps:  stepmax", f"min thresh: {progress.least_reached:.6g}"]
+    print("    ".join([*parts, f"time: {seconds:.2f} secs"]))

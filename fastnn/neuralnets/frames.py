@@ -1,14 +1,14 @@
 """Formulas over data: which columns are covariates, which are responses, and their numbers.
 
-A formula of plain names, as in "setosa + virginica ~ Sepal.Length + Petal.Width" or "Species ~ .", needs no other
-package; what else R can say (transformations, interactions, factors as covariates) is formulaic's, on first use.
+A formula of plain names and comparisons, as in "setosa + virginica ~ Sepal.Length + Petal.Width", "Species ~ ." or
+'Species == "setosa" ~ Petal.Width', needs no other package; what else R can say (transformations, interactions, factors
+as covariates) is formulaic's, on first use.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 from fastnn import checks
 from fastnn.adoption import adopted
 from fastnn.errors import installing
+from fastnn.neuralnets import formulas
+from fastnn.neuralnets.formulas import WANTS, Comparison
 
 Array = NDArray[Any]
 
-# A column's name in a formula: R's names, which have dots, or any text between backticks.
-_NAME = r"(?:`[^`]+`|[^\W\d][\w.]*|\.)"
-_PLAIN = re.compile(rf"\s*{_NAME}\s*(?:\+\s*{_NAME}\s*)*")
-
-_WANTS = "'response ~ covariate + ...', or two lists of columns: (responses, covariates)"
+# Functions of R's that formulas may call beside formulaic's own.
+_FUNCTIONS = {
+    name: getattr(np, name)
+    for name in ("abs", "ceil", "cos", "expm1", "floor", "log1p", "round", "sign", "sin", "sqrt", "tan", "tanh")
+}
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,45 @@ def frame(formula: Any, data: Any) -> Frame:
     if columns and not any(len(values) for values in columns.values()):
         raise ValueError("data: got no rows, wants one or more")
     if isinstance(formula, str):
-        sides = formula.split("~")
-        if len(sides) != 2:
-            raise ValueError(f"formula: got {formula!r}, wants {_WANTS}")
-        named = [_names(side) for side in sides]
-        if None not in named:
-            responses, covariates = _known(named, columns)
-            if all(_is_numeric(columns[name]) for name in covariates):
-                return _of_columns(columns, responses, covariates)
-        return _of_formulaic(formula, data, columns)
+        return _of_formula(formula, columns)
     pair = formula if isinstance(formula, (tuple, list)) and len(formula) == 2 else None
     if pair is None or any(isinstance(side, str) or not isinstance(side, Sequence) for side in pair):
-        raise TypeError(f"formula: got {checks.describe(formula)}, wants {_WANTS}")
+        raise TypeError(f"formula: got {checks.describe(formula)}, wants {WANTS}")
     return _of_columns(columns, *_known(pair, columns))
 
 
-def _names(side: str) -> list[str] | None:
-    """The names of a side of a formula; None where it is more than names."""
-    if not _PLAIN.fullmatch(side):
-        return None
-    return [name.strip().strip("`") for name in re.findall(_NAME, side)]
+def _of_formula(formula: str, columns: Mapping[str, Any]) -> Frame:
+    sides, compared = formulas.read(formula)
+    for each in compared:
+        checks.one_of("formula", each.column, columns)
+    on_left = formulas.mentioned(sides[0])
+    on_left |= {each.column for each in compared if each.name in on_left}
+    others = [name for name in columns if name not in on_left]
+    named = [formulas.names(side) for side in sides]
+    columns = _with(compared, columns)
+    on_right = formulas.mentioned(sides[1])
+    compared = [each for each in compared if each.name in on_right]
+    if None not in named:
+        responses, covariates = _known(named, columns, others)
+        if all(_is_numeric(columns[name]) for name in covariates):
+            return _of_columns(columns, responses, covariates, compared)
+    text = " ~ ".join(formulas.translated(side, [*columns], others) for side in sides)
+    return _of_formulaic(formula, text, columns, compared)
+
+
+def _with(compared: Sequence[Comparison], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns, and those that comparisons make of them."""
+    made = {each.name: _compared(each, columns[each.column]) for each in compared if each.column in columns}
+    return {**columns, **made}
+
+
+def _compared(comparison: Comparison, column: Any) -> Array:
+    name, is_text = comparison.column, isinstance(comparison.value, str)
+    if is_text is _is_numeric(column):
+        wants = "classes to compare with a text" if is_text else "numbers to compare with a number"
+        raise TypeError(f"{name}: got a column of {np.asarray(column).dtype}, wants {wants}")
+    values = _classes(name, column) if is_text else _numbers(name, column)
+    return np.array([comparison.holds(value) for value in values], np.float64)
 
 
 def _columns(name: str, data: Any) -> dict[str, Any]:
@@ -83,16 +104,18 @@ def _columns(name: str, data: Any) -> dict[str, Any]:
     return given
 
 
-def _known(sides: Sequence[Any], columns: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Responses and covariates, all of them columns; "." stands for all columns that are no responses."""
+def _known(
+    sides: Sequence[Any], columns: Mapping[str, Any], others: Sequence[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Responses and covariates, all of them columns; "." stands for ``others``, or all that are no responses."""
     responses, covariates = ([str(name) for name in side] for side in sides)
-    others = [name for name in columns if name not in responses]
+    others = [name for name in columns if name not in responses] if others is None else others
     covariates = [*dict.fromkeys(name for each in covariates for name in (others if each == "." else [each]))]
     for name in (*responses, *covariates):
         checks.one_of("formula", name, columns)
     for what, names in (("responses", responses), ("covariates", covariates)):
         if not names:
-            raise ValueError(f"formula: got no {what}, wants {_WANTS}")
+            raise ValueError(f"formula: got no {what}, wants {WANTS}")
     for name in responses:
         if name in covariates or responses.count(name) > 1:
             raise ValueError(f"formula: got the response {name!r} more than once, wants it on the left alone, once")
@@ -103,12 +126,19 @@ def _is_numeric(column: Any) -> bool:
     return np.asarray(column).dtype.kind in "fiub"
 
 
-def _of_columns(columns: Mapping[str, Any], responses: Sequence[str], covariates: Sequence[str]) -> Frame:
+def _of_columns(
+    columns: Mapping[str, Any],
+    responses: Sequence[str],
+    covariates: Sequence[str],
+    compared: Sequence[Comparison] = (),
+) -> Frame:
+    """Columns as they are; other data have the covariates, or what these are ``compared`` from."""
+
     def covariates_of(data: Any) -> Array:
         data = adopted("data", data)
         if isinstance(data, np.ndarray):
             return _matrix("data", data, len(covariates))
-        given = _columns("data", data)
+        given = _with(compared, _columns("data", data))
         for name in covariates:
             if name not in given:
                 raise ValueError(f"data: got no column {name!r}, wants {', '.join(covariates)}")
@@ -147,11 +177,16 @@ def _indicators(name: str, column: Any) -> tuple[tuple[str, ...], Array]:
     if _is_numeric(column):
         return (name,), _numbers(name, column)[:, None]
     categories = getattr(getattr(column, "cat", None), "categories", None)
+    values = _classes(name, column)
+    levels = sorted(set(values), key=str) if categories is None else list(categories)
+    return tuple(map(str, levels)), np.column_stack([values == level for level in levels]).astype(np.float64)
+
+
+def _classes(name: str, column: Any) -> Array:
     values = np.asarray(column, object)
     if any(value is None or value != value for value in values):  # noqa: PLR0124 - NaN is not itself
         raise ValueError(f"{name}: got a value that is missing, wants a class in all rows")
-    levels = sorted(set(values), key=str) if categories is None else list(categories)
-    return tuple(map(str, levels)), np.column_stack([values == level for level in levels]).astype(np.float64)
+    return values
 
 
 def _matrix(name: str, array: Any, columns: int) -> Array:
@@ -160,45 +195,43 @@ def _matrix(name: str, array: Any, columns: int) -> Array:
     return _finite(name, np.ascontiguousarray(array, np.float64))
 
 
-def _of_formulaic(formula: str, data: Any, columns: Mapping[str, Any]) -> Frame:
+def _of_formulaic(formula: str, text: str, columns: Mapping[str, Any], compared: Sequence[Comparison]) -> Frame:
+    """What formulaic makes of ``text``, the formula in its words."""
     if importlib.util.find_spec("formulaic") is None:
         raise ImportError(f"the formula {formula!r} needs formulaic, which is not installed: {installing('neuralnet')}")
     import formulaic
     from formulaic.errors import FormulaicError
 
+    def made_of(what: Any, given: Mapping[str, Any], said: str) -> Any:
+        table = pandas.DataFrame(_with(compared, given))
+        try:
+            return formulaic.model_matrix(what, table, na_action="raise", context=_FUNCTIONS)
+        except (FormulaicError, NameError, TypeError, ValueError) as error:
+            raise ValueError(f"{said}: {str(error).splitlines()[0]}") from None
+
     def without_intercept(matrix: Any) -> Any:
         return matrix[[name for name in matrix.columns if name != "Intercept"]]
 
-    try:
-        pandas = importlib.import_module("pandas")
-        made = formulaic.model_matrix(formula, pandas.DataFrame(dict(columns)), na_action="raise")
-    except (FormulaicError, NameError, ValueError) as error:
-        raise ValueError(f"formula: got {formula!r}: {error}") from None
+    pandas = importlib.import_module("pandas")
+    made = made_of(text, columns, f"formula: got {formula!r}")
+    if not hasattr(made, "lhs"):
+        raise ValueError(f"formula: got {formula!r}, wants {WANTS}")
     covariates, response = without_intercept(made.rhs), made.lhs
     if not len(covariates.columns) or not len(response.columns):
-        raise ValueError(f"formula: got {formula!r}, wants {_WANTS}")
+        raise ValueError(f"formula: got {formula!r}, wants {WANTS}")
     spec = made.rhs.model_spec
 
     def covariates_of(given: Any) -> Array:
         given = adopted("data", given)
         if isinstance(given, np.ndarray):
             return _matrix("data", given, len(covariates.columns))
-        try:
-            matrix = spec.get_model_matrix(pandas.DataFrame(_columns("data", given)), na_action="raise")
-        except (FormulaicError, NameError, ValueError) as error:
-            raise ValueError(f"data: got columns that the formula {formula!r} does not fit: {error}") from None
-        return np.ascontiguousarray(without_intercept(matrix), np.float64)
+        said = f"data: got columns that the formula {formula!r} does not fit"
+        return np.ascontiguousarray(without_intercept(made_of(spec, _columns("data", given), said)), np.float64)
 
     return Frame(
         _finite("data", np.ascontiguousarray(covariates, np.float64)),
         _finite("data", np.ascontiguousarray(response, np.float64)),
-        tuple(map(str, covariates.columns)),
-        tuple(_level(str(name)) for name in response.columns),
+        tuple(formulas.covariate(str(name)) for name in covariates.columns),
+        tuple(formulas.response(str(name)) for name in response.columns),
         covariates_of,
     )
-
-
-def _level(name: str) -> str:
-    """Of formulaic's "Species[setosa]", what R calls the column: setosa."""
-    found = re.fullmatch(r"[^\[]+\[(?:T\.)?(.+)\]", name)
-    return name if found is None else found[1]

@@ -71,8 +71,11 @@ class Network:
         found = found[0] if isinstance(found, tuple) else found
         if not hasattr(found, "shape"):
             said = f"got a function that returns {checks.describe(found)} whatever the outputs are"
-            raise TypeError(f"err_fct: {said}, wants a number that ops of fastnn.ops make of them")
-        return found
+            raise TypeError(f"err_fct: {said}, wants a number, or one an output, that ops of fastnn.ops make of them")
+        if found.shape not in ((), outputs.shape):
+            wants = f"a number, or one an output, of shape {outputs.shape}"
+            raise ValueError(f"err_fct: got a function that returns an array of shape {found.shape}, wants {wants}")
+        return ops.sum(found) if found.shape else found
 
     def slopes(self, x: Any, y: Any, flat: Any) -> tuple[Any, Any]:
         """(error, its derivatives by the weights that lie in ``flat``)."""

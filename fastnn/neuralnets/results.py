@@ -40,8 +40,8 @@ class Computed(NamedTuple):
 class ConfidenceInterval(NamedTuple):
     """Bounds of the weights, for each repetition its layers' matrices, and the network information criterion."""
 
-    lower: list[list[Array]]
-    upper: list[list[Array]]
+    lower_ci: list[list[Array]]
+    upper_ci: list[list[Array]]
     nic: list[float]
 
 
@@ -56,12 +56,18 @@ class Repetition:
     steps: int
 
 
+def criteria(error: float, weights: int, rows: int) -> dict[str, float]:
+    """The information criteria of Akaike and Bayes, where the error is the negative log-likelihood."""
+    return {"aic": 2 * error + 2 * weights, "bic": 2 * error + float(np.log(rows)) * weights}
+
+
 class NeuralNet:
     """A trained network, with as many sets of weights as repetitions have converged: R's object of class nn.
 
     ``weights`` and ``startweights`` are, for each repetition, matrices (inputs + 1, units) of the layers, the
-    intercepts in the first row. ``covariate`` (n, covariates) and ``response`` (n, responses) are the data,
-    ``net_result`` the outputs for them, ``result_matrix`` what training has come to.
+    intercepts in the first row. ``data`` is what was given, ``covariate`` (n, covariates) and ``response``
+    (n, responses) what the formula makes of it, ``net_result`` the outputs for these, ``result_matrix`` what training
+    has come to.
     """
 
     def __init__(
@@ -69,13 +75,15 @@ class NeuralNet:
         frame: Frame,
         network: Network,
         free: Array,
-        fixed: tuple[Array, Array],
-        likelihood: bool,
+        count: int | None,
         repetitions: Sequence[Repetition],
         call: str,
+        data: Any,
+        exclude: Any,
     ) -> None:
-        self._frame, self._network, self._free, self._fixed = frame, network, free, fixed
-        self._repetitions, self.call, self.likelihood = list(repetitions), call, likelihood
+        """``count`` is the number of weights that criteria go by, None where the error is no likelihood."""
+        self._frame, self._network, self._free, self._count = frame, network, free, count
+        self._repetitions, self.call, self.data, self.exclude = list(repetitions), call, data, exclude
         self.covariate, self.response = frame.covariates, frame.response
         self.model_list = {"response": frame.response_names, "variables": frame.covariate_names}
         self.weights = [network.parts(each.flat) for each in self._repetitions]
@@ -104,12 +112,15 @@ class NeuralNet:
 
     @property
     def result_matrix(self) -> Any:
-        """``results`` as a data frame, a column for each repetition; needs pandas."""
+        """``results`` by R's names ("reached.threshold"), a data frame with a column for each repetition.
+
+        It needs pandas.
+        """
         try:
             import pandas
         except ImportError:
             raise ImportError(f"result_matrix needs pandas, results does not: {installing('neuralnet')}") from None
-        return pandas.DataFrame(dict(enumerate(self.results, 1)))
+        return pandas.DataFrame(dict(enumerate(self.results, 1))).rename({"reached_threshold": "reached.threshold"})
 
     @cached_property
     def net_result(self) -> list[Array]:
@@ -247,11 +258,8 @@ class NeuralNet:
     def _result(self, number: int) -> dict[str, float]:
         each = self._repetitions[number]
         result: dict[str, float] = {"error": each.error, "reached_threshold": each.reached, "steps": each.steps}
-        if self.likelihood:
-            places, constants = self._fixed
-            count = each.flat.size - len(places) + int(np.count_nonzero(constants))
-            result["aic"] = 2 * each.error + 2 * count
-            result["bic"] = 2 * each.error + np.log(len(self.response)) * count
+        if self._count is not None:
+            result |= criteria(each.error, self._count, len(self.response))
         in_order = np.concatenate([matrix.T.ravel() for matrix in self.weights[number]])
         return {**result, **dict(zip(self.weight_names, in_order.tolist(), strict=True))}
 

@@ -6,7 +6,7 @@ where all count; it gives a tensor. A layer without one that is made of ``fastnn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -17,6 +17,7 @@ from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.layers.base import Layer, Operation
 from fastnn.layers.cells import Cell
+from fastnn.layers.merging import Elementwise
 from fastnn.layers.normalization import LEAST_DEVIATION
 from fastnn.layers.recurrent import RNN
 from fastnn.models import Model
@@ -34,9 +35,10 @@ def write_model(graph: Graph, model: Model, given: list[Tensor]) -> list[Tensor]
 
     def run(place: int, call: Any, x: Any) -> Any:
         layer = inner[call.layer]
-        mask = None if call.listed else masks.get(call.takes[0])
+        of_each = [masks.get(value) for value in call.takes]
+        mask = None if call.listed else of_each[0]
         y = write_layer(graph, layer, x, mask)
-        made = _mask_behind(graph, layer, x, mask)
+        made = _mask_of_several(graph, layer, of_each) if call.listed else _mask_behind(graph, layer, x, mask)
         if made is not None:
             masks.update(dict.fromkeys(call.gives, made))
         return y
@@ -82,6 +84,17 @@ def _followed(graph: Graph, layer: Layer, x: Any, mask: Any) -> Any:
     return made[0] if len(made) == 1 else tuple(made)
 
 
+def _mask_of_several(graph: Graph, layer: Layer, masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Which steps count of what a layer makes of several inputs."""
+    told = [mask for mask in masks if mask is not None]
+    if not told or (isinstance(layer, Elementwise) and len(told) < len(masks)):
+        return None
+    if not isinstance(layer, Elementwise):
+        raise ValueError(f"{layer.name}: got inputs with masks, wants none for ONNX where several inputs come together")
+    with graph.within(layer.name):
+        return reduce(lambda a, b: a if a is b else graph.put("Or", a.shape, a.name, b.name), told)
+
+
 def _mask_behind(graph: Graph, layer: Layer, x: Any, mask: Tensor | None) -> Tensor | None:
     """Which steps of the outputs count."""
     with graph.within(layer.name):
@@ -117,7 +130,7 @@ def _differing(graph: Graph, layer: Any, x: Tensor) -> Tensor:
 
 def _finished(graph: Graph, layer: Layer, x: Tensor) -> Tensor:
     """Behind the layer's activation."""
-    return _activated(graph, layer.activation, x)
+    return _activated(graph, layer.epilogue, x)
 
 
 def _activated(graph: Graph, activation: Activation, x: Tensor) -> Tensor:
@@ -252,9 +265,32 @@ def _normalization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 
 def _upsampling(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
-    if layer.interpolation != "nearest":
-        raise UnsupportedError(f"the interpolation {layer.interpolation!r}, wants 'nearest'")
-    return operators.upsampled(graph, x, layer.size)
+    if layer.interpolation == "nearest":
+        return operators.upsampled(graph, x, layer.size)
+    return operators.resized(graph, x, *layer.compute_output_shape(x.shape)[1:3])
+
+
+def _resizing(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    """Of the nearest places those that the layer itself takes: what it makes of an image of their numbers."""
+    height, width = x.shape[1] or 0, x.shape[2] or 0
+    if layer.interpolation == "nearest":
+        numbers = np.arange(height * width, dtype=graph.dtype).reshape(1, height, width, 1)
+        taken = np.asarray(layer.image_forward(numbers), np.int64)[0, :, :, 0]
+        return operators.picked(graph, operators.picked(graph, x, 1, taken[:, 0] // width), 2, taken[0] % width)
+    part = operators.cropped(graph, x, layer._edges(height, width))
+    wanted = layer.height, layer.width
+    return part if part.shape[1:3] == wanted else operators.resized(graph, part, *wanted)
+
+
+def _discretization(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    bins = operators.binned(graph, x, layer.bin_boundaries)
+    if layer.output_mode == "int":
+        return bins
+    return operators.encoded(graph, bins, len(layer.bin_boundaries) + 1, layer.output_mode)
+
+
+def _category_encoding(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
+    return operators.encoded(graph, x, layer.num_tokens, layer.output_mode)
 
 
 def _zero_padding(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
@@ -360,6 +396,8 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.InputLayer, layers.Identity, layers.ActivityRegularization), _as_it_is),
     **dict.fromkeys((layers.Dropout, layers.GaussianNoise, layers.GaussianDropout), _as_it_is),
     **dict.fromkeys((layers.SpatialDropout1D, layers.SpatialDropout2D), _as_it_is),
+    **dict.fromkeys((layers.RandomFlip, layers.RandomRotation), _as_it_is),
+    **dict.fromkeys((layers.RandomTranslation, layers.RandomZoom), _as_it_is),
     **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU), _activation),
     layers.Dense: _dense,
     **dict.fromkeys((layers.Conv1D, layers.Conv2D), _convolving(operators.convolution)),
@@ -391,6 +429,9 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D), _upsampling),
     **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D), _zero_padding),
     **dict.fromkeys((layers.Cropping1D, layers.Cropping2D), _cropping),
+    **dict.fromkeys((layers.Resizing, layers.CenterCrop), _resizing),
+    layers.Discretization: _discretization,
+    layers.CategoryEncoding: _category_encoding,
     layers.Embedding: _embedding,
     layers.Masking: _masking,
     **dict.fromkeys((layers.RNN, layers.SimpleRNN, layers.LSTM, layers.GRU), _recurrent),

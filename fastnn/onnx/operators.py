@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from fastnn.kernels.table.windows import margins, places, reach, spread
 from fastnn.onnx.graph import LAST, Graph, Shape, Tensor
 
 Emitter = Callable[..., Any]
+
+_INT64 = 7  # of ONNX's element types
 
 
 class UnsupportedError(ValueError):
@@ -403,6 +406,49 @@ def upsampled(graph: Graph, x: Tensor, size: Any) -> Tensor:
     return graph.put("Resize", shape, image.name, "", scales, order=image.order, **options)
 
 
+def resized(graph: Graph, x: Tensor, height: int, width: int) -> Tensor:
+    """Images of other sizes, by shares of the four nearest places, whose centres are at halves."""
+    shape = (x.shape[0], height, width, x.shape[3])
+    image = graph.ordered(x, x.channels_first)
+    (sizes,) = graph.node("Shape", image.name)
+    (rows,) = graph.node("Slice", sizes, graph.integers(0), graph.integers(1))
+    (wanted,) = graph.node("Concat", rows, graph.integers(*(size or 0 for size in image.arranged(shape)[1:])), axis=0)
+    options = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return graph.put("Resize", shape, image.name, "", "", wanted, order=image.order, **options)
+
+
+def picked(graph: Graph, x: Tensor, axis: int, places: Any) -> Tensor:
+    """Some places of an axis, one behind the other."""
+    shape = tuple(len(places) if each == axis else size for each, size in enumerate(x.shape))
+    return graph.put("Gather", shape, x.name, graph.integers(*places), order=x.order, axis=x.place(axis))
+
+
+# ----------------------------------------------------------------------------------------------------------- categories
+
+
+def binned(graph: Graph, x: Tensor, boundaries: Sequence[float]) -> Tensor:
+    """How many of the boundaries, which are in order, each number has reached; the smallest of the dtype that have."""
+    rounded = np.asarray(boundaries, graph.dtype)
+    reached = np.where(rounded < boundaries, np.nextafter(rounded, graph.dtype.type(np.inf)), rounded)
+    numbers = graph.put("Unsqueeze", (*x.shape, 1), graph.plain(x).name, graph.integers(x.rank))
+    (below,) = graph.node("Less", numbers.name, graph.constant("boundaries", reached))
+    counted = graph.put("Where", (*x.shape, len(boundaries)), below, graph.number(0.0), graph.number(1.0))
+    count = graph.reduced("ReduceSum", counted, [x.rank])
+    return replace(graph.like(count, "Cast", to=_INT64), whole=True)
+
+
+def encoded(graph: Graph, x: Tensor, size: int, mode: str) -> Tensor:
+    """Categories in [0, size) as rows: "one_hot" each by itself, "multi_hot" or "count" those of a sample together."""
+    values = graph.constant("off and on", np.asarray([0, 1], graph.dtype), encoded)
+    given = graph.plain(x).name, graph.integers(size), values
+    rows = graph.put("OneHot", (*x.shape, size), *given, axis=-1)
+    if x.rank == 1:
+        return rows
+    if mode == "one_hot":
+        return graph.reshaped(rows, (*x.shape[:-1], size)) if x.shape[-1] == 1 else rows
+    return graph.reduced("ReduceMax" if mode == "multi_hot" else "ReduceSum", rows, [x.rank - 1])
+
+
 # -------------------------------------------------------------------------------------------------------- normalisation
 
 
@@ -532,6 +578,7 @@ OPERATORS: Mapping[str, Emitter] = {
     "minimum": pairwise("Min"),
     "join": _joined,
     "matmul": _matmul,
+    "batch_matmul": _matmul,
     "linear": linear,
     "conv1d": convolution,
     "conv2d": convolution,

@@ -81,7 +81,8 @@ def _graph(model: Model, opset: int) -> Graph:
         graph.name(name)
     given = [_input(graph, model, place, name) for place, name in enumerate(names)]
     for tensor, name in zip(write_model(graph, model, given), outputs, strict=True):
-        graph.outputs.append((_under(graph, graph.plain(tensor), name), graph.dtype))
+        told = np.dtype(np.int64) if tensor.whole else graph.dtype
+        graph.outputs.append((_under(graph, graph.plain(tensor), name), told))
     graph.prune()
     return graph
 

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from fastnn import ops
 from fastnn.sklearn._blas import on_one_thread
 from fastnn.sklearn._least_squares import LeastSquares
 from fastnn.sklearn._likelihood import Fit, Likelihood, bounded_lbfgs, lbfgs, newton, proximal_newton
 from fastnn.sklearn._summaries import LinearSummary, LogisticSummary, feature_names, linear_summary, logistic_summary
+from fastnn.sklearn.versions import StrOptions, check_sample_weight, class_weights, validate_data
 
 Array = NDArray[Any]
 
@@ -41,7 +40,7 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     penalty for ``C=np.inf``. With up to 1000 coefficients, or ``solver="newton-cholesky"``, those of the minimum are
     found to 1e-6 whatever ``tol`` is; with more, and for "lbfgs", ``tol`` bounds the gradient of the mean loss.
     scikit-learn's "newton-cg", "sag" and "saga" have the same minimum and are taken for "auto"; "liblinear", which has
-    another one, is refused.
+    another one, is refused, and so is ``dual=True``. ``intercept_scaling``, which only that one looks at, does nothing.
 
     ``summary()`` gives what R's ``glm(family = binomial)`` prints, for two classes and ``C=np.inf``. Where the classes
     are perfectly separated and nothing is penalised, ``PerfectSeparationWarning`` says so.
@@ -51,8 +50,7 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         **{
             name: allowed
             for name, allowed in linear_model.LogisticRegression._parameter_constraints.items()
-            if name
-            in ("C", "l1_ratio", "tol", "fit_intercept", "class_weight", "max_iter", "verbose", "warm_start", "n_jobs")
+            if name not in ("multi_class", "penalty", "random_state", "solver")
         },
         "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "random_state": ["random_state"],
@@ -65,8 +63,10 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         *,
         C: float = 1.0,
         l1_ratio: float = 0.0,
+        dual: bool = False,
         tol: float = 1e-4,
         fit_intercept: bool = True,
+        intercept_scaling: float = 1,
         class_weight: Any = None,
         random_state: Any = None,
         solver: str = "auto",
@@ -78,8 +78,10 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
         self.penalty = penalty
         self.C = C
         self.l1_ratio = l1_ratio
+        self.dual = dual
         self.tol = tol
         self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
         self.class_weight = class_weight
         self.random_state = random_state
         self.solver = solver
@@ -91,9 +93,8 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fit to rows X (n, features), dense or CSR, and classes y (n,); rows count by ``sample_weight`` (n,)."""
         self._validate_params()
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", accept_large_sparse=False
-        )
+        self._check_together()
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C")
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -141,6 +142,20 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
             )
         return self._summary
 
+    def _check_together(self) -> None:
+        """ValueError for parameters that no solver here takes together, and a warning of those that do nothing so."""
+        if self.dual:
+            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
+        if self.penalty is None and self.C != 1.0:
+            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
+        if self.penalty in ("l1", "l2") and 0 < (self.l1_ratio or 0) < 1:
+            warnings.warn(
+                f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={self.penalty})",
+                stacklevel=3,
+            )
+
     def _is_glm(self, model: Likelihood, strength: float) -> bool:
         """Whether there is to be a summary: without a penalty."""
         return strength == 0 and model.columns == 1 and model.shape[0] <= _NEWTON_COEFFICIENTS
@@ -152,10 +167,9 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     def _weights(self, X: Any, y: Any, labels: Array, sample_weight: Any) -> Array | None:
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
+        weights = check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
         if self.class_weight is not None:
-            given = {"sample_weight": weights} if self.class_weight == "balanced" and sample_weight is not None else {}
-            weights *= compute_class_weight(self.class_weight, classes=self.classes_, y=y, **given)[labels]
+            weights *= class_weights(self.class_weight, self.classes_, y, sample_weight)[labels]
         return np.asarray(weights)
 
     def _l1_share(self) -> float:
@@ -188,8 +202,9 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
                 stacklevel=3,
             )
         elif not found.converged:
+            name = type(self).__name__ if self.solver == "auto" else self.solver
             warnings.warn(
-                f"{type(self).__name__} failed to converge after {self.max_iter} iterations: got max_iter="
+                f"{name} failed to converge after {self.max_iter} iterations: got max_iter="
                 f"{self.max_iter}, wants more, or features of similar scales",
                 ConvergenceWarning,
                 stacklevel=3,
@@ -218,14 +233,14 @@ class LinearRegression(linear_model.LinearRegression):  # type: ignore[misc]
             X,
             y,
             accept_sparse="csr",
-            dtype=[np.float64, np.float32],
             y_numeric=True,
             multi_output=True,
             order="C",
         )
+        X = X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
         weights = None
         if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            weights = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         flat = y.ndim == 1
         system = LeastSquares.of(X, y.reshape(len(y), -1), weights, self.fit_intercept)
         with on_one_thread():

@@ -31,6 +31,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastnn import optimizers
 from fastnn.engine.protocols import Array
+from fastnn.kernels.precision import ROUNDED
 from fastnn.kernels.table import ACTIVATIONS
 from fastnn.optimizers import Optimizer
 from fastnn.sklearn.networks import Objective, Outputs, Training, Weights
@@ -86,7 +87,7 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "backend": [StrOptions({"auto", "cpu", "cuda", "naive"})],
-        "precision": [StrOptions({"auto", "bfloat16"}), None],
+        "precision": [StrOptions({"auto", *ROUNDED}), None],
     }
 
     # ------------------------------------------------------------------------------------------------------ parameters
@@ -254,13 +255,13 @@ class _Multilayer(BaseEstimator):  # type: ignore[misc]
         layers, loss, given = self._trained(samples)
         return Objective(layers, loss, given, self.backend)
 
-    def _loss_grad_lbfgs(
-        self, packed_coef_inter: Array, X: Any, y: Array, sample_weight: Array | None = None, *scratch: Any
-    ) -> tuple[float, Array]:
+    def _loss_grad_lbfgs(self, packed_coef_inter: Array, X: Any, y: Array, *others: Any) -> tuple[float, Array]:
         """Loss and gradient of binarised targets for weights in one vector.
 
-        The name and arguments are those that scikit-learn's own tests use; lists to be filled are not needed.
+        The name and arguments are those that scikit-learn's own tests use: sample weights, from version 1.7 on, and
+        four lists to be filled, which are not needed.
         """
+        sample_weight = others[0] if len(others) % 4 else None
         return self._objective((X, y, sample_weight))(packed_coef_inter)
 
     # ------------------------------------------------------------------------------------------------------ stochastic
@@ -415,7 +416,7 @@ class MLPClassifier(ClassifierMixin, _Multilayer):  # type: ignore[misc]
 
     - ``dropout``: the share of a hidden layer's outputs that training drops, or a tuple with one for each hidden layer;
     - ``backend``: "auto", "cpu", "cuda" or "naive";
-    - ``precision``: None, "bfloat16" or "auto", that of products in training.
+    - ``precision``: None, "bfloat16", "tf32" or "auto", that of products in training.
 
     Inputs of float32 are computed in float32, all others in float64. Sparse matrices stay sparse: zeros are skipped.
     """
@@ -630,6 +631,8 @@ class MLPRegressor(RegressorMixin, _Multilayer):  # type: ignore[misc]
         X, y = validate_data(
             self, X, y, accept_sparse=_SPARSE, multi_output=True, y_numeric=True, dtype=_DTYPES, reset=reset
         )
+        if y.dtype.kind not in "biuf":
+            raise TypeError(f"y: got {y.dtype}, wants numbers")
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _out_activation(self) -> str:

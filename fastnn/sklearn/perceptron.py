@@ -12,10 +12,10 @@ from sklearn import linear_model
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, compute_class_weight
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.multiclass import check_classification_targets
 
 from fastnn import ops, programs
+from fastnn.sklearn.versions import check_sample_weight, is_first_partial_fit, validate_data
 
 Array = NDArray[Any]
 
@@ -50,8 +50,7 @@ class Perceptron(linear_model.Perceptron):  # type: ignore[misc]
         if not (self.warm_start and hasattr(self, "classes_")):
             for name in ("classes_", "coef_", "intercept_", "t_"):
                 self.__dict__.pop(name, None)
-        X, y = self._checked(X, y, reset=True)
-        classes = np.unique(y)
+        X, y, classes = self._checked(X, y, reset=True)
         self._begin(classes, X, coef_init, intercept_init)
         if len(classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
@@ -74,10 +73,10 @@ class Perceptron(linear_model.Perceptron):  # type: ignore[misc]
                 "compute_class_weight('balanced', classes=classes, y=y) and pass the weights as class_weight."
             )
         first = not hasattr(self, "classes_")
-        X, y = self._checked(X, y, reset=first)
-        _check_partial_fit_first_call(self, classes)
-        if unknown := set(np.unique(y)) - set(self.classes_):
-            raise ValueError(f"y: got the classes {sorted(unknown)}, wants some of {self.classes_.tolist()}")
+        X, y, found = self._checked(X, y, reset=first)
+        is_first_partial_fit(self, classes)
+        if (unknown := np.setdiff1d(found, self.classes_)).size:
+            raise ValueError(f"y: got the classes {unknown.tolist()}, wants some of {self.classes_.tolist()}")
         if first:
             self._begin(self.classes_, X, None, None)
         epoch, weights = self._epoch(X, y, self._weights(X, y, sample_weight))
@@ -86,19 +85,21 @@ class Perceptron(linear_model.Perceptron):  # type: ignore[misc]
         self._keep(weights, 1, len(y))
         return self
 
-    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
+    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array, Array]:
+        """X and y as arrays, and the classes among y."""
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=reset,
             accept_large_sparse=False,
         )  # fmt: skip
+        classes = np.unique(y)
         check_classification_targets(y)
-        return X, y
+        return X, y, classes
 
     def _weights(self, X: Any, y: Array, sample_weight: Any) -> Array | None:
         """Of each row; None for ones."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
+        weights = check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
         if self.class_weight is not None:
             scale = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
             weights = weights * scale[np.searchsorted(self.classes_, y)].astype(X.dtype)

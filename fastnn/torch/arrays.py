@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -32,6 +33,35 @@ def array_of(tensor: Tensor) -> Array:
     return detached.numpy()
 
 
+class _Place:
+    """Where an array lies, whose memory stays that of its owner."""
+
+    def __init__(self, array: Array) -> None:
+        self.__array_interface__ = array.__array_interface__
+
+
+# Of tensors that stay from step to step: what they were like, and their arrays.
+_Looks = tuple[Any, ...]
+_known: dict[int, tuple[weakref.ref[Tensor], _Looks, Array]] = {}
+
+
+def held_array_of(tensor: Tensor) -> Array:
+    """The same as ``array_of`` for a parameter, or an optimizer's state: the array of the last call if it lies there.
+
+    What is kept does not own the memory: it is good for as long as the tensor has it, which is asked each time.
+    """
+    place = id(tensor)
+    known = _known.get(place)
+    looks = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+    if known is not None and known[1] == looks and known[0]() is tensor:
+        return known[2]
+    array = array_of(tensor)
+    if isinstance(array, np.ndarray) and array.size:
+        kept = np.asarray(_Place(array))
+        _known[place] = weakref.ref(tensor, lambda _: _known.pop(place, None)), looks, kept
+    return array
+
+
 def tensor_of(value: Any, like: Tensor) -> Tensor:
     """What an op has returned, an array or a number, as a tensor beside ``like``: an array's own memory."""
     if isinstance(value, float):
@@ -58,6 +88,8 @@ def is_served(*tensors: Tensor | None) -> bool:
 
     Nor those that PyTorch traces to compile or transform what is done to them.
     """
+    if is_followed():
+        return False
     first = tensors[0] if tensors else None
     if first is None or first.dtype not in FLOATS or not _serves(first.device.type):
         return False
@@ -67,10 +99,13 @@ def is_served(*tensors: Tensor | None) -> bool:
             each.dtype is dtype and each.device == device and each.layout is torch.strided and type(each) in _KINDS
         ):
             return False
-    return not (
-        torch.is_autocast_enabled(device.type)
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+    return not torch.is_autocast_enabled(device.type)
+
+
+def is_followed() -> bool:
+    """Whether PyTorch looks at what is done to tensors, to compile, trace or transform it: its own operations then."""
+    return bool(
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state()
     )
 
 

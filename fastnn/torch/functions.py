@@ -19,7 +19,7 @@ from fastnn.kernels.table import ACTIVATIONS as FUSED
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE
 from fastnn.kernels.table.elementwise import FROM_INPUT, NUMBERS
 from fastnn.torch import ACTIVATIONS, LOSSES
-from fastnn.torch.arrays import array_of, checked, memory, tensor_of, threads
+from fastnn.torch.arrays import array_of, checked, held_array_of, memory, tensor_of, threads
 
 Array = Any
 # A linear layer's weight (out, in) and bias.
@@ -56,8 +56,8 @@ def _as_tensors(found: Sequence[Any], like: Tensor) -> tuple[Tensor | None, ...]
     return tuple(None if each is None else tensor_of(each, like) for each in found)
 
 
-def _optional(tensor: Tensor | None) -> Any:
-    return None if tensor is None else array_of(tensor)
+def _optional(tensor: Tensor | None, of: Callable[[Tensor], Array] = array_of) -> Any:
+    return None if tensor is None else of(tensor)
 
 
 def _wanted(ctx: Any, **places: int) -> tuple[str, ...]:
@@ -154,8 +154,10 @@ class _Stack(_First):
         inner: list[tuple[Array | None, Array | None]] = []
         for weight, bias, activation in zip(parameters[::2], parameters[1::2], activations, strict=True):
             inner.append((y, z))
-            y, z = _layer(y, array_of(weight).T, _optional(bias), activation)
-        result = tensor_of(y, x).view(*x.shape[:-1], y.shape[1])
+            y, z = _layer(y, held_array_of(weight).T, _optional(bias, held_array_of), activation)
+        result = tensor_of(y, x)
+        if x.ndim != 2:
+            result = result.view(*x.shape[:-1], y.shape[1])
         ctx.save_for_backward(x, result, *parameters)
         # arrays between layers, and what derivatives by the last one need beside its result
         ctx.activations, ctx.inner, ctx.last = activations, inner[1:], z
@@ -164,8 +166,9 @@ class _Stack(_First):
     @classmethod
     def slopes(cls, ctx: Any, dy: Tensor) -> Any:
         """The gradient by a weight is formed as that lies, (out, in): autograd takes it without a copy."""
-        x, y, *parameters = map(_optional, ctx.saved_tensors)
-        rows = [(x.reshape(-1, x.shape[-1]), None), *ctx.inner, (y.reshape(-1, y.shape[-1]), ctx.last)]
+        x, y, *parameters = ctx.saved_tensors
+        ends = [array_of(end).reshape(-1, end.shape[-1]) for end in (x, y)]
+        rows = [(ends[0], None), *ctx.inner, (ends[1], ctx.last)]
         wanted, found = ctx.needs_input_grad[2:], [None] * len(parameters)
         lowest = -1 if ctx.needs_input_grad[0] else min(i for i, needed in enumerate(wanted) if needed) // 2
         slope = array_of(dy).reshape(rows[-1][0].shape)
@@ -173,11 +176,11 @@ class _Stack(_First):
             inputs, (outputs, z) = rows[layer][0], rows[layer + 1]
             dz, weight = _sloped(slope, z, outputs, ctx.activations[layer]), 2 * layer
             if wanted[weight]:
-                found[weight] = ops.matmul(dz.T, inputs, out=memory.array(parameters[weight].shape, dz))
+                found[weight] = ops.matmul(dz.T, inputs, out=memory.array((dz.shape[1], inputs.shape[1]), dz))
             if wanted[weight + 1]:
                 found[weight + 1] = ops.column_sums(dz)
             if layer > lowest:
-                slope = ops.matmul(dz, parameters[weight], out=memory.array(inputs.shape, dz))
+                slope = ops.matmul(dz, held_array_of(parameters[weight]), out=memory.array(inputs.shape, dz))
         return tensor_of(slope.reshape(x.shape), dy) if lowest < 0 else None, None, *_as_tensors(found, dy)
 
 

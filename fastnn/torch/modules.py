@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from fastnn.torch import functions
-from fastnn.torch.arrays import is_served
+from fastnn.torch.arrays import is_followed, is_served
 
 # Activations that a linear layer or a convolution takes in, and for which of their settings.
 _ACTIVATIONS: dict[type[nn.Module], Callable[[Any], str | None]] = {
@@ -126,7 +126,7 @@ class Sequential(nn.Sequential):
 
     def forward(self, input: Any) -> Any:  # noqa: A002 - PyTorch's name
         """What the modules make of the input, one behind the other."""
-        if any(_EVERYWHERE):
+        if is_followed() or any(_EVERYWHERE):
             return super().forward(input)
         for run in _runs(self):
             input = run(input)  # noqa: A001
@@ -142,8 +142,10 @@ _known: WeakKeyDictionary[nn.Module, tuple[list[Any], list[Callable[[Any], Any]]
 
 def _runs(sequence: nn.Sequential) -> list[Callable[[Any], Any]]:
     """How the modules of a sequence run, one behind the other: told once, until one is another, or has other hooks."""
-    modules = sequence._modules.values()
-    likeness = [(module, type(module), is_plain(module), activation(module)) for module in modules]
+    likeness: list[Any] = []
+    for module in sequence._modules.values():
+        kind = type(module)
+        likeness += (module, kind, is_plain(module), activation(module) if kind in _ACTIVATIONS else None)  # type: ignore[arg-type]
     before = _known.get(sequence)
     if before is not None and before[0] == likeness:
         return before[1]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from fastnn import ops
-from fastnn.torch.arrays import array_of, is_served, threads
+from fastnn.torch.arrays import array_of, held_array_of, is_served, threads
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
 
@@ -130,17 +130,22 @@ class _Compiled(torch.optim.Optimizer):
         with_gradients = [parameter for parameter in group["params"] if parameter.grad is not None]
         for parameter, count in zip(with_gradients, self._counts(with_gradients, group), strict=True):
             alike[parameter.dtype, parameter.device, count].append(parameter)
+        names, changes = self._names(group), group["maximize"] or group["weight_decay"]
         for (_, _, count), parameters in alike.items():
-            gradients = self._decayed(group, parameters)
-            states = [[self.state[parameter][name] for parameter in parameters] for name in self._names(group)]
+            gradients: list[Any] = [parameter.grad for parameter in parameters]
+            if changes:
+                gradients = self._decayed(group, parameters, gradients)
+            held = [self.state[parameter] for parameter in parameters] if names else []
+            states = [[each[name] for each in held] for name in names]
             with threads():
-                self._update(group, count, [list(map(array_of, each)) for each in (parameters, gradients, *states)])
+                slopes = list(map(array_of, gradients))
+                weights, *others = (list(map(held_array_of, each)) for each in (parameters, *states))
+                self._update(group, count, [weights, slopes, *others])
             torch.autograd.graph.increment_version([*parameters, *chain(*states)])
 
     @torch.no_grad()
-    def _decayed(self, group: Group, parameters: list[Tensor]) -> list[Tensor]:
+    def _decayed(self, group: Group, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """What to step by: the gradients, with weights decayed in them, or by themselves."""
-        gradients: list[Any] = [parameter.grad for parameter in parameters]
         if group["maximize"]:
             gradients = list(torch._foreach_neg(gradients))
         if group["weight_decay"] and not self._is_decoupled(group):
@@ -163,13 +168,14 @@ class _Compiled(torch.optim.Optimizer):
 
     def _stepped(self, parameters: Sequence[Tensor], group: Group) -> Sequence[int]:
         """One step more in each parameter's state, made of zeros where there is none: how many there are."""
+        steps = []
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["step"] = torch.zeros((), dtype=_COUNTS[torch.get_default_dtype() is torch.float64])
                 for name in self._names(group):
                     state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        steps = [self.state[parameter]["step"] for parameter in parameters]
+            steps.append(state["step"])
         if steps:
             torch._foreach_add_(steps, 1)
         return list(map(int, steps))

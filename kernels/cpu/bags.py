@@ -22,7 +22,7 @@ from fastnn.kernels.cpu.notes import Note
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import add_row, sum_rows
 from fastnn.kernels.cpu.simd.kernel import address
-from fastnn.kernels.graph import Call, Graph, View
+from fastnn.kernels.graph import Call, Graph, is_same
 
 # What a plan calls them.
 MEAN, MEAN_BACKWARD = "mean of rows", "gradient of rows"
@@ -173,8 +173,8 @@ def joined(graph: Graph) -> Graph:
 def _without(calls: Sequence[Call], embedding: Call, kept: set[Any]) -> list[Call]:
     """The calls without the vectors that ``embedding`` gives, if nobody but a mean and its gradient wants them."""
     (rows,), given = embedding.results, embedding.given
-    means = [call for call in calls if call.op == "sequence_mean" and _is(call.given["x"], rows)]
-    backs = [call for call in calls if call.op == "sequence_mean_backward" and _is(call.given["x"], rows)]
+    means = [call for call in calls if call.op == "sequence_mean" and is_same(call.given["x"], rows)]
+    backs = [call for call in calls if call.op == "sequence_mean_backward" and is_same(call.given["x"], rows)]
     taken = [call for call in calls if rows.block in call.touched() and call is not embedding]
     alone = rows.block not in kept and len(means) == 1 and len(backs) <= 1
     if not alone or given.get("out") is not None or len(taken) != len(means) + len(backs):
@@ -186,7 +186,7 @@ def _without(calls: Sequence[Call], embedding: Call, kept: set[Any]) -> list[Cal
     for back in backs:
         (slope,) = back.results
         users = [call for call in calls if slope.block in call.touched() and call is not back]
-        ends = [call for call in users if call.op == "embedding_backward" and _is(call.given["dy"], slope)]
+        ends = [call for call in users if call.op == "embedding_backward" and is_same(call.given["dy"], slope)]
         if len(users) != 1 or len(ends) != 1 or slope.block in kept or back.given.get("out") is not None:
             return [*calls]
         (end,) = ends
@@ -197,15 +197,3 @@ def _without(calls: Sequence[Call], embedding: Call, kept: set[Any]) -> list[Cal
         changed[id(end)] = Call(MEAN_BACKWARD, {"dy": back.given["dy"], **words}, end.results, (), run)
     made = [changed.get(id(call), call) for call in calls]
     return [call for call in made if call is not None]
-
-
-def _is(view: Any, other: Any) -> bool:
-    """Whether a view is just another one, a whole block in C order."""
-    both = isinstance(view, View) and isinstance(other, View)
-    return (
-        both
-        and view.block is other.block
-        and view.shape == other.shape
-        and view.offset == other.offset == 0
-        and view.contiguous
-    )

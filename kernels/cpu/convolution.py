@@ -83,7 +83,7 @@ _MOST_CHUNK = 4 << 20
 
 
 @compiled_in
-def _lay_row(x, images, image, row, group, target):
+def lay_row(x, images, image, row, group, target):
     """A row of an image with what is around it, counted with the rows above, of one group's channels."""
     share, columns, source = images.share, images.columns, row - images.top
     skipped, begin = max(0, images.left), max(0, -images.left)
@@ -108,7 +108,7 @@ def _lay_row(x, images, image, row, group, target):
 
 
 @compiled_in
-def _pack_taps(t, tasks, product, phases, places, share, w, panels, NR):
+def pack_taps(t, tasks, product, phases, places, share, w, panels, NR):
     """Task t's share of the kernel as panels: of each phase and group the rows of its taps, one behind the other."""
     groups, width = product.maps // product.share, (product.share + NR - 1) // NR
     for s in range(phases.size):
@@ -135,7 +135,7 @@ def _finish_tile(epilogue, rows, columns, j, y, row):
 
 
 @compiled_in
-def _phase_rows(image, low, high, group, images, product, phase, runs, epilogue, source, panels, y, NR):
+def phase_rows(image, low, high, group, images, product, phase, runs, epilogue, source, panels, y, NR):
     """Rows ``low`` to ``high`` of a phase of an image's outputs, of a group; at ``source`` are the first's windows."""
     share, width = product.share, (product.share + NR - 1) // NR
     pixel = images.share if product.copied else images.c
@@ -184,10 +184,10 @@ def _product_share(t, tasks, images, product, phases, runs, epilogue, x, panels,
             if product.copied:
                 source = address(buffer, 0)
                 for r in range(needed):
-                    _lay_row(x, images, image, low * product.down + r, group, address(source, r * size))
+                    lay_row(x, images, image, low * product.down + r, group, address(source, r * size))
             for s in range(phases.size):
                 most = min(high, phases[s].rows)
-                _phase_rows(
+                phase_rows(
                     image, low, most, group, images, product, phases[s], runs, epilogue, source, panels, y, NR
                 )  # fmt: skip
 
@@ -202,7 +202,7 @@ def _product_signature(dtype: Any) -> Any:
 def _multiply(MR: int, NR: int) -> Any:
     def multiply(code, numbers, images, product, phases, places, runs, bias, x, w, panels, buffers, y, words, t, team):
         of_images, of_product, into = images[0], product[0], address(panels, 0)
-        _pack_taps(t, team, of_product, phases, address(places, 0), of_images.share, address(w, 0), into, NR)
+        pack_taps(t, team, of_product, phases, address(places, 0), of_images.share, address(w, 0), into, NR)
         wait(team, words)
         tasks = min(team, buffers.size // of_product.buffer) if of_product.copied else team
         if t < tasks:
@@ -231,7 +231,7 @@ def _lay_chunk(t, tasks, image, count, low, rows, last, images, gradient, x, dz,
         for line in range(t * lines // tasks, (t + 1) * lines // tasks):
             of, row = line // needed, line % needed
             target = address(chunk, line * size)
-            _lay_row(x, images, image + of // groups, low * gradient.down + row, of % groups, target)
+            lay_row(x, images, image + of // groups, low * gradient.down + row, of % groups, target)
     width = (gradient.share + NR - 1) // NR
     total, most = count * rows * gradient.w, gradient.images * gradient.rows * gradient.w
     skipped = 0
@@ -375,7 +375,7 @@ def laid(
     }, copied  # fmt: skip
 
 
-class _Product(NamedTuple):
+class Product(NamedTuple):
     """What a product of windows takes beside its operands."""
 
     tables: tuple[Any, ...]
@@ -385,14 +385,14 @@ class _Product(NamedTuple):
 
 
 @lru_cache(gemm.PLANS)
-def _product_of(
+def product_of(
     images: tuple[int, ...],
     outputs: tuple[int, ...],
     lines: tuple[windows.Lines, ...],
     groups: int,
     kernel: Any,
     itemsize: int,
-) -> _Product:
+) -> Product:
     """The product of windows over ``images`` that gives ``outputs``; ``kernel`` has the sizes and distances of taps."""
     shape, memory = tile(itemsize), caches()
     down, across = lines
@@ -437,7 +437,7 @@ def _product_of(
         np.array(places or [0], np.int64), np.array(runs or [0], np.int64),
     )  # fmt: skip
     nanoseconds = (2.0 * images[0] * depth_in_all * maps / groups) / gemm.FLOPS_PER_NS
-    return _Product(tables, copies if copied else 0, panels, nanoseconds)
+    return Product(tables, copies if copied else 0, panels, nanoseconds)
 
 
 class _Kernel(NamedTuple):
@@ -458,7 +458,7 @@ def _taps(line: windows.Lines) -> tuple[windows.Tap, ...]:
     return line.phases[0].taps
 
 
-def _blocks(
+def blocks_of(
     images: tuple[int, ...], outputs: tuple[int, ...], lines: Sequence[windows.Lines], groups: int
 ) -> winograd.Windows | None:
     """Windows of 3x3 numbers side by side, one number further on each, where products of blocks of them pay."""
@@ -479,14 +479,14 @@ def _windows_times_kernel(
     activation: Any,
 ) -> Callable[..., None]:
     """What computes y = f(windows of x times w + bias), as a function of (x, w, bias, y), all in C order."""
-    blocks = _blocks(images, outputs, lines, groups)
+    blocks = blocks_of(images, outputs, lines, groups)
     if blocks is not None:
         places = tuple(
             row.place * kernel.columns + column.place for row in _taps(lines[0]) for column in _taps(lines[1])
         )
         weights = winograd.Weights(places, kernel.tap, kernel.row, kernel.column)
         return winograd.product(blocks, weights, dtype, activation)
-    product = _product_of(images, outputs, lines, groups, kernel, dtype.itemsize)
+    product = product_of(images, outputs, lines, groups, kernel, dtype.itemsize)
     code, numbers = gemm.NO_EPILOGUE, np.zeros(1, dtype)
     if activation is not None:
         code, numbers = CODES[activation], elementwise.numbers_of(activation, dtype)
@@ -505,10 +505,22 @@ def _windows_times_kernel(
 
 def _forwards(shapes: Shapes, dtype: Any, activation: str | None) -> Callable[..., None]:
     """y = f(x * w + bias): of (x, w, bias, y)."""
-    _, kw, share, maps = shapes.w
-    kernel = _Kernel(kw, share * maps, maps // shapes.groups, maps, 1)
-    lines = tuple(map(windows.forward, shapes.axes))
+    lines, kernel = _forward_of(shapes)
     return _windows_times_kernel(dtype, shapes.x, shapes.y, lines, shapes.groups, kernel, activation)
+
+
+def _forward_of(shapes: Shapes) -> tuple[tuple[windows.Lines, ...], _Kernel]:
+    """How windows move over x, and how the kernel's numbers lie for it."""
+    _, kw, share, maps = shapes.w
+    return tuple(map(windows.forward, shapes.axes)), _Kernel(kw, share * maps, maps // shapes.groups, maps, 1)
+
+
+def direct_product(shapes: Shapes, itemsize: int) -> Product | None:
+    """The product of windows that gives y, where nothing else takes less."""
+    lines, kernel = _forward_of(shapes)
+    if shapes.flops == 0 or shapes.is_plain or blocks_of(shapes.x, shapes.y, lines, shapes.groups) is not None:
+        return None
+    return product_of(shapes.x, shapes.y, lines, shapes.groups, kernel, itemsize)
 
 
 def _backwards(shapes: Shapes, dtype: Any, activation: str | None) -> Callable[..., None]:
@@ -561,7 +573,7 @@ def _gradient_of(shapes: Shapes, itemsize: int) -> tuple[tuple[Any, ...], int, i
 
 def _by_kernel(shapes: Shapes, dtype: Any) -> Callable[..., None]:
     """The gradients by w and by the bias: of (x, dz, dw, db), all in C order; without db where it is left out."""
-    blocks = _blocks(shapes.x, shapes.y, [windows.forward(axis) for axis in shapes.axes], shapes.groups)
+    blocks = blocks_of(shapes.x, shapes.y, [windows.forward(axis) for axis in shapes.axes], shapes.groups)
     if blocks is not None:
         return winograd.gradient(blocks, dtype)
     tables, chunk, panels = _gradient_of(shapes, dtype.itemsize)
@@ -728,11 +740,15 @@ def conv2d_backward(
 ) -> Callable[..., tuple[Any, Any, Any]]:
     """dz first, then a product of windows over dz, and the sums over x's windows with those of dz."""
     shapes, dtype = shapes_of(x, w, strides, padding, dilation, groups), x.dtype
-    of_x, of_w, sums = _slope_x(shapes, dtype), _slope_w(shapes, dtype), shapes.flops > 0 and not shapes.is_plain
+    of_x, of_w, sums = (
+        gradient_by_x(shapes, dtype),
+        gradient_by_w(shapes, dtype),
+        shapes.flops > 0 and not shapes.is_plain,
+    )
     return gradients(of_x, of_w, need, activation, (dy, x, w, y, z), dx, dw, db, sums)
 
 
-def _slope_x(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
+def gradient_by_x(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
     """The gradient by x: of (dz as rows, w, dx)."""
     if shapes.flops == 0:
         return lambda dz, w, dx: dx.fill(0)
@@ -745,7 +761,7 @@ def _slope_x(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
     return lambda dz, w, dx: product(dx.reshape(positions, depth), dz, w.reshape(depth, maps).T)
 
 
-def _slope_w(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
+def gradient_by_w(shapes: Shapes, dtype: Any) -> Callable[..., Any]:
     """The gradient by w: of (x, dz as rows, dw)."""
     if shapes.flops == 0:
         return lambda x, dz, dw: dw.fill(0)
@@ -807,7 +823,7 @@ def conv2d_transpose_backward(
     """dz first, of which dx is the convolution; dw sums products of its windows with x."""
     shapes, dtype = _mirrored(x, w, strides, padding, dilation), x.dtype
     if shapes.flops == 0:
-        of_x, of_w = _slope_w(shapes, dtype), _slope_x(shapes, dtype)
+        of_x, of_w = gradient_by_w(shapes, dtype), gradient_by_x(shapes, dtype)
     else:
         multiply, by_kernel, no_bias = _forwards(shapes, dtype, None), _by_kernel(shapes, dtype), np.empty(0, dtype)
         of_x, of_w = lambda dz, w, dx: multiply(dz, w, no_bias, dx), lambda x, dz, dw: by_kernel(dz, x, dw)

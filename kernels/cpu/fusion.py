@@ -15,15 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from fastnn.kernels.cpu import sparse_fusion
-from fastnn.kernels.cpu.lowering import (
-    Instruction,
-    Lowering,
-    Stepped,
-    is_whole,
-    rectified,
-    stepping,
-    written_beside,
-)
+from fastnn.kernels.cpu.lowering.instructions import Instruction, Lowering
+from fastnn.kernels.cpu.lowering.noted import rectified
+from fastnn.kernels.cpu.lowering.products import Stepped, is_whole, stepping, written_beside
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.formulas.activations import CODES

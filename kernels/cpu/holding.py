@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import gemm
 from fastnn.kernels.cpu._arrays import aligned
-from fastnn.kernels.cpu.lowering import Instruction
+from fastnn.kernels.cpu.lowering.instructions import Instruction
 from fastnn.kernels.cpu.machine import tile
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.graph import Range, View, range_of

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu import bags, replay, team, threads
+from fastnn.kernels.cpu import bags, pooled_convolution, replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.fusion import fuse
 from fastnn.kernels.cpu.holding import Held, in_panels
-from fastnn.kernels.cpu.lowering import LOWERED, Instruction, Lowering, Noted, UnfitError
+from fastnn.kernels.cpu.lowering import LOWERED
+from fastnn.kernels.cpu.lowering.instructions import Instruction, Lowering, Noted, UnfitError
 from fastnn.kernels.cpu.machine import LINE
 from fastnn.kernels.cpu.row_steps import resting
 from fastnn.kernels.cpu.sparse_fusion import holding
@@ -164,7 +165,7 @@ class Replay(CallByCall):
     """A graph, ready to be run again and again by as many tasks as threads are chosen now."""
 
     def __init__(self, graph: Graph) -> None:
-        graph = bags.joined(graph)
+        graph = pooled_convolution.joined(bags.joined(graph))
         super().__init__(graph)
         self._tasks = threads.get_num_threads()
         self._dtype = _dtype(graph)

@@ -17,7 +17,7 @@ from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import bags
 from fastnn.kernels.cpu._arrays import aligned
 from fastnn.kernels.cpu.holding import Held, looked_at, settling
-from fastnn.kernels.cpu.lowering import Instruction
+from fastnn.kernels.cpu.lowering.instructions import Instruction
 from fastnn.kernels.cpu.replay import Kind
 from fastnn.kernels.graph import Block, Range, View, range_of
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu.holding import Held, arrays_of, looked_at, moved, moves, panels_of, settling
-from fastnn.kernels.cpu.lowering import Instruction, Lowering, written_beside
+from fastnn.kernels.cpu.lowering.instructions import Instruction, Lowering
+from fastnn.kernels.cpu.lowering.products import written_beside
+from fastnn.kernels.cpu.lowering.sparse import width_of
 from fastnn.kernels.cpu.replay import Kind
-from fastnn.kernels.cpu.sparse_lowering import width_of
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.graph import Range, View, range_of
 

@@ -12,6 +12,7 @@ from fastnn.kernels.cuda import elementwise, gemm, launch, softmax
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import Like, finish, in_order, like_new, placing_apart
 from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.columns import ColumnSums
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES, ELEMENTWISE_ACTIVATIONS
 from fastnn.kernels.table.windows import as_image, margins, options_of_images, places, spread
@@ -92,7 +93,7 @@ def _by_kernel(how: Moved, dtype: Any) -> Adds:
     sum_parts = _adding("by_kernel", how, dtype, size * chunks, chunks)
     if chunks == 1:
         return sum_parts
-    total = gemm.ColumnSums(like_new((chunks, size), dtype), like_new((size,), dtype))
+    total = ColumnSums(like_new((chunks, size), dtype), like_new((size,), dtype))
 
     def add(chain: Chain, x: str, y: str, result: str) -> None:
         parts = chain.room(chunks * size * dtype.itemsize)
@@ -167,7 +168,7 @@ def gradients(
         if dx is dw is db is None:
             made = [shape and cupy.empty(shape, dtype) for shape in wanted]
         else:
-            made = places((dx, dw, db), *(x, dy, w, y, z)[:count])
+            made = places((dx, dw, db), (x.data.ptr,), *(x, dy, w, y, z)[:count])
         read = [*map(in_order, (dy, y if told_by_y or z is None else z, x, w))]
         launches(tuple([array.data.ptr for array in (*read, *made) if array is not None]))
         made_x, made_w, made_b = made

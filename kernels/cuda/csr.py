@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import gemm, launch, linear_steps, scan
+from fastnn.kernels.cuda import epilogues, gemm, launch, linear_steps, products, scan
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import (
     address,
     apart,
-    bounds,
     in_order,
     like,
     placing_apart,
@@ -32,12 +31,15 @@ from fastnn.kernels.cuda.arrays import (
     telling_apart,
 )
 from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue
+from fastnn.kernels.cuda.products import describe_epilogue, describe_matrix, packing
+from fastnn.kernels.cuda.tiles import FORMATS, TENSOR_FROM, format_of
 from fastnn.kernels.table import DTYPES, MALFORMED_CSR, TABLE
 
 # As that of dense products, whose epilogues read it, with S in place of A.
 PRODUCT = Structure(
     "Product",
-    *gemm.PRODUCT.fields,
+    *products.PRODUCT.fields,
     Field("bounds", "const int*"),
     Field("bounds_step", "int64"),
     Field("indices", "const int*"),
@@ -46,7 +48,7 @@ PRODUCT = Structure(
     Field("fault", "const int*"),
     Field("made", "const int64*"),
     Field("last", "int64*"),
-    numbers=gemm.PRODUCT.numbers,
+    numbers=products.PRODUCT.numbers,
 )
 ENTRIES = Structure(
     "Entries",
@@ -168,11 +170,11 @@ def _integers(part: Any) -> Any:
 
 
 @cache
-def _kernel(source: str, entry: str, columns: int, epilogue: gemm.Epilogue, dtype: str, format_: str | None) -> Any:
+def _kernel(source: str, entry: str, columns: int, epilogue: Epilogue, dtype: str, format_: str | None) -> Any:
     return launch.kernel(source, entry, dtype, (PRODUCT,), _before(columns, epilogue, dtype, format_))
 
 
-def _before(columns: int, epilogue: gemm.Epilogue, dtype: str, format_: str | None = None) -> str:
+def _before(columns: int, epilogue: Epilogue, dtype: str, format_: str | None = None) -> str:
     """What comes before the kernel of products: the format of operands, the width of a lane, and the epilogue."""
     skips = epilogue.skips_zeros or epilogue.catches_up
     defined: dict[str, Any] = {
@@ -197,7 +199,7 @@ def _warps(m: int, columns: int) -> int:
 
 
 class _Product:
-    """C (n, m) = f(S @ B) of operands like some, f an epilogue and what it takes, as ``gemm.Product``.
+    """C (n, m) = f(S @ B) of operands like some, f an epilogue and what it takes, as ``Product``.
 
     Their numbers are rounded to a format of ptx.cuh, if one is given. ``lag`` says how far rows of C are behind, where
     f catches up.
@@ -207,7 +209,7 @@ class _Product:
         self,
         b: Any,
         c: Any,
-        epilogue: gemm.Epilogue = gemm.PLAIN,
+        epilogue: Epilogue = PLAIN,
         *,
         bias: Any = None,
         states: Sequence[Any] = (),
@@ -217,8 +219,8 @@ class _Product:
         self._c, self._epilogue, self._record = like(c), epilogue, _record(c, epilogue.numbers, lag)
         given, (n, m), dtype = self._record[0], c.shape, c.dtype.name
         given["k"] = b.shape[0]
-        gemm.describe_matrix(given, "b", b)
-        gemm.describe_epilogue(given, bias, None, ())
+        describe_matrix(given, "b", b)
+        describe_epilogue(given, bias, None, ())
         columns = _lane_columns(n, m) if lag is None else lag.columns
         self._blocks = launch.blocks(32 * n * _warps(m, columns))
         self._kernel = partial(_kernel, "csr.cu", "product", columns, epilogue, dtype, format_)
@@ -240,22 +242,22 @@ def _record(c: Any, numbers: Sequence[float], lag: Lag | None) -> Any:
     record = PRODUCT.record(c.dtype)
     given = record[0]
     given["n"], given["m"] = c.shape
-    gemm.describe_matrix(given, "c", c)
+    describe_matrix(given, "c", c)
     given["numbers"][: len(numbers)] = numbers
     if lag is not None:
         given["made"], given["last"] = address(lag.made), address(lag.last)
     return record
 
 
-def _times(x: Any, w: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> gemm.Adds:
+def _times(x: Any, w: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> gemm.Adds:
     """C = f(x @ w) of any non-zeros, as long as the shape of x is the same."""
-    product = _Product(w, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
+    product = _Product(w, c, epilogue, **given, format_=format_of(c.dtype.name))
     return lambda chain, _, *names, **named: product.add(chain, _OPERAND, *names, **named)
 
 
-def _transposed_times(x: Any, dz: Any, c: Any, epilogue: gemm.Epilogue = gemm.PLAIN, **given: Any) -> gemm.Adds:
+def _transposed_times(x: Any, dz: Any, c: Any, epilogue: Epilogue = PLAIN, **given: Any) -> gemm.Adds:
     """C = f(x.T @ dz)."""
-    product = _Product(dz, c, epilogue, **given, format_=gemm.format_of(c.dtype.name))
+    product = _Product(dz, c, epilogue, **given, format_=format_of(c.dtype.name))
     shape, dtype = x.shape, x.dtype
 
     def add(chain: Chain, size: int, *names: str, **named: Any) -> None:
@@ -312,14 +314,14 @@ def step_rows(
     With a ``lag`` rows of w whose columns of x are empty wait for their next non-zero, or for ``catch_up``; ``left``
     and ``limit`` are as for ``steps.step``.
     """
-    epilogue = gemm.update(name, lag is not None, left is not None, limit is not None)
+    epilogue = epilogues.update(name, lag is not None, left is not None, limit is not None)
     numbers = [*numbers, *(more for more in (left, limit) if more is not None)]
-    product = _Product(dz, w, epilogue, states=states, format_=gemm.format_of(w.dtype.name), lag=lag)
+    product = _Product(dz, w, epilogue, states=states, format_=format_of(w.dtype.name), lag=lag)
     of_states = [f"state {number}" for number in range(len(states))]
     _, others, size, _held = _given("x", x)
     chain = Chain(("dz", "w", *of_states), _OTHERS)
     product.add(chain, _by_columns(chain, x.shape, x.dtype, size, lag=lag), "dz", "w", states=of_states)
-    packed = gemm.packing(w.dtype, len(numbers))(*numbers)
+    packed = packing(w.dtype, len(numbers))(*numbers)
     chain.made()([*map(address, (dz, w, *states))], others, packed)
 
 
@@ -330,7 +332,7 @@ def catch_up(name: str, w: Any, states: Sequence[Any], numbers: Sequence[float],
     (n, m), record = w.shape, _record(w, numbers, lag)
     record[0]["c"] = address(w)
     record[0]["states"][: len(states)] = [*map(address, states)]
-    kernel = _kernel("csr_behind.cu", "caught_up", lag.columns, gemm.update(name, True), w.dtype.name, None)
+    kernel = _kernel("csr_behind.cu", "caught_up", lag.columns, epilogues.update(name, True), w.dtype.name, None)
     kernel((launch.blocks(32 * n * _warps(m, lag.columns)),), launch.BLOCK, (record,))
 
 
@@ -378,19 +380,19 @@ def _placing(out: Any, shape: tuple[int, ...], dtype: Any, x: Any, *others: Any)
 def _telling_apart(written: Sequence[Any], x: Any, read: Sequence[Any]) -> Callable[..., bool]:
     """As that of a dense x; how long the arrays of a matrix are differs from call to call."""
     are_apart, reaches = telling_apart(written, read), [*map(reach_of, written)]
+    rows, itemsize = x.shape[0], x.dtype.itemsize
 
-    def holds(key: Any, starts: Sequence[int], parts: Sequence[Any]) -> bool:
-        spans = [*map(bounds, parts)]
-        ours = [(start + low, start + high) for start, (low, high) in zip(starts, reaches, strict=True)]
-        return are_apart(*key[0]) and all(end <= low or high <= begin for begin, end in spans for low, high in ours)
+    def holds(_: Any, written: Sequence[int], at_x: Sequence[int], read: Sequence[int]) -> bool:
+        *starts, stored = at_x
+        sizes = _INT32.itemsize * (rows + 1), _INT32.itemsize * stored, itemsize * stored
+        spans = [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+        ours = [(start + low, start + high) for start, (low, high) in zip(written, reaches, strict=True)]
+        return are_apart(*written, *read) and all(
+            end <= low or high <= begin for begin, end in spans for low, high in ours
+        )
 
     told = remembering(holds)
-
-    def told_of(written: Sequence[int], x: Any, read: Sequence[int]) -> bool:
-        parts = _arrays(x)
-        return told(((*written, *read), *[(part.data.ptr, part.size, part.strides) for part in parts]), written, parts)
-
-    return told_of
+    return lambda written, at_x, read: told((*written, *at_x, *read), written, at_x, read)
 
 
 SPARSE = gemm.Kind((), _OTHERS, _given, _placing, _telling_apart, _times, _transposed_times)
@@ -401,41 +403,63 @@ globals().update(
 )
 
 
+class _Gathering:
+    """What gathers so many rows of matrices of this shape and dtype: their lengths and where each begins, then copies.
+
+    In between somebody may hear how many non-zeros there are, and of a fault.
+    """
+
+    def __init__(self, n: int, shape: tuple[int, int], dtype: Any) -> None:
+        self._n, self._shape, self._dtype = n, shape, dtype
+        self._find = Chains(("index", "begins", "fault"), self._add_lengths, _OTHERS)
+        self._copy = Chains(("index", "begins", "columns", "copies"), self._add_copies, _OTHERS)
+
+    def _add(self, chain: Chain, entry: str, threads: int, **written: str) -> None:
+        record = ROWS.record(self._dtype)
+        record[0]["n"], record[0]["rows"] = self._n, self._shape[0]
+        pointers = {**_READ, "stored": "stored", "index": "index", "bounds": "begins", **written}
+        kernel = launch.kernel("csr_rows.cu", entry, self._dtype.name, (ROWS,))
+        chain.add(kernel, launch.blocks(threads), record, pointers)
+
+    def _add_lengths(self, chain: Chain, _: Any) -> None:
+        self._add(chain, "lengths", self._n, fault="fault")
+        scan.add_to(chain, self._n + 1, "begins")
+
+    def _add_copies(self, chain: Chain, _: Any) -> None:
+        self._add(chain, "copied", 32 * self._n, columns="columns", copies="copies")
+
+    def __call__(self, data: Any, index: Any) -> Any:
+        """Those of data with the numbers of index (n,)."""
+        n, bound = self._n, getattr(data, "bound", None)
+        numbers = in_order(index if index.dtype == _INT64 else index.astype(_INT64))
+        bounds = cupy.zeros((n + 2,), _INT32)  # the last one is the fault
+        _, others, _, _held = _given("data", data)
+        at_index, at_bounds = numbers.data.ptr, bounds.data.ptr
+        self._find((at_index, at_bounds, at_bounds + _INT32.itemsize * (n + 1)), others)
+        if bound is None:
+            count, fault = bounds[n:].get().tolist()
+            _raise(fault, self._shape[0])
+        else:
+            count = n * bound.longest
+        columns, copies = cupy.empty((count,), _INT32), cupy.empty((count,), self._dtype)
+        if count:
+            self._copy((at_index, at_bounds, columns.data.ptr, copies.data.ptr), others)
+        return (bound or type(data))((copies, columns, bounds[: n + 1]), shape=(n, self._shape[1]))
+
+
+# Those made by ``gather``, by what their operands are like.
+_gatherings: dict[Any, _Gathering] = {}
+
+
 def gather(data: Any, index: Any, scale: float = 1 / 255, offset: float = 0.0, *, out: Any = None) -> Any:
     """As a matrix of the same class. Its arrays are as long as it has non-zeros: this op alone waits for the device.
 
     IndexError for a number that is none of a row, ValueError for a malformed matrix. Of one with a bound the arrays
     are as long as that allows: nobody waits, and what is no row, or none that is valid, is empty.
     """
-    rows, dtype = index.shape[0], data.dtype
-    numbers = in_order(index.astype(np.int64, copy=False))
-    bounds = cupy.empty((rows + 2,), np.int32)  # the last one is the fault
-    bounds[rows + 1] = 0
-    record = ROWS.record(dtype)
-    given = record[0]
-    given["n"], given["rows"] = rows, data.shape[0]
-    given["index"], given["bounds"], given["fault"] = address(numbers), address(bounds), address(bounds[rows + 1 :])
-    _, read, _, _held = _given("data", data)
-    given["indptr"], given["indices"], given["values"], given["stored"] = read
-    _of_rows("lengths", record, dtype, rows)
-    scan.running_sums(bounds, rows + 1)
-    bound = getattr(data, "bound", None)
-    if bound is None:
-        count, fault = bounds[rows:].get().tolist()
-        _raise(fault, data.shape[0])
-    else:
-        count = rows * bound.longest
-    columns, copies = cupy.empty((count,), np.int32), cupy.empty((count,), dtype)
-    given["columns"], given["copies"] = address(columns), address(copies)
-    if count:
-        _of_rows("copied", record, dtype, 32 * rows)
-    make, parts = bound or type(data), (copies, columns, bounds[: rows + 1])
-    return make(parts, shape=(rows, data.shape[1]))
-
-
-def _of_rows(entry: str, record: Any, dtype: Any, threads: int) -> None:
-    kernel = launch.kernel("csr_rows.cu", entry, dtype.name, (ROWS,))
-    kernel((launch.blocks(threads),), launch.BLOCK, (record,))
+    described = index.shape[0], data.shape, data.dtype
+    key = (*described, launch.surroundings()[0])
+    return launch.known(_gatherings, key, lambda: _Gathering(*described))(data, index)
 
 
 def _raise(fault: int, rows: int) -> None:
@@ -447,16 +471,16 @@ def _raise(fault: int, rows: int) -> None:
 
 def modules() -> Iterator[launch.Module]:
     """Products of every width with an epilogue of each kind, and what sorts and copies."""
-    epilogues = {"plain": gemm.PLAIN, "gelu": gemm.forward("gelu"), "amsgrad": gemm.update("amsgrad")}
-    epilogues["rmsprop later"] = gemm.update("rmsprop", True)
+    of_kinds = {"plain": PLAIN, "gelu": epilogues.forward("gelu"), "amsgrad": epilogues.update("amsgrad")}
+    of_kinds["rmsprop later"] = epilogues.update("rmsprop", True)
     for dtype in DTYPES:
-        for columns, (kind, epilogue) in product_of(_LANE_COLUMNS, epilogues.items()):
+        for columns, (kind, epilogue) in product_of(_LANE_COLUMNS, of_kinds.items()):
             for source in ("csr.cu", "csr_behind.cu") if epilogue.catches_up else ("csr.cu",):
                 text = launch.text(source, dtype, (PRODUCT,), _before(columns, epilogue, dtype))
                 entry = "product" if source == "csr.cu" else "caught_up"
                 yield launch.Module(f"{entry} {columns} {kind} {dtype}", text)
         for source, structure in (("transpose.cu", ENTRIES), ("csr_rows.cu", ROWS)):
             yield launch.Module(f"{source.removesuffix('.cu')} {dtype}", launch.text(source, dtype, (structure,)))
-    for columns, (name, format_) in product_of(_LANE_COLUMNS, gemm.FORMATS.items()):
-        text = launch.text("csr.cu", "float32", (PRODUCT,), _before(columns, gemm.PLAIN, "float32", format_))
-        yield launch.Module(f"product {columns} plain {name}", text, gemm.TENSOR_FROM)
+    for columns, (name, format_) in product_of(_LANE_COLUMNS, FORMATS.items()):
+        text = launch.text("csr.cu", "float32", (PRODUCT,), _before(columns, PLAIN, "float32", format_))
+        yield launch.Module(f"product {columns} plain {name}", text, TENSOR_FROM)

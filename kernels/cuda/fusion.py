@@ -1,15 +1,17 @@
 """Calls of a recorded step that launches do together, found as a graph is made ready for replays.
 
 - The gradients of dense layers that only an optimizer's step reads are formed in its launch: weights and biases of all
-  layers are stepped side by side (``steps.py``), their gradients are not written.
+  layers are stepped side by side (``steps.py``), their gradients are not written. Vectors of other layers go with them.
 - So are those of a layer of CSR matrices, in a launch of their own, by the non-zeros of columns. Where the optimizer
   allows it exactly, rows of weights without any wait for their next one, or for the end of the run.
 - Weights that decay do so there before their step, and gradients that are clipped number by number are clipped there.
 - So are penalties on these weights added to their gradients, and to the loss.
 - Gradients that are clipped by their norms are formed in one launch, with sums of their squares, and the step of all
   follows in another, in which a turn over batches can end, too (``norm_steps.py``).
-- What goes back to a layer's input goes on through the activation below in the same product (``gemm.derivative``), and
-  a layer's outputs through an activation behind it whose derivative needs its inputs, which are kept.
+- A loss goes on through the activation of the outputs (``fused_losses.py``).
+- What goes back to a layer's input goes on through the activation below in the same product
+  (``epilogues.derivative``), and a layer's outputs through an activation behind it whose derivative needs its inputs,
+  which are kept.
 
 So a step of dense layers is a product a layer forwards, one backwards but for the first layer, and one launch for all
 weights. Sums may be in another order than op by op: the same to rounding, and the same bits run after run.
@@ -29,37 +31,35 @@ import cupy
 import numpy as np
 
 from fastnn.kernels import precision
-from fastnn.kernels.cuda import csr, gemm, norm_steps, steps
+from fastnn.kernels.cuda import csr, cublas, epilogues, fused_losses, norm_steps, steps, tiles
 from fastnn.kernels.cuda.arrays import address
+from fastnn.kernels.cuda.epilogues import PLAIN, Epilogue, waits
+from fastnn.kernels.cuda.products import Product
+from fastnn.kernels.cuda.recorded import (
+    BACK,
+    BY_NORM,
+    CLIPPINGS,
+    GRADIENTS,
+    PENALTIES,
+    ROWS_STEP,
+    SLOPE,
+    STEP,
+    Origin,
+    is_written,
+    made_by,
+    numbers_of,
+    passes,
+    place_of,
+    slope_of,
+    touched,
+)
 from fastnn.kernels.formulas.steps import STEPS
-from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, range_of, views_of
-from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Op
-from fastnn.kernels.table.elementwise import FROM_INPUT
+from fastnn.kernels.graph import Block, Call, Figure, Graph, Range, Sparse, View, hinder, views_of
+from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE, Op
 from fastnn.kernels.table.optim import chosen
-
-# What calls are named that stand for a part of one, or for parts of several.
-_SLOPE, _BACK, _STEPS = "activation's slope", "back to the input", "gradients and step"
-_GRADIENTS = "gradients"
-_ROWS = {False: "gradient and step", True: "gradient and step of rows with non-zeros"}
-
-# Calls that clip gradients before a step: those of norms, and whether by that of all together.
-_BY_VALUE, _BY_NORM = "clip by value", {"clip by norm": False, "clip by global norm": True}
-
-_PENALTIES = "penalties on weights"
 
 # What a step's launch is told of what comes before it, in the order in which it takes the numbers.
 _BEFORE = ("left", "limit")
-
-# All memory whose address is known: blocks of it may have some in common.
-_KNOWN = Block(0)
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """A call, and the number of the one that was recorded which it is of."""
-
-    call: Call
-    number: int
 
 
 class Fused(NamedTuple):
@@ -80,9 +80,11 @@ def fused(graph: Graph) -> Fused:
     for each in [each for each in calls if _is_step(each.call)]:
         calls = _stepped(calls, each, kept)
         reasons += _obstacles(calls, each)
-    for each in [each for each in calls if _slope_of(each.call) is not None]:
+    for each in [each for each in calls if fused_losses.is_loss(each.call)]:
+        calls = fused_losses.gone_on(calls, each, kept)
+    for each in [each for each in calls if (slope := slope_of(each.call)) is not None and not slope.of_rows]:
         calls = _sloped(calls, each, kept)
-    for each in [each for each in calls if _is_plain(each.call, each.call.op)]:
+    for each in [each for each in calls if numbers_of(each.call, each.call.op) is not None]:
         calls = _activated(calls, each)
     joined = replace(graph, calls=[each.call for each in calls])
     return Fused(joined, [each.number for each in calls], [*dict.fromkeys(reasons)])
@@ -102,7 +104,7 @@ def _is_layer(call: Call) -> bool:
 
 def _ranges_of(x: View | Sparse) -> list[Range]:
     """What is read of a layer's inputs."""
-    return [_range(part) for part in (x.parts if isinstance(x, Sparse) else [x])]
+    return [place_of(part) for part in (x.parts if isinstance(x, Sparse) else [x])]
 
 
 # --------------------------------------------------------------------------------------------- gradients and their step
@@ -131,7 +133,7 @@ class _Before(NamedTuple):
         found = {w: decay for w, *_ in parameters if (decay := _decay(calls, before, w, kept)) is not None}
         first = next(iter(found.values()), None)
         decays = {w: decay for w, decay in found.items() if first is not None and decay.left == first.left}
-        clips = (each for each in reversed(before) if each.call.op in (_BY_VALUE, *_BY_NORM))
+        clips = (each for each in reversed(before) if each.call.op in CLIPPINGS)
         clip = next((each for each in clips if gradients <= {*each.call.given["gradients"]}), None)
         return cls(decays, clip, _penalties(before if clip is None else before[: before.index(clip)], calls, step))
 
@@ -158,7 +160,7 @@ class _Before(NamedTuple):
     @property
     def by_norm(self) -> bool:
         """Whether it is norms that are clipped."""
-        return self.clip is not None and self.clip.call.op in _BY_NORM
+        return self.clip is not None and self.clip.call.op in BY_NORM
 
     def options(self) -> dict[str, Any]:
         """What the launch of a step is told of it."""
@@ -180,7 +182,7 @@ class _Before(NamedTuple):
 
 def _penalties(before: Sequence[Origin], calls: Sequence[Origin], step: Origin) -> Origin | None:
     """The last call that adds penalties, where nobody looks at the loss until the step is made."""
-    found = next((each for each in reversed(before) if each.call.op == _PENALTIES), None)
+    found = next((each for each in reversed(before) if each.call.op == PENALTIES), None)
     if found is None:
         return None
     loss = {view.block for view in found.call.given["loss"]}
@@ -190,7 +192,7 @@ def _penalties(before: Sequence[Origin], calls: Sequence[Origin], step: Origin) 
 
 def _decay(calls: Sequence[Origin], before: Sequence[Origin], w: View, kept: Collection[Block]) -> _Decay | None:
     """How weights decay before a step: scaled, written back, and then nobody's."""
-    held = _range(w)
+    held = place_of(w)
     touching = [each for each in before if any(held.meets(one) for some in touched(each.call) for one in some)]
     if len(touching) < 2:
         return None
@@ -233,10 +235,13 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     if not layers:
         return calls
     gone = {view for each in layers for view in views_of(each.call.results[1:])}
+    vectors = [each for each in parameters if each[1] not in gone and _goes_with(each[1], own, calls, kept)]
+    gone |= {each[1] for each in vectors}
     before = before.of_weights([by_gradient[view][0] for view in gone])
     gradients: list[_Stepped] = []
     for each in layers:
         gradients += _gradients(each, sources[id(each)].dz, by_gradient)
+    gradients += map(_of_vector, vectors)
     of_rows = [each for each in layers if isinstance(each.call.given["x"], Sparse) and each.call.results[1] is not None]
     rest = [parameter for parameter in parameters if parameter[1] not in gone]
     if before.by_norm:
@@ -249,7 +254,7 @@ def _stepped(calls: list[Origin], step: Origin, kept: Collection[Block]) -> list
     for each in of_rows:
         parameter = by_gradient[each.call.results[1]]
         own_before = before.of_weights(parameter[:1])
-        later = gemm.waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
+        later = waits(name) and own_before.left is None and _may_lag(step, parameter[2:], calls)
         x, dz = each.call.given["x"], sources[id(each)].dz
         joined.append(_by_rows(step.call, op, name, x, dz, parameter, own_before, later))
     changed = {**{id(each): sources[id(each)].calls for each in layers}, **before.rest(gone)}
@@ -297,21 +302,10 @@ def _fit(parameters: Sequence[Sequence[Any]]) -> bool:
     if not all(isinstance(view, View) and view.contiguous and view.size for view in views):
         return False
     dtypes = {view.dtype for view in views}
-    ranges = [*map(_range, views)]
+    ranges = [*map(place_of, views)]
     written = [place for place in range(len(ranges)) if place % len(parameters[0]) != 1]
     overlap = any(ranges[one].meets(ranges[other]) for one in written for other in range(len(ranges)) if other != one)
     return len(dtypes) == 1 and not overlap
-
-
-def _range(view: View) -> Range:
-    block, low, high = range_of(view)
-    assert block is not None
-    return Range(_KNOWN, block.address + low, block.address + high) if block.address else Range(block, low, high)
-
-
-def touched(call: Call) -> tuple[list[Range], list[Range]]:
-    """What a call reads, and what it writes."""
-    return [*map(_range, call.views())], [*map(_range, (*call.writes, *views_of(call.results)))]
 
 
 def _only_for(
@@ -331,9 +325,15 @@ def _only_for(
     )
 
 
+def _goes_with(gradient: View, own: Collection[Origin], calls: Sequence[Origin], kept: Collection[Block]) -> bool:
+    """Whether it is a vector that somebody makes for a step and what comes before that alone."""
+    others = [each for each in calls if gradient.block in each.call.touched() and each not in own]
+    return gradient.ndim == 1 and len(others) == 1 and gradient.block.inner and gradient.block not in kept
+
+
 def _may_wait(layer: Origin, until: Sequence[Origin]) -> bool:
     """Whether nobody writes what gradients are made of before the step."""
-    reads = [_range(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
+    reads = [place_of(layer.call.given["dy"]), *_ranges_of(layer.call.given["x"])]
     return not any(hinder((), touched(each.call)[1], reads, ()) for each in until)
 
 
@@ -351,10 +351,10 @@ def _source(layer: Origin) -> _Source:
     s, dz, calls = y if given["z"] is None else given["z"], dy, []
     if activation != "linear":
         dz = View(Block(dy.size * dy.dtype.itemsize), 0, dy.shape, _strides(dy), dy.dtype)
-        slope = Call(_SLOPE, {"dy": dy, "s": s, "y": y, "activation": activation}, (dz,), (), _slope)
+        slope = Call(SLOPE, {"dy": dy, "s": s, "y": y, "activation": activation}, (dz,), (), _slope)
         calls.append(Origin(slope, layer.number))
     if dx is not None:
-        calls.append(Origin(Call(_BACK, {"dz": dz, "w": w}, (dx,), (), _back), layer.number))
+        calls.append(Origin(Call(BACK, {"dz": dz, "w": w}, (dx,), (), _back), layer.number))
     return _Source(dz, calls)
 
 
@@ -364,25 +364,29 @@ def _strides(view: View) -> tuple[int, ...]:
 
 def _apart(layer: Origin, dz: View, parameters: Sequence[Sequence[View]]) -> bool:
     """Whether what its gradients are made of is none of what the step writes."""
-    written = [_range(view) for parameter in parameters for place, view in enumerate(parameter) if place != 1]
-    return not hinder((), written, [_range(dz), *_ranges_of(layer.call.given["x"])], ())
+    written = [place_of(view) for parameter in parameters for place, view in enumerate(parameter) if place != 1]
+    return not hinder((), written, [place_of(dz), *_ranges_of(layer.call.given["x"])], ())
 
 
 def _may_lag(step: Origin, states: Sequence[View], calls: Sequence[Origin]) -> bool:
     """Whether nobody but the step looks at states in a turn, and what they are multiplied with stays the same."""
     if isinstance(step.call.given["rho"], Figure) or any(view.block.inner for view in states):
         return False
-    kept = [*map(_range, states)]
+    kept = [*map(place_of, states)]
     return not any(hinder((), kept, *touched(each.call)) for each in calls if each is not step)
 
 
 @dataclass(frozen=True, eq=False)
 class _Stepped:
-    """A parameter, and what its gradient is the product of: as ``steps.Gradient``."""
+    """A parameter, and what its gradient is the product of: as ``steps.Gradient``.
+
+    Where it is written that is done in ``dw``.
+    """
 
     parameter: Sequence[View]
     a: View
     b: View
+    dw: View
     exact: bool = False
 
     @property
@@ -395,10 +399,17 @@ class _Stepped:
 def _gradients(layer: Origin, dz: View, by_gradient: Mapping[View, Sequence[View]]) -> list[_Stepped]:
     """Those of a layer's weights, by a dense product, and of its bias."""
     x, (_, dw, db) = layer.call.given["x"], layer.call.results
-    found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz)]
+    found = [] if dw is None or isinstance(x, Sparse) else [_Stepped(by_gradient[dw], x.T, dz, dw)]
     if db is not None:
-        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz, exact=True))
+        found.append(_Stepped(by_gradient[db], _ones(dz.shape[0], dz.dtype).T, dz, db, exact=True))
     return found
+
+
+def _of_vector(parameter: Sequence[View]) -> _Stepped:
+    """That of another layer's vector, whose gradient is written: a product of one number and the gradient."""
+    made = parameter[1]
+    dw = replace(made, block=Block(made.block.size))
+    return _Stepped(parameter, _ones(1, made.dtype), _as_row(made), dw, exact=True)
 
 
 def _as_row(view: View) -> View:
@@ -421,7 +432,7 @@ def _is_served(layer: Call) -> bool:
     dense = [view for view in (x, dy) if isinstance(view, View)]
     shape = x.shape[1] if len(dense) == 2 else 1, *dy.shape
     most: int = max(*shape, *(abs(stride) // view.dtype.itemsize for view in dense for stride in view.strides))
-    largest = gemm.CUBLAS_FROM if _is_exact({dy.dtype}) else gemm.TENSOR_WORK_FROM
+    largest = cublas.WORK_FROM if _is_exact({dy.dtype}) else tiles.TENSOR_WORK_FROM
     return math.prod(shape) < largest and most <= steps.MOST
 
 
@@ -446,7 +457,7 @@ def _together(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befo
     decays = [each.parameter[0] in before.decays for each in gradients]
     penalties = _Penalized.of(before, gradients)
     run = _StepsRun(name, gradients[0].b.dtype.char, decays, penalties, [each.exact for each in gradients])
-    return Call(_STEPS, {**columns, **options, **penalties.given}, (), (*written, *penalties.loss), run)
+    return Call(STEP, {**columns, **options, **penalties.given}, (), (*written, *penalties.loss), run)
 
 
 class _Penalized(NamedTuple):
@@ -478,7 +489,8 @@ class _Penalized(NamedTuple):
 def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], before: _Before) -> list[Call]:
     """The products, and the step by them when their norms are known."""
     assert before.clip is not None
-    w, dw, *states = ([*column] for column in zip(*(each.parameter for each in gradients), strict=True))
+    w, _, *states = ([*column] for column in zip(*(each.parameter for each in gradients), strict=True))
+    dw = [each.dw for each in gradients]
     shapes = [(each.a.shape[0], each.b.shape[0], each.b.shape[1]) for each in gradients]
     tiles = steps.squares_of(shapes, w[0].dtype.name)
     squares = View(Block(8 * tiles[-1]), 0, (tiles[-1],), (8,), np.dtype(np.float64))
@@ -487,8 +499,8 @@ def _by_norm(call: Call, op: Op, name: str, gradients: Sequence[_Stepped], befor
     products |= {"w": [each.matrices[0] for each in gradients]} if penalties.loss else {}
     exact = [each.exact for each in gradients]
     run_products = partial(_formed, shapes=[view.shape for view in dw], penalties=penalties, exact=exact)
-    formed = Call(_GRADIENTS, {**products, **penalties.given}, (*dw, squares), (*penalties.loss,), run_products)
-    decays, together = [view in before.decays for view in w], _BY_NORM[before.clip.call.op]
+    formed = Call(GRADIENTS, {**products, **penalties.given}, (*dw, squares), (*penalties.loss,), run_products)
+    decays, together = [view in before.decays for view in w], BY_NORM[before.clip.call.op]
     run = NormRun(name, w[0].dtype.char, decays, tiles, together)
     options = {option: call.given[option] for option in op.options} | before.options()
     kept = [view for column in states for view in column]
@@ -524,7 +536,7 @@ def _by_rows(
     options = {option: call.given[option] for option in op.options}
     run = LazyRun(name, char, options, csr.Lag(*w.shape)) if later else _RowsRun(name, char)
     options |= before.options()
-    return Call(_ROWS[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
+    return Call(ROWS_STEP[later], {"x": x, "dz": dz, "w": w, "states": states, **options}, (), (w, *states), run)
 
 
 class _Run:
@@ -614,54 +626,14 @@ def _slope(dy: Any, s: Any, y: Any, activation: str) -> Any:
     return back(dy, s, y)
 
 
-def _back(dz: Any, w: Any, s: Any = None, epilogue: gemm.Epilogue = gemm.PLAIN) -> Any:
+def _back(dz: Any, w: Any, s: Any = None, epilogue: Epilogue = PLAIN) -> Any:
     """f(dz @ w.T)."""
     made, others = cupy.empty((dz.shape[0], w.shape[0]), dz.dtype), {} if s is None else {"s": s}
-    gemm.Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
+    Product(dz, w.T, made, epilogue, **others)(dz, w.T, made, **others)
     return made
 
 
 # ---------------------------------------------------------------------------------------------------------- derivatives
-
-
-class _Slope(NamedTuple):
-    """dy f'(s) of an activation."""
-
-    dy: View
-    s: View
-    activation: str
-
-
-def _is_plain(call: Call, activation: str) -> bool:
-    """Whether a call is an activation's of matrices, or its derivative's, with its usual numbers, in a new array."""
-    given = call.given
-    if activation not in ELEMENTWISE_ACTIVATIONS or activation == "linear" or given["out"] is not None:
-        return False
-    usual = all(given[name] == value for name, value in NUMBERS[activation].items())
-    return usual and isinstance(given["x"], View) and given["x"].ndim == 2
-
-
-def _slope_of(call: Call) -> _Slope | None:
-    """What a call calculates, if it is that."""
-    given, name = call.given, call.op.removesuffix("_backward")
-    if call.op == _SLOPE:
-        activation = ELEMENTWISE_ACTIVATIONS.get(given["activation"])
-        return None if activation is None else _Slope(given["dy"], given["s"], activation)
-    if name == call.op or not _is_plain(call, name):
-        return None
-    return _Slope(given["dy"], given["x" if name in FROM_INPUT else "y"], ELEMENTWISE_ACTIVATIONS[name])
-
-
-def _made_by(calls: Sequence[Origin], op: str, result: Any) -> Origin | None:
-    """The call of an op that gives this, in a new array."""
-    found = (each for each in calls if each.call.op == op and each.call.results[:1] == (result,))
-    return next((each for each in found if each.call.given.get("out") is None), None)
-
-
-def _passes(calls: Sequence[Origin], view: View, kept: Collection[Block], *both: Origin) -> bool:
-    """Whether a result is one call's and another's alone."""
-    touching = [each for each in calls if view.block in each.call.touched()]
-    return touching == [*both] and view.block.inner and view.block not in kept
 
 
 def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list[Origin]:
@@ -669,24 +641,24 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
 
     Also where a mask comes in between, which then comes behind it: both are factors of each number.
     """
-    found = _slope_of(slope.call)
+    found = slope_of(slope.call)
     assert found is not None
-    dy, drop = found.dy, _made_by(calls, "dropout_backward", found.dy)
+    dy, drop = found.dy, made_by(calls, "dropout_backward", found.dy)
     if drop is not None:
-        if not _passes(calls, dy, kept, drop, slope):
+        if not passes(calls, dy, kept, drop, slope):
             return calls
         dy = drop.call.given["dy"]
     behind = slope if drop is None else drop
-    made = _made_by(calls, _BACK, dy)
-    if made is None or "s" in made.call.given or not _passes(calls, dy, kept, made, behind):
+    made = made_by(calls, BACK, dy)
+    if made is None or "s" in made.call.given or not passes(calls, dy, kept, made, behind):
         return calls
-    if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= gemm.CUBLAS_FROM:
+    if math.prod((*dy.shape, made.call.given["w"].shape[1])) >= cublas.WORK_FROM:
         return calls
     between = calls[calls.index(made) : calls.index(slope)]
-    if any(hinder((), touched(each.call)[1], [_range(found.s)], ()) for each in between):
+    if is_written(found.s, between):
         return calls
-    run, result = partial(_back, epilogue=gemm.derivative(found.activation)), slope.call.results
-    product = Call(_BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
+    run, result = partial(_back, epilogue=epilogues.derivative(found.activation, found.numbers)), slope.call.results
+    product = Call(BACK, {**made.call.given, "s": found.s}, result if drop is None else (dy,), (), run)
     changed = {id(made): [replace(made, call=product)], id(slope): []}
     if drop is not None:
         changed[id(drop)] = [replace(drop, call=replace(drop.call, results=result))]
@@ -696,20 +668,21 @@ def _sloped(calls: list[Origin], slope: Origin, kept: Collection[Block]) -> list
 def _activated(calls: list[Origin], activation: Origin) -> list[Origin]:
     """With an activation in the epilogue of the layer that makes what it is of, which is written, too."""
     name, z = activation.call.op, activation.call.given["x"]
-    layer = _made_by(calls, "linear", z)
+    layer = made_by(calls, "linear", z)
     if layer is None or layer.call.given["activation"] != "linear" or not isinstance(layer.call.given["x"], View):
         return calls
     between = calls[calls.index(layer) + 1 : calls.index(activation)]
-    if any(hinder((), touched(each.call)[1], [_range(z)], ()) for each in between):
+    if is_written(z, between):
         return calls
     given = {operand: layer.call.given[operand] for operand in ("x", "w", "b")}
-    run = partial(_both, activation=ELEMENTWISE_ACTIVATIONS[name])
+    epilogue = epilogues.forward(ELEMENTWISE_ACTIVATIONS[name], numbers_of(activation.call, name), True)
+    run = partial(_both, epilogue=epilogue)
     both = replace(layer, call=Call("linear", given, (z, *activation.call.results), (), run))
     return [both if each is layer else each for each in calls if each is not activation]
 
 
-def _both(x: Any, w: Any, b: Any, activation: str) -> tuple[Any, Any]:
+def _both(x: Any, w: Any, b: Any, epilogue: Epilogue) -> tuple[Any, Any]:
     """z = x @ w + b and f(z)."""
     z, y = (cupy.empty((x.shape[0], w.shape[1]), x.dtype) for _ in range(2))
-    gemm.Product(x, w, y, gemm.forward(activation, keeps=True), bias=b, s=z)(x, w, y, bias=b, s=z)
+    Product(x, w, y, epilogue, bias=b, s=z)(x, w, y, bias=b, s=z)
     return z, y

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cupy
 
-from fastnn.kernels.cuda import gemm, optim
+from fastnn.kernels.cuda import epilogues, gemm, optim
 from fastnn.kernels.cuda.arrays import finish, is_in_order, like, like_new, remembering
 from fastnn.kernels.cuda.chain import Chain, Chains
 from fastnn.kernels.planned import Planned
@@ -49,7 +49,9 @@ def _in_place(
     of_b = [like(given[name]) for name in stepped.of_b]
     if any(state.strides != w.strides for state in states) or not all(map(is_in_order, of_b)):
         return None
-    step_w = kind.transposed_times(given["x"], gradients.derivative.like, w, gemm.update(stepped.name), states=states)
+    step_w = kind.transposed_times(
+        given["x"], gradients.derivative.like, w, epilogues.update(stepped.name), states=states
+    )
     (name_w, *states_w), names_b = stepped.of_w, [*stepped.of_b]
 
     def build(chain: Chain, which: Any) -> None:
@@ -115,16 +117,17 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
         in_place, by_gradients, derivative = _launching(kind, stepped, given)
         step, sources = _by_gradients(stepped, arguments), derivative.sources
         of_w, of_all = [*stepped.of_w.values()], [*stepped.of_w.values(), *stepped.of_b.values()]
+        stepped_of = itemgetter(*of_all) if len(of_all) > 1 else lambda arguments: (arguments[of_all[0]],)
         reads_dy = derivative.activation == "linear"
         are_apart = kind.telling_apart([arguments[at] for at in of_w], x, [dy] if reads_dy else [])
 
-        def is_simple(key: Any, arguments: Sequence[Any], dx: Any) -> bool:
+        def is_simple(key: Any, arguments: Sequence[Any], of_x: tuple[Any, Any], dx: Any) -> bool:
             """Whether w can be stepped where it is, and dx written where it is."""
-            dy, x, *_ = pick(arguments)
+            (dy, x, *_), at_x = pick(arguments), (*of_x[0], *of_x[1])
             steps = [arguments[at].data.ptr for at in of_w]
-            if not are_apart(steps, x, [dy.data.ptr] if reads_dy else []):
+            if not are_apart(steps, at_x, [dy.data.ptr] if reads_dy else []):
                 return False
-            return dx is None or places((dx,), x, *[arguments[at] for at in touched])[0] is dx
+            return dx is None or places((dx,), at_x, x, *[arguments[at] for at in touched])[0] is dx
 
         told = remembering(is_simple)
 
@@ -132,23 +135,24 @@ def layer_step(op: Op, kind: gemm.Kind) -> Planned:
             dy, x, w, y, z = pick(arguments)
             addresses, others, which, _held = kind.given("x", x)
             numbers, (of_dy, of_s) = hyper(*arguments), sources(dy, y if z is None else z, y)
-            ahead, steps = (*addresses, of_dy.data.ptr, of_s.data.ptr), [arguments[at].data.ptr for at in of_all]
+            ahead = (*addresses, of_dy.data.ptr, of_s.data.ptr)
+            steps = [array.data.ptr for array in stepped_of(arguments)]
             key = (*ahead, *others, *steps) if dx is None else (*ahead, *others, *steps, dx.data.ptr)
-            if in_place is not None and told(key, arguments, dx):
+            if in_place is not None and told(key, arguments, (addresses, others), dx):
                 slope = None
                 if need:
                     slope = cupy.empty(shape, dtype) if dx is None else dx
                     ahead = (*ahead, slope.data.ptr)
                 in_place((*ahead, *steps), others, which, numbers)
                 return slope
-            slope = None
+            slope, at_x = None, (*addresses, *others)
             if need and dx is None:
                 slope = cupy.empty(shape, dtype)
             elif need:
-                (slope,) = places((dx,), x, *[arguments[at] for at in touched])
+                (slope,) = places((dx,), at_x, x, *[arguments[at] for at in touched])
             if slope is not None:
                 ahead = (*ahead, slope.data.ptr)
-            if in_place is not None and are_apart(steps[: len(of_w)], x, [dy.data.ptr] if reads_dy else []):
+            if in_place is not None and are_apart(steps[: len(of_w)], at_x, [dy.data.ptr] if reads_dy else []):
                 in_place((*ahead, *steps), others, which, numbers)
             else:
                 made = [cupy.empty(arguments[at[0]].shape, dtype) for at in (of_w, of_all[len(of_w) :]) if at]

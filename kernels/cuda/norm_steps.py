@@ -13,7 +13,7 @@ from typing import Any
 from fastnn.kernels.cuda import batches, launch, optim
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address
-from fastnn.kernels.cuda.gemm import STEP_NUMBERS
+from fastnn.kernels.cuda.epilogues import STEP_NUMBERS
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.table import DTYPES
 

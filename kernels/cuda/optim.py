@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, combinations, pairwise
 from itertools import chain as chain_of
 from itertools import product as product_of
@@ -13,8 +14,8 @@ from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, in_order, is_in_order, like, overlap, reach, remembering
-from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.arrays import WIDE, address, in_order, is_in_order, like, overlap, reach
+from fastnn.kernels.cuda.chain import Chain, Chains, Launches
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.planned import Planned
@@ -26,8 +27,9 @@ flattened = chain_of.from_iterable
 
 # Parameters of a launch: what a kernel is given by value has room for 4 KB.
 _AT_ONCE = 56
-# What of an array a step of lists is planned for.
-_LIKENESS = attrgetter("dtype", "shape", "strides", "data.device_id")
+# What of an array a step of lists is planned for, beside the device.
+_LIKENESS = attrgetter("dtype", "shape", "strides")
+_DATA, _DEVICE, _ADDRESS = attrgetter("data"), attrgetter("device_id"), attrgetter("ptr")
 
 PARTS = 2 + max(len(step.states) for step in STEPS.values())
 _HYPER = max(len(step.hyper) for step in STEPS.values())
@@ -166,18 +168,21 @@ class Steps(Planned):
         wanted, reaches = [*map(_LIKENESS, arrays)], [*map(reach, arrays)]
         ordered = all(array.flags.c_contiguous for array in arrays)
         step = _stepping(name, [[*map(like, each)] for each in parameters]) if ordered else None
-        meet_nowhere = remembering(lambda addresses: _meet_nowhere(addresses, reaches))
+        ready: dict[Any, Launches] = {}  # of arrays that share no memory, by their addresses
 
         def run(*arguments: Any) -> bool:
             arrays = [*flattened(zip(*pick(arguments), strict=True))]
-            if not _are_alike(arrays, wanted) or launch.surroundings()[0] != device:
+            addresses = _addresses_of(arrays, wanted, device)
+            if addresses is None or launch.surroundings()[0] != device:
                 return False
-            numbers, addresses = hyper(*arguments), tuple([array.data.ptr for array in arrays])
-            if step is not None and meet_nowhere(addresses):
-                step(addresses, numbers=numbers)
+            numbers, made = hyper(*arguments), ready.get(addresses)
+            if made is None and step is not None and _meet_nowhere(addresses, reaches):
+                made = launch.known(ready, addresses, partial(step.of, addresses))
+            if made is not None:
+                made(addresses, (), numbers)
                 return True
             parameters = [*zip(*pick(arguments), strict=True)]
-            if not (meet_nowhere(addresses) or _apart(parameters)):  # one after the other, as they were given
+            if not (_meet_nowhere(addresses, reaches) or _apart(parameters)):  # one after the other, as they were given
                 for each in parameters:
                     _stepped(name, numbers, [each])
             elif step is None:
@@ -195,12 +200,14 @@ def _meet_nowhere(addresses: Sequence[int], reaches: Sequence[tuple[int, int]]) 
     return all(high <= low for (_, high), (low, _) in pairwise(spans))
 
 
-def _are_alike(arrays: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Whether they are device arrays of this likeness."""
+def _addresses_of(arrays: Sequence[Any], wanted: Sequence[Any], device: int) -> tuple[int, ...] | None:
+    """Where they are, if they are arrays of this likeness on this device."""
     try:
-        return [*map(_LIKENESS, arrays)] == wanted
+        places = [*map(_DATA, arrays)]
+        alike = [*map(_LIKENESS, arrays)] == wanted and {*map(_DEVICE, places)} == {device}
+        return tuple(map(_ADDRESS, places)) if alike else None
     except AttributeError:
-        return False
+        return None
 
 
 globals().update({name: Steps(op) for name, op in TABLE.items() if op.module == "optim"})

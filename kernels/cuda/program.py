@@ -28,10 +28,11 @@ import cupy
 import numpy as np
 
 from fastnn.kernels.contexts import setting
-from fastnn.kernels.cuda import batches, dropout, elementwise, fusion, launch, random
+from fastnn.kernels.cuda import batches, dropout, elementwise, excess, fusion, launch, random
 from fastnn.kernels.cuda.arrays import ON_DEVICE, address, strides_of
 from fastnn.kernels.cuda.csr import Bound
 from fastnn.kernels.cuda.numbers import OtherLaunchesError, Table
+from fastnn.kernels.cuda.recorded import NEXT, touched
 from fastnn.kernels.graph import (
     GATHER,
     PUT,
@@ -56,9 +57,6 @@ _AT_ONCE = 64
 
 # Turns of a graph, where there are so many: it is launched less often. Unmeasured.
 _UNROLLED = 8
-
-# What a turn ends with: its results are put where they are wanted, and the next one's batches taken.
-_NEXT = "next turn"
 
 # What calls that have counters are given.
 _COUNTED = {
@@ -199,7 +197,7 @@ class Replay(CallByCall):
         return [
             Stage(self._origins[number], self.graph.calls[number].op, self._how(number))
             for number in self._needed
-            if self.graph.calls[number].op != _NEXT
+            if self.graph.calls[number].op != NEXT
         ]
 
     def _how(self, number: int) -> str:
@@ -212,8 +210,12 @@ class Replay(CallByCall):
 
     @property
     def reasons(self) -> Sequence[str]:
-        """Why some calls are not those of a launch that does several."""
-        return self._reasons
+        """How many more there are than the fewest of a step of dense layers, and why."""
+        counted = [number for number in self._needed if number in self._counted]
+        found = excess.lines(
+            [self.graph.calls[number] for number in counted], [self._counted[number] for number in counted]
+        )
+        return [*found, *self._reasons]
 
     @property
     def bytes(self) -> int:
@@ -314,7 +316,7 @@ class Replay(CallByCall):
             run = _LastStep(step.run, self._turn)
             calls.append(replace(step, given={**step.given, **turn}, writes=(*step.writes, *writes), run=run))
         else:
-            calls.append(Call(_NEXT, turn, (), writes, self._next))
+            calls.append(Call(NEXT, turn, (), writes, self._next))
         self._origins = [*origins, *[-1] * (len(calls) - len(origins))]
         return replace(graph, calls=calls)
 
@@ -323,8 +325,8 @@ class Replay(CallByCall):
         if not last or not isinstance(last[0].run, fusion.NormRun):
             return False
         few = all(len(views) <= batches.AT_ONCE for views in turn.values())
-        ended = Call(_NEXT, turn, (), (*turn["into"], *turn["places"]), self._next)
-        return few and not hinder(*fusion.touched(last[0]), *fusion.touched(ended))
+        ended = Call(NEXT, turn, (), (*turn["into"], *turn["places"]), self._next)
+        return few and not hinder(*touched(last[0]), *touched(ended))
 
     def _turn(self, given: Any, taken: Sequence[Any], put: Sequence[Any]) -> int:
         """What a launch is told that ends a turn."""
@@ -368,7 +370,7 @@ class Replay(CallByCall):
         asked: list[launch.Kernel] = []
         with setting(launch.asked_for, asked):
             self.again(self.graph.calls[number], arrays)
-        self._counted[number] = len(asked)
+        self._counted[number] = max(1, len(asked))  # CuPy's own are not seen
         for block in self._ending[number]:
             self._rooms.pop(block, None)
 
@@ -612,7 +614,7 @@ def _needed(graph: Graph) -> list[int]:
     needed, numbers = {view.block for view in graph.kept}, []
     for number, call in reversed(list(enumerate(graph.calls))):
         made = {view.block for view in views_of(call.results)}
-        if call.op == _NEXT or call.writes or any(not block.inner or block in needed for block in made):
+        if call.op == NEXT or call.writes or any(not block.inner or block in needed for block in made):
             numbers.append(number)
             needed |= {view.block for view in call.views()}
     return numbers[::-1]

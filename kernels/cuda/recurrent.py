@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product as product_of
+from operator import itemgetter
 from typing import Any
 
 import cupy
 
-from fastnn.kernels.cuda import cpp, elementwise, gemm, launch
+from fastnn.kernels.cuda import cpp, elementwise, epilogues, launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import Like, like, like_new, ordering, transposed
 from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.columns import ColumnSums
+from fastnn.kernels.cuda.epilogues import PLAIN
+from fastnn.kernels.cuda.products import Product
 from fastnn.kernels.formulas import recurrent
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.planned import Planned
@@ -100,9 +104,9 @@ def _sweeping(
     shapes = {"y": (n, t, u), "h": (n, u), "c": (n, u), "gates": (n, t, g), "kept": (n, t, u)}
     made = {name: shapes[name] for name in ("y", "h", *_LEFT[cell])}
     biases = [] if bias is None else ["of_x", "of_h"][: 2 if cell == "GRU" else 1]
-    linear = gemm.forward("identity") if biases else gemm.PLAIN
+    linear = epilogues.forward("identity") if biases else PLAIN
     like_bias = like_new((g,), dtype) if biases else None
-    sums = gemm.Product(_rows(x.shape, dtype), kernel, _rows((n, t, g), dtype), linear, bias=like_bias)
+    sums = Product(_rows(x.shape, dtype), kernel, _rows((n, t, g), dtype), linear, bias=like_bias)
     there = _there(**given)
 
     def build(chain: Chain, _: Any) -> None:
@@ -151,12 +155,12 @@ def _sweeping_back(
     likes = {name: like(each) for name, each in states.items() if each is not None}
     of_x, of_sums, of_states = _rows(x.shape, dtype), _rows((n, t, g), dtype), _rows((n, t, u), dtype)
     products = {
-        "dx": gemm.Product(of_sums, transposed(kernel), of_x),
-        "dkernel": gemm.Product(transposed(of_x), of_sums, like_new(kernel.shape, dtype)),
-        "drecurrent_kernel": gemm.Product(transposed(of_states), of_sums, like_new(recurrent_kernel.shape, dtype)),
+        "dx": Product(of_sums, transposed(kernel), of_x),
+        "dkernel": Product(transposed(of_x), of_sums, like_new(kernel.shape, dtype)),
+        "drecurrent_kernel": Product(transposed(of_states), of_sums, like_new(recurrent_kernel.shape, dtype)),
     }
     moved, there = {name: f"{name}0" for name in states}, _there(**given)
-    column_sums, like_w = gemm.ColumnSums(of_sums, like_new((g,), dtype)), transposed(recurrent_kernel)
+    column_sums, like_w = ColumnSums(of_sums, like_new((g,), dtype)), transposed(recurrent_kernel)
 
     def build(chain: Chain, _: Any) -> None:
         dsums, before = sweep.room(chain, n, t, g), sweep.room(chain, n, t, u)
@@ -179,20 +183,20 @@ def _sweeping_back(
     written = [name for name in names if name not in ("dh0", "dc0")]
     launches = Chains(("kernel", "w", "x", *there, *likes, *moved.values(), *written, *of_bias), build)
     results = [*written, *moved.values()]
-    places = [results.index(name) if name in need and name in results else -1 for name in shapes]
-    ordered = ordering(x, *given.values())
+    pick = itemgetter(*(results.index(name) if name in need and name in results else -1 for name in shapes))
+    ordered, count = ordering(x, *given.values()), 1 + len(there)
 
-    def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> tuple[Any, ...]:
+    def run(x: Any, kernel: Any, recurrent_kernel: Any, dh: Any, dc: Any, *given: Any) -> Any:
         ends = (dh, dc)[: len(moved)]
         begins = [cupy.zeros((n, u), dtype) if each is None else cupy.empty((n, u), dtype) for each in ends]
         found = [cupy.empty(shapes[name], dtype) for name in written]
-        held = ordered([each for each in (x, *given) if each is not None])
-        of_ends = [each for each in ends if each is not None]
-        arrays = kernel, recurrent_kernel, *held, *of_ends, *begins, *found
-        at_states = [found[-1].data.ptr + g * dtype.itemsize] if of_bias else []  # dbias is the last one
-        launches((*[array.data.ptr for array in arrays], *at_states))
-        everything = *found, *begins, None
-        return tuple([everything[place] for place in places])
+        held = [each for each in (x, *given, *ends) if each is not None]
+        held[:count] = ordered(held[:count])
+        addresses = [array.data.ptr for array in (kernel, recurrent_kernel, *held, *begins, *found)]
+        if of_bias:  # dbias is the last one
+            addresses.append(addresses[-1] + g * dtype.itemsize)
+        launches(tuple(addresses))
+        return pick((*found, *begins, None))
 
     return run
 

@@ -1,5 +1,6 @@
-// Losses of rows, (n, c), with their derivatives: sums[i] = weight[i] * loss of row i, total their sum / divisor, dpred =
-// weight[i] * scale * slope.
+// Losses of rows, (n, c), with their derivatives: sums[i] = weight[i] * loss of row i, total their sum / divisor *
+// of_value, dpred = weight[i] * scale * of_slope * slope, or what BACK makes of that, dy f'(s), where predictions are f's. With LOGARITHM (softmax.cuh,
+// which comes before) pred are logits, of which y are the predictions, and the derivative is theirs.
 // GROUP threads share a row. ROW_LOSS names one of the functions below; SOFTMAX says whether a focal loss is of logits.
 //
 // Each has the row's predictions p, what they ought to be, the number of columns of this thread's turn (0 behind the
@@ -144,9 +145,14 @@ FUNCTION real summed(const real* p, Goal t, int64 c, real share, const real* num
 }
 #endif
 
-// Whether a row is none of probabilities, or a label none of the classes.
+// Whether a row is none of probabilities, or of numbers in [0, 1], or a label none of the classes.
 FUNCTION bool is_wrong(const ScoredRows& given, Goal t, int64 c) {
     if (given.labels) return t.label < 0 || t.label >= given.c;
+    if (given.unit_targets) {
+        int outside = 0;
+        for (COLUMNS) outside |= !(t.row[j] >= 0 && t.row[j] <= 1);
+        return largest<GROUP>(outside);
+    }
     if (given.most_off == 0) return false;
     double mass = 0;
     int negative = 0;
@@ -156,15 +162,27 @@ FUNCTION bool is_wrong(const ScoredRows& given, Goal t, int64 c) {
 }
 
 extern "C" __global__ void rows(const ScoredRows given) {
-    [[maybe_unused]] const ScoredRowsNumbers chosen = numbers_of(given);
+    const ScoredRowsNumbers chosen = numbers_of(given);
     for (Turn<GROUP> turn(given.n); turn.any(); turn.next()) {
         const bool is_row = turn.is_row();
         const int64 c = is_row ? given.c : 0, at = turn.row * given.c;
         const Goal goal = {given.labels ? nullptr : given.target + at, given.labels && is_row ? given.labels[turn.row] : 0};
         const real weight = given.weights && is_row ? given.weights[turn.row] : real(1);
         const bool wrong = is_wrong(given, goal, c);
-        const real loss = ROW_LOSS(given.pred + at, goal, c, weight * given.scale, chosen.numbers, given.dpred + at);
+        const real* pred = given.pred + at;
+        real* slopes = given.dpred + at;
+#ifdef LOGARITHM
+        outputs_of(pred, c, given.y + at);
+        pred = given.y + at;
+        __syncthreads(); // for those who look at others' columns
+#endif
+        const real loss = ROW_LOSS(pred, goal, c, weight * given.scale * chosen.of_slope, chosen.numbers, slopes);
+#ifdef LOGARITHM
+        slopes_of(slopes, pred, c, slopes);
+#elif defined(BACK)
+        for (COLUMNS) slopes[j] = BACK(slopes[j], given.s[at + j], given.back);
+#endif
         if (is_row && turn.lane() == 0) given.sums[turn.row] = wrong ? double(NAN) : double(weight * loss);
     }
-    add_up(given, given.n);
+    add_up(given, given.n, chosen.of_value);
 }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.chain import Chain, Launches
+from fastnn.kernels.cuda.chain import Chain
 
 SCANNED = Structure(
     "Scanned", Field("n", "int64"), Field("span", "int64"), Field("numbers", "int*"), Field("spans", "int*")
@@ -23,21 +23,8 @@ def modules() -> Iterator[launch.Module]:
     yield launch.Module("scan", launch.text("scan.cu", "float32", (SCANNED,)))
 
 
-def running_sums(numbers: Any, n: int) -> None:
-    """numbers[i] = the sum of numbers[0] to numbers[i], i < n; int32, contiguous."""
-    _summing(n, launch.surroundings()[0])((numbers.data.ptr,), (), b"")
-
-
-@lru_cache(256)
-def _summing(n: int, device: int) -> Launches:
-    """What launches it on a device."""
-    chain = Chain(["numbers"])
-    add_to(chain, n, "numbers")
-    return chain.made()
-
-
 def add_to(chain: Chain, n: int, numbers: str) -> None:
-    """The same in a chain, of what has this name."""
+    """In a chain, of what has this name: numbers[i] = the sum of numbers[0] to numbers[i], i < n; int32, contiguous."""
     if n == 0:
         return
     spans, record = -(-n // _SPAN), SCANNED.record("float32")

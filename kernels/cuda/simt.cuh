@@ -1,6 +1,6 @@
 // C (n, m) = f(A (n, k) @ B (k, m)) in the operands' own dtype: every number of C is one chain of multiply-adds in the
 // order of k, or one for each split. Any strides; n, m > 0; k may be 0. C must not share memory with what is read, but
-// for the epilogue's operands at the same place. gemm.py says what f may be, and chooses the tile:
+// for the epilogue's operands at the same place. epilogues.py says what f may be, tiles.py chooses the tile:
 //
 // A block of THREADS threads computes ROWS x COLUMNS numbers of C, a thread THREAD_ROWS x THREAD_COLUMNS of them, from
 // panels of DEPTH numbers of each of its rows of A and columns of B, two of which lie in shared memory: one is read

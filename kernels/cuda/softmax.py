@@ -10,7 +10,7 @@ from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import finish, in_order, like_new, placing
 from fastnn.kernels.cuda.chain import Chain, Chains
-from fastnn.kernels.cuda.losses import loss_op
+from fastnn.kernels.cuda.losses import loss_op, rows_header
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import DTYPES
 from fastnn.kernels.table.row import implements
@@ -26,7 +26,7 @@ ROWS = Structure(
 
 
 def _before(name: str, group: int) -> str:
-    return f"#define GROUP {group}\n#define LOGARITHM {int(name == 'log_softmax')}\n"
+    return f"#define GROUP {group}\n{rows_header(name)}"
 
 
 def modules() -> Iterator[launch.Module]:

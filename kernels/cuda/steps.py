@@ -1,7 +1,7 @@
 """Steps of many weights by one launch, each by the product that is its gradient, which nobody writes.
 
 A bias is a matrix of one row, whose gradient is the product of as many ones as there are samples. Sums of many samples
-are split among blocks, as those of ``gemm.py``: the last block of a tile has them all, in the order of the splits.
+are split among blocks, as those of ``products.py``: the last block of a tile has them all, in the order of the splits.
 
 ``gradients`` is the same launch without the steps, for those that have to know the gradients' norms.
 """
@@ -17,10 +17,23 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import gemm, launch
+from fastnn.kernels.cuda import epilogues, launch, products
 from fastnn.kernels.cuda.arguments import Field, Structure
 from fastnn.kernels.cuda.arrays import WIDE, address
 from fastnn.kernels.cuda.cpp import function
+from fastnn.kernels.cuda.epilogues import PLAIN, STEP_NUMBERS, Epilogue
+from fastnn.kernels.cuda.products import PRODUCT, is_wide, steps_of
+from fastnn.kernels.cuda.tiles import (
+    FORMATS,
+    LEAST_DEPTH,
+    MOST_SPLITS,
+    READ,
+    ROUNDING_TILES,
+    TENSOR_FROM,
+    TILES,
+    Tile,
+    format_of,
+)
 from fastnn.kernels.formulas.penalties import l1_l2
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.table import DTYPES
@@ -49,7 +62,7 @@ STEPPED = Structure(
     *(Field(name, "int", (_AT_ONCE,)) for name in _SIZES),
     *(Field(name, "int", (_AT_ONCE + 1,)) for name in ("first", "tile")),
     *(Field(name, "char", (_AT_ONCE,)) for name in ("a_wide", "b_wide", "c_wide", "decays", "exact")),
-    numbers=(Field("numbers", "real", (gemm.STEP_NUMBERS,)),),
+    numbers=(Field("numbers", "real", (STEP_NUMBERS,)),),
 )
 
 # The tiles of products by their format or dtype, with shorter panels: a thread has the places of its product to
@@ -57,8 +70,8 @@ STEPPED = Structure(
 TILES = {
     name: tuple(tile._replace(depth=16) for tile in tiles)
     for name, tiles in (
-        *gemm.TILES.items(),
-        *((gemm.FORMATS[name], tiles) for name, tiles in gemm.ROUNDING_TILES.items()),
+        *TILES.items(),
+        *((FORMATS[name], tiles) for name, tiles in ROUNDING_TILES.items()),
     )
 }
 
@@ -94,28 +107,28 @@ class _Finish(NamedTuple):
     clips: bool = False
     penalizes: bool = False
 
-    def before(self, tile: gemm.Tile, dtype: str) -> str:
+    def before(self, tile: Tile, dtype: str) -> str:
         """What comes before the kernel."""
         states, hyper = (0, 0) if self.name is None else map(len, (STEPS[self.name].states, STEPS[self.name].hyper))
         sizes = {"STATES": states, "HYPER": hyper, "NUMBERS": hyper + self.decays + self.clips}
         sizes |= {"DECAYS": int(self.decays), "SQUARES": int(self.name is None), "PENALTIES": int(self.penalizes)}
         defined = "".join(f"#define {size} {value}\n" for size, value in sizes.items())
         penalty = function("penalty", ("l1", "l2", "w"), l1_l2, dtype) if self.penalizes else ""
-        return defined + penalty + gemm.before(tile, self._epilogue, dtype)
+        return defined + penalty + products.before(tile, self._epilogue, dtype)
 
-    def tiles(self, kind: str) -> tuple[gemm.Tile, ...]:
+    def tiles(self, kind: str) -> tuple[Tile, ...]:
         """Those of a format or dtype that it leaves registers for: a step with penalties has none beside 8 x 8 sums."""
         crowded = self.penalizes and self.name is not None
         return tuple(each for each in TILES[kind] if not crowded or each.thread_rows * each.thread_columns < 64)
 
     @property
-    def _epilogue(self) -> gemm.Epilogue:
-        return gemm.PLAIN if self.name is None else gemm.update(self.name, decays=self.decays, clips=self.clips)
+    def _epilogue(self) -> Epilogue:
+        return PLAIN if self.name is None else epilogues.update(self.name, decays=self.decays, clips=self.clips)
 
 
 def _structures() -> tuple[Structure, ...]:
     """What numbers are of comes first."""
-    return STEPPED, gemm.PRODUCT
+    return STEPPED, PRODUCT
 
 
 def modules() -> Iterator[launch.Module]:
@@ -129,37 +142,37 @@ def modules() -> Iterator[launch.Module]:
             if tile not in finish.tiles(kind):
                 continue
             text = launch.text("steps.cu", dtype, _structures(), finish.before(tile, dtype))
-            least = launch.LEAST if kind == dtype else gemm.TENSOR_FROM
+            least = launch.LEAST if kind == dtype else TENSOR_FROM
             yield launch.Module(f"{name} {tile.rows}x{tile.columns}x{tile.depth} {kind}", text, least)
 
 
 class Plan(NamedTuple):
     """The tile of all products, into how many parts the sums of each are split, and how long these are at most."""
 
-    tile: gemm.Tile
+    tile: Tile
     splits: tuple[int, ...]
     depth: int
 
 
 @lru_cache(1024)
-def plan_for(shapes: Sequence[tuple[int, int, int]], tiles: Sequence[gemm.Tile], multiprocessors: int) -> Plan:
+def plan_for(shapes: Sequence[tuple[int, int, int]], tiles: Sequence[Tile], multiprocessors: int) -> Plan:
     """The cheapest for products (n, k, m) side by side."""
     plans = (plan for tile in tiles for plan in _plans(shapes, tile))
     return min(plans, key=lambda plan: (_cost(shapes, plan, multiprocessors), sum(plan.splits)))
 
 
-def _plans(shapes: Sequence[tuple[int, int, int]], tile: gemm.Tile) -> Iterator[Plan]:
+def _plans(shapes: Sequence[tuple[int, int, int]], tile: Tile) -> Iterator[Plan]:
     """A tile with whole sums, and with such of half the longest one and less: each tile of these has its counter."""
     has_counters = sum(_tiles(shape, tile) for shape in shapes) < launch.COUNTERS
-    most, least = max(k for _, k, _ in shapes), gemm.LEAST_DEPTH if has_counters else MOST
-    for halves in range(gemm.MOST_SPLITS.bit_length()):
+    most, least = max(k for _, k, _ in shapes), LEAST_DEPTH if has_counters else MOST
+    for halves in range(MOST_SPLITS.bit_length()):
         if halves and most >> halves < least:
             break
         depth = max(1, -(-most // (tile.depth << halves))) * tile.depth
         yield Plan(tile, tuple(max(1, -(-k // depth)) for _, k, _ in shapes), depth)
 
 
-def _tiles(shape: tuple[int, int, int], tile: gemm.Tile) -> int:
+def _tiles(shape: tuple[int, int, int], tile: Tile) -> int:
     """Those of a product."""
     n, _, m = shape
     return -(-n // tile.rows) * -(-m // tile.columns)
@@ -173,7 +186,7 @@ def _cost(shapes: Sequence[tuple[int, int, int]], plan: Plan, multiprocessors: i
         partial += _tiles(shape, tile) * splits * tile.rows * tile.columns if splits > 1 else 0
     turns = -(-blocks // multiprocessors)
     longest = min(plan.depth, max(k for _, k, _ in shapes))
-    return turns * tile.work * max(longest, 1) + gemm.READ * partial / multiprocessors
+    return turns * tile.work * max(longest, 1) + READ * partial / multiprocessors
 
 
 def step(
@@ -220,7 +233,7 @@ def squares_of(shapes: Sequence[tuple[int, int, int]], dtype: str) -> list[int]:
 
 def _kind(dtype: str) -> str:
     """The format that operands of a dtype are rounded to now, or the dtype."""
-    return gemm.format_of(dtype) or dtype
+    return format_of(dtype) or dtype
 
 
 def _shapes(gradients: Sequence[Gradient]) -> tuple[tuple[int, int, int], ...]:
@@ -270,7 +283,7 @@ def _describe(given: Any, place: int, gradient: Gradient, shape: tuple[int, int,
         given[size][place] = value
     for matrix, array in zip("abc", gradient, strict=False):
         given[matrix][place] = address(array)
-        given[f"{matrix}_row"][place], given[f"{matrix}_column"][place] = gemm.steps_of(array)
-        given[f"{matrix}_wide"][place] = address(array) % WIDE == 0 and gemm.is_wide(array)
+        given[f"{matrix}_row"][place], given[f"{matrix}_column"][place] = steps_of(array)
+        given[f"{matrix}_wide"][place] = address(array) % WIDE == 0 and is_wide(array)
     given["c_wide"][place] &= gradient.c.strides[1] == gradient.c.itemsize
     given["states"][place][: len(gradient.states)] = [*map(address, gradient.states)]

@@ -33,6 +33,7 @@ one number (an activation, a loss of an element, an optimizer's step) has no ker
 from __future__ import annotations
 
 from fastnn.kernels.table import (
+    batched,
     dropout,
     elementwise,
     embedding,
@@ -95,6 +96,7 @@ __all__ = [
     "Rule",
     "Sizes",
     "Subset",
+    "batched",
     "convolution",
     "depthwise",
     "dropout",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn import layers, losses, models, ops, optimizers, utils
+import fastnn
+from fastnn import activations, layers, losses, models, ops, optimizers, utils
 from fastnn.layers import Layer
 
 RNG = np.random.default_rng(8)
@@ -251,3 +252,64 @@ def test_a_loss_of_ops_has_its_gradient_derived():
     for _, weights in found[:2]:
         for one, other in zip(weights, found[2][1], strict=True):
             assert np.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_layer_may_keep_an_activation_of_its_own_under_that_name():
+    class Guided(Linear):
+        def __init__(self, units, activation=None, **options):
+            super().__init__(units, **options)
+            self.activation = activations.get(activation)
+
+        def call(self, inputs):
+            return self.activation(super().call(inputs))
+
+    utils.set_random_seed(5)
+    x, classes = X.astype("float32"), RNG.integers(0, 2, 64)
+    layer = Guided(2, "softmax")
+    model = models.Sequential([layers.Input((3,)), Linear(4), Guided(4, "relu"), layer])
+    rows = layer(model.layers[1](model.layers[0](x)))
+    assert rows.sum(axis=1) == pytest.approx(np.ones(64), abs=1e-6)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    loss = model.evaluate(x, classes, verbose=0)
+    assert loss == pytest.approx(-np.log(model.predict(x, verbose=0)[np.arange(64), classes]).mean(), rel=1e-5)
+    assert model.fit(x, classes, epochs=1, batch_size=64, verbose=0).history["loss"][0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_call_of_its_own_has_no_activation_beside_it():
+    class Halved(layers.Dense):
+        def call(self, inputs):
+            return ops.softmax(0.5 * ops.matmul(inputs, self.kernel))
+
+    utils.set_random_seed(6)
+    x, classes = X.astype("float32"), RNG.integers(0, 2, 64)
+    model = models.Sequential([layers.Input((3,)), Halved(2, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    wanted = -np.log(model.predict(x, verbose=0)[np.arange(64), classes]).mean()
+    assert model.fit(x, classes, batch_size=64, verbose=0).history["loss"][0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_weights_that_are_single_numbers():
+    class Scaled(Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight(initializer="ones", name="scale")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    x = X.astype("float32")
+    model = models.Sequential([layers.Input((3,)), Scaled()])
+    assert model.get_weights()[0].shape == ()
+    model.compile(optimizers.SGD(0.1), "mse")
+    model.fit(x, 3.0 * x, epochs=60, verbose=0)
+    assert float(model.get_weights()[0]) == pytest.approx(3.0, abs=0.05)
+    model.set_weights([2.0])
+    assert model.predict(x, verbose=0) == pytest.approx(2 * x, abs=1e-6)
+
+
+def test_gradients_through_a_call_outside_of_training():
+    layer = Linear(4, dtype="float64")
+    layer(X)
+    dy = RNG.standard_normal((64, 4))
+    found = fastnn.gradients(lambda: ops.sum(ops.multiply(layer(X), dy)), layer.trainable_weights)[1]
+    for slope, wanted in zip(found, by_differences(layer, X.copy(), dy)[1:], strict=True):
+        assert slope == pytest.approx(wanted, abs=1e-5)

@@ -430,15 +430,25 @@ def test_small_steps_look_for_no_device(monkeypatch):
     assert "cuda" not in asked
 
 
-def test_info_says_what_serves_and_whose_products_are(device):
+def test_info_says_what_serves_and_whose_products_are(device, monkeypatch):
     from fastnn import _environment
+    from fastnn.kernels.cuda import cublas, tiles
 
     assert _environment._state(backends.state("cuda")) == (
         "available: the host; 'auto' takes it for steps of 1e+10 FLOP on, unmeasured"
     )
-    ((name, said),) = _environment._products_on_device()
-    assert name == "products on cuda"
-    assert said.startswith("float32; cuBLAS's from 1,073,741,824 multiply-adds on (unmeasured) where nothing is fused")
+    said = dict(_environment._products_on_device())
+    plain = "float32; cuBLAS's from 1,073,741,824 multiply-adds on ({}) where nothing is fused or rounded"
+    rounded = "those of rounded operands from 134,217,728 multiply-adds on ({})"
+    assert said["products on cuda"].startswith(plain.format("unmeasured"))
+    assert said["tensor cores"] == rounded.format("unmeasured")
+    for module, name in ((cublas, "MEASURED_ON"), (tiles, "TENSOR_MEASURED_ON")):
+        monkeypatch.setattr(module, name, "NVIDIA H200")
+    said = dict(_environment._products_on_device())
+    assert said["products on cuda"].startswith(plain.format("measured on NVIDIA H200"))
+    assert said["tensor cores"] == rounded.format("measured on NVIDIA H200")
+    monkeypatch.setattr(tiles, "lacking", lambda device: "it is too old")
+    assert dict(_environment._products_on_device())["tensor cores"] == "none: it is too old"
 
 
 @pytest.mark.parametrize(("n", "by"), [(1023, "product"), (1024, "cupy.matmul")])

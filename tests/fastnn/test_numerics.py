@@ -283,3 +283,104 @@ def test_what_is_refused(call, error, message):
 def test_wrong_arguments_of_joining(call, error, wanted):
     with pytest.raises(error, match=wanted):
         call(np.zeros((2, 3)))
+
+
+# Shapes of what is multiplied: vectors, matrices, and stacks of such on one side or both.
+PRODUCTS = [
+    ((3,), (3,)),
+    ((3,), (3, 2)),
+    ((2, 3), (3,)),
+    ((2, 4, 3), (3, 5)),
+    ((2, 4, 3), (2, 3, 5)),
+    ((4, 3), (2, 3, 5)),
+    ((2, 2, 4, 3), (2, 2, 3, 5)),
+    ((2, 4, 3), (3,)),
+    ((3,), (2, 3, 5)),
+]
+# Sums of products, as letters name their axes, and the operands' shapes.
+SUMS = [
+    ("ij,jk->ik", (2, 3), (3, 4)),
+    ("bqhd,bkhd->bhqk", (2, 3, 4, 5), (2, 6, 4, 5)),
+    ("bhqk,bkhd->bqhd", (2, 4, 3, 6), (2, 6, 4, 5)),
+    ("btd, dhk -> bthk", (2, 3, 4), (4, 2, 5)),
+    ("i,j->ij", (3,), (4,)),
+    ("abc,cd", (2, 3, 4), (4, 5)),
+    ("ijk,k->ij", (2, 3, 4), (4,)),
+    ("ij,kl->i", (2, 3), (4, 5)),
+    ("ij,ij->j", (2, 3), (2, 3)),
+]
+
+
+def slopes_of(function, arrays, dy, step=1e-6):
+    """dL/d(each array) of L = sum(dy * function(*arrays)), by central differences."""
+    found = []
+    for array in arrays:
+        slope = np.zeros_like(array)
+        for place in np.ndindex(array.shape):
+            ends = []
+            for side in (step, -step):
+                moved = [each.copy() if each is array else each for each in arrays]
+                next(each for each, one in zip(moved, arrays, strict=True) if one is array)[place] += side
+                ends.append((dy * function(*moved)).sum())
+            slope[place] = (ends[0] - ends[1]) / (2 * step)
+        found.append(slope)
+    return found
+
+
+def compare_with_numpy(ours, numpys, arrays):
+    wanted = numpys(*arrays)
+    y = ours(*arrays)
+    assert y.shape == wanted.shape
+    assert y == pytest.approx(wanted, abs=1e-12)
+    dy = np.random.default_rng(1).standard_normal(wanted.shape or (1,))
+    loss = lambda *given: ops.sum(ops.multiply(ops.reshape(ours(*given), dy.shape), dy))  # noqa: E731
+    _, slopes = fastnn.gradients(loss, arrays)
+    for slope, expected in zip(slopes, slopes_of(numpys, arrays, dy.reshape(wanted.shape)), strict=True):
+        assert slope == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(("a", "b"), PRODUCTS)
+def test_products_of_any_ranks(a, b):
+    rng = np.random.default_rng(7)
+    arrays = rng.standard_normal(a), rng.standard_normal(b)
+    compare_with_numpy(ops.matmul, np.matmul, arrays)
+    _, slopes = fastnn.gradients(lambda a, b: ops.sum(a @ b), arrays)
+    assert slopes[0].shape == a
+
+
+@pytest.mark.parametrize(("subscripts", "a", "b"), SUMS)
+def test_sums_of_products_by_letters(subscripts, a, b):
+    rng = np.random.default_rng(8)
+    arrays = rng.standard_normal(a), rng.standard_normal(b)
+    compare_with_numpy(
+        lambda *given: ops.einsum(subscripts, *given), lambda *given: np.einsum(subscripts, *given), arrays
+    )
+
+
+@pytest.mark.parametrize("subscripts", ["ijk->kij", "ijk->j", "ijk->", "ijk"])
+def test_sums_by_letters(subscripts):
+    array = np.random.default_rng(9).standard_normal((2, 3, 4))
+    assert ops.einsum(subscripts, array) == pytest.approx(np.einsum(subscripts, array), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ops.matmul(np.ones((2, 3, 4)), np.ones((2, 3, 5))), r"b: got shape \(2, 3, 5\), wants 4 rows"),
+        (lambda: ops.matmul(np.ones((2, 3, 4)), np.ones((3, 4, 5))), r"b: got shape \(3, 4, 5\), wants \(2, 4, 5\)"),
+        (lambda: ops.matmul(np.ones((2, 3, 4)), np.ones((4, 5)), out=np.ones((2, 3, 5))), "out: got an array beside"),
+        (lambda: ops.matmul(np.ones(()), np.ones((4, 5))), "a: got .* wants an array of 1 dimension or more"),
+        (
+            lambda: ops.einsum("ij,jk->ik", np.ones((2, 3)), np.ones((4, 5))),
+            r"operands\[1\]: got 4 for axis 'j', wants 3",
+        ),
+        (lambda: ops.einsum("ij,jk->ik", np.ones((2, 3))), "subscripts: got .* for 1 operands"),
+        (lambda: ops.einsum("...j,jk->...k", np.ones((2, 3)), np.ones((3, 4))), "subscripts: got .*, wants letters"),
+        (lambda: ops.einsum("ii->i", np.ones((2, 2))), r"operands\[0\]: got .* axes 'ii', each once"),
+        (lambda: ops.einsum("ij->ik", np.ones((2, 2))), "subscripts: got 'ik' for the result"),
+        (lambda: ops.einsum("ijk->i", np.ones((2, 2))), r"operands\[0\]: got .* wants an array of 3 axes"),
+    ],
+)
+def test_products_that_do_not_fit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

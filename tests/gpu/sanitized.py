@@ -36,11 +36,11 @@ _FAULTS = {
 
 
 def _products() -> None:
-    from fastnn.kernels.cuda import gemm
+    from fastnn.kernels.cuda import tiles
 
-    gemm.TENSOR_WORK_FROM = 0  # small ones, too, are those of tensor cores
+    tiles.TENSOR_WORK_FROM = 0  # small ones, too, are those of tensor cores
     for wanted in PRECISIONS:
-        if wanted != "float32" and not gemm._has_tensor_cores(0):
+        if wanted != "float32" and tiles.lacking(0):
             continue
         with use_precision(wanted):
             _call("matmul", {"n": 62, "k": 61, "m": 35})
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     with on_host() if "--host" in arguments else nullcontext():
         import cupy
 
-        from fastnn.kernels.cuda import gemm, launch
+        from fastnn.kernels.cuda import launch, tiles
         from tests.kernels.cuda.test_table import is_served
 
         if "--host" not in arguments:
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
                     _call(op.name)
             _products()
             beside.run(cupy)
-        left = beside.sources() - seen - (set() if gemm._has_tensor_cores(0) else {"tensor.cu"})
+        left = beside.sources() - seen - ({"tensor.cu"} if tiles.lacking(0) else set())
         assert not left, f"no kernel was run of {sorted(left)}"
 
 

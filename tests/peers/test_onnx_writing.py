@@ -25,6 +25,16 @@ def of(shape, *inner, dtype=None):
     return lambda: models.Sequential([layers.Input(shape, dtype=dtype), *(layer() for layer in inner)])
 
 
+def graph_of(shape, make):
+    """What is made of a symbolic tensor of a shape."""
+
+    def model():
+        inputs = layers.Input(shape)
+        return models.Model(inputs, make(inputs))
+
+    return model
+
+
 def merging(kind, *shapes, **options):
     def make():
         given = [layers.Input(shape) for shape in shapes]
@@ -188,6 +198,40 @@ CASES = {
     "GlobalAveragePooling1D masked": words(L.GlobalAveragePooling1D, mask_zero=True),
     "GlobalMaxPooling1D masked": words(L.GlobalMaxPooling1D, mask_zero=True),
     "UpSampling2D": of(IMAGE, partial(L.UpSampling2D, (2, 3))),
+    "UpSampling2D bilinear": of(
+        IMAGE, partial(L.Conv2D, 3, 2), partial(L.UpSampling2D, (2, 3), interpolation="bilinear")
+    ),
+    **{
+        f"Resizing {kind} {sizes} {cut}": of(
+            IMAGE, partial(L.Resizing, *sizes, interpolation=kind, crop_to_aspect_ratio=cut), partial(L.Conv2D, 2, 2)
+        )
+        for kind in ("bilinear", "nearest")
+        for sizes in ((16, 14), (5, 3), (8, 7))
+        for cut in (False, True)
+    },
+    "CenterCrop": of(IMAGE, partial(L.Conv2D, 2, 2), partial(L.CenterCrop, 4, 3)),
+    "CenterCrop larger": of(IMAGE, partial(L.CenterCrop, 10, 4)),
+    **{
+        f"{kind.__name__}": of(IMAGE, partial(kind, 0.2), partial(L.Conv2D, 2, 2))
+        for kind in (L.RandomRotation, L.RandomZoom)
+    },
+    "RandomTranslation": of(IMAGE, partial(L.RandomTranslation, 0.2, 0.1)),
+    "RandomFlip": of(IMAGE, L.RandomFlip, partial(L.Conv2D, 2, 2)),
+    "Discretization": of(ROW, partial(L.Discretization, [-0.7, 0.0, 0.1, 0.5])),
+    **{
+        f"Discretization {mode}": of(
+            ROW, partial(L.Discretization, [-0.7, 0.1, 0.5], output_mode=mode), partial(L.Dense, 2)
+        )
+        for mode in ("one_hot", "multi_hot", "count")
+    },
+    "Discretization embedded": of(
+        ROW, partial(L.Discretization, [-0.7, 0.1, 0.5]), partial(L.Embedding, 4, 3), partial(L.Dense, 2)
+    ),
+    **{
+        f"CategoryEncoding {mode} {shape}": of(shape, partial(L.CategoryEncoding, 6, mode), partial(L.Dense, 2))
+        for mode in ("one_hot", "multi_hot", "count")
+        for shape in ((1,), (4,))
+    },
     "UpSampling1D": of(SEQUENCE, partial(L.UpSampling1D, 3)),
     "ZeroPadding2D": of(IMAGE, partial(L.ZeroPadding2D, ((1, 2), (0, 3)))),
     "ZeroPadding2D of maps": of(IMAGE, partial(L.Conv2D, 2, 2), partial(L.ZeroPadding2D, ((1, 2), (0, 3)))),
@@ -223,6 +267,10 @@ CASES = {
     "Masking between": of(SEQUENCE, L.Masking, partial(L.Dense, 3, "relu"), partial(L.GRU, 3)),
     **dict(recurrent_cases()),
     "Lambda": of(IMAGE, lambda: L.Lambda(lambda x: ops.global_average_pool(x.reshape(x.shape[0], -1, x.shape[3])))),
+    "Function": graph_of(ROW, lambda x: ops.concatenate([ops.tanh(x), 1.0 - x / 3.0], axis=1)),
+    "Attention": graph_of(SEQUENCE, lambda x: L.Attention(use_scale=True)([x, x])),
+    "AdditiveAttention": graph_of(SEQUENCE, lambda x: L.AdditiveAttention()([x, x])),
+    "MultiHeadAttention": graph_of(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)),
     "own layer": of(SEQUENCE, Squared, partial(L.Dense, 2)),
     "own layer of images": of(IMAGE, Convolved),
 }  # fmt: skip
@@ -234,8 +282,6 @@ NO_LAYERS = {
     "Parameter": "a weight",
     **dict.fromkeys(("TextVectorization", "StringLookup", "IntegerLookup"), "before a model, of texts"),
     **dict.fromkeys(("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"), "a step of a layer"),
-    **dict.fromkeys(("Resizing", "CenterCrop", "CategoryEncoding", "Discretization"), "prepares data"),
-    **dict.fromkeys(("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"), "moves images in training"),
 }
 
 
@@ -247,7 +293,7 @@ def drawn(model, rng, rows=5):
         first = model.wired()[0][0]
         if first.indices is not None:
             x = rng.integers(1, first.indices, shape)
-            x[1, :3] = x[2, 5:] = x[3] = x[4, 4] = 0
+            x[1, :3] = x[2, 5:] = x[3] = x[4, 4:5] = 0
         elif str(getattr(tensor.node.operation, "data_dtype", None)) == "uint8":
             x = rng.integers(0, 256, shape).astype(np.uint8)
         else:
@@ -295,6 +341,15 @@ def test_onnxruntime_computes_what_predict_does(name):
     onnx.checker.check_model(written, full_check=True)
     expected = model.predict(given if len(given) > 1 else given[0], verbose=0)
     compare(run(written.SerializeToString(), given), expected)
+
+
+def test_bins_are_those_of_numbers_next_to_a_boundary():
+    """Of boundaries that float32 does not have."""
+    model = of((1,), partial(L.Discretization, [0.1, 0.3, 0.7]))()
+    rounded = np.float32([0.1, 0.3, 0.7])
+    x = np.concatenate([np.nextafter(rounded, np.float32(to)) for to in (-1, 2)] + [rounded])
+    (found,) = run(proto(model).SerializeToString(), [x[:, None]])
+    np.testing.assert_array_equal(found, model.predict(x[:, None], verbose=0))
 
 
 def test_every_public_layer_has_a_case():

@@ -248,6 +248,62 @@ def test_calls_that_are_not_served_are_pytorchs():
     assert torch.equal(model(x.bfloat16()), plain.bfloat16()(x.bfloat16()))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_what_follows_a_model_meets_pytorchs_own_operations():
+    """Compiled as one graph, traced for other batches, exported, and written by PyTorch's symbolic tracer."""
+    x, y = rows("dense", dtype=torch.float32)
+    model, plain, criterion = made("dense", torch.float32), made("dense", torch.float32), nn.CrossEntropyLoss()
+    accelerate(model, criterion)
+
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def compiled(x, y):
+        return criterion(model(x), y)
+
+    compiled(x, y).backward()
+    nn.CrossEntropyLoss()(plain(x), y).backward()
+    torch.testing.assert_close(model[0].weight.grad, plain[0].weight.grad)
+    traced = torch.jit.trace(model, x[:3])
+    assert "PythonOp" not in str(traced.graph)
+    exported = torch.export.export(model, (x,)).module()
+    for followed in (traced, exported, torch.fx.symbolic_trace(model)):
+        torch.testing.assert_close(followed(x), plain(x))
+
+
+@pytest.mark.parametrize("change", ["another", "transposed", "wider", "cut"])
+def test_parameters_whose_memory_changes_are_read_anew(change):
+    x, _ = rows("dense")
+    model, plain = made("dense"), made("dense")
+    accelerate(model)
+    model(x)
+    for each in (model, plain):
+        torch.manual_seed(4)
+        weight, bias = each[2].weight, each[2].bias
+        if change == "another":
+            weight.data = torch.randn(16, 30, dtype=x.dtype)
+        elif change == "transposed":
+            weight.data = torch.randn(30, 16, dtype=x.dtype).T
+        elif change == "cut":
+            weight.data, bias.data = weight.data[:7], bias.data[:7]
+            each[4].weight.data, each[2].out_features, each[4].in_features = each[4].weight.data[:, :7], 7, 7
+        else:
+            each.to(torch.float32).to(x.dtype)
+        each(x).sum().backward()
+    torch.testing.assert_close(model[0].weight.grad, plain[0].weight.grad)
+    torch.testing.assert_close(model(x), plain(x))
+
+
+def test_arrays_of_parameters_go_with_them():
+    from fastnn.torch import arrays
+
+    before = len(arrays._known)
+    model = made("dense")
+    accelerate(model)
+    model(rows("dense")[0])
+    assert len(arrays._known) == before + 6
+    del model
+    assert len(arrays._known) == before
+
+
 def replaced(model):
     model[1] = nn.Sigmoid()
 

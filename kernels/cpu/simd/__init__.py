@@ -7,8 +7,8 @@ LLVM vectors, once for float32 and float64 and for every vector length:
   them, and with these ``Vectors``, the arithmetic that ``kernels/formulas`` is written in;
 - ``kernel``: how micro-kernels declare their operands, and how Numba functions call them; ``loops``: what their bodies
   are made of;
-- the micro-kernels: ``elementwise``, ``losses``, ``normalization``, ``optim``, ``pooling``, ``softmax``, ``random``,
-  ``dropout``, ``tile``, ``sparse``, ``recurrent``, ``windows``, ``winograd``;
+- the micro-kernels: ``elementwise``, ``losses``, ``normalization``, ``optim``, ``pooling``, ``patches``, ``softmax``,
+  ``random``, ``dropout``, ``tile``, ``sparse``, ``recurrent``, ``windows``, ``winograd``;
 - ``library``: all of them as machine code.
 
 Grammar of the micro-kernels: ``<what>_<extent>(codes, sizes, sources, destinations)``; pointers are made by

@@ -8,13 +8,18 @@ from typing import Any
 from numba.core import cgutils
 
 from fastnn.kernels.cpu.simd.functions import Vectors
-from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, micro_kernel
+from fastnn.kernels.cpu.simd.kernel import Indices, Nothing, Number, Pointer, Size, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on
 from fastnn.kernels.cpu.simd.vectors import I64
+from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.formulas.pairs import PAIRS
 
 # What is made of the numbers of a window, by run-time code.
 MAX, MEAN = range(2)
+
+# What becomes of numbers before the largest is found, by run-time code: a bias and an activation, or nothing.
+BRIEF = ("identity", "relu")
+AS_THEY_ARE = len(BRIEF)
 
 
 def _each(v: Vectors, count: Any, step: Any, body: Callable[[Any], None]) -> None:
@@ -186,3 +191,102 @@ def spread_max_row(
             for_each(v, count, channels)
 
     _each_way(v, adds, spread)
+
+
+@micro_kernel
+def pool_cells_row(
+    v: Vectors,
+    code: Size,
+    places: Size,
+    step: Size,
+    rows: Size,
+    columns: Size,
+    row: Size,
+    count: Size,
+    x: Pointer,
+    bias: Pointer,
+    y: Pointer,
+    cells: Indices,
+) -> Nothing:
+    """The largest of f(x + bias) of each place's window, and which cell of it that is; windows as in ``pool_row``.
+
+    Cells are counted row by row, of the largest the first, or the first NaN. f by its code in ``BRIEF``, or neither f
+    nor bias. All ``count`` channels lie side by side.
+    """
+    builder = v.builder
+
+    def pooled(last: Callable[[Span, Any], Any]) -> None:
+        top, best, now = (cgutils.alloca_once(builder, kind) for kind in (v.type, v.itype, I64))
+        with cgutils.for_range(builder, places, intp=I64) as loop:
+            window = builder.gep(x, [builder.mul(loop.index, step)])
+            made = builder.mul(loop.index, count)
+
+            def channels(at: Span) -> None:
+                def cell(offset: Any) -> None:
+                    number, before = last(at, at.load(builder.gep(window, [offset]))), builder.load(top)
+                    above = builder.fcmp_unordered(">", number, before)
+                    larger = builder.and_(above, builder.fcmp_ordered("ord", before, before))
+                    number = builder.select(larger, number, before)
+                    builder.store(number, top)
+                    at_cell = v.isplat(builder.load(now))
+                    builder.store(builder.select(larger, at_cell, builder.load(best)), best)
+                    builder.store(builder.add(builder.load(now), I64(1)), now)
+
+                builder.store(last(at, at.load(window)), top)
+                builder.store(v.iconstant(0), best)
+                builder.store(I64(0), now)
+                _each_cell(v, rows, columns, row, count, cell)
+                at.store(builder.load(top), builder.gep(y, [made]))
+                _store_cells(v, at, builder.load(best), builder.gep(cells, [made]))
+
+            for_each(v, count, channels)
+
+    def case(name: str) -> Callable[[], None]:
+        forward = ACTIVATIONS[name].forward
+        return lambda: pooled(lambda at, number: forward(v, v.add(number, at.load(bias))))
+
+    switch_on(builder, code, [*map(case, BRIEF), lambda: pooled(lambda at, number: number)])
+
+
+def _store_cells(v: Vectors, at: Span, cells: Any, pointer: Any) -> None:
+    whole = v.builder.icmp_signed("==", v.lane_numbers, v.lane_numbers)
+    v.store_indices(v.indices(cells), pointer, at.offset, whole if at.mask is None else at.mask)
+
+
+def _load_cells(v: Vectors, at: Span, pointer: Any) -> Any:
+    whole = v.builder.icmp_signed("==", v.lane_numbers, v.lane_numbers)
+    return v.load_indices(pointer, at.offset, whole if at.mask is None else at.mask)
+
+
+@micro_kernel
+def spread_cells_row(
+    v: Vectors,
+    places: Size,
+    step: Size,
+    rows: Size,
+    columns: Size,
+    row: Size,
+    count: Size,
+    dy: Pointer,
+    cells: Indices,
+    dx: Pointer,
+) -> Nothing:
+    """dx = dy in the cell of each place's window that ``cells`` numbers, 0 in its others; as in ``pool_cells_row``."""
+    builder, zero = v.builder, v.constant(0.0)
+    now = cgutils.alloca_once(builder, I64)
+    with cgutils.for_range(builder, places, intp=I64) as loop:
+        window = builder.gep(dx, [builder.mul(loop.index, step)])
+        place = builder.mul(loop.index, count)
+
+        def channels(at: Span) -> None:
+            slope, best = at.load(builder.gep(dy, [place])), _load_cells(v, at, builder.gep(cells, [place]))
+            builder.store(I64(0), now)
+
+            def cell(offset: Any) -> None:
+                here = builder.icmp_signed("==", best, v.isplat(builder.load(now)))
+                at.store(builder.select(here, slope, zero), builder.gep(window, [offset]))
+                builder.store(builder.add(builder.load(now), I64(1)), now)
+
+            _each_cell(v, rows, columns, row, count, cell)
+
+        for_each(v, count, channels)

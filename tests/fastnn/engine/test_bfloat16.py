@@ -158,3 +158,5 @@ def test_refused_where_training_cannot_use_it():
     built = model((3, 2), "bfloat16")
     with pytest.raises(BackendError, match="the backend is 'naive'"):
         built.compile("sgd", "mse", backend="naive", precision="bfloat16")
+    with pytest.raises(BackendError, match="precision: got 'tf32', which cannot serve because CPUs do not multiply"):
+        built.compile("sgd", "mse", backend="cpu", precision="tf32")

@@ -7,11 +7,11 @@ import pytest
 from scipy.sparse import csr_matrix
 
 import fastnn
-from fastnn import backends, callbacks, constraints, layers, metrics, models, optimizers, regularizers, utils
+from fastnn import backends, callbacks, constraints, layers, losses, metrics, models, optimizers, regularizers, utils
 from fastnn.engine import make_runner, pace
 from fastnn.engine.cuda import DeviceRunner
 from fastnn.engine.plan import training_flops
-from fastnn.errors import DivergenceError
+from fastnn.errors import BackendError, DivergenceError
 from tests.cuda_host.places import host_only
 from tests.fastnn.engine.test_cpu import (
     ALL_ACTIVATIONS,
@@ -192,15 +192,30 @@ def test_steps_of_rounded_products_take_no_launches(cupy, monkeypatch, norm):
     assert built.plan(X).precision == "bfloat16"
 
 
-def test_products_of_bfloat16(cupy):
-    utils.set_random_seed(1)
+def test_products_of_rounded_numbers(cupy):
+    """An eighth of the bits of bfloat16's errors is tf32's, and both are there."""
+    wanted = np.array(fitted("classifier", "cuda")[1]["loss"])
+    errors = {}
+    for precision in ("tf32", "bfloat16"):
+        utils.set_random_seed(1)
+        built = models.Sequential([each() for each in CLASSIFIER])
+        built.compile("rmsprop", "sparse_categorical_crossentropy", backend="cuda", precision=precision)
+        found = built.fit(X, LABELS, batch_size=16, epochs=3, verbose=0).history["loss"]
+        assert built.plan(X).precision == precision
+        errors[precision] = np.abs(found / wanted - 1).max()
+    assert 0 < errors["tf32"] < 2.5e-3
+    assert errors["tf32"] < errors["bfloat16"] < 2e-2
+
+
+def test_precisions_that_the_device_has_not(cupy, monkeypatch):
+    from fastnn.kernels.cuda import tiles
+
+    monkeypatch.setattr(tiles, "lacking", lambda device: "this one has 7.5")
     built = models.Sequential([each() for each in CLASSIFIER])
-    built.compile("rmsprop", "sparse_categorical_crossentropy", backend="cuda", precision="bfloat16")
-    found = built.fit(X, LABELS, batch_size=16, epochs=3, verbose=0).history["loss"]
-    wanted = fitted("classifier", "cuda")[1]["loss"]
-    assert built.plan(X).precision == "bfloat16"
-    assert found != wanted
-    np.testing.assert_allclose(found, wanted, rtol=2e-2)
+    built.compile("sgd", "mse", backend="cuda")
+    with pytest.raises(BackendError, match=r"precision: got 'tf32', which cannot serve because this one has 7\.5"):
+        built.compile("sgd", "mse", backend="cuda", precision="tf32")
+    assert built.plan(X).precision == "float32"
 
 
 def test_the_same_seed_gives_the_same_bits(cupy):
@@ -367,25 +382,77 @@ def test_the_launches_of_a_step(cupy, monkeypatch, hidden, optimizer):
     assert built.plan(X).facts["launches"] == f"{len(step)} a step, in the last fit"
 
 
-# Layers between the inputs and the classes, and the launches of a step.
+# Layers of a stack, and its loss: a step takes two launches and two for each dense layer.
 FUSED = {
-    "activations of inputs": ((dense(8, "gelu"), dense(7, "swish")), 8),
-    "an activation by itself": ((dense(8, "linear"), lambda: layers.Activation("mish")), 6),
-    "dropout": ((dense(8, "relu"), lambda: layers.Dropout(0.3, seed=3)), 8),
-    "dropout behind an activation of inputs": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 8),
-}
+    "activations of inputs": ((dense(8, "gelu"), dense(7, "swish"), dense(CLASSES, "softmax")), LABELS,
+                              "sparse_categorical_crossentropy"),
+    "an activation by itself": ((dense(8, "linear"), lambda: layers.Activation("mish"), dense(1, "linear")), VALUES,
+                                "mse"),
+    "an activation with numbers": ((dense(8, "linear"), lambda: layers.LeakyReLU(0.4), dense(1, "linear"),
+                                    lambda: layers.ReLU(negative_slope=0.1)), VALUES, "mae"),
+    "outputs of rows": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS, "mse"),
+    "a softmax by itself": ((dense(8, "tanh"), dense(CLASSES, "linear"), layers.Softmax), ROWS_OF_LABELS,
+                            "kl_divergence"),
+    "sums": ((dense(8, "tanh"), dense(1, "softplus")), np.abs(VALUES), lambda: losses.Poisson(reduction="sum")),
+}  # fmt: skip
 
 
 @host_only
 @pytest.mark.parametrize("name", FUSED)
-def test_activations_and_masks_within_these_launches(cupy, monkeypatch, name):
+def test_what_takes_no_more_launches(cupy, monkeypatch, name):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
-    between, launches = FUSED[name]
-    monkeypatch.setitem(MODELS, "stack", ((*between, *CLASSIFIER[1:]), *MODELS["classifier"][1:]))
+    stack, y, loss = FUSED[name]
+    monkeypatch.setitem(MODELS, "stack", (stack, loss() if callable(loss) else loss, y, []))
     one, other = (fitted("stack", backend, "sgd", epochs=4) for backend in ("cpu", "cuda"))
     assert_alike(one, other)
-    assert launches <= 2 + 2 * (len(between) + 1)
-    assert other[0].plan(X).facts["launches"] == f"{launches} a step, in the last fit"
+    assert other[0].plan(X).facts["launches"] == f"{_fewest(other[0])} a step, in the last fit"
+
+
+def _fewest(built):
+    return 2 + 2 * sum(isinstance(layer, layers.Dense) for layer in built.layers)
+
+
+@host_only
+@pytest.mark.parametrize("name", [name for name in ALL_ACTIVATIONS if name not in ("binary_step", "sign")])
+def test_every_activation_of_outputs_within_these_launches(cupy, monkeypatch, name):
+    """Under a loss of numbers, and under one of rows."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    for loss in ("mse", "cosine_similarity"):
+        monkeypatch.setitem(
+            MODELS, "outputs", ((dense(8, "tanh"), dense(CLASSES, name)), loss, ROWS_OF_LABELS, ["mae"])
+        )
+        one, other = (fitted("outputs", backend, lambda: optimizers.SGD(0.01), epochs=4) for backend in ("cpu", "cuda"))
+        assert_alike(one, other)
+        assert other[0].plan(X).facts["launches"] == "6 a step, in the last fit"
+
+
+# Layers before the last one, how many launches more a step takes, and what the plan says of that.
+FURTHER = {
+    "rows": ((dense(8, "softmax"),), 2, "1 linear, 1 activation's slope: softmax takes rows as a whole"),
+    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 2, "1 dropout, 1 dropout_backward: masks"),
+    "learned slopes": ((dense(8, "linear"), layers.PReLU), 4, "1 prelu, 3 prelu_backward: slopes that are learned"),
+    "normalization": ((dense(8, "linear", use_bias=False), layers.BatchNormalization), 6,
+                      "3 batch_norm, 3 batch_norm_backward: means"),
+    "means of rows": ((dense(8, "linear"), layers.LayerNormalization), 4, "1 layer_norm, 3 layer_norm_backward: means"),
+    "noise": ((dense(8, "tanh"), lambda: layers.GaussianNoise(0.1, seed=2)), 2, "1 random_normal: noise"),
+}  # fmt: skip
+
+
+@host_only
+@pytest.mark.parametrize("clip", [{}, {"clipvalue": 0.02}, {"global_clipnorm": 0.1, "weight_decay": 0.1}])
+@pytest.mark.parametrize("name", FURTHER)
+def test_the_plan_says_what_takes_more_launches(cupy, monkeypatch, name, clip):
+    """Vectors of other layers are stepped with those of dense ones."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    between, more, why = FURTHER[name]
+    monkeypatch.setitem(MODELS, "stack", ((*between, *CLASSIFIER[1:]), *MODELS["classifier"][1:]))
+    one, other = (
+        fitted("stack", backend, lambda: optimizers.Adam(0.003, **clip), epochs=4) for backend in ("cpu", "cuda")
+    )
+    assert_alike(one, other)
+    said = other[0].plan(X).facts["launches"]
+    assert said.startswith(f"{_fewest(other[0]) + more} a step, in the last fit; {more} more than two and two for each")
+    assert why in said
 
 
 @host_only
@@ -444,7 +511,9 @@ def test_what_comes_before_a_step_takes_no_launches(cupy, monkeypatch, optimizer
     if "norm" in optimizer and sparse:
         assert why.endswith("; gradients are written for 'clip by global norm', which comes before the step")
     else:
-        assert (launches, why) == ("13" if sparse else "6", "")
+        assert launches == ("13" if sparse else "6")
+        assert ("3 linear, 4 gradient and step: rows of CSR matrices are copied" in why) == sparse
+        assert bool(why) == sparse
 
 
 PENALIZED = {

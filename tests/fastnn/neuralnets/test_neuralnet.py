@@ -151,6 +151,7 @@ def test_results_have_rs_names_and_order():
     }
     text = repr(net)
     assert "1 repetition was calculated." in text
+    assert net.data is IRIS
     assert f"{result['error']:.7g}" in text
 
 
@@ -160,7 +161,9 @@ def test_result_matrix_is_a_frame():
     matrix = net.result_matrix
     assert isinstance(matrix, pd.DataFrame)
     assert list(matrix.columns) == [1, 2]
+    assert list(matrix.index)[:4] == ["error", "reached.threshold", "steps", "Intercept.to.1layhid1"]
     assert matrix.loc["error", 2] == net.results[1]["error"]
+    assert matrix.loc["reached.threshold", 1] == net.results[0]["reached_threshold"]
 
 
 def test_repetitions_begin_with_weights_of_their_own():
@@ -225,12 +228,12 @@ def test_confidence_intervals_are_the_sandwichs():
     covariance = np.linalg.inv(hessian) @ rows.T @ rows @ np.linalg.inv(hessian)
     spread = 1.959963984540054 * np.sqrt(covariance.diagonal())
     found = net.confidence_interval()
-    np.testing.assert_allclose(in_order(found.lower[0]), w - spread, rtol=1e-5)
-    np.testing.assert_allclose(in_order(found.upper[0]), w + spread, rtol=1e-5)
+    np.testing.assert_allclose(in_order(found.lower_ci[0]), w - spread, rtol=1e-5)
+    np.testing.assert_allclose(in_order(found.upper_ci[0]), w + spread, rtol=1e-5)
     wanted = net.results[0]["error"] + np.trace(rows.T @ rows @ np.linalg.inv(hessian))
     assert found.nic[0] == pytest.approx(wanted, rel=1e-6)
     narrow = net.confidence_interval(alpha=0.5)
-    assert (in_order(narrow.lower[0]) > in_order(found.lower[0])).all()
+    assert (in_order(narrow.lower_ci[0]) > in_order(found.lower_ci[0])).all()
 
 
 def test_excluded_weights_stay():
@@ -244,6 +247,39 @@ def test_excluded_weights_stay():
     for algorithm in ("rprop-", "sag"):
         net = neuralnet("y ~ a + b", XOR, hidden=3, exclude=exclude, seed=2, algorithm=algorithm, threshold=0.2)
         assert net.weights[0][0][0, 1] == 0.0
+
+
+def test_constants_are_of_the_first_excluded_weights():
+    net = neuralnet("y ~ a + b", XOR, hidden=3, exclude=[4, 12], constant_weights=[0.5], seed=3, likelihood=True)
+    assert in_order(net.weights[0])[[3, 11]].tolist() == [0.5, 0.0]
+    assert net.results[0]["aic"] == pytest.approx(2 * net.results[0]["error"] + 2 * (13 - 1))
+    assert net.exclude == [4, 12]
+
+
+def test_startweights_of_all_forms():
+    """A vector for each repetition or for all, the layers' matrices, those of all repetitions, the free ones alone."""
+    start = np.random.default_rng(1).standard_normal(2 * 13)
+    twice = neuralnet("y ~ a + b", XOR, hidden=3, rep=2, startweights=start, threshold=0.1)
+    for rep in range(2):
+        np.testing.assert_array_equal(in_order(twice.startweights[rep]), start[13 * rep :][:13])
+    for given in (twice.startweights, [[each.tolist() for each in rep] for rep in twice.startweights]):
+        assert neuralnet("y ~ a + b", XOR, hidden=3, rep=2, startweights=given, threshold=0.1).results == twice.results
+    for given in (start[:13], twice.startweights[0]):
+        again = neuralnet("y ~ a + b", XOR, hidden=3, rep=2, startweights=given, threshold=0.1)
+        assert again.results == [twice.results[0]] * 2
+    free = neuralnet("y ~ a + b", XOR, hidden=3, exclude=[2], startweights=start[:12], threshold=0.1)
+    np.testing.assert_array_equal(in_order(free.startweights[0]), [start[0], 0.0, *start[1:12]])
+
+
+def test_functions_of_errors_are_summed():
+    """As R writes them: an error for each row and output, or their sum."""
+    wanted = neuralnet("Species ~ .", IRIS, hidden=2, threshold=5.0, seed=0)
+    for own in (lambda x, y: 1 / 2 * (y - x) ** 2, lambda x, y: ops.sum((y - x) * (y - x) / 2)):
+        found = neuralnet("Species ~ .", IRIS, hidden=2, threshold=5.0, seed=0, err_fct=own)
+        assert found.results[0]["error"] == pytest.approx(wanted.results[0]["error"], rel=1e-6)
+    softplus = neuralnet("y ~ a + b", XOR, hidden=3, seed=2, act_fct=lambda x: ops.log(1 + ops.exp(x)), threshold=0.1)
+    known = neuralnet("y ~ a + b", XOR, hidden=3, seed=2, act_fct=ops.softplus, threshold=0.1)
+    np.testing.assert_allclose(in_order(softplus.weights[0]), in_order(known.weights[0]), rtol=1e-6)
 
 
 def test_functions_of_ones_own_are_differentiated():
@@ -276,8 +312,11 @@ def test_steps_are_no_more_than_stepmax():
 def test_lifesigns(capsys):
     neuralnet("y ~ a + b", XOR, hidden=3, seed=1, lifesign="minimal")
     out = capsys.readouterr().out
-    assert "hidden: 3    rep: 1/1" in out
+    assert "hidden: 3    thresh: 0.01    rep: 1/1    steps: " in out
     assert "error: " in out
+    net = neuralnet("y ~ a + b", XOR, hidden=3, seed=1, lifesign="minimal", likelihood=True)
+    out = capsys.readouterr().out
+    assert f"aic: {net.results[0]['aic']:.5f}    bic: {net.results[0]['bic']:.5f}    time: " in out
     net = neuralnet("y ~ a + b", XOR, hidden=3, seed=1, lifesign="full", lifesign_step=10)
     assert capsys.readouterr().out.count("min thresh") == net.results[0]["steps"] // 10
     neuralnet("y ~ a + b", XOR, hidden=3, seed=1)
@@ -304,7 +343,7 @@ def test_data_frames_and_formulas_of_formulaic():
         "Sepal_Length ~ log(Petal_Width) + Species + Sepal_Width:Petal_Length", frame, hidden=2, threshold=5.0, seed=0
     )
     assert net.model_list["variables"] == (
-        "log(Petal_Width)", "Species[T.versicolor]", "Species[T.virginica]", "Sepal_Width:Petal_Length",
+        "log(Petal_Width)", "Speciesversicolor", "Speciesvirginica", "Sepal_Width:Petal_Length",
     )  # fmt: skip
     np.testing.assert_allclose(net.covariate[:, 0], np.log(frame.Petal_Width))
     np.testing.assert_array_equal(net.predict(frame.iloc[[0]]), net.predict(frame)[:1])
@@ -314,6 +353,51 @@ def test_data_frames_and_formulas_of_formulaic():
         net.predict(frame[["Species"]])
     with pytest.raises(ValueError, match="formula: got"):
         neuralnet("Species ~ log(nothing)", frame)
+
+
+def in_r(formula, **options):
+    return neuralnet(formula, IRIS, linear_output=False, threshold=5.0, seed=0, **options)
+
+
+def test_comparisons_are_responses_and_covariates():
+    """The examples of R's documentation."""
+    net = in_r('Species == "setosa" ~ Petal.Length + Petal.Width')
+    np.testing.assert_array_equal(net.response[:, 0], SPECIES == "setosa")
+    assert net.model_list["response"] == ('Species == "setosa"',)
+    assert 'Intercept.to.Species == "setosa"' in net.results[0]
+    assert in_r("(Species == 'setosa') ~ Petal.Length + Petal.Width").results[0]["error"] == net.results[0]["error"]
+    one_by_one = " + ".join(f'(Species == "{name}")' for name in iris.get_label_names())
+    together = in_r(f"{one_by_one} ~ Petal.Length + Petal.Width")
+    np.testing.assert_array_equal(together.response, in_r("Species ~ Petal.Length + Petal.Width").response)
+    for sign, wanted in {"!=": X[:, 0] != 5, "<": X[:, 0] < 5, ">=": X[:, 0] >= 5, "<=": X[:, 0] <= 5}.items():
+        net = in_r(f"Petal.Width ~ (Sepal.Length {sign} 5) + Petal.Length")
+        np.testing.assert_array_equal(net.covariate[:, 0], wanted)
+        np.testing.assert_array_equal(net.predict({name: IRIS[name][:7] for name in NAMES}), net.predict(IRIS)[:7])
+
+
+def test_a_dot_is_all_columns_that_are_not_on_the_left():
+    assert in_r("Species > 'setosa' ~ .").model_list["variables"] == NAMES
+    pytest.importorskip("formulaic")
+    assert in_r("Species ~ . - Sepal.Width").model_list["variables"] == (NAMES[0], *NAMES[2:])
+    assert in_r("Species == 'setosa' ~ . - Sepal.Width").model_list["variables"] == (NAMES[0], *NAMES[2:])
+
+
+def test_names_with_dots_and_powers_in_calls():
+    pytest.importorskip("formulaic")
+    net = in_r("Sepal.Width ~ log(Petal.Length) + sqrt(Petal.Width) + I(Sepal.Length^2) + (Petal.Width > 1) + Species")
+    wanted = [np.log(X[:, 2]), np.sqrt(X[:, 3]), X[:, 0] ** 2, X[:, 3] > 1, LABELS == 1, LABELS == 2]
+    found = dict(zip(net.model_list["variables"], net.covariate.T, strict=True))
+    names = (
+        "log(Petal.Length)", "sqrt(Petal.Width)", "I(Sepal.Length^2)", "Petal.Width > 1", "Speciesversicolor",
+        "Speciesvirginica",
+    )  # fmt: skip
+    assert set(found) == set(names)
+    for name, values in zip(names, wanted, strict=True):
+        np.testing.assert_allclose(found[name], values)
+    np.testing.assert_array_equal(
+        net.predict({name: values[:60] for name, values in IRIS.items()}), net.predict(IRIS)[:60]
+    )
+    assert in_r("log(Sepal.Width) ~ factor(Petal.Width > 1)").covariate.shape == (150, 1)
 
 
 def test_categories_keep_their_order():
@@ -347,6 +431,12 @@ def test_no_frame_without_pandas(monkeypatch):
         ({"formula": 3}, TypeError, "formula: got"),
         ({"formula": "y ~ c"}, ValueError, "formula: got 'c'"),
         ({"formula": (["y"], [])}, ValueError, "no covariates"),
+        ({"formula": "c == 1 ~ a"}, ValueError, "formula: got 'c'"),
+        ({"formula": "y ~ a + b == 1"}, ValueError, r"got 'y ~ a \+ b == 1' with '==', wants comparisons"),
+        ({"formula": "(y == a) ~ b"}, ValueError, "with '==', wants comparisons of a column with a text or a number"),
+        ({"formula": "y == 'u' ~ a"}, TypeError, "y: got a column of float64, wants classes"),
+        ({"formula": "y > 1 ~ a", "data": {**XOR, "y": list("uvuv")}}, TypeError, "y: got a column of .*, wants num"),
+        ({"formula": "y == 1 ~ a", "data": {**XOR, "y": [0, 1, np.nan, 1]}}, ValueError, "y: got a value that is mis"),
         ({"data": [1, 2]}, TypeError, "data: got"),
         ({"data": {**XOR, "a": [0.0, np.nan, 1, 1]}}, ValueError, "a: got a value that is missing"),
         ({"data": {**XOR, "a": [0.0, 1, 1]}}, ValueError, "data: got columns of 3 and 4 rows"),
@@ -365,6 +455,8 @@ def test_no_frame_without_pandas(monkeypatch):
         ({"algorithm": "backprop"}, ValueError, "learningrate: got None"),
         ({"err_fct": "mse"}, ValueError, "err_fct: got 'mse'"),
         ({"err_fct": 3}, TypeError, "err_fct: got"),
+        ({"err_fct": "ce", "data": {**XOR, "y": [0.0, 1, 1, 2]}}, ValueError, "err_fct: got 'ce' .* not binary"),
+        ({"err_fct": lambda o, y: ops.sum(o, axis=0)}, ValueError, r"err_fct: got a function .* shape \(1,\)"),
         ({"act_fct": "step"}, ValueError, "act_fct: got 'step'"),
         ({"act_fct": np.tanh}, TypeError, "wants an op of fastnn.ops"),
         ({"linear_output": 3}, TypeError, "linear_output: got"),
@@ -376,7 +468,11 @@ def test_no_frame_without_pandas(monkeypatch):
         ({"exclude": [0]}, ValueError, "exclude: got place 0, wants 1 to 5"),
         ({"exclude": [1, 2, 3, 4, 5]}, ValueError, "exclude: got all 5 weights"),
         ({"exclude": "first"}, ValueError, "exclude: got"),
-        ({"exclude": [1], "constant_weights": [1.0, 2.0]}, ValueError, "constant_weights: got 2 numbers, wants 1"),
+        (
+            {"exclude": [1], "constant_weights": [1.0, 2.0]},
+            ValueError,
+            "constant_weights: got 2 numbers, wants 1 at most",
+        ),
         ({"constant_weights": [1.0]}, ValueError, "constant_weights: got numbers without exclude"),
         ({"learningrate_limit": (1.0, 0.1)}, ValueError, "learningrate_limit: got 1 above 0.1"),
         ({"learningrate_limit": {"low": 1.0}}, ValueError, "learningrate_limit: got 'low'"),
@@ -449,12 +545,6 @@ def test_calls_of_a_result_that_are_wrong():
 def test_a_covariate_that_is_named_twice_is_one():
     once, twice = (neuralnet(f"y ~ {side}", XOR, hidden=2, seed=0, threshold=0.1) for side in ("a + b", "a + b + a"))
     assert once.results == twice.results
-
-
-def test_cross_entropy_wants_zeros_and_ones():
-    with pytest.warns(UserWarning, match="automatically set to sum of squared error"):
-        net = neuralnet("Sepal.Length ~ Petal.Width", IRIS, err_fct="ce", threshold=1.0, seed=0)
-    assert net.err_fct == "sse"
 
 
 def test_an_error_that_is_no_number_is_said():

@@ -200,13 +200,16 @@ def keeping(rooms, name, make):
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 70_000])
 def test_running_sums(cupy, monkeypatch, size):
     from fastnn.kernels.cuda import scan
+    from fastnn.kernels.cuda.chain import Chain
 
     monkeypatch.setattr(scan, "_SPAN", 256)
     numbers = np.random.default_rng(size).integers(-5, 9, size).astype("int32")
     for seed in range(2):
         monkeypatch.setattr(cupy, "seed", seed)
         array = cupy.asarray(numbers)
-        scan.running_sums(array, size)
+        chain = Chain(["numbers"])
+        scan.add_to(chain, size, "numbers")
+        chain.made()([array.data.ptr], [], b"")
         np.testing.assert_array_equal(array.get(), numbers.cumsum())
 
 
@@ -286,6 +289,24 @@ def test_matrices_of_another_number_of_rows_are_refused(cupy, values, indptr):
         ops.matmul(x, w)
     with pytest.raises(ValueError, match=r"^x: got a malformed CSR matrix"):
         ops.linear_backward(w, x, w, w, need=("dw",))
+
+
+@pytest.mark.parametrize("part", ["data", "indices", "indptr"])
+def test_gradients_that_lie_over_the_matrix_are_written_last(cupy, part):
+    """Although a call before had one beside them, whose arrays are as long."""
+    given = random_layer(n=40, k=12)
+    apart, x = on_device(cupy, given, "x")["x"], on_device(cupy, given, "x")["x"]
+    layer = {name: cupy.asarray(given[name]) for name in ("dy", "w", "y")}
+    values, room = getattr(x, part), cupy.empty((400,), "float32")
+    assert values.size >= 33
+    setattr(x, part, room[: values.size].view(values.dtype))
+    getattr(x, part)[...] = values
+    _, *wanted = ops.linear_backward(x=apart, **layer, need=("dw", "db"))
+    for matrix in (apart, x):
+        getattr(x, part)[...] = values
+        _, *found = ops.linear_backward(x=matrix, **layer, need=("dw", "db"), dw=layer["w"].copy(), db=room[:33])
+        for gradient, expected in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(gradient.get(), expected.get())
 
 
 def test_rows_of_a_matrix(cupy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,19 +21,20 @@ ROUNDED = ("tf32", "bfloat16")
 
 
 @pytest.fixture
-def gemm(cupy):
-    from fastnn.kernels.cuda import gemm
+def cuda(cupy):
+    """The modules of products."""
+    from fastnn.kernels.cuda import cublas, epilogues, products, tiles
 
-    return gemm
+    return SimpleNamespace(cublas=cublas, epilogues=epilogues, products=products, tiles=tiles)
 
 
 @pytest.fixture
-def precision(gemm):
+def precision(cuda):
     """Sets the precision of a test's products; without the tensor cores that it takes the test is skipped."""
     with ExitStack() as stack:
 
         def wanted(name):
-            if name in ROUNDED and not gemm._has_tensor_cores(0):
+            if name in ROUNDED and cuda.tiles.lacking(0):
                 pytest.skip(f"{name}: no such tensor cores")
             stack.enter_context(fastnn.use_precision(name))
 
@@ -43,27 +45,27 @@ def integers(shape, dtype="float32", seed=0, most=4):
     return np.random.default_rng([seed, *shape]).integers(-most, most + 1, shape).astype(dtype)
 
 
-def only(gemm, monkeypatch, tile, splits=1):
+def only(cuda, monkeypatch, tile, splits=1):
     """Products take this tile and so many splits, the last of which may be short."""
 
     def plan(n, k, m, tiles, multiprocessors):
         depth = -(-k // (splits * tile.depth)) * tile.depth
-        return gemm.Plan(tile, splits if depth == 0 else max(1, -(-k // depth)), depth)
+        return cuda.tiles.Plan(tile, splits if depth == 0 else max(1, -(-k // depth)), depth)
 
-    monkeypatch.setattr(gemm, "_plan", plan)
-    forget(gemm)
+    monkeypatch.setattr(cuda.tiles, "plan", plan)
+    forget(cuda)
 
 
-def forget(gemm):
+def forget(cuda):
     """Plan products anew."""
-    gemm._products.clear()
+    cuda.products._products.clear()
     backends.forget()
 
 
-def tiles_of(gemm):
+def tiles_of(cuda):
     return [
-        *((name, "float32", tile) for name in REALS for tile in gemm.TILES[name]),
-        *(("float32", name, tile) for name in ROUNDED for tile in gemm.TENSOR_TILES[name]),
+        *((name, "float32", tile) for name in REALS for tile in cuda.tiles.TILES[name]),
+        *(("float32", name, tile) for name in ROUNDED for tile in cuda.tiles.TENSOR_TILES[name]),
     ]
 
 
@@ -75,18 +77,18 @@ def around(tile):
 
 
 @pytest.mark.parametrize("number", range(13))
-def test_every_tile_is_exact_on_integers_at_its_edges(cupy, gemm, precision, monkeypatch, number):
+def test_every_tile_is_exact_on_integers_at_its_edges(cupy, cuda, precision, monkeypatch, number):
     """Small integers are exact in every format, in any order."""
-    dtype, wanted, tile = tiles_of(gemm)[number]
+    dtype, wanted, tile = tiles_of(cuda)[number]
     precision(wanted)
-    only(gemm, monkeypatch, tile)
+    only(cuda, monkeypatch, tile)
     for n, k, m in around(tile):
         a, b = integers((n, k), dtype), integers((k, m), dtype, 1)
         np.testing.assert_array_equal(ops.matmul(cupy.asarray(a), cupy.asarray(b)).get(), a @ b, err_msg=f"{n} {k} {m}")
 
 
-def test_those_are_all_the_tiles(gemm):
-    assert len(tiles_of(gemm)) == 13
+def test_those_are_all_the_tiles(cuda):
+    assert len(tiles_of(cuda)) == 13
 
 
 def views(array):
@@ -165,11 +167,11 @@ def test_sums_of_many_rows(cupy, monkeypatch):
 
 @pytest.mark.parametrize("wanted", ["float32", *ROUNDED])
 @pytest.mark.parametrize("splits", [2, 3, 7])
-def test_splits_give_the_same_and_repeat(cupy, gemm, precision, monkeypatch, splits, wanted):
+def test_splits_give_the_same_and_repeat(cupy, cuda, precision, monkeypatch, splits, wanted):
     precision(wanted)
-    tile = gemm.TILES["float32"][2] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+    tile = cuda.tiles.TILES["float32"][2] if wanted == "float32" else cuda.tiles.TENSOR_TILES[wanted][1]
     a, b, bias = integers((45, 250)), integers((250, 39), seed=1), integers((39,), seed=2)
-    only(gemm, monkeypatch, tile, splits)
+    only(cuda, monkeypatch, tile, splits)
     for seed in range(2):
         monkeypatch.setattr(cupy, "seed", seed)
         y = ops.linear(cupy.asarray(a), cupy.asarray(b), cupy.asarray(bias), "relu")
@@ -186,52 +188,53 @@ def test_splits_give_the_same_and_repeat(cupy, gemm, precision, monkeypatch, spl
 
 @pytest.mark.parametrize("wanted", ROUNDED)
 @pytest.mark.parametrize("number", range(5))
-def test_tiles_that_round_what_they_load(cupy, gemm, precision, monkeypatch, number, wanted):
+def test_tiles_that_round_what_they_load(cupy, cuda, precision, monkeypatch, number, wanted):
     """As those of tensor cores, for operands of any strides: the same numbers, in another order."""
     precision(wanted)
     rng, found = np.random.default_rng(0), []
-    tile = gemm.ROUNDING_TILES[wanted][number]
+    tile = cuda.tiles.ROUNDING_TILES[wanted][number]
     n, k, m = tile.rows + 3, 2 * tile.depth + 5, tile.columns + 1
     a, b = (
         cupy.asarray(rng.normal(size=(n, k)).astype("float32")),
         cupy.asarray(rng.normal(size=(m, k)).astype("float32")),
     )
-    for each in (tile, gemm.TENSOR_TILES[wanted][1]):
-        only(gemm, monkeypatch, each)
+    for each in (tile, cuda.tiles.TENSOR_TILES[wanted][1]):
+        only(cuda, monkeypatch, each)
         found.append(ops.matmul(a, b.T).get())
     sizes = abs(a.get()) @ abs(b.get().T)
     assert (abs(found[0] - found[1]) <= 4 * np.finfo("float32").eps * sizes).all()
     assert (abs(found[0] - a.get() @ b.get().T) > 16 * np.finfo("float32").eps * sizes).any()
 
 
-def test_plans(gemm):
+def test_plans(cuda):
     """All of the sums are done, tiles are as large as the device can be busy with, and few of them are split."""
     for n, k, m in ((1, 1, 1), (128, 784, 512), (4096, 4096, 4096), (10, 100_000, 10), (5, 0, 7), (70_000, 3, 1)):
-        for tiles in (gemm.TILES["float32"], gemm.TENSOR_TILES["tf32"]):
-            tile, splits, depth = gemm._plan(n, k, m, tiles, 132)
+        for tiles in (cuda.tiles.TILES["float32"], cuda.tiles.TENSOR_TILES["tf32"]):
+            tile, splits, depth = cuda.tiles.plan(n, k, m, tiles, 132)
             assert depth % tile.depth == 0
             assert splits * depth >= k
             assert splits == 1 or (splits - 1) * depth < k
-    assert gemm._plan(4096, 4096, 4096, gemm.TILES["float32"], 132)[:2] == (gemm.TILES["float32"][0], 1)
-    assert gemm._plan(10, 100_000, 10, gemm.TILES["float32"], 132).splits > 8
+    largest = cuda.tiles.TILES["float32"][0]
+    assert cuda.tiles.plan(4096, 4096, 4096, cuda.tiles.TILES["float32"], 132)[:2] == (largest, 1)
+    assert cuda.tiles.plan(10, 100_000, 10, cuda.tiles.TILES["float32"], 132).splits > 8
 
 
 @pytest.mark.parametrize("wanted", ["float32", *ROUNDED])
 @pytest.mark.parametrize("splits", [1, 2])
-def test_back_through_an_activation(cupy, gemm, precision, monkeypatch, splits, wanted):
+def test_back_through_an_activation(cupy, cuda, precision, monkeypatch, splits, wanted):
     precision(wanted)
-    tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
-    only(gemm, monkeypatch, tile, splits)
+    tile = cuda.tiles.TILES["float32"][1] if wanted == "float32" else cuda.tiles.TENSOR_TILES[wanted][1]
+    only(cuda, monkeypatch, tile, splits)
     dz, w, s = integers((131, 34)), integers((70, 34), seed=1), integers((131, 70), seed=2)
     given = [cupy.asarray(each) for each in (dz, w, s)]
     c = cupy.empty((131, 70), "float32")
-    gemm.product(given[0], given[1].T, c, gemm.derivative("relu"), s=given[2])
+    cuda.products.product(given[0], given[1].T, c, cuda.epilogues.derivative("relu"), s=given[2])
     np.testing.assert_array_equal(c.get(), np.where(s > 0, dz @ w.T, 0))
 
 
 @pytest.mark.parametrize("dtype", REALS)
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop_centered_momentum"])
-def test_weights_stepped_by_the_product(cupy, gemm, name, dtype):
+def test_weights_stepped_by_the_product(cupy, cuda, name, dtype):
     """As by the product first, and the step of the formula in NumPy's arithmetic after it."""
     step, rng = STEPS[name], np.random.default_rng(2)
     x, dz = integers((37, 45), dtype), integers((37, 34), dtype, 1)
@@ -240,7 +243,9 @@ def test_weights_stepped_by_the_product(cupy, gemm, name, dtype):
         states[step.states.index("mean")] *= 0  # the mean square is above the squared mean
     hyper = [0.125, 0.25, 0.5, 0.75][: len(step.hyper)]
     device, kept = cupy.asarray(w), [cupy.asarray(state) for state in states]
-    gemm.product(cupy.asarray(x).T, cupy.asarray(dz), device, gemm.update(name), states=kept, numbers=hyper)
+    cuda.products.product(
+        cupy.asarray(x).T, cupy.asarray(dz), device, cuda.epilogues.update(name), states=kept, numbers=hyper
+    )
     wanted = stepped(step, hyper, w, x.T @ dz, states)
     for found, expected in zip((device, *kept), wanted, strict=True):
         np.testing.assert_allclose(found.get(), expected, rtol=64 * np.finfo(dtype).eps, atol=64 * np.finfo(dtype).eps)
@@ -269,16 +274,16 @@ def test_every_activation_is_an_epilogue(cupy, name):
 
 
 @host_only
-def test_large_plain_products_are_cublas(cupy, gemm, monkeypatch):
+def test_large_plain_products_are_cublas(cupy, cuda, monkeypatch):
     a, b = integers((20, 30)), integers((30, 10), seed=1)
     given = [cupy.asarray(a), cupy.asarray(b)]
-    monkeypatch.setattr(gemm, "CUBLAS_FROM", 20 * 30 * 10)
-    forget(gemm)
+    monkeypatch.setattr(cuda.cublas, "WORK_FROM", 20 * 30 * 10)
+    forget(cuda)
     cupy.launched.clear()
     np.testing.assert_array_equal(ops.matmul(*given).get(), a @ b)
     assert cupy.launched == ["cupy.matmul"]
-    monkeypatch.setattr(gemm, "CUBLAS_FROM", 20 * 30 * 10 + 1)
-    forget(gemm)
+    monkeypatch.setattr(cuda.cublas, "WORK_FROM", 20 * 30 * 10 + 1)
+    forget(cuda)
     cupy.launched.clear()
     np.testing.assert_array_equal(ops.matmul(*given).get(), a @ b)
     assert "cupy.matmul" not in cupy.launched
@@ -317,13 +322,17 @@ def test_what_is_not_finite_stays_so(cupy, precision, wanted):
     assert (found[2] == 4).all()
 
 
-def test_precisions_that_there_are_not(cupy, gemm, precision, monkeypatch):
+def test_precisions_that_there_are_not(cupy, cuda, precision, monkeypatch):
     given = [cupy.asarray(integers((2, 2))) for _ in range(2)]
     precision("tf32")
-    monkeypatch.setattr(gemm, "_has_tensor_cores", lambda device: False)
-    forget(gemm)
-    with pytest.raises(RuntimeError, match=r"precision: got 'tf32', wants a device of compute capability 8\.0"):
+    monkeypatch.setattr(cuda.tiles, "TENSOR_FROM", 990)
+    cuda.tiles.lacking.cache_clear()
+    forget(cuda)
+    wanted = r"precision: got 'tf32', which cannot serve because it wants .* capability 99\.0, and this one has \d+\.\d"
+    with pytest.raises(RuntimeError, match=wanted):
         ops.matmul(*given)
+    monkeypatch.undo()
+    cuda.tiles.lacking.cache_clear()
 
 
 # A part of a source, what stands there in its place, and the precision of the products that show it.
@@ -350,7 +359,7 @@ FAULTS = {
 
 
 @pytest.fixture
-def sources(cupy, gemm, monkeypatch):
+def sources(cupy, cuda, monkeypatch):
     """Changes the kernels' sources for a test."""
     from fastnn.kernels.cuda import launch
 
@@ -362,15 +371,15 @@ def sources(cupy, gemm, monkeypatch):
         forget_sources()
 
     def forget_sources():
-        gemm._kernel.cache_clear()
+        cuda.products._kernel.cache_clear()
         launch.kernel.cache_clear()
-        forget(gemm)
+        forget(cuda)
 
     yield change
     forget_sources()
 
 
-def is_right(cupy, gemm, n, k, m):
+def is_right(cupy, cuda, n, k, m):
     """Whether products of integers are, in any order of the threads, of rows and of columns side by side."""
     a, b = integers((n, k)), integers((k, m), seed=1)
     rows = cupy.asarray(a), cupy.asarray(b)
@@ -388,18 +397,18 @@ def is_right(cupy, gemm, n, k, m):
 
 @host_only
 @pytest.mark.parametrize("name", [None, *FAULTS])
-def test_seeded_faults_are_caught(cupy, gemm, precision, monkeypatch, sources, name):
+def test_seeded_faults_are_caught(cupy, cuda, precision, monkeypatch, sources, name):
     """And what is not faulty passes the same."""
     monkeypatch.setattr(cupy, "seed", 1)
     for wanted in ["float32", *ROUNDED] if name is None else [FAULTS[name][3]]:
         precision(wanted)
         # narrow enough for a row too many to end in the guard behind the array
-        tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
+        tile = cuda.tiles.TILES["float32"][1] if wanted == "float32" else cuda.tiles.TENSOR_TILES[wanted][1]
         if name is not None:
             sources(*FAULTS[name][:3])
-        only(gemm, monkeypatch, tile)
+        only(cuda, monkeypatch, tile)
         sizes = (tile.rows - 2, 4 * tile.depth - 3, tile.columns - 2)
-        assert is_right(cupy, gemm, *sizes) == (name is None)
+        assert is_right(cupy, cuda, *sizes) == (name is None)
 
 
 # Of a precision, with a part of a source in another's place.
@@ -411,19 +420,19 @@ import fastnn
 from tests.cuda_host.backend import on_host
 wanted, name, right, wrong = sys.argv[1:]
 with on_host() as cupy:
-    from fastnn.kernels.cuda import gemm, launch
+    from fastnn.kernels.cuda import epilogues, launch, products, tiles
     cupy.sanitize, read = True, launch._file
     launch._file = lambda file: read(file).replace(right, wrong) if file == name else read(file)
     fastnn.set_precision(wanted)
-    tile = gemm.TILES["float32"][1] if wanted == "float32" else gemm.TENSOR_TILES[wanted][1]
-    gemm._plan = lambda *given: gemm.Plan(tile, 2, 3 * tile.depth)
+    tile = tiles.TILES["float32"][1] if wanted == "float32" else tiles.TENSOR_TILES[wanted][1]
+    tiles.plan = lambda *given: tiles.Plan(tile, 2, 3 * tile.depth)
     n, k, m = 70, 5 * tile.depth, 35
     ones = lambda *shape: cupy.asarray(np.ones(shape, "float32"))
     c = cupy.empty((n, m), "float32")
-    gemm.product(ones(n, k), ones(k, m), c)
-    gemm._plan = lambda *given: gemm.Plan(tile, 1, 5 * tile.depth)
+    products.product(ones(n, k), ones(k, m), c)
+    tiles.plan = lambda *given: tiles.Plan(tile, 1, 5 * tile.depth)
     assert name or (c.get() == k).all()
-    gemm.product(ones(n, k), ones(k, m), c, gemm.derivative("relu"), s=ones(n, m))
+    products.product(ones(n, k), ones(k, m), c, epilogues.derivative("relu"), s=ones(n, m))
     assert name or (c.get() == k).all()
 """
 

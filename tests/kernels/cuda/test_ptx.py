@@ -46,9 +46,9 @@ extern "C" __global__ void copy(const Given given) {
 
 def run(cupy, kernel, name, a, b, form="Tf32", shift=0):
     """B (n,) after one warp's run; ``shift`` is how many numbers of A are left out."""
-    from fastnn.kernels.cuda import gemm, launch
+    from fastnn.kernels.cuda import launch, tiles
 
-    if not gemm._has_tensor_cores(0):
+    if tiles.lacking(0):
         pytest.skip("PTX of a later architecture")
     before = f"{launch.header('prelude.cuh')}{GIVEN.source}{launch.header('ptx.cuh')}"
     text = f"typedef float real;\n{before}#define FORMAT {form}\n{kernel}"

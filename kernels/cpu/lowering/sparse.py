@@ -1,4 +1,4 @@
-"""From calls with CSR matrices to instructions; ``lowering`` does this for all other calls."""
+"""From calls with CSR matrices to instructions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.graph import Block, Sparse, View
 
 if TYPE_CHECKING:
-    from fastnn.kernels.cpu.lowering import Lowering
+    from fastnn.kernels.cpu.lowering.instructions import Lowering
 
 
 # Non-zeros of a batch: their places are int32, as columns' numbers are.
