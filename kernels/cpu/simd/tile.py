@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product as product_of
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -61,11 +62,14 @@ def _emit_tile(
     product: Product,
     multiply_add: Callable[..., Any],
     runs: Runs | None = None,
+    narrow: bool = False,
 ) -> None:
     """One tile of ``rows`` rows of ``vectors`` vectors: its sums stay in registers from the first k to the last.
 
-    With ``runs``, ``kc`` is the depth of each.
+    With ``runs``, ``kc`` is the depth of each. Where it is ``narrow`` the last vector is half as wide.
     """
+    last_kind = Vectors(v.builder, v.dtype, v.lanes // 2) if narrow else v
+    kinds = [*[v] * (vectors - 1), last_kind]
     kc, a, row_stride_a, column_stride_a, b, row_stride_b, c, row_stride_c, accumulate = product
     builder, lanes = v.builder, v.lanes
     loop = builder.append_basic_block("tile.k")
@@ -75,7 +79,7 @@ def _emit_tile(
     tile = [(i, j) for i in range(rows) for j in range(vectors)]
     ahead = _ahead(v, row_stride_b)
     ahead_a = builder.mul(column_stride_a, I64(_A_AHEAD))
-    began: dict[Any, Any] = {at: v.constant(0.0) for at in tile}
+    began: dict[Any, Any] = {(i, j): kinds[j].constant(0.0) for i, j in tile}
     first_b, before = b, builder.block
     if runs is not None:
         run_loop = builder.append_basic_block("tile.run")
@@ -83,7 +87,7 @@ def _emit_tile(
         builder.position_at_end(run_loop)
         run = builder.phi(I64)
         first_b = builder.phi(b.type)
-        began = {at: builder.phi(v.type) for at in tile}
+        began = {(i, j): builder.phi(kinds[j].type) for i, j in tile}
         offset = builder.load(builder.gep(runs.offsets, [run]))
         groups = [builder.gep(group, [offset]) for group in groups]
     entry = builder.block
@@ -91,10 +95,10 @@ def _emit_tile(
 
     builder.position_at_end(loop)
     k = builder.phi(I64)
-    sums = {at: builder.phi(v.type) for at in tile}
+    sums = {(i, j): builder.phi(kinds[j].type) for i, j in tile}
     starts = [builder.phi(a.type) for _ in groups]
     b_k = builder.phi(b.type)
-    b_row = [v.load(b_k, I64(j * lanes)) for j in range(vectors)]
+    b_row = [kind.load(b_k, I64(j * lanes)) for j, kind in enumerate(kinds)]
     if v.avx512:
         later = [(b_k, builder.add(ahead, I64(j * lanes))) for j in range(vectors)]
         later += [(starts[0], builder.add(ahead_a, I64(i))) for i in range(0, rows, LINE // v.format.bytes)]
@@ -102,9 +106,9 @@ def _emit_tile(
             emit_prefetch(builder, builder.gep(pointer, [offset]), INTO_L1)
     grown = {}
     for i in range(rows):
-        a_i = v.splat(builder.load(builder.gep(starts[i // 4], [offsets[i % 4]])))
-        for j in range(vectors):
-            grown[i, j] = multiply_add(a_i, b_row[j], sums[i, j])
+        a_i = builder.load(builder.gep(starts[i // 4], [offsets[i % 4]]))
+        for j, kind in enumerate(kinds):
+            grown[i, j] = multiply_add(kind, kind.splat(a_i), b_row[j], sums[i, j])
     following = builder.add(k, I64(1))
     next_b = opaque(builder, builder.gep(b_k, [row_stride_b]))
     recurrences = [(k, I64(0), following), (b_k, first_b, next_b)]
@@ -125,7 +129,7 @@ def _emit_tile(
         each = [
             (run, I64(0), next_run),
             (first_b, b, next_b),
-            *((began[at], v.constant(0.0), grown[at]) for at in tile),
+            *((began[i, j], kinds[j].constant(0.0), grown[i, j]) for i, j in tile),
         ]
         for phi, first, later in each:
             phi.add_incoming(first, before)
@@ -133,20 +137,20 @@ def _emit_tile(
         builder.cbranch(builder.icmp_signed("<", next_run, runs.count), run_loop, end)
         builder.position_at_end(end)
     left = builder.sub(columns, I64((vectors - 1) * lanes))
-    mask = v.mask(left)
-    whole = builder.icmp_signed("==", left, I64(lanes))
+    mask = last_kind.mask(left)
+    whole = builder.icmp_signed("==", left, I64(last_kind.lanes))
     fresh = builder.icmp_signed("==", accumulate, I64(0))
 
     def write(add: bool, masked: bool) -> None:
         for i, j in tile:
-            last = masked and j == vectors - 1
+            kind, last = kinds[j], masked and j == vectors - 1
             row, offset, value = builder.gep(c, [builder.mul(row_stride_c, I64(i))]), I64(j * lanes), grown[i, j]
             if add:
-                value = v.add(value, v.load_masked(row, offset, mask) if last else v.load(row, offset))
+                value = kind.add(value, kind.load_masked(row, offset, mask) if last else kind.load(row, offset))
             if last:
-                v.store_masked(value, row, offset, mask)
+                kind.store_masked(value, row, offset, mask)
             else:
-                v.store(value, row, offset)
+                kind.store(value, row, offset)
 
     for add, condition in ((False, fresh), (True, builder.not_(fresh))):
         with builder.if_then(condition), builder.if_else(whole) as (full, partial):
@@ -164,7 +168,7 @@ def gemm_tile(v: Vectors, rows: Size, columns: Size, product: Product) -> Nothin
     multiple of VL columns; C's rows are contiguous, and nothing beyond ``columns`` is touched. Without ``accumulate`` C
     is written, never read. Each (rows, vectors) pair is its own code, so an edge costs what it holds.
     """
-    _emit_tiles(v, rows, columns, product, v.fma)
+    _emit_tiles(v, rows, columns, product, Vectors.fma)
 
 
 @micro_kernel
@@ -173,7 +177,7 @@ def window_tile(v: Vectors, rows: Size, columns: Size, runs: Runs, product: Prod
 
     So A may be patches of images where they lie.
     """
-    _emit_tiles(v, rows, columns, product, v.fma, runs)
+    _emit_tiles(v, rows, columns, product, Vectors.fma, runs)
 
 
 @micro_kernel
@@ -183,7 +187,7 @@ def gemm_tile_pairs(v: Vectors, rows: Size, columns: Size, product: Product) -> 
     Depth and strides count pairs. Only for a CPU with such products (``machine.bfloat16_pairs``).
     """
     if v.has_pairs:
-        _emit_tiles(v, rows, columns, product, v.dot_pairs)
+        _emit_tiles(v, rows, columns, product, Vectors.dot_pairs)
 
 
 def _emit_tiles(
@@ -194,18 +198,27 @@ def _emit_tiles(
     multiply_add: Callable[..., Any],
     runs: Runs | None = None,
 ) -> None:
+    """The tile of so many rows and vectors, told at run time.
+
+    Windows' tiles are ``narrow`` where half of the last vector suffices: a CPU that does vectors of 512 bits in two
+    halves needs half the time for it. Other tiles are too much code for that.
+    """
     builder, shape = v.builder, tile(v.format.bytes)
     vectors = builder.sdiv(builder.add(columns, I64(v.lanes - 1)), I64(v.lanes))
+    halved = (False, True) if v.avx512 and runs is not None else (False,)
     key = builder.add(builder.mul(rows, I64(shape.NV + 1)), vectors)
+    if True in halved:
+        left = builder.sub(columns, builder.mul(builder.sub(vectors, I64(1)), I64(v.lanes)))
+        in_half = builder.zext(builder.icmp_signed("<=", left, I64(v.lanes // 2)), I64)
+        key = builder.add(key, builder.mul(in_half, I64((shape.MR + 1) * (shape.NV + 1))))
     done = builder.append_basic_block("tile.done")
     switch = builder.switch(key, done)
-    for i in range(1, shape.MR + 1):
-        for j in range(1, shape.NV + 1):
-            block = builder.append_basic_block(f"tile.{i}x{j}")
-            switch.add_case(I64(i * (shape.NV + 1) + j), block)
-            builder.position_at_end(block)
-            _emit_tile(v, i, j, columns, product, multiply_add, runs)
-            builder.branch(done)
+    for narrow, i, j in product_of(halved, range(1, shape.MR + 1), range(1, shape.NV + 1)):
+        block = builder.append_basic_block(f"tile.{i}x{j}")
+        switch.add_case(I64((narrow * (shape.MR + 1) + i) * (shape.NV + 1) + j), block)
+        builder.position_at_end(block)
+        _emit_tile(v, i, j, columns, product, multiply_add, runs, narrow)
+        builder.branch(done)
     builder.position_at_end(done)
 
 
