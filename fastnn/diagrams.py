@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn import files, plotting
+from fastnn import checks, files, plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,9 +56,20 @@ def plot_model(
     show_shapes: bool = False,
     show_dtype: bool = False,
     show_layer_names: bool = True,
+    rankdir: str = "TB",
+    expand_nested: bool = False,
+    dpi: float = 150,
 ) -> Figure:
-    """Draw a built model by matplotlib into a file (.png, .svg or .pdf), or with None into none; the figure."""
+    """Draw a built model by matplotlib into a file (.png, .svg or .pdf), or with None into none; the figure.
+
+    Rows go from top to bottom ("TB"), and a model inside is one box: other ``rankdir`` and ``expand_nested`` are
+    refused. ``dpi``: dots of the picture to the inch.
+    """
+    checks.one_of("rankdir", rankdir, ("TB",))
+    if expand_nested:
+        raise ValueError("expand_nested: got True, wants False: draw the model inside by itself")
     figure = model_figure(model, show_shapes, show_dtype, show_layer_names)
+    figure.set_dpi(checks.real("dpi", dpi, minimum=1))
     if to_file is not None:
         files.check_writable("to_file", files.checked_path("to_file", to_file))
         plotting.save(figure, to_file)

@@ -147,7 +147,7 @@ class MultiHeadAttention(_Attention):
         self.bias_constraint = constraints.get(bias_constraint, "bias_constraint")
         super().__init__(dropout, seed, **options)
 
-    def __call__(
+    def __call__(  # type: ignore[override] # Keras's arguments
         self,
         query: Any,
         value: Any = None,
@@ -166,7 +166,7 @@ class MultiHeadAttention(_Attention):
         inputs = query, value, value if key is None else key
         return self._called(inputs, attention_mask, training, mask, use_causal_mask, return_attention_scores)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:  # type: ignore[override] # the base's takes what a user's does not
         """Make the projections' weights: kernels (features, heads, size), that of the outputs (heads, size, units)."""
         query, value, key = self._shapes(input_shape)
         heads = self.num_heads
@@ -249,7 +249,7 @@ class Attention(_Attention):
         self.score_mode = checks.one_of("score_mode", score_mode, ("dot", "concat"))
         super().__init__(dropout, seed, **options)
 
-    def __call__(
+    def __call__(  # type: ignore[override] # Keras's arguments
         self,
         inputs: Sequence[Any],
         mask: Any = None,
@@ -265,7 +265,7 @@ class Attention(_Attention):
         of_steps = None if mask is None else (*mask, None, None)[:3]
         return self._called(together, None, training, of_steps, use_causal_mask, return_attention_scores)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:  # type: ignore[override] # the base's takes what a user's does not
         """Make the weights that scores take."""
         query, _, key = self._shapes(input_shape)
         if query[-1] != key[-1]:

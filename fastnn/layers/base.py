@@ -591,7 +591,7 @@ class Layer(Operation, Configurable):
         self.build(shapes if listed else shapes[0])
         masks = zip(mask, arrays, strict=True) if listed and isinstance(mask, (list, tuple)) else [(mask, arrays[0])]
         counted = [mask_of(*each) for each in masks]
-        options = {"mask": counted if len(counted) > 1 else counted[0]} if self.takes_mask else {}
+        options: dict[str, Any] = {"mask": counted if len(counted) > 1 else counted[0]} if self.takes_mask else {}
         charged: list[Any] = []
         with penalties.collected_in(charged):
             y = self.forward(arrays if listed else arrays[0], training or False, **options)[0]

@@ -160,7 +160,7 @@ def tried(layer: Layer, input_shape: Any) -> tuple[Any, Mapping[int, tuple[int, 
     return (found if isinstance(y, tuple) else found[0]), here.indices
 
 
-def _tried_with_several(layer: Layer, shapes: Sequence[Any], listed: bool) -> Any:
+def _tried_with_several(layer: Layer, shapes: Sequence[Any], listed: bool) -> tuple[Any, Mapping[int, tuple[int, str]]]:
     """The same for shapes with unknown sizes."""
     found = []
     for size in _UNKNOWN:

@@ -33,7 +33,7 @@ class Function(Layer):
     """
 
     def __init__(self, op: str, arguments: Mapping[str, Any], name: str | None = None, **options: Any) -> None:
-        self.op = checks.one_of("op", op, ops.__all__)
+        self.op = checks.one_of("op", op, vars(ops)["__all__"])
         self.arguments = _mapped(_read, checks.instance("arguments", arguments, Mapping, "a mapping by name"))
         super().__init__(name=name or unique_name(op), **options)
         self._kind = op if name is None else None
@@ -80,7 +80,9 @@ def _read(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     ((kind, what),) = value.items()
-    return {_INPUT: _Place, _SLICE: lambda ends: slice(*ends), _ELLIPSIS: lambda _: Ellipsis}[kind](what)
+    if kind == _INPUT:
+        return _Place(checks.integer("arguments", what, 0))
+    return slice(*what) if kind == _SLICE else Ellipsis
 
 
 def _connected(op: str, given: Mapping[str, Any]) -> Any:

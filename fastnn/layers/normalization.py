@@ -136,7 +136,7 @@ class BatchNormalization(_Scaled):
     Training takes mean and biased variance of the batch, over all other axes, and moves ``moving_mean`` and
     ``moving_variance`` towards them: momentum * moving + (1 - momentum) * the batch's. Everything else takes these, and
     so does a layer whose ``trainable`` is False. Weights in Keras's order: gamma, beta, moving_mean, moving_variance.
-    Masks and ``synchronized`` are not supported.
+    Masks, ``synchronized`` and ``renorm``, with which ``renorm_momentum`` goes, are not supported.
     """
 
     recordable = True
@@ -157,11 +157,16 @@ class BatchNormalization(_Scaled):
         gamma_regularizer: Any = None,
         beta_constraint: Any = None,
         gamma_constraint: Any = None,
+        renorm: bool = False,
+        renorm_clipping: Any = None,
+        renorm_momentum: float = 0.99,
         synchronized: bool = False,
         **options: Any,
     ) -> None:
         if synchronized:
             raise ValueError("synchronized: got True, wants False: a batch is not shared out between devices")
+        if renorm or renorm_clipping:
+            raise ValueError("renorm: got True, wants False: batches are normalised by their own figures alone")
         self.momentum = checks.real("momentum", momentum, minimum=0, maximum=1)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer, "moving_mean_initializer")
         self.moving_variance_initializer = initializers.get(moving_variance_initializer, "moving_variance_initializer")

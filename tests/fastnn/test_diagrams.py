@@ -46,3 +46,12 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(plotting.figures.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="a plot needs matplotlib"):
         utils.plot_model(made(), tmp_path / "model.png")
+
+
+def test_other_ways_of_drawing_are_refused():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(2)])
+    assert utils.plot_model(model, None, rankdir="TB", dpi=64).get_dpi() == 64
+    with pytest.raises(ValueError, match="rankdir: got 'LR'"):
+        utils.plot_model(model, None, rankdir="LR")
+    with pytest.raises(ValueError, match="expand_nested: got True, wants False"):
+        utils.plot_model(model, None, expand_nested=True)

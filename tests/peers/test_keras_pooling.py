@@ -110,7 +110,7 @@ def test_arguments(name):
         }
         for library in (layers, keras.layers)
     )
-    assert list(ours) == [key for key in theirs if key not in ("renorm", "renorm_clipping", "renorm_momentum")]
+    assert list(ours) == list(theirs)
     for key, default in theirs.items():
         if key in ours and default is not inspect.Parameter.empty and key not in ("data_format",):
             same = ours[key] == default or np.array_equal(np.ravel(ours[key]), np.unique(np.ravel(default)))

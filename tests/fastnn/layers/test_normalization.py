@@ -244,3 +244,9 @@ def test_wrong_arguments(make, wanted):
 def test_config_round_trip(layer):
     again = layers.deserialize(layers.serialize(layer))
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("options", [{"renorm": True}, {"renorm_clipping": {"rmax": 3.0}}])
+def test_renormalisation_is_refused(options):
+    with pytest.raises(ValueError, match="renorm: got True, wants False: batches are normalised by their own figures"):
+        layers.BatchNormalization(**options)
