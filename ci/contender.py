@@ -76,6 +76,12 @@ class Contender:
         """The names of the lines, and by suite why it has none."""
         return [*self._cases], self._failed
 
+    def compile(self) -> None:
+        """Compile ahead what lines would compile when they are taken."""
+        import fastnn
+
+        fastnn.warmup(["float32"])
+
     def take(self, name: str, threads: int, place: int) -> float:
         """Make a line's operands, which begin as ``placing.spread`` says, and call it; seconds a call."""
         import fastnn

@@ -9,6 +9,7 @@ third longer always does.
 line is called slow; ``--self-test`` makes a product, a kernel of rows, an optimizer and an epoch of the tree's a third
 slower than they are, and succeeds if their lines are called slow, and no other line. What earlier commits reached
 beside other libraries, and on which CPU, is in ``bench/results``: history to look at, which nothing is judged by.
+``--compile`` compiles the baseline's kernels and measures nothing: the gate does not wait for them afterwards.
 
 Everything runs on one thread, which a busy neighbour on another core disturbs little. What threads add is gated on a
 few lines only. Where others use the cores meanwhile, such a line is reported but not judged: on two cores, a region
@@ -32,7 +33,7 @@ from bench import environment  # first, and alone: NumPy must not be loaded befo
 from bench.attempts import disturbed, enough
 from bench.timing import duration
 from ci import baseline
-from ci.sides import Attempt, NoBaselineError, Pair, SideError, Tree
+from ci.sides import Attempt, NoBaselineError, Pair, Side, SideError, Tree
 
 # What must be caught: a line that takes this many times as long.
 SLOWER = 4 / 3
@@ -181,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if environment.prepared(options.target) != dict(os.environ):
             return environment.run_prepared("ci.perf_gate", arguments, options.target)
+        if options.compile:
+            return compile_baseline()
         print(environment.heading(environment.facts(with_blas=False)), flush=True)
         only = partial(_matches, options.only)
         run = self_test if options.self_test else partial(unchanged if options.unchanged else gate, only)
@@ -194,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ci.perf_gate", description=(__doc__ or "").partition("\n\n")[0])
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--self-test", action="store_true", help="slow some kernels: succeed if just they are caught")
+    mode.add_argument("--compile", action="store_true", help="compile the baseline's kernels, and measure nothing")
     mode.add_argument("--unchanged", action="store_true", help="compare the tree with itself: succeed without an alarm")
     mode.add_argument("--advance", metavar="COMMIT", nargs="?", const="HEAD", help="make COMMIT (HEAD) the baseline")
     parser.add_argument("--only", metavar="REGEX", type=re.compile, default=re.compile(""), help="lines that match")
@@ -210,6 +214,19 @@ def _count(text: str) -> int:
 
 def _matches(pattern: re.Pattern[str], line: Line) -> bool:
     return pattern.search(str(line)) is not None
+
+
+def compile_baseline() -> int:
+    """Compile the baseline's kernels; 0, for what it cannot compile the gate tells by the line."""
+    side = Side(baseline.tree())
+    try:
+        side.check()
+        side.ask("compile")
+    except SideError as error:
+        print(f"NOTE: {error}")
+    finally:
+        side.close()
+    return 0
 
 
 def gate(wanted: Callable[[Line], bool]) -> int:

@@ -117,7 +117,7 @@ def _of_function(module: ModuleType, name: str) -> str:
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
     made = (_of_function(module, name) for module in (numerics, discrete) for name in module.NAMES)
-    return _HEADER + "\n".join([*(_stub(op) for op in TABLE.values()), _PACK, *made])
+    return _HEADER + "\n".join([*(_stub(op) for name, op in TABLE.items() if name not in numerics.NAMES), _PACK, *made])
 
 
 def main() -> None:

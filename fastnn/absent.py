@@ -127,7 +127,14 @@ _KERAS = {
 
 # What does in place of some of them.
 _INSTEAD = {
-    "Sequence": "fit takes any object with len and [...]",
+    "Sequence": "fit takes any object with len and [...], a PyDataset say",
+    "TensorBoard": "callbacks.CSVLogger writes the figures of epochs",
+    "Variable": "Layer.add_weight makes weights",
+    "applications": "there are no pretrained networks; load_model reads Keras's files",
+    "backend": "utils.clear_session and ops stand in its place",
+    "get_file": "pooch.retrieve fetches and verifies a file",
+    "random": "layers.GaussianNoise and Dropout draw, ops.random_normal does",
+    "saving": "models and utils have what it has",
 }
 # What some names of other libraries are called here.
 _CALLED = {

@@ -298,6 +298,29 @@ def _in_order_of(array: Any, axes: str, wanted: str) -> Any:
     return array if axes == wanted else permute(array, [axes.index(each) for each in wanted])
 
 
+def softmax(x: Any, axis: int = -1, *, out: Any = None) -> Array:
+    """Shares of exp(x) along an axis, which sum to 1; of rows (n, c) into ``out`` where it is given."""
+    return _along("softmax", x, axis, out)
+
+
+def log_softmax(x: Any, axis: int = -1, *, out: Any = None) -> Array:
+    """Logarithms of ``softmax``, as exact where shares are tiny."""
+    return _along("log_softmax", x, axis, out)
+
+
+def _along(op: str, x: Any, axis: int, out: Any) -> Any:
+    """An op of rows along an axis of an array of any rank."""
+    if axis in (-1, 1) and getattr(x, "ndim", 2) == 2:
+        return OPS[op](x, out=out)
+    given = operand("x", x)
+    at = _axis("axis", axis, given.ndim)
+    if out is not None:
+        raise ValueError(f"out: got an array for x of {given.ndim} dimensions along axis {at}, wants None but for rows")
+    last = given if at == given.ndim - 1 else moveaxis(given, at, given.ndim - 1)
+    y = OPS[op](last.reshape(math.prod(last.shape[:-1]), last.shape[-1])).reshape(tuple(last.shape))
+    return y if last is given else moveaxis(y, given.ndim - 1, at)
+
+
 # ---------------------------------------------------------------------------------------------------------- arrays
 
 
@@ -612,8 +635,8 @@ OF_OTHER_RANKS: dict[str, Callable[..., Any]] = {"matmul": products}
 
 NAMES = (
     "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "einsum",
-    "exp", "expand_dims", "eye", "flip", "full", "get_item", "linspace", "logsumexp", "max", "mean", "min",
-    "moveaxis", "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel", "repeat",
-    "reshape", "shape", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes", "tile", "transpose",
-    "unstack", "var", "where", "zeros", "zeros_like",
+    "exp", "expand_dims", "eye", "flip", "full", "get_item", "linspace", "log_softmax", "logsumexp", "max", "mean",
+    "min", "moveaxis", "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel",
+    "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes",
+    "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
 )  # fmt: skip

@@ -500,12 +500,12 @@ def unpack(packed: Any) -> Any:
 
 
 _MADE_OF_OPS = (*numerics.NAMES, *discrete.NAMES)
-__all__ = sorted([*TABLE, *_MADE_OF_OPS, "pack", "unpack"])
+__all__ = sorted({*TABLE, *_MADE_OF_OPS, "pack", "unpack"})
 globals().update({name: _publish(op) for name, op in TABLE.items()})
+numerics.OPS.update({name: globals()[name] for name in TABLE})
 globals().update({name: _of_symbols_too(getattr(numerics, name)) for name in numerics.NAMES})
 globals().update({name: _of_symbols_too(getattr(discrete, name)) for name in discrete.NAMES})
 shape = numerics.shape  # a symbol has one
-numerics.OPS.update({name: globals()[name] for name in TABLE})
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
 tape.OPERATORS.update(total=globals()["total"], product=globals()["matmul"])

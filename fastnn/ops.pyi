@@ -1711,13 +1711,6 @@ def sequence_max_backward(
 ) -> Array:
     """Gradient of ``sequence_max`` by x: dy where x first is y, the result, among the steps that count, else 0."""
 
-def softmax(
-    x: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Softmax of each row: y[i, j] = exp(x[i, j] - max(x[i])) / sum over j of the same."""
-
 def softmax_backward(
     dy: Array,
     x: Array,
@@ -1726,13 +1719,6 @@ def softmax_backward(
     out: Array | None = None,
 ) -> Array:
     """Derivative of softmax: dx[i, j] = y[i, j] * (dy[i, j] - sum over l of dy[i, l] * y[i, l])."""
-
-def log_softmax(
-    x: Array,
-    *,
-    out: Array | None = None,
-) -> Array:
-    """Logarithm of softmax: y[i, j] = x[i, j] - max(x[i]) - log(sum over l of exp(x[i, l] - max(x[i])))."""
 
 def log_softmax_backward(
     dy: Array,
@@ -2417,6 +2403,13 @@ def linspace(
 ) -> Array:
     """So many numbers at equal distances from ``start`` to ``stop``, in float32."""
 
+def log_softmax(
+    x: Any,
+    axis: int = -1,
+    out: Any = None,
+) -> Array:
+    """Logarithms of ``softmax``, as exact where shares are tiny."""
+
 def logsumexp(
     x: Any,
     axis: int | Sequence[int] | None = None,
@@ -2527,6 +2520,13 @@ def shape(
     x: Any,
 ) -> tuple[int, ...]:
     """Sizes of x's axes."""
+
+def softmax(
+    x: Any,
+    axis: int = -1,
+    out: Any = None,
+) -> Array:
+    """Shares of exp(x) along an axis, which sum to 1; of rows (n, c) into ``out`` where it is given."""
 
 def split(
     x: Any,

@@ -234,9 +234,10 @@ def _refusal(what: str, got: Followed) -> str:
 
 
 def _unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
-    added = x.sum(axis=tuple(range(x.ndim - len(shape))), dtype=x.dtype)
-    stretched = tuple(axis for axis, size in enumerate(shape) if size == 1 and added.shape[axis] != 1)
-    return (added.sum(axis=stretched, dtype=x.dtype) if stretched else added).reshape(shape)
+    lead = x.ndim - len(shape)
+    stretched = [lead + axis for axis, size in enumerate(shape) if size == 1 and x.shape[lead + axis] != 1]
+    # the axes are kept until the end: without any NumPy would make a number of it, not an array ()
+    return x.sum(axis=(*range(lead), *stretched), dtype=x.dtype, keepdims=True).reshape(shape)
 
 
 def _part(x: Any, index: Any) -> Any:

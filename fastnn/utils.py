@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 
 from fastnn import absent, checks
-from fastnn.configurable import custom_object_scope, register_keras_serializable
+from fastnn.configurable import custom_object_scope, register_keras_serializable, undefined
 from fastnn.diagrams import plot_model
 from fastnn.engine import seeds
 from fastnn.engine.data import numeric_array
 from fastnn.engine.protocols import Array
+from fastnn.folders import (
+    array_to_img,
+    image_dataset_from_directory,
+    img_to_array,
+    load_img,
+    save_img,
+    text_dataset_from_directory,
+)
+from fastnn.layers import base
 
 
 def set_random_seed(seed: int) -> None:
@@ -82,6 +91,31 @@ def pad_sequences(
         place = slice(length - len(kept), None) if padding == "pre" else slice(len(kept))
         table[index, place] = kept
     return table
+
+
+class PyDataset:
+    """The base of data of the user's own: ``len`` tells how many batches there are, ``[i]`` makes one.
+
+    ``on_epoch_end()`` is called after each epoch. The arguments are Keras's and change nothing: one process asks.
+    """
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10) -> None:
+        self.workers, self.use_multiprocessing, self.max_queue_size = workers, use_multiprocessing, max_queue_size
+
+    def __len__(self) -> int:
+        raise undefined(self, "__len__() -> the number of batches")
+
+    def __getitem__(self, index: int) -> Any:
+        """A batch: (x, y) or (x, y, sample_weight)."""
+        raise undefined(self, "__getitem__(index) -> (x, y)")
+
+    def on_epoch_end(self) -> None:
+        """Shuffle, say."""
+
+
+def clear_session() -> None:
+    """Let default names of layers begin anew; nothing else is kept between models."""
+    base.forget_names()
 
 
 class TimeSeriesWindows:
@@ -180,12 +214,20 @@ def _dtype_for(name: str, dtype: Any, value: Any) -> np.dtype[Any]:
 
 
 __all__ = [
+    "PyDataset",
+    "array_to_img",
+    "clear_session",
     "custom_object_scope",
+    "image_dataset_from_directory",
+    "img_to_array",
+    "load_img",
     "normalize",
     "pad_sequences",
     "plot_model",
     "register_keras_serializable",
+    "save_img",
     "set_random_seed",
+    "text_dataset_from_directory",
     "timeseries_dataset_from_array",
     "to_categorical",
 ]

@@ -39,6 +39,7 @@ HOUSE = (
         "fastnn.samples",
         "fastnn.utils",
         "fastnn.configurable",
+        "fastnn.folders",
     ),
     ("fastnn.diagrams", "fastnn.plotting"),
     ("fastnn.engine",),

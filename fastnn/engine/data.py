@@ -281,6 +281,7 @@ def check_finite(name: str, array: Array, dtype: np.dtype[Any]) -> None:
     """Raise unless every number of ``array`` is finite as ``dtype``; the message names the first row that is not."""
     if array.dtype.kind != "f" or array.size == 0:
         return
+    array = np.atleast_1d(array)
     limit = np.finfo(dtype).max
     step = max(1, _CHUNK // max(1, math.prod(array.shape[1:])))
     for start in range(0, len(array), step):

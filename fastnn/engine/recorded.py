@@ -66,13 +66,14 @@ class _Kept:
         """Whether anything has; ``seeds`` are those of the layers' masks, ``more`` what else it depends on."""
         network = self.network
         losses = [head.loss and (head.loss.form, head.loss.reduction, head.weight) for head in network.judged]
-        settings = [list(seeds), losses, *map(_settings, network.layers)]
+        recordable = self._recordable(network)  # of a function of the user's that is known behind its first call
+        settings = [recordable, list(seeds), losses, *map(_settings, network.layers)]
         settings += [*map(id, arrays), *more]
         if settings == self._settings:
             return False
         self._settings = settings
         self._alive = [*arrays, *(parameter.value for parameter in network.parameters), *moving(network)]
-        self.program = Program(self._function) if self._recordable(network) else None
+        self.program = Program(self._function) if recordable else None
         return True
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastnn import absent, configurable
 from fastnn.configurable import aliases
 from fastnn.layers.activations import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fastnn.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from fastnn.layers.base import Layer, Parameter
 from fastnn.layers.bidirectional import Bidirectional
 from fastnn.layers.cells import CELLS, GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
@@ -92,6 +93,7 @@ NAMES = {
     **aliases((Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D)),
     **aliases((Resizing, CenterCrop, RandomFlip, RandomRotation, RandomZoom, RandomTranslation)),
     **aliases((CategoryEncoding, Discretization)),
+    **aliases((AdditiveAttention, Attention, MultiHeadAttention)),
     **aliases((Embedding, Masking, RNN, SimpleRNN, LSTM, GRU, Bidirectional, TimeDistributed)),
     **CELLS,
 }
@@ -121,6 +123,8 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "Add",
+    "AdditiveAttention",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
@@ -176,6 +180,7 @@ __all__ = [
     "MaxPooling2D",
     "Maximum",
     "Minimum",
+    "MultiHeadAttention",
     "Multiply",
     "Normalization",
     "PReLU",

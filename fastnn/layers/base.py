@@ -77,6 +77,11 @@ def unique_name(kind: str) -> str:
     return kind if number == 0 else f"{kind}_{number}"
 
 
+def forget_names() -> None:
+    """Count default names from their beginning again."""
+    _used_names.clear()
+
+
 class Parameter(Held):
     """A weight array of a layer: its name within the layer, its values, the penalty on them and their constraint.
 
@@ -584,7 +589,9 @@ class Layer(Operation, Configurable):
             return calling.followed(self, arrays if listed else arrays[0], training, mask)
         shapes: list[BatchShape] = [(None, *array.shape[1:]) for array in arrays]
         self.build(shapes if listed else shapes[0])
-        options = {"mask": mask_of(mask, arrays[0])} if self.takes_mask else {}
+        masks = zip(mask, arrays, strict=True) if listed and isinstance(mask, (list, tuple)) else [(mask, arrays[0])]
+        counted = [mask_of(*each) for each in masks]
+        options = {"mask": counted if len(counted) > 1 else counted[0]} if self.takes_mask else {}
         charged: list[Any] = []
         with penalties.collected_in(charged):
             y = self.forward(arrays if listed else arrays[0], training or False, **options)[0]

@@ -55,6 +55,10 @@ class _Inside:
 _inside: ContextVar[_Inside | None] = ContextVar("fastnn_inside", default=None)
 
 
+# Whether gradients are wanted of the call at hand, in training or not.
+_slopes_wanted: ContextVar[bool] = ContextVar("fastnn_slopes_wanted", default=False)
+
+
 def inside() -> bool:
     """Whether this runs inside of a layer's call."""
     return _inside.get() is not None
@@ -62,7 +66,7 @@ def inside() -> bool:
 
 def forward(layer: Layer, x: Any, training: Training, mask: Any = None) -> tuple[Any, Any]:
     """What the layer's ``call`` gives for x, an array or a list of such, and what ``backward`` takes."""
-    if not training:
+    if not (training or _slopes_wanted.get()):
         return _result(layer, x, training, mask), None
     arrays, listed = ([*x], True) if isinstance(x, (list, tuple)) else ([x], False)
     learned = [parameter for parameter in layer.parameters if parameter.trainable]
@@ -218,12 +222,12 @@ def followed(operation: Operation, x: Any, training: Any, mask: Any = None) -> A
     operation.build(shapes if listed else shapes[0])
     here = _inside.get() or _Inside(False)
     masks = [here.mask_of(array) for array in given] if mask is None else mask if listed else [mask]
-    charged: list[Any] = []
-    with penalties.collected_in(charged):
-        y, back = _passed(operation, values, listed, _draw(training), masks if listed else masks[0])
     sources = {f"x{place}": array for place, array in enumerate(given) if isinstance(array, Traced)}
     operands = {f"w{place}": parameter.operand for place, parameter in enumerate(operation.weights)}
     learned = {name: operand for name, operand in operands.items() if isinstance(operand, Traced)}
+    charged: list[Any] = []
+    with penalties.collected_in(charged), setting(_slopes_wanted, bool(sources or learned)):
+        y, back = _passed(operation, values, listed, _draw(training), masks if listed else masks[0])
     results, several = [*each(y)], isinstance(y, tuple)
 
     def pull(slopes: Any) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from fastnn.engine.protocols import Array
 from fastnn.layers import symbols
 from fastnn.layers.base import Layer
 from fastnn.layers.symbols import BatchShape
-from fastnn.tape import calculate
+from fastnn.tape import calculate, constant
 
 
 def _listed(layer: Layer, input_shape: Any, least: int = 1, most: int | None = None) -> list[BatchShape]:
@@ -27,7 +27,7 @@ def _listed(layer: Layer, input_shape: Any, least: int = 1, most: int | None = N
     return [tuple(shape) for shape in input_shape]
 
 
-class _Elementwise(Layer):
+class Elementwise(Layer):
     """What elementwise layers share: shapes of samples are equal, or broadcast as NumPy's with as many axes."""
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
@@ -45,6 +45,11 @@ class _Elementwise(Layer):
             sizes.append(found.pop() if found else 1)
         return (None, *sizes)
 
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """The steps that count in any of the inputs; None where there is one all of whose steps do."""
+        masks = mask if isinstance(mask, list) else [mask]
+        return None if any(each is None for each in masks) else _any_of(masks)
+
     def call(self, inputs: Sequence[Any]) -> Any:
         """One after the other, from the left."""
         return reduce(self._pair, inputs)
@@ -53,14 +58,14 @@ class _Elementwise(Layer):
         raise NotImplementedError
 
 
-class Add(_Elementwise):
+class Add(Elementwise):
     """The sum of a list of inputs."""
 
     def _pair(self, a: Any, b: Any) -> Any:
         return ops.add(a, b)
 
 
-class Subtract(_Elementwise):
+class Subtract(Elementwise):
     """The first input minus the second."""
 
     def compute_output_shape(self, input_shape: Any) -> BatchShape:
@@ -71,14 +76,14 @@ class Subtract(_Elementwise):
         return ops.subtract(a, b)
 
 
-class Multiply(_Elementwise):
+class Multiply(Elementwise):
     """The elementwise product of a list of inputs."""
 
     def _pair(self, a: Any, b: Any) -> Any:
         return ops.multiply(a, b)
 
 
-class Average(_Elementwise):
+class Average(Elementwise):
     """The elementwise mean of a list of inputs."""
 
     def call(self, inputs: Sequence[Any]) -> Any:
@@ -86,14 +91,14 @@ class Average(_Elementwise):
         return calculate("divided", x=reduce(ops.add, inputs), factor=float(len(inputs)))
 
 
-class Maximum(_Elementwise):
+class Maximum(Elementwise):
     """The elementwise largest of a list of inputs."""
 
     def _pair(self, a: Any, b: Any) -> Any:
         return ops.maximum(a, b)
 
 
-class Minimum(_Elementwise):
+class Minimum(Elementwise):
     """The elementwise smallest of a list of inputs."""
 
     def _pair(self, a: Any, b: Any) -> Any:
@@ -121,6 +126,17 @@ class Concatenate(Layer):
             raise ValueError(f"{self.name}: got inputs of shapes {_text(shapes)}, wants {wants}")
         sizes = [shape[at] for shape in shapes]
         return (*shapes[0][:at], None if None in sizes else sum(size or 0 for size in sizes), *shapes[0][at + 1 :])
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        """Those of the steps that are joined, or of other axes the steps that count in any of the inputs."""
+        masks = mask if isinstance(mask, list) else [mask]
+        if all(each is None for each in masks):
+            return None
+        whole = [
+            constant(1.0, array, tuple(array.shape[:2])) if each is None else each
+            for array, each in zip(x, masks, strict=True)
+        ]
+        return ops.concatenate(whole, 1) if self.axis % x[0].ndim == 1 else _any_of(whole)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """One behind the other."""
@@ -176,6 +192,12 @@ class Dot(Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"axes": self.axes, "normalize": self.normalize, **super().get_config()}
+
+
+def _any_of(masks: Sequence[Any]) -> Any:
+    """The steps that count in any of some masks."""
+    different = list({id(mask): mask for mask in masks}.values())
+    return reduce(ops.maximum, different)
 
 
 def _axis_last(x: Any, axis: int) -> Any:

@@ -218,6 +218,7 @@ class LayerNormalization(_Scaled):
     """
 
     recordable = True
+    supports_masking = True
 
     def __init__(
         self,
@@ -258,6 +259,8 @@ class LayerNormalization(_Scaled):
 
 class UnitNormalization(Layer):
     """x over its Euclidean norm along ``axis``, or several axes, of at least 1e-12: vectors of length 1."""
+
+    supports_masking = True
 
     def __init__(self, axis: int | Sequence[int] = -1, **options: Any) -> None:
         self.axis = _axes("axis", axis)

@@ -134,7 +134,10 @@ def _texts(name: str, given: Any) -> list[str]:
     """Texts (n,) or (n, 1), as strings."""
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"{name}: got {checks.describe(given)}, wants a list or an array of texts")
-    texts = np.asarray(given).reshape(-1).tolist() if isinstance(given, np.ndarray) else [*given]
+    several = [given] if isinstance(given, np.ndarray) else [*given]
+    if several and all(isinstance(each, np.ndarray) for each in several):  # of batches
+        several = [text for each in several for text in each.reshape(-1).tolist()]
+    texts = several
     texts = [text[0] if isinstance(text, (list, tuple)) and len(text) == 1 else text for text in texts]
     for place, text in enumerate(texts):
         if isinstance(text, bytes):

@@ -13,6 +13,7 @@ from fastnn.engine.protocols import Array, LossForm, Shape
 from fastnn.losses import functions
 from fastnn.losses.base import Loss, OpLoss, text_of
 from fastnn.samples import class_labels, require_last
+from fastnn.tape import kept
 
 
 class _Crossentropy(Loss):
@@ -291,11 +292,14 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
         """The kernels' name for it; ``alpha`` is in the targets."""
         return LossForm("softmax_focal" if self.from_logits else "focal", (self.gamma,), mean=False)
 
-    made_of_ops = False
-
     def smoothed(self, y_true: Array) -> Array:
         """The rows that outputs are compared with, times ``alpha``."""
-        return np.asarray(super().smoothed(y_true) * np.asarray(self.alpha, y_true.dtype))
+        rows = super().smoothed(y_true)
+        if isinstance(self.alpha, float):
+            return rows * self.alpha
+        each = np.asarray(self.alpha, rows.dtype)
+        result: Array = ops.multiply(rows, kept(("alpha", *self.alpha, rows.dtype), rows, lambda: each))
+        return result
 
     def _rows(self, y_true: Array, y_pred: Array) -> Array:
         options = self.gamma, self.from_logits, self.label_smoothing

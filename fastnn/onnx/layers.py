@@ -6,7 +6,7 @@ where all count; it gives a tensor. A layer without one that is made of ``fastnn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -17,6 +17,7 @@ from fastnn.engine.activations import Activation
 from fastnn.engine.protocols import Array
 from fastnn.layers.base import Layer, Operation
 from fastnn.layers.cells import Cell
+from fastnn.layers.merging import Elementwise
 from fastnn.layers.normalization import LEAST_DEVIATION
 from fastnn.layers.recurrent import RNN
 from fastnn.models import Model
@@ -34,9 +35,10 @@ def write_model(graph: Graph, model: Model, given: list[Tensor]) -> list[Tensor]
 
     def run(place: int, call: Any, x: Any) -> Any:
         layer = inner[call.layer]
-        mask = None if call.listed else masks.get(call.takes[0])
+        of_each = [masks.get(value) for value in call.takes]
+        mask = None if call.listed else of_each[0]
         y = write_layer(graph, layer, x, mask)
-        made = _mask_behind(graph, layer, x, mask)
+        made = _mask_of_several(graph, layer, of_each) if call.listed else _mask_behind(graph, layer, x, mask)
         if made is not None:
             masks.update(dict.fromkeys(call.gives, made))
         return y
@@ -80,6 +82,17 @@ def _followed(graph: Graph, layer: Layer, x: Any, mask: Any) -> Any:
         raise UnsupportedError("a mask to a layer of the user's, wants none")
     made = recorded.write(graph, lambda given: layer.forward(given, False)[0], x, _write_inner)
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def _mask_of_several(graph: Graph, layer: Layer, masks: Sequence[Tensor | None]) -> Tensor | None:
+    """Which steps count of what a layer makes of several inputs."""
+    told = [mask for mask in masks if mask is not None]
+    if not told or (isinstance(layer, Elementwise) and len(told) < len(masks)):
+        return None
+    if not isinstance(layer, Elementwise):
+        raise ValueError(f"{layer.name}: got inputs with masks, wants none for ONNX where several inputs come together")
+    with graph.within(layer.name):
+        return reduce(lambda a, b: a if a is b else graph.put("Or", a.shape, a.name, b.name), told)
 
 
 def _mask_behind(graph: Graph, layer: Layer, x: Any, mask: Tensor | None) -> Tensor | None:

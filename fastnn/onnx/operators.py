@@ -580,6 +580,7 @@ OPERATORS: Mapping[str, Emitter] = {
     "minimum": pairwise("Min"),
     "join": _joined,
     "matmul": _matmul,
+    "batch_matmul": _matmul,
     "linear": linear,
     "conv1d": convolution,
     "conv2d": convolution,

@@ -93,11 +93,8 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Fit to rows X (n, features), dense or CSR, and classes y (n,); rows count by ``sample_weight`` (n,)."""
         self._validate_params()
-        if self.dual:
-            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", accept_large_sparse=False
-        )
+        self._check_together()
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C")
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -145,6 +142,20 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
             )
         return self._summary
 
+    def _check_together(self) -> None:
+        """ValueError for parameters that no solver here takes together, and a warning of those that do nothing so."""
+        if self.dual:
+            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
+        if self.penalty == "elasticnet" and self.l1_ratio is None:
+            raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
+        if self.penalty is None and self.C != 1.0:
+            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
+        if self.penalty in ("l1", "l2") and 0 < (self.l1_ratio or 0) < 1:
+            warnings.warn(
+                f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={self.penalty})",
+                stacklevel=3,
+            )
+
     def _is_glm(self, model: Likelihood, strength: float) -> bool:
         """Whether there is to be a summary: without a penalty."""
         return strength == 0 and model.columns == 1 and model.shape[0] <= _NEWTON_COEFFICIENTS
@@ -191,8 +202,9 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
                 stacklevel=3,
             )
         elif not found.converged:
+            name = type(self).__name__ if self.solver == "auto" else self.solver
             warnings.warn(
-                f"{type(self).__name__} failed to converge after {self.max_iter} iterations: got max_iter="
+                f"{name} failed to converge after {self.max_iter} iterations: got max_iter="
                 f"{self.max_iter}, wants more, or features of similar scales",
                 ConvergenceWarning,
                 stacklevel=3,

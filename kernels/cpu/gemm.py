@@ -37,7 +37,7 @@ from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
 from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.panels import unpack_share
 from fastnn.kernels.cpu.parts import compiled_in
-from fastnn.kernels.cpu.simd.elementwise import add_row, forward_bias_row
+from fastnn.kernels.cpu.simd.elementwise import add_row, forward_bias_row, sum_columns
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
 from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
@@ -781,10 +781,17 @@ def column_sums(x: Any, *, out: Any = None) -> Callable[..., Any]:
     return lambda x, *, out=None: finish(sums(out, x, x), out)
 
 
+# Columns up to which sums stay in registers, a few vectors' at a time, from the first row to the last.
+_NARROW = 128
+
+
 @compiled_in
 def column_sums_share(t, tasks, n, m, z, total):
     """total = the sums of the n rows of z, in order, in task t's share of the m columns."""
     low, high = t * m // tasks, (t + 1) * m // tasks
+    if z.column == 1 and high - low <= _NARROW:
+        sum_columns(high - low, n, address(z.at, low), z.row, address(total, low))
+        return
     for j in range(low, high):
         total[j] = 0.0
     for i in range(n):

@@ -6,7 +6,7 @@ the multiply-adds of all outputs where windows are 2x2. Patches lie in strips: o
 under its windows, row by row, so that the patch of a window is a run of ``kh kw c`` numbers. What they cannot serve
 (dilation, groups, windows of a few cells) is done with the gradient of all outputs, as is the one by x.
 
-Numbers are those of the ops one by one; sums of dW begin anew with every image.
+Numbers are those of the ops one by one; sums of dW are those of groups of images, of which tasks have some each.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ from fastnn.kernels.cpu.convolution import (
     table,
 )
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.machine import NV, caches, tile
+from fastnn.kernels.cpu.machine import LINE, NV, caches, tile
 from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import record
+from fastnn.kernels.cpu.simd.elementwise import add_row, sum_columns
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.patches import most_vectors, sum_patches
 from fastnn.kernels.cpu.simd.pooling import AS_THEY_ARE, BRIEF, pool_cells_row, spread_cells_row
@@ -57,6 +58,9 @@ POOLED, POOLED_BACKWARD = "conv2d and max_pool2d", "gradient of conv2d and max_p
 # Outputs under a window from which on it pays to sum patches one by one: each comes with a load.
 _CELLS = 3
 
+# Groups of images at most, each with sums of its own, so that bits are those of any number of tasks.
+_GROUPS = 16
+
 # Windows: rows and columns of them in an image, their height and width, rows of them at a time; outputs, by rows and
 # columns, and maps; what becomes of outputs before the largest is found; numbers of rows of outputs that a task needs.
 WINDOWS = record(
@@ -65,10 +69,10 @@ WINDOWS = record(
 
 # Strips of images (n, h, w, c) with ``top`` and ``left`` zeros: columns of outputs, rows, numbers of a row, how far
 # columns are apart; numbers of an image. Rows and columns of windows, how far their patches are apart, maps. A patch's
-# numbers, as whole vectors, and how many of them at a time. Images at a time.
+# numbers, as whole vectors, and how many of them at a time. Groups of images, and numbers of the sums of one.
 STRIPS = record(
     *((name, np.int64) for name in ("n", "h", "w", "c", "top", "left", "columns", "rows", "run", "step", "size")),
-    *((name, np.int64) for name in ("p", "q", "down", "across", "maps", "depth", "vectors", "block", "at_once")),
+    *((name, np.int64) for name in ("p", "q", "down", "across", "maps", "depth", "vectors", "block", "groups", "sums")),
 )
 
 
@@ -156,15 +160,26 @@ def _lay_strips(strips, image, x, into, vector):
 
 
 @compiled_in
-def _sum_image(strips, low, high, offsets, x, dz, cells, sums, vector):
-    """The sums of maps ``low`` to ``high`` with those of an image."""
+def _sum_image(strips, offsets, x, dz, cells, sums, vector):
+    """The sums of all maps with those of an image."""
     depth = strips.vectors * vector
     for first in range(0, strips.vectors, strips.block):
         sum_patches(
-            min(strips.block, strips.vectors - first), high - low, strips.p, strips.q, strips.down, strips.across,
-            strips.maps, address(dz, low), address(cells, low), offsets, address(x, first * vector),
-            address(sums, low * depth + first * vector), depth,
+            min(strips.block, strips.vectors - first), strips.maps, strips.p, strips.q, strips.down, strips.across,
+            strips.maps, dz, cells, offsets, address(x, first * vector), address(sums, first * vector), depth,
         )  # fmt: skip
+
+
+@compiled_in
+def _gather_sums(low, high, strips, sums, dw, vector):
+    """dw of maps ``low`` to ``high``: the sums of all groups, in their order."""
+    depth = strips.vectors * vector
+    for m in range(low, high):
+        total = address(sums, m * depth)
+        for group in range(1, strips.groups):
+            add_row(depth, total, address(total, group * strips.sums), total, 0)
+        for k in range(strips.depth):
+            dw[k * strips.maps + m] = total[k]
 
 
 def _sums_signature(dtype: Any) -> Any:
@@ -175,31 +190,30 @@ def _sums_signature(dtype: Any) -> Any:
 
 @kernel(_sums_signature)
 def _sum_pooled(MR: int, NR: int) -> Any:
-    def sum_pooled(strips, offsets, x, dz, cells, chunk, sums, dw, db, words, t, tasks):
+    def sum_pooled(strips, offsets, x, dz, cells, buffers, sums, dw, db, words, t, team):
         how, vector = strips[0], NR // NV
-        low, high, each = t * how.maps // tasks, (t + 1) * how.maps // tasks, how.p * how.q * how.maps
-        depth = how.vectors * vector
-        for k in range(low * depth, high * depth):
-            sums[k] = 0.0
-        for first in range(0, how.n, how.at_once):
-            count = min(how.at_once, how.n - first)
-            if first > 0:
-                wait(tasks, words)
-            for i in range(t * count // tasks, (t + 1) * count // tasks):
-                _lay_strips(how, first + i, address(x, 0), address(chunk, i * how.size), vector)
-            wait(tasks, words)
-            for i in range(count):
-                at = (first + i) * each
-                _sum_image(
-                    how, low, high, address(offsets, 0), address(chunk, i * how.size), address(dz, at),
-                    address(cells, at), address(sums, 0), vector,
-                )  # fmt: skip
-        for k in range(how.depth):
-            for m in range(low, high):
-                dw[k * how.maps + m] = sums[m * depth + k]
-        if db.size > 0:
-            slopes = gemm.Matrix(address(dz, 0), how.maps, 1)
-            gemm.column_sums_share(t, tasks, how.n * how.p * how.q, how.maps, slopes, address(db, 0))
+        each, own, of_bias = how.p * how.q * how.maps, how.maps * how.vectors * vector, db.size > 0
+        tasks = min(team, buffers.size // how.size)
+        buffer = address(buffers, min(t, tasks - 1) * how.size)
+        for group in range(t * how.groups // tasks, min(tasks, t + 1) * how.groups // tasks):
+            begin, end, into = group * how.n // how.groups, (group + 1) * how.n // how.groups, group * how.sums
+            for k in range(own):
+                sums[into + k] = 0.0
+            for image in range(begin, end):
+                _lay_strips(how, image, address(x, 0), buffer, vector)
+                slopes, chosen = address(dz, image * each), address(cells, image * each)
+                _sum_image(how, address(offsets, 0), buffer, slopes, chosen, address(sums, into), vector)
+            if of_bias:
+                lines = (end - begin) * how.p * how.q
+                sum_columns(how.maps, lines, address(dz, begin * each), how.maps, address(sums, into + own))
+        wait(team, words)
+        _gather_sums(t * how.maps // team, (t + 1) * how.maps // team, how, address(sums, 0), address(dw, 0), vector)
+        if of_bias and t == 0:
+            for m in range(how.maps):
+                total = sums[own + m]
+                for group in range(1, how.groups):
+                    total += sums[group * how.sums + own + m]
+                db[m] = total
 
     return sum_pooled
 
@@ -251,11 +265,11 @@ class Joined(NamedTuple):
         """The share of the outputs that is under windows."""
         return math.prod(self.places) * math.prod(self.pool) / math.prod(self.shapes.y)
 
-    @property
-    def by_patches(self) -> bool:
-        """Whether the gradient by w is summed patch by patch."""
+    def by_patches(self, itemsize: int) -> bool:
+        """Whether the gradient by w is summed patch by patch: where they pay, and an image's stay in L2."""
         dilated = any(axis.dilation > 1 for axis in self.shapes.axes)
-        return self.shapes.groups == 1 and not dilated and math.prod(self.pool) >= _CELLS
+        fits = self.shapes.groups == 1 and not dilated and math.prod(self.pool) >= _CELLS
+        return fits and _strips_of(self, itemsize)[0]["size"] * itemsize <= caches().l2
 
 
 def _windows_of(given: Joined, itemsize: int, **more: int) -> dict[str, int]:
@@ -305,35 +319,37 @@ def _forward(given: Joined, dtype: Any) -> Callable[..., None]:
 
 
 @lru_cache(gemm.PLANS)
-def _strips_of(given: Joined, itemsize: int) -> tuple[dict[str, int], Any, int]:
-    """(how strips lie, where a cell's patch begins behind its window's, numbers of a row of dw's sums)."""
+def _strips_of(given: Joined, itemsize: int) -> tuple[dict[str, int], Any]:
+    """How strips lie, and where a cell's patch begins behind its window's."""
     (n, h, w, c), (kh, kw, _, maps), (height, width) = given.shapes.x, given.shapes.w, given.pool
     (down, across), (_, p, q, _), vector = given.shapes.axes, given.places, tile(itemsize).VL
     run, rows = kw * c, (p * height - 1) * down.stride + kh
     vectors = -(-kh * run // vector)
-    size = q * width * rows * run + vector
+    line = LINE // itemsize
+    size = -(-(q * width * rows * run + vector) // line) * line
     strips = {
         "n": n, "h": h, "w": w, "c": c, "top": down.before, "left": across.before, "columns": q * width, "rows": rows,
         "run": run, "step": across.stride, "size": size, "p": p, "q": q, "down": height * down.stride * run,
         "across": width * rows * run, "maps": maps, "depth": kh * run, "vectors": vectors,
         "block": -(-vectors // -(-vectors // most_vectors())),
-        "at_once": max(1, min(n, caches().l2 // 2 // (size * itemsize))),
+        "groups": min(n, _GROUPS), "sums": maps * vectors * vector + -(-maps // line) * line,
     }  # fmt: skip
     offsets = [(j * rows + i * down.stride) * run for i in range(height) for j in range(width)]
-    return strips, np.array(offsets, np.int64), vectors * vector
+    return strips, np.array(offsets, np.int64)
 
 
 def _by_patches(given: Joined, dtype: Any) -> Callable[..., None]:
     """The gradients by w and by the bias: of (x, dz, cells, dw, db), all in C order; without db where it is empty."""
-    strips, offsets, depth = _strips_of(given, dtype.itemsize)
-    chunk, sums = strips["at_once"] * strips["size"], strips["maps"] * depth
-    work = 2.0 * math.prod(given.places) * depth / gemm.FLOPS_PER_NS
+    strips, offsets = _strips_of(given, dtype.itemsize)
+    sums = strips["groups"] * strips["sums"]
+    work = 2.0 * math.prod(given.places) * strips["vectors"] * tile(dtype.itemsize).VL / gemm.FLOPS_PER_NS
     compute = _sum_pooled.planned(dtype, work, table(STRIPS, strips), offsets)
 
     def run(x: Any, dz: Any, cells: Any, dw: Any, db: Any) -> None:
-        scratch = workspace(chunk + sums, dtype)
+        buffers = min(threads.count(work), strips["groups"]) * strips["size"]
+        scratch = workspace(sums + buffers, dtype)
         flat_dz, flat_cells = dz.reshape(-1), cells.reshape(-1)
-        compute(x.reshape(-1), flat_dz, flat_cells, scratch[:chunk], scratch[chunk : chunk + sums], dw.reshape(-1), db)
+        compute(x.reshape(-1), flat_dz, flat_cells, scratch[sums:][:buffers], scratch[:sums], dw.reshape(-1), db)
 
     return run
 
@@ -375,7 +391,7 @@ def _run_backward(given: Joined, need: Sequence[str]) -> Callable[..., Any]:
             np.empty(shape, dtype) if name in need else None
             for name, shape in zip(("dx", "dw", "db"), (shapes.x, shapes.w, shapes.w[3:]), strict=True)
         )
-        patches = dw is not None and given.by_patches
+        patches = dw is not None and given.by_patches(dtype.itemsize)
         whole = as_rows(_spread(given, dz, cells)) if dx is not None or not patches else None
         if dx is not None:
             gradient_by_x(shapes, dtype)(whole, in_order(w), dx)

@@ -201,11 +201,11 @@ class Chains:
         """Launch what there is, of arrays at these addresses."""
         made = self._at.get((kind, addresses))
         if made is None:
-            made = launch.known(self._at, (kind, addresses), lambda: self._of(addresses, kind))
+            made = launch.known(self._at, (kind, addresses), lambda: self.of(addresses, kind))
         made(addresses, others, numbers)
 
-    def _of(self, addresses: Sequence[int], kind: Any) -> Launches:
-        """Those of arrays at these addresses."""
+    def of(self, addresses: Sequence[int], kind: Any = None) -> Launches:
+        """Those of arrays at these addresses, for callers who remember them."""
         pairs = zip(self._names, addresses, strict=True)
         shifted = frozenset(name for name, address in pairs if address % WIDE)
 

@@ -16,8 +16,8 @@ from fastnn.kernels.graph import Block, Call, Figure, View
 from fastnn.kernels.table import TABLE
 from fastnn.kernels.table.losses import LOSSES
 
-# What multiplies the results of a loss: a calculation, its operands, and what the launch calls the number.
-_FACTORS = (("times", "a", "b", "of_value"), ("scaled", "x", "factor", "of_slope"))
+# What multiplies loss and derivative: a calculation of one of them and a number, and what the launch calls this.
+_FACTORS = (("times", "of_value"), ("scaled", "of_slope"))
 
 
 def is_loss(call: Call) -> bool:
@@ -45,13 +45,13 @@ def _loss_of(calls: Sequence[Origin], number: int) -> Origin:
 def _multiplied(calls: list[Origin], loss: Origin, kept: Collection[Block]) -> list[Origin]:
     """With the numbers that its results are multiplied by in its launch."""
     made, gone = loss.call, list[Origin]()
-    for place, (op, x, factor, name) in enumerate(_FACTORS):
+    for place, (op, name) in enumerate(_FACTORS):
         result = made.results[place]
-        behind = next((each for each in calls if each.call.op == op and each.call.given[x] == result), None)
+        behind = next((each for each in calls if each.call.op == op and result in each.call.given.values()), None)
         if behind is None or not passes(calls, result, kept, loss, behind):
             continue
-        number = behind.call.given[factor]
-        if isinstance(number, Figure) and number.early:
+        number = next((each for each in behind.call.given.values() if isinstance(each, Figure)), None)
+        if number is not None and number.early:
             results = (*made.results[:place], *behind.call.results, *made.results[place + 1 :])
             made = replace(made, given={**made.given, name: number}, results=results, run=Scored(made.op))
             gone.append(behind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, combinations, pairwise
 from itertools import chain as chain_of
 from itertools import product as product_of
@@ -13,8 +14,8 @@ from typing import Any
 
 from fastnn.kernels.cuda import launch
 from fastnn.kernels.cuda.arguments import Field, Structure
-from fastnn.kernels.cuda.arrays import WIDE, address, in_order, is_in_order, like, overlap, reach, remembering
-from fastnn.kernels.cuda.chain import Chain, Chains
+from fastnn.kernels.cuda.arrays import WIDE, address, in_order, is_in_order, like, overlap, reach
+from fastnn.kernels.cuda.chain import Chain, Chains, Launches
 from fastnn.kernels.cuda.cpp import function
 from fastnn.kernels.formulas.steps import STEPS
 from fastnn.kernels.planned import Planned
@@ -167,19 +168,21 @@ class Steps(Planned):
         wanted, reaches = [*map(_LIKENESS, arrays)], [*map(reach, arrays)]
         ordered = all(array.flags.c_contiguous for array in arrays)
         step = _stepping(name, [[*map(like, each)] for each in parameters]) if ordered else None
-        meet_nowhere = remembering(lambda addresses: _meet_nowhere(addresses, reaches))
+        ready: dict[Any, Launches] = {}  # of arrays that share no memory, by their addresses
 
         def run(*arguments: Any) -> bool:
             arrays = [*flattened(zip(*pick(arguments), strict=True))]
             addresses = _addresses_of(arrays, wanted, device)
             if addresses is None or launch.surroundings()[0] != device:
                 return False
-            numbers = hyper(*arguments)
-            if step is not None and meet_nowhere(addresses):
-                step(addresses, numbers=numbers)
+            numbers, made = hyper(*arguments), ready.get(addresses)
+            if made is None and step is not None and _meet_nowhere(addresses, reaches):
+                made = launch.known(ready, addresses, partial(step.of, addresses))
+            if made is not None:
+                made(addresses, (), numbers)
                 return True
             parameters = [*zip(*pick(arguments), strict=True)]
-            if not (meet_nowhere(addresses) or _apart(parameters)):  # one after the other, as they were given
+            if not (_meet_nowhere(addresses, reaches) or _apart(parameters)):  # one after the other, as they were given
                 for each in parameters:
                     _stepped(name, numbers, [each])
             elif step is None:

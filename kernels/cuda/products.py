@@ -77,12 +77,13 @@ def modules() -> Iterator[launch.Module]:
         "gelu_backward": derivative("gelu"),
         "amsgrad": update("amsgrad"),
     }
-    exact = [(name, name, tile, launch.LEAST) for name, each in TILES.items() for tile in each]
-    tensor = [(name, "float32", tile, TENSOR_FROM) for name, each in TENSOR_TILES.items() for tile in each]
-    for (name, dtype, tile, least), (kind, epilogue) in product_of([*exact, *tensor], epilogues.items()):
-        yield _module(tile, epilogue, dtype, f"{kind} {name}", least)
-    for name, each in ROUNDING_TILES.items():
-        for tile in each:
+    of_precision: dict[str, Sequence[Tile | TensorTile]] = {**TILES, **TENSOR_TILES}
+    for name, each in of_precision.items():
+        dtype, least = (name, launch.LEAST) if name in TILES else ("float32", TENSOR_FROM)
+        for tile, (kind, epilogue) in product_of(each, epilogues.items()):
+            yield _module(tile, epilogue, dtype, f"{kind} {name}", least)
+    for name, rounding in ROUNDING_TILES.items():
+        for tile in rounding:
             yield _module(tile, epilogues["gelu_backward"], "float32", f"gelu_backward rounding to {name}", TENSOR_FROM)
 
 

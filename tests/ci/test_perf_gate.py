@@ -299,6 +299,12 @@ def test_repeat_wants_a_number(count, capsys):
     assert f"--repeat: got '{count}', wants a number of at least 1" in capsys.readouterr().err
 
 
+def test_a_baseline_that_cannot_be_compiled_ahead_is_left_to_the_gate(sides, capsys):
+    sides({})
+    assert perf_gate.compile_baseline() == 0
+    assert capsys.readouterr().out.startswith("NOTE: baseline abc: imports ")
+
+
 def test_errors_are_told_and_end_with_status_2(monkeypatch, capsys):
     def missing(to):
         raise baseline.BaselineError(f"no {to}")

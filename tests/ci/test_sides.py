@@ -62,6 +62,14 @@ def test_kernels_are_compiled_to_the_trees_own_cache(made, start, tmp_path):
         start(tree).check()
 
 
+def test_what_lines_would_compile_is_compiled_ahead(made, start, tmp_path):
+    source = (
+        "import os, pathlib\ndef warmup(dtypes):\n    pathlib.Path(os.environ['NUMBA_CACHE_DIR']).write_text(*dtypes)"
+    )
+    start(made(source, cache=tmp_path / "compiled")).ask("compile")
+    assert (tmp_path / "compiled").read_text() == "float32"
+
+
 def test_what_a_tree_lacks_is_not_found_in_another_one(made, start):
     names, failed = start(made("")).lines()
     assert names == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import fastnn
 from fastnn import activations, layers, losses, models, ops, optimizers, utils
 from fastnn.layers import Layer
 
@@ -285,3 +286,30 @@ def test_a_call_of_its_own_has_no_activation_beside_it():
     model.compile("sgd", "sparse_categorical_crossentropy")
     wanted = -np.log(model.predict(x, verbose=0)[np.arange(64), classes]).mean()
     assert model.fit(x, classes, batch_size=64, verbose=0).history["loss"][0] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_weights_that_are_single_numbers():
+    class Scaled(Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight(initializer="ones", name="scale")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    x = X.astype("float32")
+    model = models.Sequential([layers.Input((3,)), Scaled()])
+    assert model.get_weights()[0].shape == ()
+    model.compile(optimizers.SGD(0.1), "mse")
+    model.fit(x, 3.0 * x, epochs=60, verbose=0)
+    assert float(model.get_weights()[0]) == pytest.approx(3.0, abs=0.05)
+    model.set_weights([2.0])
+    assert model.predict(x, verbose=0) == pytest.approx(2 * x, abs=1e-6)
+
+
+def test_gradients_through_a_call_outside_of_training():
+    layer = Linear(4, dtype="float64")
+    layer(X)
+    dy = RNG.standard_normal((64, 4))
+    found = fastnn.gradients(lambda: ops.sum(ops.multiply(layer(X), dy)), layer.trainable_weights)[1]
+    for slope, wanted in zip(found, by_differences(layer, X.copy(), dy)[1:], strict=True):
+        assert slope == pytest.approx(wanted, abs=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,15 @@ def sources() -> set[str]:
 
 def run(cupy: Any) -> None:
     """Ask for all of them; a device is waited for, so that what has gone wrong is said here."""
-    for call in (_rows_that_wait, _steps_of_many_products, _steps_by_norms, _rows_of_csr, _clipping, _hits):
+    for call in (
+        _rows_that_wait,
+        _losses_that_go_on,
+        _steps_of_many_products,
+        _steps_by_norms,
+        _rows_of_csr,
+        _clipping,
+        _hits,
+    ):
         call(cupy)
         cupy.cuda.runtime.deviceSynchronize()
 
@@ -67,6 +76,24 @@ def _rows_that_wait(cupy: Any) -> None:
         return loss
 
     fastnn.program(step).repeat((x, t), np.arange(ROWS), BATCH)
+
+
+def _losses_that_go_on(cupy: Any) -> None:
+    """Back through activations of single numbers, and forwards, too, through those of rows."""
+    x, w, b = _drawn(cupy, (ROWS, FEATURES), (FEATURES, UNITS), (UNITS,))
+    labels = cupy.asarray(np.arange(ROWS) % UNITS)
+
+    def step(x: Any, labels: Any, activation: str) -> Any:
+        y = ops.linear(x, w, b, activation)
+        loss, dy = ops.multiclass_hinge(y, labels)
+        _, dw, db = ops.linear_backward(dy, x, w, y, activation, need=("dw", "db"))
+        ops.sgd_step([w, b], [dw, db], learning_rate=0.1)
+        return loss
+
+    for activation in ("tanh", "softmax"):
+        program = fastnn.program(partial(step, activation=activation))
+        for _ in range(3):
+            program(x, labels)
 
 
 def _steps_of_many_products(cupy: Any) -> None:

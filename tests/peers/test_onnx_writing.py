@@ -25,6 +25,16 @@ def of(shape, *inner, dtype=None):
     return lambda: models.Sequential([layers.Input(shape, dtype=dtype), *(layer() for layer in inner)])
 
 
+def graph_of(shape, make):
+    """What is made of a symbolic tensor of a shape."""
+
+    def model():
+        inputs = layers.Input(shape)
+        return models.Model(inputs, make(inputs))
+
+    return model
+
+
 def merging(kind, *shapes, **options):
     def make():
         given = [layers.Input(shape) for shape in shapes]
@@ -257,6 +267,10 @@ CASES = {
     "Masking between": of(SEQUENCE, L.Masking, partial(L.Dense, 3, "relu"), partial(L.GRU, 3)),
     **dict(recurrent_cases()),
     "Lambda": of(IMAGE, lambda: L.Lambda(lambda x: ops.global_average_pool(x.reshape(x.shape[0], -1, x.shape[3])))),
+    "Function": graph_of(ROW, lambda x: ops.concatenate([ops.tanh(x), 1.0 - x / 3.0], axis=1)),
+    "Attention": graph_of(SEQUENCE, lambda x: L.Attention(use_scale=True)([x, x])),
+    "AdditiveAttention": graph_of(SEQUENCE, lambda x: L.AdditiveAttention()([x, x])),
+    "MultiHeadAttention": graph_of(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)),
     "own layer": of(SEQUENCE, Squared, partial(L.Dense, 2)),
     "own layer of images": of(IMAGE, Convolved),
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -177,6 +178,40 @@ def copy_row_ahead(v: Vectors, count: Size, x: Pointer, y: Pointer, after: Point
         at.store(at.load(x), y)
 
     for_each(v, count, body)
+
+
+# Vectors of columns that are summed side by side.
+_SIDE_BY_SIDE = 4
+
+
+@micro_kernel
+def sum_columns(v: Vectors, count: Size, rows: Size, x: Pointer, row: Size, y: Pointer) -> Nothing:
+    """y = the sums of ``count`` columns of x, row by row; rows are ``row`` apart."""
+    builder, step = v.builder, I64(_SIDE_BY_SIDE * v.lanes)
+    whole = builder.sdiv(count, step)
+
+    def added(columns: Sequence[Span]) -> None:
+        totals = [Total(v) for _ in columns]
+        with cgutils.for_range(builder, rows, intp=I64) as loop:
+            at = builder.gep(x, [builder.mul(loop.index, row)])
+            for total, column in zip(totals, columns, strict=True):
+                total.add(column, column.load(at))
+        for total, column in zip(totals, columns, strict=True):
+            column.store(total.vector(), y)
+
+    with cgutils.for_range(builder, whole, intp=I64) as loop:
+        first = builder.mul(loop.index, step)
+        added([Span(v, builder.add(first, I64(j * v.lanes))) for j in range(_SIDE_BY_SIDE)])
+    done = builder.mul(whole, step)
+    rest = builder.sub(count, done)
+
+    def some(vectors: int) -> None:
+        """So many vectors, the last with what is left."""
+        firsts = [builder.add(done, I64(j * v.lanes)) for j in range(vectors)]
+        added([*(Span(v, at) for at in firsts[:-1]), Span(v, firsts[-1], v.mask(builder.sub(count, firsts[-1])))])
+
+    vectors = builder.sdiv(builder.add(rest, I64(v.lanes - 1)), I64(v.lanes))
+    switch_on(builder, vectors, [lambda: None, *(partial(some, j + 1) for j in range(_SIDE_BY_SIDE))])
 
 
 @micro_kernel

@@ -228,6 +228,34 @@ def test_separation_but_for_ties_is_said():
 def test_too_few_iterations_are_said():
     with pytest.warns(ConvergenceWarning, match="failed to converge after 1 iterations"):
         LogisticRegression(max_iter=1).fit(IRIS, SPECIES)
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge"):
+        LogisticRegression(max_iter=1, solver="lbfgs").fit(IRIS, SPECIES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"penalty": None, "C": 4.0}, "Setting penalty=None will ignore the C"),
+        ({"penalty": "l2", "l1_ratio": 0.5}, "l1_ratio parameter is only used when penalty is 'elasticnet'"),
+    ],
+)
+def test_parameters_that_do_nothing_are_said(options, message):
+    with pytest.warns(UserWarning, match=message):
+        fitted = LogisticRegression(**options).fit(MIXED, WHICH)
+    same = {"C": np.inf} if options["penalty"] is None else {}
+    np.testing.assert_array_equal(fitted.coef_, LogisticRegression(**same).fit(MIXED, WHICH).coef_)
+
+
+@pytest.mark.parametrize(
+    "estimator", [LogisticRegression(), LogisticRegression(solver="lbfgs", max_iter=1000), LinearRegression()]
+)
+def test_sparse_matrices_may_have_64_bit_indices(estimator):
+    stored = sparse.csr_matrix(IRIS)
+    wide = stored.copy()
+    wide.indices, wide.indptr = stored.indices.astype(np.int64), stored.indptr.astype(np.int64)
+    wanted = clone(estimator).fit(stored, SPECIES).coef_
+    np.testing.assert_array_equal(estimator.fit(wide, SPECIES).coef_, wanted)
+    assert wide.indices.dtype == np.int64
 
 
 @pytest.mark.parametrize(
@@ -240,6 +268,8 @@ def test_too_few_iterations_are_said():
         ({"solver": "liblinear"}, "'solver' parameter"),
         ({"max_iter": -1}, "'max_iter' parameter"),
         ({"class_weight": "even"}, "'class_weight' parameter"),
+        ({"dual": True}, "supports only dual=False"),
+        ({"penalty": "elasticnet", "l1_ratio": None}, "l1_ratio must be specified"),
     ],
 )
 def test_parameters_that_are_wrong(options, message):

@@ -170,6 +170,39 @@ def test_what_else_needs_a_gradient_or_changes_what_it_is_made_of(cupy, between,
     assert "gradients and step" in plan
 
 
+@pytest.mark.parametrize("clip", [{}, {"clipvalue": 0.01}, {"clipnorm": 0.05}])
+@pytest.mark.parametrize("looks", [False, True])
+def test_vectors_of_other_layers_go_with_the_weights(cupy, looks, clip):
+    """Unless somebody else needs their gradients."""
+    rng, found = np.random.default_rng(4), []
+    x, t = (cupy.asarray(rng.normal(size=shape).astype("float32")) for shape in ((N, INPUTS), (N, OUTPUTS)))
+    arrays = [rng.normal(size=shape).astype("float32") for shape in ((INPUTS, OUTPUTS), (OUTPUTS,), (OUTPUTS,))]
+    for _ in range(2):
+        weights = [*map(cupy.asarray, arrays)]
+
+        def step(x, t, weights=weights):
+            w, gamma, beta = weights
+            z = ops.linear(x, w)
+            loss, dy = ops.mse(ops.layer_norm(z, gamma, beta), t)
+            dz, dgamma, dbeta = ops.layer_norm_backward(dy, z, gamma)
+            seen = dgamma if looks else loss
+            _, dw, _ = ops.linear_backward(dz, x, w, z, need=("dw",))
+            ops.sgd_step(weights, SGD(**clip).clipped([dw, dgamma, dbeta]), learning_rate=0.1)
+            return loss, seen
+
+        found.append((step, weights))
+    (plain_step, wanted), (step, weights) = found
+    program, file = fastnn.program(step), io.StringIO()
+    for _ in range(4):
+        for a, b in zip(program(x, t), plain_step(x, t), strict=True):
+            np.testing.assert_allclose(a.get(), b.get(), **ROUNDING)
+    for a, b in zip(weights, wanted, strict=True):
+        np.testing.assert_allclose(a.get(), b.get(), **ROUNDING)
+    program.plan(file)
+    assert bool(re.search("sgd_step +sgd_step", file.getvalue())) == (looks or "clipnorm" in clip)
+    assert ("clip by" in file.getvalue()) == (looks and bool(clip))
+
+
 def over_themselves(network, slopes, rate):
     """Weights that are their own state."""
     ops.sgd_step(network.weights, slopes, network.weights[:], learning_rate=rate, momentum=0.5)

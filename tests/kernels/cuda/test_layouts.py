@@ -100,6 +100,55 @@ def test_results_over_operands(cupy, name):
 
 
 @places.host_only
+@pytest.mark.parametrize("shift", [0, 1])
+def test_16_bytes_are_an_access_where_arrays_begin_at_multiples_of_that(cupy, shift):
+    from fastnn.kernels.cuda import elementwise, optim, products
+
+    def given(structure):
+        return np.frombuffer(cupy.records[-1][1], structure.record("float32").dtype)[0]
+
+    x, y, z = (cupy.asarray(np.ones(65, "float32"))[shift : shift + 64] for _ in range(3))
+    for call in (
+        lambda: ops.relu(x, out=y),
+        lambda: ops.relu_backward(x, x, y, out=z),
+        lambda: ops.add(x, y, out=z),
+    ):
+        call()
+        assert given(elementwise.ELEMENTWISE)["aligned"] == (shift == 0)
+    ops.sgd_step(x, y, learning_rate=0.5)
+    assert given(optim.STEPS_GIVEN)["aligned"][0] == (shift == 0)
+    ops.matmul(x.reshape(8, 8), y.reshape(8, 8), out=cupy.empty((8, 8), "float32"))
+    assert [given(products.PRODUCT)[f"{name}_wide"] for name in "abc"] == [shift == 0, shift == 0, True]
+
+
+def test_a_row_is_a_warps_and_a_wide_one_a_blocks(cupy):
+    from fastnn.kernels.cuda import launch
+
+    assert [*map(launch.group, (1, 4, 5, 32, 1024, 1025))] == [4, 4, 8, 32, 32, launch.THREADS]
+    for c in (1024, 1025):
+        x = np.random.default_rng(c).normal(size=(3, c)).astype("float32")
+        found = ops.softmax(cupy.asarray(x)).get()
+        wide = np.exp(x.astype("float64"))
+        np.testing.assert_allclose(found, wide / wide.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_lists_of_arrays_that_share_memory_are_stepped_one_after_the_other(cupy):
+    """Although calls before, with arrays alike, were made at once; and gradients that are weights are read before."""
+    room, dw = cupy.asarray(np.arange(12, dtype="float32")), cupy.asarray(np.ones(8, "float32"))
+    weights = room[:8], cupy.asarray(np.full(8, 2.0, "float32"))
+    for _ in range(2):
+        ops.sgd_step([*weights], [dw, dw], learning_rate=0.5)
+    np.testing.assert_array_equal(room.get(), [*(np.arange(8) - 1), *range(8, 12)])
+    for _ in range(2):
+        ops.sgd_step([room[:8], room[4:]], [dw, room[:8]], learning_rate=0.5)
+    wanted = np.array([*(np.arange(8) - 1), *range(8, 12)], "float32")
+    for _ in range(2):
+        wanted[:8] -= 0.5
+        wanted[4:] -= 0.5 * wanted[:8]
+    np.testing.assert_array_equal(room.get(), wanted)
+
+
+@places.host_only
 def test_lists_that_need_more_memory_than_there_is(cupy, monkeypatch):
     """What is not in C order is stepped in a copy, at the first call and where a plan is remembered."""
     w, dw = (on_device(cupy, np.ones((4, 5), "float32").T) for _ in range(2))

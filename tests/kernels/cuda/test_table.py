@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
-from test_ops import calls, named, seeded, tolerance
+from test_ops import calls, expected_and_allowed, in_case, named, seeded
 
 from fastnn import ops
 from fastnn.kernels.cases import draw
@@ -39,11 +39,15 @@ def run(cupy, op, given):
     return named(op, result, {name: on_host_again(value) for name, value in given.items()})
 
 
-@pytest.mark.parametrize(("op", "variant", "sizes", "dtype"), [call for call in calls() if is_served(*call.values[:2])])
-def test_matches_oracle(cupy, op, variant, sizes, dtype):
-    given = draw(op, sizes, variant, dtype, seeded(op.name, variant, sizes))
-    expected, allowed = oracle.call(op, given), tolerance(op, given, sizes, dtype)
-    results = run(cupy, op, given)
+@pytest.mark.parametrize(("op", "variant", "dtype"), [call for call in calls() if is_served(*call.values[:2])])
+def test_matches_oracle(cupy, op, variant, dtype):
+    for sizes in op.cases:
+        given = draw(op, sizes, variant, dtype, seeded(op.name, variant, sizes))
+        with in_case(sizes):
+            assert_near(op, run(cupy, op, given), *expected_and_allowed(op, given, sizes, dtype), dtype)
+
+
+def assert_near(op, results, expected, allowed, dtype):
     assert results.keys() == expected.keys()
     for key, result in results.items():
         is_loss = isinstance(key, int) and op.returns[key] == ""
