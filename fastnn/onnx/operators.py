@@ -418,7 +418,9 @@ def resized(graph: Graph, x: Tensor, height: int, width: int) -> Tensor:
 
 
 def picked(graph: Graph, x: Tensor, axis: int, places: Any) -> Tensor:
-    """Some places of an axis, one behind the other."""
+    """Some places of an axis, one behind the other; the tensor itself where these are all."""
+    if list(places) == list(range(x.shape[axis] or 0)):
+        return x
     shape = tuple(len(places) if each == axis else size for each, size in enumerate(x.shape))
     return graph.put("Gather", shape, x.name, graph.integers(*places), order=x.order, axis=x.place(axis))
 
