@@ -202,7 +202,7 @@ def outcome(module, name, call, parameters):
     return None
 
 
-@pytest.mark.skipif(VERSION < (1, 8), reason="what scikit-learn says to some of them has changed")
+@pytest.mark.skipif(VERSION < (1, 9), reason="what scikit-learn says to some of them has changed")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_mistakes_raise_what_scikit_learn_raises(name):
     made, disagreements = 0, []
