@@ -118,7 +118,7 @@ def drop_blas_settings() -> None:
 def facts(with_blas: bool = True) -> dict[str, str]:
     """What a result must name: CPU, caches, target, threads, the kernels of NumPy's BLAS, versions, commit."""
     from fastnn import backends
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels.cpu.compiler import machine
 
     return {
         "cpu": cpu(),
@@ -172,7 +172,7 @@ def cpu() -> str:
 def caches() -> str:
     """Sizes of the data caches."""
     from bench.timing import size_text
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels.cpu.compiler import machine
 
     found = machine.caches()
     return f"L1 {size_text(found.l1)} and L2 {size_text(found.l2)} of a core, L3 {size_text(found.l3)} of all"

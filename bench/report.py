@@ -368,7 +368,7 @@ def _on_haswell(case: Case, options: argparse.Namespace) -> Results:
     from bench.kernels import MATMUL_BAR
     from bench.measure import Line
     from bench.suite import NUMPY
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels.cpu.compiler import machine
 
     if options.target != "host" or case.name != MATMUL_BAR or machine.isa().name != "avx512":
         return Results()

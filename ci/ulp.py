@@ -31,7 +31,7 @@ from numba import from_dtype
 
 from bench import environment
 from fastnn import checks, get_num_threads
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd import elementwise, functions, library
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 from fastnn.kernels.table import NUMBERS

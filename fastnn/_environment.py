@@ -88,7 +88,7 @@ def _threshold(work: int, measured_on: str | None) -> str:
 def _cpu() -> list[tuple[str, str]]:
     if not backends.available_backends()["cpu"].available:
         return [("CPU", _model_name())]
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels.cpu.compiler import machine
 
     isa, caches = machine.isa(), machine.caches()
     tiles = ", ".join(f"{machine.tile(np.dtype(dtype).itemsize)} in {dtype}" for dtype in DTYPES)
@@ -113,7 +113,7 @@ def _model_name() -> str:
 
 def has_kernels(module: str) -> bool:
     """Return True if a compiled function of a module of ``fastnn.kernels.cpu`` is kept on disk."""
-    from fastnn.kernels.cpu import store
+    from fastnn.kernels.cpu.compiler import store
 
     with suppress(OSError):  # there is no place for it
         return any(path.name.startswith(f"{module}.") for path in store.entry().files())
@@ -122,7 +122,7 @@ def has_kernels(module: str) -> bool:
 
 def _kernel_cache() -> str:
     """Return the folder of compiled kernels, its files and size, and whether it can be written to."""
-    from fastnn.kernels.cpu import store
+    from fastnn.kernels.cpu.compiler import store
 
     try:
         entry = store.entry()

@@ -254,14 +254,14 @@ def forget() -> None:
 
 def get_num_threads() -> int:
     """The number of threads that CPU kernels use: FASTNN_NUM_THREADS, else what affinity and cgroup quota leave."""
-    from fastnn.kernels.cpu import threads
+    from fastnn.kernels.cpu.teams import threads
 
     return threads.get_num_threads()
 
 
 def set_num_threads(threads: int) -> None:
     """Choose the number of threads of the CPU kernels, for this process; results do not depend on it."""
-    from fastnn.kernels.cpu import threads as kernel_threads
+    from fastnn.kernels.cpu.teams import threads as kernel_threads
 
     kernel_threads.set_num_threads(checks.integer("threads", threads, 1))
 
@@ -271,7 +271,7 @@ def use_num_threads(threads: int | None) -> AbstractContextManager[None]:
 
     None leaves the number as it is. Raises TypeError or ValueError at once, before the block is entered.
     """
-    from fastnn.kernels.cpu import threads as kernel_threads
+    from fastnn.kernels.cpu.teams import threads as kernel_threads
 
     return kernel_threads.use_num_threads(None if threads is None else checks.integer("threads", threads, 1))
 

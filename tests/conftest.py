@@ -23,7 +23,7 @@ MANY = 5000
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_kernels_stay_where_they_are(request):
     """Tests move the user's cache to keep it out of theirs: not the kernels that are compiled in this process."""
-    from fastnn.kernels.cpu import store
+    from fastnn.kernels.cpu.compiler import store
     from fastnn.kernels.table import DTYPES
 
     store.entry()

@@ -121,6 +121,35 @@ def test_rooms_of_the_kernels_know_no_other_backend(room):
                 assert name.split(".")[0] in sys.stdlib_module_names, f"{path} imports {name}"
 
 
+# The CPU's kernels from the top down, as above: packages and modules; what is not named is of ops.
+CPU = (
+    ("program", "epochs"),
+    ("instructions",),
+    ("",),
+    ("jit", "objects"),
+    ("teams",),
+    ("_arrays",),
+    ("simd",),
+    ("compiler", "notes"),
+)
+
+
+def floor(name):
+    """Index of the row of ``CPU`` that a module belongs to, by its name behind the package's."""
+    rows = [row for row, names in enumerate(CPU) if name in names]
+    return rows[0] if rows else CPU.index(("",))
+
+
+def test_imports_of_the_cpu_point_down():
+    package = "fastnn.kernels.cpu."
+    for module, path in sources():
+        if module.startswith(package):
+            own = floor(module.removeprefix(package).split(".")[0])
+            for name in imported(path):
+                if name.startswith(package) and not name.endswith(".require_compiler"):
+                    assert floor(name.removeprefix(package).split(".")[0]) >= own, f"{module} imports {name}"
+
+
 def python(program):
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 

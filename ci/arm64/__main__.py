@@ -49,7 +49,7 @@ _NAMES = "not naive"
 _LEFT_OUT = (
     "tests/kernels/cpu/test_jit.py",
     "tests/kernels/cpu/test_neon.py",
-    "tests/kernels/cpu/test_team.py::test_training_without_futex_gives_the_same_bits",
+    "tests/kernels/cpu/teams/test_team.py::test_training_without_futex_gives_the_same_bits",
 )
 
 # Debian's packages: the programs that make the guest, by the command that each brings, and what Python and NumPy load.
@@ -224,7 +224,8 @@ class Guest:
         """What a result must name."""
         checkout = self.folder / "checkout"
         program = (
-            "import platform, sys; from importlib.metadata import version; from fastnn.kernels.cpu import machine;"
+            "import platform, sys; from importlib.metadata import version;"
+            "from fastnn.kernels.cpu.compiler import machine;"
             "print(machine.describe()); print(platform.python_version(), *platform.libc_ver());"
             "print(', '.join(f'{name} {version(name)}' for name in sys.argv[1:]))"
         )

@@ -180,7 +180,9 @@ class _Prediction:
     """The forward pass: weights in panels and scratch memory, for inputs whose zeros are skipped or not."""
 
     def __init__(self, network: Network, sparse: bool) -> None:
-        from fastnn.kernels.cpu import epoch, layout, records, threads
+        from fastnn.kernels.cpu import records
+        from fastnn.kernels.cpu.epochs import epoch, layout
+        from fastnn.kernels.cpu.teams import threads
 
         self._kernel, self._dtype, self._sparse = epoch, network.dtype, sparse
         self._use_num_threads = threads.use_num_threads
@@ -238,7 +240,7 @@ def obstacle(network: Network) -> str | None:
 
 def precision_obstacle(precision: str, dtype: np.dtype[Any]) -> str | None:
     """Why training cannot multiply numbers of this format here; None where it can."""
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels.cpu.compiler import machine
 
     if precision != "bfloat16":
         return f"CPUs do not multiply numbers of {precision}"
@@ -249,7 +251,8 @@ def precision_obstacle(precision: str, dtype: np.dtype[Any]) -> str | None:
 
 def facts(network: Network, source: Source | None, fused: bool) -> dict[str, str]:
     """What runs on this machine, and what the fused runner does with this input, by name, for people to read."""
-    from fastnn.kernels.cpu import machine, threads
+    from fastnn.kernels.cpu.compiler import machine
+    from fastnn.kernels.cpu.teams import threads
 
     lines = {
         "kernels": f"{machine.isa().name}, tile {machine.tile(network.dtype.itemsize)}",

@@ -45,7 +45,9 @@ class Session:
         batch_size: int,
         mask_seeds: Sequence[int],
     ) -> None:
-        from fastnn.kernels.cpu import epoch, layout, records, threads
+        from fastnn.kernels.cpu import records
+        from fastnn.kernels.cpu.epochs import epoch, layout
+        from fastnn.kernels.cpu.teams import threads
 
         self._network, self._optimizer, self._data, self._batch_size = network, optimizer, data, batch_size
         self._batch = min(batch_size, data.rows)
@@ -358,7 +360,7 @@ def code_of(activation: Activation) -> int:
 
 def kind_of(stage: Stage) -> Any:
     """The stage as the kernels' layout wants it, trained."""
-    from fastnn.kernels.cpu import layout
+    from fastnn.kernels.cpu.epochs import layout
 
     return layout.StageKind(
         code_of(stage.activation),
@@ -396,7 +398,7 @@ def places_of(
     stages: Sequence[Stage], table: Array, arrays: Callable[[Parameter], Sequence[tuple[Array, Array]]]
 ) -> Iterator[_Place]:
     """The places of what ``arrays`` gives for each parameter: pairs of an array of its shape and a flat one."""
-    from fastnn.kernels.cpu import layout
+    from fastnn.kernels.cpu.epochs import layout
 
     for stage, row in zip(stages, table, strict=True):
         w, b, k, n, panel = (int(row[name]) for name in ("w", "b", "inputs", "outputs", "panel"))

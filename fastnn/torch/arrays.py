@@ -150,7 +150,7 @@ def _lender() -> AbstractContextManager[None]:
     path = _openmp()
     if path is None or not backends.state("cpu").available:
         return nullcontext()
-    from fastnn.kernels.cpu import openmp
+    from fastnn.kernels.cpu.teams import openmp
 
     try:
         return openmp.Lender(path, torch.get_num_threads)

@@ -20,11 +20,11 @@ def probe() -> str:
     """What kernels are compiled for, or a RuntimeError with the reason that none can be compiled and run here."""
     try:
         require_compiler()
-        importlib.import_module("fastnn.kernels.cpu.team")  # prepares LLVM, and what a team needs of the system
+        importlib.import_module("fastnn.kernels.cpu.teams.team")  # prepares LLVM, and what a team needs of the system
     except RuntimeError:
         raise
     except Exception as error:
         raise RuntimeError(f"what the kernels need cannot be had ({type(error).__name__}: {error})") from error
-    from fastnn.kernels.cpu import machine
+    from fastnn.kernels.cpu.compiler import machine
 
     return machine.describe()

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn.kernels.addresses import address
 from fastnn.kernels.cpu import notes
-from fastnn.kernels.cpu.machine import LINE
+from fastnn.kernels.cpu.compiler.machine import LINE
 
 _scratch = threading.local()
 

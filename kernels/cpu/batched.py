@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import threads
 from fastnn.kernels.cpu._arrays import finish, placing, reader, workspace
+from fastnn.kernels.cpu.compiler.machine import tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.gemm import Matrix, Part, pack_panel
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
-from fastnn.kernels.cpu.machine import tile
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.tile import gemm_tile
+from fastnn.kernels.cpu.teams import threads
 from fastnn.kernels.planned import Planned
 
 # One core's multiply-adds of small products a nanosecond, roughly.

@@ -24,16 +24,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from fastnn.kernels.cpu import elementwise, gemm, softmax, threads, windows, winograd
+from fastnn.kernels.cpu import elementwise, gemm, softmax, windows, winograd
 from fastnn.kernels.cpu._arrays import finish, in_order, placing, workspace
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.machine import caches, tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.machine import caches, tile
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.tile import copy_rows, gemm_tile, window_tile
+from fastnn.kernels.cpu.teams import threads
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS

@@ -16,15 +16,15 @@ from numba import types
 
 from fastnn.kernels.cpu import elementwise, gemm, linear_steps, softmax
 from fastnn.kernels.cpu._arrays import aligned, direct, finish, in_order, placing
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.machine import ALIASED, LINE, tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.gather import all_are_rows
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.machine import ALIASED, LINE, tile
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.sparse import SPARSE_TILES
 from fastnn.kernels.cpu.sparse_shares import first_behind, strip_of_row
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, MALFORMED_CSR, TABLE, Op

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numba import from_dtype, types
 
-from fastnn.kernels.cpu import convolution, elementwise, gemm, threads, windows
+from fastnn.kernels.cpu import convolution, elementwise, gemm, windows
 from fastnn.kernels.cpu._arrays import workspace
+from fastnn.kernels.cpu.compiler.machine import NV, caches
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.convolution import IMAGES, PHASE, PRODUCT
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.machine import NV, caches
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import copy_row, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.windows import window_products, window_rows
+from fastnn.kernels.cpu.teams import threads
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 

@@ -10,9 +10,9 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, direct, finish, placing
+from fastnn.kernels.cpu.compiler.machine import caches
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import Kernel, flat, kernel
-from fastnn.kernels.cpu.machine import caches
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import (
     add_row,
     backward_row,

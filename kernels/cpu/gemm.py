@@ -30,17 +30,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import elementwise, softmax, threads
+from fastnn.kernels.cpu import elementwise, softmax
 from fastnn.kernels.cpu._arrays import aligned, finish, in_order, placing, readable, reader, workspace
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.machine import ALIASED, LINE, NV, caches, tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
-from fastnn.kernels.cpu.machine import ALIASED, LINE, NV, caches, tile
 from fastnn.kernels.cpu.panels import unpack_share
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import add_row, forward_bias_row, sum_columns
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_tile
 from fastnn.kernels.cpu.simd.tile import ask_for_tile, copy_rows, gemm_tile, transpose_block
+from fastnn.kernels.cpu.teams import threads
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS

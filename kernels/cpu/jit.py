@@ -20,9 +20,11 @@ import numba
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import machine, notes, require_compiler, team, threads
-from fastnn.kernels.cpu.compiling import compile_now
+from fastnn.kernels.cpu import notes, require_compiler
+from fastnn.kernels.cpu.compiler import machine
+from fastnn.kernels.cpu.compiler.compiling import compile_now
 from fastnn.kernels.cpu.simd import library
+from fastnn.kernels.cpu.teams import team, threads
 
 
 def reads(dtype: Any, ndim: int) -> Any:
@@ -134,8 +136,8 @@ def kernel(signature: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Ke
 def compile_all(dtypes: Iterable[np.dtype[Any]]) -> None:
     """Compile, or load from the store, every kernel of this package, the micro-kernels, and what workers run."""
     folder = Path(__file__).parent
-    for module in pkgutil.iter_modules([str(folder)]):
-        importlib.import_module(f"{__package__}.{module.name}")
+    for module in pkgutil.walk_packages([str(folder)], f"{__package__}."):
+        importlib.import_module(module.name)
     team.server()
     for dtype in dtypes:
         for entry in KERNELS:

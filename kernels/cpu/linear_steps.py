@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu import gemm, optim, threads
+from fastnn.kernels.cpu import gemm, optim
 from fastnn.kernels.cpu._arrays import direct, finish, reader, workspace
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.machine import NV, tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel, matrix, reads
-from fastnn.kernels.cpu.machine import NV, tile
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.cpu.teams import threads
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op

@@ -14,13 +14,13 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, direct, in_order
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import CROSS_ENTROPY, FIGURES, SOFTMAX_CROSS_ENTROPY
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.losses import loss_row, penalty_row, total_row
 from fastnn.kernels.cpu.simd.softmax import cross_entropy_row, label_row, probability_loss_row, softmax_row
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE
 from fastnn.kernels.table import losses as table

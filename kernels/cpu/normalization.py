@@ -14,9 +14,8 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import between, contiguous, finish, in_order, placing, workspace
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.normalization import (
     layer_norm_backward_row,
@@ -26,6 +25,7 @@ from fastnn.kernels.cpu.simd.normalization import (
     slope_panel,
     slopes_panel,
 )
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.planned import Planned
 
 # Nanoseconds an element on one core, roughly.

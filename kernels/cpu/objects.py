@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cpu.parts import compiled_in
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import pointer
 
 

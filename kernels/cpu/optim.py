@@ -13,12 +13,12 @@ from numba import types
 
 from fastnn.kernels.cpu import objects
 from fastnn.kernels.cpu._arrays import contiguous, direct
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.objects import addresses
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address, pointer
 from fastnn.kernels.cpu.simd.optim import update_row
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.steps import STEP_CODES, STEPS
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import TABLE, Op

@@ -5,7 +5,7 @@ A matrix (k, m) becomes [ceil(m / width), k, width], with zeros in the columns b
 
 from __future__ import annotations
 
-from fastnn.kernels.cpu.parts import compiled_in
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import copy_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.tile import copy_rows

@@ -17,8 +17,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastnn.kernels.cpu import machine
 from fastnn.kernels.cpu._arrays import aligned
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd import library, peak
 
 _RUNS = 20

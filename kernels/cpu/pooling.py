@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from numba import types
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
 from fastnn.kernels.cpu.notes import Note
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.pooling import MAX, MEAN, pool_row, spread_max_row, spread_row
 from fastnn.kernels.planned import Planned

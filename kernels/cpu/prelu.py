@@ -10,8 +10,8 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import prelu_backward_row, prelu_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.planned import Planned

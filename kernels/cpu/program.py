@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.kernels.addresses import address
-from fastnn.kernels.cpu import bags, pooled_convolution, replay, team, threads
 from fastnn.kernels.cpu._arrays import aligned
-from fastnn.kernels.cpu.fusion import fuse
-from fastnn.kernels.cpu.holding import Held, in_panels
-from fastnn.kernels.cpu.lowering import LOWERED
-from fastnn.kernels.cpu.lowering.instructions import Instruction, Lowering, Noted, UnfitError
-from fastnn.kernels.cpu.machine import LINE
-from fastnn.kernels.cpu.row_steps import resting
-from fastnn.kernels.cpu.sparse_fusion import holding
+from fastnn.kernels.cpu.compiler.machine import LINE
+from fastnn.kernels.cpu.instructions import bags, pooled_convolution, replay
+from fastnn.kernels.cpu.instructions.fusion import fuse
+from fastnn.kernels.cpu.instructions.holding import Held, in_panels
+from fastnn.kernels.cpu.instructions.lowering import LOWERED
+from fastnn.kernels.cpu.instructions.lowering.instructions import Instruction, Lowering, Noted, UnfitError
+from fastnn.kernels.cpu.instructions.row_steps import resting
+from fastnn.kernels.cpu.instructions.sparse_fusion import holding
+from fastnn.kernels.cpu.teams import team, threads
 from fastnn.kernels.graph import Block, Call, CallByCall, Graph, Range, Stage, View, hinder, lifetimes, views_of
 from fastnn.kernels.interrupts import held
 

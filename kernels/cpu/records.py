@@ -13,8 +13,8 @@ import numpy as np
 from numba import from_dtype, types
 from numba.np.numpy_support import as_dtype
 
+from fastnn.kernels.cpu.compiler.parts import inlined
 from fastnn.kernels.cpu.jit import flat, matrix
-from fastnn.kernels.cpu.parts import inlined
 from fastnn.kernels.cpu.simd.kernel import pointer
 from fastnn.kernels.cpu.simd.losses import LOSS_ROW_CODES
 from fastnn.kernels.formulas.activations import CODES

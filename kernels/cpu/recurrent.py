@@ -17,15 +17,15 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, in_order, workspace
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.machine import LINE, tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.gemm import Matrix, Part, pack_panel
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.machine import LINE, tile
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import add_row, backward_row, copy_row, forward_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.recurrent import gru_backward_row, gru_row, lstm_backward_row, lstm_row
 from fastnn.kernels.cpu.simd.tile import gemm_tile
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.activations import CODES
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS

@@ -10,8 +10,8 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, direct
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table.resilient import BALANCES
 

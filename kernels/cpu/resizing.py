@@ -9,8 +9,8 @@ from typing import Any
 from numba import types
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.pooling import Windows, pooling
 from fastnn.kernels.cpu.simd.elementwise import copy_row
 from fastnn.kernels.cpu.simd.kernel import address

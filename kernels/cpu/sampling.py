@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from numba import types
 
 from fastnn.kernels.cpu._arrays import finish, in_order, placing
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.planned import Planned
 from fastnn.kernels.table.sampling import FILL_MODES, INTERPOLATIONS
 

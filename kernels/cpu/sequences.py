@@ -9,8 +9,8 @@ import numpy as np
 from numba import types
 
 from fastnn.kernels.cpu._arrays import contiguous, finish, in_order, placing
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel, matrix
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.pooling import over_all, pooling, spreading
 from fastnn.kernels.cpu.simd.elementwise import add_row, copy_row, pair_row
 from fastnn.kernels.cpu.simd.kernel import address

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.cpu.parts import compiled_in
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.simd.elementwise import copy_row_ahead, forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.optim import update_row

@@ -19,12 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from fastnn.kernels.cpu import elementwise, gemm, threads
+from fastnn.kernels.cpu import elementwise, gemm
 from fastnn.kernels.cpu._arrays import workspace
-from fastnn.kernels.cpu.barrier import wait
+from fastnn.kernels.cpu.compiler.machine import LINE, NV, caches, tile
+from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.jit import flat, kernel
-from fastnn.kernels.cpu.machine import LINE, NV, caches, tile
-from fastnn.kernels.cpu.parts import compiled_in
 from fastnn.kernels.cpu.records import record
 from fastnn.kernels.cpu.simd.elementwise import forward_bias_row
 from fastnn.kernels.cpu.simd.kernel import address
@@ -37,6 +36,8 @@ from fastnn.kernels.cpu.simd.winograd import (
     winograd_patch_line,
     winograd_slopes_line,
 )
+from fastnn.kernels.cpu.teams import threads
+from fastnn.kernels.cpu.teams.barrier import wait
 from fastnn.kernels.formulas.activations import CODES
 
 # Points of a block, taps of a kernel, outputs of a block along an axis, and numbers under their windows.

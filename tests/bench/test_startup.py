@@ -89,7 +89,7 @@ def test_the_idle_process_loads_the_modules_of_the_one_that_trains():
     trained = startup._child("peak", "digits", "yes")
     idle = startup._child("peak", "digits", "no", given=trained["modules"])
     wanted = {name for name in trained["modules"] if name.partition(".")[0] in ("numba", "llvmlite", "fastnn", "numpy")}
-    assert "fastnn.kernels.cpu.epoch" in wanted
+    assert "fastnn.kernels.cpu.epochs.epoch" in wanted
     assert wanted <= set(idle["modules"])
     assert 0 < idle["bytes"] < trained["bytes"]
 

@@ -36,7 +36,7 @@ from bench.suite import NUMPY as NUMPY_COLUMN
 from bench.timing import Sample
 from fastnn import cli, get_num_threads
 from fastnn.engine.cpu import FusedRunner
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.table import TABLE
 from fastnn.models import Sequential
 from fastnn.recipes import RECIPES, Data

@@ -14,7 +14,7 @@ import pytest
 from bench import environment
 from ci import ulp
 from fastnn import ops
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.formulas.activations import ACTIVATIONS
 

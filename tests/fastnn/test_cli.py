@@ -382,7 +382,7 @@ def test_info(run):
 
 
 def test_info_without_a_cache(run, monkeypatch):
-    from fastnn.kernels.cpu import store
+    from fastnn.kernels.cpu.compiler import store
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -8,7 +8,7 @@ from fastnn import ops
 from fastnn.kernels.cases import draw, sizes_name, variant_name
 from fastnn.kernels.cpu import notes
 from fastnn.kernels.cpu.gemm import _column_sums
-from fastnn.kernels.cpu.lowering.noted import NOTED
+from fastnn.kernels.cpu.instructions.lowering.noted import NOTED
 from fastnn.kernels.formulas.pairs import CHOICES
 from fastnn.kernels.table import TABLE
 from fastnn.tape import calculate

@@ -9,7 +9,7 @@ import fastnn
 from fastnn import ops
 from fastnn.backends import use_num_threads
 from fastnn.kernels.cases import variant_name
-from fastnn.kernels.cpu.lowering.sparse import Room
+from fastnn.kernels.cpu.instructions.lowering.sparse import Room
 from fastnn.kernels.graph import Block, Sparse, View
 from fastnn.kernels.table import TABLE
 

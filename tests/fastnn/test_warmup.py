@@ -15,7 +15,8 @@ from numba.core import event
 import fastnn
 from fastnn import layers, models, ops
 from fastnn.kernels.cases import draw
-from fastnn.kernels.cpu import jit, team, threads
+from fastnn.kernels.cpu import jit
+from fastnn.kernels.cpu.teams import team, threads
 from fastnn.kernels.cpu.simd import library
 from fastnn.kernels.table import TABLE
 

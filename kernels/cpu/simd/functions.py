@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastnn.kernels.cpu.machine import isa
+from fastnn.kernels.cpu.compiler.machine import isa
 from fastnn.kernels.cpu.simd.vectors import Primitives
 
 #

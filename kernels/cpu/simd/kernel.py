@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.compiler.machine import tile
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.vectors import FORMATS, I32, I64
 

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from fastnn.kernels.cpu import machine, store
+from fastnn.kernels.cpu.compiler import machine, store
 from fastnn.kernels.cpu.simd import (
     dropout,
     elementwise,

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.core import cgutils
 
-from fastnn.kernels.cpu.machine import NV
+from fastnn.kernels.cpu.compiler.machine import NV
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import Nothing, Number, Pointer, Size, Sizes, call, micro_kernel
 from fastnn.kernels.cpu.simd.loops import Span, for_each, switch_on

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from numba.core import cgutils
 
-from fastnn.kernels.cpu.machine import isa
+from fastnn.kernels.cpu.compiler.machine import isa
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import Indices, Nothing, Pointer, Size, Sizes, micro_kernel
 from fastnn.kernels.cpu.simd.vectors import I64

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.core import cgutils
 
-from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.compiler.machine import tile
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import MicroKernel, Nothing, Pointer, Size
 from fastnn.kernels.cpu.simd.loops import Total

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastnn.kernels.cpu.machine import LINE, tile
+from fastnn.kernels.cpu.compiler.machine import LINE, tile
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import (
     INTO_L1,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastnn.kernels.cpu.machine import ALIASED, LINE, tile
+from fastnn.kernels.cpu.compiler.machine import ALIASED, LINE, tile
 from fastnn.kernels.cpu.simd.functions import Vectors
 from fastnn.kernels.cpu.simd.kernel import INTO_L1, Nothing, Pointer, Size, Sizes, emit_prefetch, micro_kernel, opaque
 from fastnn.kernels.cpu.simd.loops import Span, for_each

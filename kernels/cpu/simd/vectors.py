@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastnn.kernels.cpu.machine import bfloat16_pairs
+from fastnn.kernels.cpu.compiler.machine import bfloat16_pairs
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 ZERO = I64(0)

@@ -7,7 +7,8 @@ import pytest
 
 from fastnn import layers, models, optimizers, regularizers, utils
 from fastnn.errors import BackendError
-from fastnn.kernels.cpu import machine, threads
+from fastnn.kernels.cpu.compiler import machine
+from fastnn.kernels.cpu.teams import threads
 
 needs_pairs = pytest.mark.skipif(not machine.bfloat16_pairs(), reason="the targeted CPU lacks AVX512-BF16")
 

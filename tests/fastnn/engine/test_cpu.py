@@ -852,7 +852,7 @@ def small(kind="dense", optimizer="rmsprop", rows=300, **options):
 @pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 @pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop-clipnorm", "momentum-global", "averaged-rmsprop"])
 def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch):
-    from fastnn.kernels.cpu import threads
+    from fastnn.kernels.cpu.teams import threads
 
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
     before = fastnn.get_num_threads()
@@ -884,7 +884,8 @@ def test_results_do_not_depend_on_threads(optimizer, kind, dropout, monkeypatch)
 @pytest.mark.parametrize(("kind", "width"), [("strokes", 34), ("strokes", 33), ("sparse", 34)])
 def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, dtype, coupled):
     """Where most of them are zero or not together, their number is even, and gradients go into the step as they are."""
-    from fastnn.kernels.cpu import epoch, records
+    from fastnn.kernels.cpu import records
+    from fastnn.kernels.cpu.epochs import epoch
 
     rng = np.random.default_rng(2)
     x = inputs(kind, 200, 34, rng).reshape(200, -1)[:, :width].copy()
@@ -905,7 +906,7 @@ def test_neighbours_share_entries(monkeypatch, kind, width, optimizer, penalty, 
 
 @pytest.mark.parametrize("seen", ["nobody looks", "a callback", "a validation", "a stream"])
 def test_weights_stay_in_panels_where_nobody_looks(seen, monkeypatch):
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     train, rules = epoch.train, []
 
@@ -932,7 +933,7 @@ def test_weights_stay_in_panels_where_nobody_looks(seen, monkeypatch):
 @pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
     """Scratch memory is made for a number of tasks: a callback that asks for more must not overrun it."""
-    from fastnn.kernels.cpu import threads
+    from fastnn.kernels.cpu.teams import threads
 
     class MoreThreads(callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -956,7 +957,8 @@ def test_more_threads_in_the_middle_of_a_fit(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["dense", "sparse", "strokes"])
 def test_more_threads_at_the_moment_of_the_call(kind, monkeypatch):
     """Another Python thread may ask for more threads between the check of scratch memory and the kernel's start."""
-    from fastnn.kernels.cpu import epoch, threads
+    from fastnn.kernels.cpu.epochs import epoch
+    from fastnn.kernels.cpu.teams import threads
 
     train, tasks = epoch.train, []
 
@@ -1086,7 +1088,7 @@ def test_an_array_of_another_dtype_takes_the_place_of_a_parameters(dtype):
 
 
 def test_a_second_architecture_compiles_nothing():
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     built, x, y = small()
     built.fit(x, y, epochs=1, verbose=0)

@@ -41,7 +41,7 @@ def one_step_a_call(monkeypatch):
 @pytest.fixture
 def threads_pay(monkeypatch):
     """However little work there is."""
-    from fastnn.kernels.cpu import threads
+    from fastnn.kernels.cpu.teams import threads
 
     monkeypatch.setattr(threads, "SERIAL_BELOW_NS", 0.0)
 
@@ -143,7 +143,7 @@ def test_interrupts_at_any_line_of_set_weights():
 @pytest.mark.parametrize("kind", X)
 @pytest.mark.usefixtures("one_step_a_call", "threads_pay")
 def test_an_interrupted_fit_is_one_that_made_fewer_steps(kind, optimizer, when, threads, monkeypatch):
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     for call in (1, 3, STEPS, STEPS + 2):
         made = model(optimizer)
@@ -191,7 +191,7 @@ def test_calls_last_as_long_as_they_should():
 @pytest.mark.parametrize("call", [1, 2])
 def test_an_epoch_is_made_in_calls_of_that_length(call, monkeypatch):
     """A clock of its own: each step takes a third of what a call should."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     now, calls, train = [0.0], [], epoch.train
 
@@ -213,7 +213,7 @@ def test_an_epoch_is_made_in_calls_of_that_length(call, monkeypatch):
 @pytest.mark.usefixtures("one_step_a_call")
 def test_a_handler_that_raises_nothing(monkeypatch):
     """It runs at a whole step, with the arrays up to date, and training goes on."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     made, seen = model(), []
     signal.signal(signal.SIGINT, lambda number, frame: seen.append(state(made)))
@@ -230,7 +230,7 @@ def test_a_handler_that_raises_nothing(monkeypatch):
 @pytest.mark.usefixtures("one_step_a_call")
 def test_interrupts_while_weights_stay_in_panels(when, monkeypatch):
     """In any of the epochs between which nobody looks at the weights."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     for call in range(1, 2 * STEPS + 1):
         made = model("rmsprop")
@@ -245,7 +245,7 @@ def test_interrupts_while_weights_stay_in_panels(when, monkeypatch):
 @pytest.mark.usefixtures("one_step_a_call")
 def test_an_error_out_of_nowhere(when, monkeypatch):
     """As ``PyThreadState_SetAsyncExc`` raises one in any thread: the compiled call never returns."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     class Broken(Interrupted):
         def __call__(self, *arguments):
@@ -358,7 +358,7 @@ def test_iterations_in_callbacks():
 
 
 def test_an_interrupt_while_kernels_compile(monkeypatch):
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     def compiled(dtype):
         signal.raise_signal(signal.SIGINT)
@@ -408,7 +408,7 @@ VALIDATION = np.tile(X["dense"], (20, 1)), np.tile(Y, 20)
 @pytest.mark.usefixtures("one_step_a_call")
 def test_an_interrupt_in_the_validation_of_a_fit(call, monkeypatch):
     """It ends with the compiled call at hand, of many; what the epoch has made stays."""
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     made, forward = model(), Interrupted(epoch.forward, call, "after")
     monkeypatch.setattr(epoch, "forward", forward)
@@ -491,7 +491,7 @@ def test_interrupts_at_any_line_of_steps_made_together(apart, monkeypatch):
 @pytest.mark.parametrize("kind", X)
 @pytest.mark.usefixtures("one_step_a_call")
 def test_interrupts_while_outputs_are_computed(kind, monkeypatch):
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     x, y = np.tile(X[kind], (20, 1)), np.tile(Y, 20)
     made = model()
@@ -512,7 +512,7 @@ def test_interrupts_while_outputs_are_computed(kind, monkeypatch):
 @pytest.mark.parametrize("kind", X)
 @pytest.mark.parametrize("batch_size", [7, 1000, 10**9])
 def test_outputs_do_not_depend_on_the_calls(kind, batch_size, monkeypatch):
-    from fastnn.kernels.cpu import epoch
+    from fastnn.kernels.cpu.epochs import epoch
 
     x, y = np.tile(X[kind], (40, 1)), np.tile(Y, 40)
     results = []
@@ -535,7 +535,7 @@ def test_outputs_do_not_depend_on_the_calls(kind, batch_size, monkeypatch):
 @discards
 def test_interrupts_at_any_time(runner, monkeypatch):
     """A team of more threads than cores, as on a machine that is busy: some of them are late at every barrier."""
-    from fastnn.kernels.cpu.threads import available
+    from fastnn.kernels.cpu.teams.threads import available
 
     if runner == "layerwise":
         monkeypatch.setitem(engine.RUNNERS, "fused", engine.LayerwiseRunner)

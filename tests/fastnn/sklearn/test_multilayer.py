@@ -27,7 +27,7 @@ import fastnn.sklearn
 from fastnn import activations, ops, optimizers
 from fastnn.engine.data import SparseSource
 from fastnn.errors import BackendError
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.sklearn import MLPClassifier, MLPRegressor, networks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

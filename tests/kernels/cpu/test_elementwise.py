@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastnn.backends import use_num_threads
-from fastnn.kernels.cpu import elementwise, threads
+from fastnn.kernels.cpu import elementwise
+from fastnn.kernels.cpu.teams import threads
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 import fastnn
 from fastnn import backends, ops
-from fastnn.kernels.cpu import gemm, machine
+from fastnn.kernels.cpu import gemm
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.table import ACTIVATIONS
 
 SHAPES = [

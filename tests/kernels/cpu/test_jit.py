@@ -17,7 +17,8 @@ from numba import types
 import fastnn
 import fastnn.kernels
 from bench import environment
-from fastnn.kernels.cpu import compiling, jit, machine, store
+from fastnn.kernels.cpu import jit
+from fastnn.kernels.cpu.compiler import compiling, machine, store
 from fastnn.kernels.cpu.simd import library
 
 # A kernel of its own, and one micro-kernel: compiled in a moment.
@@ -145,7 +146,7 @@ def test_another_tile_and_other_caches_are_compiled_for_anew(tmp_path, name):
         "tile": "machine.tile = lambda itemsize: machine.Tile(2, 2, 2)",
         "caches": "machine.caches = lambda: machine.Caches(1, 2, 3, 4)",
     }
-    elsewhere = f"from fastnn.kernels.cpu import machine\n{other[name]}\n{PROGRAM}"
+    elsewhere = f"from fastnn.kernels.cpu.compiler import machine\n{other[name]}\n{PROGRAM}"
     assert run(variables) == (*MISS, "")
     assert run(variables, program=elsewhere) == (*MISS, "")
     assert run(variables, program=elsewhere) == (*HIT, "")
@@ -174,7 +175,8 @@ def count(MR, NR):
 """
 COUNT = """
 import numpy as np
-from fastnn.kernels.cpu import counter, store
+from fastnn.kernels.cpu import counter
+from fastnn.kernels.cpu.compiler import store
 from fastnn.kernels.cpu.simd import library
 library.MICRO_KERNELS = ()
 x = np.zeros(1)
@@ -190,7 +192,7 @@ def test_an_edited_helper_is_never_stale(installed, tmp_path):
     (kernels / "counter.py").write_text(COUNTER)
     helper = kernels / "deep" / "deeper" / "helper.py"
     helper.parent.mkdir(parents=True)
-    text = "from fastnn.kernels.cpu.parts import inlined\n\n\n@inlined\ndef step():\n    return {}\n"
+    text = "from fastnn.kernels.cpu.compiler.parts import inlined\n\n\n@inlined\ndef step():\n    return {}\n"
 
     def counted(step):
         helper.write_text(text.format(step))

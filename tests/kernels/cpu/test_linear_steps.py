@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fastnn import backends, ops
-from fastnn.kernels.cpu import gemm, linear_steps, machine
+from fastnn.kernels.cpu import gemm, linear_steps
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.table import TABLE
 from fastnn.kernels.table.linear_steps import of_bias, states_of, step_of
 

@@ -9,7 +9,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd import library
 
 TRIPLE = "aarch64-unknown-linux-gnu"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import from_dtype, njit
 
-from fastnn.kernels.cpu.machine import tile
+from fastnn.kernels.cpu.compiler.machine import tile
 from fastnn.kernels.cpu.panels import pack_share, unpack_share
 from fastnn.kernels.cpu.simd import library
 from fastnn.kernels.cpu.simd.kernel import address

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import machine, peak
+from fastnn.kernels.cpu import peak
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd import library
 from fastnn.kernels.cpu.simd import peak as simd
 

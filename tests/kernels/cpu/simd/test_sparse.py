@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd import library, optim, sparse
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.sparse import to_csr

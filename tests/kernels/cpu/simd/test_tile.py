@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit, types
 
-from fastnn.kernels.cpu import machine
+from fastnn.kernels.cpu.compiler import machine
 from fastnn.kernels.cpu.simd import library, tile
 from fastnn.kernels.cpu.simd.kernel import address
 

@@ -1,0 +1,1 @@
+"""Training steps of a stack of dense layers, a whole epoch in one compiled call."""

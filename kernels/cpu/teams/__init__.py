@@ -1,0 +1,1 @@
+"""Threads that run one compiled function together."""
