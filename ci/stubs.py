@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 from types import ModuleType
 
-from fastnn import discrete, numerics
+from fastnn import discrete, numerics, spatial
 from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Option, Padding, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
@@ -116,7 +116,7 @@ def _of_function(module: ModuleType, name: str) -> str:
 
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
-    made = (_of_function(module, name) for module in (numerics, discrete) for name in module.NAMES)
+    made = (_of_function(module, name) for module in (numerics, discrete, spatial) for name in module.NAMES)
     return _HEADER + "\n".join([*(_stub(op) for name, op in TABLE.items() if name not in numerics.NAMES), _PACK, *made])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import absent, adoption, backends, checks, discrete, numerics, tape
+from fastnn import absent, adoption, backends, checks, discrete, numerics, spatial, tape
 from fastnn.kernels.table import TABLE, Op, varying
 
 # Plans remembered for an op, by what its arrays are like: a training loop makes the same few calls over and over.
@@ -499,12 +499,13 @@ def unpack(packed: Any) -> Any:
     return packed.array()
 
 
-_MADE_OF_OPS = (*numerics.NAMES, *discrete.NAMES)
+# What is made of the table's ops, a module each.
+_MADE = (numerics, discrete, spatial)
+_MADE_OF_OPS = {name: _of_symbols_too(getattr(module, name)) for module in _MADE for name in module.NAMES}
 __all__ = sorted({*TABLE, *_MADE_OF_OPS, "pack", "unpack"})
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 numerics.OPS.update({name: globals()[name] for name in TABLE})
-globals().update({name: _of_symbols_too(getattr(numerics, name)) for name in numerics.NAMES})
-globals().update({name: _of_symbols_too(getattr(discrete, name)) for name in discrete.NAMES})
+globals().update(_MADE_OF_OPS)
 shape = numerics.shape  # a symbol has one
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])

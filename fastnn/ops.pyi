@@ -2742,3 +2742,40 @@ def round(  # noqa: A001 - Keras's name
     decimals: int = 0,
 ) -> Array:
     """x to so many decimals, halves to the even one."""
+
+def average_pool(
+    x: Any,
+    pool_size: Any,
+    strides: Any = None,
+    padding: str = "valid",
+) -> Array:
+    """The mean of each place of a window, of what lies in x alone; arguments as of ``max_pool``."""
+
+def conv(
+    x: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    dilation_rate: Any = 1,
+) -> Array:
+    """``conv1d`` or ``conv2d`` with a kernel (kw, c / groups, f) or (kh, kw, c / groups, f), the groups as it says."""
+
+def max_pool(
+    x: Any,
+    pool_size: Any,
+    strides: Any = None,
+    padding: str = "valid",
+) -> Array:
+    """The largest number of each place of a window moved by ``strides``, ``pool_size`` if there are none."""
+
+def upsample(
+    x: Any,
+    size: Any,
+) -> Array:
+    """Every step, or every number of an image, ``size`` times along its axes."""
+
+def zero_pad(
+    x: Any,
+    padding: Any,
+) -> Array:
+    """Zeros around the axes in the middle: a number, one for each axis, or a pair (before, behind) for each axis."""

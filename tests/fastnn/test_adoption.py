@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import discrete, layers, models, numerics, ops, utils
+from fastnn import discrete, layers, models, numerics, ops, spatial, utils
 from fastnn.adoption import adopted
 from fastnn.kernels.cases import draw
 from fastnn.kernels.table import TABLE
@@ -120,10 +120,14 @@ MADE_OF_OPS = {
     **{name: (A, A[::-1]) for name in discrete.NAMES if name.startswith(("equal", "greater", "less", "not_"))},
     **dict.fromkeys(("logical_and", "logical_or"), (TRUTH, TRUTH)),
     **{name: ([A, A], 1) for name in ("concatenate", "stack")},
+    **dict.fromkeys(spatial.NAMES, (A.reshape(2, 3, 2), 2)),
+    "conv": (A.reshape(2, 3, 2), np.ones((2, 2, 1), "float32")),
     "cast": (A, "float64"),
     "clip": (A, 2.0, 5.0),
     "dot": (A, A.T.copy()),
+    "einsum": ("ij,kj->ik", A, A),
     "expand_dims": (A, 1),
+    "get_item": (A, 1),
     "moveaxis": (A, 0, 1),
     "one_hot": (COUNTS, 3),
     "pad": (A, 1),
