@@ -316,11 +316,11 @@ def test_a_job_that_this_fastnn_or_this_cpu_cannot_run_is_skipped(monkeypatch):
     job = next(job for job in training._JOBS if job.compiling)
     monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend: None)
     assert job.skip == "compile takes no precision"
-    monkeypatch.setattr(Sequential, "compile", lambda self, optimizer, loss, metrics, backend, precision: None)
+    monkeypatch.undo()
     monkeypatch.setattr(machine, "bfloat16_pairs", lambda: True)
     assert job.skip == ""
     monkeypatch.setattr(machine, "bfloat16_pairs", lambda: False)
-    assert job.skip == "this CPU has no AVX512-BF16"
+    assert "this CPU has no AVX512-BF16" in job.skip
     assert not any(job.skip for job in training._JOBS if not job.compiling)
 
 

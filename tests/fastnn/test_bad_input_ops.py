@@ -36,8 +36,8 @@ CASES = {
     "swapped": (lambda: ops.relu(np.ones(3, ">f4")), TypeError, r"x: .*>f4, wants dtype float32 or float64"),
     "mixed dtypes": (lambda: ops.matmul(A, B.astype(float)), TypeError, r"b: got dtype float64, wants float32.* of a"),
     "inner size": (lambda: ops.matmul(A, A), ValueError, r"b: got shape \(2, 3\), wants shape \(3, m\) to match a of"),
-    "dimensions": (lambda: ops.matmul(A, B[0]), ValueError, r"b: got shape \(4,\), wants shape \(3, m\)"),
-    "three dimensions": (lambda: ops.softmax(np.ones((1, 2, 3), F)), ValueError, r"x: got shape \(1, 2, 3\), wants"),
+    "dimensions": (lambda: ops.matmul(A, B[0]), ValueError, r"b: got shape \(4,\), wants 3 rows: a has shape \(2, 3\)"),
+    "three dimensions": (lambda: ops.linear(np.ones((1, 2, 3), F), B), ValueError, r"x: got shape \(1, 2, 3\), wants"),
     "bias size": (
         lambda: ops.linear(A, B, np.ones(3, F)),
         ValueError,

@@ -341,7 +341,7 @@ def test_a_slot_of_the_optimizer_is_missing(good, load, missing):
         ("backend", 3, "backend: got int 3, wants one of 'auto', 'cuda', 'cpu', 'naive'"),
         ("backend", "gpu", "backend: got 'gpu', wants one of"),
         ("backend", None, "backend: got NoneType None, wants one of"),
-        ("precision", "float16", "precision: got 'float16', wants one of 'float32', 'bfloat16', 'auto'"),
+        ("precision", "float16", "precision: got 'float16', wants one of 'float32', 'tf32', 'bfloat16', 'auto'"),
         ("precision", [], r"precision: got list \[\], wants one of"),
         ("iterations", 2**63, "iterations: got 9223372036854775808, wants an integer of at least 0 and at most"),
         ("iterations", -1, "iterations: got -1, wants an integer of at least 0"),

@@ -410,6 +410,8 @@ def test_layers_are_serialized(cls):
         "RandomTranslation": (0.1, 0.2),
         "CategoryEncoding": (3,),
         "Discretization": ([0.0, 1.0],),
+        "MultiHeadAttention": (2, 3),
+        "Function": ("relu", {"x": {"input": 0}}),
     }
     layer = cls(*needed.get(cls.__name__, ()), name="mine")
     again = layers.deserialize(layers.serialize(layer))

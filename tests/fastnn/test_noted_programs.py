@@ -20,6 +20,14 @@ def same(found, expected):
     return all(a is b is None or np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
+def assert_near(found, expected, rtol):
+    """The same but for rounding, and sums that leave out what is 0 times NaN or infinity."""
+    for a, b in zip(found, expected, strict=True):
+        assert np.isfinite(a)[np.isfinite(b)].all()
+        both = np.isfinite(a) & np.isfinite(b)
+        np.testing.assert_allclose(a[both], b[both], rtol=rtol, atol=rtol)
+
+
 def called(program, capsys):
     program.plan()
     return any("called" in line[45:53] for line in capsys.readouterr().out.splitlines()[1:-1])
@@ -236,7 +244,11 @@ def test_a_relu_s_derivative_goes_along_with_that_of_largest_numbers(name, windo
     """Windows side by side and overlapping, numbers that tie, zeros and NaN among them."""
     program, step, x = pooled_relu(OF_RELU[name], window, strides, dtype, poison)
     for turn in range(2):
-        assert same(program(x + turn), step(x + turn))
+        found, expected = program(x + turn), step(x + turn)
+        if isinstance(found, tuple):  # the sums of dw are those of the largest numbers' windows
+            assert_near(found, expected, 1e-4 if dtype == "float32" else 1e-12)
+        else:
+            assert same(found, expected)
     program.plan()
     assert "backward" not in [line[27:42].strip() for line in capsys.readouterr().out.splitlines()[1:-1]]
 

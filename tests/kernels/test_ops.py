@@ -12,7 +12,7 @@ import oracle
 import pytest
 
 import fastnn
-from fastnn import backends, ops
+from fastnn import backends, numerics, ops
 from fastnn.backends import use_num_threads
 from fastnn.kernels.cases import draw, sizes_name, variant_name
 from fastnn.kernels.table import ACTIVATIONS, DTYPES, ELEMENTWISE_ACTIVATIONS, NUMBERS, TABLE, Integer, varying
@@ -154,8 +154,9 @@ def test_signatures_are_the_tables(backend):
         implementation = inspect.signature(backends.implementation(backend, op.module, op.name))
         wanted = [(p.name, p.kind, p.default) for p in op.signature.parameters.values()]
         assert [(p.name, p.kind, p.default) for p in implementation.parameters.values()] == wanted, op.name
-        assert inspect.signature(getattr(ops, op.name)) == op.signature
-        assert getattr(ops, op.name).__doc__ == op.doc
+        if op.name not in numerics.NAMES:  # which take arrays of other ranks by the same names
+            assert inspect.signature(getattr(ops, op.name)) == op.signature
+            assert getattr(ops, op.name).__doc__ == op.doc
 
 
 @pytest.mark.parametrize("op", TABLE.values(), ids=lambda op: op.name)

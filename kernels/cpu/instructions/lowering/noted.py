@@ -24,7 +24,17 @@ from fastnn.kernels.cpu.instructions.replay import Kind
 from fastnn.kernels.graph import Block, Call, Range, View, range_of
 from fastnn.kernels.table import ELEMENTWISE_ACTIVATIONS, TABLE
 
-_OF_KERNELS = ("convolution", "depthwise", "joining", "pooling", "recurrent", "resilient", "resizing", "sampling")
+_OF_KERNELS = (
+    "batched",
+    "convolution",
+    "depthwise",
+    "joining",
+    "pooling",
+    "recurrent",
+    "resilient",
+    "resizing",
+    "sampling",
+)
 
 # Ops whose kernels do all the work: of arrays in C order they calculate nothing in Python.
 NOTED = (
