@@ -29,11 +29,8 @@ def started(level):
     """The ops' own tests, in a process whose Numba targets a CPU of that level."""
     name, features = LEVELS[level]
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    here = Path(__file__)
-    tests = [
-        str(path)
-        for path in (here.parents[1] / "test_ops.py", here.with_name("test_sparse.py"), here.with_name("simd"))
-    ]
+    kernels = Path(__file__).parents[2]
+    tests = [str(kernels / name) for name in ("test_ops.py", "cpu/test_sparse.py", "cpu/simd")]
     program = f"""
 import sys, pytest
 from fastnn.kernels.cpu.compiler import machine
