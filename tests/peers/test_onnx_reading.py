@@ -19,10 +19,10 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip ins
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - behind the skip
 
 # What is refused of the models that to_onnx writes: what mixes the batch, masks of steps that were turned, lengths;
-# images of sizes that are no multiples, and categories.
+# images of sizes that are no multiples, categories, attention.
 REFUSED = (
     *("RNN masked", "Bidirectional turned", "TimeDistributed", "own layer", "Dot cosines", "UnitNormalization"),
-    *("CenterCrop larger", "UpSampling2D bilinear"),
+    *("CenterCrop larger", "UpSampling2D bilinear", "Attention", "AdditiveAttention", "MultiHeadAttention"),
     *(name for name in CASES if name.startswith("Resizing") and "(8, 7)" not in name),
     *(name for name in CASES if name.startswith(("CategoryEncoding", "Discretization"))),
 )
