@@ -149,6 +149,18 @@ def _of_symbols_too(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _of_any_axis(rows: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """What is made of an op of rows for every axis; NumPy's matrices go straight to the op."""
+
+    @wraps(function)
+    def call(x: Any, axis: int = -1, *, out: Any = None) -> Any:
+        if axis == -1 and type(x) is np.ndarray and x.ndim == 2:
+            return rows(x, out=out)
+        return function(x, axis, out=out)
+
+    return call
+
+
 def _of_numbers(call: Callable[..., Any], operands: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """What an op makes of numbers: a number, or beside an array what it makes of one that is stretched."""
     arrays = [each for each in operands.values() if not tape.is_number(each)]
@@ -506,6 +518,7 @@ __all__ = sorted({*TABLE, *_MADE_OF_OPS, "pack", "unpack"})
 globals().update({name: _publish(op) for name, op in TABLE.items()})
 numerics.OPS.update({name: globals()[name] for name in TABLE})
 globals().update(_MADE_OF_OPS)
+globals().update({name: _of_any_axis(numerics.OPS[name], made) for name, made in _MADE_OF_OPS.items() if name in TABLE})
 shape = numerics.shape  # a symbol has one
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
