@@ -101,8 +101,8 @@ LOSSES = {
     "nll": (losses.NegativeLogLikelihood, of_classes, 7, "log_softmax"),
 }
 
-# Losses that look at a batch's targets on the host, an optimizer whose batch is all data: steps are made op by op.
-OP_BY_OP = {"hinge", "squared_hinge", "rprop_step"}
+# An optimizer whose batch is all data: steps are made op by op.
+OP_BY_OP = {"rprop_step"}
 
 OPTIMIZERS = {
     "sgd_step": lambda: optimizers.SGD(0.02, momentum=0.5),
