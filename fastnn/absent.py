@@ -145,7 +145,7 @@ _CALLED = {
         "mean_absolute_percentage_error": "mape", "mean_squared_logarithmic_error": "msle", "mm": "matmul",
         "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "mae", "sparse_categorical_crossentropy":
         "softmax_cross_entropy", "swish": "silu", "dense": "linear", "batch_normalization": "batch_norm",
-        "layer_normalization": "layer_norm", "max_pool": "max_pool2d", "average_pool": "average_pool2d",
+        "layer_normalization": "layer_norm",
     },
 }  # fmt: skip
 # Of how many names a message tells all, and how many come near in one that does not.

@@ -69,8 +69,11 @@ def thincs_tests(tmp_path, *arguments):
     paths = [str(folder / argument) if argument.endswith(".py") else argument for argument in arguments]
     options = ["-q", "-c", "pytest.ini", "--rootdir=.", "-p", "no:cacheprovider", "-p", "fastnn_in_thinc"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "support")}
+    environment.pop("KERAS_BACKEND", None)  # other tests' choice, with which thinc may not import TensorFlow
     command = [sys.executable, "-m", "pytest", *options, *paths]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    ).stdout
 
 
 def test_thincs_tests_of_its_ops_pass(tmp_path):
@@ -451,7 +454,8 @@ def test_several_threads_train_at_once():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # other libraries' threads, which the child does not use
+# of Python and JAX, about other libraries' threads, which the child does not use
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 def test_a_child_trains_too():
     alone = trained(dropout=0.0)
     child = os.fork()
