@@ -45,7 +45,7 @@ HOUSE = (
     ("fastnn.engine",),
     ("fastnn.programs", "fastnn.epochs", "fastnn.differentiation"),
     ("fastnn.ops", "fastnn.recorder"),
-    ("fastnn.discrete", "fastnn.numerics", "fastnn.spatial"),
+    ("fastnn.discrete", "fastnn.mathematics", "fastnn.numerics", "fastnn.places", "fastnn.spatial"),
     ("fastnn.backends", "fastnn.tape"),
     ("fastnn.datasets",),
     ("fastnn.adoption", "fastnn.files"),
