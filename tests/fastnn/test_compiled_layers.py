@@ -71,6 +71,8 @@ STACKS = {
     "Conv1DTranspose": (SEQUENCE, lambda: [Dense(4), layers.Conv1DTranspose(4, 3, strides=2, activation="relu")]),
     "Conv2DTranspose": (IMAGE, lambda: [Dense(4), layers.Conv2DTranspose(4, 3, strides=2, activation="relu")]),
     "DepthwiseConv2D": (IMAGE, lambda: [Dense(4), layers.DepthwiseConv2D(3)]),
+    "DepthwiseConv1D": (SEQUENCE, lambda: [Dense(4), layers.DepthwiseConv1D(3, activation="relu")]),
+    "SeparableConv1D": (SEQUENCE, lambda: [Dense(4), layers.SeparableConv1D(4, 3, activation="relu")]),
     "SeparableConv2D": (IMAGE, lambda: [Dense(4), layers.SeparableConv2D(4, 3)]),
     "Resizing": (IMAGE, lambda: [layers.Resizing(4, 4), Conv2D(4, 3)]),
     "CenterCrop": (IMAGE, lambda: [layers.CenterCrop(4, 4), Conv2D(4, 3)]),

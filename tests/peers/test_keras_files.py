@@ -58,7 +58,8 @@ MODELS = {
         lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.SpatialDropout2D(0.2), L.GlobalAveragePooling2D,
     ),
     "sequences": stack(
-        SEQUENCE, lambda: L.Conv1D(4, 2, padding="causal"), L.MaxPooling1D, lambda: L.GaussianNoise(0.1),
+        SEQUENCE, lambda: L.Conv1D(4, 2, padding="causal"), lambda: L.SeparableConv1D(4, 3, padding="same"),
+        lambda: L.DepthwiseConv1D(3, padding="same", depth_multiplier=2), L.MaxPooling1D, lambda: L.GaussianNoise(0.1),
         lambda: L.SimpleRNN(3, return_sequences=True), lambda: L.GRU(3, go_backwards=True), lambda: L.RepeatVector(3),
         lambda: L.Permute((2, 1)), L.Flatten,
     ),

@@ -99,7 +99,12 @@ def test_normalization_adapts(axis):
     np.testing.assert_allclose(ours(VECTORS), keras.ops.convert_to_numpy(theirs(VECTORS)), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({case[0] for case in CASES} | {"SpatialDropout1D", "SpatialDropout2D"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {case[0] for case in CASES} | {"SpatialDropout1D", "SpatialDropout2D", "DepthwiseConv1D", "SeparableConv1D"}
+    ),
+)
 def test_arguments(name):
     """Names, order and defaults; without those of masks' and devices' that fastnn has not."""
     ours, theirs = (

@@ -259,7 +259,15 @@ CASES = {
     "Conv2DTranspose same strides": of(IMAGE, partial(L.Conv2DTranspose, 3, (2, 5), strides=(3, 2), padding="same")),
     **{
         f"Conv1D {options}": of(SEQUENCE, partial(L.Conv1D, 4, 3, **options))
-        for options in ({}, {"padding": "causal", "dilation_rate": 2}, {"padding": "same", "strides": 2, "groups": 2})
+        for options in (
+            {}, {"padding": "causal", "dilation_rate": 2}, {"padding": "causal", "groups": 4},
+            {"padding": "same", "strides": 2, "groups": 2},
+        )
+    },
+    **{
+        f"{kind.__name__} {options}": of(SEQUENCE, partial(kind, *first, 3, **options))
+        for kind, first in ((L.DepthwiseConv1D, ()), (L.SeparableConv1D, (4,)))
+        for options in ({"activation": "relu"}, {"padding": "same", "strides": 2}, {"dilation_rate": 2})
     },
     "Embedding": words(),
     "Embedding masked": words(partial(L.Dense, 3), mask_zero=True),
