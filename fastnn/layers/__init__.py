@@ -35,7 +35,14 @@ from fastnn.layers.core import (
     Reshape,
 )
 from fastnn.layers.custom import Lambda
-from fastnn.layers.dropout import Dropout, GaussianDropout, GaussianNoise, SpatialDropout1D, SpatialDropout2D
+from fastnn.layers.dropout import (
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+)
 from fastnn.layers.embedding import Embedding
 from fastnn.layers.functions import Function
 from fastnn.layers.lookup import IntegerLookup, StringLookup
@@ -57,7 +64,14 @@ from fastnn.layers.merging import (
     multiply,
     subtract,
 )
-from fastnn.layers.normalization import BatchNormalization, LayerNormalization, Normalization, UnitNormalization
+from fastnn.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    Normalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from fastnn.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -92,9 +106,10 @@ from fastnn.layers.wrappers import KINDS, TimeDistributed, Wrapper
 
 NAMES = {
     **aliases((InputLayer, Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax, Flatten, Dropout, Rescaling)),
-    **aliases((BatchNormalization, LayerNormalization, Normalization, UnitNormalization)),
+    **aliases((BatchNormalization, GroupNormalization, LayerNormalization, RMSNormalization)),
+    **aliases((Normalization, UnitNormalization)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
-    **aliases((ActivityRegularization, Function, GaussianDropout, Identity)),
+    **aliases((ActivityRegularization, AlphaDropout, Function, GaussianDropout, Identity)),
     **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
@@ -134,6 +149,7 @@ __all__ = [
     "ActivityRegularization",
     "Add",
     "AdditiveAttention",
+    "AlphaDropout",
     "Attention",
     "Average",
     "AveragePooling1D",
@@ -175,6 +191,7 @@ __all__ = [
     "GlobalMaxPool2D",
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
+    "GroupNormalization",
     "Identity",
     "Input",
     "InputLayer",
@@ -197,6 +214,7 @@ __all__ = [
     "PReLU",
     "Parameter",
     "Permute",
+    "RMSNormalization",
     "RandomFlip",
     "RandomRotation",
     "RandomTranslation",

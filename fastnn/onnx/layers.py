@@ -394,7 +394,7 @@ def _activation(graph: Graph, layer: Any, x: Tensor, mask: Any) -> Tensor:
 
 EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.InputLayer, layers.Identity, layers.ActivityRegularization), _as_it_is),
-    **dict.fromkeys((layers.Dropout, layers.GaussianNoise, layers.GaussianDropout), _as_it_is),
+    **dict.fromkeys((layers.Dropout, layers.AlphaDropout, layers.GaussianNoise, layers.GaussianDropout), _as_it_is),
     **dict.fromkeys((layers.SpatialDropout1D, layers.SpatialDropout2D), _as_it_is),
     **dict.fromkeys((layers.RandomFlip, layers.RandomRotation), _as_it_is),
     **dict.fromkeys((layers.RandomTranslation, layers.RandomZoom), _as_it_is),

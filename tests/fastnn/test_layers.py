@@ -405,7 +405,7 @@ def test_layers_are_serialized(cls):
         **dict.fromkeys(["SeparableConv1D", "SeparableConv2D"], (2, 3)),
         **dict.fromkeys(["DepthwiseConv1D", "DepthwiseConv2D"], (3,)),
         "Dot": (1,),
-        **dict.fromkeys(["GaussianNoise", "GaussianDropout"], (0.1,)),
+        **dict.fromkeys(["AlphaDropout", "GaussianNoise", "GaussianDropout"], (0.1,)),
         **dict.fromkeys(["Resizing", "CenterCrop"], (4, 5)),
         **dict.fromkeys(["RandomRotation", "RandomZoom"], (0.1,)),
         "RandomTranslation": (0.1, 0.2),

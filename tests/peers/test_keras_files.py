@@ -46,7 +46,10 @@ def options(**more):
 
 
 MODELS = {
-    "dense": stack(ROW, options, lambda: L.Dense(2, "softmax"), lambda: L.Dropout(0.3)),
+    "dense": stack(
+        ROW, options, lambda: L.Dense(2, "softmax"), lambda: L.Dropout(0.3), lambda: L.AlphaDropout(0.2),
+        L.RMSNormalization,
+    ),
     "activations": stack(
         ROW, lambda: L.Activation("gelu"), lambda: L.ReLU(6.0), L.LeakyReLU, L.PReLU, L.ELU, L.Softmax,
         lambda: L.Dense(3, activation=keras.layers.LeakyReLU(0.1)),
@@ -55,7 +58,8 @@ MODELS = {
         IMAGE, lambda: L.Rescaling(1 / 255), lambda: L.Conv2D(4, 3, padding="same", groups=2, activation="relu"),
         L.BatchNormalization, lambda: L.DepthwiseConv2D(2), lambda: L.MaxPooling2D(2, padding="same"),
         lambda: L.SeparableConv2D(5, 2), lambda: L.Conv2DTranspose(3, 2, strides=2), L.ZeroPadding2D, L.UpSampling2D,
-        lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.SpatialDropout2D(0.2), L.GlobalAveragePooling2D,
+        lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.GroupNormalization(3), lambda: L.SpatialDropout2D(0.2),
+        L.GlobalAveragePooling2D,
     ),
     "sequences": stack(
         SEQUENCE, lambda: L.Conv1D(4, 2, padding="causal"), lambda: L.SeparableConv1D(4, 3, padding="same"),

@@ -168,6 +168,10 @@ CASES = {
     "UnitNormalization": of(SEQUENCE, L.UnitNormalization),
     "Identity": of(ROW, L.Identity, partial(L.Dense, 3)),
     "ActivityRegularization": of(ROW, partial(L.ActivityRegularization, 0.1), partial(L.Dense, 3)),
+    "AlphaDropout": of(ROW, partial(L.AlphaDropout, 0.5), partial(L.Dense, 3)),
+    "GroupNormalization": of(IMAGE, partial(L.GroupNormalization, 3), partial(L.GroupNormalization, 4, 1)),
+    "GroupNormalization of maps": of(IMAGE, partial(L.Conv2D, 4, 2), partial(L.GroupNormalization, -1, scale=False)),
+    "RMSNormalization": of(IMAGE, L.RMSNormalization, partial(L.RMSNormalization, [1, 2])),
     "GaussianDropout": of(ROW, partial(L.GaussianDropout, 0.5), partial(L.Dense, 3)),
     "Conv1DTranspose": of(SEQUENCE, partial(L.Conv1DTranspose, 3, 2, strides=2)),
     "Conv2DTranspose output padding": of(
