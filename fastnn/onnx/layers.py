@@ -398,6 +398,8 @@ EXPORTERS: Mapping[type[Any], Exporter] = {
     **dict.fromkeys((layers.SpatialDropout1D, layers.SpatialDropout2D), _as_it_is),
     **dict.fromkeys((layers.RandomFlip, layers.RandomRotation), _as_it_is),
     **dict.fromkeys((layers.RandomTranslation, layers.RandomZoom), _as_it_is),
+    **dict.fromkeys((layers.RandomBrightness, layers.RandomContrast), _as_it_is),
+    layers.RandomCrop: lambda graph, layer, x, mask: _resizing(graph, layer._middle, x, mask),
     **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU), _activation),
     layers.Dense: _dense,
     **dict.fromkeys((layers.Conv1D, layers.Conv2D), _convolving(operators.convolution)),

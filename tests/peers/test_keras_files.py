@@ -55,7 +55,9 @@ MODELS = {
         lambda: L.Dense(3, activation=keras.layers.LeakyReLU(0.1)),
     ),
     "images": stack(
-        IMAGE, lambda: L.Rescaling(1 / 255), lambda: L.Conv2D(4, 3, padding="same", groups=2, activation="relu"),
+        IMAGE, lambda: L.RandomBrightness(0.1), lambda: L.RandomContrast((0.1, 0.2), (0, 1)),
+        lambda: L.Rescaling(1 / 255),
+        lambda: L.Conv2D(4, 3, padding="same", groups=2, activation="relu"),
         L.BatchNormalization, lambda: L.DepthwiseConv2D(2), lambda: L.MaxPooling2D(2, padding="same"),
         lambda: L.SeparableConv2D(5, 2), lambda: L.Conv2DTranspose(3, 2, strides=2), L.ZeroPadding2D, L.UpSampling2D,
         lambda: L.Cropping2D(1), L.LayerNormalization, lambda: L.GroupNormalization(3), lambda: L.SpatialDropout2D(0.2),

@@ -106,7 +106,16 @@ def test_normalization_adapts(axis):
     "name",
     sorted(
         {case[0] for case in CASES}
-        | {"AlphaDropout", "SpatialDropout1D", "SpatialDropout2D", "DepthwiseConv1D", "SeparableConv1D"}
+        | {
+            "AlphaDropout",
+            "RandomBrightness",
+            "RandomContrast",
+            "RandomCrop",
+            "SpatialDropout1D",
+            "SpatialDropout2D",
+            "DepthwiseConv1D",
+            "SeparableConv1D",
+        }
     ),
 )
 def test_arguments(name):

@@ -220,6 +220,9 @@ CASES = {
         for kind in (L.RandomRotation, L.RandomZoom)
     },
     "RandomTranslation": of(IMAGE, partial(L.RandomTranslation, 0.2, 0.1)),
+    "RandomBrightness": of(IMAGE, partial(L.RandomBrightness, 0.2), partial(L.Conv2D, 2, 2)),
+    "RandomContrast": of(IMAGE, partial(L.RandomContrast, 0.2), partial(L.Conv2D, 2, 2)),
+    "RandomCrop": of(IMAGE, partial(L.RandomCrop, 4, 3), partial(L.Conv2D, 2, 2)),
     "RandomFlip": of(IMAGE, L.RandomFlip, partial(L.Conv2D, 2, 2)),
     "Discretization": of(ROW, partial(L.Discretization, [-0.7, 0.0, 0.1, 0.5])),
     **{
