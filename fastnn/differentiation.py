@@ -361,6 +361,7 @@ _RULES: dict[str, _Rule] = {
     "zero_pad2d": _of_option("crop2d", "padding"),
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "identity": lambda node, slopes: {"x": slopes[0]},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "split": _of_parts,
     # nothing depends on what they are like
