@@ -453,7 +453,7 @@ class Replay(CallByCall):
                 if hasattr(call.run, "numbers"):
                     self._table.write(number, call.run.numbers({**call.given, **self._options(call)}))
                 else:
-                    with _capturing(number), self._table.reading(number):
+                    with _capturing(number, self._stream), self._table.reading(number):
                         self.run_of(call)(**self.given(call, arrays))
                 self._values[number] = values
 
@@ -561,7 +561,8 @@ class Replay(CallByCall):
                 if place % len(numbers) == 0:
                     self._gathered = {}
                     self._rooms = {} if turns > 1 else self._rooms
-                with _capturing(number), self._table.pointing(number) if number in self._numbered else nullcontext():
+                pointing = self._table.pointing(number) if number in self._numbered else nullcontext()
+                with _capturing(number, self._stream), pointing:
                     self._make(number, arrays)
         return made[0]
 
@@ -590,10 +591,14 @@ def _captured(stream: Any, graphs: list[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _capturing(call: int) -> Iterator[None]:
-    """Where CUDA, or CuPy, refuses to capture what is asked for, the call is named."""
+def _capturing(call: int, stream: Any) -> Iterator[None]:
+    """Where CUDA, or CuPy, refuses to capture what is asked for, the call is named.
+
+    Also where neither says so: CuPy's copies from the host ask an event how far it is, which voids the capture.
+    """
     try:
         yield
+        stream.is_capturing()
     except RuntimeError as error:  # CUDARuntimeError is one
         raise _UncapturableError(call) from error
 

@@ -306,14 +306,19 @@ def test_what_nothing_comes_of_is_not_launched(cupy):
     assert "sigmoid        captured" in plan_of(one)
 
 
+# What waits for the device, and what voids a capture without saying so.
+UNCAPTURABLE = {"read": lambda cupy, x: x.get(), "sent": lambda cupy, x: cupy.asarray(np.ones(3))}
+
+
 @host_only
 @pytest.mark.parametrize("name", ["tanh", "leaky_relu"])
-def test_what_waits_is_called_between_graphs(cupy, monkeypatch, name):
+@pytest.mark.parametrize("kind", UNCAPTURABLE)
+def test_what_waits_or_ends_a_capture_is_called_between_graphs(cupy, monkeypatch, name, kind):
     """It is found out by capturing it."""
     planned = backends.implementation("cuda", "elementwise", name)
 
     def waits(x, *numbers, out=None):
-        x.get()
+        UNCAPTURABLE[kind](cupy, x)
         return planned(x, *numbers, out=out)
 
     x = cupy.asarray(np.random.default_rng(0).normal(size=(4, 4)))
