@@ -1,7 +1,8 @@
 """A recorded step on the device: captured as a CUDA graph, which is launched again and again.
 
 The first run is made call by call, the second is captured. What cannot be captured is called in between: an op of CSR
-matrices, whose kernels are told how many non-zeros there are, and whatever waits for the device.
+matrices, whose kernels are told how many non-zeros there are, cuBLAS's products, which CuPy refuses to capture, and
+whatever waits for the device.
 
 Memory that ops allocate is a pool's that nobody else takes from, so that it stays the graph's: a result goes back to it
 behind the last call that needs it, for later ones, and nothing is copied to where it is wanted.

@@ -453,7 +453,9 @@ def concatenate(arrays: Any, axis: int = 0) -> ndarray:
 
 
 def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
-    """CuPy's own product."""
+    """CuPy's own product, which it does not let anybody capture."""
+    if _capturing():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     _do(lambda: np.matmul(a._host, b._host, out=out._host), "cupy.matmul")
     return out
 

@@ -473,6 +473,18 @@ def test_a_step_of_many_samples(cupy, monkeypatch):
 
 
 @host_only
+def test_large_products_between_graphs(cupy, monkeypatch):
+    """They are cuBLAS's, which CuPy does not capture."""
+    from fastnn.kernels.cuda import cublas
+
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    monkeypatch.setattr(cublas, "WORK_FROM", 16 * 9 * FEATURES)
+    cupy.launched.clear()
+    assert_alike(*(fitted("classifier", backend, epochs=4) for backend in ("cpu", "cuda")))
+    assert {"cupy.matmul", "graph"} <= set(cupy.launched)
+
+
+@host_only
 @pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch, clip):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)

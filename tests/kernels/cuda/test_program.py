@@ -339,6 +339,25 @@ def test_what_waits_or_ends_a_capture_is_called_between_graphs(cupy, monkeypatch
     assert plan.count("captured") == 2
 
 
+@host_only
+def test_products_that_are_cublas_s_are_called_between_graphs(cupy, monkeypatch):
+    """Which CuPy does not capture."""
+    from fastnn.kernels.cuda import cublas
+
+    monkeypatch.setattr(cublas, "WORK_FROM", 13 * 17 * 13)
+    x, w = (cupy.asarray(np.random.default_rng(0).normal(size=shape)) for shape in ((13, 17), (17, 13)))
+
+    def step(x):
+        return ops.tanh(ops.matmul(ops.relu(x), w))
+
+    program, wanted = fastnn.program(step), step(x).get()
+    for _ in range(4):
+        np.testing.assert_array_equal(program(x).get(), wanted)
+    plan = plan_of(program)
+    assert re.search(r"matmul +called", plan)
+    assert re.search(r"relu +captured", plan)
+
+
 def csr_matrix(cupy, dense):
     rows, columns = np.nonzero(dense)
     parts = dense[rows, columns], columns.astype("int32"), np.searchsorted(rows, range(len(dense) + 1)).astype("int32")
