@@ -30,6 +30,14 @@ from fastnn.kernels.table import (
     shape_of,
 )
 
+# What others call the things that a name chooses: nearer than any spelling.
+_MEANT = {
+    "gpu": "cuda",
+    "bf16": "bfloat16",
+    **dict.fromkeys(("fp32", "f32", "single", "float"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double"), "float64"),
+}
+
 _FLOATS = tuple(np.dtype(name) for name in DTYPES)
 
 
@@ -51,7 +59,8 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     if isinstance(value, str):
         if value in options:
             return value
-        near = difflib.get_close_matches(value[:100].lower(), options, n=1)
+        asked = value[:100].lower()
+        near = [_MEANT[asked]] if _MEANT.get(asked) in options else difflib.get_close_matches(asked, options, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"{name}: got {_shortened(value)}, wants one of {', '.join(map(repr, options))}{hint}")
     raise TypeError(f"{name}: got {describe(value)}, wants one of {', '.join(map(repr, options))}")
