@@ -35,6 +35,7 @@ HOUSE = (
         "fastnn.metrics",
         "fastnn.optimizers",
         "fastnn.initializers",
+        "fastnn.random",
         "fastnn.regularizers",
         "fastnn.samples",
         "fastnn.utils",
