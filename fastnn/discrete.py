@@ -91,8 +91,8 @@ def digitize(x: Any, bins: Any) -> Array:
 
 def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Array:
     """The places in a sorted sequence before which values keep it sorted: before equal numbers, or on their "right"."""
-    side = checks.one_of("side", side, ("left", "right"))
-    return np.searchsorted(_value("sorted_sequence", sorted_sequence), _value("values", values), side=side)
+    end: Any = checks.one_of("side", side, ("left", "right"))
+    return np.searchsorted(_value("sorted_sequence", sorted_sequence), _value("values", values), side=end)
 
 
 def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Array:

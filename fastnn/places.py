@@ -295,11 +295,14 @@ def _row_numbers(name: str, indices: Any, beside: Any, count: int) -> Any:
     """Integers below a count, negative ones counted from the end, where the array beside them lives."""
     index = operand(name, indices)
     if not hasattr(index, "dtype"):
-        listed = np.asarray(index)
-        what = ("row numbers", listed.tobytes(), listed.shape, str(listed.dtype))
-        index = kept(what, beside, lambda: listed if listed.size else listed.astype("int64"))
-    if isinstance(index, Followed) or checks.is_on_device(index):
-        return index
+        listed = np.asarray(index) if np.size(index) else np.empty(np.shape(index), "int64")
+        listed = _counted(name, listed, count)
+        return kept(("row numbers", listed.tobytes(), listed.shape, str(listed.dtype)), beside, lambda: listed)
+    return index if isinstance(index, Followed) or checks.is_on_device(index) else _counted(name, index, count)
+
+
+def _counted(name: str, index: Any, count: int) -> Any:
+    """NumPy's integers, checked, those below 0 counted from the end."""
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name}: got {checks.describe(index)}, wants integers")
     if index.size and (index.min() < -count or index.max() >= count):

@@ -188,6 +188,7 @@ def test_row_numbers_may_be_arguments_of_a_program():
         (lambda: ops.take(X, [3], 0), IndexError, r"indices: got 3 to 3, wants numbers in \[-3, 3\)"),
         (lambda: ops.take(X, 5, 1), ValueError, "indices: got 5, wants an integer"),
         (lambda: ops.take(X, [0.5], 0), TypeError, "indices: got"),
+        (lambda: ops.take(X, [[0], [-4]], 0), IndexError, r"indices: got -4 to 0"),
         (lambda: ops.take([1.0], [0], 0), TypeError, "x: got list"),
         (lambda: ops.take(X, [0], 3), ValueError, "axis: got 3"),
         (lambda: ops.take_along_axis(X, ROWS, 1), ValueError, r"indices: got shape \(3, 2\), wants \(3, 'n', 5\)"),
