@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import adoption, backends, checks
-from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain
+from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain, powers
 
 Array = Any
 
@@ -158,8 +158,13 @@ def negative(x: Any) -> Array:
 
 
 def power(x1: Any, x2: Any) -> Array:
-    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
-    return operand("x1", x1) ** operand("x2", x2)
+    """x1 to the power x2.
+
+    What is followed is taken to whole powers by products, to 0.5 by the root, to others as exp(x2 log x1): x1 > 0.
+    """
+    base, exponent = operand("x1", x1), operand("x2", x2)
+    followed = isinstance(base, Followed) or isinstance(exponent, Followed)
+    return powers(base, exponent) if followed else base**exponent
 
 
 def var(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
