@@ -364,6 +364,24 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
     return _placed(np.eye(N, M, k, dtype or "float32"))
 
 
+def full_like(x: Any, fill_value: float, dtype: Any = None) -> Array:
+    """An array of one number in the shape of x, and in its dtype or another."""
+    given = operand("x", x)
+    made = OPS["add"](zeros_like(given), constant(checks.real("fill_value", fill_value, infinite=True), given))
+    return made if dtype is None else cast(made, dtype)
+
+
+def copy(x: Any) -> Array:
+    """A new array of the same numbers."""
+    given = operand("x", x)
+    return OPS["identity"](given) if isinstance(given, Followed) or given.dtype.kind == "f" else given.copy()
+
+
+def ndim(x: Any) -> int:
+    """How many dimensions x has."""
+    return len(np.shape(x) if isinstance(x, (list, tuple, int, float)) else shape(x))
+
+
 def convert_to_tensor(x: Any, dtype: Any = None) -> Array:
     """x as ``array`` gives it: Keras's other name."""
     return array(x, dtype)
@@ -640,9 +658,9 @@ def rows_of_axes(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list
 OF_OTHER_RANKS: dict[str, Callable[..., Any]] = {"matmul": products}
 
 NAMES = (
-    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "einsum",
-    "exp", "expand_dims", "eye", "flip", "full", "get_item", "linspace", "log_softmax", "logsumexp", "max", "mean",
-    "min", "moveaxis", "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel",
-    "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes",
-    "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
+    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "copy", "dot",
+    "einsum", "exp", "expand_dims", "eye", "flip", "full", "full_like", "get_item", "linspace", "log_softmax",
+    "logsumexp", "max", "mean", "min", "moveaxis", "ndim", "negative", "normalize", "one_hot", "ones", "ones_like",
+    "pad", "permute", "power", "ravel", "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std",
+    "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
 )  # fmt: skip

@@ -101,6 +101,8 @@ def test_arrays():
     assert ops.array([1, 2], "float64").dtype == np.float64
     assert ops.cast(np.array([True, False]), "float32").tolist() == [1.0, 0.0]
     assert ops.shape(X) == (3, 4, 5)
+    assert (ops.ndim(X), ops.ndim([[1.0]]), ops.ndim(2.0)) == (3, 2, 0)
+    assert not np.shares_memory(ops.copy(X), X)
     assert np.array_equal(ops.ones_like(X), np.ones_like(X))
     assert np.array_equal(ops.zeros_like(X), np.zeros_like(X))
     assert np.array_equal(ops.transpose(W), W.T)
@@ -197,6 +199,10 @@ def test_arrays_that_are_made():
         (ops.eye(3, 2, 1), np.eye(3, 2, 1, "float32")),
         (ops.convert_to_tensor([1.0, 2.0]), np.array([1, 2], "float32")),
         (ops.convert_to_numpy(X), X),
+        (ops.full_like(W, 2.5), np.full_like(W, 2.5)),
+        (ops.full_like(W, 2, "int32"), np.full(W.shape, 2, "int32")),
+        (ops.copy(W), W),
+        (ops.copy(np.arange(3)), np.arange(3)),
         (ops.where([True, False], [1, 2], 3), np.array([1, 3])),
         (ops.zeros_like(X, "int32"), np.zeros(X.shape, "int32")),
         (ops.ones_like(X, "float32"), np.ones(X.shape, "float32")),
