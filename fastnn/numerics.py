@@ -242,7 +242,7 @@ def _of_matrices(a: Any, b: Any) -> Any:
 def einsum(subscripts: str, *operands: Any) -> Array:
     """Sums of products of one or two arrays, whose axes letters name: "bqhd,bkhd->bhqk"; as NumPy's, but for "...".
 
-    Of two it is one product of matrices, sample by sample where both and the result have an axis.
+    Of two it is one product of matrices, or one a sample where both and the result have an axis.
     """
     given = [operand(f"operands[{place}]", each) for place, each in enumerate(operands)]
     sides = checks.instance("subscripts", subscripts, str, "a string").replace(" ", "").split("->")
@@ -264,10 +264,11 @@ def einsum(subscripts: str, *operands: Any) -> Array:
     batch, summed = [each for each in both if each in wanted], [each for each in both if each not in wanted]
     rows, columns = [each for each in of_a if each not in both], [each for each in of_b if each not in both]
     s, n, k, m = (math.prod(sizes[each] for each in group) for group in (batch, rows, summed, columns))
-    left = _in_order_of(a, of_a, "".join(batch + rows + summed)).reshape(s, n, k)
-    right = _in_order_of(b, of_b, "".join(batch + summed + columns)).reshape(s, k, m)
+    product, lead = (OPS["batch_matmul"], (s,)) if batch else (OPS["matmul"], ())
+    left = _in_order_of(a, of_a, "".join(batch + rows + summed)).reshape(*lead, n, k)
+    right = _in_order_of(b, of_b, "".join(batch + summed + columns)).reshape(*lead, k, m)
     order = "".join(batch + rows + columns)
-    y = OPS["batch_matmul"](left, right).reshape(tuple(sizes[each] for each in order))
+    y = product(left, right).reshape(tuple(sizes[each] for each in order))
     return _in_order_of(y, order, wanted)
 
 

@@ -190,23 +190,27 @@ class MultiHeadAttention(_Attention):
                     shape, initializer, regularizer=regularizer, constraint=constraint, name=f"{name}/{kind}"
                 )
 
-    def _projected(self, name: str, sums: str, x: Any) -> Any:
-        """x by one of the projections."""
+    def _projected(self, name: str, x: Any, features: int, into: Sequence[int]) -> Any:
+        """Rows of so many features, (n, steps, *into), by one of the projections: of x (n, steps, ...)."""
         found: dict[str, Parameter] = {parameter.name: parameter for parameter in self.parameters}
-        y = ops.einsum(sums, x, found[f"{name}/kernel"])
-        return ops.add(y, found[f"{name}/bias"]) if self.use_bias else y
+        units = math.prod(into)
+        bias = found[f"{name}/bias"].reshape(units) if self.use_bias else None
+        y = ops.linear(x.reshape(-1, features), found[f"{name}/kernel"].reshape(features, units), bias)
+        return y.reshape(*x.shape[:2], *into)
 
     def call(self, inputs: Sequence[Any], training: Any = None, mask: Any = None) -> Any:
         """Outputs, and weights where these are asked for."""
         query, value, key = inputs[:3]
         counted = self._counted(inputs, mask[0] if isinstance(mask, list) else None, mask)
-        q = ops.multiply(self._projected("query", "btd,dhk->bthk", query), 1 / math.sqrt(self.key_dim))
-        k = self._projected("key", "bsd,dhk->bshk", key)
-        v = self._projected("value", "bsd,dhk->bshk", value)
+        of_keys, of_values = (self.num_heads, self.key_dim), (self.num_heads, self.value_dim)
+        q, k = (self._projected(name, x, x.shape[-1], of_keys) for name, x in (("query", query), ("key", key)))
+        v = self._projected("value", value, value.shape[-1], of_values)
+        q = ops.multiply(q, 1 / math.sqrt(self.key_dim))
         scores = ops.einsum("bthk,bshk->bhts", q, k)
         of_heads = None if counted is None else ops.expand_dims(counted, 1)
         weights = self._weights_of(scores, of_heads, training)
-        y = self._projected("attention_output", "bthk,hko->bto", ops.einsum("bhts,bshk->bthk", weights, v))
+        y = ops.einsum("bhts,bshk->bthk", weights, v)
+        y = self._projected("attention_output", y, math.prod(of_values), (self.units or query.shape[-1],))
         return (y, weights) if self._asked[1] else y
 
     def compute_output_shape(self, input_shape: Any) -> Any:
