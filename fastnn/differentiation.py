@@ -41,6 +41,8 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     >>> loss, (dw, db) = gradients(lambda w, b: ops.mse(ops.linear(x, w, b), t)[0], (w, b))
     >>> loss, found = gradients(lambda: ops.mse(model(x, training=True), t)[0], model.trainable_weights)
     """
+    if not callable(f):
+        raise TypeError(f"f: got {checks.describe(f)}, wants a function over fastnn.ops that returns a loss")
     given = _checked([*map(_value, arguments)] if isinstance(arguments, (list, tuple)) else arguments)
     result, sources = _followed(f, given, [each if isinstance(each, Held) else None for each in arguments])
     loss, *others = result if isinstance(result, tuple) else (result,)

@@ -523,4 +523,5 @@ shape = numerics.shape  # a symbol has one
 tape.OPERATORS.update(plus=globals()["add"], minus=globals()["subtract"], times=globals()["multiply"])
 tape.OPERATORS.update(over=globals()["divide"], square=globals()["square"], sqrt=globals()["sqrt"])
 tape.OPERATORS.update(total=globals()["total"], product=globals()["matmul"])
+tape.OPERATORS.update(sum=globals()["sum"], mean=globals()["mean"])
 absent.explain(__name__)

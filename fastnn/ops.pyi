@@ -682,6 +682,102 @@ def absolute_backward(
 ) -> Array:
     """Derivative of absolute: dx = dy where x > 0, -dy where x < 0, 0 at x = 0."""
 
+def rsqrt(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = 1 / sqrt(x); infinite at 0, NaN below."""
+
+def rsqrt_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of rsqrt: dx = -dy * y^3 / 2."""
+
+def log1p(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = log(1 + x), small results accurate; -inf at -1, NaN below."""
+
+def log1p_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log1p: dx = dy / (1 + x)."""
+
+def expm1(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = exp(x) - 1, small results accurate."""
+
+def expm1_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of expm1: dx = dy * (y + 1)."""
+
+def erf(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Error function y = 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, small results accurate."""
+
+def erf_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of erf: dx = dy * 2 / sqrt(pi) * exp(-x^2)."""
+
+def sin(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Sine of x in radians, of numbers of any size; NaN of infinity."""
+
+def sin_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of sin: dx = dy * cos(x)."""
+
+def cos(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Cosine of x in radians, of numbers of any size; NaN of infinity."""
+
+def cos_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of cos: dx = -dy * sin(x)."""
+
 def embedding(
     indices: Array,
     table: Array,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import activations, checks, configurable, constraints, initializers, ops, regularizers
-from fastnn.configurable import Configurable, snake_case, undefined
+from fastnn.configurable import Configurable, snake_case, undefined, unknown_argument
 from fastnn.constraints import Constraint
 from fastnn.differentiation import joined
 from fastnn.engine import penalties
@@ -323,7 +323,10 @@ class Layer(Operation, Configurable):
         activity_regularizer: Any = None,
         input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise unknown_argument(type(self), next(iter(unknown)))
         if name is not None:
             checks.instance("name", name, str, "a string")
             if not name or "/" in name:

@@ -53,6 +53,27 @@ LAYERS = {
         [(3, 3, 4, 2), (1, 1, 8, 5), (5,)],
         (2, 2, 3, 5),
     ),
+    "DepthwiseConv1D": (
+        ("DepthwiseConv1D", 3),
+        {"depth_multiplier": 2, "activation": "gelu", "padding": "same", "strides": 2},
+        STEPS,
+        [(3, 4, 2), (8,)],
+        (2, 5, 8),
+    ),
+    "SeparableConv1D": (
+        ("SeparableConv1D", 5, 3),
+        {"depth_multiplier": 2, "dilation_rate": 2, "activation": "softmax"},
+        STEPS,
+        [(3, 4, 2), (1, 8, 5), (5,)],
+        (2, 5, 5),
+    ),
+    "SeparableConv1D, no bias": (
+        ("SeparableConv1D", 5, 3),
+        {"use_bias": False, "strides": 3},
+        STEPS,
+        [(3, 4, 1), (1, 4, 5)],
+        (2, 3, 5),
+    ),
     "Conv2DTranspose": (
         ("Conv2DTranspose", 3, 2),
         {"strides": 3, "activation": "silu"},
@@ -187,6 +208,7 @@ def test_keras_s_other_names():
     assert layers.Convolution2D is layers.Conv2D
     assert layers.Convolution1D is layers.Conv1D
     assert layers.Convolution2DTranspose is layers.Conv2DTranspose
+    assert layers.SeparableConvolution1D is layers.SeparableConv1D
     assert layers.SeparableConvolution2D is layers.SeparableConv2D
 
 

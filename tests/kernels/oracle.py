@@ -58,6 +58,16 @@ def normal(x):
     return np.where(x > 0, 1 - tail, tail)
 
 
+def erf(x):
+    """By its series near 0, else by the normal distribution."""
+    near = np.clip(x, -1, 1)
+    term = total = np.ones_like(x)
+    for k in range(1, 40):
+        term = term * -near * near / k
+        total = total + term / (2 * k + 1)
+    return np.where(abs(x) < 1, 2 / np.sqrt(WIDE(PI)) * near * total, 2 * normal(np.sqrt(WIDE(2)) * x) - 1)
+
+
 def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
 
@@ -130,6 +140,12 @@ FORWARD = {
     "sqrt": np.sqrt,
     "log": np.log,
     "absolute": abs,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "erf": erf,
+    "sin": np.sin,
+    "cos": np.cos,
     "softmax": softmax,
     "log_softmax": lambda x: (
         x - x.max(1, keepdims=True) - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)) if x.size else x
@@ -168,6 +184,12 @@ BACKWARD = {
     "sqrt": lambda dy, x, y: dy / (2 * y),
     "log": lambda dy, x, y: dy / x,
     "absolute": lambda dy, x, y: dy * np.sign(x),
+    "rsqrt": lambda dy, x, y: -dy * y**3 / 2,
+    "log1p": lambda dy, x, y: dy / (1 + x),
+    "expm1": lambda dy, x, y: dy * (y + 1),
+    "erf": lambda dy, x, y: dy * 2 / np.sqrt(WIDE(PI)) * np.exp(-x * x),
+    "sin": lambda dy, x, y: dy * np.cos(x),
+    "cos": lambda dy, x, y: -dy * np.sin(x),
     "softmax": softmax_backward,
     "log_softmax": lambda dy, x, y: dy - np.exp(y) * dy.sum(axis=1, keepdims=True),
 }
