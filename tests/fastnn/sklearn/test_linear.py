@@ -123,6 +123,22 @@ def test_many_coefficients_under_an_l1_penalty(classes, stored):
     np.testing.assert_allclose(slope[-1], np.zeros(columns), atol=2e-7)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_faint_l1_penalty_where_columns_depend_on_one_another(classes):
+    """Descent by one coefficient after the other would take thousands of sweeps along what the loss is flat in."""
+    random = np.random.default_rng(9)
+    x = random.normal(size=(300, 6))
+    x = np.column_stack([x, x @ random.normal(size=(6, 4))])
+    y = (x[:, 0] + random.normal(size=300) > 0).astype(int) + (classes == 3) * (x[:, 1] > 0.5)
+    ours = LogisticRegression(C=1e5, l1_ratio=1.0, fit_intercept=False).fit(x, y)
+    model = Likelihood(x, y.astype(np.int64), None, classes, 0.0, False)
+    slope, lasso = model.gradient(np.ascontiguousarray(ours.coef_.T))[1], 1 / (1e5 * 300)
+    chosen = ours.coef_.T != 0
+    assert 0 < chosen.sum() <= 6 * (classes - 1 + (classes == 3))
+    np.testing.assert_allclose(slope[chosen], -lasso * np.sign(ours.coef_.T[chosen]), atol=1e-2 * lasso)
+    assert np.abs(slope).max() <= (1 + 1e-2) * lasso
+
+
 def test_solvers_agree_under_an_l1_penalty():
     scaled = (IRIS - IRIS.mean(axis=0)) / IRIS.std(axis=0)
     newton, lbfgs = (
