@@ -5,6 +5,39 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Scaled dot-product attention of h heads: y = softmax(scale * query @ key^T) @ value. Vaswani et al. 2017.
+
+    query is (n, t, h, d), key is (n, s, h, d), value is (n, s, h, e), y is (n, t, h, e): heads lie beside one another
+    in each step. Where ``mask`` (n, t, s) is 0, or with ``causal`` behind the query, a step of the values does not
+    count for it: its score is -1e9, of all heads. The weights are not kept.
+    """
+
+def attention_backward(
+    dy: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    need: Sequence[str] = ("dquery", "dkey", "dvalue"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``attention``: (dquery, dkey, dvalue); what is not in ``need`` is None.
+
+    With the weights p, made anew, and g = dy @ value^T: ds = scale * p * (g - sum of g * p along the values), dquery =
+    ds @ key, dkey = ds^T @ query, dvalue = p^T @ dy.
+    """
+
 def batch_matmul(
     a: Array,
     b: Array,
