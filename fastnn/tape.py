@@ -7,6 +7,7 @@ followed is no NumPy array: what cannot be followed, a NumPy expression say, is 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -319,11 +320,12 @@ def powers(x: Any, exponent: Any) -> Any:
     """x to a power: 0.5 by a root, whole ones up to 64 by products, others as exp(exponent log x), for x > 0."""
     if not is_number(exponent) and not hasattr(exponent, "shape"):
         raise TypeError(f"**: got the exponent {exponent!r}, wants a number or an array")
-    if isinstance(exponent, Real) and exponent == 0.5:
+    number = float(exponent) if isinstance(exponent, Real) else math.nan
+    if number == 0.5:
         return OPERATORS["sqrt"](x)
-    if isinstance(exponent, Real) and exponent == int(exponent) and 1 <= abs(exponent) <= _MOST_PRODUCTS:
-        y = _product_of(x, abs(int(exponent)))
-        return y if exponent > 0 else 1.0 / y
+    if number.is_integer() and 1 <= abs(number) <= _MOST_PRODUCTS:
+        y = _product_of(x, int(abs(number)))
+        return y if number > 0 else 1.0 / y
     return OPERATORS["exponential"](OPERATORS["times"](OPERATORS["log"](x), exponent))
 
 
