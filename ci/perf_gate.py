@@ -76,6 +76,8 @@ _STANDS_FOR: Mapping[str, Sequence[str]] = {
     "rmsprop_step": ("rmsprop_root_step",),
     "adagrad_step": ("adagrad_root_step",),
     "rprop_step": ("rprop_minus_step",),
+    # products of many small matrices
+    "attention": ("batch_matmul",),
     # rows
     "softmax": ("log_softmax",),
     "kl_divergence": (

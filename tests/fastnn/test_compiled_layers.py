@@ -156,6 +156,16 @@ JOINS = {
     "Concatenate, of three": (IMAGE, lambda a, b: layers.Concatenate()([a, b, a])),
     "Add, stretched": (SEQUENCE, lambda a, b: layers.Add()([a, Dense(1)(b)])),
     "Dot": (NUMBERS, lambda a, b: layers.Dot(1)([a, b])),
+    "MultiHeadAttention": (SEQUENCE, lambda a, b: layers.MultiHeadAttention(2, 3)(a, b, use_causal_mask=True)),
+    "MultiHeadAttention, of other values": (
+        SEQUENCE,
+        lambda a, b: layers.MultiHeadAttention(2, 3, 5)(a, layers.MaxPooling1D()(b)),
+    ),
+    "MultiHeadAttention, dropout": (SEQUENCE, lambda a, b: layers.MultiHeadAttention(2, 3, dropout=0.2)(a, b, b)),
+    "MultiHeadAttention, weights": (
+        SEQUENCE,
+        lambda a, b: layers.MultiHeadAttention(2, 3)(a, b, return_attention_scores=True)[0],
+    ),
     "Attention": (SEQUENCE, lambda a, b: layers.Attention()([a, b])),
     "AdditiveAttention": (SEQUENCE, lambda a, b: layers.AdditiveAttention()([a, b])),
     "Function": (SEQUENCE, lambda a, b: ops.max_pool(a * b, 2)),
@@ -163,9 +173,6 @@ JOINS = {
 
 # Public names that are no layers to train: shapes, bases, cells that ``RNN`` steps, and what comes before a model.
 NO_LAYERS = {"InputLayer", "Discretization"}
-
-# Whose steps call ops between the compiled parts: the axes of heads and steps are exchanged there.
-CALLING = {"MultiHeadAttention"}
 
 
 def model_of(name):
@@ -207,7 +214,7 @@ def calls_of(program):
 def test_every_layer_is_looked_at():
     named = {name.split(",")[0] for name in (*STACKS, *JOINS)}
     cells = {"SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"}  # "RNN" steps them
-    public = {kind.__name__ for kind in layers.NAMES.values()} - cells - NO_LAYERS - CALLING
+    public = {kind.__name__ for kind in layers.NAMES.values()} - cells - NO_LAYERS
     assert public - named == set()
 
 

@@ -532,8 +532,8 @@ def batch_norm(x, gamma=None, beta=None, moving_mean=None, moving_variance=None,
     return {0: _scaled(gamma) * (x - mean) * rstd + _shifted(beta), 1: mean, 2: rstd, **moved}
 
 
-def _needed(need, *gradients):
-    named = enumerate(zip(("dx", "dgamma", "dbeta"), gradients, strict=True))
+def _needed(need, *gradients, names=("dx", "dgamma", "dbeta")):
+    named = enumerate(zip(names, gradients, strict=True))
     return {place: gradient for place, (name, gradient) in named if name in need}
 
 
@@ -838,6 +838,32 @@ def layer_step(op):
         return result
 
     return call
+
+
+def _attention_weights(query, key, mask, scale, causal):
+    """(n, h, t, s), and which of them count."""
+    scores = WIDE(scale) * np.einsum("nthd,nshd->nhts", query, key)
+    counts = np.ones(scores.shape, bool) if mask is None else np.broadcast_to(mask[:, None] != 0, scores.shape)
+    counts = np.tril(counts) if causal else counts
+    scores = np.where(counts, scores, WIDE(-1e9))
+    shares = np.exp(scores - scores.max(axis=3, keepdims=True, initial=WIDE(-1e9)))
+    return shares / shares.sum(axis=3, keepdims=True), counts
+
+
+def attention(query, key, value, mask=None, scale=1.0, causal=False):
+    weights, _ = _attention_weights(query, key, mask, scale, causal)
+    return np.einsum("nhts,nshe->nthe", weights, value)
+
+
+_OF_ATTENTION = ("dquery", "dkey", "dvalue")
+
+
+def attention_backward(dy, query, key, value, mask=None, scale=1.0, causal=False, need=_OF_ATTENTION):
+    weights, counts = _attention_weights(query, key, mask, scale, causal)
+    slopes = np.einsum("nthe,nshe->nhts", dy, value)
+    of_scores = weights * (slopes - (slopes * weights).sum(axis=3, keepdims=True)) * counts * WIDE(scale)
+    by_query, by_key = np.einsum("nhts,nshd->nthd", of_scores, key), np.einsum("nhts,nthd->nshd", of_scores, query)
+    return _needed(need, by_query, by_key, np.einsum("nhts,nthe->nshe", weights, dy), names=_OF_ATTENTION)
 
 
 ORACLES = {name: function for name, function in globals().items() if callable(function) and name in TABLE}
