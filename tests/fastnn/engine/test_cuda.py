@@ -397,6 +397,13 @@ FUSED = {
     "a softmax by itself": ((dense(8, "tanh"), dense(CLASSES, "linear"), layers.Softmax), ROWS_OF_LABELS,
                             "kl_divergence"),
     "sums": ((dense(8, "tanh"), dense(1, "softplus")), np.abs(VALUES), lambda: losses.Poisson(reduction="sum")),
+    "signs of bits": ((dense(8, "tanh"), dense(1, "tanh")), BITS, "hinge"),
+    "signs": ((dense(8, "tanh"), dense(1, "linear")), 2 * BITS - 1, "squared_hinge"),
+    "signs of classes": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS, "hinge"),
+    "smoothed rows": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS,
+                      lambda: losses.CategoricalCrossentropy(label_smoothing=0.2)),
+    "smoothed bits": ((dense(8, "tanh"), dense(1, "sigmoid")), BITS,
+                      lambda: losses.BinaryCrossentropy(label_smoothing=0.2, reduction="sum")),
 }  # fmt: skip
 
 
