@@ -439,7 +439,9 @@ def test_every_activation_of_outputs_within_these_launches(cupy, monkeypatch, na
 # Layers before the last one, how many launches more a step takes, and what the plan says of that.
 FURTHER = {
     "rows": ((dense(8, "softmax"),), 2, "1 linear, 1 activation's slope: softmax takes rows as a whole"),
-    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 2, "1 dropout, 1 dropout_backward: masks"),
+    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 1, "1 dropout: masks"),
+    "dropouts": ((dense(8, "relu"), lambda: layers.Dropout(0.3), dense(7, "swish"), lambda: layers.Dropout(0.5)), 2,
+                 "1 dropout, 1 dropout: masks"),
     "learned slopes": ((dense(8, "linear"), layers.PReLU), 4, "1 prelu, 3 prelu_backward: slopes that are learned"),
     "normalization": ((dense(8, "linear", use_bias=False), layers.BatchNormalization), 6,
                       "3 batch_norm, 3 batch_norm_backward: means"),
