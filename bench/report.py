@@ -83,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for group in options.groups or _GROUPS
     }
+    if options.only is not None and not any(chosen.values()):
+        parser.error(f"--only: got {options.only.pattern!r}, which finds none of the lines that --list names")
     if options.list:
         print("\n".join(item.name for items in chosen.values() for item in items))
         return 0

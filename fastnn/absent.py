@@ -109,6 +109,9 @@ _KERAS = {
         CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule
         PiecewiseConstantDecay PolynomialDecay deserialize serialize
     """,
+    "fastnn.random": """
+        SeedGenerator beta binomial categorical dropout gamma normal randint shuffle truncated_normal uniform
+    """,
     "fastnn.regularizers": """
         L1 L1L2 L2 OrthogonalRegularizer Regularizer deserialize get l1 l1_l2 l2 orthogonal_regularizer
         serialize
@@ -133,7 +136,6 @@ _INSTEAD = {
     "applications": "there are no pretrained networks; load_model reads Keras's files",
     "backend": "utils.clear_session and ops stand in its place",
     "get_file": "pooch.retrieve fetches and verifies a file",
-    "random": "layers.GaussianNoise and Dropout draw, ops.random_normal does",
     "saving": "models and utils have what it has",
 }
 # What some names of other libraries are called here.
@@ -145,7 +147,23 @@ _CALLED = {
         "mean_absolute_percentage_error": "mape", "mean_squared_logarithmic_error": "msle", "mm": "matmul",
         "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "mae", "sparse_categorical_crossentropy":
         "softmax_cross_entropy", "swish": "silu", "dense": "linear", "batch_normalization": "batch_norm",
-        "layer_normalization": "layer_norm",
+        "layer_normalization": "layer_norm", "reduce_sum": "sum", "reduce_mean": "mean", "reduce_max": "max",
+        "reduce_min": "min", "concat": "concatenate", "cat": "concatenate",
+    },
+    "fastnn": {
+        "nn": "layers", "optim": "optimizers", "functional": "ops", "jit": "program", "function": "program",
+        "compile": "program", "grad": "gradients", "value_and_grad": "gradients", "GradientTape": "gradients",
+    },
+    "fastnn.layers": {
+        "Linear": "Dense", "BatchNorm": "BatchNormalization", "BatchNorm1d": "BatchNormalization",
+        "BatchNorm2d": "BatchNormalization", "LayerNorm": "LayerNormalization", "Sigmoid": "Activation",
+        "Tanh": "Activation", "GELU": "Activation", "SiLU": "Activation", "MaxPool2d": "MaxPooling2D",
+        "AvgPool2d": "AveragePooling2D", "RNNCell": "SimpleRNNCell", "ConvTranspose2d": "Conv2DTranspose",
+    },
+    "fastnn.losses": {
+        "CrossEntropyLoss": "SparseCategoricalCrossentropy", "MSELoss": "MeanSquaredError",
+        "L1Loss": "MeanAbsoluteError", "BCELoss": "BinaryCrossentropy", "BCEWithLogitsLoss": "BinaryCrossentropy",
+        "SmoothL1Loss": "Huber", "KLDivLoss": "KLDivergence",
     },
 }  # fmt: skip
 # Of how many names a message tells all, and how many come near in one that does not.
@@ -176,7 +194,11 @@ def _message(module: str, name: str) -> str:
     public = sorted((each for each in known if not each.startswith("__")), key=str.lower)
     called, near = _CALLED.get(module, {}).get(name), get_close_matches(name, public, n=_NEAR, cutoff=0.5)
     hint = ""
-    if name in _KERAS.get(module, "").split():
+    # nothing is imported to find out: `from fastnn import checks` comes here before there is such a module
+    below = [part for part, names in _KERAS.items() if part.startswith(f"{module}.") and name in names.split()]
+    if below:
+        hint = f" (did you mean {below[0]}.{name}?)"
+    elif name in _KERAS.get(module, "").split():
         hint = f", which Keras has ({_INSTEAD[name]})" if name in _INSTEAD else ", which Keras has"
     elif called or near[:1] == get_close_matches(name, public, n=1) != []:
         hint = f" (did you mean {called or near[0]!r}?)"

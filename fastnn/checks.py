@@ -30,6 +30,14 @@ from fastnn.kernels.table import (
     shape_of,
 )
 
+# What others call the things that a name chooses: nearer than any spelling.
+_MEANT = {
+    "gpu": "cuda",
+    "bf16": "bfloat16",
+    **dict.fromkeys(("fp32", "f32", "single", "float"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double"), "float64"),
+}
+
 _FLOATS = tuple(np.dtype(name) for name in DTYPES)
 
 
@@ -51,7 +59,8 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
     if isinstance(value, str):
         if value in options:
             return value
-        near = difflib.get_close_matches(value[:100].lower(), options, n=1)
+        asked = value[:100].lower()
+        near = [_MEANT[asked]] if _MEANT.get(asked) in options else difflib.get_close_matches(asked, options, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"{name}: got {_shortened(value)}, wants one of {', '.join(map(repr, options))}{hint}")
     raise TypeError(f"{name}: got {describe(value)}, wants one of {', '.join(map(repr, options))}")
@@ -204,7 +213,8 @@ def class_indices(name: str, labels: Any, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         worst = low if low < 0 else high
-        raise ValueError(f"{name}: got the label {worst}, wants class indices in [0, {classes})")
+        hint = "; of labels that begin at 1 subtract 1" if low == 1 and high == classes else ""
+        raise ValueError(f"{name}: got the label {worst}, wants class indices in [0, {classes}){hint}")
 
 
 def row_numbers(name: str, numbers: Any, rows: int) -> None:
@@ -373,11 +383,8 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
         array = given[operand.name]
         if array is None and operand.optional:
             continue
-        if operand.name == "targets" and array.dtype.kind in "iu":
-            if array.shape != (sizes["n"],):
-                _mismatch(op, given, operand, ("n",))
-            if isinstance(array, np.ndarray):  # a device array's values cannot be read without waiting for the device
-                class_indices("targets", array, sizes["c"])
+        if operand.name == "targets" and (array.ndim == 1 or array.dtype.kind in "iu"):
+            _class_targets(array, sizes["n"], sizes["c"])
             continue
         if operand.row_numbers:
             _bind(op, given, operand, array.shape, sizes)
@@ -397,6 +404,18 @@ def operands(op: Op, given: Mapping[str, Any]) -> None:
     if broadcasts:
         sizes["*"] = _broadcast_shape(op, given)
     _destinations(op, given, _derived(op, given, sizes), dtype)
+
+
+def _class_targets(targets: Any, rows: int, classes: int) -> None:
+    """Raise unless ``targets`` are class indices (rows,); of a device array the values are not looked at."""
+    if targets.dtype.kind not in "iu" or targets.shape != (rows,):
+        wrong = ValueError if targets.dtype.kind in "iu" else TypeError
+        raise wrong(
+            f"targets: got {describe(targets)}, wants class indices, integers of shape ({rows},), or probabilities, "
+            f"floating-point numbers of shape ({rows}, {classes})"
+        )
+    if isinstance(targets, np.ndarray):  # a device array's values cannot be read without waiting for the device
+        class_indices("targets", targets, classes)
 
 
 def _row_numbers(op: Op, given: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
@@ -499,7 +518,9 @@ def _mismatch(
     derived = {} if whole is None else {dim: whole[dim] for dim in op.derived}
     for dim, size in derived.items():
         known[dim] = size
-        origin[dim] = ", ".join(f"{name}={given[name]!r}" for name in op.options if op.shapes(name))
+        options = ", ".join(f"{name}={given[name]!r}" for name in op.options if op.shapes(name))
+        first = next(other.name for other in _layout(op) if other is not operand)
+        origin[dim] = f"{first} of shape {tuple(given[first].shape)} with {options}"
     known = {**(whole or {}), **known}
     wanted = [str(known.get(dim, dim)) for dim in dims]
     if operand.open_end and dims == operand.dims:

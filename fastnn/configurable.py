@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -77,6 +78,18 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
 def _by_name(parameter: inspect.Parameter) -> inspect.Parameter:
     named = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     return parameter.replace(kind=parameter.KEYWORD_ONLY) if named else parameter
+
+
+def unknown_argument(kind: type, argument: str, older: Mapping[str, str] = MappingProxyType({})) -> TypeError:
+    """What to raise where a class is given an argument that neither it nor its bases have.
+
+    ``older`` are names that arguments had elsewhere.
+    """
+    names = [*arguments(kind)]
+    near = get_close_matches(argument, names, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    wanted = older.get(argument, f"one of {', '.join(names)}{hint}")
+    return TypeError(f"{argument}: got an argument that {kind.__name__} does not have, wants {wanted}")
 
 
 def undefined(of: object, wanted: str) -> NotImplementedError:

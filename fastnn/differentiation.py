@@ -41,6 +41,8 @@ def gradients(f: Callable[..., Any], arguments: Sequence[Array]) -> tuple[Any, t
     >>> loss, (dw, db) = gradients(lambda w, b: ops.mse(ops.linear(x, w, b), t)[0], (w, b))
     >>> loss, found = gradients(lambda: ops.mse(model(x, training=True), t)[0], model.trainable_weights)
     """
+    if not callable(f):
+        raise TypeError(f"f: got {checks.describe(f)}, wants a function over fastnn.ops that returns a loss")
     given = _checked([*map(_value, arguments)] if isinstance(arguments, (list, tuple)) else arguments)
     result, sources = _followed(f, given, [each if isinstance(each, Held) else None for each in arguments])
     loss, *others = result if isinstance(result, tuple) else (result,)
@@ -356,11 +358,13 @@ _RULES: dict[str, _Rule] = {
     "matmul": _of_product,
     "batch_matmul": _of_batch_product,
     "embedding": _of_words,
+    "gather_backward": lambda node, slopes: {"dy": ops.gather(slopes[0], node.given["index"])},
     **dict.fromkeys(RESULTS, _through_time),
     "call": lambda node, slopes: node.given["pull"](slopes),
     "zero_pad2d": _of_option("crop2d", "padding"),
     "crop2d": _of_option("zero_pad2d", "cropping"),
     "reshape": lambda node, slopes: {"x": slopes[0].reshape(node.given["x"].shape)},
+    "identity": lambda node, slopes: {"x": slopes[0]},
     "permute": lambda node, slopes: {"x": slopes[0].transpose(*np.argsort(node.given["axes"]).tolist())},
     "split": _of_parts,
     # nothing depends on what they are like

@@ -5,6 +5,39 @@ from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
 
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Scaled dot-product attention of h heads: y = softmax(scale * query @ key^T) @ value. Vaswani et al. 2017.
+
+    query is (n, t, h, d), key is (n, s, h, d), value is (n, s, h, e), y is (n, t, h, e): heads lie beside one another
+    in each step. Where ``mask`` (n, t, s) is 0, or with ``causal`` behind the query, a step of the values does not
+    count for it: its score is -1e9, of all heads. The weights are not kept.
+    """
+
+def attention_backward(
+    dy: Array,
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    need: Sequence[str] = ("dquery", "dkey", "dvalue"),
+) -> tuple[Any, Any, Any]:
+    """Gradients of ``attention``: (dquery, dkey, dvalue); what is not in ``need`` is None.
+
+    With the weights p, made anew, and g = dy @ value^T: ds = scale * p * (g - sum of g * p along the values), dquery =
+    ds @ key, dkey = ds^T @ query, dvalue = p^T @ dy.
+    """
+
 def batch_matmul(
     a: Array,
     b: Array,
@@ -648,6 +681,102 @@ def absolute_backward(
     out: Array | None = None,
 ) -> Array:
     """Derivative of absolute: dx = dy where x > 0, -dy where x < 0, 0 at x = 0."""
+
+def rsqrt(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = 1 / sqrt(x); infinite at 0, NaN below."""
+
+def rsqrt_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of rsqrt: dx = -dy * y^3 / 2."""
+
+def log1p(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = log(1 + x), small results accurate; -inf at -1, NaN below."""
+
+def log1p_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of log1p: dx = dy / (1 + x)."""
+
+def expm1(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """y = exp(x) - 1, small results accurate."""
+
+def expm1_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of expm1: dx = dy * (y + 1)."""
+
+def erf(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Error function y = 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, small results accurate."""
+
+def erf_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of erf: dx = dy * 2 / sqrt(pi) * exp(-x^2)."""
+
+def sin(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Sine of x in radians, of numbers of any size; NaN of infinity."""
+
+def sin_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of sin: dx = dy * cos(x)."""
+
+def cos(
+    x: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Cosine of x in radians, of numbers of any size; NaN of infinity."""
+
+def cos_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Derivative of cos: dx = -dy * sin(x)."""
 
 def embedding(
     indices: Array,
@@ -2652,6 +2781,13 @@ def argsort(
 ) -> Array:
     """The places of x along an axis from its smallest number to its largest, equal ones in their order."""
 
+def bincount(
+    x: Any,
+    weights: Any = None,
+    minlength: int = 0,
+) -> Array:
+    """How often each of the numbers 0, 1, ... is in x (n,), or the sum of the weights (n,) there."""
+
 def ceil(
     x: Any,
 ) -> Array:
@@ -2664,6 +2800,12 @@ def count_nonzero(
 ) -> Array:
     """How many are not 0 along an axis, or of all."""
 
+def digitize(
+    x: Any,
+    bins: Any,
+) -> Array:
+    """How many of the bins' bounds, in rising order, lie at or below each number of x."""
+
 def equal(
     x1: Any,
     x2: Any,
@@ -2674,6 +2816,12 @@ def floor(
     x: Any,
 ) -> Array:
     """The whole number below x, by element."""
+
+def floor_divide(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 / x2, rounded down, by element."""
 
 def greater(
     x1: Any,
@@ -2686,6 +2834,15 @@ def greater_equal(
     x2: Any,
 ) -> Array:
     """Where x1 ≥ x2, by element: an array of truth."""
+
+def isclose(
+    x1: Any,
+    x2: Any,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> Array:
+    """Where |x1 - x2| <= atol + rtol |x2|, by element: an array of truth."""
 
 def isfinite(
     x: Any,
@@ -2731,6 +2888,18 @@ def logical_or(
 ) -> Array:
     """Where x1 or x2, by element: an array of truth."""
 
+def logical_xor(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Where x1 or, but not both of, x2, by element: an array of truth."""
+
+def mod(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 modulo x2, by element."""
+
 def not_equal(
     x1: Any,
     x2: Any,
@@ -2742,6 +2911,238 @@ def round(  # noqa: A001 - Keras's name
     decimals: int = 0,
 ) -> Array:
     """x to so many decimals, halves to the even one."""
+
+def searchsorted(
+    sorted_sequence: Any,
+    values: Any,
+    side: str = "left",
+) -> Array:
+    """The places in a sorted sequence before which values keep it sorted: before equal numbers, or on their "right"."""
+
+def trunc(
+    x: Any,
+) -> Array:
+    """The whole number from x towards 0, by element."""
+
+def broadcast_to(
+    x: Any,
+    shape: Sequence[int],
+) -> Array:
+    """x repeated along axes of one place, and along new ones before them, up to a shape: a new array."""
+
+def diag(
+    x: Any,
+    k: int = 0,
+) -> Array:
+    """A matrix with the vector x on its k-th diagonal; of a matrix that diagonal."""
+
+def diagonal(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+) -> Array:
+    """The numbers of x's diagonal, or one so far above it, over two axes: along a last axis, a new array."""
+
+def hstack(
+    xs: Sequence[Any],
+) -> Array:
+    """Arrays side by side: along the second axis, vectors along their only one."""
+
+def in_top_k(
+    targets: Any,
+    predictions: Any,
+    k: int,
+) -> Array:
+    """Whether the number of predictions (n, c) at targets (n,) is among the k largest of its row: (n,), of truth."""
+
+def roll(
+    x: Any,
+    shift: int | Sequence[int],
+    axis: int | Sequence[int] | None = None,
+) -> Array:
+    """x moved by so many places along an axis, or several; what goes beyond the end comes in at the beginning."""
+
+def scatter(
+    indices: Any,
+    values: Any,
+    shape: Sequence[int],
+) -> Array:
+    """Zeros of a shape, and each of the values (n, ...) added at its place (n, d), by the first d axes."""
+
+def segment_sum(
+    data: Any,
+    segment_ids: Any,
+    num_segments: int | None = None,
+    sorted: bool = False,  # noqa: A002 - Keras's name
+) -> Array:
+    """Sums of the rows of data (n, ...) by their segments' numbers (n,): (num_segments, ...), 0 for those of none."""
+
+def slice(  # noqa: A001 - Keras's name
+    inputs: Any,
+    start_indices: Sequence[int],
+    shape: Sequence[int],
+) -> Array:
+    """The part of an array with this shape that begins at these places; a view."""
+
+def slice_update(
+    inputs: Any,
+    start_indices: Sequence[int],
+    updates: Any,
+) -> Array:
+    """``inputs`` with another array in the place of its part that begins at these places: a new array."""
+
+def sort(
+    x: Any,
+    axis: int = -1,
+) -> Array:
+    """x along an axis from its smallest number to its largest, NaN behind them; no program has it."""
+
+def take(
+    x: Any,
+    indices: Any,
+    axis: int | None = None,
+) -> Array:
+    """Parts of x along an axis, by their numbers; of all numbers in one dimension where there is no axis."""
+
+def take_along_axis(
+    x: Any,
+    indices: Any,
+    axis: int | None = None,
+) -> Array:
+    """Numbers of x by their places along an axis: y[i, j] = x[i, indices[i, j]] along the last one."""
+
+def top_k(
+    x: Any,
+    k: int,
+    sorted: bool = True,  # noqa: A002 - Keras's name
+) -> tuple[Array, Array]:
+    """(the k largest numbers along the last axis, their places): the largest first, of equal ones the first."""
+
+def trace(
+    x: Any,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+) -> Any:
+    """Sum of a diagonal, as ``diagonal`` has it."""
+
+def tril(
+    x: Any,
+    k: int = 0,
+) -> Array:
+    """Matrices (..., n, m) with zeros above a diagonal, the k-th above the main one."""
+
+def triu(
+    x: Any,
+    k: int = 0,
+) -> Array:
+    """Matrices (..., n, m) with zeros below a diagonal, the k-th above the main one."""
+
+def vstack(
+    xs: Sequence[Any],
+) -> Array:
+    """Arrays one below the other: along the first axis, vectors as rows."""
+
+def cosh(
+    x: Any,
+) -> Array:
+    """Hyperbolic cosine (exp(x) + exp(-x)) / 2."""
+
+def cumprod(
+    x: Any,
+    axis: int | None = None,
+) -> Array:
+    """Running products of x along an axis, or of all numbers in one dimension; multiplied as ``cumsum`` adds."""
+
+def cumsum(
+    x: Any,
+    axis: int | None = None,
+) -> Array:
+    """Running sums of x along an axis, or of all numbers in one dimension."""
+
+def diff(
+    a: Any,
+    n: int = 1,
+    axis: int = -1,
+) -> Array:
+    """What each number along an axis has more than the one before it, n times."""
+
+def log10(
+    x: Any,
+) -> Array:
+    """Logarithm to the base 10: log(x) / log(10)."""
+
+def log2(
+    x: Any,
+) -> Array:
+    """Logarithm to the base 2: log(x) / log(2)."""
+
+def logaddexp(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """log(exp(x1) + exp(x2)) without overflow; NaN where both are the same infinity."""
+
+def median(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """The number in the middle of x's along an axis, several or of all, the mean of two; as ``quantile`` else."""
+
+def moments(
+    x: Any,
+    axes: int | Sequence[int],
+    keepdims: bool = False,
+    synchronized: bool = False,
+) -> tuple[Any, Any]:
+    """(mean, variance) of x over axes."""
+
+def norm(
+    x: Any,
+    ord: Any = None,  # noqa: A002 - Keras's name
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Norm of x over an axis, several or all: Euclidean, or of the order 1, inf or -inf."""
+
+def outer(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """Products of every number of x1 with every one of x2: (size of x1, size of x2)."""
+
+def prod(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Product of x over an axis, or several; over all where there is none: then a number, unless ``keepdims``."""
+
+def quantile(
+    x: Any,
+    q: float | Sequence[float],
+    axis: int | Sequence[int] | None = None,
+    method: str = "linear",
+    keepdims: bool = False,
+) -> Any:
+    """The number below which a share q of x's numbers lie along an axis, several or of all, linear between two."""
+
+def reciprocal(
+    x: Any,
+) -> Array:
+    """1 / x."""
+
+def sinh(
+    x: Any,
+) -> Array:
+    """Hyperbolic sine (exp(x) - exp(-x)) / 2, small results accurate."""
+
+def tan(
+    x: Any,
+) -> Array:
+    """Tangent of x in radians, sin(x) / cos(x)."""
 
 def average_pool(
     x: Any,

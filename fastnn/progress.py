@@ -78,9 +78,11 @@ def figures(logs: Logs) -> str:
 
 def progress(verbose: Any) -> Progress:
     """The progress that ``verbose`` asks for: 0 nothing, 1 or "auto" a live line on a terminal, 2 a line an epoch."""
-    if isinstance(verbose, str):
-        verbose = 1 if checks.one_of("verbose", verbose, ("auto",)) else 0
-    level = int(verbose) if isinstance(verbose, bool) else checks.integer("verbose", verbose, 0)
+    if isinstance(verbose, str) and verbose != "auto":
+        raise ValueError(f"verbose: got {verbose[:60]!r}, wants 0, 1, 2 or 'auto'")
+    level = (
+        int(verbose == "auto" or verbose) if isinstance(verbose, (bool, str)) else checks.integer("verbose", verbose, 0)
+    )
     if level > 2:
         raise ValueError(f"verbose: got {level}, wants 0, 1, 2 or 'auto'")
     live = level == 1 and bool(getattr(sys.stdout, "isatty", lambda: False)())

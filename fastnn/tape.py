@@ -102,6 +102,19 @@ class Followed:
         """The array with its axes in reverse."""
         return self.made("transpose", {"x": self})
 
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """As ``ops.sum``."""
+        return OPERATORS["sum"](self, axis, keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """As ``ops.mean``."""
+        return OPERATORS["mean"](self, axis, keepdims)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(_refusal(f".{name}", self))
+
     def __add__(self, other: Any) -> Any:
         return _calculated("plus", "+", self, operand_of(other))
 
@@ -173,6 +186,7 @@ _UNSEEN = {
     "__int__": "int",
     "__index__": "an index",
     "__bool__": "if",
+    "__abs__": "abs",
     "__len__": "len",
     "__iter__": "for",
     "__setitem__": "[...] =",

@@ -5,6 +5,7 @@ A command's module adds it to the parser, with what runs it: ``add(commands)``.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,24 +17,35 @@ from fastnn.errors import BackendError, DivergenceError
 # In the order in which the help lists them.
 _COMMANDS = (train, convert, example, playground, info, bench)
 
-_FAILED, _INTERRUPTED = 2, 130
+_FAILED, _INTERRUPTED, _UNREAD = 2, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status: 0, 2 after an error, 130 after Ctrl-C."""
+    """Run one command; return its exit status: 0, 2 after an error, 130 after Ctrl-C, 141 where nobody reads on."""
     try:
         arguments, rest = _parser().parse_known_args(argv)
         if rest and arguments.command != "bench":
             raise UsageError(f"unrecognized arguments: {' '.join(rest)} (see fastnn {arguments.command} --help)")
         arguments.rest = rest
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nfastnn: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except BrokenPipeError:  # `head`, say, has read what it wanted; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
     except (UsageError, BackendError, DivergenceError, ImportError, MemoryError, OSError) as error:
-        print(f"fastnn: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(f"fastnn: error: {_told(error)}", file=sys.stderr)
         return _FAILED
     return status
+
+
+def _told(error: Exception) -> str:
+    """What an error says; one of the operating system's without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__
 
 
 def _parser() -> Parser:

@@ -59,7 +59,4 @@ def check_writable_path(flag: str, path: Path) -> None:
     """Raise unless `path` could be written: by making a file beside it, which permissions alone do not tell."""
     if not path.parent.is_dir():
         raise UsageError(f"argument {flag}: there is no folder {path.parent}")
-    try:
-        check_writable(f"argument {flag}", path)
-    except OSError as error:
-        raise UsageError(f"{error.strerror}: {path}") from error
+    check_writable(f"argument {flag}", path)

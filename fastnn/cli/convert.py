@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from fastnn import onnx, saving
-from fastnn.cli.arguments import UsageError, whole
+from fastnn.cli.arguments import UsageError, check_writable_path, whole
 from fastnn.models import load_model
+
+# What from_onnx and load_model call what they read.
+_READERS_ARGUMENT = re.compile("^(source|filepath): ")
 
 
 def add(commands: Any) -> None:
@@ -40,18 +44,25 @@ def add(commands: Any) -> None:
 
 def _convert(arguments: argparse.Namespace) -> int:
     source, destination = arguments.source, arguments.destination
+    if not source.is_file():
+        raise UsageError(f"argument SOURCE: got {source}, wants a file: {_instead_of_a_file(source)}")
     try:
         if not _is_onnx(destination):
-            saving.destination("DESTINATION", destination, saving.KERAS_MODEL)
+            saving.destination("argument DESTINATION", destination, saving.KERAS_MODEL)
+        check_writable_path("DESTINATION", destination)
         model = onnx.from_onnx(source) if _is_onnx(source) else load_model(source)
         if _is_onnx(destination):
             onnx.to_onnx(model, destination, opset=arguments.opset)
         else:
             model.save(destination)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(_READERS_ARGUMENT.sub("argument SOURCE: ", str(error))) from error
     print(f"{destination}: {len(model.layers)} layers, {model.count_params():,} parameters")
     return 0
+
+
+def _instead_of_a_file(path: Path) -> str:
+    return "this is a folder" if path.is_dir() else "this is none" if path.exists() else "there is nothing of that name"
 
 
 def _is_onnx(path: Path) -> bool:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fastnn import checks, examples, plotting
-from fastnn.cli.arguments import UsageError, checked, whole
+from fastnn import checks, examples, files, plotting
+from fastnn.cli.arguments import UsageError, check_writable_path, checked, whole
 
 
 def add(commands: Any) -> None:
@@ -43,6 +43,8 @@ def _example(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         raise UsageError("argument NAME: got none, wants an example (see fastnn example --list)")
     plotting.require()
+    files.make_folder("argument --out", arguments.out)
+    check_writable_path("--out", arguments.out / f"{arguments.name}.png")
     examples.run(arguments.name, arguments.out, arguments.seed)
     print(f"drawn in {arguments.out.resolve()}")
     return 0

@@ -36,4 +36,7 @@ def _playground(arguments: argparse.Namespace) -> int:
         serve(arguments.port, arguments.state, open_browser=not arguments.no_browser)
     except (TypeError, ValueError) as error:
         raise UsageError(f"argument STATE: {error}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"argument --port: got {arguments.port} ({reason}), wants a port that is free") from error
     return 0

@@ -28,7 +28,7 @@ _EXAMPLES = """\
 examples:
   fastnn train                              digits: no files, no network, seconds
   fastnn train --plot digits.png            the same, and its learning curves
-  fastnn train mnist --save mnist.fastnn    the course's network; the model is kept
+  fastnn train mnist --save m.safetensors   the course's network; the model is kept
   fastnn train mnist --hidden 128,64 --optimizer adam --learning-rate 0.002 --l2 1e-5
   FASTNN_DATA=~/data fastnn train reuters   data files from a folder of your own
 

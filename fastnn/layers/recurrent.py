@@ -271,6 +271,8 @@ class _OfCell(RNN):
     def __init__(self, units: int, *given: Any, **options: Any) -> None:
         known = inspect.signature(RNN.__init__).parameters.keys() | inspect.signature(Layer.__init__).parameters.keys()
         own = {name: options.pop(name) for name in [*options] if name in known - {"options", "cell"}}
+        if unknown := [name for name in options if name not in configurable.arguments(self.makes)]:
+            raise configurable.unknown_argument(type(self), unknown[0])
         cell = self.makes(
             units,
             *given,

@@ -101,7 +101,9 @@ class Loss(Configurable):
         """Raise unless finite targets of the shape of the outputs are such as this loss can be meant for."""
 
     def _followed(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """The loss of outputs that are followed for gradients, or a program's."""
+        """The loss of outputs that are followed for gradients, or a program's; of such targets, too."""
+        if isinstance(y_true, Traced):
+            return self._of_both(y_true, y_pred, sample_weight)
         pred = y_pred.value if isinstance(y_pred, Traced) else y_pred
         true = y_true
         if not isinstance(true, Followed):
@@ -112,6 +114,19 @@ class Loss(Configurable):
         if not isinstance(y_pred, Traced):
             return value
         return joined(value, {"y_pred": y_pred}, lambda dy: {"y_pred": calculate("scaled", x=slope, factor=dy)})
+
+    def _of_both(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The same by ops that know derivatives by targets, too."""
+        values = self.call(y_true, y_pred) if self._by_call else self._rows(y_true, y_pred)
+        size, total = math.prod(values.shape), 1.0 if self.reduction == "sum" else math.prod(values.shape)
+        if sample_weight is not None:
+            weight = np.asarray(sample_weight, y_pred.dtype)
+            values = ops.multiply(values, np.broadcast_to(along(weight, values.shape), values.shape).copy())
+            if self.reduction == "mean_with_sample_weight":
+                total = total_weight(weight, values.shape)
+        if not self.reduces:
+            return values
+        return ops.sum(values) * (1.0 / total if size and total else 0.0)
 
     def warn_of_outputs(self, width: int, stacklevel: int = 2) -> None:
         """Warn where rows of ``width`` outputs make no sense to this loss."""
@@ -209,7 +224,7 @@ class Loss(Configurable):
 
         Infinite or NaN, without a warning, where outputs are or numbers grow too large.
         """
-        if isinstance(y_pred, Followed):
+        if isinstance(y_pred, Followed) or isinstance(y_true, Traced):
             return self._followed(y_true, y_pred, sample_weight)
         pred, true = floats("y_pred", y_pred, self.dtype), numeric_array("y_true", y_true)
         check_finite("y_true", true, pred.dtype)

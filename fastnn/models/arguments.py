@@ -13,7 +13,8 @@ from fastnn import checks, losses, metrics
 from fastnn.engine import numeric_array
 from fastnn.engine.data import check_finite
 from fastnn.engine.plan import precision_meant, precision_obstacle
-from fastnn.engine.protocols import Array, Head, Shape
+from fastnn.engine.protocols import Array, DenseForm, Head, Shape
+from fastnn.engine.wiring import Wiring
 from fastnn.errors import BackendError
 from fastnn.kernels.precision import ROUNDED
 from fastnn.layers import Layer
@@ -171,6 +172,26 @@ def warn_of_flat_activations(stack: Sequence[Layer]) -> None:
         name = stack[flat[-1]].epilogue.name
         text = f"the derivative of {name!r} is 0 almost everywhere, so {', '.join(without)} learns nothing"
         warnings.warn(text, UserWarning, stacklevel=5)
+
+
+def warn_of_raw_outputs(heads: Sequence[Head], stack: Sequence[Layer], wiring: Wiring) -> None:
+    """Say which losses of probabilities are given what a dense layer without an activation computes."""
+    places = wiring.only_outputs()
+    for head in heads:
+        if head.loss is None or head.output not in places:
+            continue
+        layer = stack[wiring.calls[places[head.output]].layer]
+        form = layer.form()
+        wanted = [name for name in ("softmax", "sigmoid") if head.loss.logits_form(name) is not None]
+        if not wanted or not isinstance(form, DenseForm) or (wanted == ["softmax"] and form.kernel.value.shape[1] == 1):
+            continue  # of a single output the loss itself warns
+        if form.activation.name == "linear":
+            warnings.warn(
+                f"loss: {head.loss.name} is one of probabilities, and {layer.name!r} has no activation: "
+                f"activation={wanted[0]!r} makes them of its outputs, from_logits=True the loss one of these",
+                UserWarning,
+                stacklevel=5,
+            )
 
 
 def check_precision(precision: Any, backend: str, dtype: np.dtype[Any]) -> None:

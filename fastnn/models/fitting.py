@@ -35,6 +35,7 @@ from fastnn.models.arguments import (
     PREDICTION_BATCH_SIZE,
     batch_size_of,
     warn_of_flat_activations,
+    warn_of_raw_outputs,
 )
 from fastnn.models.feeding import FedModel
 from fastnn.models.own_steps import OwnSteps
@@ -298,7 +299,9 @@ class Trainer(FedModel):
 
     def _build_to_train(self, x: Source) -> None:
         self._build_for(x)
-        warn_of_flat_activations(self.wired()[0])
+        layers, wiring = self.wired()
+        warn_of_flat_activations(layers)
+        warn_of_raw_outputs(self._judged(), layers, wiring)
 
     def _epoch(self, epoch: int, train: Callable[[], Logs], validate: Callable[[], Logs] | None) -> Logs:
         """The figures of an epoch and its validation, if it has one; DivergenceError where a loss is not finite."""

@@ -25,6 +25,8 @@ class Sequential(Model):
     _layers: Any = ()
 
     def __init__(self, layers: Iterable[Any] | None = None, name: str | None = None) -> None:
+        if isinstance(name, Operation):
+            raise TypeError("layers: got layers one by one, wants a list of them: Sequential([first, second])")
         super().__init__(name=name)
         self._layers = []
         self._traced: list[SymbolicTensor] = []

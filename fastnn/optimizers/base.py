@@ -6,7 +6,6 @@ An optimizer keeps its state by parameter path ("dense/kernel"), made at the fir
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 import warnings
@@ -17,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastnn import backends, checks, configurable, constraints, ops, tape
-from fastnn.configurable import Configurable
+from fastnn.configurable import Configurable, unknown_argument
 from fastnn.engine.data import check_finite, numeric_array
 from fastnn.engine.protocols import Array, Parameter
 from fastnn.kernels.interrupts import held
@@ -108,14 +107,6 @@ class Variable:
 _OLDER = {"lr": "learning_rate", "decay": "a schedule as learning_rate, such as optimizers.schedules.InverseTimeDecay"}
 
 
-def _unknown_argument(kind: type, argument: str) -> str:
-    """What to say where an optimizer is given an argument that it does not have."""
-    known = [*inspect.signature(kind).parameters, *inspect.signature(Optimizer).parameters]
-    names = [name for name in dict.fromkeys(known) if name not in ("options", "unknown")]
-    wanted = _OLDER.get(argument, f"one of {', '.join(names)}")
-    return f"{argument}: got an argument that {kind.__name__} does not have, wants {wanted}"
-
-
 class Optimizer(Configurable):
     """Base class: learning rate, clipping, decay, average and state; subclasses give the step.
 
@@ -142,7 +133,7 @@ class Optimizer(Configurable):
         **unknown: Any,
     ) -> None:
         if unknown:
-            raise TypeError(_unknown_argument(type(self), next(iter(unknown))))
+            raise unknown_argument(type(self), next(iter(unknown)), _OLDER)
         self.iterations = 0
         self._rate: float | LearningRateSchedule = 0.0
         self.learning_rate = learning_rate
@@ -247,9 +238,16 @@ class Optimizer(Configurable):
         """Whether ``converged`` looks at the state."""
         return False
 
+    @property
+    def forgets(self) -> bool:
+        """Whether a gradient that is not finite may leave nothing behind the next step: somebody has to look before."""
+        return False
+
     def build(self, parameters: Sequence[Parameter]) -> None:
         """Make the state of parameters that have none; ValueError where the state is that of another model."""
-        for parameter in parameters:
+        for index, parameter in enumerate(parameters):
+            if not hasattr(parameter, "path"):
+                _check_parameter(f"parameters[{index}]", parameter)
             held = self.state.get(parameter.path)
             if held is None:
                 starts = {AVERAGE: parameter.value, **self.starts}
@@ -312,6 +310,11 @@ class Optimizer(Configurable):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise TypeError(f"{name}: got {checks.describe(pair)}, wants a pair (gradient, parameter)")
             gradient, parameter = pair
+            if isinstance(gradient, tape.Followed):
+                raise TypeError(
+                    f"{name}[0]: got {gradient!r} {gradient.purpose}, wants an array: a program, which counts no "
+                    "steps, calls step(gradients, parameters, rate, number), the last two arguments of its own"
+                )
             _check_parameter(f"{name}[1]", parameter)
             if gradient is None:
                 without.append(parameter.path)
@@ -355,7 +358,7 @@ class Optimizer(Configurable):
         """Whether ``step`` of ``clipped`` gradients is all that ``apply`` does to these parameters.
 
         Then a program may record it; ``clips`` says that it can record clipping, too, as one of a device does. What
-        gradients or weights that are not finite do to them has to stay in weights or state.
+        gradients or weights that are not finite do to them has to stay in weights or state, unless it ``forgets``.
         """
         return self.made_of_ops(parameters) and (clips or self.clipping is None)
 
@@ -466,7 +469,10 @@ class Optimizer(Configurable):
 def _check_parameter(name: str, parameter: Any) -> None:
     """TypeError unless it is a weight of a layer."""
     if not hasattr(parameter, "path") or not isinstance(getattr(parameter, "value", None), np.ndarray):
-        raise TypeError(f"{name}: got {checks.describe(parameter)}, wants a parameter such as layer.kernel")
+        raise TypeError(
+            f"{name}: got {checks.describe(parameter)}, wants a parameter such as layer.kernel; arrays of your own are "
+            "stepped by ops.sgd_step and the like"
+        )
 
 
 def _patterns(names: Iterable[str]) -> list[str]:

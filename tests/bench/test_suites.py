@@ -554,6 +554,14 @@ def test_bad_arguments_are_named_before_anything_is_measured(arguments, message,
     assert message in capsys.readouterr().err
 
 
+def test_lines_that_there_are_none_of_are_no_result(monkeypatch, capsys):
+    monkeypatch.setattr(report.environment, "prepared", lambda *_, **__: dict(os.environ))
+    with pytest.raises(SystemExit) as stopped:
+        report.main(["onnx", "--only", "no such line"])
+    assert stopped.value.code == 2
+    assert "--only: got 'no such line', which finds none of the lines that --list names" in capsys.readouterr().err
+
+
 def test_a_contender_left_out_is_not_installed(monkeypatch):
     monkeypatch.setattr(suite, "_left_out", set())
     assert suite.installed(NUMPY_COLUMN)

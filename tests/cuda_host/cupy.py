@@ -401,7 +401,8 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
         return _array(UnownedMemory(host.ctypes.data, host.nbytes, value), host)
     host = np.asarray(value, dtype)
     made = empty(host.shape, host.dtype)
-    made.set(host)
+    if not get_current_stream().is_void_from_now():
+        made.set(host)
     return made
 
 
@@ -452,7 +453,9 @@ def concatenate(arrays: Any, axis: int = 0) -> ndarray:
 
 
 def matmul(a: ndarray, b: ndarray, out: ndarray) -> ndarray:
-    """CuPy's own product."""
+    """CuPy's own product, which it does not let anybody capture."""
+    if _capturing():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     _do(lambda: np.matmul(a._host, b._host, out=out._host), "cupy.matmul")
     return out
 
@@ -552,7 +555,15 @@ class Stream:
             self._captured.append(None)
             raise CUDARuntimeError(_UNSUPPORTED)
 
+    def is_void_from_now(self) -> bool:
+        """What ends a capture without a word: CuPy asks an event of the stream's, and not what the answer was."""
+        if self._captured is not None:
+            self._captured.append(None)
+        return self._captured is not None
+
     def is_capturing(self) -> bool:
+        if self._captured is not None and None in self._captured:
+            raise RuntimeError("the stream was capturing, but an error has invalidated the capture sequence")
         return self._captured is not None
 
 
@@ -601,7 +612,7 @@ def get_current_stream() -> Stream:
 
 
 def _capturing() -> bool:
-    return get_current_stream().is_capturing()
+    return get_current_stream()._captured is not None
 
 
 def _do(run: Any, name: str = "") -> None:

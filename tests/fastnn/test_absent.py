@@ -58,6 +58,10 @@ def test_what_names_of_others_are_called_here_is_there():
             r"which Keras has \(there are no .*\); it has activations, available_backends, backends,",
         ),
         ("fastnn", "Modle", r"\(did you mean 'Model'\?\); it has activations, available_backends,"),
+        ("fastnn", "Dense", r"\(did you mean fastnn.layers.Dense\?\); it has activations,"),
+        ("fastnn", "grad", r"\(did you mean 'gradients'\?\); it has activations,"),
+        ("fastnn.optimizers", "CosineDecay", r"\(did you mean fastnn.optimizers.schedules.CosineDecay\?\); it has"),
+        ("fastnn.layers", "Linear", r"\(did you mean 'Dense'\?\); near it are "),
         ("fastnn.ops", "rellu", r"\(did you mean 'relu'\?\); near it are relu, relu6, prelu"),
     ],
 )

@@ -64,7 +64,22 @@ CASES = {
     "label count": (
         lambda: ops.softmax_cross_entropy(A, np.array([0])),
         ValueError,
-        r"targets: got shape \(1,\), wants",
+        r"targets: got ndarray of shape \(1,\) and dtype int64, wants class indices, integers of shape \(2,\), or prob",
+    ),
+    "labels not whole": (
+        lambda: ops.softmax_cross_entropy(A, np.ones(2)),
+        TypeError,
+        r"targets: got ndarray of shape \(2,\) and dtype float64, wants class indices, integers of shape \(2,\), or",
+    ),
+    "one-hot integers": (
+        lambda: ops.softmax_cross_entropy(A, np.eye(2, 3, dtype=int)),
+        ValueError,
+        r"targets: got ndarray of shape \(2, 3\) and dtype int64, wants .*, floating-point numbers of shape \(2, 3\)",
+    ),
+    "labels from 1": (
+        lambda: ops.softmax_cross_entropy(A, np.array([1, 3])),
+        ValueError,
+        r"targets: got the label 3, wants class indices in \[0, 3\); of labels that begin at 1 subtract 1$",
     ),
     "rows sum": (lambda: ops.softmax_cross_entropy(A, A), ValueError, r"targets: row 0 sums to 3, wants"),
     "rows negative": (lambda: ops.softmax_cross_entropy(A, -ROWS), ValueError, r"targets: got the entry -0\.333"),

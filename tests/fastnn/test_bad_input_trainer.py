@@ -227,6 +227,7 @@ CASES = {
         r"validation_data\[1\]: got 2 rows, wants 8",
     ),
     "shuffle a string": (fit(shuffle="batch"), TypeError, r"shuffle: got str 'batch', wants True or False"),
+    "verbose a word": (fit(verbose="yes"), ValueError, r"verbose: got 'yes', wants 0, 1, 2 or 'auto'"),
     "verbose 3": (fit(verbose=3), ValueError, r"verbose: got 3, wants 0, 1, 2 or 'auto'"),
     "callback a class": (
         fit(callbacks=[callbacks.EarlyStopping]),
@@ -368,7 +369,11 @@ CASES = {
     "offset NaN": (lambda _: layers.Rescaling(1.0, np.nan), ValueError, r"offset: got nan, wants a finite number"),
     "offset None": (lambda _: layers.Rescaling(1.0, None), TypeError, r"offset: got NoneType None, wants a finite"),
     "unknown dtype": (lambda _: layers.Dense(3, dtype="float16"), ValueError, r"dtype: got 'float16', wants one of"),
-    "unknown keyword": (lambda _: layers.Dense(3, unit=3), TypeError, r"unexpected keyword argument 'unit'"),
+    "unknown keyword": (
+        lambda _: layers.Dense(3, unit=3),
+        TypeError,
+        r"unit: got an argument that Dense .*mean 'units'\?\)",
+    ),
     "input shape a number": (
         lambda _: layers.Dense(3, input_shape=4),
         TypeError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import types
@@ -222,7 +223,7 @@ def test_real_data(dataset, metric, passes, run):
         ("train --l2=-1", r"argument --l2: got -1\.0, wants a finite number at least 0"),
         ("train --seed -1", "argument --seed: .*at least 0"),
         ("train --seed 4294967296", "argument --seed: got 4294967296, wants at most 4294967295"),
-        ("train --backend gpu", "argument --backend: got 'gpu', wants one of 'auto'"),
+        ("train --backend gpu", r"argument --backend: got 'gpu', wants one of 'auto'.* \(did you mean 'cuda'\?\)"),
         ("train --threads 0", "argument --threads: got 0, wants an integer of at least 1"),
         ("train --data-dir /no/such/folder", "argument --data-dir: /no/such/folder is not a folder"),
         ("train --save /no/such/folder/m", "argument --save: there is no folder /no/such/folder"),
@@ -234,9 +235,22 @@ def test_real_data(dataset, metric, passes, run):
         ("train --frobnicate", "unrecognized arguments: --frobnicate"),
         ("train mnist reuters", "unrecognized arguments: reuters"),
         ("convert", "the following arguments are required: SOURCE, DESTINATION"),
-        ("convert no/such/model.safetensors model.onnx", r".*No such file or directory: 'no/such/model\.safetensors'"),
-        ("convert model.safetensors model.h5", r"DESTINATION: got 'model\.h5', .*wants 'model\.safetensors'"),
-        ("convert pyproject.toml model.onnx", r"filepath: got 'pyproject\.toml', which is truncated, damaged or no"),
+        (
+            "convert no/such/model.safetensors m.onnx",
+            r"argument SOURCE: got no/such/model\.safetensors, wants a file: .* nothing",
+        ),
+        ("convert . model.onnx", r"argument SOURCE: got \., wants a file: this is a folder"),
+        ("convert pyproject.toml model.h5", r"argument DESTINATION: got 'model\.h5', .*wants 'model\.safetensors'"),
+        ("convert pyproject.toml .", r"argument DESTINATION: got a folder, wants the name of a file: \."),
+        ("convert pyproject.toml no/such/m.onnx", "argument DESTINATION: there is no folder no/such"),
+        (
+            "convert pyproject.toml model.onnx",
+            r"argument SOURCE: got 'pyproject\.toml', which is truncated, damaged or no",
+        ),
+        (
+            "example xor --out pyproject.toml",
+            r"argument --out: cannot make the folder \(File exists\), .*: pyproject\.toml",
+        ),
         ("convert a b.onnx --opset 12", "argument --opset: .*at least 13"),
         ("info --verbose", "unrecognized arguments: --verbose"),
     ],
@@ -327,6 +341,25 @@ def test_interrupt(run, monkeypatch, tmp_path):
     assert result.status == 130
     assert "fastnn: interrupted" in result.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+def test_a_reader_that_has_enough_is_no_error():
+    for argv in (["info"], ["example", "--list"]):
+        with subprocess.Popen(
+            [sys.executable, "-m", "fastnn", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as command:
+            command.stdout.close()
+            assert command.stderr.read() == b""
+        assert command.returncode == 141
+
+
+def test_a_port_that_is_taken(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("playground", "--no-browser", "--port", port)
+    assert (result.status, result.out) == (2, "")
+    assert re.fullmatch(rf"fastnn: error: argument --port: got {port} \(.*\), wants a port that is free\n", result.err)
 
 
 def test_a_bug_is_not_dressed_up_as_a_users_error(run, monkeypatch):

@@ -261,6 +261,28 @@ def test_arguments_that_are_none(arguments, wanted):
         fastnn.gradients(lambda *_: 0.0, arguments)
 
 
+def test_what_is_no_function():
+    with pytest.raises(TypeError, match=r"f: got float 3\.0, wants a function over fastnn.ops that returns a loss"):
+        fastnn.gradients(3.0, [drawn(3)])
+
+
+def test_sums_and_means_as_methods():
+    """As people write them; what else NumPy's arrays do is refused by name."""
+    x, t = drawn(4, 3), drawn(4)
+    for written, meant in (
+        (lambda x: ((x.mean(axis=1) - t) ** 2).sum(), lambda x: ops.sum(ops.square(ops.subtract(ops.mean(x, 1), t)))),
+        (lambda x: (x / x.sum(1, keepdims=True)).mean(), lambda x: ops.mean(ops.divide(x, ops.sum(x, 1, True)))),
+    ):
+        loss, (slope,) = fastnn.gradients(written, [x])
+        expected, (wanted,) = fastnn.gradients(meant, [x])
+        assert loss == expected
+        assert (slope == wanted).all()
+    with pytest.raises(AttributeError, match=r"^\.cumsum: got an array .* followed for its gradient, wants an op"):
+        fastnn.gradients(lambda x: x.cumsum().sum(), [x])
+    with pytest.raises(AttributeError, match="'Traced' object has no attribute 'sun'"):
+        fastnn.gradients(lambda x: x.sun(), [x])
+
+
 def test_wrong_shapes_are_refused_as_ever():
     with pytest.raises(ValueError, match="target: got shape"):
         fastnn.gradients(lambda x: ops.mse(x, np.ones(4))[0], [drawn(3)])

@@ -777,3 +777,26 @@ def test_a_warning_points_at_the_caller(method):
     with pytest.warns(SyntaxWarning, match="binary_crossentropy") as caught:
         getattr(model, method)(X, np.ones((len(X), 1), "float32"))
     assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation"), [("sparse_categorical_crossentropy", "softmax"), ("binary_crossentropy", "sigmoid")]
+)
+def test_outputs_that_are_no_probabilities_are_told_of_before_they_are_trained(loss, activation):
+    """Of dense layers without an activation; what another layer computes may be probabilities."""
+    y = np.zeros((len(X), 1), "int64")
+    wanted = f"loss: {loss} is one of probabilities, and 'last' has no activation: activation='{activation}' makes"
+    raw, right = models.Sequential([layers.Dense(1 if "binary" in loss else 2, name="last")]), models.Sequential()
+    raw.compile("sgd", loss)
+    with pytest.warns(UserWarning, match=wanted) as caught:
+        raw.fit(X, y, verbose=0)
+    assert [warning.filename for warning in caught] == [__file__]
+    right.add(layers.Dense(1 if "binary" in loss else 2))
+    right.add(layers.Activation(activation))
+    right.compile("sgd", loss)
+    right.fit(X, y, verbose=0)
+
+
+def test_layers_one_by_one_are_no_list():
+    with pytest.raises(TypeError, match="layers: got layers one by one, wants a list of them"):
+        models.Sequential(layers.Dense(1), layers.Dense(1))

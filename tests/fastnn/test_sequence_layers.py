@@ -237,7 +237,7 @@ def test_shapes_of_stacks():
         (lambda: LSTM(3, dropout=1.0), r"dropout: got 1\.0, wants a finite number"),
         (lambda: LSTM(3, recurrent_dropout=1.5), r"recurrent_dropout: got 1\.5, wants a finite number"),
         (lambda: LSTM(3, return_state=1), "return_state: got int 1, wants True or False"),
-        (lambda: LSTM(3, steps=2), "unexpected keyword argument 'steps'"),
+        (lambda: LSTM(3, steps=2), "steps: got an argument that LSTM does not have, wants one of units, act"),
         (lambda: LSTM(3).reset_state(), "got stateful=False, wants a layer that keeps its states"),
         (lambda: LSTM(3)(np.ones((2, 3, 4)), initial_state=[np.ones((2, 3))]), "got initial states of shapes"),
         (lambda: LSTM(3)(np.ones((2, 3, 4)), mask=np.ones((2, 4))), r"mask: got shape \(2, 4\), wants \(2, 3\)"),

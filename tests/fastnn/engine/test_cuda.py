@@ -92,6 +92,9 @@ def test_every_optimizer(cupy, name):
 def test_rprop_on_the_whole_data(cupy):
     found = [fitted("regression", backend, lambda: optimizers.Rprop(threshold=1e-9)) for backend in ("cpu", "cuda")]
     assert_alike(*found)
+    facts = found[1][0].plan(X).facts
+    assert facts["steps"] == "captured as a graph, launched turn after turn"
+    assert facts["launches"] == "5 a step, in the last fit"  # a step by itself ends no turn
 
 
 @pytest.mark.parametrize("name", FURTHER_LOSSES)
@@ -470,6 +473,18 @@ def test_a_step_of_many_samples(cupy, monkeypatch):
 
 
 @host_only
+def test_large_products_between_graphs(cupy, monkeypatch):
+    """They are cuBLAS's, which CuPy does not capture."""
+    from fastnn.kernels.cuda import cublas
+
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    monkeypatch.setattr(cublas, "WORK_FROM", 16 * 9 * FEATURES)
+    cupy.launched.clear()
+    assert_alike(*(fitted("classifier", backend, epochs=4) for backend in ("cpu", "cuda")))
+    assert {"cupy.matmul", "graph"} <= set(cupy.launched)
+
+
+@host_only
 @pytest.mark.parametrize("clip", ["clipvalue", "clipnorm", "global_clipnorm"])
 def test_clipping_is_captured_and_the_plan_says_what_it_takes(cupy, monkeypatch, clip):
     monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
@@ -551,6 +566,20 @@ def test_gradients_that_are_not_finite_are_not_clipped_to_ones_that_are(cupy, mo
     built.compile(optimizers.SGD(0.01, **{clip: 0.5}), "mse", backend="cuda")
     y = np.where(np.arange(ROWS)[:, None] == 60, np.float32(1e3), VALUES)
     with pytest.raises(DivergenceError, match="epoch 1, batch 4"):
+        built.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    assert all(np.isfinite(weights).all() for weights in built.get_weights())
+
+
+@host_only
+def test_a_gradient_that_is_not_finite_is_found_before_signs_hide_it(cupy, monkeypatch):
+    """Of one batch's, whose loss is: the next one's takes its place in the state."""
+    monkeypatch.setattr(pace, "CALL_SECONDS", 1e4)
+    x, y = X.copy(), VALUES.copy()
+    x[:, 0] = 0  # whose weight is 0 until then
+    x[20, 0], y[20] = 3e38, 1e3
+    built = models.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+    built.compile(optimizers.Rprop(1e-3), "mse", backend="cuda")
+    with pytest.raises(DivergenceError, match="epoch 1, batch 2"):
         built.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
     assert all(np.isfinite(weights).all() for weights in built.get_weights())
 
