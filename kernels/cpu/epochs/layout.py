@@ -22,7 +22,7 @@ _SEGMENT = 48
 # What work costs, in units of adding one sample's part to the gradient of a row of a panel from non-zeros: to update a
 # row that a batch touches, or another one, and to add one sample's part in a dense product; in units of the last, to
 # update a row there. Only for even shares: with these, one task of two waits 3 us a batch of MNIST's, of Reuters' 2 to
-# 6, where an update is lazy. (Adam's: nine epochs take 91 ms with 42% of the rows in the first share, 93 with 47 or 36.)
+# 6, where an update is lazy. (Adam's nine epochs take 91 ms with 42% of the rows in the first share, 93 with 47 or 36.)
 _UPDATE_COST, _OTHER_UPDATE_COST = 60.0, 40.0
 _DENSE_COST, _DENSE_UPDATE_COST = 0.3, 125.0
 _PRELU_COST = 1.0  # roughly, of a sample's part of the slopes of a panel
