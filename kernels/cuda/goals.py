@@ -183,13 +183,18 @@ def _goals(
     top, steps = None, list[tuple[str, tuple[_Operand, ...]]]()
     for each in makers:
         taken = [value for value in each.call.given.values() if isinstance(value, (View, Figure))]
-        operands = tuple(known.get(value) or known[value.block] for value in taken)
+        operands = tuple(_known(known, value) for value in taken)
         block = each.call.results[0].block
         if each.call.op != _LARGEST:
             known[block] = "step", len(steps)
             steps.append((each.call.op, operands))
-        elif top is None and taken[0].size > 1:
+        elif top is None and each.call.given["x"].size > 1:
             known[block], top = _TOP, operands[0]
         else:
             return None
     return Goals(tuple(steps), top)
+
+
+def _known(known: Mapping[Any, _Operand], value: View | Figure) -> _Operand:
+    """What an operand of a call is; what a call before has made is known by its memory."""
+    return known[value.block] if isinstance(value, View) and value not in known else known[value]
