@@ -358,6 +358,7 @@ _RULES: dict[str, _Rule] = {
     "matmul": _of_product,
     "batch_matmul": _of_batch_product,
     "embedding": _of_words,
+    "gather_backward": lambda node, slopes: {"dy": ops.gather(slopes[0], node.given["index"])},
     **dict.fromkeys(RESULTS, _through_time),
     "call": lambda node, slopes: node.given["pull"](slopes),
     "zero_pad2d": _of_option("crop2d", "padding"),

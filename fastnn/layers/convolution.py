@@ -11,6 +11,7 @@ from fastnn.engine.activations import LINEAR
 from fastnn.engine.protocols import Array, Shape, Training
 from fastnn.kernels.table import windows
 from fastnn.layers.base import Activated, BatchShape, Parameter
+from fastnn.layers.images import least
 
 
 class _Convolution(Activated):
@@ -119,14 +120,14 @@ class _Convolution(Activated):
         return self.padding
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
-        """(None, spatial axes, maps)."""
+        """(None, spatial axes, maps); None for spatial axes of unknown size."""
         wanted = f"{'rows, columns' if self._AXES == 2 else 'steps'}, channels"
-        if len(input_shape) != self._AXES + 2 or None in input_shape[1:]:
+        if len(input_shape) != self._AXES + 2 or input_shape[-1] is None:
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, {wanted})")
-        *sizes, channels = [size or 0 for size in input_shape[1:]]
+        *sizes, channels = input_shape[1:]
         self._check_channels(channels)
-        found = [self._outputs(size, axis) for axis, size in enumerate(sizes)]
-        if min(found) < 1:
+        found = [None if size is None else self._outputs(size, axis) for axis, size in enumerate(sizes)]
+        if least(found) < 1:
             raise ValueError(
                 f"{self.name}: got input shape {tuple(input_shape)}, wants it at least as large as the kernel, "
                 f"{self.kernel_size} with dilation rate {self.dilation_rate}"

@@ -48,7 +48,7 @@ class Resizing(OnImages):
 
     def compute_output_shape(self, input_shape: BatchShape) -> BatchShape:
         """The sizes that are wanted."""
-        self.spatial(input_shape)
+        self.spatial(input_shape, lambda axis, size: size)
         return (input_shape[0], self.height, self.width, input_shape[-1])
 
     def _edges(self, h: int, w: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -204,6 +204,37 @@ def test_a_model_learns_alike_on_any_number_of_threads_and_from_a_file(tmp_path)
     assert np.array_equal(models.load_model(tmp_path / "m.safetensors").predict(x), model.predict(x))
 
 
+def test_spatial_axes_of_unknown_size(tmp_path):
+    """Graphs for images and sequences of any size; each batch has its own."""
+    utils.set_random_seed(5)
+    image, words = layers.Input((None, None, 2)), layers.Input((None,), dtype="int64")
+    y = layers.SeparableConv2D(4, 3, padding="same")(layers.Conv2D(3, 3, strides=2)(image))
+    y = layers.Cropping2D()(layers.ZeroPadding2D((1, 2))(layers.UpSampling2D()(layers.MaxPooling2D()(y))))
+    assert layers.Reshape((-1, 4))(y).shape == (None, None, 4)
+    y = layers.Conv2DTranspose(4, 3, strides=2)(y)
+    assert y.shape == (None, None, None, 4)
+    assert layers.Flatten()(y).shape == (None, None)
+    with pytest.raises(ValueError, match=r"^d: got input shape \(None, None\), wants \(None, ..., inputs\)"):
+        layers.Dense(3, name="d")(layers.Flatten()(y))
+    z = layers.Conv1D(4, 5, padding="causal")(layers.Embedding(20, 3)(words))
+    z = layers.DepthwiseConv1D(2)(layers.AveragePooling1D()(z))
+    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(y), layers.GlobalMaxPooling1D()(z)])
+    model = models.Model([image, words], layers.Dense(2)(both))
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(3)
+
+    def drawn(size):
+        return [rng.random((32, size, size + 1, 2)), rng.integers(0, 20, (32, size))]
+
+    for size in (12, 9, 12):
+        assert np.isfinite(model.fit(drawn(size), rng.random((32, 2)), verbose=0).history["loss"][0])
+    model.save(tmp_path / "m.safetensors")
+    again, x = models.load_model(tmp_path / "m.safetensors"), drawn(10)
+    assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(ValueError, match=r"x: got the size 1 along axis 1, wants .* at least the 3"):
+        model.predict([x[0][:, :1], x[1]], verbose=0)
+
+
 def test_keras_s_other_names():
     assert layers.Convolution2D is layers.Conv2D
     assert layers.Convolution1D is layers.Conv1D
