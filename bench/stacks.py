@@ -40,6 +40,7 @@ class _Job:
     batch: int
     rows: int
     at_least: Mapping[str, float] = field(hash=False)
+    learning_rate: float = 0.001
 
     @property
     def of_words(self) -> bool:
@@ -79,6 +80,11 @@ _JOBS = (
         (("embedding", _WORDS, 16), ("lstm", 32)),
         (100,), 2, batch=64, rows=3_200, at_least={PYTORCH: 1.5},
     ),
+    _Job(
+        "64 of 10000x64-encoder of 4 heads, 128-mean-2",
+        (("embedding", _WORDS, 64), ("encoder", 4, 128), ("mean",)),
+        (64,), 2, batch=32, rows=1_600, at_least={PYTORCH: 1.2}, learning_rate=1e-4,
+    ),
 )  # fmt: skip
 
 
@@ -99,7 +105,7 @@ def _workload(job: _Job, rows: int) -> Workload:
     sides[FASTNN] = load("fastnn_stack.FastnnStack")
     set_random_seed(_SEED)
     model = load("fastnn_stack.model")(Stack(job.layers, job.shape, job.classes))
-    stack = Stack(job.layers, job.shape, job.classes, model.get_weights())
+    stack = Stack(job.layers, job.shape, job.classes, model.get_weights(), job.learning_rate)
     flops = float(rows * model.plan().flop_per_sample)
 
     def check() -> None:

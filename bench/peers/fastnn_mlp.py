@@ -26,7 +26,7 @@ class FastnnMLP:
         stack: list[Any] = [layers.Input(shape=(len(network.weights[0]),))]
         stack += [layers.Dense(len(bias), activation="relu") for _, bias in hidden]
         stack.append(layers.Dense(len(last[1]), activation="softmax" if network.classifies else "linear"))
-        self.model = models.Sequential(stack)
+        self.model: models.Model = models.Sequential(stack)
         self.model.set_weights(network.weights)
         self.model.compile(
             optimizer=optimizers.RMSprop(network.learning_rate, rho=network.rho, epsilon=network.epsilon),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from bench.peers.fastnn_mlp import FastnnMLP
@@ -9,9 +10,13 @@ from bench.peers.stack import Stack, under_keras_names
 from fastnn import layers, models, optimizers
 
 
-def model(stack: Stack) -> models.Sequential:
+def model(stack: Stack) -> models.Model:
     """The network, with first weights of its own where the stack has none."""
-    made = models.Sequential(under_keras_names(layers, stack))
+    first, *found = under_keras_names(layers, stack)
+    if all(isinstance(layer, layers.Layer) for layer in found):
+        made: models.Model = models.Sequential([first, *found])
+    else:
+        made = models.Model(first, reduce(lambda x, layer: layer(x), found, first))
     if stack.weights:
         made.set_weights(stack.weights)
     made.compile(

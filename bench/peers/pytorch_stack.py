@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,16 @@ class _LastState(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def forward(self, x: Any) -> Any:
         return self.lstm(x)[0][:, -1]
+
+
+class _Encoder(nn.Module):  # type: ignore[misc, unused-ignore]
+    def __init__(self, attention: Any, norms: Sequence[Any], dense: Any) -> None:
+        super().__init__()
+        self.attention, self.norms, self.dense = attention, nn.ModuleList(norms), dense
+
+    def forward(self, x: Any) -> Any:
+        x = self.norms[0](x + self.attention(x, x, x, need_weights=False)[0])
+        return self.norms[1](x + self.dense(x))
 
 
 class _Builder:
@@ -91,6 +101,28 @@ class _Builder:
             by_place = kernel.reshape(*self._flattened, -1)
             kernel, self._flattened = by_place.transpose(2, 0, 1, 3).reshape(kernel.shape), ()
         return linear(np.ascontiguousarray(kernel), bias)
+
+    def encoder(self, heads: int, units: int) -> list[Any]:
+        """Attention, and dense layers behind it."""
+        found = [(self._next().flatten(1), self._next().flatten()) for _ in ("query", "key", "value")]
+        kernel, bias = self._next().flatten(0, 1), self._next()
+        layer: Any = nn.MultiheadAttention(len(bias), heads, batch_first=True)
+        with torch.no_grad():
+            layer.in_proj_weight.copy_(torch.cat([each.T for each, _ in found]))
+            layer.in_proj_bias.copy_(torch.cat([each for _, each in found]))
+            layer.out_proj.weight.copy_(kernel.T)
+            layer.out_proj.bias.copy_(bias)
+        first = self.normalised(len(bias))
+        dense = nn.Sequential(*self.dense(units), self.logits())
+        return [_Encoder(layer, (first, self.normalised(len(bias))), dense)]
+
+    def normalised(self, width: int) -> Any:
+        """Each step."""
+        norm: Any = nn.LayerNorm(width, eps=_EPSILON)
+        with torch.no_grad():
+            norm.weight.copy_(self._next())
+            norm.bias.copy_(self._next())
+        return norm
 
     def embedding(self, words: int, width: int) -> list[Any]:
         """Rows of a table."""

@@ -19,7 +19,7 @@ from fastnn.kernels.cpu.compiler.machine import tile
 from fastnn.kernels.cpu.compiler.parts import compiled_in
 from fastnn.kernels.cpu.gemm import Matrix, Part, pack_panel
 from fastnn.kernels.cpu.jit import flat, kernel, reads, writes
-from fastnn.kernels.cpu.simd.elementwise import ROW_CODES, scale_row
+from fastnn.kernels.cpu.simd.elementwise import ROW_CODES, copy_row, scale_row
 from fastnn.kernels.cpu.simd.kernel import address
 from fastnn.kernels.cpu.simd.tile import gemm_tile
 from fastnn.kernels.cpu.softmax import backward_rows_share, forward_rows_share
@@ -114,8 +114,11 @@ def _fill(first, rows, s, mask, number, scores):
 def _scaled_rows(rows, x, d, scale, to):
     """Rows of x times ``scale``, one behind the other."""
     for i in range(rows):
-        for c in range(d):
-            to[i * d + c] = x.at[i * x.row + c * x.column]
+        if x.column == 1:
+            copy_row(d, address(x.at, i * x.row), address(to, i * d))
+        else:
+            for c in range(d):
+                to[i * d + c] = x.at[i * x.row + c * x.column]
     scale_row(rows * d, to, scale)
 
 
