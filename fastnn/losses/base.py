@@ -34,7 +34,8 @@ class Loss(Configurable):
     """Base class; all reduce as Keras does.
 
     A loss of your own defines ``call(y_true, y_pred)`` over ``fastnn.ops``, which gives a number a sample, or one for
-    all; its gradient is derived. fastnn's give ``_rows`` and ``_batch``, and what else differs.
+    all; its gradient is derived, and targets may have any shape. fastnn's give ``_rows`` and ``_batch``, and what else
+    differs.
 
     ``reduction``: "sum_over_batch_size" (the mean over samples, whatever their weights; "mean" is the same), "sum",
     "mean_with_sample_weight" (the sum divided by that of the weights as they were given), or None ("none"): the loss of
@@ -58,13 +59,18 @@ class Loss(Configurable):
     # What ends the message where targets look like class indices.
     _hint_for_labels = ""
 
-    # Whether subclasses define ``call``.
+    # Whether subclasses define ``call``, and whether targets may have any shape.
     _by_call = False
+    _any_targets = False
 
     def __init_subclass__(cls) -> None:
-        """One with ``call`` has its gradient derived."""
+        """One with ``call`` has its gradient derived; a ``__call__`` of its own may stand in its place."""
         super().__init_subclass__()
+        knows_gradient = (cls._batch, cls.value_and_gradient) != (Loss._batch, Loss.value_and_gradient)
+        if "__call__" in vars(cls) and not knows_gradient and not cls._by_call:
+            cls.call = cls.__call__  # type: ignore[method-assign]
         cls._by_call = cls._by_call or "call" in vars(cls)
+        cls._any_targets = vars(cls).get("_any_targets", cls._by_call)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of every sample, or a number, made of ``fastnn.ops``."""
@@ -87,7 +93,7 @@ class Loss(Configurable):
         check_finite(argument, y, dtype)
         if y.ndim == len(output_shape) and output_shape[-1] == 1:
             y = y[..., np.newaxis]
-        if y.shape[1:] != output_shape:
+        if y.shape[1:] != output_shape and not self._any_targets:
             hint = ""
             if y.shape[1:] in (output_shape[:-1], (*output_shape[:-1], 1)):
                 hint = self._hint_for_labels
@@ -321,11 +327,13 @@ def steps_weights(reduction: str | None, mask: Array, sample_weight: Array | Non
 
 
 class FunctionLoss(Loss):
-    """A function of the user's, ``f(y_true, y_pred)``.
+    """A function of the user's, ``f(y_true, y_pred)``, for targets of any shape.
 
     It is made of ``fastnn.ops`` and returns a number, or an array of a number a sample or more whose mean is meant: its
     gradient is derived. Or it returns ``(loss, gradient)``, made in any way. Sample weights take such an array.
     """
+
+    _any_targets = True
 
     def __init__(self, function: Callable[[Array, Array], Any]) -> None:
         super().__init__(name=getattr(function, "__name__", type(function).__name__))

@@ -47,6 +47,8 @@ class Tversky(Loss):
     is over these. Salehi et al. 2017.
     """
 
+    _any_targets = False
+
     def __init__(
         self,
         alpha: float = 0.5,
@@ -72,6 +74,8 @@ class Tversky(Loss):
 
 class Dice(Loss):
     """1 - 2 sum(t p) / (sum(t) + sum(p)): sums over all numbers of a batch, or along ``axis`` as in ``Tversky``."""
+
+    _any_targets = False
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import layers, losses, models, ops
+from fastnn import layers, losses, models, ops, utils
 
 GENERATOR = np.random.default_rng(0)
 N, C = 6, 4
@@ -501,3 +501,37 @@ def test_own_function_must_return_a_number_of_ops_or_a_pair():
         model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
     with pytest.raises(ValueError, match=r"sample_weight: got weights, wants None"):
         model.fit(np.ones((2, 3)), np.ones((2, 2)), sample_weight=np.ones(2), verbose=0)
+
+
+def negative_log_density(y_true, y_pred):
+    """Of normal numbers whose means and logarithms of variances are the outputs."""
+    mean, log_variance = y_pred[:, :1], y_pred[:, 1:]
+    return ops.square(y_true - mean) * ops.exp(-log_variance) + log_variance
+
+
+class Density(losses.Loss):
+    def call(self, y_true, y_pred):
+        return negative_log_density(y_true, y_pred)
+
+
+class CalledDensity(losses.Loss):
+    """As some write it: without a ``call``."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return ops.mean(negative_log_density(y_true, y_pred))
+
+
+@pytest.mark.parametrize("loss", [negative_log_density, Density(), CalledDensity()])
+def test_own_losses_take_targets_of_any_shape(loss):
+    utils.set_random_seed(2)
+    x, y = GENERATOR.normal(size=(32, 3)), GENERATOR.normal(size=(32, 1))
+    model = models.Sequential([layers.Input((3,), dtype="float64"), layers.Dense(2, dtype="float64")])
+    model.compile("sgd", loss)
+    out = model.predict(x, verbose=0)
+    wanted = np.mean(np.square(y - out[:, :1]) * np.exp(-out[:, 1:]) + out[:, 1:])
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(wanted, rel=1e-6)
+    history = model.fit(x, y, epochs=5, verbose=0, validation_data=(x, y)).history
+    assert history["val_loss"][-1] < wanted
+    model.compile("sgd", losses.Dice())
+    with pytest.raises(ValueError, match=r"y: got shape \(32, 1\), wants \(n, 2\), the model's output"):
+        model.fit(x, y, verbose=0)
