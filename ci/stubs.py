@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 from types import ModuleType
 
-from fastnn import discrete, mathematics, numerics, places, spatial
+from fastnn import control, discrete, mathematics, numerics, places, spatial
 from fastnn.kernels.table import TABLE, Choice, Flag, Integer, Integers, Op, Option, Padding, Real, Subset
 
 STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
@@ -24,7 +24,7 @@ STUB = Path(__file__).parents[1] / "fastnn" / "ops.pyi"
 _HEADER = '''\
 """The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
@@ -121,7 +121,7 @@ def _of_function(module: ModuleType, name: str) -> str:
 
 def stubs() -> str:
     """The text of ``fastnn/ops.pyi``."""
-    modules = (numerics, discrete, places, mathematics, spatial)
+    modules = (numerics, discrete, places, mathematics, spatial, control)
     made = (_of_function(module, name) for module in modules for name in module.NAMES)
     return _HEADER + "\n".join([*(_stub(op) for name, op in TABLE.items() if name not in numerics.NAMES), _PACK, *made])
 

@@ -84,6 +84,32 @@ def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan:
     return np.isclose(_value("x1", x1), _value("x2", x2), rtol, atol, equal_nan)
 
 
+def allclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether ``isclose`` holds everywhere."""
+    return bool(np.allclose(_value("x1", x1), _value("x2", x2), rtol, atol, equal_nan))
+
+
+def isin(x1: Any, x2: Any, assume_unique: bool = False, invert: bool = False) -> Array:
+    """Where a number of x1 is one of x2's, or is none of them: an array of truth."""
+    return np.isin(_value("x1", x1), _value("x2", x2), assume_unique, invert)
+
+
+def nonzero(x: Any) -> tuple[Array, ...]:
+    """The places of what is not 0, along each axis."""
+    return np.nonzero(_value("x", x))
+
+
+def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Array, ...]:
+    """The places along each axis of a shape that numbers of its elements, row by row, stand for."""
+    return np.unravel_index(_value("indices", indices), tuple(shape))
+
+
+def meshgrid(*x: Any, indexing: str = "xy") -> list[Array]:
+    """Coordinates of all points of a grid, an array for each axis; the first two axes change places for "xy"."""
+    order: Any = checks.one_of("indexing", indexing, ("xy", "ij"))
+    return [*np.meshgrid(*(_value(f"x[{place}]", each) for place, each in enumerate(x)), indexing=order)]
+
+
 def digitize(x: Any, bins: Any) -> Array:
     """How many of the bins' bounds, in rising order, lie at or below each number of x."""
     return np.digitize(_value("x", x), _value("bins", bins)).astype("int32")
@@ -91,8 +117,8 @@ def digitize(x: Any, bins: Any) -> Array:
 
 def searchsorted(sorted_sequence: Any, values: Any, side: str = "left") -> Array:
     """The places in a sorted sequence before which values keep it sorted: before equal numbers, or on their "right"."""
-    side = checks.one_of("side", side, ("left", "right"))
-    return np.searchsorted(_value("sorted_sequence", sorted_sequence), _value("values", values), side=side)
+    end: Any = checks.one_of("side", side, ("left", "right"))
+    return np.searchsorted(_value("sorted_sequence", sorted_sequence), _value("values", values), side=end)
 
 
 def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Array:
@@ -107,7 +133,8 @@ def argsort(x: Any, axis: int = -1) -> Array:
 
 
 NAMES = (
-    "all", "any", "argmax", "argmin", "argsort", "bincount", "ceil", "count_nonzero", "digitize", "equal", "floor",
-    "floor_divide", "greater", "greater_equal", "isclose", "isfinite", "isinf", "isnan", "less", "less_equal",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "mod", "not_equal", "round", "searchsorted", "trunc",
+    "all", "allclose", "any", "argmax", "argmin", "argsort", "bincount", "ceil", "count_nonzero", "digitize", "equal",
+    "floor", "floor_divide", "greater", "greater_equal", "isclose", "isfinite", "isin", "isinf", "isnan", "less",
+    "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "meshgrid", "mod", "nonzero", "not_equal",
+    "round", "searchsorted", "trunc", "unravel_index",
 )  # fmt: skip

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 
 from fastnn import checks
-from fastnn.numerics import OPS, axis_of, concatenate, mean, operand, rows_of_axes, stack, sum, var  # noqa: A004
+from fastnn.numerics import (
+    OPS,
+    axis_of,
+    concatenate,
+    expand_dims,
+    mean,
+    operand,
+    permute,
+    rows_of_axes,
+    stack,
+    sum,  # noqa: A004 - Keras's name
+    var,
+)
 from fastnn.numerics import abs as magnitudes
 from fastnn.numerics import max as largest_of
 from fastnn.numerics import min as smallest_of
@@ -67,6 +79,44 @@ def logaddexp(x1: Any, x2: Any) -> Array:
     return OPS["add"](larger, OPS["softplus"](OPS["subtract"](smaller, larger)))
 
 
+def exp2(x: Any) -> Array:
+    """2 to the power x."""
+    return OPS["exponential"](OPS["multiply"](operand("x", x), math.log(2.0)))
+
+
+def hypot(x1: Any, x2: Any) -> Array:
+    """sqrt(x1^2 + x2^2); its gradient at 0 is 0."""
+    return _root(OPS["add"](OPS["square"](operand("x1", x1)), OPS["square"](operand("x2", x2))))
+
+
+def true_divide(x1: Any, x2: Any) -> Array:
+    """x1 / x2: Keras's other name of ``divide``."""
+    return OPS["divide"](operand("x1", x1), operand("x2", x2))
+
+
+def divide_no_nan(x1: Any, x2: Any) -> Array:
+    """x1 / x2, and 0 where x2 is, with a gradient of 0; x1 is finite there."""
+    a, b = operand("x1", x1), operand("x2", x2)
+    some = OPS["square"](OPS["sign"](b))  # 0 where b is, else 1
+    return OPS["multiply"](OPS["divide"](a, OPS["add"](b, OPS["subtract"](1.0, some))), some)
+
+
+def _root(x: Any) -> Any:
+    """The square root of what is not negative, whose gradient at 0 is 0."""
+    some = OPS["sign"](x)
+    return OPS["multiply"](OPS["sqrt"](OPS["add"](x, OPS["subtract"](1.0, some))), some)
+
+
+def amax(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """Largest numbers: Keras's other name of ``max``."""
+    return largest_of(x, axis, keepdims)
+
+
+def amin(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """Smallest numbers: Keras's other name of ``min``."""
+    return smallest_of(x, axis, keepdims)
+
+
 def prod(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """Product of x over an axis, or several; over all where there is none: then a number, unless ``keepdims``.
 
@@ -115,13 +165,13 @@ def _running(op: str, neutral: float, x: Any, axis: int | None) -> Array:
 def norm(x: Any, ord: Any = None, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:  # noqa: A002
     """Norm of x over an axis, several or all: Euclidean, or of the order 1, inf or -inf.
 
-    Where a Euclidean norm is 0 it has no gradient: NaN.
+    Where a Euclidean norm is 0, so is its gradient.
     """
     given = operand("x", x)
     if ord not in (*_NORMS, "fro"):
         raise ValueError(f"ord: got {checks.describe(ord)}, wants 1, 2, 'fro', inf or -inf, or None for 2")
     if ord in (None, 2, "fro"):
-        return OPS["sqrt"](sum(OPS["square"](given), axis, keepdims))
+        return _root(sum(OPS["square"](given), axis, keepdims))
     if isinstance(axis, (list, tuple)) or (axis is None and given.ndim != 1):
         raise ValueError(f"ord: got {ord} over several axes, wants None or 'fro' there: other norms are of vectors")
     reduce = {1: sum, math.inf: largest_of, -math.inf: smallest_of}[ord]
@@ -192,7 +242,60 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Array:
     return y
 
 
+def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
+    """Sums of products over axes of both: the last of x1 and first of x2, so many, or a pair of lists of them.
+
+    The axes that are left stand in their order, x1's first; a number where there are none.
+    """
+    a, b = operand("x1", x1), operand("x2", x2)
+    if isinstance(axes, int):
+        count = checks.integer("axes", axes, 0, builtins.min(a.ndim, b.ndim))
+        axes = [*range(a.ndim - count, a.ndim)], [*range(count)]
+    pairs = [[each] if isinstance(each, int) else [*each] for each in axes]
+    ours, theirs = (
+        [axis_of(f"axes[{place}]", axis, array.ndim) for axis in pairs[place]] for place, array in enumerate((a, b))
+    )
+    if [a.shape[axis] for axis in ours] != [b.shape[axis] for axis in theirs]:
+        raise ValueError(
+            f"axes: got {axes} for shapes {tuple(a.shape)} and {tuple(b.shape)}, wants axes of equal sizes"
+        )
+    left = [axis for axis in range(a.ndim) if axis not in ours]
+    right = [axis for axis in range(b.ndim) if axis not in theirs]
+    shape = [a.shape[axis] for axis in left] + [b.shape[axis] for axis in right]
+    count = math.prod(a.shape[axis] for axis in ours)
+    rows = permute(a, [*left, *ours]).reshape(math.prod(a.shape[axis] for axis in left), count)
+    columns = permute(b, [*theirs, *right]).reshape(count, math.prod(b.shape[axis] for axis in right))
+    y = OPS["matmul"](rows, columns)
+    return y.reshape(tuple(shape)) if shape else OPS["total"](y.reshape(1))[0]
+
+
+def inner(x1: Any, x2: Any) -> Any:
+    """Sums of products over the last axes of both."""
+    return tensordot(x1, x2, ([-1], [-1]))
+
+
+def vdot(x1: Any, x2: Any) -> Any:
+    """The sum of the products of all numbers of both."""
+    return sum(OPS["multiply"](operand("x1", x1).reshape(-1), operand("x2", x2).reshape(-1)))
+
+
+def cdist(x: Any, y: Any) -> Array:
+    """Euclidean distances of the rows of x (..., n, k) from those of y (..., m, k): (..., n, m).
+
+    They are sums of squared differences, exact for rows that are near each other; the gradient of a distance 0 is 0.
+    """
+    a, b = operand("x", x), operand("y", y)
+    for name, each in (("x", a), ("y", b)):
+        if getattr(each, "ndim", 0) < 2:
+            raise ValueError(f"{name}: got {checks.describe(each)}, wants rows (..., n, k)")
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"y: got shape {tuple(b.shape)}, wants rows of {a.shape[-1]} numbers, as x has")
+    apart = OPS["subtract"](expand_dims(a, -2), expand_dims(b, -3))
+    return _root(sum(OPS["square"](apart), axis=-1))
+
+
 NAMES = (
-    "cosh", "cumprod", "cumsum", "diff", "log10", "log2", "logaddexp", "median", "moments", "norm", "outer", "prod",
-    "quantile", "reciprocal", "sinh", "tan",
+    "amax", "amin", "cdist", "cosh", "cumprod", "cumsum", "diff", "divide_no_nan", "exp2", "hypot", "inner", "log10",
+    "log2", "logaddexp", "median", "moments", "norm", "outer", "prod", "quantile", "reciprocal", "sinh", "tan",
+    "tensordot", "true_divide", "vdot",
 )  # fmt: skip

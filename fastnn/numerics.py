@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import adoption, backends, checks
-from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain
+from fastnn.tape import Followed, Traced, calculate, constant, is_number, kept, operand_of, plain, powers
 
 Array = Any
 
@@ -158,8 +158,13 @@ def negative(x: Any) -> Array:
 
 
 def power(x1: Any, x2: Any) -> Array:
-    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
-    return operand("x1", x1) ** operand("x2", x2)
+    """x1 to the power x2.
+
+    What is followed is taken to whole powers by products, to 0.5 by the root, to others as exp(x2 log x1): x1 > 0.
+    """
+    base, exponent = operand("x1", x1), operand("x2", x2)
+    followed = isinstance(base, Followed) or isinstance(exponent, Followed)
+    return powers(base, exponent) if followed else base**exponent
 
 
 def var(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
@@ -357,6 +362,24 @@ def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True) ->
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
     """Ones on a diagonal of a matrix (N, M), else zeros; of float32 by default."""
     return _placed(np.eye(N, M, k, dtype or "float32"))
+
+
+def full_like(x: Any, fill_value: float, dtype: Any = None) -> Array:
+    """An array of one number in the shape of x, and in its dtype or another."""
+    given = operand("x", x)
+    made = OPS["add"](zeros_like(given), constant(checks.real("fill_value", fill_value, infinite=True), given))
+    return made if dtype is None else cast(made, dtype)
+
+
+def copy(x: Any) -> Array:
+    """A new array of the same numbers."""
+    given = operand("x", x)
+    return OPS["identity"](given) if isinstance(given, Followed) or given.dtype.kind == "f" else given.copy()
+
+
+def ndim(x: Any) -> int:
+    """How many dimensions x has."""
+    return len(np.shape(x) if isinstance(x, (list, tuple, int, float)) else shape(x))
 
 
 def convert_to_tensor(x: Any, dtype: Any = None) -> Array:
@@ -635,9 +658,9 @@ def rows_of_axes(name: str, given: Any, axis: Any) -> tuple[Any, list[int], list
 OF_OTHER_RANKS: dict[str, Callable[..., Any]] = {"matmul": products}
 
 NAMES = (
-    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "dot", "einsum",
-    "exp", "expand_dims", "eye", "flip", "full", "get_item", "linspace", "log_softmax", "logsumexp", "max", "mean",
-    "min", "moveaxis", "negative", "normalize", "one_hot", "ones", "ones_like", "pad", "permute", "power", "ravel",
-    "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std", "stop_gradient", "sum", "swapaxes",
-    "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
+    "abs", "arange", "array", "cast", "clip", "concatenate", "convert_to_numpy", "convert_to_tensor", "copy", "dot",
+    "einsum", "exp", "expand_dims", "eye", "flip", "full", "full_like", "get_item", "linspace", "log_softmax",
+    "logsumexp", "max", "mean", "min", "moveaxis", "ndim", "negative", "normalize", "one_hot", "ones", "ones_like",
+    "pad", "permute", "power", "ravel", "repeat", "reshape", "shape", "softmax", "split", "squeeze", "stack", "std",
+    "stop_gradient", "sum", "swapaxes", "tile", "transpose", "unstack", "var", "where", "zeros", "zeros_like",
 )  # fmt: skip

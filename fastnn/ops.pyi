@@ -1,6 +1,6 @@
 """The functional API; written by ``python -m ci.stubs --write`` from ``kernels/table``, not by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Array = Any  # numpy.ndarray or cupy.ndarray, float32 or float64
@@ -2474,6 +2474,11 @@ def convert_to_tensor(
 ) -> Array:
     """x as ``array`` gives it: Keras's other name."""
 
+def copy(
+    x: Any,
+) -> Array:
+    """A new array of the same numbers."""
+
 def dot(
     x1: Any,
     x2: Any,
@@ -2517,6 +2522,13 @@ def full(
     dtype: Any = None,
 ) -> Array:
     """An array of one number, of float32 by default, where the current backend's arrays live."""
+
+def full_like(
+    x: Any,
+    fill_value: float,
+    dtype: Any = None,
+) -> Array:
+    """An array of one number in the shape of x, and in its dtype or another."""
 
 def get_item(
     x: Any,
@@ -2574,6 +2586,11 @@ def moveaxis(
 ) -> Array:
     """x with an axis at another place, a new array."""
 
+def ndim(
+    x: Any,
+) -> int:
+    """How many dimensions x has."""
+
 def negative(
     x: Any,
 ) -> Array:
@@ -2625,7 +2642,7 @@ def power(
     x1: Any,
     x2: Any,
 ) -> Array:
-    """x1 to the power x2: where x1 is followed 2, 3, 0.5 or 1."""
+    """x1 to the power x2."""
 
 def ravel(
     x: Any,
@@ -2754,6 +2771,15 @@ def all(  # noqa: A001 - Keras's name
 ) -> Array:
     """Whether all hold along an axis, or of all."""
 
+def allclose(
+    x1: Any,
+    x2: Any,
+    rtol: float = 1e-05,
+    atol: float = 1e-08,
+    equal_nan: bool = False,
+) -> bool:
+    """Whether ``isclose`` holds everywhere."""
+
 def any(  # noqa: A001 - Keras's name
     x: Any,
     axis: int | Sequence[int] | None = None,
@@ -2849,6 +2875,14 @@ def isfinite(
 ) -> Array:
     """Where x is a finite number, by element."""
 
+def isin(
+    x1: Any,
+    x2: Any,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Array:
+    """Where a number of x1 is one of x2's, or is none of them: an array of truth."""
+
 def isinf(
     x: Any,
 ) -> Array:
@@ -2894,11 +2928,22 @@ def logical_xor(
 ) -> Array:
     """Where x1 or, but not both of, x2, by element: an array of truth."""
 
+def meshgrid(
+    *x: Any,
+    indexing: str = "xy",
+) -> list[Array]:
+    """Coordinates of all points of a grid, an array for each axis; the first two axes change places for "xy"."""
+
 def mod(
     x1: Any,
     x2: Any,
 ) -> Array:
     """x1 modulo x2, by element."""
+
+def nonzero(
+    x: Any,
+) -> tuple[Array, ...]:
+    """The places of what is not 0, along each axis."""
 
 def not_equal(
     x1: Any,
@@ -2923,6 +2968,12 @@ def trunc(
     x: Any,
 ) -> Array:
     """The whole number from x towards 0, by element."""
+
+def unravel_index(
+    indices: Any,
+    shape: Sequence[int],
+) -> tuple[Array, ...]:
+    """The places along each axis of a shape that numbers of its elements, row by row, stand for."""
 
 def broadcast_to(
     x: Any,
@@ -2956,6 +3007,14 @@ def in_top_k(
 ) -> Array:
     """Whether the number of predictions (n, c) at targets (n,) is among the k largest of its row: (n,), of truth."""
 
+def multi_hot(
+    inputs: Any,
+    num_classes: int,
+    axis: int = -1,
+    dtype: str | None = None,
+) -> Array:
+    """Rows of num_classes numbers, 1 at all the places that the last axis of inputs (..., k) tells, else 0."""
+
 def roll(
     x: Any,
     shift: int | Sequence[int],
@@ -2969,6 +3028,13 @@ def scatter(
     shape: Sequence[int],
 ) -> Array:
     """Zeros of a shape, and each of the values (n, ...) added at its place (n, d), by the first d axes."""
+
+def scatter_update(
+    inputs: Any,
+    indices: Any,
+    updates: Any,
+) -> Array:
+    """``inputs`` with each of the updates (n, ...) in its place (n, d), by the first d axes: a new array."""
 
 def segment_sum(
     data: Any,
@@ -3044,6 +3110,26 @@ def vstack(
 ) -> Array:
     """Arrays one below the other: along the first axis, vectors as rows."""
 
+def amax(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Largest numbers: Keras's other name of ``max``."""
+
+def amin(
+    x: Any,
+    axis: int | Sequence[int] | None = None,
+    keepdims: bool = False,
+) -> Any:
+    """Smallest numbers: Keras's other name of ``min``."""
+
+def cdist(
+    x: Any,
+    y: Any,
+) -> Array:
+    """Euclidean distances of the rows of x (..., n, k) from those of y (..., m, k): (..., n, m)."""
+
 def cosh(
     x: Any,
 ) -> Array:
@@ -3067,6 +3153,29 @@ def diff(
     axis: int = -1,
 ) -> Array:
     """What each number along an axis has more than the one before it, n times."""
+
+def divide_no_nan(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 / x2, and 0 where x2 is, with a gradient of 0; x1 is finite there."""
+
+def exp2(
+    x: Any,
+) -> Array:
+    """2 to the power x."""
+
+def hypot(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """sqrt(x1^2 + x2^2); its gradient at 0 is 0."""
+
+def inner(
+    x1: Any,
+    x2: Any,
+) -> Any:
+    """Sums of products over the last axes of both."""
 
 def log10(
     x: Any,
@@ -3144,6 +3253,25 @@ def tan(
 ) -> Array:
     """Tangent of x in radians, sin(x) / cos(x)."""
 
+def tensordot(
+    x1: Any,
+    x2: Any,
+    axes: Any = 2,
+) -> Any:
+    """Sums of products over axes of both: the last of x1 and first of x2, so many, or a pair of lists of them."""
+
+def true_divide(
+    x1: Any,
+    x2: Any,
+) -> Array:
+    """x1 / x2: Keras's other name of ``divide``."""
+
+def vdot(
+    x1: Any,
+    x2: Any,
+) -> Any:
+    """The sum of the products of all numbers of both."""
+
 def average_pool(
     x: Any,
     pool_size: Any,
@@ -3180,3 +3308,54 @@ def zero_pad(
     padding: Any,
 ) -> Array:
     """Zeros around the axes in the middle: a number, one for each axis, or a pair (before, behind) for each axis."""
+
+def cond(
+    pred: Any,
+    true_fn: Callable[[], Any],
+    false_fn: Callable[[], Any],
+) -> Any:
+    """What one of two functions returns: ``true_fn()`` where the condition holds, else ``false_fn()``."""
+
+def fori_loop(
+    lower: int,
+    upper: int,
+    body_fun: Callable[[int, Any], Any],
+    init_val: Any,
+) -> Any:
+    """The value that ``body_fun(i, value)`` gives in its last turn, for i from ``lower`` up to ``upper``, left out."""
+
+def map(  # noqa: A001 - Keras's name
+    f: Callable[[Any], Any],
+    xs: Any,
+) -> Any:
+    """What f gives for each x along the first axis of xs, stacked."""
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """(the last carry, all y stacked) of turns (carry, y) = f(carry, x), x along the first axis of xs, or None."""
+
+def switch(
+    index: Any,
+    branches: Sequence[Callable[..., Any]],
+    *operands: Any,
+) -> Any:
+    """What the branch of a number returns for the operands; the first for smaller numbers, the last for larger ones."""
+
+def vectorized_map(
+    function: Callable[[Any], Any],
+    elements: Any,
+) -> Any:
+    """What ``map`` gives: one call after the other."""
+
+def while_loop(
+    cond: Callable[..., Any],
+    body: Callable[..., Any],
+    loop_vars: Any,
+    maximum_iterations: int | None = None,
+) -> Any:
+    """The variables after as many turns of ``body(*loop_vars)`` as ``cond(*loop_vars)`` holds before."""

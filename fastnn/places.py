@@ -16,6 +16,7 @@ import numpy as np
 from fastnn import backends, checks
 from fastnn.discrete import argsort
 from fastnn.numerics import OPS, axis_of, concatenate, expand_dims, moveaxis, one_hot, operand, split, sum  # noqa: A004
+from fastnn.numerics import max as largest_of
 from fastnn.tape import Followed, constant, kept, plain
 
 Array = Any
@@ -248,6 +249,37 @@ def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Array:
     return segment_sum(rows, flat.reshape(-1), math.prod(sizes[:axes])).reshape(tuple(sizes))
 
 
+def scatter_update(inputs: Any, indices: Any, updates: Any) -> Array:
+    """``inputs`` with each of the updates (n, ...) in its place (n, d), by the first d axes: a new array.
+
+    Where one place is named twice, the last update counts. Places are a list or an array of NumPy's.
+    """
+    given, new = _array("inputs", inputs), _array("updates", updates)
+    places = operand("indices", indices)
+    places = np.asarray(places) if isinstance(places, (list, tuple)) else places
+    if not isinstance(places, np.ndarray) or places.ndim != 2 or not 1 <= places.shape[1] <= given.ndim:
+        raise TypeError(
+            f"indices: got {checks.describe(indices)}, wants places (n, d) in a list or an array of NumPy's"
+        )
+    axes, rest = places.shape[1], tuple(given.shape[places.shape[1] :])
+    if tuple(new.shape) != (len(places), *rest):
+        raise ValueError(f"updates: got shape {tuple(new.shape)}, wants {(len(places), *rest)}")
+    columns = [_row_numbers(f"indices[:, {i}]", places[:, i], given, given.shape[i]) for i in range(axes)]
+    count = math.prod(given.shape[:axes])
+    source = np.arange(count)
+    source[np.ravel_multi_index(columns, tuple(given.shape[:axes]))] = count + np.arange(len(places))
+    together = concatenate([given.reshape((count, *rest)), new], 0)
+    from_where = kept(("row numbers", source.tobytes(), source.shape, "int64"), given, lambda: source)
+    return take(together, from_where, 0).reshape(tuple(given.shape))
+
+
+def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: str | None = None) -> Array:
+    """Rows of num_classes numbers, 1 at all the places that the last axis of inputs (..., k) tells, else 0."""
+    rows = largest_of(one_hot(inputs, num_classes, dtype=dtype), axis=-2)
+    at = axis_of("axis", axis, rows.ndim)
+    return rows if at == rows.ndim - 1 else moveaxis(rows, -1, at)
+
+
 def broadcast_to(x: Any, shape: Sequence[int]) -> Array:
     """x repeated along axes of one place, and along new ones before them, up to a shape: a new array."""
     given, sizes = _array("x", x), tuple(np.atleast_1d(shape).tolist())
@@ -295,11 +327,14 @@ def _row_numbers(name: str, indices: Any, beside: Any, count: int) -> Any:
     """Integers below a count, negative ones counted from the end, where the array beside them lives."""
     index = operand(name, indices)
     if not hasattr(index, "dtype"):
-        listed = np.asarray(index)
-        what = ("row numbers", listed.tobytes(), listed.shape, str(listed.dtype))
-        index = kept(what, beside, lambda: listed if listed.size else listed.astype("int64"))
-    if isinstance(index, Followed) or checks.is_on_device(index):
-        return index
+        listed = np.asarray(index) if np.size(index) else np.empty(np.shape(index), "int64")
+        listed = _counted(name, listed, count)
+        return kept(("row numbers", listed.tobytes(), listed.shape, str(listed.dtype)), beside, lambda: listed)
+    return index if isinstance(index, Followed) or checks.is_on_device(index) else _counted(name, index, count)
+
+
+def _counted(name: str, index: Any, count: int) -> Any:
+    """NumPy's integers, checked, those below 0 counted from the end."""
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name}: got {checks.describe(index)}, wants integers")
     if index.size and (index.min() < -count or index.max() >= count):
@@ -308,6 +343,7 @@ def _row_numbers(name: str, indices: Any, beside: Any, count: int) -> Any:
 
 
 NAMES = (
-    "broadcast_to", "diag", "diagonal", "hstack", "in_top_k", "roll", "scatter", "segment_sum", "slice",
-    "slice_update", "sort", "take", "take_along_axis", "top_k", "trace", "tril", "triu", "vstack",
+    "broadcast_to", "diag", "diagonal", "hstack", "in_top_k", "multi_hot", "roll", "scatter", "scatter_update",
+    "segment_sum", "slice", "slice_update", "sort", "take", "take_along_axis", "top_k", "trace", "tril", "triu",
+    "vstack",
 )  # fmt: skip

@@ -283,7 +283,12 @@ class ndarray:  # noqa: N801 - CuPy's name
             "broadcast_to": broadcast_to,
             "concatenate": concatenate,
         }
-        return functions[function.__name__](*given, **named)
+        if function.__name__ in functions:
+            return functions[function.__name__](*given, **named)
+        return _made(lambda *numbers: function(*numbers, **named), *given)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *given: Any, **named: Any) -> ndarray:
+        return _made(partial(getattr(ufunc, method), **named), *given)
 
     def __getitem__(self, key: Any) -> ndarray:
         if isinstance(key, ndarray):
@@ -292,6 +297,24 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def __neg__(self) -> ndarray:
         return _made(np.negative, self)
+
+    def __abs__(self) -> ndarray:
+        return _made(np.abs, self)
+
+    def __gt__(self, other: Any) -> ndarray:
+        return _made(np.greater, self, other)
+
+    def __lt__(self, other: Any) -> ndarray:
+        return _made(np.less, self, other)
+
+    def __le__(self, other: Any) -> ndarray:
+        return _made(np.less_equal, self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return _made(np.not_equal, self, other)
+
+    def __and__(self, other: Any) -> ndarray:
+        return _made(np.logical_and, self, other)
 
     def __mul__(self, other: Any) -> ndarray:
         return _made(np.multiply, self, other)

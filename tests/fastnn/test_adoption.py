@@ -118,11 +118,19 @@ A, COUNTS, TRUTH = (
 MADE_OF_OPS = {
     **dict.fromkeys({*discrete.NAMES, *numerics.NAMES, *places.NAMES, *mathematics.NAMES}, (A,)),
     **{name: (A, A[::-1]) for name in discrete.NAMES if name.startswith(("equal", "greater", "less", "not_"))},
+    **dict.fromkeys(
+        ("allclose", "cdist", "divide_no_nan", "hypot", "inner", "isin", "true_divide", "vdot"), (A, A[::-1])
+    ),
     **dict.fromkeys(("floor_divide", "isclose", "logaddexp", "mod", "outer"), (A, A[::-1])),
     **dict.fromkeys(("logical_and", "logical_or", "logical_xor"), (TRUTH, TRUTH)),
     **{name: ([A, A], 1) for name in ("concatenate", "stack")},
     **dict.fromkeys(("hstack", "vstack"), ([A, A],)),
     "bincount": (COUNTS, COUNTS),
+    "full_like": (A, 2.0),
+    "multi_hot": (COUNTS[:, None], 3),
+    "scatter_update": (A, COUNTS[:2, None], A[1:]),
+    "tensordot": (A, A, ([0, 1], [0, 1])),
+    "unravel_index": (COUNTS, (2, 2)),
     "broadcast_to": (A, (2, 3, 4)),
     "digitize": (A, A[0]),
     "searchsorted": (A[0], A),
@@ -157,7 +165,7 @@ MADE_OF_OPS = {
     "tile": (A, 2),
     "where": (TRUTH, A, -A),
 }
-for name in ("arange", "eye", "full", "linspace", "ones", "shape", "zeros"):  # of no array
+for name in ("arange", "eye", "full", "linspace", "ndim", "ones", "shape", "zeros"):  # of no array
     del MADE_OF_OPS[name]
 
 

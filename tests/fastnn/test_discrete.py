@@ -15,11 +15,12 @@ TWO += ("logical_xor", "isclose")
 NOT_BY_ZERO = ("floor_divide", "mod")
 ONE = ("logical_not", "isnan", "isinf", "isfinite", "floor", "ceil", "trunc", "round", "argsort")
 COUNTS = ("bincount", "digitize", "searchsorted")
+OTHERS = ("allclose", "isin", "meshgrid", "nonzero", "unravel_index")
 AXES = ("argmax", "argmin", "any", "all", "count_nonzero")
 
 
 def test_each_is_named_and_tried():
-    assert sorted([*TWO, *NOT_BY_ZERO, *ONE, *AXES, *COUNTS]) == [*discrete.NAMES]
+    assert sorted([*TWO, *NOT_BY_ZERO, *ONE, *AXES, *COUNTS, *OTHERS]) == [*discrete.NAMES]
     assert {*discrete.NAMES} <= {*ops.__all__}
     for name in discrete.NAMES:
         function = getattr(ops, name)
@@ -51,6 +52,20 @@ def test_counts():
         ops.searchsorted(bounds, X, "middle")
     with pytest.raises(ValueError, match="minlength: got -1"):
         ops.bincount(numbers, minlength=-1)
+
+
+def test_others():
+    assert ops.allclose(X, X + 1e-9) is True
+    assert ops.allclose(X, X + 1e-3) is False
+    assert np.array_equal(ops.isin(X, [0.5, 1.0]), np.isin(X, [0.5, 1.0]))
+    assert np.array_equal(ops.isin(X, [0.5], invert=True), X != 0.5)
+    assert all(map(np.array_equal, ops.nonzero(X), np.nonzero(X)))
+    assert all(map(np.array_equal, ops.unravel_index([5, 2], (2, 3)), ([1, 0], [2, 2])))
+    for indexing in ("xy", "ij"):
+        grid = ops.meshgrid(X[0], Y[:, 0], indexing=indexing)
+        assert all(map(np.array_equal, grid, np.meshgrid(X[0], Y[:, 0], indexing=indexing)))
+    with pytest.raises(ValueError, match="indexing: got 'yx'"):
+        ops.meshgrid(X[0], indexing="yx")
 
 
 @pytest.mark.parametrize("name", ONE)

@@ -78,6 +78,43 @@ def test_quantiles(q, axis):
     np.testing.assert_allclose(kept, np.quantile(X, q, axis=axis, keepdims=True), rtol=1e-12)
 
 
+def test_products_and_distances():
+    for axes in (0, 2, ([1, 2], [0, 1]), ([-1], [1])):
+        np.testing.assert_allclose(ops.tensordot(X, W, axes), np.tensordot(X, W, axes), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(ops.tensordot(W, W), np.sum(W * W))
+    np.testing.assert_allclose(ops.inner(X, W), np.inner(X, W), rtol=1e-12)
+    assert ops.vdot(W, W[::-1].copy()) == pytest.approx(np.vdot(W, W[::-1]))
+    wanted = np.linalg.norm(X[:, :, None] - X[:, None], axis=-1)
+    np.testing.assert_allclose(ops.cdist(X, X), wanted, rtol=1e-13)
+    assert ops.cdist(X, W).shape == (3, 4, 4)
+    np.testing.assert_allclose(ops.hypot(X, W), np.hypot(X, W), rtol=1e-14)
+    np.testing.assert_allclose(ops.exp2(X), np.exp2(X), rtol=1e-14)
+
+
+def test_other_names():
+    assert np.array_equal(ops.amax(X, 1), X.max(1))
+    assert np.array_equal(ops.amin(X, (0, 2), keepdims=True), X.min((0, 2), keepdims=True))
+    assert np.array_equal(ops.true_divide(X, W), X / W)
+
+
+def test_what_is_divided_by_zero():
+    a, b = np.array([1.0, 2.0, -3.0]), np.array([0.0, 4.0, -0.0])
+    assert ops.divide_no_nan(a, b).tolist() == [0.0, 0.5, 0.0]
+    _, (da, db) = fastnn.gradients(lambda a, b: ops.sum(ops.divide_no_nan(a, b)), [a, b])
+    assert da.tolist() == [0.0, 0.25, 0.0]
+    assert db.tolist() == [0.0, -0.125, 0.0]
+
+
+def test_roots_of_zero_have_a_gradient():
+    x = np.zeros((2, 3))
+    for name in ("norm", "cdist", "hypot"):
+        value, (dx,) = fastnn.gradients(
+            lambda x, name=name: ops.sum(getattr(ops, name)(*([x] if name == "norm" else [x, x]))), [x]
+        )
+        assert value == 0.0
+        assert np.array_equal(dx, x)
+
+
 def test_others():
     for got, wanted in zip(ops.moments(X, [0, 1]), (X.mean((0, 1)), X.var((0, 1))), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12)
@@ -95,6 +132,10 @@ FORMULAS = {
     "products": lambda x, w: ops.sum(ops.prod(x, axis=(1, 2))) + ops.prod(w) + ops.sum(ops.cumprod(w, 1) * x),
     "running": lambda x, w: ops.sum(ops.cumsum(x, 1) * w) + ops.sum(ops.square(ops.cumsum(w))),
     "norms": lambda x, w: ops.sum(ops.norm(x, axis=1)) + ops.norm(w) * ops.sum(ops.norm(x, 1, -1)),
+    "distances": lambda x, w: (
+        ops.sum(ops.cdist(x, w) * 0.5) + ops.tensordot(x[0], w) + ops.sum(ops.inner(x, w)) * ops.vdot(w, w)
+    ),
+    "roots": lambda x, w: ops.sum(ops.hypot(x, w)) + ops.sum(ops.divide_no_nan(x, w)) + ops.sum(ops.exp2(x)),
     "moments": lambda x, w: ops.sum(ops.moments(x, [0, 2])[1] * ops.moments(w, 1)[0]),
     "differences": lambda x, w: ops.sum(ops.square(ops.diff(x, 2))) + ops.sum(ops.outer(w[0], x[0, 1]) * 0.5),
 }
@@ -149,6 +190,10 @@ def test_programs_give_what_calls_give(name):
         (lambda: ops.quantile(X, [0.5, "a"]), TypeError, r"q\[1\]: got"),
         (lambda: ops.quantile(X, 0.5, method="nearest"), ValueError, "method: got 'nearest'"),
         (lambda: ops.median(np.empty((2, 0)), 1), ValueError, r"x: got shape \(2, 0\), wants numbers along axis 1"),
+        (lambda: ops.tensordot(X, W, 3), ValueError, "axes: got 3"),
+        (lambda: ops.tensordot(X, W, 1), ValueError, "axes: got"),
+        (lambda: ops.cdist(X[0, 0], W), ValueError, "x: got"),
+        (lambda: ops.cdist(X, W[:, :3]), ValueError, r"y: got shape \(4, 3\), wants rows of 5 numbers"),
         (lambda: ops.diff(X, -1), ValueError, "n: got -1"),
         (lambda: ops.diff(3.0), TypeError, "a: got float"),
         (lambda: ops.outer(X, [1.0]), TypeError, "x2: got list"),

@@ -100,6 +100,16 @@ def test_sums_of_segments():
     assert np.array_equal(ops.scatter([[1], [1]], np.array([1.0, 2.0]), (3,)), [0.0, 3.0, 0.0])
 
 
+def test_scattered_and_hot():
+    places, updates = [[0, 1], [2, -1], [0, 1]], RNG.standard_normal((3, 5))
+    wanted = X.copy()
+    wanted[2, 3], wanted[0, 1] = updates[1], updates[2]
+    assert np.array_equal(ops.scatter_update(X, places, updates), wanted)
+    assert np.array_equal(ops.scatter_update(X, np.array(places), updates), wanted)
+    assert ops.multi_hot(np.array([[0, 2], [1, 1]]), 4).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
+    assert ops.multi_hot(np.array([[0, 2], [1, 1]]), 4, 0, "float64").shape == (4, 2)
+
+
 def test_joined():
     for arrays in ([W, W + 1], [W[0], W[1]], [X, X]):
         for name in ("hstack", "vstack"):
@@ -125,6 +135,10 @@ FORMULAS = {
     ),
     "segments": lambda x, w: (
         ops.sum(ops.segment_sum(x, IDS, 4) ** 2) + ops.sum(ops.scatter(IDS[:, None], x, (3, 4, 5)) * w)
+    ),
+    "updated": lambda x, w: (
+        ops.sum(ops.scatter_update(x, [[0, 1], [2, 3]], w[:2]) ** 2)
+        + ops.sum(ops.scatter_update(w, [[0], [0]], x[0, :2]) ** 2)
     ),
     "joined": lambda x, w: ops.sum(ops.vstack([w, w * 2.0]) ** 2) + ops.sum(ops.hstack([w, x[0]]) ** 2),
     "stretched": lambda x, w: ops.sum(ops.broadcast_to(w, (3, 4, 5)) * x),
@@ -188,6 +202,7 @@ def test_row_numbers_may_be_arguments_of_a_program():
         (lambda: ops.take(X, [3], 0), IndexError, r"indices: got 3 to 3, wants numbers in \[-3, 3\)"),
         (lambda: ops.take(X, 5, 1), ValueError, "indices: got 5, wants an integer"),
         (lambda: ops.take(X, [0.5], 0), TypeError, "indices: got"),
+        (lambda: ops.take(X, [[0], [-4]], 0), IndexError, r"indices: got -4 to 0"),
         (lambda: ops.take([1.0], [0], 0), TypeError, "x: got list"),
         (lambda: ops.take(X, [0], 3), ValueError, "axis: got 3"),
         (lambda: ops.take_along_axis(X, ROWS, 1), ValueError, r"indices: got shape \(3, 2\), wants \(3, 'n', 5\)"),
@@ -214,6 +229,9 @@ def test_row_numbers_may_be_arguments_of_a_program():
         (lambda: ops.scatter([[0], [9]], X[:2, 0, 0], (3,)), IndexError, "wants row numbers in"),
         (lambda: ops.scatter([[0, 4]], X[:1, 0, 0], (3, 4)), IndexError, r"indices\[..., 1\]: got 4 to 4"),
         (lambda: ops.scatter([[0, 1]], X[:2, 0, 0], (3, 4)), ValueError, r"values: got shape \(2,\), wants \(1,\)"),
+        (lambda: ops.scatter_update(X, [0, 1], X), TypeError, "indices: got list"),
+        (lambda: ops.scatter_update(X, [[0, 4]], X[0, :1]), IndexError, r"indices\[:, 1\]: got 4 to 4"),
+        (lambda: ops.scatter_update(X, [[0, 3]], X[0]), ValueError, r"updates: got shape \(4, 5\), wants \(1, 5\)"),
         (lambda: ops.broadcast_to(W, (4, 4)), ValueError, r"shape: got \(4, 4\), wants one that"),
         (lambda: ops.hstack(W), TypeError, "xs: got ndarray"),
         (lambda: ops.vstack([]), TypeError, "xs: got list"),

@@ -532,7 +532,7 @@ def _writes_at_the_end(x):
 
 
 REFUSED = {
-    "expression": (lambda x: 2 ** ops.relu(x), r"\*\*: got an array of shape \(4, 3\) .* in a program"),
+    "expression": (lambda x: ops.relu(x) > 2, r">: got an array of shape \(4, 3\) .* in a program"),
     "on an argument": (lambda x: x // 255, r"unsupported operand type|numpy.floor_divide"),
     "ufunc": (np.exp, "numpy.exp: got an array"),
     "function": (lambda x: np.argmax(ops.relu(x), axis=1), "numpy.argmax: got an array"),

@@ -287,6 +287,7 @@ CASES = {
     "Attention": graph_of(SEQUENCE, lambda x: L.Attention(use_scale=True)([x, x])),
     "AdditiveAttention": graph_of(SEQUENCE, lambda x: L.AdditiveAttention()([x, x])),
     "MultiHeadAttention": graph_of(SEQUENCE, lambda x: L.MultiHeadAttention(2, 3)(x, x, use_causal_mask=True)),
+    "Lambda of waves": of(ROW, lambda: L.Lambda(lambda x: ops.sin(x * 3.0) + ops.cos(x) * ops.erf(x))),
     "own layer": of(SEQUENCE, Squared, partial(L.Dense, 2)),
     "own layer of images": of(IMAGE, Convolved),
 }  # fmt: skip

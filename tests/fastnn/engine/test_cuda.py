@@ -397,6 +397,13 @@ FUSED = {
     "a softmax by itself": ((dense(8, "tanh"), dense(CLASSES, "linear"), layers.Softmax), ROWS_OF_LABELS,
                             "kl_divergence"),
     "sums": ((dense(8, "tanh"), dense(1, "softplus")), np.abs(VALUES), lambda: losses.Poisson(reduction="sum")),
+    "signs of bits": ((dense(8, "tanh"), dense(1, "tanh")), BITS, "hinge"),
+    "signs": ((dense(8, "tanh"), dense(1, "linear")), 2 * BITS - 1, "squared_hinge"),
+    "signs of classes": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS, "hinge"),
+    "smoothed rows": ((dense(8, "tanh"), dense(CLASSES, "softmax")), ROWS_OF_LABELS,
+                      lambda: losses.CategoricalCrossentropy(label_smoothing=0.2)),
+    "smoothed bits": ((dense(8, "tanh"), dense(1, "sigmoid")), BITS,
+                      lambda: losses.BinaryCrossentropy(label_smoothing=0.2, reduction="sum")),
 }  # fmt: skip
 
 
@@ -432,7 +439,9 @@ def test_every_activation_of_outputs_within_these_launches(cupy, monkeypatch, na
 # Layers before the last one, how many launches more a step takes, and what the plan says of that.
 FURTHER = {
     "rows": ((dense(8, "softmax"),), 2, "1 linear, 1 activation's slope: softmax takes rows as a whole"),
-    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 2, "1 dropout, 1 dropout_backward: masks"),
+    "dropout": ((dense(8, "gelu"), lambda: layers.Dropout(0.3, seed=3)), 1, "1 dropout: masks"),
+    "dropouts": ((dense(8, "relu"), lambda: layers.Dropout(0.3), dense(7, "swish"), lambda: layers.Dropout(0.5)), 2,
+                 "1 dropout, 1 dropout: masks"),
     "learned slopes": ((dense(8, "linear"), layers.PReLU), 4, "1 prelu, 3 prelu_backward: slopes that are learned"),
     "normalization": ((dense(8, "linear", use_bias=False), layers.BatchNormalization), 6,
                       "3 batch_norm, 3 batch_norm_backward: means"),

@@ -53,7 +53,7 @@ OWN_TESTS = {
             # A singular Hessian has a pseudo-inverse, and needs no other solver.
             "test_newton_cholesky_fallback_to_lbfgs",
             # Callbacks are ignored, which is said.
-            "test_logistic_regression_callback_support[",
+            "test_logistic_regression_callback_support",
         ],
         150,
     ),
