@@ -116,6 +116,11 @@ _KERAS = {
         L1 L1L2 L2 OrthogonalRegularizer Regularizer deserialize get l1 l1_l2 l2 orthogonal_regularizer
         serialize
     """,
+    "fastnn.saving": """
+        CustomObjectScope KerasFileEditor custom_object_scope deserialize_keras_object get_custom_objects
+        get_registered_name get_registered_object load_model load_weights register_keras_serializable save_model
+        save_weights serialize_keras_object
+    """,
     "fastnn.utils": """
         Config CustomObjectScope FeatureSpace Progbar PyDataset Sequence array_to_img
         audio_dataset_from_directory clear_session custom_object_scope deserialize_keras_object
@@ -136,7 +141,8 @@ _INSTEAD = {
     "applications": "there are no pretrained networks; load_model reads Keras's files",
     "backend": "utils.clear_session and ops stand in its place",
     "get_file": "pooch.retrieve fetches and verifies a file",
-    "saving": "models and utils have what it has",
+    "load_model": "fastnn.load_model reads models",
+    "save_model": "models.save_model writes them",
 }
 # What some names of other libraries are called here.
 _CALLED = {

@@ -1,6 +1,7 @@
 """The model file: one safetensors file with every array, and in its header a JSON document with everything else.
 
-Nothing in it is executed on reading. A file is written whole or not at all (``fastnn.files``).
+Nothing in it is executed on reading. A file is written whole or not at all (``fastnn.files``). Where Keras has a
+module of this name, it has what registers classes for files; ``fastnn.models`` has what writes and reads them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn import checks, files
+from fastnn import absent, checks, files
+from fastnn.configurable import custom_object_scope, register_keras_serializable
 from fastnn.engine.protocols import Array
 
 FORMAT_VERSION = 1
@@ -206,3 +208,7 @@ def _checksum(tensors: Mapping[str, Array], document: str) -> str:
         numbers = np.ascontiguousarray(tensors[name]).reshape(-1)
         code = zlib.crc32(numbers.view(np.uint8).data, zlib.crc32(name.encode(), code))
     return f"{code:08x}"
+
+
+__all__ = ["custom_object_scope", "register_keras_serializable"]
+absent.explain(__name__)

@@ -43,6 +43,7 @@ from fastnn.layers.dropout import (
     SpatialDropout1D,
     SpatialDropout2D,
 )
+from fastnn.layers.einsum import EinsumDense
 from fastnn.layers.embedding import Embedding
 from fastnn.layers.functions import Function
 from fastnn.layers.lookup import IntegerLookup, StringLookup
@@ -112,7 +113,7 @@ NAMES = {
     **aliases((BatchNormalization, GroupNormalization, LayerNormalization, RMSNormalization)),
     **aliases((Normalization, UnitNormalization)),
     **aliases((Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot)),
-    **aliases((ActivityRegularization, AlphaDropout, Function, GaussianDropout, Identity)),
+    **aliases((EinsumDense, ActivityRegularization, AlphaDropout, Function, GaussianDropout, Identity)),
     **aliases((Reshape, Permute, RepeatVector, GaussianNoise, SpatialDropout1D, SpatialDropout2D)),
     **aliases((MaxPooling1D, MaxPooling2D, AveragePooling1D, AveragePooling2D)),
     **aliases((GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, GlobalAveragePooling2D)),
@@ -181,6 +182,7 @@ __all__ = [
     "Discretization",
     "Dot",
     "Dropout",
+    "EinsumDense",
     "Embedding",
     "Flatten",
     "Function",

@@ -124,7 +124,7 @@ class _Convolution(Activated):
         wanted = f"{'rows, columns' if self._AXES == 2 else 'steps'}, channels"
         if len(input_shape) != self._AXES + 2 or input_shape[-1] is None:
             raise ValueError(f"{self.name}: got input shape {tuple(input_shape)}, wants (None, {wanted})")
-        *sizes, channels = input_shape[1:]
+        sizes, channels = input_shape[1:-1], input_shape[-1]
         self._check_channels(channels)
         found = [None if size is None else self._outputs(size, axis) for axis, size in enumerate(sizes)]
         if least(found) < 1:

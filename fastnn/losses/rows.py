@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from fastnn.tape import Followed
 # Keras keeps what it divides by, or takes the logarithm of, this far from 0, and probabilities from 1.
 EPSILON = 1e-7
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-def or_followed(formula: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+
+def or_followed(formula: Callable[..., Any]) -> Callable[[_Function], _Function]:
     """A function of targets and outputs that is this formula, of the same arguments, where one of them is followed."""
 
-    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorated(function: _Function) -> _Function:
         parameters = signature(function)
 
         @wraps(function)
@@ -36,7 +38,7 @@ def or_followed(formula: Callable[..., Any]) -> Callable[[Callable[..., Any]], C
             require_last(bound.arguments.pop("axis", -1))
             return formula(*_pair(true, pred), **bound.arguments)
 
-        return loss
+        return cast(_Function, loss)
 
     return decorated
 

@@ -19,8 +19,8 @@ from fastnn import checks
 from fastnn.configurable import snake_case
 from fastnn.engine.data import along, numeric_array
 from fastnn.engine.protocols import Array, Shape
-from fastnn.losses.functions import EPSILON
 from fastnn.losses.functions import pair as float_pair
+from fastnn.losses.rows import EPSILON
 from fastnn.metrics.base import Metric
 from fastnn.samples import weighed, weights_of
 

@@ -25,8 +25,8 @@ from fastnn.losses import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
-from fastnn.losses.functions import EPSILON
 from fastnn.losses.functions import pair as float_pair
+from fastnn.losses.rows import EPSILON
 from fastnn.metrics.base import NamedMean, pair
 from fastnn.samples import require_last, require_no_ignored
 

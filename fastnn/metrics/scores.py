@@ -12,8 +12,8 @@ import numpy as np
 
 from fastnn import checks
 from fastnn.engine.protocols import Array
-from fastnn.losses.functions import EPSILON
 from fastnn.losses.functions import pair as float_pair
+from fastnn.losses.rows import EPSILON
 from fastnn.metrics.base import Metric
 from fastnn.metrics.confusion import quotient, spread
 

@@ -31,6 +31,7 @@ NUMBERS, SEQUENCE, IMAGE, WORDS = (6,), (6, 5), (6, 6, 3), "words"
 STACKS = {
     "Dense": (SEQUENCE, lambda: [Dense(4, "relu")]),
     "Dense, softmax": (SEQUENCE, lambda: [Dense(4, "softmax")]),
+    "EinsumDense": (SEQUENCE, lambda: [Dense(4), layers.EinsumDense("...x,xy->...y", 3, "relu", "y")]),
     "Activation": (SEQUENCE, lambda: [Dense(4), Activation("gelu")]),
     "ReLU": (SEQUENCE, lambda: [Dense(4), layers.ReLU(2.0, 0.1, 0.5)]),
     "LeakyReLU": (SEQUENCE, lambda: [Dense(4), layers.LeakyReLU()]),

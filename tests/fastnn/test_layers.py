@@ -391,6 +391,7 @@ def test_layers_are_serialized(cls):
         "InputLayer": ((4,),),
         "Dropout": (0.5,),
         "Rescaling": (2.0,),
+        "EinsumDense": ("abc,cd->abd", (None, 4), "relu", "d"),
         "Embedding": (9, 2),
         "Permute": ((2, 1),),
         "RepeatVector": (3,),

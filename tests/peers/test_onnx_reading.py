@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - behind the sk
 # What is refused of the models that to_onnx writes: what mixes the batch, masks of steps that were turned, lengths;
 # images of sizes that are no multiples, categories, attention.
 REFUSED = (
-    *("GroupNormalization", "GroupNormalization of maps", "RMSNormalization", "RandomCrop"),
+    *("GroupNormalization", "GroupNormalization of maps", "RMSNormalization", "RandomCrop", "EinsumDense"),
     *("RNN masked", "Bidirectional turned", "TimeDistributed", "own layer", "Dot cosines", "UnitNormalization"),
     *("CenterCrop larger", "UpSampling2D bilinear", "Attention", "AdditiveAttention", "MultiHeadAttention"),
     *(name for name in CASES if name.startswith("Resizing") and "(8, 7)" not in name),

@@ -168,6 +168,7 @@ CASES = {
     "UnitNormalization": of(SEQUENCE, L.UnitNormalization),
     "Identity": of(ROW, L.Identity, partial(L.Dense, 3)),
     "ActivityRegularization": of(ROW, partial(L.ActivityRegularization, 0.1), partial(L.Dense, 3)),
+    "EinsumDense": of(SEQUENCE, partial(L.EinsumDense, "...x,xy->...y", 3, "relu", "y")),
     "AlphaDropout": of(ROW, partial(L.AlphaDropout, 0.5), partial(L.Dense, 3)),
     "GroupNormalization": of(IMAGE, partial(L.GroupNormalization, 3), partial(L.GroupNormalization, 4, 1)),
     "GroupNormalization of maps": of(IMAGE, partial(L.Conv2D, 4, 2), partial(L.GroupNormalization, -1, scale=False)),
