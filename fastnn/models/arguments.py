@@ -13,7 +13,8 @@ from fastnn import checks, losses, metrics
 from fastnn.engine import numeric_array
 from fastnn.engine.data import check_finite
 from fastnn.engine.plan import precision_meant, precision_obstacle
-from fastnn.engine.protocols import Array, DenseForm, Head, Shape, Wiring
+from fastnn.engine.protocols import Array, DenseForm, Head, Shape
+from fastnn.engine.wiring import Wiring
 from fastnn.errors import BackendError
 from fastnn.kernels.precision import ROUNDED
 from fastnn.layers import Layer
@@ -182,7 +183,7 @@ def warn_of_raw_outputs(heads: Sequence[Head], stack: Sequence[Layer], wiring: W
         layer = stack[wiring.calls[places[head.output]].layer]
         form = layer.form()
         wanted = [name for name in ("softmax", "sigmoid") if head.loss.logits_form(name) is not None]
-        if not wanted or not isinstance(form, DenseForm) or (wanted == ["softmax"] and form.kernel.shape[1] == 1):
+        if not wanted or not isinstance(form, DenseForm) or (wanted == ["softmax"] and form.kernel.value.shape[1] == 1):
             continue  # of a single output the loss itself warns
         if form.activation.name == "linear":
             warnings.warn(
